@@ -1,0 +1,70 @@
+"""What every detector is: images in, boxes out.
+
+Images are uint8 RGB [H, W, 3]; boxes xyxy float32 pixels of that image; labels contiguous class indices 0..C-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of one image, best first."""
+
+    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
+    labels: NDArray[np.int64]  # [N] 0..C-1
+    scores: NDArray[np.float32]  # [N] in [0, 1]
+
+    def __post_init__(self) -> None:
+        assert self.boxes.shape == (len(self.labels), 4) and len(self.scores) == len(self.labels)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training image with its true boxes."""
+
+    image: NDArray[np.uint8]  # [H, W, 3] RGB
+    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
+    labels: NDArray[np.int64]  # [N] 0..C-1
+
+
+class DetectorTraining(Protocol):
+    """A detector being trained; the caller owns the loop, the checkpoints and the resume.
+
+    Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from the step
+    index, so a training restored from these at step k continues bit for bit.
+    """
+
+    modules: Mapping[str, nn.Module]
+    optimizers: Mapping[str, Optimizer]
+
+    def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
+        """Do optimiser step `index` (0-based) on the batch; return named losses, detached scalars."""
+        ...
+
+
+class Detector(Protocol):
+    """A detector ready to predict."""
+
+    num_classes: int
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Detect in a batch of images; scores below the configured floor are left out."""
+        ...
+
+    def training(self, steps: int, seed: int) -> DetectorTraining:
+        """Start training this detector for `steps` optimiser steps; the detector itself holds the trained weights."""
+        ...
+
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write weights and config to one safetensors file."""
+        ...

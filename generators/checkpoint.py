@@ -1,0 +1,57 @@
+"""A trained generator as one safetensors file: weights, and a JSON header that says what they are. Nothing is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from generators import GENERATORS
+
+HEADER = "synthaug"
+
+
+def save(path: Path, network: nn.Module, system: str, config: Any, classes: list[str], extra: Mapping[str, Any]) -> None:
+    """Write the weights of `network` with its system name, Config and class names."""
+    header = {
+        "kind": "generator",
+        "system": system,
+        "config": dataclasses.asdict(config),
+        "classes": classes,
+        **extra,
+    }
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(state, path, {HEADER: json.dumps(header, sort_keys=True)})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a checkpoint; ValueError in one sentence when the file is not one of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as err:
+        raise ValueError(f"{path}: not a readable safetensors file ({err}); train the generator again") from err
+    header = json.loads(metadata.get(HEADER, "{}"))
+    if header.get("kind") != "generator" or header.get("system") not in GENERATORS:
+        raise ValueError(f"{path}: not a generator checkpoint of synthaug; give the file a training run wrote")
+    return dict(header)
+
+
+def load(path: Path) -> tuple[Any, nn.Module, dict[str, Any]]:
+    """Return (system module, network, header)."""
+    header = read_header(path)
+    system = importlib.import_module(GENERATORS[header["system"]])
+    network = system.build(system.Config(**header["config"]), len(header["classes"]))
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except RuntimeError as err:
+        reason = str(err).split("\n")[0]
+        raise ValueError(f"{path}: the weights do not fit the network of its header ({reason})") from err
+    return system, network, header

@@ -1,0 +1,164 @@
+"""The command line: prints, and turns errors into one line and an exit code. At most six flags per command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.errors import JobError, SynthaugError
+
+if TYPE_CHECKING:
+    from pipeline.run import Screen
+
+
+class Commands(click.Group):
+    """A group whose commands never show a traceback for a user's error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; SynthaugError becomes one line on stderr and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except SynthaugError as err:
+            click.echo(f"error: {' '.join(str(err).split())}", err=True)
+            sys.exit(err.exit_code)
+        except KeyboardInterrupt:
+            click.echo("stopped; what was finished is kept: run the same command to go on", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="synthaug")
+def main() -> None:
+    """Make synthetic training data for long-tailed detection, and learn what it is worth.
+
+    Start with:  synthaug run jobs/semi_supervised.yaml
+    """
+
+
+@main.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
+@click.option("--dry-run", is_flag=True, help="Check the job and all data, print the resolved job, train nothing.")
+def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool) -> None:
+    """Run a job file, e.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`.
+
+    The same command after an interruption goes on where it stopped.
+    """
+    from pipeline.job import load_job
+    from pipeline.run import check
+    from pipeline.run import run as run_job
+
+    loaded = load_job(job, list(overrides), output)
+    screen = _screen()
+    if dry_run:
+        check(loaded, screen)
+        click.echo(loaded.to_yaml())
+        click.echo("dry run: the job and its data are in order; nothing was trained")
+        return
+    began = time.monotonic()
+    _log_to(loaded.output)
+    folder = run_job(loaded, screen)
+    click.echo(f"finished in {time.monotonic() - began:.0f} s")
+    click.echo(f"report:  {folder.uri}/report.html")
+    click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
+    click.echo(f"numbers: {folder.uri}/metrics.json")
+
+
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+def status(run_folder: Path) -> None:
+    """Show which steps of a run are done and how far the current one is."""
+    from pipeline.status import lines
+
+    for line in lines(run_folder):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
+def validate(dataset: str, root: str) -> None:
+    """Check a data set, e.g. `synthaug validate coco:train.json?images=images` or `parquet:runs/x/data`.
+
+    Reads every annotation and decodes every image.
+    """
+    from pipeline.formats.reference import open_dataset
+    from pipeline.status import inspect
+
+    for line in inspect(open_dataset(dataset, Path(root), key="DATASET"), _screen().progress):
+        click.echo(line)
+
+
+@main.command(name="list")
+def list_components() -> None:
+    """List what a job file can name: generators, detectors, formats, scores and steps."""
+    from detectors import DETECTORS
+    from generators import GENERATORS
+    from pipeline.formats import FORMATS
+    from pipeline.scores import SCORES
+    from pipeline.steps import STEPS
+
+    rooms = {"generators": GENERATORS, "detectors": DETECTORS, "formats": FORMATS, "scores": SCORES, "steps": STEPS}
+    for room, names in rooms.items():
+        click.echo(f"{room + ':':<12} {', '.join(names)}")
+
+
+def _screen() -> Screen:
+    """A screen on the terminal: a live line on a tty, a line every ten seconds in a log file."""
+    from pipeline.run import Screen
+
+    live = sys.stderr.isatty()
+    state: dict[str, Any] = {"said": 0.0, "began": {}, "open": False}
+
+    def tell(text: str) -> None:
+        if state["open"]:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            state["open"] = False
+        click.echo(text)
+
+    def progress(done: int, total: int, unit: str) -> None:
+        now = time.monotonic()
+        key = (unit, total)
+        first_done, first_time = state["began"].setdefault(key, (done, now))
+        if now - state["said"] < (0.2 if live else 10.0):
+            return
+        state["said"] = now
+        rate = (done - first_done) / max(now - first_time, 1e-9)
+        left = f", {_clock((total - done) / rate)} left" if rate > 0 else ""
+        text = f"  {done}/{total} {unit}, {rate:.1f}/s{left}"
+        click.echo(f"\r\x1b[K{text}" if live else text, err=live, nl=not live)
+        state["open"] = live
+
+    return Screen(tell, progress)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def _log_to(output: str) -> None:
+    """Details (tracebacks of internal failures) go to run.log in the output folder, never to the screen."""
+    from pipeline.storage import Folder, check_writable
+
+    check_writable(output)
+    folder = Folder.at(output)
+    if folder.is_local:
+        handler = logging.FileHandler(folder.local_path("run.log"), delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger("pipeline").addHandler(handler)
+        logging.getLogger("pipeline").propagate = False
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except JobError as err:  # raised while click parses, before a command runs
+        click.echo(f"error: {err}", err=True)
+        sys.exit(err.exit_code)

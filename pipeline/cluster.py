@@ -1,0 +1,241 @@
+"""Where work runs: tasks, pools of actors and training groups, on Ray or in this process. The only door to Ray.
+
+Two executors with one interface. `RayExecutor` starts a private Ray (or joins `address`); `SerialExecutor` runs the same
+functions one after the other in this process, for tests, debugging and machines without Ray. Results never depend on which.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import JobError, RunError
+
+MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
+Tick = Callable[[], None]
+
+
+class Executor(Protocol):
+    """What a step may ask for."""
+
+    workers: int
+
+    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+        """Run one task; `tick` is called about once a second meanwhile, in the driver."""
+        ...
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
+        ...
+
+    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result."""
+        ...
+
+    def close(self) -> None:
+        """Stop what was started."""
+        ...
+
+
+class SerialExecutor:
+    """Everything in this process, one after the other."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+
+    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+        """Run the task here."""
+        result = function(*args)
+        if tick:
+            tick()
+        return result
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Run all items through one worker."""
+        work = make()
+        yield from map(work, items)
+
+    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+        """Run a group of one; more processes need Ray."""
+        if size != 1:
+            raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
+        return self.call(function, *args, tick=tick)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class RayExecutor:
+    """A private local Ray, or an existing one."""
+
+    def __init__(self, workers: int, address: str, memory_mb: int, import_root: Path) -> None:
+        self.workers = workers
+        self._scratch = Path(tempfile.mkdtemp(prefix="sa-"))  # 0700, and short: Ray's socket paths have a limit
+        self._environment(address)
+        import ray  # after the environment: Ray reads it when imported
+
+        self._ray = ray
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        # workers must find the packages as the driver does, also when it was not started from the project's folder
+        options["runtime_env"] = {"env_vars": {"PYTHONPATH": f"{import_root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}}
+        if address:
+            self.check_reachable(address)
+            options["address"] = address
+        else:
+            options |= {
+                "address": "local",
+                "num_cpus": max(2, workers),
+                "include_dashboard": False,
+                "object_store_memory": max(MIN_OBJECT_STORE, memory_mb * 2**20),
+                "_temp_dir": str(self._scratch),
+            }
+        try:
+            ray.init(**options)
+        except Exception as err:  # Ray raises a dozen unrelated types here; all mean the same to the user
+            self._forget_scratch()
+            where = f"Ray at '{address}' cannot be reached" if address else "a local Ray could not be started"
+            raise JobError(f"cluster.address: {where} ({_first_line(err)}); set cluster.executor=serial to go without") from err
+
+    def _environment(self, address: str) -> None:
+        """Loopback only, private token, no usage statistics (see docs/architecture.md, Security)."""
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several torch processes on few cores stall otherwise
+        if not address:
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            token = self._scratch / "token"
+            token.touch(mode=0o600)
+            token.write_text(os.urandom(24).hex())
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+
+    @staticmethod
+    def check_reachable(address: str) -> None:
+        """Ask the port before Ray does (JobError if it is closed): Ray retries for half a minute and prints pages."""
+        host, _, port = address.removeprefix("ray://").partition(":")
+        try:
+            if not port.isdigit():
+                raise OSError("the address has no port")
+            socket.create_connection((host, int(port)), timeout=3).close()
+        except OSError as err:
+            raise JobError(
+                f"cluster.address: Ray at '{address}' cannot be reached ({err}); "
+                "start it, or leave cluster.address empty to use this machine"
+            ) from err
+
+    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+        """Run one task; a killed worker is replaced and the task run again (it resumes from what it saved)."""
+        task = self._ray.remote(num_cpus=1, max_retries=3)(function)
+        return self._wait(task.remote(*args), tick)
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Keep each actor busy with one item; items are drawn as actors come free, so a long stream costs no memory."""
+        ray = self._ray
+        actor = ray.remote(num_cpus=1, max_restarts=8, max_task_retries=8)(_Worker)
+        todo = iter(items)
+        crew = [actor.remote(make) for _ in range(workers)]
+        running: dict[Any, Any] = {}
+        try:
+            for one in crew:
+                self._feed(one, todo, running)
+            while running:
+                done, _ = ray.wait(list(running), num_returns=1)
+                one = running.pop(done[0])
+                result = self._get(done[0])
+                self._feed(one, todo, running)
+                yield result
+        finally:
+            for one in crew:
+                ray.kill(one)
+
+    @staticmethod
+    def _feed(actor: Any, todo: Iterator[Any], running: dict[Any, Any]) -> None:
+        for item in todo:
+            running[actor.run.remote(item)] = actor
+            return
+
+    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+        """A gang of actors that meet in a shared file; one that dies takes the gang down, and it is started again."""
+        if size == 1:
+            return self.call(function, *args, tick=tick)
+        for attempt in range(4):
+            meeting = self._scratch / f"meet-{time.time_ns()}"
+            gang = [self._ray.remote(num_cpus=1)(_Member).remote() for _ in range(size)]
+            refs = [one.run.remote(rank, size, str(meeting), function, args) for rank, one in enumerate(gang)]
+            try:
+                return [self._wait(ref, tick) for ref in refs][0]
+            except self._ray.exceptions.RayActorError as err:
+                if attempt == 3:
+                    raise RunError("a training worker died four times; see the step's log.jsonl for the last step") from err
+            finally:
+                for one in gang:
+                    self._ray.kill(one)
+        raise AssertionError("unreachable")
+
+    def _wait(self, ref: Any, tick: Tick | None) -> Any:
+        while True:
+            done, _ = self._ray.wait([ref], timeout=1.0)
+            if tick:
+                tick()
+            if done:
+                return self._get(ref)
+
+    def _get(self, ref: Any) -> Any:
+        """Return a result; what the task raised comes back as it was raised there."""
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as err:
+            raise err.cause if isinstance(getattr(err, "cause", None), Exception) else err from None
+
+    def close(self) -> None:
+        """Stop Ray, or leave the one that was joined."""
+        self._ray.shutdown()
+        self._forget_scratch()
+
+    def _forget_scratch(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class _Worker:
+    """One actor of a pool."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._work = make()
+
+    def run(self, item: Any) -> Any:
+        return self._work(item)
+
+
+class _Member:
+    """One actor of a training group."""
+
+    def run(self, rank: int, size: int, meeting: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        import torch
+        import torch.distributed as dist
+
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size)
+        try:
+            return function(*args)
+        finally:
+            dist.destroy_process_group()
+
+
+def _first_line(err: BaseException) -> str:
+    text = str(err).strip()
+    return text.splitlines()[0][:200] if text else type(err).__name__
+
+
+def open_executor(kind: str, workers: int, address: str, memory_mb: int) -> Executor:
+    """Start the executor a job asks for; `workers` 0 means one per core of this machine."""
+    count = workers or len(os.sched_getaffinity(0))
+    if kind == "serial":
+        return SerialExecutor(count)
+    return RayExecutor(count, address, memory_mb, Path(__file__).resolve().parents[1])

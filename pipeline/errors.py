@@ -1,0 +1,45 @@
+"""The four errors a user can meet, with the exit code of each.
+
+    SynthaugError            1
+    ├── JobError             2   the job file or the command line is wrong
+    ├── DatasetError         2   a data file is wrong
+    └── RunError             1   a step failed while it ran; names the step, the shard and the log
+
+Every message is one line: which file or key, what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SynthaugError(Exception):
+    """Base of everything the command line turns into one line on stderr."""
+
+    exit_code = 1
+
+
+class JobError(SynthaugError):
+    """A job file, an override or the surroundings it asks for (output folder, Ray address) is wrong."""
+
+    exit_code = 2
+
+
+class DatasetError(SynthaugError):
+    """An annotation or image file is missing, broken or contradicts itself."""
+
+    exit_code = 2
+
+
+class RunError(SynthaugError):
+    """A step failed for a reason the user's input does not explain."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known name, else the list of what there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""

@@ -1,0 +1,13 @@
+"""Data set formats: one module each, named in a reference `format:path?option=value`.
+
+A format module has a frozen dataclass `Config` (the options; `path` first), `read(config, root) -> Dataset`, and, where
+writing makes sense, `write(dataset, out)`; reading what was written gives equal scenes.
+"""
+
+from __future__ import annotations
+
+FORMATS = {
+    "coco": "pipeline.formats.coco",
+    "parquet": "pipeline.formats.parquet",
+    "toy": "pipeline.formats.toy",
+}

@@ -1,0 +1,349 @@
+"""COCO instances JSON, read: boxes, polygons and run lengths, every record checked when the file is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import masks
+from pipeline.errors import DatasetError
+from pipeline.formats.coco_record import (
+    RecordError,
+    Segmentation,
+    corners,
+    flag,
+    inside_box,
+    is_int,
+    is_text,
+    key_of,
+    line,
+    need,
+    number,
+    provenance,
+    read_segmentation,
+)
+from pipeline.formats.coco_write import CocoWriter, write
+from pipeline.scene import SOURCES, Category, ImageRef, Objects, Provenance, Scene
+from pipeline.storage import inside
+
+__all__ = ["CocoDataset", "CocoWriter", "Config", "read", "write"]
+
+_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "MPO")  # others start programs or are not photographs
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of a COCO reference; `path` is the JSON file."""
+
+    path: str
+    images: str = ""  # folder; by default beside the JSON, in `images/` there, or in `images/` one level up
+    on_bad: str = "stop"  # or "skip": leave bad records out and count them
+    max_pixels: int = 100_000_000  # per image
+
+    def __post_init__(self) -> None:
+        if self.on_bad not in ("stop", "skip"):
+            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels is {self.max_pixels}; use a positive number of pixels")
+
+
+@dataclass(frozen=True)
+class _Image:
+    image_id: str
+    path: Path
+    name: str
+    size: int  # bytes of the file
+    height: int
+    width: int
+    provenance: Provenance | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    id: Any  # as in the file; None where there is none
+    object_id: Any
+    category: int
+    box: tuple[float, float, float, float]  # xyxy pixels
+    layout_box: tuple[float, float, float, float]
+    area: float
+    iscrowd: bool
+    isthing: bool
+    segmentation: Segmentation
+    score: float
+    source: str
+    verdict: str | None
+    verdict_score: float
+
+
+class CocoDataset:
+    """A checked COCO file; masks given as polygons are rasterised when a scene is asked for."""
+
+    def __init__(
+        self, file: Path, config: Config, digest: str, categories: tuple[Category, ...], images: list[_Image]
+    ) -> None:
+        self.categories = categories
+        self.skipped: Counter[str] = Counter()
+        self._file, self._config, self._digest, self._images = file, config, digest, images
+        self._labels: list[list[_Label]] = [[] for _ in images]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Scene:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        image, labels = self._images[index], self._labels[index]
+        size = (image.height, image.width)
+        objects = Objects.build(
+            [label.category for label in labels],
+            [label.box for label in labels],
+            rle=[_rle(label.segmentation, size) for label in labels],
+            layout_boxes=[label.layout_box for label in labels],
+            **{name: [getattr(label, name) for label in labels] for name in _COLUMNS},
+        )
+        ref = ImageRef(None, str(image.path))
+        return Scene(image.image_id, image.height, image.width, ref, objects, provenance=image.provenance)
+
+    def fingerprint(self) -> str:
+        """Digest of the JSON bytes and of the name and size of every image file."""
+        files = [(image.name, image.size) for image in self._images]
+        return hashlib.sha256(f"{self._digest} {json.dumps(files)}".encode()).hexdigest()
+
+    def verify(self, index: int) -> None:
+        """Decode the image of one scene; raises DatasetError when it is broken, too large or of another size."""
+        image = self._images[index]
+        width, height = _decoded_size(image.path, self._config.max_pixels)
+        if (width, height) != (image.width, image.height):
+            raise DatasetError(
+                f"{image.path}: the image is {width}x{height} pixels, {self._file} says {image.width}x{image.height}; "
+                "correct the annotation file"
+            )
+
+
+_COLUMNS = ("id", "area", "iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
+
+
+def _rle(segmentation: Segmentation, size: tuple[int, int]) -> str | None:
+    return masks.from_polygons(segmentation, size) if isinstance(segmentation, list) else segmentation
+
+
+def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
+    """Decode all pixels and return (width, height); the size is checked before anything is decoded."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
+            with Image.open(path, formats=_DECODERS) as image:
+                if image.width * image.height > max_pixels:
+                    raise DatasetError(
+                        f"{path}: {image.width}x{image.height} pixels are over max_pixels={max_pixels}; shrink it"
+                    )
+                image.load()
+                return image.size
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as err:
+        raise DatasetError(f"{path}: the image cannot be decoded ({line(err)}); replace the file") from err
+
+
+def read(config: Config, root: Path = Path()) -> CocoDataset:
+    """Open a COCO instances file and check every record; bad ones stop the reading or are counted in `skipped`."""
+    file = root / config.path
+    document, digest = _load(file)
+    skipped: Counter[str] = Counter()
+
+    def each(records: Any, kind: str, take: Callable[[Any], None]) -> None:
+        for position, record in enumerate(records):
+            try:
+                take(record)
+            except RecordError as bad:
+                if config.on_bad == "stop":
+                    name = record.get("id") if isinstance(record, dict) else None
+                    which = f"{kind} {name!r}" if name is not None else f"{kind} at position {position}"
+                    text = (
+                        f"{file}: {which}: {bad.detail[:400]}; correct it, or leave such records out with on_bad=skip"
+                    )
+                    raise DatasetError(text) from bad
+                skipped[bad.reason] += 1
+
+    categories: dict[int, Category] = {}
+    each(_section(document, "categories", file), "category", lambda record: _add_category(record, categories))
+    ordered = tuple(categories[key] for key in sorted(categories))
+    listed = _section(document, "images", file)
+    finder = _Images(_image_folder(file, config, root, listed), config.max_pixels)
+    each(listed, "image", finder.add)
+    dataset = CocoDataset(file, config, digest, ordered, list(finder.images.values()))
+    labels = _Labels(finder, ordered, skipped)
+    each(_section(document, "annotations", file), "annotation", labels.add)
+    rows = {image_id: row for row, image_id in enumerate(finder.images)}
+    for image_id, label in _with_ids(labels.found, skipped):
+        dataset._labels[rows[image_id]].append(label)
+    dataset.skipped = +skipped
+    return dataset
+
+
+def _load(file: Path) -> tuple[dict[str, Any], str]:
+    try:
+        data = file.read_bytes()
+        document = json.loads(data)
+    except OSError as err:
+        raise DatasetError(f"{file}: cannot be read ({err.strerror}); check the path") from err
+    except json.JSONDecodeError as err:
+        problem = (
+            f"{file}: not valid JSON at line {err.lineno}, column {err.colno} ({err.msg}); correct or restore the file"
+        )
+        raise DatasetError(problem) from err
+    except (ValueError, RecursionError) as err:
+        raise DatasetError(f"{file}: not valid JSON ({line(err)}); correct or restore the file") from err
+    if not isinstance(document, dict):
+        raise DatasetError(f"{file}: the top level must be an object with images, annotations and categories")
+    return document, hashlib.sha256(data).hexdigest()
+
+
+def _section(document: dict[str, Any], key: str, file: Path) -> list[Any]:
+    if key not in document:
+        raise DatasetError(f"{file}: key '{key}' is missing; add it, as an empty list if there are none")
+    if not isinstance(document[key], list):
+        raise DatasetError(f"{file}: '{key}' must be a list; this is no COCO instances file")
+    records: list[Any] = document[key]
+    return records
+
+
+def _add_category(record: Any, categories: dict[int, Category]) -> None:
+    key, name = need(record, "id"), need(record, "name")
+    if not is_int(key) or not isinstance(name, str):
+        raise RecordError("bad category", "its id must be a whole number and its name a text")
+    if key in categories:
+        raise RecordError("duplicate category id", "another category has the same id")
+    parent = record.get("supercategory") or ""
+    if not isinstance(parent, str):
+        raise RecordError("bad category", "its supercategory must be a text")
+    categories[key] = Category(key, name, parent, flag(record, "isthing", True))
+
+
+def _image_folder(file: Path, config: Config, root: Path, listed: list[Any]) -> Path:
+    """Return the images folder: the given one, else the first of three places that has the first image of the file."""
+    if config.images:
+        folder = root / config.images
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder; correct the option images=")
+        return folder.resolve()
+    places = [file.parent, file.parent / "images", file.parent.parent / "images"]
+    first = next((str(r["file_name"]) for r in listed if isinstance(r, dict) and "file_name" in r), None)
+    for place in places:
+        with contextlib.suppress(OSError, ValueError):  # a name no file can have; reported when the image is checked
+            if first and (place / first.lstrip("/")).is_file():
+                return place.resolve()
+    return next((place for place in places[1:] if place.is_dir()), file.parent).resolve()
+
+
+class _Images:
+    """Checks image records and keeps the good ones; knows the refused ones, so that their labels can be counted."""
+
+    def __init__(self, folder: Path, max_pixels: int) -> None:
+        self._folder, self._max_pixels = folder, max_pixels
+        self.images: dict[str, _Image] = {}  # by the id in the file
+        self.refused: set[str] = set()
+        self._scene_ids: set[str] = set()
+
+    def add(self, record: Any) -> None:
+        """Check one image record."""
+        key = key_of(record, "id")
+        if key in self.images:
+            raise RecordError("duplicate image id", "another image has the same id")
+        try:
+            self.images[key] = self._checked(key, record)
+        except RecordError:
+            self.refused.add(key)
+            raise
+
+    def _checked(self, key: str, record: dict[str, Any]) -> _Image:
+        name, height, width = (need(record, k) for k in ("file_name", "height", "width"))
+        if not all(is_int(n) and n > 0 for n in (height, width)):
+            raise RecordError("bad image size", f"width {width!r} and height {height!r} must be whole numbers above 0")
+        if height * width > self._max_pixels:
+            raise RecordError("image too large", f"{width}x{height} is over max_pixels={self._max_pixels}")
+        if not isinstance(name, str):
+            raise RecordError("missing image file", "its file_name is no text")
+        try:
+            path, size = inside(self._folder, name)
+        except PermissionError as err:
+            raise RecordError("unsafe file name", f"its file_name {err}") from err
+        except FileNotFoundError as err:
+            raise RecordError("missing image file", f"its image file {err}") from err
+        scene_id = record.get("scene_id", key)
+        if not isinstance(scene_id, str) or scene_id in self._scene_ids:
+            raise RecordError("duplicate image id", f"its scene_id {scene_id!r} is no text or not unique")
+        if not is_text(scene_id):
+            raise RecordError("bad value", f"its id {scene_id!r} is not Unicode text")
+        self._scene_ids.add(scene_id)
+        return _Image(scene_id, path, name, size, height, width, provenance(record))
+
+
+class _Labels:
+    """Checks annotation records and keeps the good ones with the id of their image."""
+
+    def __init__(self, images: _Images, categories: tuple[Category, ...], skipped: Counter[str]) -> None:
+        self._images, self._categories, self._skipped = images, categories, skipped
+        self._index = {category.id: index for index, category in enumerate(categories)}
+        self.found: list[tuple[str, _Label]] = []
+
+    def add(self, record: Any) -> None:
+        """Check one annotation record."""
+        key = key_of(record, "image_id")
+        if key in self._images.refused and key not in self._images.images:
+            self._skipped["annotation of a skipped image"] += 1
+            return
+        if key not in self._images.images:
+            raise RecordError("unknown image", f"image_id {record['image_id']!r} is not among the images")
+        category = need(record, "category_id")
+        if not is_int(category) or category not in self._index:
+            raise RecordError("unknown category", f"category_id {category!r} is not among the categories")
+        self.found.append((key, self._label(record, self._images.images[key], self._index[category])))
+
+    def _label(self, record: dict[str, Any], image: _Image, category: int) -> _Label:
+        size = (image.height, image.width)
+        box, clipped = inside_box(corners(record, "bbox"), size)
+        segmentation = read_segmentation(record.get("segmentation"), size)
+        score, source, verdict = record.get("score", 1.0), record.get("source", "human"), record.get("verdict")
+        if source not in SOURCES or not isinstance(verdict, str | None):
+            raise RecordError("bad value", f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text")
+        default_area = (box[2] - box[0]) * (box[3] - box[1])
+        label = _Label(
+            id=record.get("id"),
+            object_id=record.get("object_id", record.get("id")),
+            category=category,
+            box=box,
+            layout_box=corners(record, "layout_bbox") if "layout_bbox" in record else box,
+            area=number(record.get("area", default_area), "area", low=0.0),
+            iscrowd=flag(record, "iscrowd", False),
+            isthing=flag(record, "isthing", self._categories[category].isthing),
+            segmentation=segmentation,
+            score=number(score, "score", low=0.0),
+            source=source,
+            verdict=verdict,
+            verdict_score=number(record["verdict_score"], "verdict_score") if "verdict_score" in record else math.nan,
+        )
+        self._skipped["clipped to image"] += clipped
+        return label
+
+
+def _with_ids(found: list[tuple[str, _Label]], skipped: Counter[str]) -> Iterable[tuple[str, _Label]]:
+    """Give every label an id that is unique in the table and >= 1: our own, else the file's, else 1, 2, 3 ..."""
+    for name in ("object_id", "id"):
+        ids = [getattr(label, name) for _, label in found]
+        if all(is_int(i) and 1 <= i < 1 << 63 for i in ids) and len(set(ids)) == len(ids):
+            break
+    else:
+        skipped["renumbered ids"] += len(found)
+        ids = list(range(1, len(found) + 1))
+    return [
+        (image, label if label.id == i else replace(label, id=i)) for (image, label), i in zip(found, ids, strict=True)
+    ]

@@ -1,0 +1,88 @@
+"""How a job names a data set: `format:path?option=value&option=value`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pipeline.errors import JobError, suggest
+from pipeline.formats import FORMATS
+from pipeline.scene import Dataset
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
+    """Split a reference into the format's name and its options, the path among them as "path".
+
+    Raises JobError, naming `key`, when the text has no format or an option no value. Nothing is decoded: `%20` and `+`
+    mean themselves.
+    """
+    name, colon, rest = reference.partition(":")
+    if not colon or not name.isidentifier():
+        raise JobError(f"{key}: {reference!r} names no format; write format:path, e.g. coco:train.json")
+    path, _, query = rest.partition("?")
+    if path.startswith("s3://"):
+        path, query = _s3_path(path, query)
+    options = {"path": path}
+    for item in query.split("&") if query else []:
+        option, equals, value = item.partition("=")
+        if not equals or not option:
+            raise JobError(f"{key}: {item!r} in {reference!r} is no option; write name=value, separated by &")
+        if option in options:
+            raise JobError(f"{key}: option '{option}' is given twice in {reference!r}; keep one")
+        options[option] = value
+    return name, options
+
+
+_S3_OPTIONS = ("endpoint_override", "scheme", "region")
+
+
+def _s3_path(path: str, query: str) -> tuple[str, str]:
+    """Leave the options that belong to the S3 address itself with the path."""
+    items = query.split("&") if query else []
+    own = [item for item in items if item.partition("=")[0] in _S3_OPTIONS]
+    return path + (f"?{'&'.join(own)}" if own else ""), "&".join(item for item in items if item not in own)
+
+
+def open_dataset(reference: str, root: Path, key: str = "data", defaults: Mapping[str, str] | None = None) -> Dataset:
+    """Open what a reference names; relative paths start at `root`, absolute ones are taken as written.
+
+    `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
+    JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
+    """
+    name, options = parse(reference, key)
+    if name not in FORMATS:
+        raise JobError(f"{key}: unknown format '{name}'{suggest(name, FORMATS)}")
+    module = importlib.import_module(FORMATS[name])
+    dataset: Dataset = module.read(_config(module.Config, name, options, key, defaults or {}), root)
+    return dataset
+
+
+def _config(config: Any, name: str, options: Mapping[str, str], key: str, defaults: Mapping[str, str]) -> Any:
+    hints = get_type_hints(config)
+    known = [field.name for field in fields(config)]
+    for option in options:
+        if option not in known:
+            raise JobError(f"{key}: format '{name}' has no option '{option}'{suggest(option, known)}")
+    wanted = {option: value for option, value in defaults.items() if option in known} | dict(options)
+    try:
+        return config(**{option: _value(option, value, hints[option]) for option, value in wanted.items()})
+    except ValueError as err:
+        raise JobError(f"{key}: {err}") from err
+
+
+def _value(option: str, text: str, kind: type) -> Any:
+    """Convert an option to the type of its Config field."""
+    if kind is bool:
+        if text.lower() not in _TRUTH:
+            raise ValueError(f"option {option} is '{text}'; use true or false")
+        return _TRUTH[text.lower()]
+    try:
+        return kind(text)
+    except ValueError as err:
+        names = {int: "a whole number", float: "a number"}
+        raise ValueError(f"option {option} is '{text}'; use {names.get(kind, 'another value')}") from err

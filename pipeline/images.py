@@ -1,0 +1,70 @@
+"""Encoded image files to pixels and back."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DatasetError
+from pipeline.scene import ImageRef, Scene
+
+SUFFIX = {"png": ".png", "jpeg": ".jpg"}
+
+
+def decode(scene: Scene) -> NDArray[np.uint8]:
+    """Return the pixels of a scene, uint8 RGB [H, W, 3]; DatasetError when the file is missing, broken or another size."""
+    pixels = decode_ref(scene.image, scene.image_id)
+    if pixels.shape[:2] != (scene.height, scene.width):
+        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise DatasetError(
+            f"{scene.image.path or scene.image_id}: the image is {found} pixels, its annotation says "
+            f"{scene.width}x{scene.height}; correct the annotation"
+        )
+    return pixels
+
+
+def decode_ref(ref: ImageRef, name: str) -> NDArray[np.uint8]:
+    """Return the pixels of encoded bytes or of a file, uint8 RGB [H, W, 3]."""
+    from PIL import Image, UnidentifiedImageError
+
+    label = ref.path or name
+    try:
+        data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError as err:
+        raise DatasetError(f"{label}: the image file is missing; restore it or remove it from the annotations") from err
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
+        raise DatasetError(f"{label}: the image cannot be decoded ({err}); replace the file") from err
+
+
+def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    """Encode uint8 RGB [H, W, 3] (or [H, W]) as 'png' (lossless) or 'jpeg' (quality 95)."""
+    import cv2
+
+    image = np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == "jpeg" else []
+    ok, data = cv2.imencode(SUFFIX[kind], image, options)
+    assert ok, f"cannot encode {pixels.shape} {pixels.dtype} as {kind}"
+    return bytes(data.tobytes())
+
+
+def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Antialiased bilinear resize of uint8 RGB [H, W, 3] to (H, W); the filter generators are trained with."""
+    if pixels.shape[:2] == size:
+        return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bilinear resize of soft masks float32 [N, h, w] to [N, H, W]."""
+    if maps.shape[1:] == size or len(maps) == 0:
+        return maps.reshape(len(maps), *size)
+    import cv2
+
+    return np.stack([cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(np.float32)

@@ -1,0 +1,204 @@
+"""Which steps run, in which order, what is done already; checks before, publishing after."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import Executor, RayExecutor, open_executor
+from pipeline.context import MANIFEST, Context, Output
+from pipeline.errors import RunError, SynthaugError
+from pipeline.job import Job
+from pipeline.steps import STEPS
+from pipeline.storage import Folder, check_writable
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
+PUBLISHED = {  # step -> what the user finds at the top of the output folder
+    "train_detector": "checkpoints",
+    "train_generator": "checkpoints",
+    "synthesize": "data",
+    "export": "coco",
+    "report": "",
+}
+PUBLIC_SUFFIXES = {"synthesize": ".parquet", "train_detector": ".safetensors", "train_generator": ".safetensors", "report": ".html"}
+PRIVATE = ("state.safetensors",)  # training state: large, and of use to a resumed run only
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where a run speaks: one line at a time, and a progress line that may be overwritten."""
+
+    tell: Callable[[str], None]
+    progress: Callable[[int, int, str], None]
+
+
+def check(job: Job, screen: Screen) -> None:
+    """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
+    from pipeline.steps.ingest import check_scene, open_inputs
+    from pipeline.steps.plan import check_counts
+
+    check_writable(job.output)
+    if job.cluster.executor == "ray" and job.cluster.address:
+        RayExecutor.check_reachable(job.cluster.address)
+    inputs = open_inputs(job)
+    check_counts(job, inputs.categories)
+    weights = getattr(job.detector.config, "weights", "")
+    if weights and not Path(weights).is_file():
+        from pipeline.errors import JobError
+
+        raise JobError(f"detector.weights: there is no file '{weights}'; correct the path or leave the key empty")
+    for name, table in inputs.splits.items():
+        for index in range(len(table)):
+            if job.data.on_bad == "stop":
+                check_scene(table[index], job.data.max_pixels)
+            if index % 50 == 49 or index + 1 == len(table):
+                screen.progress(index + 1, len(table), f"images of {name} checked")
+        screen.tell(f"{name}: {len(table)} images, {len(table.categories)} classes")
+
+
+def run(job: Job, screen: Screen) -> Folder:
+    """Run every step that is not done already; returns the output folder."""
+    check_writable(job.output)
+    output = Folder.at(job.output)
+    output.write_bytes("job.yaml", job.to_yaml().encode())
+    executor: Executor | None = None
+    done: dict[str, Output] = {}
+    keys: dict[str, str] = {}
+    try:
+        for number, (name, path) in enumerate(STEPS.items(), start=1):
+            step = importlib.import_module(path)
+            keys[name] = step_key(job, name, step, keys)
+            folder = output.sub("steps").sub(f"{name}-{keys[name]}")
+            title = f"[{number}/{len(STEPS)}] {name}"
+            if folder.exists(MANIFEST):
+                screen.tell(f"{title}: finished earlier")
+            else:
+                screen.tell(title)
+                executor = executor or _open(job)
+                _run_step(name, step, Context(job, folder, _inputs(step, done), executor, screen.tell, screen.progress))
+            done[name] = Output(folder, folder.read_json(MANIFEST))
+            publish(name, folder, output)
+        _write_metrics(job, done, output)
+    finally:
+        if executor:
+            executor.close()
+    return output
+
+
+def _open(job: Job) -> Executor:
+    cluster = job.cluster
+    return open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
+
+
+def _inputs(step: Any, done: Mapping[str, Output]) -> dict[str, Output]:
+    return {need: done[need] for need in step.NEEDS}
+
+
+def step_key(job: Job, name: str, step: Any, keys: Mapping[str, str]) -> str:
+    """Name a step's output by all that decides it: its settings, its code version and its inputs' names."""
+    content = {
+        "step": name,
+        "version": step.VERSION,
+        "settings": step.settings(job),
+        "inputs": {need: keys[need] for need in step.NEEDS},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _run_step(name: str, step: Any, context: Context) -> None:
+    """Run one step and write its manifest, last; anything unexpected is reported with the step and its folder."""
+    began = time.monotonic()
+    try:
+        manifest = step.run(context)
+    except (SynthaugError, KeyboardInterrupt):
+        raise
+    except Exception as err:
+        log.exception("step %s failed", name)
+        reason = str(err).strip().splitlines()
+        raise RunError(
+            f"step {name} failed in {context.folder.uri}: {type(err).__name__}: {reason[-1][:300] if reason else ''}; "
+            "what was finished is kept: run the same command again, or see run.log"
+        ) from err
+    seconds = round(time.monotonic() - began, 1)
+    context.folder.write_json(
+        MANIFEST,
+        {**manifest, "step": name, "key": context.folder.uri.rsplit("-", 1)[-1], "seconds": seconds, "versions": versions()},
+    )
+    context.tell(f"  done in {seconds:.0f} s")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide results."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def publish(name: str, folder: Folder, output: Folder) -> None:
+    """Show a step's results at the top of the output folder: hard links where possible, so nothing is stored twice."""
+    if name not in PUBLISHED:
+        return
+    target = output.sub(PUBLISHED[name]) if PUBLISHED[name] else output
+    suffix = PUBLIC_SUFFIXES.get(name, "")
+    names = [n for n in folder.names() if n.endswith(suffix) and n not in (MANIFEST, *PRIVATE)]
+    link_all(folder, target, names)
+    if name == "synthesize":  # shards of an earlier, longer plan must not stay beside these
+        for stale in set(target.names()) - set(names):
+            target.delete(stale)
+    if name == "export":
+        images = folder.sub("images")
+        link_all(images, target.sub("images"), images.names())
+        for stale in set(target.sub("images").names()) - set(images.names()):
+            target.sub("images").delete(stale)
+
+
+def link_all(source: Folder, target: Folder, names: list[str]) -> None:
+    """Link or copy files that are not there yet or differ."""
+    for name in names:
+        if not (source.is_local and target.is_local):
+            target.write_bytes(name, source.read_bytes(name))
+            continue
+        here, there = source.local_path(name), target.local_path(name)
+        if there.exists() and there.samefile(here):
+            continue
+        there.parent.mkdir(parents=True, exist_ok=True)
+        fresh = there.with_name(f"{there.name}.{os.getpid()}.tmp")
+        try:
+            os.link(here, fresh)
+        except OSError:  # another file system, or one without links
+            fresh.write_bytes(here.read_bytes())
+        fresh.replace(there)
+
+
+def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None:
+    """Write every number of the run with its metric card."""
+    scores = done["score"].manifest
+    output.write_json(
+        "metrics.json",
+        {
+            "job": job.name,
+            "job_sha256": job.sha256(),
+            "scores": scores["scores"],
+            "validation": scores["validation"],
+            "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
+            "plan": done["plan"].manifest["classes"],
+            "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
+            "seconds": {name: out.manifest["seconds"] for name, out in done.items()},
+            "versions": versions(),
+        },
+    )

@@ -1,0 +1,33 @@
+"""Randomness by identity: every draw derives from what it is for, never from order, time or worker."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+
+
+def seed_for(*identity: int | str) -> int:
+    """Return a 63-bit seed for an identity such as (job seed, "synthesize", image index)."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in identity)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def rng_for(*identity: int | str) -> np.random.Generator:
+    """Return a numpy generator for an identity."""
+    return np.random.default_rng(seed_for(*identity))
+
+
+def permuted(index: int, size: int, seed: int) -> int:
+    """Map index 0..size-1 to its place in a fixed pseudo-random permutation, in O(1) memory.
+
+    An affine map i -> (a i + b) mod size with gcd(a, size) = 1: over any `size` consecutive indices each value comes once.
+    """
+    assert size > 0
+    rng = rng_for(seed, "permuted", size)
+    start = int(rng.integers(size))
+    stride = int(rng.integers(1, size + 1))
+    while math.gcd(stride, size) != 1:
+        stride = stride % size + 1
+    return (stride * (index % size) + start) % size

@@ -1,0 +1,176 @@
+"""The one data model: a Scene is an image with its annotation.
+
+Conventions of the whole house, stated once:
+boxes are xyxy float32 pixels; sizes are (H, W); images are uint8 RGB [H, W, 3] at the seams; categories are contiguous
+indices into the table's `Category` tuple, original ids come back at export; a scene with provenance is synthetic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCES = ("human", "pseudo", "synthetic")
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class: `id` is the id in the user's files, the index in the tuple is the id inside the house."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+    isthing: bool = True
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """Where the pixels are: encoded file bytes, or a path to them (absolute or relative to the working folder)."""
+
+    data: bytes | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a synthetic scene came to be; enough to make it again."""
+
+    seed: int
+    generator: str
+    checkpoint: str  # sha256 of the generator's checkpoint file, "" in a plan
+    source_image: str  # image_id of the real scene whose layout was used
+    reason: str  # why it was planned, e.g. "natural" or "balanced: +kite -house"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """N annotated objects as arrays of one length (struct of lists, like the Parquet column)."""
+
+    id: NDArray[np.int64]  # [N] >= 1, unique in the table
+    category: NDArray[np.int32]  # [N] index into the categories
+    boxes: NDArray[np.float32]  # [N, 4] xyxy pixels
+    rle: tuple[str | None, ...]  # COCO compressed counts, size = image size
+    area: NDArray[np.float32]  # [N] pixels, of the mask where there is one
+    iscrowd: NDArray[np.bool_]  # [N]
+    isthing: NDArray[np.bool_]  # [N]
+    score: NDArray[np.float32]  # [N] 1.0 for human labels
+    source: tuple[str, ...]  # one of SOURCES
+    layout_boxes: NDArray[np.float32]  # [N, 4] xyxy pixels: the box that was asked for; equals boxes for real scenes
+    verdict: tuple[str | None, ...]  # set by verification, else None
+    verdict_score: NDArray[np.float32]  # [N], NaN without verdict
+
+    def __post_init__(self) -> None:
+        n = len(self.id)
+        for f in fields(self):
+            assert len(getattr(self, f.name)) == n, f"objects.{f.name} has {len(getattr(self, f.name))} entries, not {n}"
+        assert self.boxes.shape == (n, 4) and self.layout_boxes.shape == (n, 4)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def select(self, keep: NDArray[Any] | Sequence[int]) -> Objects:
+        """Return the objects at a boolean mask [N] or at a list of positions, in that order."""
+        index = np.asarray(keep)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+
+        def pick(value: Any) -> Any:
+            return value[index] if isinstance(value, np.ndarray) else tuple(value[i] for i in index)
+
+        return Objects(**{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+
+    @staticmethod
+    def build(
+        category: Sequence[int] | NDArray[Any],
+        boxes: Sequence[Sequence[float]] | NDArray[Any],
+        **columns: Any,
+    ) -> Objects:
+        """Make objects from categories [N] and xyxy boxes [N, 4]; columns not given take the value of a human box label."""
+        n = len(category)
+        box = np.asarray(boxes, np.float32).reshape(n, 4)
+        size = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        kinds: dict[str, Any] = {
+            "id": (np.int64, np.arange(1, n + 1)),
+            "area": (np.float32, size),
+            "iscrowd": (np.bool_, np.zeros(n)),
+            "isthing": (np.bool_, np.ones(n)),
+            "score": (np.float32, np.ones(n)),
+            "verdict_score": (np.float32, np.full(n, np.nan)),
+            "layout_boxes": (np.float32, box),
+        }
+        values: dict[str, Any] = {
+            name: np.asarray(columns.pop(name, default), dtype) for name, (dtype, default) in kinds.items()
+        }
+        values["layout_boxes"] = values["layout_boxes"].reshape(n, 4)
+        values["rle"] = tuple(columns.pop("rle", (None,) * n))
+        values["source"] = tuple(columns.pop("source", ("human",) * n))
+        values["verdict"] = tuple(columns.pop("verdict", (None,) * n))
+        assert not columns, f"unknown columns {sorted(columns)}"
+        return Objects(category=np.asarray(category, np.int32), boxes=box, **values)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image with its objects; `panoptic` is a PNG in COCO panoptic encoding whose ids are `objects.id`."""
+
+    image_id: str
+    height: int
+    width: int
+    image: ImageRef
+    objects: Objects
+    panoptic: ImageRef | None = None
+    provenance: Provenance | None = None
+
+    def with_objects(self, objects: Objects) -> Scene:
+        """Return the same image with other objects."""
+        return replace(self, objects=objects)
+
+
+class Dataset(Protocol):
+    """A map-style table of scenes: what every format reads and every step consumes.
+
+    `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without being counted).
+    """
+
+    categories: tuple[Category, ...]
+    skipped: Counter[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+    def fingerprint(self) -> str:
+        """Hex digest that changes when the content changes; cheap (no pixels are decoded)."""
+        ...
+
+
+@dataclass
+class SceneList:
+    """A Dataset held in memory, for tests and small tables."""
+
+    categories: tuple[Category, ...]
+    scenes: list[Scene]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Scene:
+        return self.scenes[index]
+
+    def __iter__(self) -> Iterator[Scene]:
+        return iter(self.scenes)
+
+    def fingerprint(self) -> str:
+        """Digest of ids and boxes."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for scene in self.scenes:
+            digest.update(scene.image_id.encode())
+            digest.update(scene.objects.boxes.tobytes())
+        return digest.hexdigest()

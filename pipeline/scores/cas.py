@@ -1,0 +1,398 @@
+"""CAS, classification accuracy score (Ravuri & Vinyals; LostGAN-V2, section 3): do synthetic objects teach real ones?
+
+A classifier learns from object crops of synthetic images alone and is tested on object crops of real validation images.
+The same classifier trained on real crops is the ceiling; guessing a class is the floor. The paper's classifier is
+ResNet-101 in its CIFAR form on 32x32 crops, five samples per layout; the default here is a small one for a CPU, and the
+card says so.
+
+Legend: N crops, S crop side, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.sampling import rng_for, seed_for
+from pipeline.scene import Category
+from pipeline.scores.card import Metric
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+PAPER_DEPTH, PAPER_WIDTH, PAPER_SIZE, PAPER_SAMPLES = 101, 64, 32, 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """The classifier, its training and the crops it sees."""
+
+    depth: int = 8  # 6n+2: basic blocks, three stages; 101: the paper's bottleneck network
+    width: int = 16  # channels of the first stage; the paper's network has 64
+    steps: int = 300
+    batch: int = 64
+    lr: float = 0.1  # peak; linear warm-up over the first 5 % of steps, then cosine to 0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    size: int = 32  # crop side, pixels
+    crops_per_class_max: int = 500
+    samples_per_layout: int = 5  # synthetic images per validation layout
+    flip: bool = True
+    shift: int = 2  # pixels, up to, in each direction
+    classes: str = "things"  # things | all
+    seed: int = 0
+    threads: int = 1  # torch threads; the caller sets them
+
+    def __post_init__(self) -> None:
+        if self.depth != PAPER_DEPTH and (self.depth < 8 or (self.depth - 2) % 6):
+            raise ValueError(f"cas.depth is {self.depth}; give 8, 14, 20 ... (6n + 2), or {PAPER_DEPTH}")
+        if self.classes not in ("things", "all"):
+            raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
+        for name in ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cas.{name} is {getattr(self, name)}; give 1 or more")
+        if self.size < 8 or not 0 <= self.shift < self.size:
+            raise ValueError(
+                f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= shift < size"
+            )
+        if not self.lr > 0:
+            raise ValueError(f"cas.lr is {self.lr}; give a number above 0")
+
+    def selected(self, categories: Sequence[Category]) -> list[int]:
+        """Return the class indices the classifier knows; its label k means class `selected[k]`."""
+        return [c for c, category in enumerate(categories) if self.classes == "all" or category.isthing]
+
+
+@dataclass(frozen=True)
+class CropRow:
+    """The objects of one image as crops; travels between processes."""
+
+    index: int  # layout or image; with `sample` unique in a table
+    sample: int
+    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
+    labels: NDArray[np.int64]  # [N] class index
+    skipped: int  # boxes without pixels
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Crops to train or to test on, in an order that does not depend on who cut them."""
+
+    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
+    labels: NDArray[np.int64]  # [N] 0..C-1, positions in `Config.selected`
+    found: NDArray[np.int64]  # [C] crops seen, before the cap
+    skipped: int
+
+
+def crops(
+    image: NDArray[np.uint8], boxes: NDArray[np.float32], size: int = PAPER_SIZE
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3]; return crops [K, size, size, 3] and the K of N kept.
+
+    Boxes are clipped to the image and cover every pixel they touch. A box is skipped when less than one pixel wide or
+    high after clipping. Shrinking averages (INTER_AREA), enlarging interpolates (INTER_LINEAR).
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
+    kept = np.asarray((clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1))
+    out: NDArray[np.uint8] = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
+    for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
+        region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
+        shrinks = region.shape[0] >= size and region.shape[1] >= size
+        out[i] = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return out, kept
+
+
+def cut(
+    index: int, sample: int, image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int
+) -> CropRow:
+    """Return the crops of one image as a row; leave crowds out of `boxes`."""
+    found, kept = crops(image, boxes, size)
+    return CropRow(index, sample, found, np.asarray(labels, np.int64)[kept], int((~kept).sum()))
+
+
+class CropTable:
+    """Collects rows in any order and keeps a fixed random draw of at most `cap` crops per class.
+
+    A crop's place in the draw is a hash of what it is, so memory is bounded and the order of arrival does not matter.
+    `cap` is `config.crops_per_class_max` unless given; 0 keeps all, as crops to test on need: a cap would change their
+    class shares, and top-1 with them.
+    """
+
+    def __init__(self, config: Config, selected: Sequence[int], cap: int | None = None) -> None:
+        self._size, self._seed = config.size, config.seed
+        self._cap = config.crops_per_class_max if cap is None else cap
+        self._place = {c: k for k, c in enumerate(selected)}
+        self._found = np.zeros(len(selected), np.int64)
+        self._skipped = 0
+        self._kept: list[list[tuple[int, int, int, int, NDArray[np.uint8]]]] = [[] for _ in selected]
+
+    def add(self, row: CropRow) -> None:
+        """Take the crops of one image; classes that are not selected are left out."""
+        self._skipped += row.skipped
+        for number, (crop, label) in enumerate(zip(row.crops, row.labels.tolist(), strict=True)):
+            k = self._place.get(label)
+            if k is None:
+                continue
+            self._found[k] += 1
+            draw = seed_for(self._seed, "cas", row.index, row.sample, number)
+            heapq.heappush(self._kept[k], (-draw, row.index, row.sample, number, crop))
+            if len(self._kept[k]) > self._cap > 0:
+                heapq.heappop(self._kept[k])
+
+    def result(self) -> CropSet:
+        """Return the crops, class by class."""
+        flat = [entry[4] for kept in self._kept for entry in sorted(kept, key=lambda entry: entry[:4])]
+        pixels = np.stack(flat) if flat else np.zeros((0, self._size, self._size, 3), np.uint8)
+        labels = np.repeat(np.arange(len(self._kept)), [len(kept) for kept in self._kept]).astype(np.int64)
+        return CropSet(pixels, labels, self._found.copy(), self._skipped)
+
+
+def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
+    """Return a CIFAR-form ResNet: a 3x3 stem, no pooling before the end.
+
+    `depth` 6n+2: three stages of n basic blocks, widths w, 2w, 4w. `depth` 101: four stages of 3, 4, 23, 3 bottlenecks,
+    widths w .. 8w, four times as many channels out.
+    """
+    from torch import nn
+
+    bottleneck = depth == PAPER_DEPTH
+    repeats = (3, 4, 23, 3) if bottleneck else ((depth - 2) // 6,) * 3
+    layers: list[nn.Module] = [_conv(3, width, 3, 1), nn.ReLU(inplace=True)]
+    channels = width
+    for stage, count in enumerate(repeats):
+        inner = width * 2**stage
+        path = [inner, inner, 4 * inner] if bottleneck else [inner, inner]
+        for block in range(count):
+            stride = 2 if stage and not block else 1
+            layers.append(_residual([channels, *path], [1, 3, 1] if bottleneck else [3, 3], stride))
+            channels = path[-1]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
+    return _initialised(nn.Sequential(*layers), seed)
+
+
+def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> nn.Module:
+    """Return relu(convolutions + shortcut); the first 3x3 strides, a 1x1 shortcut follows the shape."""
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: Tensor) -> Tensor:
+            total: Tensor = self.body(x) + self.shortcut(x)
+            return total.relu()
+
+    strides = [stride if i == kernels.index(3) else 1 for i in range(len(kernels))]
+    convs = [_conv(*shape) for shape in zip(channels[:-1], channels[1:], kernels, strides, strict=True)]
+    body = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))][:-1]  # the last ReLU follows the sum
+    changes = stride > 1 or channels[0] != channels[-1]
+    shortcut = _conv(channels[0], channels[-1], 1, stride) if changes else nn.Identity()
+    return Residual(nn.Sequential(*body), shortcut)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    from torch import nn
+
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def _initialised(net: nn.Module, seed: int) -> nn.Module:
+    """Draw the weights (He et al., 2015) from a generator of their own; batch norms start as the identity."""
+    import torch
+    from torch import nn
+
+    rng = torch.Generator().manual_seed(seed_for(seed, "cas", "weights"))
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01, generator=rng)
+            nn.init.zeros_(module.bias)
+    return net
+
+
+def learning_rate(config: Config, index: int) -> float:
+    """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
+    warm = max(1, config.steps // 20)
+    return config.lr * min(1.0, (index + 1) / warm) * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+
+
+class ClassifierTraining:
+    """The classifier being trained, in the same shape as a detector's training: the caller owns the loop.
+
+    Restored from `modules` and `optimizers` at step k it continues bit for bit: batches, augmentation and learning rate
+    derive from (seed, step).
+    """
+
+    def __init__(self, config: Config, train: CropSet, num_classes: int, device: str = "cpu") -> None:
+        import torch
+
+        assert len(train.labels), "there is nothing to train on"
+        self.config, self._train = config, train
+        self._members = [m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)]
+        self._device = torch.device(device)
+        self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
+        self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
+        optimizer = torch.optim.SGD(
+            self.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=True
+        )
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
+
+    def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
+        rng = rng_for(self.config.seed, "cas", "batch", index)
+        members = [self._members[k] for k in rng.integers(0, len(self._members), self.config.batch)]
+        picks = np.array([m[int(u * len(m))] for m, u in zip(members, rng.random(self.config.batch), strict=True)])
+        return _augment(self._train.crops[picks], self.config, rng), self._train.labels[picks]
+
+    def step(self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Mapping[str, Tensor]:
+        """Do optimiser step `index` (0-based); return the loss."""
+        import torch
+        from torch.nn import functional as F
+
+        optimizer = self.optimizers["classifier"]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, index)
+        self.model.train()
+        optimizer.zero_grad(set_to_none=True)
+        logits = self.model(_normalised(batch[0], self._device))
+        loss = F.cross_entropy(logits, torch.from_numpy(batch[1]).to(self._device))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a classifier is right on test crops; numbers in [0, 1], None where there is nothing to test."""
+
+    top1: float | None  # over all crops: what the paper calls CAS
+    balanced: float | None  # mean over the classes that have test crops
+    per_class: tuple[float | None, ...]  # [C]
+    confusion: NDArray[np.int64]  # [C, C] true class by predicted class
+
+    @property
+    def floor(self) -> dict[str, float | None]:
+        """What needs no looking: guessing among C classes, and always answering the most frequent test class."""
+        total = int(self.confusion.sum())
+        majority = float(self.confusion.sum(axis=1).max() / total) if total else None
+        return {"chance": 1 / len(self.confusion), "majority": majority}
+
+
+def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256) -> Accuracy:
+    """Test a classifier of C classes on crops [N, S, S, 3] with labels [N]; leaves it in evaluation mode."""
+    import torch
+
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        num_classes = model(_normalised(np.zeros((1, *crops.shape[1:]), np.uint8), device)).shape[1]
+        starts = range(0, len(crops), batch)
+        answers = [model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy() for i in starts]
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(confusion, (labels, np.concatenate([np.zeros(0, np.int64), *answers])), 1)
+    tested, right = confusion.sum(axis=1), confusion.diagonal()
+    per_class = tuple(float(r / n) if n else None for r, n in zip(right, tested, strict=True))
+    known = [share for share in per_class if share is not None]
+    if not known:
+        return Accuracy(None, None, per_class, confusion)
+    return Accuracy(float(right.sum() / tested.sum()), float(np.mean(known)), per_class, confusion)
+
+
+def score(
+    models: Mapping[str, nn.Module],
+    train: CropSet,
+    test: CropSet,
+    categories: Sequence[Category],
+    config: Config,
+    card: Mapping[str, Any],
+) -> Metric:
+    """Return CAS: top-1 accuracy on real crops `test` of `models["synthetic"]`, a classifier trained on crops `train`.
+
+    `models["real"]`, if there, was trained on real crops and gives the ceiling. `card` is what only the caller knows.
+    """
+    names = [categories[c].name for c in config.selected(categories)]
+    found = {name: accuracy(model, test.crops, test.labels) for name, model in models.items()}
+    synthetic = found["synthetic"]
+    tested = synthetic.confusion.sum(axis=1)
+    columns = {"accuracy": synthetic.per_class, "test_crops": tested.tolist(), "train_crops": train.found.tolist()}
+    if "real" in found:
+        columns["real_accuracy"] = found["real"].per_class
+    controls = {"floor": synthetic.floor}
+    controls |= {name: {"top1": a.top1, "balanced": a.balanced} for name, a in found.items() if name != "synthetic"}
+    return Metric(
+        name="cas",
+        value=synthetic.top1,
+        values={"top1": synthetic.top1, "balanced": synthetic.balanced, **synthetic.floor},
+        per_class={name: {key: column[k] for key, column in columns.items()} for k, name in enumerate(names)},
+        card={**_protocol(train, test, names, config), "confusion": synthetic.confusion, **card},
+        controls=controls,
+    )
+
+
+def deviations(config: Config) -> list[str]:
+    """Return in words where the settings differ from LostGAN-V2's CAS; empty for the paper's network and crops."""
+    pairs = (
+        ("ResNet-{} instead of ResNet-{}", config.depth, PAPER_DEPTH),
+        ("first stage {} channels wide instead of {}", config.width, PAPER_WIDTH),
+        ("crops of {} pixels instead of {}", config.size, PAPER_SIZE),
+        ("{} samples per layout instead of {}", config.samples_per_layout, PAPER_SAMPLES),
+        ("{} classes instead of {}", config.classes, "all"),
+    )
+    return [words.format(ours, theirs) for words, ours, theirs in pairs if ours != theirs]
+
+
+def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Config) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    differs = deviations(config)
+    comparable = (
+        f"not comparable with published CAS: {'; '.join(differs)}" if differs else "the paper's network and crops"
+    )
+    return {
+        "protocol": "classifier trained on synthetic object crops only, tested on real validation crops",
+        "comparability": f"{comparable}; the training schedule is ours (the paper gives none)",
+        "network": f"CIFAR-form ResNet-{config.depth}, width {config.width}, weights drawn from seed {config.seed}",
+        "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
+        "resize": f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else INTER_LINEAR",
+        "classes": len(names),
+        "classes_without_training_crops": [n for n, count in zip(names, train.found, strict=True) if not count],
+        "classes_without_test_crops": [n for n, count in zip(names, test.found, strict=True) if not count],
+        "train_crops": {"found": int(train.found.sum()), "used": len(train.labels), "skipped": train.skipped},
+        "test_crops": {"found": int(test.found.sum()), "used": len(test.labels), "skipped": test.skipped},
+        "samples_per_layout": config.samples_per_layout,
+        "versions": {name: version(name) for name in ("torch", "opencv-python-headless", "numpy")},
+    }
+
+
+def _augment(crops: NDArray[np.uint8], config: Config, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Flip and shift each crop [B, S, S, 3] at random; what moves in from outside repeats the border."""
+    num, size, reach = len(crops), config.size, config.shift
+    columns = np.tile(np.arange(size), (num, 1))  # [B, S]
+    if config.flip:
+        columns = np.where(rng.random((num, 1)) < 0.5, columns[:, ::-1], columns)
+    shifts = rng.integers(-reach, reach + 1, (2, num, 1))
+    rows = np.clip(np.arange(size) + shifts[0], 0, size - 1)
+    columns = np.clip(columns + shifts[1], 0, size - 1)
+    out: NDArray[np.uint8] = crops[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return out
+
+
+def _normalised(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return crops [B, S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

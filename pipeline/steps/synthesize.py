@@ -1,0 +1,105 @@
+"""Mass-produce the planned images on a pool of actors, shard by shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipeline.context import Context, add_counts, cut
+from pipeline.formats import parquet
+from pipeline.job import Job, section_dict
+from pipeline.production import at_size, finish, resolve, synthesise
+from pipeline.scene import Scene
+from pipeline.steps.train_generator import WEIGHTS
+from pipeline.storage import Folder
+
+NEEDS = ("plan", "train_generator")
+VERSION = 1
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The synthesize section; a change of its keys needs no other plan and no other training."""
+    return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
+
+
+def load_generator(folder: Folder, threads: int, truncation: float) -> Any:
+    """Return the trained generator, ready to produce, on the GPU where there is one."""
+    import torch
+
+    from generators import checkpoint
+
+    torch.set_num_threads(threads)
+    with folder.local_copy(WEIGHTS) as path:
+        system, network, _ = checkpoint.load(path)
+    return system.producer(network, "cuda" if torch.cuda.is_available() else "cpu", truncation)
+
+
+class Producer:
+    """Runs in a worker: reads a shard of the plan, synthesises it in fixed batches and writes it."""
+
+    def __init__(self, job: Job, plan: str, weights: str, digest: str, out: str) -> None:
+        self._settings = job.synthesize
+        self._generator = load_generator(Folder.at(weights), job.synthesize.threads, job.synthesize.truncation)
+        self._plan, self._out, self._digest = Folder.at(plan), Folder.at(out), digest
+
+    def __call__(self, name: str, places: range) -> dict[str, Any]:
+        table = parquet.read(parquet.Config(f"{self._plan.uri}/{name}.parquet"))
+        counts: Counter[str] = Counter()
+        dropped: Counter[str] = Counter()
+        pixels: Counter[str] = Counter()
+        with parquet.ShardWriter(self._out, f"{name}.parquet", table.categories) as writer:
+            for start in range(0, len(table), self._settings.batch):
+                planned = [table[i] for i in range(start, min(start + self._settings.batch, len(table)))]
+                for scene, lost in self._made(planned, table.categories):
+                    writer.write([scene])
+                    dropped.update(lost)
+                    names = [table.categories[c].name for c in scene.objects.category.tolist()]
+                    counts.update(names)
+                    for label, area in zip(names, scene.objects.area.tolist(), strict=True):
+                        pixels[label] += int(area)
+        return {"rows": len(places), "counts": dict(counts), "dropped": dict(dropped), "pixels": dict(pixels)}
+
+    def _made(self, planned: list[Scene], categories: Any) -> list[tuple[Scene, Counter[str]]]:
+        made = synthesise(self._generator, planned)
+        results = []
+        for place, scene in enumerate(planned):
+            scene = scene if self._settings.size == "source" else _rescaled(scene, self._generator.resolution)
+            size = (scene.height, scene.width)
+            image, soft, background = at_size(made, place, len(scene.objects), size)
+            visible = resolve(soft, background, scene.objects.boxes)
+            least = self._settings.min_mask_area
+            results.append(finish(scene, image, visible, categories, self._settings.format, least, self._digest))
+        return results
+
+
+def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
+    """The planned scene at the generator's own size (H, W)."""
+    height, width = size
+    scale = np.array([width / scene.width, height / scene.height] * 2, np.float32)
+    objects = replace(scene.objects, boxes=scene.objects.boxes * scale, layout_boxes=scene.objects.boxes * scale)
+    return replace(scene, height=height, width=width, objects=objects)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the synthetic scenes; the manifest counts objects made and dropped per class."""
+    job = context.job
+    plan, trained = context.inputs["plan"], context.inputs["train_generator"]
+    make = partial(
+        Producer, job, plan.folder.uri, trained.folder.uri, trained.manifest["sha256"], context.folder.uri
+    )
+    items = cut(plan.manifest["images"], job.plan.shard)
+    rows = context.shards(make, items, context.folder, "images", job.synthesize.workers)
+    made, dropped = add_counts(rows, "counts"), add_counts(rows, "dropped")
+    lost = f"; {sum(dropped.values())} objects without visible pixels dropped" if dropped else ""
+    context.tell(f"  {plan.manifest['images']} images with {sum(made.values())} objects{lost}")
+    return {
+        "images": plan.manifest["images"],
+        "objects": made,
+        "dropped": dropped,
+        "pixels": add_counts(rows, "pixels"),
+        "shards": {name: row["sha256"] for (name, _), row in zip(items, rows, strict=True)},
+    }

@@ -1,0 +1,105 @@
+"""Train the generator on the labelled images and, weighed by their scores, on the pseudo-labelled ones (eq. 15)."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.errors import DatasetError
+from pipeline.formats import parquet
+from pipeline.job import Job, section_dict
+from pipeline.loading import LayoutFilter, accepted, draw_for, generator_batches
+from pipeline.sampling import seed_for
+from pipeline.storage import Folder
+from pipeline.training import read_log, train
+
+NEEDS = ("ingest", "pseudo_label")
+VERSION = 1
+WEIGHTS = "generator.safetensors"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the training task needs, as plain data."""
+
+    job: Job
+    tables: tuple[str, ...]  # labelled, then pseudo-labelled
+    folder: str
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The generator section and the optimiser's."""
+    sections = ("generator", "train_generator")
+    return {"seed": job.seed, **{name: section_dict(job, name) for name in sections}}
+
+
+def layout_filter(job: Job) -> LayoutFilter:
+    """Which objects and images the generator of this job sees."""
+    plan = job.generator.training
+    return LayoutFilter(plan.min_area, plan.min_objects, plan.max_objects)
+
+
+def fit(spec: Spec) -> dict[str, Any]:
+    """Runs in a worker, or in each worker of a group: train from the last checkpoint on, then write the weights."""
+    import torch
+    import torch.distributed as dist
+
+    from generators import GENERATORS, checkpoint
+    from generators.train import AdversarialTraining
+
+    job, folder = spec.job, Folder.at(spec.folder)
+    section, plan = job.generator, job.generator.training
+    grouped = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
+    system = importlib.import_module(GENERATORS[section.system])
+    whole = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
+    tables = [accepted(table, layout_filter(job)) for table in whole]
+    used = [len(table) for table in tables]
+    classes = [c.name for c in whole[0].categories]
+    if not sum(used):
+        raise DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+    start = 0
+    if hasattr(system, "trainee"):
+        torch.set_num_threads(plan.threads or _cores())
+        seed = seed_for(job.seed, "train_generator")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed % 2**31)
+            trainee = system.trainee(section.config, len(classes))
+        training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
+        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold)
+        size = (section.config.resolution, section.config.resolution)
+        batches = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
+        start = train(training, batches, plan.steps, plan.save_every, folder, rank)
+        network = training.generator()
+    else:
+        network = system.build(section.config, len(classes))
+    if rank == 0:
+        with folder.atomic_path(WEIGHTS) as path:
+            checkpoint.save(path, network, section.system, section.config, classes, {"seed": job.seed})
+    return {"resumed_from": start, "used": used, "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)]}
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train; the manifest says how many images of each set were used and left out."""
+    job = context.job
+    tables = [context.inputs["ingest"].folder.sub("labelled").uri]
+    if context.inputs["pseudo_label"].manifest["images"]:
+        tables.append(context.inputs["pseudo_label"].folder.uri)
+    told = context.train(fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers)
+    if told["resumed_from"]:
+        context.tell(f"  went on from step {told['resumed_from']}")
+    names = ("labelled", "pseudo_labelled")
+    used = dict(zip(names, told["used"], strict=False))
+    left_out = dict(zip(names, told["left_out"], strict=False))
+    context.tell(f"  images used {used}; left out by min_objects, max_objects or min_area {left_out}")
+    log = read_log(context.folder)
+    last = log[-1] if log else {}
+    return {"weights": WEIGHTS, "sha256": context.folder.sha256(WEIGHTS), "used": used, "left_out": left_out, "last": last}

@@ -1,0 +1,58 @@
+"""What every entry of DETECTORS must do, however it detects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import detectors
+from detectors.base import Sample
+
+SETTINGS = {  # the smallest useful settings of each back-end
+    "torchvision_rcnn": {"width": 8, "fpn_channels": 16, "image_size": 64, "anchor_sizes": (16, 32), "ema": 0.9},
+}
+
+
+def samples() -> list[Sample]:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (50, 40, 3)).astype(np.uint8)
+    boxes = np.array([[4, 5, 20, 30], [0, 0, 40, 50]], np.float32)
+    return [
+        Sample(image, boxes, np.array([0, 2], np.int64)),
+        Sample(image[:, ::-1], boxes[:0], np.zeros(0, np.int64)),
+    ]
+
+
+@pytest.mark.parametrize("name", detectors.DETECTORS)
+def test_a_detector_trains_predicts_and_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    detector = detectors.build(name, SETTINGS[name], 3)
+    training = detector.training(2, seed=1)
+    before = {n: t.clone() for n, t in training.modules["model"].state_dict().items()}
+    for index in range(2):
+        losses = training.step(index, samples())
+        assert all(value.ndim == 0 and not value.requires_grad for value in losses.values())
+        assert np.isfinite(float(sum(losses.values())))
+    training.finish()
+    after = training.modules["model"].state_dict()
+    assert any(not torch.equal(before[n], after[n]) for n in before)
+    images = [sample.image for sample in samples()]
+    expected = detector.predict(images)
+    assert 2 == len(expected)
+    detector.save(tmp_path / "detector.safetensors", {"note": "x"})
+    loaded = detectors.load(tmp_path / "detector.safetensors")
+    assert 3 == loaded.num_classes
+    for one, other in zip(expected, loaded.predict(images), strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_unknown_names_and_settings_are_one_sentence() -> None:
+    with pytest.raises(ValueError, match="'yolo' is unknown"):
+        detectors.build("yolo", {}, 2)
+    for name in detectors.DETECTORS:
+        with pytest.raises(ValueError, match="nonsense"):
+            detectors.build(name, {"nonsense": 1}, 2)

@@ -1,0 +1,248 @@
+"""Average precision of constructed cases, and of random ones against pycocotools."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.scene import Category
+from pipeline.scores.card import Metric
+from pipeline.scores.detection import (
+    DetectionEvaluator,
+    DetectionRow,
+    frequency_groups,
+    interval,
+    lvis_groups,
+    match_precision_recall,
+)
+
+CATEGORIES = tuple(Category(10 * c + 7, f"class{c}") for c in range(4))
+KEYS = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
+
+
+def row(index, boxes=(), labels=(), pred_boxes=(), pred_labels=(), pred_scores=(), crowd=None, **more):
+    return DetectionRow(
+        index=index,
+        height=200,
+        width=200,
+        boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+        labels=np.asarray(labels, np.int64),
+        crowd=np.zeros(len(labels), bool) if crowd is None else np.asarray(crowd, bool),
+        pred_boxes=np.asarray(pred_boxes, np.float32).reshape(-1, 4),
+        pred_labels=np.asarray(pred_labels, np.int64),
+        pred_scores=np.asarray(pred_scores, np.float32),
+        **more,
+    )
+
+
+def random_rows(num, rng, classes=3):
+    """Jittered truth with misses, false alarms, crowds and tied scores."""
+    rows = []
+    for index in range(num):
+        n = int(rng.integers(0, 6))
+        corner = rng.uniform(0, 120, (n, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(4, 110, (n, 2))], axis=1)
+        labels = rng.integers(0, classes, n)
+        extra = rng.uniform(0, 90, (3, 2))
+        guesses = np.concatenate([boxes + rng.normal(0, 4, (n, 4)), np.concatenate([extra, extra + 40], axis=1)])
+        guesses[:, 2:] = np.maximum(guesses[:, 2:], guesses[:, :2] + 1)
+        guess_labels = np.concatenate([labels, rng.integers(0, classes, 3)])
+        scores = np.round(rng.uniform(0, 1, n + 3), 2)
+        rows.append(row(index, boxes, labels, guesses, guess_labels, scores, crowd=rng.random(n) < 0.15))
+    return rows
+
+
+def evaluate(rows, classes=None):
+    evaluator = DetectionEvaluator(CATEGORIES, classes)
+    for one in rows:
+        evaluator.add(one)
+    return evaluator
+
+
+def pycocotools_stats(rows, classes):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def xywh(boxes):
+        wide = boxes.astype(np.float64)
+        return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1).tolist()
+
+    truth, found = [], []
+    for r in rows:
+        area = ((r.boxes[:, 2] - r.boxes[:, 0]) * (r.boxes[:, 3] - r.boxes[:, 1])).tolist()
+        for box, label, crowd, size in zip(xywh(r.boxes), r.labels.tolist(), r.crowd.tolist(), area, strict=True):
+            record = {"id": len(truth) + 1, "image_id": r.index + 1, "bbox": box, "category_id": label + 1}
+            truth.append({**record, "iscrowd": int(crowd), "area": size})
+        for box, label, score in zip(xywh(r.pred_boxes), r.pred_labels.tolist(), r.pred_scores.tolist(), strict=True):
+            found.append({"image_id": r.index + 1, "bbox": box, "category_id": label + 1, "score": score})
+    gt = COCO()
+    gt.dataset = {
+        "info": {},
+        "images": [{"id": r.index + 1, "height": 200, "width": 200} for r in rows],
+        "annotations": truth,
+        "categories": [{"id": c + 1, "name": str(c)} for c in classes],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        gt.createIndex()
+        run = COCOeval(gt, gt.loadRes(found), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return {key: run.stats[i] for key, i in zip(KEYS, (0, 1, 2, 8, 3, 4, 5), strict=True)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_detections_score_exactly_what_pycocotools_says(seed):
+    rows = random_rows(40, np.random.default_rng(seed))
+    expected = pycocotools_stats(rows, range(4))
+    actual = evaluate(rows).result().values
+    assert expected == pytest.approx(dict(actual), abs=1e-15)  # sums differ in the last bit
+    assert 0.05 < expected["AP"] < 0.95
+
+
+def test_order_of_arrival_does_not_matter():
+    rows = random_rows(20, np.random.default_rng(5))
+    assert evaluate(rows).result() == evaluate(rows[::-1]).result()
+
+
+def test_a_hand_made_case_has_the_ap_of_its_curve():
+    """Hit, false alarm, hit: precision 1 up to recall 1/2 (51 points), 2/3 beyond (50 points)."""
+    near, far = (10, 10, 50, 50), (100, 100, 150, 150)
+    one = row(0, [near, far], [0, 0], [near, (60, 60, 90, 90), far], [0, 0, 0], [0.9, 0.8, 0.7])
+    assert pytest.approx(evaluate([one]).result().values["AP"], abs=1e-12) == (51 + 50 * 2 / 3) / 101
+
+
+def test_truth_as_prediction_is_perfect_and_the_first_object_counts():
+    one = row(0, [(10, 10, 50, 50)], [1], [(10, 10, 50, 50)], [1], [0.9])
+    result = evaluate([one]).result()
+    assert tuple(result.values[key] for key in ("AP", "AP50", "AR100")) == (1.0, 1.0, 1.0)
+    assert result.per_class[1]["AP75"] == 1.0
+    assert result.per_class[1]["gt"] == 1
+
+
+def test_no_detections_are_zero_and_no_truth_is_none():
+    found_nothing = evaluate([row(0, [(10, 10, 50, 50)], [1]), row(1)]).result()
+    assert (found_nothing.values["AP"], found_nothing.values["AP50"], found_nothing.num_gt) == (0.0, 0.0, 1)
+    assert found_nothing.per_class[0]["AP"] is None
+    no_truth = evaluate([row(0, (), (), [(10, 10, 50, 50)], [1], [0.5])]).result()
+    assert {None} == set(no_truth.values.values())
+    assert {None} == set(evaluate([]).result().values.values())
+
+
+def test_only_crowds_are_no_truth():
+    crowds = evaluate([row(0, [(10, 10, 90, 90)], [1], [(10, 10, 90, 90)], [1], [0.5], crowd=[True])]).result()
+    assert (crowds.values["AP"], crowds.num_gt) == (None, 0)
+
+
+def test_classes_left_out_touch_nothing():
+    rows = random_rows(30, np.random.default_rng(1))
+    everything, part = evaluate(rows).result(), evaluate(rows, [0, 2]).result()
+    assert list(part.per_class) == [0, 2]
+    assert everything.per_class[2] == part.per_class[2]
+    assert part.values["AP50"] == pytest.approx(everything.mean_over([0, 2], "AP50"))
+    assert everything.mean_over([3], "AP50") is None  # class 3 has no truth
+    assert everything.mean_over([2, 3], "AP50") == everything.per_class[2]["AP50"]
+
+
+def test_mask_areas_decide_the_size_group():
+    one = {"boxes": [(0, 0, 100, 100)], "labels": [0], "pred_boxes": [(0, 0, 100, 100)], "pred_labels": [0]}
+    by_box = evaluate([row(0, **one, pred_scores=[0.9])]).result().values
+    by_mask = evaluate([row(0, **one, pred_scores=[0.9], area=np.array([500.0], np.float32))]).result().values
+    assert (by_box["APs"], by_box["APl"]) == (None, 1.0)
+    assert (by_mask["APs"], by_mask["APl"]) == (1.0, None)
+
+
+def test_a_score_that_is_nan_and_an_image_added_twice_are_refused():
+    with pytest.raises(AssertionError, match="not finite"):
+        row(0, (), (), [(0, 0, 9, 9)], [0], [np.nan])
+    evaluator = evaluate([row(3)])
+    with pytest.raises(AssertionError, match="twice"):
+        evaluator.add(row(3))
+    evaluator.add(row(3, sample=1))
+
+
+def test_counts_of_matches_on_hand_made_boxes():
+    """Class 0: hit, duplicate, one under the threshold, wrong class. Class 1: missed, two on a crowd."""
+    a, b, c, crowd = (0, 0, 40, 40), (60, 60, 90, 90), (100, 0, 140, 40), (0, 100, 200, 200)
+    one = row(
+        0,
+        [a, b, c, crowd],
+        [0, 0, 1, 1],
+        [a, (2, 2, 42, 42), b, c, (20, 120, 60, 160), (150, 150, 199, 199)],
+        [0, 0, 0, 0, 1, 1],
+        [0.9, 0.8, 0.3, 0.7, 0.9, 0.6],
+        crowd=[False, False, False, True],
+    )
+    assert match_precision_recall([one], 2, threshold=0.5).tolist() == [[1, 2, 1], [0, 0, 1]]
+    assert match_precision_recall([one], 2, threshold=0.0).tolist() == [[2, 2, 0], [0, 0, 1]]
+    assert match_precision_recall([one, one], 2, threshold=0.5).tolist() == [[2, 4, 2], [0, 0, 2]]
+
+
+def test_bootstrap_without_resampling_is_coco_ap50(monkeypatch):
+    """Weight one for each image must give faster-coco-eval's AP50 class by class."""
+
+    class Once:
+        def multinomial(self, n, share, size):
+            return np.ones((size, n), np.int64)
+
+    evaluator = evaluate(random_rows(40, np.random.default_rng(2)))
+    draws = evaluator.bootstrap_ap50(1, Once())
+    expected = [numbers["AP50"] for numbers in evaluator.result().per_class.values()]
+    assert expected[:3] == pytest.approx(draws[0, :3].tolist(), abs=1e-12)
+    assert np.isnan(draws[0, 3])
+    assert expected[3] is None
+
+
+def test_a_resample_equals_evaluating_the_images_it_repeats():
+    rows = random_rows(6, np.random.default_rng(3))
+    counts = np.array([2, 0, 1, 3, 0, 0])
+
+    class Fixed:
+        def multinomial(self, n, share, size):
+            return np.tile(counts, (size, 1))
+
+    repeated = [r for r, n in zip(rows, counts, strict=True) for _ in range(n)]
+    copies = [
+        row(i, r.boxes, r.labels, r.pred_boxes, r.pred_labels, r.pred_scores, r.crowd) for i, r in enumerate(repeated)
+    ]
+    expected = [numbers["AP50"] for numbers in evaluate(copies).result().per_class.values()]
+    actual = evaluate(rows).bootstrap_ap50(1, Fixed())[0]
+    assert expected == [None if np.isnan(a) else pytest.approx(a, abs=1e-12) for a in actual]
+
+
+def test_the_interval_holds_the_number_and_needs_truth():
+    evaluator = evaluate(random_rows(40, np.random.default_rng(4)))
+    found = interval(evaluator.bootstrap_ap50(100, np.random.default_rng(0)))
+    assert found["low"] < evaluator.result().values["AP50"] < found["high"]
+    assert 0.02 < found["high"] - found["low"] < 0.5
+    assert interval(evaluate([]).bootstrap_ap50(5, np.random.default_rng(0))) == {
+        "mean": None,
+        "low": None,
+        "high": None,
+    }
+
+
+def test_frequency_groups_by_share_of_the_largest_and_by_lvis():
+    counts = [800, 400, 399, 100, 99, 1, 0]
+    assert frequency_groups(counts) == {"head": [0, 1], "middle": [2, 3], "tail": [4, 5], "unseen": [6]}
+    assert frequency_groups([0]) == {"head": [], "middle": [], "tail": [], "unseen": [0]}
+    assert lvis_groups([1, 10, 11, 100, 101, 0]) == {"rare": [0, 1], "common": [2, 3], "frequent": [4], "unseen": [5]}
+
+
+def test_a_metric_comes_back_from_json_and_nan_is_null():
+    metric = Metric(
+        "dap",
+        float("nan"),
+        values={"AP": np.float32(0.5), "AP50": None},
+        per_class={"cell": {"AP50": float("inf")}},
+        card={"size": (64, 64), "scores": np.arange(2), "weights": {"sha256": "ab"}},
+        controls={"real": {"AP": 0.75}},
+    )
+    text = json.dumps(metric.to_json(), allow_nan=False)
+    assert metric == Metric.from_json(json.loads(text))
+    assert (metric.value, metric.values["AP"], metric.per_class["cell"]["AP50"]) == (None, 0.5, None)
+    assert metric.card["size"] == [64, 64]
+    with pytest.raises(AssertionError, match="no object"):
+        Metric("dap", 0.0, card={"thing": object()})
