@@ -80,6 +80,10 @@ class TrainingBatch:
     images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
     layouts: Layouts
 
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """Return the same batch on another device."""
+        return TrainingBatch(self.images.to(device), self.layouts.to(device))
+
 
 class Trainee(Protocol):
     """A system in training: its networks and its losses; the loop (train.py) owns optimisers, EMA and phases."""

@@ -45,7 +45,9 @@ class Config:
     """Sizes and loss weights; the defaults are the published 128 model."""
 
     resolution: int = 128  # 64, 128 or 256 pixels, square
-    width: int = 64  # base number of channels
+    width: int = 64  # base number of channels of G
+    width_d: int = 0  # base number of channels of D; 0 = width
+    early_pool: bool = False  # D halves the image in its first block instead of its third: ours, for 64 pixels on a CPU
     z_image: int = 128  # length of z_img
     z_object: int = 128  # length of each z_obj
     embedding: int = 180  # length of a label embedding
@@ -64,7 +66,9 @@ class Config:
         for name in ("width", "z_image", "z_object", "embedding", "mask_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")
-        for name in ("lambda_image", "lambda_object", "lambda_l1"):
+        if self.early_pool and self.resolution != 64:
+            raise ValueError("early_pool: only the 64 pixel discriminator has it; the others pool early already")
+        for name in ("width_d", "lambda_image", "lambda_object", "lambda_l1"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
 
@@ -245,11 +249,11 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """D of eq. 10: an image score and a score per object, from RoI-aligned features and a label projection."""
 
-    def __init__(self, resolution: int, width: int, labels: int) -> None:
+    def __init__(self, resolution: int, width: int, labels: int, early_pool: bool = False) -> None:
         super().__init__()
         self.resolution = resolution
         c = [3] + [width * m for m in _D_WIDTHS[resolution]]
-        pools = _D_POOLS[resolution]
+        pools = (True, False, False, True, True) if early_pool else _D_POOLS[resolution]
         self.num_blocks = len(pools)
         for i, pool in enumerate(pools, start=1):
             self.add_module(f"block{i}", DiscriminatorBlock(c[i - 1], c[i], pool, first=i == 1))
@@ -326,7 +330,7 @@ class LostGanTrainee:
         self.config = config
         self.networks: Mapping[str, nn.Module] = {
             "G": LostGanGenerator(config, labels),
-            "D": Discriminator(config.resolution, config.width, labels),
+            "D": Discriminator(config.resolution, config.width_d or config.width, labels, config.early_pool),
         }
 
     def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:

@@ -40,7 +40,8 @@ class Folder:
         if scheme != "s3":
             raise JobError(f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix")
         try:
-            filesystem, path = fs.FileSystem.from_uri(text)
+            # so that a small object is one PUT instead of an upload in parts
+            filesystem, path = fs.FileSystem.from_uri(f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true")
         except (OSError, ValueError) as err:
             raise JobError(f"{text}: not a usable S3 address ({_reason(err)}); write s3://bucket/prefix") from err
         return Folder(filesystem, path.rstrip("/"), text.partition("?")[2])
@@ -56,6 +57,13 @@ class Folder:
         if self.is_local:
             return self.path
         return f"s3://{self.path}" + (f"?{self.query}" if self.query else "")
+
+    def split(self) -> tuple[Folder, str]:
+        """Return (this folder, ""), or (the folder around it, its name) when the address turns out to name a file."""
+        if self.filesystem.get_file_info(self.path).type != fs.FileType.File:
+            return self, ""
+        parent, _, name = self.path.rpartition("/")
+        return replace(self, path=parent or "/"), name
 
     def sub(self, name: str) -> Folder:
         """Return a folder inside this one."""

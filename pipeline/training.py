@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,18 @@ STATE = "state.safetensors"
 LOG = "log.jsonl"
 LOG_ROWS = 400  # rows a finished log has, however long the training
 FLUSH_SECONDS = 2.0
+
+
+def device() -> str:
+    """The device networks run on: the GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class Training(Protocol):

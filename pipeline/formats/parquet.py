@@ -194,11 +194,8 @@ def read(config: Config, root: Path = Path(), pixels: bool = True) -> ParquetDat
     Raises DatasetError for what is missing, truncated, not a scene table or of another schema version.
     """
     where = config.path if "://" in config.path else str(root / config.path)
-    folder = Folder.at(where)
-    names = [name for name in folder.names() if name.endswith(".parquet")]
-    if folder.is_local and Path(folder.path).is_file():
-        path = Path(folder.path)
-        folder, names = Folder.at(path.parent), [path.name]
+    folder, name = Folder.at(where).split()
+    names = [name] if name else [name for name in folder.names() if name.endswith(".parquet")]
     if not names:
         raise DatasetError(f"{where}: no *.parquet file there; name a folder of shards or one file")
     opened = [_open(folder, name) for name in names]

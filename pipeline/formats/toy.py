@@ -26,7 +26,8 @@ SPLITS = {"train": 1600, "unlabelled": 1600, "val": 300, "test": 300}  # default
 CONTENT_VERSION = "1"  # raise when the same index would show something else
 _FIRST_STUFF = len(THINGS)
 _TILE = 128
-_IDS_PER_SCENE = 64
+_IDS_PER_SCENE = 16  # at most 7 things and 4 kinds of stuff
+_MAX_COUNT = 1_000_000  # so that ids fit the 24 bits of a panoptic PNG
 _KINDS_OF = {"tree": "plant", "person": "person", "cow": "animal", "house": "building", "windmill": "building"}
 
 
@@ -45,8 +46,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.path not in SPLITS:
             raise ValueError(f"toy split '{self.path}' does not exist; use one of {', '.join(SPLITS)}")
-        if self.count < 0:
-            raise ValueError(f"toy count is {self.count}; use a positive number, or 0 for the split's default")
+        if not 0 <= self.count <= _MAX_COUNT:
+            raise ValueError(f"toy count is {self.count}; use 1 to {_MAX_COUNT}, or 0 for the split's default")
         if not 48 <= self.size <= 512:
             raise ValueError(f"toy size is {self.size}; use 48 to 512 pixels")
         if not 1 <= self.min_objects <= self.max_objects <= 7:

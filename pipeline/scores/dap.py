@@ -42,6 +42,8 @@ class Config:
         for name, least in (("samples_per_layout", 1), ("max_images", 0), ("batch", 1), ("resamples", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"dap.{name} is {getattr(self, name)}; give {least} or more")
+        if self.resamples == 1:
+            raise ValueError("dap.resamples is 1; give 0 for no interval, or 100 and more")
 
 
 def score(
@@ -69,8 +71,8 @@ def score(
     controls["real"] = evaluate(ceiling_rows, categories, things).result()
     values = {**summary(found, groups), **_stuff(rows, categories, things)}
     if config.resamples:
-        bounds = interval(evaluator.bootstrap_ap50(config.resamples, rng_for(config.seed, "dap", "bootstrap")))
-        values |= {"AP50_low": bounds["low"], "AP50_high": bounds["high"]}
+        draws = evaluator.bootstrap_ap50(config.resamples, rng_for(config.seed, "dap", "bootstrap"))
+        values["AP50_low"], values["AP50_high"] = interval(draws, found.values["AP50"])
     per_class = {name: dict(numbers) for name, numbers in found.table(categories).items()}
     for name, numbers in controls["real"].table(categories).items():
         per_class[name] |= {f"real_{key}": numbers[key] for key in HEADLINE}
@@ -165,6 +167,8 @@ def _protocol(
         "floor": f"the synthetic predictions against the layouts of other images, seed {config.seed}",
         "groups": {part: [categories[c].name for c in classes] for part, classes in groups.items()},
         "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
-        "bootstrap": f"{config.resamples} resamples of layouts, 95 %" if config.resamples else "none",
+        "bootstrap": f"{config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
+        if config.resamples
+        else "none",
         "versions": {"faster-coco-eval": version("faster-coco-eval")},
     }

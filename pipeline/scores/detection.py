@@ -161,14 +161,17 @@ class DetectionEvaluator:
         return out
 
 
-def interval(draws: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return mean and central 95 % interval of draws [R, C], each first averaged over the classes it has."""
+def interval(draws: NDArray[np.float64], estimate: float | None) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of an estimate from draws [R, C], each first averaged over the classes it has.
+
+    Estimate ± 1.96 standard deviations of the draws, within [0, 1]: the draws' own centre lies too high, because the
+    interpolated precision takes maxima, and repeated images make these larger.
+    """
     usable = draws[~np.isnan(draws).all(axis=1)]
-    if not len(usable):
-        return {"mean": None, "low": None, "high": None}
-    means = np.nanmean(usable, axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(means.mean()), "low": float(low), "high": float(high)}
+    if estimate is None or len(usable) < 2:
+        return None, None
+    reach = 1.96 * float(np.nanmean(usable, axis=1).std(ddof=1))
+    return max(0.0, estimate - reach), min(1.0, estimate + reach)
 
 
 def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
@@ -202,7 +205,6 @@ def match_precision_recall(
     """Count hits, false alarms and misses (TP, FP, FN) per class [C, 3] of predictions with score >= threshold.
 
     Within one image and class the best score chooses first, among the true boxes still free; crowds count neither way.
-    Precision is TP / (TP + FP), recall TP / (TP + FN).
     """
     counts = np.zeros((num_classes, 3), np.int64)
     for row in rows:
@@ -217,7 +219,7 @@ def match_precision_recall(
 def _match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf) -> NDArray[np.int8]:
     """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count (on a crowd, or scored below `floor`)."""
     state = np.full(len(row.pred_labels), -1, np.int8)
-    for c in classes:
+    for c in np.intersect1d(row.pred_labels, list(classes)):
         pred = np.flatnonzero((row.pred_labels == c) & (row.pred_scores >= floor))
         pred = pred[np.argsort(-row.pred_scores[pred], kind="stable")]
         gt = np.flatnonzero(row.labels == c)
@@ -246,8 +248,7 @@ def _overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: NDArray[np.bool_]) ->
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # [D, G, 2]
     inter = sides.clip(min=0).prod(axis=-1)
     union = _areas(a) + np.where(crowd, 0.0, _areas(b) - inter)
-    out: NDArray[np.float64] = np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
-    return out
+    return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0))
 
 
 def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
@@ -295,5 +296,4 @@ def _records(rows: list[DetectionRow], columns: Callable[[DetectionRow], dict[st
 
 def _xywh(boxes: NDArray[np.float32]) -> list[list[float]]:
     wide = boxes.astype(np.float64)
-    out: list[list[float]] = np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1).tolist()
-    return out
+    return list(np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1).tolist())

@@ -17,6 +17,7 @@ from pipeline.scene import Objects, Scene
 from pipeline.scores.detection import DetectionRow, match_precision_recall
 from pipeline.steps.train_detector import WEIGHTS
 from pipeline.storage import Folder
+from pipeline.training import device
 
 NEEDS = ("ingest", "train_detector")
 VERSION = 1
@@ -44,7 +45,7 @@ class _Labeller:
         self._truth = parquet.read(parquet.Config(truth.uri), pixels=False) if job.data.unlabelled_truth else None
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with Folder.at(weights).local_copy(WEIGHTS) as path:
-            self._detector = backend.load(path)
+            self._detector = backend.load(path, device=device())
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
         categories = self._table.categories

@@ -1,0 +1,189 @@
+"""Write the report: one page that needs nothing else, with the numbers, the pictures and what was lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline import report_page, report_pictures
+from pipeline.context import Context
+from pipeline.formats import parquet
+from pipeline.images import decode
+from pipeline.job import Job, section_dict
+from pipeline.report_page import Gallery, Pair, Run, Samples
+from pipeline.report_pictures import Picture
+from pipeline.scene import Category, Dataset, Objects, Scene
+from pipeline.storage import Folder
+from pipeline.training import read_log
+
+NEEDS = (
+    "ingest",
+    "train_detector",
+    "pseudo_label",
+    "train_generator",
+    "plan",
+    "synthesize",
+    "export",
+    "score",
+)
+VERSION = 1
+PAGE = "report.html"
+PAIRS = 12  # images shown beside their source
+EXAMPLES = 6  # instances of a class, of each kind
+PAIR_SIDE, EXAMPLE_SIDE = 256, 192  # pixels, the longer side of an embedded picture
+BUDGET = 4_500_000  # bytes of pictures; classes beyond it are not shown, which the page says
+
+Place = tuple[int, int]  # (scene of a table, object of the scene)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the task needs, as plain data: the manifests and folders of the steps, and where the page goes."""
+
+    job: Job
+    manifests: dict[str, dict[str, Any]]
+    folders: dict[str, str]
+    out: str
+
+    def table(self, step: str, split: str = "", pixels: bool = True) -> Dataset:
+        """Open the scene table of a step."""
+        folder = Folder.at(self.folders[step])
+        return parquet.read(parquet.Config((folder.sub(split) if split else folder).uri), pixels=pixels)
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The report section, and the name the page carries."""
+    return {"report": section_dict(job, "report"), "name": job.name}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write `report.html`; the manifest has its size."""
+    manifests = {name: dict(context.inputs[name].manifest) for name in NEEDS}
+    folders = {name: context.inputs[name].folder.uri for name in NEEDS}
+    size = context.executor.call(build, Spec(context.job, manifests, folders, context.folder.uri))
+    context.tell(f"  {PAGE}, {size / 1e6:.1f} MB")
+    return {"file": PAGE, "bytes": size}
+
+
+def build(spec: Spec) -> int:
+    """Runs in a worker: read the tables, draw, and write the page; returns its size in bytes."""
+    logs = {name: read_log(Folder.at(spec.folders[name])) for name in ("train_detector", "train_generator")}
+    told = Run(spec.job, spec.manifests, logs)
+    page = report_page.render(told, gallery(spec, told))
+    Folder.at(spec.out).write_bytes(PAGE, page)
+    return len(page)
+
+
+def gallery(spec: Spec, told: Run) -> Gallery:
+    """Choose scenes by their place in the tables, never by how they look, and draw them."""
+    if not spec.job.report.samples or not spec.manifests["synthesize"]["images"]:
+        return Gallery()
+    pairs = _pairs(spec, min(PAIRS, spec.job.report.samples))
+    left = BUDGET - sum(p.made.weight + (p.real.weight if p.real else 0) for p in pairs)
+    classes, not_shown = _classes(spec, told, left)
+    return Gallery(pairs, classes, not_shown)
+
+
+def _pairs(spec: Spec, most: int) -> list[Pair]:
+    """Synthetic images evenly spaced through the set, beside the real images their layouts came from."""
+    made, plan = spec.table("synthesize"), spec.table("plan", pixels=False)
+    real, places = spec.table("ingest", "labelled"), range(min(most, len(made)))
+    chosen = [made[k * len(made) // len(places)] for k in places]
+    layouts = [plan[k * len(made) // len(places)] for k in places]
+    wanted = {scene.provenance.source_image for scene in chosen if scene.provenance}
+    sources = _find(spec.table("ingest", "labelled", pixels=False), wanted)
+
+    def draw(scene: Scene, _: int) -> Picture:
+        return report_pictures.whole(scene, decode(scene), real.categories, PAIR_SIDE)
+
+    drawn = _draw(real, [(index, 0) for index in sources.values()], draw)
+    pairs = []
+    for scene, layout in zip(chosen, layouts, strict=True):
+        origin = scene.provenance
+        assert origin is not None
+        planned = _planned(layout, scene)
+        picture = report_pictures.whole(scene, decode(scene), made.categories, PAIR_SIDE, planned)
+        source = sources.get(origin.source_image)
+        beside = None if source is None else drawn[source, 0]
+        pairs.append(
+            Pair(picture, beside, scene.image_id, origin.source_image, origin.reason, len(planned), len(scene.objects))
+        )
+    return pairs
+
+
+def _planned(layout: Scene, scene: Scene) -> Objects:
+    """The planned objects of a scene in its pixels; without the plan's row, the boxes its objects were asked to fill."""
+    if layout.image_id != scene.image_id:
+        return replace(scene.objects, boxes=scene.objects.layout_boxes)
+    scale = np.array([scene.width / layout.width, scene.height / layout.height] * 2, np.float32)
+    return replace(layout.objects, boxes=layout.objects.boxes * scale)
+
+
+def _classes(spec: Spec, told: Run, budget: int) -> tuple[list[Samples], int]:
+    """Examples of the thing classes there is something to show of, and how many of these are not shown.
+
+    Where there are too many for the page the rarest are shown: they are why the data was made.
+    """
+    rows = [row for row in report_page.class_rows(told) if row.isthing and (row.labelled or row.made)]
+    kept = rows[-spec.job.report.samples :]
+    indices = [row.index for row in kept]
+    made = _examples(spec, "synthesize", "", indices, crop=False)
+    real = _examples(spec, "ingest", "labelled", indices, crop=True)
+    samples: list[Samples] = []
+    for index in reversed(indices):
+        found = Samples(index, made[index], real[index])
+        budget -= sum(picture.weight for picture in (*found.made, *found.real))
+        if budget < 0:
+            break
+        samples.append(found)
+    return samples[::-1], len(rows) - len(samples)
+
+
+def _examples(spec: Spec, step: str, split: str, classes: Sequence[int], crop: bool) -> dict[int, list[Picture]]:
+    """Draw the first instances of each class in table order, at most one per image: its largest."""
+    found = _first_instances(spec.table(step, split, pixels=False), classes)
+    table = spec.table(step, split)
+    categories: tuple[Category, ...] = table.categories
+
+    def draw(scene: Scene, place: int) -> Picture:
+        return report_pictures.single(scene, decode(scene), categories, EXAMPLE_SIDE, place, crop)
+
+    drawn = _draw(table, [place for places in found.values() for place in places], draw)
+    return {index: [drawn[place] for place in places] for index, places in found.items()}
+
+
+def _first_instances(table: Dataset, classes: Sequence[int]) -> dict[int, list[Place]]:
+    found: dict[int, list[Place]] = {index: [] for index in classes}
+    missing = set(classes)
+    for index in range(len(table)):
+        if not missing:
+            break
+        objects = table[index].objects
+        largest: dict[int, int] = {}
+        for place in np.argsort(objects.area, kind="stable").tolist():
+            if not objects.iscrowd[place]:
+                largest[int(objects.category[place])] = place
+        for category in missing & largest.keys():
+            found[category].append((index, largest[category]))
+        missing = {category for category in missing if len(found[category]) < EXAMPLES}
+    return found
+
+
+def _find(table: Dataset, image_ids: set[str]) -> dict[str, int]:
+    """Where in a table the scenes of these ids are."""
+    found: dict[str, int] = {}
+    for index in range(len(table)):
+        if len(found) == len(image_ids):
+            break
+        name = table[index].image_id
+        if name in image_ids:
+            found[name] = index
+    return found
+
+
+def _draw(table: Dataset, places: Iterable[Place], draw: Callable[[Scene, int], Picture]) -> dict[Place, Picture]:
+    """Draw in table order, so that each row group is read once; memory holds pictures, not scenes."""
+    return {(index, place): draw(table[index], place) for index, place in sorted(set(places))}

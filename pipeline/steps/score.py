@@ -28,7 +28,7 @@ from pipeline.steps.synthesize import load_generator
 from pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from pipeline.steps.train_generator import layout_filter
 from pipeline.storage import Folder
-from pipeline.training import load_state, train
+from pipeline.training import device, load_state, train
 
 NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 1
@@ -68,7 +68,7 @@ class _Looker:
         self._generator = load_generator(Folder.at(sources.generator), job.synthesize.threads, job.synthesize.truncation)
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with Folder.at(sources.detector).local_copy(DETECTOR) as path:
-            self._detector = backend.load(path)
+            self._detector = backend.load(path, device=device())
         self._dap: dap.Config | None = job.score.settings.get("dap")
         self._cas: cas.Config | None = job.score.settings.get("cas")
 
@@ -155,7 +155,7 @@ def student(sources: Sources, kind: str) -> tuple[cas.ClassifierTraining, cas.Cr
     categories = sources.table("validation", pixels=False).categories
     rows = _real_crops(sources, config) if kind == "real" else _crops(sources, real=False)
     crops = _collect(config, categories, rows)
-    return cas.ClassifierTraining(config, crops, len(config.selected(categories))), crops
+    return cas.ClassifierTraining(config, crops, len(config.selected(categories)), device()), crops
 
 
 def _collect(config: cas.Config, categories: Any, rows: Iterable[cas.CropRow]) -> cas.CropSet:

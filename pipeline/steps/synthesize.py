@@ -16,6 +16,7 @@ from pipeline.production import at_size, finish, resolve, synthesise
 from pipeline.scene import Scene
 from pipeline.steps.train_generator import WEIGHTS
 from pipeline.storage import Folder
+from pipeline.training import device
 
 NEEDS = ("plan", "train_generator")
 VERSION = 1
@@ -35,7 +36,7 @@ def load_generator(folder: Folder, threads: int, truncation: float) -> Any:
     torch.set_num_threads(threads)
     with folder.local_copy(WEIGHTS) as path:
         system, network, _ = checkpoint.load(path)
-    return system.producer(network, "cuda" if torch.cuda.is_available() else "cpu", truncation)
+    return system.producer(network, device(), truncation)
 
 
 class Producer:

@@ -11,7 +11,7 @@ from pipeline.job import Job, section_dict
 from pipeline.loading import detector_batches, draw_for
 from pipeline.sampling import seed_for
 from pipeline.storage import Folder
-from pipeline.training import read_log, train
+from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest",)
 VERSION = 1
@@ -42,13 +42,11 @@ def fit(spec: Spec) -> dict[str, Any]:
 
     section, folder = spec.job.detector, Folder.at(spec.folder)
     plan = section.training
-    torch.set_num_threads(plan.threads or _cores())
+    torch.set_num_threads(plan.threads or cores())
     seed = seed_for(spec.job.seed, "train_detector")
     table = parquet.read(parquet.Config(spec.labelled))
     backend = importlib.import_module(DETECTORS[section.backend])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**31)
-        detector = backend.build(section.config, len(table.categories))
+    detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())
     training = detector.training(plan.steps, seed % 2**31)
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
     start = train(training, detector_batches(table, draw), plan.steps, plan.save_every, folder)
@@ -57,12 +55,6 @@ def fit(spec: Spec) -> dict[str, Any]:
     with folder.atomic_path(WEIGHTS) as path:
         detector.save(path, {"classes": "\n".join(classes)})
     return {"resumed_from": start, "loaded": getattr(detector, "loaded", "")}
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def run(context: Context) -> dict[str, Any]:

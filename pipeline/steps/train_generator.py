@@ -13,7 +13,7 @@ from pipeline.job import Job, section_dict
 from pipeline.loading import LayoutFilter, accepted, draw_for, generator_batches
 from pipeline.sampling import seed_for
 from pipeline.storage import Folder
-from pipeline.training import read_log, train
+from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 1
@@ -47,6 +47,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     import torch.distributed as dist
 
     from generators import GENERATORS, checkpoint
+    from generators.base import TrainingBatch
     from generators.train import AdversarialTraining
 
     job, folder = spec.job, Folder.at(spec.folder)
@@ -62,15 +63,21 @@ def fit(spec: Spec) -> dict[str, Any]:
         raise DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
     start = 0
     if hasattr(system, "trainee"):
-        torch.set_num_threads(plan.threads or _cores())
+        torch.set_num_threads(plan.threads or cores())
         seed = seed_for(job.seed, "train_generator")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**31)
             trainee = system.trainee(section.config, len(classes))
+        for network in trainee.networks.values():
+            network.to(device())
         training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
         draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold)
         size = (section.config.resolution, section.config.resolution)
-        batches = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
+        read = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
+
+        def batches(step: int) -> TrainingBatch:
+            return read(step).to(device())
+
         start = train(training, batches, plan.steps, plan.save_every, folder, rank)
         network = training.generator()
     else:
@@ -79,12 +86,6 @@ def fit(spec: Spec) -> dict[str, Any]:
         with folder.atomic_path(WEIGHTS) as path:
             checkpoint.save(path, network, section.system, section.config, classes, {"seed": job.seed})
     return {"resumed_from": start, "used": used, "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)]}
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def run(context: Context) -> dict[str, Any]:

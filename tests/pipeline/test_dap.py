@@ -124,3 +124,5 @@ def test_the_callers_card_is_kept_and_everything_is_json():
 def test_bad_settings_name_the_key():
     with pytest.raises(ValueError, match=r"dap\.samples_per_layout is 0"):
         dap.Config(samples_per_layout=0)
+    with pytest.raises(ValueError, match=r"dap\.resamples is 1"):
+        dap.Config(resamples=1)

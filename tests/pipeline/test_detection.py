@@ -212,16 +212,20 @@ def test_a_resample_equals_evaluating_the_images_it_repeats():
     assert expected == [None if np.isnan(a) else pytest.approx(a, abs=1e-12) for a in actual]
 
 
-def test_the_interval_holds_the_number_and_needs_truth():
-    evaluator = evaluate(random_rows(40, np.random.default_rng(4)))
-    found = interval(evaluator.bootstrap_ap50(100, np.random.default_rng(0)))
-    assert found["low"] < evaluator.result().values["AP50"] < found["high"]
-    assert 0.02 < found["high"] - found["low"] < 0.5
-    assert interval(evaluate([]).bootstrap_ap50(5, np.random.default_rng(0))) == {
-        "mean": None,
-        "low": None,
-        "high": None,
-    }
+def test_the_interval_is_as_wide_as_new_images_would_vary():
+    """The bootstrap's standard deviation from one set is that of AP50 over many sets of the same kind."""
+    rng = np.random.default_rng(4)
+    evaluators = [evaluate(random_rows(40, rng)) for _ in range(25)]
+    values = [evaluator.result().values["AP50"] for evaluator in evaluators]
+    bounds = [
+        interval(evaluator.bootstrap_ap50(60, np.random.default_rng(0)), value)
+        for evaluator, value in zip(evaluators, values, strict=True)
+    ]
+    expected = np.std(values, ddof=1)
+    actual = np.mean([(high - low) / (2 * 1.96) for low, high in bounds])
+    assert expected / 1.6 < actual < expected * 1.6
+    assert all(low < value < high for (low, high), value in zip(bounds, values, strict=True))
+    assert interval(evaluate([]).bootstrap_ap50(5, np.random.default_rng(0)), None) == (None, None)
 
 
 def test_frequency_groups_by_share_of_the_largest_and_by_lvis():

@@ -29,7 +29,7 @@ def test_s3_connection_options_stay_with_the_address():
         ("", "names no format"),
         ("cooc:train.json", "unknown format 'cooc'; did you mean 'coco'?"),
         ("coco:a?image=b", "format 'coco' has no option 'image'; did you mean 'images'?"),
-        ("coco:a?images", "'images' in 'coco:a\\?images' is no option"),
+        ("coco:a?images", "'images' in 'coco:a?images' is no option"),
         ("coco:a?images=b&images=c", "option 'images' is given twice"),
         ("coco:a?max_pixels=many", "option max_pixels is 'many'; use a whole number"),
         ("coco:a?on_bad=explode", "on_bad is 'explode'"),
@@ -42,7 +42,7 @@ def test_mistakes_name_the_key_and_the_way_out(reference, message, tmp_path):
         open_dataset(reference, tmp_path, key="data.labelled")
     text = str(caught.value)
     assert text.startswith("data.labelled: ")
-    assert message.replace("\\", "") in text
+    assert message in text
     assert "\n" not in text
 
 
@@ -58,5 +58,5 @@ def test_paths_start_at_the_root_unless_absolute(reference, tmp_path):
     with pytest.raises(DatasetError, match=str(tmp_path / "none")):
         open_dataset(reference, tmp_path)
     name, path = reference.split(":")
-    with pytest.raises(DatasetError, match="^/elsewhere/none"):
+    with pytest.raises(DatasetError, match=r"^/elsewhere/none"):
         open_dataset(f"{name}:/elsewhere/{path}", tmp_path)

@@ -15,6 +15,7 @@ from pipeline.storage import Folder, check_writable, inside
 
 @pytest.fixture(params=["local", "s3"])
 def folder(request, tmp_path, monkeypatch):
+    """Each kind of storage, empty."""
     if request.param == "local":
         yield Folder.at(tmp_path / "new" / "folder")
         return
@@ -29,8 +30,9 @@ def folder(request, tmp_path, monkeypatch):
     moto.start()
     host, port = moto.get_host_and_port()
     query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    Folder.at(f"s3://bucket?{query}").filesystem.create_dir("bucket")
-    yield Folder.at(f"s3://bucket/pre/fix?{query}")
+    bucket = f"bucket-{abs(hash(request.node.name))}"
+    Folder.at(f"s3://{bucket}?{query}").filesystem.create_dir(bucket)
+    yield Folder.at(f"s3://{bucket}/pre/fix?{query}")
     moto.stop()
 
 
@@ -60,17 +62,27 @@ def test_a_folder_survives_its_uri_and_pickle(folder):
     assert b"1" == Folder.at(Folder.at(folder.uri).uri).read_bytes("./x")
 
 
+def test_split_tells_a_file_from_a_folder(folder):
+    folder.write_bytes("x", b"1")
+    assert (folder, "") == folder.split()
+    assert (folder, "x") == folder.sub("x").split()
+
+
 def test_an_exception_inside_leaves_the_old_file_and_nothing_else(folder):
     folder.write_bytes("x", b"old")
     for output in (folder.atomic_output, lambda name: _path_as_file(folder, name)):
         with pytest.raises(KeyboardInterrupt), output("x") as out:
-            out.write(b"new, but half")
-            raise KeyboardInterrupt
+            _write_half(out)
     assert b"old" == folder.read_bytes("x")
     assert ["x"] == folder.names()
     with folder.atomic_output("x") as out:
         out.write(b"new")
     assert b"new" == folder.read_bytes("x")
+
+
+def _write_half(out):
+    out.write(b"new, but half")
+    raise KeyboardInterrupt
 
 
 def _path_as_file(folder, name):

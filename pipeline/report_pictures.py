@@ -1,0 +1,185 @@
+"""Pictures of the report: pixels as data URIs, and what is drawn over them as plain numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import masks
+from pipeline.scene import Category, Objects, Scene
+
+QUALITY = 85  # of WebP
+COLOURS = 7  # of the page's palette; a class has colour `index % COLOURS`
+CONTEXT = 0.6  # shown around an instance on each side, share of its longer side
+LEAST_CROP = 24  # pixels; a smaller cut-out shows nothing a person can name
+_TRACE_EPSILON = 0.9  # pixels of the embedded picture by which a traced outline may be off
+
+Window = tuple[int, int, int, int]  # x1, y1, x2, y2: the part of an image that is shown, pixels
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object over a picture, in the picture's own pixels."""
+
+    kind: str  # thing | stuff | asked (the planned box of an object) | dropped (a planned box without visible pixels)
+    name: str
+    colour: int
+    x: float
+    y: float
+    width: float
+    height: float
+    path: str  # SVG path of the mask's outline; "" without a mask
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded image [height, width] with its shapes."""
+
+    src: str  # data URI
+    width: int
+    height: int
+    shapes: tuple[Shape, ...]
+    alt: str
+
+    @property
+    def weight(self) -> int:
+        """Bytes it adds to a page, about."""
+        return len(self.src) + sum(len(shape.path) + 200 for shape in self.shapes)
+
+
+def whole(
+    scene: Scene, pixels: NDArray[np.uint8], categories: Sequence[Category], side: int, planned: Objects | None = None
+) -> Picture:
+    """Show an image [H, W, 3] with all its objects, and the boxes `planned` for it in the same pixels."""
+    window = (0, 0, scene.width, scene.height)
+    shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
+    if planned is not None:
+        shapes += _asked(planned, set(scene.objects.id.tolist()), categories, window, side)
+    kind = "Synthetic" if scene.provenance else "Real"
+    return _picture(pixels, window, side, shapes, f"{kind} image {scene.image_id}: {describe(scene.objects, categories)}")
+
+
+def single(
+    scene: Scene, pixels: NDArray[np.uint8], categories: Sequence[Category], side: int, place: int, crop: bool
+) -> Picture:
+    """Show one object of an image, in the whole of it or in a square cut-out with some context."""
+    window = _around(scene, place) if crop else (0, 0, scene.width, scene.height)
+    name = categories[int(scene.objects.category[place])].name
+    kind = "synthetic" if scene.provenance else "real"
+    return _picture(
+        pixels, window, side, _shapes(scene, [place], categories, window, side), f"{name}, {kind} image {scene.image_id}"
+    )
+
+
+def describe(objects: Objects, categories: Sequence[Category]) -> str:
+    """Say in words what is there: `2 tree, 1 car`."""
+    counts = Counter(categories[c].name for c in objects.category.tolist())
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no objects"
+
+
+def embed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    """Return an image [H, W, 3] resized to (H, W) as the data URI of a WebP file."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(pixels)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    image.save(out, "WEBP", quality=QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+
+
+def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
+    """Trace a mask [H, W] as an SVG path with holes, in the pixels of a picture of `size` (H, W)."""
+    import cv2
+
+    # Contours run through pixel centres: on the picture's finer grid that is half a picture pixel off, not half a mask's.
+    enlarged = cv2.resize(mask.astype(np.uint8) * 255, (size[1], size[0]), interpolation=_interpolation(mask, size))
+    contours, _ = cv2.findContours((enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    pieces = []
+    for contour in contours:
+        points = cv2.approxPolyDP(contour, _TRACE_EPSILON, True).reshape(-1, 2)  # [P, 2] x, y
+        if len(points) > 2:
+            pieces.append("M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "Z")
+    return "".join(pieces)
+
+
+def _interpolation(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
+    import cv2
+
+    return int(cv2.INTER_NEAREST if size[0] >= mask.shape[0] else cv2.INTER_AREA)
+
+
+def _picture(pixels: NDArray[np.uint8], window: Window, side: int, shapes: Sequence[Shape], alt: str) -> Picture:
+    x1, y1, x2, y2 = window
+    height, width = _size(window, side)
+    return Picture(embed(pixels[y1:y2, x1:x2], (height, width)), width, height, tuple(shapes), alt)
+
+
+def _size(window: Window, side: int) -> tuple[int, int]:
+    """The picture's (H, W): its longer side is `side`."""
+    width, height = window[2] - window[0], window[3] - window[1]
+    scale = side / max(width, height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _around(scene: Scene, place: int) -> Window:
+    """A square about an object with context, moved inside the image."""
+    x1, y1, x2, y2 = scene.objects.boxes[place].tolist()
+    side = max(LEAST_CROP, round(max(x2 - x1, y2 - y1) * (1 + 2 * CONTEXT)))
+    width, height = min(side, scene.width), min(side, scene.height)
+    left = min(max(0, round((x1 + x2 - width) / 2)), scene.width - width)
+    top = min(max(0, round((y1 + y2 - height) / 2)), scene.height - height)
+    return left, top, left + width, top + height
+
+
+def _shapes(
+    scene: Scene, places: Sequence[int], categories: Sequence[Category], window: Window, side: int
+) -> list[Shape]:
+    """Crowds are no instances and are left out; stuff comes first, so that things lie above it."""
+    objects, (x1, y1, x2, y2) = scene.objects, window
+    found = []
+    for place in sorted(places, key=lambda i: (bool(objects.isthing[i]), i)):
+        if objects.iscrowd[place]:
+            continue
+        rle, path = objects.rle[place], ""
+        if rle is not None:
+            mask = masks.decode(rle, (scene.height, scene.width))
+            path = outline(mask[y1:y2, x1:x2], _size(window, side))
+        kind = "thing" if objects.isthing[place] else "stuff"
+        found.append(_shape(kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path))
+    return found
+
+
+def _asked(
+    planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int
+) -> list[Shape]:
+    things = np.flatnonzero(planned.isthing).tolist()
+    kinds = ["asked" if int(planned.id[i]) in made else "dropped" for i in things]
+    return [
+        _shape(kind, int(planned.category[i]), planned.boxes[i], categories, window, side, "")
+        for i, kind in zip(things, kinds, strict=True)
+    ]
+
+
+def _shape(
+    kind: str,
+    category: int,
+    box: NDArray[np.float32],
+    categories: Sequence[Category],
+    window: Window,
+    side: int,
+    path: str,
+) -> Shape:
+    """Clip a box (xyxy, image pixels) to the window and scale it to the picture."""
+    height, width = _size(window, side)
+    scale = np.array([width / (window[2] - window[0]), height / (window[3] - window[1])] * 2)
+    moved = (box.astype(np.float64) - np.array([window[0], window[1]] * 2)) * scale  # [4] xyxy, picture pixels
+    x1, y1, x2, y2 = np.clip(moved, 0.75, [width - 0.75, height - 0.75] * 2).round(1).tolist()
+    return Shape(
+        kind, categories[category].name, category % COLOURS, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1), path
+    )
