@@ -58,7 +58,7 @@ def test_long_runs_are_read():
     assert [2000 * 2999, 2000] == masks.runs(rle).tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=12) | st.text(alphabet=[chr(c) for c in range(48, 112)], max_size=12))
 def test_any_text_is_a_mask_of_the_right_size_or_a_value_error(text):
     try:

@@ -169,8 +169,8 @@ def test_write_cuts_shards_takes_files_in_and_replaces(tmp_path):
     assert [f"part-0000{i}.parquet" for i in range(3)] == out.names()
     dataset = parquet.read(parquet.Config(out.uri))
     assert [ImageRef(b"pixels", "x.png")] * 7 == [scene.image for scene in dataset]
+    gone = replace(rows[0], image_id="q", image=ImageRef(None, str(tmp_path / "gone.png")))
     with pytest.raises(DatasetError, match=r"gone\.png: the image of 'q' cannot be read"):
-        gone = replace(rows[0], image_id="q", image=ImageRef(None, str(tmp_path / "gone.png")))
         parquet.write(SceneList(CATEGORIES, [gone]), Folder.at(tmp_path / "new"))
 
 
