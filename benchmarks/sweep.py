@@ -51,7 +51,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / "base"
     began = time.time()
-    run(job, base, [*common, "generator.system=boxes", "plan.count=16"] + ["generator.resolution=64"]).wait()
+    run(
+        job,
+        base,
+        [
+            *[c for c in common if not c.startswith(("generator.steps", "plan.count"))],
+            "generator.steps=2",
+            "plan.count=16",
+        ],
+    ).wait()
     print(f"shared steps: {time.time() - began:.0f} s", flush=True)
     todo = list(json.loads(Path(variants).read_text()).items())
     running: dict[str, subprocess.Popen[bytes]] = {}

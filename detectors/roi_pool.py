@@ -7,11 +7,14 @@ its bilinear neighbours, which `embedding_bag` does with vector instructions, fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
 
 
 class LookupRoIAlign(nn.Module):
@@ -85,3 +88,15 @@ class LookupRoIAlign(nn.Module):
         index = torch.stack([low_index, high_index], -1).reshape(len(start), P, 2 * S)
         weights = torch.stack([1 - high_weight, high_weight], -1) * (inside / S)[..., None]
         return index, weights.reshape(len(start), P, 2 * S)
+
+
+def torchvision_pool(strides: Sequence[int], size: int) -> nn.Module:
+    """Return torchvision's pooling with its scales stated; it would guess them, wrongly where padding is large.
+
+    The maps are named "0", "1" ...; boxes of 224 pixels are pooled at stride 16 and the output has `size` cells a side.
+    """
+    pool: nn.Module = MultiScaleRoIAlign([str(i) for i in range(len(strides))], size, 2)
+    levels = [round(math.log2(stride)) for stride in strides]
+    pool.scales = [1 / stride for stride in strides]  # type: ignore[assignment]
+    pool.map_levels = initLevelMapper(levels[0], levels[-1])
+    return pool

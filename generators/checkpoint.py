@@ -18,7 +18,9 @@ from generators import GENERATORS
 HEADER = "synthaug"
 
 
-def save(path: Path, network: nn.Module, system: str, config: Any, classes: list[str], extra: Mapping[str, Any]) -> None:
+def save(
+    path: Path, network: nn.Module, system: str, config: Any, classes: list[str], extra: Mapping[str, Any]
+) -> None:
     """Write the weights of `network` with its system name, Config and class names."""
     header = {
         "kind": "generator",

@@ -110,7 +110,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count])  # [2 C + 1]
-        total, square, n = _AllReduceSum.apply(sums).split([x.shape[1], x.shape[1], 1])  # type: ignore[no-untyped-call]
+        joined: Tensor = _AllReduceSum.apply(sums)
+        total, square, n = torch.split(joined, [x.shape[1], x.shape[1], 1])
         mean = total / n
         var = (square / n - mean * mean).clamp_min(0)
         with torch.no_grad():
@@ -121,7 +122,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.affine:
             shift = shift * self.weight + self.bias
             scale = scale * self.weight
-        return x * scale[None, :, None, None] + shift[None, :, None, None]
+        out: Tensor = x * scale[None, :, None, None] + shift[None, :, None, None]
+        return out
 
 
 def box_lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:

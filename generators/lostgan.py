@@ -104,7 +104,9 @@ class PyramidHead(nn.Module):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(k), nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(k), nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+            )
             for k in (1, 2, 3, 6)
         )
         wide = channels + 4 * hidden
@@ -175,7 +177,8 @@ class GeneratorBlock(nn.Module):
         main = self.conv1(upsample2(main))
         main = F.relu(self.b2(main, code, mask_shares(masks, 2 * side)))
         # a 1 x 1 convolution commutes with repeating pixels, and costs a quarter before it
-        return self.conv2(main) + upsample2(self.c_sc(x))
+        out: Tensor = self.conv2(main) + upsample2(self.c_sc(x))
+        return out
 
 
 class LostGanGenerator(nn.Module):
@@ -211,6 +214,7 @@ class LostGanGenerator(nn.Module):
         masks = placed
         for t in range(1, self.num_blocks + 1):
             block = self.get_submodule(f"res{t}")
+            assert isinstance(block, GeneratorBlock)
             x = block(x, code, masks)
             if t < self.num_blocks:
                 masks = self._refine(t, block.conv_mask(x), placed, hard, labels)
@@ -300,13 +304,14 @@ class Discriminator(nn.Module):
         far = _roi(shared(maps[self.tap + 1]), rois[~small], scale / 2)
         both = near.new_empty(len(rois), *near.shape[1:])
         both[small], both[~small] = near, far.to(near.dtype)
-        out = last(both)
-        return out
+        result: Tensor = last(both)
+        return result
 
 
 def _roi(features: Tensor, rois: Tensor, scale: float) -> Tensor:
     """RoIAlign to 8 x 8 in the published form: adaptive sampling, no half-pixel shift. Always in float32."""
-    return roi_align(features.float(), rois.float(), 8, scale, sampling_ratio=0, aligned=False)
+    out: Tensor = roi_align(features.float(), rois.float(), 8, scale, sampling_ratio=0, aligned=False)
+    return out
 
 
 _D_WIDTHS = {64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}

@@ -27,13 +27,17 @@ class Config:
     beta2: float = 0.999
     ema: float = 0.0  # decay of the averaged generator; 0 switches it off
     decay_from: float = 1.0  # share of the steps after which both learning rates fall linearly to zero; 1 = constant
-    bf16: bool = False  # autocast of the networks to bfloat16
+    precision: str = (
+        "float32"  # float32 | bfloat16 (autocast of the networks) | auto: bfloat16 where the hardware has it
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: {self.ema} is not in [0, 1)")
         if not 0 < self.decay_from <= 1:
             raise ValueError(f"decay_from: {self.decay_from} is not in (0, 1]")
+        if self.precision not in ("float32", "bfloat16", "auto"):
+            raise ValueError(f"precision: '{self.precision}' is not one of float32, bfloat16, auto")
         if min(self.lr_g, self.lr_d) <= 0:
             raise ValueError("lr_g and lr_d must be positive")
 
@@ -44,6 +48,9 @@ class AdversarialTraining:
     def __init__(self, trainee: Trainee, config: Config, steps: int, seed: int) -> None:
         self.trainee, self.config, self.steps, self.seed = trainee, config, steps, seed
         g, d = trainee.networks["G"], trainee.networks["D"]
+        self.bf16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and has_bf16(next(g.parameters()).device)
+        )
         self.modules: dict[str, nn.Module] = {"G": g, "D": d}
         if config.ema:
             self.modules["G_ema"] = copy.deepcopy(g).eval().requires_grad_(False)
@@ -60,14 +67,14 @@ class AdversarialTraining:
         device = batch.images.device.type
         g, d = self.trainee.networks["G"].train(), self.trainee.networks["D"].train()
 
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             fake = self.trainee.forward(batch, rng)
             d_losses = self.trainee.discriminator_losses(batch, fake.detach())
         self._update("D", index, d_losses.values())
 
         # D's weights are only read in G's phase: no gradients for them, which also saves their half of the backward
         d.requires_grad_(False)
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             g_losses = self.trainee.generator_losses(batch, fake)
         self._update("G", index, g_losses.values())
         d.requires_grad_(True)
@@ -83,7 +90,7 @@ class AdversarialTraining:
     def _update(self, name: str, index: int, losses: Iterable[Tensor]) -> None:
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        torch.stack([loss.float() for loss in losses]).sum().backward()
+        torch.autograd.backward(torch.stack([loss.float() for loss in losses]).sum())
         _average_gradients(self.modules[name])
         start = self.config.decay_from * self.steps
         fall = min(1.0, (self.steps - index) / max(1.0, self.steps - start))
@@ -104,6 +111,14 @@ class AdversarialTraining:
                 averaged[name].copy_(value)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is a format of the hardware; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
 def _average_gradients(module: nn.Module) -> None:
     """Average gradients over all training workers; nothing to do when there is one."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
@@ -112,5 +127,5 @@ def _average_gradients(module: nn.Module) -> None:
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+    for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
         grad.copy_(part.view_as(grad))

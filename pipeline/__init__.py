@@ -1,0 +1,1 @@
+"""From a job file to a data set, its scores and a report."""

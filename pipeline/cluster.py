@@ -83,7 +83,9 @@ class RayExecutor:
         self._ray = ray
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         # workers must find the packages as the driver does, also when it was not started from the project's folder
-        options["runtime_env"] = {"env_vars": {"PYTHONPATH": f"{import_root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}}
+        options["runtime_env"] = {
+            "env_vars": {"PYTHONPATH": f"{import_root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        }
         if address:
             self.check_reachable(address)
             options["address"] = address
@@ -100,7 +102,9 @@ class RayExecutor:
         except Exception as err:  # Ray raises a dozen unrelated types here; all mean the same to the user
             self._forget_scratch()
             where = f"Ray at '{address}' cannot be reached" if address else "a local Ray could not be started"
-            raise JobError(f"cluster.address: {where} ({_first_line(err)}); set cluster.executor=serial to go without") from err
+            raise JobError(
+                f"cluster.address: {where} ({_first_line(err)}); set cluster.executor=serial to go without"
+            ) from err
 
     def _environment(self, address: str) -> None:
         """Loopback only, private token, no usage statistics (see docs/architecture.md, Security)."""
@@ -167,13 +171,17 @@ class RayExecutor:
             return self.call(function, *args, tick=tick)
         for attempt in range(4):
             meeting = self._scratch / f"meet-{time.time_ns()}"
-            gang = [self._ray.remote(num_cpus=1)(_Member).remote() for _ in range(size)]
+            member: Any = self._ray.remote(num_cpus=1)(_Member)
+            gang = [member.remote() for _ in range(size)]
             refs = [one.run.remote(rank, size, str(meeting), function, args) for rank, one in enumerate(gang)]
             try:
-                return [self._wait(ref, tick) for ref in refs][0]
+                results = [self._wait(ref, tick) for ref in refs]
+                return results[0]
             except self._ray.exceptions.RayActorError as err:
                 if attempt == 3:
-                    raise RunError("a training worker died four times; see the step's log.jsonl for the last step") from err
+                    raise RunError(
+                        "a training worker died four times; see the step's log.jsonl for the last step"
+                    ) from err
             finally:
                 for one in gang:
                     self._ray.kill(one)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.cluster import Executor
-from pipeline.job import Job
+from pipeline.sections import Job
 from pipeline.storage import Folder
 from pipeline.training import read_log
 

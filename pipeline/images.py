@@ -67,4 +67,6 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
         return maps.reshape(len(maps), *size)
     import cv2
 
-    return np.stack([cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(np.float32)
+    return np.stack([cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(
+        np.float32
+    )

@@ -55,7 +55,9 @@ def target_counts(
             if name not in names:
                 raise JobError(f"plan.counts.{name}: the data has no such class{suggest(name, names)}")
             if number and not natural[names[name]]:
-                raise JobError(f"plan.counts.{name}: no real layout has this class, so none can be planned; set it to 0")
+                raise JobError(
+                    f"plan.counts.{name}: no real layout has this class, so none can be planned; set it to 0"
+                )
             wanted[names[name]] = number
     elif target != "natural" and movable.any():
         share = np.sqrt(natural[movable]) if target == "sqrt" else np.ones(int(movable.sum()))
@@ -110,9 +112,12 @@ def draw_layout(
     return layout, new, source.category[gone].tolist()
 
 
-def _free_place(candidates: NDArray[np.float32], taken: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _free_place(
+    candidates: NDArray[np.float32], taken: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Return a real box [4] of the class that covers little of what is there already."""
-    best, least = candidates[0], np.inf
+    best: NDArray[np.float32] = candidates[0]
+    least = np.inf
     for i in rng.integers(len(candidates), size=TRIES).tolist():
         crowding = float(overlap(candidates[i], taken).max(initial=0.0))
         if crowding < least:

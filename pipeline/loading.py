@@ -64,7 +64,8 @@ def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.f
     """
     frequency = present.mean(0).clip(1e-9)
     per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
-    return np.where(present, per_class, 1.0).max(1, initial=1.0)
+    factors: NDArray[np.float64] = np.where(present, per_class, 1.0).max(1, initial=1.0)
+    return factors
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,17 @@ def runs(rle: str) -> NDArray[np.int64]:
     return values
 
 
-def check(rle: str, size: Size) -> None:
-    """Raise ValueError unless the counts describe a mask of exactly this size."""
-    total, expected = int(runs(rle).sum()), size[0] * size[1]
-    if total != expected:
-        raise ValueError(f"the counts cover {total} pixels, not {size[0]}x{size[1]}")
+def check(rle: str, size: Size) -> NDArray[np.int64]:
+    """Return the run lengths; raises ValueError unless they describe a mask of exactly this size."""
+    lengths = runs(rle)
+    if int(lengths.sum()) != size[0] * size[1]:
+        raise ValueError(f"the counts cover {int(lengths.sum())} pixels, not {size[0]}x{size[1]}")
+    return lengths
 
 
 def decode(rle: str, size: Size) -> NDArray[np.bool_]:
     """Return the mask [H, W]; raises ValueError when the counts are broken or of another size."""
-    check(rle, size)
-    lengths = runs(rle)
+    lengths = check(rle, size)
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)  # [W * H], columns first
     return np.ascontiguousarray(flat.reshape(size[1], size[0]).T)
 
@@ -93,6 +93,22 @@ def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
         if len(xs):
             box[:] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
     return boxes
+
+
+def tight_box(rle: str, size: Size) -> NDArray[np.float32]:
+    """Return `tight_boxes` of one encoded mask [4], straight from its runs; raises ValueError as `decode` does."""
+    lengths = check(rle, size)
+    ends = np.cumsum(lengths)[1::2]
+    starts = ends - lengths[1::2]
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    if not len(starts):
+        return np.zeros(4, np.float32)
+    H = size[0]
+    first, last = starts // H, (ends - 1) // H  # column of the first and last pixel of each run
+    within = first == last
+    top = np.where(within, starts % H, 0).min()
+    bottom = np.where(within, (ends - 1) % H + 1, H).max()
+    return np.array([first.min(), top, last.max() + 1, bottom], np.float32)
 
 
 def check_polygons(polygons: Any) -> list[NDArray[np.float64]]:

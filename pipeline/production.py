@@ -18,7 +18,9 @@ from pipeline.scene import Category, ImageRef, Objects, Scene
 if TYPE_CHECKING:
     from generators.base import Generator, Synthesis
 
-HALF = 0.5  # of its own highest value: below it a soft mask is not the object, where nothing else competes for the pixel
+HALF = (
+    0.5  # of its own highest value: below it a soft mask is not the object, where nothing else competes for the pixel
+)
 
 
 def resolve(

@@ -6,15 +6,14 @@ Every text of a job or a data file reaches the page through the template's autoe
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.job import Job
-from pipeline.report_pictures import COLOURS, Picture
+from pipeline.report_pictures import CHART, MARGIN, Chart, Picture, chart
 from pipeline.scores.detection import frequency_groups
+from pipeline.sections import Job
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 LONG = 60  # rows a table may have before its middle is folded away
@@ -22,8 +21,6 @@ ENDS = 25  # rows kept at either end of a long table
 CONFUSED = 24  # classes up to which the confusion matrix is shown
 GROUPS = ("head", "middle", "tail")
 NOT_LOSSES = ("step", "steps", "steps_per_s")
-CHART = (520, 190)  # width, height
-MARGIN = (46, 8, 12, 30)  # left, top, right, bottom
 
 Numbers = Mapping[str, float | None]
 
@@ -90,6 +87,7 @@ class Tile:
     value: str
     gauge: Gauge | None
     notes: Sequence[str]
+    real: bool = False  # the number is about real images
 
 
 @dataclass(frozen=True)
@@ -111,17 +109,6 @@ class ClassRow:
     def gain(self) -> str:
         """How many times as many instances there are with the synthetic ones."""
         return f"{(self.labelled + self.made) / self.labelled:,.1f}×" if self.labelled else "new" if self.made else "–"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves in a frame of CHART pixels; ticks are (place, label)."""
-
-    title: str
-    lines: Sequence[tuple[str, int, str]]  # name, colour, points
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -171,9 +158,7 @@ def class_rows(run: Run) -> list[ClassRow]:
         target, dropped = round(planned.get("target", 0)), made["dropped"].get(name, 0)
         numbers = (found[index], pseudo.get(name, 0), target, planned.get("planned", 0))
         rows.append(
-            ClassRow(
-                index, name, category["isthing"], group_of[index], *numbers, made["objects"].get(name, 0), dropped
-            )
+            ClassRow(index, name, category["isthing"], group_of[index], *numbers, made["objects"].get(name, 0), dropped)
         )
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled, row.index))
 
@@ -182,10 +167,11 @@ def summary(run: Run) -> str:
     """Say in one sentence what went in and what came out."""
     splits, made = run.manifests["ingest"]["splits"], run.manifests["synthesize"]
     unlabelled = splits.get("unlabelled", {}).get("images", 0)
+    besides = f" and {count(unlabelled)} unlabelled" if unlabelled else ""
     objects, classes = sum(made["objects"].values()), sum(1 for n in made["objects"].values() if n)
     per_image = f" ({objects / made['images']:.1f} per image)" if made["images"] else ""
     return (
-        f"From {count(splits['labelled']['images'])} labelled and {count(unlabelled)} unlabelled images, the generator "
+        f"From {count(splits['labelled']['images'])} labelled{besides} images, the generator "
         f"“{run.job.generator.system}” made {count(made['images'])} synthetic images with {count(objects)} "
         f"objects{per_image} of {classes} classes; the plan asked for the class distribution “{run.job.plan.target}”."
     )
@@ -207,13 +193,13 @@ def _dap_tiles(run: Run) -> list[Tile]:
     notes = [f"{share(dap['value'], real)} of the ceiling {num(real)}", f"shuffled floor {num(floor)}"]
     notes += [f"95 % interval {num(bounds[0])} – {num(bounds[1])}"] if None not in bounds else []
     return [
-        Tile(labels[0], num(real), Gauge(real), ["validation; the ceiling of DAP", f"tail classes {num(tail)}"]),
+        Tile(labels[0], num(real), Gauge(real), ["validation; the ceiling of DAP", f"tail classes {num(tail)}"], True),
         Tile(labels[1], num(dap["value"]), Gauge(dap["value"], real, floor), notes),
     ]
 
 
 def _cas_tile(run: Run) -> Tile:
-    cas, label = run.score("cas"), "CAS: real crops named by a classifier of synthetic ones"
+    cas, label = run.score("cas"), "CAS: learnt from synthetic, tested on real"
     if cas is None:
         return Tile(label, "n/a", None, ["CAS was not measured"])
     real, chance = cas["controls"].get("real", {}).get("top1"), cas["values"].get("chance")
@@ -268,18 +254,34 @@ def _measured(run: Run, score: str, rows: Sequence[ClassRow]) -> list[tuple[Clas
 
 
 def group_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, Sequence[Numbers]]]:
-    """(Group, classes in it, [synthetic, real, shuffled] AP and AP50) over all thing classes and per frequency group."""
+    """(Group, its classes, AP and AP50 on [synthetic, real, shuffled]) over all things and per frequency group."""
     dap = run.score("dap")
     if dap is None:
         return []
     sources = [dap["values"], dap["controls"].get("real", {}), dap["controls"].get("shuffled", {})]
-    table = []
+    table: list[tuple[str, int, Sequence[Numbers]]] = []
     for group in ("", *GROUPS):
         suffix = f"_{group}" if group else ""
         numbers = [{key: source.get(f"{key}{suffix}") for key in ("AP", "AP50")} for source in sources]
         size = sum(1 for row in rows if row.isthing and group in ("", row.group))
         table.append((group or "all things", size, numbers))
     return table
+
+
+def cas_groups(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, float | None, float | None]]:
+    """(Group, classes with test crops, mean accuracy learnt from synthetic, from real crops)."""
+    known = [(row, numbers) for row, numbers in cas_rows(run, rows) if numbers.get("accuracy") is not None]
+    table = []
+    for group in ("", *GROUPS):
+        members = [numbers for row, numbers in known if group in ("", row.group)]
+        made, real = (_mean([numbers.get(key) for numbers in members]) for key in ("accuracy", "real_accuracy"))
+        table.append((group or "all", len(members), made, real))
+    return table
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Numbers]]:
@@ -296,42 +298,11 @@ def charts(run: Run) -> list[Chart]:
         ("Discriminator", "d_", generator, _names(generator, "d_")),
         ("Generator", "g_", generator, _names(generator, "g_")),
     )
-    return [_chart(title, prefix, log, names) for title, prefix, log, names in parts if names]
+    return [chart(title, prefix, log, names) for title, prefix, log, names in parts if names]
 
 
 def _names(log: Sequence[Mapping[str, float]], prefix: str) -> list[str]:
     return [name for name in (log[-1] if log else {}) if name.startswith(prefix) and name not in NOT_LOSSES]
-
-
-def _chart(title: str, prefix: str, log: Sequence[Mapping[str, float]], names: Sequence[str]) -> Chart:
-    left, top, right, bottom = MARGIN
-    steps = [float(row["step"]) for row in log]
-    values = [row[name] for row in log for name in names if name in row]
-    y_ticks, x_ticks = nice_ticks(min(values), max(values)), nice_ticks(0, max(steps))
-    low, high = min(y_ticks[0], *values), max(y_ticks[-1], *values)
-
-    def at(step: float, value: float) -> tuple[float, float]:
-        x = left + (CHART[0] - left - right) * step / max(max(steps), x_ticks[-1])
-        y = top + (CHART[1] - top - bottom) * (high - value) / ((high - low) or 1)
-        return round(x, 1), round(y, 1)
-
-    lines = []
-    for k, name in enumerate(names):
-        points = (at(row["step"], row[name]) for row in log if name in row)
-        label = name.removeprefix(prefix) or name
-        lines.append((label, k % COLOURS, " ".join(f"{x:g},{y:g}" for x, y in points)))
-    xs = [(at(t, low)[0], f"{t:,g}") for t in x_ticks]
-    ys = [(at(0, t)[1], f"{t:g}") for t in y_ticks]
-    return Chart(title, lines, xs, ys, int(steps[-1]))
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to seven round numbers from at most `low` to at least `high`."""
-    spread = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(spread / 4))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power * 5 >= spread)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, max(last, first + 1) + 1)]
 
 
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
@@ -361,7 +332,9 @@ def cards(run: Run) -> list[dict[str, Any]]:
         columns = [("", metric["values"]), *metric["controls"].items()]
         names = sorted({key for _, numbers in columns for key in numbers})
         table = [(key, [numbers.get(key) for _, numbers in columns]) for key in names]
-        found.append({"name": name, "columns": [column or "value" for column, _ in columns], "table": table, "card": card})
+        found.append(
+            {"name": name, "columns": [column or "value" for column, _ in columns], "table": table, "card": card}
+        )
     return found
 
 
@@ -393,7 +366,9 @@ def provenance(run: Run) -> dict[str, Any]:
     return {
         "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
         "versions": {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())},
-        "steps": [(name, m.get("seconds"), m.get("key", ""), digests.get(name, "")) for name, m in run.manifests.items()],
+        "steps": [
+            (name, m.get("seconds"), m.get("key", ""), digests.get(name, "")) for name, m in run.manifests.items()
+        ],
         "sha256": run.job.sha256(),
     }
 
@@ -411,7 +386,9 @@ def render(run: Run, gallery: Gallery) -> bytes:
         title=run.job.report.title or run.job.name,
         summary=summary(run),
         tiles=tiles(run, rows),
-        parts=[(part, fold([r for r in rows if r.isthing is flag])) for part, flag in (("things", True), ("stuff", False))],
+        parts=[
+            (part, fold([r for r in rows if r.isthing is flag])) for part, flag in (("things", True), ("stuff", False))
+        ],
         most=most or 1,
         by_index={row.index: row for row in rows},
         gallery=gallery,
@@ -419,6 +396,7 @@ def render(run: Run, gallery: Gallery) -> bytes:
         groups=group_rows(run, rows),
         dap=fold(dap_rows(run, rows)),
         cas=fold(cas_rows(run, rows)),
+        cas_groups=cas_groups(run, rows),
         confusion=confusion(run),
         cards=cards(run),
         pseudo=run.manifests["pseudo_label"],
@@ -429,6 +407,5 @@ def render(run: Run, gallery: Gallery) -> bytes:
         losses=losses(run, rows),
         misses=fold(misses(rows)),
         provenance=provenance(run),
-        fold_ends=ENDS,
     )
     return page.encode()

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.cluster import Executor, RayExecutor, open_executor
 from pipeline.context import MANIFEST, Context, Output
 from pipeline.errors import RunError, SynthaugError
-from pipeline.job import Job
+from pipeline.sections import Job
 from pipeline.steps import STEPS
 from pipeline.storage import Folder, check_writable
 
@@ -31,7 +31,12 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "export": "coco",
     "report": "",
 }
-PUBLIC_SUFFIXES = {"synthesize": ".parquet", "train_detector": ".safetensors", "train_generator": ".safetensors", "report": ".html"}
+PUBLIC_SUFFIXES = {
+    "synthesize": ".parquet",
+    "train_detector": ".safetensors",
+    "train_generator": ".safetensors",
+    "report": ".html",
+}
 PRIVATE = ("state.safetensors",)  # training state: large, and of use to a resumed run only
 
 
@@ -133,7 +138,13 @@ def _run_step(name: str, step: Any, context: Context) -> None:
     seconds = round(time.monotonic() - began, 1)
     context.folder.write_json(
         MANIFEST,
-        {**manifest, "step": name, "key": context.folder.uri.rsplit("-", 1)[-1], "seconds": seconds, "versions": versions()},
+        {
+            **manifest,
+            "step": name,
+            "key": context.folder.uri.rsplit("-", 1)[-1],
+            "seconds": seconds,
+            "versions": versions(),
+        },
     )
     context.tell(f"  done in {seconds:.0f} s")
 

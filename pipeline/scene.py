@@ -67,7 +67,9 @@ class Objects:
     def __post_init__(self) -> None:
         n = len(self.id)
         for f in fields(self):
-            assert len(getattr(self, f.name)) == n, f"objects.{f.name} has {len(getattr(self, f.name))} entries, not {n}"
+            assert len(getattr(self, f.name)) == n, (
+                f"objects.{f.name} has {len(getattr(self, f.name))} entries, not {n}"
+            )
         assert self.boxes.shape == (n, 4) and self.layout_boxes.shape == (n, 4)
 
     def __len__(self) -> int:

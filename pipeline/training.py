@@ -42,8 +42,15 @@ def cores() -> int:
 class Training(Protocol):
     """What the loop drives."""
 
-    modules: Mapping[str, nn.Module]
-    optimizers: Mapping[str, Optimizer]
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Networks, by name."""
+        ...
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Optimisers, by name."""
+        ...
 
     def step(self, index: int, batch: Any) -> Mapping[str, Tensor]:
         """Do one optimiser step and return named losses."""

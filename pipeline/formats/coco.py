@@ -36,7 +36,7 @@ from pipeline.storage import inside
 
 __all__ = ["CocoDataset", "CocoWriter", "Config", "read", "write"]
 
-_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "MPO")  # others start programs or are not photographs
+_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")  # others start programs or are not photographs
 
 
 @dataclass(frozen=True)

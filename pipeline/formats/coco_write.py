@@ -171,7 +171,7 @@ def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDA
     """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
-        return masks.tight_boxes(masks.decode(rle, size)[None])[0], float(area)
+        return masks.tight_box(rle, size), float(area)
     return objects.boxes[position], _short(objects.area[position])
 
 

@@ -39,7 +39,7 @@ _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 # column on disk -> (field of Objects, type of one entry)
 _OBJECTS: dict[str, tuple[str, Any]] = {
     "id": ("id", pa.int64()),
-    "category": ("category", pa.int32()),
+    "category": ("category", pa.int64()),  # int64, because `datasets` shows class names for no other type
     "bbox": ("boxes", _BOX),
     "rle": ("rle", pa.string()),
     "area": ("area", pa.float32()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.formats import coco, parquet
-from pipeline.job import Job, section_dict
+from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 
 NEEDS = ("synthesize",)

@@ -15,10 +15,10 @@ from pipeline.errors import DatasetError, JobError
 from pipeline.formats import parquet
 from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
-from pipeline.job import Job, section_dict
 from pipeline.loading import Subset
 from pipeline.sampling import permuted, seed_for
 from pipeline.scene import Category, Dataset, Objects, Scene
+from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 
 NEEDS: tuple[str, ...] = ()
@@ -154,7 +154,9 @@ def run(context: Context) -> dict[str, Any]:
             "skipped": dict(skipped),
         }
         told = f", {sum(skipped.values())} records skipped or mended" if skipped else ""
-        context.tell(f"  {split}: {report[split]['images']} images, {sum(report[split]['objects'].values())} objects{told}")
+        context.tell(
+            f"  {split}: {report[split]['images']} images, {sum(report[split]['objects'].values())} objects{told}"
+        )
     if not report["validation"]["images"]:
         raise DatasetError("data.validation: no readable image is left to measure on; name another set")
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.context import Context, add_counts, cut
 from pipeline.formats import parquet
-from pipeline.job import Job, section_dict
 from pipeline.layouts import Exchange, Layout, Pool, draw_layout, exchange, target_counts, vary
 from pipeline.loading import accepted
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
+from pipeline.sections import Job, section_dict
 from pipeline.steps.train_generator import layout_filter
 from pipeline.storage import Folder
 
@@ -79,13 +79,17 @@ class Planner:
             isthing=self.isthing[final.category],
             source=("synthetic",) * n,
         )
-        made = Provenance(seed_for(seed, "image", index), self.job.generator.system, "", source, self._reason(added, gone))
+        made = Provenance(
+            seed_for(seed, "image", index), self.job.generator.system, "", source, self._reason(added, gone)
+        )
         name = f"{self.job.name}-{index:08d}"
         return Scene(name, height, width, ImageRef(None, None), objects, None, made)
 
     def _reason(self, added: list[int], gone: list[int]) -> str:
         changes = [f"+{self.categories[c].name}" for c in added] + [f"-{self.categories[c].name}" for c in gone]
-        return f"{self.job.plan.target}: {' '.join(changes)}" if changes else f"{self.job.plan.target}: as in the source"
+        return (
+            f"{self.job.plan.target}: {' '.join(changes)}" if changes else f"{self.job.plan.target}: as in the source"
+        )
 
 
 class _Writer:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pipeline.context import Context, add_counts, cut
 from pipeline.formats import parquet
 from pipeline.images import decode
-from pipeline.job import Job, section_dict
 from pipeline.scene import Objects, Scene
 from pipeline.scores.detection import DetectionRow, match_precision_recall
+from pipeline.sections import Job, section_dict
 from pipeline.steps.train_detector import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
@@ -97,7 +97,9 @@ class _Labeller:
         )
         counted = match_precision_recall([row], len(self._table.categories), self._job.pseudo_label.threshold)
         for category, numbers in zip(self._table.categories, counted.tolist(), strict=True):
-            matches[category.name] = [a + b for a, b in zip(matches.get(category.name, [0, 0, 0]), numbers, strict=True)]
+            matches[category.name] = [
+                a + b for a, b in zip(matches.get(category.name, [0, 0, 0]), numbers, strict=True)
+            ]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -130,5 +132,10 @@ def _quality(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     result: dict[str, dict[str, float | None]] = {}
     for name, counted in total.items():
         tp, fp, fn = counted.tolist()
-        result[name] = {"precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "truth": tp + fn, "found": tp + fp}
+        result[name] = {
+            "precision": ratio(tp, tp + fp),
+            "recall": ratio(tp, tp + fn),
+            "truth": tp + fn,
+            "found": tp + fp,
+        }
     return result

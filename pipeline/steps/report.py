@@ -12,10 +12,10 @@ from pipeline import report_page, report_pictures
 from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.images import decode
-from pipeline.job import Job, section_dict
 from pipeline.report_page import Gallery, Pair, Run, Samples
 from pipeline.report_pictures import Picture
 from pipeline.scene import Category, Dataset, Objects, Scene
+from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 from pipeline.training import read_log
 
@@ -115,7 +115,7 @@ def _pairs(spec: Spec, most: int) -> list[Pair]:
 
 
 def _planned(layout: Scene, scene: Scene) -> Objects:
-    """The planned objects of a scene in its pixels; without the plan's row, the boxes its objects were asked to fill."""
+    """The planned objects of a scene, in its pixels; without the plan's row, the boxes its objects were to fill."""
     if layout.image_id != scene.image_id:
         return replace(scene.objects, boxes=scene.objects.layout_boxes)
     scale = np.array([scene.width / layout.width, scene.height / layout.height] * 2, np.float32)

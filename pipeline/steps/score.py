@@ -16,7 +16,6 @@ from pipeline.context import Context, cut
 from pipeline.evidence import Evidence
 from pipeline.formats import parquet
 from pipeline.images import decode
-from pipeline.job import Job, section_dict
 from pipeline.loading import accepted
 from pipeline.production import at_size, synthesise
 from pipeline.sampling import seed_for
@@ -24,6 +23,7 @@ from pipeline.scene import Objects, Provenance, Scene
 from pipeline.scores import cas, dap
 from pipeline.scores.card import Metric
 from pipeline.scores.detection import DetectionRow
+from pipeline.sections import Job, section_dict
 from pipeline.steps.synthesize import load_generator
 from pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from pipeline.steps.train_generator import layout_filter
@@ -65,7 +65,9 @@ class _Looker:
         self._job, self._folder = job, Folder.at(sources.folder)
         self._keep = layout_filter(job)
         self._table = accepted(sources.table("validation"), self._keep)
-        self._generator = load_generator(Folder.at(sources.generator), job.synthesize.threads, job.synthesize.truncation)
+        self._generator = load_generator(
+            Folder.at(sources.generator), job.synthesize.threads, job.synthesize.truncation
+        )
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with Folder.at(sources.detector).local_copy(DETECTOR) as path:
             self._detector = backend.load(path, device=device())
@@ -80,7 +82,9 @@ class _Looker:
             scenes = [self._table[i] for i in index]
             detect = [self._dap is not None and i < limit for i in index]
             rows += self._look(index, scenes, [decode(s) for s in scenes], 0, True, detect, self._cas is not None)
-            samples = max(self._dap.samples_per_layout if self._dap else 0, self._cas.samples_per_layout if self._cas else 0)
+            samples = max(
+                self._dap.samples_per_layout if self._dap else 0, self._cas.samples_per_layout if self._cas else 0
+            )
             for sample in range(samples):
                 images = self._twins(index, scenes, sample)
                 wanted = [d and sample < (self._dap.samples_per_layout if self._dap else 0) for d in detect]
@@ -114,7 +118,9 @@ class _Looker:
         detect: list[bool],
         crop: bool,
     ) -> list[Evidence]:
-        found = iter(self._detector.predict([im for im, d in zip(images, detect, strict=True) if d]) if any(detect) else ())
+        found = iter(
+            self._detector.predict([im for im, d in zip(images, detect, strict=True) if d]) if any(detect) else ()
+        )
         rows = []
         for i, scene, image, wanted in zip(index, scenes, images, detect, strict=True):
             truth = self._truth(scene)
@@ -158,8 +164,8 @@ def student(sources: Sources, kind: str) -> tuple[cas.ClassifierTraining, cas.Cr
     return cas.ClassifierTraining(config, crops, len(config.selected(categories)), device()), crops
 
 
-def _collect(config: cas.Config, categories: Any, rows: Iterable[cas.CropRow]) -> cas.CropSet:
-    table = cas.CropTable(config, config.selected(categories))
+def _collect(config: cas.Config, categories: Any, rows: Iterable[cas.CropRow], cap: int | None = None) -> cas.CropSet:
+    table = cas.CropTable(config, config.selected(categories), cap)
     for row in rows:
         table.add(row)
     return table.result()
@@ -203,15 +209,16 @@ def _measure_cas(sources: Sources, categories: Any, card: dict[str, Any]) -> Met
         models[kind] = training.model
         if kind == "synthetic":
             made = crops
-    test = _collect(config, categories, _crops(sources, real=True))
+    # all test crops, because a cap per class would change the class shares and with them top-1
+    test = _collect(config, categories, _crops(sources, real=True), cap=0)
     return cas.score(models, made, test, categories, config, card)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write `scores.json`: every number with its metric card; the manifest holds the same."""
     job, inputs = context.job, context.inputs
-    folders = (inputs[name].folder.uri for name in ("ingest", "train_detector", "train_generator"))
-    sources = Sources(job, *folders, context.folder.uri)
+    ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
+    sources = Sources(job, ingest, detector, generator, context.folder.uri)
     count = len(accepted(sources.table("validation", pixels=False), layout_filter(job)))
     whole = inputs["ingest"].manifest["splits"]["validation"]["images"]
     if not count:

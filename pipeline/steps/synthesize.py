@@ -11,9 +11,9 @@ import numpy as np
 
 from pipeline.context import Context, add_counts, cut
 from pipeline.formats import parquet
-from pipeline.job import Job, section_dict
 from pipeline.production import at_size, finish, resolve, synthesise
 from pipeline.scene import Scene
+from pipeline.sections import Job, section_dict
 from pipeline.steps.train_generator import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
@@ -89,9 +89,7 @@ def run(context: Context) -> dict[str, Any]:
     """Write the synthetic scenes; the manifest counts objects made and dropped per class."""
     job = context.job
     plan, trained = context.inputs["plan"], context.inputs["train_generator"]
-    make = partial(
-        Producer, job, plan.folder.uri, trained.folder.uri, trained.manifest["sha256"], context.folder.uri
-    )
+    make = partial(Producer, job, plan.folder.uri, trained.folder.uri, trained.manifest["sha256"], context.folder.uri)
     items = cut(plan.manifest["images"], job.plan.shard)
     rows = context.shards(make, items, context.folder, "images", job.synthesize.workers)
     made, dropped = add_counts(rows, "counts"), add_counts(rows, "dropped")

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.formats import parquet
-from pipeline.job import Job, section_dict
 from pipeline.loading import detector_batches, draw_for
 from pipeline.sampling import seed_for
+from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 from pipeline.training import cores, device, read_log, train
 

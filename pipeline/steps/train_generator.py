@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.errors import DatasetError
 from pipeline.formats import parquet
-from pipeline.job import Job, section_dict
 from pipeline.loading import LayoutFilter, accepted, draw_for, generator_batches
 from pipeline.sampling import seed_for
+from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 from pipeline.training import cores, device, read_log, train
 
@@ -69,7 +69,8 @@ def fit(spec: Spec) -> dict[str, Any]:
             torch.manual_seed(seed % 2**31)
             trainee = system.trainee(section.config, len(classes))
         for network in trainee.networks.values():
-            network.to(device())
+            # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
+            network.to(device(), memory_format=torch.channels_last)
         training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
         draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold)
         size = (section.config.resolution, section.config.resolution)
@@ -94,7 +95,9 @@ def run(context: Context) -> dict[str, Any]:
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
     if context.inputs["pseudo_label"].manifest["images"]:
         tables.append(context.inputs["pseudo_label"].folder.uri)
-    told = context.train(fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers)
+    told = context.train(
+        fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers
+    )
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
     names = ("labelled", "pseudo_labelled")
@@ -103,4 +106,10 @@ def run(context: Context) -> dict[str, Any]:
     context.tell(f"  images used {used}; left out by min_objects, max_objects or min_area {left_out}")
     log = read_log(context.folder)
     last = log[-1] if log else {}
-    return {"weights": WEIGHTS, "sha256": context.folder.sha256(WEIGHTS), "used": used, "left_out": left_out, "last": last}
+    return {
+        "weights": WEIGHTS,
+        "sha256": context.folder.sha256(WEIGHTS),
+        "used": used,
+        "left_out": left_out,
+        "last": last,
+    }

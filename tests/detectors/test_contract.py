@@ -41,10 +41,10 @@ def test_a_detector_trains_predicts_and_comes_back_from_its_file(name: str, tmp_
     assert any(not torch.equal(before[n], after[n]) for n in before)
     images = [sample.image for sample in samples()]
     expected = detector.predict(images)
-    assert 2 == len(expected)
+    assert len(expected) == 2
     detector.save(tmp_path / "detector.safetensors", {"note": "x"})
     loaded = detectors.load(tmp_path / "detector.safetensors")
-    assert 3 == loaded.num_classes
+    assert loaded.num_classes == 3
     for one, other in zip(expected, loaded.predict(images), strict=True):
         np.testing.assert_array_equal(one.boxes, other.boxes)
         np.testing.assert_array_equal(one.labels, other.labels)

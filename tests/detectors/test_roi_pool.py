@@ -44,5 +44,5 @@ def test_levels_are_chosen_as_in_the_fpn_paper():
 def test_images_without_boxes_give_no_rows():
     pool = LookupRoIAlign((8,), 3, 1, 50)
     maps = {"0": torch.randn(2, 4, 8, 8)}
-    assert (0, 4, 3, 3) == tuple(pool(maps, [torch.zeros(0, 4), torch.zeros(0, 4)]).shape)
-    assert (1, 4, 3, 3) == tuple(pool(maps, [torch.zeros(0, 4), torch.tensor([[0.0, 0, 9, 9]])]).shape)
+    assert tuple(pool(maps, [torch.zeros(0, 4), torch.zeros(0, 4)]).shape) == (0, 4, 3, 3)
+    assert tuple(pool(maps, [torch.zeros(0, 4), torch.tensor([[0.0, 0, 9, 9]])]).shape) == (1, 4, 3, 3)

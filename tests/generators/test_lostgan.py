@@ -151,7 +151,9 @@ def test_scores_weigh_the_discriminators_object_terms() -> None:
 def test_images_without_objects_train() -> None:
     torch.manual_seed(0)
     trainee = lostgan.trainee(TINY, 5)
-    empty = Layouts.collate([np.zeros(0, np.int64)] * 2, [np.zeros((0, 4), np.float32)] * 2, [np.zeros(0, np.float32)] * 2)
+    empty = Layouts.collate(
+        [np.zeros(0, np.int64)] * 2, [np.zeros((0, 4), np.float32)] * 2, [np.zeros(0, np.float32)] * 2
+    )
     batch = TrainingBatch(torch.zeros(2, 3, 64, 64), empty)
     fake = trainee.forward(batch, torch.Generator().manual_seed(0))
     total = sum(trainee.generator_losses(batch, fake).values()) + sum(

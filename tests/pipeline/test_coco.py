@@ -162,8 +162,8 @@ def test_ids_run_from_one_and_numbers_stay_short(tmp_path):
     coco.write(SceneList(CATEGORIES, scenes), Folder.at(tmp_path))
     document = json.loads((tmp_path / "instances.json").read_text())
     assert [1, 2] == [a["id"] for a in document["annotations"]] == [i["id"] for i in document["images"]]
-    assert [473.07, 0.1, 38.65, 20.2] == document["annotations"][0]["bbox"]
-    assert [] == document["annotations"][0]["segmentation"]
+    assert document["annotations"][0]["bbox"] == [473.07, 0.1, 38.65, 20.2]
+    assert document["annotations"][0]["segmentation"] == []
 
 
 def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
@@ -172,15 +172,15 @@ def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
     objects = Objects.build([0], [[0, 0, 12, 10]], rle=masks.encode(mask), source=["synthetic"])
     coco.write(SceneList(CATEGORIES, [Scene("a", 10, 12, ImageRef(png(10, 12)), objects)]), Folder.at(tmp_path))
     record = json.loads((tmp_path / "instances.json").read_text())["annotations"][0]
-    assert ([3, 2, 6, 3], 18, [0, 0, 12, 10]) == (record["bbox"], record["area"], record["layout_bbox"])
-    assert [10, 12] == record["segmentation"]["size"]
+    assert (record["bbox"], record["area"], record["layout_bbox"]) == ([3, 2, 6, 3], 18, [0, 0, 12, 10])
+    assert record["segmentation"]["size"] == [10, 12]
 
 
 def test_an_exception_inside_leaves_no_json(tmp_path):
     scene = made(1)[0]
     with pytest.raises(ZeroDivisionError), coco.CocoWriter(Folder.at(tmp_path), CATEGORIES) as writer:
         _add_and_fail(writer, scene)
-    assert [] == Folder.at(tmp_path).names()
+    assert Folder.at(tmp_path).names() == []
 
 
 def _add_and_fail(writer, scene):
@@ -192,7 +192,7 @@ def test_leftovers_of_a_killed_writer_are_swept(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "x.png.123.tmp").write_bytes(b"half")
     coco.write(SceneList(CATEGORIES, made(1)), Folder.at(tmp_path))
-    assert ["job-00000000.png"] == Folder.at(tmp_path / "images").names()
+    assert Folder.at(tmp_path / "images").names() == ["job-00000000.png"]
 
 
 def test_image_names_are_harmless_and_their_ending_true(tmp_path):
@@ -206,7 +206,7 @@ def test_image_names_are_harmless_and_their_ending_true(tmp_path):
         with pytest.raises(DatasetError, match="neither PNG nor JPEG"):
             writer.add(scene, b"text")
     assert {".jpg"} == {path.suffix for path in (tmp_path / "images").iterdir()}
-    assert "../../etc/<x>" == coco.read(coco.Config("instances.json"), tmp_path)[0].image_id
+    assert coco.read(coco.Config("instances.json"), tmp_path)[0].image_id == "../../etc/<x>"
 
 
 def test_torchvision_reads_what_was_written(written):
@@ -215,8 +215,8 @@ def test_torchvision_reads_what_was_written(written):
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = CocoDetection(str(written / "images"), str(written / "instances.json"))
     image, labels = dataset[4]
-    assert ((48, 32), 2) == (image.size, len(labels))
-    assert 6 == len(dataset)
+    assert (image.size, len(labels)) == ((48, 32), 2)
+    assert len(dataset) == 6
 
 
 @pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
@@ -239,11 +239,11 @@ def test_a_perfect_detector_scores_one(written, library, kind):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    assert 8 == len(found)
+    assert len(found) == 8
     assert pytest.approx(1.0) == evaluation.stats[0]
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------
+# --- bad input --
 
 
 def document() -> dict:
@@ -385,7 +385,7 @@ def test_a_box_out_by_rounding_is_clipped_and_counted(tmp_path):
     content = document()
     content["annotations"][0]["bbox"] = [-0.5, 2, 21.5, 8.25]
     dataset = opened(tmp_path, content)
-    assert [[0, 2, 20, 10]] == dataset[0].objects.boxes.tolist()
+    assert dataset[0].objects.boxes.tolist() == [[0, 2, 20, 10]]
     assert Counter({"clipped to image": 1}) == dataset.skipped
     content["annotations"][0]["bbox"] = [0.1, 0, 19.9, 10]
     assert Counter() == opened(tmp_path, content).skipped
@@ -417,8 +417,8 @@ def test_every_kind_of_mask_and_an_image_without_annotations(tmp_path):
     dataset = opened(tmp_path, content)
     objects = dataset[0].objects
     assert [masks.encode(mask)[0]] * 3 + [None] == list(objects.rle)
-    assert ([True, False, True, False], [0] * 4) == (objects.iscrowd.tolist(), objects.category.tolist())
-    assert ("b", 0) == (dataset[1].image_id, len(dataset[1].objects))
+    assert (objects.iscrowd.tolist(), objects.category.tolist()) == ([True, False, True, False], [0] * 4)
+    assert (dataset[1].image_id, len(dataset[1].objects)) == ("b", 0)
     assert (Category(2, "x"), Category(30, "sky", "up", isthing=False)) == dataset.categories
     with pytest.raises(IndexError):
         dataset[2]
@@ -454,18 +454,18 @@ def test_the_fingerprint_sees_annotations_and_files(tmp_path):
     assert first != coco.read(coco.Config("c.json"), tmp_path).fingerprint()
 
 
-# --- real files --------------------------------------------------------------------------------------------------------
+# --- real files --
 
 
 def test_bccd_is_read_whole():
     dataset = coco.read(coco.Config("annotations/train_labelled.json"), shared("bccd"))
     assert (103, Counter()) == (len(dataset), dataset.skipped)
-    assert ["RBC", "WBC", "Platelets"] == [category.name for category in dataset.categories]
+    assert [category.name for category in dataset.categories] == ["RBC", "WBC", "Platelets"]
     counts = sum(np.bincount(scene.objects.category, minlength=3) for scene in dataset)
-    assert [1199, 107, 99] == counts.tolist()
+    assert counts.tolist() == [1199, 107, 99]
     dataset.verify(0)
     unlabelled = coco.read(coco.Config("annotations/train_unlabelled.json"), shared("bccd"))
-    assert (102, 0) == (len(unlabelled), len(unlabelled[5].objects))
+    assert (len(unlabelled), len(unlabelled[5].objects)) == (102, 0)
 
 
 def test_polygons_and_run_lengths_of_the_same_masks_agree():
@@ -475,14 +475,14 @@ def test_polygons_and_run_lengths_of_the_same_masks_agree():
     )
     worst = 1.0
     for a, b in zip(runs, polygons, strict=True):
-        assert [] == [name for name in differences(a, b) if name != "rle"]
+        assert [name for name in differences(a, b) if name != "rle"] == []
         size = (a.height, a.width)
         one, two = masks.decode_all(a.objects, size), masks.decode_all(b.objects, size)
         worst = min([worst, *((one & two).sum((1, 2)) / (one | two).sum((1, 2)))])
         assert a.objects.area.tolist() == one.sum((1, 2)).tolist()
         assert np.array_equal(masks.tight_boxes(one), a.objects.boxes)
     assert worst > 0.97
-    assert 73 == sum(len(scene.objects) for scene in runs)
+    assert sum(len(scene.objects) for scene in runs) == 73
 
 
 def test_real_scenes_survive_a_round_trip(tmp_path):
@@ -492,4 +492,4 @@ def test_real_scenes_survive_a_round_trip(tmp_path):
     assert (original.categories, len(original)) == (again.categories, len(again))
     assert [[]] * len(again) == [differences(a, b) for a, b in zip(original, again, strict=True)]
     renamed = replace(original[0], image_id="x")
-    assert ["image_id"] == differences(renamed, again[0])
+    assert differences(renamed, again[0]) == ["image_id"]

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from detectors import DETECTORS
 from generators import GENERATORS
-from pipeline import job as job_module
+from pipeline import judge as judge_module
 from pipeline.errors import JobError
-from pipeline.job import DetectorJob, GeneratorJob, Job, load_job, section_dict
+from pipeline.job import load_job
 from pipeline.scores import SCORES
+from pipeline.sections import DetectorJob, GeneratorJob, Job, section_dict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINIMAL = "data: {labelled: 'toy:train'}\n"
@@ -77,7 +78,7 @@ def _components(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delitem(room, name)
         for name, module_path in content.items():
             monkeypatch.setitem(room, name, module_path)
-    monkeypatch.setattr(job_module, "LOOP", "fake_loop")
+    monkeypatch.setattr(judge_module, "LOOP", "fake_loop")
 
 
 @pytest.fixture

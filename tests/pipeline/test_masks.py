@@ -29,7 +29,9 @@ def test_decode_undoes_encode_and_agrees_with_pycocotools(stack):
 @settings(max_examples=60, deadline=None)
 @given(Masks)
 def test_tight_boxes_cut_out_exactly_the_mask(stack):
-    for mask, box in zip(stack, masks.tight_boxes(stack), strict=True):
+    boxes = masks.tight_boxes(stack)
+    assert boxes.tolist() == [masks.tight_box(rle, stack.shape[1:]).tolist() for rle in masks.encode(stack)]
+    for mask, box in zip(stack, boxes, strict=True):
         x1, y1, x2, y2 = box.astype(int)
         assert mask.sum() == mask[y1:y2, x1:x2].sum()
         if mask.any():
@@ -42,20 +44,20 @@ def test_tight_boxes_cut_out_exactly_the_mask(stack):
 def test_a_single_pixel_has_a_box_of_one_pixel():
     mask = np.zeros((1, 5, 7), bool)
     mask[0, 3, 4] = True
-    assert [[4, 3, 5, 4]] == masks.tight_boxes(mask).tolist()
-    assert [[0, 0, 0, 0]] == masks.tight_boxes(np.zeros((1, 5, 7), bool)).tolist()
-    assert (0, 4) == masks.tight_boxes(np.zeros((0, 5, 7), bool)).shape
+    assert masks.tight_boxes(mask).tolist() == [[4, 3, 5, 4]]
+    assert masks.tight_boxes(np.zeros((1, 5, 7), bool)).tolist() == [[0, 0, 0, 0]]
+    assert masks.tight_boxes(np.zeros((0, 5, 7), bool)).shape == (0, 4)
 
 
 def test_no_masks_encode_to_nothing():
-    assert [] == masks.encode(np.zeros((0, 4, 4), bool))
+    assert masks.encode(np.zeros((0, 4, 4), bool)) == []
 
 
 def test_long_runs_are_read():
     stack = np.zeros((1, 2000, 3000), bool)
     stack[0, :, 2999] = True
     rle = masks.encode(stack)[0]
-    assert [2000 * 2999, 2000] == masks.runs(rle).tolist()
+    assert masks.runs(rle).tolist() == [2000 * 2999, 2000]
 
 
 @settings(max_examples=100, deadline=None)
@@ -65,7 +67,7 @@ def test_any_text_is_a_mask_of_the_right_size_or_a_value_error(text):
         mask = masks.decode(text, (3, 4))
     except ValueError:
         return
-    assert (3, 4) == mask.shape
+    assert mask.shape == (3, 4)
 
 
 def test_counts_of_another_size_are_refused():
@@ -77,8 +79,8 @@ def test_counts_of_another_size_are_refused():
 def test_decode_all_leaves_objects_without_mask_empty():
     full = np.ones((1, 2, 3), bool)
     objects = Objects.build([0, 0], [[0, 0, 3, 2]] * 2, rle=[None, masks.encode(full)[0]])
-    assert [0, 6] == masks.decode_all(objects, (2, 3)).sum((1, 2)).tolist()
-    assert (0, 2, 3) == masks.decode_all(Objects.build([], []), (2, 3)).shape
+    assert masks.decode_all(objects, (2, 3)).sum((1, 2)).tolist() == [0, 6]
+    assert masks.decode_all(Objects.build([], []), (2, 3)).shape == (0, 2, 3)
 
 
 def test_polygons_are_rasterised_like_a_rectangle():
@@ -115,9 +117,11 @@ def test_polygons_far_outside_cost_no_memory():
 
 
 def test_uncompressed_counts():
-    assert [[False, True], [True, True], [True, False]] == masks.decode(
-        masks.from_uncompressed([1, 4, 1], (3, 2)), (3, 2)
-    ).tolist()
+    assert masks.decode(masks.from_uncompressed([1, 4, 1], (3, 2)), (3, 2)).tolist() == [
+        [False, True],
+        [True, True],
+        [True, False],
+    ]
     for counts in ([1, 4], [1, 4, 2], [-1, 7], [1.0, 5.0], ["6"], [True, 5]):
         with pytest.raises(ValueError, match="counts"):
             masks.from_uncompressed(counts, (3, 2))
@@ -135,7 +139,7 @@ def test_panoptic_png_is_red_first():
     from PIL import Image
 
     png = masks.panoptic_png(np.array([[1, 256, 65536]]))
-    assert [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]] == np.asarray(Image.open(io.BytesIO(png))).tolist()
+    assert np.asarray(Image.open(io.BytesIO(png))).tolist() == [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG broken"])

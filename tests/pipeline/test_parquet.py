@@ -109,7 +109,7 @@ def test_reading_gives_back_what_was_written(tmp_path, rows):
         writer.write(rows)
     dataset = parquet.read(parquet.Config("t"), tmp_path)
     assert len(rows) == len(dataset)
-    assert CATEGORIES == dataset.categories
+    assert dataset.categories == CATEGORIES
     assert [[]] * len(rows) == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
 
 
@@ -128,14 +128,14 @@ def test_bytes_depend_on_the_scenes_alone(tmp_path):
     rows = table(450)
     first = shard(Folder.at(tmp_path / "a"), rows, [])
     assert first == shard(Folder.at(tmp_path / "b"), rows, [1, 2, 199, 201, 400])
-    assert [200, 200, 50] == [pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)]
+    assert [pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)] == [200, 200, 50]
     assert first != shard(Folder.at(tmp_path / "c"), rows[::-1], [])
 
 
 def test_a_row_group_closes_early_rather_than_grow(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
     shard(Folder.at(tmp_path), table(30, pixels=100), [7])
-    assert 3 == pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups
+    assert pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups == 3
 
 
 def test_an_exception_inside_leaves_nothing(tmp_path):
@@ -144,7 +144,7 @@ def test_an_exception_inside_leaves_nothing(tmp_path):
         parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES, rows_per_group=2) as writer,
     ):
         _fail_after(writer, table(5))
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def _fail_after(writer, rows):
@@ -157,7 +157,7 @@ def test_a_scene_that_cannot_be_written_leaves_nothing(tmp_path):
     writer = parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES)
     with pytest.raises(UnicodeEncodeError), writer:
         writer.write([broken])
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_write_cuts_shards_takes_files_in_and_replaces(tmp_path):
@@ -177,7 +177,7 @@ def test_write_cuts_shards_takes_files_in_and_replaces(tmp_path):
 def test_an_empty_table_keeps_its_categories(tmp_path):
     parquet.write(SceneList(CATEGORIES, []), Folder.at(tmp_path))
     dataset = parquet.read(parquet.Config("."), tmp_path)
-    assert (0, CATEGORIES) == (len(dataset), dataset.categories)
+    assert (len(dataset), dataset.categories) == (0, CATEGORIES)
     with pytest.raises(IndexError):
         dataset[0]
 
@@ -187,7 +187,7 @@ def test_without_pixels_everything_else_is_there(tmp_path):
     shard(Folder.at(tmp_path), rows, [])
     scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False)[2]
     assert (ImageRef(None, "i.png"), ImageRef(None, "pan.png")) == (scene.image, scene.panoptic)
-    assert ["image", "panoptic"] == differences(rows[2], scene)
+    assert differences(rows[2], scene) == ["image", "panoptic"]
 
 
 def test_a_dataset_travels_to_a_worker(tmp_path):
@@ -213,20 +213,20 @@ def test_the_layout_is_the_one_promised(tmp_path):
     shard(Folder.at(tmp_path), table(3), [])
     metadata = pq.read_metadata(tmp_path / "part-0.parquet")
     columns = {metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i) for i in range(23)}
-    assert "UNCOMPRESSED" == columns["image.bytes"].compression
+    assert columns["image.bytes"].compression == "UNCOMPRESSED"
     assert {"ZSTD"} == {c.compression for name, c in columns.items() if name != "image.bytes"}
-    assert (False, None) == (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics)
+    assert (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics) == (False, None)
     footer = json.loads(metadata.metadata[b"synthaug"])
-    assert (1, "job", 90) == (footer["schema_version"], footer["job"], footer["categories"][2]["id"])
+    assert (footer["schema_version"], footer["job"], footer["categories"][2]["id"]) == (1, "job", 90)
     features = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
-    assert {"_type": "Image"} == features["image"]
-    assert ("Sequence", "ClassLabel") == (
+    assert features["image"] == {"_type": "Image"}
+    assert (
         features["objects"]["_type"],
         features["objects"]["feature"]["category"]["_type"],
-    )
-    assert 3 == len(set(features["objects"]["feature"]["category"]["names"]))
+    ) == ("Sequence", "ClassLabel")
+    assert len(set(features["objects"]["feature"]["category"]["names"])) == 3
     row = pq.read_table(tmp_path).to_pylist()[1]
-    assert ([0, 0, 4, 5], None) == (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0])
+    assert (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0]) == ([0, 0, 4, 5], None)
 
 
 def broken_files():
@@ -301,5 +301,5 @@ def test_memory_stays_flat_over_many_row_groups(tmp_path):
     peak = 0
     for scene in dataset:
         peak = max(peak, pa.total_allocated_bytes() - before)
-        assert 200_000 == len(scene.image.data)
+        assert len(scene.image.data) == 200_000
     assert peak < 20_000_000  # of 60 MB

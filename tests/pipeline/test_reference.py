@@ -10,11 +10,12 @@ from pipeline.formats.toy import CATEGORIES
 
 
 def test_parse():
-    assert ("coco", {"path": "a/b c.json", "images": "x+y%20", "on_bad": "skip"}) == parse(
-        "coco:a/b c.json?images=x+y%20&on_bad=skip"
+    assert parse("coco:a/b c.json?images=x+y%20&on_bad=skip") == (
+        "coco",
+        {"path": "a/b c.json", "images": "x+y%20", "on_bad": "skip"},
     )
-    assert ("toy", {"path": "train"}) == parse("toy:train")
-    assert ("coco", {"path": "C:/x", "images": "a=b"}) == parse("coco:C:/x?images=a=b")
+    assert parse("toy:train") == ("toy", {"path": "train"})
+    assert parse("coco:C:/x?images=a=b") == ("coco", {"path": "C:/x", "images": "a=b"})
 
 
 def test_s3_connection_options_stay_with_the_address():
@@ -48,9 +49,9 @@ def test_mistakes_name_the_key_and_the_way_out(reference, message, tmp_path):
 
 def test_options_and_defaults_reach_the_format(tmp_path):
     dataset = open_dataset("toy:val?count=3", tmp_path, defaults={"labels": "no", "count": "9", "unheard_of": "1"})
-    assert 3 == len(dataset)
-    assert 0 == len(dataset[0].objects)
-    assert CATEGORIES == dataset.categories
+    assert len(dataset) == 3
+    assert len(dataset[0].objects) == 0
+    assert dataset.categories == CATEGORIES
 
 
 @pytest.mark.parametrize("reference", ["coco:none.json", "parquet:none"])

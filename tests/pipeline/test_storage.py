@@ -37,29 +37,29 @@ def folder(request, tmp_path, monkeypatch):
 
 
 def test_a_folder_reads_back_what_was_written(folder):
-    assert [] == folder.names()
+    assert folder.names() == []
     folder.write_bytes("b.bin", b"12345")
     folder.write_json("a.json", {"b": [1], "a": "é"})
     folder.sub("inner").write_bytes("c", b"")
-    assert ["a.json", "b.bin"] == folder.names()
-    assert b"12345" == folder.read_bytes("b.bin")
-    assert b'{\n "a": "\\u00e9",\n "b": [\n  1\n ]\n}\n' == folder.read_bytes("a.json")
-    assert {"a": "é", "b": [1]} == folder.read_json("a.json")
+    assert folder.names() == ["a.json", "b.bin"]
+    assert folder.read_bytes("b.bin") == b"12345"
+    assert folder.read_bytes("a.json") == b'{\n "a": "\\u00e9",\n "b": [\n  1\n ]\n}\n'
+    assert folder.read_json("a.json") == {"a": "é", "b": [1]}
     assert hashlib.sha256(b"12345").hexdigest() == folder.sha256("b.bin")
-    assert b"" == folder.read_bytes("inner/c")
+    assert folder.read_bytes("inner/c") == b""
     with folder.open_input("b.bin") as file:
         file.seek(3)
-        assert b"45" == file.read()
+        assert file.read() == b"45"
     folder.delete("b.bin")
     folder.delete("b.bin")
-    assert (False, True) == (folder.exists("b.bin"), folder.exists("a.json"))
+    assert (folder.exists("b.bin"), folder.exists("a.json")) == (False, True)
 
 
 def test_a_folder_survives_its_uri_and_pickle(folder):
     folder.write_bytes("x", b"1")
-    assert b"1" == Folder.at(folder.uri).read_bytes("x")
-    assert b"1" == pickle.loads(pickle.dumps(folder)).read_bytes("x")
-    assert b"1" == Folder.at(Folder.at(folder.uri).uri).read_bytes("./x")
+    assert Folder.at(folder.uri).read_bytes("x") == b"1"
+    assert pickle.loads(pickle.dumps(folder)).read_bytes("x") == b"1"
+    assert Folder.at(Folder.at(folder.uri).uri).read_bytes("./x") == b"1"
 
 
 def test_split_tells_a_file_from_a_folder(folder):
@@ -73,11 +73,11 @@ def test_an_exception_inside_leaves_the_old_file_and_nothing_else(folder):
     for output in (folder.atomic_output, lambda name: _path_as_file(folder, name)):
         with pytest.raises(KeyboardInterrupt), output("x") as out:
             _write_half(out)
-    assert b"old" == folder.read_bytes("x")
-    assert ["x"] == folder.names()
+    assert folder.read_bytes("x") == b"old"
+    assert folder.names() == ["x"]
     with folder.atomic_output("x") as out:
         out.write(b"new")
-    assert b"new" == folder.read_bytes("x")
+    assert folder.read_bytes("x") == b"new"
 
 
 def _write_half(out):
@@ -100,8 +100,8 @@ def test_atomic_path_hands_over_the_file(folder):
     with folder.atomic_path("weights.bin") as path:
         path.write_bytes(b"w" * 3_000_000)
         assert not folder.exists("weights.bin")
-    assert b"w" * 3_000_000 == folder.read_bytes("weights.bin")
-    assert ["weights.bin"] == folder.names()
+    assert folder.read_bytes("weights.bin") == b"w" * 3_000_000
+    assert folder.names() == ["weights.bin"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", "..", "a\0b"])
@@ -114,8 +114,8 @@ def test_names_cannot_leave_the_folder(folder, name):
 def test_sweep_removes_leftovers_only(tmp_path):
     (tmp_path / f"a.parquet.{os.getpid() + 1}.tmp").write_bytes(b"half")
     (tmp_path / "a.parquet").write_bytes(b"whole")
-    assert 1 == Folder.at(tmp_path).sweep()
-    assert ["a.parquet"] == Folder.at(tmp_path).names()
+    assert Folder.at(tmp_path).sweep() == 1
+    assert Folder.at(tmp_path).names() == ["a.parquet"]
 
 
 def test_broken_json_is_a_dataset_error(tmp_path):
@@ -127,7 +127,7 @@ def test_broken_json_is_a_dataset_error(tmp_path):
 def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         Folder.at(tmp_path).write_json("m.json", {"ap": float("nan")})
-    assert [] == Folder.at(tmp_path).names()
+    assert Folder.at(tmp_path).names() == []
 
 
 def test_local_path(tmp_path):
@@ -143,7 +143,7 @@ def test_unknown_storage_is_a_job_error():
 
 def test_check_writable_leaves_no_trace(tmp_path):
     check_writable(str(tmp_path / "a" / "b"))
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_writable_names_the_reason(tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_check_writable_names_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(JobError, match="No space left on device"):
         check_writable(str(tmp_path / "full"))
-    assert ["file"] == [path.name for path in tmp_path.iterdir()]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_check_writable_refuses_a_read_only_folder(tmp_path):

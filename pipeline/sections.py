@@ -1,0 +1,260 @@
+"""What a job may say: one frozen dataclass per section, with every key, its default, its unit and its range."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+OUTSIDE = ("name", "seed", "output", "cluster")  # of every section's content
+EXECUTION = {"synthesize": ("workers",)}  # keys that change who works, never what comes out
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Sampling = Literal["uniform", "repeat_factor"]
+
+
+def _at_least(low: float, section: Any, *names: str) -> None:
+    for name in names:
+        if getattr(section, name) < low:
+            raise ValueError(f"{name}: {getattr(section, name)} is less than {low}")
+
+
+def _between_0_and_1(section: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(section, name) <= 1:
+            raise ValueError(f"{name}: {getattr(section, name)} is not between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which data sets, as references `format:path?option=value`; relative paths are joined to `root`."""
+
+    labelled: str
+    root: str = "."
+    unlabelled: str = ""  # "" = no pseudo-labels
+    unlabelled_truth: str = ""  # its labels only report precision and recall of the pseudo-labels
+    validation: str = ""  # "" = hold out a part of `labelled`
+    validation_fraction: float = 0.15  # of the labelled images
+    max_pixels: int = 50_000_000  # H * W of one image
+    on_bad: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        if not self.labelled:
+            raise ValueError("labelled: names no data set; write for example coco:data/train.json?images=data/images")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both excluded")
+        _at_least(1, self, "max_pixels")
+
+
+@dataclass(frozen=True)
+class DetectorJob:
+    """How the detector is trained."""
+
+    steps: int = 600
+    batch: int = 16  # images
+    save_every: int = 100  # steps
+    sampling: Sampling = "repeat_factor"
+    repeat_threshold: float = 0.01  # classes in a smaller share of the images are repeated
+    threads: int = 0  # 0 = all cores
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "steps", "batch", "save_every", "workers")
+        _at_least(0, self, "threads")
+        _between_0_and_1(self, "repeat_threshold")
+
+
+@dataclass(frozen=True)
+class GeneratorJob:
+    """How the generator is trained, and on which objects."""
+
+    steps: int = 2000
+    batch: int = 16  # images
+    save_every: int = 200  # steps
+    sampling: Sampling = "uniform"
+    repeat_threshold: float = 0.01
+    threads: int = 0  # 0 = all cores
+    workers: int = 1
+    min_area: float = 0.0  # share of the image below which an object is left out
+    min_objects: int = 1  # images with fewer are left out
+    max_objects: int = 8  # images with more keep this many
+    flip: bool = True  # half of the images mirrored
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
+        _at_least(0, self, "threads", "min_objects")
+        _between_0_and_1(self, "repeat_threshold", "min_area")
+        if self.min_objects > self.max_objects:
+            raise ValueError(f"min_objects: {self.min_objects} is more than max_objects {self.max_objects}")
+
+
+@dataclass(frozen=True)
+class DetectorSection:
+    """`detector:`, one mapping in YAML: the back-end, its training, and the keys of the back-end's own Config."""
+
+    backend: str
+    training: DetectorJob
+    config: Any
+
+
+@dataclass(frozen=True)
+class GeneratorSection:
+    """`generator:`, one mapping in YAML: the system, its training, and the keys of the system's own Config."""
+
+    system: str
+    training: GeneratorJob
+    config: Any
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """Which detections become labels of the unlabelled images."""
+
+    threshold: float = 0.5  # score from which on
+    batch: int = 16  # images
+
+    def __post_init__(self) -> None:
+        _between_0_and_1(self, "threshold")
+        _at_least(1, self, "batch")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many images, and which classes they show."""
+
+    count: int = 1000  # images
+    target: Literal["natural", "sqrt", "balanced", "counts"] = "balanced"
+    counts: dict[str, int] = field(default_factory=dict)  # class name -> objects, for target "counts"
+    jitter: float = 0.05  # how far boxes move, share of their size
+    flip: float = 0.5  # probability that a layout is mirrored
+    shard: int = 64  # images per shard
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "count", "shard")
+        _between_0_and_1(self, "jitter", "flip")
+        if (self.target == "counts") != bool(self.counts):
+            raise ValueError("counts: class names with numbers of objects belong to target 'counts', and only to it")
+        for name, number in self.counts.items():
+            if number < 0:
+                raise ValueError(f"counts: {number} objects of '{name}' is less than 0")
+
+
+@dataclass(frozen=True)
+class Synthesize:
+    """How images are produced."""
+
+    batch: int = 16  # images; fixed, because the batch changes the last bits of floats
+    size: Literal["source", "generator"] = "source"
+    format: Literal["png", "jpeg"] = "png"
+    workers: int = 0  # 0 = one per core
+    threads: int = 1  # per worker
+    truncation: float = 2.0  # latents are redrawn until |z| is at most this; 0 = no truncation
+    min_mask_area: int = 16  # pixels
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "batch", "threads")
+        _at_least(0, self, "workers", "truncation", "min_mask_area")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written for others besides the Parquet table and the COCO file."""
+
+    images: bool = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which scores are measured; `settings` has the Config of each."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the HTML page shows."""
+
+    samples: int = 24  # images
+    title: str = ""  # "" = the job's name
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "samples")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the work is done; never a reason for other results."""
+
+    executor: Literal["ray", "serial"] = "ray"
+    address: str = ""  # "" = start a local Ray
+    workers: int = 0  # 0 = number of cores
+    memory_mb: int = 512  # object store of the local Ray
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "workers")
+        _at_least(1, self, "memory_mb")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs to know; made by `load_job`."""
+
+    name: str
+    seed: int
+    output: str
+    data: Data
+    detector: DetectorSection
+    pseudo_label: PseudoLabel
+    generator: GeneratorSection
+    train_generator: Any  # Config of the adversarial loop: the optimisers' settings
+    plan: Plan
+    synthesize: Synthesize
+    export: Export
+    score: Score
+    report: Report
+    cluster: Cluster
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "seed")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100")
+
+    def to_yaml(self) -> str:
+        """Return the resolved job as a file that `load_job` reads back as an equal job."""
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(OmegaConf.create(_plain(self)))
+
+    def sha256(self) -> str:
+        """Return the hex digest of what decides the results: not of the output folder, the cluster or the workers."""
+        content: dict[str, Any] = {f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE}
+        text = json.dumps({**content, "name": self.name, "seed": self.seed}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def section_dict(job: Job, section: str) -> dict[str, Any]:
+    """Return one section as plain JSON-able data, to be hashed; without the keys that only say who does the work."""
+    assert section not in OUTSIDE, f"{section} decides no step's result"
+    content = _plain(getattr(job, section))
+    return {key: value for key, value in content.items() if key not in EXECUTION.get(section, ())}
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses, tuples and dicts as YAML knows them; component sections as the one mapping they came from."""
+    if isinstance(value, DetectorSection):
+        return {"backend": value.backend, **_plain(value.training), **_plain(value.config)}
+    if isinstance(value, GeneratorSection):
+        return {"system": value.system, **_plain(value.training), **_plain(value.config)}
+    if isinstance(value, Score):
+        return {"names": list(value.names), **_plain(value.settings)}
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
