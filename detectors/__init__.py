@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from detectors.base import Detector
 
 DETECTORS = {
-    "torchvision_rcnn": "detectors.torchvision_rcnn",
+    "torchvision": "detectors.torchvision_rcnn",
 }
 
 

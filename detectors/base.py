@@ -51,6 +51,10 @@ class DetectorTraining(Protocol):
         """Do optimiser step `index` (0-based) on the batch; return named losses, detached scalars."""
         ...
 
+    def finish(self) -> None:
+        """After the last step: give the detector the weights to predict with (the averaged ones, where they are kept)."""
+        ...
+
 
 class Detector(Protocol):
     """A detector ready to predict."""

@@ -27,7 +27,7 @@ from detectors.roi_pool import LookupRoIAlign, torchvision_pool
 from detectors.training import Recipe, StepTraining
 from detectors.weights import load_checkpoint, load_pretrained, read_header, read_pretrained, write_checkpoint
 
-BACKEND = "torchvision_rcnn"
+BACKEND = "torchvision"
 LONGEST = 5 / 3  # usual limit of the longer side, in shorter sides: torchvision's 1333 to 800
 COCO_ROWS = 91  # of the class layer in torchvision's COCO file: the ids 1..90 and the background
 # What 0, "" or () in the Config stands for. The values of resnet50 are torchvision's own.
@@ -275,7 +275,7 @@ def _network(config: Config, num_classes: int) -> nn.Module:
 
 def _tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Image [H, W, 3] uint8 as float32 [3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float().div_(255)
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float().div_(255)
 
 
 def _target(sample: Sample, device: torch.device) -> dict[str, Tensor]:

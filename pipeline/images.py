@@ -9,31 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DatasetError
-from pipeline.scene import ImageRef, Scene
+from pipeline.scene import Scene
 
+# what is decoded; never all that Pillow knows, of which some start other programs
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 
 
 def decode(scene: Scene) -> NDArray[np.uint8]:
     """Return the pixels of a scene, uint8 RGB [H, W, 3]; DatasetError when the file is missing, broken or another size."""
-    pixels = decode_ref(scene.image, scene.image_id)
-    if pixels.shape[:2] != (scene.height, scene.width):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise DatasetError(
-            f"{scene.image.path or scene.image_id}: the image is {found} pixels, its annotation says "
-            f"{scene.width}x{scene.height}; correct the annotation"
-        )
-    return pixels
-
-
-def decode_ref(ref: ImageRef, name: str) -> NDArray[np.uint8]:
-    """Return the pixels of encoded bytes or of a file, uint8 RGB [H, W, 3]."""
     from PIL import Image, UnidentifiedImageError
 
-    label = ref.path or name
+    ref, label = scene.image, scene.image.path or scene.image_id
     try:
         data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.size != (scene.width, scene.height):  # before decoding: the header may promise gigapixels
+                raise DatasetError(
+                    f"{label}: the image is {image.width}x{image.height} pixels, its annotation says "
+                    f"{scene.width}x{scene.height}; correct the annotation"
+                )
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as err:
         raise DatasetError(f"{label}: the image file is missing; restore it or remove it from the annotations") from err

@@ -33,6 +33,7 @@ def join(key: str, name: Any) -> str:
 
 
 def short(text: str) -> str:
+    """Return what fits into a one-line message."""
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 

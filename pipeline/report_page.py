@@ -408,4 +408,4 @@ def render(run: Run, gallery: Gallery) -> bytes:
         misses=fold(misses(rows)),
         provenance=provenance(run),
     )
-    return page.encode()
+    return f"{page.strip()}\n".encode()

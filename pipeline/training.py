@@ -70,10 +70,9 @@ def train(
         losses = training.step(index, batch)
         if log:
             log.add(index + 1, losses)
-        if rank == 0 and ((index + 1) % save_every == 0 or index + 1 == steps):
+        if log and ((index + 1) % save_every == 0 or index + 1 == steps):
+            log.flush()  # first: the log of a resumed training has every row up to its checkpoint
             save_state(training, folder, index + 1)
-    if log:
-        log.flush()
     return start
 
 

@@ -146,6 +146,7 @@ class _Group:
         category = self._values["category"]
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
             raise pa.ArrowInvalid("an object has a category that the footer does not list")
+        self._values["category"] = category.astype(np.int32)
 
     def scene(self, row: int) -> Scene:
         start, end = (int(bound) for bound in self._bounds[row : row + 2])
@@ -246,10 +247,19 @@ def _check_columns(where: str, schema: Any) -> None:
         for name in inner:
             if not pa.types.is_struct(found) or found.get_field_index(name) < 0:
                 raise DatasetError(f"{where}: column '{field.name}.{name}' is missing; write the table again")
-        if not found.equals(field.type):
+        if not _alike(found, field.type):
             raise DatasetError(
                 f"{where}: column '{field.name}' has type {found}, not {field.type}; write the table again"
             )
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    """Whether a column can be read as ours; integers of any width can, other tools like to widen them."""
+    if pa.types.is_struct(wanted):
+        return all(_alike(found.field(child.name).type, child.type) for child in wanted)
+    if pa.types.is_list(wanted):
+        return bool(pa.types.is_list(found)) and _alike(found.value_type, wanted.value_type)
+    return bool(found.equals(wanted) or (pa.types.is_integer(found) and pa.types.is_integer(wanted)))
 
 
 def _line(err: Exception) -> str:

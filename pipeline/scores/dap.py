@@ -34,12 +34,11 @@ class Config:
 
     samples_per_layout: int = 1  # images synthesised from each validation layout
     max_images: int = 0  # layouts evaluated, the first in table order; 0 = all
-    batch: int = 8  # images per detector call
     resamples: int = 0  # bootstrap resamples for the 95 % interval of AP50; 0 = no interval
     seed: int = 0  # of the shuffled control and of the bootstrap
 
     def __post_init__(self) -> None:
-        for name, least in (("samples_per_layout", 1), ("max_images", 0), ("batch", 1), ("resamples", 0)):
+        for name, least in (("samples_per_layout", 1), ("max_images", 0), ("resamples", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"dap.{name} is {getattr(self, name)}; give {least} or more")
         if self.resamples == 1:

@@ -48,6 +48,7 @@ class Producer:
         self._plan, self._out, self._digest = Folder.at(plan), Folder.at(out), digest
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
+        """Make shard `name`; returns its row of the manifest."""
         table = parquet.read(parquet.Config(f"{self._plan.uri}/{name}.parquet"))
         counts: Counter[str] = Counter()
         dropped: Counter[str] = Counter()

@@ -12,7 +12,7 @@ import detectors
 from detectors.base import Sample
 
 SETTINGS = {  # the smallest useful settings of each back-end
-    "torchvision_rcnn": {"width": 8, "fpn_channels": 16, "image_size": 64, "anchor_sizes": (16, 32), "ema": 0.9},
+    "torchvision": {"width": 8, "fpn_channels": 16, "image_size": 64, "anchor_sizes": (16, 32), "ema": 0.9},
 }
 
 

@@ -184,7 +184,7 @@ def test_a_saved_detector_predicts_the_same(learned, tmp_path):
     header = safe_open(tmp_path / "d.safetensors", "pt").metadata()
     assert tuple(header[key] for key in ("kind", "backend", "num_classes", "classes")) == (
         "detector",
-        "torchvision_rcnn",
+        "torchvision",
         "2",
         "red,blue",
     )
@@ -231,7 +231,7 @@ def test_resnet50_is_torchvisions_own(tmp_path):
 )
 def test_a_bad_setting_is_named(setting, word):
     with pytest.raises(ValueError, match=word):
-        detectors.build("torchvision_rcnn", setting, 2)
+        detectors.build("torchvision", setting, 2)
 
 
 def test_frozen_statistics_from_scratch_are_refused():

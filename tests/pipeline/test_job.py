@@ -69,7 +69,7 @@ def _components(monkeypatch: pytest.MonkeyPatch) -> None:
         module.Config = config  # type: ignore[attr-defined] # a module made here has no stub
         monkeypatch.setitem(sys.modules, f"fake_{name}", module)
     fakes = (
-        (DETECTORS, {"torchvision_rcnn": "fake_detector"}),
+        (DETECTORS, {"torchvision": "fake_detector"}),
         (GENERATORS, {"lostgan": "fake_generator"}),
         (SCORES, {"dap": "fake_score", "cas": "fake_score"}),
     )

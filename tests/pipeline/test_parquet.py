@@ -225,6 +225,8 @@ def test_the_layout_is_the_one_promised(tmp_path):
         features["objects"]["feature"]["category"]["_type"],
     ) == ("Sequence", "ClassLabel")
     assert len(set(features["objects"]["feature"]["category"]["names"])) == 3
+    objects = pq.read_schema(tmp_path / "part-0.parquet").field("objects").type
+    assert "list<element: int64>" == str(objects.field("category").type)  # Hugging Face class labels need int64
     row = pq.read_table(tmp_path).to_pylist()[1]
     assert (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0]) == ([0, 0, 4, 5], None)
 
@@ -280,6 +282,17 @@ def test_broken_files_are_named_in_one_line(tmp_path, message):
     assert message in text
     assert "part-0.parquet: " in text
     assert "\n" not in text
+
+
+def test_integers_of_another_width_are_read(tmp_path):
+    rows = table(3)
+    shard(Folder.at(tmp_path), rows, [])
+    old = pq.read_table(tmp_path / "part-0.parquet")
+    kinds = [f.with_type(pa.list_(pa.int32())) if f.name == "category" else f for f in old.schema.field("objects").type]
+    narrow = old.schema.set(4, pa.field("objects", pa.struct(kinds))).set(2, pa.field("height", pa.int64()))
+    pq.write_table(old.cast(narrow), tmp_path / "part-0.parquet")
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    assert [[]] * 3 == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
 
 
 def test_a_folder_without_shards_and_two_tables_in_one_folder(tmp_path):

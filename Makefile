@@ -1,0 +1,36 @@
+# make demo    set everything up, run the main job on the embedded data, say where the report is
+# make test    set everything up, run all checks and tests
+# make check   format, lint, types
+# make clean   remove the environment
+
+# the first Python on the PATH that runs and is one of the supported versions
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check clean
+
+demo: $(STAMP)
+	$(BIN)/synthaug run jobs/semi_supervised.yaml
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' \
+	  || { echo "synthaug needs Python 3.11, 3.12 or 3.13; name it: make PYTHON=/path/to/python3.11 demo"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,111 @@
+"""Planning: targets are met in expectation, boxes stay real and inside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import JobError
+from pipeline.layouts import Layout, Pool, draw_layout, exchange, overlap, target_counts, vary
+from pipeline.scene import Category
+
+CLASSES = (Category(1, "tree"), Category(2, "car"), Category(3, "bus"), Category(4, "sky", isthing=False))
+THINGS = np.array([c.isthing for c in CLASSES])
+
+
+def long_tail(count: int) -> list[Layout]:
+    """Layouts with about 3 trees, 1 car, 0.05 buses and one sky each."""
+    rng = np.random.default_rng(0)
+    layouts = []
+    for _ in range(count):
+        labels = [0] * int(rng.integers(1, 6)) + [1] * int(rng.integers(0, 3)) + [2] * int(rng.random() < 0.05) + [3]
+        low = rng.random((len(labels), 2)) * 0.8
+        boxes = np.concatenate([low, low + 0.1], 1).astype(np.float32)
+        layouts.append(Layout(np.array(labels, np.int32), boxes))
+    return layouts
+
+
+@pytest.mark.parametrize(
+    ("target", "counts"),
+    [("natural", {}), ("sqrt", {}), ("balanced", {}), ("counts", {"bus": 900, "tree": 100}), ("counts", {"bus": 9000})],
+)
+def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> None:
+    layouts, images = long_tail(400), 3000
+    pool = Pool.of(layouts, 4)
+    natural = np.array([len(b) for b in pool.boxes], float) * images / len(layouts)
+    wanted = target_counts(natural, CLASSES, target, counts)
+    plan = exchange(natural, wanted, images)
+    found = np.zeros(4)
+    for i in range(images):
+        rng = np.random.default_rng([1, i])
+        layout, _, _ = draw_layout(layouts[i % len(layouts)], pool, plan, THINGS, 100, rng)
+        found += np.bincount(layout.category, minlength=4)
+    np.testing.assert_allclose(found, wanted, rtol=0.08, atol=30)
+
+
+def test_balanced_keeps_the_total_and_leaves_stuff_alone() -> None:
+    natural = np.array([300.0, 60.0, 6.0, 50.0])
+    wanted = target_counts(natural, CLASSES, "balanced", {})
+    np.testing.assert_allclose(wanted, [122, 122, 122, 50])
+
+
+def test_a_class_that_never_occurs_is_not_planned() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    assert target_counts(natural, CLASSES, "balanced", {})[2] == 0
+    with pytest.raises(JobError, match=r"plan.counts.bus: no real layout has this class"):
+        target_counts(natural, CLASSES, "counts", {"bus": 5})
+
+
+def test_a_mistyped_class_is_named() -> None:
+    with pytest.raises(JobError, match=r"plan.counts.buss: the data has no such class; did you mean 'bus'\?"):
+        target_counts(np.ones(4), CLASSES, "counts", {"buss": 5})
+
+
+def test_added_objects_are_real_boxes_of_their_class() -> None:
+    layouts = long_tail(100)
+    pool = Pool.of(layouts, 4)
+    plan = exchange(np.array([300.0, 100, 5, 100]), np.array([100.0, 100, 205, 100]), 100)
+    seen = 0
+    for i, layout in enumerate(layouts):
+        drawn, added, gone = draw_layout(layout, pool, plan, THINGS, 100, np.random.default_rng(i))
+        assert len(drawn.category) == len(layout.category) - len(gone) + len(added)
+        for box, label in zip(drawn.boxes, drawn.category, strict=True):
+            assert (pool.boxes[label] == box).all(1).any()
+        seen += len(added)
+    assert seen > 50
+
+
+boxes = st.lists(
+    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 1), st.floats(0.02, 1)), min_size=0, max_size=6
+)
+
+
+@given(boxes, st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32))
+def test_varied_boxes_stay_inside_and_keep_an_extent(
+    raw: list[tuple[float, float, float, float]], jitter: float, flip: float, seed: int
+) -> None:
+    box = np.array([(x, y, min(1, x + w), min(1, y + h)) for x, y, w, h in raw], np.float32).reshape(-1, 4)
+    layout = Layout(np.array([i % 4 for i in range(len(box))], np.int32), box)
+    out = vary(layout, THINGS, jitter, flip, np.random.default_rng(seed)).boxes
+    assert out.shape == box.shape
+    assert (out >= -1e-6).all()
+    assert (out <= 1 + 1e-6).all()
+    size = out[:, 2:] - out[:, :2]
+    assert (size > 0).all()
+    assert (size.prod(1) >= 0.49 * (box[:, 2:] - box[:, :2]).prod(1)).all()
+
+
+def test_mirroring_twice_is_the_identity_without_jitter() -> None:
+    layout = long_tail(1)[0]
+    once = vary(layout, THINGS, 0, 1.0, np.random.default_rng(0))
+    twice = vary(once, THINGS, 0, 1.0, np.random.default_rng(0))
+    np.testing.assert_allclose(twice.boxes, layout.boxes, atol=1e-6)
+    assert not np.allclose(once.boxes, layout.boxes)
+
+
+def test_overlap_of_known_boxes() -> None:
+    box = np.array([0, 0, 2, 2], np.float32)
+    others = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]], np.float32)
+    np.testing.assert_allclose(overlap(box, others), [1, 1 / 3, 0], rtol=1e-6)
