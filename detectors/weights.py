@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 KIND = "detector"
+HEADER = "synthaug"
 RESERVED = ("kind", "backend", "config", "num_classes")
 # Files made before torchvision 0.13 name these convolutions without the wrapper's indices.
 OLD_NAMES = (
@@ -42,19 +43,23 @@ def write_checkpoint(
     taken = sorted(set(metadata) & set(RESERVED))
     if taken:
         raise ValueError(f"metadata: '{taken[0]}' is written by the detector itself; choose another name")
-    header = {"kind": KIND, "backend": backend, "config": json.dumps(config), "num_classes": str(num_classes)}
+    header = {"kind": KIND, "backend": backend, "config": dict(config), "num_classes": num_classes}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {**header, **metadata})
+    # one entry, because safetensors writes several in an order that changes from process to process
+    save_file(tensors, partial, {HEADER: json.dumps({**header, **metadata}, sort_keys=True)})
     partial.replace(path)
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the metadata of a detector checkpoint, `config` and `num_classes` decoded.
+    """Return the metadata of a detector checkpoint, `config` as a dict.
 
     Raises ValueError, one line that names the file, when it is absent, damaged or not a detector.
     """
-    header: dict[str, Any] = dict(_open(path).metadata() or {})
+    try:
+        header: dict[str, Any] = dict(json.loads((_open(path).metadata() or {}).get(HEADER, "{}")))
+    except (TypeError, json.JSONDecodeError) as err:
+        raise ValueError(f"{path}: header is damaged ({_line(err)}); write the checkpoint again") from err
     if header.get("kind") != KIND:
         found = f"a {header['kind']}" if "kind" in header else "no kind in its header"
         raise ValueError(f"{path}: is not a detector checkpoint ({found}); give a file written by this program")
@@ -62,7 +67,7 @@ def read_header(path: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path}: header lacks '{missing[0]}'; write the checkpoint again")
     try:
-        header["config"] = dict(json.loads(header["config"]))
+        header["config"] = dict(header["config"])
         header["num_classes"] = int(header["num_classes"])
     except (ValueError, TypeError) as err:
         raise ValueError(f"{path}: header is damaged ({_line(err)}); write the checkpoint again") from err

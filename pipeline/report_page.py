@@ -345,7 +345,9 @@ def _words(value: Any) -> str:
 def confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     """(True class, [(crops, share of them) per answer]) of CAS, for sets with few classes."""
     cas = run.score("cas") or {}
-    matrix, names = cas.get("card", {}).get("confusion", []), list(cas.get("per_class", {}))
+    matrix = cas.get("card", {}).get("confusion", [])
+    # The matrix is in the order of the classes; the keys of a manifest have been sorted.
+    names = [c["name"] for c in run.manifests["ingest"]["classes"] if c["name"] in cas.get("per_class", {})]
     if len(matrix) > CONFUSED:
         return []
     pairs = zip(names, matrix, strict=True)

@@ -181,11 +181,11 @@ def test_a_saved_detector_predicts_the_same(learned, tmp_path):
     for expected, actual in zip(detector.predict(images), again.predict(images), strict=True):
         np.testing.assert_array_equal(expected.boxes, actual.boxes)
         np.testing.assert_array_equal(expected.scores, actual.scores)
-    header = safe_open(tmp_path / "d.safetensors", "pt").metadata()
+    header = json.loads(safe_open(tmp_path / "d.safetensors", "pt").metadata()["synthaug"])
     assert tuple(header[key] for key in ("kind", "backend", "num_classes", "classes")) == (
         "detector",
         "torchvision",
-        "2",
+        2,
         "red,blue",
     )
 

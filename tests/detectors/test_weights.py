@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +19,15 @@ TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_size
 
 def broken_files(good: Path) -> dict[str, Path]:
     """One file per way of being wrong, by the words its error must have."""
-    header = safe_open(good, "pt").metadata()
+    header = json.loads(safe_open(good, "pt").metadata()["synthaug"])
     tensors = load_file(good)
     paths = {
         word: good.with_name(f"{i}.safetensors") for i, word in enumerate(("complete", "gan", "lacks", "unknown to"))
     }
     paths["complete"].write_bytes(good.read_bytes()[:-100])
-    save_file(tensors, paths["gan"], {**header, "kind": "gan"})
-    save_file(dict(list(tensors.items())[1:]), paths["lacks"], header)
-    save_file(tensors, paths["unknown to"], {**header, "config": '{"nonsense": 1}'})
+    save_file(tensors, paths["gan"], {"synthaug": json.dumps({**header, "kind": "gan"})})
+    save_file(dict(list(tensors.items())[1:]), paths["lacks"], {"synthaug": json.dumps(header)})
+    save_file(tensors, paths["unknown to"], {"synthaug": json.dumps({**header, "config": {"nonsense": 1}})})
     return {**paths, "no such": good.with_name("absent.safetensors")}
 
 

@@ -423,11 +423,25 @@ def test_ticks_are_few_and_enclose_the_values(low, high):
     assert ticks[0] <= low <= high <= ticks[-1]
 
 
+def confused(job, names):
+    """A run with a confusion matrix of which row k holds k + 1 crops, all answered with the first class."""
+    matrix = [[k + 1] + [0] * (len(names) - 1) for k in range(len(names))]
+    metric = {"per_class": {name: {} for name in sorted(names)}, "card": {"confusion": matrix}}
+    classes = [{"name": name} for name in ["sky", *names]]
+    return Run(job, {"score": {"scores": {"cas": metric}}, "ingest": {"classes": classes}}, {})
+
+
+def test_confusion_matrix_keeps_the_order_of_the_classes(context):
+    """A manifest's keys come back sorted by name, the matrix does not."""
+    table = report_page.confusion(confused(context.job, ["tree", "car", "bus"]))
+    assert [("tree", [1, 0, 0]), ("car", [2, 0, 0]), ("bus", [3, 0, 0])] == [
+        (n, [c for c, _ in row]) for n, row in table
+    ]
+
+
 def test_confusion_matrix_of_many_classes_is_left_out(context):
-    names = [f"c{k}" for k in range(report_page.CONFUSED + 1)]
-    metric = {"per_class": {name: {} for name in names}, "card": {"confusion": [[1] * len(names)] * len(names)}}
-    manifests = {"score": {"scores": {"cas": metric}}}
-    assert [] == report_page.confusion(Run(context.job, manifests, {}))
+    run = confused(context.job, [f"c{k}" for k in range(report_page.CONFUSED + 1)])
+    assert [] == report_page.confusion(run)
 
 
 def test_tables_of_up_to_a_page_are_whole():

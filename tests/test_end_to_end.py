@@ -1,0 +1,159 @@
+"""The whole path on tiny real runs: files, same bytes for any number of workers, kills, finished work kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "jobs" / "smoke.yaml"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def start(output: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start `synthaug run jobs/smoke.yaml` in a process group of its own."""
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(SMOKE), "--output", str(output), *overrides]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, out
+    return out
+
+
+def digests(output: Path) -> dict[str, str]:
+    """What must be the same bytes: the synthetic shards and both checkpoints."""
+    found = sorted([*(output / "data").glob("*.parquet"), *(output / "checkpoints").glob("*")])
+    return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one worker."""
+    output = tmp_path_factory.mktemp("one") / "run"
+    finish(start(output, "cluster.workers=1"))
+    return output
+
+
+def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
+    for name in ("job.yaml", "metrics.json", "report.html", "coco/instances.json"):
+        assert (reference / name).stat().st_size > 0, name
+    coco = json.loads((reference / "coco" / "instances.json").read_text())
+    assert len(coco["images"]) == 32
+    assert all((reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"])
+    assert {p.name for p in (reference / "checkpoints").iterdir()} == {"detector.safetensors", "generator.safetensors"}
+    assert len(list((reference / "data").glob("*.parquet"))) == 4
+    assert len(list((reference / "steps").glob("*/manifest.json"))) == 9
+    scores = json.loads((reference / "metrics.json").read_text())["scores"]
+    assert {"real", "shuffled"} <= set(scores["dap"]["controls"])
+    assert scores["cas"]["card"]["generator_sha256"] == digests(reference)["checkpoints/generator.safetensors"]
+
+
+def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
+    """pycocotools, torchvision and the Parquet table tell of the same objects; masks are tight in their boxes."""
+    from pycocotools.coco import COCO
+    from torchvision.datasets import CocoDetection
+
+    from pipeline import masks
+    from pipeline.formats import parquet
+
+    table = parquet.read(parquet.Config(str(reference / "data")))
+    coco = COCO(str(reference / "coco" / "instances.json"))
+    dataset = CocoDetection(str(reference / "coco" / "images"), str(reference / "coco" / "instances.json"))
+    assert len(dataset) == len(table) == 32
+    by_name = {image["file_name"]: image["id"] for image in coco.imgs.values()}
+    for i in range(len(table)):
+        scene = table[i]
+        annotations = coco.loadAnns(coco.getAnnIds([by_name[str(scene.image.path)]]))
+        assert len(annotations) == len(scene.objects)
+        assert min([a["id"] for a in annotations], default=1) >= 1
+        shown = masks.decode_all(scene.objects, (scene.height, scene.width))
+        assert shown.sum(0).max(initial=0) <= 1, "masks overlap"
+        assert masks.tight_boxes(shown).tolist() == scene.objects.boxes.tolist()
+        assert scene.provenance is not None
+        assert scene.provenance.generator == "lostgan"
+
+
+def test_two_workers_make_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    finish(start(tmp_path / "run", "cluster.workers=2"))
+    assert digests(reference) == digests(tmp_path / "run")
+
+
+def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """Wait until `ready`; the run must still be going on."""
+    began = time.monotonic()
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() - began < 300
+        time.sleep(0.02)
+
+
+def files(output: Path, pattern: str) -> list[Path]:
+    return list((output / "steps").glob(pattern)) if (output / "steps").exists() else []
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Ray's worker processes that do something for us now."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in found if "ray::" in " ".join(p.cmdline()) and "IDLE" not in " ".join(p.cmdline())]
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """SIGKILL the driver; then what it leaves behind, as a machine that goes down would."""
+    orphans = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    for orphan in orphans:
+        if orphan.is_running():
+            os.kill(orphan.pid, signal.SIGKILL)
+
+
+def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path, tmp_path: Path) -> None:
+    """A worker dies in the detector's training, the driver in the generator's and in the production."""
+    output = tmp_path / "run"
+    process = start(output, "cluster.workers=2")
+    wait_for(process, lambda: bool(files(output, "train_detector-*/state.safetensors")))
+    victims = workers_of(process)
+    assert victims, "no worker to kill"
+    for victim in victims:
+        victim.kill()
+    wait_for(process, lambda: bool(files(output, "train_generator-*/state.safetensors")))
+    kill_all(process)
+    assert files(output, "train_detector-*/manifest.json")
+    assert not files(output, "train_generator-*/manifest.json")
+
+    process = start(output, "cluster.workers=2")
+    wait_for(process, lambda: bool(files(output, "synthesize-*/part-*.json")))
+    kill_all(process)
+    finished = {
+        p: p.stat().st_mtime_ns for p in files(output, "synthesize-*/part-*.parquet") if p.with_suffix(".json").exists()
+    }
+
+    told = finish(start(output, "cluster.workers=2"))
+    for name in ("ingest", "train_detector", "pseudo_label", "train_generator", "plan"):
+        assert f"{name}: finished earlier" in told
+    if not files(output, "synthesize-*/manifest.json.tmp"):
+        assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"
+    assert digests(reference) == digests(output)
+    assert not list(output.rglob("*.tmp"))
+
+
+def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(reference: Path) -> None:
+    told = finish(start(reference, "cluster.executor=serial"))
+    assert told.count("finished earlier") == 9
+    told = finish(start(reference, "cluster.executor=serial", "report.samples=3"))
+    assert told.count("finished earlier") == 8
+    assert "report: finished earlier" not in told
