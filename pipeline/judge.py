@@ -72,9 +72,22 @@ def _component(raw: Any, section: str, choice: str, training: Any, room: Mapping
     config = _import(room[name], join(section, choice)).Config
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
     assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
+    for key in _of_others(keys.keys() - own - theirs, room):  # base.yaml writes the keys of the usual component
+        del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
     halves = [{key: value for key, value in keys.items() if key in names} for names in (own, theirs)]
     return name, _fill(training, halves[0], section), _fill(config, halves[1], section)
+
+
+def _of_others(keys: Collection[str], room: Mapping[str, str]) -> set[str]:
+    """Return those of some unknown keys that are keys of another component of the room: they do not concern this one."""
+    known: set[str] = set()
+    for path in room.values() if keys else ():
+        try:
+            known |= {f.name for f in fields(importlib.import_module(path).Config)}
+        except ModuleNotFoundError:  # an optional component that is not installed
+            continue
+    return known & set(keys)
 
 
 def _score(raw: Any) -> Score:

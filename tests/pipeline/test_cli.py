@@ -1,0 +1,181 @@
+"""What a user sees: bad input is one line and exit code 2, before anything is trained; help is short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli import main
+
+SMOKE = Path(__file__).resolve().parents[2] / "jobs" / "smoke.yaml"
+COCO = "data.labelled=coco:train.json?images=images"
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["run", str(SMOKE), "cluster.executor=serial", *words], prog_name="synthaug")
+
+
+def error_of(result: Result) -> str:
+    """The one line; asserts that it is one, that nothing else was said and that the code is 2."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> dict[str, Any]:
+    """A COCO data set of eight images that is in order; `record` is its JSON, `root` its folder."""
+    (tmp_path / "images").mkdir()
+    images, annotations = [], []
+    for i in range(8):
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.jpg"), np.full((48, 64, 3), 20 * i, np.uint8))
+        images.append({"id": i + 1, "file_name": f"{i}.jpg", "width": 64, "height": 48})
+        box = [4, 4, 20 + i, 20]
+        annotations.append(
+            {"id": i + 1, "image_id": i + 1, "category_id": 3, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        )
+    record = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cell"}]}
+    return {"root": tmp_path, "record": record}
+
+
+def dry_run(photos: dict[str, Any], *words: str) -> Result:
+    (photos["root"] / "train.json").write_text(json.dumps(photos["record"]))
+    keys = (f"data.root={photos['root']}", COCO, "data.unlabelled=", "data.unlabelled_truth=", "data.validation=")
+    output = str(photos["root"] / "out")
+    return run(*keys, *words, "--output", output, "--dry-run")
+
+
+def test_a_good_data_set_passes_and_nothing_is_left_behind(photos: dict[str, Any]) -> None:
+    result = dry_run(photos)
+    assert result.exit_code == 0, result.output
+    assert "labelled: 7 images, 1 classes" in result.output
+    assert "nothing was trained" in result.output
+    assert not (photos["root"] / "out").exists()
+
+
+def test_a_mistyped_key_suggests_the_nearest() -> None:
+    message = error_of(run("detector.stepz=3", "--dry-run"))
+    assert "detector.stepz" in message
+    assert "did you mean 'steps'?" in message
+
+
+def test_a_missing_job_file_suggests_the_nearest() -> None:
+    result = CliRunner().invoke(main, ["run", str(SMOKE.with_name("smoky.yaml"))])
+    assert "did you mean 'smoke.yaml'?" in error_of(result)
+
+
+def test_a_target_is_refused(tmp_path: Path) -> None:
+    job = tmp_path / "evil.yaml"
+    job.write_text("detector:\n  _target_: os.system\n")
+    message = error_of(CliRunner().invoke(main, ["run", str(job), "--dry-run"]))
+    assert "_target_" in message
+    assert "does not execute" in message
+
+
+def test_a_missing_annotation_file_is_named(photos: dict[str, Any]) -> None:
+    message = error_of(dry_run(photos, "data.labelled=coco:absent.json?images=images"))
+    assert "absent.json" in message
+
+
+def test_broken_json_is_named_with_its_line(photos: dict[str, Any]) -> None:
+    (photos["root"] / "broken.json").write_text('{"images": [\n  oops')
+    message = error_of(dry_run(photos, "data.labelled=coco:broken.json?images=images"))
+    assert "broken.json" in message
+    assert "line 2" in message
+
+
+def test_a_box_outside_its_image_is_named(photos: dict[str, Any]) -> None:
+    photos["record"]["annotations"][5]["bbox"] = [50, 4, 30, 20]
+    message = error_of(dry_run(photos))
+    assert "annotation 6" in message
+    assert "outside" in message
+
+
+def test_an_unknown_category_is_named(photos: dict[str, Any]) -> None:
+    photos["record"]["annotations"][2]["category_id"] = 8
+    message = error_of(dry_run(photos))
+    assert "annotation 3" in message
+    assert "8" in message
+
+
+def test_a_truncated_image_is_named(photos: dict[str, Any]) -> None:
+    path = photos["root"] / "images" / "4.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    message = error_of(dry_run(photos))
+    assert "4.jpg" in message
+    assert "replace the file" in message
+
+
+def test_an_image_of_another_size_is_named(photos: dict[str, Any]) -> None:
+    photos["record"]["images"][1]["width"] = 65
+    assert "1.jpg" in error_of(dry_run(photos))
+
+
+def test_bad_records_are_skipped_and_counted_when_asked(photos: dict[str, Any]) -> None:
+    photos["record"]["annotations"][5]["bbox"] = [50, 4, 30, 20]
+    assert dry_run(photos, "data.on_bad=skip").exit_code == 0
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = error_of(run("--output", str(tmp_path / "file" / "run")))
+    assert str(tmp_path / "file") in message
+
+
+def test_an_unreachable_ray_is_named(tmp_path: Path) -> None:
+    words = ("cluster.executor=ray", "cluster.address=127.0.0.1:1", "--output", str(tmp_path / "run"))
+    for extra in ((), ("--dry-run",)):
+        message = error_of(run(*words, *extra))
+        assert "cluster.address" in message
+        assert "127.0.0.1:1" in message
+
+
+def test_a_class_that_does_not_exist_is_named_before_training(photos: dict[str, Any]) -> None:
+    message = error_of(dry_run(photos, "plan.target=counts", "plan.counts={cel: 5}"))
+    assert "plan.counts.cel" in message
+    assert "did you mean 'cell'?" in message
+
+
+def test_missing_detector_weights_are_named(photos: dict[str, Any]) -> None:
+    message = error_of(dry_run(photos, "detector.weights=nowhere.pth"))
+    assert "detector.weights" in message
+    assert "nowhere.pth" in message
+
+
+def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
+    """Knobs live in the job; a new flag changes this list on purpose."""
+    flags = {
+        name: sorted(p.opts[0] for p in command.params if isinstance(p, click.Option))
+        for name, command in main.commands.items()
+    }
+    assert flags == {"run": ["--dry-run", "--output"], "status": [], "validate": ["--root"], "list": []}
+
+
+def test_validate_counts_classes_and_list_names_components(photos: dict[str, Any]) -> None:
+    (photos["root"] / "train.json").write_text(json.dumps(photos["record"]))
+    result = CliRunner().invoke(main, ["validate", "coco:train.json?images=images", "--root", str(photos["root"])])
+    assert result.exit_code == 0, result.output
+    assert "8 images, 8 objects, 1 classes: in order" in result.output
+    listed = CliRunner().invoke(main, ["list"]).output
+    assert all(word in listed for word in ("lostgan", "torchvision", "parquet", "dap", "synthesize"))
+
+
+def test_status_of_something_else_is_one_line(tmp_path: Path) -> None:
+    assert "not a run folder" in error_of(CliRunner().invoke(main, ["status", str(tmp_path)]))
+
+
+def test_another_generator_takes_only_its_own_keys(tmp_path: Path) -> None:
+    """The inherited keys of the usual generator do not stand in its way; a typo still does."""
+    result = run("generator.system=boxes", "--dry-run", "--output", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "z_image" not in result.output
+    assert "generator.widht" in error_of(run("generator.system=boxes", "generator.widht=3", "--dry-run"))
