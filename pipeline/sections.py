@@ -34,8 +34,7 @@ class Data:
 
     labelled: str
     root: str = "."
-    unlabelled: str = ""  # "" = no pseudo-labels
-    unlabelled_truth: str = ""  # its labels only report precision and recall of the pseudo-labels
+    unlabelled: str = ""  # "" = no pseudo-labels; labels it may have only judge the pseudo-labels
     validation: str = ""  # "" = hold out a part of `labelled`
     validation_fraction: float = 0.15  # of the labelled images
     max_pixels: int = 50_000_000  # H * W of one image
@@ -59,10 +58,9 @@ class DetectorJob:
     sampling: Sampling = "repeat_factor"
     repeat_threshold: float = 0.01  # classes in a smaller share of the images are repeated
     threads: int = 0  # 0 = all cores
-    workers: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "steps", "batch", "save_every", "workers")
+        _at_least(1, self, "steps", "batch", "save_every")
         _at_least(0, self, "threads")
         _between_0_and_1(self, "repeat_threshold")
 

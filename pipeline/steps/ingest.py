@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,20 +18,21 @@ from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
 from pipeline.loading import Subset
 from pipeline.sampling import permuted, seed_for
-from pipeline.scene import Category, Dataset, Objects, Scene
+from pipeline.scene import Category, Dataset, ImageRef, Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 
 NEEDS: tuple[str, ...] = ()
 VERSION = 1
 SHARD = 256  # scenes
+TRUTH = "truth"  # folder inside the unlabelled table: labels that are not to be seen
 
 
 @dataclass(frozen=True)
 class Inputs:
     """The data sets of a job, opened."""
 
-    splits: dict[str, Dataset]  # "labelled", "validation", and where given "unlabelled" and "truth"
+    splits: dict[str, Dataset]  # "labelled", "validation" and, where given, "unlabelled"
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -56,8 +58,6 @@ def open_inputs(job: Job) -> Inputs:
         splits["labelled"], splits["validation"] = _hold_out(labelled, data.validation_fraction, job.seed)
     if data.unlabelled:
         splits["unlabelled"] = opened("unlabelled")
-    if data.unlabelled_truth:
-        splits["truth"] = opened("unlabelled_truth")
     _check_agreement(splits)
     return Inputs(splits)
 
@@ -82,8 +82,6 @@ def _check_agreement(splits: dict[str, Dataset]) -> None:
                 f"data.{key}: its classes differ from data.labelled's (class {odd[0]} '{odd[1]}' is not in both); "
                 "use the same categories in every file"
             )
-    if "truth" in splits and len(splits["truth"]) != len(splits["unlabelled"]):
-        raise DatasetError("data.unlabelled_truth: it has another number of images than data.unlabelled")
 
 
 def check_scene(scene: Scene, max_pixels: int) -> None:
@@ -116,17 +114,22 @@ class _Reader:
         skipped: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         rows = 0
-        with parquet.ShardWriter(self._folder, f"{name}.parquet", table.categories) as writer:
+        with contextlib.ExitStack() as files:
+            writer = files.enter_context(parquet.ShardWriter(self._folder, f"{name}.parquet", table.categories))
+            if split == "unlabelled":
+                truth = self._folder.sub(TRUTH)
+                aside = files.enter_context(parquet.ShardWriter(truth, f"{name}.parquet", table.categories))
             for i in places:
                 scene = self._checked(table[i], skipped)
                 if scene is None:
                     continue
-                if split == "unlabelled":  # labels it may carry must not leak into anything
+                counts.update(table.categories[c].name for c in scene.objects.category.tolist())
+                if split == "unlabelled":  # labels it may have must not leak into anything: they are put aside
+                    aside.write([replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)])
                     scene = replace(scene.with_objects(Objects.build([], np.zeros((0, 4)))), panoptic=None)
                 writer.write([scene])
                 rows += 1
-                counts.update(table.categories[c].name for c in scene.objects.category.tolist())
-        return {"rows": rows, "split": split, "counts": dict(counts), "skipped": dict(skipped)}
+        return {"rows": rows, "counts": dict(counts), "skipped": dict(skipped)}
 
     def _checked(self, scene: Scene, skipped: Counter[str]) -> Scene | None:
         try:
@@ -140,7 +143,10 @@ class _Reader:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the scene tables `labelled`, `validation`, `unlabelled`, `truth`; the manifest counts what each holds."""
+    """Write the scene tables `labelled`, `validation`, `unlabelled`; the manifest counts what each holds.
+
+    Labels the unlabelled images may have go to `unlabelled/truth`, counted as `truth`, and only judge pseudo-labels.
+    """
     inputs = open_inputs(context.job)
     report: dict[str, Any] = {}
     for split, table in inputs.splits.items():
@@ -150,7 +156,8 @@ def run(context: Context) -> dict[str, Any]:
         skipped = Counter(table.skipped) + Counter(add_counts(rows, "skipped"))
         report[split] = {
             "images": sum(row["rows"] for row in rows),
-            "objects": add_counts(rows, "counts"),
+            "objects": {} if split == "unlabelled" else add_counts(rows, "counts"),
+            "truth": add_counts(rows, "counts") if split == "unlabelled" else {},
             "skipped": dict(skipped),
         }
         told = f", {sum(skipped.values())} records skipped or mended" if skipped else ""

@@ -15,6 +15,7 @@ from pipeline.images import decode
 from pipeline.scene import Objects, Scene
 from pipeline.scores.detection import DetectionRow, match_precision_recall
 from pipeline.sections import Job, section_dict
+from pipeline.steps.ingest import TRUTH
 from pipeline.steps.train_detector import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
@@ -33,7 +34,7 @@ def settings(job: Job) -> dict[str, Any]:
 class _Labeller:
     """Runs in a worker: detects in one shard of images and writes it with the boxes found."""
 
-    def __init__(self, job: Job, ingest: str, weights: str, out: str) -> None:
+    def __init__(self, job: Job, ingest: str, weights: str, out: str, judged: bool) -> None:
         import torch
 
         from detectors import DETECTORS
@@ -41,8 +42,8 @@ class _Labeller:
         torch.set_num_threads(1)
         self._job, self._out = job, Folder.at(out)
         self._table = parquet.read(parquet.Config(Folder.at(ingest).sub("unlabelled").uri))
-        truth = Folder.at(ingest).sub("truth")
-        self._truth = parquet.read(parquet.Config(truth.uri), pixels=False) if job.data.unlabelled_truth else None
+        truth = Folder.at(ingest).sub("unlabelled").sub(TRUTH)
+        self._truth = parquet.read(parquet.Config(truth.uri), pixels=False) if judged else None
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with Folder.at(weights).local_copy(WEIGHTS) as path:
             self._detector = backend.load(path, device=device())
@@ -110,10 +111,11 @@ def run(context: Context) -> dict[str, Any]:
         return {"images": 0, "objects": {}, "quality": None}
     count = ingest.manifest["splits"]["unlabelled"]["images"]
     weights = context.inputs["train_detector"].folder.uri
-    make = partial(_Labeller, job, ingest.folder.uri, weights, context.folder.uri)
+    judged = bool(ingest.manifest["splits"]["unlabelled"]["truth"])
+    make = partial(_Labeller, job, ingest.folder.uri, weights, context.folder.uri, judged)
     rows = context.shards(make, cut(count, SHARD), context.folder, "images")
     objects = add_counts(rows, "counts")
-    quality = _quality(rows) if job.data.unlabelled_truth else None
+    quality = _quality(rows) if judged else None
     context.tell(f"  {sum(objects.values())} objects in {count} images with score >= {job.pseudo_label.threshold}")
     return {"images": count, "objects": objects, "quality": quality}
 

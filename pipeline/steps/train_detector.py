@@ -62,7 +62,7 @@ def run(context: Context) -> dict[str, Any]:
     job = context.job
     labelled = context.inputs["ingest"].folder.sub("labelled")
     spec = Spec(job, labelled.uri, context.folder.uri)
-    told = context.train(fit, spec, context.folder, job.detector.training.workers)
+    told = context.train(fit, spec, context.folder)
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
     log = read_log(context.folder)

@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> dict[str, Any]:
 
 def dry_run(photos: dict[str, Any], *words: str) -> Result:
     (photos["root"] / "train.json").write_text(json.dumps(photos["record"]))
-    keys = (f"data.root={photos['root']}", COCO, "data.unlabelled=", "data.unlabelled_truth=", "data.validation=")
+    keys = (f"data.root={photos['root']}", COCO, "data.unlabelled=", "data.validation=")
     output = str(photos["root"] / "out")
     return run(*keys, *words, "--output", output, "--dry-run")
 
