@@ -108,8 +108,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count])  # [2 C + 1]
+        wide = x.float()  # statistics of bfloat16 activations are float32, as in torch's own batch norm
+        count = wide.new_tensor([x.numel() / x.shape[1]])
+        sums = torch.cat([wide.sum((0, 2, 3)), (wide * wide).sum((0, 2, 3)), count])  # [2 C + 1]
         joined: Tensor = _AllReduceSum.apply(sums)
         total, square, n = torch.split(joined, [x.shape[1], x.shape[1], 1])
         mean = total / n
@@ -122,8 +123,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.affine:
             shift = shift * self.weight + self.bias
             scale = scale * self.weight
-        out: Tensor = x * scale[None, :, None, None] + shift[None, :, None, None]
-        return out
+        out: Tensor = torch.addcmul(shift[None, :, None, None], wide, scale[None, :, None, None])
+        return out.to(x.dtype)
 
 
 def box_lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,8 @@ class AdversarialTraining:
             self.modules["G_ema"] = copy.deepcopy(g).eval().requires_grad_(False)
         betas = (config.beta1, config.beta2)
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "G": torch.optim.Adam(g.parameters(), lr=config.lr_g, betas=betas),
-            "D": torch.optim.Adam(d.parameters(), lr=config.lr_d, betas=betas),
+            "G": torch.optim.Adam(g.parameters(), lr=config.lr_g, betas=betas, fused=True),
+            "D": torch.optim.Adam(d.parameters(), lr=config.lr_d, betas=betas, fused=True),
         }
 
     def step(self, index: int, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -103,12 +103,11 @@ class AdversarialTraining:
     def _average(self, live: nn.Module, index: int) -> None:
         """Move the averaged generator towards the live one; a short memory at first, so that it forgets the start."""
         decay = min(self.config.ema, (1 + index) / (10 + index))
-        averaged = self.modules["G_ema"].state_dict()
-        for name, value in live.state_dict().items():
-            if value.is_floating_point() and not name.endswith(("weight_u", "weight_v")):
-                averaged[name].lerp_(value, 1 - decay)
-            else:
-                averaged[name].copy_(value)
+        averaged, now = self.modules["G_ema"].state_dict(), live.state_dict()
+        mixed = [n for n, v in now.items() if v.is_floating_point() and not n.endswith(("weight_u", "weight_v"))]
+        torch._foreach_lerp_([averaged[n] for n in mixed], [now[n] for n in mixed], 1 - decay)
+        for name in now.keys() - set(mixed):  # counters and power iterations are states, not averages
+            averaged[name].copy_(now[name])
 
 
 def has_bf16(device: torch.device) -> bool:
