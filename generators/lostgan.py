@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from generators.base import Layouts, Synthesis, TrainingBatch
 from generators.layers import (
@@ -29,6 +28,7 @@ from generators.layers import (
     orthogonal_init,
     place_masks,
     resize,
+    roi_features,
     upsample2,
 )
 from generators.losses import hinge_fake, hinge_real
@@ -294,24 +294,18 @@ class Discriminator(nn.Module):
         """RoI features [n, F, 4, 4]; above 64 pixels small objects are read from a finer map than large ones."""
         blocks = [self.get_submodule(name) for name in self.object_blocks]
         if self.resolution == 64:
-            out: Tensor = blocks[0](_roi(maps[self.tap], rois, 1 / 2))
+            out: Tensor = blocks[0](roi_features(maps[self.tap], rois, 8, 1 / 2))
             return out
         finer, shared, last = blocks
         scale = maps[self.tap].shape[-1] / self.resolution
         size = rois[:, 3:] - rois[:, 1:3]
         small = (size < self.resolution // 2).all(1)
-        near = _roi(shared(finer(maps[self.tap])), rois[small], scale)
-        far = _roi(shared(maps[self.tap + 1]), rois[~small], scale / 2)
+        near = roi_features(shared(finer(maps[self.tap])), rois[small], 8, scale)
+        far = roi_features(shared(maps[self.tap + 1]), rois[~small], 8, scale / 2)
         both = near.new_empty(len(rois), *near.shape[1:])
         both[small], both[~small] = near, far.to(near.dtype)
         result: Tensor = last(both)
         return result
-
-
-def _roi(features: Tensor, rois: Tensor, scale: float) -> Tensor:
-    """RoIAlign to 8 x 8 in the published form: adaptive sampling, no half-pixel shift. Always in float32."""
-    out: Tensor = roi_align(features.float(), rois.float(), 8, scale, sampling_ratio=0, aligned=False)
-    return out
 
 
 _D_WIDTHS = {64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}
