@@ -60,7 +60,6 @@ class Synthesis:
 
     images: NDArray[np.uint8]  # [B, H, W, 3] RGB
     masks: NDArray[np.float32]  # [B, O, H, W] soft mask of each object in [0, 1]; padded slots are 0
-    background: NDArray[np.float32] | None = None  # [B, H, W] soft mask of what is no object, where the system has one
 
 
 class Generator(Protocol):

@@ -183,7 +183,7 @@ def roi_features(features: Tensor, rois: Tensor, cells: int, scale: float) -> Te
     parts = []
     counts = torch.bincount(rois[:, 0].long(), minlength=len(features)).tolist()
     last = features.permute(0, 2, 3, 1)  # [B, S, S, C]
-    for image, x_n, y_n in zip(last, x.split(counts), y.split(counts), strict=True):
+    for image, x_n, y_n in zip(last, torch.split(x, counts), torch.split(y, counts), strict=True):
         rows = (y_n.flatten(0, 1) @ image.flatten(1)).view(len(y_n), cells, side, image.shape[-1])
         parts.append(x_n[:, None] @ rows)  # [n, cells, cells, C]
     return torch.cat(parts).permute(0, 3, 1, 2)

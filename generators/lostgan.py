@@ -407,7 +407,7 @@ class LostGan:
 
     @torch.inference_mode()
     def __call__(self, layouts: Layouts, seeds: Sequence[int]) -> Synthesis:
-        """One uint8 image and one soft mask per object slot; the background's mask apart, where the model has one."""
+        """One uint8 image and one soft mask per object slot."""
         slots = layouts.labels.shape[1]
         # the background's latents are drawn first, so that they do not depend on how many objects there are
         extra = int(self.config.background)
@@ -421,8 +421,7 @@ class LostGan:
         pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return Synthesis(
             images=np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy()),
-            masks=full[:, :slots],
-            background=full[:, slots] if extra else None,
+            masks=full[:, :slots],  # without the background's own
         )
 
 

@@ -18,31 +18,53 @@ from pipeline.scene import Category, ImageRef, Objects, Scene
 if TYPE_CHECKING:
     from generators.base import Generator, Synthesis
 
-HALF = (
-    0.5  # of its own highest value: below it a soft mask is not the object, where nothing else competes for the pixel
-)
+REACH = 0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
+LEVELS = np.linspace(1, 0, 33, dtype=np.float32)  # candidate thresholds, relative to a mask's highest value
 
 
-def resolve(
-    soft: NDArray[np.float32], background: NDArray[np.float32] | None, boxes: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Give each pixel to the object whose soft mask is highest there: [N, H, W] soft -> [N, H, W] of disjoint masks.
+def resolve(soft: NDArray[np.float32], boxes: NDArray[np.float32], isthing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Turn soft masks [N, H, W] into disjoint masks [N, H, W], given layout boxes [N, 4] (xyxy, pixels).
 
-    The arg-max over objects is how LostGAN's masks are read (paper, component iii). A mask lives inside its layout box
-    [N, 4] xyxy pixels; a background mask [H, W] competes where the system has one.
+    Nothing teaches a layout-to-mask network how high its masks are, only where one is higher than another. What is known
+    is that a real object fills its box: so a thing is the highest level set of its soft mask whose tight box still covers
+    REACH of the layout box. Where things overlap, the one higher above its level is in front; stuff gets the pixels no
+    thing takes, by arg-max (LostGAN-V2, component iii).
     """
     n, height, width = soft.shape
-    if n == 0:
-        return np.zeros((0, height, width), bool)
-    ys, xs = np.arange(height) + 0.5, np.arange(width) + 0.5
-    in_y = (ys >= boxes[:, 1:2]) & (ys <= boxes[:, 3:4])  # [N, H]
-    in_x = (xs >= boxes[:, 0:1]) & (xs <= boxes[:, 2:3])  # [N, W]
-    inside = np.where(in_y[:, :, None] & in_x[:, None, :], soft, 0)
-    present = inside >= HALF * inside.max((1, 2), keepdims=True, initial=1e-6)
-    rivals = inside if background is None else np.concatenate([inside, background[None]])
-    winner = rivals.argmax(0)  # [H, W]
-    result: NDArray[np.bool_] = (winner[None] == np.arange(n)[:, None, None]) & present & (inside > 0)
+    result = np.zeros((n, height, width), bool)
+    above = np.zeros((n, height, width), np.float32)  # height above its level, inside its box
+    for i, (x0, y0, x1, y1) in enumerate(_pixels(boxes, height, width)):
+        inside = soft[i, y0:y1, x0:x1]
+        above[i, y0:y1, x0:x1] = inside / max(_level(inside), 1e-6) if isthing[i] else inside
+    for group, least in ((np.flatnonzero(isthing), 1.0), (np.flatnonzero(~isthing), 1e-6)):
+        if len(group):
+            free = ~result.any(0)
+            winner = group[above[group].argmax(0)]  # [H, W]
+            taken = free & (above[group].max(0) >= least)
+            result[winner[taken], *np.nonzero(taken)] = True
     return result
+
+
+def _pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[list[int]]:
+    """Boxes as whole pixels inside the image, at least one pixel wide and high."""
+    edges = boxes.round().astype(int)
+    low = np.clip(edges[:, :2], 0, [width - 1, height - 1])
+    high = np.clip(edges[:, 2:], low + 1, [width, height])
+    return [list(row) for row in np.concatenate([low, high], 1).tolist()]
+
+
+def _level(mask: NDArray[np.float32]) -> float:
+    """The highest threshold at which the tight box of a soft mask [h, w] covers REACH of it."""
+    columns, rows = mask.max(0), mask.max(1)
+    levels = LEVELS * columns.max()
+
+    def extent(line: NDArray[np.float32]) -> NDArray[np.int64]:
+        reached = line >= levels[:, None]  # [levels, length]; every level is reached somewhere
+        found: NDArray[np.int64] = line.size - reached.argmax(1) - reached[:, ::-1].argmax(1)
+        return found
+
+    covered = extent(columns) * extent(rows) >= REACH * mask.size
+    return float(levels[covered.argmax()])
 
 
 def finish(
@@ -88,9 +110,6 @@ def synthesise(generator: Generator, planned: Sequence[Scene]) -> Synthesis:
 
 def at_size(
     made: Synthesis, place: int, count: int, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Image `place` of a batch with its first `count` masks, at (H, W)."""
-    image = resize(made.images[place], size)
-    soft = resize_maps(made.masks[place, :count], size)
-    back = None if made.background is None else resize_maps(made.background[place][None], size)[0]
-    return image, soft, back
+    return resize(made.images[place], size), resize_maps(made.masks[place, :count], size)

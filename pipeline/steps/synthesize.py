@@ -19,7 +19,7 @@ from pipeline.storage import Folder
 from pipeline.training import device
 
 NEEDS = ("plan", "train_generator")
-VERSION = 1
+VERSION = 2
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -71,8 +71,8 @@ class Producer:
         for place, scene in enumerate(planned):
             scene = scene if self._settings.size == "source" else _rescaled(scene, self._generator.resolution)
             size = (scene.height, scene.width)
-            image, soft, background = at_size(made, place, len(scene.objects), size)
-            visible = resolve(soft, background, scene.objects.boxes)
+            image, soft = at_size(made, place, len(scene.objects), size)
+            visible = resolve(soft, scene.objects.boxes, scene.objects.isthing)
             least = self._settings.min_mask_area
             results.append(finish(scene, image, visible, categories, self._settings.format, least, self._digest))
         return results
