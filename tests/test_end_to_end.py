@@ -107,8 +107,8 @@ def files(output: Path, pattern: str) -> list[Path]:
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Ray's worker processes that do something for us now."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in found if "ray::" in " ".join(p.cmdline()) and "IDLE" not in " ".join(p.cmdline())]
+    titles = [(p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)]
+    return [p for p, title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
