@@ -76,7 +76,8 @@ class RayExecutor:
 
     def __init__(self, workers: int, address: str, memory_mb: int, import_root: Path) -> None:
         self.workers = workers
-        self._scratch = Path(tempfile.mkdtemp(prefix="sa-"))  # 0700, and short: Ray's socket paths have a limit
+        # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
+        self._scratch = Path(tempfile.mkdtemp(prefix="sa-", dir="/tmp" if Path("/tmp").is_dir() else None))
         self._environment(address)
         import ray  # after the environment: Ray reads it when imported
 

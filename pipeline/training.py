@@ -124,8 +124,24 @@ def load_state(training: Training, folder: Folder) -> int:
         module.load_state_dict(modules[name], strict=True)
     for name, optimizer in training.optimizers.items():
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments.get(name, {}), "param_groups": groups})
+        state = _laid_out(moments.get(name, {}), [p for group in optimizer.param_groups for p in group["params"]])
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
     return int(header["__metadata__"]["step"])
+
+
+def _laid_out(moments: dict[int, dict[str, Any]], parameters: list[Any]) -> dict[int, dict[str, Any]]:
+    """Give moments the memory layout of their parameters: fused optimisers go through both as flat memory."""
+    import torch
+
+    return {
+        position: {
+            key: torch.empty_like(parameters[position]).copy_(value)
+            if value.shape == parameters[position].shape and value.ndim
+            else value
+            for key, value in entry.items()
+        }
+        for position, entry in moments.items()
+    }
 
 
 def read_log(folder: Folder) -> list[dict[str, float]]:

@@ -106,9 +106,9 @@ def files(output: Path, pattern: str) -> list[Path]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Ray's worker processes that do something for us now."""
+    """Ray's worker processes that train now (its own agents have titles of that form too)."""
     titles = [(p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)]
-    return [p for p, title in titles if title.startswith("ray::") and not title.startswith("ray::IDLE")]
+    return [p for p, title in titles if title.startswith("ray::fit")]
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:

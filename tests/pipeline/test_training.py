@@ -23,6 +23,8 @@ def gan(steps: int) -> AdversarialTraining:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         trainee = lostgan.trainee(TINY, 3)
+    for network in trainee.networks.values():
+        network.to(memory_format=torch.channels_last)
     return AdversarialTraining(trainee, Config(ema=0.9, decay_from=0.5), steps, seed=5)
 
 
