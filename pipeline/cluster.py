@@ -76,6 +76,8 @@ class RayExecutor:
 
     def __init__(self, workers: int, address: str, memory_mb: int, import_root: Path) -> None:
         self.workers = workers
+        if address:
+            self.check_reachable(address)
         # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
         self._scratch = Path(tempfile.mkdtemp(prefix="sa-", dir="/tmp" if Path("/tmp").is_dir() else None))
         self._environment(address)
@@ -88,7 +90,6 @@ class RayExecutor:
             "env_vars": {"PYTHONPATH": f"{import_root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         }
         if address:
-            self.check_reachable(address)
             options["address"] = address
         else:
             options |= {
