@@ -40,7 +40,7 @@ def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
     """Encode uint8 RGB [H, W, 3] (or [H, W]) as 'png' (lossless) or 'jpeg' (quality 95)."""
     import cv2
 
-    image = np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
+    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == "jpeg" else []
     ok, data = cv2.imencode(SUFFIX[kind], image, options)
     assert ok, f"cannot encode {pixels.shape} {pixels.dtype} as {kind}"
@@ -62,6 +62,7 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
         return maps.reshape(len(maps), *size)
     import cv2
 
-    return np.stack([cv2.resize(m, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(
-        np.float32
-    )
+    resized = np.empty((len(maps), *size), np.float32)
+    for source, target in zip(maps, resized, strict=True):
+        cv2.resize(source, (size[1], size[0]), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized

@@ -25,7 +25,7 @@ def encode(masks: NDArray[np.bool_]) -> list[str]:
     assert masks.ndim == 3
     if not len(masks):
         return []
-    stacked = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)  # [H, W, N]
+    stacked = np.asfortranarray(masks.transpose(1, 2, 0).view(np.uint8))  # [H, W, N]
     return [rle["counts"].decode("ascii") for rle in coco_mask.encode(stacked)]
 
 

@@ -30,19 +30,21 @@ def resolve(soft: NDArray[np.float32], boxes: NDArray[np.float32], isthing: NDAr
     REACH of the layout box. Where things overlap, the one higher above its level is in front; stuff gets the pixels no
     thing takes, by arg-max (LostGAN-V2, component iii).
     """
-    n, height, width = soft.shape
-    result = np.zeros((n, height, width), bool)
-    above = np.zeros((n, height, width), np.float32)  # height above its level, inside its box
-    for i, (x0, y0, x1, y1) in enumerate(_pixels(boxes, height, width)):
-        inside = soft[i, y0:y1, x0:x1]
-        above[i, y0:y1, x0:x1] = inside / max(_level(inside), 1e-6) if isthing[i] else inside
-    for group, least in ((np.flatnonzero(isthing), 1.0), (np.flatnonzero(~isthing), 1e-6)):
-        if len(group):
-            free = ~result.any(0)
-            winner = group[above[group].argmax(0)]  # [H, W]
-            taken = free & (above[group].max(0) >= least)
-            result[winner[taken], *np.nonzero(taken)] = True
-    return result
+    height, width = soft.shape[1:]
+    owner = np.full((height, width), -1, np.int16)
+    for group in (isthing, ~isthing):
+        free = owner < 0
+        front = np.zeros((height, width), np.float32)  # how high the mask in front is above its level
+        for i, (x0, y0, x1, y1) in zip(np.flatnonzero(group), _pixels(boxes[group], height, width), strict=True):
+            crop = np.s_[y0:y1, x0:x1]
+            inside = soft[i][crop]
+            above, least = (inside / max(_level(inside), 1e-6), 1.0) if isthing[i] else (inside, 1e-6)
+            won = free[crop] & (above >= least) & (above > front[crop])
+            np.copyto(front[crop], above, where=won)
+            owner[crop][won] = i
+    by_column = np.ascontiguousarray(owner.T)  # [W, H]: the order run lengths are counted in
+    masks: NDArray[np.bool_] = by_column == np.arange(len(soft), dtype=np.int16)[:, None, None]  # [N, W, H]
+    return masks.transpose(0, 2, 1)
 
 
 def _pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[list[int]]:
@@ -59,8 +61,9 @@ def _level(mask: NDArray[np.float32]) -> float:
     levels = LEVELS * columns.max()
 
     def extent(line: NDArray[np.float32]) -> NDArray[np.int64]:
-        reached = line >= levels[:, None]  # [levels, length]; every level is reached somewhere
-        found: NDArray[np.int64] = line.size - reached.argmax(1) - reached[:, ::-1].argmax(1)
+        first = np.maximum.accumulate(line).searchsorted(levels)  # [levels]; every level is reached somewhere
+        last = np.maximum.accumulate(line[::-1]).searchsorted(levels)
+        found: NDArray[np.int64] = line.size - first - last
         return found
 
     covered = extent(columns) * extent(rows) >= REACH * mask.size
