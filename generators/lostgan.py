@@ -1,8 +1,9 @@
-"""LostGAN-V2: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021).
+"""LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
 
-Top to bottom: Config, mask networks, ISLA-Norm, generator, discriminators, losses, build and trainee. Equation numbers are
-the paper's. Where the published code differs from the paper we follow the code, whose numbers the paper reports
-(docs/lostgan.md lists the differences). Parameter names are those of the official checkpoints.
+Top to bottom: Config, mask networks, ISLA-Norm, generator, losses, build and trainee. Equation and section numbers are the
+paper's. Where the published code differs from the paper we follow the code, whose numbers the paper reports
+(docs/lostgan.md lists the differences). Parameter names are those of the official checkpoints. The discriminator, production
+and fast inference have files of their own.
 
 Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
 R image side, Z width of a latent code, D_w width of the joint label and style code.
@@ -10,79 +11,113 @@ R image side, Z width of a latent code, D_w width of the joint label and style c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.base import Layouts, Synthesis, TrainingBatch
+from generators.base import Layouts, TrainingBatch
 from generators.layers import (
     BatchNorm2d,
     SNConv2d,
-    SNEmbedding,
     SNLinear,
     inside_boxes,
     orthogonal_init,
     place_masks,
     resize,
-    roi_features,
     upsample2,
 )
 from generators.losses import hinge_fake, hinge_real
+from generators.lostgan_discriminator import Discriminator
+from generators.perceptual import PerceptualLoss
+
+if TYPE_CHECKING:
+    from generators.lostgan_production import LostGan
 
 CANVAS = 64  # side of the canvas masks are placed on, whatever the resolution (specs: section 4.2)
 
-# multiples of the base width at the input of each residual block and at the end; 64 is ours, the others are published
-WIDTHS = {64: (16, 8, 4, 2, 1), 128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
+# multiples of the base width at the input of each residual block and at the end; 512, and version 2 at 64, are ours
+WIDTHS = {
+    64: (16, 8, 4, 2, 1),
+    128: (16, 16, 8, 4, 2, 1),
+    256: (16, 16, 8, 8, 4, 2, 1),
+    512: (16, 16, 8, 8, 8, 4, 2, 1),
+}
+VERSIONS = {1: (64, 128), 2: (64, 128, 256, 512)}
 PSP_STAGE = {128: 4}  # the one stage whose mask head is a pyramid (only in the published 128 model)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes and loss weights; the defaults are the published 128 model."""
+    """Sizes and loss weights; the defaults are the published version 2 at 128 pixels."""
 
-    resolution: int = 128  # 64, 128 or 256 pixels, square
+    version: int = 2  # 1 = ISLA-Norm with the initial masks only, 2 = with mask refinement (component iv)
+    resolution: int = 128  # pixels, square; version 1: 64 or 128; version 2: 64, 128, 256 or 512
     width: int = 64  # base number of channels of G
     width_d: int = 0  # base number of channels of D; 0 = width
     early_pool: bool = False  # D halves the image in its first block instead of its third: ours, for 64 pixels on a CPU
     z_image: int = 128  # length of z_img
     z_object: int = 128  # length of each z_obj
-    embedding: int = 180  # length of a label embedding
+    embedding: int = 180  # length of a label embedding (128 in the published version 1 at 64 pixels)
     mask_hidden: int = 100  # channels inside a ToMask head
+    mask_labels: int = 0  # label rows of the ToMask heads; 0 = all; official checkpoints have 184 whatever the data set
     background: bool = False  # add a whole-image object of label 0, as in the Visual Genome model
     align_corners: bool = True  # how masks are placed; True is what official checkpoints were trained with
-    lambda_image: float = 0.1  # weight of the image terms (eq. 13)
-    lambda_object: float = 1.0  # weight of the object terms
-    lambda_l1: float = 1.0  # weight of the reconstruction term (eq. 11)
+    clip_masks: bool = (
+        False  # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
+    )
+    layout_to_mask: bool = True  # False fills each box instead of learning its mask (Table 7, first row)
+    refine_stages: int = -1  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
+    normalisation: str = "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
+    spade_hidden: int = 128  # channels between label map and modulation with spade
+    lambda_image: float = 0.1  # weight of the image terms (eq. 13); 0 = no image head (Table 7)
+    lambda_object: float = 1.0  # weight of the object terms; 0 = no object head (Table 7)
+    lambda_l1: float = 1.0  # weight of the reconstruction term (eq. 11); 0 as in version 1's first release
+    lambda_perceptual: float = 1.0  # weight of the perceptual term (eq. 11)
+    perceptual_weights: str = ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    per_image: bool = False  # average object terms within each image first (eq. 12); the code averages over the batch
+    orthogonal_d: bool = False  # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
     weigh_scores: bool = True  # eq. 15; False trusts every pseudo-label fully (setting ii of Table 5)
     joint_pass: bool = False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
 
     def __post_init__(self) -> None:
-        if self.resolution not in WIDTHS:
-            raise ValueError(f"resolution: {self.resolution} is not one of {sorted(WIDTHS)}")
-        for name in ("width", "z_image", "z_object", "embedding", "mask_hidden"):
+        if self.version not in VERSIONS:
+            raise ValueError(f"version: {self.version} is not 1 or 2")
+        if self.resolution not in VERSIONS[self.version]:
+            raise ValueError(f"resolution: {self.resolution} is not one of {sorted(VERSIONS[self.version])}")
+        for name in ("width", "z_image", "z_object", "embedding", "mask_hidden", "spade_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")
         if self.early_pool and self.resolution != 64:
             raise ValueError("early_pool: only the 64 pixel discriminator has it; the others pool early already")
-        for name in ("width_d", "lambda_image", "lambda_object", "lambda_l1"):
+        if not -1 <= self.refine_stages < len(WIDTHS[self.resolution]) - 1:
+            raise ValueError(
+                f"refine_stages: {self.refine_stages} is not -1 (all) to {len(WIDTHS[self.resolution]) - 2}"
+            )
+        if self.normalisation not in ("isla", "spade"):
+            raise ValueError(f"normalisation: '{self.normalisation}' is not isla or spade")
+        for name in ("width_d", "mask_labels", "lambda_image", "lambda_object", "lambda_l1", "lambda_perceptual"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
 
 
 class MaskRegression(nn.Module):
-    """Component (iii): the joint code of one object to its 16 x 16 mask."""
+    """Component (iii): the joint code of one object to its 16 x 16 mask.
 
-    def __init__(self, code: int, channels: int) -> None:
+    Version 1 normalises over the batch (padded slots included, as published), version 2 each object for itself.
+    """
+
+    def __init__(self, code: int, channels: int, version: int) -> None:
         super().__init__()
         self.channels = channels
         self.fc = SNLinear(code, channels * 16)
 
         def stage(*head: nn.Module) -> nn.Sequential:
-            norm = nn.InstanceNorm2d(channels)
+            norm = BatchNorm2d(channels) if version == 1 else nn.InstanceNorm2d(channels)
             return nn.Sequential(SNConv2d(channels, channels, 3, eps=1e-12), norm, nn.ReLU(), *head)
 
         self.conv1 = stage()
@@ -138,13 +173,14 @@ class IslaNorm(nn.Module):
         self.bias_proj = SNLinear(code, channels)
         self.batch_norm2d = BatchNorm2d(channels, affine=False)
 
-    def forward(self, x: Tensor, code: Tensor, shares: Tensor) -> Tensor:
-        """x [B, C, S, S], code [B, O, D_w], shares [B, O, S, S] (masks divided by their sum) -> [B, C, S, S].
+    def forward(self, x: Tensor, masks: Tensor, code: Tensor, _labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w] -> [B, C, S, S].
 
         The per-object affine parameters (eq. 7) are spread over the pixels (eqs. 8-9) by one matrix product, so no
         (B, O, C, S, S) tensor is ever made.
         """
         batch, channels, height, width = x.shape
+        shares = mask_shares(masks, width)
         affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
         maps = torch.bmm(affine.transpose(1, 2), shares.flatten(2).to(affine.dtype))  # [B, 2 C, S S]
         gamma, beta = maps.view(batch, 2 * channels, height, width).chunk(2, 1)
@@ -157,68 +193,109 @@ def mask_shares(masks: Tensor, side: int) -> Tensor:
     return at_side / (at_side.sum(1, keepdim=True) + 1e-6)
 
 
+class SpadeNorm(nn.Module):
+    """SPADE in the place of ISLA-Norm (section 2.2.3, Table 6): a label map made of the masks, through convolutions.
+
+    The paper does not say how masks become a label map; ours has one channel per label row, which at each pixel is the
+    highest mask value among the objects of that label.
+    """
+
+    def __init__(self, channels: int, labels: int, hidden: int) -> None:
+        super().__init__()
+        self.labels = labels
+        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.batch_norm2d = BatchNorm2d(channels, affine=False)
+
+    def forward(self, x: Tensor, masks: Tensor, _code: Tensor, labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], labels [B, O] -> [B, C, S, S]."""
+        at_side = resize(masks, x.shape[-1])  # [B, O, S, S]
+        where = labels[:, :, None, None].expand_as(at_side)
+        empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])
+        hidden = self.mlp_shared(empty.scatter_reduce(1, where, at_side, "amax"))
+        return torch.addcmul(self.mlp_beta(hidden), self.batch_norm2d(x), 1 + self.mlp_gamma(hidden))
+
+
 class GeneratorBlock(nn.Module):
     """Residual block that doubles the side (Fig. 3)."""
 
-    def __init__(self, channels_in: int, channels_out: int, code: int, head: nn.Module | None) -> None:
+    def __init__(self, channels_in: int, channels_out: int, norms: tuple[nn.Module, nn.Module]) -> None:
         super().__init__()
         self.conv1 = SNConv2d(channels_in, channels_out, 3)
         self.conv2 = SNConv2d(channels_out, channels_out, 3)
-        self.b1 = IslaNorm(channels_in, code)
-        self.b2 = IslaNorm(channels_out, code)
+        self.b1, self.b2 = norms
         self.c_sc = SNConv2d(channels_in, channels_out, 1)
-        if head is not None:
-            self.conv_mask = head
 
-    def forward(self, x: Tensor, code: Tensor, masks: Tensor) -> Tensor:
-        """x [B, C, S, S], masks [B, O, any, any] -> [B, C', 2 S, 2 S]."""
-        side = x.shape[-1]
-        main = F.relu(self.b1(x, code, mask_shares(masks, side)))
-        main = self.conv1(upsample2(main))
-        main = F.relu(self.b2(main, code, mask_shares(masks, 2 * side)))
+    def forward(self, x: Tensor, masks: Tensor, code: Tensor, labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w], labels [B, O] -> [B, C', 2 S, 2 S]."""
+        main = self.conv1(upsample2(F.relu(self.b1(x, masks, code, labels))))
+        main = self.conv2(F.relu(self.b2(main, masks, code, labels)))
         # a 1 x 1 convolution commutes with repeating pixels, and costs a quarter before it
-        out: Tensor = self.conv2(main) + upsample2(self.c_sc(x))
+        out: Tensor = main + upsample2(self.c_sc(x))
         return out
 
 
 class LostGanGenerator(nn.Module):
-    """G of eq. 1 in its second version: `forward` is differentiable, `__call__` of LostGan produces."""
+    """G of eq. 1: `forward` is differentiable, lostgan_production.LostGan produces."""
 
     def __init__(self, config: Config, labels: int) -> None:
         super().__init__()
         self.config = config
         widths = [config.width * w for w in WIDTHS[config.resolution]]
         code = config.z_object + config.embedding
+        mask_labels = config.mask_labels or labels
         self.label_embedding = nn.Embedding(labels, config.embedding)
         self.fc = SNLinear(config.z_image, widths[0] * 16)
-        self.num_blocks = len(widths) - 1
-        for t in range(1, self.num_blocks + 1):
-            head = None
-            if t < self.num_blocks:
+
+        def norm(channels: int) -> nn.Module:
+            if config.normalisation == "spade":
+                return SpadeNorm(channels, labels, config.spade_hidden)
+            return IslaNorm(channels, code)
+
+        # the published 64 pixel model counts its blocks from 2
+        first = 2 if (config.version, config.resolution) == (1, 64) else 1
+        self.names = range(first, first + len(widths) - 1)
+        refined = self.names[:-1] if config.version == 2 else ()
+        self.refined = refined if config.refine_stages < 0 else refined[: config.refine_stages]
+        for t, wide, narrow in zip(self.names, widths, widths[1:], strict=False):
+            block = GeneratorBlock(wide, narrow, (norm(wide), norm(narrow)))
+            if t in refined:
                 pyramid = PSP_STAGE.get(config.resolution) == t
-                head = to_mask(widths[t], config.mask_hidden, labels, pyramid)
-                self.register_parameter(f"alpha{t}", nn.Parameter(torch.zeros(1, labels, 1)))
-            self.add_module(f"res{t}", GeneratorBlock(widths[t - 1], widths[t], code, head))
+                block.conv_mask = to_mask(narrow, config.mask_hidden, mask_labels, pyramid)
+                self.register_parameter(f"alpha{t}", nn.Parameter(torch.zeros(1, mask_labels, 1)))
+            self.add_module(f"res{t}", block)
         rgb = SNConv2d(widths[-1], 3, 3)
         self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
-        self.mask_regress = MaskRegression(code, 4 * config.width)
+        if config.layout_to_mask:
+            self.mask_regress = MaskRegression(code, (2 if config.version == 1 else 4) * config.width, config.version)
         orthogonal_init(self)
 
-    def forward(self, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> tuple[Tensor, Tensor]:
-        """z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1], last masks [B, O, R/2, R/2]."""
-        labels, boxes = layouts.labels, layouts.boxes
+    def forward(self, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1] and the mask stacks m_0, m_1, ...
+
+        m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
+        the last refined masks, so version 1 returns m_0 only.
+        """
+        labels = layouts.labels
         code = torch.cat([z_objects, self.label_embedding(labels)], -1)  # eq. 6, z first: [B, O, D_w]
-        placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)  # M^S [B, O, 64, 64]
-        hard = inside_boxes(boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
+        placed = self._placed(code, layouts.boxes)  # M^S [B, O, 64, 64]
+        hard = inside_boxes(layouts.boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
         x = self.fc(z_image).view(len(labels), -1, 4, 4)
-        masks = placed
-        for t in range(1, self.num_blocks + 1):
+        stacks = [placed]
+        for t in self.names:
             block = self.get_submodule(f"res{t}")
-            assert isinstance(block, GeneratorBlock)
-            x = block(x, code, masks)
-            if t < self.num_blocks:
-                masks = self._refine(t, block.conv_mask(x), placed, hard, labels)
-        return self.final(x), masks
+            x = block(x, stacks[-1], code, labels)
+            if t in self.refined:
+                stacks.append(self._refine(t, block.get_submodule("conv_mask")(x), placed, hard, labels))
+        return self.final(x), tuple(stacks)
+
+    def _placed(self, code: Tensor, boxes: Tensor) -> Tensor:
+        """M^S: the mask of each object in its box on the canvas [B, O, 64, 64]."""
+        if not self.config.layout_to_mask:
+            return inside_boxes(boxes, CANVAS)
+        placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)
+        return placed * inside_boxes(boxes, CANVAS) if self.config.clip_masks else placed
 
     def _refine(self, t: int, logits: Tensor, placed: Tensor, hard: Tensor, labels: Tensor) -> Tensor:
         """Component (iv): M = (1 - a) M^S + a M^F with one learnable weight a per class and stage; [B, O, S, S]."""
@@ -230,107 +307,19 @@ class LostGanGenerator(nn.Module):
         return (1 - alpha) * resize(placed, side) + alpha * from_features
 
 
-class DiscriminatorBlock(nn.Module):
-    """Residual block of D, optionally halving the side."""
-
-    def __init__(self, channels_in: int, channels_out: int, pool: bool, first: bool = False) -> None:
-        super().__init__()
-        self.conv1 = SNConv2d(channels_in, channels_out, 3)
-        self.conv2 = SNConv2d(channels_out, channels_out, 3)
-        if pool or first or channels_in != channels_out:
-            self.c_sc = SNConv2d(channels_in, channels_out, 1)
-        self.pool, self.first = pool, first
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, S, S] -> [B, C', S, S] or half of it."""
-        main = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
-        # pooling and a 1 x 1 convolution commute; pooling first costs a quarter
-        skip = F.avg_pool2d(x, 2) if self.pool else x
-        skip = self.c_sc(skip) if hasattr(self, "c_sc") else skip
-        return (F.avg_pool2d(main, 2) if self.pool else main) + skip
-
-
-class Discriminator(nn.Module):
-    """D of eq. 10: an image score and a score per object, from RoI-aligned features and a label projection."""
-
-    def __init__(self, resolution: int, width: int, labels: int, early_pool: bool = False) -> None:
-        super().__init__()
-        self.resolution = resolution
-        c = [3] + [width * m for m in _D_WIDTHS[resolution]]
-        pools = (True, False, False, True, True) if early_pool else _D_POOLS[resolution]
-        self.num_blocks = len(pools)
-        for i, pool in enumerate(pools, start=1):
-            self.add_module(f"block{i}", DiscriminatorBlock(c[i - 1], c[i], pool, first=i == 1))
-        self.image_head = {64: "l_im", 128: "l7", 256: "l8"}[resolution]
-        self.add_module(self.image_head, SNLinear(c[-1], 1))
-        self.tap, names, channels = _OBJECT_PATH[resolution]
-        for name, (a, b, pool) in zip(names, channels, strict=True):
-            self.add_module(name, DiscriminatorBlock(a * width, b * width, pool))
-        self.object_blocks = names
-        feature = channels[-1][1] * width
-        self.l_obj = SNLinear(feature, 1)
-        self.l_y = SNEmbedding(labels, feature)
-        if resolution == 64:  # only the 64 model is initialised orthogonally in the published code
-            orthogonal_init(self)
-
-    def forward(self, images: Tensor, layouts: Layouts) -> tuple[Tensor, Tensor]:
-        """images [B, 3, R, R] -> image scores [B], scores [n] of the n objects with label > 0, in input order."""
-        maps = []
-        x = images
-        for i in range(1, self.num_blocks + 1):
-            x = self.get_submodule(f"block{i}")(x)
-            maps.append(x)
-        pooled = F.relu(x).sum((2, 3)) if self.resolution > 64 else F.relu(x).mean((2, 3))
-        image_scores = self.get_submodule(self.image_head)(pooled)[:, 0]
-
-        keep = layouts.labels > 0
-        index = keep.nonzero()[:, :1].to(images.dtype)  # [n, 1] image of each object
-        rois = torch.cat([index, layouts.boxes[keep] * self.resolution], 1)  # [n, 5] xyxy pixels
-        features = F.relu(self._object_features(maps, rois)).sum((2, 3))  # [n, F]
-        projection = (self.l_y(layouts.labels[keep]) * features).sum(1)
-        return image_scores, self.l_obj(features)[:, 0] + projection
-
-    def _object_features(self, maps: list[Tensor], rois: Tensor) -> Tensor:
-        """RoI features [n, F, 4, 4]; above 64 pixels small objects are read from a finer map than large ones."""
-        blocks = [self.get_submodule(name) for name in self.object_blocks]
-        if self.resolution == 64:
-            out: Tensor = blocks[0](roi_features(maps[self.tap], rois, 8, 1 / 2))
-            return out
-        finer, shared, last = blocks
-        scale = maps[self.tap].shape[-1] / self.resolution
-        size = rois[:, 3:] - rois[:, 1:3]
-        small = (size < self.resolution // 2).all(1)
-        near = roi_features(shared(finer(maps[self.tap])), rois[small], 8, scale)
-        far = roi_features(shared(maps[self.tap + 1]), rois[~small], 8, scale / 2)
-        both = near.new_empty(len(rois), *near.shape[1:])
-        both[small], both[~small] = near, far.to(near.dtype)
-        result: Tensor = last(both)
-        return result
-
-
-_D_WIDTHS = {64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}
-_D_POOLS = {
-    64: (False, False, True, True, True),
-    128: (True, True, True, True, True, False),
-    256: (True, True, True, True, True, True, False),
-}
-# per resolution: index of the first tapped map, names of the object blocks, their (in, out, pool) in multiples of the width
-_OBJECT_PATH: dict[int, tuple[int, tuple[str, ...], tuple[tuple[int, int, bool], ...]]] = {
-    64: (2, ("block_obj4",), ((4, 8, True),)),
-    128: (1, ("block_obj3", "block_obj4", "block_obj5"), ((2, 4, False), (4, 8, False), (8, 16, True))),
-    256: (2, ("block_obj4", "block_obj5", "block_obj6"), ((4, 8, False), (8, 8, False), (8, 16, True))),
-}
-
-
 class LostGanTrainee:
     """G, D and their losses (eqs. 11-15)."""
 
     def __init__(self, config: Config, labels: int) -> None:
         self.config = config
+        wide = config.width_d or config.width
+        orthogonal = config.orthogonal_d or None
         self.networks: Mapping[str, nn.Module] = {
             "G": LostGanGenerator(config, labels),
-            "D": Discriminator(config.resolution, config.width_d or config.width, labels, config.early_pool),
+            "D": Discriminator(config.resolution, wide, labels, config.early_pool, orthogonal),
         }
+        wanted = config.perceptual_weights and config.lambda_perceptual
+        self.perceptual = PerceptualLoss(Path(config.perceptual_weights)) if wanted else None
 
     def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
         """Fake images [B, 3, R, R] for the layouts of the batch, latents from N(0, I)."""
@@ -351,20 +340,40 @@ class LostGanTrainee:
         else:
             real_image, real_obj = d(batch.images, layouts)
             fake_image, fake_obj = d(fake, layouts)
-        weights = layouts.scores[layouts.labels > 0] if self.config.weigh_scores else None
+        weights = self._weights(layouts)
         objects_loss = hinge_real(real_obj, weights) + hinge_fake(fake_obj, weights)
         image_loss = hinge_real(real_image) + hinge_fake(fake_image)
         return {"d_object": self.config.lambda_object * objects_loss, "d_image": self.config.lambda_image * image_loss}
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
-        """Eq. 11 without the perceptual term."""
+        """Eq. 11."""
+        config = self.config
         image, objects = self.networks["D"](fake, batch.layouts)
-        object_mean = objects.mean() if len(objects) else objects.sum()
-        return {
-            "g_object": -self.config.lambda_object * object_mean,
-            "g_image": -self.config.lambda_image * image.mean(),
-            "g_l1": self.config.lambda_l1 * F.l1_loss(fake.float(), batch.images),
+        even = per_image_weights(batch.layouts) if config.per_image else 1
+        losses = {
+            "g_object": -config.lambda_object * (objects * even).mean() if len(objects) else objects.sum(),
+            "g_image": -config.lambda_image * image.mean(),
+            "g_l1": config.lambda_l1 * F.l1_loss(fake.float(), batch.images),
         }
+        if self.perceptual is not None:
+            distance = self.perceptual.to(fake.device)(fake, batch.images)
+            losses["g_perceptual"] = config.lambda_perceptual * distance
+        return losses
+
+    def _weights(self, layouts: Layouts) -> Tensor | None:
+        """What each object term of D counts [n]: its detection score p_i (eq. 15); None when all count the same."""
+        weights = layouts.scores[layouts.labels > 0] if self.config.weigh_scores else None
+        if self.config.per_image:
+            even = per_image_weights(layouts)
+            return even if weights is None else weights * even
+        return weights
+
+
+def per_image_weights(layouts: Layouts) -> Tensor:
+    """Weights [n] that turn a mean over all n objects into the mean over images of each image's mean."""
+    real = layouts.labels > 0
+    counts = real.sum(1)
+    return (real.sum() / (counts > 0).sum() / counts)[real.nonzero()[:, 0]]
 
 
 def with_background(layouts: Layouts) -> Layouts:
@@ -378,53 +387,6 @@ def with_background(layouts: Layouts) -> Layouts:
     )
 
 
-def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:
-    """z_img [Z] and z_obj [slots, Z] of one image; elements over `truncation` are redrawn (0 = none are).
-
-    Slot i draws the same whatever comes after it.
-    """
-    rng = torch.Generator().manual_seed(seed)
-
-    def draw(width: int) -> Tensor:
-        z = torch.randn(width, generator=rng)
-        while truncation and bool((outside := z.abs() > truncation).any()):
-            z[outside] = torch.randn(int(outside.sum()), generator=rng)
-        return z
-
-    z_image = draw(config.z_image)
-    return z_image, torch.stack([draw(config.z_object) for _ in range(slots)])
-
-
-class LostGan:
-    """A trained generator, ready to produce (generators.base.Generator)."""
-
-    def __init__(self, network: LostGanGenerator, device: torch.device | str, truncation: float) -> None:
-        self.network = network.eval().to(device)
-        self.truncation = truncation
-        self.config = network.config
-        self.device = device
-        self.resolution = (network.config.resolution, network.config.resolution)
-
-    @torch.inference_mode()
-    def __call__(self, layouts: Layouts, seeds: Sequence[int]) -> Synthesis:
-        """One uint8 image and one soft mask per object slot."""
-        slots = layouts.labels.shape[1]
-        # the background's latents are drawn first, so that they do not depend on how many objects there are
-        extra = int(self.config.background)
-        drawn = [draw_latents(self.config, slots + extra, seed, self.truncation) for seed in seeds]
-        z_image = torch.stack([z for z, _ in drawn]).to(self.device)
-        z_objects = torch.stack([z.roll(-extra, 0) for _, z in drawn]).to(self.device)
-        layouts = layouts.to(self.device)
-        given = with_background(layouts) if extra else layouts
-        images, masks = self.network(given, z_image, z_objects)
-        full = resize(masks, self.config.resolution).float().cpu().numpy().astype(np.float32)  # [B, O (+1), R, R]
-        pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return Synthesis(
-            images=np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy()),
-            masks=full[:, :slots],  # without the background's own
-        )
-
-
 def build(config: Config, num_classes: int) -> LostGanGenerator:
     """Return a fresh network for a number of classes; row 0 of its labels is the background."""
     return LostGanGenerator(config, num_classes + 1)
@@ -432,6 +394,8 @@ def build(config: Config, num_classes: int) -> LostGanGenerator:
 
 def producer(network: nn.Module, device: torch.device | str = "cpu", truncation: float = 2.0) -> LostGan:
     """Wrap a trained network for production; latents are truncated at 2 like the published samples, unless told else."""
+    from generators.lostgan_production import LostGan
+
     assert isinstance(network, LostGanGenerator)
     return LostGan(network, device, truncation)
 

@@ -62,11 +62,13 @@ def layouts_of(file: np.lib.npyio.NpzFile) -> Layouts:
 
 
 @recorded
+@pytest.mark.parametrize("name", ["g_v1_64", "g_v2_128"])
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_generator_equals_the_published_128_model(align_corners: bool) -> None:
-    file = np.load(PARITY / "g_v2_128.npz")
-    network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners), 184).eval()
-    network.load_state_dict(rebuild("g_v2_128"), strict=True)
+def test_generator_equals_the_published_models(name: str, align_corners: bool) -> None:
+    file = np.load(PARITY / f"{name}.npz")
+    sizes = {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
+    network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners, **sizes), 184).eval()
+    network.load_state_dict(rebuild(name), strict=True)
     with torch.inference_mode():
         z_image, z_objects = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
         images, _ = network(layouts_of(file), z_image, z_objects)
