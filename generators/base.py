@@ -83,9 +83,28 @@ class TrainingBatch:
         """Return the same batch on another device."""
         return TrainingBatch(self.images.to(device), self.layouts.to(device))
 
+    def parts(self, count: int) -> list[TrainingBatch]:
+        """Cut into `count` batches of equally many images, in order; padding and memory stay shared.
+
+        Raises ValueError when the images cannot be cut so.
+        """
+        size, left = divmod(len(self.layouts), count)
+        if left or not size:
+            raise ValueError(
+                f"a batch of {len(self.layouts)} images cannot be cut into {count} equal parts; choose a number that "
+                "divides it"
+            )
+        fields = (self.images, self.layouts.labels, self.layouts.boxes, self.layouts.scores)
+        cut = zip(*(torch.split(field, size) for field in fields), strict=True)
+        return [TrainingBatch(images, Layouts(*layouts)) for images, *layouts in cut]
+
 
 class Trainee(Protocol):
-    """A system in training: its networks and its losses; the loop (train.py) owns optimisers, EMA and phases."""
+    """A system in training: its networks and its losses; the loop (train.py) owns optimisers, EMA and phases.
+
+    A term of the losses is a mean over the objects of its batch (labels > 0) when its name ends in `_object`, else a mean
+    over its images: by this the loop weighs the terms of a batch that it learns from in parts.
+    """
 
     networks: Mapping[str, nn.Module]  # "G" and "D"
 

@@ -343,7 +343,10 @@ class LostGanTrainee:
         weights = self._weights(layouts)
         objects_loss = hinge_real(real_obj, weights) + hinge_fake(fake_obj, weights)
         image_loss = hinge_real(real_image) + hinge_fake(fake_image)
-        return {"d_object": self.config.lambda_object * objects_loss, "d_image": self.config.lambda_image * image_loss}
+        objects = (
+            "d_object_image" if self.config.per_image else "d_object"
+        )  # the suffix tells train.py what it averages
+        return {objects: self.config.lambda_object * objects_loss, "d_image": self.config.lambda_image * image_loss}
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
         """Eq. 11."""
@@ -351,7 +354,9 @@ class LostGanTrainee:
         image, objects = self.networks["D"](fake, batch.layouts)
         even = per_image_weights(batch.layouts) if config.per_image else 1
         losses = {
-            "g_object": -config.lambda_object * (objects * even).mean() if len(objects) else objects.sum(),
+            "g_object_image" if config.per_image else "g_object": -config.lambda_object * (objects * even).mean()
+            if len(objects)
+            else objects.sum(),
             "g_image": -config.lambda_image * image.mean(),
             "g_l1": config.lambda_l1 * F.l1_loss(fake.float(), batch.images),
         }

@@ -2,12 +2,19 @@
 
 Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from (seed, step), so a
 training restored from these at step k continues bit for bit.
+
+A batch that is too large for the memory is learned from in parts (`accumulate`): one update of each network, by the
+gradient of the whole batch. Terms that are means over images count alike in every part, terms that are means over objects
+by the part's share of the objects. All parts of a phase start from the same buffers, so their spectral norms are those of
+the undivided batch; only batch norm differs: it normalises each part by the part's own statistics, and its running
+statistics move once a step, by their mean over the parts. To hold the graph of one part at a time, G makes its fakes
+twice, without a graph for D's phase and once more, the same ones, for its own: a third pass of G is what memory costs.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +32,14 @@ class Config:
     lr_d: float = 1e-4
     beta1: float = 0.0
     beta2: float = 0.999
+    accumulate: int = 1  # equal parts of each worker's batch, one after the other; more need less memory and more time
     ema: float = 0.0  # decay of the averaged generator; 0 switches it off
     decay_from: float = 1.0  # share of the steps after which both learning rates fall linearly to zero; 1 = constant
-    precision: str = (
-        "float32"  # float32 | bfloat16 (autocast of the networks) | auto: bfloat16 where the hardware has it
-    )
+    precision: str = "float32"  # float32 | bfloat16 (autocast of the networks) | auto: bfloat16 where hardware has it
 
     def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate: {self.accumulate} is less than 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: {self.ema} is not in [0, 1)")
         if not 0 < self.decay_from <= 1:
@@ -40,6 +48,21 @@ class Config:
             raise ValueError(f"precision: '{self.precision}' is not one of float32, bfloat16, auto")
         if min(self.lr_g, self.lr_d) <= 0:
             raise ValueError("lr_g and lr_d must be positive")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some images of a step's batch: what their latents derive from, and how much of the batch's means they make up."""
+
+    batch: TrainingBatch
+    seed: int
+    images: float = 1.0  # of the whole batch
+    objects: float | Tensor = 1.0  # of the whole batch
+
+    def weigh(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return this part's addends of the terms of the whole batch (generators.base.Trainee names them)."""
+        shares = {name: self.objects if name.endswith("_object") else self.images for name in losses}
+        return {name: loss * shares[name] for name, loss in losses.items()}
 
 
 class AdversarialTraining:
@@ -62,35 +85,69 @@ class AdversarialTraining:
 
     def step(self, index: int, batch: TrainingBatch) -> dict[str, Tensor]:
         """Do step `index`: D learns on real and fake, then G on the same fake against the updated D."""
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + index) * 4099 + rank)
-        device = batch.images.device.type
+        parts = self._cut(index, batch)
+        alone = len(parts) == 1
+        device = batch.images.device
         g, d = self.trainee.networks["G"].train(), self.trainee.networks["D"].train()
+        losses: dict[str, Tensor] = {}
+        before = [] if alone else _buffers(g)
 
-        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            fake = self.trainee.forward(batch, rng)
-            d_losses = self.trainee.discriminator_losses(batch, fake.detach())
-        self._update("D", index, d_losses.values())
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self.optimizers["D"].zero_grad(set_to_none=True)
+            for part in _from_one_start(parts, g, d):
+                with torch.set_grad_enabled(alone):
+                    fake = self._forward(part)
+                with self._precision(device):
+                    terms = self.trainee.discriminator_losses(part.batch, fake.detach())
+                _learn(part.weigh(terms), losses)
+            self._update("D", index)
 
-        # D's weights are only read in G's phase: no gradients for them, which also saves their half of the backward
-        d.requires_grad_(False)
-        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            g_losses = self.trainee.generator_losses(batch, fake)
-        self._update("G", index, g_losses.values())
-        d.requires_grad_(True)
+            # D's weights are only read in G's phase: no gradients for them, which also saves their half of the backward
+            d.requires_grad_(False)
+            self.optimizers["G"].zero_grad(set_to_none=True)
+            if not alone:  # each part goes through G as in D's phase, to the same fakes and the same buffers
+                _restore(g, before)
+            for part in _from_one_start(parts, g, d):
+                fake = fake if alone else self._forward(part)
+                with self._precision(device):
+                    terms = self.trainee.generator_losses(part.batch, fake)
+                _learn(part.weigh(terms), losses)
+            self._update("G", index)
+            d.requires_grad_(True)
 
         if self.config.ema:
             self._average(g, index)
-        return {name: value.detach() for name, value in {**d_losses, **g_losses}.items()}
+        return losses
 
     def generator(self) -> nn.Module:
         """The network to ship: the averaged one where there is one."""
         return self.modules.get("G_ema", self.modules["G"])
 
-    def _update(self, name: str, index: int, losses: Iterable[Tensor]) -> None:
+    def _cut(self, index: int, batch: TrainingBatch) -> list[_Part]:
+        """Cut the batch; a part draws its latents as if it were a worker of its own."""
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        count = self.config.accumulate
+        first = (self.seed * 1_000_003 + index) * 4099 + rank * count
+        if count == 1:
+            return [_Part(batch, first)]
+        total = (batch.layouts.labels > 0).sum().clamp_min(1)
+        parts = batch.parts(count)
+        objects = [(part.layouts.labels > 0).sum() / total for part in parts]
+        return [_Part(part, first + i, 1 / count, objects[i]) for i, part in enumerate(parts)]
+
+    def _forward(self, part: _Part) -> Tensor:
+        """Fake images of a part, the same whenever they are asked for at a step; inside `fork_rng`."""
+        rng = torch.Generator().manual_seed(part.seed)
+        # dropout draws from the global stream: seeded, and unlike the stream of the latents
+        torch.manual_seed(~part.seed)
+        with self._precision(part.batch.images.device):
+            return self.trainee.forward(part.batch, rng)
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _update(self, name: str, index: int) -> None:
         optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(torch.stack([loss.float() for loss in losses]).sum())
         _average_gradients(self.modules[name])
         start = self.config.decay_from * self.steps
         fall = min(1.0, (self.steps - index) / max(1.0, self.steps - start))
@@ -108,6 +165,40 @@ class AdversarialTraining:
         torch._foreach_lerp_([averaged[n] for n in mixed], [now[n] for n in mixed], 1 - decay)
         for name in now.keys() - set(mixed):  # counters and power iterations are states, not averages
             averaged[name].copy_(now[name])
+
+
+def _learn(terms: Mapping[str, Tensor], told: dict[str, Tensor]) -> None:
+    """Add the gradients of the sum of the terms to the parameters', and the terms to what is told."""
+    torch.autograd.backward(torch.stack([term.float() for term in terms.values()]).sum())
+    for name, term in terms.items():
+        told[name] = told[name] + term.detach() if name in told else term.detach()
+
+
+def _from_one_start(parts: list[_Part], *networks: nn.Module) -> Iterator[_Part]:
+    """Yield the parts; each finds the networks' buffers as the first did, and their mean over the parts is left behind."""
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    both = nn.ModuleList(networks)
+    start, means = _buffers(both), _buffers(both)
+    for number, part in enumerate(parts, start=1):
+        _restore(both, start)
+        yield part
+        for mean, buffer in zip(means, both.buffers(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(buffer, 1 / number)
+            else:  # a counter, the same after every part
+                mean.copy_(buffer)
+    _restore(both, means)
+
+
+def _buffers(network: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for buffer in network.buffers()]
+
+
+def _restore(network: nn.Module, values: Iterable[Tensor]) -> None:
+    for buffer, value in zip(network.buffers(), values, strict=True):
+        buffer.copy_(value)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -97,14 +97,15 @@ def _score(raw: Any) -> Score:
         _choose(tuple(SCORES), name, "score.names")
         if name in names[:i]:
             raise FaultError("score.names", f"'{name}' is there twice")
-    _refuse_unknown(keys, {"names", *SCORES}, "score")
+    judge = _convert(str, keys.pop("judge", ""), "score.judge")
+    _refuse_unknown(keys, {"names", "judge", *SCORES}, "score")
     used = {*names, *keys}  # settings of a score that is not measured are judged too, for their typos
     settings = {
         name: _fill(_import(SCORES[name], "score.names").Config, keys.get(name), f"score.{name}")
         for name in SCORES
         if name in used
     }
-    return Score(names, {name: settings[name] for name in names})
+    return Score(names, {name: settings[name] for name in names}, judge)
 
 
 def _import(module: str, key: str) -> Any:
@@ -148,7 +149,7 @@ def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
         return cls(**values)
     except ValueError as err:
         head, colon, rest = one_line(err).partition(": ")
-        if colon and head in values.keys() | {f.name for f in fields(cls)}:
+        if colon and head.split(".")[0] in values.keys() | {f.name for f in fields(cls)}:
             raise FaultError(join(key, head), rest) from err
         raise FaultError(key, one_line(err)) from err
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from pipeline.cluster import Executor, RayExecutor, open_executor
 from pipeline.context import MANIFEST, Context, Output
-from pipeline.errors import RunError, SynthaugError
+from pipeline.errors import JobError, RunError, SynthaugError
 from pipeline.sections import Job
 from pipeline.steps import STEPS
 from pipeline.storage import Folder, check_writable
@@ -58,11 +60,7 @@ def check(job: Job, screen: Screen) -> None:
         RayExecutor.check_reachable(job.cluster.address)
     inputs = open_inputs(job)
     check_counts(job, inputs.categories)
-    weights = getattr(job.detector.config, "weights", "")
-    if weights and not Path(weights).is_file():
-        from pipeline.errors import JobError
-
-        raise JobError(f"detector.weights: there is no file '{weights}'; correct the path or leave the key empty")
+    check_files(job)
     for name, table in inputs.splits.items():
         for index in range(len(table)):
             if job.data.on_bad == "stop":
@@ -72,10 +70,45 @@ def check(job: Job, screen: Screen) -> None:
         screen.tell(f"{name}: {len(table)} images, {len(table.categories)} classes")
 
 
+def check_files(job: Job) -> None:
+    """Raise JobError when a file of weights that the job names is not there."""
+    named = {
+        "detector.weights": getattr(job.detector.config, "weights", ""),
+        "generator.perceptual_weights": getattr(job.generator.config, "perceptual_weights", ""),
+        "score.judge": job.score.judge,
+    }
+    for key, path in named.items():
+        if path and not Path(path).is_file():
+            raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
+
+
 def run(job: Job, screen: Screen) -> Folder:
     """Run every step that is not done already; returns the output folder."""
     check_writable(job.output)
+    check_files(job)
     output = Folder.at(job.output)
+    with _alone(output):
+        _run_steps(job, output, screen)
+    return output
+
+
+@contextmanager
+def _alone(output: Folder) -> Iterator[None]:
+    """Hold a local output folder until the end or the death of this process: two runs in one would do all work twice."""
+    if not output.is_local:
+        yield
+        return
+    path = output.local_path(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise JobError(f"output: another run works in this folder, {output.uri}; wait or give another one") from err
+        yield
+
+
+def _run_steps(job: Job, output: Folder, screen: Screen) -> None:
     output.write_bytes("job.yaml", job.to_yaml().encode())
     executor: Executor | None = None
     done: dict[str, Output] = {}
@@ -98,7 +131,6 @@ def run(job: Job, screen: Screen) -> Folder:
     finally:
         if executor:
             executor.close()
-    return output
 
 
 def _open(job: Job) -> Executor:

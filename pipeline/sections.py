@@ -78,8 +78,9 @@ class GeneratorJob:
     workers: int = 1
     min_area: float = 0.0  # share of the image below which an object is left out
     min_objects: int = 1  # images with fewer are left out
-    max_objects: int = 8  # images with more keep this many
+    max_objects: int = 8  # images with more are left out
     flip: bool = True  # half of the images mirrored
+    use_pseudo: bool = True  # learn from pseudo-labelled images too; False is setting (i) of LostGAN-V2's Table 5
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
@@ -170,6 +171,7 @@ class Score:
 
     names: tuple[str, ...]
     settings: dict[str, Any]
+    judge: str = ""  # a detector's checkpoint; "" = the detector of the run
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,12 @@ class Job:
         _at_least(0, self, "seed")
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100")
+        parts, plan = getattr(self.train_generator, "accumulate", 1), self.generator.training
+        if parts > 1 and plan.batch % (parts * plan.workers):
+            raise ValueError(
+                f"train_generator.accumulate: {parts} parts for each of {plan.workers} workers (generator.workers) cannot "
+                f"be equal with {plan.batch} images (generator.batch); make the batch a multiple of {parts * plan.workers}"
+            )
 
     def to_yaml(self) -> str:
         """Return the resolved job as a file that `load_job` reads back as an equal job."""

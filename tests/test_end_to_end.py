@@ -87,6 +87,25 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
         assert scene.provenance.generator == "lostgan"
 
 
+def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
+    """Its reader and mapper take the export as it is, and boxes are the tight boxes of the masks."""
+    pytest.importorskip("detectron2", reason="detectron2 is on no registry; install it from its repository")
+    from detectron2.data import DatasetMapper
+    from detectron2.data.datasets import load_coco_json
+
+    coco = reference / "coco"
+    records = load_coco_json(str(coco / "instances.json"), str(coco / "images"), "export")
+    assert len(records) == 32
+    mapper = DatasetMapper(
+        True, augmentations=[], image_format="BGR", use_instance_mask=True, instance_mask_format="bitmask"
+    )
+    written = json.loads((coco / "instances.json").read_text())["annotations"]
+    seen = [mapper(record)["instances"] for record in records]
+    assert sum(len(found) for found in seen) == len(written)
+    for found in seen:
+        assert (found.gt_masks.get_bounding_boxes().tensor == found.gt_boxes.tensor).all()
+
+
 def test_two_workers_make_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     finish(start(tmp_path / "run", "cluster.workers=2"))
     assert digests(reference) == digests(tmp_path / "run")

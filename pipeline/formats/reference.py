@@ -1,4 +1,7 @@
-"""How a job names a data set: `format:path?option=value&option=value`."""
+"""How a job names a data set: `format:path?option=value&option=value`.
+
+Every format takes the option `part=k/n` (part k of n disjoint random parts); several references joined by " + " are one set.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, get_type_hints
 
 from pipeline.errors import JobError, suggest
 from pipeline.formats import FORMATS
+from pipeline.formats.combine import Joined, Part
 from pipeline.scene import Dataset
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -54,12 +58,21 @@ def open_dataset(reference: str, root: Path, key: str = "data", defaults: Mappin
     `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
     JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
     """
+    tables = [_open_one(part.strip(), root, key, defaults or {}) for part in reference.split(" + ")]
+    return tables[0] if len(tables) == 1 else Joined(tables, key)
+
+
+def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
     name, options = parse(reference, key)
     if name not in FORMATS:
         raise JobError(f"{key}: unknown format '{name}'{suggest(name, FORMATS)}")
+    part = options.pop("part", "")
     module = importlib.import_module(FORMATS[name])
-    dataset: Dataset = module.read(_config(module.Config, name, options, key, defaults or {}), root)
-    return dataset
+    dataset: Dataset = module.read(_config(module.Config, name, options, key, defaults), root)
+    try:
+        return Part(dataset, part) if part else dataset
+    except ValueError as err:
+        raise JobError(f"{key}: {err}") from err
 
 
 def _config(config: Any, name: str, options: Mapping[str, str], key: str, defaults: Mapping[str, str]) -> Any:

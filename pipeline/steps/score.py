@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import evidence
 from pipeline.context import Context, cut
+from pipeline.errors import JobError
 from pipeline.evidence import Evidence
 from pipeline.formats import parquet
 from pipeline.images import decode
@@ -49,6 +52,11 @@ class Sources:
         """Open an ingested split."""
         return parquet.read(parquet.Config(Folder.at(self.ingest).sub(split).uri), pixels=pixels)
 
+    def judge(self) -> AbstractContextManager[Path]:
+        """The checkpoint of the detector that judges, as a local file."""
+        judge = self.job.score.judge
+        return nullcontext(Path(judge)) if judge else Folder.at(self.detector).local_copy(DETECTOR)
+
 
 def settings(job: Job) -> dict[str, Any]:
     """The scores asked for, and how images are produced for them."""
@@ -69,8 +77,13 @@ class _Looker:
             Folder.at(sources.generator), job.synthesize.threads, job.synthesize.truncation
         )
         backend = importlib.import_module(DETECTORS[job.detector.backend])
-        with Folder.at(sources.detector).local_copy(DETECTOR) as path:
+        with sources.judge() as path:
             self._detector = backend.load(path, device=device())
+        if self._detector.num_classes != len(self._table.categories):
+            raise JobError(
+                f"score.judge: {job.score.judge} knows {self._detector.num_classes} classes, the data set has "
+                f"{len(self._table.categories)}; name a detector of the same classes"
+            )
         self._dap: dap.Config | None = job.score.settings.get("dap")
         self._cas: cas.Config | None = job.score.settings.get("cas")
 
@@ -229,8 +242,10 @@ def run(context: Context) -> dict[str, Any]:
         list(context.executor.pool(partial(_Student, sources), ["synthetic", "real"], min(2, context.executor.workers)))
     classes = inputs["ingest"].manifest["classes"]
     objects = inputs["ingest"].manifest["splits"]["labelled"]["objects"]
+    with sources.judge() as judge:
+        digest = Folder.at(str(judge.parent)).sha256(judge.name)
     card = {
-        "detector_sha256": inputs["train_detector"].manifest["sha256"],
+        "detector_sha256": digest,
         "generator_sha256": inputs["train_generator"].manifest["sha256"],
         "validation_images": {"used": count, "left_out_by_layout_filter": whole - count},
         "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",

@@ -93,7 +93,7 @@ def run(context: Context) -> dict[str, Any]:
     """Train; the manifest says how many images of each set were used and left out."""
     job = context.job
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
-    if context.inputs["pseudo_label"].manifest["images"]:
+    if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"]:
         tables.append(context.inputs["pseudo_label"].folder.uri)
     told = context.train(
         fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers
@@ -103,6 +103,8 @@ def run(context: Context) -> dict[str, Any]:
     names = ("labelled", "pseudo_labelled")
     used = dict(zip(names, told["used"], strict=False))
     left_out = dict(zip(names, told["left_out"], strict=False))
+    if getattr(job.generator.config, "perceptual_weights", None) == "":
+        context.tell("  without the perceptual term: generator.perceptual_weights names no file")
     context.tell(f"  images used {used}; left out by min_objects, max_objects or min_area {left_out}")
     log = read_log(context.folder)
     last = log[-1] if log else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,18 @@ def test_missing_detector_weights_are_named(photos: dict[str, Any]) -> None:
     message = error_of(dry_run(photos, "detector.weights=nowhere.pth"))
     assert "detector.weights" in message
     assert "nowhere.pth" in message
+
+
+def test_missing_perceptual_weights_are_named_before_anything_runs(photos: dict[str, Any]) -> None:
+    message = error_of(run("generator.perceptual_weights=nowhere.pth", "--output", str(photos["root"] / "out")))
+    assert "generator.perceptual_weights" in message
+    assert "nowhere.pth" in message
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another run works in this folder" in error_of(run("--output", str(tmp_path)))
 
 
 def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
