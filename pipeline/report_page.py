@@ -286,7 +286,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Numbers]]:
     """Classes with pseudo-labels or with truth in the unlabelled images."""
-    quality = run.manifests["pseudo_label"].get("quality") or {}
+    quality = (run.manifests["pseudo_label"].get("quality") or {}).get("classes", {})
     return [(row, quality.get(row.name, {})) for row in rows if row.pseudo or quality.get(row.name, {}).get("truth")]
 
 

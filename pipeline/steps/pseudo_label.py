@@ -21,7 +21,7 @@ from pipeline.storage import Folder
 from pipeline.training import device
 
 NEEDS = ("ingest", "train_detector")
-VERSION = 1
+VERSION = 2
 SHARD = 128  # scenes
 IDS_PER_IMAGE = 10_000  # ids are image position * this + place in the image + 1
 
@@ -120,24 +120,21 @@ def run(context: Context) -> dict[str, Any]:
     return {"images": count, "objects": objects, "quality": quality}
 
 
-def _quality(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Precision and recall per class and over all (IoU 0.5)."""
+def _quality(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Precision and recall (IoU 0.5) over all objects and, under "classes", per class."""
     total: dict[str, NDArray[np.int64]] = {}
     for row in rows:
         for name, numbers in row["matches"].items():
-            for key in (name, "all"):
-                total[key] = total.get(key, np.zeros(3, np.int64)) + np.array(numbers)
+            total[name] = total.get(name, np.zeros(3, np.int64)) + np.array(numbers)
+    whole = sum(total.values(), np.zeros(3, np.int64))
+    return {"all": _ratios(whole), "classes": {name: _ratios(counted) for name, counted in total.items()}}
 
-    def ratio(part: int, whole: int) -> float | None:
-        return round(part / whole, 4) if whole else None
 
-    result: dict[str, dict[str, float | None]] = {}
-    for name, counted in total.items():
-        tp, fp, fn = counted.tolist()
-        result[name] = {
-            "precision": ratio(tp, tp + fp),
-            "recall": ratio(tp, tp + fn),
-            "truth": tp + fn,
-            "found": tp + fp,
-        }
-    return result
+def _ratios(counted: NDArray[np.int64]) -> dict[str, float | None]:
+    tp, fp, fn = counted.tolist()
+    return {
+        "precision": round(tp / (tp + fp), 4) if tp + fp else None,
+        "recall": round(tp / (tp + fn), 4) if tp + fn else None,
+        "truth": tp + fn,
+        "found": tp + fp,
+    }

@@ -164,8 +164,8 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in categories]
     split = {"images": sizes.get("labelled", 24), "objects": dict(labelled), "skipped": {}}
     splits = {"labelled": split, "validation": split, "unlabelled": {**split, "images": 1234, "objects": {}}}
-    quality = {name: {"precision": 0.9, "recall": None, "truth": 12, "found": 10} for name in names}
-    quality["all"] = {"precision": 0.9123, "recall": 0.8321, "truth": 99, "found": 90}
+    per_class = {name: {"precision": 0.9, "recall": None, "truth": 12, "found": 10} for name in names}
+    quality = {"all": {"precision": 0.9123, "recall": 0.8321, "truth": 99, "found": 90}, "classes": per_class}
     targets = {n: {"natural": 9.0, "target": float(planned[n]), "planned": planned[n]} for n in names}
     scores = {"dap": metric_dap(categories, labelled), "cas": metric_cas(categories)}
     manifests = {
