@@ -8,6 +8,8 @@ from __future__ import annotations
 
 FORMATS = {
     "coco": "pipeline.formats.coco",
+    "coco_stuff": "pipeline.formats.coco_stuff",
     "parquet": "pipeline.formats.parquet",
     "toy": "pipeline.formats.toy",
+    "visual_genome": "pipeline.formats.visual_genome",
 }

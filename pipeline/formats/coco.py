@@ -8,7 +8,7 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pipeline.formats.coco_record import (
     read_segmentation,
 )
 from pipeline.formats.coco_write import CocoWriter, write
+from pipeline.formats.records import Checker, load_object, section
 from pipeline.scene import SOURCES, Category, ImageRef, Objects, Provenance, Scene
 from pipeline.storage import inside
 
@@ -56,7 +57,9 @@ class Config:
 
 
 @dataclass(frozen=True)
-class _Image:
+class Image:
+    """A checked image record."""
+
     image_id: str
     path: Path
     name: str
@@ -67,7 +70,9 @@ class _Image:
 
 
 @dataclass(frozen=True, slots=True)
-class _Label:
+class Label:
+    """A checked annotation record."""
+
     id: Any  # as in the file; None where there is none
     object_id: Any
     category: int
@@ -87,12 +92,22 @@ class CocoDataset:
     """A checked COCO file; masks given as polygons are rasterised when a scene is asked for."""
 
     def __init__(
-        self, file: Path, config: Config, digest: str, categories: tuple[Category, ...], images: list[_Image]
+        self,
+        file: Path,
+        config: Config,
+        digest: str,
+        categories: tuple[Category, ...],
+        images: dict[str, Image],
+        labels: Iterable[tuple[str, Label]],
     ) -> None:
+        """Take the images by key, in order, and their labels, each with the key of its image."""
         self.categories = categories
         self.skipped: Counter[str] = Counter()
-        self._file, self._config, self._digest, self._images = file, config, digest, images
-        self._labels: list[list[_Label]] = [[] for _ in images]
+        self._file, self._config, self._digest, self._images = file, config, digest, list(images.values())
+        of: dict[str, list[Label]] = {key: [] for key in images}
+        for key, label in labels:
+            of[key].append(label)
+        self._labels = list(of.values())
 
     def __len__(self) -> int:
         return len(self._images)
@@ -156,67 +171,37 @@ def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open a COCO instances file and check every record; bad ones stop the reading or are counted in `skipped`."""
     file = root / config.path
-    document, digest = _load(file)
+    document, digest = load_object(file)
     skipped: Counter[str] = Counter()
-
-    def each(records: Any, kind: str, take: Callable[[Any], None]) -> None:
-        for position, record in enumerate(records):
-            try:
-                take(record)
-            except RecordError as bad:
-                if config.on_bad == "stop":
-                    name = record.get("id") if isinstance(record, dict) else None
-                    which = f"{kind} {name!r}" if name is not None else f"{kind} at position {position}"
-                    text = (
-                        f"{file}: {which}: {bad.detail[:400]}; correct it, or leave such records out with on_bad=skip"
-                    )
-                    raise DatasetError(text) from bad
-                skipped[bad.reason] += 1
-
+    check = Checker(file, config.on_bad, skipped)
     categories: dict[int, Category] = {}
-    each(_section(document, "categories", file), "category", lambda record: _add_category(record, categories))
+    check.each(section(document, "categories", file), "category", lambda record: add_category(record, categories))
     ordered = tuple(categories[key] for key in sorted(categories))
-    listed = _section(document, "images", file)
-    finder = _Images(_image_folder(file, config, root, listed), config.max_pixels)
-    each(listed, "image", finder.add)
-    dataset = CocoDataset(file, config, digest, ordered, list(finder.images.values()))
-    labels = _Labels(finder, ordered, skipped)
-    each(_section(document, "annotations", file), "annotation", labels.add)
-    rows = {image_id: row for row, image_id in enumerate(finder.images)}
-    for image_id, label in _with_ids(labels.found, skipped):
-        dataset._labels[rows[image_id]].append(label)
+    images = read_images(document, config, root, check)
+    labels = Labels(images, ordered, skipped)
+    found: list[tuple[str, Label]] = []
+
+    def add(record: Any) -> None:
+        place = labels.place(record)
+        if place is not None:
+            found.append((place.key, labels.read(record, place)))
+
+    check.each(section(document, "annotations", file), "annotation", add)
+    dataset = CocoDataset(file, config, digest, ordered, images.images, with_ids(found, skipped))
     dataset.skipped = +skipped
     return dataset
 
 
-def _load(file: Path) -> tuple[dict[str, Any], str]:
-    try:
-        data = file.read_bytes()
-        document = json.loads(data)
-    except OSError as err:
-        raise DatasetError(f"{file}: cannot be read ({err.strerror}); check the path") from err
-    except json.JSONDecodeError as err:
-        problem = (
-            f"{file}: not valid JSON at line {err.lineno}, column {err.colno} ({err.msg}); correct or restore the file"
-        )
-        raise DatasetError(problem) from err
-    except (ValueError, RecursionError) as err:
-        raise DatasetError(f"{file}: not valid JSON ({line(err)}); correct or restore the file") from err
-    if not isinstance(document, dict):
-        raise DatasetError(f"{file}: the top level must be an object with images, annotations and categories")
-    return document, hashlib.sha256(data).hexdigest()
+def read_images(document: dict[str, Any], config: Config, root: Path, check: Checker) -> Images:
+    """Check the image records of a COCO file, and that each has its image file."""
+    listed = section(document, "images", check.file)
+    images = Images(_image_folder(check.file, config, root, listed), config.max_pixels)
+    check.each(listed, "image", images.add)
+    return images
 
 
-def _section(document: dict[str, Any], key: str, file: Path) -> list[Any]:
-    if key not in document:
-        raise DatasetError(f"{file}: key '{key}' is missing; add it, as an empty list if there are none")
-    if not isinstance(document[key], list):
-        raise DatasetError(f"{file}: '{key}' must be a list; this is no COCO instances file")
-    records: list[Any] = document[key]
-    return records
-
-
-def _add_category(record: Any, categories: dict[int, Category]) -> None:
+def add_category(record: Any, categories: dict[int, Category]) -> None:
+    """Check one category record and keep it under its id."""
     key, name = need(record, "id"), need(record, "name")
     if not is_int(key) or not isinstance(name, str):
         raise RecordError("bad category", "its id must be a whole number and its name a text")
@@ -244,12 +229,12 @@ def _image_folder(file: Path, config: Config, root: Path, listed: list[Any]) -> 
     return next((place for place in places[1:] if place.is_dir()), file.parent).resolve()
 
 
-class _Images:
+class Images:
     """Checks image records and keeps the good ones; knows the refused ones, so that their labels can be counted."""
 
     def __init__(self, folder: Path, max_pixels: int) -> None:
         self._folder, self._max_pixels = folder, max_pixels
-        self.images: dict[str, _Image] = {}  # by the id in the file
+        self.images: dict[str, Image] = {}  # by the id in the file
         self.refused: set[str] = set()
         self._scene_ids: set[str] = set()
 
@@ -264,7 +249,7 @@ class _Images:
             self.refused.add(key)
             raise
 
-    def _checked(self, key: str, record: dict[str, Any]) -> _Image:
+    def _checked(self, key: str, record: dict[str, Any]) -> Image:
         name, height, width = (need(record, k) for k in ("file_name", "height", "width"))
         if not all(is_int(n) and n > 0 for n in (height, width)):
             raise RecordError("bad image size", f"width {width!r} and height {height!r} must be whole numbers above 0")
@@ -284,31 +269,41 @@ class _Images:
         if not is_text(scene_id):
             raise RecordError("bad value", f"its id {scene_id!r} is not Unicode text")
         self._scene_ids.add(scene_id)
-        return _Image(scene_id, path, name, size, height, width, provenance(record))
+        return Image(scene_id, path, name, size, height, width, provenance(record))
 
 
-class _Labels:
-    """Checks annotation records and keeps the good ones with the id of their image."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an annotation belongs."""
 
-    def __init__(self, images: _Images, categories: tuple[Category, ...], skipped: Counter[str]) -> None:
+    key: str  # of the image
+    image: Image
+    category: int  # index
+
+
+class Labels:
+    """Checks annotation records."""
+
+    def __init__(self, images: Images, categories: tuple[Category, ...], skipped: Counter[str]) -> None:
         self._images, self._categories, self._skipped = images, categories, skipped
         self._index = {category.id: index for index, category in enumerate(categories)}
-        self.found: list[tuple[str, _Label]] = []
 
-    def add(self, record: Any) -> None:
-        """Check one annotation record."""
+    def place(self, record: Any) -> Place | None:
+        """Return the image and the category of a record; None, and it is counted, when its image was refused."""
         key = key_of(record, "image_id")
         if key in self._images.refused and key not in self._images.images:
             self._skipped["annotation of a skipped image"] += 1
-            return
+            return None
         if key not in self._images.images:
             raise RecordError("unknown image", f"image_id {record['image_id']!r} is not among the images")
         category = need(record, "category_id")
         if not is_int(category) or category not in self._index:
             raise RecordError("unknown category", f"category_id {category!r} is not among the categories")
-        self.found.append((key, self._label(record, self._images.images[key], self._index[category])))
+        return Place(key, self._images.images[key], self._index[category])
 
-    def _label(self, record: dict[str, Any], image: _Image, category: int) -> _Label:
+    def read(self, record: dict[str, Any], place: Place) -> Label:
+        """Check the values of a record."""
+        image, category = place.image, place.category
         size = (image.height, image.width)
         box, clipped = inside_box(corners(record, "bbox"), size)
         segmentation = read_segmentation(record.get("segmentation"), size)
@@ -316,7 +311,7 @@ class _Labels:
         if source not in SOURCES or not isinstance(verdict, str | None):
             raise RecordError("bad value", f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text")
         default_area = (box[2] - box[0]) * (box[3] - box[1])
-        label = _Label(
+        label = Label(
             id=record.get("id"),
             object_id=record.get("object_id", record.get("id")),
             category=category,
@@ -335,7 +330,7 @@ class _Labels:
         return label
 
 
-def _with_ids(found: list[tuple[str, _Label]], skipped: Counter[str]) -> Iterable[tuple[str, _Label]]:
+def with_ids(found: list[tuple[str, Label]], skipped: Counter[str]) -> Iterable[tuple[str, Label]]:
     """Give every label an id that is unique in the table and >= 1: our own, else the file's, else 1, 2, 3 ..."""
     for name in ("object_id", "id"):
         ids = [getattr(label, name) for _, label in found]
