@@ -62,8 +62,7 @@ def build(config: Config, num_classes: int) -> Boxes:
     return Boxes(config, num_classes)
 
 
-def producer(network: nn.Module, device: torch.device | str = "cpu", truncation: float = 0.0) -> BoxPainter:
-    """Wrap it for production; it runs on the CPU and has no latents, so the other arguments change nothing."""
-    del device, truncation
+def producer(network: nn.Module, *_how: object) -> BoxPainter:
+    """Wrap it for production; it runs on the CPU and has no latents, so no other argument changes anything."""
     assert isinstance(network, Boxes)
     return BoxPainter(network)

@@ -1,4 +1,4 @@
-"""A trained generator as one safetensors file: weights, and a JSON header that says what they are. Nothing is executed."""
+"""A trained network as one safetensors file: weights, and a JSON header that says what they are. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,11 +20,17 @@ HEADER = "synthaug"
 
 
 def save(
-    path: Path, network: nn.Module, system: str, config: Any, classes: list[str], extra: Mapping[str, Any]
+    path: Path,
+    network: nn.Module,
+    system: str,
+    config: Any,
+    classes: list[str],
+    extra: Mapping[str, Any],
+    kind: str = "generator",  # or discriminator
 ) -> None:
     """Write the weights of `network` with its system name, Config and class names."""
     header = {
-        "kind": "generator",
+        "kind": kind,
         "system": system,
         "config": dataclasses.asdict(config),
         "classes": classes,
@@ -33,17 +40,20 @@ def save(
     save_file(state, path, {HEADER: json.dumps(header, sort_keys=True)})
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a checkpoint; ValueError in one sentence when the file is not one of ours."""
+def read_header(path: Path, kind: str = "generator") -> dict[str, Any]:
+    """Return the header of a checkpoint; ValueError in one sentence when the file is not one of ours of that kind."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as err:
         raise ValueError(f"{path}: not a readable safetensors file ({err}); train the generator again") from err
-    header = json.loads(metadata.get(HEADER, "{}"))
-    if header.get("kind") != "generator" or header.get("system") not in GENERATORS:
-        raise ValueError(f"{path}: not a generator checkpoint of synthaug; give the file a training run wrote")
-    return dict(header)
+    try:
+        header = dict(json.loads(metadata.get(HEADER, "{}")))
+    except (ValueError, TypeError) as err:
+        raise ValueError(f"{path}: its header is damaged ({err}); train the generator again") from err
+    if header.get("kind") != kind or header.get("system") not in GENERATORS:
+        raise ValueError(f"{path}: not a {kind} checkpoint of synthaug; give the file a training run wrote")
+    return header
 
 
 def load(path: Path) -> tuple[Any, nn.Module, dict[str, Any]]:
@@ -51,9 +61,23 @@ def load(path: Path) -> tuple[Any, nn.Module, dict[str, Any]]:
     header = read_header(path)
     system = importlib.import_module(GENERATORS[header["system"]])
     network = system.build(system.Config(**header["config"]), len(header["classes"]))
+    _fill(network, path)
+    return system, network, header
+
+
+def load_discriminator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return (discriminator, header) of a checkpoint of that kind, the network as the system's trainee builds it."""
+    header = read_header(path, "discriminator")
+    system = importlib.import_module(GENERATORS[header["system"]])
+    with torch.device("meta"):  # the trainee makes a generator too, which nobody needs here
+        network: nn.Module = system.trainee(system.Config(**header["config"]), len(header["classes"])).networks["D"]
+    _fill(network.to_empty(device="cpu"), path)
+    return network, header
+
+
+def _fill(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path), strict=True)
     except RuntimeError as err:
         reason = str(err).split("\n")[0]
         raise ValueError(f"{path}: the weights do not fit the network of its header ({reason})") from err
-    return system, network, header

@@ -397,12 +397,21 @@ def build(config: Config, num_classes: int) -> LostGanGenerator:
     return LostGanGenerator(config, num_classes + 1)
 
 
-def producer(network: nn.Module, device: torch.device | str = "cpu", truncation: float = 2.0) -> LostGan:
-    """Wrap a trained network for production; latents are truncated at 2 like the published samples, unless told else."""
+def producer(
+    network: nn.Module,
+    device: torch.device | str = "cpu",
+    truncation: float = 2.0,
+    precision: str = "float32",
+    compiled: bool = False,
+) -> LostGan:
+    """Wrap a trained network for production; latents are truncated at 2 like the published samples, unless told else.
+
+    `precision` float32, bfloat16 or auto (bfloat16 where the hardware has it); `compiled` by torch.compile.
+    """
     from generators.lostgan_production import LostGan
 
     assert isinstance(network, LostGanGenerator)
-    return LostGan(network, device, truncation)
+    return LostGan(network, device, truncation, precision, compiled)
 
 
 def trainee(config: Config, num_classes: int) -> LostGanTrainee:

@@ -15,6 +15,8 @@ from torch import Tensor
 from generators.base import Layouts, Synthesis
 from generators.layers import resize
 from generators.lostgan import Config, LostGanGenerator, with_background
+from generators.lostgan_fast import FastGenerator
+from generators.train import has_bf16
 
 
 def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:
@@ -37,8 +39,13 @@ def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tu
 class LostGan:
     """A trained generator, ready to produce (generators.base.Generator)."""
 
-    def __init__(self, network: LostGanGenerator, device: torch.device | str, truncation: float) -> None:
-        self.network = network.eval().to(device)
+    def __init__(
+        self, network: LostGanGenerator, device: torch.device | str, truncation: float, precision: str, compiled: bool
+    ) -> None:
+        narrow = precision == "bfloat16" or (precision == "auto" and has_bf16(torch.device(device)))
+        dtype = torch.bfloat16 if narrow else torch.float32
+        self.network = FastGenerator(network.eval().to(device), dtype, compiled)
+        self.stages = 1 + len(network.refined)  # of the masks: m_0, m_1, ...
         self.truncation = truncation
         self.config = network.config
         self.device = device

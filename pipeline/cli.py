@@ -95,6 +95,60 @@ def validate(dataset: str, root: str) -> None:
         click.echo(line)
 
 
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("layout")
+@click.option(
+    "--image", metavar="ID", help="Which image of a data set: its position from 0, or id:ID (COCO file: its id)."
+)
+@click.option("--sheet", metavar="NAME", help="samples, style, object-style, layout, interpolate, masks or all.")
+@click.option("--seed", type=int, help="Seed of the first sample (default: 0).")
+@click.option("--count", type=int, help="Samples of the layout (default: 5).")
+@click.option("--edits", metavar="FILE", help="JSON list of the layout sheet's edits (default: the usual ones).")
+@click.option("--output", "--out", metavar="FOLDER", default="generated", show_default=True, help="Where pictures go.")
+def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None:
+    """Paint one layout in many ways, e.g. `synthaug generate runs/x layout.json --sheet all`.
+
+    CHECKPOINT is a generator's file or a run folder; LAYOUT a JSON file, an earlier sheet.json, a COCO file, or a data
+    set `format:path` (docs/control.md).
+    """
+    from pipeline.generate import Request
+    from pipeline.generate import generate as paint
+
+    for line in paint(checkpoint, layout, Request(**request), output):
+        click.echo(line)
+
+
+@main.command(name="import-checkpoint")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="What to write (default: FILE.safetensors)."
+)
+@click.option(
+    "--classes",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Names of the label rows: lines, JSON list, or COCO annotations (also two: things and stuff).",
+)
+@click.option("--background", is_flag=True, help="The model was trained with a whole-image object (Visual Genome).")
+def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], background: bool) -> None:
+    """Turn an official LostGAN checkpoint (.pth, .pt, .safetensors) into one that jobs and commands here can use.
+
+    Which model it is, is told from its keys and shapes; nothing in the file is executed.
+    """
+    from generators import importing
+
+    target = out or file.with_suffix(".safetensors")
+    try:
+        imported = importing.read(file, background)
+        fresh = importing.write(imported, importing.class_names(classes, imported.found.labels), target)
+    except ValueError as err:
+        raise JobError(str(err)) from err
+    for line in (imported, *imported.notes, f"wrote {target}" if fresh else f"{target}: there already, the same"):
+        click.echo(line)
+
+
 @main.command(name="list")
 def list_components() -> None:
     """List what a job file can name: generators, detectors, formats, scores and steps."""

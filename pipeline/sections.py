@@ -151,6 +151,8 @@ class Synthesize:
     workers: int = 0  # 0 = one per core
     threads: int = 1  # per worker
     truncation: float = 2.0  # latents are redrawn until |z| is at most this; 0 = no truncation
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    compiled: bool = False  # torch.compile
     min_mask_area: int = 16  # pixels
 
     def __post_init__(self) -> None:

@@ -15,12 +15,12 @@ ROWS = [
     {"scene"},
     {"sampling", "storage", "masks", "images"},
     {"formats", "scores", "layouts", "training"},
-    {"loading", "evidence", "report_pictures", "sections"},
-    {"judge", "production", "report_page"},
+    {"loading", "evidence", "report_pictures", "sections", "layout_files", "control_sheets"},
+    {"judge", "production", "report_page", "control_plans"},
     {"job", "cluster"},
     {"context"},
     {"steps"},
-    {"run", "status"},
+    {"run", "status", "generate"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it

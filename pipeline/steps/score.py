@@ -34,7 +34,7 @@ from pipeline.storage import Folder
 from pipeline.training import device, load_state, train
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 1
+VERSION = 2
 SHARD = 32  # validation images
 
 
@@ -73,9 +73,7 @@ class _Looker:
         self._job, self._folder = job, Folder.at(sources.folder)
         self._keep = layout_filter(job)
         self._table = accepted(sources.table("validation"), self._keep)
-        self._generator = load_generator(
-            Folder.at(sources.generator), job.synthesize.threads, job.synthesize.truncation
-        )
+        self._generator = load_generator(Folder.at(sources.generator), job.synthesize)
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with sources.judge() as path:
             self._detector = backend.load(path, device=device())

@@ -13,13 +13,13 @@ from pipeline.context import Context, add_counts, cut
 from pipeline.formats import parquet
 from pipeline.production import at_size, finish, resolve, synthesise
 from pipeline.scene import Scene
-from pipeline.sections import Job, section_dict
+from pipeline.sections import Job, Synthesize, section_dict
 from pipeline.steps.train_generator import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
 
 NEEDS = ("plan", "train_generator")
-VERSION = 2
+VERSION = 3
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -27,16 +27,16 @@ def settings(job: Job) -> dict[str, Any]:
     return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
 
 
-def load_generator(folder: Folder, threads: int, truncation: float) -> Any:
+def load_generator(folder: Folder, how: Synthesize) -> Any:
     """Return the trained generator, ready to produce, on the GPU where there is one."""
     import torch
 
     from generators import checkpoint
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(how.threads)
     with folder.local_copy(WEIGHTS) as path:
         system, network, _ = checkpoint.load(path)
-    return system.producer(network, device(), truncation)
+    return system.producer(network, device(), how.truncation, how.precision, how.compiled)
 
 
 class Producer:
@@ -44,7 +44,7 @@ class Producer:
 
     def __init__(self, job: Job, plan: str, weights: str, digest: str, out: str) -> None:
         self._settings = job.synthesize
-        self._generator = load_generator(Folder.at(weights), job.synthesize.threads, job.synthesize.truncation)
+        self._generator = load_generator(Folder.at(weights), job.synthesize)
         self._plan, self._out, self._digest = Folder.at(plan), Folder.at(out), digest
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 
@@ -13,44 +12,16 @@ from torch import nn
 
 from generators import lostgan
 from generators.base import Layouts, TrainingBatch
+from tests.parity.weights import read_keys, rebuild
 
 PARITY = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "lostgan"
 recorded = pytest.mark.skipif(not PARITY.is_dir(), reason="the recorded outputs of the published networks are not here")
 TINY = lostgan.Config(resolution=64, width=4, z_image=8, z_object=8, embedding=8, mask_hidden=8)
 
 
-def rebuild(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Weights of a fixture from its key names alone (rule B of the fixtures' README)."""
-    state: dict[str, torch.Tensor] = {}
-    for key, shape, dtype in json.loads((PARITY / f"{name}.keys.json").read_text()):
-        g = np.random.default_rng(zlib.crc32(key.encode()))
-        if dtype != "float32":
-            value = np.zeros(shape)
-        elif key.endswith("running_var"):
-            value = g.uniform(0.5, 1.5, shape)
-        elif key.endswith("running_mean"):
-            value = 0.1 * g.standard_normal(shape)
-        elif len(shape) == 1 and key.endswith(".weight"):
-            value = 1 + 0.1 * g.standard_normal(shape)
-        elif key.endswith(("weight_u", "weight_v")):
-            value = g.standard_normal(shape)
-            value /= np.linalg.norm(value)
-        else:
-            value = 0.05 * g.standard_normal(shape)
-        state[key] = torch.tensor(value, dtype=torch.int64 if dtype != "float32" else torch.float32)
-        if key.endswith("weight_u"):
-            state[key] = torch.from_numpy(value)  # float64 start of the power iteration
-    for key in [k for k in state if k.endswith("weight_orig")]:
-        base = key[: -len("weight_orig")]
-        matrix = state[key].double().flatten(1)
-        u = state[base + "weight_u"].double()
-        for _ in range(20):
-            v = matrix.t() @ u
-            v /= v.norm()
-            u = matrix @ v
-            u /= u.norm()
-        state[base + "weight_u"], state[base + "weight_v"] = u.float(), v.float()
-    return {key.removeprefix(prefix): value for key, value in state.items()}
+def recorded_weights(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Weights of a fixture from its key names alone."""
+    return {k.removeprefix(prefix): v for k, v in rebuild(read_keys(PARITY / f"{name}.keys.json")).items()}
 
 
 def layouts_of(file: np.lib.npyio.NpzFile) -> Layouts:
@@ -68,7 +39,7 @@ def test_generator_equals_the_published_models(name: str, align_corners: bool) -
     file = np.load(PARITY / f"{name}.npz")
     sizes = {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
     network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners, **sizes), 184).eval()
-    network.load_state_dict(rebuild(name), strict=True)
+    network.load_state_dict(recorded_weights(name), strict=True)
     with torch.inference_mode():
         z_image, z_objects = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
         images, _ = network(layouts_of(file), z_image, z_objects)
@@ -81,7 +52,7 @@ def test_generator_equals_the_published_models(name: str, align_corners: bool) -
 def test_discriminator_equals_the_published_ones(side: int) -> None:
     file = np.load(PARITY / f"d_{side}.npz")
     network = lostgan.Discriminator(side, 64, 184).eval()
-    network.load_state_dict(rebuild(f"d_{side}", "obD."), strict=True)
+    network.load_state_dict(recorded_weights(f"d_{side}", "obD."), strict=True)
     r = np.random.default_rng(zlib.crc32(f"image:{side}".encode()))
     coarse, noise = r.uniform(-1, 1, (2, 3, 8, 8)), r.uniform(-1, 1, (2, 3, side, side))
     image = 0.75 * coarse.repeat(side // 8, 2).repeat(side // 8, 3) + 0.25 * noise

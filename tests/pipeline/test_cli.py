@@ -170,7 +170,15 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         name: sorted(p.opts[0] for p in command.params if isinstance(p, click.Option))
         for name, command in main.commands.items()
     }
-    assert flags == {"run": ["--dry-run", "--output"], "status": [], "validate": ["--root"], "list": []}
+    assert flags == {
+        "run": ["--dry-run", "--output"],
+        "status": [],
+        "validate": ["--root"],
+        "generate": ["--count", "--edits", "--image", "--output", "--seed", "--sheet"],
+        "import-checkpoint": ["--background", "--classes", "--out"],
+        "list": [],
+    }
+    assert max(map(len, flags.values())) <= 6
 
 
 def test_validate_counts_classes_and_list_names_components(photos: dict[str, Any]) -> None:
@@ -192,3 +200,39 @@ def test_another_generator_takes_only_its_own_keys(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "z_image" not in result.output
     assert "generator.widht" in error_of(run("generator.system=boxes", "generator.widht=3", "--dry-run"))
+
+
+def imported(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, ["import-checkpoint", *map(str, words)], prog_name="synthaug")
+
+
+def test_an_official_checkpoint_becomes_one_of_ours(tmp_path: Path) -> None:
+    import torch
+
+    from generators import checkpoint, lostgan
+
+    config = lostgan.Config(resolution=64, width=1, z_image=2, z_object=2, embedding=2, mask_hidden=2)
+    file, names = tmp_path / "netG.pth", tmp_path / "names.txt"
+    torch.save({f"module.{k}": v for k, v in lostgan.build(config, 2).state_dict().items()}, file)
+    names.write_text("cat\ndog\n")
+    result = imported(file, "--classes", names, "--background")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(
+        "LostGAN version 2 at 64 pixels, width 1, 3 label rows: generator, 0.0 M parameters\n"
+    )
+    assert f"wrote {tmp_path / 'netG.safetensors'}" in result.output
+    header = checkpoint.read_header(tmp_path / "netG.safetensors")
+    assert header["classes"] == ["cat", "dog"]
+    assert header["config"]["background"]
+
+    assert "there already, the same" in imported(file, "--classes", names, "--background").output
+    assert "another file" in error_of(imported(file))
+    assert imported(file, "--out", tmp_path / "other.safetensors").exit_code == 0
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "netG.pth"
+    assert "no such file" in error_of(imported(file))
+    file.write_bytes(b"\x80\x02}q\x00.")
+    assert "netG.pth" in error_of(imported(file))
+    assert [file] == list(tmp_path.iterdir())

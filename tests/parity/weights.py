@@ -1,0 +1,57 @@
+"""Weights of a recorded network from its key names alone, by the rule all fixtures share."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.parity.comparison import BrokenFileError
+
+Keys = list[tuple[str, tuple[int, ...], str]]  # key, shape and dtype in the order of the state dict
+
+
+def read_keys(path: Path) -> Keys:
+    """Read a `<name>.keys.json`; BrokenFileError, one line, when it is broken."""
+    try:
+        rows = json.loads(path.read_text())
+        return [(str(key), tuple(int(n) for n in shape), str(dtype)) for key, shape, dtype in rows]
+    except (OSError, ValueError, TypeError) as err:
+        raise BrokenFileError(f"{path}: no readable list of keys ({' '.join(str(err).split())[:120]})") from err
+
+
+def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
+    """Return the state dict; `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A)."""
+    state = {key: torch.from_numpy(_value(key, shape, dtype)) for key, shape, dtype in keys}
+    for key in [k for k in state if iterations and k.endswith(".weight_orig")]:
+        stem = key.removesuffix("orig")
+        matrix = state[key].float().double().flatten(1)
+        u, v = state[f"{stem}u"], state[f"{stem}v"]
+        for _ in range(iterations):
+            v = matrix.t() @ u
+            v /= v.norm()
+            u = matrix @ v
+            u /= u.norm()
+        state[f"{stem}u"], state[f"{stem}v"] = u, v
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _value(key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """One array, in float64 where it is no counter."""
+    if not dtype.startswith("float"):
+        return np.zeros(shape, dtype)
+    g = np.random.default_rng(zlib.crc32(key.encode()))
+    if key.endswith("running_var"):
+        return g.uniform(0.5, 1.5, shape)
+    if key.endswith("running_mean"):
+        return 0.1 * g.standard_normal(shape)
+    if len(shape) == 1 and key.endswith(".weight"):
+        return 1 + 0.1 * g.standard_normal(shape)
+    if key.endswith(("weight_u", "weight_v")):
+        value = g.standard_normal(shape)
+        return value / np.linalg.norm(value)
+    return 0.05 * g.standard_normal(shape)
