@@ -51,6 +51,10 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     """Antialiased bilinear resize of uint8 RGB [H, W, 3] to (H, W); the filter generators are trained with."""
     if pixels.shape[:2] == size:
         return pixels
+    if pixels.shape[0] <= size[0] and pixels.shape[1] <= size[1]:  # then nothing is averaged, and OpenCV is quicker
+        import cv2
+
+        return np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
     from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))

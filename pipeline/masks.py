@@ -20,13 +20,21 @@ _MAX_CHARS = 12  # per run; 5 bits each, so one run never overflows 64 bits
 
 def encode(masks: NDArray[np.bool_]) -> list[str]:
     """Return the COCO compressed counts of each mask [N, H, W]."""
+    return encode_with_boxes(masks)[0]
+
+
+def encode_with_boxes(masks: NDArray[np.bool_]) -> tuple[list[str], NDArray[np.float32]]:
+    """Return what `encode` and `tight_boxes` return; the boxes come from the counts, which is quicker."""
     from pycocotools import mask as coco_mask
 
     assert masks.ndim == 3
     if not len(masks):
-        return []
+        return [], np.zeros((0, 4), np.float32)
     stacked = np.asfortranarray(masks.transpose(1, 2, 0).view(np.uint8))  # [H, W, N]
-    return [rle["counts"].decode("ascii") for rle in coco_mask.encode(stacked)]
+    rles = coco_mask.encode(stacked)
+    boxes = coco_mask.toBbox(rles).astype(np.float32)  # [N, 4] xywh, pixels
+    boxes[:, 2:] += boxes[:, :2]
+    return [rle["counts"].decode("ascii") for rle in rles], boxes
 
 
 def runs(rle: str) -> NDArray[np.int64]:

@@ -89,12 +89,12 @@ def finish(
     keep = area >= max(1, min_area)
     dropped = Counter(categories[c].name for c in planned.objects.category[~keep].tolist())
     objects = planned.objects.select(keep)
-    shown = visible[keep]
+    counts, boxes = mask_tools.encode_with_boxes(visible[keep])
     made = Objects.build(
         objects.category,
-        mask_tools.tight_boxes(shown),
+        boxes,
         id=objects.id,
-        rle=tuple(mask_tools.encode(shown)),
+        rle=tuple(counts),
         area=area[keep],
         isthing=objects.isthing,
         source=("synthetic",) * len(objects),

@@ -16,6 +16,14 @@ Masks = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, min_side=1, max_si
 
 @settings(max_examples=60, deadline=None)
 @given(Masks)
+def test_boxes_from_counts_are_the_tight_boxes(shown: np.ndarray) -> None:
+    counts, boxes = masks.encode_with_boxes(shown)
+    assert boxes.tolist() == masks.tight_boxes(shown).tolist()
+    assert counts == masks.encode(shown)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Masks)
 def test_decode_undoes_encode_and_agrees_with_pycocotools(stack):
     from pycocotools import mask as coco_mask
 
