@@ -123,7 +123,7 @@ def pixels_first(rows: Tensor) -> Tensor:
 
 def saves_products(weight: Tensor) -> bool:
     """Whether the sums that the fast form of a 3 x 3 convolution adds cost less than it saves, on a CPU (measured)."""
-    return weight.shape[1] >= 256
+    return weight.shape[1] >= 128
 
 
 class FastHead(nn.Module):
@@ -178,14 +178,13 @@ class PooledShare(nn.Module):
         self.register_buffer("pool", torch.cat(pools), persistent=False)  # [12, S]
         self.register_buffer("spread", torch.cat(spreads, 1), persistent=False)  # [S, 36]
         ones = []
-        for i, cells in enumerate(PYRAMID):
+        for i in range(len(PYRAMID)):
             one, norm = folded[f"{name}.stages.{i}.1.weight"][:, :, 0, 0], folded.norm(f"{name}.stages.{i}.2")
             ones.append(Affine(*scaled((one, torch.zeros_like(norm[0])), norm)))
             taps = weight[:, i * hidden : (i + 1) * hidden].permute(1, 2, 3, 0).flatten(1)  # [h, 3 3 h]
             self.register_buffer(f"taps{i}", taps.contiguous(), persistent=False)
             self.register_buffer(f"pool{i}", pools[i], persistent=False)  # [k, S]
             self.register_buffer(f"spread{i}", spreads[i], persistent=False)  # [S, 3 k]
-            del cells
         self.ones = nn.ModuleList(ones)
 
     def forward(self, x: Tensor, out: Tensor) -> None:
@@ -193,7 +192,7 @@ class PooledShare(nn.Module):
         batch, side = x.shape[:2]
         rows = (self.pool @ x.view(batch, side, -1)).view(batch, -1, *x.shape[2:])  # [B, 12, S, C]
         parts = []
-        for i, (one, row) in enumerate(zip(self.ones, torch.split(rows, PYRAMID, 1), strict=True)):
+        for i, (one, row) in enumerate(zip(self.ones, torch.split(rows, list(PYRAMID), 1), strict=True)):
             cells = PYRAMID[i]
             z = one(self.get_buffer(f"pool{i}") @ row).relu_()  # [B, k, k, h]
             taps = (z @ self.get_buffer(f"taps{i}")).view(batch, cells, cells, 3, 3, -1)

@@ -1,9 +1,9 @@
 """LostGAN evaluated directly from its published equations: the twin of `generators/` in tests, the baseline in benchmarks.
 
-Nothing here is optimised and nothing is slowed down: every operation is the one the equations name, in their order, on a state
-dict with the published key names. Per-object affine maps are 5-D products, spectral norms are taken at every forward from
-`weight_orig`, `weight_u` and `weight_v`, features are repeated 2 x 2 before the convolutions that follow, every mask head
-computes all its classes, and the discriminator is passed three times per training step.
+Nothing here is optimised and nothing is slowed down: every operation is the one the equations name, in their order, on a
+state dict with the published key names. Per-object affine maps are 5-D products, spectral norms are taken at every forward
+from `weight_orig`, `weight_u` and `weight_v`, features are repeated 2 x 2 before the convolutions that follow, every mask
+head computes all its classes, and the discriminator is passed three times per training step.
 
 Legend: B images, O object slots, K label rows, C channels, S side of a map. Boxes are xywh, normalised to [0, 1].
 """
@@ -37,6 +37,7 @@ class Net:
 
     state: State
     training: bool
+    dropout: float = 0.1
 
     def has(self, prefix: str) -> bool:
         """Whether any key starts with the prefix."""
@@ -84,9 +85,10 @@ def generator(
     z_objects: Tensor,
     align_corners: bool = True,
     training: bool = False,
+    dropout: float = 0.1,
 ) -> Tensor:
     """labels [B, O], boxes [B, O, 4], z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1]."""
-    net = Net(state, training)
+    net = Net(state, training, dropout)
     count, slots = labels.shape
     words = F.embedding(labels.reshape(-1), state["label_embedding.weight"])
     code = torch.cat([z_objects.reshape(count * slots, -1), words], 1)  # [B O, D_w]
@@ -178,7 +180,7 @@ def _mask_head(net: Net, name: str, x: Tensor) -> Tensor:
         parts.append(F.interpolate(y, size=x.shape[-2:], mode="bilinear", align_corners=True))
     y = net.conv(torch.cat([*parts, x], 1), f"{name}.0.bottleneck.0")
     y = F.relu(net.batch_norm(y, f"{name}.0.bottleneck.1"))
-    return net.conv(F.dropout2d(y, 0.1, net.training), f"{name}.1")
+    return net.conv(F.dropout2d(y, net.dropout, net.training), f"{name}.1")
 
 
 def _refined(logits: Tensor, alpha: Tensor, placed: Tensor, hard: Tensor, labels: Tensor) -> Tensor:
@@ -198,9 +200,7 @@ def discriminator(
     """Image scores [B, 1] and scores [n, 1] of the objects with label > 0, in input order."""
     net = Net(state, training)
     maps, x = {}, images
-    stages = sorted(
-        int(k[5 : k.index(".")]) for k in state if k.startswith("block") and k.endswith("conv1.bias") and k[5].isdigit()
-    )
+    stages = sorted({int(key[5 : key.index(".")]) for key in state if key.startswith("block") and key[5].isdigit()})
     for stage in stages:
         x = _d_block(net, f"block{stage}", x, stage in _D_POOLS[resolution], first=stage == 1)
         maps[stage] = x
@@ -208,12 +208,12 @@ def discriminator(
     image_scores = net.sn_linear(pooled, _D_HEAD[resolution])
 
     corners = torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1) * resolution
-    index = torch.arange(len(labels), dtype=boxes.dtype)[:, None, None].expand(*labels.shape, 1)
+    index = torch.arange(len(labels), dtype=boxes.dtype, device=boxes.device)[:, None, None].expand(*labels.shape, 1)
     kept = labels.reshape(-1) > 0
     rois, classes = torch.cat([index, corners], -1).view(-1, 5)[kept], labels.reshape(-1)[kept]
     if resolution == 64:
         regions = roi_align(maps[3], rois, 8, 1 / 2, 0)
-        order, last = torch.arange(len(rois)), "block_obj4"
+        order, last = torch.arange(len(rois), device=rois.device), "block_obj4"
     else:
         regions, order = _two_scales(net, resolution, maps, rois)
         last = "block_obj5" if resolution == 128 else "block_obj6"
@@ -263,7 +263,7 @@ class Training:
     @staticmethod
     def of(version: int, resolution: int, g: State, d: State) -> Training:
         """Copy both states and make their parameters trainable."""
-        g, d = _trainable(g), _trainable(d)
+        g, d = trainable(g), trainable(d)
         adams = [
             torch.optim.Adam([t for t in state.values() if t.requires_grad], lr=1e-4, betas=(0.0, 0.999))
             for state in (g, d)
@@ -271,14 +271,19 @@ class Training:
         return Training(version, resolution, g, d, *adams)
 
     def step(
-        self, images: Tensor, labels: Tensor, boxes: Tensor, z_image: Tensor, z_objects: Tensor
+        self,
+        images: Tensor,
+        labels: Tensor,
+        boxes: Tensor,
+        z_image: Tensor,
+        z_objects: Tensor,
+        dropout: float = 0.1,
     ) -> dict[str, Tensor]:
         """Real images [B, 3, R, R] in [-1, 1] with their layouts -> the unweighted terms of both losses, and the fakes."""
         self.adam_d.zero_grad()
         real_image, real_object = self._scores(images, labels, boxes)
-        fake = generator(
-            self.g, self.version, self.resolution, labels, boxes, z_image, z_objects, align_corners=True, training=True
-        )
+        given = (labels, boxes, z_image, z_objects)
+        fake = generator(self.g, self.version, self.resolution, *given, training=True, dropout=dropout)
         fake_image, fake_object = self._scores(fake.detach(), labels, boxes)
         terms = {
             "d_img_real": F.relu(1 - real_image).mean(),
@@ -287,13 +292,13 @@ class Training:
             "d_obj_fake": F.relu(1 + fake_object).mean(),
         }
         loss = terms["d_obj_real"] + terms["d_obj_fake"] + 0.1 * (terms["d_img_real"] + terms["d_img_fake"])
-        loss.backward()
+        torch.autograd.backward(loss)
         self.adam_d.step()
 
         self.adam_g.zero_grad()
         fake_image, fake_object = self._scores(fake, labels, boxes)
         terms |= {"g_img": -fake_image.mean(), "g_obj": -fake_object.mean(), "l1": F.l1_loss(fake, images)}
-        (terms["g_obj"] + 0.1 * terms["g_img"] + terms["l1"]).backward()
+        torch.autograd.backward(terms["g_obj"] + 0.1 * terms["g_img"] + terms["l1"])
         self.adam_g.step()
         return {name: value.detach() for name, value in terms.items()} | {"fake": fake.detach()}
 
@@ -301,7 +306,8 @@ class Training:
         return discriminator(self.d, self.resolution, images, labels, boxes, training=True)
 
 
-def _trainable(state: State) -> State:
+def trainable(state: State) -> State:
+    """Copy a state so that its parameters, not its buffers, get gradients."""
     buffers = ("weight_u", "weight_v", "running_mean", "running_var", "num_batches_tracked")
     return {k: v.detach().clone().requires_grad_(not k.endswith(buffers)) for k, v in state.items()}
 

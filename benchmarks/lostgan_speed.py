@@ -1,0 +1,263 @@
+"""How much faster are LostGAN's fast inference and training than the published equations, evaluated directly?
+
+    python -m benchmarks.lostgan_speed [inference] [training] [memory] [cuda]
+
+The baseline is tests/direct_lostgan.py with the same weights and the same batch: layouts of 3 to 8 objects in 8 slots, 184
+label rows, published widths. On a CPU one thread of one process alternates baseline and ours, A B A B; what counts is the
+median over rounds of the ratio of their CPU seconds, which other work on the machine hardly moves. Memory is the peak of a
+process of its own during one forward pass, less what it held before. On CUDA: images per second over batch sizes,
+training steps per second and the share of a stated roofline that this is. Without arguments every part that the machine can
+run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from generators import lostgan
+from generators.base import PAD_BOX, Layouts, TrainingBatch
+from generators.lostgan_fast import FastGenerator
+from generators.train import AdversarialTraining
+from generators.train import Config as TrainingConfig
+from tests import direct_lostgan
+
+LABELS = 184
+ROOFLINE = 790e12  # bfloat16 operations per second of matrix products that an H200 reaches
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# labels [B, O], boxes [B, O, 4] xyxy, z_image [B, Z], z_objects [B, O, Z]
+Given = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def config_of(version: int, resolution: int, joint_pass: bool = False) -> lostgan.Config:
+    """The published sizes."""
+    embedding = 128 if resolution == 64 else 180
+    return lostgan.Config(version=version, resolution=resolution, embedding=embedding, joint_pass=joint_pass)
+
+
+def settle(module: torch.nn.Module) -> None:
+    """Statistics off their defaults and singular vectors found, as in a trained network."""
+    state = module.state_dict()
+    rng = torch.Generator().manual_seed(0)
+    for key, value in state.items():
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 1.5, generator=rng)
+        elif key.endswith("running_mean"):
+            value.normal_(std=0.1, generator=rng)
+    module.load_state_dict(direct_lostgan.power_iterated(state))
+
+
+def network_of(version: int, resolution: int) -> lostgan.LostGanGenerator:
+    torch.manual_seed(0)
+    network = lostgan.LostGanGenerator(config_of(version, resolution), LABELS).eval()
+    settle(network)
+    return network
+
+
+def given_of(batch: int, device: str = "cpu", slots: int = 8) -> Given:
+    """Random layouts of 3, 4 ... 8 objects and again from 3."""
+    rng = torch.Generator().manual_seed(1)
+    size = 0.15 + 0.45 * torch.rand(batch, slots, 2, generator=rng)
+    corner = torch.rand(batch, slots, 2, generator=rng) * (1 - size)
+    boxes = torch.cat([corner, corner + size], -1)
+    labels = torch.randint(1, LABELS, (batch, slots), generator=rng)
+    padding = torch.arange(slots) >= 3 + torch.arange(batch)[:, None] % (slots - 2)
+    labels[padding] = 0
+    boxes[padding] = torch.tensor(PAD_BOX)
+    z_image, z_objects = torch.randn(batch, 128, generator=rng), torch.randn(batch, slots, 128, generator=rng)
+    return labels.to(device), boxes.to(device), z_image.to(device), z_objects.to(device)
+
+
+def layouts_of(given: Given) -> Layouts:
+    return Layouts(given[0], given[1], torch.ones_like(given[1][..., 0]))
+
+
+def published(given: Given) -> Given:
+    """The same with boxes xywh."""
+    labels, boxes, z_image, z_objects = given
+    return labels, torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], -1), z_image, z_objects
+
+
+def directly(network: lostgan.LostGanGenerator) -> Callable[[Given], Tensor]:
+    """The baseline, with its graph on as published code has it."""
+    state = direct_lostgan.trainable(network.state_dict())
+    return lambda given: direct_lostgan.generator(
+        state, network.config.version, network.config.resolution, *published(given)
+    )
+
+
+def quickly(network: torch.nn.Module) -> Callable[[Given], Tensor]:
+    def images(given: Given) -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = network(layouts_of(given), *given[2:])[0]
+        return out
+
+    return images
+
+
+def alternate(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Least CPU seconds of each call, and the median over rounds of the first call's time over its own."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            began = time.process_time()
+            call()
+            seconds[name].append(time.process_time() - began)
+    first = next(iter(seconds.values()))
+    ratios = {name: statistics.median(a / b for a, b in zip(first, own, strict=True)) for name, own in seconds.items()}
+    return {name: (min(own), ratios[name]) for name, own in seconds.items()}
+
+
+def inference() -> None:
+    print("\n| generator | batch | form | images/s per core | ratio | largest difference |\n|---|---|---|---|---|---|")
+    for version, resolution, batches in ((1, 64, (1, 8)), (1, 128, (8,)), (2, 128, (1, 8)), (2, 256, (8,))):
+        network = network_of(version, resolution)
+        forms = {"direct": directly(network), "network": quickly(network)}
+        forms |= {f"fast, {name}": quickly(FastGenerator(network, dtype)) for name, dtype in PRECISIONS.items()}
+        for batch in batches:
+            given = given_of(batch)
+            expected = forms["direct"](given).detach()
+            apart = {name: (form(given) - expected).abs().max().item() for name, form in forms.items()}
+            calls = {name: partial(form, given) for name, form in forms.items()}
+            for name, (seconds, ratio) in alternate(calls, rounds=5).items():
+                speed = f"{batch / seconds:.2f} | {ratio:.2f} | {apart[name]:.0e}"
+                print(f"| V{version}-{resolution} | {batch} | {name} | {speed} |", flush=True)
+
+
+def training_of(
+    version: int, resolution: int, batch: int, precision: str, joint: bool, device: str = "cpu"
+) -> tuple[AdversarialTraining, TrainingBatch, Given]:
+    torch.manual_seed(0)
+    trainee = lostgan.LostGanTrainee(config_of(version, resolution, joint), LABELS)
+    for network in trainee.networks.values():
+        settle(network)
+        network.to(device)
+    given = given_of(batch, device)
+    real = torch.rand(batch, 3, resolution, resolution, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    training = AdversarialTraining(trainee, TrainingConfig(precision=precision), steps=1000, seed=0)
+    return training, TrainingBatch(real.to(device), layouts_of(given)), given
+
+
+def training() -> None:
+    print("\n| training step, batch 4 | form | seconds per step | ratio |\n|---|---|---|---|")
+    for version, resolution in ((1, 64), (2, 128)):
+        loops = {
+            f"{precision}{', joint pass' if joint else ''}": training_of(version, resolution, 4, precision, joint)
+            for precision in PRECISIONS
+            for joint in (False, True)
+        }
+        loop, batch, given = next(iter(loops.values()))
+        states = (loop.modules[name].state_dict() for name in ("G", "D"))
+        baseline = direct_lostgan.Training.of(version, resolution, *states)
+        calls: dict[str, Callable[[], object]] = {"direct": partial(baseline.step, batch.images, *published(given))}
+        calls |= {name: partial(parts[0].step, 1, parts[1]) for name, parts in loops.items()}
+        for call in calls.values():
+            call()
+        for name, (seconds, ratio) in alternate(calls, rounds=3).items():
+            print(f"| V{version}-{resolution} | {name} | {seconds:.2f} | {ratio:.2f} |", flush=True)
+
+
+def resident(key: str) -> int:
+    """Bytes of memory this process holds (VmRSS) or held at most (VmHWM)."""
+    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found.group(1)) * 1024
+
+
+def peak_of(form: str, version: int, resolution: int, batch: int) -> int:
+    """Bytes that one forward pass adds to this process."""
+    network = network_of(version, resolution)
+    call = directly(network) if form == "direct" else quickly(FastGenerator(network, PRECISIONS[form]))
+    given = given_of(batch)
+    call(given_of(1))
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what construction left free must not serve the pass unseen
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    kept = call(given)
+    assert torch.isfinite(kept).all()
+    return resident("VmHWM") - before
+
+
+def memory() -> None:
+    print("\n| generator, batch 32 | form | peak MB of a forward pass | share of direct |\n|---|---|---|---|")
+    for version, resolution in ((1, 64), (2, 128)):
+        peaks = {}
+        for form in ("direct", *PRECISIONS):
+            child = [
+                sys.executable,
+                "-m",
+                "benchmarks.lostgan_speed",
+                "peak",
+                form,
+                str(version),
+                str(resolution),
+                "32",
+            ]
+            peaks[form] = int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+            name = form if form == "direct" else f"fast, {form}"
+            share = peaks[form] / peaks["direct"]
+            print(f"| V{version}-{resolution} | {name} | {peaks[form] / 1e6:.0f} | {share:.2f} |", flush=True)
+
+
+def seconds_on_cuda(call: Callable[[], object], repeats: int = 20) -> float:
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - began) / repeats
+
+
+def cuda() -> None:
+    print(f"\n{torch.cuda.get_device_name()}; roofline {ROOFLINE / 1e12:.0f} TFLOP/s in bfloat16")
+    print("| generator | batch | form | images/s | ratio | of the roofline |\n|---|---|---|---|---|---|")
+    for version, resolution in ((2, 128), (2, 256)):
+        network = network_of(version, resolution).cuda()
+        forms = {"direct": directly(network), "fast, bfloat16": quickly(FastGenerator(network, torch.bfloat16))}
+        forms["fast, bfloat16, compiled"] = quickly(FastGenerator(network, torch.bfloat16, compiled=True))
+        for batch in (1, 8, 32, 128):
+            given = given_of(batch, "cuda")
+            with FlopCounterMode(display=False) as counter:
+                forms["fast, bfloat16"](given)
+            speeds = {n: batch / seconds_on_cuda(partial(form, given)) for n, form in forms.items()}
+            for name, speed in speeds.items():
+                used = counter.get_total_flops() / batch * speed / ROOFLINE
+                ratio = speed / speeds["direct"]
+                print(
+                    f"| V{version}-{resolution} | {batch} | {name} | {speed:.0f} | {ratio:.2f} | {used:.1%} |",
+                    flush=True,
+                )
+    print("\n| training | batch | precision | steps/s |\n|---|---|---|---|")
+    for version, resolution, batch in ((1, 64, 128), (2, 128, 32), (2, 256, 16)):
+        for precision in PRECISIONS:
+            loop, real, _ = training_of(version, resolution, batch, precision, joint=True, device="cuda")
+            speed = 1 / seconds_on_cuda(partial(loop.step, 1, real), repeats=10)
+            print(f"| V{version}-{resolution} | {batch} | {precision} | {speed:.2f} |", flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["peak"]:
+        print(peak_of(sys.argv[2], *map(int, sys.argv[3:])))
+        return
+    parts = {"inference": inference, "training": training, "memory": memory, "cuda": cuda}
+    wanted = sys.argv[1:] or [name for name in parts if name != "cuda" or torch.cuda.is_available()]
+    for name in wanted:
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()
