@@ -2,7 +2,7 @@
 
 Both fast forms turn a convolution into matrix products between sums and differences of neighbouring pixels (minimal
 filtering: Winograd; Lavin & Gray 2016). Which form is fastest depends on the channels, the side and the device; it is the
-caller's to choose, by measurement (benchmarks/results/lostgan_speed.md).
+caller's to choose, by measurement (benchmarks/results/2026-11-22-lostgan-speed.md).
 
 Legend: B images, H W pixels, C input channels, N output channels. Maps are [B, H, W, C], contiguous.
 """
