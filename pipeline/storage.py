@@ -22,6 +22,14 @@ _CHUNK = 1 << 20
 _PROBE = ".synthaug-probe"
 
 
+def file_digest(path: str) -> str:
+    """Hex sha256 of a local file that a job names; "" for no name."""
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder, named by a local path or by `s3://bucket/prefix`; it need not exist before the first write."""

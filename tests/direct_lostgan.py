@@ -10,12 +10,9 @@ Legend: B images, O object slots, K label rows, C channels, S side of a map. Box
 
 from __future__ import annotations
 
-import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -312,29 +309,6 @@ def trainable(state: State) -> State:
     return {k: v.detach().clone().requires_grad_(not k.endswith(buffers)) for k, v in state.items()}
 
 
-def recorded_weights(name: str, prefix: str = "") -> State:
-    """Weights of a fixture from its key names alone (rule B of the fixtures' README)."""
-    state: State = {}
-    for key, shape, dtype in json.loads((PARITY / f"{name}.keys.json").read_text()):
-        g = np.random.default_rng(zlib.crc32(key.encode()))
-        if dtype != "float32":
-            value = np.zeros(shape)
-        elif key.endswith("running_var"):
-            value = g.uniform(0.5, 1.5, shape)
-        elif key.endswith("running_mean"):
-            value = 0.1 * g.standard_normal(shape)
-        elif len(shape) == 1 and key.endswith(".weight"):
-            value = 1 + 0.1 * g.standard_normal(shape)
-        elif key.endswith(("weight_u", "weight_v")):
-            value = g.standard_normal(shape)
-        else:
-            value = 0.05 * g.standard_normal(shape)
-        state[key] = torch.tensor(value, dtype=torch.int64 if dtype != "float32" else torch.float32)
-        if key.endswith("weight_u"):
-            state[key] = torch.from_numpy(value / np.linalg.norm(value))  # float64 start of the power iteration
-    return {key.removeprefix(prefix): value for key, value in power_iterated(state).items()}
-
-
 def power_iterated(state: State, rounds: int = 20) -> State:
     """Give every spectral norm of a state its singular vectors; changes the state and returns it."""
     for key in [k for k in state if k.endswith("weight_orig")]:
@@ -346,12 +320,3 @@ def power_iterated(state: State, rounds: int = 20) -> State:
             u = F.normalize(matrix @ v, dim=0)
         state[base + "weight_u"], state[base + "weight_v"] = u.float(), v.float()
     return state
-
-
-def recorded_image(side: int) -> Tensor:
-    """The two real images of the discriminators' fixtures: [2, 3, R, R]."""
-    r = np.random.default_rng(zlib.crc32(f"image:{side}".encode()))
-    coarse, noise = r.uniform(-1, 1, (2, 3, 8, 8)), r.uniform(-1, 1, (2, 3, side, side))
-    image = 0.75 * coarse.repeat(side // 8, 2).repeat(side // 8, 3) + 0.25 * noise
-    image[1] *= 0.5
-    return torch.tensor(image, dtype=torch.float32)

@@ -30,7 +30,7 @@ from pipeline.sections import Job, section_dict
 from pipeline.steps.synthesize import load_generator
 from pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from pipeline.steps.train_generator import layout_filter
-from pipeline.storage import Folder
+from pipeline.storage import Folder, file_digest
 from pipeline.training import device, load_state, train
 
 NEEDS = ("ingest", "train_detector", "train_generator")
@@ -60,7 +60,8 @@ class Sources:
 
 def settings(job: Job) -> dict[str, Any]:
     """The scores asked for, and how images are produced for them."""
-    return {"score": section_dict(job, "score"), "synthesize": section_dict(job, "synthesize"), "seed": job.seed}
+    sections = {name: section_dict(job, name) for name in ("score", "synthesize")}
+    return {**sections, "seed": job.seed, "judge": file_digest(job.score.judge)}
 
 
 class _Looker:

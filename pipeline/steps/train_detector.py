@@ -10,7 +10,7 @@ from pipeline.formats import parquet
 from pipeline.loading import detector_batches, draw_for
 from pipeline.sampling import seed_for
 from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder
+from pipeline.storage import Folder, file_digest
 from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest",)
@@ -29,7 +29,8 @@ class Spec:
 
 def settings(job: Job) -> dict[str, Any]:
     """The detector section."""
-    return {"detector": section_dict(job, "detector"), "seed": job.seed}
+    weights = file_digest(getattr(job.detector.config, "weights", ""))
+    return {"detector": section_dict(job, "detector"), "seed": job.seed, **({"weights": weights} if weights else {})}
 
 
 def fit(spec: Spec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipeline.formats import parquet
 from pipeline.loading import LayoutFilter, accepted, draw_for, generator_batches
 from pipeline.sampling import seed_for
 from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder
+from pipeline.storage import Folder, file_digest
 from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest", "pseudo_label")
@@ -32,7 +32,8 @@ class Spec:
 def settings(job: Job) -> dict[str, Any]:
     """The generator section and the optimiser's."""
     sections = ("generator", "train_generator")
-    return {"seed": job.seed, **{name: section_dict(job, name) for name in sections}}
+    weights = file_digest(getattr(job.generator.config, "perceptual_weights", ""))
+    return {"seed": job.seed, "perceptual": weights, **{name: section_dict(job, name) for name in sections}}
 
 
 def layout_filter(job: Job) -> LayoutFilter:

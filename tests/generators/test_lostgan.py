@@ -12,16 +12,11 @@ from torch import nn
 
 from generators import lostgan
 from generators.base import Layouts, TrainingBatch
-from tests.parity.weights import read_keys, rebuild
+from tests.parity.weights import recorded_weights
 
 PARITY = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "lostgan"
 recorded = pytest.mark.skipif(not PARITY.is_dir(), reason="the recorded outputs of the published networks are not here")
 TINY = lostgan.Config(resolution=64, width=4, z_image=8, z_object=8, embedding=8, mask_hidden=8)
-
-
-def recorded_weights(name: str, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Weights of a fixture from its key names alone."""
-    return {k.removeprefix(prefix): v for k, v in rebuild(read_keys(PARITY / f"{name}.keys.json")).items()}
 
 
 def layouts_of(file: np.lib.npyio.NpzFile) -> Layouts:
@@ -39,7 +34,7 @@ def test_generator_equals_the_published_models(name: str, align_corners: bool) -
     file = np.load(PARITY / f"{name}.npz")
     sizes = {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
     network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners, **sizes), 184).eval()
-    network.load_state_dict(recorded_weights(name), strict=True)
+    network.load_state_dict(recorded_weights(PARITY, name), strict=True)
     with torch.inference_mode():
         z_image, z_objects = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
         images, _ = network(layouts_of(file), z_image, z_objects)
@@ -52,7 +47,7 @@ def test_generator_equals_the_published_models(name: str, align_corners: bool) -
 def test_discriminator_equals_the_published_ones(side: int) -> None:
     file = np.load(PARITY / f"d_{side}.npz")
     network = lostgan.Discriminator(side, 64, 184).eval()
-    network.load_state_dict(recorded_weights(f"d_{side}", "obD."), strict=True)
+    network.load_state_dict(recorded_weights(PARITY, f"d_{side}", "obD."), strict=True)
     r = np.random.default_rng(zlib.crc32(f"image:{side}".encode()))
     coarse, noise = r.uniform(-1, 1, (2, 3, 8, 8)), r.uniform(-1, 1, (2, 3, side, side))
     image = 0.75 * coarse.repeat(side // 8, 2).repeat(side // 8, 3) + 0.25 * noise
@@ -137,7 +132,7 @@ def test_images_without_objects_train() -> None:
     assert torch.isfinite(total)
 
 
-@pytest.mark.parametrize("resolution", [64, 128, 256])
+@pytest.mark.parametrize("resolution", [64, 128, 256, 512])
 def test_every_resolution_is_the_same_code(resolution: int) -> None:
     config = lostgan.Config(**{**vars(TINY), "resolution": resolution, "width": 2})
     network = lostgan.producer(lostgan.build(config, 5))
@@ -153,3 +148,16 @@ def test_every_resolution_is_the_same_code(resolution: int) -> None:
 def test_impossible_settings_name_their_key(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         lostgan.Config(**{key: value})
+
+
+def test_per_image_weights_turn_a_mean_over_objects_into_the_mean_of_the_images_means() -> None:
+    weights = lostgan.per_image_weights(some_layouts())  # three objects, then one
+    terms = torch.tensor([1.0, 2.0, 6.0, 5.0])
+    assert (terms * weights).mean().item() == pytest.approx((3.0 + 5.0) / 2)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_a_larger_discriminator_starts_orthogonal_only_when_asked(orthogonal: bool) -> None:
+    config = lostgan.Config(**{**vars(TINY), "resolution": 128, "orthogonal_d": orthogonal})
+    rows = lostgan.trainee(config, 5).networks["D"].state_dict()["block2.conv1.weight_orig"].flatten(1)
+    assert torch.allclose(rows @ rows.t(), torch.eye(len(rows)), atol=1e-5) == orthogonal

@@ -17,6 +17,8 @@ from generators.lostgan_fast import FastGenerator, FastHead, visible_slots
 from generators.train import AdversarialTraining
 from generators.train import Config as TrainingConfig
 from tests import direct_lostgan
+from tests.parity.lostgan_discriminator import recorded_image
+from tests.parity.weights import recorded_weights
 
 recorded = pytest.mark.skipif(
     not direct_lostgan.PARITY.is_dir(), reason="the recorded outputs of the published networks are not here"
@@ -256,7 +258,7 @@ def _leave_out_dropout(trainee: lostgan.LostGanTrainee) -> None:
 @torch.inference_mode()
 def test_fast_form_equals_the_published_models(name: str, align_corners: bool) -> None:
     file = np.load(direct_lostgan.PARITY / f"{name}.npz")
-    state = direct_lostgan.recorded_weights(name)
+    state = recorded_weights(direct_lostgan.PARITY, name)
     boxes, labels = torch.from_numpy(file["boxes_xywh"]), torch.from_numpy(file["labels"])
     latents = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
     expected = torch.from_numpy(file[f"out_ac{int(align_corners)}"])
@@ -280,8 +282,8 @@ def test_fast_form_equals_the_published_models(name: str, align_corners: bool) -
 def test_direct_discriminator_equals_the_published_ones(side: int) -> None:
     file = np.load(direct_lostgan.PARITY / f"d_{side}.npz")
     boxes, labels = torch.from_numpy(file["boxes_xywh"]), torch.from_numpy(file["labels"])
-    state = direct_lostgan.recorded_weights(f"d_{side}", "obD.")
-    image, objects = direct_lostgan.discriminator(state, side, direct_lostgan.recorded_image(side), labels, boxes)
+    state = recorded_weights(direct_lostgan.PARITY, f"d_{side}", "obD.")
+    image, objects = direct_lostgan.discriminator(state, side, recorded_image(side), labels, boxes)
     np.testing.assert_allclose(image.numpy(), file["out_img"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(objects.numpy(), file["out_obj_input_order"], rtol=0, atol=1e-5)
 
@@ -289,10 +291,10 @@ def test_direct_discriminator_equals_the_published_ones(side: int) -> None:
 @recorded
 def test_direct_training_step_equals_the_recorded_one() -> None:
     file, given = np.load(direct_lostgan.PARITY / "step_v1_64.npz"), np.load(direct_lostgan.PARITY / "g_v1_64.npz")
-    weights = (direct_lostgan.recorded_weights(name, p) for name, p in (("g_v1_64", ""), ("d_64", "obD.")))
+    weights = (recorded_weights(direct_lostgan.PARITY, name, p) for name, p in (("g_v1_64", ""), ("d_64", "obD.")))
     training = direct_lostgan.Training.of(1, 64, *weights)
     inputs = (torch.from_numpy(given[key]) for key in ("labels", "boxes_xywh", "z_img", "z_obj"))
-    terms = training.step(direct_lostgan.recorded_image(64), *inputs)
+    terms = training.step(recorded_image(64), *inputs)
     for name in terms:
         np.testing.assert_allclose(terms[name].numpy(), file[name], rtol=0, atol=1e-5, err_msg=name)
     for key in ("fc.weight_u", "mask_regress.conv1.1.running_var", "final.0.running_mean"):

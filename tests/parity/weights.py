@@ -24,6 +24,11 @@ def read_keys(path: Path) -> Keys:
         raise BrokenFileError(f"{path}: no readable list of keys ({' '.join(str(err).split())[:120]})") from err
 
 
+def recorded_weights(folder: Path, name: str, prefix: str = "") -> dict[str, Tensor]:
+    """Weights of a fixture (rule B) from its key names alone, without the wrapper's prefix."""
+    return {k.removeprefix(prefix): v for k, v in rebuild(read_keys(folder / f"{name}.keys.json")).items()}
+
+
 def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
     """Return the state dict; `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A)."""
     state = {key: torch.from_numpy(_value(key, shape, dtype)) for key, shape, dtype in keys}

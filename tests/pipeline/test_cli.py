@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import main
+from pipeline.job import load_job
 
 SMOKE = Path(__file__).resolve().parents[2] / "jobs" / "smoke.yaml"
 COCO = "data.labelled=coco:train.json?images=images"
@@ -236,3 +237,8 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
     file.write_bytes(b"\x80\x02}q\x00.")
     assert "netG.pth" in error_of(imported(file))
     assert [file] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(SMOKE.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_job_that_is_shipped_loads(path: Path) -> None:
+    assert load_job(path).name == path.stem
