@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # the names every back-end gives its losses
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -23,9 +25,11 @@ class Prediction:
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
     labels: NDArray[np.int64]  # [N] 0..C-1
     scores: NDArray[np.float32]  # [N] in [0, 1]
+    masks: NDArray[np.float32] | None = None  # [N, M, M] in [0, 1], each stretched over its box; None without mask head
 
     def __post_init__(self) -> None:
         assert self.boxes.shape == (len(self.labels), 4) and len(self.scores) == len(self.labels)
+        assert self.masks is None or len(self.masks) == len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Sample:
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
     labels: NDArray[np.int64]  # [N] 0..C-1
+    masks: NDArray[np.bool_] | None = None  # [N, H, W]; None where the data has none or nobody learns them
 
 
 class DetectorTraining(Protocol):
@@ -61,8 +66,19 @@ class Detector(Protocol):
 
     num_classes: int
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-        """Detect in a batch of images; scores below the configured floor are left out."""
+    def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
+        """Detect in a batch of images; scores below the configured floor are left out.
+
+        `scale` enlarges or shrinks the images inside the network (test-time augmentation); boxes stay in pixels of
+        the images as given.
+        """
+        ...
+
+    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+        """The network's losses on samples as they are: scalars with gradient, named as in LOSSES.
+
+        Puts the network into training mode; may draw from torch's global generator.
+        """
         ...
 
     def training(self, steps: int, seed: int) -> DetectorTraining:

@@ -29,6 +29,13 @@ from detectors.weights import load_checkpoint, load_pretrained, read_header, rea
 
 BACKEND = "torchvision"
 LONGEST = 5 / 3  # usual limit of the longer side, in shorter sides: torchvision's 1333 to 800
+NAMES = {  # torchvision's names of losses, and ours
+    "loss_objectness": "objectness",
+    "loss_rpn_box_reg": "proposal_box",
+    "loss_classifier": "class",
+    "loss_box_reg": "box",
+    "loss_mask": "mask",
+}
 COCO_ROWS = 91  # of the class layer in torchvision's COCO file: the ids 1..90 and the background
 # What 0, "" or () in the Config stands for. The values of resnet50 are torchvision's own.
 USUAL: Mapping[str, Mapping[str, Any]] = {
@@ -169,11 +176,12 @@ class RcnnDetector:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+    def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
         """Detect in images of any sizes; each result is best first and does not depend on the other images.
 
         Images of one shape run together and others apart: padding would change the normalisation and the borders.
         """
+        self._resize_to(scale)
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             groups.setdefault(image.shape, []).append(i)
@@ -187,13 +195,21 @@ class RcnnDetector:
 
     def training(self, steps: int, seed: int) -> StepTraining:
         """Start training from the present weights; call `finish()` on the result after the last step."""
-        return StepTraining(self.model, self._losses, self.config.recipe(), steps, seed)
+        return StepTraining(self.model, self.losses, self.config.recipe(), steps, seed)
 
-    def _losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """The network's losses: objectness, proposal boxes, classes, boxes."""
+    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+        """The network's losses on samples as they are; puts the network into training mode."""
+        self.model.train()
+        self._resize_to(1.0)
         images = [_tensor(sample.image, self.device) for sample in samples]
         losses: Mapping[str, Tensor] = self.model(images, [_target(sample, self.device) for sample in samples])
-        return losses
+        return {NAMES[name]: loss for name, loss in losses.items()}
+
+    def _resize_to(self, scale: float) -> None:
+        """Let the network see images `scale` times as large as configured."""
+        transform: Any = self.model.get_submodule("transform")
+        transform.min_size = (round(self.config.image_size * scale),)
+        transform.max_size = round(self.config.max_size * scale)
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write weights and config to one safetensors file."""
