@@ -59,7 +59,24 @@ def open_inputs(job: Job) -> Inputs:
     if data.unlabelled:
         splits["unlabelled"] = opened("unlabelled")
     _check_agreement(splits)
+    _check_judge(job.score.judge, len(labelled.categories))
     return Inputs(splits)
+
+
+def _check_judge(path: str, classes: int) -> None:
+    """Refuse a judging detector of other classes before hours are spent on what it is to judge."""
+    if not path:
+        return
+    from detectors.weights import read_header
+
+    try:
+        known = read_header(Path(path))["num_classes"]
+    except ValueError as err:
+        raise JobError(f"score.judge: {err}") from err
+    if known != classes:
+        raise JobError(
+            f"score.judge: {path} knows {known} classes, the data set has {classes}; name a detector of the same classes"
+        )
 
 
 def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]:

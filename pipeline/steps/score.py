@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline import evidence
 from pipeline.context import Context, cut
-from pipeline.errors import JobError
 from pipeline.evidence import Evidence
 from pipeline.formats import parquet
 from pipeline.images import decode
@@ -78,11 +77,6 @@ class _Looker:
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         with sources.judge() as path:
             self._detector = backend.load(path, device=device())
-        if self._detector.num_classes != len(self._table.categories):
-            raise JobError(
-                f"score.judge: {job.score.judge} knows {self._detector.num_classes} classes, the data set has "
-                f"{len(self._table.categories)}; name a detector of the same classes"
-            )
         self._dap: dap.Config | None = job.score.settings.get("dap")
         self._cas: cas.Config | None = job.score.settings.get("cas")
 

@@ -159,6 +159,17 @@ def test_missing_perceptual_weights_are_named_before_anything_runs(photos: dict[
     assert "nowhere.pth" in message
 
 
+def test_a_judge_of_other_classes_is_refused_before_anything_runs(photos: dict[str, Any], tmp_path: Path) -> None:
+    import detectors
+
+    path = tmp_path / "judge.safetensors"
+    detectors.build("torchvision", {"width": 8, "fpn_channels": 16}, 5).save(path, {})
+    line = error_of(dry_run(photos, f"score.judge={path}"))
+    assert "score.judge" in line and "5 classes" in line and "has 1" in line
+    path.write_bytes(b"no checkpoint")
+    assert "score.judge" in error_of(dry_run(photos, f"score.judge={path}"))
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with (tmp_path / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
