@@ -336,16 +336,19 @@ def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
 
 
 def _taken_in(scene: Scene) -> Scene:
-    """Return the scene with its image as bytes; only the file's name is kept: a table knows no machine."""
-    if scene.image.data is not None or scene.image.path is None:
-        return scene
-    path = Path(scene.image.path)
+    """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
+    panoptic = None if scene.panoptic is None else _bytes_of(scene.panoptic, scene.image_id)
+    return replace(scene, image=_bytes_of(scene.image, scene.image_id), panoptic=panoptic)
+
+
+def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
+    if ref.data is not None or ref.path is None:
+        return ref
+    path = Path(ref.path)
     try:
-        return replace(scene, image=ImageRef(path.read_bytes(), path.name))
+        return ImageRef(path.read_bytes(), path.name)
     except OSError as err:
-        raise DatasetError(
-            f"{path}: the image of {scene.image_id!r} cannot be read ({err.strerror}); restore it"
-        ) from err
+        raise DatasetError(f"{path}: the image of {image_id!r} cannot be read ({err.strerror}); restore it") from err
 
 
 def _table(scenes: Sequence[Scene], schema: Any) -> Any:

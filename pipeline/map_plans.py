@@ -1,0 +1,293 @@
+"""Planning panoptic maps for the long tail: whole maps with things taken out and things of other maps put in.
+
+Every planned map copies a real one. Where a class is to be rarer, each of its things is given up with a fixed probability
+and the nearest stuff closes the hole; where a class is to be more frequent, a thing of it from another real map is put in
+with its own outline and height in the image, moved sideways and perhaps mirrored, where what surrounds it is most like what
+surrounded it. Of two things the one whose foot is lower in the image is in front. The probabilities are those of
+`layouts.exchange`, so any target histogram is met in expectation as long as places are found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.layouts import Exchange, exchange, target_counts
+from pipeline.masks import panoptic_png
+from pipeline.panoptic import Size, map_of, maps_from, objects_of, replace_ids, resize_map, segments_of
+from pipeline.sampling import permuted, rng_for, seed_for
+from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+
+TRIES = 12  # things tried for one addition; the best place of all is taken
+HIDDEN = 0.5  # share of an earlier thing that an addition may hide
+SHOWN = 0.5  # share of an addition that must be seen
+_CACHED_MAPS = 64
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is planned."""
+
+    count: int  # maps
+    target: str = "natural"  # natural | sqrt | balanced | counts, as in layouts.target_counts
+    counts: tuple[tuple[str, int], ...] = ()  # of target "counts": (class name, things)
+    seed: int = 0
+    flip: float = 0.5  # probability that a whole map is mirrored
+    size: Size | None = None  # (H, W) of the planned maps; None = of the source
+    min_area: int = 16  # pixels; smaller things are neither planned nor added
+    most: int = 64  # things per map after which nothing is added
+    name: str = "map"  # first part of every image_id
+
+    def __post_init__(self) -> None:
+        if self.target not in ("natural", "sqrt", "balanced", "counts"):
+            raise ValueError(f"target is '{self.target}'; use natural, sqrt, balanced or counts")
+        if self.count < 1 or self.min_area < 1:
+            raise ValueError(f"count={self.count}, min_area={self.min_area}; use 1 or more")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip is {self.flip}; use a probability, 0 to 1")
+
+
+@dataclass(frozen=True)
+class RealMap:
+    """A real map at planning size; its ids are 1 .. n, 0 = unlabelled."""
+
+    ids: NDArray[np.int64]  # [H, W]
+    category: NDArray[np.int64]  # [n + 1] by id; num_classes for 0
+    things: NDArray[np.bool_]  # [n + 1] by id: one countable thing, large enough
+    crowd: NDArray[np.bool_]  # [n + 1]
+    foot: NDArray[np.int64]  # [n + 1] lowest row, exclusive; 0 for what is no thing
+
+
+def real_map(scene: Scene, num_classes: int, size: Size | None, min_area: int) -> RealMap:
+    """Return the map of a scene; things below `min_area` pixels give their place to the nearest stuff."""
+    ids = map_of(scene)
+    maps_from(ids[:1, :1], scene, num_classes)
+    ids = resize_map(ids, size) if size else ids
+    n = len(scene.objects)
+    ids = replace_ids(ids, scene.objects.id & 0xFFFFFF, np.arange(1, n + 1), 0)
+    category = np.append(num_classes, scene.objects.category.astype(np.int64))
+    crowd = np.append(False, scene.objects.iscrowd)
+    alone = np.append(False, scene.objects.isthing) & ~crowd
+    area = np.bincount(ids.ravel(), minlength=n + 1)
+    specks = alone & (area < min_area)
+    stuff = ~alone & ~crowd
+    stuff[0] = False
+    ids = complete(ids, specks[ids], stuff[ids])
+    return RealMap(ids, category, alone & ~specks, crowd, _feet(ids, alone & ~specks))
+
+
+def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the lowest row, exclusive, of each thing [n + 1]."""
+    feet = np.zeros(len(things), np.int64)
+    for row in range(ids.shape[0]):
+        feet[ids[row]] = row + 1
+    return np.where(things, feet, 0)
+
+
+def complete(ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give every hole [H, W] the id of the nearest pixel of stuff [H, W]; 0 where the map has no stuff.
+
+    Distances are Euclidean, as exact as OpenCV's 5 x 5 mask makes them.
+    """
+    import cv2
+
+    if not holes.any():
+        return ids
+    if not (stuff & ~holes).any():
+        return np.where(holes, 0, ids)
+    source = np.where(stuff & ~holes, 0, 1).astype(np.uint8)  # the distance is to the nearest zero
+    _, nearest = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros(int(nearest.max()) + 1, np.int64)
+    at = source == 0
+    of_label[nearest[at]] = ids[at]
+    return np.where(holes, of_label[nearest], ids)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A thing cut out of a real map, to be put into another of size (H, W)."""
+
+    mask: NDArray[np.bool_]  # [h, w]
+    top: int
+    left: int
+    around: NDArray[np.float64]  # [C + 1] share of each class of stuff in a ring around it
+
+
+def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout | None:
+    """Cut thing `thing` out of a map, stretched to (H, W); None when nothing of it is left."""
+    mask = resize_map(source.ids == thing, size)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    small = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    labels = resize_map(np.where(source.things | source.crowd, num_classes, source.category)[source.ids], size)
+    return Cutout(small, top, left, _surroundings(labels, small, top, left, num_classes))
+
+
+def _surroundings(
+    labels: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int, num_classes: int
+) -> NDArray[np.float64]:
+    """Return the share of each class [C + 1] of a stuff map [H, W] in a ring around a mask; below counts as all sides."""
+    import cv2
+
+    reach = max(1, round(0.05 * max(mask.shape)))
+    H, W = labels.shape
+    h, w = mask.shape
+    wide = np.pad(mask, reach).astype(np.uint8)
+    ring = (cv2.dilate(wide, np.ones((2 * reach + 1,) * 2, np.uint8)) > 0) & (wide == 0)
+    y0, x0 = max(0, reach - top), max(0, reach - left)
+    y1, x1 = min(h + 2 * reach, H - top + reach), min(w + 2 * reach, W - left + reach)
+    under = labels[top - reach + y0 : top - reach + y1, left - reach + x0 : left - reach + x1]
+    found = under[ring[y0:y1, x0:x1]]
+    shares = np.bincount(found, minlength=num_classes + 1).astype(np.float64)
+    shares[num_classes] = 0  # other things and the unlabelled say nothing of a place
+    total = shares.sum()
+    return shares / total if total else shares
+
+
+class Canvas:
+    """A map being composed; ids grow, things in front take pixels of those behind."""
+
+    def __init__(self, base: RealMap, gone: NDArray[np.bool_], num_classes: int) -> None:
+        """Start from a real map without the things `gone` [n + 1]."""
+        self._num_classes = num_classes
+        stuff = ~base.things & ~base.crowd
+        stuff[0] = False
+        self.ids = complete(base.ids, gone[base.ids], stuff[base.ids])
+        self.category = base.category.tolist()
+        self.things = (base.things & ~gone).tolist()
+        self.crowd = base.crowd.tolist()
+        self.foot = base.foot.tolist()
+        behind = complete(base.ids, (base.things | base.crowd)[base.ids], stuff[base.ids])
+        self._stuff = base.category[behind]  # [H, W] class of the stuff behind all things
+        self._area = np.bincount(self.ids.ravel(), minlength=len(self.category))
+
+    @property
+    def num_things(self) -> int:
+        """Return how many things there are."""
+        return sum(self.things)
+
+    def try_place(self, item: Cutout, min_area: int) -> tuple[float, NDArray[np.bool_]] | None:
+        """Return how well a cutout fits where it is, in [0, 1], and its visible part [h, w]; None where it cannot be."""
+        h, w = item.mask.shape
+        under = self.ids[item.top : item.top + h, item.left : item.left + w]
+        in_front = (np.array(self.things) & (np.array(self.foot) > item.top + h))[under]
+        seen = item.mask & ~in_front
+        if seen.sum() < max(min_area, SHOWN * item.mask.sum()):
+            return None
+        hidden = np.bincount(under[seen], minlength=len(self.things))
+        left = self._area - hidden
+        limit = np.maximum(min_area, (1 - HIDDEN) * self._area)
+        if (np.array(self.things) & (hidden > 0) & (left < limit)).any():
+            return None
+        around = _surroundings(self._stuff, item.mask, item.top, item.left, self._num_classes)
+        return float(np.minimum(around, item.around).sum()), seen
+
+    def place(self, item: Cutout, seen: NDArray[np.bool_], category: int) -> None:
+        """Put a cutout in, as far as it is seen."""
+        h, w = item.mask.shape
+        self.ids[item.top : item.top + h, item.left : item.left + w][seen] = len(self.category)
+        self.category.append(category)
+        self.things.append(True)
+        self.crowd.append(False)
+        self.foot.append(item.top + h)
+        self._area = np.bincount(self.ids.ravel(), minlength=len(self.category))
+
+
+class MapPlanner:
+    """Holds where the things of a table are; draws planned scene `index` from (seed, index) alone.
+
+    Opening it reads every scene's objects once and no map.
+    """
+
+    def __init__(self, table: Dataset, config: Config) -> None:
+        """JobError for a class of `counts` that the table has not."""
+        self.config, self.categories, self._table = config, table.categories, table
+        places: list[list[tuple[int, int]]] = [[] for _ in table.categories]  # (scene, id in its real map)
+        for number in range(len(table)):
+            scene = table[number]
+            for category, position in _countable(scene, config):
+                places[category].append((number, position + 1))
+        self._places = [np.array(found, np.int64).reshape(-1, 2) for found in places]
+        present = np.array([len(found) for found in places], np.float64)  # [C]
+        self.natural = present * (config.count / max(1, len(table)))
+        self.target = target_counts(self.natural, self.categories, config.target, dict(config.counts))
+        self.exchange: Exchange = exchange(self.natural, self.target, config.count)
+        self._map = lru_cache(_CACHED_MAPS)(self._real_map)
+
+    def _real_map(self, number: int) -> tuple[str, RealMap]:
+        scene = self._table[number]
+        return scene.image_id, real_map(scene, len(self.categories), self.config.size, self.config.min_area)
+
+    def scene(self, index: int) -> Scene:
+        """Return planned scene `index`: a panoptic map with ids 1 .. n and its objects, without pixels."""
+        config, count = self.config, len(self._table)
+        round_, place = divmod(index, count)
+        name, base = self._map(permuted(place, count, seed_for(config.seed, "map plan", round_)))
+        rng = rng_for(config.seed, "map", index)
+        gone = base.things & (rng.random(len(base.things)) < np.append(self.exchange.give_up, 0)[base.category])
+        canvas = Canvas(base, gone, len(self.categories))
+        added = int((rng.random(int(gone.sum())) < self.exchange.refill).sum()) + int(rng.poisson(self.exchange.extra))
+        changes = [f"-{self.categories[c].name}" for c in base.category[gone]]
+        for category in rng.choice(len(self.categories), added, p=self.exchange.wanted).tolist() if added else []:
+            if canvas.num_things < config.most:
+                changes.append(self._add(canvas, category, rng))
+        ids = canvas.ids[:, ::-1] if rng.random() < config.flip else canvas.ids
+        reason = f"{config.target}: {' '.join(changes) or 'as in the source'}"
+        made = Provenance(seed_for(config.seed, "image", index), "", "", name, reason)
+        return self._finished(ids, canvas, index, made)
+
+    def _add(self, canvas: Canvas, category: int, rng: np.random.Generator) -> str:
+        """Put a thing of a class where it fits best among some tries; say which, or that no place was found."""
+        H, W = canvas.ids.shape
+        best: tuple[float, Cutout, NDArray[np.bool_], str] | None = None
+        for row in rng.integers(len(self._places[category]), size=TRIES):
+            number, thing = self._places[category][row].tolist()
+            mirrored, shift = rng.random() < 0.5, rng.random()
+            name, source = self._map(number)
+            item = cutout(source, thing, (H, W), len(self.categories))
+            if item is None:
+                continue
+            mask = item.mask[:, ::-1] if mirrored else item.mask
+            item = Cutout(mask, item.top, int(shift * (W - mask.shape[1] + 1)), item.around)
+            found = canvas.try_place(item, self.config.min_area)
+            if found is not None and (best is None or found[0] > best[0]):
+                best = (found[0], item, found[1], name)
+        if best is None:
+            return f"({self.categories[category].name}: no place)"
+        canvas.place(best[1], best[2], category)
+        return f"+{self.categories[category].name}@{best[3]}"
+
+    def _finished(self, ids: NDArray[np.int64], canvas: Canvas, index: int, made: Provenance) -> Scene:
+        kept = np.unique(ids)
+        kept = kept[kept > 0]
+        ids = replace_ids(ids, kept, np.arange(1, len(kept) + 1), 0)
+        things = np.array(canvas.things)[kept]
+        objects: Objects = objects_of(
+            segments_of(ids),
+            index,
+            np.array(canvas.category)[kept],
+            isthing=things | np.array(canvas.crowd)[kept],
+            iscrowd=np.array(canvas.crowd)[kept],
+            source=("synthetic",) * len(kept),
+        )
+        name = f"{self.config.name}-{index:08d}"
+        return Scene(name, *ids.shape, ImageRef(None, None), objects, ImageRef(panoptic_png(ids), f"{name}.png"), made)
+
+
+def _countable(scene: Scene, config: Config) -> list[tuple[int, int]]:
+    """Return (category, position) of the things of a scene that are large enough at planning size."""
+    objects = scene.objects
+    scale = 1.0 if config.size is None else config.size[0] * config.size[1] / (scene.height * scene.width)
+    keep = objects.isthing & ~objects.iscrowd & (objects.area * scale >= config.min_area)
+    return [(int(objects.category[i]), int(i)) for i in np.flatnonzero(keep)]
+
+
+def histogram(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
+    """Return the things per class [C] of a scene, crowds left out."""
+    objects = scene.objects
+    return np.bincount(objects.category[objects.isthing & ~objects.iscrowd], minlength=len(categories))
