@@ -9,7 +9,7 @@ surrounded it. Of two things the one whose foot is lower in the image is in fron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -106,6 +106,21 @@ def complete(ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np
     return np.where(holes, of_label[nearest], ids)
 
 
+def _enclosed(ids: NDArray[np.int64], gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the unlabelled patches [H, W] that border on nothing but the things `gone` [n + 1], such as number plates."""
+    import cv2
+
+    count, patch = cv2.connectedComponents((ids == 0).astype(np.uint8), connectivity=4)
+    beside, open_ = np.zeros(count, bool), np.zeros(count, bool)
+    for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        for here, there in ((a, b), (b, a)):
+            other = ids[there]
+            beside[patch[here][gone[other]]] = True
+            open_[patch[here][(other != 0) & ~gone[other]]] = True
+    enclosed: NDArray[np.bool_] = (beside & ~open_)[patch] & (ids == 0)
+    return enclosed
+
+
 @dataclass(frozen=True)
 class Cutout:
     """A thing cut out of a real map, to be put into another of size (H, W)."""
@@ -114,39 +129,53 @@ class Cutout:
     top: int
     left: int
     around: NDArray[np.float64]  # [C + 1] share of each class of stuff in a ring around it
+    whole: float  # share of the ring where nothing is in front of it
+
+    def moved(self, mirrored: bool, shift: float, width: int) -> Cutout:
+        """Return it mirrored or not, at `shift` in [0, 1) of where it can be; what the border cuts stays at the border."""
+        w = self.mask.shape[1]
+        at_left, at_right = self.left == 0, self.left + w == width
+        left = int(shift * (width - w + 1))
+        if at_left or at_right:
+            left = 0 if at_left != mirrored else width - w
+        return replace(self, mask=self.mask[:, ::-1] if mirrored else self.mask, left=left)
 
 
 def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout | None:
     """Cut thing `thing` out of a map, stretched to (H, W); None when nothing of it is left."""
-    mask = resize_map(source.ids == thing, size)
+    ids = resize_map(source.ids, size)
+    mask = ids == thing
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
     top, left = int(rows[0]), int(columns[0])
     small = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    labels = resize_map(np.where(source.things | source.crowd, num_classes, source.category)[source.ids], size)
-    return Cutout(small, top, left, _surroundings(labels, small, top, left, num_classes))
+    ring = _ring(ids, small, top, left)
+    nearer = source.foot[ring] > source.foot[thing]
+    stuff = np.where(source.things | source.crowd, num_classes, source.category)[ring]
+    return Cutout(small, top, left, _shares(stuff, num_classes), 1 - float(nearer.mean()) if len(ring) else 1.0)
 
 
-def _surroundings(
-    labels: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int, num_classes: int
-) -> NDArray[np.float64]:
-    """Return the share of each class [C + 1] of a stuff map [H, W] in a ring around a mask; below counts as all sides."""
+def _ring(values: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int) -> NDArray[np.int64]:
+    """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it: [P]."""
     import cv2
 
     reach = max(1, round(0.05 * max(mask.shape)))
-    H, W = labels.shape
-    h, w = mask.shape
+    (H, W), (h, w) = values.shape, mask.shape
     wide = np.pad(mask, reach).astype(np.uint8)
     ring = (cv2.dilate(wide, np.ones((2 * reach + 1,) * 2, np.uint8)) > 0) & (wide == 0)
     y0, x0 = max(0, reach - top), max(0, reach - left)
     y1, x1 = min(h + 2 * reach, H - top + reach), min(w + 2 * reach, W - left + reach)
-    under = labels[top - reach + y0 : top - reach + y1, left - reach + x0 : left - reach + x1]
-    found = under[ring[y0:y1, x0:x1]]
-    shares = np.bincount(found, minlength=num_classes + 1).astype(np.float64)
-    shares[num_classes] = 0  # other things and the unlabelled say nothing of a place
-    total = shares.sum()
-    return shares / total if total else shares
+    under = values[top - reach + y0 : top - reach + y1, left - reach + x0 : left - reach + x1]
+    found: NDArray[np.int64] = under[ring[y0:y1, x0:x1]]
+    return found
+
+
+def _shares(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+    """Return the share of each class [C + 1] among labels [P]; num_classes, of what says nothing of a place, has none."""
+    counts = np.bincount(labels, minlength=num_classes + 1).astype(np.float64)
+    counts[num_classes] = 0
+    return counts / max(1.0, counts.sum())
 
 
 class Canvas:
@@ -157,7 +186,8 @@ class Canvas:
         self._num_classes = num_classes
         stuff = ~base.things & ~base.crowd
         stuff[0] = False
-        self.ids = complete(base.ids, gone[base.ids], stuff[base.ids])
+        holes = gone[base.ids] | _enclosed(base.ids, gone)
+        self.ids = complete(base.ids, holes, stuff[base.ids])
         self.category = base.category.tolist()
         self.things = (base.things & ~gone).tolist()
         self.crowd = base.crowd.tolist()
@@ -184,8 +214,8 @@ class Canvas:
         limit = np.maximum(min_area, (1 - HIDDEN) * self._area)
         if (np.array(self.things) & (hidden > 0) & (left < limit)).any():
             return None
-        around = _surroundings(self._stuff, item.mask, item.top, item.left, self._num_classes)
-        return float(np.minimum(around, item.around).sum()), seen
+        around = _shares(_ring(self._stuff, item.mask, item.top, item.left), self._num_classes)
+        return item.whole * float(np.minimum(around, item.around).sum()), seen
 
     def place(self, item: Cutout, seen: NDArray[np.bool_], category: int) -> None:
         """Put a cutout in, as far as it is seen."""
@@ -252,8 +282,7 @@ class MapPlanner:
             item = cutout(source, thing, (H, W), len(self.categories))
             if item is None:
                 continue
-            mask = item.mask[:, ::-1] if mirrored else item.mask
-            item = Cutout(mask, item.top, int(shift * (W - mask.shape[1] + 1)), item.around)
+            item = item.moved(mirrored, shift, W)
             found = canvas.try_place(item, self.config.min_area)
             if found is not None and (best is None or found[0] > best[0]):
                 best = (found[0], item, found[1], name)
@@ -276,7 +305,9 @@ class MapPlanner:
             source=("synthetic",) * len(kept),
         )
         name = f"{self.config.name}-{index:08d}"
-        return Scene(name, *ids.shape, ImageRef(None, None), objects, ImageRef(panoptic_png(ids), f"{name}.png"), made)
+        height, width = ids.shape
+        png = ImageRef(panoptic_png(ids), f"{name}.png")
+        return Scene(name, height, width, ImageRef(None, None), objects, png, made)
 
 
 def _countable(scene: Scene, config: Config) -> list[tuple[int, int]]:

@@ -147,7 +147,7 @@ def nearest(length: int, wanted: int) -> NDArray[np.int64]:
     from PIL import Image
 
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    picked = np.asarray(line.resize((wanted, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+    picked: NDArray[np.int64] = np.asarray(line.resize((wanted, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
     picked.setflags(write=False)  # it is shared by all callers
     return picked
 
