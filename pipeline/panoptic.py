@@ -71,10 +71,16 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
 
 
 def map_of(scene: Scene) -> NDArray[np.int64]:
-    """Return the segment ids [H, W] of a scene; DatasetError when it has no panoptic map or a bad one."""
+    """Return the segment ids [H, W] of a scene; DatasetError when it has no map, a bad one, or one of other objects."""
     if scene.panoptic is None:
         raise DatasetError(f"image {scene.image_id!r} has no panoptic map; use a data set whose images have one")
-    return ids_of(scene.panoptic, (scene.height, scene.width), scene.image_id)
+    ids = ids_of(scene.panoptic, (scene.height, scene.width), scene.image_id)
+    if (missing := ids[~np.isin(ids, segment_ids(scene.objects)) & (ids != 0)]).size:
+        name = scene.panoptic.path or scene.image_id
+        raise DatasetError(
+            f"{name}: pixels of id {int(missing[0])} belong to no object; correct the map or the objects"
+        )
+    return ids
 
 
 def ids_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
@@ -173,11 +179,6 @@ def maps_from(ids: NDArray[np.int64], scene: Scene, num_classes: int) -> Maps:
     """Return the maps of the segment ids [H, W] of a scene, or of a resized or cropped form of them."""
     objects = scene.objects
     known = segment_ids(objects)
-    if (missing := ids[~np.isin(ids, known) & (ids != 0)]).size:
-        name = (scene.panoptic and scene.panoptic.path) or scene.image_id
-        raise DatasetError(
-            f"{name}: pixels of id {int(missing[0])} belong to no object; correct the map or the objects"
-        )
     category = objects.category.astype(np.int64)
     alone = objects.isthing & ~objects.iscrowd
     instance = np.where(alone, num_classes + 1 + np.arange(len(objects)), category)

@@ -15,7 +15,7 @@ ROWS = [
     {"scene"},
     {"sampling", "storage", "masks", "images"},
     {"panoptic"},
-    {"formats", "scores", "layouts", "training"},
+    {"formats", "scores", "layouts", "map_canvas", "training"},
     {"loading", "map_plans", "evidence", "report_pictures", "sections", "layout_files", "control_sheets"},
     {"judge", "map_loading", "production", "report_page", "control_plans"},
     {"job", "cluster"},

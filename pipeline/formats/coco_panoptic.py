@@ -80,13 +80,17 @@ class PanopticDataset:
     """A checked panoptic file; maps are decoded when a scene is asked for."""
 
     def __init__(
-        self, file: Path, digest: str, categories: tuple[Category, ...], rows: list[tuple[coco.Image, Annotation]]
+        self,
+        file: Path,
+        digest: str,
+        categories: tuple[Category, ...],
+        rows: list[tuple[coco.Image, Annotation]],
+        own_ids: bool,
     ) -> None:
+        """`own_ids` says that the object ids of the file are to be used: all have one, and each is unique."""
         self.categories = categories
         self.skipped: Counter[str] = Counter()
-        self._file, self._digest, self._rows = file, digest, rows
-        given = [segment.object_id for _, annotation in rows for segment in annotation.segments]
-        self._own_ids = bool(given) and 0 not in given and len(set(given)) == len(given)
+        self._file, self._digest, self._rows, self._own_ids = file, digest, rows, own_ids
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -134,14 +138,18 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
     ordered = tuple(categories[key] for key in sorted(categories))
     images = coco.read_images(document, config.coco(), root, check)
     folder = root / config.maps if config.maps else file.with_suffix("")
-    if not folder.is_dir():
+    listed = section(document, "annotations", file)
+    if listed and not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name the one of the PNG maps with maps=FOLDER")
     annotations = _Annotations(folder.resolve(), images, ordered, skipped)
-    check.each(section(document, "annotations", file), "annotation of image", annotations.add, key="image_id")
+    check.each(listed, "annotation of image", annotations.add, key="image_id")
     found = annotations.found
     skipped["image without a panoptic map"] += len(images.images) - len(found)
     rows = [(image, found[key]) for key, image in images.images.items() if key in found]
-    dataset = PanopticDataset(file, digest, ordered, rows)
+    given = Counter(segment.object_id for _, annotation in rows for segment in annotation.segments)
+    own_ids = 0 not in given and len(given) == given.total()
+    skipped["renumbered ids"] += 0 if own_ids else given.total() - given[0]
+    dataset = PanopticDataset(file, digest, ordered, rows, own_ids)
     dataset.skipped = +skipped
     return dataset
 
