@@ -195,3 +195,21 @@ def test_the_digest_sees_a_changed_map_and_a_scene_without_map_cannot_be_written
         coco_panoptic.write(SceneList(CATEGORIES, [bare]), Folder.at(folder / "new"))
     with pytest.raises(DatasetError, match="name the one of the PNG maps with maps=FOLDER"):
         coco_panoptic.read(coco_panoptic.Config("panoptic.json", maps="none"), folder)
+
+
+def test_a_bad_map_stops_the_reading_of_a_job_or_is_counted(written):
+    """Maps are checked when they are read, so the step that reads them follows `on_bad`."""
+    from pipeline.job import load_job
+    from pipeline.steps.ingest import _Reader
+
+    _, _, folder = written
+    (folder / "panoptic" / "1.png").write_bytes(b"broken")
+    base = Path(__file__).resolve().parents[2] / "jobs" / "base.yaml"
+    names = ("labelled", "unlabelled", "validation")
+    common = [f"data.root={folder}", *(f"data.{name}=coco_panoptic:panoptic.json" for name in names)]
+    with pytest.raises(DatasetError, match=r"1\.png: the map cannot be decoded"):
+        _Reader(load_job(base, common), str(folder / "a"))("s", ("labelled", range(2)))
+    row = _Reader(load_job(base, [*common, "data.on_bad=skip"]), str(folder / "b"))("s", ("labelled", range(2)))
+    assert {"unreadable image or map": 1} == row["skipped"] and 1 == row["rows"]
+    kept = parquet.read(parquet.Config(str(folder / "b")))[0]
+    assert "2" == kept.image_id and [[1, 1, 2], [0, 2, 2]] == panoptic.map_of(kept).tolist()
