@@ -56,7 +56,7 @@ class MapPlanner:
     """
 
     def __init__(self, table: Dataset, config: Config) -> None:
-        """JobError for a class of `counts` that the table has not."""
+        """Take a table with maps, pixels are not needed; JobError for a class of `counts` that the table has not."""
         self.config, self.categories, self._table = config, table.categories, table
         places: list[list[tuple[int, int]]] = [[] for _ in table.categories]  # (scene, id in its real map)
         for number in range(len(table)):
