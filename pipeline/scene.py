@@ -117,7 +117,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with its objects; `panoptic` is a PNG in COCO panoptic encoding whose ids are `objects.id`."""
+    """One image with its objects; `panoptic` is a COCO panoptic PNG, its ids are the low 24 bits of `objects.id`."""
 
     image_id: str
     height: int

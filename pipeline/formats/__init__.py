@@ -7,8 +7,11 @@ writing makes sense, `write(dataset, out)`; reading what was written gives equal
 from __future__ import annotations
 
 FORMATS = {
+    "cityscapes": "pipeline.formats.cityscapes",
     "coco": "pipeline.formats.coco",
+    "coco_panoptic": "pipeline.formats.coco_panoptic",
     "coco_stuff": "pipeline.formats.coco_stuff",
+    "coco_stuff_maps": "pipeline.formats.coco_stuff_maps",
     "parquet": "pipeline.formats.parquet",
     "toy": "pipeline.formats.toy",
     "visual_genome": "pipeline.formats.visual_genome",

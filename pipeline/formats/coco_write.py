@@ -65,16 +65,19 @@ class CocoWriter:
 
         Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
         """
-        data = _pixels(scene) if image_bytes is None else image_bytes
+        data = encoded_image(scene) if image_bytes is None else image_bytes
         name = _file_name(scene, data)
         self._images.write_bytes(name, data, durable=False)
         self._num_images += 1
         _append(self._out, _image_record(scene, self._num_images, name), self._num_images)
-        for position in range(len(scene.objects)):
+        for record in self._annotations(scene, name):
             self._num_annotations += 1
-            ids = (self._num_annotations, self._num_images)
-            record = _annotation_record(scene, position, ids, self._categories)
             _append(self._spool, record, self._num_annotations)
+
+    def _annotations(self, scene: Scene, name: str) -> list[dict[str, Any]]:
+        """Return the annotation records of a scene whose image was written as `name`."""
+        ids = [(self._num_annotations + 1 + position, self._num_images) for position in range(len(scene.objects))]
+        return [annotation_record(scene, position, pair, self._categories) for position, pair in enumerate(ids)]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -90,7 +93,7 @@ class CocoWriter:
 
 
 def write(dataset: Dataset, out: Folder) -> None:
-    """Write a data set as `instances.json` and `images/`; panoptic images have no place in this format."""
+    """Write a data set as `instances.json` and `images/`; panoptic maps have no place in this format."""
     with CocoWriter(out, dataset.categories) as writer:
         for index in range(len(dataset)):
             writer.add(dataset[index])
@@ -104,7 +107,8 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode("ascii")
 
 
-def _pixels(scene: Scene) -> bytes:
+def encoded_image(scene: Scene) -> bytes:
+    """Return the encoded image of a scene; DatasetError when it has none or its file is gone."""
     if scene.image.data is not None:
         return scene.image.data
     if scene.image.path is None:
@@ -138,9 +142,10 @@ def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
     return record
 
 
-def _annotation_record(
+def annotation_record(
     scene: Scene, position: int, ids: tuple[int, int], categories: tuple[Category, ...]
 ) -> dict[str, Any]:
+    """Return the record of one object under the ids (annotation, image)."""
     objects, size = scene.objects, (scene.height, scene.width)
     category, rle = categories[int(objects.category[position])], objects.rle[position]
     box, area = _extent(objects, position, size)

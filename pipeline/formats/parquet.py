@@ -31,6 +31,7 @@ from pipeline.storage import Folder
 
 SCHEMA_VERSION = 1
 _GROUP_BYTES = 64 << 20  # a row group closes early rather than hold more image bytes than this
+_BLOBS = ("image.bytes", "panoptic.bytes")  # columns of encoded pixels
 _CACHED_GROUPS = 3
 _BROKEN = (pa.ArrowException, OSError)
 
@@ -88,11 +89,12 @@ class ParquetDataset:
     """A table of shards, read one row group at a time; what is kept in memory does not depend on the number of rows."""
 
     def __init__(
-        self, folder: Folder, shards: tuple[_Shard, ...], categories: tuple[Category, ...], pixels: bool
+        self, folder: Folder, shards: tuple[_Shard, ...], categories: tuple[Category, ...], blobs: tuple[str, ...]
     ) -> None:
+        """`blobs` are the columns of bytes to be read."""
         self.categories = categories
         self.skipped: Counter[str] = Counter()
-        self._state = (folder, shards, categories, pixels)
+        self._state = (folder, shards, categories, blobs)
         rows = [(shard.name, group, n) for shard in shards for group, n in enumerate(shard.groups)]
         self._places = [(name, group) for name, group, _ in rows]
         self._starts = np.cumsum([0, *(n for _, _, n in rows)]).tolist()
@@ -116,9 +118,9 @@ class ParquetDataset:
         return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
 
     def _read_group(self, place: int) -> _Group:
-        folder, _, categories, pixels = self._state
+        folder, _, categories, blobs = self._state
         name, group = self._places[place]
-        columns = None if pixels else [f for f in _leaves() if not f.endswith(".bytes")]
+        columns = None if blobs == _BLOBS else [f for f in _leaves() if f in blobs or f not in _BLOBS]
         try:
             with folder.open_input(name) as file:
                 table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(group, columns=columns)
@@ -189,8 +191,10 @@ def _ref(value: dict[str, Any] | None) -> ImageRef | None:
     return None if value is None else ImageRef(value.get("bytes"), value["path"])
 
 
-def read(config: Config, root: Path = Path(), pixels: bool = True) -> ParquetDataset:
+def read(config: Config, root: Path = Path(), pixels: bool = True, maps: bool = False) -> ParquetDataset:
     """Open a table; `pixels=False` leaves out all image bytes, for plans and exports that need only the annotations.
+
+    `maps=True` then keeps those of the panoptic maps.
 
     Raises DatasetError for what is missing, truncated, not a scene table or of another schema version.
     """
@@ -206,7 +210,8 @@ def read(config: Config, root: Path = Path(), pixels: bool = True) -> ParquetDat
             raise DatasetError(
                 f"{folder.path}/{shard.name}: its categories differ from those of {names[0]}; keep one table per folder"
             )
-    return ParquetDataset(folder, tuple(shard for shard, _ in opened), categories, pixels)
+    kept = _BLOBS if pixels else _BLOBS[1:] if maps else ()
+    return ParquetDataset(folder, tuple(shard for shard, _ in opened), categories, kept)
 
 
 def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
@@ -336,16 +341,19 @@ def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
 
 
 def _taken_in(scene: Scene) -> Scene:
-    """Return the scene with its image as bytes; only the file's name is kept: a table knows no machine."""
-    if scene.image.data is not None or scene.image.path is None:
-        return scene
-    path = Path(scene.image.path)
+    """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
+    panoptic = None if scene.panoptic is None else _bytes_of(scene.panoptic, scene.image_id)
+    return replace(scene, image=_bytes_of(scene.image, scene.image_id), panoptic=panoptic)
+
+
+def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
+    if ref.data is not None or ref.path is None:
+        return ref
+    path = Path(ref.path)
     try:
-        return replace(scene, image=ImageRef(path.read_bytes(), path.name))
+        return ImageRef(path.read_bytes(), path.name)
     except OSError as err:
-        raise DatasetError(
-            f"{path}: the image of {scene.image_id!r} cannot be read ({err.strerror}); restore it"
-        ) from err
+        raise DatasetError(f"{path}: the image of {image_id!r} cannot be read ({err.strerror}); restore it") from err
 
 
 def _table(scenes: Sequence[Scene], schema: Any) -> Any:
@@ -430,8 +438,7 @@ def _leaves() -> tuple[str, ...]:
 
 
 def _options() -> dict[str, Any]:
-    blobs = ("image.bytes", "panoptic.bytes")
-    others = [name for name in _leaves() if name not in blobs]
+    others = [name for name in _leaves() if name not in _BLOBS]
     return {
         "compression": {name: "none" if name == "image.bytes" else "zstd" for name in _leaves()},
         "use_dictionary": others,

@@ -137,7 +137,7 @@ class _Reader:
                 truth = self._folder.sub(TRUTH)
                 aside = files.enter_context(parquet.ShardWriter(truth, f"{name}.parquet", table.categories))
             for i in places:
-                scene = self._checked(table[i], skipped)
+                scene = self._checked(table, i, skipped)
                 if scene is None:
                     continue
                 counts.update(table.categories[c].name for c in scene.objects.category.tolist())
@@ -148,13 +148,14 @@ class _Reader:
                 rows += 1
         return {"rows": rows, "counts": dict(counts), "skipped": dict(skipped)}
 
-    def _checked(self, scene: Scene, skipped: Counter[str]) -> Scene | None:
+    def _checked(self, table: Dataset, index: int, skipped: Counter[str]) -> Scene | None:
         try:
+            scene = table[index]  # a panoptic map is decoded and checked here
             check_scene(scene, self._job.data.max_pixels)
         except DatasetError:
             if self._job.data.on_bad == "stop":
                 raise
-            skipped["unreadable image"] += 1
+            skipped["unreadable image or map"] += 1
             return None
         return scene
 

@@ -188,6 +188,8 @@ def test_without_pixels_everything_else_is_there(tmp_path):
     scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False)[2]
     assert (ImageRef(None, "i.png"), ImageRef(None, "pan.png")) == (scene.image, scene.panoptic)
     assert differences(rows[2], scene) == ["image", "panoptic"]
+    scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False, maps=True)[2]
+    assert differences(rows[2], scene) == ["image"]
 
 
 def test_a_dataset_travels_to_a_worker(tmp_path):
