@@ -10,6 +10,7 @@ from typing import Any
 TEMPLATE = Path(__file__).with_name("report_trial.html.j2")
 WIDTH = 320  # of the interval plot, in its own units
 EDGE = 12  # free at either side
+GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order they are shown
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def section(trial: Mapping[str, Any]) -> str:
         zero=zero(differences),
         width=WIDTH,
         classes=class_rows(trial),
-        groups=[name for name, members in trial["groups"].items() if members],
+        groups=[name for name in GROUPS if trial["groups"][name]],
     )
 
 
@@ -75,7 +76,7 @@ def bars(differences: Mapping[str, Mapping[str, float]]) -> dict[str, Bar]:
 
 def class_rows(trial: Mapping[str, Any]) -> list[tuple[str, Sequence[Mapping[str, float] | None]]]:
     """(Class, its difference to real data per judged arm), in the order of the classes."""
-    names = [name for members in trial["groups"].values() for name in members]
+    names = [name for group in GROUPS for name in trial["groups"][group]]
     found = [comparison["classes"] for comparison in trial["comparisons"].values()]
     return [(name, [classes.get(name) for classes in found]) for name in names]
 

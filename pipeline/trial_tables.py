@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arms import Arm
+from pipeline.arms import BEST, Arm
 from pipeline.comparison import Verdict, budget_curve, detectable, holm, judge, not_worse, paired, sentence
 from pipeline.scores.detection import frequency_groups
 from pipeline.sections import Trial
@@ -152,7 +152,7 @@ def _curve(
     """The budget curve over the parts of the synthetic images, and its sentence."""
     if not trial.curve:
         return [], []
-    parts = {arm.name: arm.fraction for arm in arms if arm.added == ("synthetic",) and arm.steps == 1}
+    parts = {arm.name: arm.fraction for arm in arms if arm.added == ("synthetic",) and arm.name != BEST}
     amounts = {max(1, round(part * images)): values_of(runs, name) for name, part in parts.items()}
     steps, stop = budget_curve(real, amounts, trial.worthwhile)
     plain = [
