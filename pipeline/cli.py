@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipeline.run import Screen
 
 
+USUAL_SEEDS = 5  # of a trial
+
+
 class Commands(click.Group):
     """A group whose commands never show a traceback for a user's error."""
 
@@ -67,6 +70,33 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     click.echo(f"finished in {time.monotonic() - began:.0f} s")
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
+    click.echo(f"numbers: {folder.uri}/metrics.json")
+
+
+@main.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
+@click.option("--seeds", type=int, help="Trainings per arm (default: the job's trial.seeds, or 5).")
+def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int | None) -> None:
+    """Run a job and answer: does its synthetic data help the detector?
+
+    Trains the arms of the job's `trial` section, each with several seeds, and says helps, hurts or cannot tell
+    (docs/trial.md). In the output folder of an earlier run only what is missing is done.
+    """
+    from pipeline.job import load_job
+    from pipeline.run import run as run_job
+
+    chosen = [*overrides, *([f"trial.seeds={seeds}"] if seeds is not None else [])]
+    loaded = load_job(job, chosen, output)
+    if not loaded.trial.seeds:
+        loaded = load_job(job, [*chosen, f"trial.seeds={USUAL_SEEDS}"], output)
+    _log_to(loaded.output)
+    folder = run_job(loaded, _screen())
+    verdict = folder.read_json("metrics.json")["trial"]
+    for line in verdict["says"]:
+        click.echo(line)
+    click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"numbers: {folder.uri}/metrics.json")
 
 

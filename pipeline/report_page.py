@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import report_trial
 from pipeline.report_pictures import CHART, MARGIN, Chart, Picture, chart
 from pipeline.scores.detection import frequency_groups
 from pipeline.sections import Job
@@ -378,6 +379,7 @@ def provenance(run: Run) -> dict[str, Any]:
 def render(run: Run, gallery: Gallery) -> bytes:
     """Return the page, UTF-8."""
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"num": num, "count": count}
@@ -387,6 +389,7 @@ def render(run: Run, gallery: Gallery) -> bytes:
         job=run.job,
         title=run.job.report.title or run.job.name,
         summary=summary(run),
+        trial=Markup(report_trial.section(run.manifests.get("trial", {}))),  # noqa: S704 (escaped by its own template)
         tiles=tiles(run, rows),
         parts=[
             (part, fold([r for r in rows if r.isthing is flag])) for part, flag in (("things", True), ("stuff", False))

@@ -115,10 +115,14 @@ def _run_steps(job: Job, output: Folder, screen: Screen) -> None:
     executor: Executor | None = None
     done: dict[str, Output] = {}
     keys: dict[str, str] = {}
+    steps = {name: importlib.import_module(path) for name, path in STEPS.items()}
+    for (
+        name,
+        step,
+    ) in steps.items():  # all first: what is wrong with the settings of a late step is said before an early one
+        keys[name] = step_key(job, name, step, keys)
     try:
-        for number, (name, path) in enumerate(STEPS.items(), start=1):
-            step = importlib.import_module(path)
-            keys[name] = step_key(job, name, step, keys)
+        for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub("steps").sub(f"{name}-{keys[name]}")
             title = f"[{number}/{len(STEPS)}] {name}"
             if folder.exists(MANIFEST):
@@ -240,6 +244,9 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "job_sha256": job.sha256(),
             "scores": scores["scores"],
             "validation": scores["validation"],
+            "trial": {
+                k: v for k, v in done["trial"].manifest.items() if k not in ("seconds", "versions", "key", "step")
+            },
             "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},

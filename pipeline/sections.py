@@ -177,6 +177,34 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Does the synthetic data help the detector? Arms trained alike, with paired seeds, on different images."""
+
+    seeds: int = 0  # trainings per arm; 0 = no trial
+    arms: tuple[str, ...] = ("real", "rfs", "irfs", "pseudo", "synthetic", "placebo")
+    external: dict[str, str] = field(default_factory=dict)  # name -> data set `format:path`, each an arm of its own
+    evaluation: str = ""  # data set the arms are measured on; "" = the validation images
+    steps: int = 0  # optimiser steps of each arm; 0 = detector.steps
+    share: float = 0.5  # of each batch that added images fill
+    curve: tuple[float, ...] = ()  # parts of the synthetic images that are arms of their own, for the budget curve
+    repeat_threshold: float = 0.1  # of the arms rfs and irfs
+    margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
+    worthwhile: float = 0.005  # AP that a further step of the curve must be able to bring
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "seeds", "steps", "margin", "worthwhile")
+        _between_0_and_1(self, "share", "repeat_threshold")
+        if self.seeds == 1:
+            raise ValueError("seeds: 1 training per arm has no spread; give 0 for no trial, or 2 and more (5 is usual)")
+        if any(not 0 < part < 1 for part in self.curve):
+            raise ValueError("curve: parts of the synthetic images lie between 0 and 1, both excluded")
+        if "real" not in self.arms:
+            raise ValueError("arms: 'real' is missing; everything is compared with it")
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError("arms: an arm is named twice")
+
+
+@dataclass(frozen=True)
 class Report:
     """What the HTML page shows."""
 
@@ -217,6 +245,7 @@ class Job:
     synthesize: Synthesize
     export: Export
     score: Score
+    trial: Trial
     report: Report
     cluster: Cluster
 

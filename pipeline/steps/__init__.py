@@ -17,5 +17,6 @@ STEPS = {
     "synthesize": "pipeline.steps.synthesize",
     "export": "pipeline.steps.export",
     "score": "pipeline.steps.score",
+    "trial": "pipeline.steps.trial",
     "report": "pipeline.steps.report",
 }

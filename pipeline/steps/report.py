@@ -28,8 +28,9 @@ NEEDS = (
     "synthesize",
     "export",
     "score",
+    "trial",
 )
-VERSION = 1
+VERSION = 2
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
 EXAMPLES = 6  # instances of a class, of each kind

@@ -177,6 +177,7 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
         "synthesize": {"images": images, "objects": dict(made), "dropped": {}, "pixels": {}},
         "export": {"images": images, "annotations": sum(made.values())},
         "score": {"scores": scores, "validation": {"used": 24, "left_out": 0}},
+        "trial": {"seeds": 0},
     }
     inputs = {}
     for number, (name, manifest) in enumerate(manifests.items()):

@@ -1,0 +1,221 @@
+"""Train the arms of the trial, each with every seed, and say what the synthetic data is worth for the detector."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import evidence, trial_tables
+from pipeline.arms import ARMS, BEST, EXTERNAL, Arm, Permuted, arm_batches, arm_named, first_part, on_top_of, real_draw
+from pipeline.context import Context
+from pipeline.errors import JobError, suggest
+from pipeline.evidence import Evidence
+from pipeline.formats import parquet
+from pipeline.formats.reference import open_dataset
+from pipeline.images import decode
+from pipeline.sampling import seed_for
+from pipeline.scene import Dataset
+from pipeline.scores.detection import DetectionEvaluator, DetectionRow
+from pipeline.sections import Job, section_dict
+from pipeline.steps.ingest import open_inputs
+from pipeline.storage import Folder
+from pipeline.training import device, train
+
+NEEDS = ("ingest", "pseudo_label", "synthesize")
+VERSION = 1
+ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
+BATCH = 16  # images per detector call
+KEYS = ("AP", "AP50", "AP75")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a worker needs to train arms: the job and where the tables are."""
+
+    job: Job
+    tables: dict[str, str]  # "real", "validation", "pseudo", "synthetic" -> URI
+    folder: str
+
+    def added(self, name: str) -> Dataset:
+        """Open a table that arms add to the real images."""
+        job = self.job
+        if name.startswith(EXTERNAL):
+            reference = job.trial.external[name.removeprefix(EXTERNAL)]
+            return open_dataset(reference, Path(job.data.root), key=f"trial.external.{name.removeprefix(EXTERNAL)}")
+        table = parquet.read(parquet.Config(self.tables["synthetic" if name == "placebo" else name]))
+        return Permuted(table, seed_for(job.seed, "placebo")) if name == "placebo" else table
+
+    def evaluation(self) -> Dataset:
+        """Open the images that arms are measured on."""
+        job = self.job
+        if job.trial.evaluation:
+            return open_dataset(job.trial.evaluation, Path(job.data.root), key="trial.evaluation")
+        return parquet.read(parquet.Config(self.tables["validation"]))
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The trial section, the detector, and the content of the data sets that only the trial reads."""
+    trial = job.trial
+    if not trial.seeds:
+        return {"seeds": 0}
+    known = [*ARMS, BEST]
+    for name in trial.arms:
+        if name not in known:
+            raise JobError(f"trial.arms: '{name}' is no arm{suggest(name, known)}")
+    if "pseudo" in trial.arms and not job.data.unlabelled:
+        raise JobError(
+            "trial.arms: 'pseudo' needs unlabelled images; name them in data.unlabelled or leave the arm out"
+        )
+    references = {f"trial.external.{name}": text for name, text in trial.external.items()}
+    references |= {"trial.evaluation": trial.evaluation} if trial.evaluation else {}
+    marks = {}
+    classes = [c.name for c in open_inputs(job).categories] if references else []
+    for key, reference in references.items():
+        table = open_dataset(reference, Path(job.data.root), key=key)
+        if [c.name for c in table.categories] != classes:
+            raise JobError(f"{key}: its classes differ from data.labelled's; use the same categories in every file")
+        marks[key.replace("external.", EXTERNAL)] = table.fingerprint()
+    sections = {name: section_dict(job, name) for name in ("trial", "detector")}
+    return {**sections, "seed": job.seed, "fingerprints": marks}
+
+
+class _Runner:
+    """Runs in a worker: trains one arm with one seed and measures it on the evaluation images."""
+
+    def __init__(self, sources: Sources) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._sources = sources
+        self._evaluation = sources.evaluation()
+
+    def __call__(self, name: str, item: tuple[Arm, int, range]) -> dict[str, Any]:
+        arm, number, images = item
+        began = time.monotonic()
+        folder = Folder.at(self._sources.folder)
+        detector = self._trained(arm, number, folder.sub(name))
+        trained = time.monotonic()
+        rows = self._look(detector, images)
+        evidence.write(folder, f"{name}.parquet", [Evidence(True, row, None) for row in rows], 1)
+        folder.sub(name).delete("state.safetensors")
+        seconds = {"seconds": round(trained - began, 1), "looking": round(time.monotonic() - trained, 1)}
+        return {"rows": len(rows), "arm": arm.name, "seed": number, **seconds, **measured(rows, self._evaluation)}
+
+    def _trained(self, arm: Arm, number: int, folder: Folder) -> Any:
+        from detectors import DETECTORS
+
+        sources, job = self._sources, self._sources.job
+        plan, trial = job.detector.training, job.trial
+        steps = round((trial.steps or plan.steps) * arm.steps)
+        seed = seed_for(job.seed, "trial", number)  # the same for every arm: the comparison is paired
+        real = parquet.read(parquet.Config(sources.tables["real"]))
+        added = [first_part(sources.added(name), arm.fraction, seed_for(job.seed, "part")) for name in arm.added]
+        count = round(trial.share * plan.batch) if added else 0
+        draw = real_draw(real, plan.batch - count, seed, arm.sampling, trial.repeat_threshold)
+        backend = importlib.import_module(DETECTORS[job.detector.backend])
+        detector = backend.build(job.detector.config, len(real.categories), seed=seed % 2**31, device=device())
+        training = detector.training(steps, seed % 2**31)
+        train(training, arm_batches(real, draw, added, count, seed), steps, plan.save_every, folder)
+        training.finish()
+        return detector
+
+    def _look(self, detector: Any, images: range) -> list[DetectionRow]:
+        rows = []
+        for start in range(images.start, images.stop, BATCH):
+            index = range(start, min(start + BATCH, images.stop))
+            scenes = [self._evaluation[i] for i in index]
+            for i, scene, found in zip(index, scenes, detector.predict([decode(s) for s in scenes]), strict=True):
+                truth = scene.objects
+                row = DetectionRow(
+                    i, scene.height, scene.width, truth.boxes, truth.category.astype(np.int64), truth.iscrowd,
+                    found.boxes, found.labels, found.scores,
+                )  # fmt: skip
+                rows.append(row)
+        return rows
+
+
+def measured(rows: list[DetectionRow], table: Dataset) -> dict[str, Any]:
+    """AP of the thing classes, over all and per class."""
+    things = [i for i, c in enumerate(table.categories) if c.isthing]
+    evaluator = DetectionEvaluator(table.categories, things)
+    for row in rows:
+        evaluator.add(row)
+    result = evaluator.result()
+    per_class = {str(c): {key: result.per_class[c][key] for key in KEYS} for c in things}
+    return {"values": {key: result.values[key] for key in KEYS}, "per_class": per_class}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train what is not trained yet; the manifest has every run, every comparison and the verdicts."""
+    job, trial = context.job, context.job.trial
+    if not trial.seeds:
+        context.tell("  no trial: trial.seeds is 0")
+        return {"seeds": 0}
+    inputs = context.inputs
+    tables = {
+        "real": inputs["ingest"].folder.sub("labelled").uri,
+        "validation": inputs["ingest"].folder.sub("validation").uri,
+        "pseudo": inputs["pseudo_label"].folder.uri,
+        "synthetic": inputs["synthesize"].folder.uri,
+    }
+    folder = Folder.at(job.output).sub("steps").sub(ARMS_FOLDER)
+    sources = Sources(job, tables, folder.uri)
+    arms = [arm_named(name) for name in trial.arms if name != BEST]
+    arms += [arm_named(f"{EXTERNAL}{name}") for name in trial.external]
+    arms += [replace(ARMS["synthetic"], name=f"synthetic_{part:g}", fraction=part) for part in trial.curve]
+    images = range(len(sources.evaluation()))
+    rows = _train(context, sources, arms, images)
+    if BEST in trial.arms:
+        best = trial_tables.best_control(rows, arms)
+        rows += _train(context, sources, [on_top_of(best)], images)
+        arms.append(on_top_of(best))
+    counts, classes = _counts(context)
+    images_made = int(inputs["synthesize"].manifest["images"])
+    manifest = trial_tables.conclude(rows, arms, job.trial, counts, images_made, classes)
+    for line in manifest["says"]:
+        context.tell(f"  {line}")
+    return {**manifest, "images": len(images)}
+
+
+def _train(context: Context, sources: Sources, arms: list[Arm], images: range) -> list[dict[str, Any]]:
+    folder, marks = Folder.at(sources.folder), settings(context.job)["fingerprints"]
+    names = {arm.name: f"{arm.name.replace(':', '-')}-{_key(context, arm, marks)}" for arm in arms}
+    items = [
+        (f"{names[arm.name]}-{number}", (arm, number, images))
+        for number in range(context.job.trial.seeds)  # seed by seed: a trial cut short has whole pairs
+        for arm in arms
+    ]
+    return context.shards(partial(_Runner, sources), items, folder, "evaluated images")
+
+
+def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
+    """Name an arm by all that decides its result, so that nothing is trained twice and nothing stale is taken."""
+    job, trial = context.job, context.job.trial
+    made = {"pseudo": "pseudo_label", "synthetic": "synthesize", "placebo": "synthesize"}
+    read = {"ingest", *(made[name] for name in arm.added if name in made)}
+    content = {
+        "arm": {name: value for name, value in asdict(arm).items() if name not in ("role", "says")},
+        "detector": section_dict(job, "detector"),
+        "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
+        "data": {key: mark for key, mark in marks.items() if key == "trial.evaluation" or key.endswith(f".{arm.name}")},
+        "inputs": {name: context.inputs[name].folder.uri.rsplit("/", 1)[-1] for name in sorted(read)},
+        "seed": job.seed,
+        "version": VERSION,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _counts(context: Context) -> tuple[dict[str, int], list[int]]:
+    """Labelled training objects of each thing class by name, and the indices of these classes."""
+    told = context.inputs["ingest"].manifest
+    objects = told["splits"]["labelled"]["objects"]
+    things = [(i, c["name"]) for i, c in enumerate(told["classes"]) if c["isthing"]]
+    return {name: objects.get(name, 0) for _, name in things}, [i for i, _ in things]
