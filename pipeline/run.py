@@ -28,14 +28,18 @@ log = logging.getLogger(__name__)
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "train_detector": "checkpoints",
+    "calibrate": "pseudo",
+    "pseudo_label": "pseudo",
     "train_generator": "checkpoints",
     "synthesize": "data",
     "export": "coco",
     "report": "",
 }
-PUBLIC_SUFFIXES = {
+PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "synthesize": ".parquet",
     "train_detector": ".safetensors",
+    "calibrate": "calibration.json",
+    "pseudo_label": ("detections.json", "instances.json"),  # its shards have .json files too
     "train_generator": ".safetensors",
     "report": ".html",
 }

@@ -68,11 +68,18 @@ class CocoWriter:
         data = _pixels(scene) if image_bytes is None else image_bytes
         name = _file_name(scene, data)
         self._images.write_bytes(name, data, durable=False)
+        self._add(scene, _image_record(scene, self._num_images + 1, name))
+
+    def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
+        """Append a scene whose image stays where it is, under the id and the file name it has there."""
+        self._add(scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width})
+
+    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
         self._num_images += 1
-        _append(self._out, _image_record(scene, self._num_images, name), self._num_images)
+        _append(self._out, image, self._num_images)
         for position in range(len(scene.objects)):
             self._num_annotations += 1
-            ids = (self._num_annotations, self._num_images)
+            ids = (self._num_annotations, image["id"])
             record = _annotation_record(scene, position, ids, self._categories)
             _append(self._spool, record, self._num_annotations)
 
@@ -139,7 +146,7 @@ def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
 
 
 def _annotation_record(
-    scene: Scene, position: int, ids: tuple[int, int], categories: tuple[Category, ...]
+    scene: Scene, position: int, ids: tuple[int, int | str], categories: tuple[Category, ...]
 ) -> dict[str, Any]:
     objects, size = scene.objects, (scene.height, scene.width)
     category, rle = categories[int(objects.category[position])], objects.rle[position]
@@ -148,18 +155,18 @@ def _annotation_record(
         "id": ids[0],
         "image_id": ids[1],
         "category_id": category.id,
-        "bbox": _xywh(box),
+        "bbox": xywh(box),
         "area": area,
         "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
         "iscrowd": int(objects.iscrowd[position]),
-        "layout_bbox": _xywh(objects.layout_boxes[position]),
-        "score": _short(objects.score[position]),
+        "layout_bbox": xywh(objects.layout_boxes[position]),
+        "score": short(objects.score[position]),
         "source": objects.source[position],
     }
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
     if not np.isnan(objects.verdict_score[position]):
-        record["verdict_score"] = _short(objects.verdict_score[position])
+        record["verdict_score"] = short(objects.verdict_score[position])
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
     if int(objects.id[position]) != ids[0]:
@@ -172,17 +179,17 @@ def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDA
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
         return masks.tight_box(rle, size), float(area)
-    return objects.boxes[position], _short(objects.area[position])
+    return objects.boxes[position], short(objects.area[position])
 
 
-def _short(value: np.float32) -> float:
+def short(value: np.float32) -> float:
     """Return the shortest decimal that is this float32, so that 473.07 is not written as 473.07000732421875."""
     return float(str(np.float32(value)))
 
 
-def _xywh(box: NDArray[np.float32]) -> list[float]:
+def xywh(box: NDArray[np.float32]) -> list[float]:
     """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
-    near, far = [_short(v) for v in box[:2]], [_short(v) for v in box[2:]]
+    near, far = [short(v) for v in box[:2]], [short(v) for v in box[2:]]
     extent = []
     for start, end in zip(near, far, strict=True):
         rounded = round(end - start, 4)

@@ -22,6 +22,7 @@ from pipeline.training import read_log
 NEEDS = (
     "ingest",
     "train_detector",
+    "calibrate",
     "pseudo_label",
     "train_generator",
     "plan",
