@@ -245,6 +245,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "scores": scores["scores"],
             "validation": scores["validation"],
             "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
+            "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},

@@ -16,6 +16,7 @@ ROWS = [
     {"sampling", "storage", "masks", "images"},
     {"formats", "scores", "layouts", "training"},
     {"loading", "evidence", "calibration", "report_pictures", "sections", "layout_files", "control_sheets"},
+    {"report_pseudo"},
     {"judge", "production", "detecting", "report_page", "control_plans"},
     {"job", "cluster"},
     {"context"},

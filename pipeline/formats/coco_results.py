@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline import masks
-from pipeline.formats.coco_write import short, xywh
+from pipeline.formats.coco_write import short
 from pipeline.scene import Category, Scene
 from pipeline.storage import Folder
 
@@ -35,9 +37,10 @@ def results(scene: Scene, found: Prediction, categories: Sequence[Category]) -> 
     """One record per detection of one image, in the order of the prediction, with a mask where the detector has them."""
     counts = label_masks(scene, found)
     records = []
-    for k, (label, box) in enumerate(zip(found.labels.tolist(), found.boxes, strict=True)):
+    extents = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1, dtype=np.float64)
+    for k, (label, box) in enumerate(zip(found.labels.tolist(), extents.round(4).tolist(), strict=True)):
         record: dict[str, Any] = {"image_id": original_id(scene.image_id), "category_id": categories[label].id}
-        record |= {"bbox": xywh(box), "score": short(found.scores[k])}
+        record |= {"bbox": box, "score": short(found.scores[k])}
         if counts[k] is not None:
             record["segmentation"] = {"size": [scene.height, scene.width], "counts": counts[k]}
         records.append(record)

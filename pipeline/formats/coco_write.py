@@ -155,11 +155,11 @@ def _annotation_record(
         "id": ids[0],
         "image_id": ids[1],
         "category_id": category.id,
-        "bbox": xywh(box),
+        "bbox": _xywh(box),
         "area": area,
         "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
         "iscrowd": int(objects.iscrowd[position]),
-        "layout_bbox": xywh(objects.layout_boxes[position]),
+        "layout_bbox": _xywh(objects.layout_boxes[position]),
         "score": short(objects.score[position]),
         "source": objects.source[position],
     }
@@ -187,7 +187,7 @@ def short(value: np.float32) -> float:
     return float(str(np.float32(value)))
 
 
-def xywh(box: NDArray[np.float32]) -> list[float]:
+def _xywh(box: NDArray[np.float32]) -> list[float]:
     """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
     near, far = [short(v) for v in box[:2]], [short(v) for v in box[2:]]
     extent = []

@@ -140,9 +140,21 @@ def run(context: Context) -> dict[str, Any]:
         "objects": objects,
         "found": {name: int(counts.sum()) for name, counts in bins.items()},
         "bins": {name: counts.tolist() for name, counts in bins.items()},
-        "thresholds": {name: entry["thresholds"][job.pseudo_label.rule] for name, entry in learnt["classes"].items()},
+        "thresholds": _thresholds(learnt, list(bins), job),
         "quality": _quality(_total(rows, "matches")) if spec.judged else None,
     }
+
+
+def _thresholds(learnt: dict[str, Any], names: list[str], job: Job) -> dict[str, Any]:
+    """What each class had to reach: `score` is the network's, `least` the same as the labels' scores are given."""
+    curves, thresholds = calibrate.read(learnt, names, job.pseudo_label.rule)
+    told = {}
+    for k, (name, threshold) in enumerate(zip(names, thresholds, strict=True)):
+        least = threshold.score
+        if least is not None and job.pseudo_label.calibrate:
+            least = float(curves.probability(np.array([k]), np.array([least]))[0])
+        told[name] = {"score": threshold.score, "least": least, "basis": threshold.basis}
+    return told
 
 
 def write_coco(spec: Spec, shards: list[str]) -> int:
