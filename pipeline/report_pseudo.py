@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report_pictures import Chart, Picture, nice_ticks
+from pipeline.charts import line_chart
+from pipeline.report_pictures import Picture
 from pipeline.scene import Dataset
 
 SHEET = 12  # labels shown at either end of certainty
-SQUARE = 250  # pixels, side of the reliability diagram with its labels
-EDGE = (44, 8, 10, 40)  # left, top, right, bottom of its frame
 BASES = {
     "class": "its own objects",
     "pooled": "all classes: too few of its own",
@@ -102,13 +101,13 @@ def histogram(counts: Sequence[int], least: float | None) -> list[Bar]:
 
 def trust(learnt: Mapping[str, Any], rule: str) -> dict[str, Any]:
     """Return what the template says of thresholds and probabilities on held-out validation images."""
+    from markupsafe import Markup
+
     return {
         "images": learnt.get("images", 0),
         "held_out": learnt.get("held_out"),
         "rules": rule_rows(learnt, rule),
-        "reliability": reliability(learnt),
-        "square": SQUARE,
-        "edge": EDGE,
+        "reliability": Markup(reliability(learnt)),  # noqa: S704 - escaped where it is drawn
     }
 
 
@@ -118,26 +117,16 @@ def rule_rows(learnt: Mapping[str, Any], used: str) -> list[tuple[str, bool, Num
     return [(RULES[name], name == used, rules[name]["all"], rules[name]["macro_f1"]) for name in RULES if name in rules]
 
 
-def reliability(learnt: Mapping[str, Any]) -> Chart | None:
-    """Draw how often detections of a score are right, as scored and calibrated; None where nothing was held out."""
+def reliability(learnt: Mapping[str, Any]) -> str:
+    """Draw, as SVG, how often detections of a score are right, as scored and calibrated; "" where nothing was held out."""
     held = learnt.get("held_out")
     if not held or not held["raw"]["bins"]:
-        return None
-    left, top, right, bottom = EDGE
-    width, height = SQUARE - left - right, SQUARE - top - bottom
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return round(left + width * x, 1), round(top + height * (1 - y), 1)
-
-    curves = [
-        (name, colour, [(said, true) for said, true, _ in held[key]["bins"]])
-        for name, colour, key in (("as scored", 1, "raw"), ("calibrated", 0, "calibrated"))
-    ]
-    curves.append(("ideal", 2, [(0.0, 0.0), (1.0, 1.0)]))
-    lines = [(name, colour, " ".join("{:g},{:g}".format(*at(*p)) for p in points)) for name, colour, points in curves]
-    ticks = nice_ticks(0, 1)
-    xs, ys = ([(at(t, t)[axis], f"{t:g}") for t in ticks] for axis in (0, 1))
-    return Chart("Reliability", lines, xs, ys, 0)
+        return ""
+    series = {
+        name: [(said, true) for said, true, _ in held[key]["bins"]]
+        for name, key in (("as scored", "raw"), ("calibrated", "calibrated"))
+    }
+    return line_chart("Reliability", {**series, "ideal": [(0, 0), (1, 1)]}, "score", "share that is right")
 
 
 def ends(table: Dataset, most: int = SHEET) -> tuple[list[Candidate], list[Candidate]]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images"},
+    {"sampling", "storage", "masks", "images", "charts"},
     {"formats", "scores", "layouts", "training"},
     {"loading", "evidence", "calibration", "report_pictures", "sections", "layout_files", "control_sheets"},
     {"report_pseudo"},

@@ -47,14 +47,13 @@ def results(scene: Scene, found: Prediction, categories: Sequence[Category]) -> 
     return records
 
 
-def label_masks(scene: Scene, found: Prediction) -> list[str | None]:
+def label_masks(scene: Scene, found: Prediction) -> Sequence[str | None]:
     """The run lengths of each detection's mask in the image; None without mask head."""
     paste = getattr(masks, "paste", None)
     if found.masks is None or paste is None:
         return [None] * len(found.labels)
-    size = (scene.height, scene.width)
-    pairs = zip(found.masks, found.boxes, strict=True)
-    return [masks.encode(paste(soft, box, size)[None])[0] for soft, box in pairs]
+    counts: list[str] = paste(found.masks, found.boxes, (scene.height, scene.width))
+    return counts
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import calibration
+from pipeline import calibration, masks
 from pipeline.context import Context, add_counts, cut
 from pipeline.detecting import detect, load_labeller
 from pipeline.formats import coco_results, parquet
@@ -95,21 +95,22 @@ class _Labeller:
         return replace(found, scores=self._curves.probability(found.labels, found.scores).astype(np.float32))
 
     def _labels(self, place: int, scene: Scene, found: Prediction, keep: NDArray[np.bool_]) -> Objects:
-        kept = replace(
-            found,
-            boxes=found.boxes[keep],
-            labels=found.labels[keep],
-            scores=found.scores[keep],
-            masks=None if found.masks is None else found.masks[keep],
+        """The detections at a mask [N] as objects of the scene."""
+        soft = None if found.masks is None else found.masks[keep]
+        labels, boxes = found.labels[keep], found.boxes[keep]
+        rle = coco_results.label_masks(
+            scene, replace(found, boxes=boxes, labels=labels, scores=found.scores[keep], masks=soft)
         )
+        sides = boxes[:, 2:] - boxes[:, :2]
         return Objects.build(
-            kept.labels,
-            kept.boxes,
-            id=place * IDS_PER_IMAGE + 1 + np.arange(len(kept.labels)),
-            score=kept.scores,
-            rle=coco_results.label_masks(scene, kept),
-            isthing=np.array([self._table.categories[c].isthing for c in kept.labels.tolist()], bool),
-            source=("pseudo",) * len(kept.labels),
+            labels,
+            boxes,
+            id=place * IDS_PER_IMAGE + 1 + np.arange(len(labels)),
+            score=found.scores[keep],
+            rle=rle,
+            area=[side.prod() if code is None else masks.area(code) for side, code in zip(sides, rle, strict=True)],
+            isthing=np.array([self._table.categories[c].isthing for c in labels.tolist()], bool),
+            source=("pseudo",) * len(labels),
         )
 
     def _compare(self, place: int, scene: Scene, found: Prediction) -> NDArray[np.int64]:
