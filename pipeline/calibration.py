@@ -201,9 +201,9 @@ def _threshold(scores: Floats, curve: Curve, truths: int, rule: Rule) -> float |
 
 
 def apply(thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which detections [D] are kept."""
-    least = np.array([threshold.at for threshold in thresholds], np.float64)
-    return np.asarray(scores.astype(np.float64) >= least[labels])
+    """Return which detections [D] are kept; compared as float32, so that a score of 0.77 reaches a threshold of 0.77."""
+    least = np.array([threshold.at for threshold in thresholds], np.float32)
+    return np.asarray(scores.astype(np.float32) >= least[labels])
 
 
 @dataclass(frozen=True)

@@ -341,6 +341,38 @@ def test_unknown_truth_of_pseudo_labels_is_said(context):
     assert "Their truth is not known" in words
 
 
+def test_thresholds_their_worth_and_trust_stand_on_the_page(page):
+    """What was kept from which score on, held-out numbers of every rule, calibration errors, a diagram."""
+    words = text_of(page)
+    assert "130 of 403 detections in 1,234 unlabelled images became labels" in words
+    for told in ("0.457 its own objects", "highest F1 per class used", "0.723", "0.612", "0.091 as scored, 0.018"):
+        assert told in words, told
+    diagram = page.decode().split("<title>Reliability</title>")[1].split("</svg>")[0]
+    assert 3 == diagram.count("<polyline")
+
+
+def test_both_ends_of_certainty_are_shown(page):
+    """Twelve labels each, scores as they are, and the most certain above the least."""
+    section = page.decode().split('<section id="pseudo">')[1].split("</section>")[0]
+    scores = [float(s) for s in re.findall(r"<figcaption>.*? (\d\.\d+)<br>", section)]
+    assert 24 == len(scores) == section.count("data:image/webp")
+    assert min(scores[:5]) > max(scores[12:17])
+    assert 0.85 < max(scores) < 0.9
+    assert 0.3 <= min(scores) < 0.35
+
+
+def test_rule_that_keeps_nothing_and_no_held_out_images_are_said(tmp_path):
+    context = fake_run(tmp_path, labelled=8, images=4)
+    names = list(context.inputs["pseudo_label"].manifest["objects"])
+    none = {name: {"score": None, "least": None, "basis": "unreached"} for name in names}
+    context = change(context, "pseudo_label", thresholds=none, objects={}, quality=None)
+    data = written(change(context, "calibrate", held_out=None))
+    words = text_of(data)
+    assert "n/a precision not reached: none kept" in words
+    assert "What the choice of thresholds is worth" not in words
+    assert b"<title>Reliability</title>" not in data
+
+
 def test_no_samples_means_no_pictures(tmp_path):
     data = written(fake_run(tmp_path, overrides=["report.samples=0"], labelled=4, images=2))
     assert 0 == Page(data).tags["img"]
