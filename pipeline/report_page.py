@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import report_trial
+from pipeline import report_pseudo, report_trial
 from pipeline.report_pictures import CHART, MARGIN, Chart, Picture, chart
+from pipeline.report_pseudo import PseudoRow, Sheets
 from pipeline.scores.detection import frequency_groups
 from pipeline.sections import Job
 
@@ -69,6 +70,7 @@ class Gallery:
     pairs: Sequence[Pair] = ()
     classes: Sequence[Samples] = ()
     not_shown: int = 0
+    labels: Sheets = field(default=Sheets())
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _pseudo_tile(run: Run) -> Tile:
     pseudo, label = run.manifests["pseudo_label"], "Pseudo-labels: precision / recall"
     if not pseudo["images"]:
         return Tile(label, "none", None, ["no unlabelled images"])
-    notes = [f"{count(sum(pseudo['objects'].values()))} objects, score ≥ {run.job.pseudo_label.threshold:g}"]
+    notes = [f"{count(sum(pseudo['objects'].values()))} objects, {report_pseudo.RULES[run.job.pseudo_label.rule]}"]
     whole = (pseudo.get("quality") or {}).get("all")
     if whole is None:
         return Tile(label, "n/a", None, ["the truth is not known", *notes])
@@ -285,10 +287,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Numbers]]:
-    """Classes with pseudo-labels or with truth in the unlabelled images."""
-    quality = (run.manifests["pseudo_label"].get("quality") or {}).get("classes", {})
-    return [(row, quality.get(row.name, {})) for row in rows if row.pseudo or quality.get(row.name, {}).get("truth")]
+def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoRow]]:
+    """Classes with detections in the unlabelled images, or with truth there or in the validation images."""
+    pseudo, learnt = run.manifests["pseudo_label"], run.manifests["calibrate"]
+    told = [(row, report_pseudo.class_row(row.name, pseudo, learnt, run.job.pseudo_label.rule)) for row in rows]
+    return [
+        (row, found) for row, found in told if found.found or found.kept or found.truths or found.truth.get("truth")
+    ]
 
 
 def charts(run: Run) -> list[Chart]:
@@ -378,14 +383,17 @@ def provenance(run: Run) -> dict[str, Any]:
 
 def render(run: Run, gallery: Gallery) -> bytes:
     """Return the page, UTF-8."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    files = FileSystemLoader(TEMPLATE.parent)
+    environment = Environment(
+        autoescape=True, loader=files, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"num": num, "count": count}
     rows = class_rows(run)
     most = max([max(row.labelled + row.pseudo, row.made, row.target) for row in rows], default=0)
-    page = environment.from_string(TEMPLATE.read_text("utf-8")).render(
+    page = environment.get_template(TEMPLATE.name).render(
         job=run.job,
         title=run.job.report.title or run.job.name,
         summary=summary(run),
@@ -406,6 +414,7 @@ def render(run: Run, gallery: Gallery) -> bytes:
         cards=cards(run),
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
+        trust=report_pseudo.trust(run.manifests["calibrate"], run.job.pseudo_label.rule),
         charts=charts(run),
         chart_size=CHART,
         margin=MARGIN,

@@ -28,14 +28,18 @@ log = logging.getLogger(__name__)
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "train_detector": "checkpoints",
+    "calibrate": "pseudo",
+    "pseudo_label": "pseudo",
     "train_generator": "checkpoints",
     "synthesize": "data",
     "export": "coco",
     "report": "",
 }
-PUBLIC_SUFFIXES = {
+PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "synthesize": ".parquet",
     "train_detector": ".safetensors",
+    "calibrate": "calibration.json",
+    "pseudo_label": ("detections.json", "instances.json"),  # its shards have .json files too
     "train_generator": ".safetensors",
     "report": ".html",
 }
@@ -248,6 +252,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
                 k: v for k, v in done["trial"].manifest.items() if k not in ("seconds", "versions", "key", "step")
             },
             "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
+            "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},

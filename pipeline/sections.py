@@ -110,14 +110,27 @@ class GeneratorSection:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """Which detections become labels of the unlabelled images."""
+    """Which detections become labels of the unlabelled images, and what their scores mean."""
 
-    threshold: float = 0.5  # score from which on
+    rule: Literal["fixed", "precision", "f1"] = "f1"  # how the least score of a class is chosen
+    threshold: float = 0.5  # rule fixed: the least score, of every class
+    precision: float = 0.9  # rule precision: share of a class's labels that are to be right
+    min_truths: int = 10  # validation objects; a class with fewer takes the threshold of all classes together
+    calibrate: bool = True  # store as score the probability that the label is right, not what the network said
+    folds: int = 5  # parts of the validation images that take turns in judging the thresholds
+    flip: bool = True  # look at the mirror image too
+    scales: tuple[float, ...] = ()  # sizes to look at besides 1.0
     batch: int = 16  # images
 
     def __post_init__(self) -> None:
         _between_0_and_1(self, "threshold")
-        _at_least(1, self, "batch")
+        _at_least(1, self, "batch", "min_truths")
+        _at_least(2, self, "folds")
+        if not 0 < self.precision < 1:
+            raise ValueError(f"precision: {self.precision} is not between 0 and 1, both excluded")
+        for scale in self.scales:
+            if not 0.1 <= scale <= 10:
+                raise ValueError(f"scales: {scale:g} is not between 0.1 and 10 times the image")
 
 
 @dataclass(frozen=True)
@@ -253,6 +266,11 @@ class Job:
         _at_least(0, self, "seed")
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100")
+        if self.pseudo_label.flip and not getattr(self.detector.config, "flip", True):
+            raise ValueError(
+                "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is false), so it cannot be "
+                "asked about them; set pseudo_label.flip to false too"
+            )
         parts, plan = getattr(self.train_generator, "accumulate", 1), self.generator.training
         if parts > 1 and plan.batch % (parts * plan.workers):
             raise ValueError(

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.steps import STEPS
+
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "jobs" / "smoke.yaml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,8 +37,9 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def digests(output: Path) -> dict[str, str]:
-    """What must be the same bytes: the synthetic shards and both checkpoints."""
-    found = sorted([*(output / "data").glob("*.parquet"), *(output / "checkpoints").glob("*")])
+    """What must be the same bytes: the synthetic shards, both checkpoints and the pseudo-labels."""
+    kept = ("data/*.parquet", "checkpoints/*", "pseudo/*")
+    found = sorted(path for pattern in kept for path in output.glob(pattern))
     return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 
 
@@ -49,14 +52,15 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
-    for name in ("job.yaml", "metrics.json", "report.html", "coco/instances.json"):
+    pseudo = [f"pseudo/{name}.json" for name in ("calibration", "detections", "instances")]
+    for name in ("job.yaml", "metrics.json", "report.html", "coco/instances.json", *pseudo):
         assert (reference / name).stat().st_size > 0, name
     coco = json.loads((reference / "coco" / "instances.json").read_text())
     assert len(coco["images"]) == 32
     assert all((reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"])
     assert {p.name for p in (reference / "checkpoints").iterdir()} == {"detector.safetensors", "generator.safetensors"}
     assert len(list((reference / "data").glob("*.parquet"))) == 4
-    assert len(list((reference / "steps").glob("*/manifest.json"))) == 9
+    assert len(list((reference / "steps").glob("*/manifest.json"))) == len(STEPS)
     scores = json.loads((reference / "metrics.json").read_text())["scores"]
     assert {"real", "shuffled"} <= set(scores["dap"]["controls"])
     assert scores["cas"]["card"]["generator_sha256"] == digests(reference)["checkpoints/generator.safetensors"]
@@ -162,7 +166,7 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
     }
 
     told = finish(start(output, "cluster.workers=2"))
-    for name in ("ingest", "train_detector", "pseudo_label", "train_generator", "plan"):
+    for name in ("ingest", "train_detector", "calibrate", "pseudo_label", "train_generator", "plan"):
         assert f"{name}: finished earlier" in told
     assert finished
     assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"
@@ -172,7 +176,7 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
 
 def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(reference: Path) -> None:
     told = finish(start(reference, "cluster.executor=serial"))
-    assert told.count("finished earlier") == 9
+    assert told.count("finished earlier") == len(STEPS)
     told = finish(start(reference, "cluster.executor=serial", "report.samples=3"))
-    assert told.count("finished earlier") == 8
+    assert told.count("finished earlier") == len(STEPS) - 1
     assert "report: finished earlier" not in told

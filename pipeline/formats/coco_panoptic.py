@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,17 +226,17 @@ class PanopticWriter(CocoWriter):
         super().__init__(folder, categories, "panoptic.json")
         self._maps = folder.sub("panoptic")
 
-    def _annotations(self, scene: Scene, name: str) -> list[dict[str, Any]]:
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
         data = _map_bytes(scene)
-        map_name = f"{Path(name).stem}.png"
+        map_name = f"{Path(image['file_name']).stem}.png"
         self._maps.write_bytes(map_name, data, durable=False)
         segments = []
         for position, segment in enumerate(panoptic.segment_ids(scene.objects).tolist()):
-            record = annotation_record(scene, position, (segment, self._num_images), self._categories)
+            record = annotation_record(scene, position, (segment, image["id"]), self._categories)
             record.pop("segmentation")  # it is in the map
             record.pop("image_id")
             segments.append({"object_id": segment} | record)
-        return [{"image_id": self._num_images, "file_name": map_name, "segments_info": segments}]
+        return [{"image_id": image["id"], "file_name": map_name, "segments_info": segments}]
 
 
 def _map_bytes(scene: Scene) -> bytes:

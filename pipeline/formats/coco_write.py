@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -68,15 +68,22 @@ class CocoWriter:
         data = encoded_image(scene) if image_bytes is None else image_bytes
         name = _file_name(scene, data)
         self._images.write_bytes(name, data, durable=False)
+        self._add(scene, _image_record(scene, self._num_images + 1, name))
+
+    def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
+        """Append a scene whose image stays where it is, under the id and the file name it has there."""
+        self._add(scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width})
+
+    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
         self._num_images += 1
-        _append(self._out, _image_record(scene, self._num_images, name), self._num_images)
-        for record in self._annotations(scene, name):
+        _append(self._out, image, self._num_images)
+        for record in self._annotations(scene, image):
             self._num_annotations += 1
             _append(self._spool, record, self._num_annotations)
 
-    def _annotations(self, scene: Scene, name: str) -> list[dict[str, Any]]:
-        """Return the annotation records of a scene whose image was written as `name`."""
-        ids = [(self._num_annotations + 1 + position, self._num_images) for position in range(len(scene.objects))]
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the annotation records of a scene, given the record of its image."""
+        ids = [(self._num_annotations + 1 + position, image["id"]) for position in range(len(scene.objects))]
         return [annotation_record(scene, position, pair, self._categories) for position, pair in enumerate(ids)]
 
     def __exit__(
@@ -143,7 +150,7 @@ def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
 
 
 def annotation_record(
-    scene: Scene, position: int, ids: tuple[int, int], categories: tuple[Category, ...]
+    scene: Scene, position: int, ids: tuple[int, int | str], categories: tuple[Category, ...]
 ) -> dict[str, Any]:
     """Return the record of one object under the ids (annotation, image)."""
     objects, size = scene.objects, (scene.height, scene.width)
@@ -158,13 +165,13 @@ def annotation_record(
         "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
         "iscrowd": int(objects.iscrowd[position]),
         "layout_bbox": _xywh(objects.layout_boxes[position]),
-        "score": _short(objects.score[position]),
+        "score": short(objects.score[position]),
         "source": objects.source[position],
     }
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
     if not np.isnan(objects.verdict_score[position]):
-        record["verdict_score"] = _short(objects.verdict_score[position])
+        record["verdict_score"] = short(objects.verdict_score[position])
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
     if int(objects.id[position]) != ids[0]:
@@ -177,17 +184,17 @@ def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDA
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
         return masks.tight_box(rle, size), float(area)
-    return objects.boxes[position], _short(objects.area[position])
+    return objects.boxes[position], short(objects.area[position])
 
 
-def _short(value: np.float32) -> float:
+def short(value: np.float32) -> float:
     """Return the shortest decimal that is this float32, so that 473.07 is not written as 473.07000732421875."""
     return float(str(np.float32(value)))
 
 
 def _xywh(box: NDArray[np.float32]) -> list[float]:
     """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
-    near, far = [_short(v) for v in box[:2]], [_short(v) for v in box[2:]]
+    near, far = [short(v) for v in box[:2]], [short(v) for v in box[2:]]
     extent = []
     for start, end in zip(near, far, strict=True):
         rounded = round(end - start, 4)

@@ -145,7 +145,7 @@ class DetectionEvaluator:
         if not rows:
             return np.full((resamples, len(self.classes)), np.nan)
         units, unit_of = np.unique([row.index for row in rows], return_inverse=True)
-        states = [_match_row(row, self.classes, 0.5) for row in rows]
+        states = [match_row(row, self.classes, 0.5) for row in rows]
         draws = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)  # [R, U]
         out = np.full((resamples, len(self.classes)), np.nan)
         for k, c in enumerate(self.classes):
@@ -208,7 +208,7 @@ def match_precision_recall(
     """
     counts = np.zeros((num_classes, 3), np.int64)
     for row in rows:
-        state = _match_row(row, range(num_classes), iou, threshold)
+        state = match_row(row, range(num_classes), iou, threshold)
         hits = np.bincount(row.pred_labels[state == 1], minlength=num_classes)
         truth = np.bincount(row.labels[~row.crowd], minlength=num_classes)
         false = np.bincount(row.pred_labels[state == 0], minlength=num_classes)
@@ -216,7 +216,7 @@ def match_precision_recall(
     return counts
 
 
-def _match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf) -> NDArray[np.int8]:
+def match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf) -> NDArray[np.int8]:
     """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count (on a crowd, or scored below `floor`)."""
     state = np.full(len(row.pred_labels), -1, np.int8)
     for c in np.intersect1d(row.pred_labels, list(classes)):
@@ -229,7 +229,7 @@ def _match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: flo
 
 
 def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -> NDArray[np.int8]:
-    """Match greedily as COCO does; overlap [D, G] best prediction first, returns [D] as `_match_row`."""
+    """Match greedily as COCO does; overlap [D, G] best prediction first, returns [D] as `match_row`."""
     state = np.zeros(len(overlap), np.int8)
     free = ~crowd
     for d, row in enumerate(overlap):

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import report_page, report_pictures
+from pipeline import report_page, report_pictures, report_pseudo
 from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.images import decode
 from pipeline.report_page import Gallery, Pair, Run, Samples
 from pipeline.report_pictures import Picture
+from pipeline.report_pseudo import Candidate, Labelled, Sheets
 from pipeline.scene import Category, Dataset, Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
@@ -22,6 +23,7 @@ from pipeline.training import read_log
 NEEDS = (
     "ingest",
     "train_detector",
+    "calibrate",
     "pseudo_label",
     "train_generator",
     "plan",
@@ -34,7 +36,7 @@ VERSION = 2
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
 EXAMPLES = 6  # instances of a class, of each kind
-PAIR_SIDE, EXAMPLE_SIDE = 256, 192  # pixels, the longer side of an embedded picture
+PAIR_SIDE, EXAMPLE_SIDE, LABEL_SIDE = 256, 192, 128  # pixels, the longer side of an embedded picture
 BUDGET = 4_500_000  # bytes of pictures; classes beyond it are not shown, which the page says
 
 Place = tuple[int, int]  # (scene of a table, object of the scene)
@@ -80,12 +82,32 @@ def build(spec: Spec) -> int:
 
 def gallery(spec: Spec, told: Run) -> Gallery:
     """Choose scenes by their place in the tables, never by how they look, and draw them."""
-    if not spec.job.report.samples or not spec.manifests["synthesize"]["images"]:
+    if not spec.job.report.samples:
         return Gallery()
+    labels = _labels(spec) if spec.manifests["pseudo_label"]["images"] else Sheets()
+    if not spec.manifests["synthesize"]["images"]:
+        return Gallery(labels=labels)
     pairs = _pairs(spec, min(PAIRS, spec.job.report.samples))
     left = BUDGET - sum(p.made.weight + (p.real.weight if p.real else 0) for p in pairs)
     classes, not_shown = _classes(spec, told, left)
-    return Gallery(pairs, classes, not_shown)
+    return Gallery(pairs, classes, not_shown, labels)
+
+
+def _labels(spec: Spec) -> Sheets:
+    """The most and the least certain pseudo-labels."""
+    most, least = report_pseudo.ends(spec.table("pseudo_label", pixels=False))
+    table = spec.table("pseudo_label")
+
+    def draw(scene: Scene, place: int) -> Picture:
+        return report_pictures.single(scene, decode(scene), table.categories, LABEL_SIDE, place, crop=True)
+
+    drawn = _draw(table, [(c.scene, c.place) for c in (*most, *least)], draw)
+
+    def shown(chosen: Candidate) -> Labelled:
+        name = table.categories[chosen.category].name
+        return Labelled(drawn[chosen.scene, chosen.place], name, chosen.score, table[chosen.scene].image_id)
+
+    return Sheets([shown(c) for c in most], [shown(c) for c in least])
 
 
 def _pairs(spec: Spec, most: int) -> list[Pair]:

@@ -92,12 +92,37 @@ def tables(root, job, categories, labelled=24, images=16, empty=False):
         real = [scene.with_objects(Objects.build([], [])) for scene in real]
     pairs = [synthetic(real[i % labelled], i, job) for i in range(images)]
     kept = {"ingest/labelled": real, "plan": [a for a, _ in pairs], "synthesize": [b for _, b in pairs]}
-    for name, scenes in kept.items():
+    for name, scenes in {**kept, "pseudo_label": pseudo_labelled(real)}.items():
         with parquet.ShardWriter(Folder.at(root / name), "part-00000.parquet", categories) as writer:
             writer.write(scenes)
     return [
         Counter(categories[c].name for s in scenes for c in s.objects.category.tolist()) for scenes in kept.values()
     ]
+
+
+def pseudo_labelled(scenes):
+    """The scenes as if a detector had labelled them: the scores go from 0.3 to 0.9 through the table."""
+    total, n, out = max(1, sum(len(s.objects) for s in scenes)), 0, []
+    for scene in scenes:
+        size = len(scene.objects)
+        score = 0.3 + 0.6 * (n + np.arange(size)) / total
+        n += size
+        objects = replace(scene.objects, score=score.astype(np.float32), source=("pseudo",) * size)
+        out.append(scene.with_objects(objects))
+    return out
+
+
+def learnt(names):
+    """What `calibrate` says: rule f1 is better than fixed; the last class had no objects of its own."""
+    numbers = {"precision": 0.8, "recall": 0.7, "f1": 0.7467, "truth": 20, "found": 18}
+    rules = {
+        rule: {"all": {**numbers, "f1": f1}, "macro_f1": f1 - 0.1, "classes": dict.fromkeys(names, numbers)}
+        for rule, f1 in (("fixed", 0.6123), ("precision", 0.5), ("f1", 0.7234))
+    }
+    trust = {"brier": 0.1, "bins": [[0.05, 0.1, 60], [0.55, 0.7, 10], [0.95, 0.9, 9]]}
+    held = {"folds": 5, "rules": rules, "raw": {**trust, "ece": 0.0912}, "calibrated": {**trust, "ece": 0.0178}}
+    entry = {"truths": 20, "found": 30, "curve": {"slope": 1.0, "offset": 0.0}, "thresholds": {}}
+    return {"images": 24, "classes": dict.fromkeys(names, entry), "pooled": {}, "held_out": held}
 
 
 def metric_dap(categories, counts):
@@ -171,7 +196,15 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
     manifests = {
         "ingest": {"splits": splits, "classes": classes},
         "train_detector": {"sha256": "d" * 64, "weights": "detector.safetensors", "last": {}},
-        "pseudo_label": {"images": 1234, "objects": dict.fromkeys(names, 10), "quality": quality},
+        "calibrate": learnt(names),
+        "pseudo_label": {
+            "images": 1234,
+            "objects": dict.fromkeys(names, 10),
+            "found": dict.fromkeys(names, 31),
+            "bins": {name: [12, 9, 0, 10] for name in names},
+            "thresholds": {name: {"score": 0.4, "least": 0.4567, "basis": "class"} for name in names},
+            "quality": quality,
+        },
         "train_generator": {"sha256": "e" * 64, "used": {"labelled": 24}, "left_out": {"labelled": 0}, "last": {}},
         "plan": {"images": images, "sources": 20, "classes": targets},
         "synthesize": {"images": images, "objects": dict(made), "dropped": {}, "pixels": {}},
@@ -307,6 +340,38 @@ def test_run_without_pseudo_labels_scores_and_logs_says_so(tmp_path):
 def test_unknown_truth_of_pseudo_labels_is_said(context):
     words = text_of(written(replace(change(context, "pseudo_label", quality=None), folder=context.folder.sub("truth"))))
     assert "Their truth is not known" in words
+
+
+def test_thresholds_their_worth_and_trust_stand_on_the_page(page):
+    """What was kept from which score on, held-out numbers of every rule, calibration errors, a diagram."""
+    words = text_of(page)
+    assert "130 of 403 detections in 1,234 unlabelled images became labels" in words
+    for told in ("0.457 its own objects", "highest F1 per class used", "0.723", "0.612", "0.091 as scored, 0.018"):
+        assert told in words, told
+    diagram = page.decode().split("<title>Reliability</title>")[1].split("</svg>")[0]
+    assert 3 == diagram.count("<polyline")
+
+
+def test_both_ends_of_certainty_are_shown(page):
+    """Twelve labels each, scores as they are, and the most certain above the least."""
+    section = page.decode().split('<section id="pseudo">')[1].split("</section>")[0]
+    scores = [float(s) for s in re.findall(r"<figcaption>.*? (\d\.\d+)<br>", section)]
+    assert 24 == len(scores) == section.count("data:image/webp")
+    assert min(scores[:5]) > max(scores[12:17])
+    assert 0.85 < max(scores) < 0.9
+    assert 0.3 <= min(scores) < 0.35
+
+
+def test_rule_that_keeps_nothing_and_no_held_out_images_are_said(tmp_path):
+    context = fake_run(tmp_path, labelled=8, images=4)
+    names = list(context.inputs["pseudo_label"].manifest["objects"])
+    none = {name: {"score": None, "least": None, "basis": "unreached"} for name in names}
+    context = change(context, "pseudo_label", thresholds=none, objects={}, quality=None)
+    data = written(change(context, "calibrate", held_out=None))
+    words = text_of(data)
+    assert "n/a precision not reached: none kept" in words
+    assert "What the choice of thresholds is worth" not in words
+    assert b"<title>Reliability</title>" not in data
 
 
 def test_no_samples_means_no_pictures(tmp_path):

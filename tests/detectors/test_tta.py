@@ -1,0 +1,158 @@
+"""Test-time views: nothing is invented, nothing kept apart is merged, and no order matters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.base import Prediction
+from detectors.tta import Views, merge, mirror
+
+WIDTH, HEIGHT = 64, 48
+
+
+class Oracle:
+    """Says what `answer(image)` says, whatever the scale; notes the scales it was asked for."""
+
+    num_classes = 3
+
+    def __init__(self, answer):
+        self.answer, self.scales = answer, []
+
+    def predict(self, images, scale=1.0):
+        self.scales.append(scale)
+        return [self.answer(image) for image in images]
+
+
+def prediction(boxes, labels, scores, masks=None):
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    array = (np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32))
+    return Prediction(*(column[order] for column in array), None if masks is None else masks[order])
+
+
+@st.composite
+def predictions(draw, most=6, size=4):
+    """A few boxes of whole pixels with distinct scores, with masks."""
+    n = draw(st.integers(0, most))
+    whole = st.integers(0, 20)
+    corners = np.array([[draw(whole), draw(whole), draw(whole), draw(whole)] for _ in range(n)], float).reshape(n, 4)
+    corners[:, 2:] += corners[:, :2] + 1
+    scores = draw(st.lists(st.integers(1, 999), min_size=n, max_size=n, unique=True))
+    masks = np.random.default_rng(draw(st.integers(0, 99))).random((n, size, size), np.float32)
+    return prediction(corners, [draw(st.integers(0, 2)) for _ in range(n)], np.array(scores) / 1000, masks)
+
+
+def content(found):
+    """Rows that compare without their order."""
+    rows = np.concatenate([found.labels[:, None], found.scores[:, None], found.boxes], axis=1).round(4)
+    return sorted(map(tuple, rows.tolist()))
+
+
+@given(predictions())
+def test_one_view_is_left_as_it_is(found):
+    merged = merge([found])
+    assert content(found) == content(merged)
+    assert np.all(np.diff(merged.scores) <= 0)
+    np.testing.assert_allclose(sorted(found.masks.sum((1, 2))), sorted(merged.masks.sum((1, 2))), rtol=1e-5)
+
+
+@given(predictions(), st.integers(2, 4))
+def test_views_that_agree_change_nothing(found, views):
+    """Also where neighbours of one class overlap more than the limit: each view keeps them apart, so they stay apart."""
+    merged = merge([found] * views)
+    assert content(found) == content(merged)
+
+
+@given(st.lists(predictions(), min_size=2, max_size=4), st.randoms())
+def test_neither_the_order_of_views_nor_that_of_detections_matters(views, rng):
+    shuffled = []
+    for view in rng.sample(views, len(views)):
+        order = rng.sample(range(len(view.labels)), len(view.labels))
+        shuffled.append(
+            Prediction(view.boxes[order], view.labels[order], view.scores[order], view.masks[order]),
+        )
+    one, other = merge(views), merge(shuffled)
+    assert content(one) == content(other)
+
+
+@given(st.lists(predictions(), min_size=1, max_size=4))
+def test_every_box_stays_within_its_members_and_scores_add_up(views):
+    merged = merge(views)
+    assert len(merged.labels) <= sum(len(view.labels) for view in views)
+    total = sum(float(view.scores.sum()) for view in views) / len(views)
+    assert float(merged.scores.sum()) == pytest.approx(total, abs=1e-4)
+    for label in set(merged.labels.tolist()):
+        members = np.concatenate([view.boxes[view.labels == label] for view in views])
+        fused = merged.boxes[merged.labels == label]
+        assert np.all(fused >= members.min(0) - 1e-3)
+        assert np.all(fused <= members.max(0) + 1e-3)
+
+
+@given(predictions())
+def test_mirroring_twice_is_nothing(found):
+    twice = mirror(mirror(found, WIDTH), WIDTH)
+    np.testing.assert_array_equal(found.boxes, twice.boxes)
+    np.testing.assert_array_equal(found.masks, twice.masks)
+
+
+def test_fused_box_and_score_by_hand():
+    """Two views of one object, the third misses it: weights 0.6 and 0.3, score (0.6 + 0.3 + 0) / 3."""
+    views = [prediction([[0, 0, 10, 10]], [1], [0.6]), prediction([[0, 0, 10, 13]], [1], [0.3]), prediction([], [], [])]
+    merged = merge(views)
+    np.testing.assert_allclose([[0, 0, 10, 11]], merged.boxes, rtol=1e-6)
+    np.testing.assert_allclose([0.3], merged.scores, rtol=1e-6)
+    assert merged.masks is None
+
+
+def test_classes_are_never_merged():
+    views = [prediction([[0, 0, 10, 10]], [0], [0.6]), prediction([[0, 0, 10, 10]], [1], [0.6])]
+    assert 2 == len(merge(views).labels)
+
+
+def marks(image):
+    """One box per bright column pair, at its place: finds the same object in the mirror image."""
+    found = [[c, 10, c + 8, 30] for c in range(WIDTH - 8) if image[0, c, 0] and image[0, c + 7, 0]]
+    return prediction(found, [0] * len(found), [image[1, int(b[0]), 0] / 255 for b in found])
+
+
+def scene(*places):
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for c, score in places:
+        image[0, [c, c + 7]] = 255
+        image[1, [c, c + 7]] = score
+    return image
+
+
+def test_a_perfect_detector_stays_perfect_and_looks_where_it_is_told():
+    oracle = Oracle(marks)
+    views = Views(oracle, flip=True, scales=(2.0, 0.5, 1.0))
+    image = scene((3, 250), (30, 128), (50, 90))
+    expected = marks(image)
+    found = views.predict([image, np.ascontiguousarray(image[:, ::-1])])
+    assert 6 == len(views)
+    assert [1.0, 1.0, 0.5, 0.5, 2.0, 2.0] == oracle.scales
+    assert content(expected) == content(found[0])
+    assert content(mirror(expected, WIDTH)) == content(found[1])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_mirrored_images_give_mirrored_answers_once_both_are_seen(flip):
+    """A detector that sees better on the left is not equivariant; its two views together are."""
+
+    def leaning(image):
+        found = marks(image)
+        left = 1 - found.boxes[:, 0] / (2 * WIDTH)
+        return prediction(found.boxes + left[:, None], found.labels, found.scores * left)
+
+    views = Views(Oracle(leaning), flip=flip, scales=())
+    image = scene((3, 250), (30, 128), (50, 90))
+    one = views.predict([image])[0]
+    other = views.predict([np.ascontiguousarray(image[:, ::-1])])[0]
+    assert flip == (content(one) == content(mirror(other, WIDTH)))
+
+
+def test_a_single_view_is_the_detectors_own_answer():
+    answer = prediction([[0, 0, 1, 1]], [2], [0.5])
+    assert Views(Oracle(lambda _: answer), flip=False, scales=(1.0,)).predict([scene()])[0] is answer
