@@ -42,7 +42,7 @@ def settled(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5, generator=rng)
         elif value.is_floating_point() and not name.endswith(("weight_u", "weight_v")):
-            value.normal_(std=0.2, generator=rng)
+            value.normal_(std=0.1, generator=rng)
     network.train()
     for module in network.modules():  # singular vectors of these weights
         if isinstance(module, spade.SpectralNormed):
@@ -83,7 +83,6 @@ def test_modulation_by_windows_is_that_by_pixels(
     seen = semantics(maps_of(height, width, classes, seed, count=2, cell=1 + seed % 4), dont_care, edges)
     torch.manual_seed(seed)
     norm = spade.SpadeNorm(3, classes + dont_care + edges).double().eval()
-    seen.dense.copy_(seen.dense)  # made once, float32 like the networks'
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
     weight = torch.randn(2, 3, height, width, dtype=torch.float64)
     found = []
@@ -106,7 +105,7 @@ def _as_double(seen: Any) -> Any:
 
 FORMS = [
     spade.Config(resolution=32, width=4),
-    spade.Config(resolution=64, aspect_ratio=2.0, upsampling="more", width=2, dont_care=False),
+    spade.Config(resolution=128, aspect_ratio=2.0, upsampling="more", width=2, dont_care=False),
     spade.Config(resolution=128, upsampling="most", width=2, edges=False),
     spade.Config(resolution=96, aspect_ratio=3.0, width=2, vae=True, z=5),
 ]
@@ -123,7 +122,7 @@ def test_production_is_the_network(config: spade.Config) -> None:
         expected, fast = network(seen, z), FastGenerator(network)(seen, z)  # type: ignore[arg-type]
         narrow = FastGenerator(network, torch.bfloat16)(seen, z)  # type: ignore[arg-type]
     assert expected.shape == (2, 3, *config.size)
-    assert 0.05 < expected.abs().mean() < 0.99
+    assert 0.05 < expected.abs().mean() < 0.95
     torch.testing.assert_close(fast, expected, rtol=0, atol=1e-5)
     assert (narrow - expected).abs().mean() < 0.02
 
@@ -184,9 +183,12 @@ def batch_of(count: int, seed: int) -> MapBatch:
     return MapBatch(images, maps_of(32, 32, 5, seed, count))
 
 
+def parts_of(training: AdversarialTraining[MapBatch]) -> dict[str, Any]:
+    return training.modules | {f"optimizer {name}": part for name, part in training.optimizers.items()}
+
+
 def state_of(training: AdversarialTraining[MapBatch]) -> dict[str, Any]:
-    parts = {**training.modules, **training.optimizers}
-    return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+    return copy.deepcopy({name: part.state_dict() for name, part in parts_of(training).items()})
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -199,16 +201,16 @@ def test_training_resumes_bit_for_bit(accumulate: int) -> None:
     for step in range(4):
         if step == 2:
             saved = state_of(straight)
-        told = straight.step(step, batch_of(2, step))
+        told = straight.step(step, batch_of(4, step))
     assert {"d_real", "d_fake", "g_image", "g_features", "g_kl_sum"} == told.keys()
     assert {"G", "D", "E", "G_ema"} == straight.modules.keys()
     resumed = training_of(config, loop)
     before = state_of(resumed)["E"]["fc_mu.weight"]
-    for name, part in {**resumed.modules, **resumed.optimizers}.items():
+    for name, part in parts_of(resumed).items():
         part.load_state_dict(saved[name])
     torch.rand(3)
     for step in (2, 3):
-        resumed.step(step, batch_of(2, step))
+        resumed.step(step, batch_of(4, step))
     torch.testing.assert_close(state_of(resumed), state_of(straight), rtol=0, atol=0)
     assert not torch.equal(before, state_of(straight)["E"]["fc_mu.weight"])
 
