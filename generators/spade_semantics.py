@@ -34,6 +34,7 @@ class Semantics:
     """Classes and boundaries of a batch of maps at one resolution."""
 
     channel: Tensor  # [B, H, W] int64: channel of S that is 1 besides the boundaries'
+    instances: Tensor  # [B, H, W] int64, for systems that look at more of them than their boundaries
     edges: Tensor | None  # [B, H, W] bool, where S has a channel of boundaries
     num_classes: int  # channels of S without the boundaries': don't care counts where it has one
 
@@ -49,8 +50,11 @@ class Semantics:
         rows, columns = (
             torch.arange(new, device=self.channel.device) * old // new for new, old in zip(size, self.size, strict=True)
         )
-        edges = None if self.edges is None else self.edges[:, rows[:, None], columns]
-        return Semantics(self.channel[:, rows[:, None], columns], edges, self.num_classes)
+        channel, instances, edges = (
+            None if x is None else x[:, rows[:, None], columns] for x in (self.channel, self.instances, self.edges)
+        )
+        assert channel is not None and instances is not None
+        return Semantics(channel, instances, edges, self.num_classes)
 
     @cached_property
     def dense(self) -> Tensor:
@@ -108,7 +112,7 @@ def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
     if maps.labels.numel() and int(maps.labels.max()) >= num_classes:
         what = "don't care, for which dont_care: false leaves no channel" if not dont_care else "no class"
         raise ValueError(f"labels: {int(maps.labels.max())} is {what}; set dont_care: true, or map it to a class")
-    return Semantics(maps.labels, boundaries(maps.instances) if edges else None, num_classes)
+    return Semantics(maps.labels, maps.instances, boundaries(maps.instances) if edges else None, num_classes)
 
 
 def boundaries(instances: Tensor) -> Tensor:
