@@ -9,4 +9,5 @@ from __future__ import annotations
 GENERATORS = {
     "lostgan": "generators.lostgan",
     "boxes": "generators.boxes",
+    "spade": "generators.spade",
 }

@@ -1,14 +1,15 @@
 """What every generator is: layouts in, images and masks out.
 
 Legend: B images, O object slots per image, K label rows, H W pixels. Labels are contiguous class indices + 1, because
-row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1].
+row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1]. Maps have a
+class index per pixel, without a row for the background: class k here is label k + 1 there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -83,39 +84,121 @@ class TrainingBatch:
         """Return the same batch on another device."""
         return TrainingBatch(self.images.to(device), self.layouts.to(device))
 
+    def num_objects(self) -> Tensor:
+        """Return the number of objects of all images, int64 scalar."""
+        return (self.layouts.labels > 0).sum()
+
     def parts(self, count: int) -> list[TrainingBatch]:
         """Cut into `count` batches of equally many images, in order; padding and memory stay shared.
 
         Raises ValueError when the images cannot be cut so.
         """
-        size, left = divmod(len(self.layouts), count)
-        if left or not size:
-            raise ValueError(
-                f"a batch of {len(self.layouts)} images cannot be cut into {count} equal parts; choose a number that "
-                "divides it"
-            )
-        fields = (self.images, self.layouts.labels, self.layouts.boxes, self.layouts.scores)
-        cut = zip(*(torch.split(field, size) for field in fields), strict=True)
+        cut = _cut(count, self.images, self.layouts.labels, self.layouts.boxes, self.layouts.scores)
         return [TrainingBatch(images, Layouts(*layouts)) for images, *layouts in cut]
 
 
-class Trainee(Protocol):
+def _cut(count: int, *fields: Tensor) -> list[tuple[Tensor, ...]]:
+    """Cut tensors that have a row per image into `count` parts of equally many."""
+    size, left = divmod(len(fields[0]), count)
+    if left or not size:
+        raise ValueError(
+            f"a batch of {len(fields[0])} images cannot be cut into {count} equal parts; choose a number that divides it"
+        )
+    return list(zip(*(torch.split(field, size) for field in fields), strict=True))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """A batch of panoptic maps: what every pixel is, and which thing it belongs to."""
+
+    labels: Tensor  # [B, H, W] int64 class indices 0 .. classes - 1; `classes` itself = don't care
+    instances: Tensor  # [B, H, W] int64; only where two of them differ counts
+    classes: int
+
+    def __post_init__(self) -> None:
+        assert self.labels.ndim == 3 and self.labels.shape == self.instances.shape
+        assert self.labels.dtype == self.instances.dtype == torch.int64
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device | str) -> Maps:
+        """Return the same maps on another device."""
+        return Maps(self.labels.to(device), self.instances.to(device), self.classes)
+
+    @staticmethod
+    def collate(labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int) -> Maps:
+        """Stack per-image labels and instances [H, W]; ValueError names a label that is no class and not don't-care."""
+        stacked = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
+        wrong = stacked[(stacked < 0) | (stacked > classes)]
+        if wrong.numel():
+            raise ValueError(
+                f"labels: {int(wrong[0])} is not a class index 0 to {classes - 1}, nor {classes} for don't care; "
+                "map the labels of the data set to class indices first"
+            )
+        return Maps(stacked, torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances])), classes)
+
+
+@dataclass(frozen=True)
+class MapBatch:
+    """Real images with their maps."""
+
+    images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
+    maps: Maps
+
+    def num_objects(self) -> Tensor:
+        """Return the number of objects; map-driven losses have no term per object, so each image counts as one."""
+        return self.maps.labels.new_tensor(len(self.maps))
+
+    def to(self, device: torch.device | str) -> MapBatch:
+        """Return the same batch on another device."""
+        return MapBatch(self.images.to(device), self.maps.to(device))
+
+    def parts(self, count: int) -> list[MapBatch]:
+        """Cut into `count` batches of equally many images, in order; ValueError when the images cannot be cut so."""
+        cut = _cut(count, self.images, self.maps.labels, self.maps.instances)
+        return [MapBatch(images, Maps(labels, ids, self.maps.classes)) for images, labels, ids in cut]
+
+
+class Batch(Protocol):
+    """What the loop needs to know of a batch, whatever drives the generator."""
+
+    @property
+    def images(self) -> Tensor:
+        """Real images [B, 3, H, W]."""
+        ...
+
+    def num_objects(self) -> Tensor:
+        """Return how many objects `_object` terms are means over, int64 scalar."""
+        ...
+
+    def parts(self, count: int) -> Sequence[Self]:
+        """Cut into `count` batches of equally many images; ValueError when the images cannot be cut so."""
+        ...
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+AnyBatch_contra = TypeVar("AnyBatch_contra", bound=Batch, contravariant=True)
+
+
+class Trainee(Protocol[AnyBatch_contra]):
     """A system in training: its networks and its losses; the loop (train.py) owns optimisers, EMA and phases.
 
-    A term of the losses is a mean over the objects of its batch (labels > 0) when its name ends in `_object`, else a mean
-    over its images: by this the loop weighs the terms of a batch that it learns from in parts.
+    A term of the losses is a mean over the objects of its batch when its name ends in `_object`, a sum over its images when
+    it ends in `_sum`, else a mean over its images: by this the loop weighs the terms of a batch that it learns from in
+    parts. A trainee that has an attribute `generator_first`, true, has G learn before D, and D on fakes made anew.
     """
 
-    networks: Mapping[str, nn.Module]  # "G" and "D"
+    networks: Mapping[str, nn.Module]  # "G" and "D"; any other one learns with G
 
-    def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
+    def forward(self, batch: AnyBatch_contra, rng: torch.Generator) -> Tensor:
         """Draw latents from `rng` and return fake images [B, 3, H, W] in [-1, 1], with graph."""
         ...
 
-    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+    def discriminator_losses(self, batch: AnyBatch_contra, fake: Tensor) -> dict[str, Tensor]:
         """Weighted scalar terms of D's loss; their sum is minimised."""
         ...
 
-    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+    def generator_losses(self, batch: AnyBatch_contra, fake: Tensor) -> dict[str, Tensor]:
         """Weighted scalar terms of G's loss; their sum is minimised."""
         ...

@@ -17,6 +17,7 @@ from torch import nn
 from generators import GENERATORS
 
 HEADER = "synthaug"
+PARTS = {"discriminator": "D", "encoder": "E"}  # kinds of checkpoints besides generators: their names in a trainee
 
 
 def save(
@@ -26,7 +27,7 @@ def save(
     config: Any,
     classes: list[str],
     extra: Mapping[str, Any],
-    kind: str = "generator",  # or discriminator
+    kind: str = "generator",  # or a key of PARTS
 ) -> None:
     """Write the weights of `network` with its system name, Config and class names."""
     header = {
@@ -67,10 +68,16 @@ def load(path: Path) -> tuple[Any, nn.Module, dict[str, Any]]:
 
 def load_discriminator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return (discriminator, header) of a checkpoint of that kind, the network as the system's trainee builds it."""
-    header = read_header(path, "discriminator")
+    return load_part(path, "discriminator")
+
+
+def load_part(path: Path, kind: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Return (network, header) of a checkpoint of a kind in PARTS, the network as the system's trainee builds it."""
+    header = read_header(path, kind)
     system = importlib.import_module(GENERATORS[header["system"]])
     with torch.device("meta"):  # the trainee makes a generator too, which nobody needs here
-        network: nn.Module = system.trainee(system.Config(**header["config"]), len(header["classes"])).networks["D"]
+        trainee = system.trainee(system.Config(**header["config"]), len(header["classes"]))
+        network: nn.Module = trainee.networks[PARTS[kind]]
     _fill(network.to_empty(device="cpu"), path)
     return network, header
 

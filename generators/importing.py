@@ -31,6 +31,7 @@ State = dict[str, Tensor]
 
 OFFICIAL = {
     "lostgan": "generators.lostgan_official",
+    "spade": "generators.spade_official",
 }
 
 HOLDERS = ("state_dict", "model")  # where training scripts put the state dict
@@ -44,7 +45,7 @@ OLDER = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
 class Found:
     """What a system's module saw in the keys and shapes of a state dict."""
 
-    kind: str  # generator | discriminator
+    kind: str  # generator | discriminator | encoder
     config: Any  # the system's Config
     labels: int  # label rows; row 0 is the background
     title: str  # e.g. "LostGAN version 2 at 128 pixels, width 64, 184 label rows"
@@ -70,7 +71,7 @@ class Imported:
 
 
 def read(path: Path, background: bool = False) -> Imported:
-    """Read an official generator or discriminator; `background`: it was trained with a whole-image object of label 0.
+    """Read an official network; `background`: it was trained with a whole-image object of label 0.
 
     Raises ValueError, one line that names the file and the key, when the file is none or not complete.
     """

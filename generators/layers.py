@@ -5,6 +5,7 @@ Legend: B images, O object slots, C channels, H W pixels, S side of a square map
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,11 +25,13 @@ class SpectralNormed(nn.Module):
     weight_u: Tensor
     weight_v: Tensor
 
-    def __init__(self, shape: tuple[int, ...], eps: float) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], eps: float, init: Callable[[Tensor], object] = nn.init.orthogonal_
+    ) -> None:
         super().__init__()
         self.eps = eps
         self.weight_orig = nn.Parameter(torch.empty(shape))
-        nn.init.orthogonal_(self.weight_orig)
+        init(self.weight_orig)
         columns = self.weight_orig[0].numel()
         self.register_buffer("weight_u", F.normalize(torch.randn(shape[0]), dim=0))
         self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0))

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from tests.parity.comparison import Row
 
-SYSTEMS = ("tests.parity.lostgan",)
+SYSTEMS = (
+    "tests.parity.lostgan",
+    "tests.parity.spade",
+)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,0 +1,58 @@
+"""SPADE's losses, over the outputs of a multi-scale discriminator (paper section 3.2 and appendix A; pix2pixHD's otherwise).
+
+Every mean is over all elements of a map; every sum over scales is divided by their number. Per scale D returns its features
+and, last, its scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Scales = Sequence[Sequence[Tensor]]
+
+
+def _cross_entropy(scores: Tensor, real: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real))
+
+
+# of scores: the loss of D on real images, of D on fakes, and of G on fakes
+GAN_MODES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "hinge": (lambda s: F.relu(1 - s).mean(), lambda s: F.relu(1 + s).mean(), lambda s: -s.mean()),
+    "ls": (lambda s: (s - 1).square().mean(), lambda s: s.square().mean(), lambda s: (s - 1).square().mean()),
+    "original": (lambda s: _cross_entropy(s, 1), lambda s: _cross_entropy(s, 0), lambda s: _cross_entropy(s, 1)),
+    "w": (lambda s: -s.mean(), lambda s: s.mean(), lambda s: -s.mean()),
+}
+
+
+def discriminator_loss(real: Scales, fake: Scales, mode: str) -> tuple[Tensor, Tensor]:
+    """Loss of D on real images and on fakes; they are added, not averaged."""
+    on_real, on_fake, _ = GAN_MODES[mode]
+    return _over_scales(on_real, real), _over_scales(on_fake, fake)
+
+
+def generator_loss(fake: Scales, mode: str) -> Tensor:
+    """Adversarial loss of G."""
+    return _over_scales(GAN_MODES[mode][2], fake)
+
+
+def feature_matching(fake: Scales, real: Scales) -> Tensor:
+    """Mean absolute difference of each feature map, added over layers; no gradient flows to `real`."""
+    apart = [
+        F.l1_loss(ours.float(), theirs.detach().float())
+        for own, other in zip(fake, real, strict=True)
+        for ours, theirs in zip(own[:-1], other[:-1], strict=True)
+    ]
+    return torch.stack(apart).sum() / len(fake)
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence of N(mu, exp(logvar)) from N(0, I), [B, Z] each; summed over the batch too."""
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
+
+
+def _over_scales(loss: Callable[[Tensor], Tensor], scales: Scales) -> Tensor:
+    return torch.stack([loss(scale[-1].float()) for scale in scales]).mean()
