@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.parity.comparison import Row
 
-SYSTEMS = ("tests.parity.lostgan",)
+SYSTEMS = ("tests.parity.lostgan", "tests.parity.panoptic")
 
 
 def main(words: list[str] | None = None) -> int:
