@@ -99,6 +99,9 @@ class Upsampling:
     moved: Tensor  # [n] new pixels, by their place in the finer map
     source: Tensor  # [n] what they copy, by its place in the coarser map
     holes: Tensor  # [Q] new pixels without a match
+    parents: Tensor  # [p] pixels of the coarser map that not all four new pixels under them copy
+    children: Tensor  # [p, 4] those four
+    kept: Tensor  # [p, 4] bool, which of them copy it all the same
 
     @staticmethod
     def between(coarse: Tensor, fine: Tensor, order: Order = "xy") -> Upsampling:
@@ -107,7 +110,8 @@ class Upsampling:
         if fine.shape != (b, 2 * h, 2 * w):
             raise ValueError(f"upsampling from {list(coarse.shape)} gives {[b, 2 * h, 2 * w]}, not {list(fine.shape)}")
         nearest = coarse[:, :, None, :, None].expand(b, h, 2, w, 2).reshape(b, 2 * h, 2 * w)
-        image, row, column = (fine != nearest).nonzero(as_tuple=True)  # [m] each, passes 2-4 are for these
+        equal = fine == nearest
+        image, row, column = (~equal).nonzero(as_tuple=True)  # [m] each, passes 2-4 are for these
         wanted = fine[image, row, column]
         source = torch.full_like(wanted, -1, dtype=torch.int64)
         for down, right in _NEIGHBOURS[order]:
@@ -117,7 +121,11 @@ class Upsampling:
             source = torch.where(found, (image * h + y) * w + x, source)
         place = (image * 2 * h + row) * 2 * w + column
         matched = source >= 0
-        return Upsampling(place[matched], source[matched], place[~matched])
+        block = equal.view(b, h, 2, w, 2).transpose(2, 3).reshape(-1, 4)  # [B * H * W, 4]
+        parents = (~block.all(1)).nonzero()[:, 0]
+        corner = parents // w * 4 * w + parents % w * 2  # their upper left new pixel
+        children = corner[:, None] + torch.tensor([0, 1, 2 * w, 2 * w + 1], device=corner.device)
+        return Upsampling(place[matched], source[matched], place[~matched], parents, children, block[parents])
 
 
 @dataclass(frozen=True)

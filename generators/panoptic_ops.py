@@ -197,8 +197,16 @@ def _mixed_windows(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor
     """Sum over matching taps at mixed windows: rows [N, C], taps [C, D] -> [M, D], float32 at least."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     total = torch.zeros(len(windows.mixed), taps[0].shape[1], dtype=wide, device=rows.device)
+    most = max(len(place) for place, _ in windows.pairs)
+    held, products = (
+        rows.new_empty(most, rows.shape[1]),
+        rows.new_empty(most, total.shape[1]),
+    )  # one memory for all taps
     for tap, (place, source) in zip(taps, windows.pairs, strict=True):
-        total.index_add_(0, place, (rows.index_select(0, source) @ tap).to(wide))
+        read, product = held[: len(place)], products[: len(place)]
+        torch.index_select(rows, 0, source, out=read)
+        torch.mm(read, tap, out=product)
+        total.index_add_(0, place, product.to(wide))
     return total
 
 
@@ -249,16 +257,16 @@ class _PanopticUpsample(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         plan = ctx.plan
-        grad = torch.empty_like(grads[0], memory_format=torch.channels_last).copy_(grads[0])
-        flat = _rows(grad)
-        moved, holes = flat.index_select(0, plan.moved), flat.index_select(0, plan.holes)
-        flat.index_fill_(0, plan.moved, 0)
-        flat.index_fill_(0, plan.holes, 0)
-        size = list(grad.shape[2:])
+        grad = grads[0].contiguous(memory_format=torch.channels_last)
+        flat, size = _rows(grad), list(grad.shape[2:])
         grad_x = torch.ops.aten.upsample_nearest2d_backward(grad, size, list(ctx.shape), 2.0, 2.0)
         grad_x = grad_x.contiguous(memory_format=torch.channels_last)
-        _rows(grad_x).index_add_(0, plan.source, moved)
-        return grad_x, holes, None
+        grad_rows = _rows(grad_x)
+        if len(plan.parents):
+            kept = F.embedding_bag(plan.children, flat, mode="sum", per_sample_weights=plan.kept.to(flat.dtype))
+            grad_rows.index_copy_(0, plan.parents, kept)
+        grad_rows.index_add_(0, plan.source, flat.index_select(0, plan.moved))
+        return grad_x, flat.index_select(0, plan.holes), None
 
 
 def _rows(x: Tensor) -> Tensor:
