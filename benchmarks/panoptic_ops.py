@@ -149,48 +149,62 @@ def nearest(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest").clone(memory_format=torch.channels_last)
 
 
-def filled(x: Tensor, guide: ScaleGuide, weights: Sequence[Tensor]) -> Tensor:
-    """Upsampling with all of hole filling: look-up, reduction, placement."""
-    rows = hole_features(weights[0], weights[1], guide)
-    if len(weights) > 2:
-        rows = F.linear(rows, weights[2], weights[3])
-    return panoptic_upsample(x, guide, rows)
+class Ladder:
+    """Features on their way to some scales, with what looking holes up needs: the first layer and its 1 x 1 reductions."""
+
+    def __init__(self, sides: Sequence[int]) -> None:
+        rng = torch.Generator().manual_seed(0)
+        self.sides, self.features, self.grads, self.reductions = sides, [], [], []
+        for side in sides:
+            channels = UPSAMPLED[side]
+            x = torch.randn(1, channels, side // 2, side // 2, generator=rng)
+            self.features.append(x.contiguous(memory_format=torch.channels_last).requires_grad_())
+            grad = torch.randn(1, channels, side, side, generator=rng)
+            self.grads.append(grad.contiguous(memory_format=torch.channels_last))
+            weight = torch.randn(channels, HEAD, generator=rng).requires_grad_() if channels < HEAD else None
+            self.reductions.append(weight)
+        self.head = torch.randn(HEAD, CLASSES, 3, 3, generator=rng).requires_grad_()
+        self.bias = torch.zeros(HEAD).requires_grad_()
+
+    def nearest(self, _guide: Guide) -> list[Tensor]:
+        return [nearest(x) for x in self.features]
+
+    def given(self, guide: Guide) -> list[Tensor]:
+        """Holes filled with features that are there; here 0."""
+        return [panoptic_upsample(x, guide.at(side)) for side, x in zip(self.sides, self.features, strict=True)]
+
+    def looked_up(self, guide: Guide) -> list[Tensor]:
+        """With all of hole filling: look-up, reduction, placement."""
+        scales = [guide.at(side) for side in self.sides]
+        rows = hole_features(self.head, self.bias, scales)
+        rows = [r if w is None else F.linear(r, w) for r, w in zip(rows, self.reductions, strict=True)]
+        return [panoptic_upsample(x, scale, r) for x, scale, r in zip(self.features, scales, rows, strict=True)]
+
+    def both_ways(self, form: Callable[[Guide], list[Tensor]], guide: Guide) -> None:
+        for leaf in (*self.features, *self.reductions, self.head, self.bias):
+            if leaf is not None:
+                leaf.grad = None
+        torch.autograd.backward(form(guide), self.grads)
 
 
 def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
-    print(
-        "\n| to scale | channels | nearest and copy, ms | holes given | holes looked up | forward: given | looked up |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for side, channels in UPSAMPLED.items():
-        rng = torch.Generator().manual_seed(0)
-        x = torch.randn(1, channels, side // 2, side // 2, generator=rng)
-        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-        grad = torch.randn(1, channels, side, side, generator=rng).contiguous(memory_format=torch.channels_last)
-        weights = [torch.randn(HEAD, CLASSES, 3, 3, generator=rng), torch.zeros(HEAD)]
-        if channels < HEAD:
-            weights += [torch.randn(channels, HEAD, generator=rng), torch.zeros(channels)]
-        weights = [w.requires_grad_() for w in weights]
+    print("\n| to scale | nearest and copy, ms | holes given | holes looked up | forward: given | looked up |")
+    print("|---|---|---|---|---|---|")
+    for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
+        ladder = Ladder(sides)
+        forms = {"nearest": ladder.nearest, "given": ladder.given, "looked up": ladder.looked_up}
         rounds: list[Mapping[str, Call]] = []
         for identity, classes in found * 3:
-            guide = Guide(identity, classes).at(side)
-            rows = torch.randn(len(guide.upsampling.holes), channels, generator=rng).requires_grad_()
-            guide.hole_table(3, CLASSES)
-            forms: dict[str, Call] = {
-                "nearest": partial(nearest, x),
-                "given": partial(panoptic_upsample, x, guide, rows),
-                "looked up": partial(filled, x, guide, weights),
-            }
-            calls: dict[str, Call] = {
-                name: partial(both_ways, form, [x, rows, *weights], grad) for name, form in forms.items()
-            }
-            rounds.append(calls | {f"{name}, forward": form for name, form in forms.items()})
+            guide = Guide(identity, classes)
+            for side in sides:
+                guide.at(side).hole_table(3, CLASSES)
+            calls: dict[str, Call] = {name: partial(ladder.both_ways, form, guide) for name, form in forms.items()}
+            rounds.append(calls | {f"{name}, forward": partial(form, guide) for name, form in forms.items()})
         s = turns(rounds)
         cells = [ratio(s[name], s["nearest"]) for name in ("given", "looked up")]
         cells += [ratio(s[f"{name}, forward"], s["nearest, forward"]) for name in ("given", "looked up")]
-        print(
-            f"| {side} | {channels} | {1e3 * statistics.median(s['nearest']):.1f} | {' | '.join(cells)} |", flush=True
-        )
+        name = str(sides[0]) if len(sides) == 1 else "all in one pass"
+        print(f"| {name} | {1e3 * statistics.median(s['nearest']):.1f} | {' | '.join(cells)} |", flush=True)
 
 
 def guides(found: list[tuple[Tensor, Tensor]]) -> None:

@@ -133,7 +133,8 @@ class HoleTable:
     """Equation 3 at holes as weighted sums of the kernel's columns, since a class map is one-hot."""
 
     channels: Tensor  # [c] the input channels that occur
-    index: Tensor  # [Q, n] rows of the table [K * c, out]
+    column: Tensor  # [Q, n] which of them is read, by its place in `channels`
+    tap: Tensor  # [n] through which tap
     weight: Tensor  # [Q, n] float64, the ratio of equation 2 included; 0 where a tap does not match
 
 
@@ -157,6 +158,12 @@ class ScaleGuide:
         """
         if identity.ndim != 3 or identity.is_floating_point() or identity.dtype == torch.bool:
             raise ValueError(f"identities are integers [B, H, W], not {identity.dtype} {list(identity.shape)}")
+        if classes is not None and (classes.shape != identity.shape or classes.is_floating_point()):
+            raise ValueError(
+                f"classes are integers {list(identity.shape)} as identities are, not {classes.dtype} {list(classes.shape)}"
+            )
+        if extra is not None and (extra.ndim != 4 or extra[:, 0].shape != identity.shape):
+            raise ValueError(f"other channels {list(extra.shape)} do not fit identities {list(identity.shape)}")
         if border not in ("hole", "same") or order not in _NEIGHBOURS:
             raise ValueError(f"border is hole or same, order xy or yx, not {border!r} and {order!r}")
         self.identity, self.classes, self.extra = identity, classes, extra
@@ -208,8 +215,8 @@ class ScaleGuide:
             columns += [torch.full_like(read, len(used) + e) for e in range(num_extra)]
             weights += [scale * value for value in values.unbind(-1)]
         channels = torch.cat([used, torch.arange(first, num_channels, device=holes.device)])
-        table_rows = torch.arange(len(steps), device=holes.device) * len(channels)  # [K], first row of each tap
-        return HoleTable(channels, torch.cat([table_rows + c for c in columns], 1), torch.cat(weights, 1))
+        taps = torch.arange(len(steps), device=holes.device).repeat(len(columns))
+        return HoleTable(channels, torch.cat(columns, 1), taps, torch.cat(weights, 1))
 
 
 class Guide:
@@ -235,11 +242,12 @@ class Guide:
             step, left = divmod(full.identity.shape[1], height)
             if left or full.identity.shape[2] % step:
                 raise ValueError(f"a map of {list(full.identity.shape[1:])} has no whole blocks at height {height}")
-            maps = [None if m is None else m[..., ::step, ::step] for m in (full.identity, full.classes, full.extra)]
+            maps = [
+                None if m is None else m[..., ::step, ::step].contiguous()
+                for m in (full.identity, full.classes, full.extra)
+            ]
             assert maps[0] is not None
-            self._scales[height] = ScaleGuide(
-                maps[0].contiguous(), maps[1], maps[2], border=full.border, order=full.order
-            )
+            self._scales[height] = ScaleGuide(maps[0], maps[1], maps[2], border=full.border, order=full.order)
         return self._scales[height]
 
 

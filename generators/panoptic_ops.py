@@ -1,9 +1,9 @@
 """Panoptic-aware convolution and upsampling (Panoptic-based Image Synthesis, Dundar et al., CVPR 2020, section 3).
 
     guide = Guide(identity, classes)                      # once per batch
+    rows = hole_features(head_weight, head_bias, [guide.at(64), guide.at(128)])  # equation 3, at holes only
     y = panoptic_conv(x, weight, bias, guide.at(64))      # equations 1 and 2
-    rows = hole_features(weight, bias, guide.at(128))     # equation 3, at holes only
-    x = panoptic_upsample(y, guide.at(128), rows)         # Algorithm 1 and hole filling
+    x = panoptic_upsample(y, guide.at(128), rows[1])      # Algorithm 1 and hole filling
 
 Each stands twice: as the definition (`*_reference`, panoptic_reference.py) and, here, fast. The fast convolution is a plain
 one whose mixed windows are computed anew from their matching taps, so that nothing of one identity, not even rounding,
@@ -16,6 +16,7 @@ Legend: B images, H W pixels, N = B H W rows, C input and D output channels, k k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -79,19 +80,25 @@ def panoptic_upsample(x: Tensor, guide: ScaleGuide, hole_rows: Tensor | None = N
     return out
 
 
-def hole_features(weight: Tensor, bias: Tensor | None, guide: ScaleGuide) -> Tensor:
-    """The panoptic-aware convolution of the semantic map (equation 3) at the holes alone: [Q, D], by look-up.
+def hole_features(weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGuide]) -> list[Tensor]:
+    """The panoptic-aware convolution of the semantic map (equation 3) at the holes alone, by look-up: [Q, D] per guide.
 
-    weight [D, C, k, k] has the one-hot channels of `guide.classes` and then those of `guide.extra`. A 1 x 1 convolution after
-    it is a linear layer on these rows.
+    weight [D, C, k, k] has the one-hot channels of `guide.classes` and then those of `guide.extra`. One call for all scales
+    that share a kernel makes one gradient of it. A 1 x 1 convolution after it is a linear layer on these rows.
     """
-    table = guide.hole_table(weight.shape[-1], weight.shape[1])
+    kernel = weight.shape[-1]
+    tables = [guide.hole_table(kernel, weight.shape[1]) for guide in guides]
+    sizes = [len(table.column) for table in tables]
+    if not sum(sizes):
+        return [weight.new_zeros(0, weight.shape[0]) for _ in guides]
+    channels, places = torch.unique(torch.cat([table.channels for table in tables]), return_inverse=True)
+    own = torch.split(places, [len(table.channels) for table in tables])
+    index = torch.cat([place[t.column] + t.tap * len(channels) for place, t in zip(own, tables, strict=True)])
     wide = torch.promote_types(weight.dtype, torch.float32)
-    columns = weight.index_select(1, table.channels).permute(2, 3, 1, 0).flatten(0, 2).to(wide)  # [k * k * c, D]
-    if not len(table.index):
-        return columns.new_zeros(0, weight.shape[0], dtype=weight.dtype)
-    rows = F.embedding_bag(table.index, columns, mode="sum", per_sample_weights=table.weight.to(wide))
-    return (rows if bias is None else rows + bias).to(weight.dtype)
+    columns = weight.index_select(1, channels).permute(2, 3, 1, 0).flatten(0, 2).to(wide)  # [k * k * c, D]
+    scale = torch.cat([table.weight for table in tables]).to(wide)
+    rows = F.embedding_bag(index, columns, mode="sum", per_sample_weights=scale)
+    return list(torch.split((rows if bias is None else rows + bias).to(weight.dtype), sizes))
 
 
 class _PanopticConv(torch.autograd.Function):

@@ -257,7 +257,7 @@ def test_upsampling_and_filling_are_the_definition_with_their_gradients(
         return up + ~mask[:, None] * filling
 
     def fast(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
-        rows = F.linear(hole_features(weight, bias, guide), reduce[:, :, 0, 0], shift)
+        rows = F.linear(hole_features(weight, bias, [guide])[0], reduce[:, :, 0, 0], shift)
         return panoptic_upsample(x, guide, rows)
 
     for e, m in zip(with_gradients(defined, *leaves), with_gradients(fast, *leaves), strict=True):
@@ -294,7 +294,25 @@ def test_gradients_of_upsampling_are_those_of_finite_differences() -> None:
     assert len(leaves[1])
     assert torch.autograd.gradcheck(lambda x, rows: panoptic_upsample(x, guide, rows), leaves)
     weight, bias = randn(3, 4, 3, 3).requires_grad_(), randn(3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda w, b: hole_features(w, b, guide), [weight, bias])
+    assert torch.autograd.gradcheck(lambda w, b: hole_features(w, b, [guide])[0], [weight, bias])
+
+
+def test_holes_of_all_scales_at_once_are_those_of_each() -> None:
+    """With other classes at each scale, one scale without holes, and an edge channel."""
+    identity, classes = blobs(2, 16, 16, cell=1, ids=9), blobs(2, 16, 16, seed=1, cell=8, ids=7)
+    guide = Guide(identity, classes, randn(2, 1, 16, 16))
+    flat = torch.zeros(1, 4, 4, dtype=torch.int64)
+    guides = [
+        guide.at(4),
+        ScaleGuide(flat, flat, randn(1, 1, 4, 4)),
+        guide.at(16),
+    ]
+    weight, bias = randn(3, 8, 3, 3), randn(3)
+    rows = hole_features(weight, bias, guides)
+    assert [len(r) for r in rows] == [len(g.upsampling.holes) for g in guides]
+    assert len(rows[0]) and not len(rows[1]) and len(rows[2])
+    for alone, together in zip([hole_features(weight, bias, [g])[0] for g in guides], rows, strict=True):
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
 def test_a_guide_reads_the_top_left_pixel_of_each_block() -> None:
@@ -323,13 +341,17 @@ def test_mistakes_are_told_in_one_line() -> None:
         panoptic_upsample(x[:, :, ::2, ::2], guide.at(8), randn(1, 7))
     with pytest.raises(ValueError, match="integers"):
         ScaleGuide(torch.rand(1, 8, 8))
+    with pytest.raises(ValueError, match="classes are integers"):
+        ScaleGuide(blobs(1, 8, 8), torch.rand(1, 8, 8))
+    with pytest.raises(ValueError, match="other channels"):
+        ScaleGuide(blobs(1, 8, 8), None, torch.rand(1, 1, 8, 9))
     with pytest.raises(ValueError, match="border is hole or same"):
         ScaleGuide(blobs(1, 8, 8), border="zero")  # type: ignore[arg-type]
     holes = ScaleGuide(torch.arange(16).view(1, 4, 4), torch.full((1, 4, 4), 9))
     with pytest.raises(ValueError, match=r"classes must lie in 0 \.\. 4, not in 9 \.\. 9"):
-        hole_features(randn(2, 5, 3, 3), None, holes)
+        hole_features(randn(2, 5, 3, 3), None, [holes])
     with pytest.raises(ValueError, match="needs the classes"):
-        hole_features(randn(2, 5, 3, 3), None, ScaleGuide(torch.arange(16).view(1, 4, 4)))
+        hole_features(randn(2, 5, 3, 3), None, [ScaleGuide(torch.arange(16).view(1, 4, 4))])
 
 
 # ---- recorded evaluations

@@ -132,7 +132,7 @@ def upsampling_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array, 
                     maps = {"classes": semantic.argmax(1)} if one_hot else {"extra": semantic.to(dtype)}
                     guide = ScaleGuide(fine, **maps, coarse=coarse, order=order)
                     up = panoptic_upsample(x, guide)
-                    final = panoptic_upsample(x, guide, hole_features(weight, bias, guide))
+                    final = panoptic_upsample(x, guide, hole_features(weight, bias, [guide])[0])
                     mask = torch.ones_like(fine, dtype=torch.bool)
                     mask.view(-1)[guide.upsampling.holes] = False
                     yield f"{order}/src", case[f"{order}/src"], passes(guide, case["Pd"], order), allowed, detail
