@@ -15,6 +15,7 @@ from tests.parity.comparison import Row
 
 SYSTEMS = (
     "tests.parity.lostgan",
+    "tests.parity.panoptic",
     "tests.parity.spade",
 )
 

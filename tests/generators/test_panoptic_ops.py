@@ -1,0 +1,396 @@
+"""Panoptic-aware convolution, upsampling and hole filling: definition against loops, fast forms against the definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from generators.panoptic_guide import Border, Guide, Order, ScaleGuide
+from generators.panoptic_ops import (
+    Form,
+    hole_features,
+    panoptic_conv,
+    panoptic_conv_reference,
+    panoptic_upsample,
+    panoptic_upsample_reference,
+)
+from tests.parity import panoptic as parity
+
+RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "spade"
+recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded evaluations of the operators are not here")
+FORMS: tuple[Form, ...] = ("windows", "taps")
+BORDERS: tuple[Border, ...] = ("hole", "same")
+forms = pytest.mark.parametrize("form", FORMS)
+borders = pytest.mark.parametrize("border", BORDERS)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def blobs(batch: int, height: int, width: int, seed: int = 0, cell: int = 3, ids: int = 4) -> Tensor:
+    """Identities [B, H, W]: blocks of one identity with single pixels of others strewn in."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, ids, (batch, -(-height // cell), -(-width // cell)))
+    maps = coarse.repeat(cell, 1).repeat(cell, 2)[:, :height, :width]
+    strewn = rng.random(maps.shape) < 0.05
+    return torch.from_numpy(np.where(strewn, rng.integers(0, ids, maps.shape), maps))
+
+
+def looped(x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Border) -> Tensor:
+    """Equations 1 and 2, one tap of one window at a time."""
+    (images, _, height, width), kernel = x.shape, weight.shape[-1]
+    out = x.new_zeros(images, len(weight), height, width)
+    for b, y, z in np.ndindex(images, height, width):
+        total, count = x.new_zeros(len(weight)), 0
+        for i, j in np.ndindex(kernel, kernel):
+            row, column = y + i - kernel // 2, z + j - kernel // 2
+            if not (0 <= row < height and 0 <= column < width):
+                count += border == "same"
+            elif identity[b, row, column] == identity[b, y, z]:
+                count += 1
+                total += weight[:, :, i, j] @ x[b, :, row, column]
+        out[b, :, y, z] = kernel**2 / count * total + bias
+    return out
+
+
+def with_gradients(call: Any, *leaves: Tensor, seed: int = 9) -> list[Tensor]:
+    """The result for copies of the leaves, and the gradients of its product with random numbers."""
+    own = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    out = call(*own)
+    out.backward(randn(*out.shape, seed=seed).to(out.dtype))
+    return [out.detach(), *(leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in own)]
+
+
+@borders
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_the_definition_is_the_equation_tap_by_tap(kernel: int, border: Border) -> None:
+    identity = blobs(2, 5, 6)
+    x, weight, bias = randn(2, 2, 5, 6), randn(3, 2, kernel, kernel, seed=1), randn(3, seed=2)
+    expected = looped(x, weight, bias, identity, border)
+    torch.testing.assert_close(panoptic_conv_reference(x, weight, bias, identity, border), expected, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from([1, 3, 5, 7]),
+    st.sampled_from(BORDERS),
+    st.integers(1, 5),
+    st.integers(0, 99),
+)
+def test_every_form_is_the_definition_with_its_gradients(
+    shape: tuple[int, int, int], channels: tuple[int, int], kernel: int, border: Border, ids: int, seed: int
+) -> None:
+    identity = blobs(*shape, seed=seed, cell=1 + seed % 4, ids=ids)
+    leaves = (
+        randn(shape[0], channels[0], *shape[1:]),
+        randn(channels[1], channels[0], kernel, kernel),
+        randn(channels[1]),
+    )
+    guide = ScaleGuide(identity, border=border)
+    expected = with_gradients(lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border), *leaves)
+    for form in ("auto", *FORMS):
+        made = with_gradients(lambda x, w, b, form=form: panoptic_conv(x, w, b, guide, form), *leaves)
+        for e, m in zip(expected, made, strict=True):
+            torch.testing.assert_close(m, e, rtol=0, atol=1e-11)
+
+
+@forms
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_gradients_are_those_of_finite_differences(form: Form, kernel: int) -> None:
+    guide = ScaleGuide(blobs(2, 4, 5))
+    leaves = [t.requires_grad_() for t in (randn(2, 2, 4, 5), randn(2, 2, kernel, kernel), randn(2))]
+    assert torch.autograd.gradcheck(lambda *given: panoptic_conv(*given, guide, form), leaves)
+
+
+@forms
+def test_one_identity_is_a_plain_convolution(form: Form) -> None:
+    x, weight, bias = randn(2, 3, 6, 7), randn(4, 3, 3, 3), randn(4)
+    guide = ScaleGuide(torch.full((2, 6, 7), 5), border="same")
+    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form), x, weight, bias)
+    expected = with_gradients(lambda *given: F.conv2d(*given, padding=1), x, weight, bias)
+    for e, m in zip(expected, made, strict=True):
+        torch.testing.assert_close(m, e, rtol=0, atol=1e-12)
+
+
+@forms
+def test_names_of_identities_do_not_matter(form: Form) -> None:
+    identity = blobs(1, 9, 8)
+    other = torch.tensor([2**40, -1, torch.iinfo(torch.int64).min, 0])[identity]
+    x, weight = randn(1, 3, 9, 8), randn(2, 3, 3, 3)
+    made = [panoptic_conv(x, weight, None, ScaleGuide(ids), form) for ids in (identity, other)]
+    assert torch.equal(*made)
+
+
+@forms
+def test_nothing_of_one_identity_reaches_another(form: Form) -> None:
+    """Not a bit changes where the identity's own features are the same, even beside values that are no numbers."""
+    identity, guide = blobs(1, 12, 11), ScaleGuide(blobs(1, 12, 11))
+    weight, own = randn(4, 3, 3, 3).float(), (identity == 1)[:, None]
+    x, grad = randn(1, 3, 12, 11).float(), randn(1, 4, 12, 11).float()
+
+    def forward_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.clone().requires_grad_()
+        out = panoptic_conv(x, weight, None, guide, form)
+        out.backward(grad)
+        assert x.grad is not None
+        return out.detach(), x.grad
+
+    out, grad_x = forward_backward(x, grad)
+    strange = torch.tensor(float("nan"))
+    out_beside, grad_beside = forward_backward(torch.where(own, x, strange), torch.where(own, grad, strange))
+    assert own.any() and not own.all()
+    for before, after in ((out, out_beside), (grad_x, grad_beside)):
+        assert torch.equal(before * own, after.nan_to_num() * own)
+        assert after.masked_select(own).isfinite().all()
+
+
+@forms
+def test_a_mirrored_map_gives_the_mirrored_result(form: Form) -> None:
+    identity, x, weight = blobs(2, 7, 10), randn(2, 3, 7, 10), randn(2, 3, 3, 3)
+    made = panoptic_conv(x, weight, None, ScaleGuide(identity), form)
+    mirrored = panoptic_conv(x.flip(3), weight.flip(3), None, ScaleGuide(identity.flip(2)), form)
+    torch.testing.assert_close(mirrored.flip(3), made, rtol=0, atol=1e-12)
+
+
+@forms
+def test_a_batch_is_its_images(form: Form) -> None:
+    identity, x, weight = blobs(3, 6, 7), randn(3, 2, 6, 7), randn(2, 2, 5, 5)
+    made = panoptic_conv(x, weight, None, ScaleGuide(identity), form)
+    for i in range(3):
+        alone = panoptic_conv(x[i : i + 1], weight, None, ScaleGuide(identity[i : i + 1]), form)
+        torch.testing.assert_close(made[i : i + 1], alone, rtol=0, atol=1e-12)
+
+
+@forms
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_numbers_cost_one_rounding_of_the_exact_result(form: Form, dtype: torch.dtype) -> None:
+    """On windows of few taps too, where equation 2 multiplies by up to 9; gradients likewise."""
+    identity = blobs(1, 24, 24, cell=4, ids=9)
+    leaves = [t.to(dtype) for t in (randn(1, 64, 24, 24), randn(32, 64, 3, 3) / 24, randn(32))]
+    guide = ScaleGuide(identity)
+    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form), *leaves)
+    wide = [t.double() for t in leaves]
+    grad = randn(1, 32, 24, 24, seed=9).to(dtype).double()
+    own = [t.requires_grad_() for t in wide]
+    out = panoptic_conv_reference(*own, identity)
+    out.backward(grad)
+    step = torch.finfo(dtype).eps
+    for m, e in zip(made, [out.detach(), *(t.grad for t in own)], strict=True):
+        assert m.dtype == dtype and e is not None
+        error = (m.double() - e).abs()
+        assert (error <= 3 * step * (e.abs() + e.square().mean().sqrt())).all(), error.max()
+
+
+def test_autocast_decides_the_type() -> None:
+    x, weight, bias = randn(1, 4, 6, 6).float().requires_grad_(), randn(4, 4, 3, 3).float(), randn(4).float()
+    guide = ScaleGuide(blobs(1, 6, 6))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = panoptic_conv(x, weight, bias, guide)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert x.grad is not None and x.grad.dtype == torch.float32
+    exact = panoptic_conv_reference(x, weight, bias, guide.identity)
+    torch.testing.assert_close(out.float(), exact, rtol=0.03, atol=0.3)
+
+
+def test_neither_inputs_nor_gradients_are_changed() -> None:
+    identity = blobs(1, 8, 8)
+    x, weight, grad = (
+        t.contiguous(memory_format=torch.channels_last)
+        for t in (randn(1, 4, 8, 8), randn(4, 4, 3, 3), randn(1, 4, 8, 8))
+    )
+    kept = [t.clone() for t in (x, weight, grad)]
+    for form in FORMS:
+        leaves = [x.requires_grad_(), weight.requires_grad_()]
+        panoptic_conv(*leaves, None, ScaleGuide(identity), form).backward(grad)
+        up = x.detach()[:, :, ::2, ::2].clone().requires_grad_()
+        panoptic_upsample(up, ScaleGuide(identity)).backward(grad)
+    assert all(torch.equal(a, b) for a, b in zip((x, weight, grad), kept, strict=True))
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    x, weight = randn(1, 2, 6, 6).requires_grad_(), randn(2, 2, 3, 3)
+    guide = ScaleGuide(blobs(1, 6, 6))
+    for out in (panoptic_conv(x, weight, None, guide), panoptic_upsample(x[:, :, ::2, ::2], guide)):
+        (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            grad.sum().backward()
+
+
+# ---- upsampling and holes
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    st.sampled_from(["xy", "yx"]),
+    st.sampled_from(BORDERS),
+    st.sampled_from([1, 3, 5]),
+    st.integers(0, 99),
+)
+def test_upsampling_and_filling_are_the_definition_with_their_gradients(
+    shape: tuple[int, int, int], order: Order, border: Border, kernel: int, seed: int
+) -> None:
+    """The semantic map has one-hot classes, whatever they are within an identity, and an edge channel with any values."""
+    b, h, w = shape
+    fine = blobs(b, 2 * h, 2 * w, seed=seed, cell=1 + seed % 3)
+    coarse = fine[:, ::2, ::2] if seed % 2 else blobs(b, h, w, seed=seed + 1)
+    classes, edges = blobs(b, 2 * h, 2 * w, seed=seed + 2, cell=2, ids=5), randn(b, 1, 2 * h, 2 * w)
+    semantic = torch.cat([F.one_hot(classes, 5).permute(0, 3, 1, 2), edges], 1)
+    guide = ScaleGuide(fine, classes, edges, coarse=coarse, border=border, order=order)
+    leaves = randn(b, 3, h, w), randn(4, 6, kernel, kernel), randn(4), randn(3, 4, 1, 1), randn(3)
+
+    def defined(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
+        up, mask = panoptic_upsample_reference(x, coarse, fine, order)
+        filling = F.conv2d(panoptic_conv_reference(semantic, weight, bias, fine, border), reduce, shift)
+        return up + ~mask[:, None] * filling
+
+    def fast(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
+        rows = F.linear(hole_features(weight, bias, [guide])[0], reduce[:, :, 0, 0], shift)
+        return panoptic_upsample(x, guide, rows)
+
+    for e, m in zip(with_gradients(defined, *leaves), with_gradients(fast, *leaves), strict=True):
+        torch.testing.assert_close(m, e, rtol=0, atol=1e-11)
+
+
+def test_algorithm_1_copies_the_first_neighbour_that_matches() -> None:
+    """By hand: 1 | 2 with the border half a coarse pixel further right, and a 3 that has no coarse pixel."""
+    coarse = torch.tensor([[[1, 2], [1, 2]]])
+    fine = torch.tensor([[[1, 1, 1, 2], [1, 2, 2, 2], [1, 1, 2, 2], [1, 1, 2, 3]]])
+    x = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
+    up, mask = panoptic_upsample_reference(x, coarse, fine)
+    # (0, 2) is 1 over coarse 2, whose right and lower neighbours are no 1: a hole; (1, 1) takes 2 from its right
+    expected = torch.tensor([[10.0, 10, 0, 20], [10, 20, 20, 20], [30, 30, 40, 40], [30, 30, 40, 0]])
+    assert torch.equal(up[0, 0], expected)
+    assert (~mask[0]).nonzero().tolist() == [[0, 2], [3, 3]]
+    guide = ScaleGuide(fine, coarse=coarse)
+    assert torch.equal(panoptic_upsample(x, guide), up)
+    filled = panoptic_upsample(x, guide, torch.tensor([[-1.0], [-2.0]]))
+    assert (filled[0, 0, 0, 2], filled[0, 0, 3, 3]) == (-1, -2)
+
+
+def test_the_order_of_passes_chooses_between_right_and_below() -> None:
+    coarse, fine = torch.tensor([[[1, 2], [2, 1]]]), torch.full((1, 4, 4), 2)
+    x = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
+    assert panoptic_upsample(x, ScaleGuide(fine, coarse=coarse, order="xy"))[0, 0, 0, 0] == 20
+    assert panoptic_upsample(x, ScaleGuide(fine, coarse=coarse, order="yx"))[0, 0, 0, 0] == 30
+
+
+def test_gradients_of_upsampling_are_those_of_finite_differences() -> None:
+    fine = blobs(2, 6, 6, seed=3, cell=1)
+    guide = ScaleGuide(fine, fine)
+    leaves = [t.requires_grad_() for t in (randn(2, 2, 3, 3), randn(len(guide.upsampling.holes), 2))]
+    assert len(leaves[1])
+    assert torch.autograd.gradcheck(lambda x, rows: panoptic_upsample(x, guide, rows), leaves)
+    weight, bias = randn(3, 4, 3, 3).requires_grad_(), randn(3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w, b: hole_features(w, b, [guide])[0], [weight, bias])
+
+
+def test_holes_of_all_scales_at_once_are_those_of_each() -> None:
+    """With other classes at each scale, one scale without holes, and an edge channel."""
+    identity, classes = blobs(2, 16, 16, cell=1, ids=9), blobs(2, 16, 16, seed=1, cell=8, ids=7)
+    guide = Guide(identity, classes, randn(2, 1, 16, 16))
+    flat = torch.zeros(1, 4, 4, dtype=torch.int64)
+    guides = [
+        guide.at(4),
+        ScaleGuide(flat, flat, randn(1, 1, 4, 4)),
+        guide.at(16),
+    ]
+    weight, bias = randn(3, 8, 3, 3), randn(3)
+    rows = hole_features(weight, bias, guides)
+    assert [len(r) for r in rows] == [len(g.upsampling.holes) for g in guides]
+    assert len(rows[0]) and not len(rows[1]) and len(rows[2])
+    for alone, together in zip([hole_features(weight, bias, [g])[0] for g in guides], rows, strict=True):
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+def test_a_guide_reads_the_top_left_pixel_of_each_block() -> None:
+    identity, classes = torch.arange(2 * 8 * 16).view(2, 8, 16), torch.arange(2 * 8 * 16).view(2, 8, 16) % 5
+    guide = Guide(identity, classes, identity[:, None].float())
+    low = guide.at(2)
+    assert low is guide.at(2)
+    assert torch.equal(low.identity, identity[:, ::4, ::4])
+    assert low.classes is not None and torch.equal(low.classes, classes[:, ::4, ::4])
+    assert low.extra is not None and torch.equal(low.extra[:, 0], identity[:, ::4, ::4].float())
+    assert guide.at(8).identity is identity
+
+
+def test_mistakes_are_told_in_one_line() -> None:
+    guide = Guide(blobs(1, 8, 8), blobs(1, 8, 8), border="hole")
+    x, weight = randn(1, 2, 8, 8), randn(2, 2, 3, 3)
+    with pytest.raises(ValueError, match="no whole blocks at height 3"):
+        guide.at(3)
+    with pytest.raises(ValueError, match="do not fit a guide"):
+        panoptic_conv(x, weight, None, guide.at(4))
+    with pytest.raises(ValueError, match="odd kernel"):
+        panoptic_conv(x, randn(2, 2, 4, 4), None, guide.at(8))
+    with pytest.raises(ValueError, match="not half"):
+        panoptic_upsample(x, guide.at(8))
+    with pytest.raises(ValueError, match="cannot be filled"):
+        panoptic_upsample(x[:, :, ::2, ::2], guide.at(8), randn(1, 7))
+    with pytest.raises(ValueError, match="integers"):
+        ScaleGuide(torch.rand(1, 8, 8))
+    with pytest.raises(ValueError, match="classes are integers"):
+        ScaleGuide(blobs(1, 8, 8), torch.rand(1, 8, 8))
+    with pytest.raises(ValueError, match="other channels"):
+        ScaleGuide(blobs(1, 8, 8), None, torch.rand(1, 1, 8, 9))
+    with pytest.raises(ValueError, match="border is hole or same"):
+        ScaleGuide(blobs(1, 8, 8), border="zero")  # type: ignore[arg-type]
+    holes = ScaleGuide(torch.arange(16).view(1, 4, 4), torch.full((1, 4, 4), 9))
+    with pytest.raises(ValueError, match=r"classes must lie in 0 \.\. 4, not in 9 \.\. 9"):
+        hole_features(randn(2, 5, 3, 3), None, [holes])
+    with pytest.raises(ValueError, match="needs the classes"):
+        hole_features(randn(2, 5, 3, 3), None, [ScaleGuide(torch.arange(16).view(1, 4, 4))])
+
+
+# ---- recorded evaluations
+
+
+@recorded
+def test_the_recorded_evaluations_are_met() -> None:
+    rows = list(parity.run(RECORDED, 1e-5))
+    assert {row.fixture for row in rows} >= {"panoptic_conv", "panoptic_upsample"}
+    assert all(row.error is not None and not row.failed for row in rows)
+    double = [row for row in rows if "float64" in row.detail]
+    assert len(double) > 300 and all(row.allowed == pytest.approx(1e-10) for row in double)
+
+
+@recorded
+@pytest.mark.parametrize(("name", "array"), [("panoptic_conv", "k5/dx"), ("panoptic_upsample", "large_ids/xy/dF")])
+def test_a_damaged_recording_is_noticed(tmp_path: Path, name: str, array: str) -> None:
+    arrays = dict(np.load(RECORDED / f"{name}.npz"))
+    arrays[array].flat[0] += 1e-3
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    failed = {row.array for row in parity.run(tmp_path, 1e-5) if row.failed}
+    assert failed == {array}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@forms
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_gpu_gives_the_same(form: Form, dtype: torch.dtype) -> None:
+    identity = blobs(2, 16, 16)
+    leaves = [t.to(dtype) for t in (randn(2, 8, 16, 16), randn(8, 8, 3, 3) / 9, randn(8))]
+    expected = with_gradients(lambda *given: panoptic_conv(*given, ScaleGuide(identity), form), *leaves)
+    guide = ScaleGuide(identity.cuda())
+    leaves = [t.cuda() for t in leaves]
+    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form).cpu(), *leaves)
+    for e, m in zip(expected, made, strict=True):
+        torch.testing.assert_close(
+            m.cpu().double(),
+            e.double(),
+            rtol=20 * torch.finfo(dtype).eps,
+            atol=1e-2 if dtype != torch.float64 else 1e-10,
+        )
