@@ -163,7 +163,7 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
 )
 @click.option("--background", is_flag=True, help="The model was trained with a whole-image object (Visual Genome).")
 def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], background: bool) -> None:
-    """Turn an official LostGAN checkpoint (.pth, .pt, .safetensors) into one that jobs and commands here can use.
+    """Turn an official LostGAN or SPADE checkpoint (.pth, .pt, .safetensors) into one that jobs and commands here can use.
 
     Which model it is, is told from its keys and shapes; nothing in the file is executed.
     """
