@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "train_detector": "checkpoints",
+    "self_train": "checkpoints",
     "train_generator": "checkpoints",
     "synthesize": "data",
     "export": "coco",
@@ -36,6 +37,7 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
 PUBLIC_SUFFIXES = {
     "synthesize": ".parquet",
     "train_detector": ".safetensors",
+    "self_train": ".safetensors",
     "train_generator": ".safetensors",
     "report": ".html",
 }

@@ -16,11 +16,11 @@ from pipeline.scene import Objects, Scene
 from pipeline.scores.detection import DetectionRow, match_precision_recall
 from pipeline.sections import Job, section_dict
 from pipeline.steps.ingest import TRUTH
-from pipeline.steps.train_detector import WEIGHTS
+from pipeline.steps.self_train import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
 
-NEEDS = ("ingest", "train_detector")
+NEEDS = ("ingest", "self_train")
 VERSION = 2
 SHARD = 128  # scenes
 IDS_PER_IMAGE = 10_000  # ids are image position * this + place in the image + 1
@@ -110,7 +110,7 @@ def run(context: Context) -> dict[str, Any]:
         context.tell("  no unlabelled images")
         return {"images": 0, "objects": {}, "quality": None}
     count = ingest.manifest["splits"]["unlabelled"]["images"]
-    weights = context.inputs["train_detector"].folder.uri
+    weights = context.inputs["self_train"].folder.uri
     judged = bool(ingest.manifest["splits"]["unlabelled"]["truth"])
     make = partial(_Labeller, job, ingest.folder.uri, weights, context.folder.uri, judged)
     rows = context.shards(make, cut(count, SHARD), context.folder, "images")
