@@ -2,9 +2,9 @@
 
     python benchmarks/mean_teacher.py JOB OUT SEEDS TEST [KEY=VALUE ...]
 
-SEEDS is such as 0,1,2; TEST is a reference of labelled images that nothing was chosen on, or "". Every arm of a seed learns from
-equally many labelled images: detector.steps of burn-in and then self_train.steps, or their sum in one training. Prints AP50 and
-AP, mean and spread over the seeds, and leaves OUT/<seed>/<arm>.json; finished arms are not trained again.
+SEEDS is such as 0,1,2; TEST is a reference of labelled images that nothing was chosen on, or "". Every arm of a seed learns
+from equally many labelled images: detector.steps of burn-in and then self_train.steps, or their sum in one training. Prints
+AP50 and AP, mean and spread over the seeds, and leaves OUT/<seed>/<arm>.json; finished arms are not trained again.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ class MeanTeacher:
     def step(self, index: int, batch: Mixed) -> Mapping[str, Tensor]:
         """Do optimiser step `index`; return losses, their total, and per unlabelled image what the teacher gave.
 
-        `unsupervised_<loss>` are the student's on pseudo-labels before weighting; `pseudo_boxes` is how many boxes the teacher
-        was sure of, `pseudo_images` the share of images with one: both fall to 0, or the first rises without end, when student
-        and teacher lead each other astray.
+        `unsupervised_<loss>` are the student's on pseudo-labels before weighting; `pseudo_boxes` is how many boxes the
+        teacher was sure of, `pseudo_images` the share of images with one: both fall to 0, or the first rises without end,
+        when student and teacher lead each other astray.
         """
         r, config = self.recipe, self.config
         rng = np.random.default_rng([self.seed, index])
