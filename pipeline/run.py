@@ -56,12 +56,14 @@ def check(job: Job, screen: Screen) -> None:
     """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
     from pipeline.steps.ingest import check_scene, open_inputs
     from pipeline.steps.plan import check_counts
+    from pipeline.steps.self_train import thresholds
 
     check_writable(job.output)
     if job.cluster.executor == "ray" and job.cluster.address:
         RayExecutor.check_reachable(job.cluster.address)
     inputs = open_inputs(job)
     check_counts(job, inputs.categories)
+    thresholds(job, inputs.categories)
     check_files(job)
     for name, table in inputs.splits.items():
         for index in range(len(table)):

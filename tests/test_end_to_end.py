@@ -54,9 +54,11 @@ def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
     coco = json.loads((reference / "coco" / "instances.json").read_text())
     assert len(coco["images"]) == 32
     assert all((reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"])
-    assert {p.name for p in (reference / "checkpoints").iterdir()} == {"detector.safetensors", "generator.safetensors"}
+    assert {p.name for p in (reference / "checkpoints").iterdir()} == {
+        f"{name}.safetensors" for name in ("detector", "labeller", "generator")
+    }
     assert len(list((reference / "data").glob("*.parquet"))) == 4
-    assert len(list((reference / "steps").glob("*/manifest.json"))) == 9
+    assert len(list((reference / "steps").glob("*/manifest.json"))) == 10
     scores = json.loads((reference / "metrics.json").read_text())["scores"]
     assert {"real", "shuffled"} <= set(scores["dap"]["controls"])
     assert scores["cas"]["card"]["generator_sha256"] == digests(reference)["checkpoints/generator.safetensors"]
@@ -162,7 +164,7 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
     }
 
     told = finish(start(output, "cluster.workers=2"))
-    for name in ("ingest", "train_detector", "pseudo_label", "train_generator", "plan"):
+    for name in ("ingest", "train_detector", "self_train", "pseudo_label", "train_generator", "plan"):
         assert f"{name}: finished earlier" in told
     assert finished
     assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"
@@ -172,7 +174,7 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
 
 def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(reference: Path) -> None:
     told = finish(start(reference, "cluster.executor=serial"))
-    assert told.count("finished earlier") == 9
+    assert told.count("finished earlier") == 10
     told = finish(start(reference, "cluster.executor=serial", "report.samples=3"))
-    assert told.count("finished earlier") == 8
+    assert told.count("finished earlier") == 9
     assert "report: finished earlier" not in told
