@@ -33,7 +33,7 @@ from pipeline.training import read_log, train
 ARMS = {
     "burn-in": "labels alone, detector.steps",
     "supervised": "labels alone, detector.steps + self_train.steps, one schedule",
-    "restarted": "burn-in, then the mean teacher's steps with weight 0",
+    "restarted": "burn-in, then the mean teacher's steps without unlabelled images",
     "teacher": "burn-in, then mean teacher",
 }
 
@@ -50,11 +50,11 @@ def build(job: Job, tables: dict[str, Dataset], folder: Path, steps: int) -> Any
     return detector
 
 
-def teach(job: Job, tables: dict[str, Dataset], burnt_in: Any, folder: Path, weight: float) -> Any:
-    """Go on from a trained detector with the job's self_train section, but this weight of the unsupervised losses."""
-    section = replace(job.self_train, config=replace(job.self_train.config, weight=weight))
-    training, batches = self_train.prepare(burnt_in, replace(job, self_train=section), tables)
-    plan = section.training
+def teach(job: Job, tables: dict[str, Dataset], burnt_in: Any, folder: Path, blind: bool) -> Any:
+    """Go on from a trained detector as the job's self_train section says; `blind` to the unlabelled images or not."""
+    training, mixed = self_train.prepare(burnt_in, job, tables)
+    batches = (lambda step: replace(mixed(step), unlabelled=[])) if blind else mixed
+    plan = job.self_train.training
     train(training, batches, plan.steps, plan.save_every, Folder.at(folder))
     training.finish()
     return burnt_in
@@ -68,7 +68,7 @@ def arm(name: str, job: Job, tables: dict[str, Dataset], folder: Path) -> Any:
     burnt_in = build(job, tables, folder / "burn-in", job.detector.training.steps)
     if name == "burn-in":
         return burnt_in
-    return teach(job, tables, burnt_in, folder / name, job.self_train.config.weight if name == "teacher" else 0.0)
+    return teach(job, tables, burnt_in, folder / name, blind=name == "restarted")
 
 
 def measure(job: Job, folder: Path, name: str, tables: dict[str, Dataset]) -> dict[str, Any]:
