@@ -24,7 +24,12 @@ from detectors.base import Detector, Prediction, Sample
 from detectors.training import Recipe, average, make_optimizer, rate
 from detectors.views import Strong, strong, weak
 
-BOX_LOSSES = ("proposal_box", "box", "mask")  # learn where an object ends: of pseudo-boxes only where asked for
+ALWAYS = ("objectness", "class")  # losses that pseudo-labels teach: is there an object, and which
+WITH_BOXES = (
+    *ALWAYS,
+    "proposal_box",
+    "box",
+)  # and where does it end; never masks, which pseudo-labels here do not have
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Config:
     weight: float = 2.0  # of the unsupervised losses, once it has risen (lambda_u)
     ramp: float = 0.2  # share of the steps over which that weight rises
     decay: float = 0.999  # of the teacher, per step
-    pseudo_boxes: bool = False  # learn box regression (and masks) from pseudo-boxes too; Unbiased Teacher does not
+    pseudo_boxes: bool = False  # learn box regression from pseudo-boxes too; Unbiased Teacher does not
     strong: Strong = field(default_factory=Strong)
 
     def __post_init__(self) -> None:
@@ -139,7 +144,7 @@ class MeanTeacher:
             total = torch.stack(list(supervised.values())).sum()
             torch.autograd.backward(total)
             told = {name: loss.detach() for name, loss in supervised.items()}
-            learnt = [name for name in supervised if self.config.pseudo_boxes or name not in BOX_LOSSES]
+            learnt = WITH_BOXES if self.config.pseudo_boxes else ALWAYS
             told |= {f"unsupervised_{name}": torch.zeros_like(total.detach()) for name in learnt}
             total = total.detach()
             if found and weight > 0:
