@@ -28,7 +28,7 @@ from pipeline.sections import Job
 from pipeline.steps import self_train
 from pipeline.steps.ingest import open_inputs
 from pipeline.storage import Folder
-from pipeline.training import read_log, train
+from pipeline.training import device, read_log, train
 
 ARMS = {
     "burn-in": "labels alone, detector.steps",
@@ -42,7 +42,7 @@ def build(job: Job, tables: dict[str, Dataset], folder: Path, steps: int) -> Any
     """Train on labels alone for `steps`, or take up what was trained."""
     plan, table = job.detector.training, tables["labelled"]
     backend = importlib.import_module(DETECTORS[job.detector.backend])
-    detector = backend.build(job.detector.config, len(table.categories), seed=job.seed)
+    detector = backend.build(job.detector.config, len(table.categories), seed=job.seed, device=device())
     training = detector.training(steps, job.seed)
     draw = draw_for([table], plan.batch, job.seed, plan.sampling, plan.repeat_threshold)
     train(training, detector_batches(table, draw), steps, plan.save_every, Folder.at(folder))
