@@ -65,6 +65,7 @@ class Detector(Protocol):
     """A detector ready to predict."""
 
     num_classes: int
+    model: nn.Module  # the network; its state is all that training changes
 
     def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
         """Detect in a batch of images; scores below the configured floor are left out.

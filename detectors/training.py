@@ -65,7 +65,7 @@ class StepTraining:
         assert seed >= 0
         self.recipe, self.steps, self.seed = recipe, steps, seed
         self._model, self._losses = model, losses
-        self._optimizer = _optimizer(model, recipe)
+        self._optimizer = make_optimizer(model, recipe)
         self.modules: dict[str, nn.Module] = {"model": model}
         self.optimizers: dict[str, Optimizer] = {"model": self._optimizer}
         if recipe.ema > 0:
@@ -90,22 +90,13 @@ class StepTraining:
             nn.utils.clip_grad_norm_(self._model.parameters(), r.clip_grad)
         self._optimizer.step()
         if r.ema > 0:
-            self._average(min(r.ema, (1 + index) / (10 + index)))
+            average(self.modules["ema"], self._model, min(r.ema, (1 + index) / (10 + index)))
         return {**{name: loss.detach() for name, loss in losses.items()}, "total": total.detach()}
 
     def finish(self) -> None:
         """After the last step: give the detector the averaged weights, where they are kept; harmless if repeated."""
         if "ema" in self.modules:
             self._model.load_state_dict(self.modules["ema"].state_dict())
-
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        """Move the averaged weights towards the model's; statistics of normalisation layers are copied."""
-        averaged = self.modules["ema"]
-        for mean, value in zip(averaged.parameters(), self._model.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-        for kept, buffer in zip(averaged.buffers(), self._model.buffers(), strict=True):
-            kept.copy_(buffer)
 
 
 def rate(index: int, steps: int, warmup: float) -> float:
@@ -117,7 +108,16 @@ def rate(index: int, steps: int, warmup: float) -> float:
     return LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+@torch.no_grad()
+def average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """averaged <- decay * averaged + (1 - decay) * model; statistics of normalisation layers are copied."""
+    for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+    for kept, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+        kept.copy_(buffer)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Make the optimiser over what learns; biases and normalisation (one axis) do not decay."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

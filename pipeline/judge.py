@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
@@ -14,9 +14,19 @@ from detectors import DETECTORS
 from generators import GENERATORS
 from pipeline.errors import suggest
 from pipeline.scores import SCORES
-from pipeline.sections import DetectorJob, DetectorSection, GeneratorJob, GeneratorSection, Job, Score
+from pipeline.sections import (
+    DetectorJob,
+    DetectorSection,
+    GeneratorJob,
+    GeneratorSection,
+    Job,
+    Score,
+    SelfTrainJob,
+    SelfTrainSection,
+)
 
 LOOP = "generators.train"  # whose Config holds the optimiser settings of every generator
+TEACHER = "detectors.mean_teacher"  # whose Config holds what is special about learning from unlabelled images
 
 
 class FaultError(Exception):
@@ -58,6 +68,10 @@ def build(raw: dict[str, Any], stem: str) -> Job:
     detector = _component(raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS)
     generator = _component(raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS)
     values["detector"], values["generator"] = DetectorSection(*detector), GeneratorSection(*generator)
+    teacher = _import(TEACHER, "self_train").Config
+    values["self_train"] = SelfTrainSection(
+        *_halves(_mapping(raw.get("self_train"), "self_train"), "self_train", SelfTrainJob, teacher)
+    )
     hints["train_generator"] = _import(LOOP, "train_generator").Config
     values["score"] = _score(raw.get("score"))
     for name in hints.keys() - values.keys():
@@ -75,8 +89,15 @@ def _component(raw: Any, section: str, choice: str, training: Any, room: Mapping
     for key in _of_others(keys.keys() - own - theirs, room):  # base.yaml writes the keys of the usual component
         del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
+    return name, *_halves(keys, section, training, config)
+
+
+def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -> tuple[Any, Any]:
+    """Return the two dataclasses whose keys one mapping holds."""
+    own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
+    _refuse_unknown(keys, own | theirs, section)
     halves = [{key: value for key, value in keys.items() if key in names} for names in (own, theirs)]
-    return name, _fill(training, halves[0], section), _fill(config, halves[1], section)
+    return _fill(training, halves[0], section), _fill(config, halves[1], section)
 
 
 def _of_others(keys: Collection[str], room: Mapping[str, str]) -> set[str]:
@@ -162,6 +183,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if value == "???":
         raise FaultError(key, "is still ???; give it a value")
+    if is_dataclass(hint):
+        return _fill(hint, value, key)
     if origin is Literal:
         return _choose(args, value, key)
     if origin is dict:

@@ -297,10 +297,14 @@ def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Pseu
 
 
 def charts(run: Run) -> list[Chart]:
-    """The detector's total loss, and the losses of discriminator and generator apart."""
-    detector, generator = run.logs.get("train_detector", ()), run.logs.get("train_generator", ())
+    """Losses of detector and mean teacher, the boxes the teacher was sure of, and discriminator and generator apart."""
+    detector, taught, generator = (
+        run.logs.get(step, ()) for step in ("train_detector", "self_train", "train_generator")
+    )
     parts = (
         ("Detector", "", detector, _names(detector, "total") or _names(detector, "")),
+        ("Mean teacher", "", taught, _names(taught, "total") + _names(taught, "unsupervised_")),
+        ("Pseudo-boxes per unlabelled image", "", taught, _names(taught, "pseudo_boxes")),
         ("Discriminator", "d_", generator, _names(generator, "d_")),
         ("Generator", "g_", generator, _names(generator, "g_")),
     )
@@ -370,7 +374,9 @@ def provenance(run: Run) -> dict[str, Any]:
     for manifest in run.manifests.values():
         for package, version in manifest.get("versions", {}).items():
             versions.setdefault(package, set()).add(version)
-    digests = {name: run.manifests[name].get("sha256", "") for name in ("train_detector", "train_generator")}
+    digests = {
+        name: run.manifests[name].get("sha256", "") for name in ("train_detector", "self_train", "train_generator")
+    }
     return {
         "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
         "versions": {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())},
@@ -412,6 +418,7 @@ def render(run: Run, gallery: Gallery) -> bytes:
         cas_groups=cas_groups(run, rows),
         confusion=confusion(run),
         cards=cards(run),
+        taught=run.manifests["self_train"],
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
         trust=report_pseudo.trust(run.manifests["calibrate"], run.job.pseudo_label.rule),

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "train_detector": "checkpoints",
+    "self_train": "checkpoints",
     "calibrate": "pseudo",
     "pseudo_label": "pseudo",
     "train_generator": "checkpoints",
@@ -38,6 +39,7 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
 PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "synthesize": ".parquet",
     "train_detector": ".safetensors",
+    "self_train": ".safetensors",
     "calibrate": "calibration.json",
     "pseudo_label": ("detections.json", "instances.json"),  # its shards have .json files too
     "train_generator": ".safetensors",
@@ -58,12 +60,14 @@ def check(job: Job, screen: Screen) -> None:
     """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
     from pipeline.steps.ingest import check_scene, open_inputs
     from pipeline.steps.plan import check_counts
+    from pipeline.steps.self_train import thresholds
 
     check_writable(job.output)
     if job.cluster.executor == "ray" and job.cluster.address:
         RayExecutor.check_reachable(job.cluster.address)
     inputs = open_inputs(job)
     check_counts(job, inputs.categories)
+    thresholds(job, inputs.categories)
     check_files(job)
     for name, table in inputs.splits.items():
         for index in range(len(table)):

@@ -66,6 +66,26 @@ class DetectorJob:
 
 
 @dataclass(frozen=True)
+class SelfTrainJob:
+    """How the trained detector goes on learning, from unlabelled images too."""
+
+    steps: int = 0  # optimiser steps; 0 = the detector stays as it is
+    batch: int = 16  # labelled images per step
+    unlabelled_batch: int = 16  # unlabelled images per step
+    save_every: int = 100  # steps
+    lr: float = 0.0  # at its peak; 0 = the detector's own
+    thresholds: dict[str, float] = field(default_factory=dict)  # class name -> score, instead of `threshold`
+    keep: Literal["better", "last"] = "better"  # which detector labels the unlabelled images
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "batch", "unlabelled_batch", "save_every")
+        _at_least(0, self, "steps", "lr")
+        for name, score in self.thresholds.items():
+            if not 0 <= score <= 1:
+                raise ValueError(f"thresholds.{name}: {score} is not between 0 and 1")
+
+
+@dataclass(frozen=True)
 class GeneratorJob:
     """How the generator is trained, and on which objects."""
 
@@ -96,6 +116,14 @@ class DetectorSection:
 
     backend: str
     training: DetectorJob
+    config: Any
+
+
+@dataclass(frozen=True)
+class SelfTrainSection:
+    """`self_train:`, one mapping in YAML: the loop, and the keys of mean teacher's own Config."""
+
+    training: SelfTrainJob
     config: Any
 
 
@@ -251,6 +279,7 @@ class Job:
     output: str
     data: Data
     detector: DetectorSection
+    self_train: SelfTrainSection
     pseudo_label: PseudoLabel
     generator: GeneratorSection
     train_generator: Any  # Config of the adversarial loop: the optimisers' settings
@@ -270,6 +299,10 @@ class Job:
             raise ValueError(
                 "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is false), so it cannot be "
                 "asked about them; set pseudo_label.flip to false too"
+            )
+        if self.self_train.training.steps and not self.data.unlabelled:
+            raise ValueError(
+                "self_train.steps: there are no unlabelled images; name some in data.unlabelled, or set it to 0"
             )
         parts, plan = getattr(self.train_generator, "accumulate", 1), self.generator.training
         if parts > 1 and plan.batch % (parts * plan.workers):
@@ -302,6 +335,8 @@ def _plain(value: Any) -> Any:
     """Return dataclasses, tuples and dicts as YAML knows them; component sections as the one mapping they came from."""
     if isinstance(value, DetectorSection):
         return {"backend": value.backend, **_plain(value.training), **_plain(value.config)}
+    if isinstance(value, SelfTrainSection):
+        return {**_plain(value.training), **_plain(value.config)}
     if isinstance(value, GeneratorSection):
         return {"system": value.system, **_plain(value.training), **_plain(value.config)}
     if isinstance(value, Score):

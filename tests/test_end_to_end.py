@@ -58,7 +58,9 @@ def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
     coco = json.loads((reference / "coco" / "instances.json").read_text())
     assert len(coco["images"]) == 32
     assert all((reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"])
-    assert {p.name for p in (reference / "checkpoints").iterdir()} == {"detector.safetensors", "generator.safetensors"}
+    assert {p.name for p in (reference / "checkpoints").iterdir()} == {
+        f"{name}.safetensors" for name in ("detector", "labeller", "generator")
+    }
     assert len(list((reference / "data").glob("*.parquet"))) == 4
     assert len(list((reference / "steps").glob("*/manifest.json"))) == len(STEPS)
     scores = json.loads((reference / "metrics.json").read_text())["scores"]
@@ -166,7 +168,7 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
     }
 
     told = finish(start(output, "cluster.workers=2"))
-    for name in ("ingest", "train_detector", "calibrate", "pseudo_label", "train_generator", "plan"):
+    for name in ("ingest", "train_detector", "self_train", "calibrate", "pseudo_label", "train_generator", "plan"):
         assert f"{name}: finished earlier" in told
     assert finished
     assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"

@@ -11,6 +11,7 @@ from __future__ import annotations
 STEPS = {
     "ingest": "pipeline.steps.ingest",
     "train_detector": "pipeline.steps.train_detector",
+    "self_train": "pipeline.steps.self_train",
     "calibrate": "pipeline.steps.calibrate",
     "pseudo_label": "pipeline.steps.pseudo_label",
     "train_generator": "pipeline.steps.train_generator",

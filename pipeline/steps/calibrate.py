@@ -18,10 +18,10 @@ from pipeline.sampling import seed_for
 from pipeline.scene import Objects, Scene
 from pipeline.scores.detection import DetectionRow
 from pipeline.sections import Job, section_dict
-from pipeline.steps.train_detector import WEIGHTS
+from pipeline.steps.self_train import WEIGHTS
 from pipeline.storage import Folder
 
-NEEDS = ("ingest", "train_detector")
+NEEDS = ("ingest", "self_train")
 VERSION = 1
 SHARD = 64  # scenes
 RESULT = "calibration.json"
@@ -45,7 +45,7 @@ def settings(job: Job) -> dict[str, Any]:
 
 def labeller_weights(context: Context) -> Folder:
     """The folder of the detector that labels; the one place that says which step's detector it is."""
-    return context.inputs["train_detector"].folder
+    return context.inputs["self_train"].folder
 
 
 class _Looker:

@@ -20,13 +20,13 @@ from pipeline.scene import Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.steps import calibrate
 from pipeline.steps.ingest import TRUTH
-from pipeline.steps.train_detector import WEIGHTS
+from pipeline.steps.self_train import WEIGHTS
 from pipeline.storage import Folder
 
 if TYPE_CHECKING:
     from detectors.base import Prediction
 
-NEEDS = ("ingest", "train_detector", "calibrate")
+NEEDS = ("ingest", "self_train", "calibrate")
 VERSION = 3
 SHARD = 128  # scenes
 BINS = 20  # of the scores of a class, 0 to 1

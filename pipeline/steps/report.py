@@ -23,6 +23,7 @@ from pipeline.training import read_log
 NEEDS = (
     "ingest",
     "train_detector",
+    "self_train",
     "calibrate",
     "pseudo_label",
     "train_generator",
@@ -33,6 +34,7 @@ NEEDS = (
     "trial",
 )
 VERSION = 2
+LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
 EXAMPLES = 6  # instances of a class, of each kind
@@ -73,7 +75,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def build(spec: Spec) -> int:
     """Runs in a worker: read the tables, draw, and write the page; returns its size in bytes."""
-    logs = {name: read_log(Folder.at(spec.folders[name])) for name in ("train_detector", "train_generator")}
+    logs = {name: read_log(Folder.at(spec.folders[name])) for name in LOGS}
     told = Run(spec.job, spec.manifests, logs)
     page = report_page.render(told, gallery(spec, told))
     Folder.at(spec.out).write_bytes(PAGE, page)

@@ -196,6 +196,7 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
     manifests = {
         "ingest": {"splits": splits, "classes": classes},
         "train_detector": {"sha256": "d" * 64, "weights": "detector.safetensors", "last": {}},
+        "self_train": {"steps": 0, "kept": "supervised", "weights": "labeller.safetensors", "sha256": "d" * 64},
         "calibrate": learnt(names),
         "pseudo_label": {
             "images": 1234,
@@ -335,6 +336,16 @@ def test_run_without_pseudo_labels_scores_and_logs_says_so(tmp_path):
     assert "CAS was not measured" in words
     assert "No training left a log." in words
     assert "scores, validation images outside generator.min_objects, max_objects or min_area 24" in words
+
+
+def test_the_page_says_what_self_training_did_and_which_detector_labelled(context):
+    told = {"steps": 40, "before": {"AP50": 0.6111, "AP": 0.3}, "after": {"AP50": 0.5999, "AP": None}}
+    for kept, said in (("supervised", "trained on labels alone was kept"), ("last", "chosen on validation")):
+        changed = change(context, "self_train", **told, kept=kept)
+        words = text_of(written(replace(changed, folder=context.folder.sub(kept))))
+        assert "0.611 before and 0.600 after, AP 0.300 and n/a" in words
+        assert said in words
+    assert "mean teacher" not in text_of(written(replace(context, folder=context.folder.sub("off"))))
 
 
 def test_unknown_truth_of_pseudo_labels_is_said(context):

@@ -1,0 +1,128 @@
+"""Weak and strong views: boxes follow their pixels, what is hidden is no target, and every change is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.augment import MIN_VISIBLE
+from detectors.base import Sample
+from detectors.views import LUMA, Strong, blurred, decoloured, erased, strong, weak
+
+GEOMETRY = Strong(scale=0.6, colour=0, grey=0, blur=0, erase=0)
+SIZE = (40, 60)
+boxes = st.tuples(st.integers(0, 50), st.integers(0, 30), st.integers(4, 10), st.integers(4, 10)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+
+
+def marked(box: tuple[int, int, int, int]) -> Sample:
+    """A white box on black."""
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 255
+    return Sample(image, np.array([box], np.float32), np.array([3], np.int64))
+
+
+def noise(seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+    low = rng.integers(0, 30, (6, 2))
+    corners = np.concatenate([low, low + rng.integers(3, 11, (6, 2))], 1).astype(np.float32)
+    return Sample(image, corners, np.arange(6), np.zeros((6, *SIZE), np.bool_))
+
+
+@settings(max_examples=60, deadline=None)
+@given(boxes, st.integers(0, 10_000), st.booleans())
+def test_the_box_follows_its_pixels(box, seed, flip):
+    seen = strong(marked(box), np.random.default_rng(seed), GEOMETRY, flip)
+    if len(seen.boxes):
+        rows, columns = np.nonzero(seen.image[:, :, 0] == 255)
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert extent == seen.boxes[0].tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_boxes_stay_inside_with_their_labels_whatever_happens(seed, chance):
+    views = Strong(scale=1.0, colour=0.5, grey=chance, blur=chance, sigma=0.05, erase=chance, hole=0.5)
+    sample = noise(seed)
+    seen = strong(sample, np.random.default_rng(seed), views, flip=True)
+    height, width = seen.image.shape[:2]
+    assert (seen.image.dtype, seen.image.flags.c_contiguous) == (np.uint8, True)
+    assert len(seen.boxes) == len(seen.labels) <= 6
+    assert set(seen.labels.tolist()) <= set(range(6))
+    assert (seen.boxes >= 0).all()
+    assert (seen.boxes <= [width, height, width, height]).all()
+    assert (seen.boxes[:, 2:] - seen.boxes[:, :2] >= 1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.lists(boxes, min_size=1, max_size=4))
+def test_what_a_hole_hides_is_no_target_and_the_rest_of_the_image_stays(seed, holes):
+    sample = noise(seed)
+    seen = erased(sample, np.array(holes), np.random.default_rng(0))
+    gone = np.zeros(SIZE, bool)
+    for x1, y1, x2, y2 in holes:
+        for y in range(y1, min(y2, SIZE[0])):
+            gone[y, x1 : min(x2, SIZE[1])] = True
+    np.testing.assert_array_equal(seen.image[~gone], sample.image[~gone])
+    left = []
+    for label, (x1, y1, x2, y2) in enumerate(sample.boxes.astype(int).tolist()):
+        hidden = sum(bool(gone[y, x]) for y in range(y1, y2) for x in range(x1, x2))
+        left += [label] if 1 - hidden / ((y2 - y1) * (x2 - x1)) >= MIN_VISIBLE else []
+    assert left == seen.labels.tolist()
+    assert seen.masks is not None
+    assert len(seen.masks) == len(left)
+
+
+def test_weak_views_are_the_image_and_its_mirror_and_without_flip_the_image():
+    image = noise(0).image
+    seen = [weak(image, np.random.default_rng(s), True) for s in range(20)]
+    same = [np.array_equal(view, image) for view in seen]
+    mirrored = [np.array_equal(view[:, ::-1], image) for view in seen]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True))
+    assert 0 < sum(same) < 20
+    assert all(np.array_equal(weak(image, np.random.default_rng(s), False), image) for s in range(20))
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.3, 8.0])
+def test_blur_is_the_gaussian_summed_pixel_by_pixel(sigma):
+    image = noise(3).image[:9, :12]
+    reach = int(np.ceil(3 * sigma))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    expected = np.zeros(image.shape)
+    for y in range(9):
+        for x in range(12):
+            rows, columns = np.clip(y + offsets, 0, 8), np.clip(x + offsets, 0, 11)
+            expected[y, x] = np.einsum("i,j,ijc->c", kernel, kernel, image[np.ix_(rows, columns)].astype(np.float64))
+    assert np.abs(blurred(image, sigma).astype(np.float64) - expected).max() <= 0.51
+
+
+def test_no_blur_changes_nothing_and_grey_is_the_weighted_sum():
+    image = noise(4).image
+    np.testing.assert_array_equal(blurred(image, 0.0), image)
+    grey = decoloured(image).astype(np.float64)
+    assert np.ptp(grey, axis=2).max() == 0
+    assert np.abs(grey[:, :, 0] - image.astype(np.float64) @ LUMA.astype(np.float64)).max() <= 0.501
+
+
+def test_the_same_draws_give_the_same_view_and_the_input_stays():
+    sample = noise(5)
+    before = sample.image.copy()
+    views = Strong(grey=0.5, blur=1.0, erase=1.0, hole=0.3)
+    first, second = (strong(sample, np.random.default_rng(1), views, True) for _ in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    np.testing.assert_array_equal(before, sample.image)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("scale", -0.1), ("colour", 1.0), ("grey", 1.1), ("hole", 1.0), ("sigma", float("nan"))]
+)
+def test_a_bad_setting_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        Strong(**{name: value})
