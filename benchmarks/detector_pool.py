@@ -4,9 +4,9 @@
 
 RUN is the output folder of a run with unlabelled images and a trained detector. Alternates, in one process and one thread,
 the bare loop (the same images, decoded before, in the same batches) and the whole work of a pseudo-labelling worker (read,
-decode in the background, detect, keep all detections, Parquet); prints images per CPU second of both and their ratio (bar:
-0.85). With MEMORY_IMAGES it then labels that many toy images, shard after shard, and prints the memory of the process
-(unique set size, MB) after every tenth of them (bar: flat).
+decode in the background, detect, keep all detections, Parquet; without known truth to compare with); prints images per CPU
+second of both and their ratio (bar: 0.85). With MEMORY_IMAGES it then labels that many toy images, shard after shard, and
+prints the memory of the process (unique set size, MB) after every tenth of them (bar: flat).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     ingest, weights = newest(run, "ingest"), newest(run, "train_detector")
     learnt = Folder.at(newest(run, "calibrate")).read_json("manifest.json")
     with tempfile.TemporaryDirectory() as out:
-        speed(_Labeller(Spec(job, str(ingest), str(weights), out, learnt, True)), images)
+        speed(_Labeller(Spec(job, str(ingest), str(weights), out, learnt, False)), images)
         if len(sys.argv) > 3:
             names = [c["name"] for c in Folder.at(ingest).read_json("manifest.json")["classes"]]
             assert names == [c.name for c in toy.CATEGORIES], "memory is measured with a detector of the toy's classes"
