@@ -12,7 +12,7 @@ from pipeline.context import Context, Output
 from pipeline.errors import JobError
 from pipeline.job import load_job
 from pipeline.sections import Job
-from pipeline.steps import ingest, pseudo_label, self_train, train_detector
+from pipeline.steps import calibrate, ingest, pseudo_label, self_train, train_detector
 from pipeline.storage import Folder
 
 SMOKE = Path(__file__).resolve().parents[2] / "jobs" / "smoke.yaml"
@@ -83,7 +83,9 @@ def test_it_trains_and_goes_on_bit_for_bit_and_labels_with_the_result(
     resumed = output(self_train, job, tmp_path / "b", inputs, said)
     assert "  went on from step 2" in said
     assert resumed.manifest["sha256"] == straight.manifest["sha256"]
-    labelled = output(pseudo_label, job, tmp_path / "c", {**inputs, "self_train": resumed})
+    taught = {**inputs, "self_train": resumed}
+    learnt = output(calibrate, job, tmp_path / "d", taught)
+    labelled = output(pseudo_label, job, tmp_path / "c", {**taught, "calibrate": learnt})
     assert labelled.manifest["images"] == 10
 
 
