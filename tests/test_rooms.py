@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images"},
+    {"sampling", "storage", "masks", "images", "placement"},
     {"panoptic"},
     {"formats", "scores", "layouts", "map_canvas", "training", "comparison"},
     {
@@ -25,12 +25,14 @@ ROWS = [
         "layout_files",
         "control_sheets",
         "report_trial",
+        "layout_statistics",
     },
-    {"judge", "map_loading", "production", "report_page", "control_plans", "arms"},
+    {"judge", "map_loading", "production", "report_page", "plan_page", "control_plans", "arms"},
     {"job", "cluster", "trial_tables"},
     {"context"},
     {"steps"},
     {"run", "status", "generate"},
+    {"planning"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it
