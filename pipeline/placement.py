@@ -4,7 +4,8 @@ The plan fixes how many objects each layout receives (as many as it gave up) and
 (the deficits). Among all ways to meet both, `fit` takes the one nearest to the classes' natural companions: it minimises
 the Kullback-Leibler divergence of the additions from the affinities, subject to both sums. That is matrix scaling
 (iterative proportional fitting: Deming and Stephan 1940; Sinkhorn 1967): row * affinity * weight of the class, normalised
-per layout. Only the weights [C] are kept, so that a layout's shares are found from its own classes alone.
+per layout. Where one class alone is added there is nothing to choose. Only the weights [C] are kept, so that a layout's
+shares are found from its own classes alone.
 """
 
 from __future__ import annotations

@@ -114,7 +114,8 @@ def _companions(
 def place(positions: NDArray[np.int64]) -> str:
     """Say in a word or two where box centres [GRID, GRID] lie: 'bottom', 'top left', 'centre', or 'anywhere'.
 
-    A side is named when two thirds of the centres are on it, the centre when they are in the middle quarter of the image.
+    A side is named when two thirds of the centres are in the three eighths of the image next to it (what spans the image has
+    its centre on the middle line, on neither side), the centre when they are in the middle quarter.
     """
     total, side = positions.sum(), len(positions) // 2
     if not total:
@@ -123,10 +124,10 @@ def place(positions: NDArray[np.int64]) -> str:
     if positions[quarter:-quarter, quarter:-quarter].sum() * 3 >= total * 2:
         return "centre"
     halves = {
-        "top": positions[:side],
-        "bottom": positions[side:],
-        "left": positions[:, :side],
-        "right": positions[:, side:],
+        "top": positions[: side - 1],
+        "bottom": positions[side + 1 :],
+        "left": positions[:, : side - 1],
+        "right": positions[:, side + 1 :],
     }
     return " ".join(name for name, half in halves.items() if half.sum() * 3 >= total * 2) or "anywhere"
 

@@ -128,7 +128,7 @@ class Plan:
     target: Literal["natural", "sqrt", "balanced", "counts", "deficit"] = "balanced"
     counts: dict[str, int] = field(default_factory=dict)  # class name -> objects, for target "counts"
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
-    placement: Literal["natural", "uniform"] = "natural"  # of added objects among the layouts
+    placement: Literal["natural", "uniform"] = "uniform"  # of added objects among the layouts
     jitter: float = 0.05  # how far boxes move, share of their size
     flip: float = 0.5  # probability that a layout is mirrored
     shard: int = 64  # images per shard

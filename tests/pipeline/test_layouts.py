@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import placement
 from pipeline.errors import JobError
-from pipeline.layout_statistics import class_counts
+from pipeline.layout_statistics import Statistics, class_counts, deviation
 from pipeline.layouts import Layout, Places, Pool, deficit_counts, draw_layout, exchange, overlap, target_counts, vary
 from pipeline.scene import Category
 
@@ -90,6 +93,39 @@ def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted(
     for i, (layout, free) in enumerate(zip(layouts, room.tolist(), strict=True)):
         pool, rng = Pool.of(layouts, 4), np.random.default_rng(i)
         assert len(draw_layout(layout, pool, plan, THINGS, (free, places.extra), rng)[0].category) == most
+
+
+def two_worlds(count: int, seed: int) -> list[Layout]:
+    """Half of the images have class 0 and, seldom, class 1; the others class 2 and, seldom, class 3."""
+    rng = np.random.default_rng(seed)
+    layouts = []
+    for _ in range(count):
+        world = 2 * int(rng.random() < 0.5)
+        labels = [world] * int(rng.integers(2, 6)) + [world + 1] * int(rng.random() < 0.1)
+        low = rng.random((len(labels), 2)).astype(np.float32) * 0.9
+        layouts.append(Layout(np.array(labels, np.int32), np.concatenate([low, low + 0.1], 1)))
+    return layouts
+
+
+def test_natural_placement_keeps_companions_together() -> None:
+    """Where classes do have companions, additions follow them; measured on other images than the lifts come from."""
+    layouts, unseen = two_worlds(600, 0), Statistics.of(two_worlds(600, 1), 4)
+    things = tuple(Category(i + 1, str(i)) for i in range(4))
+    pool, counts = Pool.of(layouts, 4), class_counts(layouts, 4)
+    natural = counts.sum(0).astype(float)
+    plan = exchange(natural, target_counts(natural, things, "sqrt", {}), len(layouts))
+    places, found = Places.of(counts, plan, 100), {}
+    for name, lifts in (("natural", placement.lift(counts)), ("uniform", np.ones((4, 4)))):
+        kernel = placement.affinity(counts, lifts)
+        shares = placement.shares(kernel, placement.fit(kernel, places.receive, plan.wanted))
+        drawn = [
+            draw_layout(layout, pool, replace(plan, wanted=row), np.ones(4, bool), (0, 0.0), np.random.default_rng(i))[
+                0
+            ]
+            for i, (layout, row) in enumerate(zip(layouts, shares, strict=True))
+        ]
+        found[name] = deviation(unseen, Statistics.of(drawn, 4))["pairs_given_frequency"]
+    assert found["natural"] < 0.5 * found["uniform"], found
 
 
 def test_added_objects_are_real_boxes_of_their_class() -> None:
