@@ -101,6 +101,24 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
 
 
 @main.command()
+@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
+def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
+    """Show what a job lacks and what it would make, before any training (docs/planner.md).
+
+    Reads the labelled data and plans; `synthaug run` in the same folder goes on from there.
+    """
+    from pipeline.job import load_job
+    from pipeline.planning import plan as plan_job
+
+    loaded = load_job(job, list(overrides), output)
+    _log_to(loaded.output)
+    for line in plan_job(loaded, _screen()):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_folder: Path) -> None:
     """Show which steps of a run are done and how far the current one is."""

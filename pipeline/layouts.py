@@ -3,7 +3,7 @@
 Every planned layout copies a real one. Where a class is to be rarer than in the real layouts, each of its objects is given
 up with a fixed probability; where a class is to be more frequent, an object of it from another real layout takes the free
 place, at its own position and size. So any target histogram is met in expectation while positions, sizes and scene
-backgrounds stay those of real images.
+backgrounds stay those of real images. `placement` says which layouts receive which class.
 """
 
 from __future__ import annotations
@@ -65,6 +65,28 @@ def target_counts(
     return wanted
 
 
+def deficit_counts(
+    natural: NDArray[np.float64], categories: tuple[Category, ...], missing: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Objects wanted per class [C] so that what is `missing` [C] of each thing is made; stuff stays natural.
+
+    The natural number of things is kept: what is left of it after the missing ones is shared by the other things as they
+    naturally occur. Where more is missing than that number, images become fuller; where no other class is left to fill
+    them, the missing classes fill them.
+    """
+    wanted = natural.copy()
+    movable = np.array([c.isthing for c in categories]) & (natural > 0)
+    lacking = movable & (missing > 0)
+    others = movable & ~lacking
+    if not lacking.any():
+        return wanted
+    total, needed = natural[movable].sum(), missing[lacking].sum()
+    wanted[lacking] = missing[lacking] * (1.0 if others.any() else max(1.0, total / needed))
+    if others.any():
+        wanted[others] *= max(0.0, total - needed) / natural[others].sum()
+    return wanted
+
+
 def exchange(natural: NDArray[np.float64], wanted: NDArray[np.float64], images: int) -> Exchange:
     """Return the per-object and per-image probabilities that lead from `natural` to `wanted` [C], over `images`."""
     surplus = np.maximum(natural - wanted, 0)
@@ -93,21 +115,45 @@ class Pool:
         return Pool(tuple(boxes[category == c] for c in range(num_classes)))
 
 
+@dataclass(frozen=True)
+class Places:
+    """How many objects S layouts receive, in expectation, when none may have more than `most`."""
+
+    receive: NDArray[np.float64]  # [S] objects
+    extra: float  # probability that a place that was free in the real layout is filled
+    short: float  # mean number of objects per layout for which there is no place
+
+    @staticmethod
+    def of(counts: NDArray[np.int32], plan: Exchange, most: int) -> Places:
+        """Count the places of layouts with objects `counts` [S, C]."""
+        room = np.maximum(most - counts.sum(1), 0).astype(np.float64)  # [S]
+        asked = plan.extra * len(counts)
+        extra = min(1.0, asked / room.sum()) if room.any() else 0.0
+        receive = counts @ plan.give_up * plan.refill + room * extra
+        return Places(receive, extra, (asked - extra * room.sum()) / max(1, len(counts)))
+
+
 def draw_layout(
-    source: Layout, pool: Pool, plan: Exchange, isthing: NDArray[np.bool_], most: int, rng: np.random.Generator
+    source: Layout,
+    pool: Pool,
+    plan: Exchange,
+    isthing: NDArray[np.bool_],
+    free: tuple[int, float],
+    rng: np.random.Generator,
 ) -> tuple[Layout, list[int], list[int]]:
-    """Return the layout with objects exchanged, and the classes added and given up."""
+    """Return the layout with objects exchanged, and the classes added and given up.
+
+    `plan.wanted` has the shares of the classes in this layout; `free` says how many places are free in it, and with which
+    probability each is filled.
+    """
     gone = rng.random(len(source.category)) < plan.give_up[source.category]
-    added = int((rng.random(int(gone.sum())) < plan.refill).sum()) + int(rng.poisson(plan.extra))
+    added = int((rng.random(int(gone.sum())) < plan.refill).sum()) + int(rng.binomial(*free))
     category, boxes = source.category[~gone].tolist(), list(source.boxes[~gone])
-    new: list[int] = []
-    for label in rng.choice(len(plan.wanted), added, p=plan.wanted).tolist() if added else []:
-        if len(category) >= most:
-            break
+    new: list[int] = rng.choice(len(plan.wanted), added, p=plan.wanted).tolist() if added else []
+    for label in new:
         taken = np.array([b for b, c in zip(boxes, category, strict=True) if isthing[c]], np.float32).reshape(-1, 4)
         boxes.append(_free_place(pool.boxes[label], taken, rng))
         category.append(label)
-        new.append(label)
     layout = Layout(np.array(category, np.int32), np.array(boxes, np.float32).reshape(-1, 4))
     return layout, new, source.category[gone].tolist()
 

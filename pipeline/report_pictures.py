@@ -44,7 +44,7 @@ class Shape:
 class Picture:
     """An embedded image [height, width] with its shapes."""
 
-    src: str  # data URI
+    src: str  # data URI; "" without pixels
     width: int
     height: int
     shapes: tuple[Shape, ...]
@@ -79,6 +79,14 @@ def whole(
     return _picture(
         pixels, window, side, shapes, f"{kind} image {scene.image_id}: {describe(scene.objects, categories)}"
     )
+
+
+def blank(scene: Scene, categories: Sequence[Category], side: int) -> Picture:
+    """Show a layout that has no pixels yet."""
+    window = (0, 0, scene.width, scene.height)
+    height, width = _size(window, side)
+    shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
+    return Picture("", width, height, tuple(shapes), f"Layout {scene.image_id}: {describe(scene.objects, categories)}")
 
 
 def single(

@@ -96,8 +96,16 @@ def run(job: Job, screen: Screen) -> Folder:
     check_files(job)
     output = Folder.at(job.output)
     with _alone(output):
-        _run_steps(job, output, screen)
+        _write_metrics(job, _run_steps(job, output, screen, tuple(STEPS)), output)
     return output
+
+
+def run_some(job: Job, screen: Screen, names: tuple[str, ...]) -> dict[str, Output]:
+    """Run some steps, with all they need among them, in the folders a whole run would use; returns their outputs."""
+    check_writable(job.output)
+    output = Folder.at(job.output)
+    with _alone(output):
+        return _run_steps(job, output, screen, names)
 
 
 @contextmanager
@@ -118,12 +126,12 @@ def _alone(output: Folder) -> Iterator[None]:
         yield
 
 
-def _run_steps(job: Job, output: Folder, screen: Screen) -> None:
+def _run_steps(job: Job, output: Folder, screen: Screen, names: tuple[str, ...]) -> dict[str, Output]:
     output.write_bytes("job.yaml", job.to_yaml().encode())
     executor: Executor | None = None
     done: dict[str, Output] = {}
     keys: dict[str, str] = {}
-    steps = {name: importlib.import_module(path) for name, path in STEPS.items()}
+    steps = {name: importlib.import_module(path) for name, path in STEPS.items() if name in names}
     for (
         name,
         step,
@@ -132,7 +140,7 @@ def _run_steps(job: Job, output: Folder, screen: Screen) -> None:
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub("steps").sub(f"{name}-{keys[name]}")
-            title = f"[{number}/{len(STEPS)}] {name}"
+            title = f"[{number}/{len(steps)}] {name}"
             if folder.exists(MANIFEST):
                 screen.tell(f"{title}: finished earlier")
             else:
@@ -141,10 +149,10 @@ def _run_steps(job: Job, output: Folder, screen: Screen) -> None:
                 _run_step(name, step, Context(job, folder, _inputs(step, done), executor, screen.tell, screen.progress))
             done[name] = Output(folder, folder.read_json(MANIFEST))
             publish(name, folder, output)
-        _write_metrics(job, done, output)
     finally:
         if executor:
             executor.close()
+    return done
 
 
 def _open(job: Job) -> Executor:

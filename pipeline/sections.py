@@ -165,16 +165,21 @@ class PseudoLabel:
 class Plan:
     """How many images, and which classes they show."""
 
-    count: int = 1000  # images
-    target: Literal["natural", "sqrt", "balanced", "counts"] = "balanced"
+    count: int = 1000  # images; 0 = as many as target "deficit" needs
+    target: Literal["natural", "sqrt", "balanced", "counts", "deficit"] = "balanced"
     counts: dict[str, int] = field(default_factory=dict)  # class name -> objects, for target "counts"
+    objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
+    placement: Literal["natural", "uniform"] = "uniform"  # of added objects among the layouts
     jitter: float = 0.05  # how far boxes move, share of their size
     flip: float = 0.5  # probability that a layout is mirrored
     shard: int = 64  # images per shard
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "count", "shard")
+        _at_least(1, self, "shard", "objects_per_class")
+        _at_least(0, self, "count")
         _between_0_and_1(self, "jitter", "flip")
+        if not self.count and self.target != "deficit":
+            raise ValueError("count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number")
         if (self.target == "counts") != bool(self.counts):
             raise ValueError("counts: class names with numbers of objects belong to target 'counts', and only to it")
         for name, number in self.counts.items():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images", "charts"},
+    {"sampling", "storage", "masks", "images", "charts", "placement"},
     {"panoptic"},
     {"formats", "scores", "layouts", "map_canvas", "training", "comparison"},
     {
@@ -26,13 +26,24 @@ ROWS = [
         "layout_files",
         "control_sheets",
         "report_trial",
+        "layout_statistics",
     },
     {"report_pseudo"},
-    {"judge", "map_loading", "production", "detecting", "report_page", "control_plans", "arms"},
+    {
+        "judge",
+        "map_loading",
+        "production",
+        "detecting",
+        "report_page",
+        "plan_page",
+        "control_plans",
+        "arms",
+    },
     {"job", "cluster", "trial_tables"},
     {"context"},
     {"steps"},
     {"run", "status", "generate"},
+    {"planning"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it

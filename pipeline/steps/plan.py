@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import placement
 from pipeline.context import Context, add_counts, cut
+from pipeline.errors import DatasetError, JobError
 from pipeline.formats import parquet
-from pipeline.layouts import Exchange, Layout, Pool, draw_layout, exchange, target_counts, vary
-from pipeline.loading import accepted
+from pipeline.layout_statistics import class_counts
+from pipeline.layouts import Exchange, Layout, Places, Pool, deficit_counts, draw_layout, exchange, target_counts, vary
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.sections import Job, section_dict
@@ -20,7 +24,7 @@ from pipeline.steps.train_generator import layout_filter
 from pipeline.storage import Folder
 
 NEEDS = ("ingest",)
-VERSION = 1
+VERSION = 2
 IDS_PER_IMAGE = 10_000
 
 
@@ -32,33 +36,103 @@ def settings(job: Job) -> dict[str, Any]:
 
 def check_counts(job: Job, categories: tuple[Category, ...]) -> None:
     """Raise JobError when the plan names a class the data has not; possible before any data is read."""
-    ones = np.ones(len(categories))
-    target_counts(ones, categories, job.plan.target, job.plan.counts)
+    if job.plan.target == "counts":
+        target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Images it takes until each thing class that has layouts has `objects_per_class` objects, labelled ones included."""
+
+    objects: int  # that are missing
+    exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
+    natural: int  # images, when layouts are copied as they are
+
+
+def images_needed(missing: NDArray[np.float64], present: NDArray[np.float64], images: int) -> Need:
+    """Count for missing objects [C], 0 where a class is not wanted, and objects `present` [C] in some real layouts."""
+    some = (missing > 0) & (present > 0)
+    if not some.any():
+        return Need(0, 0, 0)
+    total = missing[some].sum()
+    natural = (missing[some] / present[some]).max() * images
+    return Need(int(total), math.ceil(total * images / present.sum()), math.ceil(natural))
+
+
+@dataclass(frozen=True)
+class Real:
+    """What a plan is made from."""
+
+    categories: tuple[Category, ...]
+    labelled: NDArray[np.int64]  # [C] objects, those of images without a layout included
+    sources: list[tuple[str, tuple[int, int], Layout]]  # (image_id, (H, W), layout)
+
+
+def real_layouts(job: Job, labelled: str) -> Real:
+    """Read the layouts of the labelled images that pass the generator's filter."""
+    table, keep = parquet.read(parquet.Config(labelled), pixels=False), layout_filter(job)
+    found = np.zeros(len(table.categories), np.int64)
+    sources: list[tuple[str, tuple[int, int], Layout]] = []
+    for i in range(len(table)):
+        scene = table[i]
+        size = (scene.height, scene.width)
+        found += np.bincount(scene.objects.category[~scene.objects.iscrowd], minlength=len(found))
+        if keep.accepts(scene):
+            objects = keep.select(scene.objects, size)
+            scale = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
+            sources.append((scene.image_id, size, Layout(objects.category, objects.boxes / scale)))
+    if not sources:
+        raise DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+    return Real(table.categories, found, sources)
 
 
 class Planner:
-    """Holds the real layouts; draws planned scene `index` from (job seed, index) alone."""
+    """Holds the real layouts; draws planned scene `index` from (job seed, index) alone.
 
-    def __init__(self, job: Job, labelled: str) -> None:
-        table = parquet.read(parquet.Config(labelled), pixels=False)
-        self.job, self.categories = job, table.categories
-        keep = layout_filter(job)
-        self.sources: list[tuple[str, tuple[int, int], Layout]] = []
-        chosen = accepted(table, keep)
-        for i in range(len(chosen)):
-            scene = chosen[i]
-            objects = keep.select(scene.objects, (scene.height, scene.width))
-            scale = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
-            layout = Layout(objects.category, objects.boxes / scale)
-            self.sources.append((scene.image_id, (scene.height, scene.width), layout))
+    `weights` [C] of `placement.fit`, which needs S x C numbers, are found here or given by one who found them.
+    """
+
+    def __init__(self, job: Job, labelled: str, weights: NDArray[np.float64] | None = None) -> None:
+        self.job, plan = job, job.plan
+        found = real_layouts(job, labelled)
+        self.categories, self.labelled, self.sources = found.categories, found.labelled, found.sources
         layouts = [layout for _, _, layout in self.sources]
         self.pool = Pool.of(layouts, len(self.categories))
         self.isthing: NDArray[np.bool_] = np.array([c.isthing for c in self.categories], bool)
-        plan = job.plan
         present = np.array([len(boxes) for boxes in self.pool.boxes], np.float64)  # [C]
-        self.natural = present * (plan.count / max(1, len(layouts)))
-        self.target = target_counts(self.natural, self.categories, plan.target, plan.counts)
-        self.exchange: Exchange = exchange(self.natural, self.target, plan.count)
+        missing = np.where(self.isthing, np.maximum(plan.objects_per_class - self.labelled, 0), 0)
+        self.need = images_needed(missing, present * self.isthing, len(layouts))
+        self.count = plan.count or self.need.exchanged
+        if not self.count:
+            raise JobError(
+                f"plan.objects_per_class: no class that can be planned has fewer than {plan.objects_per_class} objects, "
+                "so no image is needed; raise it or give plan.count"
+            )
+        self.natural = present * (self.count / max(1, len(layouts)))
+        if plan.target == "deficit":
+            self.target = deficit_counts(self.natural, self.categories, missing)
+        else:
+            self.target = target_counts(self.natural, self.categories, plan.target, plan.counts)
+        self.exchange: Exchange = exchange(self.natural, self.target, self.count)
+        counts = class_counts(layouts, len(self.categories))  # [S, C]
+        self.most = job.generator.training.max_objects
+        self.places = Places.of(counts, self.exchange, self.most)
+        self._lifts = placement.lift(counts) if plan.placement == "natural" else np.ones([len(self.categories)] * 2)
+        self.weights = self._weights(counts) if weights is None else weights
+
+    def _weights(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
+        wanted = self.exchange.wanted
+        if not wanted.any():
+            return wanted
+        return placement.fit(placement.affinity(counts, self._lifts), self.places.receive, wanted)
+
+    def _wanted(self, layout: Layout) -> NDArray[np.float64]:
+        """Return the share of each class [C] among what this layout receives."""
+        if not self.weights.any():
+            return self.weights
+        counts = class_counts([layout], len(self.categories))
+        share: NDArray[np.float64] = placement.shares(placement.affinity(counts, self._lifts), self.weights)[0]
+        return share
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`: a layout without pixels, with its provenance."""
@@ -67,8 +141,9 @@ class Planner:
         round_, place = divmod(index, count)
         source, (height, width), layout = self.sources[permuted(place, count, seed_for(seed, "plan", round_))]
         rng = rng_for(seed, "layout", index)
-        most = self.job.generator.training.max_objects
-        drawn, added, gone = draw_layout(layout, self.pool, self.exchange, self.isthing, most, rng)
+        here = replace(self.exchange, wanted=self._wanted(layout))
+        free = (max(0, self.most - len(layout.category)), self.places.extra)
+        drawn, added, gone = draw_layout(layout, self.pool, here, self.isthing, free, rng)
         final = vary(drawn, self.isthing, plan.jitter, plan.flip, rng)
         scale = np.array([width, height, width, height], np.float32)
         n = len(final.category)
@@ -95,8 +170,8 @@ class Planner:
 class _Writer:
     """Runs in a worker: plans one shard."""
 
-    def __init__(self, job: Job, labelled: str, out: str) -> None:
-        self._planner, self._out = Planner(job, labelled), Folder.at(out)
+    def __init__(self, job: Job, labelled: str, weights: tuple[float, ...], out: str) -> None:
+        self._planner, self._out = Planner(job, labelled, np.array(weights)), Folder.at(out)
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
         categories = self._planner.categories
@@ -114,17 +189,26 @@ def run(context: Context) -> dict[str, Any]:
     job = context.job
     labelled = context.inputs["ingest"].folder.sub("labelled").uri
     planner = Planner(job, labelled)  # in the driver first: a wrong class name is the user's error, not a worker's
-    make = partial(_Writer, job, labelled, context.folder.uri)
-    rows = context.shards(make, cut(job.plan.count, job.plan.shard), context.folder, "layouts")
+    make = partial(_Writer, job, labelled, tuple(planner.weights.tolist()), context.folder.uri)
+    rows = context.shards(make, cut(planner.count, job.plan.shard), context.folder, "layouts")
     planned = add_counts(rows, "counts")
     classes = {
         c.name: {
             "natural": round(float(planner.natural[i]), 1),
             "target": round(float(planner.target[i]), 1),
             "planned": planned.get(c.name, 0),
+            "labelled": int(planner.labelled[i]),
             "isthing": c.isthing,
         }
         for i, c in enumerate(planner.categories)
     }
-    context.tell(f"  {job.plan.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")
-    return {"images": job.plan.count, "sources": len(planner.sources), "classes": classes}
+    short = round(planner.places.short * planner.count)
+    context.tell(f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")
+    if short:
+        context.tell(
+            f"  {short} objects of the target have no place: {planner.count} images of at most {planner.most} objects "
+            "(generator.max_objects) are full; raise plan.count"
+        )
+    need = {"objects_per_class": job.plan.objects_per_class, **vars(planner.need)}
+    sources = len(planner.sources)
+    return {"images": planner.count, "sources": sources, "classes": classes, "short": short, "need": need}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import placement
 from pipeline.errors import JobError
-from pipeline.layouts import Layout, Pool, draw_layout, exchange, overlap, target_counts, vary
+from pipeline.layout_statistics import Statistics, class_counts, deviation
+from pipeline.layouts import Layout, Places, Pool, deficit_counts, draw_layout, exchange, overlap, target_counts, vary
 from pipeline.scene import Category
 
 CLASSES = (Category(1, "tree"), Category(2, "car"), Category(3, "bus"), Category(4, "sky", isthing=False))
@@ -37,10 +41,13 @@ def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> N
     natural = np.array([len(b) for b in pool.boxes], float) * images / len(layouts)
     wanted = target_counts(natural, CLASSES, target, counts)
     plan = exchange(natural, wanted, images)
+    places = Places.of(class_counts(layouts, 4), plan, 100)
+    assert places.short == 0
     found = np.zeros(4)
     for i in range(images):
         rng = np.random.default_rng([1, i])
-        layout, _, _ = draw_layout(layouts[i % len(layouts)], pool, plan, THINGS, 100, rng)
+        source = layouts[i % len(layouts)]
+        layout, _, _ = draw_layout(source, pool, plan, THINGS, (100 - len(source.category), places.extra), rng)
         found += np.bincount(layout.category, minlength=4)
     np.testing.assert_allclose(found, wanted, rtol=0.08, atol=30)
 
@@ -63,13 +70,71 @@ def test_a_mistyped_class_is_named() -> None:
         target_counts(np.ones(4), CLASSES, "counts", {"buss": 5})
 
 
+def test_what_is_missing_is_made_and_the_rest_stays_as_it_occurs() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    wanted = deficit_counts(natural, CLASSES, np.array([0.0, 140.0, 90.0, 30.0]))
+    np.testing.assert_allclose(wanted, [220, 140, 0, 50])  # 360 things as before; no layout has a bus; stuff stays
+    fuller = deficit_counts(natural, CLASSES, np.array([0.0, 500.0, 0.0, 0.0]))
+    np.testing.assert_allclose(fuller, [0, 500, 0, 50])
+    alone = deficit_counts(natural, CLASSES, np.array([30.0, 30.0, 0.0, 0.0]))
+    np.testing.assert_allclose(alone, [180, 180, 0, 50])
+    np.testing.assert_array_equal(deficit_counts(natural, CLASSES, np.zeros(4)), natural)
+
+
+def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted() -> None:
+    layouts, most = long_tail(50), 6
+    layouts = [layout for layout in layouts if len(layout.category) <= most]
+    counts = class_counts(layouts, 4)
+    plan = exchange(counts.sum(0).astype(float), counts.sum(0) + np.array([0.0, 1000, 0, 0]), len(layouts))
+    places = Places.of(counts, plan, most)
+    room = most - counts.sum(1)
+    np.testing.assert_allclose(places.receive, room)
+    np.testing.assert_allclose(places.short * len(layouts), 1000 - room.sum())
+    for i, (layout, free) in enumerate(zip(layouts, room.tolist(), strict=True)):
+        pool, rng = Pool.of(layouts, 4), np.random.default_rng(i)
+        assert len(draw_layout(layout, pool, plan, THINGS, (free, places.extra), rng)[0].category) == most
+
+
+def two_worlds(count: int, seed: int) -> list[Layout]:
+    """Half of the images have class 0 and, seldom, class 1; the others class 2 and, seldom, class 3."""
+    rng = np.random.default_rng(seed)
+    layouts = []
+    for _ in range(count):
+        world = 2 * int(rng.random() < 0.5)
+        labels = [world] * int(rng.integers(2, 6)) + [world + 1] * int(rng.random() < 0.1)
+        low = rng.random((len(labels), 2)).astype(np.float32) * 0.9
+        layouts.append(Layout(np.array(labels, np.int32), np.concatenate([low, low + 0.1], 1)))
+    return layouts
+
+
+def test_natural_placement_keeps_companions_together() -> None:
+    """Where classes do have companions, additions follow them; measured on other images than the lifts come from."""
+    layouts, unseen = two_worlds(600, 0), Statistics.of(two_worlds(600, 1), 4)
+    things = tuple(Category(i + 1, str(i)) for i in range(4))
+    pool, counts = Pool.of(layouts, 4), class_counts(layouts, 4)
+    natural = counts.sum(0).astype(float)
+    plan = exchange(natural, target_counts(natural, things, "sqrt", {}), len(layouts))
+    places, found = Places.of(counts, plan, 100), {}
+    for name, lifts in (("natural", placement.lift(counts)), ("uniform", np.ones((4, 4)))):
+        kernel = placement.affinity(counts, lifts)
+        shares = placement.shares(kernel, placement.fit(kernel, places.receive, plan.wanted))
+        drawn = [
+            draw_layout(layout, pool, replace(plan, wanted=row), np.ones(4, bool), (0, 0.0), np.random.default_rng(i))[
+                0
+            ]
+            for i, (layout, row) in enumerate(zip(layouts, shares, strict=True))
+        ]
+        found[name] = deviation(unseen, Statistics.of(drawn, 4))["pairs_given_frequency"]
+    assert found["natural"] < 0.5 * found["uniform"], found
+
+
 def test_added_objects_are_real_boxes_of_their_class() -> None:
     layouts = long_tail(100)
     pool = Pool.of(layouts, 4)
     plan = exchange(np.array([300.0, 100, 5, 100]), np.array([100.0, 100, 205, 100]), 100)
     seen = 0
     for i, layout in enumerate(layouts):
-        drawn, added, gone = draw_layout(layout, pool, plan, THINGS, 100, np.random.default_rng(i))
+        drawn, added, gone = draw_layout(layout, pool, plan, THINGS, (20, 0.05), np.random.default_rng(i))
         assert len(drawn.category) == len(layout.category) - len(gone) + len(added)
         for box, label in zip(drawn.boxes, drawn.category, strict=True):
             assert (pool.boxes[label] == box).all(1).any()
