@@ -320,13 +320,25 @@ class Job:
         """Return the resolved job as a file that `load_job` reads back as an equal job."""
         from omegaconf import OmegaConf
 
-        return OmegaConf.to_yaml(OmegaConf.create(_plain(self)))
+        text = OmegaConf.to_yaml(OmegaConf.create(_plain(self)))
+        return _quoted(_plain(self)) if set(text) & set("\x85\u2028\u2029") else text
 
     def sha256(self) -> str:
         """Return the hex digest of what decides the results: not of the output folder, the cluster or the workers."""
         content: dict[str, Any] = {f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE}
         text = json.dumps({**content, "name": self.name, "seed": self.seed}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _quoted(content: Any) -> str:
+    """Return YAML with every text in double quotes and escaped: plain style loses the rarer line separators."""
+    import yaml
+
+    class Quoting(yaml.SafeDumper):
+        pass
+
+    Quoting.add_representer(str, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+    return yaml.dump(content, Dumper=Quoting, allow_unicode=False, sort_keys=False)
 
 
 def section_dict(job: Job, section: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from detectors import DETECTORS
@@ -291,6 +291,8 @@ def test_class_names_are_never_converted(write: Write, name: str) -> None:
         lambda t: "${" not in t and t[0] != "_" and t != "???"
     )
 )
+@example(name="a\x85b")
+@example(name="\u2028 1e5")
 def test_any_text_survives_the_round_trip(write: Write, name: str) -> None:
     """Keys and values of any text: written with json, which is YAML, read, written with to_yaml, read again."""
     data = {"labelled": "toy:train", "root": name}
