@@ -244,18 +244,18 @@ def peak_of(form: str, side: int, channels: int, out: int, folder: Path, batch: 
     """Bytes that forward and backward of one layer add to this process, its guide included."""
     identity = torch.cat([identity for identity, _ in maps(folder)[:batch]])
     forms: dict[str, Callable[..., Tensor]] = {
-        "plain": lambda *given: F.conv2d(*given, padding=1),
-        "ours": lambda *given: panoptic_conv(*given, Guide(identity).at(side)),
-        "naive": lambda *given: naive(*given, Guide(identity).at(side)),
+        "plain": lambda _identity, *given: F.conv2d(*given, padding=1),
+        "ours": lambda identity, *given: panoptic_conv(*given, Guide(identity).at(side)),
+        "naive": lambda identity, *given: naive(*given, Guide(identity).at(side)),
     }
-    small, small_grad = layer(channels, out, side, 1)  # wakes the library up
-    both_ways(partial(F.conv2d, *small, padding=1), small, small_grad)
+    small, small_grad = layer(channels, out, side, 1)  # the libraries keep what they set up at their first call
+    both_ways(partial(forms[form], identity[:1], *small), small, small_grad)
     del small, small_grad
     leaves, grad = layer(channels, out, side, batch)
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what construction left free must not serve the pass unseen
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
-    both_ways(partial(forms[form], *leaves), leaves, grad)
+    both_ways(partial(forms[form], identity, *leaves), leaves, grad)
     return resident("VmHWM") - before
 
 

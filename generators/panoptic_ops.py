@@ -16,7 +16,8 @@ Legend: B images, H W pixels, N = B H W rows, C input and D output channels, k k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -41,6 +42,7 @@ Form = Literal["auto", "windows", "taps"]
 
 _MOSTLY_MIXED = 0.2  # share of extra products from which a product per tap is faster (benchmarks/panoptic_ops.py)
 _DENSE_WEIGHT = 64.0  # C D / (C + D) below which reading the map once per tap costs more than the library's gradient
+_BLOCK = 2048  # mixed windows gathered at a time
 
 
 def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGuide, form: Form = "auto") -> Tensor:
@@ -121,12 +123,11 @@ class _PanopticConv(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             if ctx.needs_input_grad[2]:
                 grad_bias = grad.sum((0, 2, 3))
-            if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-                scaled = _scaled(grad, windows)
-            if ctx.needs_input_grad[0]:
-                grad_x = _gradient_of_input(scaled, x, weight, windows, _per_tap(ctx.form, windows))
-            if ctx.needs_input_grad[1]:
-                grad_weight = _gradient_of_weight(scaled, x, weight, windows, _weight_per_tap(ctx.form, weight))
+            with _scaled(grad, x, windows) as scaled:
+                if ctx.needs_input_grad[0]:
+                    grad_x = _gradient_of_input(scaled, x, weight, windows, _per_tap(ctx.form, windows))
+                if ctx.needs_input_grad[1]:
+                    grad_weight = _gradient_of_weight(scaled, x, weight, windows, _weight_per_tap(ctx.form, weight))
         return grad_x, grad_weight, grad_bias, None, None
 
 
@@ -155,14 +156,24 @@ def _weight_per_tap(form: Form, weight: Tensor) -> bool:
     return form == "taps" or (form == "auto" and not weight.is_cuda and c * d >= _DENSE_WEIGHT * (c + d))
 
 
-def _scaled(grad: Tensor, windows: Windows) -> Tensor:
-    """A copy of the gradient [B, D, H, W] times the ratio of equation 2, channels last."""
-    out = torch.empty_like(grad, memory_format=torch.channels_last).copy_(grad)
-    flat = _rows(out)
-    for pixels in (windows.mixed, windows.edge):
-        chosen = flat.index_select(0, pixels)
-        flat.index_copy_(0, pixels, chosen * windows.ratio(pixels, grad.dtype))
-    return out
+@contextmanager
+def _scaled(grad: Tensor, x: Tensor, windows: Windows) -> Iterator[Tensor]:
+    """The gradient [B, D, H, W] times the ratio of equation 2, channels last; what is done to it ends with the context.
+
+    On a CPU it is the incoming tensor, because a copy would be a third of what a plain convolution needs: autograd runs one
+    node of a graph at a time there, and the few rows that change are put back bit for bit (`data`: it counts no change).
+    """
+    held = grad.contiguous(memory_format=torch.channels_last).data
+    foreign = held.data_ptr() == grad.data_ptr()
+    if foreign and (grad.is_cuda or grad.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()):
+        held = held.clone(memory_format=torch.preserve_format)
+    flat, pixels = _rows(held), torch.cat([windows.mixed, windows.edge])
+    kept = flat.index_select(0, pixels)
+    try:
+        flat.index_copy_(0, pixels, kept * windows.ratio(pixels, grad.dtype))
+        yield held
+    finally:
+        flat.index_copy_(0, pixels, kept)
 
 
 def _gradient_of_input(scaled: Tensor, x: Tensor, weight: Tensor, windows: Windows, per_tap: bool) -> Tensor:
@@ -182,8 +193,8 @@ def _gradient_of_weight(scaled: Tensor, x: Tensor, weight: Tensor, windows: Wind
     """Per tap the product of gradients and pixels over the windows where the tap matches."""
     grads, pixels = _rows(scaled), _rows(x)
     d, c, kernel, _ = weight.shape
-    out = weight.new_empty(kernel, kernel, d, c)
-    blocks = out.flatten(0, 1)
+    out = weight.new_empty(d, kernel, kernel, c)
+    blocks = [out[:, i // kernel, i % kernel] for i in range(kernel * kernel)]  # [D, C] each
     if per_tap:
         for block, step, different in zip(blocks, windows.steps, windows.unmatched, strict=True):
             first, stop = _span(step, windows.size)
@@ -194,26 +205,24 @@ def _gradient_of_weight(scaled: Tensor, x: Tensor, weight: Tensor, windows: Wind
     else:
         mixed = grads.index_select(0, windows.mixed)
         grads.index_fill_(0, windows.mixed, 0)
-        out.copy_(_library_gradient(scaled, x, weight, (False, True, False))[1].permute(2, 3, 0, 1))
+        out.copy_(_library_gradient(scaled, x, weight, (False, True, False))[1].permute(0, 2, 3, 1))
         for block, (place, source) in zip(blocks, windows.pairs, strict=True):
             block.addmm_(mixed.index_select(0, place).t(), pixels.index_select(0, source))
-    return out.permute(2, 3, 0, 1)
+    return out.permute(0, 3, 1, 2)
 
 
 def _mixed_windows(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor:
     """Sum over matching taps at mixed windows: rows [N, C], taps [C, D] -> [M, D], float32 at least."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     total = torch.zeros(len(windows.mixed), taps[0].shape[1], dtype=wide, device=rows.device)
-    most = max(len(place) for place, _ in windows.pairs)
-    held, products = (
-        rows.new_empty(most, rows.shape[1]),
-        rows.new_empty(most, total.shape[1]),
-    )  # one memory for all taps
-    for tap, (place, source) in zip(taps, windows.pairs, strict=True):
-        read, product = held[: len(place)], products[: len(place)]
-        torch.index_select(rows, 0, source, out=read)
-        torch.mm(read, tap, out=product)
-        total.index_add_(0, place, product.to(wide))
+    held = rows.new_empty(_BLOCK, rows.shape[1])
+    products = rows.new_empty(_BLOCK, total.shape[1])
+    for tap, (places, sources) in zip(taps, windows.pairs, strict=True):
+        for place, source in zip(torch.split(places, _BLOCK), torch.split(sources, _BLOCK), strict=True):
+            read, product = held[: len(place)], products[: len(place)]
+            torch.index_select(rows, 0, source, out=read)
+            torch.mm(read, tap, out=product)
+            total.index_add_(0, place, product.to(wide))
     return total
 
 
@@ -236,16 +245,11 @@ def _by_taps(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor:
 
 def _library_gradient(scaled: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Any:
     """Gradients of a plain convolution, same size: (input, weight, bias)."""
+    stride = dilation = [1, 1]
     padding = [weight.shape[-1] // 2] * 2
-    options = (
-        [1, 1],
-        padding,
-        [1, 1],
-        False,
-        [0, 0],
-        1,
-    )  # stride, padding, dilation, transposed, output padding, groups
-    return torch.ops.aten.convolution_backward(scaled, x, weight, None, *options, wanted)
+    return torch.ops.aten.convolution_backward(
+        scaled, x, weight, None, stride, padding, dilation, False, [0, 0], 1, wanted
+    )
 
 
 class _PanopticUpsample(torch.autograd.Function):

@@ -196,6 +196,17 @@ def test_neither_inputs_nor_gradients_are_changed() -> None:
     assert all(torch.equal(a, b) for a, b in zip((x, weight, grad), kept, strict=True))
 
 
+@forms
+def test_features_may_be_their_own_gradient(form: Form) -> None:
+    """The incoming gradient is worked on in place; where it is the saved input, that must not show."""
+    x, weight = randn(1, 4, 8, 8).contiguous(memory_format=torch.channels_last), randn(4, 4, 3, 3)
+    guide, made = ScaleGuide(blobs(1, 8, 8)), []
+    for grad in (x, x.clone()):
+        leaves = [x.detach().requires_grad_(), weight.clone().requires_grad_()]
+        made.append(torch.autograd.grad(panoptic_conv(*leaves, None, guide, form), leaves, grad))
+    assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
+
+
 def test_gradients_of_gradients_are_refused() -> None:
     x, weight = randn(1, 2, 6, 6).requires_grad_(), randn(2, 2, 3, 3)
     guide = ScaleGuide(blobs(1, 6, 6))
