@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.report_pictures import CHART, MARGIN, Chart, Picture, chart
+from pipeline import report_curves
+from pipeline.report_pictures import Picture
 from pipeline.scores.detection import frequency_groups
 from pipeline.sections import Job
 
@@ -20,14 +21,16 @@ LONG = 60  # rows a table may have before its middle is folded away
 ENDS = 25  # rows kept at either end of a long table
 CONFUSED = 24  # classes up to which the confusion matrix is shown
 GROUPS = ("head", "middle", "tail")
-NOT_LOSSES = ("step", "steps", "steps_per_s")
 
 Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that is said without pixels: the job, each step's manifest, the logs of both trainings."""
+    """All that is said without pixels: the job, each step's manifest, the logs of both trainings.
+
+    `logs["evaluation"]` are the evaluations during the detector's training, where there were any.
+    """
 
     job: Job
     manifests: Mapping[str, Mapping[str, Any]]
@@ -290,21 +293,6 @@ def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Numb
     return [(row, quality.get(row.name, {})) for row in rows if row.pseudo or quality.get(row.name, {}).get("truth")]
 
 
-def charts(run: Run) -> list[Chart]:
-    """The detector's total loss, and the losses of discriminator and generator apart."""
-    detector, generator = run.logs.get("train_detector", ()), run.logs.get("train_generator", ())
-    parts = (
-        ("Detector", "", detector, _names(detector, "total") or _names(detector, "")),
-        ("Discriminator", "d_", generator, _names(generator, "d_")),
-        ("Generator", "g_", generator, _names(generator, "g_")),
-    )
-    return [chart(title, prefix, log, names) for title, prefix, log, names in parts if names]
-
-
-def _names(log: Sequence[Mapping[str, float]], prefix: str) -> list[str]:
-    return [name for name in (log[-1] if log else {}) if name.startswith(prefix) and name not in NOT_LOSSES]
-
-
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
     """(Where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
     found: list[tuple[str, str, int]] = []
@@ -378,6 +366,7 @@ def provenance(run: Run) -> dict[str, Any]:
 def render(run: Run, gallery: Gallery) -> bytes:
     """Return the page, UTF-8."""
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"num": num, "count": count}
@@ -403,9 +392,8 @@ def render(run: Run, gallery: Gallery) -> bytes:
         cards=cards(run),
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
-        charts=charts(run),
-        chart_size=CHART,
-        margin=MARGIN,
+        charts=[Markup(svg) for svg in report_curves.charts(run.logs)],  # noqa: S704 - escaped where it is drawn
+        chosen=report_curves.chosen(run.manifests["train_detector"]),
         losses=losses(run, rows),
         misses=fold(misses(rows)),
         provenance=provenance(run),

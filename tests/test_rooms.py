@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images"},
+    {"sampling", "storage", "masks", "images", "charts"},
     {"formats", "scores", "layouts", "training"},
-    {"loading", "evidence", "report_pictures", "sections", "layout_files", "control_sheets"},
+    {"loading", "evidence", "report_curves", "report_pictures", "sections", "layout_files", "control_sheets"},
     {"judge", "production", "report_page", "control_plans"},
     {"job", "cluster"},
     {"context"},

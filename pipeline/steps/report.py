@@ -17,7 +17,7 @@ from pipeline.report_pictures import Picture
 from pipeline.scene import Category, Dataset, Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
-from pipeline.training import read_log
+from pipeline.training import EVALUATION, read_log
 
 NEEDS = (
     "ingest",
@@ -29,7 +29,7 @@ NEEDS = (
     "export",
     "score",
 )
-VERSION = 1
+VERSION = 2
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
 EXAMPLES = 6  # instances of a class, of each kind
@@ -71,6 +71,7 @@ def run(context: Context) -> dict[str, Any]:
 def build(spec: Spec) -> int:
     """Runs in a worker: read the tables, draw, and write the page; returns its size in bytes."""
     logs = {name: read_log(Folder.at(spec.folders[name])) for name in ("train_detector", "train_generator")}
+    logs["evaluation"] = read_log(Folder.at(spec.folders["train_detector"]), EVALUATION)
     told = Run(spec.job, spec.manifests, logs)
     page = report_page.render(told, gallery(spec, told))
     Folder.at(spec.out).write_bytes(PAGE, page)
