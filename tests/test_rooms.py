@@ -16,7 +16,7 @@ ROWS = [
     {"sampling", "storage", "masks", "images", "charts"},
     {"formats", "scores", "layouts", "training"},
     {"loading", "evidence", "report_curves", "report_pictures", "sections", "layout_files", "control_sheets"},
-    {"judge", "production", "report_page", "control_plans"},
+    {"evaluation", "judge", "production", "report_page", "control_plans"},
     {"job", "cluster"},
     {"context"},
     {"steps"},

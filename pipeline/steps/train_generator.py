@@ -16,7 +16,7 @@ from pipeline.storage import Folder, file_digest
 from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest", "pseudo_label")
-VERSION = 1
+VERSION = 2
 WEIGHTS = "generator.safetensors"
 
 
@@ -73,7 +73,7 @@ def fit(spec: Spec) -> dict[str, Any]:
             # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
             network.to(device(), memory_format=torch.channels_last)
         training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
-        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold)
+        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, layout_filter(job))
         size = (section.config.resolution, section.config.resolution)
         read = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
 

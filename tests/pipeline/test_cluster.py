@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline import cluster
 from pipeline.cluster import Executor, SerialExecutor, open_executor
 from pipeline.errors import DatasetError, JobError
 
@@ -90,6 +91,58 @@ def test_a_group_meets_and_adds_up(executor: Executor) -> None:
             executor.group(add, 2)
     else:
         assert executor.group(add, 2) == 3.0
+
+
+def test_a_group_that_lost_a_member_is_started_again_with_as_many_as_have_room(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """Here two: the one that died has left its place. The survivor's complaint about the lost peer is not the user's."""
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no workers to kill")
+    assert executor.group(partial(_dies_once, tmp_path), 2) == [2, 2]
+    assert (tmp_path / "died").exists()
+
+
+def test_a_group_larger_than_the_cluster_is_made_smaller(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no room to run out of")
+    monkeypatch.setattr(cluster, "PLACE_SECONDS", 0.5)
+
+    def world() -> int:
+        import torch.distributed as dist
+
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    assert executor.group(world, 3) == 2
+
+
+def test_an_error_of_one_member_comes_back_though_the_other_waits(executor: Executor) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no groups")
+
+    def fail() -> None:
+        import torch
+        import torch.distributed as dist
+
+        if dist.get_rank() == 1:
+            raise DatasetError("b.json: is broken; mend it")
+        dist.all_reduce(torch.zeros(1))
+
+    with pytest.raises(DatasetError, match=r"b\.json: is broken"):
+        executor.group(fail, 2)
+
+
+def _dies_once(folder: Path) -> list[int]:
+    import torch
+    import torch.distributed as dist
+
+    flag = folder / "died"
+    if dist.get_rank() == 1 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    value = torch.ones(1)
+    dist.all_reduce(value)
+    return [dist.get_world_size(), int(value)]
 
 
 def test_ray_listens_on_loopback_only(executor: Executor) -> None:
