@@ -20,10 +20,11 @@ from pipeline.errors import JobError, RunError, SynthaugError
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
 ATTEMPTS = 4  # times a training group is started before one gives up
-PLACE_SECONDS = 15.0  # how long a group waits for the room it had; after that it is started again smaller
+PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
 GRIEF_SECONDS = 20.0  # how long after one member failed another's death is looked for
 PATIENCE = timedelta(hours=12)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
 Tick = Callable[[], None]
+Fits = Callable[[int], bool]  # whether a group of this size can do the work
 
 
 class Executor(Protocol):
@@ -39,11 +40,13 @@ class Executor(Protocol):
         """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
         ...
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
         """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
 
-        Where one dies all are started again, as many as there is room for then: the function learns how many from
-        torch.distributed, and finds none to join with when it is alone.
+        Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
+        function learns how many from torch.distributed, which is not initialised when it is alone.
         """
         ...
 
@@ -70,7 +73,9 @@ class SerialExecutor:
         work = make()
         yield from map(work, items)
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
         """Run a group of one; more processes need Ray."""
         if size != 1:
             raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
@@ -177,25 +182,51 @@ class RayExecutor:
             running[actor.run.remote(item)] = actor
             return
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
         """A gang of actors; one that dies takes the gang down, and it is started again, smaller where room is lacking."""
         gpus = size > 1 and self._ray.cluster_resources().get("GPU", 0) >= size
         for _ in range(ATTEMPTS):
-            size = self._room(size, "GPU" if gpus else "CPU") if size > 1 else 1
-            if size == 1:
+            room = self._reserve(size, gpus, fits)
+            if room is None:
                 return self.call(function, *args, tick=tick)
-            member = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Member)
-            gang = [member.remote() for _ in range(size)]
             try:
-                meeting = self._meeting(gang[0])
-                refs = [one.run.remote(rank, size, meeting, gpus, function, args) for rank, one in enumerate(gang)]
-                return self._first_result(refs, tick)
+                return self._run_gang(room, gpus, function, args, tick)
             except self._ray.exceptions.RayActorError:
-                pass
+                size = room.bundle_count
             finally:
-                for one in gang:
-                    self._ray.kill(one)
+                self._ray.util.remove_placement_group(room)  # and with it the gang
         raise RunError(f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step")
+
+    def _reserve(self, size: int, gpus: bool, fits: Fits) -> Any:
+        """Reserve room for `size` members, or for as many as there is room for; None where that is one."""
+        while size > 1:
+            if fits(size):
+                room = self._ray.util.placement_group([{"CPU": 1, **({"GPU": 1} if gpus else {})}] * size)
+                if room.wait(PLACE_SECONDS):
+                    return room
+                self._ray.util.remove_placement_group(room)
+            free = self._ray.available_resources().get("GPU" if gpus else "CPU", 0)
+            size = min(size - 1, max(1, int(free)))
+        return None
+
+    def _run_gang(
+        self, room: Any, gpus: bool, function: Callable[..., Any], args: tuple[Any, ...], tick: Tick | None
+    ) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        member = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Member)
+        size = room.bundle_count
+        places = [PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank) for rank in range(size)]
+        gang = [member.options(scheduling_strategy=place).remote() for place in places]
+        try:
+            meeting = self._meeting(gang[0])
+            refs = [one.run.remote(rank, size, meeting, gpus, function, args) for rank, one in enumerate(gang)]
+            return self._first_result(refs, tick)
+        finally:
+            for one in gang:
+                self._ray.kill(one)
 
     def _meeting(self, first: Any) -> str:
         """Where the members of a gang find each other: a file on this machine, a port of rank 0 in a joined cluster."""
@@ -229,15 +260,6 @@ class RayExecutor:
             raise
         except Exception:  # what this one says is no more than what the first one said
             return
-
-    def _room(self, size: int, kind: str) -> int:
-        """How many members there is room for now, 1 to `size`; the room of the dead may take a moment to be free."""
-        deadline = time.monotonic() + PLACE_SECONDS
-        while True:
-            free = int(self._ray.available_resources().get(kind, 0))
-            if free >= size or time.monotonic() > deadline:
-                return max(1, min(size, free))
-            time.sleep(0.2)
 
     def _wait(self, ref: Any, tick: Tick | None) -> Any:
         while True:

@@ -96,8 +96,10 @@ def run(context: Context) -> dict[str, Any]:
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
     if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"]:
         tables.append(context.inputs["pseudo_label"].folder.uri)
+    plan, parts = job.generator.training, job.train_generator.accumulate
+    spec = Spec(job, tuple(tables), context.folder.uri)
     told = context.train(
-        fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers
+        fit, spec, context.folder, plan.workers, lambda workers: parts == 1 or plan.batch % (parts * workers) == 0
     )
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
