@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.loading import Pixels
 from pipeline.scene import Dataset
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
+from pipeline.scores.detection import DetectionEvaluator, DetectionResult, DetectionRow
 from pipeline.storage import Folder
 from pipeline.training import EVALUATION, read_log
 
@@ -46,7 +46,13 @@ class Validation:
         return any(np.isin(objects.category[~objects.iscrowd], wanted).any() for objects in found)
 
     def measure(self, detector: Detector) -> dict[str, Any]:
-        """AP50 and AP as COCO counts them, mean over things (over all classes where there are none); 6 digits."""
+        """AP50 and AP of `result`, 6 digits."""
+        values = self.result(detector).values
+        numbers = {key: None if values[key] is None else round(float(values[key] or 0.0), 6) for key in ("AP50", "AP")}
+        return {**numbers, "images": len(self._index)}
+
+    def result(self, detector: Detector) -> DetectionResult:
+        """Everything COCO counts, over things (over all classes where there are none)."""
         evaluator = DetectionEvaluator(self._categories, self.classes)
         for start in range(0, len(self._index), BATCH):
             index = self._index[start : start + BATCH]
@@ -55,9 +61,7 @@ class Validation:
                 truth, size = scene.objects, (scene.height, scene.width)
                 labels = truth.category.astype(np.int64)
                 evaluator.add(DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores))
-        values = evaluator.result().values
-        numbers = {key: None if values[key] is None else round(float(values[key] or 0.0), 6) for key in ("AP50", "AP")}
-        return {**numbers, "images": len(self._index)}
+        return evaluator.result()
 
 
 def best_of(rows: Sequence[Row]) -> Row:

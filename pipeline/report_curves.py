@@ -33,8 +33,8 @@ def chosen(told: Mapping[str, Any]) -> str:
     if told.get("keep") != "best":
         return ""
     return (
-        f"The detector is the one after step {told['step']}, the best of {told['evaluations']} by AP50 on the validation "
-        "images: chosen on these images, so its score is a little too good."
+        f"The detector is the one after step {told['measured']['step']}, the best of {told['evaluations']} by AP50 "
+        "on the validation images: chosen on these images, so its score is a little too good."
     )
 
 

@@ -125,7 +125,6 @@ def run(context: Context) -> dict[str, Any]:
         "loaded": told["loaded"],
         "last": read_log(context.folder)[-1],
         "keep": plan.keep,
-        "step": measured["step"],
         "measured": measured,
         "evaluations": told["evaluations"],
         "workers": {"asked": plan.workers, "finished": told["workers"]},

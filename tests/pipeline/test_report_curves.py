@@ -40,8 +40,8 @@ def test_a_measurement_without_truth_is_no_point() -> None:
 
 
 def test_what_was_chosen_on_the_validation_images_is_said() -> None:
-    told = {"keep": "best", "step": 4, "evaluations": 3}
+    told = {"keep": "best", "measured": MEASURED[1], "evaluations": 3, "step": "train_detector"}
     assert "after step 4, the best of 3 by AP50" in report_curves.chosen(told)
     assert "its score is a little too good" in report_curves.chosen(told)
-    assert report_curves.chosen({"keep": "last", "step": 8, "evaluations": 3}) == ""
+    assert report_curves.chosen({**told, "keep": "last"}) == ""
     assert report_curves.chosen({}) == ""
