@@ -6,6 +6,7 @@ Images are uint8 RGB [H, W, 3]; boxes xyxy float32 pixels of that image; labels 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,7 +54,15 @@ class DetectorTraining(Protocol):
     optimizers: Mapping[str, Optimizer]
 
     def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` (0-based) on the batch; return named losses, detached scalars."""
+        """Do optimiser step `index` (0-based) on the batch; return named losses, detached scalars.
+
+        In a process group (torch.distributed) the batch is this process's part, images rank, rank + world ... of the
+        step's batch, and all processes come out with the same weights.
+        """
+        ...
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Meanwhile the detector has the weights that `finish` would give it; the training is not disturbed."""
         ...
 
     def finish(self) -> None:

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from detectors.augment import augment
 from detectors.base import Detector, Prediction, Sample
-from detectors.training import Recipe, average, make_optimizer, rate
+from detectors.training import Recipe, average, make_optimizer
 from detectors.views import Strong, strong, weak
 
 ALWAYS = ("objectness", "class")  # losses that pseudo-labels teach: is there an object, and which
@@ -102,7 +102,7 @@ class MeanTeacher:
         found, told = self._pseudo_labelled(batch.unlabelled, rng)
         weight = config.weight * ramp(index, round(self.steps * config.ramp))
         for group in self._optimizer.param_groups:
-            group["lr"] = r.lr * rate(index, self.steps, r.warmup)
+            group["lr"] = r.lr_at(index, self.steps)
         self._optimizer.zero_grad()
         losses = self._backward(labelled, found, weight, int(rng.integers(2**62)))
         if r.clip_grad > 0:

@@ -24,6 +24,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from detectors.backbones import NORMS, norm_layer, resnet50_pyramid, small_pyramid
 from detectors.base import Prediction, Sample
 from detectors.roi_pool import LookupRoIAlign, torchvision_pool
+from detectors.samplers import PlacedSampler, placed_choice
 from detectors.training import Recipe, StepTraining
 from detectors.weights import load_checkpoint, load_pretrained, read_header, read_pretrained, write_checkpoint
 
@@ -97,7 +98,10 @@ class Config:
     weights: str = ""  # file to start from; empty: from scratch
     optimizer: str = "adamw"  # adamw | sgd
     lr: float = 0.0  # at its peak; the usual values are for adamw and a batch of 16
-    warmup: float = 0.05  # part of the steps over which the rate rises; then it falls along a cosine to 1 %
+    warmup: float = 0.05  # part of the steps over which the rate rises; then it follows the schedule
+    schedule: str = "cosine"  # cosine (down to 1 %) | step
+    milestones: tuple[float, ...] = (0.67, 0.89)  # step only: shares of the steps at which the rate is multiplied
+    decay: float = 0.1  # step only: by how much
     weight_decay: float = 0.02
     momentum: float = 0.9  # sgd only
     clip_grad: float = 5.0  # largest gradient norm; 0: no limit
@@ -108,7 +112,7 @@ class Config:
     bf16: bool = False  # convolutions of the pyramid in bfloat16
 
     def __post_init__(self) -> None:
-        for name in ("anchor_sizes", "anchor_ratios"):
+        for name in ("anchor_sizes", "anchor_ratios", "milestones"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if self.backbone not in USUAL:
             raise ValueError(f"backbone: '{self.backbone}' is unknown; choose small or resnet50")
@@ -201,6 +205,8 @@ class RcnnDetector:
         """The network's losses on samples as they are; puts the network into training mode."""
         self.model.train()
         self._resize_to(1.0)
+        transform: Any = self.model.get_submodule("transform")
+        transform.torch_choice = placed_choice(len(samples))
         images = [_tensor(sample.image, self.device) for sample in samples]
         losses: Mapping[str, Tensor] = self.model(images, [_target(sample, self.device) for sample in samples])
         return {NAMES[name]: loss for name, loss in losses.items()}
@@ -286,6 +292,9 @@ def _network(config: Config, num_classes: int) -> nn.Module:
         box_batch_size_per_image=config.box_samples,
     )
     model.get_submodule("roi_heads").box_roi_pool = pool
+    for part, number, positive in (("rpn", config.rpn_samples, 0.5), ("roi_heads", config.box_samples, 0.25)):
+        sampled: Any = model.get_submodule(part)
+        sampled.fg_bg_sampler = PlacedSampler(number, positive)
     return model
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from detectors.augment import augment
 from detectors.base import Sample
+from detectors.parallel import average_gradients, average_losses, average_statistics, positions
 
 LOWEST_RATE = 0.01  # of the peak, at the last step
 
@@ -24,6 +26,9 @@ class Recipe:
 
     optimizer: str
     lr: float
+    schedule: str
+    milestones: tuple[float, ...]
+    decay: float
     warmup: float
     weight_decay: float
     momentum: float
@@ -41,9 +46,21 @@ class Recipe:
         for name in ("weight_decay", "clip_grad", "scale_jitter"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more")
+        if self.schedule not in ("cosine", "step"):
+            raise ValueError(f"schedule: '{self.schedule}' is unknown; choose cosine or step")
+        if not all(0 < share < 1 for share in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones: {list(self.milestones)} must be rising shares of the steps between 0 and 1")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay: {self.decay} is out of range; give more than 0 and at most 1")
         for name in ("warmup", "momentum", "ema", "colour_jitter"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1")
+
+    def lr_at(self, index: int, steps: int) -> float:
+        """Return the learning rate of a step."""
+        if self.schedule == "cosine":
+            return self.lr * rate(index, steps, self.warmup)
+        return self.lr * step_rate(index, steps, self.warmup, self.milestones, self.decay)
 
 
 class StepTraining:
@@ -51,6 +68,12 @@ class StepTraining:
 
     `losses` maps augmented samples to named scalar losses of the model in training mode; it may draw from torch's
     global generator, which is seeded from (seed, step) meanwhile and given back untouched.
+
+    Where several processes train together (detectors.parallel), `step` is given this process's part of the batch: an image
+    is augmented by its place in the whole batch, gradients, losses and batch norm's running statistics are averaged. What
+    remains of the partition: rounding; batch norm, which normalises each part by itself; images of several shapes, which are
+    padded to the largest of their part; and losses that divide by a number which differs between images (fewer proposals
+    than `box_samples`), as each part divides by its own.
     """
 
     def __init__(
@@ -74,29 +97,47 @@ class StepTraining:
     def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
         """Do optimiser step `index` on images of any sizes, with or without boxes; return losses and their total."""
         r = self.recipe
-        rng = np.random.default_rng([self.seed, index])
-        samples = [augment(sample, rng, r.flip, r.scale_jitter, r.colour_jitter) for sample in batch]
+        seeds = [[self.seed, index, place] for place in positions(len(batch))]
+        samples = [
+            augment(sample, np.random.default_rng(seed), r.flip, r.scale_jitter, r.colour_jitter)
+            for sample, seed in zip(batch, seeds, strict=True)
+        ]
         for group in self._optimizer.param_groups:
-            group["lr"] = r.lr * rate(index, self.steps, r.warmup)
+            group["lr"] = r.lr_at(index, self.steps)
         device = next(self._model.parameters()).device
         self._model.train()
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)))
+            torch.manual_seed(int(np.random.default_rng([self.seed, index]).integers(2**62)))
             losses = self._losses(samples)
-        total = torch.stack(list(losses.values())).sum()
         self._optimizer.zero_grad()
-        torch.autograd.backward(total)
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
+        average_gradients(self._model.parameters(), len(batch))
+        average_statistics(self._model)
         if r.clip_grad > 0:
             nn.utils.clip_grad_norm_(self._model.parameters(), r.clip_grad)
         self._optimizer.step()
         if r.ema > 0:
             average(self.modules["ema"], self._model, min(r.ema, (1 + index) / (10 + index)))
-        return {**{name: loss.detach() for name, loss in losses.items()}, "total": total.detach()}
+        told = average_losses({name: loss.detach() for name, loss in losses.items()}, len(batch))
+        return {**told, "total": torch.stack(list(told.values())).sum()}
 
     def finish(self) -> None:
         """After the last step: give the detector the averaged weights, where they are kept; harmless if repeated."""
         if "ema" in self.modules:
             self._model.load_state_dict(self.modules["ema"].state_dict())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Meanwhile the detector has the weights that `finish` would give it; the training is not disturbed."""
+        if "ema" not in self.modules:
+            yield
+            return
+        kept = copy.deepcopy(self._model.state_dict())
+        self.finish()
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(kept)
 
 
 def rate(index: int, steps: int, warmup: float) -> float:
@@ -106,6 +147,16 @@ def rate(index: int, steps: int, warmup: float) -> float:
         return (index + 1) / rise
     done = min(1.0, (index - rise + 1) / max(1, steps - rise))
     return LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def step_rate(index: int, steps: int, warmup: float, milestones: Sequence[float], decay: float) -> float:
+    """Return the factor in (0, 1]: a linear rise, then 1, multiplied by `decay` from each of the shares of the steps on.
+
+    With milestones 2/3 and 8/9 and decay 0.1 this is the schedule of Detectron's 1x trainings (Lin et al. 2017).
+    """
+    rise = max(1, round(steps * warmup))
+    passed = sum(index >= round(steps * share) for share in milestones)
+    return float(min(1.0, (index + 1) / rise) * decay**passed)
 
 
 @torch.no_grad()

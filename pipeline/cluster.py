@@ -12,13 +12,19 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.errors import JobError, RunError
+from pipeline.errors import JobError, RunError, SynthaugError
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
+ATTEMPTS = 4  # times a training group is started before one gives up
+PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
+GRIEF_SECONDS = 20.0  # how long after one member failed another's death is looked for
+PATIENCE = timedelta(hours=12)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
 Tick = Callable[[], None]
+Fits = Callable[[int], bool]  # whether a group of this size can do the work
 
 
 class Executor(Protocol):
@@ -34,8 +40,14 @@ class Executor(Protocol):
         """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
         ...
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
-        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result."""
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
+        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
+
+        Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
+        function learns how many from torch.distributed, which is not initialised when it is alone.
+        """
         ...
 
     def close(self) -> None:
@@ -61,7 +73,9 @@ class SerialExecutor:
         work = make()
         yield from map(work, items)
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
         """Run a group of one; more processes need Ray."""
         if size != 1:
             raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
@@ -75,7 +89,7 @@ class RayExecutor:
     """A private local Ray, or an existing one."""
 
     def __init__(self, workers: int, address: str, memory_mb: int, import_root: Path) -> None:
-        self.workers = workers
+        self.workers, self._joined = workers, bool(address)
         if address:
             self.check_reachable(address)
         # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
@@ -83,7 +97,7 @@ class RayExecutor:
         self._environment(address)
         import ray  # after the environment: Ray reads it when imported
 
-        self._ray = ray
+        self._ray: Any = ray
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
         # workers must find the packages as the driver does, also when it was not started from the project's folder
         options["runtime_env"] = {
@@ -168,27 +182,84 @@ class RayExecutor:
             running[actor.run.remote(item)] = actor
             return
 
-    def group(self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None) -> Any:
-        """A gang of actors that meet in a shared file; one that dies takes the gang down, and it is started again."""
-        if size == 1:
-            return self.call(function, *args, tick=tick)
-        for attempt in range(4):
-            meeting = self._scratch / f"meet-{time.time_ns()}"
-            member: Any = self._ray.remote(num_cpus=1)(_Member)
-            gang = [member.remote() for _ in range(size)]
-            refs = [one.run.remote(rank, size, str(meeting), function, args) for rank, one in enumerate(gang)]
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
+        """A gang of actors; one that dies takes the gang down, and it is started again, smaller where room is lacking."""
+        gpus = size > 1 and self._ray.cluster_resources().get("GPU", 0) >= size
+        for _ in range(ATTEMPTS):
+            room = self._reserve(size, gpus, fits)
+            if room is None:
+                return self.call(function, *args, tick=tick)
             try:
-                results = [self._wait(ref, tick) for ref in refs]
-                return results[0]
-            except self._ray.exceptions.RayActorError as err:
-                if attempt == 3:
-                    raise RunError(
-                        "a training worker died four times; see the step's log.jsonl for the last step"
-                    ) from err
+                return self._run_gang(room, gpus, function, args, tick)
+            except self._ray.exceptions.RayActorError:
+                size = room.bundle_count
             finally:
-                for one in gang:
-                    self._ray.kill(one)
-        raise AssertionError("unreachable")
+                self._ray.util.remove_placement_group(room)  # and with it the gang
+        raise RunError(f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step")
+
+    def _reserve(self, size: int, gpus: bool, fits: Fits) -> Any:
+        """Reserve room for `size` members, or for as many as there is room for; None where that is one."""
+        while size > 1:
+            if fits(size):
+                room = self._ray.util.placement_group([{"CPU": 1, **({"GPU": 1} if gpus else {})}] * size)
+                if room.wait(PLACE_SECONDS):
+                    return room
+                self._ray.util.remove_placement_group(room)
+            free = self._ray.available_resources().get("GPU" if gpus else "CPU", 0)
+            size = min(size - 1, max(1, int(free)))
+        return None
+
+    def _run_gang(
+        self, room: Any, gpus: bool, function: Callable[..., Any], args: tuple[Any, ...], tick: Tick | None
+    ) -> Any:
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        member = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Member)
+        size = room.bundle_count
+        places = [PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank) for rank in range(size)]
+        gang = [member.options(scheduling_strategy=place).remote() for place in places]
+        try:
+            meeting = self._meeting(gang[0])
+            refs = [one.run.remote(rank, size, meeting, gpus, function, args) for rank, one in enumerate(gang)]
+            return self._first_result(refs, tick)
+        finally:
+            for one in gang:
+                self._ray.kill(one)
+
+    def _meeting(self, first: Any) -> str:
+        """Where the members of a gang find each other: a file on this machine, a port of rank 0 in a joined cluster."""
+        if self._joined:
+            return str(self._get(first.address.remote()))
+        return f"file://{self._scratch / f'meet-{time.time_ns()}'}"
+
+    def _first_result(self, refs: list[Any], tick: Tick | None) -> Any:
+        """Wait for all members and return rank 0's result; a death is raised before what it made the others say."""
+        todo = list(refs)
+        try:
+            while todo:
+                done, todo = self._ray.wait(todo, timeout=1.0)
+                if tick:
+                    tick()
+                for ref in done:
+                    self._get(ref)
+        except (self._ray.exceptions.RayActorError, SynthaugError):
+            raise
+        except Exception:  # of a member that lost a neighbour, or of one that failed by itself
+            gone, _ = self._ray.wait(todo, num_returns=len(todo), timeout=GRIEF_SECONDS) if todo else ([], [])
+            for ref in gone:
+                self._raise_death(ref)
+            raise
+        return self._get(refs[0])
+
+    def _raise_death(self, ref: Any) -> None:
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.RayActorError:
+            raise
+        except Exception:  # what this one says is no more than what the first one said
+            return
 
     def _wait(self, ref: Any, tick: Tick | None) -> Any:
         while True:
@@ -227,12 +298,24 @@ class _Worker:
 class _Member:
     """One actor of a training group."""
 
-    def run(self, rank: int, size: int, meeting: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        import torch
+    def address(self) -> str:
+        """A free port of this actor's machine."""
+        import ray.util
+
+        util: Any = ray.util
+        host = util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"tcp://{host}:{probe.getsockname()[1]}"
+
+    def run(
+        self, rank: int, size: int, meeting: str, gpus: bool, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Any:
         import torch.distributed as dist
 
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size)
+        # nccl wants a GPU of its own for every member; members that share one talk through gloo
+        backend = "nccl" if gpus else "gloo"
+        dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE)
         try:
             return function(*args)
         finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.cluster import Executor
+from pipeline.cluster import Executor, Fits
 from pipeline.sections import Job
 from pipeline.storage import Folder
 from pipeline.training import read_log
@@ -34,15 +34,17 @@ class Context:
     tell: Callable[[str], None]  # one line to the user
     progress: Callable[[int, int, str], None]  # done, total, unit
 
-    def train(self, task: Callable[..., Any], spec: Any, folder: Folder, workers: int = 1) -> Any:
-        """Run a training task (or a group of them) and show the steps its log reports."""
+    def train(
+        self, task: Callable[..., Any], spec: Any, folder: Folder, workers: int = 1, fits: Fits = lambda _: True
+    ) -> Any:
+        """Run a training task (or a group of them, of a size that `fits`) and show the steps its log reports."""
 
         def tick() -> None:
             rows = read_log(folder)
             if rows:
                 self.progress(int(rows[-1]["step"]), int(rows[-1]["steps"]), "steps")
 
-        return self.executor.group(task, workers, spec, tick=tick)
+        return self.executor.group(task, workers, spec, tick=tick, fits=fits)
 
     def shards(
         self, make: Callable[[], Work], items: Sequence[tuple[str, Any]], folder: Folder, unit: str, workers: int = 0

@@ -70,15 +70,20 @@ def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.f
 
 @dataclass(frozen=True)
 class Draw:
-    """Which images make batch `step`: uniform epochs, or drawn with weights."""
+    """Which images make batch `step`: uniform epochs, drawn with weights, or drawn by class."""
 
     size: int  # images there are
     batch: int
     seed: int
     weights: NDArray[np.float64] | None = None  # [size]
+    members: tuple[NDArray[np.int64], ...] = ()  # per class that is there: the images that show it
 
     def __call__(self, step: int) -> list[int]:
         """Return `batch` image indices."""
+        if self.members:
+            points = rng_for(self.seed, "batch", step).random((self.batch, 2))
+            drawn = [self.members[int(a * len(self.members))] for a in points[:, 0]]
+            return [int(images[int(b * len(images))]) for images, b in zip(drawn, points[:, 1], strict=True)]
         if self.weights is None:
             first = step * self.batch
             places = range(first, first + self.batch)
@@ -89,18 +94,30 @@ class Draw:
         return [int(i) for i in np.searchsorted(edges, points, side="right").clip(0, self.size - 1)]
 
 
-def draw_for(pixels_of: Sequence[Dataset], batch: int, seed: int, sampling: str, threshold: float) -> Draw:
-    """Return the draw a job asks for: `uniform` or `repeat_factor`."""
-    size = sum(len(table) for table in pixels_of)
+def draw_for(
+    tables: Sequence[Dataset], batch: int, seed: int, sampling: str, threshold: float, keep: LayoutFilter | None = None
+) -> Draw:
+    """Return the draw a job asks for.
+
+    `uniform`: every image once an epoch; `repeat_factor`: see `repeat_factors`; `class_balanced`: a class of those present
+    uniformly, then one of its images uniformly (class-aware sampling, Shen et al. 2016), so images without objects never
+    come. Crowds, and what the filter `keep` leaves out, do not count as present.
+    """
+    size = sum(len(table) for table in tables)
     if sampling == "uniform":
         return Draw(size, batch, seed)
-    num_classes = len(pixels_of[0].categories)
+    num_classes = len(tables[0].categories)
     present = np.zeros((size, num_classes), bool)
     row = 0
-    for table in pixels_of:
+    for table in tables:
         for i in range(len(table)):
-            present[row, table[i].objects.category] = True
+            scene = table[i]
+            objects = scene.objects.select(~scene.objects.iscrowd)
+            objects = keep.select(objects, (scene.height, scene.width)) if keep else objects
+            present[row, objects.category] = True
             row += 1
+    if sampling == "class_balanced" and present.any():
+        return Draw(size, batch, seed, members=tuple(np.flatnonzero(column) for column in present.T if column.any()))
     return Draw(size, batch, seed, repeat_factors(present, threshold))
 
 

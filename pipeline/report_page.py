@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import report_pseudo, report_trial
-from pipeline.report_pictures import CHART, MARGIN, Chart, Picture, chart
+from pipeline import report_curves, report_pseudo, report_trial
+from pipeline.report_pictures import Picture
 from pipeline.report_pseudo import PseudoRow, Sheets
 from pipeline.scores.detection import frequency_groups
 from pipeline.sections import Job
@@ -22,14 +22,16 @@ LONG = 60  # rows a table may have before its middle is folded away
 ENDS = 25  # rows kept at either end of a long table
 CONFUSED = 24  # classes up to which the confusion matrix is shown
 GROUPS = ("head", "middle", "tail")
-NOT_LOSSES = ("step", "steps", "steps_per_s")
 
 Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that is said without pixels: the job, each step's manifest, the logs of both trainings."""
+    """All that is said without pixels: the job, each step's manifest, the logs of both trainings.
+
+    `logs["evaluation"]` are the evaluations during the detector's training, where there were any.
+    """
 
     job: Job
     manifests: Mapping[str, Mapping[str, Any]]
@@ -296,25 +298,6 @@ def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Pseu
     ]
 
 
-def charts(run: Run) -> list[Chart]:
-    """Losses of detector and mean teacher, the boxes the teacher was sure of, and discriminator and generator apart."""
-    detector, taught, generator = (
-        run.logs.get(step, ()) for step in ("train_detector", "self_train", "train_generator")
-    )
-    parts = (
-        ("Detector", "", detector, _names(detector, "total") or _names(detector, "")),
-        ("Mean teacher", "", taught, _names(taught, "total") + _names(taught, "unsupervised_")),
-        ("Pseudo-boxes per unlabelled image", "", taught, _names(taught, "pseudo_boxes")),
-        ("Discriminator", "d_", generator, _names(generator, "d_")),
-        ("Generator", "g_", generator, _names(generator, "g_")),
-    )
-    return [chart(title, prefix, log, names) for title, prefix, log, names in parts if names]
-
-
-def _names(log: Sequence[Mapping[str, float]], prefix: str) -> list[str]:
-    return [name for name in (log[-1] if log else {}) if name.startswith(prefix) and name not in NOT_LOSSES]
-
-
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
     """(Where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
     found: list[tuple[str, str, int]] = []
@@ -422,9 +405,8 @@ def render(run: Run, gallery: Gallery) -> bytes:
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
         trust=report_pseudo.trust(run.manifests["calibrate"], run.job.pseudo_label.rule),
-        charts=charts(run),
-        chart_size=CHART,
-        margin=MARGIN,
+        charts=[Markup(svg) for svg in report_curves.charts(run.logs)],  # noqa: S704 - escaped where it is drawn
+        chosen=report_curves.chosen(run.manifests["train_detector"]),
         losses=losses(run, rows),
         misses=fold(misses(rows)),
         provenance=provenance(run),

@@ -1,12 +1,11 @@
-"""Pictures of the report: pixels as data URIs, what is drawn over them, and curves; shapes are plain numbers."""
+"""Pictures of the report: pixels as data URIs, and what is drawn over them; shapes are plain numbers."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,6 @@ QUALITY = 85  # of WebP
 COLOURS = 7  # of the page's palette; a class has colour `index % COLOURS`
 CONTEXT = 0.45  # shown around an instance on each side, share of its longer side
 LEAST_CROP = 24  # pixels; a smaller cut-out shows nothing a person can name
-CHART = (344, 200)  # width, height of a line chart
-MARGIN = (46, 8, 12, 30)  # left, top, right, bottom
 _TRACE_EPSILON = 0.9  # pixels of the embedded picture by which a traced outline may be off
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2: the part of an image that is shown, pixels
@@ -54,17 +51,6 @@ class Picture:
     def weight(self) -> int:
         """Bytes it adds to a page, about."""
         return len(self.src) + sum(len(shape.path) + 200 for shape in self.shapes)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves in a frame of CHART pixels; ticks are (place, label)."""
-
-    title: str
-    lines: Sequence[tuple[str, int, str]]  # name, colour, points
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    steps: int
 
 
 def whole(
@@ -209,35 +195,3 @@ def _shape(
     return Shape(
         kind, categories[category].name, category % COLOURS, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1), path
     )
-
-
-def chart(title: str, prefix: str, log: Sequence[Mapping[str, float]], names: Sequence[str]) -> Chart:
-    """Draw named losses of a log over its steps; `prefix` is left out of their names."""
-    left, top, right, bottom = MARGIN
-    steps = [float(row["step"]) for row in log]
-    values = [row[name] for row in log for name in names if name in row]
-    y_ticks, x_ticks = nice_ticks(min(values), max(values)), nice_ticks(0, max(steps))
-    low, high = min(y_ticks[0], *values), max(y_ticks[-1], *values)
-
-    def at(step: float, value: float) -> tuple[float, float]:
-        x = left + (CHART[0] - left - right) * step / max(*steps, x_ticks[-1])
-        y = top + (CHART[1] - top - bottom) * (high - value) / ((high - low) or 1)
-        return round(x, 1), round(y, 1)
-
-    lines = []
-    for k, name in enumerate(names):
-        points = (at(row["step"], row[name]) for row in log if name in row)
-        label = name.removeprefix(prefix) or name
-        lines.append((label, k % COLOURS, " ".join(f"{x:g},{y:g}" for x, y in points)))
-    xs = [(at(t, low)[0], f"{t:,g}") for t in x_ticks]
-    ys = [(at(0, t)[1], f"{t:g}") for t in y_ticks]
-    return Chart(title, lines, xs, ys, int(steps[-1]))
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to seven round numbers from at most `low` to at least `high`."""
-    spread = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(spread / 4))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power * 5 >= spread)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, max(last, first + 1) + 1)]

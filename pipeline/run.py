@@ -45,7 +45,7 @@ PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "train_generator": ".safetensors",
     "report": ".html",
 }
-PRIVATE = ("state.safetensors",)  # training state: large, and of use to a resumed run only
+PRIVATE = ("state.safetensors", "best.safetensors")  # of use to a resumed run, or to one who looks into the step
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ OUTSIDE = ("name", "seed", "output", "cluster")  # of every section's content
 EXECUTION = {"synthesize": ("workers",)}  # keys that change who works, never what comes out
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-Sampling = Literal["uniform", "repeat_factor"]
+Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
 
 
 def _at_least(low: float, section: Any, *names: str) -> None:
@@ -57,12 +57,22 @@ class DetectorJob:
     save_every: int = 100  # steps
     sampling: Sampling = "repeat_factor"
     repeat_threshold: float = 0.01  # classes in a smaller share of the images are repeated
-    threads: int = 0  # 0 = all cores
+    threads: int = 0  # per worker; 0 = all cores
+    workers: int = 1
+    evaluate_every: int = 0  # steps between measurements on the validation images; 0 = only at the end
+    evaluation_images: int = 0  # 0 = all of them
+    keep: Literal["last", "best"] = "last"  # best: by AP50 on the validation images
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "steps", "batch", "save_every")
-        _at_least(0, self, "threads")
+        _at_least(1, self, "steps", "batch", "save_every", "workers")
+        _at_least(0, self, "threads", "evaluate_every", "evaluation_images")
         _between_0_and_1(self, "repeat_threshold")
+        if self.workers > self.batch:
+            raise ValueError(f"workers: {self.workers} is more than the {self.batch} images of a batch")
+        if self.keep == "best" and not self.evaluate_every:
+            raise ValueError(
+                "keep: 'best' needs more than one measurement; set evaluate_every, for example to save_every"
+            )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STATE = "state.safetensors"
 LOG = "log.jsonl"
+EVALUATION = "evaluation.jsonl"  # rows of a detector's evaluations during its training
 LOG_ROWS = 400  # rows a finished log has, however long the training
 FLUSH_SECONDS = 2.0
 
@@ -144,11 +145,11 @@ def _laid_out(moments: dict[int, dict[str, Any]], parameters: list[Any]) -> dict
     }
 
 
-def read_log(folder: Folder) -> list[dict[str, float]]:
+def read_log(folder: Folder, name: str = LOG) -> list[dict[str, Any]]:
     """Return the rows written so far, oldest first."""
-    if not folder.exists(LOG):
+    if not folder.exists(name):
         return []
-    return [json.loads(line) for line in folder.read_bytes(LOG).decode().splitlines()]
+    return [json.loads(line) for line in folder.read_bytes(name).decode().splitlines()]
 
 
 class _Log:

@@ -26,10 +26,12 @@ ROWS = [
         "layout_files",
         "control_sheets",
         "report_trial",
+        "report_curves",
         "layout_statistics",
     },
     {"report_pseudo"},
     {
+        "evaluation",
         "judge",
         "map_loading",
         "production",

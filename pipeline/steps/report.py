@@ -18,7 +18,7 @@ from pipeline.report_pseudo import Candidate, Labelled, Sheets
 from pipeline.scene import Category, Dataset, Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
-from pipeline.training import read_log
+from pipeline.training import EVALUATION, read_log
 
 NEEDS = (
     "ingest",
@@ -33,7 +33,7 @@ NEEDS = (
     "score",
     "trial",
 )
-VERSION = 2
+VERSION = 3
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
@@ -76,6 +76,7 @@ def run(context: Context) -> dict[str, Any]:
 def build(spec: Spec) -> int:
     """Runs in a worker: read the tables, draw, and write the page; returns its size in bytes."""
     logs = {name: read_log(Folder.at(spec.folders[name])) for name in LOGS}
+    logs["evaluation"] = read_log(Folder.at(spec.folders["train_detector"]), EVALUATION)
     told = Run(spec.job, spec.manifests, logs)
     page = report_page.render(told, gallery(spec, told))
     Folder.at(spec.out).write_bytes(PAGE, page)

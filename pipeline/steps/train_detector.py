@@ -1,21 +1,28 @@
-"""Train the detector on the labelled images, and measure it on the validation images."""
+"""Train the detector on the labelled images, and measure it on the validation images, at the end or all along."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.context import Context
+from pipeline.errors import JobError
+from pipeline.evaluation import Evaluated, Row, Validation, best_of
 from pipeline.formats import parquet
 from pipeline.loading import detector_batches, draw_for
 from pipeline.sampling import seed_for
+from pipeline.scene import Dataset
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder, file_digest
 from pipeline.training import cores, device, read_log, train
 
+if TYPE_CHECKING:
+    from detectors.base import Detector
+
 NEEDS = ("ingest",)
-VERSION = 1
+VERSION = 2
 WEIGHTS = "detector.safetensors"
+BEST = "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,12 @@ class Spec:
     """What the training task needs, as plain data."""
 
     job: Job
-    labelled: str
+    ingest: str
     folder: str
+
+    def table(self, split: str) -> Dataset:
+        """Open an ingested split."""
+        return parquet.read(parquet.Config(Folder.at(self.ingest).sub(split).uri))
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -34,37 +45,87 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: train from the last checkpoint on, then write the weights."""
+    """Runs in a worker, or in each worker of a group: train from the last checkpoint on, then write the weights."""
     import importlib
 
     import torch
 
     from detectors import DETECTORS
+    from detectors.parallel import rank_and_world
 
     section, folder = spec.job.detector, Folder.at(spec.folder)
-    plan = section.training
-    torch.set_num_threads(plan.threads or cores())
+    plan, (rank, world) = section.training, rank_and_world()
+    torch.set_num_threads(plan.threads or max(1, cores() // world))
     seed = seed_for(spec.job.seed, "train_detector")
-    table = parquet.read(parquet.Config(spec.labelled))
+    table = spec.table("labelled")
     backend = importlib.import_module(DETECTORS[section.backend])
     detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())
-    training = detector.training(plan.steps, seed % 2**31)
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
-    start = train(training, detector_batches(table, draw), plan.steps, plan.save_every, folder)
-    training.finish()
+    batches = detector_batches(table, draw, rank, world)
+    training = detector.training(plan.steps, seed % 2**31)
     classes = [c.name for c in table.categories]
-    with folder.atomic_path(WEIGHTS) as path:
-        detector.save(path, {"classes": "\n".join(classes)})
-    return {"resumed_from": start, "loaded": getattr(detector, "loaded", "")}
+    evaluated = Evaluated(
+        training,
+        detector,
+        _validation(spec) if rank == 0 else None,
+        plan.evaluate_every,
+        plan.steps,
+        folder,
+        lambda row: _save(detector, folder, BEST, classes, row),
+    )
+    start = train(evaluated, batches, plan.steps, plan.save_every, folder, rank)
+    told = {"resumed_from": start, "loaded": getattr(detector, "loaded", ""), "workers": world}
+    if rank:
+        return told
+    training.finish()
+    row: Row = evaluated.rows()[-1]
+    _save(detector, folder, WEIGHTS, classes, row)
+    if plan.evaluate_every:
+        best = best_of(evaluated.rows())
+        evaluated.take_best()
+        _save(detector, folder, BEST, classes, best)
+        if plan.keep == "best":
+            _save(detector, folder, WEIGHTS, classes, best)
+            row = best
+    return {**told, "evaluations": len(evaluated.rows()), "measured": row}
+
+
+def _validation(spec: Spec) -> Validation:
+    plan = spec.job.detector.training
+    validation = Validation(spec.table("validation"), plan.evaluation_images)
+    if plan.keep == "best" and not validation.has_truth():
+        raise JobError("detector.keep: no validation image has an object to find, so nothing is best; set it to last")
+    return validation
+
+
+def _save(detector: Detector, folder: Folder, name: str, classes: list[str], row: Row) -> None:
+    with folder.atomic_path(name) as path:
+        detector.save(path, {"classes": "\n".join(classes), "step": str(row["step"])})
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train; the manifest has the loss curve's end and the weights' digest."""
-    job = context.job
-    labelled = context.inputs["ingest"].folder.sub("labelled")
-    spec = Spec(job, labelled.uri, context.folder.uri)
-    told = context.train(fit, spec, context.folder)
+    """Train; the manifest has the losses' end, the weights' digest, of which step they are and how good they are."""
+    plan = context.job.detector.training
+    spec = Spec(context.job, context.inputs["ingest"].folder.uri, context.folder.uri)
+    told = context.train(fit, spec, context.folder, plan.workers)
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
-    log = read_log(context.folder)
-    return {"weights": WEIGHTS, "sha256": context.folder.sha256(WEIGHTS), "loaded": told["loaded"], "last": log[-1]}
+    if told["workers"] < plan.workers:
+        context.tell(
+            f"  finished with {told['workers']} of {plan.workers} workers: the others died and had no place left"
+        )
+    measured = told["measured"]
+    shown = ["n/a" if measured[key] is None else f"{measured[key]:.3f}" for key in ("AP50", "AP")]
+    context.tell(
+        f"  after step {measured['step']}: AP50 {shown[0]}, AP {shown[1]} on {measured['images']} validation images"
+    )
+    return {
+        "weights": WEIGHTS,
+        "sha256": context.folder.sha256(WEIGHTS),
+        "loaded": told["loaded"],
+        "last": read_log(context.folder)[-1],
+        "keep": plan.keep,
+        "measured": measured,
+        "evaluations": told["evaluations"],
+        "workers": {"asked": plan.workers, "finished": told["workers"]},
+    }

@@ -16,7 +16,7 @@ from pipeline.storage import Folder, file_digest
 from pipeline.training import cores, device, read_log, train
 
 NEEDS = ("ingest", "pseudo_label")
-VERSION = 1
+VERSION = 2
 WEIGHTS = "generator.safetensors"
 
 
@@ -73,7 +73,7 @@ def fit(spec: Spec) -> dict[str, Any]:
             # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
             network.to(device(), memory_format=torch.channels_last)
         training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
-        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold)
+        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, layout_filter(job))
         size = (section.config.resolution, section.config.resolution)
         read = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
 
@@ -96,8 +96,10 @@ def run(context: Context) -> dict[str, Any]:
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
     if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"]:
         tables.append(context.inputs["pseudo_label"].folder.uri)
+    plan, parts = job.generator.training, job.train_generator.accumulate
+    spec = Spec(job, tuple(tables), context.folder.uri)
     told = context.train(
-        fit, Spec(job, tuple(tables), context.folder.uri), context.folder, job.generator.training.workers
+        fit, spec, context.folder, plan.workers, lambda workers: parts == 1 or plan.batch % (parts * workers) == 0
     )
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")

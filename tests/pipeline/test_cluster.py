@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import Executor, SerialExecutor, open_executor
+from pipeline import cluster
+from pipeline.cluster import Executor, RayExecutor, SerialExecutor, open_executor
 from pipeline.errors import DatasetError, JobError
 
 pytestmark = pytest.mark.timeout(200)
@@ -90,6 +92,103 @@ def test_a_group_meets_and_adds_up(executor: Executor) -> None:
             executor.group(add, 2)
     else:
         assert executor.group(add, 2) == 3.0
+
+
+@pytest.mark.slow
+def test_a_group_that_lost_a_member_is_started_again_with_as_many_as_have_room(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """Here two: the one that died has left its place. The survivor's complaint about the lost peer is not the user's."""
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no workers to kill")
+    assert executor.group(_dies_once, 2, tmp_path) == [2, 2]
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.slow
+def test_a_group_larger_than_the_cluster_is_made_smaller(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no room to run out of")
+    monkeypatch.setattr(cluster, "PLACE_SECONDS", 4.0)
+
+    def world() -> int:
+        import torch.distributed as dist
+
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    assert executor.group(world, 3) == 2
+    assert executor.group(world, 3, fits=lambda size: size != 2) == 1
+
+
+@pytest.mark.slow
+def test_a_group_goes_on_smaller_where_the_place_of_the_dead_is_taken(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else waits for a core, and gets that of the member that died."""
+    if not isinstance(executor, RayExecutor):
+        pytest.skip("the serial executor has no workers to kill")
+    monkeypatch.setattr(cluster, "PLACE_SECONDS", 4.0)
+    ray = executor._ray
+    others: list[Any] = []
+
+    class Other:
+        def ready(self) -> bool:
+            return True
+
+    def tick() -> None:
+        if not others:
+            others.append(ray.remote(num_cpus=1)(Other).remote())
+
+    def dies_once(folder: Path) -> int:
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            return 1
+        if dist.get_rank() == 1:
+            while not (folder / "other").exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        return dist.get_world_size()
+
+    def take() -> None:
+        tick()
+        (tmp_path / "other").touch()
+
+    try:
+        assert executor.group(dies_once, 2, tmp_path, tick=take) == 1
+        assert ray.get(others[0].ready.remote())
+    finally:
+        ray.kill(others[0])
+
+
+def test_an_error_of_one_member_comes_back_though_the_other_waits(executor: Executor) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no groups")
+
+    def fail() -> None:
+        import torch
+        import torch.distributed as dist
+
+        if dist.get_rank() == 1:
+            raise DatasetError("b.json: is broken; mend it")
+        dist.all_reduce(torch.zeros(1))
+
+    with pytest.raises(DatasetError, match=r"b\.json: is broken"):
+        executor.group(fail, 2)
+
+
+def _dies_once(folder: Path) -> list[int]:
+    import torch
+    import torch.distributed as dist
+
+    flag = folder / "died"
+    if dist.get_rank() == 1 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    value = torch.ones(1)
+    dist.all_reduce(value)
+    return [dist.get_world_size(), int(value)]
 
 
 def test_ray_listens_on_loopback_only(executor: Executor) -> None:
