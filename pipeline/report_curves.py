@@ -9,29 +9,28 @@ from pipeline.charts import line_chart
 
 NOT_LOSSES = ("step", "steps", "steps_per_s")
 MEASURED = ("AP50", "AP")  # what is shown of the evaluations during the detector's training
-
-BOXES = "Boxes the teacher was sure of, per unlabelled image"
+LOSS = "loss, mean per interval"
 
 Log = Sequence[Mapping[str, Any]]
 
 
 def charts(logs: Mapping[str, Log]) -> list[str]:
-    """SVG of the detector's losses and its AP on validation images, and of the losses of mean teacher, D and G.
+    """SVG of each training's losses, of the detector's AP on validation images and of the boxes a mean teacher is sure of.
 
-    `logs` are the rows of "train_detector", "evaluation" (during the detector's training), "self_train" and
-    "train_generator".
+    `logs` are the rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may lack.
     """
-    names = ("train_detector", "self_train", "train_generator")
-    detector, taught, generator = (logs.get(name, ()) for name in names)
-    parts = (
-        ("Detector", "", detector, _names(detector, "")),
-        ("Detector on validation images", "", logs.get("evaluation", ()), MEASURED if logs.get("evaluation") else ()),
-        ("Mean teacher", "", taught, [*_names(taught, "total"), *_names(taught, "unsupervised_")]),
-        (BOXES, "", taught, _names(taught, "pseudo_boxes")),
-        ("Discriminator", "d_", generator, _names(generator, "d_")),
-        ("Generator", "g_", generator, _names(generator, "g_")),
+    detector, measured, taught, generator = (
+        logs.get(name, ()) for name in ("train_detector", "evaluation", "self_train", "train_generator")
     )
-    return [_curves(title, log, names, prefix) for title, prefix, log, names in parts if names]
+    parts = (
+        ("Detector", detector, _names(detector, ""), "", LOSS),
+        ("Detector on validation images", measured, MEASURED if measured else (), "", "average precision"),
+        ("Mean teacher", taught, _names(taught, "total") + _names(taught, "unsupervised_"), "unsupervised_", LOSS),
+        ("Pseudo-boxes of the mean teacher", taught, _names(taught, "pseudo_boxes"), "", "per unlabelled image"),
+        ("Discriminator", generator, _names(generator, "d_"), "d_", LOSS),
+        ("Generator", generator, _names(generator, "g_"), "g_", LOSS),
+    )
+    return [_curves(title, log, names, prefix, y_label) for title, log, names, prefix, y_label in parts if names]
 
 
 def chosen(told: Mapping[str, Any]) -> str:
@@ -44,10 +43,9 @@ def chosen(told: Mapping[str, Any]) -> str:
     )
 
 
-def _curves(title: str, log: Log, names: Sequence[str], prefix: str) -> str:
+def _curves(title: str, log: Log, names: Sequence[str], prefix: str, y_label: str) -> str:
     """Draw named numbers of a log over its steps; `prefix` is left out of their names, and unknown numbers of the lines."""
     series = {n.removeprefix(prefix) or n: [(r["step"], r[n]) for r in log if r.get(n) is not None] for n in names}
-    y_label = {BOXES: "boxes"}.get(title, "average precision" if names is MEASURED else "loss, mean per interval")
     return line_chart(title, series, "optimiser steps", y_label)
 
 

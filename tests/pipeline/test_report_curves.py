@@ -29,6 +29,13 @@ def test_each_network_has_its_chart_and_each_number_its_line() -> None:
     assert ">l1<" in drawn[3]
 
 
+def test_a_mean_teacher_has_its_losses_and_how_much_it_was_sure_of() -> None:
+    row = {"box": 0.5, "unsupervised_box": 0.4, "total": 0.9, "pseudo_boxes": 2.5, "pseudo_images": 0.8}
+    drawn = report_curves.charts({"self_train": [{"step": k, **row} for k in (1, 2)]})
+    assert [lines(svg) for svg in drawn] == [[2, 2], [2]]
+    assert "per unlabelled image" in drawn[1]
+
+
 def test_what_left_no_log_has_no_chart() -> None:
     assert report_curves.charts({}) == []
     assert len(report_curves.charts({"train_detector": LOSSES, "evaluation": []})) == 1
