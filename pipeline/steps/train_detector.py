@@ -50,7 +50,8 @@ def fit(spec: Spec) -> dict[str, Any]:
     detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())
     training = detector.training(plan.steps, seed % 2**31)
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
-    start = train(training, detector_batches(table, draw), plan.steps, plan.save_every, folder)
+    batches = detector_batches(table, draw, masks=getattr(section.config, "masks", False))
+    start = train(training, batches, plan.steps, plan.save_every, folder)
     training.finish()
     classes = [c.name for c in table.categories]
     with folder.atomic_path(WEIGHTS) as path:

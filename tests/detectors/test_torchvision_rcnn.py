@@ -15,7 +15,7 @@ from torchvision.ops import box_iou
 
 import detectors
 from detectors.base import Prediction, Sample
-from detectors.torchvision_rcnn import Config, RcnnDetector, build
+from detectors.torchvision_rcnn import Config, TorchvisionDetector, build
 from detectors.training import StepTraining
 
 TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)
@@ -48,7 +48,9 @@ def empty(size: tuple[int, int] = (48, 48)) -> Sample:
     return Sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
-def train(detector: RcnnDetector, steps: int, batch: list[Sample], seed: int = 0) -> list[Mapping[str, torch.Tensor]]:
+def train(
+    detector: TorchvisionDetector, steps: int, batch: list[Sample], seed: int = 0
+) -> list[Mapping[str, torch.Tensor]]:
     training = detector.training(steps, seed)
     losses = [training.step(i, batch) for i in range(steps)]
     training.finish()
@@ -60,7 +62,7 @@ def state_of(training: StepTraining) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def learned() -> tuple[RcnnDetector, list[Sample], list[float]]:
+def learned() -> tuple[TorchvisionDetector, list[Sample], list[float]]:
     """A detector fitted to four images, these images, and the total loss of each step."""
     torch.set_num_threads(1)
     samples = [painted(i) for i in range(4)]
