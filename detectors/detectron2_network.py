@@ -175,6 +175,7 @@ def _proposals(config: rcnn.Config, backbone: Backbone) -> RPN:
             sizes=[[size] for size in config.anchor_sizes],
             aspect_ratios=[list(config.anchor_ratios)],
             strides=[shape.stride for shape in shapes.values()],
+            offset=0.0,  # the zoo's: on the corners of cells, as in the other back-end
         ),
         anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
         box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),

@@ -144,6 +144,9 @@ class _Heads(RoIHeads):  # type: ignore[misc]
                 output["masks"] = masks
         return found, {}
 
+    def check_targets(self, targets: list[dict[str, Tensor]]) -> None:
+        """Torchvision would ask for masks of every image."""
+
     def _box_losses(
         self, logits: Tensor, deltas: Tensor, labels: list[Tensor], offsets: list[Tensor]
     ) -> dict[str, Tensor]:

@@ -133,10 +133,12 @@ def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path,
     needed = [name for name in state if name.startswith(body) and not name.endswith("num_batches_tracked")]
     absent = [name for name in needed if name not in tensors]
     if absent:
-        raise ValueError(f"{path}: lacks '{absent[0]}' of this backbone; set backbone and norm as in the file")
+        raise ValueError(f"{path}: lacks '{absent[0]}' of this backbone; set backend, backbone and norm as in the file")
     alien = [n for n in tensors if n.startswith("backbone.") and n not in state and not n.endswith("tracked")]
     if alien:
-        raise ValueError(f"{path}: '{alien[0]}' has no place in this backbone; set backbone and norm as in the file")
+        raise ValueError(
+            f"{path}: '{alien[0]}' has no place in this backbone; set backend, backbone and norm as in the file"
+        )
     misfits = [name for name in state if name in tensors and tensors[name].shape != state[name].shape]
     for name in misfits:
         if name.startswith("backbone."):

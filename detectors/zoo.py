@@ -1,7 +1,7 @@
 """Weights as detectron2's model zoo publishes them: pickles of numpy arrays, and other people's names of layers.
 
-A pickle can name any function to be called while it is read. Here it can name six things, which stand for arrays and
-are ours: nothing else is ever looked up, and numpy itself never sees what the file says before it was checked.
+A pickle can name any function to be called while it is read. Here it can name what stands for arrays and is ours:
+nothing else is ever looked up, and numpy itself never sees what the file says before it was checked.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class _Scalar(_Array):
 
 
 class _Encoded(bytes):
-    """Stands for `_codecs.encode`, by which older pickles write bytes as text."""
+    """Stands for `bytes` and for `_codecs.encode`, by which older pickles write bytes as text."""
 
-    def __new__(cls, text: str, *_: str) -> _Encoded:
+    def __new__(cls, text: str = "", *_: str) -> _Encoded:
         return super().__new__(cls, text.encode("latin1"))
 
     def __setstate__(self, state: Any) -> None:
@@ -82,6 +82,7 @@ PERMITTED: Mapping[tuple[str, str], type] = {
     ("numpy.core.multiarray", "scalar"): _Scalar,
     ("numpy.core.numeric", "_frombuffer"): _Buffer,
     ("_codecs", "encode"): _Encoded,
+    ("__builtin__", "bytes"): _Encoded,
     ("collections", "OrderedDict"): dict,
 }
 
