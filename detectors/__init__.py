@@ -1,7 +1,8 @@
 """Detectors: images in, boxes out. One line per back-end; a module is imported when it is chosen.
 
 A back-end module has a frozen dataclass `Config`, `build(config, num_classes, *, seed, device) -> Detector` and
-`load(path, *, device) -> Detector`.
+`load(path, *, device) -> Detector`. One that needs a library of its own can be imported without it, so that jobs can be
+checked, and says with `check_installed()` (ValueError) whether it can be used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DETECTORS = {
     "torchvision": "detectors.torchvision_rcnn",
+    "detectron2": "detectors.detectron2_rcnn",
 }
 
 
@@ -25,6 +27,13 @@ def backend(name: str) -> ModuleType:
     if name not in DETECTORS:
         raise ValueError(f"detector: '{name}' is unknown; choose {', '.join(DETECTORS)}")
     return importlib.import_module(DETECTORS[name])
+
+
+def check_installed(name: str) -> None:
+    """Raise ValueError, one line that says what to do, when a back-end's library is not there."""
+    check = getattr(backend(name), "check_installed", None)
+    if check:
+        check()
 
 
 def build(name: str, settings: Mapping[str, Any], num_classes: int, *, seed: int = 0, device: str = "cpu") -> Detector:

@@ -1,8 +1,9 @@
-"""Training augmentation of one image with its boxes; every draw comes from the generator passed in."""
+"""Training augmentation of one image with its boxes and masks; every draw comes from the generator passed in."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,44 +18,51 @@ def augment(sample: Sample, rng: np.random.Generator, flip: bool, scale: float, 
 
     Zooming crops or pads; the detector's own resize to a fixed size then enlarges or shrinks the content.
     """
-    image, boxes, labels = sample.image, sample.boxes.astype(np.float32), sample.labels
+    moved = replace(sample, boxes=sample.boxes.astype(np.float32))
     if flip and rng.random() < 0.5:
-        image = image[:, ::-1]
-        boxes = np.stack([image.shape[1] - boxes[:, 2], boxes[:, 1], image.shape[1] - boxes[:, 0], boxes[:, 3]], 1)
+        moved = _mirror(moved)
     if scale > 0:
         zoom = math.exp(rng.uniform(-1.0, 1.0) * math.log1p(scale))
-        image, boxes, kept = _crop(image, boxes, zoom, rng) if zoom > 1 else _pad(image, boxes, zoom, rng)
-        labels = labels[kept]
-    if colour > 0:
-        image = _shift_colours(image, rng, colour)
-    return Sample(np.ascontiguousarray(image), boxes, labels)
+        moved = _crop(moved, zoom, rng) if zoom > 1 else _pad(moved, zoom, rng)
+    image = _shift_colours(moved.image, rng, colour) if colour > 0 else moved.image
+    masks = None if moved.masks is None else np.ascontiguousarray(moved.masks)
+    return replace(moved, image=np.ascontiguousarray(image), masks=masks)
 
 
-def _crop(
-    image: NDArray[np.uint8], boxes: NDArray[np.float32], zoom: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
-    """Cut a window of 1 / zoom of the image; return image, the boxes that stay visible, and which of them stay [N]."""
-    height, width = image.shape[:2]
+def _mirror(sample: Sample) -> Sample:
+    """Exchange left and right."""
+    width, boxes = sample.image.shape[1], sample.boxes
+    mirrored = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+    masks = None if sample.masks is None else sample.masks[:, :, ::-1]
+    return replace(sample, image=sample.image[:, ::-1], boxes=mirrored, masks=masks)
+
+
+def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
+    """Cut a window of 1 / zoom of the image, with the objects that stay visible."""
+    height, width = sample.image.shape[:2]
     h, w = max(1, round(height / zoom)), max(1, round(width / zoom))
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    moved = boxes - np.array([x, y, x, y], np.float32)
+    moved = sample.boxes - np.array([x, y, x, y], np.float32)
     clipped = np.clip(moved, 0, np.array([w, h, w, h], np.float32))
     kept = _areas(clipped) >= MIN_VISIBLE * np.maximum(_areas(moved), 1e-6)
     kept &= ((clipped[:, 2] - clipped[:, 0]) >= 1) & ((clipped[:, 3] - clipped[:, 1]) >= 1)
-    return image[y : y + h, x : x + w], clipped[kept], kept
+    masks = None if sample.masks is None else sample.masks[kept, y : y + h, x : x + w]
+    image = sample.image[y : y + h, x : x + w]
+    return replace(sample, image=image, boxes=clipped[kept], labels=sample.labels[kept], masks=masks)
 
 
-def _pad(
-    image: NDArray[np.uint8], boxes: NDArray[np.float32], zoom: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
-    """Put the image on a canvas 1 / zoom as large, of the image's mean colour; all boxes stay."""
-    height, width = image.shape[:2]
+def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
+    """Put the image on a canvas 1 / zoom as large, of the image's mean colour; all objects stay."""
+    height, width = sample.image.shape[:2]
     h, w = round(height / zoom), round(width / zoom)
     y, x = int(rng.integers(h - height + 1)), int(rng.integers(w - width + 1))
     canvas = np.empty((h, w, 3), np.uint8)
-    canvas[:] = image.mean((0, 1)).astype(np.uint8)
-    canvas[y : y + height, x : x + width] = image
-    return canvas, boxes + np.array([x, y, x, y], np.float32), np.ones(len(boxes), np.bool_)
+    canvas[:] = sample.image.mean((0, 1)).astype(np.uint8)
+    canvas[y : y + height, x : x + width] = sample.image
+    masks = sample.masks
+    if masks is not None:
+        masks = np.pad(masks, ((0, 0), (y, h - height - y), (x, w - width - x)))
+    return replace(sample, image=canvas, boxes=sample.boxes + np.array([x, y, x, y], np.float32), masks=masks)
 
 
 def _shift_colours(image: NDArray[np.uint8], rng: np.random.Generator, colour: float) -> NDArray[np.uint8]:

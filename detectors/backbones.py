@@ -19,6 +19,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 NormLayer = Callable[[int], nn.Module]
 NORMS = ("gn", "bn", "frozen_bn")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]; what torchvision's pretrained networks are given
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def norm_layer(norm: str, eps: float) -> NormLayer:

@@ -1,6 +1,7 @@
 """Files of detector weights: our own safetensors checkpoints, and pretrained files in torchvision's naming.
 
-Nothing in a file is ever executed: safetensors holds numbers only, and other files are read with `weights_only=True`.
+Nothing in a file is ever executed: safetensors holds numbers only, other files are read with `weights_only=True` or, a
+zoo's pickles, by a reader that knows arrays only (zoo.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from detectors.zoo import read_pickle
 
 KIND = "detector"
 HEADER = "synthaug"
@@ -74,13 +77,23 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the config in a checkpoint of this program, nothing for any other file of weights."""
+    try:
+        return dict(read_header(path)["config"]) if path.suffix == ".safetensors" else {}
+    except ValueError:
+        return {}
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors or torch file by name, on the CPU; raises ValueError naming the file."""
+    """Return the tensors of a safetensors, torch or detectron2 zoo file, on the CPU; raises ValueError naming the file."""
     if path.suffix == ".safetensors":
         file = _open(path)
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the handle is no mapping)
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file; check the path")
+    if path.suffix == ".pkl":
+        return read_pickle(path)
     broken = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -109,25 +122,23 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def read_pretrained(path: Path) -> dict[str, Tensor]:
-    """Return a pretrained file's tensors under the detector's names (a plain ResNet's become `backbone.body.*`)."""
-    return _renamed(read_tensors(path))
-
-
-def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> str:
+def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, body: str) -> str:
     """Fill what fits from a detector's or a plain ResNet's file; return one line that says what was loaded.
 
-    The body must be complete; heads that do not fit (other classes, other anchors) or are absent stay as they are.
+    The body, all whose names begin with `body`, must be complete;
+    heads that do not fit (other classes, other anchors) or are absent stay as they are.
     Raises ValueError, one line that names the file, for a file that is damaged or made for another network.
     """
     state = model.state_dict()
-    body = [name for name in state if name.startswith("backbone.body.") and not name.endswith("num_batches_tracked")]
-    absent = [name for name in body if name not in tensors]
+    needed = [name for name in state if name.startswith(body) and not name.endswith("num_batches_tracked")]
+    absent = [name for name in needed if name not in tensors]
     if absent:
-        raise ValueError(f"{path}: lacks '{absent[0]}' of this backbone; set backbone and norm as in the file")
+        raise ValueError(f"{path}: lacks '{absent[0]}' of this backbone; set backend, backbone and norm as in the file")
     alien = [n for n in tensors if n.startswith("backbone.") and n not in state and not n.endswith("tracked")]
     if alien:
-        raise ValueError(f"{path}: '{alien[0]}' has no place in this backbone; set backbone and norm as in the file")
+        raise ValueError(
+            f"{path}: '{alien[0]}' has no place in this backbone; set backend, backbone and norm as in the file"
+        )
     misfits = [name for name in state if name in tensors and tensors[name].shape != state[name].shape]
     for name in misfits:
         if name.startswith("backbone."):
@@ -140,8 +151,8 @@ def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path)
     return f"{text}; fresh: {', '.join(fresh)}" if fresh else text
 
 
-def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring old torchvision names and those of a plain ResNet (without its classifier) to the detector's names."""
+def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring old torchvision names to today's; a plain ResNet loses its classifier and becomes `backbone.body.*`."""
     plain = not any(name.startswith("backbone.") for name in tensors)
     renamed = {}
     for name, tensor in tensors.items():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images import decode, resize
+from pipeline.masks import decode_all
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Dataset, Objects, Scene
 
@@ -121,8 +122,13 @@ def draw_for(
     return Draw(size, batch, seed, repeat_factors(present, threshold))
 
 
-def detector_batches(table: Dataset, draw: Draw, rank: int = 0, world: int = 1) -> Callable[[int], list[Sample]]:
-    """Return step -> samples for a detector; crowds are left out, as detectors must not learn them as objects."""
+def detector_batches(
+    table: Dataset, draw: Draw, rank: int = 0, world: int = 1, masks: bool = False
+) -> Callable[[int], list[Sample]]:
+    """Return step -> samples for a detector; crowds are left out, as detectors must not learn them as objects.
+
+    With `masks` an image whose objects all have masks brings them along; with one missing it brings none.
+    """
     from detectors.base import Sample
 
     pixels = Pixels([table], None)
@@ -130,7 +136,9 @@ def detector_batches(table: Dataset, draw: Draw, rank: int = 0, world: int = 1) 
     def sample(index: int) -> Sample:
         scene, image = pixels[index]
         objects = scene.objects.select(~scene.objects.iscrowd)
-        return Sample(image, objects.boxes, objects.category.astype(np.int64))
+        whole = masks and None not in objects.rle
+        decoded = decode_all(objects, (scene.height, scene.width)) if whole else None
+        return Sample(image, objects.boxes, objects.category.astype(np.int64), decoded)
 
     return lambda step: [sample(i) for i in draw(step)[rank::world]]
 

@@ -69,6 +69,7 @@ def check(job: Job, screen: Screen) -> None:
     check_counts(job, inputs.categories)
     thresholds(job, inputs.categories)
     check_files(job)
+    check_backend(job)
     for name, table in inputs.splits.items():
         for index in range(len(table)):
             if job.data.on_bad == "stop":
@@ -90,10 +91,21 @@ def check_files(job: Job) -> None:
             raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
 
 
+def check_backend(job: Job) -> None:
+    """Raise JobError when the detector's back-end needs a library that is not installed."""
+    from detectors import check_installed
+
+    try:
+        check_installed(job.detector.backend)
+    except ValueError as err:
+        raise JobError(f"detector.backend: {err}") from err
+
+
 def run(job: Job, screen: Screen) -> Folder:
     """Run every step that is not done already; returns the output folder."""
     check_writable(job.output)
     check_files(job)
+    check_backend(job)
     output = Folder.at(job.output)
     with _alone(output):
         _write_metrics(job, _run_steps(job, output, screen, tuple(STEPS)), output)

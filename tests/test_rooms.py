@@ -111,12 +111,15 @@ def test_each_framework_has_one_door(library: str) -> None:
 
 
 def test_no_code_runs_what_a_file_brings() -> None:
-    """No pickle, no eval, no unsafe load anywhere in the three packages."""
+    """No pickle, no eval, no unsafe load anywhere in the three packages; one reader knows arrays only (its own tests)."""
     banned = {"pickle", "dill", "joblib", "marshal", "shelve"}
     for path in [*files("pipeline"), *files("generators"), *files("detectors")]:
         named = {n for n in imports(path) if n not in ("pickle", "pickle.UnpicklingError")}  # naming an error is fine
         assert not {n.split(".")[0] for n in named} & banned, path
+        allowed = {"UnpicklingError"} | ({"Unpickler"} if path == ROOT / "detectors" / "zoo.py" else set())
         for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
+                assert node.attr in allowed, f"{path}: pickle.{node.attr}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec"}, path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":

@@ -49,11 +49,9 @@ def results(scene: Scene, found: Prediction, categories: Sequence[Category]) -> 
 
 def label_masks(scene: Scene, found: Prediction) -> Sequence[str | None]:
     """The run lengths of each detection's mask in the image; None without mask head."""
-    paste = getattr(masks, "paste", None)
-    if found.masks is None or paste is None:
+    if found.masks is None:
         return [None] * len(found.labels)
-    counts: list[str] = paste(found.masks, found.boxes, (scene.height, scene.width))
-    return counts
+    return masks.paste(found.masks, found.boxes, (scene.height, scene.width))
 
 
 @contextmanager

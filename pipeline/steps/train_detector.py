@@ -61,7 +61,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     backend = importlib.import_module(DETECTORS[section.backend])
     detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
-    batches = detector_batches(table, draw, rank, world)
+    batches = detector_batches(table, draw, rank, world, masks=getattr(section.config, "masks", False))
     training = detector.training(plan.steps, seed % 2**31)
     classes = [c.name for c in table.categories]
     evaluated = Evaluated(

@@ -7,6 +7,7 @@ import pytest
 
 from detectors.augment import augment
 from detectors.base import Sample
+from tests.detectors.painted import painted
 
 
 def marked(box: tuple[int, int, int, int], size: tuple[int, int] = (40, 60)) -> Sample:
@@ -61,3 +62,21 @@ def test_no_boxes_is_fine():
     bare = Sample(np.zeros((9, 7, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     for seed in range(10):
         assert augment(bare, np.random.default_rng(seed), True, 1.0, 0.3).boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_follow_their_pixels_and_go_with_their_boxes(seed):
+    sample = painted(seed, (48, 60), masks=True)
+    changed = augment(sample, np.random.default_rng(seed), flip=True, scale=1.0, colour=0)
+    assert changed.masks is not None
+    assert changed.masks.shape == (len(changed.labels), *changed.image.shape[:2])
+    assert changed.masks.flags.c_contiguous
+    for label, mask, box in zip(changed.labels, changed.masks, changed.boxes, strict=True):
+        colour = ((230, 40, 40), (40, 60, 230))[label]
+        np.testing.assert_array_equal((changed.image == colour).all(-1), mask)
+        rows, columns = np.nonzero(mask)
+        np.testing.assert_allclose(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=4)
+
+
+def test_an_image_without_masks_stays_without():
+    assert augment(marked((5, 5, 20, 20)), np.random.default_rng(0), True, 1.0, 0.3).masks is None

@@ -153,6 +153,21 @@ def test_missing_detector_weights_are_named(photos: dict[str, Any]) -> None:
     assert "nowhere.pth" in message
 
 
+def test_a_back_end_that_is_not_installed_is_named_before_anything_runs(
+    photos: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job itself is fine: it is loaded and shown; only running it, or a dry run, is refused."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert load_job(SMOKE, ["detector.backend=detectron2", "detector.width=8"]).detector.backend == "detectron2"
+    output = str(photos["root"] / "out")
+    for message in (
+        error_of(dry_run(photos, "detector.backend=detectron2")),
+        error_of(run("detector.backend=detectron2", "--output", output)),
+    ):
+        assert "detector.backend: detectron2 is not installed" in message
+    assert "detector.widht" in error_of(run("detector.backend=detectron2", "detector.widht=3", "--dry-run"))
+
+
 def test_missing_perceptual_weights_are_named_before_anything_runs(photos: dict[str, Any]) -> None:
     message = error_of(run("generator.perceptual_weights=nowhere.pth", "--output", str(photos["root"] / "out")))
     assert "generator.perceptual_weights" in message

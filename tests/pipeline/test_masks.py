@@ -154,3 +154,35 @@ def test_panoptic_png_is_red_first():
 def test_a_broken_panoptic_png_is_a_value_error(data):
     with pytest.raises(ValueError, match="cannot be decoded"):
         masks.panoptic_ids(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.float32, st.integers(1, 5).map(lambda m: (1, m, m)), elements=st.sampled_from([0.0, 0.25, 0.75, 1.0])),
+    st.tuples(*[st.integers(-8, 24)] * 2, *[st.integers(1, 25)] * 2),
+    st.tuples(st.integers(1, 18), st.integers(1, 18)),
+)
+def test_pasted_masks_have_the_bilinear_value_of_each_pixels_centre(soft, box, size):
+    """Against the definition, one pixel at a time: cells outside the mask count as 0."""
+    x, y, w, h = box
+    low, cells = np.array([y, x], float), soft.shape[1]
+    step = np.array([h, w]) / cells
+    (counts,) = masks.paste(soft, np.array([[x, y, x + w, y + h]], np.float32), size)
+    pasted = masks.decode(counts, size)
+    padded = np.pad(soft[0].astype(float), 1)
+    for pixel in np.ndindex(size):
+        at = (np.array(pixel) + 0.5 - low) / step + 0.5  # in cells of the padded mask
+        if (at < 0).any() or (at > cells + 1).any():
+            assert not pasted[pixel]
+            continue
+        i, j = np.minimum(at.astype(int), cells)
+        u, v = at - (i, j)
+        value = (1 - u) * ((1 - v) * padded[i, j] + v * padded[i, j + 1])
+        value += u * ((1 - v) * padded[i + 1, j] + v * padded[i + 1, j + 1])
+        assert pasted[pixel] == (value >= 0.5) or abs(value - 0.5) < 1e-6
+
+
+def test_no_soft_mask_is_no_mask_and_one_outside_the_image_is_empty():
+    assert masks.paste(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), (5, 7)) == []
+    (counts,) = masks.paste(np.ones((1, 4, 4), np.float32), np.array([[50, 50, 60, 60]], np.float32), (5, 7))
+    assert masks.area(counts) == 0

@@ -61,7 +61,7 @@ def contexts(root, *overrides, detector=None):
     data = dict(zip(("labelled", "unlabelled", "validation"), DATA, strict=True))
     given = [f"data.{key}={value}" for key, value in data.items()]
     job = load_job(BASE, ["name=t", *given, "pseudo_label.flip=false", *overrides], str(root))
-    done = {"train_detector": Output(Folder.at(root / "weights"), {})}
+    done = {"self_train": Output(Folder.at(root / "weights"), {})}
     informed = detector or Informed()
     with pytest.MonkeyPatch.context() as patch:
         for step in (calibrate, pseudo_label):
