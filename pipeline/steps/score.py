@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -67,16 +66,15 @@ class _Looker:
     """Runs in a worker: for each validation image, detects in it and in its synthetic twins, and cuts out objects."""
 
     def __init__(self, sources: Sources) -> None:
-        from detectors import DETECTORS
+        from detectors import load as load_detector
 
         job = sources.job
         self._job, self._folder = job, Folder.at(sources.folder)
         self._keep = layout_filter(job)
         self._table = accepted(sources.table("validation"), self._keep)
         self._generator = load_generator(Folder.at(sources.generator), job.synthesize)
-        backend = importlib.import_module(DETECTORS[job.detector.backend])
-        with sources.judge() as path:
-            self._detector = backend.load(path, device=device())
+        with sources.judge() as path:  # which need not be of the job's back-end
+            self._detector = load_detector(path, device=device())
         self._dap: dap.Config | None = job.score.settings.get("dap")
         self._cas: cas.Config | None = job.score.settings.get("cas")
 

@@ -10,16 +10,9 @@ import torch
 
 import detectors
 from detectors.base import Sample
+from tests.detectors.painted import needs
 
 SETTINGS = {"width": 8, "fpn_channels": 16, "image_size": 64, "anchor_sizes": (16, 32), "ema": 0.9}
-
-
-def installed(name: str) -> None:
-    """Skip a test of a back-end whose library is not here."""
-    try:
-        detectors.check_installed(name)
-    except ValueError as err:
-        pytest.skip(str(err))
 
 
 def samples() -> list[Sample]:
@@ -34,7 +27,7 @@ def samples() -> list[Sample]:
 
 @pytest.mark.parametrize("name", detectors.DETECTORS)
 def test_a_detector_trains_predicts_and_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
-    installed(name)
+    needs(name)
     torch.set_num_threads(1)
     detector = detectors.build(name, SETTINGS, 3)
     training = detector.training(2, seed=1)
