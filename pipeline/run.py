@@ -244,6 +244,9 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "job_sha256": job.sha256(),
             "scores": scores["scores"],
             "validation": scores["validation"],
+            "self_train": {
+                k: v for k, v in done["self_train"].manifest.items() if k in ("steps", "kept", "before", "after")
+            },
             "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
