@@ -275,6 +275,9 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "trial": {
                 k: v for k, v in done["trial"].manifest.items() if k not in ("seconds", "versions", "key", "step")
             },
+            "self_train": {
+                k: v for k, v in done["self_train"].manifest.items() if k in ("steps", "kept", "before", "after")
+            },
             "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
             "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
