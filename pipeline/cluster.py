@@ -6,6 +6,7 @@ functions one after the other in this process, for tests, debugging and machines
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -133,7 +134,7 @@ class RayExecutor:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             token = self._scratch / "token"
             token.touch(mode=0o600)
-            token.write_text(os.urandom(24).hex())
+            token.write_text(_secret())
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
 
@@ -249,14 +250,15 @@ class RayExecutor:
         except Exception:  # of a member that lost a neighbour, or of one that failed by itself
             gone, _ = self._ray.wait(todo, num_returns=len(todo), timeout=GRIEF_SECONDS) if todo else ([], [])
             for ref in gone:
-                self._raise_death(ref)
+                self._raise_cause(ref)
             raise
         return self._get(refs[0])
 
-    def _raise_death(self, ref: Any) -> None:
+    def _raise_cause(self, ref: Any) -> None:
+        """Raise what explains the others' errors: a death, or an error told to the user; else return."""
         try:
-            self._ray.get(ref)
-        except self._ray.exceptions.RayActorError:
+            self._get(ref)
+        except (self._ray.exceptions.RayActorError, SynthaugError):
             raise
         except Exception:  # what this one says is no more than what the first one said
             return
@@ -320,6 +322,12 @@ class _Member:
             return function(*args)
         finally:
             dist.destroy_process_group()
+
+
+@functools.cache
+def _secret() -> str:
+    """The token of this process's clusters; one for all, because Ray reads it once in the life of a process."""
+    return os.urandom(24).hex()
 
 
 def _first_line(err: BaseException) -> str:
