@@ -226,10 +226,13 @@ def publish(name: str, folder: Folder, output: Folder) -> None:
         for stale in set(target.names()) - set(names):
             target.delete(stale)
     if name == "export":
-        images = folder.sub("images")
-        link_all(images, target.sub("images"), images.names())
-        for stale in set(target.sub("images").names()) - set(images.names()):
-            target.sub("images").delete(stale)
+        for part in ("images", "panoptic"):
+            files, there = folder.sub(part).names(), target.sub(part)
+            link_all(folder.sub(part), there, files)
+            for stale in set(there.names()) - set(files):
+                there.delete(stale)
+        if "panoptic.json" not in names:  # nor beside the images of a run that has no maps
+            target.delete("panoptic.json")
 
 
 def link_all(source: Folder, target: Folder, names: list[str]) -> None:
