@@ -41,6 +41,10 @@ class Guide(Protocol):
         """Raise JobError for settings that this way has no use for."""
         ...
 
+    def check_data(self, labelled: Dataset) -> None:
+        """Raise DatasetError when no labelled image can drive the generator, as far as that is quickly seen."""
+        ...
+
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes a generator may learn from."""
         ...
@@ -90,6 +94,9 @@ class BoxGuide:
 
     def check(self) -> None:
         """Every setting has a use."""
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Every data set has boxes; whether they pass the filter is seen when they are read."""
 
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes that pass the filter."""
@@ -155,6 +162,11 @@ class MapGuide:
             raise JobError(f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts")
         if job.synthesize.compiled:
             raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Look for the first map."""
+        if not any(labelled[i].panoptic is not None for i in range(len(labelled))):
+            raise self.none_left()
 
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes that have a panoptic map."""

@@ -58,6 +58,7 @@ class Screen:
 
 def check(job: Job, screen: Screen) -> None:
     """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
+    from pipeline.guides import guide_of
     from pipeline.steps.ingest import check_scene, open_inputs
     from pipeline.steps.plan import check_counts
     from pipeline.steps.self_train import thresholds
@@ -69,6 +70,7 @@ def check(job: Job, screen: Screen) -> None:
     check_counts(job, inputs.categories)
     thresholds(job, inputs.categories)
     check_files(job)
+    guide_of(job).check()
     for name, table in inputs.splits.items():
         for index in range(len(table)):
             if job.data.on_bad == "stop":

@@ -261,7 +261,7 @@ def run(context: Context) -> dict[str, Any]:
         for i, c in enumerate(planner.categories)
     }
     short = planner.short
-    if missed := sum(row["no_place"] for row in rows):
+    if missed := sum(row.get("no_place", 0) for row in rows):
         context.tell(f"  {missed} things found no place in their maps")
     context.tell(f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")
     if short:

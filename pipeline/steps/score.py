@@ -234,7 +234,7 @@ def run(context: Context) -> dict[str, Any]:
     card = {
         "detector_sha256": digest,
         "generator_sha256": inputs["train_generator"].manifest["sha256"],
-        "validation_images": {"used": count, "left_out_by_layout_filter": whole - count},
+        "validation_images": {"used": count, "left_out": whole - count},
         "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",
     }
     scores = context.executor.call(measure, sources, [objects.get(c["name"], 0) for c in classes], card)
