@@ -160,6 +160,11 @@ class MapGuide:
         system, job = self.job.generator.system, self.job
         if job.plan.target == "deficit":
             raise JobError(f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts")
+        if job.plan.placement != "uniform":
+            raise JobError(
+                f"plan.placement: {job.plan.placement} is for generators driven by boxes; for {system} choose uniform, "
+                "things go where their surroundings fit"
+            )
         if job.synthesize.compiled:
             raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
 

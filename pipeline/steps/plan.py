@@ -212,7 +212,10 @@ class MapPlans:
         self.natural = np.where(things, self._planner.natural, stuff)
         self.target = np.where(things, self._planner.target, stuff)
         self.again = partial(MapPlans, job, labelled)
-        self.need, self.short = Need(0, 0, 0), 0  # of target deficit, which maps have not
+        missing = np.where(things, np.maximum(job.plan.objects_per_class - self.labelled, 0), 0)
+        present = self._planner.natural * (len(self.sources) / self.count)  # [C]
+        self.need = images_needed(missing, present, len(self.sources))
+        self.short = 0  # things that find no place are known when they are planned
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`: a map without pixels, with its provenance."""

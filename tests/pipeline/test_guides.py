@@ -116,6 +116,7 @@ def test_the_system_decides_what_drives_it() -> None:
     ("override", "said"),
     [
         ("plan.target=deficit", "plan.target: deficit"),
+        ("plan.placement=natural", "plan.placement: natural"),
         ("synthesize.compiled=true", "synthesize.compiled"),
     ],
 )
