@@ -73,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(1)
     job = load_job(run / "job.yaml")
     table = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation")))
-    generator = load_generator(Folder.at(str(newest(run, "train_generator"))), job.synthesize)
+    generator = load_generator(Folder.at(str(newest(run, "train_generator"))), job)
     detector = importlib.import_module(DETECTORS[job.detector.backend]).load(run / "checkpoints/detector.safetensors")
     things = [i for i, c in enumerate(table.categories) if c.isthing]
     judges = {name: DetectionEvaluator(table.categories, things) for name in RULES}

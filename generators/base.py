@@ -168,6 +168,10 @@ class Batch(Protocol):
         """Real images [B, 3, H, W]."""
         ...
 
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same batch on another device."""
+        ...
+
     def num_objects(self) -> Tensor:
         """Return how many objects `_object` terms are means over, int64 scalar."""
         ...

@@ -12,6 +12,8 @@ from torch import nn
 
 from generators.base import Layouts, Synthesis
 
+GUIDE = "boxes"  # what drives it
+
 
 @dataclass(frozen=True)
 class Config:

@@ -51,6 +51,9 @@ VERSIONS = {1: (64, 128), 2: (64, 128, 256, 512)}
 PSP_STAGE = {128: 4}  # the one stage whose mask head is a pyramid (only in the published 128 model)
 
 
+GUIDE = "boxes"  # what drives it
+
+
 @dataclass(frozen=True)
 class Config:
     """Sizes and loss weights; the defaults are the published version 2 at 128 pixels."""

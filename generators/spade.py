@@ -30,6 +30,7 @@ from generators.spade_windows import by_tap, class_rows, of_classes, of_windows
 if TYPE_CHECKING:
     from generators.spade_production import Spade
 
+GUIDE = "maps"  # what drives it
 HIDDEN = 128  # channels between semantic tensor and modulation, whatever the width
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}  # of the side, from the first map to the image
 

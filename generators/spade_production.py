@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from generators.base import Maps
 from generators.spade import SpadeGenerator
 from generators.spade_fast import FastGenerator
-from generators.spade_semantics import semantics
+from generators.spade_semantics import Semantics, semantics
 from generators.train import has_bf16
 
 
@@ -20,11 +21,15 @@ class Spade:
 
     def __init__(self, network: SpadeGenerator, device: torch.device | str, precision: str) -> None:
         narrow = precision == "bfloat16" or (precision == "auto" and has_bf16(torch.device(device)))
-        self.network = FastGenerator(network.eval().to(device), torch.bfloat16 if narrow else torch.float32)
         self.num_classes = network.num_classes
         self.config = network.config
         self.device = device
+        self.network = self.runner(network.eval().to(device), narrow)
         self.resolution = network.config.size  # (H, W)
+
+    def runner(self, network: SpadeGenerator, narrow: bool) -> Callable[[Semantics, Tensor | None], Tensor]:
+        """Return what makes images [B, 3, H, W] of maps; `narrow`: in bfloat16. Other systems override it."""
+        return FastGenerator(network, torch.bfloat16 if narrow else torch.float32)
 
     @torch.inference_mode()
     def paint(self, maps: Maps, seeds: Sequence[int]) -> NDArray[np.uint8]:

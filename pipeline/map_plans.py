@@ -24,6 +24,7 @@ from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Sce
 
 TRIES = 12  # things tried for one addition; the best place of all is taken
 _CACHED_MAPS = 64
+NO_PLACE = ": no place)"  # ends what a reason says of an addition that could not be made
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class MapPlanner:
             if found is not None and (best is None or found[0] > best[0]):
                 best = (found[0], item, found[1], name)
         if best is None:
-            return f"({self.categories[category].name}: no place)"
+            return f"({self.categories[category].name}{NO_PLACE}"
         canvas.place(best[1], best[2], category)
         return f"+{self.categories[category].name}@{best[3]}"
 

@@ -58,6 +58,7 @@ class Screen:
 
 def check(job: Job, screen: Screen) -> None:
     """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
+    from pipeline.guides import guide_of
     from pipeline.steps.ingest import check_scene, open_inputs
     from pipeline.steps.plan import check_counts
     from pipeline.steps.self_train import thresholds
@@ -70,6 +71,7 @@ def check(job: Job, screen: Screen) -> None:
     thresholds(job, inputs.categories)
     check_files(job)
     check_backend(job)
+    guide_of(job).check()
     for name, table in inputs.splits.items():
         for index in range(len(table)):
             if job.data.on_bad == "stop":
@@ -238,10 +240,13 @@ def publish(name: str, folder: Folder, output: Folder) -> None:
         for stale in set(target.names()) - set(names):
             target.delete(stale)
     if name == "export":
-        images = folder.sub("images")
-        link_all(images, target.sub("images"), images.names())
-        for stale in set(target.sub("images").names()) - set(images.names()):
-            target.sub("images").delete(stale)
+        for part in ("images", "panoptic"):
+            files, there = folder.sub(part).names(), target.sub(part)
+            link_all(folder.sub(part), there, files)
+            for stale in set(there.names()) - set(files):
+                there.delete(stale)
+        if "panoptic.json" not in names:  # nor beside the images of a run that has no maps
+            target.delete("panoptic.json")
 
 
 def link_all(source: Folder, target: Folder, names: list[str]) -> None:

@@ -41,7 +41,7 @@ ROWS = [
         "control_plans",
         "arms",
     },
-    {"job", "cluster", "trial_tables"},
+    {"job", "cluster", "trial_tables", "guides"},
     {"context"},
     {"steps"},
     {"run", "status", "generate"},

@@ -60,8 +60,10 @@ class CocoWriter:
             self._stack = stack.pop_all()
         return self
 
-    def add(self, scene: Scene, image_bytes: bytes | None = None) -> None:
-        """Append a scene; without `image_bytes` its image is taken from the scene itself, by content or by path.
+    def add(self, scene: Scene, image_bytes: bytes | None = None) -> str:
+        """Append a scene and return its image's file name.
+
+        Without `image_bytes` the image is taken from the scene itself, by content or by path.
 
         Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
         """
@@ -69,6 +71,7 @@ class CocoWriter:
         name = _file_name(scene, data)
         self._images.write_bytes(name, data, durable=False)
         self._add(scene, _image_record(scene, self._num_images + 1, name))
+        return name
 
     def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
         """Append a scene whose image stays where it is, under the id and the file name it has there."""

@@ -1,12 +1,17 @@
-"""Write the synthetic scenes as COCO: images and one instances.json that pycocotools, detectron2 and torchvision load."""
+"""Write the synthetic scenes as COCO: images and one instances.json that pycocotools, detectron2 and torchvision load.
+
+Where the scenes have panoptic maps they are written as COCO panoptic too: panoptic.json and panoptic/.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.context import Context
 from pipeline.formats import coco, parquet
+from pipeline.formats.coco_panoptic import PanopticWriter
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 
@@ -32,10 +37,16 @@ def write(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: one pass over the shards; memory does not grow with their number."""
     table = parquet.read(parquet.Config(spec.source))
     annotations = 0
-    with coco.CocoWriter(Folder.at(spec.folder), table.categories) as writer:
+    folder = Folder.at(spec.folder)
+    with ExitStack() as files:
+        writer = files.enter_context(coco.CocoWriter(folder, table.categories))
+        if mapped := bool(len(table) and table[0].panoptic is not None):
+            maps = files.enter_context(PanopticWriter(folder, table.categories))
         for index in range(len(table)):
             scene = table[index]
-            writer.add(scene, scene.image.data if spec.images else None)
+            name = writer.add(scene, scene.image.data if spec.images else None)
+            if mapped:
+                maps.refer(scene, index + 1, name)
             annotations += len(scene.objects)
     return {"images": len(table), "annotations": annotations}
 

@@ -15,6 +15,7 @@ from pipeline.context import Context, add_counts, cut
 from pipeline.errors import DatasetError, JobError
 from pipeline.formats import parquet
 from pipeline.formats.reference import open_dataset
+from pipeline.guides import guide_of
 from pipeline.images import decode
 from pipeline.loading import Subset
 from pipeline.sampling import permuted, seed_for
@@ -60,6 +61,7 @@ def open_inputs(job: Job) -> Inputs:
         splits["unlabelled"] = opened("unlabelled")
     _check_agreement(splits)
     _check_judge(job.score.judge, len(labelled.categories))
+    guide_of(job).check_data(splits["labelled"])
     return Inputs(splits)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from pipeline import placement
 from pipeline.context import Context, add_counts, cut
-from pipeline.errors import DatasetError, JobError
+from pipeline.errors import JobError
 from pipeline.formats import parquet
+from pipeline.guides import BoxGuide, MapGuide, guide_of
 from pipeline.layout_statistics import class_counts
 from pipeline.layouts import Exchange, Layout, Places, Pool, deficit_counts, draw_layout, exchange, target_counts, vary
+from pipeline.loading import class_counts as class_totals
+from pipeline.map_plans import NO_PLACE, MapPlanner
+from pipeline.map_plans import Config as MapConfig
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.sections import Job, section_dict
-from pipeline.steps.train_generator import layout_filter
 from pipeline.storage import Folder
 
 NEEDS = ("ingest",)
@@ -29,9 +33,13 @@ IDS_PER_IMAGE = 10_000
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The plan, and the filter layouts must pass."""
-    keep = layout_filter(job)
-    return {"seed": job.seed, "name": job.name, "plan": section_dict(job, "plan"), "filter": vars(keep)}
+    """The plan, and the filter layouts must pass; of maps their size."""
+    guide = guide_of(job)
+    guide.check()
+    told = {"seed": job.seed, "name": job.name, "plan": section_dict(job, "plan"), "filter": vars(guide.keep)}
+    return (
+        told if isinstance(guide, BoxGuide) else told | {"maps": vars(map_config(job)), "system": job.generator.system}
+    )
 
 
 def check_counts(job: Job, categories: tuple[Category, ...]) -> None:
@@ -70,19 +78,20 @@ class Real:
 
 def real_layouts(job: Job, labelled: str) -> Real:
     """Read the layouts of the labelled images that pass the generator's filter."""
-    table, keep = parquet.read(parquet.Config(labelled), pixels=False), layout_filter(job)
+    table, guide = parquet.read(parquet.Config(labelled), pixels=False), guide_of(job)
+    keep, accepted = guide.keep, set(guide.accepted(table).index)
     found = np.zeros(len(table.categories), np.int64)
     sources: list[tuple[str, tuple[int, int], Layout]] = []
     for i in range(len(table)):
         scene = table[i]
         size = (scene.height, scene.width)
         found += np.bincount(scene.objects.category[~scene.objects.iscrowd], minlength=len(found))
-        if keep.accepts(scene):
+        if i in accepted:
             objects = keep.select(scene.objects, size)
             scale = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
             sources.append((scene.image_id, size, Layout(objects.category, objects.boxes / scale)))
     if not sources:
-        raise DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+        raise guide.none_left()
     return Real(table.categories, found, sources)
 
 
@@ -119,6 +128,8 @@ class Planner:
         self.places = Places.of(counts, self.exchange, self.most)
         self._lifts = placement.lift(counts) if plan.placement == "natural" else np.ones([len(self.categories)] * 2)
         self.weights = self._weights(counts) if weights is None else weights
+        self.again = partial(Planner, job, labelled, self.weights)
+        self.short = round(self.places.short * self.count)
 
     def _weights(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
         wanted = self.exchange.wanted
@@ -167,29 +178,79 @@ class Planner:
         )
 
 
+def map_config(job: Job) -> MapConfig:
+    """What the plan's keys mean for maps."""
+    plan, how = job.plan, job.synthesize
+    return MapConfig(
+        count=plan.count,
+        target=plan.target,
+        counts=tuple(sorted(plan.counts.items())),
+        seed=job.seed,
+        flip=plan.flip,
+        size=None if how.size == "source" else job.generator.config.size,
+        min_area=max(1, how.min_mask_area),
+        most=job.generator.training.max_objects,
+        name=job.name,
+    )
+
+
+class MapPlans:
+    """Planner's counterpart for generators that are driven by maps."""
+
+    def __init__(self, job: Job, labelled: str) -> None:
+        whole = parquet.read(parquet.Config(labelled), pixels=False, maps=True)
+        guide = guide_of(job)
+        self.sources = guide.accepted(whole)
+        if not len(self.sources):
+            raise guide.none_left()
+        self._planner = MapPlanner(self.sources, map_config(job))
+        self._system = job.generator.system
+        self.categories, self.count, self.most = whole.categories, job.plan.count, job.generator.training.max_objects
+        self.labelled = class_totals([whole], len(whole.categories))
+        things = np.array([c.isthing for c in self.categories], bool)
+        stuff = class_totals([self.sources], len(things)) * (self.count / len(self.sources))  # it is copied as it is
+        self.natural = np.where(things, self._planner.natural, stuff)
+        self.target = np.where(things, self._planner.target, stuff)
+        self.again = partial(MapPlans, job, labelled)
+        missing = np.where(things, np.maximum(job.plan.objects_per_class - self.labelled, 0), 0)
+        present = self._planner.natural * (len(self.sources) / self.count)  # [C]
+        self.need = images_needed(missing, present, len(self.sources))
+        self.short = 0  # things that find no place are known when they are planned
+
+    def scene(self, index: int) -> Scene:
+        """Return planned scene `index`: a map without pixels, with its provenance."""
+        scene = self._planner.scene(index)
+        assert scene.provenance is not None
+        return replace(scene, provenance=replace(scene.provenance, generator=self._system))
+
+
 class _Writer:
     """Runs in a worker: plans one shard."""
 
-    def __init__(self, job: Job, labelled: str, weights: tuple[float, ...], out: str) -> None:
-        self._planner, self._out = Planner(job, labelled, np.array(weights)), Folder.at(out)
+    def __init__(self, planner: Callable[[], Planner | MapPlans], out: str) -> None:
+        self._planner, self._out = planner(), Folder.at(out)
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
         categories = self._planner.categories
         counts: Counter[str] = Counter()
+        no_place = 0
         with parquet.ShardWriter(self._out, f"{name}.parquet", categories) as writer:
             for index in places:
                 scene = self._planner.scene(index)
                 writer.write([scene])
-                counts.update(categories[c].name for c in scene.objects.category.tolist())
-        return {"rows": len(places), "counts": dict(counts)}
+                counts.update(categories[c].name for c in scene.objects.category[~scene.objects.iscrowd].tolist())
+                no_place += scene.provenance.reason.count(NO_PLACE) if scene.provenance else 0
+        return {"rows": len(places), "counts": dict(counts), "no_place": no_place}
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write the plan as a scene table without pixels; the manifest compares natural, target and planned counts."""
     job = context.job
     labelled = context.inputs["ingest"].folder.sub("labelled").uri
-    planner = Planner(job, labelled)  # in the driver first: a wrong class name is the user's error, not a worker's
-    make = partial(_Writer, job, labelled, tuple(planner.weights.tolist()), context.folder.uri)
+    planners: dict[type, Callable[[Job, str], Planner | MapPlans]] = {BoxGuide: Planner, MapGuide: MapPlans}
+    # in the driver first: a wrong class name is the user's error, not a worker's
+    planner = planners[type(guide_of(job))](job, labelled)
+    make = partial(_Writer, planner.again, context.folder.uri)
     rows = context.shards(make, cut(planner.count, job.plan.shard), context.folder, "layouts")
     planned = add_counts(rows, "counts")
     classes = {
@@ -202,7 +263,9 @@ def run(context: Context) -> dict[str, Any]:
         }
         for i, c in enumerate(planner.categories)
     }
-    short = round(planner.places.short * planner.count)
+    short = planner.short
+    if missed := sum(row.get("no_place", 0) for row in rows):
+        context.tell(f"  {missed} things found no place in their maps")
     context.tell(f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")
     if short:
         context.tell(
@@ -211,4 +274,11 @@ def run(context: Context) -> dict[str, Any]:
         )
     need = {"objects_per_class": job.plan.objects_per_class, **vars(planner.need)}
     sources = len(planner.sources)
-    return {"images": planner.count, "sources": sources, "classes": classes, "short": short, "need": need}
+    return {
+        "images": planner.count,
+        "sources": sources,
+        "classes": classes,
+        "short": short,
+        "need": need,
+        "no_place": missed,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from pipeline import evidence
 from pipeline.context import Context, cut
 from pipeline.evidence import Evidence
 from pipeline.formats import parquet
+from pipeline.guides import guide_of
 from pipeline.images import decode
-from pipeline.loading import accepted
-from pipeline.production import at_size, synthesise
 from pipeline.sampling import seed_for
 from pipeline.scene import Objects, Provenance, Scene
 from pipeline.scores import cas, dap
@@ -27,7 +26,6 @@ from pipeline.scores.detection import DetectionRow
 from pipeline.sections import Job, section_dict
 from pipeline.steps.synthesize import load_generator
 from pipeline.steps.train_detector import WEIGHTS as DETECTOR
-from pipeline.steps.train_generator import layout_filter
 from pipeline.storage import Folder, file_digest
 from pipeline.training import device, load_state, train
 
@@ -70,9 +68,9 @@ class _Looker:
 
         job = sources.job
         self._job, self._folder = job, Folder.at(sources.folder)
-        self._keep = layout_filter(job)
-        self._table = accepted(sources.table("validation"), self._keep)
-        self._generator = load_generator(Folder.at(sources.generator), job.synthesize)
+        self._guide = guide_of(job)
+        self._table = self._guide.accepted(sources.table("validation"))
+        self._generator = load_generator(Folder.at(sources.generator), job)
         with sources.judge() as path:  # which need not be of the job's back-end
             self._detector = load_detector(path, device=device())
         self._dap: dap.Config | None = job.score.settings.get("dap")
@@ -98,19 +96,15 @@ class _Looker:
         return {"rows": len(places), "images": len(rows)}
 
     def _twins(self, index: list[int], scenes: list[Scene], sample: int) -> list[NDArray[np.uint8]]:
-        """Synthesise the layouts of some validation images, at the size of the real ones."""
+        """Synthesise what drives the generator in some validation images, at the size of the real ones."""
         planned = []
         for i, scene in zip(index, scenes, strict=True):
             seed = seed_for(self._job.seed, "score", i, sample)
-            planned.append(
-                Scene(scene.image_id, scene.height, scene.width, scene.image, self._truth(scene), None,
-                      Provenance(seed, "", "", scene.image_id, "score"))
-            )  # fmt: skip
-        made = synthesise(self._generator, planned)
-        return [at_size(made, k, 0, (s.height, s.width))[0] for k, s in enumerate(planned)]
+            planned.append(replace(scene, provenance=Provenance(seed, "", "", scene.image_id, "score")))
+        return self._guide.paint(self._generator, planned)
 
     def _truth(self, scene: Scene) -> Objects:
-        return self._keep.select(scene.objects, (scene.height, scene.width))
+        return self._guide.keep.select(scene.objects, (scene.height, scene.width))
 
     def _look(
         self,
@@ -183,8 +177,8 @@ def _crops(sources: Sources, real: bool) -> Iterator[cas.CropRow]:
 
 def _real_crops(sources: Sources, config: cas.Config) -> Iterator[cas.CropRow]:
     """Object crops of the labelled training images."""
-    keep = layout_filter(sources.job)
-    table = accepted(sources.table("labelled"), keep)
+    guide = guide_of(sources.job)
+    table, keep = guide.accepted(sources.table("labelled")), guide.keep
     for i in range(len(table)):
         scene = table[i]
         objects = keep.select(scene.objects, (scene.height, scene.width))
@@ -223,10 +217,10 @@ def run(context: Context) -> dict[str, Any]:
     job, inputs = context.job, context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
     sources = Sources(job, ingest, detector, generator, context.folder.uri)
-    count = len(accepted(sources.table("validation", pixels=False), layout_filter(job)))
+    count = len(guide_of(job).accepted(sources.table("validation", pixels=False)))
     whole = inputs["ingest"].manifest["splits"]["validation"]["images"]
     if not count:
-        context.tell("  no validation image passes the generator's layout filter; nothing can be scored")
+        context.tell("  no validation image is one the generator could make; nothing can be scored")
         return {"scores": {}, "validation": {"used": 0, "left_out": whole}}
     context.shards(partial(_Looker, sources), cut(count, SHARD), context.folder, "validation images")
     if "cas" in job.score.settings:
@@ -238,7 +232,7 @@ def run(context: Context) -> dict[str, Any]:
     card = {
         "detector_sha256": digest,
         "generator_sha256": inputs["train_generator"].manifest["sha256"],
-        "validation_images": {"used": count, "left_out_by_layout_filter": whole - count},
+        "validation_images": {"used": count, "left_out": whole - count},
         "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",
     }
     scores = context.executor.call(measure, sources, [objects.get(c["name"], 0) for c in classes], card)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from pipeline.context import Context, add_counts, cut
 from pipeline.formats import parquet
-from pipeline.production import at_size, finish, resolve, synthesise
-from pipeline.scene import Scene
-from pipeline.sections import Job, Synthesize, section_dict
+from pipeline.guides import guide_of
+from pipeline.sections import Job, section_dict
 from pipeline.steps.train_generator import WEIGHTS
 from pipeline.storage import Folder
 from pipeline.training import device
@@ -27,24 +23,24 @@ def settings(job: Job) -> dict[str, Any]:
     return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
 
 
-def load_generator(folder: Folder, how: Synthesize) -> Any:
+def load_generator(folder: Folder, job: Job) -> Any:
     """Return the trained generator, ready to produce, on the GPU where there is one."""
     import torch
 
     from generators import checkpoint
 
-    torch.set_num_threads(how.threads)
+    torch.set_num_threads(job.synthesize.threads)
     with folder.local_copy(WEIGHTS) as path:
         system, network, _ = checkpoint.load(path)
-    return system.producer(network, device(), how.truncation, how.precision, how.compiled)
+    return guide_of(job).producer(system, network, device())
 
 
 class Producer:
     """Runs in a worker: reads a shard of the plan, synthesises it in fixed batches and writes it."""
 
     def __init__(self, job: Job, plan: str, weights: str, digest: str, out: str) -> None:
-        self._settings = job.synthesize
-        self._generator = load_generator(Folder.at(weights), job.synthesize)
+        self._batch, self._guide = job.synthesize.batch, guide_of(job)
+        self._generator = load_generator(Folder.at(weights), job)
         self._plan, self._out, self._digest = Folder.at(plan), Folder.at(out), digest
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
@@ -54,9 +50,9 @@ class Producer:
         dropped: Counter[str] = Counter()
         pixels: Counter[str] = Counter()
         with parquet.ShardWriter(self._out, f"{name}.parquet", table.categories) as writer:
-            for start in range(0, len(table), self._settings.batch):
-                planned = [table[i] for i in range(start, min(start + self._settings.batch, len(table)))]
-                for scene, lost in self._made(planned, table.categories):
+            for start in range(0, len(table), self._batch):
+                planned = [table[i] for i in range(start, min(start + self._batch, len(table)))]
+                for scene, lost in self._guide.produce(self._generator, planned, table.categories, self._digest):
                     writer.write([scene])
                     dropped.update(lost)
                     names = [table.categories[c].name for c in scene.objects.category.tolist()]
@@ -64,26 +60,6 @@ class Producer:
                     for label, area in zip(names, scene.objects.area.tolist(), strict=True):
                         pixels[label] += int(area)
         return {"rows": len(places), "counts": dict(counts), "dropped": dict(dropped), "pixels": dict(pixels)}
-
-    def _made(self, planned: list[Scene], categories: Any) -> list[tuple[Scene, Counter[str]]]:
-        made = synthesise(self._generator, planned)
-        results = []
-        for place, scene in enumerate(planned):
-            scene = scene if self._settings.size == "source" else _rescaled(scene, self._generator.resolution)
-            size = (scene.height, scene.width)
-            image, soft = at_size(made, place, len(scene.objects), size)
-            visible = resolve(soft, scene.objects.boxes, scene.objects.isthing)
-            least = self._settings.min_mask_area
-            results.append(finish(scene, image, visible, categories, self._settings.format, least, self._digest))
-        return results
-
-
-def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
-    """The planned scene at the generator's own size (H, W)."""
-    height, width = size
-    scale = np.array([width / scene.width, height / scene.height] * 2, np.float32)
-    objects = replace(scene.objects, boxes=scene.objects.boxes * scale, layout_boxes=scene.objects.boxes * scale)
-    return replace(scene, height=height, width=width, objects=objects)
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.context import Context
-from pipeline.errors import DatasetError
 from pipeline.formats import parquet
-from pipeline.loading import LayoutFilter, accepted, draw_for, generator_batches
+from pipeline.guides import guide_of
+from pipeline.loading import draw_for
 from pipeline.sampling import seed_for
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder, file_digest
@@ -31,15 +31,10 @@ class Spec:
 
 def settings(job: Job) -> dict[str, Any]:
     """The generator section and the optimiser's."""
+    guide_of(job).check()
     sections = ("generator", "train_generator")
     weights = file_digest(getattr(job.generator.config, "perceptual_weights", ""))
     return {"seed": job.seed, "perceptual": weights, **{name: section_dict(job, name) for name in sections}}
-
-
-def layout_filter(job: Job) -> LayoutFilter:
-    """Which objects and images the generator of this job sees."""
-    plan = job.generator.training
-    return LayoutFilter(plan.min_area, plan.min_objects, plan.max_objects)
 
 
 def fit(spec: Spec) -> dict[str, Any]:
@@ -48,7 +43,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     import torch.distributed as dist
 
     from generators import GENERATORS, checkpoint
-    from generators.base import TrainingBatch
+    from generators.base import Batch
     from generators.train import AdversarialTraining
 
     job, folder = spec.job, Folder.at(spec.folder)
@@ -57,11 +52,12 @@ def fit(spec: Spec) -> dict[str, Any]:
     rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
     system = importlib.import_module(GENERATORS[section.system])
     whole = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
-    tables = [accepted(table, layout_filter(job)) for table in whole]
+    guide = guide_of(job)
+    tables = [guide.accepted(table) for table in whole]
     used = [len(table) for table in tables]
     classes = [c.name for c in whole[0].categories]
     if not sum(used):
-        raise DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+        raise guide.none_left()
     start = 0
     if hasattr(system, "trainee"):
         torch.set_num_threads(plan.threads or cores())
@@ -73,11 +69,10 @@ def fit(spec: Spec) -> dict[str, Any]:
             # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
             network.to(device(), memory_format=torch.channels_last)
         training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
-        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, layout_filter(job))
-        size = (section.config.resolution, section.config.resolution)
-        read = generator_batches(tables, draw, size, layout_filter(job), plan.flip, rank, world)
+        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, guide.keep)
+        read = guide.batches(tables, draw, rank, world)
 
-        def batches(step: int) -> TrainingBatch:
+        def batches(step: int) -> Batch:
             return read(step).to(device())
 
         start = train(training, batches, plan.steps, plan.save_every, folder, rank)
@@ -108,7 +103,7 @@ def run(context: Context) -> dict[str, Any]:
     left_out = dict(zip(names, told["left_out"], strict=False))
     if getattr(job.generator.config, "perceptual_weights", None) == "":
         context.tell("  without the perceptual term: generator.perceptual_weights names no file")
-    context.tell(f"  images used {used}; left out by min_objects, max_objects or min_area {left_out}")
+    context.tell(f"  images used {used}; left out {left_out}")
     log = read_log(context.folder)
     last = log[-1] if log else {}
     return {

@@ -1,0 +1,166 @@
+"""Panoptic-aware image synthesis (Dundar et al., "Panoptic-based Image Synthesis", CVPR 2020, section 3).
+
+SPADE's generator, in which the first convolution, the convolutions of the residual blocks and every doubling look at the
+panoptic map: a window of a convolution reads only what has its centre's identity, and a doubling copies only from pixels of
+the same identity. Pixels that find none (holes) get the first convolution's features of the map at that resolution. SPADE's
+norms, discriminator and losses are unchanged. docs/panoptic.md says how we read what the paper leaves open.
+
+Legend: B images, H W pixels, C channels, Q holes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generators import spade
+from generators.panoptic_guide import Border, Order, ScaleGuide
+from generators.panoptic_ops import hole_features, panoptic_conv, panoptic_upsample
+from generators.spade import BlockConv, SpadeBlock, SpadeGenerator, SpadeNorm, SpadeTrainee
+from generators.spade_discriminator import xavier_init
+from generators.spade_semantics import Semantics
+
+if TYPE_CHECKING:
+    from generators.panoptic_production import PanopticSpade
+
+GUIDE = "maps"  # what drives it
+
+
+@dataclass(frozen=True)
+class Config(spade.Config):
+    """SPADE's keys, and what is panoptic-aware; with both switches off it is SPADE (the paper's Table 4)."""
+
+    panoptic_conv: bool = True  # the first convolution and those of the residual blocks
+    panoptic_upsampling: bool = True  # every doubling, its holes filled with features of the map
+    border: Border = "hole"  # outside of the image: hole (another identity) | same (zeros that match)
+    upsampling_order: Order = "xy"  # neighbours tried first in a doubling: xy (right, below) | yx (below, right)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vae:
+            raise ValueError(
+                "vae: true starts from a latent code, the panoptic generator from its map; set it to false"
+            )
+
+
+@dataclass(frozen=True)
+class PanopticSemantics(Semantics):
+    """What the networks see of maps, with the identities of pixels; each resolution is made once."""
+
+    config: Config
+    scales: dict[tuple[int, int], PanopticSemantics] = field(default_factory=dict, compare=False)
+
+    @staticmethod
+    def of(seen: Semantics, config: Config) -> PanopticSemantics:
+        """Wrap what SPADE sees."""
+        return PanopticSemantics(seen.channel, seen.instances, seen.edges, seen.num_classes, config)
+
+    def at(self, size: tuple[int, int]) -> PanopticSemantics:
+        """The same at another (H, W), the top-left pixel of each block."""
+        if size == self.size:
+            return self
+        if size not in self.scales:
+            self.scales[size] = PanopticSemantics.of(super().at(size), self.config)
+        return self.scales[size]
+
+    @cached_property
+    def guide(self) -> ScaleGuide:
+        """Who belongs to whom at this resolution; an identity is a pair of class and instance."""
+        extra = None if self.edges is None else self.edges[:, None].float()
+        identity = self.instances * self.num_classes + self.channel
+        return ScaleGuide(identity, self.channel, extra, border=self.config.border, order=self.config.upsampling_order)
+
+
+def _guide(seen: Semantics) -> ScaleGuide:
+    assert isinstance(seen, PanopticSemantics)
+    return seen.guide
+
+
+class PanopticBlockConv(BlockConv):
+    """Convolution of a residual block within identities; the weight is normalised first, as ever, and masked then."""
+
+    def forward(self, x: Tensor, seen: Semantics) -> Tensor:
+        """x [B, in, H, W], maps of the same size -> [B, out, H, W]."""
+        return panoptic_conv(x, self.weight(), self.bias, _guide(seen))
+
+
+class PanopticGenerator(SpadeGenerator):
+    """G; parameters are SPADE's, and `fill`, a 1 x 1 convolution per width below the first map's."""
+
+    config: Config
+
+    def __init__(self, config: Config, num_classes: int) -> None:
+        super().__init__(config, num_classes)
+        self.fill = nn.ModuleDict()
+        if config.panoptic_upsampling:
+            full = 16 * config.width
+            widths = {wide for _, wide, _, doubled in self.stages if doubled and wide < full}
+            for wide in sorted(widths, reverse=True):
+                self.fill[str(wide)] = nn.Conv2d(full, wide, 1)
+            xavier_init(self.fill)
+
+    def block(self, channels_in: int, channels_out: int, semantic_channels: int) -> nn.Module:
+        """Return a residual block."""
+        fast = self.config.fast_modulation
+        conv = PanopticBlockConv if self.config.panoptic_conv else BlockConv
+        return SpadeBlock(channels_in, channels_out, lambda c: SpadeNorm(c, semantic_channels, fast), conv)
+
+    def first_map(self, seen: Semantics, z: Tensor | None) -> Tensor:
+        """The map that the blocks start from [B, 16 width, H, W]."""
+        if not self.config.panoptic_conv:
+            return super().first_map(seen, z)
+        weight, bias = self._first()
+        return panoptic_conv(seen.dense, weight, bias, _guide(seen))
+
+    def upsample(self, x: Tensor, small: Semantics, large: Semantics) -> Tensor:
+        """Double both sides of x [B, C, H, W] within identities; holes get the map's features (equation 3)."""
+        if not self.config.panoptic_upsampling:
+            return super().upsample(x, small, large)
+        weight, bias = self._first()
+        rows = hole_features(weight, bias, [_guide(large)])[0]  # [Q, 16 width]
+        if x.shape[1] < rows.shape[1]:
+            fill = self.fill[str(x.shape[1])]
+            assert isinstance(fill, nn.Conv2d)
+            rows = F.linear(rows, fill.weight[:, :, 0, 0], fill.bias)
+        return panoptic_upsample(x, _guide(large), rows)
+
+    def _first(self) -> tuple[Tensor, Tensor | None]:
+        assert isinstance(self.fc, nn.Conv2d)
+        return self.fc.weight, self.fc.bias
+
+    def forward(self, seen: Semantics, z: Tensor | None = None) -> Tensor:
+        """Maps of the size of the images -> images [B, 3, H, W] in [-1, 1]."""
+        return super().forward(PanopticSemantics.of(seen, self.config), z)
+
+
+class PanopticTrainee(SpadeTrainee):
+    """SPADE's training with this generator."""
+
+    config: Config
+
+    def build_networks(self, num_classes: int) -> dict[str, nn.Module]:
+        """Return fresh networks by name."""
+        return super().build_networks(num_classes) | {"G": PanopticGenerator(self.config, num_classes)}
+
+
+def build(config: Config, num_classes: int) -> PanopticGenerator:
+    """Return a fresh network for a number of classes; don't care is none of them."""
+    return PanopticGenerator(config, num_classes)
+
+
+def producer(network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32") -> PanopticSpade:
+    """Wrap a trained network for production; `precision` float32, bfloat16 or auto (bfloat16 where hardware has it)."""
+    from generators.panoptic_production import PanopticSpade
+
+    assert isinstance(network, PanopticGenerator)
+    return PanopticSpade(network, device, precision)
+
+
+def trainee(config: Config, num_classes: int) -> PanopticTrainee:
+    """Return the networks and losses for training."""
+    return PanopticTrainee(config, num_classes)

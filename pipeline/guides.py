@@ -1,0 +1,234 @@
+"""What drives a generator, behind one interface: layouts of boxes, or panoptic maps.
+
+A generator's module says which, by its attribute GUIDE. The steps ask `guide_of(job)` and differ in nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DatasetError, JobError
+from pipeline.images import encode, resize
+from pipeline.loading import Draw, LayoutFilter, Subset, accepted, generator_batches
+from pipeline.map_loading import View, map_batches
+from pipeline.panoptic import maps_of
+from pipeline.production import at_size, finish, resolve, synthesise
+from pipeline.scene import Category, Dataset, ImageRef, Scene
+from pipeline.sections import Job, Synthesize
+
+if TYPE_CHECKING:
+    from generators.base import Batch
+
+Made = tuple[Scene, Counter[str]]  # a synthetic scene, and the objects per class that it lost
+
+
+class Guide(Protocol):
+    """One way of driving a generator."""
+
+    @property
+    def keep(self) -> LayoutFilter:
+        """Which objects of a scene count."""
+        ...
+
+    def check(self) -> None:
+        """Raise JobError for settings that this way has no use for."""
+        ...
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Raise DatasetError when no labelled image can drive the generator, as far as that is quickly seen."""
+        ...
+
+    def accepted(self, table: Dataset) -> Subset:
+        """Return the scenes a generator may learn from."""
+        ...
+
+    def none_left(self) -> DatasetError:
+        """Return what to tell when `accepted` leaves nothing."""
+        ...
+
+    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+        """Return step -> real images with what drives the generator."""
+        ...
+
+    def producer(self, system: Any, network: Any, device: Any) -> Any:
+        """Return a trained network, ready to produce."""
+        ...
+
+    def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
+        """Return an image [H, W, 3] of the size of each scene, with the seed of its provenance."""
+        ...
+
+    def produce(
+        self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
+    ) -> list[Made]:
+        """Return the finished scenes of planned ones; `digest` is the checkpoint's."""
+        ...
+
+
+def guide_of(job: Job) -> Guide:
+    """Return what drives the generator of a job."""
+    from generators import GENERATORS
+
+    system = importlib.import_module(GENERATORS[job.generator.system])
+    return GUIDES[system.GUIDE](job)
+
+
+@dataclass(frozen=True)
+class BoxGuide:
+    """Layouts: a class and a box per object; what an object covers is what the network makes of it."""
+
+    job: Job
+
+    @property
+    def keep(self) -> LayoutFilter:
+        """The objects and images that the job's generator sees."""
+        plan = self.job.generator.training
+        return LayoutFilter(plan.min_area, plan.min_objects, plan.max_objects)
+
+    def check(self) -> None:
+        """Every setting has a use."""
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Every data set has boxes; whether they pass the filter is seen when they are read."""
+
+    def accepted(self, table: Dataset) -> Subset:
+        """Return the scenes that pass the filter."""
+        return accepted(table, self.keep)
+
+    def none_left(self) -> DatasetError:
+        """Name the filter's keys."""
+        return DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+
+    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+        """Return step -> images with layouts."""
+        size = (self.job.generator.config.resolution,) * 2
+        return generator_batches(tables, draw, size, self.keep, self.job.generator.training.flip, rank, world)
+
+    def producer(self, system: Any, network: Any, device: Any) -> Any:
+        """Return the network with latents as the job truncates them."""
+        how = self.job.synthesize
+        return system.producer(network, device, how.truncation, how.precision, how.compiled)
+
+    def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
+        """Return an image per layout, which is what `keep` keeps of a scene."""
+        chosen = [replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes]
+        made = synthesise(generator, chosen)
+        return [at_size(made, place, 0, (scene.height, scene.width))[0] for place, scene in enumerate(scenes)]
+
+    def produce(
+        self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
+    ) -> list[Made]:
+        """Return scenes whose masks and boxes are what the network painted."""
+        how, made = self.job.synthesize, synthesise(generator, scenes)
+        results = []
+        for place, planned in enumerate(scenes):
+            scene = planned if how.size == "source" else _rescaled(planned, generator.resolution)
+            image, soft = at_size(made, place, len(scene.objects), (scene.height, scene.width))
+            visible = resolve(soft, scene.objects.boxes, scene.objects.isthing)
+            results.append(finish(scene, image, visible, categories, how.format, how.min_mask_area, digest))
+        return results
+
+
+def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
+    """The planned scene at the generator's own size (H, W)."""
+    height, width = size
+    scale = np.array([width / scene.width, height / scene.height] * 2, np.float32)
+    objects = replace(scene.objects, boxes=scene.objects.boxes * scale, layout_boxes=scene.objects.boxes * scale)
+    return replace(scene, height=height, width=width, objects=objects)
+
+
+@dataclass(frozen=True)
+class MapGuide:
+    """Panoptic maps: a class and an instance per pixel; what an object covers is what its map says."""
+
+    job: Job
+
+    @property
+    def keep(self) -> LayoutFilter:
+        """All that are no crowd: a map shows its image whole."""
+        return LayoutFilter(0.0, 0, 2**31)
+
+    def check(self) -> None:
+        """Refuse what no map-driven generator does."""
+        system, job = self.job.generator.system, self.job
+        if job.plan.target == "deficit":
+            raise JobError(f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts")
+        if job.plan.placement != "uniform":
+            raise JobError(
+                f"plan.placement: {job.plan.placement} is for generators driven by boxes; for {system} choose uniform, "
+                "things go where their surroundings fit"
+            )
+        if job.synthesize.compiled:
+            raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Look for the first map."""
+        if not any(labelled[i].panoptic is not None for i in range(len(labelled))):
+            raise self.none_left()
+
+    def accepted(self, table: Dataset) -> Subset:
+        """Return the scenes that have a panoptic map."""
+        return Subset(table, [i for i in range(len(table)) if table[i].panoptic is not None])
+
+    def none_left(self) -> DatasetError:
+        """Name the data."""
+        return DatasetError(
+            f"data.labelled: no image has a panoptic map, which generator.system {self.job.generator.system} is driven by; "
+            "name a data set with maps, such as coco_panoptic: or cityscapes:"
+        )
+
+    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+        """Return step -> images with maps."""
+        import torch
+
+        from generators.base import MapBatch, Maps
+
+        view = View(self.job.generator.config.size)
+        read = map_batches(tables, draw, view, self.job.generator.training.flip, rank, world)
+        classes = len(tables[0].categories)
+
+        def batch(step: int) -> MapBatch:
+            found = read(step)
+            maps = Maps(torch.from_numpy(found.labels), torch.from_numpy(found.instances), classes)
+            return MapBatch(torch.from_numpy(found.images), maps)
+
+        return batch
+
+    def producer(self, system: Any, network: Any, device: Any) -> Any:
+        """Return the network; nothing is truncated."""
+        return system.producer(network, device, self.job.synthesize.precision)
+
+    def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
+        """Return an image per map."""
+        from generators.base import Maps
+
+        found = [maps_of(scene, generator.num_classes, generator.resolution) for scene in scenes]
+        maps = Maps.collate([m.labels for m in found], [m.instances for m in found], generator.num_classes)
+        images = generator.paint(maps, [scene.provenance.seed if scene.provenance else 0 for scene in scenes])
+        return [resize(image, (scene.height, scene.width)) for image, scene in zip(images, scenes, strict=True)]
+
+    def produce(
+        self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
+    ) -> list[Made]:
+        """Return the planned scenes with pixels: their masks, boxes and maps are those that were asked for."""
+        return [
+            (painted(scene, image, self.job.synthesize, digest), Counter())
+            for scene, image in zip(scenes, self.paint(generator, scenes), strict=True)
+        ]
+
+
+def painted(planned: Scene, image: NDArray[np.uint8], how: Synthesize, digest: str) -> Scene:
+    """Return a planned scene with its image [H, W, 3]."""
+    assert planned.provenance is not None
+    data = ImageRef(encode(image, how.format), f"{planned.image_id}.{'jpg' if how.format == 'jpeg' else 'png'}")
+    return replace(planned, image=data, provenance=replace(planned.provenance, checkpoint=digest))
+
+
+GUIDES: dict[str, Callable[[Job], Guide]] = {"boxes": BoxGuide, "maps": MapGuide}

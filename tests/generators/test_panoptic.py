@@ -1,0 +1,135 @@
+"""The panoptic-aware generator: SPADE where it must be, identities that do not mix, training, production."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generators import checkpoint, panoptic, spade
+from generators.base import MapBatch, Maps
+from generators.spade_semantics import Semantics, semantics
+from generators.train import AdversarialTraining
+from generators.train import Config as TrainingConfig
+from tests.panoptic_maps import blobs
+
+SMALL = panoptic.Config(resolution=32, width=2, width_d=2)
+
+
+def maps_of(seed: int, count: int = 2, size: int = 32) -> Maps:
+    """Maps of 3 classes with instances, and pixels of no class."""
+    labels = blobs(count, size, size, seed, cell=5, ids=4)
+    return Maps(labels, labels + 10 * blobs(count, size, size, seed + 1, cell=7, ids=2), 3)
+
+
+def seen_by(config: spade.Config, maps: Maps) -> Semantics:
+    return semantics(maps, config.dont_care, config.edges)
+
+
+def pair(config: panoptic.Config) -> tuple[panoptic.PanopticGenerator, spade.SpadeGenerator]:
+    """A generator, and SPADE with the same weights where they have the same names; weights are large enough to show."""
+    torch.manual_seed(0)
+    own = panoptic.build(config, 3)
+    with torch.no_grad():
+        for value in own.parameters():
+            value.normal_(std=0.2)
+    plain = {k: v for k, v in asdict(config).items() if k in spade.Config.__dataclass_fields__}
+    other = spade.build(spade.Config(**plain), 3)
+    other.load_state_dict({k: v for k, v in own.state_dict().items() if not k.startswith("fill.")})
+    return own.eval(), other.eval()
+
+
+def test_one_identity_and_matching_border_is_spade() -> None:
+    own, other = pair(replace(SMALL, border="same"))
+    one = Maps(torch.full((2, 32, 32), 1), torch.full((2, 32, 32), 7), 3)
+    seen = seen_by(SMALL, one)
+    assert torch.allclose(own(seen), other(seen), atol=1e-5)
+    mixed = seen_by(SMALL, maps_of(0))
+    assert not torch.allclose(own(mixed), other(mixed), atol=1e-3)
+    outside, _ = pair(SMALL)  # border: hole
+    assert not torch.allclose(outside(seen), other(seen), atol=1e-3)
+
+
+def test_both_switches_off_is_spade() -> None:
+    own, other = pair(replace(SMALL, panoptic_conv=False, panoptic_upsampling=False))
+    seen = seen_by(SMALL, maps_of(1))
+    assert own.state_dict().keys() == other.state_dict().keys()
+    assert torch.equal(own(seen), other(seen))
+
+
+@pytest.mark.parametrize(("conv", "upsampling"), [(True, False), (False, True)])
+def test_each_switch_changes_the_image_alone(conv: bool, upsampling: bool) -> None:
+    own, other = pair(replace(SMALL, panoptic_conv=conv, panoptic_upsampling=upsampling))
+    seen = seen_by(SMALL, maps_of(2))
+    assert not torch.allclose(own(seen), other(seen), atol=1e-3)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 1000))
+def test_only_which_instances_differ_counts(seed: int) -> None:
+    """Other numbers for the same instances give the same image."""
+    own, _ = pair(SMALL)
+    maps = maps_of(seed, 1)
+    renamed = replace(maps, instances=1000 - 3 * maps.instances)
+    with torch.no_grad():
+        assert torch.allclose(own(seen_by(SMALL, maps)), own(seen_by(SMALL, renamed)), atol=1e-5)
+
+
+def test_blocks_are_kept_apart_by_identity() -> None:
+    """A block's convolution of one instance does not see another one's features."""
+    conv = panoptic.PanopticBlockConv(4, 5, 3).eval()
+    maps = maps_of(3, 1, 8)
+    seen = panoptic.PanopticSemantics.of(seen_by(SMALL, maps), SMALL)
+    inside = seen.guide.identity[0] == seen.guide.identity[0, 0, 0]
+    assert inside.any() and not inside.all()
+    x = torch.randn(1, 4, 8, 8)
+    changed = torch.where(inside, x, x + 1)
+    with torch.no_grad():
+        before, after = conv(x, seen), conv(changed, seen)
+    assert torch.allclose(before[:, :, inside], after[:, :, inside], atol=1e-6)
+    assert not torch.allclose(before[:, :, ~inside], after[:, :, ~inside], atol=1e-3)
+
+
+def test_every_parameter_learns() -> None:
+    own, _ = pair(SMALL)
+    maps = maps_of(4)
+    own.train()(seen_by(SMALL, maps)).square().mean().backward()
+    for name, value in own.named_parameters():
+        assert value.grad is not None and value.grad.abs().max() > 0, name
+
+
+def test_parameters_are_the_papers() -> None:
+    """Section 3.3 at full width: three 1 x 1 convolutions from 1024 channels; parameters on a device that holds none."""
+    with torch.device("meta"):
+        own = panoptic.build(panoptic.Config(), 182)
+    assert sum(p.numel() for p in own.fill.parameters()) == 1024 * (512 + 256 + 128) + 512 + 256 + 128
+
+
+def test_it_trains_and_comes_back_from_its_file(tmp_path: Path) -> None:
+    trainee = panoptic.trainee(SMALL, 3)
+    training: AdversarialTraining[MapBatch] = AdversarialTraining(trainee, TrainingConfig(lr_d=4e-4), 2, 0)
+    before = {name: value.clone() for name, value in trainee.networks["G"].named_parameters()}
+    batch = MapBatch(torch.rand(2, 3, 32, 32) * 2 - 1, maps_of(5))
+    for step in range(2):
+        told = training.step(step, batch)
+        assert all(torch.isfinite(value).all() for value in told.values())
+    network = training.generator()
+    assert any(not torch.equal(before[name], value) for name, value in network.named_parameters())
+    path = tmp_path / "g.safetensors"
+    checkpoint.save(path, network, "panoptic", SMALL, ["a", "b", "c"], {})
+    system, loaded, _ = checkpoint.load(path)
+    maps = maps_of(6)
+    first = panoptic.producer(network).paint(maps, [0, 1])
+    assert first.shape == (2, 32, 32, 3) and first.std() > 0
+    assert (system.producer(loaded).paint(maps, [5, 6]) == first).all()
+
+
+@pytest.mark.parametrize(("change", "said"), [({"vae": True}, "vae: "), ({"resolution": 33}, "resolution: 33")])
+def test_a_mistake_is_one_line(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as told:
+        panoptic.Config(**change)  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
