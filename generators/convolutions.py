@@ -49,8 +49,8 @@ class SameConv(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
         if tile == 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
-        else:  # [16 or 36, C, N]
-            weight = both_axes(_TWO if tile == 2 else _four(), weight).flatten(0, 1).contiguous()
+        else:
+            weight = both_axes(_TWO if tile == 2 else _four(), weight).contiguous()  # [tile + 2, tile + 2, C, N]
         self.register_buffer("weight", weight, persistent=False)
         lower = None if shortcut is None else shortcut[:, :, 0, 0].t().contiguous()  # [C', N]
         self.register_buffer("shortcut", lower, persistent=False)
@@ -61,47 +61,32 @@ class SameConv(nn.Module):
 
     def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
         """x [B, H, W, C] with H and W multiples of the tile, low [B, H/2, W/2, C'] -> [B, H, W, N]."""
-        if self.tile == 2:
-            return self._by_twos(x, low)
         if low is None:
-            return self._by_fours(x).add_(self.bias) if self.tile == 4 else _conv(x, self.weight, self.bias)
+            return _conv(x, self.weight, self.bias) if self.tile == 1 else self._by_tiles(x).add_(self.bias)
         assert self.shortcut is not None
         b, h, w, _ = low.shape
         added = torch.addmm(self.bias, low.flatten(0, 2), self.shortcut).view(b, h, 1, w, 1, -1)
-        out = self._by_fours(x) if self.tile == 4 else _conv(x, self.weight, None)
+        out = _conv(x, self.weight, None) if self.tile == 1 else self._by_tiles(x)
         out.view(b, h, 2, w, 2, -1).add_(added)
         return out
 
-    def _by_twos(self, x: Tensor, low: Tensor | None) -> Tensor:
-        b, h, w, c = x.shape
-        tiles = _tiles(x, 2).view(16, -1, c)
-        n = self.weight.shape[2]
-        products = x.new_empty(16, tiles.shape[1], n)
-        for i, (tile, weight) in enumerate(zip(tiles, self.weight, strict=True)):
-            # product 5 goes unchanged into all four pixels of a tile: what is the same for them is added there
-            if i == 5:
-                torch.addmm(self.bias, tile, weight, out=products[5])
-            else:
-                torch.mm(tile, weight, out=products[i])
-        if low is not None:
-            assert self.shortcut is not None
-            products[5].addmm_(low.flatten(0, 2), self.shortcut)
-        return _from_twos(products.view(4, 4, b, h // 2, w // 2, n))
-
-    def _by_fours(self, x: Tensor) -> Tensor:
-        """Without the bias."""
-        b, h, w, c = x.shape
-        tiles = _tiles(x, 4).view(36, -1, c)
-        n = self.weight.shape[2]
-        products = x.new_empty(36, tiles.shape[1], n)
-        for i, (tile, weight) in enumerate(zip(tiles, self.weight, strict=True)):
-            torch.mm(tile, weight, out=products[i])
-        m = products.view(6, 6, b, h // 4, w // 4, n)
-        rows = x.new_empty(4, 6, b, h // 4, w // 4, n)
-        _from_fours(m, rows)
-        out = x.new_empty(b, h // 4, 4, w // 4, 4, n)
-        _from_fours(rows.transpose(0, 1), out.permute(4, 2, 0, 1, 3, 5))
-        return out.view(b, h, w, n)
+    def _by_tiles(self, x: Tensor) -> Tensor:
+        """Without the bias. One row of the tiles at a time, so that what it is transformed to stays in the cache."""
+        into, back = (_into_twos, _from_twos) if self.tile == 2 else (_into_fours, _from_fours)
+        (b, height, width, c), n = x.shape, self.weight.shape[3]
+        h, w, wide = height // self.tile, width // self.tile, self.tile + 2
+        rows = x.new_empty(wide, b, h, width, c)
+        into(x, rows, 1)
+        taken, products = x.new_empty(wide, b, h, w, c), x.new_empty(wide, b, h, w, n)
+        columns = x.new_empty(wide, self.tile, b, h, w, n)
+        for row, weights, column in zip(rows, self.weight, columns, strict=True):
+            into(row, taken, 2)
+            for pixels, weight, product in zip(taken, weights, products, strict=True):
+                torch.mm(pixels.view(-1, c), weight, out=product.view(-1, n))
+            back(products, column)
+        out = x.new_empty(b, h, self.tile, w, self.tile, n)
+        back(columns, out.permute(2, 4, 0, 1, 3, 5))
+        return out.view(b, height, width, n)
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -124,24 +109,13 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _tiles(x: Tensor, tile: int) -> Tensor:
-    """All overlapping tiles at that stride, k = tile + 2 pixels wide, transformed: -> [k, k, B, H/tile, W/tile, C]."""
-    b, h, w, c = x.shape
-    to = _to_twos if tile == 2 else _to_fours
-    rows = x.new_empty(tile + 2, b, h // tile, w, c)
-    to(x, rows, 1)
-    out = x.new_empty(tile + 2, tile + 2, b, h // tile, w // tile, c)
-    to(rows, out.transpose(0, 1), 3)
-    return out
-
-
 def _strided(x: Tensor, axis: int, stride: int) -> list[Tensor]:
     """Every stride-th pixel along an axis, from the first, the second ..."""
     at = (slice(None),) * axis
     return [x[(*at, slice(i, None, stride))] for i in range(stride)]
 
 
-def _to_twos(x: Tensor, out: Tensor, axis: int) -> None:
+def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
     """d0 - d2, d1 + d2, d2 - d1, d1 - d3 of every tile along an axis; into out[0] .. out[3]. Outside the map is zero."""
     d1, d2 = _strided(x, axis, 2)
     inner = d1.shape[axis] - 1
@@ -153,20 +127,13 @@ def _to_twos(x: Tensor, out: Tensor, axis: int) -> None:
     out[3].select(axis, inner).copy_(d1.select(axis, inner))
 
 
-def _from_twos(m: Tensor) -> Tensor:
-    """Products [4, 4, B, H/2, W/2, N] -> map [B, H, W, N]; `m` is used up."""
-    b, h, w, n = m.shape[2:]
-    m[0].add_(m[1]).add_(m[2])
-    m[1].sub_(m[2]).add_(m[3])
-    out = m.new_empty(b, h, 2, w, 2, n)
-    pixels = out.permute(2, 4, 0, 1, 3, 5)  # [2, 2, B, H/2, W/2, N]
-    a = m[:2]
-    torch.add(a[:, 0].add_(a[:, 1]), a[:, 2], out=pixels[:, 0])
-    torch.add(a[:, 1].sub_(a[:, 2]), a[:, 3], out=pixels[:, 1])
-    return out.view(b, 2 * h, 2 * w, n)
+def _from_twos(m: Tensor, out: Tensor) -> None:
+    """Outputs out[0] and out[1] from the products m[0] .. m[3]; `m` is used up."""
+    torch.add(m[0].add_(m[1]), m[2], out=out[0])
+    torch.add(m[1].sub_(m[2]), m[3], out=out[1])
 
 
-def _to_fours(x: Tensor, out: Tensor, axis: int) -> None:
+def _into_fours(x: Tensor, out: Tensor, axis: int) -> None:
     """What each of F(4, 3)'s six points takes of the pixels d0 .. d5 of every tile along an axis; into out[0] .. out[5].
 
     A point p takes the coefficients of M(x) / (x - p), infinity those of M(x) = x (x^2 - A^2) (x^2 - B^2).

@@ -13,9 +13,9 @@ from generators.convolutions import both_axes, channels_first, channels_last
 
 # two outputs per repeated pixel by 3 products: with the pixel itself, its step from the left and its step to the right
 _STEPS = ((1.0, 1.0, 1.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
-# four outputs per pair of pixels by 5 products; which ones, _to_pairs and _from_pairs tell
+# four outputs per pair of pixels by 5 products; which ones, _into_pairs and _from_pairs tell
 _PAIRS = ((1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0))
-_READ = (0, 1, 2, 2, 3)  # the sum or difference of _to_pairs that each of these products takes
+_READ = (0, 1, 2, 2, 3)  # the sum or difference of _into_pairs that each of these products takes
 # the kernel's taps as the four taps of a transposed convolution of stride 2
 _STRIDE_2 = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
@@ -70,13 +70,16 @@ class DoublingConv(nn.Module):
     def _by_pairs(self, x: Tensor) -> Tensor:
         b, h, w, c = x.shape
         rows = x.new_empty(4, b, h // 2, w, c)
-        _to_pairs(x, rows, 1)
-        taken = x.new_empty(4, 4, b, h // 2, w // 2, c)
-        _to_pairs(rows, taken.transpose(0, 1), 3)
+        _into_pairs(x, rows, 1)
+        taken = x.new_empty(4, b, h // 2, w // 2, c)
         products = x.new_empty(5, 5, b, h // 2, w // 2, self.weight.shape[3])
-        for i, p in enumerate(_READ):
-            for j, q in enumerate(_READ):
-                torch.mm(taken[p, q].flatten(0, 2), self.weight[i, j], out=products[i, j].flatten(0, 2))
+        for i, row in enumerate(_READ):  # one after the other, so that what a row is transformed to stays in the cache
+            _into_pairs(rows[row], taken, 2)
+            for j, column in enumerate(_READ):
+                torch.mm(taken[column].flatten(0, 2), self.weight[i, j], out=products[i, j].flatten(0, 2))
+            m = products[i]
+            m[1:4].add_(m[:1])
+            m[4, :, :, 1:].add_(m[0, :, :, 1:])
         return _from_pairs(products, self.bias)
 
 
@@ -96,7 +99,7 @@ def _steps(x: Tensor, axis: int) -> Tensor:
     return out
 
 
-def _to_pairs(x: Tensor, out: Tensor, axis: int) -> None:
+def _into_pairs(x: Tensor, out: Tensor, axis: int) -> None:
     """x0, x- - x0, x+ - x0 of every second pixel x0 along an axis and its neighbours; into out[0] .. out[2].
 
     Outside the map is zero. out[3] is out[1] but for the first pixel's, whose place the last x+ takes: see `_from_pairs`.
@@ -113,7 +116,7 @@ def _to_pairs(x: Tensor, out: Tensor, axis: int) -> None:
 
 
 def _from_pairs(m: Tensor, bias: Tensor) -> Tensor:
-    """Products [5, 5, B, H/2, W/2, N] -> map [B, 2 H, 2 W, N]; `m` is used up.
+    """Products [5, 5, B, H/2, W/2, N], the common one already added along the columns, -> map [B, 2 H, 2 W, N].
 
     With k the kernel's taps along one axis and s their sum, the outputs around an even pixel x0 are, before it
     s x0 + (k0 + k1) (x- - x0), at its two places s x0 + k0 (x- - x0) and s x0 + k2 (x+ - x0), and after it
@@ -122,10 +125,7 @@ def _from_pairs(m: Tensor, bias: Tensor) -> Tensor:
     it is the last output of the pair before, and for the first pair that of the last pair, (k0 + k1) x+ alone.
     """
     b, h, w, n = m.shape[2:]
-    m[0, 0].add_(bias)
-    m[:, 1:4].add_(m[:, :1])
-    m[:, 4, :, :, 1:].add_(m[:, 0, :, :, 1:])
-    m[0, 4, :, :, 0].add_(bias)
+    m[0, 1:].add_(bias)
     out = m.new_empty(b, h, 4, w, 4, n)
     pixels = out.permute(2, 4, 0, 1, 3, 5)  # [4, 4, B, H/2, W/2, N]
     for columns, own, at in (

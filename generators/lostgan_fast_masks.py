@@ -21,7 +21,7 @@ def same_tile(weight: Tensor, side: int, most: int) -> int:
 
     At small sides a batch of one has too few tiles to pay for reading the larger transformed weight.
     """
-    if weight.shape[1] < 128:
+    if weight.shape[1] < 64 or (weight.shape[1] < 128 and most < 4):
         return 1
     return most if side >= 16 else min(most, 2)
 

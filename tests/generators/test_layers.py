@@ -70,14 +70,14 @@ def test_spectral_norm_finds_the_largest_singular_value() -> None:
     torch.testing.assert_close(layer.weight_orig.grad, reference.weight_orig.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("channels", [3, 256])
+@pytest.mark.parametrize("side", [8, 32])
 @pytest.mark.parametrize("kind", [None, torch.float64])
-def test_pooling_inside_a_convolution_is_pooling_after_it(channels: int, kind: torch.dtype | None) -> None:
-    """Forward and backward, by itself in float64 and in the discriminator's block, which does so with 256 channels."""
+def test_pooling_inside_a_convolution_is_pooling_after_it(side: int, kind: torch.dtype | None) -> None:
+    """Forward and backward, by itself in float64 and in the discriminator's block, which does so from side 32."""
     torch.manual_seed(0)
-    block = DiscriminatorBlock(2, channels, pool=True).eval()
-    assert merges(torch.empty(1, channels, 4, 4)) == (channels == 256)
-    x = torch.randn(2, 2, 8, 12)
+    block = DiscriminatorBlock(2, 3, pool=True).eval()
+    x = torch.randn(2, 2, 12, side)
+    assert merges(x) == (side == 32)
     if kind is not None:
         block, x = block.double(), x.double()
     x.requires_grad_()
@@ -92,11 +92,3 @@ def test_pooling_inside_a_convolution_is_pooling_after_it(channels: int, kind: t
     theirs = torch.autograd.grad(expected, sources, seeds)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=limit * float(other.abs().max()))
-
-
-def test_pooling_stays_outside_the_convolution_under_autocast() -> None:
-    """Half precision products are cheap enough to make the pooling apart the faster way."""
-    x = torch.empty(1, 256, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not merges(x)
-    assert merges(x)
