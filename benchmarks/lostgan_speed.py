@@ -1,13 +1,13 @@
 """How much faster are LostGAN's fast inference and training than the published equations, evaluated directly?
 
-    python -m benchmarks.lostgan_speed [inference] [training] [memory] [cuda]
+    python -m benchmarks.lostgan_speed [inference] [compiled] [training] [memory] [cuda] [V1-64] [V2-128] ...
 
 The baseline is tests/direct_lostgan.py with the same weights and the same batch: layouts of 3 to 8 objects in 8 slots, 184
 label rows, published widths. On a CPU one thread of one process alternates baseline and ours, A B A B; what counts is the
 median over rounds of the ratio of their CPU seconds, which other work on the machine hardly moves. Memory is the peak of a
 process of its own during one forward pass, less what it held before. On CUDA: images per second over batch sizes,
 training steps per second and the share of a stated roofline that this is. Without arguments every part that the machine can
-run.
+run, for every model; after torch.compile only when asked for, because it compiles for minutes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tests import direct_lostgan
 LABELS = 184
 ROOFLINE = 790e12  # bfloat16 operations per second of matrix products that an H200 reaches
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+INFERENCE = "\n| generator | batch | form | images/s per core | ratio | largest difference |\n|---|---|---|---|---|---|"
 # labels [B, O], boxes [B, O, 4] xyxy, z_image [B, Z], z_objects [B, O, Z]
 Given = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -106,33 +107,67 @@ def quickly(network: torch.nn.Module) -> Callable[[Given], Tensor]:
     return images
 
 
-def alternate(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Least CPU seconds of each call, and the median over rounds of the first call's time over its own."""
+def alternate(calls: Mapping[str, Callable[[], object]], most: int) -> dict[str, tuple[float, float, float]]:
+    """Least CPU seconds of each call; median and standard error of the first call's time over its own.
+
+    Three rounds, and more until every standard error is under a hundredth of its median, or `most` are done.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for done in range(1, most + 1):
         for name, call in calls.items():
             began = time.process_time()
             call()
             seconds[name].append(time.process_time() - began)
-    first = next(iter(seconds.values()))
-    ratios = {name: statistics.median(a / b for a, b in zip(first, own, strict=True)) for name, own in seconds.items()}
-    return {name: (min(own), ratios[name]) for name, own in seconds.items()}
+        first = next(iter(seconds.values()))
+        ratios = {name: [a / b for a, b in zip(first, own, strict=True)] for name, own in seconds.items()}
+        found = {
+            name: (min(seconds[name]), statistics.median(own), statistics.pstdev(own) / done**0.5)
+            for name, own in ratios.items()
+        }
+        if done >= 3 and all(error < 0.01 * ratio for _, ratio, error in found.values()):
+            break
+    return found
+
+
+def wanted(version: int, resolution: int) -> bool:
+    """Whether the command line names this model, or none."""
+    models = [name for name in sys.argv[1:] if name.startswith("V")]
+    return not models or f"V{version}-{resolution}" in models
 
 
 def inference() -> None:
-    print("\n| generator | batch | form | images/s per core | ratio | largest difference |\n|---|---|---|---|---|---|")
+    print(INFERENCE)
     for version, resolution, batches in ((1, 64, (1, 8)), (1, 128, (8,)), (2, 128, (1, 8)), (2, 256, (8,))):
+        if not wanted(version, resolution):
+            continue
         network = network_of(version, resolution)
         forms = {"direct": directly(network), "network": quickly(network)}
         forms |= {f"fast, {name}": quickly(FastGenerator(network, dtype)) for name, dtype in PRECISIONS.items()}
         for batch in batches:
-            given = given_of(batch)
-            expected = forms["direct"](given).detach()
-            apart = {name: (form(given) - expected).abs().max().item() for name, form in forms.items()}
-            calls = {name: partial(form, given) for name, form in forms.items()}
-            for name, (seconds, ratio) in alternate(calls, rounds=5).items():
-                speed = f"{batch / seconds:.2f} | {ratio:.2f} | {apart[name]:.0e}"
-                print(f"| V{version}-{resolution} | {batch} | {name} | {speed} |", flush=True)
+            compare(f"V{version}-{resolution}", forms, batch)
+
+
+def compiled() -> None:
+    print(INFERENCE)
+    for version, resolution in ((1, 64), (2, 128)):
+        if not wanted(version, resolution):
+            continue
+        network = network_of(version, resolution)
+        forms = {"direct": directly(network)}
+        for name, dtype in PRECISIONS.items():
+            forms[f"fast, {name}"] = quickly(FastGenerator(network, dtype))
+            forms[f"compiled, {name}"] = quickly(FastGenerator(network, dtype, compiled=True))
+        compare(f"V{version}-{resolution}", forms, 8)
+
+
+def compare(model: str, forms: Mapping[str, Callable[[Given], Tensor]], batch: int) -> None:
+    given = given_of(batch)
+    expected = forms["direct"](given).detach()
+    apart = {name: (form(given) - expected).abs().max().item() for name, form in forms.items()}
+    calls = {name: partial(form, given) for name, form in forms.items()}
+    for name, (seconds, ratio, error) in alternate(calls, most=15).items():
+        speed = f"{batch / seconds:.2f} | {ratio:.2f} ± {error:.2f} | {apart[name]:.0e}"
+        print(f"| {model} | {batch} | {name} | {speed} |", flush=True)
 
 
 def training_of(
@@ -150,10 +185,12 @@ def training_of(
 
 
 def training() -> None:
-    print("\n| training step, batch 4 | form | seconds per step | ratio |\n|---|---|---|---|")
-    for version, resolution in ((1, 64), (2, 128)):
+    print("\n| training step | batch | form | seconds per step | ratio |\n|---|---|---|---|---|")
+    for version, resolution, size in ((1, 64, 4), (2, 128, 2)):
+        if not wanted(version, resolution):
+            continue
         loops = {
-            f"{precision}{', joint pass' if joint else ''}": training_of(version, resolution, 4, precision, joint)
+            f"{precision}{', joint pass' if joint else ''}": training_of(version, resolution, size, precision, joint)
             for precision in PRECISIONS
             for joint in (False, True)
         }
@@ -164,8 +201,9 @@ def training() -> None:
         calls |= {name: partial(parts[0].step, 1, parts[1]) for name, parts in loops.items()}
         for call in calls.values():
             call()
-        for name, (seconds, ratio) in alternate(calls, rounds=3).items():
-            print(f"| V{version}-{resolution} | {name} | {seconds:.2f} | {ratio:.2f} |", flush=True)
+        for name, (seconds, ratio, error) in alternate(calls, most=8).items():
+            row = f"{name} | {seconds:.2f} | {ratio:.2f} ± {error:.2f}"
+            print(f"| V{version}-{resolution} | {size} | {row} |", flush=True)
 
 
 def resident(key: str) -> int:
@@ -192,6 +230,8 @@ def peak_of(form: str, version: int, resolution: int, batch: int) -> int:
 def memory() -> None:
     print("\n| generator, batch 32 | form | peak MB of a forward pass | share of direct |\n|---|---|---|---|")
     for version, resolution in ((1, 64), (2, 128)):
+        if not wanted(version, resolution):
+            continue
         peaks = {}
         for form in ("direct", *PRECISIONS):
             child = [
@@ -253,9 +293,9 @@ def main() -> None:
     if sys.argv[1:2] == ["peak"]:
         print(peak_of(sys.argv[2], *map(int, sys.argv[3:])))
         return
-    parts = {"inference": inference, "training": training, "memory": memory, "cuda": cuda}
-    wanted = sys.argv[1:] or [name for name in parts if name != "cuda" or torch.cuda.is_available()]
-    for name in wanted:
+    parts = {"inference": inference, "compiled": compiled, "training": training, "memory": memory, "cuda": cuda}
+    given = [name for name in sys.argv[1:] if name in parts]
+    for name in given or ["inference", "training", "memory", *(["cuda"] if torch.cuda.is_available() else [])]:
         parts[name]()
 
 

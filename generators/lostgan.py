@@ -1,9 +1,9 @@
 """LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
 
-Top to bottom: Config, mask networks, ISLA-Norm, generator, losses, build and trainee. Equation and section numbers are the
-paper's. Where the published code differs from the paper we follow the code, whose numbers the paper reports
-(docs/lostgan.md lists the differences). Parameter names are those of the official checkpoints. The discriminator, production
-and fast inference have files of their own.
+Top to bottom: ISLA-Norm, generator, losses, build and trainee. Equation and section numbers are the paper's. Where the
+published code differs from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the
+differences). Parameter names are those of the official checkpoints. Config, mask networks, discriminator, production and
+fast inference have files of their own.
 
 Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
 R image side, Z width of a latent code, D_w width of the joint label and style code.
@@ -12,7 +12,6 @@ R image side, Z width of a latent code, D_w width of the joint label and style c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,10 @@ from generators.layers import (
     upsample2,
 )
 from generators.losses import hinge_fake, hinge_real
+from generators.lostgan_config import PSP_STAGE, WIDTHS
+from generators.lostgan_config import Config as Config
 from generators.lostgan_discriminator import Discriminator
+from generators.lostgan_masks import MaskRegression, to_mask
 from generators.perceptual import PerceptualLoss
 
 if TYPE_CHECKING:
@@ -40,131 +42,7 @@ if TYPE_CHECKING:
 
 CANVAS = 64  # side of the canvas masks are placed on, whatever the resolution (specs: section 4.2)
 
-# multiples of the base width at the input of each residual block and at the end; 512, and version 2 at 64, are ours
-WIDTHS = {
-    64: (16, 8, 4, 2, 1),
-    128: (16, 16, 8, 4, 2, 1),
-    256: (16, 16, 8, 8, 4, 2, 1),
-    512: (16, 16, 8, 8, 8, 4, 2, 1),
-}
-VERSIONS = {1: (64, 128), 2: (64, 128, 256, 512)}
-PSP_STAGE = {128: 4}  # the one stage whose mask head is a pyramid (only in the published 128 model)
-
-
 GUIDE = "boxes"  # what drives it
-
-
-@dataclass(frozen=True)
-class Config:
-    """Sizes and loss weights; the defaults are the published version 2 at 128 pixels."""
-
-    version: int = 2  # 1 = ISLA-Norm with the initial masks only, 2 = with mask refinement (component iv)
-    resolution: int = 128  # pixels, square; version 1: 64 or 128; version 2: 64, 128, 256 or 512
-    width: int = 64  # base number of channels of G
-    width_d: int = 0  # base number of channels of D; 0 = width
-    early_pool: bool = False  # D halves the image in its first block instead of its third: ours, for 64 pixels on a CPU
-    z_image: int = 128  # length of z_img
-    z_object: int = 128  # length of each z_obj
-    embedding: int = 180  # length of a label embedding (128 in the published version 1 at 64 pixels)
-    mask_hidden: int = 100  # channels inside a ToMask head
-    mask_labels: int = 0  # label rows of the ToMask heads; 0 = all; official checkpoints have 184 whatever the data set
-    background: bool = False  # add a whole-image object of label 0, as in the Visual Genome model
-    align_corners: bool = True  # how masks are placed; True is what official checkpoints were trained with
-    clip_masks: bool = (
-        False  # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
-    )
-    layout_to_mask: bool = True  # False fills each box instead of learning its mask (Table 7, first row)
-    refine_stages: int = -1  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
-    normalisation: str = "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
-    spade_hidden: int = 128  # channels between label map and modulation with spade
-    lambda_image: float = 0.1  # weight of the image terms (eq. 13); 0 = no image head (Table 7)
-    lambda_object: float = 1.0  # weight of the object terms; 0 = no object head (Table 7)
-    lambda_l1: float = 1.0  # weight of the reconstruction term (eq. 11); 0 as in version 1's first release
-    lambda_perceptual: float = 1.0  # weight of the perceptual term (eq. 11)
-    perceptual_weights: str = ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
-    per_image: bool = False  # average object terms within each image first (eq. 12); the code averages over the batch
-    orthogonal_d: bool = False  # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
-    weigh_scores: bool = True  # eq. 15; False trusts every pseudo-label fully (setting ii of Table 5)
-    joint_pass: bool = False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
-
-    def __post_init__(self) -> None:
-        if self.version not in VERSIONS:
-            raise ValueError(f"version: {self.version} is not 1 or 2")
-        if self.resolution not in VERSIONS[self.version]:
-            raise ValueError(f"resolution: {self.resolution} is not one of {sorted(VERSIONS[self.version])}")
-        for name in ("width", "z_image", "z_object", "embedding", "mask_hidden", "spade_hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
-        if self.early_pool and self.resolution != 64:
-            raise ValueError("early_pool: only the 64 pixel discriminator has it; the others pool early already")
-        if not -1 <= self.refine_stages < len(WIDTHS[self.resolution]) - 1:
-            raise ValueError(
-                f"refine_stages: {self.refine_stages} is not -1 (all) to {len(WIDTHS[self.resolution]) - 2}"
-            )
-        if self.normalisation not in ("isla", "spade"):
-            raise ValueError(f"normalisation: '{self.normalisation}' is not isla or spade")
-        for name in ("width_d", "mask_labels", "lambda_image", "lambda_object", "lambda_l1", "lambda_perceptual"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
-
-
-class MaskRegression(nn.Module):
-    """Component (iii): the joint code of one object to its 16 x 16 mask.
-
-    Version 1 normalises over the batch (padded slots included, as published), version 2 each object for itself.
-    """
-
-    def __init__(self, code: int, channels: int, version: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.fc = SNLinear(code, channels * 16)
-
-        def stage(*head: nn.Module) -> nn.Sequential:
-            norm = BatchNorm2d(channels) if version == 1 else nn.InstanceNorm2d(channels)
-            return nn.Sequential(SNConv2d(channels, channels, 3, eps=1e-12), norm, nn.ReLU(), *head)
-
-        self.conv1 = stage()
-        self.conv2 = stage()
-        self.conv3 = stage(SNConv2d(channels, 1, 1, eps=1e-12))
-
-    def forward(self, code: Tensor) -> Tensor:
-        """[B, O, D_w] -> soft masks [B, O, 16, 16]."""
-        batch, slots, _ = code.shape
-        x = self.fc(code.flatten(0, 1)).view(-1, self.channels, 4, 4)
-        x = resize(self.conv1(x), 8)
-        x = resize(self.conv2(x), 16)
-        return torch.sigmoid(self.conv3(x)).view(batch, slots, 16, 16)
-
-
-class PyramidHead(nn.Module):
-    """Pyramid pooling before the class logits, in the mask head of one stage of the 128 model."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.AdaptiveAvgPool2d(k), nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
-            )
-            for k in (1, 2, 3, 6)
-        )
-        wide = channels + 4 * hidden
-        conv = nn.Conv2d(wide, hidden, 3, padding=1, bias=False)
-        self.bottleneck = nn.Sequential(conv, BatchNorm2d(hidden), nn.ReLU(), nn.Dropout2d(0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, S, S] -> [B, hidden, S, S]."""
-        size = x.shape[-2:]
-        parts = [F.interpolate(s(x), size=size, mode="bilinear", align_corners=True) for s in self.stages]
-        out: Tensor = self.bottleneck(torch.cat([*parts, x], 1))
-        return out
-
-
-def to_mask(channels: int, hidden: int, labels: int, pyramid: bool) -> nn.Sequential:
-    """Component (iv): class logits [B, K, S, S] from a block's output [B, C, S, S]."""
-    if pyramid:
-        return nn.Sequential(PyramidHead(channels, hidden), nn.Conv2d(hidden, labels, 1))
-    first = nn.Conv2d(channels, hidden, 3, padding=1)
-    return nn.Sequential(first, BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, labels, 1))
 
 
 class IslaNorm(nn.Module):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from generators.importing import Found, State, vote
-from generators.lostgan import VERSIONS, WIDTHS, Config, LostGanGenerator
+from generators.lostgan import LostGanGenerator
+from generators.lostgan_config import VERSIONS, WIDTHS, Config
 from generators.lostgan_discriminator import Discriminator
 
 HEADS = {64: "l_im", 128: "l7", 256: "l8", 512: "l9"}  # name of the image head by resolution

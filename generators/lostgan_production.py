@@ -14,7 +14,8 @@ from torch import Tensor
 
 from generators.base import Layouts, Synthesis
 from generators.layers import resize
-from generators.lostgan import Config, LostGanGenerator, with_background
+from generators.lostgan import LostGanGenerator, with_background
+from generators.lostgan_config import Config
 from generators.lostgan_fast import FastGenerator
 from generators.train import has_bf16
 

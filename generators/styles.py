@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from generators.lostgan import Config
+from generators.lostgan_config import Config
 from generators.lostgan_production import draw_latents
 
 Box = tuple[float, float, float, float]  # xyxy, shares of the image

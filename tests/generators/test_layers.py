@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torchvision.ops import roi_align
 
 from generators.layers import SNConv2d, inside_boxes, place_masks, roi_features
+from generators.lostgan_discriminator import DiscriminatorBlock, merges
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.25])
@@ -67,3 +68,27 @@ def test_spectral_norm_finds_the_largest_singular_value() -> None:
     layer.eval(), reference.eval()
     torch.autograd.backward([layer(x).square().sum(), reference(x).square().sum()])
     torch.testing.assert_close(layer.weight_orig.grad, reference.weight_orig.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [8, 32])
+@pytest.mark.parametrize("kind", [None, torch.float64])
+def test_pooling_inside_a_convolution_is_pooling_after_it(side: int, kind: torch.dtype | None) -> None:
+    """Forward and backward, by itself in float64 and in the discriminator's block, which does so from side 32."""
+    torch.manual_seed(0)
+    block = DiscriminatorBlock(2, 3, pool=True).eval()
+    x = torch.randn(2, 2, 12, side)
+    assert merges(x) == (side == 32)
+    if kind is not None:
+        block, x = block.double(), x.double()
+    x.requires_grad_()
+    main = torch.relu(block.conv1(torch.relu(x)))
+    expected = F.avg_pool2d(block.conv2(main), 2) + F.avg_pool2d(block.c_sc(x), 2)
+    out = block(x) if kind is None else block.conv2.pooled(main) + F.avg_pool2d(block.c_sc(x), 2)
+    limit = 1e-5 if kind is None else 1e-12
+    torch.testing.assert_close(out, expected, rtol=0, atol=limit * float(expected.detach().abs().max()))
+    seeds = torch.randn_like(out)
+    sources = [x, *block.parameters()]
+    ours = torch.autograd.grad(out, sources, seeds, retain_graph=True)
+    theirs = torch.autograd.grad(expected, sources, seeds)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=limit * float(other.abs().max()))

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from generators import lostgan
 from generators.base import PAD_BOX, Layouts, TrainingBatch
-from generators.convolutions import DoublingConv, SameConv
+from generators.convolutions import SameConv
+from generators.doubling import DoublingConv
 from generators.lostgan_discriminator import Discriminator
-from generators.lostgan_fast import FastGenerator, FastHead, visible_slots
+from generators.lostgan_fast import FastGenerator, visible_slots
+from generators.lostgan_fast_masks import FastHead
 from generators.train import AdversarialTraining
 from generators.train import Config as TrainingConfig
 from tests import direct_lostgan
@@ -188,19 +190,21 @@ def test_every_form_of_a_convolution_is_the_convolution(side: int) -> None:
     low = torch.randn(2, side, side, 4)
     expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)
     added = (low @ shortcut[:, :, 0, 0].t()).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    for fast in (False, True):
-        torch.testing.assert_close(SameConv(weight, bias, None, fast)(x), expected, rtol=0, atol=1e-4)
-        torch.testing.assert_close(SameConv(weight, bias, shortcut, fast)(x, low), expected + added, rtol=0, atol=1e-4)
+    for tile in (1, 2, 4) if side % 2 == 0 else (1, 2):
+        torch.testing.assert_close(SameConv(weight, bias, None, tile)(x), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(SameConv(weight, bias, shortcut, tile)(x, low), expected + added, rtol=0, atol=1e-4)
     doubled = x.repeat_interleave(2, 1).repeat_interleave(2, 2).permute(0, 3, 1, 2)
     expected = torch.nn.functional.conv2d(doubled, weight, bias, padding=1).permute(0, 2, 3, 1)
-    for form in ("steps", "transposed", "plain"):
+    for form in ("pairs", "steps", "transposed"):
         torch.testing.assert_close(DoublingConv(weight, bias, form)(x), expected, rtol=0, atol=1e-4)
 
 
 def test_all_fast_forms_are_at_work_in_these_tests() -> None:
     wide, pyramid = FastGenerator(network_of(width=32)), FastGenerator(network_of(resolution=128, width=2))
-    assert {"steps", "transposed"} == {module.form for module in wide.modules() if isinstance(module, DoublingConv)}
-    assert {True, False} == {module.fast for module in wide.modules() if isinstance(module, SameConv)}
+    assert {"pairs", "steps", "transposed"} == {
+        module.form for module in wide.modules() if isinstance(module, DoublingConv)
+    }
+    assert {1, 2, 4} == {module.tile for module in wide.modules() if isinstance(module, SameConv)}
     assert any(module.pooled is not None for module in pyramid.modules() if isinstance(module, FastHead))
 
 
