@@ -105,7 +105,7 @@ class FastBlock(nn.Module):
         self.first = FirstConvolution(folded, *(f"{name}.{norm}.mlp_shared.0" for norm in norms))
         self.norm_0, self.norm_1 = Modulation(folded, f"{name}.norm_0"), Modulation(folded, f"{name}.norm_1")
         self.conv_0, self.conv_1 = (
-            SameConv(weight, folded[f"{name}.{conv}.bias"], fast=sums and saves_products(weight))
+            SameConv(weight, folded[f"{name}.{conv}.bias"], tile=2 if sums and saves_products(weight) else 1)
             for conv in ("conv_0", "conv_1")
             for weight in [folded.normed(f"{name}.{conv}")]
         )
