@@ -70,7 +70,7 @@ def main() -> None:
     run, images = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 256
     torch.set_num_threads(1)
     job = load_job(run / "job.yaml")
-    ingest, weights = newest(run, "ingest"), newest(run, "train_detector")
+    ingest, weights = newest(run, "ingest"), newest(run, "self_train")
     learnt = Folder.at(newest(run, "calibrate")).read_json("manifest.json")
     with tempfile.TemporaryDirectory() as out:
         speed(_Labeller(Spec(job, str(ingest), str(weights), out, learnt, False)), images)
