@@ -60,16 +60,18 @@ class CocoWriter:
             self._stack = stack.pop_all()
         return self
 
-    def add(self, scene: Scene, image_bytes: bytes | None = None) -> str:
+    def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
         """Append a scene and return its image's file name.
 
-        Without `image_bytes` the image is taken from the scene itself, by content or by path.
+        Without `image_bytes` the image is taken from the scene itself, by content or by path; without `write_image` only
+        its record is written.
 
         Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
         """
         data = encoded_image(scene) if image_bytes is None else image_bytes
         name = _file_name(scene, data)
-        self._images.write_bytes(name, data, durable=False)
+        if write_image:
+            self._images.write_bytes(name, data, durable=False)
         self._add(scene, _image_record(scene, self._num_images + 1, name))
         return name
 

@@ -16,7 +16,7 @@ from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 
 NEEDS = ("synthesize",)
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def write(spec: Spec) -> dict[str, Any]:
             maps = files.enter_context(PanopticWriter(folder, table.categories))
         for index in range(len(table)):
             scene = table[index]
-            name = writer.add(scene, scene.image.data if spec.images else None)
+            name = writer.add(scene, write_image=spec.images)
             if mapped:
                 maps.refer(scene, index + 1, name)
             annotations += len(scene.objects)
