@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images", "charts", "placement"},
+    {"sampling", "storage", "masks", "images", "charts", "placement", "report_frame"},
     {"panoptic"},
     {"formats", "scores", "layouts", "map_canvas", "training", "comparison"},
     {
@@ -29,7 +29,8 @@ ROWS = [
         "report_curves",
         "layout_statistics",
     },
-    {"report_pseudo"},
+    {"report_pseudo", "report_tables"},
+    {"report_scores", "report_tiles"},
     {
         "evaluation",
         "judge",

@@ -12,9 +12,10 @@ from pipeline import report_page, report_pictures, report_pseudo
 from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.images import decode
-from pipeline.report_page import Gallery, Pair, Run, Samples
+from pipeline.report_page import Gallery, Pair, Samples
 from pipeline.report_pictures import Picture
 from pipeline.report_pseudo import Candidate, Labelled, Sheets
+from pipeline.report_tables import Run, class_rows
 from pipeline.scene import Category, Dataset, Objects, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
@@ -153,7 +154,7 @@ def _classes(spec: Spec, told: Run, budget: int) -> tuple[list[Samples], int]:
 
     Where there are too many for the page the rarest are shown: they are why the data was made.
     """
-    rows = [row for row in report_page.class_rows(told) if row.isthing and (row.labelled or row.made)]
+    rows = [row for row in class_rows(told) if row.isthing and (row.labelled or row.made)]
     kept = rows[-spec.job.report.samples :]
     indices = [row.index for row in kept]
     made = _examples(spec, "synthesize", "", indices, crop=False)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import masks, report_page, report_pictures
+from pipeline import masks, report_pictures, report_scores
 from pipeline.cluster import SerialExecutor
 from pipeline.context import Context, Output
 from pipeline.formats import parquet, toy
 from pipeline.images import encode
 from pipeline.job import load_job
-from pipeline.report_page import LONG, Run
+from pipeline.report_tables import LONG, Run, fold
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.scores.card import Metric
 from pipeline.scores.detection import frequency_groups
@@ -402,7 +402,7 @@ def test_many_classes_are_capped_and_the_rarest_are_shown(tmp_path):
     assert 3 == len(shown)
     assert max(counts[name] for name in shown) <= min(counts[name] for name in things - set(shown))
     assert f"{len(things) - 3} more classes are not shown" in text_of(data)
-    assert 167 - 50 == report_page.fold(range(167)).hidden
+    assert 167 - 50 == fold(range(167)).hidden
     assert "extra 120" in text_of(data)
     assert len(data) < 3_000_000
 
@@ -503,20 +503,20 @@ def confused(job, names):
 
 def test_confusion_matrix_keeps_the_order_of_the_classes(context):
     """A manifest's keys come back sorted by name, the matrix does not."""
-    table = report_page.confusion(confused(context.job, ["tree", "car", "bus"]))
+    table = report_scores.confusion(confused(context.job, ["tree", "car", "bus"]))
     assert [("tree", [1, 0, 0]), ("car", [2, 0, 0]), ("bus", [3, 0, 0])] == [
         (n, [c for c, _ in row]) for n, row in table
     ]
 
 
 def test_confusion_matrix_of_many_classes_is_left_out(context):
-    run = confused(context.job, [f"c{k}" for k in range(report_page.CONFUSED + 1)])
-    assert [] == report_page.confusion(run)
+    run = confused(context.job, [f"c{k}" for k in range(report_scores.CONFUSED + 1)])
+    assert [] == report_scores.confusion(run)
 
 
 def test_tables_of_up_to_a_page_are_whole():
-    assert list(range(LONG)) == list(report_page.fold(range(LONG)).first)
-    assert 0 == report_page.fold(range(LONG)).hidden
+    assert list(range(LONG)) == list(fold(range(LONG)).first)
+    assert 0 == fold(range(LONG)).hidden
 
 
 def test_page_begins_with_its_doctype(page):
