@@ -17,6 +17,7 @@ from pipeline import (
     report_tables,
     report_tiles,
     report_trial,
+    report_verify,
 )
 from pipeline.report_pictures import Picture
 from pipeline.report_pseudo import PseudoRow, Sheets
@@ -25,6 +26,7 @@ from pipeline.report_tables import ClassRow, Run, fold
 # step -> (its title in the navigation, what makes its section as HTML from its manifest: every text escaped, "" = nothing)
 PARTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "trial": ("Trial", report_trial.section),
+    "verify": ("Verification", report_verify.section),
 }
 
 

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pipeline.context import MANIFEST, Context, Output
 from pipeline.errors import JobError, RunError, SynthaugError
 from pipeline.sections import Job
 from pipeline.steps import STEPS
-from pipeline.storage import Folder, check_writable
+from pipeline.storage import Folder, check_writable, link_all
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +31,12 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "calibrate": "pseudo",
     "pseudo_label": "pseudo",
     "train_generator": "checkpoints",
-    "synthesize": "data",
+    "verify": "data",
     "export": "coco",
     "report": "",
 }
 PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
-    "synthesize": ".parquet",
+    "verify": ".parquet",
     "train_detector": ".safetensors",
     "self_train": ".safetensors",
     "calibrate": "calibration.json",
@@ -45,6 +44,7 @@ PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "train_generator": ".safetensors",
     "report": ".html",
 }
+HOUSEKEEPING = ("seconds", "versions", "key", "step", "shards")  # of a manifest: no results
 PRIVATE = ("state.safetensors", "best.safetensors")  # of use to a resumed run, or to one who looks into the step
 
 
@@ -86,6 +86,7 @@ def check_files(job: Job) -> None:
     named = {
         "detector.weights": getattr(job.detector.config, "weights", ""),
         "generator.perceptual_weights": getattr(job.generator.config, "perceptual_weights", ""),
+        "verify.judge": job.verify.judge,
         "score.judge": job.score.judge,
     }
     for key, path in named.items():
@@ -236,7 +237,7 @@ def publish(name: str, folder: Folder, output: Folder) -> None:
     suffix = PUBLIC_SUFFIXES.get(name, "")
     names = [n for n in folder.names() if n.endswith(suffix) and n not in (MANIFEST, *PRIVATE)]
     link_all(folder, target, names)
-    if name == "synthesize":  # shards of an earlier, longer plan must not stay beside these
+    if name == "verify":  # shards of an earlier, longer plan must not stay beside these
         for stale in set(target.names()) - set(names):
             target.delete(stale)
     if name == "export":
@@ -249,24 +250,6 @@ def publish(name: str, folder: Folder, output: Folder) -> None:
             target.delete("panoptic.json")
 
 
-def link_all(source: Folder, target: Folder, names: list[str]) -> None:
-    """Link or copy files that are not there yet or differ."""
-    for name in names:
-        if not (source.is_local and target.is_local):
-            target.write_bytes(name, source.read_bytes(name))
-            continue
-        here, there = source.local_path(name), target.local_path(name)
-        if there.exists() and there.samefile(here):
-            continue
-        there.parent.mkdir(parents=True, exist_ok=True)
-        fresh = there.with_name(f"{there.name}.{os.getpid()}.tmp")
-        try:
-            os.link(here, fresh)
-        except OSError:  # another file system, or one without links
-            fresh.write_bytes(here.read_bytes())
-        fresh.replace(there)
-
-
 def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None:
     """Write every number of the run with its metric card."""
     scores = done["score"].manifest
@@ -277,9 +260,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "job_sha256": job.sha256(),
             "scores": scores["scores"],
             "validation": scores["validation"],
-            "trial": {
-                k: v for k, v in done["trial"].manifest.items() if k not in ("seconds", "versions", "key", "step")
-            },
+            "trial": {k: v for k, v in done["trial"].manifest.items() if k not in HOUSEKEEPING},
             "self_train": {
                 k: v for k, v in done["self_train"].manifest.items() if k in ("steps", "kept", "before", "after")
             },
@@ -287,6 +268,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
+            "verified": {k: v for k, v in done["verify"].manifest.items() if k not in HOUSEKEEPING},
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},
             "versions": versions(),
         },

@@ -216,6 +216,39 @@ class Synthesize:
         _at_least(0, self, "workers", "truncation", "min_mask_area")
 
 
+Policy = Literal["keep", "drop", "ignore"]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Which synthetic objects a detector that had no part in making them finds, and what becomes of the others."""
+
+    enabled: bool = True
+    judge: str = ""  # a detector's checkpoint; "" = one is trained on the labelled images
+    steps: int = 0  # of that training; 0 = detector.steps
+    recall: float = 0.95  # share of true objects of a class that is to pass
+    min_recall: float = 0.5  # classes of which the judge finds less are not judged
+    min_truths: int = 10  # validation objects; a class with fewer takes the bars of all classes together
+    precision: float = 0.9  # share of right ones among the detections that count as extra things
+    small: float = 0.5  # of the area of the smallest labelled boxes of the class; less is too small
+    missing: Policy = "drop"
+    swapped: Policy = "ignore"
+    misplaced: Policy = "ignore"
+    duplicate: Policy = "ignore"
+    too_small: Policy = "drop"
+    extra: Literal["keep", "ignore"] = "ignore"  # things found that no label explains
+    max_failed: float = 0.5  # share of an image's judged objects above which the whole image is dropped; 1 = never
+    batch: int = 16  # images per detector call
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "batch", "min_truths")
+        _at_least(0, self, "steps", "small")
+        _between_0_and_1(self, "min_recall", "max_failed")
+        for name in ("recall", "precision"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1, both excluded")
+
+
 @dataclass(frozen=True)
 class Export:
     """What is written for others besides the Parquet table and the COCO file."""
@@ -300,6 +333,7 @@ class Job:
     train_generator: Any  # Config of the adversarial loop: the optimisers' settings
     plan: Plan
     synthesize: Synthesize
+    verify: Verify
     export: Export
     score: Score
     trial: Trial

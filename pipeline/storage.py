@@ -255,3 +255,21 @@ def inside(folder: Path, name: str) -> tuple[Path, int]:
     if not stat.S_ISREG(info.st_mode):
         raise FileNotFoundError(f"{name!r} is no ordinary file in {folder}")
     return path, info.st_size
+
+
+def link_all(source: Folder, target: Folder, names: list[str]) -> None:
+    """Link or copy files that are not there yet or differ."""
+    for name in names:
+        if not (source.is_local and target.is_local):
+            target.write_bytes(name, source.read_bytes(name))
+            continue
+        here, there = source.local_path(name), target.local_path(name)
+        if there.exists() and there.samefile(here):
+            continue
+        there.parent.mkdir(parents=True, exist_ok=True)
+        fresh = there.with_name(f"{there.name}.{os.getpid()}.tmp")
+        try:
+            os.link(here, fresh)
+        except OSError:  # another file system, or one without links
+            fresh.write_bytes(here.read_bytes())
+        fresh.replace(there)

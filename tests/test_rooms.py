@@ -28,8 +28,9 @@ ROWS = [
         "report_trial",
         "report_curves",
         "layout_statistics",
+        "verification",
     },
-    {"report_pseudo", "report_tables"},
+    {"report_pseudo", "report_tables", "report_verify", "planted", "verification_policy"},
     {"report_scores", "report_tiles"},
     {
         "evaluation",
@@ -41,6 +42,7 @@ ROWS = [
         "plan_page",
         "control_plans",
         "arms",
+        "verification_bars",
     },
     {"job", "cluster", "trial_tables", "guides"},
     {"context"},

@@ -224,7 +224,7 @@ def match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: floa
         pred = pred[np.argsort(-row.pred_scores[pred], kind="stable")]
         gt = np.flatnonzero(row.labels == c)
         crowd = row.crowd[gt]
-        state[pred] = _match(_overlaps(row.pred_boxes[pred], row.boxes[gt], crowd), crowd, iou)
+        state[pred] = _match(overlaps(row.pred_boxes[pred], row.boxes[gt], crowd), crowd, iou)
     return state
 
 
@@ -242,7 +242,7 @@ def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -
     return state
 
 
-def _overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+def overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return IoU [D, G]; on a crowd, the part of the prediction that lies inside it."""
     a, b = pred.astype(np.float64)[:, None], gt.astype(np.float64)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # [D, G, 2]

@@ -17,6 +17,7 @@ STEPS = {
     "train_generator": "pipeline.steps.train_generator",
     "plan": "pipeline.steps.plan",
     "synthesize": "pipeline.steps.synthesize",
+    "verify": "pipeline.steps.verify",
     "export": "pipeline.steps.export",
     "score": "pipeline.steps.score",
     "trial": "pipeline.steps.trial",

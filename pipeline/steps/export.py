@@ -1,4 +1,4 @@
-"""Write the synthetic scenes as COCO: images and one instances.json that pycocotools, detectron2 and torchvision load.
+"""Write the verified scenes as COCO: images and one instances.json that pycocotools, detectron2 and torchvision load.
 
 Where the scenes have panoptic maps they are written as COCO panoptic too: panoptic.json and panoptic/.
 """
@@ -14,8 +14,9 @@ from pipeline.formats import coco, parquet
 from pipeline.formats.coco_panoptic import PanopticWriter
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
+from pipeline.verification_policy import segments_only
 
-NEEDS = ("synthesize",)
+NEEDS = ("verify",)
 VERSION = 2
 
 
@@ -46,14 +47,14 @@ def write(spec: Spec) -> dict[str, Any]:
             scene = table[index]
             name = writer.add(scene, write_image=spec.images)
             if mapped:
-                maps.refer(scene, index + 1, name)
+                maps.refer(segments_only(scene), index + 1, name)
             annotations += len(scene.objects)
     return {"images": len(table), "annotations": annotations}
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write `instances.json` and `images/`; the manifest counts them."""
-    source = context.inputs["synthesize"].folder.uri
+    source = context.inputs["verify"].folder.uri
     told: dict[str, Any] = context.executor.call(write, Spec(source, context.folder.uri, context.job.export.images))
     context.tell(f"  {told['images']} images, {told['annotations']} annotations")
     return told

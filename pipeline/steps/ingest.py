@@ -60,12 +60,13 @@ def open_inputs(job: Job) -> Inputs:
     if data.unlabelled:
         splits["unlabelled"] = opened("unlabelled")
     _check_agreement(splits)
-    _check_judge(job.score.judge, len(labelled.categories))
+    for key, path in (("score.judge", job.score.judge), ("verify.judge", job.verify.judge)):
+        _check_judge(key, path, len(labelled.categories))
     guide_of(job).check_data(splits["labelled"])
     return Inputs(splits)
 
 
-def _check_judge(path: str, classes: int) -> None:
+def _check_judge(key: str, path: str, classes: int) -> None:
     """Refuse a judging detector of other classes before hours are spent on what it is to judge."""
     if not path:
         return
@@ -74,10 +75,10 @@ def _check_judge(path: str, classes: int) -> None:
     try:
         known = read_header(Path(path))["num_classes"]
     except ValueError as err:
-        raise JobError(f"score.judge: {err}") from err
+        raise JobError(f"{key}: {err}") from err
     if known != classes:
         raise JobError(
-            f"score.judge: {path} knows {known} classes, the data set has {classes}; name a detector of the same classes"
+            f"{key}: {path} knows {known} classes, the data set has {classes}; name a detector of the same classes"
         )
 
 

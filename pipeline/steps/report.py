@@ -30,6 +30,7 @@ NEEDS = (
     "train_generator",
     "plan",
     "synthesize",
+    "verify",
     "export",
     "score",
     "trial",

@@ -32,6 +32,7 @@ class Spec:
     job: Job
     ingest: str
     folder: str
+    purpose: str = "train_detector"  # what the randomness derives from
 
     def table(self, split: str) -> Dataset:
         """Open an ingested split."""
@@ -56,7 +57,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     section, folder = spec.job.detector, Folder.at(spec.folder)
     plan, (rank, world) = section.training, rank_and_world()
     torch.set_num_threads(plan.threads or max(1, cores() // world))
-    seed = seed_for(spec.job.seed, "train_detector")
+    seed = seed_for(spec.job.seed, spec.purpose)
     table = spec.table("labelled")
     backend = importlib.import_module(DETECTORS[section.backend])
     detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())

@@ -29,7 +29,7 @@ from pipeline.steps.ingest import open_inputs
 from pipeline.storage import Folder
 from pipeline.training import device, train
 
-NEEDS = ("ingest", "pseudo_label", "synthesize")
+NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
 VERSION = 1
 ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
 BATCH = 16  # images per detector call
@@ -41,7 +41,7 @@ class Sources:
     """What a worker needs to train arms: the job and where the tables are."""
 
     job: Job
-    tables: dict[str, str]  # "real", "validation", "pseudo", "synthetic" -> URI
+    tables: dict[str, str]  # "real", "validation", "pseudo", "synthetic", "verified" -> URI
     folder: str
 
     def added(self, name: str) -> Dataset:
@@ -165,6 +165,7 @@ def run(context: Context) -> dict[str, Any]:
         "validation": inputs["ingest"].folder.sub("validation").uri,
         "pseudo": inputs["pseudo_label"].folder.uri,
         "synthetic": inputs["synthesize"].folder.uri,
+        "verified": inputs["verify"].folder.uri,
     }
     folder = Folder.at(job.output).sub("steps").sub(ARMS_FOLDER)
     sources = Sources(job, tables, folder.uri)
@@ -199,7 +200,7 @@ def _train(context: Context, sources: Sources, arms: list[Arm], images: range) -
 def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
     """Name an arm by all that decides its result, so that nothing is trained twice and nothing stale is taken."""
     job, trial = context.job, context.job.trial
-    made = {"pseudo": "pseudo_label", "synthetic": "synthesize", "placebo": "synthesize"}
+    made = {"pseudo": "pseudo_label", "synthetic": "synthesize", "placebo": "synthesize", "verified": "verify"}
     read = {"ingest", *(made[name] for name in arm.added if name in made)}
     content = {
         "arm": {name: value for name, value in asdict(arm).items() if name not in ("role", "says")},

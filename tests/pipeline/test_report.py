@@ -209,6 +209,7 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
         "train_generator": {"sha256": "e" * 64, "used": {"labelled": 24}, "left_out": {"labelled": 0}, "last": {}},
         "plan": {"images": images, "sources": 20, "classes": targets},
         "synthesize": {"images": images, "objects": dict(made), "dropped": {}, "pixels": {}},
+        "verify": {"enabled": False, "images": {"verified": images}, "objects": dict(made)},
         "export": {"images": images, "annotations": sum(made.values())},
         "score": {"scores": scores, "validation": {"used": 24, "left_out": 0}},
         "trial": {"seeds": 0},

@@ -1,0 +1,248 @@
+"""Look for every synthetic object with a detector that had no part in making it; keep, drop or ignore by the verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import evidence, verification_bars
+from pipeline.context import Context, add_counts, cut
+from pipeline.detecting import detect
+from pipeline.evidence import Evidence
+from pipeline.formats import parquet
+from pipeline.sampling import seed_for
+from pipeline.scene import Dataset, Scene
+from pipeline.scores.detection import DetectionRow
+from pipeline.sections import Job, section_dict
+from pipeline.steps import train_detector
+from pipeline.storage import Folder, file_digest, link_all
+from pipeline.training import device
+from pipeline.verification import EXTRA, FAILED, KEPT, Bars, judge
+from pipeline.verification_bars import Bar, Demand
+from pipeline.verification_policy import NOT_JUDGED, settle, tally
+
+if TYPE_CHECKING:
+    from detectors.base import Prediction
+    from detectors.tta import Views
+
+NEEDS = ("ingest", "synthesize")
+VERSION = 1
+SHARD = 64  # validation images
+COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
+JUDGE, LOOKED, REJECTED = "judge", "validation", "rejected"  # folders inside the step's
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the tasks need, as plain data."""
+
+    job: Job
+    ingest: str
+    made: str
+    weights: tuple[str, str]  # folder and name of the judge's checkpoint
+    out: str
+    learnt: Mapping[str, Any]  # content of `learn`, empty before it ran
+
+    def table(self, split: str, pixels: bool = True) -> Dataset:
+        """Open an ingested split, or `made`, the synthetic images."""
+        uri = self.made if split == "made" else Folder.at(self.ingest).sub(split).uri
+        return parquet.read(parquet.Config(uri), pixels=pixels)
+
+    def judge(self) -> Views:
+        """Load the detector that judges; it need not be of the job's back-end."""
+        import torch
+
+        from detectors import load
+        from detectors.tta import Views
+
+        torch.set_num_threads(1)
+        folder, name = self.weights
+        with Folder.at(folder).local_copy(name) as path:
+            return Views(load(path, device=device()), flip=False, scales=())
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """The verify section, and the detector where one is trained to judge."""
+    if not job.verify.enabled:
+        return {"enabled": False}
+    how = section_dict(job, "verify")
+    if job.verify.judge:
+        return {"verify": how, "judge": file_digest(job.verify.judge), "seed": job.seed}
+    return {"verify": how, **train_detector.settings(_own(job))}
+
+
+def _own(job: Job) -> Job:
+    """The job as the judge's training reads it: the same detector, trained on its own."""
+    plan = job.detector.training
+    plan = replace(plan, steps=job.verify.steps or plan.steps, evaluate_every=0, keep="last")
+    return replace(job, detector=replace(job.detector, training=plan))
+
+
+class _Looker:
+    """Runs in a worker: the judge looks at a shard of validation images."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._batch, self._out = spec.job.verify.batch, Folder.at(spec.out).sub(LOOKED)
+        self._table, self._judge = spec.table("validation"), spec.judge()
+
+    def __call__(self, name: str, places: range) -> dict[str, Any]:
+        found = detect(self._judge, self._table, places, self._batch)
+        rows = [Evidence(True, beside(i, scene, seen), None) for i, scene, seen in found]
+        evidence.write(self._out, f"{name}.parquet", rows, 1)
+        return {"rows": len(places)}
+
+
+def beside(index: int, scene: Scene, found: Prediction) -> DetectionRow:
+    """The labels of a scene beside what was found in it."""
+    truth = scene.objects
+    labels = (truth.boxes, truth.category.astype(np.int64), truth.iscrowd)
+    return DetectionRow(index, scene.height, scene.width, *labels, found.boxes, found.labels, found.scores)
+
+
+def learn(spec: Spec) -> dict[str, Any]:
+    """Runs in a worker: the bars of all classes, and how often the judge errs."""
+    how, table = spec.job.verify, spec.table("labelled", pixels=False)
+    things = np.array([category.isthing for category in table.categories], bool)
+    rows = [row.detection for row in evidence.read(Folder.at(spec.out).sub(LOOKED)) if row.detection]
+    demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
+    least = verification_bars.least_areas(_areas(table), len(things), how.small)
+    errors = verification_bars.held_out(rows, things, least, demand, seed_for(spec.job.seed, "verify", "folds"))
+    bars = [bar.to_json() for bar in verification_bars.learn(rows, things, demand)]
+    names = [category.name for category in table.categories]
+    errors["true"] = {names[label]: counted for label, counted in errors["true"].items()}
+    return {"bars": dict(zip(names, bars, strict=True)), "least_area": least.tolist(), "errors": errors}
+
+
+def _areas(table: Dataset) -> dict[int, list[float]]:
+    """Area of every labelled box, share of its image, by class."""
+    areas: dict[int, list[float]] = {}
+    for i in range(len(table)):
+        scene = table[i]
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        share = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1) / (scene.height * scene.width)
+        for label, area in zip(objects.category.tolist(), share.tolist(), strict=True):
+            areas.setdefault(label, []).append(area)
+    return areas
+
+
+def read(learnt: Mapping[str, Any], names: list[str], things: NDArray[np.bool_]) -> Bars:
+    """Return the bars from the step's manifest, in the order of the class names."""
+    bars = [Bar(**learnt["bars"][name]) for name in names]
+    return verification_bars.bars_of(bars, things, np.array(learnt["least_area"]))
+
+
+class _Verifier:
+    """Runs in a worker: judges one shard of synthetic images and writes what stands, and apart what does not."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._how, self._out = spec.job.verify, Folder.at(spec.out)
+        self._table, self._judge = spec.table("made"), spec.judge()
+        self._categories = self._table.categories
+        things = np.array([category.isthing for category in self._categories], bool)
+        self._bars = read(spec.learnt, [category.name for category in self._categories], things)
+
+    def __call__(self, name: str, places: range) -> dict[str, Any]:
+        counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
+        images = {"verified": 0, "failed": 0, "empty": 0}
+        with (
+            parquet.ShardWriter(self._out, f"{name}.parquet", self._categories) as writer,
+            parquet.ShardWriter(self._out.sub(REJECTED), f"{name}.parquet", self._categories) as aside,
+        ):
+            for place, scene, found in detect(self._judge, self._table, places, self._how.batch):
+                row = beside(place, scene, found)
+                judged = judge(row, self._bars)
+                settled = settle(scene, row, judged, self._how, place)
+                images[settled.dropped or "verified"] += 1
+                for key, counted in tally(settled, judged, row, self._categories).items():
+                    counts[key].update(counted)
+                if settled.scene is not None:
+                    writer.write([settled.scene])
+                if len(settled.rejected):
+                    bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
+                    aside.write([bare.with_objects(settled.rejected)])
+        return {"rows": len(places), "images": images, **{key: dict(counted) for key, counted in counts.items()}}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the verified table, and in `rejected/` what was dropped; the manifest counts verdicts per class."""
+    job, made = context.job, context.inputs["synthesize"]
+    items = cut(made.manifest["images"], job.plan.shard)
+    if not job.verify.enabled:
+        link_all(made.folder, context.folder, [f"{name}.parquet" for name, _ in items])
+        context.tell("  off: the synthetic images go on as they were made")
+        return {"enabled": False, "images": {"verified": made.manifest["images"]}, "objects": made.manifest["objects"]}
+    weights, told = _trained(context)
+    spec = Spec(job, context.inputs["ingest"].folder.uri, made.folder.uri, weights, context.folder.uri, {})
+    real = context.inputs["ingest"].manifest["splits"]["validation"]["images"]
+    context.shards(partial(_Looker, spec), cut(real, SHARD), context.folder.sub(LOOKED), "validation images")
+    learnt: dict[str, Any] = context.executor.call(learn, spec)
+    rows = context.shards(partial(_Verifier, replace(spec, learnt=learnt)), items, context.folder, "images")
+    counts = {key: add_counts(rows, key) for key in COUNTS}
+    images = add_counts(rows, "images")
+    for line in sentences(images, counts, learnt["errors"]):
+        context.tell(f"  {line}")
+    policy = {
+        key: value for key, value in asdict(job.verify).items() if key in (*FAILED, EXTRA, "max_failed", "recall")
+    }
+    return {"enabled": True, "judge": told, "images": images, **counts, **learnt, "policy": policy}
+
+
+def _trained(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
+    """The checkpoint that judges, trained here unless the job names one, and what is to be known of it."""
+    job = context.job
+    if job.verify.judge:
+        path = Path(job.verify.judge).absolute()
+        return (str(path.parent), path.name), {"sha256": file_digest(job.verify.judge), "trained_here": False}
+    folder = context.folder.sub(JUDGE)
+    if folder.exists("told.json"):
+        known: dict[str, Any] = folder.read_json("told.json")
+        return (folder.uri, train_detector.WEIGHTS), known
+    spec = train_detector.Spec(_own(job), context.inputs["ingest"].folder.uri, folder.uri, "verify")
+    result = context.train(train_detector.fit, spec, folder, job.detector.training.workers)
+    digest, steps = folder.sha256(train_detector.WEIGHTS), _own(job).detector.training.steps
+    told = {"sha256": digest, "trained_here": True, "steps": steps, "measured": dict(result["measured"])}
+    folder.write_json("told.json", told)
+    folder.delete("state.safetensors")
+    return (folder.uri, train_detector.WEIGHTS), told
+
+
+def sentences(
+    images: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], errors: Mapping[str, Any]
+) -> list[str]:
+    """What a user is told: what stands, what does not, and how often the judge errs."""
+    total = {key: sum(counts[key].values()) for key in COUNTS}
+    judged = sum(total[key] for key in (KEPT, *FAILED))
+    failed = ", ".join(f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key])
+    if not judged:
+        return [f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"]
+    lines = [
+        f"{total[KEPT]} of {judged} judged objects are where they should be" + (f"; {failed}" if failed else ""),
+        f"{total[EXTRA]} things without a label became ignore regions; {total[NOT_JUDGED]} objects were not judged; "
+        f"{images['failed'] + images['empty']} of {sum(images.values())} images dropped",
+    ]
+    rejected, accepted = rates(errors)
+    if rejected is not None and accepted is not None:
+        lines.append(
+            f"on real validation images the same judge rejects {100 * rejected:.1f} % of the true objects and accepts "
+            f"{100 * accepted:.1f} % of the false labels planted there"
+        )
+    return lines
+
+
+def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """(Share of true objects rejected, share of planted false labels accepted); None without any."""
+    true = list(errors["true"].values())
+    seen = sum(sum(counted.values()) for counted in true)
+    planted = [counted for kind, counted in errors["planted"].items() if kind != EXTRA]
+    false = sum(counted["planted"] for counted in planted)
+    return (
+        1 - sum(counted[KEPT] for counted in true) / seen if seen else None,
+        sum(counted["accepted"] for counted in planted) / false if false else None,
+    )
