@@ -137,4 +137,5 @@ def _jittered(row: DetectionRow, place: int, rng: np.random.Generator) -> Box:
     box = row.boxes[place]
     side = np.tile(box[2:] - box[:2], 2)
     moved = box + rng.uniform(-0.05, 0.05, 4) * side
-    return np.clip(moved, 0, np.array([row.width, row.height] * 2)).astype(np.float32)
+    limit = np.array([row.width, row.height] * 2, np.float32)
+    return np.asarray(np.clip(moved, 0, limit), np.float32)
