@@ -34,7 +34,10 @@ def _mirror(sample: Sample) -> Sample:
     width, boxes = sample.image.shape[1], sample.boxes
     mirrored = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
     masks = None if sample.masks is None else sample.masks[:, :, ::-1]
-    return replace(sample, image=sample.image[:, ::-1], boxes=mirrored, masks=masks)
+    ignore = sample.ignore
+    if ignore is not None:
+        ignore = np.stack([width - ignore[:, 2], ignore[:, 1], width - ignore[:, 0], ignore[:, 3]], 1)
+    return replace(sample, image=sample.image[:, ::-1], boxes=mirrored, masks=masks, ignore=ignore)
 
 
 def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
@@ -47,8 +50,12 @@ def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     kept = _areas(clipped) >= MIN_VISIBLE * np.maximum(_areas(moved), 1e-6)
     kept &= ((clipped[:, 2] - clipped[:, 0]) >= 1) & ((clipped[:, 3] - clipped[:, 1]) >= 1)
     masks = None if sample.masks is None else sample.masks[kept, y : y + h, x : x + w]
+    ignore = sample.ignore
+    if ignore is not None:
+        cut = np.clip(ignore - np.array([x, y, x, y], np.float32), 0, np.array([w, h, w, h], np.float32))
+        ignore = cut[_areas(cut) > 0]
     image = sample.image[y : y + h, x : x + w]
-    return replace(sample, image=image, boxes=clipped[kept], labels=sample.labels[kept], masks=masks)
+    return replace(sample, image=image, boxes=clipped[kept], labels=sample.labels[kept], masks=masks, ignore=ignore)
 
 
 def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
@@ -62,7 +69,9 @@ def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     masks = sample.masks
     if masks is not None:
         masks = np.pad(masks, ((0, 0), (y, h - height - y), (x, w - width - x)))
-    return replace(sample, image=canvas, boxes=sample.boxes + np.array([x, y, x, y], np.float32), masks=masks)
+    shift = np.array([x, y, x, y], np.float32)
+    ignore = None if sample.ignore is None else sample.ignore + shift
+    return replace(sample, image=canvas, boxes=sample.boxes + shift, masks=masks, ignore=ignore)
 
 
 def _shift_colours(image: NDArray[np.uint8], rng: np.random.Generator, colour: float) -> NDArray[np.uint8]:

@@ -41,6 +41,9 @@ class Sample:
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
     labels: NDArray[np.int64]  # [N] 0..C-1
     masks: NDArray[np.bool_] | None = None  # [N, H, W]; None where the data has none or nobody learns them
+    ignore: NDArray[np.float32] | None = (
+        None  # [K, 4] xyxy, pixels: what lies in there is neither object nor background
+    )
 
 
 class DetectorTraining(Protocol):

@@ -20,13 +20,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, project_masks_on_boxes
-from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detectors import rcnn
 from detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, norm_layer, resnet50_pyramid, small_pyramid
 from detectors.base import Sample
 from detectors.rcnn_detector import RcnnDetector, focal_loss, tensor
+from detectors.regions import Proposals, spared
 from detectors.roi_pool import LookupRoIAlign, torchvision_pool
 from detectors.samplers import PlacedSampler, placed_choice
 from detectors.weights import torchvision_names
@@ -108,6 +109,16 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> TorchvisionDetect
 class _Transform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Torchvision's resizing and normalisation that leaves soft masks as they are instead of pasting them."""
 
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Resize an image with all that is known of it, regions to ignore among that."""
+        before = image.shape[-2:]
+        image, target = super().resize(image, target)
+        if target is not None and "ignore" in target:
+            ratios = [after / old for after, old in zip(image.shape[-2:], before, strict=True)]
+            scale = torch.tensor([ratios[1], ratios[0]] * 2, device=image.device)
+            target["ignore"] = target["ignore"] * scale
+        return image, target
+
     def postprocess(self, result: list[dict[str, Tensor]], *sizes: Any) -> list[dict[str, Tensor]]:
         """Bring boxes back to the pixels of the images as given."""
         masks = [output.pop("masks", None) for output in result]
@@ -119,6 +130,18 @@ class _Heads(RoIHeads):  # type: ignore[misc]
     """Torchvision's box and mask heads with a choice of class loss, for images of which only some have masks."""
 
     focal_gamma: float | None = None  # None: cross entropy
+
+    def select_training_samples(self, proposals: list[Tensor], targets: Any) -> Any:
+        """Sample proposals with their labels; torchvision's, told where nothing is background."""
+        self._ignore = [target.get("ignore") for target in targets]
+        return super().select_training_samples(proposals, targets)
+
+    def assign_targets_to_proposals(
+        self, proposals: list[Tensor], gt_boxes: list[Tensor], gt_labels: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image, the true box each proposal belongs to and its label: class, 0 background, -1 neither."""
+        matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
+        return matched, [spared(p, c, r) for p, c, r in zip(proposals, labels, self._ignore, strict=True)]
 
     def forward(
         self,
@@ -210,7 +233,7 @@ def _network(config: rcnn.Config, num_classes: int) -> nn.Module:
         "training": config.proposals_train * (1 + small),
         "testing": config.proposals_test * (1 + small),
     }
-    rpn = RegionProposalNetwork(
+    rpn = Proposals(
         AnchorGenerator(tuple((s,) for s in config.anchor_sizes), (config.anchor_ratios,) * levels),
         RPNHead(pyramid.out_channels, len(config.anchor_ratios)),
         fg_iou_thresh=0.7,
@@ -267,4 +290,6 @@ def _target(sample: Sample, masks: bool, device: torch.device) -> dict[str, Tens
     target = {"boxes": boxes.to(device), "labels": labels.to(device)}
     if masks and sample.masks is not None:
         target["masks"] = torch.from_numpy(sample.masks).to(device)
+    if sample.ignore is not None and len(sample.ignore):
+        target["ignore"] = torch.from_numpy(np.asarray(sample.ignore, np.float32)).to(device)
     return target

@@ -94,7 +94,7 @@ def erased(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) -
         gone[y1:y2, x1:x2] = True
     kept = _visible(sample.boxes, gone) >= MIN_VISIBLE
     masks = None if sample.masks is None else sample.masks[kept]
-    return Sample(image, sample.boxes[kept], sample.labels[kept], masks)
+    return replace(sample, image=image, boxes=sample.boxes[kept], labels=sample.labels[kept], masks=masks)
 
 
 def _visible(boxes: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.loading import Draw, Pixels, Subset, class_counts, repeat_factors
+from pipeline.loading import Draw, Pixels, Subset, class_counts, crowds, repeat_factors
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Dataset, Objects, Scene
 
@@ -147,7 +147,7 @@ def arm_batches(
     def sample(index: int) -> Sample:
         scene, image = pixels[index]
         objects = scene.objects.select(~scene.objects.iscrowd)
-        return Sample(image, objects.boxes, objects.category.astype(np.int64))
+        return Sample(image, objects.boxes, objects.category.astype(np.int64), ignore=crowds(scene.objects))
 
     def batch(step: int) -> list[Sample]:
         chosen = [*draw(step), *(len(real) + i for i in (more(step) if more else ()))]

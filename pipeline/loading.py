@@ -125,7 +125,7 @@ def draw_for(
 def detector_batches(
     table: Dataset, draw: Draw, rank: int = 0, world: int = 1, masks: bool = False
 ) -> Callable[[int], list[Sample]]:
-    """Return step -> samples for a detector; crowds are left out, as detectors must not learn them as objects.
+    """Return step -> samples for a detector; crowds are no objects to learn but regions to ignore.
 
     With `masks` an image whose objects all have masks brings them along; with one missing it brings none.
     """
@@ -138,9 +138,14 @@ def detector_batches(
         objects = scene.objects.select(~scene.objects.iscrowd)
         whole = masks and None not in objects.rle
         decoded = decode_all(objects, (scene.height, scene.width)) if whole else None
-        return Sample(image, objects.boxes, objects.category.astype(np.int64), decoded)
+        return Sample(image, objects.boxes, objects.category.astype(np.int64), decoded, crowds(scene.objects))
 
     return lambda step: [sample(i) for i in draw(step)[rank::world]]
+
+
+def crowds(objects: Objects) -> NDArray[np.float32] | None:
+    """Return the boxes [K, 4] of crowds, which a detector must learn neither as objects nor as background; None: none."""
+    return objects.boxes[objects.iscrowd] if objects.iscrowd.any() else None
 
 
 @dataclass(frozen=True)
