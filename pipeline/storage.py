@@ -77,6 +77,12 @@ class Folder:
         """Return a folder inside this one."""
         return replace(self, path=self._inside(name))
 
+    def create(self) -> Folder:
+        """Make a local folder that may stay empty, and return it; on S3 there are no folders."""
+        if self.is_local:
+            self.local_path().mkdir(parents=True, exist_ok=True)
+        return self
+
     def read_bytes(self, name: str) -> bytes:
         """Return a whole file; raises FileNotFoundError when there is none."""
         with self.open_input(name) as file:

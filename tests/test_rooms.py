@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROWS = [
     {"errors"},
     {"scene"},
-    {"sampling", "storage", "masks", "images", "charts", "placement", "report_frame"},
+    {"sampling", "storage", "masks", "images", "charts", "placement", "report_frame", "outlines"},
     {"panoptic"},
     {"formats", "scores", "layouts", "map_canvas", "training", "comparison"},
     {

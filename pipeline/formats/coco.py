@@ -171,7 +171,11 @@ def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open a COCO instances file and check every record; bad ones stop the reading or are counted in `skipped`."""
     file = root / config.path
-    document, digest = load_object(file)
+    return read_document(*load_object(file), file, config, root)
+
+
+def read_document(document: dict[str, Any], digest: str, file: Path, config: Config, root: Path) -> CocoDataset:
+    """Check the parsed content of a COCO file; the rest is as in `read`."""
     skipped: Counter[str] = Counter()
     check = Checker(file, config.on_bad, skipped)
     categories: dict[int, Category] = {}

@@ -51,14 +51,21 @@ class CocoWriter:
             self._out = stack.enter_context(self._folder.atomic_output(self._name))
             # Annotations come last in the file but are known image by image, so they wait in an unnamed file.
             self._spool = stack.enter_context(tempfile.TemporaryFile())
-            head = {
-                "info": {"description": "written by synthaug", "version": "1"},
-                "licenses": [],
-                "categories": [_category_record(category) for category in self._categories],
-            }
-            self._out.write(_json(head)[:-1] + b',\n"images": [')
+            self._out.write(_json(self._head())[:-1] + b',\n"images": [')
             self._stack = stack.pop_all()
         return self
+
+    def _head(self) -> dict[str, Any]:
+        """Return what stands before the images."""
+        return {
+            "info": {"description": "written by synthaug", "version": "1"},
+            "licenses": [],
+            "categories": [_category_record(category) for category in self._categories],
+        }
+
+    def _tail(self) -> dict[str, Any]:
+        """Return what stands after the annotations: what is known only when all scenes were seen."""
+        return {}
 
     def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
         """Append a scene and return its image's file name.
@@ -72,7 +79,7 @@ class CocoWriter:
         name = _file_name(scene, data)
         if write_image:
             self._images.write_bytes(name, data, durable=False)
-        self._add(scene, _image_record(scene, self._num_images + 1, name))
+        self._add(scene, self._image(scene, self._num_images + 1, name))
         return name
 
     def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
@@ -85,6 +92,10 @@ class CocoWriter:
         for record in self._annotations(scene, image):
             self._num_annotations += 1
             _append(self._spool, record, self._num_annotations)
+
+    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
+        """Return the image record of a scene."""
+        return _image_record(scene, number, name)
 
     def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the annotation records of a scene, given the record of its image."""
@@ -101,7 +112,8 @@ class CocoWriter:
             self._out.write(b'\n],\n"annotations": [')
             self._spool.seek(0)
             shutil.copyfileobj(self._spool, self._out, 1 << 20)
-            self._out.write(b"\n]}\n")
+            tail = _json(self._tail())[1:-1]
+            self._out.write(b"\n]" + (b",\n" + tail if tail else b"") + b"}\n")
 
 
 def write(dataset: Dataset, out: Folder) -> None:

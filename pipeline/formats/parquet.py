@@ -191,18 +191,23 @@ def _ref(value: dict[str, Any] | None) -> ImageRef | None:
     return None if value is None else ImageRef(value.get("bytes"), value["path"])
 
 
-def read(config: Config, root: Path = Path(), pixels: bool = True, maps: bool = False) -> ParquetDataset:
-    """Open a table; `pixels=False` leaves out all image bytes, for plans and exports that need only the annotations.
+def read(
+    config: Config, root: Path = Path(), pixels: bool = True, maps: bool = False, prefix: str = ""
+) -> ParquetDataset:
+    """Open a table, of the shards whose names begin with `prefix`.
 
-    `maps=True` then keeps those of the panoptic maps.
+    `pixels=False` leaves out all image bytes, for plans and exports that need only the annotations; `maps=True` then
+    keeps those of the panoptic maps.
 
     Raises DatasetError for what is missing, truncated, not a scene table or of another schema version.
     """
     where = config.path if "://" in config.path else str(root / config.path)
     folder, name = Folder.at(where).split()
-    names = [name] if name else [name for name in folder.names() if name.endswith(".parquet")]
+    names = (
+        [name] if name else [name for name in folder.names() if name.startswith(prefix) and name.endswith(".parquet")]
+    )
     if not names:
-        raise DatasetError(f"{where}: no *.parquet file there; name a folder of shards or one file")
+        raise DatasetError(f"{where}: no {prefix}*.parquet file there; name a folder of shards or one file")
     opened = [_open(folder, name) for name in names]
     categories = opened[0][1]
     for shard, other in opened:
@@ -337,10 +342,10 @@ def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
     for shard, start in enumerate(range(0, max(1, len(dataset)), rows_per_shard)):
         with ShardWriter(out, f"part-{shard:05d}.parquet", dataset.categories) as writer:
             for index in range(start, min(len(dataset), start + rows_per_shard)):
-                writer.write([_taken_in(dataset[index])])
+                writer.write([taken_in(dataset[index])])
 
 
-def _taken_in(scene: Scene) -> Scene:
+def taken_in(scene: Scene) -> Scene:
     """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
     panoptic = None if scene.panoptic is None else _bytes_of(scene.panoptic, scene.image_id)
     return replace(scene, image=_bytes_of(scene.image, scene.image_id), panoptic=panoptic)
