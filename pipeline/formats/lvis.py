@@ -50,7 +50,7 @@ def _records(value: Any) -> list[Any]:
 
 def _original_ids(categories: list[Any]) -> dict[int, int]:
     """Return id in the file -> id it had before, where every class has one; else nothing."""
-    pairs = [(r.get("id"), r.get(ORIGINAL)) for r in categories if isinstance(r, dict)]
+    pairs: list[Any] = [(r.get("id"), r.get(ORIGINAL)) for r in categories if isinstance(r, dict)]
     good = len(pairs) == len(categories) and all(is_int(a) and is_int(b) for a, b in pairs)
     return dict(pairs) if good and len({b for _, b in pairs}) == len({a for a, _ in pairs}) == len(pairs) else {}
 

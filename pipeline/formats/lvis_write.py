@@ -38,6 +38,10 @@ class LvisWriter(CocoWriter):
         self.frequency_from = self.image_count  # of the training images, for every split
         self.lost: Counter[str] = Counter()
 
+    def __enter__(self) -> LvisWriter:
+        super().__enter__()
+        return self
+
     def _head(self) -> dict[str, Any]:
         return {"info": {"description": "written by synthaug", "version": "1"}, "licenses": []}
 
@@ -62,7 +66,9 @@ class LvisWriter(CocoWriter):
     def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
         record = super()._image(scene, number, f"{self._split}/{name}")
         objects = scene.objects
-        crowds = [self._record(scene, i, (int(objects.id[i]), number)) for i in np.flatnonzero(objects.iscrowd)]
+        crowds = [
+            self._record(scene, i, (int(objects.id[i]), number)) for i in np.flatnonzero(objects.iscrowd).tolist()
+        ]
         present = {int(k) for k in objects.category[~objects.iscrowd]}
         unsure = {int(k) for k in objects.category[objects.iscrowd]}
         checked = "pseudo" not in objects.source  # a detector's labels do not say that nothing else is there
@@ -83,11 +89,11 @@ class LvisWriter(CocoWriter):
         labels = scene.objects.category[kept]
         self.instance_count += np.bincount(labels, minlength=len(self._categories))
         self.image_count[np.unique(labels)] += 1
-        records = []
-        for i in kept:
-            record = self._record(scene, int(i), (self._num_annotations + 1 + len(records), image["id"]))
+        records: list[dict[str, Any]] = []
+        for i in kept.tolist():
+            record = self._record(scene, i, (self._num_annotations + 1 + len(records), image["id"]))
             del record["iscrowd"]
-            records.append(record | self._polygon(scene, int(i)))
+            records.append(record | self._polygon(scene, i))
         return records
 
     def _record(self, scene: Scene, position: int, ids: tuple[int, int]) -> dict[str, Any]:

@@ -152,7 +152,9 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
 
 def _kept(record: Any, index: int) -> Category:
     entry = record if isinstance(record, dict) else {}
-    key, name, parent = entry.get("id"), entry.get("name"), entry.get("supercategory", "")
+    key: Any = entry.get("id")
+    name: Any = entry.get("name")
+    parent: Any = entry.get("supercategory", "")
     if not is_int(key) or not is_text(name) or not is_text(parent):
         return Category(index, "\0")  # no class is called so: the list is not believed
     return Category(key, name, parent, entry.get("isthing") is not False)
