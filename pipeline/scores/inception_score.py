@@ -1,0 +1,70 @@
+"""IS, Inception Score (Salimans et al. 2016): exp of the mean divergence of an image's class guess from the average guess.
+
+The guess is that of the Inception network of 2015-12-05 on the 1,000 classes of ImageNet (1,008 outputs, without their
+bias, as published). Images are shuffled, because neighbours share a layout, and cut into splits; reported are mean and
+standard deviation over the splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.scores.features import Features, blocks
+
+SHUFFLE_SEED = 2020  # torch-fidelity's
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """Mean and standard deviation over the splits."""
+
+    mean: float
+    std: float
+    images: int
+
+
+def inception_score(
+    logits: Iterable[Features], count: int, splits: int = 10, seed: int = SHUFFLE_SEED
+) -> InceptionScore | None:
+    """Return the score of `count` rows of logits [n, C]; None with fewer images than splits. Memory is that of one block."""
+    if count < splits:
+        return None
+    of_row = _split_of(count, splits, seed)
+    sizes = np.bincount(of_row, minlength=splits)
+    entropy: NDArray[np.float64] = np.zeros(splits)  # sum of p log p
+    guesses: NDArray[np.float64] | None = None  # sum of p, per split
+    start = 0
+    for block in blocks(logits):
+        p, log_p = _softmax(block)
+        if guesses is None:
+            guesses = np.zeros((splits, block.shape[1]))
+        member = of_row[start : start + len(block)]
+        np.add.at(entropy, member, (p * log_p).sum(axis=1))
+        np.add.at(guesses, member, p)
+        start += len(block)
+    assert start == count and guesses is not None
+    average = guesses / sizes[:, None]
+    log_average = np.log(average, out=np.zeros_like(average), where=average > 0)
+    scores = np.exp(entropy / sizes - (average * log_average).sum(axis=1))
+    return InceptionScore(float(scores.mean()), float(scores.std()), count)
+
+
+def _split_of(count: int, splits: int, seed: int) -> NDArray[np.int64]:
+    """Return the split of each row [N] after the shuffle."""
+    edges = [i * count // splits for i in range(splits + 1)]
+    of_place = np.repeat(np.arange(splits), np.diff(edges))
+    of_row: NDArray[np.int64] = np.empty(count, np.int64)
+    of_row[np.random.RandomState(seed).permutation(count)] = of_place
+    return of_row
+
+
+def _softmax(logits: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return probabilities and their logarithms [N, C] in float64."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.exp(log_p), log_p

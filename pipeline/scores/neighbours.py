@@ -1,0 +1,45 @@
+"""Nearest neighbours of feature vectors, and of layouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.scores.features import Features, spans
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each query the best of a corpus: `similarity` [N, k] falling, `place` [N, k] its rows in the corpus."""
+
+    place: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+
+
+def nearest(queries: Features, corpus: Features, k: int = 1) -> Neighbours:
+    """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
+
+    Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1.
+    """
+    assert 0 < k <= len(corpus)
+    place = np.zeros((len(queries), k), np.int64)
+    best = np.full((len(queries), k), -np.inf)
+    for span in spans(len(queries)):
+        wanted = _unit(queries[span])
+        for other in spans(len(corpus)):
+            found = np.concatenate([best[span], wanted @ _unit(corpus[other]).T], axis=1)
+            names = np.broadcast_to(np.arange(other.start, other.stop), (len(wanted), other.stop - other.start))
+            names = np.concatenate([place[span], names], axis=1)
+            order = np.argsort(-found, axis=1, kind="stable")[:, :k]  # earlier rows stand before later ones
+            best[span] = np.take_along_axis(found, order, axis=1)
+            place[span] = np.take_along_axis(names, order, axis=1)
+    return Neighbours(place, best)
+
+
+def _unit(rows: Features) -> NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
+    return unit

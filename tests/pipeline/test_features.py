@@ -1,0 +1,74 @@
+"""Streams of features: re-cut, on disk, chosen; and their nearest neighbours."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.scores import features
+from pipeline.scores.features import blocks, chosen, on_disk, squared_distances
+from pipeline.scores.neighbours import nearest
+
+
+def rows(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 7))
+def test_blocks_keep_all_rows_in_order(parts: list[int], size: int) -> None:
+    """Whatever the cut: the same blocks, all full but the last."""
+    whole = rows(sum(parts))
+    edges = np.cumsum([0, *parts])
+    found = list(blocks((whole[a:b] for a, b in pairwise(edges)), size))
+    assert [len(block) for block in found[:-1]] == [size] * max(0, len(found) - 1)
+    assert np.array_equal(np.concatenate([whole[:0], *found]), whole)
+
+
+def test_on_disk_gives_the_rows_back_and_leaves_nothing() -> None:
+    with on_disk([rows(3), rows(2, 1)]) as found:
+        assert isinstance(found, np.memmap)
+        path = found.filename
+        assert np.array_equal(found, np.concatenate([rows(3), rows(2, 1)]))
+        with pytest.raises(ValueError, match="read-only"):
+            found[0] = 0
+    from pathlib import Path
+
+    assert not Path(str(path)).exists()
+    with on_disk([]) as nothing:
+        assert nothing.shape == (0, 0)
+
+
+def test_chosen_is_fixed_sorted_and_within() -> None:
+    assert chosen(5, 0, 1).tolist() == [0, 1, 2, 3, 4]
+    some = chosen(100, 10, 1)
+    assert len(set(some.tolist())) == 10
+    assert some.tolist() == sorted(some.tolist()) == chosen(100, 10, 1).tolist()
+    assert chosen(100, 10, 2).tolist() != some.tolist()
+
+
+def test_distances_of_near_points_far_from_the_origin() -> None:
+    """No negative ones, and the error stays small against the points' own size."""
+    x = (rows(5) + np.float32(1000)).astype(np.float32)
+    direct = ((x[:, None].astype(np.float64) - x[None]) ** 2).sum(-1)
+    assert squared_distances(x, x) == pytest.approx(direct, abs=1e-8)
+
+
+def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Best first; in blocks too; of equal ones the first; a vector of zeros is near nothing."""
+    queries, corpus = rows(9), rows(13, 1)
+    corpus[7] = corpus[3] * 2  # the same direction
+    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (queries.astype(float), corpus.astype(float))]
+    cosine = unit[0] @ unit[1].T
+    expected = np.argsort(-np.round(cosine, 12), axis=1, kind="stable")[:, :3]
+    for size in (512, 4):
+        monkeypatch.setattr(features.spans, "__defaults__", (size,))
+        found = nearest(queries, corpus, 3)
+        assert np.array_equal(found.place, expected)
+        assert found.similarity == pytest.approx(np.take_along_axis(cosine, expected, axis=1))
+    assert nearest(np.zeros((1, 4), np.float32), corpus).similarity.tolist() == [[0.0]]
