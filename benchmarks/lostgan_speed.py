@@ -5,9 +5,9 @@
 The baseline is tests/direct_lostgan.py with the same weights and the same batch: layouts of 3 to 8 objects in 8 slots, 184
 label rows, published widths. On a CPU one thread of one process alternates baseline and ours, A B A B; what counts is the
 median over rounds of the ratio of their CPU seconds, which other work on the machine hardly moves. Memory is the peak of a
-process of its own during one forward pass, less what it held before. On CUDA: images per second over batch sizes,
-training steps per second and the share of a stated roofline that this is. Without arguments every part that the machine can
-run, for every model; after torch.compile only when asked for, because it compiles for minutes.
+process of its own during one forward pass, less what it held before. On CUDA, by device events: images per second over
+batch sizes and the share of a stated roofline that this is, training steps per second. Without arguments every part that the
+machine can run, for every model; after torch.compile only when asked for, because it compiles for minutes.
 """
 
 from __future__ import annotations
@@ -250,42 +250,43 @@ def memory() -> None:
             print(f"| V{version}-{resolution} | {name} | {peaks[form] / 1e6:.0f} | {share:.2f} |", flush=True)
 
 
-def seconds_on_cuda(call: Callable[[], object], repeats: int = 20) -> float:
-    for _ in range(3):
-        call()
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - began) / repeats
-
-
 def cuda() -> None:
-    print(f"\n{torch.cuda.get_device_name()}; roofline {ROOFLINE / 1e12:.0f} TFLOP/s in bfloat16")
-    print("| generator | batch | form | images/s | ratio | of the roofline |\n|---|---|---|---|---|---|")
+    """Without torch.compile, unless `compiled` is asked for too."""
+    from benchmarks.cuda_timing import about, heading, milliseconds, peak_bytes, row, tried
+
+    print(f"{about()}; roofline {ROOFLINE / 1e12:.0f} TFLOP/s in bfloat16")
+    heading("generator", "batch", "form", "images/s", "times direct", "of the roofline", "MB at most", "difference")
     for version, resolution in ((2, 128), (2, 256)):
         network = network_of(version, resolution).cuda()
-        forms = {"direct": directly(network), "fast, bfloat16": quickly(FastGenerator(network, torch.bfloat16))}
-        forms["fast, bfloat16, compiled"] = quickly(FastGenerator(network, torch.bfloat16, compiled=True))
+        forms = {"direct": directly(network), "network": quickly(network)}
+        forms |= {f"fast, {name}": quickly(FastGenerator(network, dtype)) for name, dtype in PRECISIONS.items()}
+        if "compiled" in sys.argv:
+            forms["fast, bfloat16, compiled"] = quickly(FastGenerator(network, torch.bfloat16, compiled=True))
         for batch in (1, 8, 32, 128):
             given = given_of(batch, "cuda")
             with FlopCounterMode(display=False) as counter:
                 forms["fast, bfloat16"](given)
-            speeds = {n: batch / seconds_on_cuda(partial(form, given)) for n, form in forms.items()}
-            for name, speed in speeds.items():
-                used = counter.get_total_flops() / batch * speed / ROOFLINE
-                ratio = speed / speeds["direct"]
-                print(
-                    f"| V{version}-{resolution} | {batch} | {name} | {speed:.0f} | {ratio:.2f} | {used:.1%} |",
-                    flush=True,
-                )
-    print("\n| training | batch | precision | steps/s |\n|---|---|---|---|")
+            exact = forms["network"](given)
+            calls = {name: partial(form, given) for name, form in forms.items()}
+            if batch * resolution > 32 * 256:
+                calls.pop("direct")  # its maps have an object, a channel and two pixel axes
+            times = tried(calls, partial(milliseconds, seconds=0.3, most=20))
+            peaks = tried(calls, peak_bytes)
+            for name, time_ in times.items():
+                used = counter.get_total_flops() / (1e-3 * time_) / ROOFLINE
+                apart = (forms[name](given) - exact).abs().max().item()
+                cells = f"{1e3 * batch / time_:.0f}", f"{times.get('direct', float('nan')) / time_:.2f}", f"{used:.1%}"
+                row(f"V{version}-{resolution}", batch, name, *cells, f"{peaks[name] / 1e6:.0f}", f"{apart:.0e}")
+    heading("training", "batch", "precision", "steps/s", "images/s", "MB at most")
     for version, resolution, batch in ((1, 64, 128), (2, 128, 32), (2, 256, 16)):
         for precision in PRECISIONS:
             loop, real, _ = training_of(version, resolution, batch, precision, joint=True, device="cuda")
-            speed = 1 / seconds_on_cuda(partial(loop.step, 1, real), repeats=10)
-            print(f"| V{version}-{resolution} | {batch} | {precision} | {speed:.2f} |", flush=True)
+            calls = {precision: partial(loop.step, 1, real)}
+            speed = 1e3 / tried(calls, partial(milliseconds, seconds=0.6, most=10))[precision]
+            peak = tried(calls, peak_bytes)[precision]
+            model = f"V{version}-{resolution}"
+            row(model, batch, precision, f"{speed:.2f}", f"{speed * batch:.0f}", f"{peak / 1e6:.0f}")
+            del loop, real, calls
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What panoptic awareness costs: convolution against a plain one, upsampling against nearest, on real maps at 256 x 256.
 
     python -m benchmarks.panoptic_ops MAPS [convolution] [upsampling] [guide] [memory]
+    python -m benchmarks.panoptic_ops MAPS --device cuda [the same, and tiles]         see panoptic_ops_cuda.py
 
 MAPS is a folder of COCO panoptic PNGs. Channels are those of the generator at each scale. One thread of one process
 takes turns, every round with the next map: plain, ours, the definition by unfolding; what counts is the median over rounds of
@@ -152,19 +153,22 @@ def nearest(x: Tensor) -> Tensor:
 class Ladder:
     """Features on their way to some scales, with what looking holes up needs: the first layer and its 1 x 1 reductions."""
 
-    def __init__(self, sides: Sequence[int]) -> None:
-        rng = torch.Generator().manual_seed(0)
+    def __init__(
+        self, sides: Sequence[int], batch: int = 1, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        rng = torch.Generator(device).manual_seed(0)
+        self.make = {"device": device, "dtype": dtype, "generator": rng}
         self.sides, self.features, self.grads, self.reductions = sides, [], [], []
         for side in sides:
             channels = UPSAMPLED[side]
-            x = torch.randn(1, channels, side // 2, side // 2, generator=rng)
+            x = torch.randn(batch, channels, side // 2, side // 2, **self.make)
             self.features.append(x.contiguous(memory_format=torch.channels_last).requires_grad_())
-            grad = torch.randn(1, channels, side, side, generator=rng)
+            grad = torch.randn(batch, channels, side, side, **self.make)
             self.grads.append(grad.contiguous(memory_format=torch.channels_last))
-            weight = torch.randn(channels, HEAD, generator=rng).requires_grad_() if channels < HEAD else None
+            weight = torch.randn(channels, HEAD, **self.make).requires_grad_() if channels < HEAD else None
             self.reductions.append(weight)
-        self.head = torch.randn(HEAD, CLASSES, 3, 3, generator=rng).requires_grad_()
-        self.bias = torch.zeros(HEAD).requires_grad_()
+        self.head = torch.randn(HEAD, CLASSES, 3, 3, **self.make).requires_grad_()
+        self.bias = torch.zeros(HEAD, device=device, dtype=dtype).requires_grad_()
 
     def nearest(self, _guide: Guide) -> list[Tensor]:
         return [nearest(x) for x in self.features]
@@ -276,6 +280,11 @@ def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
+    if sys.argv[2:4] == ["--device", "cuda"]:
+        from benchmarks import panoptic_ops_cuda
+
+        panoptic_ops_cuda.run(Path(sys.argv[1]), sys.argv[4:])
+        return
     if sys.argv[1] == "peak":
         folder, form, *sizes = sys.argv[2:]
         print(peak_of(form, *map(int, sizes), Path(folder)))

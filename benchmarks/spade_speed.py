@@ -1,6 +1,7 @@
 """How much faster are SPADE's production form and its training by windows than its convolutions, evaluated directly?
 
     python -m benchmarks.spade_speed FOLDER [inference] [training]
+    python -m benchmarks.spade_speed FOLDER cuda [inference] [training]        see spade_speed_cuda.py
 
 FOLDER is COCO-Stuff with `semantic_train` (class indices, 255 = don't care) and `panoptic_train`: its maps, at 256 x 256. The
 baseline is `generators/spade.py` with `fast_modulation: false`: every convolution the paper names, spectral norms at every
@@ -57,21 +58,25 @@ def report(title: str, spent: dict[str, list[float]], apart: dict[str, float]) -
         print(f"| {name} | {columns[0]} | {columns[1]} | {apart[name]:.0e} |", flush=True)
 
 
-@torch.inference_mode()
-def inference(maps: Sequence[Maps]) -> None:
-    torch.manual_seed(0)
-    direct = spade.build(CONFIG, CLASSES)
-    for name, value in direct.state_dict().items():
+def settled(network: spade.SpadeGenerator) -> spade.SpadeGenerator:
+    """The network in evaluation, its numbers of the size of a trained one's."""
+    for name, value in network.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
         elif name == "conv_img.weight" or (".mlp_" in name and value.ndim > 1):  # they start next to nothing
             value.normal_(std=0.05)
-    direct.train()
-    for module in direct.modules():
+    network.train()
+    for module in network.modules():
         if isinstance(module, spade.BlockConv):
             for _ in range(10):
                 module.weight()
-    direct.eval()
+    return network.eval()
+
+
+@torch.inference_mode()
+def inference(maps: Sequence[Maps]) -> None:
+    torch.manual_seed(0)
+    direct = settled(spade.build(CONFIG, CLASSES))
     windows = spade.build(replace(CONFIG, fast_modulation=True), CLASSES).eval()
     windows.load_state_dict(direct.state_dict())
     forms: dict[str, torch.nn.Module] = {"direct": direct, "network by windows": windows}
@@ -124,6 +129,11 @@ def main() -> None:
         raise SystemExit("give the folder of COCO-Stuff that holds semantic_train and panoptic_train")
     maps = read_maps(Path(sys.argv[1]))
     wanted = sys.argv[2:] or ["inference", "training"]
+    if wanted[0] == "cuda":
+        from benchmarks import spade_speed_cuda
+
+        spade_speed_cuda.run(maps, wanted[1:] or ["inference", "training"])
+        return
     if "inference" in wanted:
         inference(maps)
     if "training" in wanted:

@@ -75,6 +75,27 @@ class Windows:
         return chosen.to(dtype)[:, None]
 
     @cached_property
+    def scale(self) -> Tensor:
+        """The scale of equation 2 at all pixels, [N] float32."""
+        return self._ratio.float()
+
+    @cached_property
+    def pure_scale(self) -> Tensor:
+        """The same, but 0 where a window is mixed."""
+        return self.scale.index_fill(0, self.mixed, 0)
+
+    @cached_property
+    def changed(self) -> Tensor:
+        """The windows where the result differs from a plain convolution's: mixed ones and those over the border."""
+        return torch.cat([self.mixed, self.edge])
+
+    @cached_property
+    def bits(self) -> Tensor:
+        """Which taps match, as the bits of a number per window: [N] int32, tap 0 the lowest; at most 31 taps."""
+        weights = 1 << torch.arange(len(self.steps), device=self.same.device, dtype=torch.int32)
+        return (self.same * weights[:, None]).sum(0, dtype=torch.int32)
+
+    @cached_property
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """Per tap the mixed windows where it matches: their places in `mixed` [n], and the pixels read [n]."""
         same = self.same[:, self.mixed]  # [K, M]

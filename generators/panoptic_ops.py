@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -27,6 +29,7 @@ from torch.autograd.function import once_differentiable
 
 from generators.panoptic_guide import Guide, ScaleGuide, Windows
 from generators.panoptic_reference import panoptic_conv_reference, panoptic_upsample_reference
+from generators.panoptic_upsampling import panoptic_upsample
 
 __all__ = [
     "Guide",
@@ -38,11 +41,11 @@ __all__ = [
     "panoptic_upsample_reference",
 ]
 
-Form = Literal["auto", "windows", "taps"]
+Form = Literal["auto", "windows", "taps", "fused", "patched"]
 
 _MOSTLY_MIXED = 0.2  # share of extra products from which a product per tap is faster (benchmarks/panoptic_ops.py)
 _DENSE_WEIGHT = 64.0  # C D / (C + D) below which reading the map once per tap costs more than the library's gradient
-_BLOCK = 2048  # mixed windows gathered at a time
+_BLOCK = 2048  # mixed windows gathered at a time on a CPU, where they then stay in the cache
 
 
 def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGuide, form: Form = "auto") -> Tensor:
@@ -50,7 +53,8 @@ def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGu
 
     x [B, C, H, W], weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last. Follows autocast; sums of mixed windows are
     float32 at least. `form` is the way it is computed: a plain convolution with its mixed `windows` computed anew, or one
-    product per tap (`taps`). ValueError when the guide is of another size.
+    product per tap (`taps`); on a GPU with triton `fused` or `patched` (panoptic_fused.py). ValueError when the guide is of
+    another size, or the form is for a GPU and x is not.
     """
     if weight.shape[-1] == 1:
         return F.conv2d(x, weight, bias)  # a window of one pixel matches
@@ -61,25 +65,31 @@ def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGu
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    out: Tensor = _PanopticConv.apply(x, weight, bias, windows, form)
+    fused = None if form in ("windows", "taps") else _kernels_for(x, windows.kernel, form)
+    if fused is None:
+        out: Tensor = _PanopticConv.apply(x, weight, bias, windows, form)
+    else:
+        out = fused.FusedConv.apply(x, weight, bias, windows, fused.way_of(windows) if form == "auto" else form)
     return out
 
 
-def panoptic_upsample(x: Tensor, guide: ScaleGuide, hole_rows: Tensor | None = None) -> Tensor:
-    """Panoptic-aware upsampling to the guide's resolution (Algorithm 1), [B, C, H, W] -> [B, C, 2 H, 2 W], channels last.
+def _kernels_for(x: Tensor, kernel: int, form: Form) -> ModuleType | None:
+    """panoptic_fused, where its kernels can take these features; on a CPU only when asked for by name."""
+    found = _fused() if x.is_cuda or form != "auto" else None
+    if found is not None and found.usable(x, kernel):
+        return found
+    if form != "auto":
+        raise ValueError(f"form: {form} needs triton, a GPU and short or single numbers; x is {x.dtype} on {x.device}")
+    return None
 
-    hole_rows [Q, C] fill the holes in the order of `guide.upsampling.holes` (equation 3); left out, holes are 0.
-    """
-    b, h, w = guide.identity.shape
-    if (x.shape[0], 2 * x.shape[2], 2 * x.shape[3]) != (b, h, w):
-        raise ValueError(f"features {list(x.shape)} are not half of a guide of {[b, h, w]}")
-    holes = guide.upsampling.holes
-    if hole_rows is None:
-        hole_rows = x.new_zeros(len(holes), x.shape[1])
-    if hole_rows.shape != (len(holes), x.shape[1]):
-        raise ValueError(f"{len(holes)} holes of {x.shape[1]} channels cannot be filled with {list(hole_rows.shape)}")
-    out: Tensor = _PanopticUpsample.apply(x, hole_rows.to(x.dtype), guide)
-    return out
+
+@cache
+def _fused() -> ModuleType | None:
+    try:
+        from generators import panoptic_fused
+    except ImportError:  # triton comes with torch for GPUs, not with every torch
+        return None
+    return panoptic_fused
 
 
 def hole_features(weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGuide]) -> list[Tensor]:
@@ -215,10 +225,11 @@ def _mixed_windows(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor
     """Sum over matching taps at mixed windows: rows [N, C], taps [C, D] -> [M, D], float32 at least."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     total = torch.zeros(len(windows.mixed), taps[0].shape[1], dtype=wide, device=rows.device)
-    held = rows.new_empty(_BLOCK, rows.shape[1])
-    products = rows.new_empty(_BLOCK, total.shape[1])
+    block = max(1, len(windows.mixed)) if rows.is_cuda else _BLOCK
+    held = rows.new_empty(block, rows.shape[1])
+    products = rows.new_empty(block, total.shape[1])
     for tap, (places, sources) in zip(taps, windows.pairs, strict=True):
-        for place, source in zip(torch.split(places, _BLOCK), torch.split(sources, _BLOCK), strict=True):
+        for place, source in zip(torch.split(places, block), torch.split(sources, block), strict=True):
             read, product = held[: len(place)], products[: len(place)]
             torch.index_select(rows, 0, source, out=read)
             torch.mm(read, tap, out=product)
@@ -250,34 +261,6 @@ def _library_gradient(scaled: Tensor, x: Tensor, weight: Tensor, wanted: tuple[b
     return torch.ops.aten.convolution_backward(
         scaled, x, weight, None, stride, padding, dilation, False, [0, 0], 1, wanted
     )
-
-
-class _PanopticUpsample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, hole_rows: Tensor, guide: ScaleGuide) -> Tensor:
-        plan = guide.upsampling
-        ctx.plan, ctx.shape = plan, x.shape
-        x = x.contiguous(memory_format=torch.channels_last)
-        out = F.interpolate(x, scale_factor=2, mode="nearest").contiguous(memory_format=torch.channels_last)
-        flat = _rows(out)
-        flat.index_copy_(0, plan.moved, _rows(x).index_select(0, plan.source))
-        flat.index_copy_(0, plan.holes, hole_rows)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        plan = ctx.plan
-        grad = grads[0].contiguous(memory_format=torch.channels_last)
-        flat, size = _rows(grad), list(grad.shape[2:])
-        grad_x = torch.ops.aten.upsample_nearest2d_backward(grad, size, list(ctx.shape), 2.0, 2.0)
-        grad_x = grad_x.contiguous(memory_format=torch.channels_last)
-        grad_rows = _rows(grad_x)
-        if len(plan.parents):
-            kept = F.embedding_bag(plan.children, flat, mode="sum", per_sample_weights=plan.kept.to(flat.dtype))
-            grad_rows.index_copy_(0, plan.parents, kept)
-        grad_rows.index_add_(0, plan.source, flat.index_select(0, plan.moved))
-        return grad_x, flat.index_select(0, plan.holes), None
 
 
 def _rows(x: Tensor) -> Tensor:

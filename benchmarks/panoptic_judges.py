@@ -1,0 +1,186 @@
+"""The judges of panoptic_against_spade.py: a detector and a segmentation network that learn from real images alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detectors import torchvision_rcnn
+from pipeline.formats import parquet
+from pipeline.images import decode
+from pipeline.loading import detector_batches, draw_for
+from pipeline.map_loading import View, map_batches
+from pipeline.panoptic import maps_of
+from pipeline.scene import Dataset
+from pipeline.scores.detection import DetectionEvaluator, DetectionRow
+from pipeline.scores.segmentation import confusion, summary
+from pipeline.storage import Folder
+from pipeline.training import train
+
+POINTS = (0.25, 0.5, 1.0)  # shares of the steps after which images are painted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on what; one object per call of the script."""
+
+    out: Path
+    device: str
+    seeds: int
+    steps: int
+    batch: int
+    size: int
+    width: int
+    width_d: int
+    train_images: int
+    held_out: int
+    detector_steps: int
+    segmenter_steps: int
+    precision: str
+    by_windows: bool
+    minutes: float
+    processes: int
+
+    def table(self, split: str) -> Dataset:
+        return parquet.read(parquet.Config(str(self.out / "data" / split)))
+
+    def points(self) -> list[int]:
+        return sorted({max(1, round(share * self.steps)) for share in POINTS})
+
+
+def train_detector(plan: Plan) -> None:
+    table = plan.table("train")
+    config = torchvision_rcnn.Config(backbone="small", image_size=max(128, plan.size))
+    detector = torchvision_rcnn.build(config, len(table.categories), seed=1, device=plan.device)
+    training = detector.training(plan.detector_steps, 1)
+    batches = detector_batches(table, draw_for([table], 16, 1, "repeat_factor", 0.01))
+    train(training, batches, plan.detector_steps, plan.detector_steps, Folder.at(plan.out / "judge-detector"))
+    training.finish()
+    detector.save(plan.out / "judge-detector" / "part.safetensors", {})
+    (plan.out / "judge-detector" / "part.safetensors").rename(plan.out / "judge-detector" / "weights.safetensors")
+    print("judge-detector: trained", flush=True)
+
+
+class Segmenter(nn.Module):
+    """A U-Net (Ronneberger et al., 2015) of four scales with batch norm: images [B, 3, H, W] -> logits [B, K, H, W]."""
+
+    def __init__(self, num_classes: int, width: int = 32) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.down = nn.ModuleList(_two(a, b) for a, b in zip([3, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_two(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = []
+        for i, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if i else x)
+            kept.append(x)
+        for block, skip in zip(self.up, kept[-2::-1], strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+        out: Tensor = self.head(x)
+        return out
+
+
+def _two(a: int, b: int) -> nn.Module:
+    def one(a: int) -> list[nn.Module]:
+        return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+    return nn.Sequential(*one(a), *one(b))
+
+
+class SegmenterTraining:
+    """For the pipeline's loop: cross entropy over all pixels that have a class."""
+
+    def __init__(self, plan: Plan, classes: int) -> None:
+        torch.manual_seed(2)
+        self.classes = classes  # which is the label of pixels without one, too
+        self.network = Segmenter(self.classes).to(plan.device, memory_format=torch.channels_last)
+        self.modules = {"network": self.network}
+        adam = torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=1e-4)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"network": adam}
+        self._steps = plan.segmenter_steps
+
+    def step(self, index: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        images, labels = batch
+        self.network.train()
+        for group in self.optimizers["network"].param_groups:
+            group["lr"] = 2e-3 * (0.01 + 0.99 * (1 - index / self._steps))
+        loss = F.cross_entropy(self.network(images), labels, ignore_index=self.classes)
+        self.optimizers["network"].zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizers["network"].step()
+        return {"loss": loss.detach()}
+
+
+def train_segmenter(plan: Plan) -> None:
+    table = plan.table("train")
+    training = SegmenterTraining(plan, len(table.categories))
+    read = map_batches([table], draw_for([table], 16, 2, "uniform", 0.0), View((plan.size, plan.size)), flip=True)
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        found = read(step)
+        return torch.from_numpy(found.images).to(plan.device), torch.from_numpy(found.labels).to(plan.device)
+
+    folder = plan.out / "judge-segmenter"
+    train(training, batches, plan.segmenter_steps, plan.segmenter_steps, Folder.at(folder))
+    torch.save(training.network.state_dict(), folder / "part.pt")
+    (folder / "part.pt").rename(folder / "weights.pt")
+    print("judge-segmenter: trained", flush=True)
+
+
+def measure(plan: Plan, name: str) -> None:
+    """Let both judges look at what a run painted at each point, or at the real images."""
+    table = plan.table("val")
+    detector = torchvision_rcnn.load(plan.out / "judge-detector" / "weights.safetensors", device=plan.device)
+    network = Segmenter(len(table.categories)).to(plan.device)
+    weights = plan.out / "judge-segmenter" / "weights.pt"
+    network.load_state_dict(torch.load(weights, map_location=plan.device, weights_only=True))
+    network.eval()
+    for point in plan.points() if name != "real" else [plan.steps]:
+        path = plan.out / name / f"painted-{point}.npy"
+        result = plan.out / name / f"result-{point}.json"
+        if result.exists() or (name != "real" and not path.exists()):
+            continue
+        images = np.stack([decode(table[i]) for i in range(len(table))]) if name == "real" else np.load(path)
+        numbers = {**detected(detector, table, images), **segmented(network, table, images, plan.device)}
+        result.parent.mkdir(exist_ok=True)
+        result.write_text(json.dumps(numbers, indent=1))
+        print(f"{name} at {point}: {numbers}", flush=True)
+
+
+def detected(detector: Any, table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
+    """COCO AP over the things of all maps."""
+    things = [c for c, category in enumerate(table.categories) if category.isthing]
+    evaluator = DetectionEvaluator(table.categories, things)
+    for start in range(0, len(images), 32):
+        for i, p in enumerate(detector.predict(list(images[start : start + 32])), start):
+            truth = table[i].objects
+            labels, size = truth.category.astype(np.int64), images.shape[1:3]
+            evaluator.add(DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores))
+    values = evaluator.result().values
+    return {"detAP": float(values["AP"] or 0), "detAP50": float(values["AP50"] or 0)}
+
+
+@torch.no_grad()
+def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], device: str) -> dict[str, float]:
+    """mIoU and pixel accuracy over all classes."""
+    classes = [c.name for c in table.categories]
+    matrix = np.zeros((len(classes), len(classes) + 1), np.int64)
+    for start in range(0, len(images), 32):
+        part = images[start : start + 32]
+        pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        found = network(pixels).argmax(1).cpu().numpy()
+        for i, labels in enumerate(found, start):
+            truth = maps_of(table[i], len(classes), labels.shape).labels
+            matrix += confusion(truth, labels, len(classes))
+    values = summary(matrix, classes).values
+    return {name: float(values[name] or 0) for name in ("miou", "pixel_accuracy")}

@@ -1,0 +1,232 @@
+"""What panoptic awareness costs on a GPU: the tables of panoptic_ops.py, and the tiles of the kernels.
+
+    python -m benchmarks.panoptic_ops MAPS --device cuda [convolution] [upsampling] [guide] [memory] [tiles]
+
+Batches of BATCH maps, channels last; forward and backward unless said; times are medians of calls as a user makes them, by
+device events. float32 is multiplied as torch's defaults say. "lists" is what is done without triton: a plain convolution with
+its mixed windows computed anew, or a product per tap at coarse scales. Without parts all but tiles, which tries settings of
+the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.cuda_timing import about, heading, in_parallel, milliseconds, peak_bytes, replayed, row, tried
+from benchmarks.panoptic_ops import BLOCKS, CLASSES, LIMITS, UPSAMPLED, Ladder, both_ways, maps, naive
+from generators.panoptic_ops import Guide, ScaleGuide, panoptic_conv, panoptic_conv_reference
+
+BATCH = 8
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FORMS = ("auto", "lists", "fused", "patched")
+# rows, columns, depth in bytes, warps, stages
+TILES = (
+    (128, 128, 128, 8, 3),
+    (128, 128, 128, 8, 4),
+    (128, 128, 64, 8, 4),
+    (128, 128, 128, 4, 3),
+    (128, 256, 128, 8, 3),
+    (256, 128, 128, 8, 3),
+    (64, 128, 128, 4, 4),
+    (128, 64, 128, 4, 3),
+    (128, 64, 128, 4, 4),
+    (256, 64, 128, 8, 3),
+)
+SHAPES = {64: (512, 256), 128: (256, 128), 256: (128, 64)}  # of the tiles: scale, channels in and out
+Maps = tuple[Tensor, Tensor]  # identities and classes [B, 256, 256]
+
+
+def batch_of(folder: Path) -> Maps:
+    found = maps(folder)
+    chosen = [found[i % len(found)] for i in range(BATCH)]
+    return torch.cat([i for i, _ in chosen]).cuda(), torch.cat([c for _, c in chosen]).cuda()
+
+
+def layer(channels: int, out: int, side: int, dtype: torch.dtype, batch: int = BATCH) -> tuple[list[Tensor], Tensor]:
+    """[features, weight, bias] and the gradient of the result; channels last."""
+    rng = torch.Generator("cuda").manual_seed(0)
+    shapes = [(batch, channels, side, side), (out, channels, 3, 3), (out,), (batch, out, side, side)]
+    x, weight, bias, grad = (torch.randn(shape, device="cuda", generator=rng) for shape in shapes)
+    weight *= (9 * channels) ** -0.5
+    last = torch.channels_last
+    leaves = [x.to(dtype, memory_format=last), weight.to(dtype, memory_format=last), bias.to(dtype)]
+    return [t.requires_grad_() for t in leaves], grad.to(dtype, memory_format=last)
+
+
+def form_of(name: str, guide: ScaleGuide) -> Callable[..., Tensor]:
+    if name == "lists":  # as panoptic_ops.py chooses without triton
+        return partial(panoptic_conv, guide=guide, form="taps" if guide.windows(3).work > 0.2 else "windows")
+    return partial(panoptic_conv, guide=guide, form=name)
+
+
+def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
+    names = ["scale", "channels", "", "plain, ms", *(f"{name} / plain" for name in FORMS), "unfolded / plain", "limit"]
+    heading(*names, "forward alone: plain, ms", "fused / plain", "patched / plain", "errors: plain, fused, patched")
+    for dtype_name, dtype in dtypes.items():
+        for side, blocks in BLOCKS.items():
+            guide = Guide(given[0]).at(side)
+            for channels, out in blocks if side >= 64 else blocks[:1]:
+                leaves, grad = layer(channels, out, side, dtype)
+                forms = {"plain": partial(F.conv2d, padding=1)} | {name: form_of(name, guide) for name in FORMS}
+                if side >= 64 and dtype == torch.float32:
+                    forms["naive"] = partial(naive, guide=guide)
+                ways = {n: partial(both_ways, partial(form, *leaves), leaves, grad) for n, form in forms.items()}
+                t = tried(ways, partial(milliseconds, seconds=0.15))
+                with torch.no_grad():
+                    ahead = {n: partial(forms[n], *leaves) for n in ("plain", "fused", "patched")}
+                    f = tried(ahead, partial(milliseconds, seconds=0.1))
+                ratios = [f"{t[n] / t['plain']:.2f}" if n in t else "" for n in (*FORMS, "naive")]
+                shares = [f"{f[n] / f['plain']:.2f}" for n in ("fused", "patched")]
+                cells = [side, f"{channels} -> {out}", dtype_name, f"{t['plain']:.2f}", *ratios, LIMITS.get(side, "")]
+                row(*cells, f"{f['plain']:.2f}", *shares, errors(leaves, given[0], side))
+
+
+def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
+    """Relative to the definition in float64, of one image; the plain convolution's to its own."""
+    x, weight, bias = (t.detach() for t in leaves)
+    x, one = x[:1].contiguous(memory_format=torch.channels_last), Guide(identity[:1]).at(side)
+    wide = [t.double() for t in (x, weight, bias)]
+    exact = panoptic_conv_reference(*wide, one.identity)
+    made = [(F.conv2d(x, weight, bias, padding=1), F.conv2d(*wide, padding=1))]
+    made += [(panoptic_conv(x, weight, bias, one, form), exact) for form in ("fused", "patched")]
+    return ", ".join(f"{((m.double() - e).norm() / e.norm()).item():.0e}" for m, e in made)
+
+
+def upsampling(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
+    heading("to scale", "", "nearest and copy, ms", "holes given", "holes looked up", "forward: given", "looked up")
+    for dtype_name, dtype in dtypes.items():
+        for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
+            ladder = Ladder(sides, BATCH, "cuda", dtype)
+            guide = Guide(*given)
+            for side in sides:
+                guide.at(side).hole_table(3, CLASSES)
+            forms = {"nearest": ladder.nearest, "given": ladder.given, "looked up": ladder.looked_up}
+            t = tried({n: partial(ladder.both_ways, form, guide) for n, form in forms.items()}, milliseconds)
+            with torch.no_grad():
+                f = tried({n: partial(form, guide) for n, form in forms.items()}, partial(milliseconds, seconds=0.1))
+            cells = [f"{s[n] / s['nearest']:.2f}" for s in (t, f) for n in ("given", "looked up")]
+            name = sides[0] if len(sides) == 1 else "all in one pass"
+            row(name, dtype_name, f"{t['nearest']:.2f}", *cells)
+
+
+def guides(given: Maps, _dtypes: dict[str, torch.dtype]) -> None:
+    heading("scale", "for the kernels, ms", "with lists, ms", "upsampling and holes, ms", "mixed windows", "holes")
+    for side in BLOCKS:
+
+        def kernels(side: int = side) -> None:
+            windows = Guide(given[0]).at(side).windows(3)
+            _ = windows.bits, windows.scale, windows.pure_scale
+
+        def lists(side: int = side) -> None:
+            windows = Guide(given[0]).at(side).windows(3)
+            _ = windows.work, windows.pairs, windows.unmatched
+
+        def rising(side: int = side) -> None:
+            Guide(*given).at(side).hole_table(3, CLASSES)
+
+        times = [f"{milliseconds(call, 0.1):.2f}" for call in (kernels, lists, rising)]
+        guide = Guide(*given).at(side)
+        pixels = BATCH * side**2
+        mixed, holes = len(guide.windows(3).mixed) / pixels, len(guide.upsampling.holes) / pixels
+        row(side, *times, f"{mixed:.1%}", f"{holes:.2%}")
+
+
+def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
+    heading("scale", "channels", "", "plain, MB", *(f"{name} / plain" for name in FORMS))
+    for dtype_name, dtype in dtypes.items():
+        for side in LIMITS:
+            for channels, out in BLOCKS[side]:
+                leaves, grad = layer(channels, out, side, dtype)
+                guide = Guide(given[0]).at(side)
+                forms = {"plain": partial(F.conv2d, padding=1)} | {name: form_of(name, guide) for name in FORMS}
+                calls = {n: partial(both_ways, partial(form, *leaves), leaves, grad) for n, form in forms.items()}
+                for call in calls.values():
+                    call()  # what libraries and guides keep is not the pass's
+                peaks = tried(calls, peak_bytes)
+                ratios = [f"{peaks[name] / peaks['plain']:.2f}" for name in FORMS]
+                row(side, f"{channels} -> {out}", dtype_name, f"{peaks['plain'] / 1e6:.0f}", *ratios)
+
+
+def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
+    """Products over all rows, over the listed ones, and for gradients, by tile; times over a plain convolution's."""
+    from generators import panoptic_triton as kernels
+
+    heading("scale", "", "tile", "all rows", "gradient of input, all rows", "changed rows", "weight's, mixed rows")
+    for side, (channels, out) in SHAPES.items():
+        windows = Guide(given[0]).at(side).windows(3)
+        for dtype_name, dtype in dtypes.items():
+            leaves, grad = layer(channels, out, side, dtype)
+            x, weight, bias = (t.detach() for t in leaves)
+            made = torch.empty_like(grad)
+            plain = replayed(partial(F.conv2d, x, weight, bias, padding=1), 0.05)
+            for rows, columns, size, warps, stages in TILES:
+                tile = kernels.Tile(rows, columns, size // dtype.itemsize, warps, stages)
+                calls = {
+                    "all": partial(kernels.convolve, x, weight, bias, windows, tile=tile),
+                    "back": partial(kernels.gradient_of_input, grad, weight, windows, tile=tile),
+                    "some": partial(kernels.convolve, x, weight, bias, windows, windows.changed, made, tile=tile),
+                    "weight": partial(kernels.gradient_of_weight, grad, x, 3, windows, windows.mixed, tile),
+                }
+                if columns > 2 * out:
+                    calls.pop("all"), calls.pop("some")
+                t = tried(calls, partial(milliseconds, seconds=0.03))
+                cells = [f"{t[n] / plain:.2f}" if n in t else "" for n in ("all", "back", "some", "weight")]
+                row(side, dtype_name, f"{tile.rows} x {tile.columns} x {tile.depth}, {warps} w, {stages} s", *cells)
+
+
+def compile_tiles(given: Maps, number: int, of: int) -> None:
+    """Compile every `of`-th tile from the `number`-th on, on small maps."""
+    from generators import panoptic_triton as kernels
+
+    windows = Guide(given[0][:1]).at(64).windows(3)
+    for place, (rows, columns, size, warps, stages) in enumerate(TILES * len(DTYPES)):
+        if place % of != number:
+            continue
+        dtype = list(DTYPES.values())[place // len(TILES)]
+        leaves, grad = layer(128, 128, 64, dtype, 1)
+        x, weight, bias = (t.detach() for t in leaves)
+        tile = kernels.Tile(rows, columns, size // dtype.itemsize, warps, stages)
+        calls = {
+            "all": partial(kernels.convolve, x, weight, bias, windows, tile=tile),
+            "back": partial(kernels.gradient_of_input, grad, weight, windows, tile=tile),
+            "some": partial(kernels.convolve, x, weight, bias, windows, windows.changed, grad, tile=tile),
+            "weight": partial(kernels.gradient_of_weight, grad, x, 3, windows, windows.mixed, tile),
+        }
+        tried(calls, lambda call: float(call() is None))
+
+
+def compile_forms(given: Maps, dtype: torch.dtype, side: int) -> None:
+    """Compile what `convolution` needs at a scale."""
+    guide = Guide(given[0][:1]).at(side)
+    for channels, out in BLOCKS[side]:
+        leaves, grad = layer(channels, out, side, dtype, 1)
+        for name in ("fused", "patched"):
+            tried({name: partial(both_ways, partial(form_of(name, guide), *leaves), leaves, grad)}, lambda c: bool(c()))
+
+
+def run(folder: Path, words: list[str]) -> None:
+    """Print the tables that are named, or all but the tiles'."""
+    given = batch_of(folder)
+    if words[:1] == ["compile-tiles"]:
+        compile_tiles(given, int(words[1]), int(words[2]))
+        return
+    if words[:1] == ["compile-forms"]:
+        compile_forms(given, DTYPES[words[1]], int(words[2]))
+        return
+    parts = {"convolution": convolution, "upsampling": upsampling, "guide": guides, "memory": memory, "tiles": tiles}
+    print(f"{BATCH} maps of {len(maps(folder))} at a time, {about()}")
+    dtypes = {n: d for n, d in DTYPES.items() if n in words} or DTYPES
+    for name in [w for w in words if w in parts] or list(parts)[:-1]:
+        tasks: list[list[str]] = []
+        if name == "tiles":
+            tasks = [["compile-tiles", str(n), "10"] for n in range(10)]
+        elif name == "convolution":
+            tasks = [["compile-forms", dtype, str(side)] for dtype in dtypes for side in BLOCKS]
+        in_parallel("benchmarks.panoptic_ops", [[str(folder), "--device", "cuda", *task] for task in tasks])
+        parts[name](given, dtypes)
