@@ -1,7 +1,19 @@
-"""Scores: one module each; a score measures, reduces to named numbers with a card (`card.Metric`), and does no more.
+"""Scores: one module each; a score looks at images, reduces what it saw to named numbers with a card, and does no more.
 
-A score module has a frozen dataclass `Config`, pure functions over arrays, and `score(...) -> Metric`. The steps bring
-the rows; `card.py` and `detection.py` are shared by all scores and are none themselves.
+A score module has
+
+    Config                               frozen dataclass: all that can be chosen, with defaults and checks
+    looks(config) -> tuple[Look, ...]    what is observed in each image (`base.Look`), and of how many images per layout
+    available(material, config)          None, or in one line why this score cannot be had; cheap, no pixel is decoded
+    score(material, config) -> Metric    from `material.seen(look, table)`, in flat memory: number, controls, card
+    pupils(config) -> tuple[Pupil, ...]  optional: networks trained on the records, after the looks and before `score`
+
+`base.py` tells what a look, a record, a pupil and the material are; `card` there makes a complete card. The pipeline paints
+the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same with any
+two data sets. Looks that are equal are done once, so scores that read the same features share them.
+
+A new score is a new file and a line in SCORES; tests/pipeline/test_score_contract.py then tests it. USUAL are those that a
+job measures, where they can be had, when it does not name any.
 """
 
 from __future__ import annotations
@@ -10,3 +22,4 @@ SCORES = {
     "dap": "pipeline.scores.dap",
     "cas": "pipeline.scores.cas",
 }
+USUAL = ("dap", "cas")
