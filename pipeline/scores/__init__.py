@@ -8,7 +8,7 @@ A score module has
     score(material, config) -> Metric    from `material.seen(look, table)`, in flat memory: number, controls, card
     pupils(config) -> tuple[Pupil, ...]  optional: networks trained on the records, after the looks and before `score`
 
-`base.py` tells what a look, a record, a pupil and the material are; `card` there makes a complete card. The pipeline paints
+`base.py` tells what a look, a record, a pupil and the material are; `full_card` there makes a complete card. The pipeline paints
 the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same with any
 two data sets. Looks that are equal are done once, so scores that read the same features share them.
 

@@ -199,7 +199,9 @@ def lacking(
     if judge and material.judge is None:
         return "there is no detector to judge with (score.judge, or --judge CHECKPOINT)"
     if pairs and not (material.layout >= 0).any():
-        return "no synthetic image names the real one whose layout it shows (provenance.source_image, or equal image_id)"
+        return (
+            "no synthetic image names the real one whose layout it shows (provenance.source_image, or equal image_id)"
+        )
     for name in masks:
         if not _some(material.tables[name], lambda scene: any(scene.objects.rle)):
             return f"no object of the {_TOLD[name]} has a mask"
@@ -208,7 +210,9 @@ def lacking(
             return f"none of the {_TOLD[name]} has a panoptic map"
     for name in files:
         if material.weights is None:
-            return f"it needs the network {name}, and no folder of weights is named (score.weights, or --weights FOLDER)"
+            return (
+                f"it needs the network {name}, and no folder of weights is named (score.weights, or --weights FOLDER)"
+            )
         if not (material.weights / name).is_file():
             return f"it needs the network {name}, which is not in {material.weights}"
     return None
@@ -253,7 +257,7 @@ CARD = (  # keys that the card of every score has
 )
 
 
-def card(material: Material, look: Look | None, **entries: Any) -> dict[str, Any]:
+def full_card(material: Material, look: Look | None, **entries: Any) -> dict[str, Any]:
     """Return a card with every key of CARD, what the caller of the score knows among them.
 
     `entries` add to what is the same for all scores, or replace it.
