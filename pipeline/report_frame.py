@@ -1,7 +1,10 @@
-"""The frame of every page of the report: its style and what it may load, which is nothing."""
+"""The frame of every page of the report: its style and what it may load, which is one script of ours."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,18 @@ def count(value: float | None) -> str:
     return "n/a" if value is None else f"{round(value):,}"
 
 
-def render(template: str, **values: Any) -> bytes:
-    """Return the page a template makes of the values, UTF-8; every text in them is escaped."""
+def script(names: Sequence[str]) -> tuple[str, str]:
+    """Return the page's script, made of files beside the code, and its digest as a content security policy names it."""
+    text = "".join((ROOM / name).read_text("utf-8") for name in names)
+    assert "</script" not in text and "<!--" not in text
+    return text, f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def render(template: str, data: Mapping[str, Any] | None = None, **values: Any) -> bytes:
+    """Return the page a template makes of the values, UTF-8; every text in them is escaped.
+
+    `data`, the gallery's, is written as JSON in which no character can end its element (`tojson` escapes <, > and &).
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -27,6 +40,7 @@ def render(template: str, **values: Any) -> bytes:
         autoescape=True, loader=FileSystemLoader(ROOM), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"num": num, "count": count}
-    style = Markup((ROOM / "report.css").read_text("utf-8"))  # noqa: S704 - our own file
-    page = environment.get_template(template).render(style=style, **values)
+    text, digest = script(("report.js", "report_gallery.js") if data else ("report.js",))
+    own = {"style": Markup((ROOM / "report.css").read_text("utf-8")), "script": Markup(text)}  # noqa: S704 - our files
+    page = environment.get_template(template).render(**own, digest=digest, data=data, **values)
     return f"{page.strip()}\n".encode()

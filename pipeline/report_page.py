@@ -60,6 +60,7 @@ class Gallery:
     classes: Sequence[Samples] = ()
     not_shown: int = 0
     labels: Sheets = field(default=Sheets())
+    explorer: Mapping[str, Any] = field(default_factory=dict)  # report_gallery.content
 
 
 def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoRow]]:
@@ -87,6 +88,11 @@ def render(run: Run, gallery: Gallery) -> bytes:
     most = max([max(row.labelled + row.pseudo, row.made, row.target) for row in rows], default=0)
     return report_frame.render(
         "report.html.j2",
+        gallery.explorer,
+        explorer=gallery.explorer,
+        missing=run.missing,
+        notes=run.notes,
+        wanted=min(run.job.report.samples, gallery.explorer.get("totals", {}).get("synthetic", 0)),
         job=run.job,
         title=run.job.report.title or run.job.name,
         summary=report_tiles.summary(run),

@@ -6,7 +6,7 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ QUALITY = 85  # of WebP
 COLOURS = 7  # of the page's palette; a class has colour `index % COLOURS`
 CONTEXT = 0.45  # shown around an instance on each side, share of its longer side
 LEAST_CROP = 24  # pixels; a smaller cut-out shows nothing a person can name
-_TRACE_EPSILON = 0.9  # pixels of the embedded picture by which a traced outline may be off
+_OFF = 0.9  # units of the picture by which a traced outline may be off ...
+_OFF_PIXELS = 0.45  # ... and pixels of a mask that is coarser than these units
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2: the part of an image that is shown, pixels
 
@@ -35,14 +36,25 @@ class Shape:
     width: float
     height: float
     path: str  # SVG path of the mask's outline; "" without a mask
+    category: int = -1
+    score: float | None = None  # of a pseudo-label, or of what a verdict rests on
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How much of an image a page keeps; never more pixels than the image has."""
+
+    side: int  # the longer one, pixels
+    quality: int = QUALITY
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An embedded image [height, width] with its shapes."""
+    """An embedded image with its shapes, in units of which a page may make any size."""
 
     src: str  # data URI; "" without pixels
-    width: int
+    width: int  # in the units of the shapes
     height: int
     shapes: tuple[Shape, ...]
     alt: str
@@ -54,17 +66,24 @@ class Picture:
 
 
 def whole(
-    scene: Scene, pixels: NDArray[np.uint8], categories: Sequence[Category], side: int, planned: Objects | None = None
+    scene: Scene,
+    pixels: NDArray[np.uint8],
+    categories: Sequence[Category],
+    side: int,
+    planned: Objects | None = None,
+    grain: Grain | None = None,
 ) -> Picture:
-    """Show an image [H, W, 3] with all its objects, and the boxes `planned` for it in the same pixels."""
+    """Show an image [H, W, 3] with all its objects, and the boxes `planned` for it in the same pixels.
+
+    Its longer side has `side` units; as many pixels are stored, or what `grain` says.
+    """
     window = (0, 0, scene.width, scene.height)
     shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
     if planned is not None:
         shapes += _asked(planned, set(scene.objects.id.tolist()), categories, window, side)
     kind = "Synthetic" if scene.provenance else "Real"
-    return _picture(
-        pixels, window, side, shapes, f"{kind} image {scene.image_id}: {describe(scene.objects, categories)}"
-    )
+    alt = f"{kind} image {scene.image_id}: {describe(scene.objects, categories)}"
+    return _picture(pixels, window, side, shapes, alt, grain)
 
 
 def blank(scene: Scene, categories: Sequence[Category], side: int) -> Picture:
@@ -97,13 +116,15 @@ def describe(objects: Objects, categories: Sequence[Category]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no objects"
 
 
-def embed(pixels: NDArray[np.uint8], size: tuple[int, int]) -> str:
+def embed(pixels: NDArray[np.uint8], size: tuple[int, int], quality: int = QUALITY) -> str:
     """Return an image [H, W, 3] resized to (H, W) as the data URI of a WebP file."""
     from PIL import Image
 
     out = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    image.save(out, "WEBP", quality=QUALITY, method=4)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    image.save(out, "WEBP", quality=quality, method=4)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
@@ -114,9 +135,10 @@ def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
     # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
     enlarged = cv2.resize(mask.astype(np.uint8) * 255, (size[1], size[0]), interpolation=_interpolation(mask, size))
     contours, _ = cv2.findContours((enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    off = max(_OFF, _OFF_PIXELS * size[0] / mask.shape[0])
     pieces = []
     for contour in contours:
-        points = cv2.approxPolyDP(contour, _TRACE_EPSILON, True).reshape(-1, 2)  # [P, 2] x, y
+        points = cv2.approxPolyDP(contour, off, True).reshape(-1, 2)  # [P, 2] x, y
         if len(points) > 2:
             pieces.append("M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "Z")
     return "".join(pieces)
@@ -128,10 +150,19 @@ def _interpolation(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
     return int(cv2.INTER_NEAREST if size[0] >= mask.shape[0] else cv2.INTER_AREA)
 
 
-def _picture(pixels: NDArray[np.uint8], window: Window, side: int, shapes: Sequence[Shape], alt: str) -> Picture:
+def _picture(
+    pixels: NDArray[np.uint8],
+    window: Window,
+    side: int,
+    shapes: Sequence[Shape],
+    alt: str,
+    grain: Grain | None = None,
+) -> Picture:
     x1, y1, x2, y2 = window
     height, width = _size(window, side)
-    return Picture(embed(pixels[y1:y2, x1:x2], (height, width)), width, height, tuple(shapes), alt)
+    grain = grain or Grain(side)
+    stored = _size(window, min(grain.side, max(x2 - x1, y2 - y1)))
+    return Picture(embed(pixels[y1:y2, x1:x2], stored, grain.quality), width, height, tuple(shapes), alt)
 
 
 def _size(window: Window, side: int) -> tuple[int, int]:
@@ -165,8 +196,17 @@ def _shapes(
             mask = masks.decode(rle, (scene.height, scene.width))
             path = outline(mask[y1:y2, x1:x2], _size(window, side))
         kind = "thing" if objects.isthing[place] else "stuff"
-        found.append(_shape(kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path))
+        shape = _shape(kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path)
+        found.append(replace(shape, score=_score(objects, place), verdict=objects.verdict[place] or ""))
     return found
+
+
+def _score(objects: Objects, place: int) -> float | None:
+    """What a verdict rests on, or a pseudo-label's own score."""
+    judged = float(objects.verdict_score[place])
+    if judged == judged:  # not NaN
+        return round(judged, 3)
+    return round(float(objects.score[place]), 3) if objects.source[place] == "pseudo" else None
 
 
 def _asked(planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int) -> list[Shape]:
@@ -192,6 +232,5 @@ def _shape(
     scale = np.array([width / (window[2] - window[0]), height / (window[3] - window[1])] * 2)
     moved = (box.astype(np.float64) - np.array([window[0], window[1]] * 2)) * scale  # [4] xyxy, picture pixels
     x1, y1, x2, y2 = np.clip(moved, 0.75, [width - 0.75, height - 0.75] * 2).round(1).tolist()
-    return Shape(
-        kind, categories[category].name, category % COLOURS, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1), path
-    )
+    size = round(x2 - x1, 1), round(y2 - y1, 1)
+    return Shape(kind, categories[category].name, category % COLOURS, x1, y1, *size, path, category)

@@ -15,6 +15,20 @@ GROUPS = ("head", "middle", "tail")
 
 Numbers = Mapping[str, float | None]
 
+UNDONE: Mapping[str, Mapping[str, Any]] = {  # what a step's manifest would say before it ran
+    "train_detector": {},
+    "self_train": {"steps": 0},
+    "calibrate": {"classes": {}},
+    "pseudo_label": {"images": 0, "objects": {}, "quality": None},
+    "train_generator": {},
+    "plan": {"images": 0, "classes": {}},
+    "synthesize": {"images": 0, "objects": {}, "dropped": {}},
+    "verify": {},
+    "export": {},
+    "score": {"scores": {}},
+    "trial": {"seeds": 0},
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -26,6 +40,8 @@ class Run:
     job: Job
     manifests: Mapping[str, Mapping[str, Any]]
     logs: Mapping[str, Sequence[Mapping[str, float]]]
+    missing: Sequence[str] = ()  # steps that are not done
+    notes: Sequence[str] = ()  # what a reader of a page made from an unfinished or changed run must know
 
     def score(self, name: str) -> Mapping[str, Any] | None:
         """The metric of that name, where it was measured."""
@@ -132,7 +148,7 @@ def provenance(run: Run) -> dict[str, Any]:
         "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
         "versions": {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())},
         "steps": [
-            (name, m.get("seconds"), m.get("key", ""), digests.get(name, "")) for name, m in run.manifests.items()
+            (name, m.get("seconds"), m["key"], digests.get(name, "")) for name, m in run.manifests.items() if "key" in m
         ],
         "sha256": run.job.sha256(),
     }

@@ -35,10 +35,13 @@ def summary(run: Run) -> str:
     splits, made = run.manifests["ingest"]["splits"], run.manifests["synthesize"]
     unlabelled = splits.get("unlabelled", {}).get("images", 0)
     besides = f" and {count(unlabelled)} unlabelled" if unlabelled else ""
+    taken = f"{count(splits['labelled']['images'])} labelled{besides} images"
+    if not made["images"]:
+        return f"{taken} went in; no synthetic images have been made of them yet."
     objects, classes = sum(made["objects"].values()), sum(1 for n in made["objects"].values() if n)
-    per_image = f" ({objects / made['images']:.1f} per image)" if made["images"] else ""
+    per_image = f" ({objects / made['images']:.1f} per image)"
     return (
-        f"From {count(splits['labelled']['images'])} labelled{besides} images, the generator "
+        f"From {taken}, the generator "
         f"“{run.job.generator.system}” made {count(made['images'])} synthetic images with {count(objects)} "
         f"objects{per_image} of {classes} classes; the plan asked for the class distribution “{run.job.plan.target}”."
     )

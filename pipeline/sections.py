@@ -297,7 +297,9 @@ class Trial:
 class Report:
     """What the HTML page shows."""
 
-    samples: int = 24  # images
+    samples: int = (
+        200  # synthetic images in the gallery; their real sources and a quarter as many pseudo-labelled ones too
+    )
     title: str = ""  # "" = the job's name
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ ROWS = [
         "layout_statistics",
         "verification",
     },
-    {"report_pseudo", "report_tables", "report_verify", "planted", "verification_policy"},
+    {"report_pseudo", "report_tables", "report_gallery", "report_verify", "planted", "verification_policy"},
     {"report_scores", "report_tiles"},
     {
         "evaluation",
@@ -48,7 +48,7 @@ ROWS = [
     {"context"},
     {"steps"},
     {"run", "status", "generate"},
-    {"planning"},
+    {"planning", "reporting"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it

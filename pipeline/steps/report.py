@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline import report_page, report_pictures, report_pseudo
+from pipeline import report_gallery, report_page, report_pictures, report_pseudo
 from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.images import decode
+from pipeline.report_gallery import Tables, find, planned_objects
 from pipeline.report_page import Gallery, Pair, Samples
 from pipeline.report_pictures import Picture
 from pipeline.report_pseudo import Candidate, Labelled, Sheets
-from pipeline.report_tables import Run, class_rows
-from pipeline.scene import Category, Dataset, Objects, Scene
+from pipeline.report_tables import UNDONE, Run, class_rows
+from pipeline.scene import Category, Dataset, Scene
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder
 from pipeline.training import EVALUATION, read_log
@@ -35,10 +36,11 @@ NEEDS = (
     "score",
     "trial",
 )
-VERSION = 3
+VERSION = 4
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
+CLASSES = 24  # with examples
 EXAMPLES = 6  # instances of a class, of each kind
 PAIR_SIDE, EXAMPLE_SIDE, LABEL_SIDE = 256, 192, 128  # pixels, the longer side of an embedded picture
 BUDGET = 4_500_000  # bytes of pictures; classes beyond it are not shown, which the page says
@@ -54,6 +56,7 @@ class Spec:
     manifests: dict[str, dict[str, Any]]
     folders: dict[str, str]
     out: str
+    notes: tuple[str, ...] = ()
 
     def table(self, step: str, split: str = "", pixels: bool = True) -> Dataset:
         """Open the scene table of a step."""
@@ -76,26 +79,47 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def build(spec: Spec) -> int:
-    """Runs in a worker: read the tables, draw, and write the page; returns its size in bytes."""
-    logs = {name: read_log(Folder.at(spec.folders[name])) for name in LOGS}
-    logs["evaluation"] = read_log(Folder.at(spec.folders["train_detector"]), EVALUATION)
-    told = Run(spec.job, spec.manifests, logs)
-    page = report_page.render(told, gallery(spec, told))
-    Folder.at(spec.out).write_bytes(PAGE, page)
-    return len(page)
+    """Runs in a worker: make the page and write it; returns its size in bytes."""
+    made = page(spec)
+    Folder.at(spec.out).write_bytes(PAGE, made)
+    return len(made)
+
+
+def page(spec: Spec) -> bytes:
+    """Read the tables and logs, draw, and return the page; steps that `spec` has no folder of count as not done."""
+    logs = read_logs(spec.folders)
+    told = Run(spec.job, {**UNDONE, **spec.manifests}, logs, tuple(name for name in NEEDS if name not in spec.folders), spec.notes)
+    return report_page.render(told, gallery(spec, told))
+
+
+def read_logs(folders: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of every training's log, and of the evaluations during the detector's."""
+    logs = {name: read_log(Folder.at(folders[name])) if name in folders else [] for name in LOGS}
+    measured = "train_detector" in folders
+    logs["evaluation"] = read_log(Folder.at(folders["train_detector"]), EVALUATION) if measured else []
+    return logs
 
 
 def gallery(spec: Spec, told: Run) -> Gallery:
     """Choose scenes by their place in the tables, never by how they look, and draw them."""
     if not spec.job.report.samples:
         return Gallery()
-    labels = _labels(spec) if spec.manifests["pseudo_label"]["images"] else Sheets()
-    if not spec.manifests["synthesize"]["images"]:
+    labels = _labels(spec) if told.manifests["pseudo_label"]["images"] else Sheets()
+    if not told.manifests["synthesize"]["images"]:
         return Gallery(labels=labels)
     pairs = _pairs(spec, min(PAIRS, spec.job.report.samples))
     left = BUDGET - sum(p.made.weight + (p.real.weight if p.real else 0) for p in pairs)
     classes, not_shown = _classes(spec, told, left)
-    return Gallery(pairs, classes, not_shown, labels)
+    return Gallery(pairs, classes, not_shown, labels, _explorer(spec, told))
+
+
+def _explorer(spec: Spec, told: Run) -> dict[str, Any]:
+    """The data of the gallery that the page's script draws."""
+    pseudo = spec.table("pseudo_label") if told.manifests["pseudo_label"]["images"] else None
+    tables = Tables(
+        spec.table("synthesize"), spec.table("plan", pixels=False), spec.table("ingest", "labelled"), pseudo
+    )
+    return report_gallery.content(tables, spec.table("ingest", "labelled", pixels=False), spec.job.report.samples)
 
 
 def _labels(spec: Spec) -> Sheets:
@@ -122,7 +146,7 @@ def _pairs(spec: Spec, most: int) -> list[Pair]:
     chosen = [made[k * len(made) // len(places)] for k in places]
     layouts = [plan[k * len(made) // len(places)] for k in places]
     wanted = {scene.provenance.source_image for scene in chosen if scene.provenance}
-    sources = _find(spec.table("ingest", "labelled", pixels=False), wanted)
+    sources = find(spec.table("ingest", "labelled", pixels=False), wanted)
 
     def draw(scene: Scene, _: int) -> Picture:
         return report_pictures.whole(scene, decode(scene), real.categories, PAIR_SIDE)
@@ -132,7 +156,7 @@ def _pairs(spec: Spec, most: int) -> list[Pair]:
     for scene, layout in zip(chosen, layouts, strict=True):
         origin = scene.provenance
         assert origin is not None
-        planned = _planned(layout, scene)
+        planned = planned_objects(layout, scene)
         picture = report_pictures.whole(scene, decode(scene), made.categories, PAIR_SIDE, planned)
         source = sources.get(origin.source_image)
         beside = None if source is None else drawn[source, 0]
@@ -142,21 +166,13 @@ def _pairs(spec: Spec, most: int) -> list[Pair]:
     return pairs
 
 
-def _planned(layout: Scene, scene: Scene) -> Objects:
-    """The planned objects of a scene, in its pixels; without the plan's row, the boxes its objects were to fill."""
-    if layout.image_id != scene.image_id:
-        return replace(scene.objects, boxes=scene.objects.layout_boxes)
-    scale = np.array([scene.width / layout.width, scene.height / layout.height] * 2, np.float32)
-    return replace(layout.objects, boxes=layout.objects.boxes * scale)
-
-
 def _classes(spec: Spec, told: Run, budget: int) -> tuple[list[Samples], int]:
     """Examples of the thing classes there is something to show of, and how many of these are not shown.
 
     Where there are too many for the page the rarest are shown: they are why the data was made.
     """
     rows = [row for row in class_rows(told) if row.isthing and (row.labelled or row.made)]
-    kept = rows[-spec.job.report.samples :]
+    kept = rows[-min(CLASSES, spec.job.report.samples) :]
     indices = [row.index for row in kept]
     made = _examples(spec, "synthesize", "", indices, crop=False)
     real = _examples(spec, "ingest", "labelled", indices, crop=True)
@@ -197,18 +213,6 @@ def _first_instances(table: Dataset, classes: Sequence[int]) -> dict[int, list[P
         for category in missing & largest.keys():
             found[category].append((index, largest[category]))
         missing = {category for category in missing if len(found[category]) < EXAMPLES}
-    return found
-
-
-def _find(table: Dataset, image_ids: set[str]) -> dict[str, int]:
-    """Where in a table the scenes of these ids are."""
-    found: dict[str, int] = {}
-    for index in range(len(table)):
-        if len(found) == len(image_ids):
-            break
-        name = table[index].image_id
-        if name in image_ids:
-            found[name] = index
     return found
 
 

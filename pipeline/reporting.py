@@ -1,0 +1,87 @@
+"""`synthaug report`: a run's page again from what is on disk, finished or not, or a page that compares several runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.context import MANIFEST
+from pipeline.errors import JobError
+from pipeline.job import load_job
+from pipeline.run import step_key
+from pipeline.sections import Job
+from pipeline.steps import STEPS
+from pipeline.steps import report as step
+from pipeline.storage import Folder
+
+COMPARISON = "comparison.html"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run folder holds: its job, and the newest finished output of each step."""
+
+    path: Path
+    job: Job
+    folders: dict[str, str]
+    manifests: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+
+def report(runs: Sequence[Path], out: Path | None) -> list[str]:
+    """Write the page of one run, or the comparison of several; returns the lines for the terminal."""
+    if not runs:
+        raise JobError("RUN: give the output folder of at least one run")
+    found = [look(path) for path in runs]
+    if len(found) == 1:
+        target = out or runs[0] / step.PAGE
+        return [_write(target, step.page(_spec(found[0]))), *found[0].notes]
+    raise NotImplementedError
+
+
+def look(path: Path) -> Found:
+    """Read what a run folder holds; raises JobError where it is none or has no finished ingest step.
+
+    A step's output counts as the job's own when it is where the job of today would put it; else the newest finished one is
+    taken and named in the notes, because it may come from other settings or another version of synthaug.
+    """
+    if not (path / "job.yaml").is_file():
+        raise JobError(f"{path}: not a run folder (it has no job.yaml); give the --output folder of a run")
+    job = load_job(path / "job.yaml")
+    keys: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    other = []
+    for name, module in STEPS.items():
+        if name == "report":
+            continue
+        keys[name] = step_key(job, name, importlib.import_module(module), keys)
+        own = path / "steps" / f"{name}-{keys[name]}"
+        finished = [p for p in sorted((path / "steps").glob(f"{name}-*")) if (p / MANIFEST).is_file()]
+        if own in finished:
+            folders[name] = str(own)
+        elif finished:
+            folders[name] = str(max(finished, key=lambda p: (p / MANIFEST).stat().st_mtime))
+            other.append(name)
+    if "ingest" not in folders:
+        raise JobError(f"{path}: its first step, ingest, is not finished, so there is nothing to report; run the job")
+    manifests = {name: Folder.at(folder).read_json(MANIFEST) for name, folder in folders.items()}
+    notes = (
+        f"Of {', '.join(other)} the newest finished output is used: it was made with other settings than job.yaml says now, "
+        "or by another version of synthaug.",
+    )
+    return Found(path, job, folders, manifests, notes if other else ())
+
+
+def _spec(found: Found) -> step.Spec:
+    return step.Spec(found.job, found.manifests, found.folders, "", found.notes)
+
+
+def _write(target: Path, page: bytes) -> str:
+    try:
+        Folder.at(target.parent).write_bytes(target.name, page)
+    except OSError as err:
+        raise JobError(f"--out: cannot write {target} ({err.strerror}); give a file in a folder you may write to") from err
+    return f"{target}, {len(page) / 1e6:.1f} MB"
