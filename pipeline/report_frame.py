@@ -21,6 +21,16 @@ def count(value: float | None) -> str:
     return "n/a" if value is None else f"{round(value):,}"
 
 
+def plain(value: float | None) -> str:
+    """Any number, with the figures that tell it from its neighbours."""
+    if value is None:
+        return "n/a"
+    if float(value).is_integer() and abs(value) >= 10:
+        return f"{value:,.0f}"
+    size = abs(value)
+    return f"{value:,.1f}" if size >= 100 else f"{value:.3f}" if size >= 0.01 or not size else f"{value:.2g}"
+
+
 def script(names: Sequence[str]) -> tuple[str, str]:
     """Return the page's script, made of files beside the code, and its digest as a content security policy names it."""
     text = "".join((ROOM / name).read_text("utf-8") for name in names)
@@ -39,7 +49,7 @@ def render(template: str, data: Mapping[str, Any] | None = None, **values: Any) 
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(ROOM), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": num, "count": count}
+    environment.filters |= {"num": num, "count": count, "plain": plain}
     text, digest = script(("report.js", "report_gallery.js") if data else ("report.js",))
     own = {"style": Markup((ROOM / "report.css").read_text("utf-8")), "script": Markup(text)}  # noqa: S704 - our files
     page = environment.get_template(template).render(**own, digest=digest, data=data, **values)

@@ -31,7 +31,7 @@ function gallery(data) {
     return !(state.class || state.verdict) || image.objects.some((found) => found.kind !== "asked" && wanted(found));
   }
 
-  const tail = (id) => (id.length > 18 ? `…${id.slice(-17)}` : id); // names of a set differ at their ends
+  const tail = (id) => (id.length > 14 ? `…${id.slice(-13)}` : id); // names of a set differ at their ends
 
   function tile(image) {
     const caption = make("span", { class: "caption" }, make("span", { class: `kind ${image.kind}` }, KINDS[image.kind]), ` ${tail(image.id)}`);
@@ -174,7 +174,8 @@ function gallery(data) {
     find("v-why").textContent = image.why;
     const rows = image.objects.map((found, place) => [found, place]).filter(([found]) => found.kind !== "asked");
     rows.sort((a, b) => (a[0].kind === "stuff") - (b[0].kind === "stuff"));
-    find("v-table").classList.toggle("plain", rows.every(([found]) => found.verdict === undefined));
+    find("v-table").classList.toggle("unjudged", rows.every(([found]) => found.verdict === undefined));
+    find("v-table").classList.toggle("unscored", rows.every(([found]) => found.score === undefined));
     find("v-objects").replaceChildren(...rows.map(([found, place]) => row(found, place)));
     magnify(zoom);
     if (!viewer.open) viewer.showModal();

@@ -76,17 +76,17 @@ def choose(tables: Tables, bare: Dataset, samples: int) -> list[Item]:
     made = spread(len(tables.made), samples)
     origins = [tables.plan[place].provenance for place in made]
     sources = find(bare, {origin.source_image for origin in origins if origin})
-    pseudo = spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE)) if tables.pseudo else []
+    pseudo = spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE)) if tables.pseudo and made else []
     places = {"synthetic": made, "real": sorted(sources.values()), "pseudo": pseudo}
     return [Item(kind, place) for kind in KINDS for place in places[kind]]
 
 
-def content(tables: Tables, bare: Dataset, samples: int, budget: int = BUDGET) -> dict[str, Any]:
-    """Return the gallery's data, of at most `budget` bytes of JSON or a little more; empty without synthetic images.
+def content(tables: Tables, bare: Dataset, samples: int, budget: int | None = None) -> dict[str, Any]:
+    """Return the gallery's data, of at most `budget` (BUDGET) bytes of JSON, about; empty without synthetic images.
 
     Where even the coarsest grain is too much, fewer images are shown, still evenly spaced; the numbers are in the data.
     """
-    items = choose(tables, bare, samples)
+    items, budget = choose(tables, bare, samples), BUDGET if budget is None else budget
     while items:
         for grain in GRAINS:
             if grain != GRAINS[-1] and _estimate(tables, items, grain) > budget:

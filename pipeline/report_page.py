@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import (
+    report_cards,
     report_curves,
     report_frame,
     report_pseudo,
@@ -102,15 +103,17 @@ def render(run: Run, gallery: Gallery) -> bytes:
             (part, fold([r for r in rows if r.isthing is flag])) for part, flag in (("things", True), ("stuff", False))
         ],
         most=most or 1,
+        verified=any(row.left is not None for row in rows),
+        measured=any(row.ap50 is not None for row in rows),
         by_index={row.index: row for row in rows},
         gallery=gallery,
-        scores=run.manifests["score"].get("scores", {}),
+        scores=run.scores,
         groups=report_scores.group_rows(run, rows),
         dap=fold(report_scores.dap_rows(run, rows)),
         cas=fold(report_scores.cas_rows(run, rows)),
         cas_groups=report_scores.cas_groups(run, rows),
         confusion=report_scores.confusion(run),
-        cards=report_scores.cards(run),
+        cards=report_cards.cards(run.scores),
         taught=run.manifests["self_train"],
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),

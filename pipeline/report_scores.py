@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.report_tables import GROUPS, ClassRow, Numbers, Run
 
@@ -55,24 +53,6 @@ def cas_groups(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, float
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def cards(run: Run) -> list[dict[str, Any]]:
-    """Every metric with all its numbers and how it was made."""
-    found = []
-    for name, metric in run.manifests["score"].get("scores", {}).items():
-        card = {key: _words(value) for key, value in metric["card"].items() if key != "confusion"}
-        columns = [("", metric["values"]), *metric["controls"].items()]
-        names = sorted({key for _, numbers in columns for key in numbers})
-        table = [(key, [numbers.get(key) for _, numbers in columns]) for key in names]
-        found.append(
-            {"name": name, "columns": [column or "value" for column, _ in columns], "table": table, "card": card}
-        )
-    return found
-
-
-def _words(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:

@@ -43,10 +43,19 @@ class Run:
     missing: Sequence[str] = ()  # steps that are not done
     notes: Sequence[str] = ()  # what a reader of a page made from an unfinished or changed run must know
 
+    @property
+    def verified(self) -> bool:
+        """Whether a detector looked for the synthetic objects."""
+        return bool(self.manifests.get("verify", {}).get("enabled"))
+
     def score(self, name: str) -> Mapping[str, Any] | None:
         """The metric of that name, where it was measured."""
-        found: Mapping[str, Any] | None = self.manifests["score"].get("scores", {}).get(name)
-        return found
+        return self.scores.get(name)
+
+    @property
+    def scores(self) -> dict[str, Mapping[str, Any]]:
+        """Every metric that any step measured, by name."""
+        return {name: metric for told in self.manifests.values() for name, metric in told.get("scores", {}).items()}
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,14 @@ class ClassRow:
     planned: int
     made: int
     dropped: int
+    left: int | None = None  # labels after verification, where there was one
+    ap50: float | None = None  # on synthetic images
+    real_ap50: float | None = None
+
+    @property
+    def yields(self) -> str:
+        """The share of the produced objects whose labels verification left."""
+        return "–" if self.left is None else share(self.left, self.made)
 
     @property
     def gain(self) -> str:
@@ -106,10 +123,16 @@ def class_rows(run: Run) -> list[ClassRow]:
         name, planned = category["name"], plan["classes"].get(category["name"], {})
         target, dropped = round(planned.get("target", 0)), made["dropped"].get(name, 0)
         numbers = (found[index], pseudo.get(name, 0), target, planned.get("planned", 0))
-        rows.append(
-            ClassRow(index, name, category["isthing"], group_of[index], *numbers, made["objects"].get(name, 0), dropped)
-        )
+        kind = (name, category["isthing"], group_of[index])
+        rows.append(ClassRow(index, *kind, *numbers, made["objects"].get(name, 0), dropped, **_worth(run, name)))
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled, row.index))
+
+
+def _worth(run: Run, name: str) -> dict[str, Any]:
+    """What verification and DAP say of a class."""
+    dap = (run.score("dap") or {}).get("per_class", {}).get(name, {})
+    left = run.manifests["verify"]["objects"].get(name, 0) if run.verified else None
+    return {"left": left, "ap50": dap.get("AP50"), "real_ap50": dap.get("real_AP50")}
 
 
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:

@@ -83,5 +83,7 @@ def _write(target: Path, page: bytes) -> str:
     try:
         Folder.at(target.parent).write_bytes(target.name, page)
     except OSError as err:
-        raise JobError(f"--out: cannot write {target} ({err.strerror}); give a file in a folder you may write to") from err
+        raise JobError(
+            f"--out: cannot write {target} ({err.strerror}); give a file in a folder you may write to"
+        ) from err
     return f"{target}, {len(page) / 1e6:.1f} MB"

@@ -21,10 +21,19 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
-).split()
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
 PATIENCE = 60  # seconds
 
 
@@ -90,7 +99,9 @@ class Browser:
     def open(self, page: Path, fragment: str = "", script: bool = True) -> None:
         """Load a page anew and wait until it is complete."""
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
+        self.events.clear()
         self.call("Page.navigate", url="about:blank")
+        self.wait("Page.loadEventFired")
         self.events.clear()
         self.call("Page.navigate", url=page.absolute().as_uri() + (f"#{fragment}" if fragment else ""))
         self.wait("Page.loadEventFired")
@@ -158,19 +169,11 @@ def chromium() -> Iterator[Browser]:
     commands, to = os.pipe()
     answers, out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-
-        def place() -> None:  # in the child: what Chromium expects as 3 and 4
-            low, high = os.dup(commands), os.dup(out)
-            os.dup2(low, 3)
-            os.dup2(high, 4)
-
-        process = subprocess.Popen(
-            [path, *FLAGS, f"--user-data-dir={profile}"],
+        process = subprocess.Popen(  # the shell gives the pipes the numbers that Chromium expects
+            ["sh", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{out}', path, *FLAGS, f"--user-data-dir={profile}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=place,
-            start_new_session=True,
+            pass_fds=(commands, out),
         )
         os.close(commands)
         os.close(out)

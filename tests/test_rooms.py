@@ -30,7 +30,15 @@ ROWS = [
         "layout_statistics",
         "verification",
     },
-    {"report_pseudo", "report_tables", "report_gallery", "report_verify", "planted", "verification_policy"},
+    {
+        "report_pseudo",
+        "report_tables",
+        "report_gallery",
+        "report_cards",
+        "report_verify",
+        "planted",
+        "verification_policy",
+    },
     {"report_scores", "report_tiles"},
     {
         "evaluation",

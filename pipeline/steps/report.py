@@ -12,13 +12,14 @@ from pipeline import report_gallery, report_page, report_pictures, report_pseudo
 from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.images import decode
-from pipeline.report_gallery import Tables, find, planned_objects
+from pipeline.report_gallery import Tables, Verdicts, find, planned_objects
 from pipeline.report_page import Gallery, Pair, Samples
 from pipeline.report_pictures import Picture
 from pipeline.report_pseudo import Candidate, Labelled, Sheets
 from pipeline.report_tables import UNDONE, Run, class_rows
 from pipeline.scene import Category, Dataset, Scene
 from pipeline.sections import Job, section_dict
+from pipeline.steps import verify
 from pipeline.storage import Folder
 from pipeline.training import EVALUATION, read_log
 
@@ -88,7 +89,13 @@ def build(spec: Spec) -> int:
 def page(spec: Spec) -> bytes:
     """Read the tables and logs, draw, and return the page; steps that `spec` has no folder of count as not done."""
     logs = read_logs(spec.folders)
-    told = Run(spec.job, {**UNDONE, **spec.manifests}, logs, tuple(name for name in NEEDS if name not in spec.folders), spec.notes)
+    told = Run(
+        spec.job,
+        {**UNDONE, **spec.manifests},
+        logs,
+        tuple(name for name in NEEDS if name not in spec.folders),
+        spec.notes,
+    )
     return report_page.render(told, gallery(spec, told))
 
 
@@ -116,10 +123,28 @@ def gallery(spec: Spec, told: Run) -> Gallery:
 def _explorer(spec: Spec, told: Run) -> dict[str, Any]:
     """The data of the gallery that the page's script draws."""
     pseudo = spec.table("pseudo_label") if told.manifests["pseudo_label"]["images"] else None
-    tables = Tables(
-        spec.table("synthesize"), spec.table("plan", pixels=False), spec.table("ingest", "labelled"), pseudo
+    made, plan, real = (
+        spec.table("synthesize"),
+        spec.table("plan", pixels=False),
+        spec.table("ingest", "labelled"),
     )
+    places = report_gallery.spread(len(made), spec.job.report.samples)
+    verdicts = _verdicts(spec, {plan[place].image_id for place in places}) if told.verified else {}
+    tables = Tables(made, plan, real, pseudo, verdicts)
     return report_gallery.content(tables, spec.table("ingest", "labelled", pixels=False), spec.job.report.samples)
+
+
+def _verdicts(spec: Spec, image_ids: set[str]) -> Verdicts:
+    """What verification said of the objects of some images, those it kept and those it took out."""
+    found: dict[int, tuple[str | None, float]] = {}
+    for split in ("", verify.REJECTED):
+        table = spec.table("verify", split, pixels=False)
+        for scene in (table[index] for index in range(len(table))):
+            if scene.image_id in image_ids:
+                objects = scene.objects
+                told = zip(objects.verdict, objects.verdict_score.tolist(), strict=True)
+                found |= dict(zip(objects.id.tolist(), told, strict=True))
+    return found
 
 
 def _labels(spec: Spec) -> Sheets:
