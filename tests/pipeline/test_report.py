@@ -220,7 +220,7 @@ def test_many_classes_are_capped_and_the_rarest_are_shown(tmp_path):
 
 
 def test_budget_keeps_the_page_small_and_the_rest_is_counted(context, monkeypatch):
-    monkeypatch.setattr(report, "BUDGET", 100_000)
+    monkeypatch.setattr(report, "BUDGET", 200_000)
     monkeypatch.setattr(report_gallery, "BUDGET", 30_000)
     data = written(replace(context, folder=context.folder.sub("budget")))
     assert len(data) < 700_000
