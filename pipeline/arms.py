@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.loading import Draw, Pixels, Subset, class_counts, crowds, repeat_factors
+from pipeline.pasting import Pasted
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Dataset, Objects, Scene
 
@@ -137,21 +138,24 @@ def real_draw(table: Dataset, batch: int, seed: int, sampling: str, threshold: f
 def arm_batches(
     real: Dataset, draw: Draw, added: Sequence[Dataset], count: int, seed: int
 ) -> Callable[[int], list[Sample]]:
-    """Return step -> samples: `draw`'s real images and `count` of the added ones, uniformly over all added tables."""
+    """Return step -> samples: `draw`'s real images and `count` of the added ones, equally many of each added table."""
     from detectors.base import Sample
 
-    size = sum(len(table) for table in added)
-    more = Draw(size, count, seed_for(seed, "added")) if count and size else None
-    pixels = Pixels([real, *added], None)
+    used = [table for table in added if len(table)] if count else []
+    more = [Draw(len(table), 1, seed_for(seed, "added", *([k] if k else []))) for k, table in enumerate(used)]
+    read = [table.entry if isinstance(table, Pasted) else Pixels([table], None).__getitem__ for table in (real, *used)]
 
-    def sample(index: int) -> Sample:
-        scene, image = pixels[index]
+    def sample(table: int, index: int) -> Sample:
+        scene, image = read[table](index)
         objects = scene.objects.select(~scene.objects.iscrowd)
         return Sample(image, objects.boxes, objects.category.astype(np.int64), ignore=crowds(scene.objects))
 
     def batch(step: int) -> list[Sample]:
-        chosen = [*draw(step), *(len(real) + i for i in (more(step) if more else ()))]
+        chosen = [(0, i) for i in draw(step)]
+        for place in range(step * count, (step + 1) * count) if used else ():
+            whole_turns, table = divmod(place, len(used))  # the tables take turns, from batch to batch too
+            chosen.append((1 + table, more[table](whole_turns)[0]))
         order = rng_for(seed, "order", step).permutation(len(chosen))  # no place in a batch belongs to one kind
-        return [sample(chosen[i]) for i in order]
+        return [sample(*chosen[i]) for i in order]
 
     return batch

@@ -1,4 +1,4 @@
-"""What drives a generator, behind one interface: layouts of boxes, or panoptic maps.
+"""What drives a generator, behind one interface: layouts of boxes, panoptic maps, or real images to paste into.
 
 A generator's module says which, by its attribute GUIDE. The steps ask `guide_of(job)` and differ in nothing else.
 """
@@ -19,9 +19,11 @@ from pipeline.images import encode, resize
 from pipeline.loading import Draw, LayoutFilter, Subset, accepted, generator_batches
 from pipeline.map_loading import View, map_batches
 from pipeline.panoptic import maps_of
+from pipeline.paste_guide import PasteGuide
 from pipeline.production import at_size, finish, resolve, synthesise
 from pipeline.scene import Category, Dataset, ImageRef, Scene
 from pipeline.sections import Job, Synthesize
+from pipeline.storage import Folder
 
 if TYPE_CHECKING:
     from generators.base import Batch
@@ -57,8 +59,8 @@ class Guide(Protocol):
         """Return step -> real images with what drives the generator."""
         ...
 
-    def producer(self, system: Any, network: Any, device: Any) -> Any:
-        """Return a trained network, ready to produce."""
+    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
+        """Return a trained network, ready to produce; `trained` is the folder its training left."""
         ...
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -111,7 +113,7 @@ class BoxGuide:
         size = (self.job.generator.config.resolution,) * 2
         return generator_batches(tables, draw, size, self.keep, self.job.generator.training.flip, rank, world)
 
-    def producer(self, system: Any, network: Any, device: Any) -> Any:
+    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
         """Return the network with latents as the job truncates them."""
         how = self.job.synthesize
         return system.producer(network, device, how.truncation, how.precision, how.compiled)
@@ -201,7 +203,7 @@ class MapGuide:
 
         return batch
 
-    def producer(self, system: Any, network: Any, device: Any) -> Any:
+    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
         """Return the network; nothing is truncated."""
         return system.producer(network, device, self.job.synthesize.precision)
 
@@ -231,4 +233,4 @@ def painted(planned: Scene, image: NDArray[np.uint8], how: Synthesize, digest: s
     return replace(planned, image=data, provenance=replace(planned.provenance, checkpoint=digest))
 
 
-GUIDES: dict[str, Callable[[Job], Guide]] = {"boxes": BoxGuide, "maps": MapGuide}
+GUIDES: dict[str, Callable[[Job], Guide]] = {"boxes": BoxGuide, "maps": MapGuide, "pastes": PasteGuide}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
@@ -23,8 +23,10 @@ from pipeline.sections import (
     Score,
     SelfTrainJob,
     SelfTrainSection,
+    Trial,
 )
 
+PASTES = "generators.copy_paste"  # whose Config says how a trial's arm of that name is made
 LOOP = "generators.train"  # whose Config holds the optimiser settings of every generator
 TEACHER = "detectors.mean_teacher"  # whose Config holds what is special about learning from unlabelled images
 
@@ -73,7 +75,7 @@ def build(raw: dict[str, Any], stem: str) -> Job:
         *_halves(_mapping(raw.get("self_train"), "self_train"), "self_train", SelfTrainJob, teacher)
     )
     hints["train_generator"] = _import(LOOP, "train_generator").Config
-    values["score"] = _score(raw.get("score"))
+    values["score"], values["trial"] = _score(raw.get("score")), _trial(raw.get("trial"))
     for name in hints.keys() - values.keys():
         values[name] = _fill(hints[name], raw.get(name), name)
     return cast(Job, _make(Job, values, ""))
@@ -127,6 +129,12 @@ def _score(raw: Any) -> Score:
         if name in used
     }
     return Score(names, {name: settings[name] for name in names}, judge)
+
+
+def _trial(raw: Any) -> Trial:
+    keys = _mapping(raw, "trial")
+    pastes = _fill(_import(PASTES, "trial.copy_paste").Config, keys.pop("copy_paste", None), "trial.copy_paste")
+    return replace(cast(Trial, _fill(Trial, keys, "trial")), copy_paste=pastes)
 
 
 def _import(module: str, key: str) -> Any:

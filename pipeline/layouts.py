@@ -101,6 +101,13 @@ def exchange(natural: NDArray[np.float64], wanted: NDArray[np.float64], images: 
     )
 
 
+def additions(natural: NDArray[np.float64], wanted: NDArray[np.float64], images: int) -> Exchange:
+    """Return what leads as near to `wanted` [C] as can be when nothing is given up: the deficits are added."""
+    deficit = np.maximum(wanted - natural, 0)
+    needed = deficit.sum()
+    return Exchange(np.zeros_like(natural), 0.0, needed / images, deficit / needed if needed else deficit)
+
+
 @dataclass(frozen=True)
 class Pool:
     """All real objects by class, to take additions from."""

@@ -26,6 +26,7 @@ class Pixels:
 
     def __init__(self, tables: Sequence[Dataset], size: tuple[int, int] | None, budget: int = CACHE_BYTES) -> None:
         self._tables, self._size, self._budget = tables, size, budget
+        self.categories = tables[0].categories
         self._kept: dict[int, tuple[Scene, NDArray[np.uint8]]] = {}
         self._used = 0
         self._starts = np.cumsum([0, *(len(t) for t in tables)])

@@ -270,7 +270,7 @@ class Trial:
     """Does the synthetic data help the detector? Arms trained alike, with paired seeds, on different images."""
 
     seeds: int = 0  # trainings per arm; 0 = no trial
-    arms: tuple[str, ...] = ("real", "rfs", "irfs", "pseudo", "synthetic", "placebo")
+    arms: tuple[str, ...] = ("real", "rfs", "irfs", "copy_paste", "pseudo", "synthetic", "placebo")
     external: dict[str, str] = field(default_factory=dict)  # name -> data set `format:path`, each an arm of its own
     evaluation: str = ""  # data set the arms are measured on; "" = the validation images
     steps: int = 0  # optimiser steps of each arm; 0 = detector.steps
@@ -279,6 +279,7 @@ class Trial:
     repeat_threshold: float = 0.1  # of the arms rfs and irfs
     margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
     worthwhile: float = 0.005  # AP that a further step of the curve must be able to bring
+    copy_paste: Any = None  # Config of generators/copy_paste.py, how the arm of that name cuts and pastes
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seeds", "steps", "margin", "worthwhile")

@@ -38,6 +38,7 @@ ROWS = [
         "report_verify",
         "planted",
         "verification_policy",
+        "pasting",
     },
     {"report_scores", "report_tiles"},
     {
@@ -51,6 +52,7 @@ ROWS = [
         "control_plans",
         "arms",
         "verification_bars",
+        "paste_guide",
     },
     {"job", "cluster", "trial_tables", "guides"},
     {"context"},

@@ -18,10 +18,23 @@ from pipeline.errors import JobError
 from pipeline.formats import parquet
 from pipeline.guides import BoxGuide, MapGuide, guide_of
 from pipeline.layout_statistics import class_counts
-from pipeline.layouts import Exchange, Layout, Places, Pool, deficit_counts, draw_layout, exchange, target_counts, vary
+from pipeline.layouts import (
+    Exchange,
+    Layout,
+    Places,
+    Pool,
+    additions,
+    deficit_counts,
+    draw_layout,
+    exchange,
+    target_counts,
+    vary,
+)
 from pipeline.loading import class_counts as class_totals
 from pipeline.map_plans import NO_PLACE, MapPlanner
 from pipeline.map_plans import Config as MapConfig
+from pipeline.paste_guide import PasteGuide
+from pipeline.pasting import BACKGROUND, PASTED, mirrored
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.sections import Job, section_dict
@@ -37,9 +50,9 @@ def settings(job: Job) -> dict[str, Any]:
     guide = guide_of(job)
     guide.check()
     told = {"seed": job.seed, "name": job.name, "plan": section_dict(job, "plan"), "filter": vars(guide.keep)}
-    return (
-        told if isinstance(guide, BoxGuide) else told | {"maps": vars(map_config(job)), "system": job.generator.system}
-    )
+    if isinstance(guide, MapGuide):
+        told["maps"] = vars(map_config(job))
+    return told if isinstance(guide, BoxGuide) else told | {"system": job.generator.system}
 
 
 def check_counts(job: Job, categories: tuple[Category, ...]) -> None:
@@ -122,7 +135,8 @@ class Planner:
             self.target = deficit_counts(self.natural, self.categories, missing)
         else:
             self.target = target_counts(self.natural, self.categories, plan.target, plan.counts)
-        self.exchange: Exchange = exchange(self.natural, self.target, self.count)
+        self.pasting = isinstance(guide_of(job), PasteGuide)
+        self.exchange: Exchange = (additions if self.pasting else exchange)(self.natural, self.target, self.count)
         counts = class_counts(layouts, len(self.categories))  # [S, C]
         self.most = job.generator.training.max_objects
         self.places = Places.of(counts, self.exchange, self.most)
@@ -147,7 +161,7 @@ class Planner:
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`: a layout without pixels, with its provenance."""
-        seed, plan = self.job.seed, self.job.plan
+        seed = self.job.seed
         count = len(self.sources)
         round_, place = divmod(index, count)
         source, (height, width), layout = self.sources[permuted(place, count, seed_for(seed, "plan", round_))]
@@ -155,7 +169,9 @@ class Planner:
         here = replace(self.exchange, wanted=self._wanted(layout))
         free = (max(0, self.most - len(layout.category)), self.places.extra)
         drawn, added, gone = draw_layout(layout, self.pool, here, self.isthing, free, rng)
-        final = vary(drawn, self.isthing, plan.jitter, plan.flip, rng)
+        made_with = seed_for(seed, "image", index)
+        kept = len(layout.category) if self.pasting else 0  # real objects, which stay where they are
+        final = self._varied(drawn, kept, made_with, rng)
         scale = np.array([width, height, width, height], np.float32)
         n = len(final.category)
         objects = Objects.build(
@@ -163,13 +179,20 @@ class Planner:
             final.boxes * scale,
             id=index * IDS_PER_IMAGE + 1 + np.arange(n),
             isthing=self.isthing[final.category],
-            source=("synthetic",) * n,
+            source=(*(BACKGROUND,) * kept, *(PASTED,) * (n - kept)),
         )
-        made = Provenance(
-            seed_for(seed, "image", index), self.job.generator.system, "", source, self._reason(added, gone)
-        )
+        made = Provenance(made_with, self.job.generator.system, "", source, self._reason(added, gone))
         name = f"{self.job.name}-{index:08d}"
         return Scene(name, height, width, ImageRef(None, None), objects, None, made)
+
+    def _varied(self, layout: Layout, kept: int, seed: int, rng: np.random.Generator) -> Layout:
+        """Jitter and mirror a layout; where its first `kept` objects are pixels of a real image, only as that can be."""
+        plan = self.job.plan
+        if not self.pasting:
+            return vary(layout, self.isthing, plan.jitter, plan.flip, rng)
+        moved = vary(Layout(layout.category[kept:], layout.boxes[kept:]), self.isthing, plan.jitter, 0.0, rng).boxes
+        whole = Layout(layout.category, np.concatenate([layout.boxes[:kept], moved]))
+        return vary(whole, self.isthing, 0.0, float(mirrored(seed, plan.flip)), rng)
 
     def _reason(self, added: list[int], gone: list[int]) -> str:
         changes = [f"+{self.categories[c].name}" for c in added] + [f"-{self.categories[c].name}" for c in gone]
@@ -247,7 +270,11 @@ def run(context: Context) -> dict[str, Any]:
     """Write the plan as a scene table without pixels; the manifest compares natural, target and planned counts."""
     job = context.job
     labelled = context.inputs["ingest"].folder.sub("labelled").uri
-    planners: dict[type, Callable[[Job, str], Planner | MapPlans]] = {BoxGuide: Planner, MapGuide: MapPlans}
+    planners: dict[type, Callable[[Job, str], Planner | MapPlans]] = {
+        BoxGuide: Planner,
+        MapGuide: MapPlans,
+        PasteGuide: Planner,
+    }
     # in the driver first: a wrong class name is the user's error, not a worker's
     planner = planners[type(guide_of(job))](job, labelled)
     make = partial(_Writer, planner.again, context.folder.uri)
@@ -264,6 +291,9 @@ def run(context: Context) -> dict[str, Any]:
         for i, c in enumerate(planner.categories)
     }
     short = planner.short
+    over = np.maximum(planner.natural - planner.target, 0).sum()
+    if isinstance(guide_of(job), PasteGuide) and over >= 1:
+        context.tell(f"  {job.generator.system} takes nothing away: {over:,.0f} objects stay above the target")
     if missed := sum(row.get("no_place", 0) for row in rows):
         context.tell(f"  {missed} things found no place in their maps")
     context.tell(f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")

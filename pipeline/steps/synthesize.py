@@ -32,7 +32,7 @@ def load_generator(folder: Folder, job: Job) -> Any:
     torch.set_num_threads(job.synthesize.threads)
     with folder.local_copy(WEIGHTS) as path:
         system, network, _ = checkpoint.load(path)
-    return guide_of(job).producer(system, network, device())
+    return guide_of(job).producer(system, network, device(), folder)
 
 
 class Producer:

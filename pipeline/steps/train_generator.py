@@ -10,6 +10,7 @@ from pipeline.context import Context
 from pipeline.formats import parquet
 from pipeline.guides import guide_of
 from pipeline.loading import draw_for
+from pipeline.paste_guide import PasteGuide, remember
 from pipeline.sampling import seed_for
 from pipeline.sections import Job, section_dict
 from pipeline.storage import Folder, file_digest
@@ -79,6 +80,8 @@ def fit(spec: Spec) -> dict[str, Any]:
         network = training.generator()
     else:
         network = system.build(section.config, len(classes))
+    if isinstance(guide, PasteGuide):
+        remember(folder, spec.tables[0])
     if rank == 0:
         with folder.atomic_path(WEIGHTS) as path:
             checkpoint.save(path, network, section.system, section.config, classes, {"seed": job.seed})
@@ -89,7 +92,8 @@ def run(context: Context) -> dict[str, Any]:
     """Train; the manifest says how many images of each set were used and left out."""
     job = context.job
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
-    if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"]:
+    pasting = isinstance(guide_of(job), PasteGuide)  # which cuts out only what a person labelled
+    if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"] and not pasting:
         tables.append(context.inputs["pseudo_label"].folder.uri)
     plan, parts = job.generator.training, job.train_generator.accumulate
     spec = Spec(job, tuple(tables), context.folder.uri)
@@ -104,6 +108,8 @@ def run(context: Context) -> dict[str, Any]:
     if getattr(job.generator.config, "perceptual_weights", None) == "":
         context.tell("  without the perceptual term: generator.perceptual_weights names no file")
     context.tell(f"  images used {used}; left out {left_out}")
+    if pasting:
+        context.tell(f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made")
     log = read_log(context.folder)
     last = log[-1] if log else {}
     return {
@@ -111,5 +117,6 @@ def run(context: Context) -> dict[str, Any]:
         "sha256": context.folder.sha256(WEIGHTS),
         "used": used,
         "left_out": left_out,
+        "trained": not pasting,
         "last": last,
     }

@@ -21,6 +21,7 @@ from pipeline.evidence import Evidence
 from pipeline.formats import parquet
 from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
+from pipeline.pasting import Pasted
 from pipeline.sampling import seed_for
 from pipeline.scene import Dataset
 from pipeline.scores.detection import DetectionEvaluator, DetectionRow
@@ -34,6 +35,7 @@ VERSION = 1
 ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
 BATCH = 16  # images per detector call
 KEYS = ("AP", "AP50", "AP75")
+LONGEST = 2  # times the usual steps: real_2x
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Sources:
         if name.startswith(EXTERNAL):
             reference = job.trial.external[name.removeprefix(EXTERNAL)]
             return open_dataset(reference, Path(job.data.root), key=f"trial.external.{name.removeprefix(EXTERNAL)}")
+        if name == "copy_paste":  # never two pictures alike: as many as the longest arm can draw
+            real = parquet.read(parquet.Config(self.tables["real"]))
+            drawn = job.detector.training.batch * max(job.trial.steps, job.detector.training.steps) * LONGEST
+            return Pasted(real, job.trial.copy_paste, seed_for(job.seed, name), drawn)
         table = parquet.read(parquet.Config(self.tables["synthetic" if name == "placebo" else name]))
         return Permuted(table, seed_for(job.seed, "placebo")) if name == "placebo" else table
 
@@ -208,6 +214,7 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
         "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
         "data": {key: mark for key, mark in marks.items() if key == "trial.evaluation" or key.endswith(f".{arm.name}")},
         "inputs": {name: context.inputs[name].folder.uri.rsplit("/", 1)[-1] for name in sorted(read)},
+        "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
         "seed": job.seed,
         "version": VERSION,
     }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from generators.copy_paste import Config
 from pipeline import report_trial
 from pipeline.arms import (
     ARMS,
@@ -24,6 +25,7 @@ from pipeline.arms import (
 )
 from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
+from pipeline.pasting import Pasted
 from pipeline.scene import Dataset
 from pipeline.sections import Trial
 from pipeline.trial_tables import best_control, conclude, values_of
@@ -125,6 +127,16 @@ def test_instance_aware_factors_repeat_what_is_rare_in_images_or_in_instances() 
     rare_class = math.sqrt(0.5 / math.sqrt(0.9 * 9 / 100))
     rarest = math.sqrt(0.5 / math.sqrt(0.1 * 1 / 100))
     np.testing.assert_allclose(factors, [rare_class] * 9 + [rarest])
+
+
+def test_tables_that_an_arm_adds_share_its_part_equally() -> None:
+    """However many images each has; pictures of the pasted one are drawn when they are needed."""
+    real, few, many = toy_table(10), toy_table(3, "val"), Pasted(toy_table(10), Config(), 1, 500)
+    batches = arm_batches(real, real_draw(real, 4, 7, "uniform", 0.1), [few, many], 3, 7)
+    pixels = {decode(few[i]).tobytes() for i in range(3)}
+    known = pixels | {decode(real[i]).tobytes() for i in range(10)}
+    kinds = [(s.image.tobytes() in pixels, s.image.tobytes() not in known) for k in range(6) for s in batches(k)]
+    assert len(kinds) == 42 and [sum(kind) for kind in zip(*kinds, strict=True)] == [9, 9]
 
 
 def test_batches_hold_the_share_of_added_images_and_are_a_function_of_the_step() -> None:
