@@ -3,9 +3,10 @@
 #
 #   bash benchmarks/on_gpu.sh OUT COCO_STUFF [PART ...]
 #
-# OUT: folder for results. COCO_STUFF: folder with semantic_train and panoptic_train. PARTS (all when none is named): tests
-# smoke probe convolution tiles upsampling spade lostgan. Every part has a time limit of its own; PYTHON names the
-# interpreter. OUT/on_gpu.md has what each part printed, and the tables come last on the screen, too.
+# OUT: folder for results. COCO_STUFF: folder with semantic_train and panoptic_train. PARTS: tests smoke probe convolution
+# spade upsampling tiles lostgan (all these when none is named), and compare, panoptic against SPADE with STEPS steps in at
+# most MINUTES minutes. Every part has a time limit of its own; PYTHON names the interpreter. OUT/on_gpu.md has what each part
+# printed, and its end comes last on the screen, too; what compare packs is copied to OUT, in pieces of 15 MB.
 set -u
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 maps=$(cd "$2" && pwd)
@@ -40,6 +41,11 @@ run() {
     upsampling) limited upsampling 45 "${ops[@]}" upsampling guide memory ;;
     spade) limited spade 75 "$python" -m benchmarks.spade_speed "$maps" cuda ;;
     lostgan) limited lostgan 75 "$python" -m benchmarks.lostgan_speed cuda ;;
+    compare)
+      limited compare "$((60 * ${MINUTES:-4} + 120))" "$python" -m benchmarks.panoptic_against_spade "$logs/compare_run" \
+        --device cuda --steps "${STEPS:-3000}" --minutes "${MINUTES:-4}" ${SIZE:+--size "$SIZE"}
+      for file in "$logs"/compare_run/pack/*; do split -b 15M -d "$file" "$out/$(basename "$file")."; done
+      ;;
     *) echo "no part $1"; exit 2 ;;
   esac
 }

@@ -10,20 +10,20 @@ maps is the ceiling.
 
 Judges and generators are processes of their own that run side by side, and are looked at after a quarter, half and all of
 the steps. What is finished is kept in OUT and not done again; the summary compares the latest point that all runs reached, so
-a run that was cut short (`--minutes`) still tells something. Leaves OUT/summary.md, OUT/<system>-<seed>/ with log, images and
-checkpoints, and OUT/examples/ for a sheet.
+a run that was cut short (`--minutes`) still tells something. Leaves OUT/summary.md, OUT/<system>-<seed>/ with log, images
+and checkpoints, OUT/examples/ for a sheet, and OUT/pack/ with all that is small and the first seed's checkpoints in half
+precision.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import statistics
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.panoptic_judges import Plan, measure, train_detector, train_segmenter
+from benchmarks.panoptic_judges import SYSTEMS, Plan, measure, report, train_detector, train_segmenter
 from generators import GENERATORS, checkpoint
 from generators.base import MapBatch, Maps
 from generators.train import AdversarialTraining
@@ -50,8 +50,6 @@ from pipeline.scene import Scene
 from pipeline.storage import Folder
 from pipeline.training import train
 
-SYSTEMS = ("panoptic", "spade")
-NUMBERS = {"detAP": "detAP", "detAP50": "detAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 EXAMPLES = 12  # maps whose images are kept as files
 
 
@@ -138,57 +136,7 @@ def save(path: Path, array: NDArray[Any]) -> None:
     part.rename(path)
 
 
-# ---- summary
-
-
-def results(plan: Plan) -> Iterator[tuple[str, int, int, dict[str, float]]]:
-    """(system, seed, point, numbers) of all that was measured."""
-    for system in SYSTEMS:
-        for seed in range(plan.seeds):
-            for point in plan.points():
-                path = plan.out / f"{system}-{seed}" / f"result-{point}.json"
-                if path.exists():
-                    yield system, seed, point, json.loads(path.read_text())
-
-
-def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
-
-
-def report(plan: Plan) -> str:
-    """Markdown: the comparison at the latest common point, all seeds and points, and the ceiling."""
-    found = {(system, seed, point): numbers for system, seed, point, numbers in results(plan)}
-    paired = [(s, p) for s in range(plan.seeds) for p in plan.points() if all((y, s, p) in found for y in SYSTEMS)]
-    counts = {point: sum(p == point for _, p in paired) for point in plan.points()}
-    if not paired:
-        return "Nothing was measured of both systems."
-    point = max(counts, key=lambda p: (counts[p], p))
-    seeds = [s for s, p in paired if p == point]
-    lines = [
-        f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, {plan.precision}, "
-        f"{plan.train_images} training images, {plan.held_out} held-out maps.",
-        f"At {point} of {plan.steps} steps, {len(seeds)} seeds: mean ± standard deviation; difference paired by seed.\n",
-        f"| system | {' | '.join(NUMBERS.values())} |",
-        "|---" * (len(NUMBERS) + 1) + "|",
-    ]
-    for system in SYSTEMS:
-        lines.append(
-            f"| {system} | {' | '.join(spread([found[system, s, point][k] for s in seeds]) for k in NUMBERS)} |"
-        )
-    differences = {k: [found["panoptic", s, point][k] - found["spade", s, point][k] for s in seeds] for k in NUMBERS}
-    wins = {k: sum(d > 0 for d in differences[k]) for k in NUMBERS}
-    told = (f"{spread(differences[k])}, {wins[k]} of {len(seeds)}" for k in NUMBERS)
-    lines.append(f"| panoptic - spade, seeds where it is larger | {' | '.join(told)} |")
-    real = plan.out / "real" / f"result-{plan.steps}.json"
-    if real.exists():
-        numbers = json.loads(real.read_text())
-        lines.append(f"| real images | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
-    lines += ["", f"| system | seed | steps | {' | '.join(NUMBERS.values())} |", "|---" * (len(NUMBERS) + 3) + "|"]
-    for (system, seed, at), numbers in found.items():
-        lines.append(f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
-    return "\n".join(lines)
+# ---- what is left
 
 
 def examples(plan: Plan) -> None:
@@ -204,6 +152,23 @@ def examples(plan: Plan) -> None:
         for i, image in enumerate(np.load(path, mmap_mode="r")[:count]):
             point = path.stem.removeprefix("painted-")
             (folder / f"{i:02d}-{path.parent.name}-{point}.png").write_bytes(encode(np.asarray(image), "png"))
+
+
+def pack(plan: Plan) -> None:
+    """Gather what one takes along: tables, logs, examples, and the first seed's last generators at half the bytes."""
+    folder = plan.out / "pack"
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / "results.tar.gz", "w:gz") as archive:
+        found = [*plan.out.glob("*/result-*.json"), *plan.out.glob("*/log.jsonl"), *(plan.out / "examples").glob("*")]
+        for path in sorted([plan.out / "summary.md", *found]):
+            archive.add(path, path.relative_to(plan.out))
+    for system in SYSTEMS:
+        paths = sorted((plan.out / f"{system}-0").glob("generator-*"), key=lambda p: int(p.stem.split("-")[1]))
+        if paths:
+            module, network, header = checkpoint.load(paths[-1])
+            extra = {"seed": header["seed"], "steps": header["steps"]}
+            config = module.Config(**header["config"])
+            checkpoint.save(folder / f"{system}.safetensors", network.half(), system, config, header["classes"], extra)
 
 
 # ---- processes
@@ -254,6 +219,7 @@ def run(plan: Plan) -> None:
     examples(plan)
     text = report(plan)
     (plan.out / "summary.md").write_text(text + "\n")
+    pack(plan)
     print(f"measured after {time.monotonic() - began:.0f} s\n\n{text}", flush=True)
 
 

@@ -1,8 +1,10 @@
-"""The judges of panoptic_against_spade.py: a detector and a segmentation network that learn from real images alone."""
+"""The judges of panoptic_against_spade.py, a detector and a segmentation network that learn from real images; its table."""
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from pipeline.scores.segmentation import confusion, summary
 from pipeline.storage import Folder
 from pipeline.training import train
 
+SYSTEMS = ("panoptic", "spade")
+NUMBERS = {"detAP": "detAP", "detAP50": "detAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 POINTS = (0.25, 0.5, 1.0)  # shares of the steps after which images are painted
 
 
@@ -184,3 +188,53 @@ def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], dev
             matrix += confusion(truth, labels, len(classes))
     values = summary(matrix, classes).values
     return {name: float(values[name] or 0) for name in ("miou", "pixel_accuracy")}
+
+
+def results(plan: Plan) -> Iterator[tuple[str, int, int, dict[str, float]]]:
+    """(system, seed, point, numbers) of all that was measured."""
+    for system in SYSTEMS:
+        for seed in range(plan.seeds):
+            for point in plan.points():
+                path = plan.out / f"{system}-{seed}" / f"result-{point}.json"
+                if path.exists():
+                    yield system, seed, point, json.loads(path.read_text())
+
+
+def spread(values: list[float]) -> str:
+    """Mean and sample standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+
+
+def report(plan: Plan) -> str:
+    """Markdown: the comparison at the latest common point, all seeds and points, and the ceiling."""
+    found = {(system, seed, point): numbers for system, seed, point, numbers in results(plan)}
+    paired = [(s, p) for s in range(plan.seeds) for p in plan.points() if all((y, s, p) in found for y in SYSTEMS)]
+    counts = {point: sum(p == point for _, p in paired) for point in plan.points()}
+    if not paired:
+        return "Nothing was measured of both systems."
+    point = max(counts, key=lambda p: (counts[p], p))
+    seeds = [s for s, p in paired if p == point]
+    lines = [
+        f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, {plan.precision}, "
+        f"{plan.train_images} training images, {plan.held_out} held-out maps.",
+        f"At {point} of {plan.steps} steps, {len(seeds)} seeds: mean ± standard deviation; difference paired by seed.\n",
+        f"| system | {' | '.join(NUMBERS.values())} |",
+        "|---" * (len(NUMBERS) + 1) + "|",
+    ]
+    for system in SYSTEMS:
+        lines.append(
+            f"| {system} | {' | '.join(spread([found[system, s, point][k] for s in seeds]) for k in NUMBERS)} |"
+        )
+    differences = {k: [found["panoptic", s, point][k] - found["spade", s, point][k] for s in seeds] for k in NUMBERS}
+    wins = {k: sum(d > 0 for d in differences[k]) for k in NUMBERS}
+    told = (f"{spread(differences[k])}, {wins[k]} of {len(seeds)}" for k in NUMBERS)
+    lines.append(f"| panoptic - spade, seeds where it is larger | {' | '.join(told)} |")
+    real = plan.out / "real" / f"result-{plan.steps}.json"
+    if real.exists():
+        numbers = json.loads(real.read_text())
+        lines.append(f"| real images | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
+    lines += ["", f"| system | seed | steps | {' | '.join(NUMBERS.values())} |", "|---" * (len(NUMBERS) + 3) + "|"]
+    for (system, seed, at), numbers in found.items():
+        lines.append(f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
+    return "\n".join(lines)

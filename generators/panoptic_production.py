@@ -18,6 +18,8 @@ class PanopticSpade(Spade):
     def runner(self, network: SpadeGenerator, narrow: bool) -> Callable[[Semantics, Tensor | None], Tensor]:
         """Return the network itself: what SPADE's faster form does in place of it knows no identities."""
         kind = torch.device(self.device).type
+        if kind == "cuda":  # as in training; on a CPU it would change the last bits of what has been produced before
+            network.to(memory_format=torch.channels_last)
 
         def images(seen: Semantics, z: Tensor | None) -> Tensor:
             with torch.autocast(kind, torch.bfloat16, enabled=narrow):
