@@ -167,6 +167,31 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
         click.echo(line)
 
 
+@main.command()
+@click.argument("source")
+@click.option("--to", metavar="FORMAT", default="", help="coco, lvis, yolo, voc, hf, or another that can be written.")
+@click.option(
+    "--out", "--output", metavar="FOLDER", default="", help="What to make; must not be there yet, or be empty."
+)
+@click.option("--parts", default="", help="Of a run: labelled, pseudo, synthetic, validation [all but pseudo].")
+@click.option(
+    "--with", "added", metavar="DATASET", multiple=True, help="Training images to merge in, also several times."
+)
+@click.option("--val", metavar="DATASET", default="", help="Validation images; they stay apart.")
+@click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
+def export(**request: Any) -> None:
+    """Write a run, or any data set, for other tools: `synthaug export runs/x --to yolo --out handover`.
+
+    Of a run that is labelled and synthetic images to train on and its validation images; a folder with a README.md
+    appears when all is written (docs/handover.md).
+    """
+    from pipeline.handover import Request
+    from pipeline.handover import export as hand_over
+
+    for line in hand_over(Request(**request), _screen().progress):
+        click.echo(line)
+
+
 @main.command(name="import-checkpoint")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(

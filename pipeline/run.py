@@ -269,6 +269,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
             "verified": {k: v for k, v in done["verify"].manifest.items() if k not in HOUSEKEEPING},
+            "steps": {name: out.folder.uri.rsplit("/", 1)[-1].partition("?")[0] for name, out in done.items()},
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},
             "versions": versions(),
         },

@@ -29,6 +29,7 @@ ROWS = [
         "report_curves",
         "layout_statistics",
         "verification",
+        "dataset_card",
     },
     {
         "report_pseudo",
@@ -58,7 +59,7 @@ ROWS = [
     {"context"},
     {"steps"},
     {"run", "status", "generate"},
-    {"planning", "reporting"},
+    {"planning", "reporting", "handover"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it
