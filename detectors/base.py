@@ -87,6 +87,10 @@ class Detector(Protocol):
         """
         ...
 
+    def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return what the backbone sees in a batch of images, one vector each [N, D], for distances between images."""
+        ...
+
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
         """The network's losses on samples as they are: scalars with gradient, named as in LOSSES.
 

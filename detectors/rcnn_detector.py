@@ -73,16 +73,32 @@ class RcnnDetector(ABC):
 
         Images of one shape run together and others apart: padding would change the normalisation and the borders.
         """
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            groups.setdefault(image.shape, []).append(i)
         self.model.eval()
         found: dict[int, Prediction] = {}
-        for shape, members in groups.items():
+        for shape, members in _by_shape(images).items():
             with torch.inference_mode():
                 outputs = self.detect([tensor(images[i], self.device) for i in members], scale)
             found |= {i: _prediction(out, shape) for i, out in zip(members, outputs, strict=True)}
         return [found[i] for i in range(len(images))]
+
+    def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the backbone's features [N, D]: each map of the pyramid averaged over the image, maps joined.
+
+        Seen on the way of `detect`, whatever the back-end does to images before; images of one shape run together.
+        """
+        self.model.eval()
+        seen: list[Tensor] = []
+        hook = self.model.get_submodule("backbone").register_forward_hook(lambda _, __, maps: seen.append(_pooled(maps)))
+        rows: dict[int, NDArray[np.float32]] = {}
+        try:
+            for members in _by_shape(images).values():
+                seen.clear()
+                with torch.inference_mode():
+                    self.detect([tensor(images[i], self.device) for i in members], 1.0)
+                rows |= dict(zip(members, torch.cat(seen).cpu().numpy(), strict=True))
+        finally:
+            hook.remove()
+        return np.stack([rows[i] for i in range(len(images))])
 
     def training(self, steps: int, seed: int) -> StepTraining:
         """Start training from the present weights; call `finish()` on the result after the last step."""
@@ -128,6 +144,19 @@ class RcnnDetector(ABC):
             model = cls.network(config, header["num_classes"])
         load_checkpoint(model, path)
         return cls(config, header["num_classes"], model.to(device), f"{path.name}: whole detector")
+
+
+def _by_shape(images: Sequence[NDArray[np.uint8]]) -> dict[tuple[int, ...], list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(i)
+    return groups
+
+
+def _pooled(maps: Mapping[str, Tensor]) -> Tensor:
+    """Average maps [B, C, h, w] to [B, levels x C]; the level that is only a coarser copy of another is left out."""
+    levels = [level for name, level in maps.items() if name not in ("pool", "p6")]
+    return torch.cat([level.float().mean(dim=(2, 3)) for level in levels], dim=1)
 
 
 def tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -50,6 +50,23 @@ def test_a_detector_trains_predicts_and_comes_back_from_its_file(name: str, tmp_
         np.testing.assert_array_equal(one.labels, other.labels)
 
 
+@pytest.mark.parametrize("name", detectors.DETECTORS)
+def test_features_belong_to_their_image_and_disturb_nothing(name: str) -> None:
+    """One vector per image, whatever else is in the batch and whatever its size; predictions stay as they were."""
+    needs(name)
+    torch.set_num_threads(1)
+    detector = detectors.build(name, SETTINGS, 3)
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((50, 40), (48, 64), (50, 40))]
+    before = detector.predict(images)
+    together = detector.features(images)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, np.concatenate([detector.features([i]) for i in images]), rtol=1e-3, atol=1e-5)
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+    after = detector.predict(images)
+    assert all(np.array_equal(a.boxes, b.boxes) for a, b in zip(before, after, strict=True))
+
+
 def test_unknown_names_and_settings_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="'yolo' is unknown"):
         detectors.build("yolo", {}, 2)
