@@ -63,10 +63,13 @@ def squared_distances(a: Features, b: Features) -> NDArray[np.float64]:
     return total
 
 
-def chosen(count: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Return which of `count` rows are used when at most `most` (0 = all) may be: a fixed random draw, in order."""
-    if not most or count <= most:
-        return np.arange(count)
-    from pipeline.sampling import rng_for
+def spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Return which of `count` rows are used when at most `most` may be (0 = all): evenly spaced ones."""
+    size = min(most, count) if most else count
+    return np.arange(size, dtype=np.int64) * count // max(1, size)
 
-    return np.sort(rng_for(seed, "features", count, most).choice(count, most, replace=False)).astype(np.int64)
+
+def thinned(rows: Iterable[Features], count: int, most: int) -> Iterator[Features]:
+    """Pass on at most `most` of `count` single rows [1, D], evenly spaced (0 = all)."""
+    wanted = set(spaced(count, most).tolist())
+    yield from (row for i, row in enumerate(rows) if i in wanted)

@@ -7,15 +7,75 @@ The Gaussians are those of the pool features of the Inception network of 2015-12
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scores.features import Features, blocks
+from pipeline.scores.base import Look, Material, full_card
+from pipeline.scores.card import Metric
+from pipeline.scores.features import Features, blocks, thinned
+from pipeline.scores.looks import InceptionLook, counted, rows
+from pipeline.scores.published import at_least, entries, reason
 
 ENOUGH = (
     10_000  # images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth 2020)
 )
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many images FID is computed from."""
+
+    samples_per_layout: int = 1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
+
+    def __post_init__(self) -> None:
+        at_least(1, "fid", self, "samples_per_layout")
+        at_least(0, "fid", self, "train_images")
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """The pool features of all tables."""
+    return (_look(config),)
+
+
+def available(material: Material, _: Config) -> str | None:
+    """Both sets, the library and the published weights must be there."""
+    return reason(material, "inception")
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return FID of synthetic against real images; control `train`: as many training images against the same real ones."""
+    look = _look(config)
+    real, synthetic = (moments(rows(material, look, table)) for table in ("real", "synthetic"))
+    assert real and synthetic
+    value = frechet(synthetic, real)
+    train = moments(thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count))
+    controls = {"train": {"fid": frechet(train, real), "images": train.count}} if train else {}
+    return Metric(
+        name="fid",
+        value=value,
+        values={"fid": value},
+        card=full_card(
+            material,
+            look,
+            **entries(material, "inception"),
+            protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
+            floor=FLOOR,
+            warnings=warnings([real.count, synthetic.count], len(real.mean)),
+        ),
+        controls=controls,
+    )
+
+
+FLOOR = (
+    "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
+)
+
+
+def _look(config: Config) -> InceptionLook:
+    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 class Moments:

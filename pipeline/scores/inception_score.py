@@ -13,9 +13,71 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.scores.base import Look, Material, full_card
+from pipeline.scores.card import Metric
 from pipeline.scores.features import Features, blocks
+from pipeline.scores.looks import LOGITS, InceptionLook, counted, rows
+from pipeline.scores.published import at_least, entries, reason
 
 SHUFFLE_SEED = 2020  # torch-fidelity's
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many images and splits the score is computed from."""
+
+    samples_per_layout: int = 1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    splits: int = 10  # as published; LostGAN-V2 speaks of 5
+    train_images: int = 10_000  # training images looked at for the control, at most; 0 = all
+
+    def __post_init__(self) -> None:
+        at_least(1, "inception_score", self, "samples_per_layout", "splits")
+        at_least(0, "inception_score", self, "train_images")
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """The same look as FID's."""
+    return (_look(config),)
+
+
+def available(material: Material, _: Config) -> str | None:
+    """Synthetic images, the library and the published weights must be there."""
+    return reason(material, "inception")
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return the Inception Score of the synthetic images; controls: that of the real and of the training images."""
+    look = _look(config)
+    found = {
+        table: inception_score(rows(material, look, table, LOGITS), counted(material, look, table), config.splits)
+        for table in ("synthetic", "real", "train")
+    }
+    numbers = {table: _values(result) for table, result in found.items() if result}
+    count = counted(material, look, "synthetic")
+    few = f"{count} images in {config.splits} splits: with fewer than 5000 each the score is biased downwards"
+    return Metric(
+        name="inception_score",
+        value=numbers.get("synthetic", {}).get("inception_score"),
+        values=numbers.pop("synthetic", {"inception_score": None}),
+        card=full_card(
+            material,
+            look,
+            **entries(material, "inception"),
+            protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
+            splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
+            seed=SHUFFLE_SEED,
+            warnings=[few] if count < 5000 * config.splits else [],
+        ),
+        controls=numbers,
+    )
+
+
+def _values(found: InceptionScore) -> dict[str, float | None]:
+    return {"inception_score": found.mean, "inception_score_std": found.std, "images": found.images}
+
+
+def _look(config: Config) -> InceptionLook:
+    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 @dataclass(frozen=True)

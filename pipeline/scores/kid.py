@@ -11,9 +11,84 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scores.features import Features, spans
+from pipeline.scores.base import Look, Material, full_card
+from pipeline.scores.card import Metric
+from pipeline.scores.features import Features, on_disk, spans, thinned
+from pipeline.scores.looks import InceptionLook, counted, rows
+from pipeline.scores.published import at_least, entries, reason
 
 SUBSET_SEED = 2020  # torch-fidelity's
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many images and subsets KID is computed from; `subsets` and `subset_size` as published and in torch-fidelity."""
+
+    samples_per_layout: int = 1  # synthetic images of each validation layout
+    subsets: int = 100
+    subset_size: int = 1000  # images; with fewer at hand, half of the smaller set
+    train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
+
+    def __post_init__(self) -> None:
+        at_least(1, "kid", self, "samples_per_layout", "subsets")
+        at_least(2, "kid", self, "subset_size")
+        at_least(0, "kid", self, "train_images")
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """The same look as FID's."""
+    return (_look(config),)
+
+
+def available(material: Material, _: Config) -> str | None:
+    """Both sets, the library and the published weights must be there."""
+    return reason(material, "inception")
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return KID of synthetic against real images; control `train`: as many training images against the same real ones."""
+    look = _look(config)
+    with on_disk(rows(material, look, "real")) as real:
+        with on_disk(rows(material, look, "synthetic")) as synthetic:
+            found, count = kernel_distance(synthetic, real, config.subsets, config.subset_size), len(synthetic)
+        with on_disk(thinned(rows(material, look, "train"), counted(material, look, "train"), count)) as train:
+            floor = kernel_distance(train, real, config.subsets, config.subset_size)
+    return Metric(
+        name="kid",
+        value=found.mean if found else None,
+        values=values(found, "kid"),
+        card=full_card(
+            material,
+            look,
+            **entries(material, "inception"),
+            protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
+            splits=f"{found.subsets} random subsets of {found.subset_size}" if found else "none",
+            seed=SUBSET_SEED,
+            floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+            warnings=warnings(found, config.subset_size),
+        ),
+        controls={"train": values(floor, "kid")} if floor else {},
+    )
+
+
+def values(found: Kernel | None, name: str) -> dict[str, float | None]:
+    """Return the numbers under the name of the score."""
+    return {name: found.mean if found else None, f"{name}_std": found.std if found else None}
+
+
+def warnings(found: Kernel | None, asked: int) -> list[str]:
+    """Say in sentences where there are too few images."""
+    if not found:
+        return ["fewer than 4 images: there is no kernel distance"]
+    if found.subset_size < asked:
+        return [
+            f"subsets of {found.subset_size} instead of {asked} images: the mean is unbiased still, the spread larger"
+        ]
+    return []
+
+
+def _look(config: Config) -> InceptionLook:
+    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 @dataclass(frozen=True)

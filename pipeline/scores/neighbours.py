@@ -43,3 +43,27 @@ def _unit(rows: Features) -> NDArray[np.float64]:
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit
+
+
+def similar_layouts(queries: NDArray[np.int16], corpus: NDArray[np.int16], num_classes: int) -> Neighbours:
+    """Return the layout of `corpus` [M, cells] most like each of `queries` [N, cells], maps of class indices, -1 = no box.
+
+    Similarity is the mean of two shares: cells with the same content in both, and what the two histograms over classes
+    (no box is one) have in common. Of equals the first counts as nearer.
+    """
+    shares = _histograms(corpus, num_classes)
+    place = np.zeros((len(queries), 1), np.int64)
+    best = np.zeros((len(queries), 1))
+    for i, (query, histogram) in enumerate(zip(queries, _histograms(queries, num_classes), strict=True)):
+        alike = ((corpus == query).mean(axis=1) + np.minimum(shares, histogram).sum(axis=1)) / 2
+        place[i, 0] = alike.argmax()
+        best[i, 0] = alike[place[i, 0]]
+    return Neighbours(place, best)
+
+
+def _histograms(maps: NDArray[np.int16], num_classes: int) -> NDArray[np.float64]:
+    """Return the share of cells of each class, no box among them [N, num_classes + 1]."""
+    found: NDArray[np.float64] = np.zeros((len(maps), num_classes + 1))
+    for content in np.unique(maps).tolist():
+        found[:, content] = (maps == content).mean(axis=1)  # no box, -1, is the last column
+    return found

@@ -12,7 +12,87 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scores.features import Features, spans, squared_distances
+from pipeline.scores.base import Look, Material, full_card
+from pipeline.scores.card import Metric
+from pipeline.scores.features import Features, on_disk, spaced, spans, squared_distances
+from pipeline.scores.looks import Sparse, Vgg16Look, rows
+from pipeline.scores.published import at_least, entries, reason
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many images and neighbours are used."""
+
+    samples_per_layout: int = 1  # synthetic images of each validation layout
+    neighbours: int = 3  # k, of precision and recall as published; density and coverage were published with 5
+    max_images: int = 10_000  # of each set, evenly spaced; time grows with the square; 0 = all
+
+    def __post_init__(self) -> None:
+        at_least(1, "prdc", self, "samples_per_layout", "neighbours")
+        at_least(0, "prdc", self, "max_images")
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """The features of VGG-16."""
+    return (_look(config),)
+
+
+def available(material: Material, _: Config) -> str | None:
+    """Both sets, the library and the published weights must be there."""
+    return reason(material, "vgg16")
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return precision (the headline), recall, density and coverage; control `train`: of training images instead."""
+    look = _look(config)
+    found, controls, counts = measured(material, look, config.neighbours)
+    return Metric(
+        name="prdc",
+        value=found["precision"],
+        values=found,
+        card=full_card(
+            material,
+            look,
+            **entries(material, "vgg16"),
+            protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
+            selection=f"at most {config.max_images} images of each set, evenly spaced" if config.max_images else "all",
+            floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+            warnings=warnings(counts),
+        ),
+        controls=controls,
+    )
+
+
+def measured(
+    material: Material, look: Sparse, k: int, most: int = 0
+) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]], list[int]]:
+    """Return the four numbers of synthetic against real images, those of training images, and the two sets' sizes."""
+    with on_disk(rows(material, look, "real")) as whole_real, on_disk(rows(material, look, "synthetic")) as whole:
+        real, synthetic = (_some(features, most) for features in (whole_real, whole))
+        found = prdc(real, synthetic, k)
+        with on_disk(rows(material, look, "train")) as train:
+            control = prdc(real, _some(train, len(synthetic)), k) if len(synthetic) else None
+    counts = [len(real), len(synthetic)]
+    return values(found), {"train": values(control)} if control else {}, counts
+
+
+def values(found: Manifolds | None) -> dict[str, float | None]:
+    """Return the four by name, None where there is no result."""
+    return {name: getattr(found, name, None) for name in ("precision", "recall", "density", "coverage")}
+
+
+def warnings(counts: list[int]) -> list[str]:
+    """Say in sentences where there are too few images, or too different numbers of them."""
+    few = [f"{min(counts)} images: below 1000 the neighbourhoods are wide and the four numbers coarse"]
+    return few if min(counts) < 1000 else []
+
+
+def _some(features: Features, most: int) -> Features:
+    return np.asarray(features[spaced(len(features), most)])
+
+
+def _look(config: Config) -> Vgg16Look:
+    return Vgg16Look(samples=config.samples_per_layout, train_images=config.max_images, other_images=config.max_images)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ eight hex digits are the first of the digest), so that a number under a publishe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,15 @@ class Found:
     reason: str | None = None
 
 
-def find(folder: str, name: str) -> Found:
+def find(folder: Path | None, name: str) -> Found:
     """Look for the file of network `name` (a key of FILES) in a folder; never raises for what a user can get wrong."""
     wanted = FILES[name]
-    if not folder:
+    if folder is None:
         return Found(None, reason=f"{WHERE} names no folder; put {wanted.file} into one and give its path")
-    path = Path(folder) / wanted.file
+    path = folder / wanted.file
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        entry = path.stat()
+        digest = _digest(path, entry.st_mtime_ns, entry.st_size)
     except FileNotFoundError:
         return Found(None, reason=f"{WHERE}: there is no {wanted.file} in '{folder}'; put it there (docs/weights.md)")
     except OSError as err:
@@ -70,7 +71,14 @@ def find(folder: str, name: str) -> Found:
     return Found(path, digest)
 
 
-def read(folder: str, name: str) -> tuple[dict[str, Tensor], str]:
+@functools.lru_cache(16)
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """The file's sha256, read again when it has changed: half a gigabyte takes a second."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(folder: Path | None, name: str) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a published network and the file's sha256; ValueError, one line, when it cannot be used."""
     found = find(folder, name)
     if found.reason or not found.path:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.scores import features
-from pipeline.scores.features import blocks, chosen, on_disk, squared_distances
+from pipeline.scores.features import blocks, on_disk, spaced, squared_distances, thinned
 from pipeline.scores.neighbours import nearest
 
 
@@ -44,12 +44,15 @@ def test_on_disk_gives_the_rows_back_and_leaves_nothing() -> None:
         assert nothing.shape == (0, 0)
 
 
-def test_chosen_is_fixed_sorted_and_within() -> None:
-    assert chosen(5, 0, 1).tolist() == [0, 1, 2, 3, 4]
-    some = chosen(100, 10, 1)
-    assert len(set(some.tolist())) == 10
-    assert some.tolist() == sorted(some.tolist()) == chosen(100, 10, 1).tolist()
-    assert chosen(100, 10, 2).tolist() != some.tolist()
+@given(st.integers(0, 60), st.integers(0, 70))
+def test_spaced_rows_are_rising_and_as_many_as_asked_for(count: int, most: int) -> None:
+    """All where there are few enough, or none is named; each once."""
+    found = spaced(count, most).tolist()
+    assert found == sorted(set(found))
+    assert len(found) == (min(count, most) if most else count)
+    assert all(0 <= place < count for place in found)
+    passed = list(thinned((np.full((1, 2), i, np.float32) for i in range(count)), count, most))
+    assert [int(row[0, 0]) for row in passed] == found
 
 
 def test_distances_of_near_points_far_from_the_origin() -> None:

@@ -26,10 +26,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_file_in_order(small: Path) -> None:
-    state, digest = read(str(small), "tiny")
+    state, digest = read(small, "tiny")
     assert state["a"].tolist() == [1, 1]
     assert len(digest) == 64
-    assert find(str(small), "tiny").reason is None
+    assert find(small, "tiny").reason is None
 
 
 def test_names_end_with_their_digest() -> None:
@@ -39,9 +39,9 @@ def test_names_end_with_their_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"), [("", "score.weights names no folder"), ("/nowhere", "there is no weights-inception")]
+    ("folder", "says"), [(None, "score.weights names no folder"), (Path("/nowhere"), "there is no weights-inception")]
 )
-def test_what_is_not_there(folder: str, says: str) -> None:
+def test_what_is_not_there(folder: Path | None, says: str) -> None:
     assert says in (find(folder, "inception").reason or "")
     with pytest.raises(ValueError, match=says):
         read(folder, "inception")
@@ -53,7 +53,7 @@ def test_a_damaged_file(small: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    found = find(str(small), "tiny")
+    found = find(small, "tiny")
     assert "its sha256 begins with" in (found.reason or "")
     assert "\n" not in (found.reason or "")
 
@@ -62,7 +62,7 @@ def test_a_folder_in_its_place(small: Path) -> None:
     path = small / FILES["tiny"].file
     path.unlink()
     path.mkdir()
-    assert "cannot be read" in (find(str(small), "tiny").reason or "")
+    assert "cannot be read" in (find(small, "tiny").reason or "")
 
 
 def test_a_hostile_file_is_refused_and_not_run(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_hostile_file_is_refused_and_not_run(small: Path, monkeypatch: pytest.
     (small / name).write_bytes(data)
     monkeypatch.setitem(weights.FILES, "evil", Published(name, "a test's", 1))
     with pytest.raises(ValueError, match="is no file of weights"):
-        read(str(small), "evil")
+        read(small, "evil")
     assert not mark.exists()
 
 

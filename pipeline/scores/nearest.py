@@ -1,0 +1,167 @@
+"""Nearest training images of synthetic images (LostGAN-V2, section 3.1.3): does the generator copy what it has seen?
+
+Two kinds of neighbours, as in the paper: of the image, by cosine similarity of features (AlexNet's pool5, or the backbone of
+the user's detector), and of the layout, by which classes it has and where. How near real validation images, which nobody
+could copy, are to training images is the yardstick: a synthetic image nearer than nearly all of these may be a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.scores.base import Look, Material, full_card, lacking, versions
+from pipeline.scores.card import Metric
+from pipeline.scores.features import on_disk
+from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, rows
+from pipeline.scores.neighbours import Neighbours, nearest, similar_layouts
+from pipeline.scores.published import at_least, entries, reason
+
+QUANTILE = 0.99  # of the yardstick: a synthetic image nearer than that is suspicious
+FEW_REAL = 100  # with fewer real images there is no telling what 1 % of them is
+
+
+@dataclass(frozen=True)
+class Config:
+    """What neighbours are told by, and how many images are compared."""
+
+    features: Literal["detector", "alexnet"] = "detector"  # alexnet: pool5, as published; needs its weights
+    train_images: int = 10_000  # looked through, at most, evenly spaced; 0 = all
+    max_images: int = 2000  # synthetic and real ones whose neighbours are looked for, at most; 0 = all
+    layout_side: int = 32  # cells per side in which layouts are compared
+    pairs: int = 12  # listed and pictured, the nearest first
+
+    def __post_init__(self) -> None:
+        at_least(1, "nearest", self, "layout_side")
+        at_least(0, "nearest", self, "train_images", "max_images", "pairs")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic image with the training images nearest to it, by `image_id` and by their place in the table."""
+
+    synthetic: str
+    synthetic_index: int
+    train: str  # nearest by features
+    train_index: int
+    similarity: float  # cosine, 1 = the same direction
+    layout_train: str  # nearest by layout
+    layout_train_index: int
+    layout_similarity: float  # in [0, 1], 1 = the same layout
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """The features of all tables, and their layouts."""
+    return _looks(config)
+
+
+def available(material: Material, config: Config) -> str | None:
+    """Training images too must be there, and a detector or AlexNet's published weights."""
+    tables = ("train", "real", "synthetic")
+    if config.features == "alexnet":
+        return reason(material, "alexnet", tables=tables)
+    return lacking(material, tables, judge=True)
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return `near_copies` (the headline): the share of synthetic images that are nearer to a training image than 99 % of
+    the real validation images are.
+
+    A generator that copies nothing has about 0.01, one whose images are unlike all real ones 0. `similarity` and
+    `layout_similarity` are means over the synthetic images; control `real` has those of the real ones.
+    """
+    look, layouts = _looks(config)
+    near = _nearest(material, look)
+    alike = _alike(material, layouts)
+    found, real = near["synthetic"].similarity[:, 0], near["real"].similarity[:, 0]
+    limit = float(np.quantile(real, QUANTILE))
+    places = look.places(material, "synthetic")
+    listed = list(_pairs(material, look, near["synthetic"], alike["synthetic"], places, config.pairs))
+    few = (
+        [f"{len(real)} real images: below {FEW_REAL} the yardstick is one or two images"]
+        if len(real) < FEW_REAL
+        else []
+    )
+    return Metric(
+        name="nearest",
+        value=float((found > limit).mean()),
+        values={"near_copies": float((found > limit).mean()), **_means(near["synthetic"], alike["synthetic"])},
+        card=full_card(
+            material,
+            look,
+            **_network(material, config),
+            protocol=f"cosine similarity to the nearest training image; near copies are above the {QUANTILE:.0%} quantile"
+            f" of real validation images, {limit:.4f}",
+            selection=f"evenly spaced: {len(places)} synthetic, {len(real)} real, {_count(material, look)} training images",
+            layout_similarity="mean of the share of equal cells and of the intersection of class histograms, in"
+            f" {config.layout_side} x {config.layout_side} cells (the paper names GSC and gives no formula)",
+            yardstick=limit,
+            pairs=[vars(pair) for pair in listed],
+            warnings=few,
+        ),
+        controls={"real": _means(near["real"], alike["real"])},
+    )
+
+
+def pairs(metric: Metric | Mapping[str, Any]) -> list[Pair]:
+    """Return the listed pairs of a metric (or of its JSON), the nearest first: what a report shows beside each other."""
+    card = metric.card if isinstance(metric, Metric) else metric["card"]
+    return [Pair(**entry) for entry in card.get("pairs", [])]
+
+
+def _looks(config: Config) -> tuple[Sparse, LayoutLook]:
+    limits = {"train_images": config.train_images, "other_images": config.max_images}
+    by_image = Pool5Look(**limits) if config.features == "alexnet" else DetectorLook(**limits)
+    return by_image, LayoutLook(**limits, side=config.layout_side)
+
+
+def _nearest(material: Material, look: Sparse) -> dict[str, Neighbours]:
+    with on_disk(rows(material, look, "train")) as train:
+        found = {}
+        for table in ("synthetic", "real"):
+            with on_disk(rows(material, look, table)) as queries:
+                found[table] = nearest(queries, train)
+        return found
+
+
+def _alike(material: Material, look: LayoutLook) -> dict[str, Neighbours]:
+    maps = {t: np.concatenate(list(rows(material, look, t, LAYOUT))) for t in ("train", "synthetic", "real")}
+    num = len(material.categories)
+    return {table: similar_layouts(maps[table], maps["train"], num) for table in ("synthetic", "real")}
+
+
+def _pairs(
+    material: Material, look: Sparse, near: Neighbours, alike: Neighbours, places: NDArray[np.int64], most: int
+) -> Iterator[Pair]:
+    corpus = look.places(material, "train")
+    train, made = material.tables["train"], material.tables["synthetic"]
+    for i in np.argsort(-near.similarity[:, 0], kind="stable")[:most]:
+        own, by_image, by_layout = (int(v) for v in (places[i], corpus[near.place[i, 0]], corpus[alike.place[i, 0]]))
+        yield Pair(
+            *(made[own].image_id, own),
+            *(train[by_image].image_id, by_image, float(near.similarity[i, 0])),
+            *(train[by_layout].image_id, by_layout, float(alike.similarity[i, 0])),
+        )
+
+
+def _means(near: Neighbours, alike: Neighbours) -> dict[str, float | None]:
+    return {"similarity": float(near.similarity.mean()), "layout_similarity": float(alike.similarity.mean())}
+
+
+def _network(material: Material, config: Config) -> dict[str, Any]:
+    if config.features == "alexnet":
+        return entries(material, "alexnet")
+    return {
+        "network": "backbone of the detector that judges",
+        "network_sha256": material.judge_sha256,
+        "resize": "as the detector does it",
+        "versions": versions("torch", "torchvision", "numpy"),
+    }
+
+
+def _count(material: Material, look: Sparse) -> int:
+    return len(look.places(material, "train"))
