@@ -13,6 +13,7 @@ from pipeline import (
     report_cards,
     report_curves,
     report_frame,
+    report_leaks,
     report_pseudo,
     report_scores,
     report_tables,
@@ -28,6 +29,8 @@ from pipeline.report_tables import ClassRow, Run, fold
 PARTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "trial": ("Trial", report_trial.section),
     "verify": ("Verification", report_verify.section),
+    "leaks": ("Leaks", report_leaks.splits),
+    "copies": ("Copies", report_leaks.copies),
 }
 
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
+    "leaks": "",
     "train_detector": "checkpoints",
     "self_train": "checkpoints",
     "calibrate": "pseudo",
@@ -36,6 +37,7 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "report": "",
 }
 PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
+    "leaks": "splits.json",
     "verify": ".parquet",
     "train_detector": ".safetensors",
     "self_train": ".safetensors",
@@ -161,13 +163,19 @@ def _run_steps(job: Job, output: Folder, screen: Screen, names: tuple[str, ...])
             else:
                 screen.tell(title)
                 executor = executor or _open(job)
-                _run_step(name, step, Context(job, folder, _inputs(step, done), executor, screen.tell, screen.progress))
+                context = Context(job, folder, _inputs(step, done), executor, screen.tell, screen.progress)
+                _run_step(name, step, context, _splits(done))
             done[name] = Output(folder, folder.read_json(MANIFEST))
             publish(name, folder, output)
     finally:
         if executor:
             executor.close()
     return done
+
+
+def _splits(done: Mapping[str, Output]) -> dict[str, str]:
+    """Digest of the one manifest of which image is in which split, for every later step to record."""
+    return {"splits_sha256": done["leaks"].manifest["sha256"]} if "leaks" in done else {}
 
 
 def _open(job: Job) -> Executor:
@@ -190,7 +198,7 @@ def step_key(job: Job, name: str, step: Any, keys: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _run_step(name: str, step: Any, context: Context) -> None:
+def _run_step(name: str, step: Any, context: Context, recorded: Mapping[str, str]) -> None:
     """Run one step and write its manifest, last; anything unexpected is reported with the step and its folder."""
     began = time.monotonic()
     try:
@@ -209,6 +217,7 @@ def _run_step(name: str, step: Any, context: Context) -> None:
         MANIFEST,
         {
             **manifest,
+            **recorded,
             "step": name,
             "key": context.folder.uri.rsplit("-", 1)[-1],
             "seconds": seconds,
@@ -268,6 +277,8 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
             "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
+            "leaks": {name: done[name].manifest["pairs"] for name in ("leaks", "copies")},
+            "splits_sha256": done["leaks"].manifest["sha256"],
             "verified": {k: v for k, v in done["verify"].manifest.items() if k not in HOUSEKEEPING},
             "steps": {name: out.folder.uri.rsplit("/", 1)[-1].partition("?")[0] for name, out in done.items()},
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},

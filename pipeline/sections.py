@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 OUTSIDE = ("name", "seed", "output", "cluster")  # of every section's content
-EXECUTION = {"synthesize": ("workers",)}  # keys that change who works, never what comes out
+EXECUTION = {"synthesize": ("workers",), "data": ("leaks",)}  # keys that change who works or what is refused, no result
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
@@ -39,6 +39,7 @@ class Data:
     validation_fraction: float = 0.15  # of the labelled images
     max_pixels: int = 50_000_000  # H * W of one image
     on_bad: Literal["stop", "skip"] = "stop"
+    leaks: Literal["stop", "report"] = "stop"  # an image that is measured on is also in a split that is trained on
 
     def __post_init__(self) -> None:
         if not self.labelled:
@@ -227,7 +228,7 @@ class Verify:
     judge: str = ""  # a detector's checkpoint; "" = one is trained on the labelled images
     steps: int = 0  # of that training; 0 = detector.steps
     recall: float = 0.95  # share of true objects of a class that is to pass
-    min_recall: float = 0.5  # classes of which the judge finds less are not judged
+    min_recall: float = 0.8  # classes of which the judge finds less are not judged
     min_truths: int = 10  # validation objects; a class with fewer takes the bars of all classes together
     precision: float = 0.9  # share of right ones among the detections that count as extra things
     small: float = 0.5  # of the area of the smallest labelled boxes of the class; less is too small

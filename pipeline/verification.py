@@ -91,9 +91,24 @@ class _Matching:
         self.solid = bars.things[row.labels] & ~row.crowd  # [G]
         self.iou = overlaps(row.pred_boxes, row.boxes, no_crowd).T  # [G, D]
         self._same = row.labels[:, None] == row.pred_labels[None]  # [G, D]
-        self._heard = row.pred_scores.astype(np.float64) >= bars.score[row.pred_labels]  # [D]
+        self._a_thing = bars.things[
+            row.pred_labels
+        ]  # [D] a detector may have learnt stuff too; that speaks for nothing
+        self._heard = self._a_thing & (row.pred_scores.astype(np.float64) >= bars.score[row.pred_labels])  # [D]
         self._fits = self.iou >= bars.iou[row.labels][:, None]  # [G, D]
         self.partner = _pair(self.iou, self._same & self._heard & self._fits & self.solid[:, None])  # [G]
+        self._alike = overlaps(row.boxes, row.boxes, no_crowd) >= TWIN  # [G, G]
+        self._alike &= row.labels[:, None] == row.labels[None]
+        np.fill_diagonal(self._alike, val=False)
+        self._leave_twins()
+
+    def _leave_twins(self) -> None:
+        """Of two objects that are one labelled twice, only the one with the better partner keeps it."""
+        pairs = zip(*np.nonzero(np.triu(self._alike)), strict=True)
+        for a, b in pairs:
+            if min(self.partner[a], self.partner[b]) >= 0:
+                scores = self._row.pred_scores[self.partner[[a, b]]]
+                self.partner[a if scores[0] < scores[1] else b] = -1
 
     def _free(self, rests_on: Places) -> Flags:
         free = np.ones(len(self._row.pred_labels), bool)
@@ -111,13 +126,10 @@ class _Matching:
 
     def twin(self, rests_on: Places) -> Places:
         """Per object [G] the detection that explains another object of its class and this one too; -1: none."""
-        boxes, labels = self._row.boxes, self._row.labels
-        explained = rests_on >= 0
+        labels = self._row.labels
         near = (self.iou >= np.minimum(self._bars.iou[labels], SHARED)[:, None]) & self._same
         shared = near & ~self._free(rests_on) & self._heard
-        alike = overlaps(boxes, boxes, np.zeros(len(boxes), bool)) >= TWIN  # [G, G]
-        alike &= (labels[:, None] == labels[None]) & explained[None]
-        np.fill_diagonal(alike, val=False)
+        alike = self._alike & (rests_on >= 0)[None]
         chosen = np.full(len(labels), -1, np.int64)
         for place in range(len(labels)):
             if shared[place].any():
@@ -142,7 +154,7 @@ class _Matching:
         near = (self.iou >= SHARED) | (self._same & ((inside >= PART) | (unmet & (self.iou >= PLACED))))
         explains = (near & self.solid[:, None]) | ((inside >= IN_CROWD) & row.crowd[:, None])
         confident = row.pred_scores.astype(np.float64) >= self._bars.confident[row.pred_labels]
-        found = np.flatnonzero(confident & self._free(rests_on) & ~explains.any(0))
+        found = np.flatnonzero(confident & self._a_thing & self._free(rests_on) & ~explains.any(0))
         return np.asarray(found[np.argsort(-row.pred_scores[found], kind="stable")], np.int64)
 
 

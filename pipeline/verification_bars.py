@@ -33,7 +33,7 @@ class Demand:
     """What is asked of the bars; the keys of `verify` of the same names."""
 
     recall: float = 0.95
-    min_recall: float = 0.5
+    min_recall: float = 0.8
     min_truths: int = 10
     precision: float = 0.9
 
@@ -141,7 +141,7 @@ def bars_of(learnt: Sequence[Bar], things: NDArray[np.bool_], least_area: Floats
     return Bars(
         np.array([bar.score for bar in learnt]),
         np.array([bar.iou for bar in learnt]),
-        np.array([np.inf if bar.confident is None else bar.confident for bar in learnt]),
+        np.array([np.inf if bar.confident is None else max(bar.confident, bar.score) for bar in learnt]),
         least_area,
         np.array([bar.judged for bar in learnt], bool),
         things,

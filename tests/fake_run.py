@@ -172,6 +172,7 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
     scores = {"dap": metric_dap(categories, labelled), "cas": metric_cas(categories)}
     manifests = {
         "ingest": {"splits": splits, "classes": classes},
+        "leaks": {"sha256": "a" * 64, "splits": {}, "pairs": {}, "shown": []},
         "train_detector": {"sha256": "d" * 64, "weights": "detector.safetensors", "last": {}},
         "self_train": {"steps": 0, "kept": "supervised", "weights": "labeller.safetensors", "sha256": "d" * 64},
         "calibrate": learnt(names),
@@ -186,6 +187,7 @@ def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
         "train_generator": {"sha256": "e" * 64, "used": {"labelled": 24}, "left_out": {"labelled": 0}, "last": {}},
         "plan": {"images": images, "sources": 20, "classes": targets},
         "synthesize": {"images": images, "objects": dict(made), "dropped": {}, "pixels": {}},
+        "copies": {"images": images, "copies": 0, "pairs": {}, "shown": []},
         "verify": {"enabled": False, "images": {"verified": images}, "objects": dict(made)},
         "export": {"images": images, "annotations": sum(made.values())},
         "score": {"scores": scores, "validation": {"used": 24, "left_out": 0}},

@@ -15,7 +15,7 @@ ROWS = [
     {"scene"},
     {"sampling", "storage", "masks", "images", "charts", "placement", "report_frame", "outlines"},
     {"panoptic"},
-    {"formats", "scores", "layouts", "map_canvas", "training", "comparison"},
+    {"formats", "scores", "layouts", "map_canvas", "training", "comparison", "image_hash"},
     {
         "loading",
         "map_plans",
@@ -27,8 +27,10 @@ ROWS = [
         "control_sheets",
         "report_trial",
         "report_curves",
+        "report_leaks",
         "layout_statistics",
         "verification",
+        "leaks",
         "dataset_card",
     },
     {

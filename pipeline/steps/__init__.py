@@ -10,6 +10,7 @@ from __future__ import annotations
 
 STEPS = {
     "ingest": "pipeline.steps.ingest",
+    "leaks": "pipeline.steps.leaks",
     "train_detector": "pipeline.steps.train_detector",
     "self_train": "pipeline.steps.self_train",
     "calibrate": "pipeline.steps.calibrate",
@@ -17,6 +18,7 @@ STEPS = {
     "train_generator": "pipeline.steps.train_generator",
     "plan": "pipeline.steps.plan",
     "synthesize": "pipeline.steps.synthesize",
+    "copies": "pipeline.steps.copies",
     "verify": "pipeline.steps.verify",
     "export": "pipeline.steps.export",
     "score": "pipeline.steps.score",

@@ -25,6 +25,7 @@ from pipeline.training import EVALUATION, read_log
 
 NEEDS = (
     "ingest",
+    "leaks",
     "train_detector",
     "self_train",
     "calibrate",
@@ -32,6 +33,7 @@ NEEDS = (
     "train_generator",
     "plan",
     "synthesize",
+    "copies",
     "verify",
     "export",
     "score",

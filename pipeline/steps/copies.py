@@ -1,0 +1,64 @@
+"""Look for synthetic images that are copies of real ones: memorised training images, and leaks of measured ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pipeline import image_hash
+from pipeline.context import Context, cut
+from pipeline.formats import parquet
+from pipeline.leaks import SYNTHETIC, Pair, pairs
+from pipeline.sections import Job
+from pipeline.steps.leaks import SHARD, Hasher, settle, write_pairs
+from pipeline.storage import Folder
+
+NEEDS = ("leaks", "synthesize")
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the tasks need, as plain data."""
+
+    made: str
+    real: str
+    splits: tuple[str, ...]
+    out: str
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """Whether leaks stop the run."""
+    return {"leaks": job.data.leaks}
+
+
+def _hasher(spec: Spec) -> Hasher:
+    return Hasher(parquet.read(parquet.Config(spec.made)), Folder.at(spec.out).sub(SYNTHETIC).uri)
+
+
+def compare(spec: Spec) -> list[Pair]:
+    """Runs in a worker: all pairs of a synthetic and a real image that show the same, written to `leaks.json`."""
+    real = Folder.at(spec.real)
+    folders = [(split, real.sub(split)) for split in spec.splits]
+    table = image_hash.read([*folders, (SYNTHETIC, Folder.at(spec.out).sub(SYNTHETIC))])
+    found = pairs(table, {split: int(split == SYNTHETIC) for split in (*spec.splits, SYNTHETIC)})
+    write_pairs(Folder.at(spec.out), found)
+    return found
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Hash every synthetic image and compare it with all real ones."""
+    leaks, made = context.inputs["leaks"], context.inputs["synthesize"]
+    splits = tuple(leaks.manifest["splits"])
+    spec = Spec(made.folder.uri, leaks.folder.uri, splits, context.folder.uri)
+    folder = context.folder.sub(SYNTHETIC)
+    images = made.manifest["images"]
+    context.shards(partial(_hasher, spec), cut(images, SHARD), folder, "synthetic images")
+    found = context.executor.call(compare, spec)
+    copied = {pair.first if pair.first[0] == SYNTHETIC else pair.second for pair in found}
+    return {
+        "images": images,
+        "copies": len(copied),
+        **settle(context, found, "no synthetic image is a copy of a real one"),
+    }
