@@ -129,6 +129,23 @@ def status(run_folder: Path) -> None:
 
 
 @main.command()
+@click.argument("job", required=False, type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--weights", metavar="FOLDER", help="Where published networks are looked for (default: score.weights).")
+def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) -> None:
+    """Say what this machine can do: hardware, packages, Ray, weights, and which scores they allow.
+
+    With a job file, e.g. `synthaug doctor jobs/bccd.yaml`, as that job would have it. Exit code 1 where something that every
+    job needs is broken.
+    """
+    from pipeline.doctor import lines
+    from pipeline.job import load_job
+
+    for line in lines(load_job(job, list(overrides)) if job else None, weights):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
 def validate(dataset: str, root: str) -> None:

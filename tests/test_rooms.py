@@ -60,7 +60,7 @@ ROWS = [
     {"job", "cluster", "trial_tables", "guides"},
     {"context"},
     {"steps"},
-    {"run", "status", "generate"},
+    {"run", "status", "doctor", "generate"},
     {"planning", "reporting", "handover"},
     {"cli"},
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.images import resize
 from pipeline.scores import networks, weights
 from pipeline.scores.base import Arrays, Look, Material, Observer, View, full_card
 from pipeline.scores.card import Metric
-from pipeline.scores.published import RESIZE, entries, reason
+from pipeline.scores.published import RESIZE, entries, reason, unusable
 
 Net = Literal["alex", "vgg"]
 SAME, OTHER = "same_layout", "other_layout"
@@ -92,6 +93,11 @@ def available(material: Material, config: Config) -> str | None:
             "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
         )
     return None
+
+
+def lacks(folder: Path | None, config: Config) -> str | None:
+    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    return unusable(folder, networks.LPIPS_NETS[config.net], "lpips")
 
 
 def score(material: Material, config: Config) -> Metric:

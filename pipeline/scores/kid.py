@@ -7,6 +7,7 @@ be slightly below 0. Reported are mean and standard deviation over random subset
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from pipeline.scores.base import Look, Material, full_card
 from pipeline.scores.card import Metric
 from pipeline.scores.features import Features, on_disk, spans, thinned
 from pipeline.scores.looks import InceptionLook, counted, rows
-from pipeline.scores.published import at_least, entries, reason
+from pipeline.scores.published import at_least, entries, reason, unusable
 
 SUBSET_SEED = 2020  # torch-fidelity's
 
@@ -43,6 +44,11 @@ def looks(config: Config) -> tuple[Look, ...]:
 def available(material: Material, _: Config) -> str | None:
     """Both sets, the library and the published weights must be there."""
     return reason(material, "inception")
+
+
+def lacks(folder: Path | None, _: Config) -> str | None:
+    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    return unusable(folder, "inception")
 
 
 def score(material: Material, config: Config) -> Metric:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.scores.card import Metric
 from pipeline.scores.features import on_disk
 from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, rows
 from pipeline.scores.neighbours import Neighbours, nearest, similar_layouts
-from pipeline.scores.published import at_least, entries, reason
+from pipeline.scores.published import at_least, entries, reason, unusable
 
 QUANTILE = 0.99  # of the yardstick: a synthetic image nearer than that is suspicious
 FEW_REAL = 100  # with fewer real images there is no telling what 1 % of them is
@@ -65,6 +66,11 @@ def available(material: Material, config: Config) -> str | None:
     if config.features == "alexnet":
         return reason(material, "alexnet", tables=tables)
     return lacking(material, tables, judge=True)
+
+
+def lacks(folder: Path | None, config: Config) -> str | None:
+    """Say what a machine lacks for this score, whatever the data: with features alexnet, the weights in this folder."""
+    return unusable(folder, "alexnet") if config.features == "alexnet" else None
 
 
 def score(material: Material, config: Config) -> Metric:

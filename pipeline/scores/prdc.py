@@ -8,6 +8,7 @@ neighbourhoods a synthetic image lies, over k. Coverage: the share of real image
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from pipeline.scores.base import Look, Material, full_card
 from pipeline.scores.card import Metric
 from pipeline.scores.features import Features, on_disk, spaced, spans, squared_distances
 from pipeline.scores.looks import Sparse, Vgg16Look, rows
-from pipeline.scores.published import at_least, entries, reason
+from pipeline.scores.published import at_least, entries, reason, unusable
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ def looks(config: Config) -> tuple[Look, ...]:
 def available(material: Material, _: Config) -> str | None:
     """Both sets, the library and the published weights must be there."""
     return reason(material, "vgg16")
+
+
+def lacks(folder: Path | None, _: Config) -> str | None:
+    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    return unusable(folder, "vgg16")
 
 
 def score(material: Material, config: Config) -> Metric:

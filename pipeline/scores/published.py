@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.scores import networks, weights
@@ -19,11 +20,12 @@ def reason(
     material: Material, network: str, library: str = "", tables: tuple[str, ...] = ("real", "synthetic")
 ) -> str | None:
     """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
-    return (
-        lacking(material, tables)
-        or networks.missing_library(library or network)
-        or weights.find(material.weights, network).reason
-    )
+    return lacking(material, tables) or unusable(material.weights, network, library)
+
+
+def unusable(folder: Path | None, network: str, library: str = "") -> str | None:
+    """Return why a published network cannot be used on this machine, whatever the data, else None."""
+    return networks.missing_library(library or network) or weights.find(folder, network).reason
 
 
 def entries(material: Material, network: str) -> dict[str, Any]:

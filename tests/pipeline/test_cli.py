@@ -206,6 +206,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         "validate": ["--root"],
         "generate": ["--count", "--edits", "--image", "--output", "--seed", "--sheet"],
         "import-checkpoint": ["--background", "--classes", "--out"],
+        "doctor": ["--weights"],
         "list": [],
     }
     assert max(map(len, flags.values())) <= 6
