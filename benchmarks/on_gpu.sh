@@ -50,21 +50,32 @@ run() {
   esac
 }
 
+gather() { # what there is so far: the machine may be gone before the last part is done
+  {
+    echo "# On a GPU"
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
+    cat "$logs/told"
+    for part in $parts; do
+      [ -f "$logs/$part" ] || continue
+      printf '\n## %s\n\n' "$part"
+      cat "$logs/$part"
+    done
+  } >"$out/on_gpu.md"
+}
+
 for part in $parts; do # what measures no time runs side by side
   case $part in tests | smoke) run "$part" & ;; esac
 done
 wait
+gather
 for part in $parts; do
-  case $part in tests | smoke) ;; *) run "$part" ;; esac
+  case $part in
+    tests | smoke) ;;
+    *)
+      run "$part"
+      gather
+      ;;
+  esac
 done
-{
-  echo "# On a GPU"
-  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
-  cat "$logs/told"
-  for part in $parts; do
-    printf '\n## %s\n\n' "$part"
-    grep -v '^$' "$logs/$part" || true
-  done
-} >"$out/on_gpu.md"
 tail -c 11000 "$out/on_gpu.md"
 echo "all after $((SECONDS - began)) s"
