@@ -146,6 +146,25 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
 
 
 @main.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The page (default: report.html in RUN, or comparison.html here).",
+)
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Make a run's page again from what is on disk, finished or not; or, of several runs, a page that compares them.
+
+    See docs/report.md.
+    """
+    from pipeline.reporting import report as write_report
+
+    for line in write_report(runs, out):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
 def validate(dataset: str, root: str) -> None:

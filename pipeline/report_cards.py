@@ -51,8 +51,8 @@ def cards(scores: Mapping[str, Mapping[str, Any]]) -> list[Card]:
     return [card(name, metric, place) for place, (name, metric) in enumerate(scores.items())]
 
 
-def card(name: str, metric: Mapping[str, Any], place: int = 0) -> Card:
-    """Return the card of one metric."""
+def card(name: str, metric: Mapping[str, Any], place: int = 0, also: Sequence[float] = ()) -> Card:
+    """Return the card of one metric; the bar's scale holds the numbers `also` as well."""
     values, controls, told = (metric.get(part) or {} for part in ("values", "controls", "card"))
     key = headline(metric)
     columns = {"value": values, **controls}
@@ -62,7 +62,7 @@ def card(name: str, metric: Mapping[str, Any], place: int = 0) -> Card:
         name=name,
         anchor=str(place),
         headline=plain(metric.get("value")),
-        bar=bar(metric, key),
+        bar=bar(metric, key, also),
         says=_says(metric, key),
         warnings=_listed(told.get("warnings", told.get("warning", ()))),
         columns=list(columns),
@@ -102,13 +102,20 @@ def interval(metric: Mapping[str, Any], key: str) -> tuple[float, float] | None:
     return None if low is None or high is None else (float(low), float(high))
 
 
-def bar(metric: Mapping[str, Any], key: str) -> Bar | None:
+def numbers(metric: Mapping[str, Any]) -> list[float]:
+    """All that is drawn on a metric's bar."""
+    key, value = headline(metric), metric.get("value")
+    own = [] if value is None else [float(value)]
+    return [*own, *compared(metric, key).values(), *(interval(metric, key) or ())]
+
+
+def bar(metric: Mapping[str, Any], key: str, also: Sequence[float] = ()) -> Bar | None:
     """Place the headline, its interval and its controls on a line from 0, or from the least where some are below."""
     value, others, span = metric.get("value"), compared(metric, key), interval(metric, key)
     if value is None:
         return None
-    numbers = [float(value), *others.values(), *(span or ())]
-    least, most = min(0.0, *numbers), max(numbers)
+    drawn = [*numbers(metric), *also]
+    least, most = min(0.0, *drawn), max(drawn)
     most = 1.0 if SMALL <= most <= 1 else most * 1.05 if most > 0 else 1.0
 
     def place(number: float) -> float:

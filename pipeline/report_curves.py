@@ -33,6 +33,24 @@ def charts(logs: Mapping[str, Log]) -> list[str]:
     return [_curves(title, log, names, prefix, y_label) for title, log, names, prefix, y_label in parts if names]
 
 
+def overlaid(logs: Mapping[str, Mapping[str, Log]]) -> list[str]:
+    """SVG of every number that more than one run logged, or one alone: a line per run, by the run's short name."""
+    parts = (
+        ("train_detector", "total", "Detector", LOSS),
+        ("evaluation", "AP50", "Detector on validation images", "average precision"),
+        ("self_train", "total", "Mean teacher", LOSS),
+        ("train_generator", "d_", "Discriminator", LOSS),
+        ("train_generator", "g_", "Generator", LOSS),
+    )
+    drawn = []
+    for step, prefix, title, y_label in parts:
+        for name in dict.fromkeys(name for run in logs.values() for name in _names(run.get(step, ()), prefix)):
+            lines = {run: _points(told.get(step, ()), name) for run, told in logs.items()}
+            shown = name.removeprefix(prefix) if prefix.endswith("_") else name
+            drawn.append(line_chart(f"{title}: {shown}", lines, "optimiser steps", y_label))
+    return drawn
+
+
 def chosen(told: Mapping[str, Any]) -> str:
     """Say from its training's manifest which weights the detector has, where that was decided by measuring them."""
     if told.get("keep") != "best":
@@ -45,8 +63,12 @@ def chosen(told: Mapping[str, Any]) -> str:
 
 def _curves(title: str, log: Log, names: Sequence[str], prefix: str, y_label: str) -> str:
     """Draw named numbers of a log over its steps; `prefix` is left out of their names, and unknown numbers of the lines."""
-    series = {n.removeprefix(prefix) or n: [(r["step"], r[n]) for r in log if r.get(n) is not None] for n in names}
+    series = {n.removeprefix(prefix) or n: _points(log, n) for n in names}
     return line_chart(title, series, "optimiser steps", y_label)
+
+
+def _points(log: Log, name: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[name]) for row in log if row.get(name) is not None]
 
 
 def _names(log: Log, prefix: str) -> list[str]:

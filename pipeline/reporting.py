@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import report_compare, report_gallery, report_pictures
 from pipeline.context import MANIFEST
 from pipeline.errors import JobError
+from pipeline.images import decode
 from pipeline.job import load_job
+from pipeline.report_compare import Contestant
+from pipeline.report_tables import UNDONE, Run
 from pipeline.run import step_key
 from pipeline.sections import Job
 from pipeline.steps import STEPS
@@ -18,6 +22,8 @@ from pipeline.steps import report as step
 from pipeline.storage import Folder
 
 COMPARISON = "comparison.html"
+MOST = 8  # runs side by side that a page has room for
+PICTURES, SIDE = 8, 224  # images of each run, the longer side of one in pixels
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,16 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
     """Write the page of one run, or the comparison of several; returns the lines for the terminal."""
     if not runs:
         raise JobError("RUN: give the output folder of at least one run")
+    if len(runs) > MOST:
+        raise JobError(f"RUN: {len(runs)} runs are too many to compare on one page; give at most {MOST}")
     found = [look(path) for path in runs]
     if len(found) == 1:
         target = out or runs[0] / step.PAGE
         return [_write(target, step.page(_spec(found[0]))), *found[0].notes]
-    raise NotImplementedError
+    target = out or Path(COMPARISON)
+    page = report_compare.render([_contestant(run) for run in found], out.stem if out else "Comparison")
+    notes = [f"{run.path}: {note}" for run in found for note in run.notes]
+    return [_write(target, page), *notes]
 
 
 def look(path: Path) -> Found:
@@ -77,6 +88,19 @@ def look(path: Path) -> Found:
 
 def _spec(found: Found) -> step.Spec:
     return step.Spec(found.job, found.manifests, found.folders, "", found.notes)
+
+
+def _contestant(found: Found) -> Contestant:
+    """What the comparison tells of a run; its images come from the same places as those of the other runs."""
+    spec = _spec(found)
+    missing = tuple(name for name in step.NEEDS if name not in found.folders)
+    run = Run(found.job, {**UNDONE, **found.manifests}, step.read_logs(found.folders), missing, found.notes)
+    pictures = []
+    if run.manifests["synthesize"]["images"] and found.job.report.samples:
+        table = spec.table("synthesize")
+        scenes = [table[place] for place in report_gallery.spread(len(table), PICTURES)]
+        pictures = [report_pictures.whole(s, decode(s), table.categories, SIDE) for s in scenes]
+    return Contestant(found.job.report.title or found.job.name, found.path.resolve().name, run, pictures)
 
 
 def _write(target: Path, page: bytes) -> str:

@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -115,8 +116,9 @@ class Browser:
     def press(self, key: str) -> None:
         """Press and release a key, as a person does."""
         text = key if len(key) == 1 else "\r" if key == "Enter" else ""
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        code = {"Escape": 27, "Enter": 13}.get(key, 0)  # what closes a dialog looks at the code alone
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def click(self, selector: str) -> None:
         """Click, with the mouse, the middle of the first element that matches."""
@@ -169,8 +171,9 @@ def chromium() -> Iterator[Browser]:
     commands, to = os.pipe()
     answers, out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(  # the shell gives the pipes the numbers that Chromium expects
-            ["sh", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{out}', path, *FLAGS, f"--user-data-dir={profile}"],
+        swap = f"import os, sys; os.dup2({commands}, 3); os.dup2({out}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        process = subprocess.Popen(  # as 3 and 4 Chromium expects the pipes
+            [sys.executable, "-S", "-c", swap, path, *FLAGS, f"--user-data-dir={profile}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(commands, out),

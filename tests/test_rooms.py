@@ -51,6 +51,7 @@ ROWS = [
         "production",
         "detecting",
         "report_page",
+        "report_compare",
         "plan_page",
         "control_plans",
         "arms",
