@@ -88,7 +88,9 @@ class RcnnDetector(ABC):
         """
         self.model.eval()
         seen: list[Tensor] = []
-        hook = self.model.get_submodule("backbone").register_forward_hook(lambda _, __, maps: seen.append(_pooled(maps)))
+        hook = self.model.get_submodule("backbone").register_forward_hook(
+            lambda _, __, maps: seen.append(_pooled(maps))
+        )
         rows: dict[int, NDArray[np.float32]] = {}
         try:
             for members in _by_shape(images).values():

@@ -19,7 +19,8 @@ from pipeline.scores.base import Look, Material, full_card, lacking, versions
 from pipeline.scores.card import Metric
 from pipeline.scores.features import on_disk
 from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, rows
-from pipeline.scores.neighbours import Neighbours, nearest, similar_layouts
+from pipeline.scores.nearest_sheet import sheet
+from pipeline.scores.neighbours import Neighbours, Pair, nearest, similar_layouts
 from pipeline.scores.published import at_least, entries, reason, unusable
 
 QUANTILE = 0.99  # of the yardstick: a synthetic image nearer than that is suspicious
@@ -39,20 +40,6 @@ class Config:
     def __post_init__(self) -> None:
         at_least(1, "nearest", self, "layout_side")
         at_least(0, "nearest", self, "train_images", "max_images", "pairs")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A synthetic image with the training images nearest to it, by `image_id` and by their place in the table."""
-
-    synthetic: str
-    synthetic_index: int
-    train: str  # nearest by features
-    train_index: int
-    similarity: float  # cosine, 1 = the same direction
-    layout_train: str  # nearest by layout
-    layout_train_index: int
-    layout_similarity: float  # in [0, 1], 1 = the same layout
 
 
 def looks(config: Config) -> tuple[Look, ...]:
@@ -117,6 +104,12 @@ def pairs(metric: Metric | Mapping[str, Any]) -> list[Pair]:
     """Return the listed pairs of a metric (or of its JSON), the nearest first: what a report shows beside each other."""
     card = metric.card if isinstance(metric, Metric) else metric["card"]
     return [Pair(**entry) for entry in card.get("pairs", [])]
+
+
+def pictures(material: Material, metric: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return, by file name, what a metric (as JSON) has to show: the listed pairs beside each other."""
+    drawn = sheet(pairs(metric), material.tables["synthetic"], material.tables["train"])
+    return {"nearest.jpg": drawn} if drawn else {}
 
 
 def _looks(config: Config) -> tuple[Sparse, LayoutLook]:

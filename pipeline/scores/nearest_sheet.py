@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.images import decode, encode, resize
 from pipeline.scene import Dataset, Scene
-from pipeline.scores.nearest import Pair
+from pipeline.scores.neighbours import Pair
 
 CELL, GAP, HEAD = 144, 8, 22  # pixels: a picture, the space around it, a line of text
 COLUMNS = ("synthetic", "nearest by features", "nearest by layout")

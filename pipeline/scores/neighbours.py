@@ -18,6 +18,20 @@ class Neighbours:
     similarity: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic image with the training images nearest to it, by `image_id` and by their place in the table."""
+
+    synthetic: str
+    synthetic_index: int
+    train: str  # nearest by features
+    train_index: int
+    similarity: float  # cosine, 1 = the same direction
+    layout_train: str  # nearest by layout
+    layout_train_index: int
+    layout_similarity: float  # in [0, 1], 1 = the same layout
+
+
 def nearest(queries: Features, corpus: Features, k: int = 1) -> Neighbours:
     """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
 
