@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.scores.base import Look, Material, full_card, lacking, versions
 from pipeline.scores.card import Metric
-from pipeline.scores.features import on_disk
-from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, rows
+from pipeline.scores.features import on_disk, thinned
+from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, counted, rows
 from pipeline.scores.nearest_sheet import sheet
 from pipeline.scores.neighbours import Neighbours, Pair, nearest, similar_layouts
 from pipeline.scores.published import at_least, entries, reason, unusable
@@ -68,11 +68,11 @@ def score(material: Material, config: Config) -> Metric:
     `layout_similarity` are means over the synthetic images; control `real` has those of the real ones.
     """
     look, layouts = _looks(config)
-    near = _nearest(material, look)
+    near = _nearest(material, look, config.max_images)
     alike = _alike(material, layouts)
     found, real = near["synthetic"].similarity[:, 0], near["real"].similarity[:, 0]
     limit = float(np.quantile(real, QUANTILE))
-    places = look.places(material, "synthetic")
+    places = layouts.places(material, "synthetic")
     listed = list(_pairs(material, look, near["synthetic"], alike["synthetic"], places, config.pairs))
     few = (
         [f"{len(real)} real images: below {FEW_REAL} the yardstick is one or two images"]
@@ -113,16 +113,18 @@ def pictures(material: Material, metric: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _looks(config: Config) -> tuple[Sparse, LayoutLook]:
-    limits = {"train_images": config.train_images, "other_images": config.max_images}
-    by_image = Pool5Look(**limits) if config.features == "alexnet" else DetectorLook(**limits)
-    return by_image, LayoutLook(**limits, side=config.layout_side)
+    train, other = config.train_images, config.max_images
+    layouts = LayoutLook(train_images=train, other_images=other, side=config.layout_side)
+    if config.features == "alexnet":
+        return Pool5Look(train_images=train, other_images=other), layouts
+    return DetectorLook(train_images=train), layouts  # the look of detector_features; thinned when it is read
 
 
-def _nearest(material: Material, look: Sparse) -> dict[str, Neighbours]:
+def _nearest(material: Material, look: Sparse, most: int) -> dict[str, Neighbours]:
     with on_disk(rows(material, look, "train")) as train:
         found = {}
         for table in ("synthetic", "real"):
-            with on_disk(rows(material, look, table)) as queries:
+            with on_disk(thinned(rows(material, look, table), counted(material, look, table), most)) as queries:
                 found[table] = nearest(queries, train)
         return found
 
@@ -141,9 +143,14 @@ def _pairs(
     for i in np.argsort(-near.similarity[:, 0], kind="stable")[:most]:
         own, by_image, by_layout = (int(v) for v in (places[i], corpus[near.place[i, 0]], corpus[alike.place[i, 0]]))
         yield Pair(
-            *(made[own].image_id, own),
-            *(train[by_image].image_id, by_image, float(near.similarity[i, 0])),
-            *(train[by_layout].image_id, by_layout, float(alike.similarity[i, 0])),
+            synthetic=made[own].image_id,
+            synthetic_index=own,
+            train=train[by_image].image_id,
+            train_index=by_image,
+            similarity=float(near.similarity[i, 0]),
+            layout_train=train[by_layout].image_id,
+            layout_train_index=by_layout,
+            layout_similarity=float(alike.similarity[i, 0]),
         )
 
 

@@ -147,6 +147,8 @@ def test_without_a_detector_its_features_are_not_there(material: Material) -> No
 def test_one_look_serves_the_three_inception_scores() -> None:
     found = {look.key for name in ("fid", "kid", "inception_score") for look in SCORES[name][0].looks(SCORES[name][1])}
     assert len(found) == 1
+    own = detector_features.looks(detector_features.Config())
+    assert own[0] in nearest.looks(nearest.Config())
 
 
 def test_the_floor_has_as_many_images_as_the_score(material: Material) -> None:
@@ -190,6 +192,9 @@ def test_copies_are_found(material: Material) -> None:
     assert {(p.synthetic, p.train) for p in listed} == {(f"r{i}~0", f"t{2 * i // 2}") for i in range(0, 12, 2)}
     assert all(p.similarity == pytest.approx(1) for p in listed)
     assert nearest.score(material, config).value == pytest.approx(0, abs=0.3)
+    few = nearest.score(copying, replace(config, max_images=6))  # every other layout: r0, r2 ..., all of them copies
+    assert few.value == 1
+    assert {p.synthetic for p in nearest.pairs(few)} == {f"r{i}~0" for i in range(0, 12, 2)}
     picture = sheet(listed, copying.tables["synthetic"], copying.tables["train"])
     assert picture
     with Image.open(io.BytesIO(picture)) as drawn:
