@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.scores.cas import CropRow
+from pipeline.scores.crops import CropRow
 from pipeline.scores.detection import DetectionRow
 from pipeline.storage import Folder
 

@@ -13,7 +13,7 @@ import yaml
 from detectors import DETECTORS
 from generators import GENERATORS
 from pipeline.errors import suggest
-from pipeline.scores import SCORES
+from pipeline.scores import SCORES, USUAL
 from pipeline.sections import (
     DetectorJob,
     DetectorSection,
@@ -115,20 +115,21 @@ def _of_others(keys: Collection[str], room: Mapping[str, str]) -> set[str]:
 
 def _score(raw: Any) -> Score:
     keys = _mapping(raw, "score")
-    names = _convert(tuple[str, ...], keys.pop("names", list(SCORES)), "score.names")
-    for i, name in enumerate(names):
-        _choose(tuple(SCORES), name, "score.names")
-        if name in names[:i]:
+    written = _convert(tuple[str, ...], keys.pop("names", ["usual"]), "score.names")
+    for i, name in enumerate(written):
+        _choose(("usual", *SCORES), name, "score.names")
+        if name in written[:i]:
             raise FaultError("score.names", f"'{name}' is there twice")
-    judge = _convert(str, keys.pop("judge", ""), "score.judge")
-    _refuse_unknown(keys, {"names", "judge", *SCORES}, "score")
+    names = [n for n in SCORES if n in written or ("usual" in written and n in USUAL)]
+    judge, weights = (_convert(str, keys.pop(key, ""), f"score.{key}") for key in ("judge", "weights"))
+    _refuse_unknown(keys, {"names", "judge", "weights", *SCORES}, "score")
     used = {*names, *keys}  # settings of a score that is not measured are judged too, for their typos
     settings = {
         name: _fill(_import(SCORES[name], "score.names").Config, keys.get(name), f"score.{name}")
         for name in SCORES
         if name in used
     }
-    return Score(names, {name: settings[name] for name in names}, judge)
+    return Score(written, {name: settings[name] for name in names}, judge, weights)
 
 
 def _trial(raw: Any) -> Trial:

@@ -94,6 +94,25 @@ def check_files(job: Job) -> None:
     for key, path in named.items():
         if path and not Path(path).is_file():
             raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
+    check_scores(job)
+
+
+def check_scores(job: Job) -> None:
+    """Raise JobError when a score that the job names needs a published network that is not there."""
+    from pipeline.measuring import files_of
+
+    folder = job.score.weights
+    if folder and not Path(folder).is_dir():
+        raise JobError(f"score.weights: there is no folder '{folder}'; correct the path or leave the key empty")
+    for name in job.score.asked:
+        for file in files_of(name, job.score.settings[name]):
+            if not folder or not (Path(folder) / file).is_file():
+                where = (
+                    f"is not in '{folder}'" if folder else "is looked for in the folder score.weights, which is empty"
+                )
+                raise JobError(
+                    f"score.names: '{name}' needs the network {file}, which {where}; put it there, or leave the score out"
+                )
 
 
 def check_backend(job: Job) -> None:
@@ -268,6 +287,7 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "job": job.name,
             "job_sha256": job.sha256(),
             "scores": scores["scores"],
+            "scores_unavailable": scores["unavailable"],
             "validation": scores["validation"],
             "trial": {k: v for k, v in done["trial"].manifest.items() if k not in HOUSEKEEPING},
             "self_train": {

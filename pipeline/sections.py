@@ -261,9 +261,15 @@ class Export:
 class Score:
     """Which scores are measured; `settings` has the Config of each."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # as the job has them: "usual" stands for those of pipeline.scores.USUAL that can be had
     settings: dict[str, Any]
     judge: str = ""  # a detector's checkpoint; "" = the detector of the run
+    weights: str = ""  # folder of published networks; nothing is ever downloaded
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The scores the job names itself, so that what they lack is an error where it is known in time."""
+        return tuple(name for name in self.names if name != "usual")
 
 
 @dataclass(frozen=True)
@@ -405,7 +411,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, GeneratorSection):
         return {"system": value.system, **_plain(value.training), **_plain(value.config)}
     if isinstance(value, Score):
-        return {"names": list(value.names), **_plain(value.settings)}
+        return {"names": list(value.names), "judge": value.judge, "weights": value.weights, **_plain(value.settings)}
     if is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):

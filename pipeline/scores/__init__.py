@@ -6,11 +6,12 @@ A score module has
     looks(config) -> tuple[Look, ...]    what is observed in each image (`base.Look`), and of how many images per layout
     available(material, config)          None, or in one line why this score cannot be had; cheap, no pixel is decoded
     score(material, config) -> Metric    from `material.seen(look, table)`, in flat memory: number, controls, card
-    pupils(config) -> tuple[Pupil, ...]  optional: networks trained on the records, after the looks and before `score`
+    files(config) -> tuple[str, ...]     optional: names of published networks, looked for in the folder of weights
+    pupils(material, config) -> tuple    optional: networks (`base.Pupil`) trained on the records, between looks and `score`
 
-`base.py` tells what a look, a record, a pupil and the material are; `full_card` there makes a complete card. The pipeline paints
-the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same with any
-two data sets. Looks that are equal are done once, so scores that read the same features share them.
+`base.py` tells what a look, a record, a pupil and the material are; `full_card` there makes a complete card. The pipeline
+paints the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same
+with any two data sets. Looks that are equal are done once, so scores that read the same features share them.
 
 A new score is a new file and a line in SCORES; tests/pipeline/test_score_contract.py then tests it. USUAL are those that a
 job measures, where they can be had, when it does not name any.

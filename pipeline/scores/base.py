@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,7 +43,11 @@ class View:
     scene: Scene
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the image, uint8 RGB [H, W, 3]."""
+        """Return the image, uint8 RGB [H, W, 3]; decoded once for all looks."""
+        return self._pixels
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
         return decode(self.scene)
 
 
@@ -64,8 +69,8 @@ Observer = Callable[[Sequence[View]], list[Arrays]]  # at most BATCH views of on
 class Look:
     """Base of the looks: what is observed, as plain data. Looks that are equal are done once and shared by the scores.
 
-    A subclass is a frozen dataclass of JSON values (they name the look's folder) with `observer`. `samples` is how many
-    images of each layout the score asks a generator to paint; images that are there already are all looked at.
+    A subclass is a frozen dataclass of JSON values (they name its columns in the records) with `observer`. `samples` is how
+    many images of each layout the score asks a generator to paint; images that are there already are all looked at.
     """
 
     tables: tuple[str, ...] = ("real", "synthetic")
@@ -83,7 +88,7 @@ class Look:
 
     @property
     def key(self) -> str:
-        """The name of the look's folder."""
+        """The name of the look's columns in the records."""
         content = json.dumps([type(self).__module__, type(self).__qualname__, asdict(self)], sort_keys=True)
         return f"{type(self).__name__.lower()}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
@@ -95,6 +100,7 @@ class Lesson:
     training: Any  # pipeline.training.Training
     batches: Callable[[int], Any]  # step -> batch, a pure function of the step
     steps: int
+    threads: int = 1  # of torch
 
 
 class Pupil(Protocol):
@@ -123,6 +129,7 @@ class Material:
     weights: Path | None = None  # folder of published networks
     device: str = "cpu"
     seed: int = 0
+    train_counts: tuple[int, ...] = ()  # labelled objects per class, all of them; () = as `train` has, or `real`
     about: Mapping[str, Any] = field(default_factory=dict)  # what only the caller knows; goes into every card
     records: Callable[[Look, str], Iterator[Record]] | None = None  # of a look that was done, in the table's order
     state: Callable[[Pupil, Lesson], None] | None = None  # puts a trained pupil's weights into its training
@@ -131,6 +138,18 @@ class Material:
     def categories(self) -> tuple[Category, ...]:
         """The classes, which all tables share."""
         return next(iter(self.tables.values())).categories
+
+    @property
+    def counts(self) -> list[int]:
+        """Training objects per class, which decide what is head and what is tail."""
+        if self.train_counts:
+            return list(self.train_counts)
+        table = self.tables.get("train") or self.tables["real"]
+        found = np.zeros(len(self.categories), np.int64)
+        for i in range(len(table)):
+            objects = table[i].objects
+            found += np.bincount(objects.category[~objects.iscrowd], minlength=len(found))
+        return [int(n) for n in found]
 
     def seen(self, look: Look, table: str) -> Iterator[Record]:
         """Return the records of a finished look at one table, in the order of the table."""
@@ -244,6 +263,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 CARD = (  # keys that the card of every score has
     "protocol",
+    "headline_key",  # of values and of the controls: the number that stands for the score
     "images",  # how many of each table
     "selection",  # which images, by what rule
     "resize",  # filter, or "none"

@@ -10,24 +10,28 @@ Legend: N crops, S crop side, B batch, C classes.
 
 from __future__ import annotations
 
-import heapq
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sampling import rng_for, seed_for
+from pipeline.sampling import rng_for
 from pipeline.scene import Category
+from pipeline.scores.base import Lesson, Look, Material, full_card, lacking, truth, versions
 from pipeline.scores.card import Metric
+from pipeline.scores.cifar_resnet import PAPER_DEPTH, network
+from pipeline.scores.crops import PAPER_SIZE, Crops, CropSet, CropTable, crop_row
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-PAPER_DEPTH, PAPER_WIDTH, PAPER_SIZE, PAPER_SAMPLES = 101, 64, 32, 5
+PAPER_WIDTH, PAPER_SAMPLES = 64, 5
 
 
 @dataclass(frozen=True)
@@ -68,159 +72,6 @@ class Config:
     def selected(self, categories: Sequence[Category]) -> list[int]:
         """Return the class indices the classifier knows; its label k means class `selected[k]`."""
         return [c for c, category in enumerate(categories) if self.classes == "all" or category.isthing]
-
-
-@dataclass(frozen=True)
-class CropRow:
-    """The objects of one image as crops; travels between processes."""
-
-    index: int  # layout or image; with `sample` unique in a table
-    sample: int
-    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
-    labels: NDArray[np.int64]  # [N] class index
-    skipped: int  # boxes without pixels
-
-
-@dataclass(frozen=True)
-class CropSet:
-    """Crops to train or to test on, in an order that does not depend on who cut them."""
-
-    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
-    labels: NDArray[np.int64]  # [N] 0..C-1, positions in `Config.selected`
-    found: NDArray[np.int64]  # [C] crops seen, before the cap
-    skipped: int
-
-
-def crops(
-    image: NDArray[np.uint8], boxes: NDArray[np.float32], size: int = PAPER_SIZE
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3]; return crops [K, size, size, 3] and the K of N kept.
-
-    Boxes are clipped to the image and cover every pixel they touch. A box is skipped when less than one pixel wide or
-    high after clipping. Shrinking averages (INTER_AREA), enlarging interpolates (INTER_LINEAR).
-    """
-    import cv2
-
-    height, width = image.shape[:2]
-    clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
-    kept = np.asarray((clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1))
-    out: NDArray[np.uint8] = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
-    for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
-        region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
-        shrinks = region.shape[0] >= size and region.shape[1] >= size
-        out[i] = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return out, kept
-
-
-def cut(
-    index: int, sample: int, image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int
-) -> CropRow:
-    """Return the crops of one image as a row; leave crowds out of `boxes`."""
-    found, kept = crops(image, boxes, size)
-    return CropRow(index, sample, found, np.asarray(labels, np.int64)[kept], int((~kept).sum()))
-
-
-class CropTable:
-    """Collects rows in any order and keeps a fixed random draw of at most `cap` crops per class.
-
-    A crop's place in the draw is a hash of what it is, so memory is bounded and the order of arrival does not matter.
-    `cap` is `config.crops_per_class_max` unless given; 0 keeps all, as crops to test on need: a cap would change their
-    class shares, and top-1 with them.
-    """
-
-    def __init__(self, config: Config, selected: Sequence[int], cap: int | None = None) -> None:
-        self._size, self._seed = config.size, config.seed
-        self._cap = config.crops_per_class_max if cap is None else cap
-        self._place = {c: k for k, c in enumerate(selected)}
-        self._found = np.zeros(len(selected), np.int64)
-        self._skipped = 0
-        self._kept: list[list[tuple[int, int, int, int, NDArray[np.uint8]]]] = [[] for _ in selected]
-
-    def add(self, row: CropRow) -> None:
-        """Take the crops of one image; classes that are not selected are left out."""
-        self._skipped += row.skipped
-        for number, (crop, label) in enumerate(zip(row.crops, row.labels.tolist(), strict=True)):
-            k = self._place.get(label)
-            if k is None:
-                continue
-            self._found[k] += 1
-            draw = seed_for(self._seed, "cas", row.index, row.sample, number)
-            heapq.heappush(self._kept[k], (-draw, row.index, row.sample, number, crop))
-            if len(self._kept[k]) > self._cap > 0:
-                heapq.heappop(self._kept[k])
-
-    def result(self) -> CropSet:
-        """Return the crops, class by class."""
-        flat = [entry[4] for kept in self._kept for entry in sorted(kept, key=lambda entry: entry[:4])]
-        pixels = np.stack(flat) if flat else np.zeros((0, self._size, self._size, 3), np.uint8)
-        labels = np.repeat(np.arange(len(self._kept)), [len(kept) for kept in self._kept]).astype(np.int64)
-        return CropSet(pixels, labels, self._found.copy(), self._skipped)
-
-
-def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
-    """Return a CIFAR-form ResNet: a 3x3 stem, no pooling before the end.
-
-    `depth` 6n+2: three stages of n basic blocks, widths w, 2w, 4w. `depth` 101: four stages of 3, 4, 23, 3 bottlenecks,
-    widths w .. 8w, four times as many channels out.
-    """
-    from torch import nn
-
-    bottleneck = depth == PAPER_DEPTH
-    repeats = (3, 4, 23, 3) if bottleneck else ((depth - 2) // 6,) * 3
-    layers: list[nn.Module] = [_conv(3, width, 3, 1), nn.ReLU(inplace=True)]
-    channels = width
-    for stage, count in enumerate(repeats):
-        inner = width * 2**stage
-        path = [inner, inner, 4 * inner] if bottleneck else [inner, inner]
-        for block in range(count):
-            stride = 2 if stage and not block else 1
-            layers.append(_residual([channels, *path], [1, 3, 1] if bottleneck else [3, 3], stride))
-            channels = path[-1]
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
-    return _initialised(nn.Sequential(*layers), seed)
-
-
-def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> nn.Module:
-    """Return relu(convolutions + shortcut); the first 3x3 strides, a 1x1 shortcut follows the shape."""
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
-            super().__init__()
-            self.body, self.shortcut = body, shortcut
-
-        def forward(self, x: Tensor) -> Tensor:
-            total: Tensor = self.body(x) + self.shortcut(x)
-            return total.relu()
-
-    strides = [stride if i == kernels.index(3) else 1 for i in range(len(kernels))]
-    convs = [_conv(*shape) for shape in zip(channels[:-1], channels[1:], kernels, strides, strict=True)]
-    body = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))][:-1]  # the last ReLU follows the sum
-    changes = stride > 1 or channels[0] != channels[-1]
-    shortcut = _conv(channels[0], channels[-1], 1, stride) if changes else nn.Identity()
-    return Residual(nn.Sequential(*body), shortcut)
-
-
-def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-    from torch import nn
-
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
-
-
-def _initialised(net: nn.Module, seed: int) -> nn.Module:
-    """Draw the weights (He et al., 2015) from a generator of their own; batch norms start as the identity."""
-    import torch
-    from torch import nn
-
-    rng = torch.Generator().manual_seed(seed_for(seed, "cas", "weights"))
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01, generator=rng)
-            nn.init.zeros_(module.bias)
-    return net
 
 
 def learning_rate(config: Config, index: int) -> float:
@@ -311,7 +162,83 @@ def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int6
     return Accuracy(float(right.sum() / tested.sum()), float(np.mean(known)), per_class, confusion)
 
 
-def score(
+@dataclass(frozen=True)
+class Student:
+    """The classifier that learns from the crops of one table."""
+
+    table: str  # train | synthetic
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        content = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()
+        return f"cas-{self.table}-{content[:10]}"
+
+    def lesson(self, material: Material) -> Lesson:
+        """Return its training, the crops among it."""
+        crops = collect(material, self.config, self.table)
+        training = ClassifierTraining(
+            self.config, crops, len(self.config.selected(material.categories)), material.device
+        )
+        return Lesson(training, training.batch, self.config.steps, self.config.threads)
+
+
+def collect(material: Material, config: Config, table: str, cap: int | None = None) -> CropSet:
+    """Return the crops of one table; `cap` as in CropTable."""
+    found = CropTable(config, config.selected(material.categories), cap)
+    (look,) = looks(config)
+    for record in material.seen(look, table):
+        found.add(crop_row(record))
+    return found.result()
+
+
+def looks(config: Config) -> tuple[Look, ...]:
+    """Scissors in all three tables."""
+    return (Crops(("train", "real", "synthetic"), config.samples_per_layout, size=config.size),)
+
+
+def available(material: Material, config: Config) -> str | None:
+    """It needs objects in real and synthetic images; without labelled ones it has no ceiling."""
+    missing = lacking(material)
+    if missing:
+        return missing
+    selected = config.selected(material.categories)
+    for name in ("real", "synthetic"):
+        table = material.tables[name]
+        if not any(np.isin(truth(table[i])[2], selected).any() for i in range(len(table))):
+            return f"the {name} images have no object of the classes to tell apart (cas.classes: {config.classes})"
+    return None
+
+
+def pupils(material: Material, config: Config) -> tuple[Student, ...]:
+    """A classifier on synthetic and, for the ceiling, one on real crops."""
+    tables = [name for name in ("synthetic", "train") if name in material.tables]
+    return tuple(Student(name, config) for name in tables)
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return CAS from the crops and the trained classifiers."""
+    (look,) = looks(config)
+    models, train = {}, collect(material, config, "synthetic")
+    for student in pupils(material, config):
+        models["real" if student.table == "train" else student.table] = material.trained(student)["classifier"]
+    # all test crops, because a cap per class would change the class shares and with them top-1
+    test = collect(material, config, "real", cap=0)
+    card = full_card(
+        material,
+        look,
+        protocol="classifier trained on synthetic object crops only, tested on real validation crops",
+        headline_key="top1",
+        resize=f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else INTER_LINEAR",
+        network=f"CIFAR-form ResNet-{config.depth}, width {config.width}, weights drawn from seed {config.seed}",
+        network_sha256=f"none: trained here, {config.steps} steps of {config.batch} crops",
+        versions=versions("torch", "opencv-python-headless", "numpy"),
+    )
+    return measured(models, train, test, material.categories, config, card)
+
+
+def measured(
     models: Mapping[str, nn.Module],
     train: CropSet,
     test: CropSet,
@@ -330,7 +257,7 @@ def score(
     columns = {"accuracy": synthetic.per_class, "test_crops": tested.tolist(), "train_crops": train.found.tolist()}
     if "real" in found:
         columns["real_accuracy"] = found["real"].per_class
-    controls = {"floor": synthetic.floor}
+    controls = {"floor": {**synthetic.floor, "top1": synthetic.floor["chance"]}}
     controls |= {name: {"top1": a.top1, "balanced": a.balanced} for name, a in found.items() if name != "synthetic"}
     return Metric(
         name="cas",
@@ -355,25 +282,19 @@ def deviations(config: Config) -> list[str]:
 
 
 def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Config) -> dict[str, Any]:
-    from importlib.metadata import version
-
     differs = deviations(config)
     comparable = (
         f"not comparable with published CAS: {'; '.join(differs)}" if differs else "the paper's network and crops"
     )
     return {
-        "protocol": "classifier trained on synthetic object crops only, tested on real validation crops",
         "comparability": f"{comparable}; the training schedule is ours (the paper gives none)",
-        "network": f"CIFAR-form ResNet-{config.depth}, width {config.width}, weights drawn from seed {config.seed}",
         "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
-        "resize": f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else INTER_LINEAR",
         "classes": len(names),
         "classes_without_training_crops": [n for n, count in zip(names, train.found, strict=True) if not count],
         "classes_without_test_crops": [n for n, count in zip(names, test.found, strict=True) if not count],
         "train_crops": {"found": int(train.found.sum()), "used": len(train.labels), "skipped": train.skipped},
         "test_crops": {"found": int(test.found.sum()), "used": len(test.labels), "skipped": test.skipped},
         "samples_per_layout": config.samples_per_layout,
-        "versions": {name: version(name) for name in ("torch", "opencv-python-headless", "numpy")},
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.sampling import permuted, rng_for
 from pipeline.scene import Category
+from pipeline.scores.base import Look, Material, full_card, lacking, versions
 from pipeline.scores.card import Metric
 from pipeline.scores.detection import (
     DetectionEvaluator,
@@ -24,6 +25,7 @@ from pipeline.scores.detection import (
     frequency_groups,
     interval,
 )
+from pipeline.scores.judging import Detections, detection_row
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 
@@ -45,7 +47,36 @@ class Config:
             raise ValueError("dap.resamples is 1; give 0 for no interval, or 100 and more")
 
 
-def score(
+def looks(config: Config) -> tuple[Look, ...]:
+    """The judge looks at the real and the synthetic images."""
+    return (Detections(samples=config.samples_per_layout, limit=config.max_images),)
+
+
+def available(material: Material, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
+    """It needs a judge."""
+    return lacking(material, judge=True)
+
+
+def score(material: Material, config: Config) -> Metric:
+    """Return DAP of what the judge found."""
+    (look,) = looks(config)
+    synthetic, real = (
+        [detection_row(record, len(material.tables["real"])) for record in material.seen(look, table)]
+        for table in ("synthetic", "real")
+    )
+    card = full_card(
+        material,
+        look,
+        protocol="real-trained detector on images made from validation layouts; the layouts' boxes are the truth",
+        headline_key="AP50",
+        network="the judging detector",
+        network_sha256=material.judge_sha256,
+        versions=versions("torch", "torchvision", "faster-coco-eval", "numpy"),
+    )
+    return measured(synthetic, real, material.categories, material.counts, card, config)
+
+
+def measured(
     synthetic: Iterable[DetectionRow],
     real: Iterable[DetectionRow],
     categories: Sequence[Category],
@@ -153,12 +184,8 @@ def _protocol(
     categories: Sequence[Category],
     groups: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    from importlib.metadata import version
-
     return {
-        "protocol": "real-trained detector on images made from validation layouts; the layouts' boxes are the truth",
         "headline": "AP50 (IoU 0.50, 101 recall points, at most 100 detections per class), mean over thing classes",
-        "images": found.num_images,
         "objects": found.num_gt,
         "predictions": found.num_predictions,
         "samples_per_layout": config.samples_per_layout,
@@ -169,5 +196,4 @@ def _protocol(
         "bootstrap": f"{config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
         if config.resamples
         else "none",
-        "versions": {"faster-coco-eval": version("faster-coco-eval")},
     }

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipeline.scene import Category
-from pipeline.scores import cas
+from pipeline.scores import cas, crops
 from pipeline.scores.card import Metric
+from pipeline.scores.cifar_resnet import network
 
 CATEGORIES = (Category(1, "dark"), Category(7, "sky", isthing=False), Category(3, "light"))
 SMALL = cas.Config(width=4, steps=30, batch=16, size=8, shift=1)
@@ -30,7 +31,7 @@ def noisy(labels, seed, size=8):
     labels = np.asarray(labels, np.int64)
     noise = rng.integers(0, 100, (len(labels), size, size, 3))
     pixels = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
-    return cas.CropSet(pixels, labels, np.bincount(labels, minlength=2), 0)
+    return crops.CropSet(pixels, labels, np.bincount(labels, minlength=2), 0)
 
 
 def trained(config, train, num_classes=2):
@@ -44,10 +45,10 @@ def test_separable_classes_are_learned_and_the_metric_tells_how():
     """The training set is 9 to 1: balanced batches must not let the rare class drown."""
     train, test = noisy([0] * 90 + [1] * 10, 0), noisy([0] * 30 + [1] * 60, 1)
     model = trained(SMALL, train)
-    metric = cas.score({"synthetic": model, "real": model}, train, test, CATEGORIES, SMALL, {"files": "PNG"})
+    metric = cas.measured({"synthetic": model, "real": model}, train, test, CATEGORIES, SMALL, {"files": "PNG"})
     assert metric.value > 0.95
     assert metric.values["balanced"] > 0.95
-    assert metric.controls["floor"] == {"chance": 0.5, "majority": pytest.approx(2 / 3)}
+    assert metric.controls["floor"] == {"chance": 0.5, "majority": pytest.approx(2 / 3), "top1": 0.5}
     assert metric.controls["real"]["top1"] == metric.value
     assert list(metric.per_class) == ["dark", "light"]
     assert metric.per_class["light"]["train_crops"] == 10
@@ -83,7 +84,7 @@ def test_resumed_training_is_equal_bit_for_bit():
         resumed.step(index, resumed.batch(index))
     expected, actual = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(expected[key], actual[key]) for key in expected)
-    start = cas.network(SMALL.depth, SMALL.width, 2, SMALL.seed).state_dict()
+    start = network(SMALL.depth, SMALL.width, 2, SMALL.seed).state_dict()
     assert not torch.equal(start["0.0.weight"], actual["0.0.weight"])
 
 
@@ -109,13 +110,13 @@ def test_augmentation_flips_and_shifts_only_when_asked():
 
 def test_the_published_network_has_its_published_size():
     """ResNet-101 in CIFAR form with ten classes has 42.5 M weights, ResNet-20 with projections 0.27 M."""
-    count = [sum(p.numel() for p in cas.network(*shape, 10, seed=0).parameters()) for shape in ((101, 64), (20, 16))]
+    count = [sum(p.numel() for p in network(*shape, 10, seed=0).parameters()) for shape in ((101, 64), (20, 16))]
     assert count == [42_512_970, 272_474]
 
 
 @pytest.mark.parametrize("depth", [8, 14, 101])
 def test_every_depth_answers_each_class_and_same_seed_same_weights(depth):
-    net, again, other = (cas.network(depth, 4, 5, seed).eval() for seed in (0, 0, 1))
+    net, again, other = (network(depth, 4, 5, seed).eval() for seed in (0, 0, 1))
     x = torch.rand(2, 3, 32, 32)
     assert net(x).shape == (2, 5)
     assert torch.equal(net(x), again(x))
@@ -149,35 +150,35 @@ def test_crops_at_the_border_are_clipped_and_boxes_without_pixels_counted():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 200
     boxes = [(-10, -10, 20, 20), (30, 0, 90, 90), (70, 0, 90, 40), (10, 10, 10, 30), (5, 5, 5.5, 30), (0, 0, 60, 40)]
-    found, kept = cas.crops(image, np.asarray(boxes, np.float32), 32)
+    found, kept = crops.crops(image, np.asarray(boxes, np.float32), 32)
     assert kept.tolist() == [True, True, False, False, False, True]
     assert (found.shape, found.dtype) == ((3, 32, 32, 3), np.uint8)
     assert (found[0].max(), found[1].min()) == (0, 200)  # the left part is black, the right part only light
     assert (found[2][:, :15].max(), found[2][:, 17:].min()) == (0, 200)
-    assert cas.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).labels.tolist() == [0, 1, 5]
-    assert cas.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).skipped == 3
+    assert crops.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).labels.tolist() == [0, 1, 5]
+    assert crops.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).skipped == 3
 
 
 def test_no_boxes_give_no_crops():
-    found, kept = cas.crops(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.float32), 16)
+    found, kept = crops.crops(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.float32), 16)
     assert (found.shape, kept.shape) == ((0, 16, 16, 3), (0,))
 
 
 def test_shrinking_averages_pixels():
     """A fine checkerboard becomes grey, not black or white as with point sampling."""
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 254).astype(np.uint8)[..., None].repeat(3, axis=2)
-    found, _ = cas.crops(board, np.asarray([(0, 0, 64, 64)], np.float32), 32)
+    found, _ = crops.crops(board, np.asarray([(0, 0, 64, 64)], np.float32), 32)
     assert set(found.ravel().tolist()) == {127}
 
 
 def test_the_table_is_capped_per_class_and_blind_to_order():
     rng = np.random.default_rng(0)
     rows = [
-        cas.CropRow(i, s, rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2]), skipped=1)
+        crops.CropRow(i, s, rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2]), skipped=1)
         for i in range(10)
         for s in range(2)
     ]
-    tables = [cas.CropTable(replace(SMALL, crops_per_class_max=7), [0, 2]) for _ in range(2)]
+    tables = [crops.CropTable(replace(SMALL, crops_per_class_max=7), [0, 2]) for _ in range(2)]
     for row, reverse in zip(rows, rows[::-1], strict=True):
         tables[0].add(row)
         tables[1].add(reverse)
@@ -185,7 +186,7 @@ def test_the_table_is_capped_per_class_and_blind_to_order():
     np.testing.assert_array_equal(one.crops, other.crops)
     assert np.bincount(one.labels).tolist() == [7, 7]  # class 2 has become label 1
     assert (one.found.tolist(), one.skipped) == ([20, 20], 20)
-    everything = cas.CropTable(SMALL, [0, 2], cap=0)
+    everything = crops.CropTable(SMALL, [0, 2], cap=0)
     for row in rows:
         everything.add(row)
     assert len(everything.result().labels) == 40
@@ -196,7 +197,9 @@ def test_absent_classes_are_none_and_an_empty_test_set_has_no_value():
     model = trained(config, train, num_classes=3)
     test = noisy([0] * 5, 1)
     test = replace(test, found=np.array([5, 0, 0]))
-    metric = cas.score({"synthetic": model}, replace(train, found=np.array([10, 10, 0])), test, CATEGORIES, config, {})
+    metric = cas.measured(
+        {"synthetic": model}, replace(train, found=np.array([10, 10, 0])), test, CATEGORIES, config, {}
+    )
     assert metric.per_class["light"]["accuracy"] is None
     assert metric.values["balanced"] == metric.value
     assert metric.card["classes_without_training_crops"] == ["light"]

@@ -41,7 +41,7 @@ def blind(row, label):
 
 
 def measured(rows, real=(), config=None, card=None):
-    return dap.score(rows, real, CATEGORIES, TRAIN_COUNTS, card or {}, config or dap.Config())
+    return dap.measured(rows, real, CATEGORIES, TRAIN_COUNTS, card or {}, config or dap.Config())
 
 
 def test_perfect_images_score_one_and_shuffled_layouts_about_zero():
@@ -50,7 +50,7 @@ def test_perfect_images_score_one_and_shuffled_layouts_about_zero():
     assert metric.values["AP"] == pytest.approx(1.0)
     assert metric.controls["real"]["AP50"] == pytest.approx(1.0)
     assert metric.controls["shuffled"]["AP50"] < 0.05
-    assert metric.card["images"] == 120
+    assert metric.card["objects"] == 240
 
 
 def test_stuff_never_touches_the_headline():

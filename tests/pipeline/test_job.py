@@ -110,7 +110,7 @@ def test_a_minimal_job_gets_every_default(write: Write) -> None:
         job.generator.config,
         job.train_generator,
     )
-    assert tuple(SCORES) == job.score.names
+    assert (job.score.names, job.score.asked, list(job.score.settings)) == (("usual",), (), list(SCORES))
     with pytest.raises(FrozenInstanceError):
         job.seed = 1  # type: ignore[misc] # that is the test
 
@@ -134,7 +134,7 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("score: {dap: {max_image: 1}}", "x.yaml: score.dap.max_image: unknown key; did you mean 'max_images'?"),
         ("score: {names: [dap], cas: {max_image: 1}}", "x.yaml: score.cas.max_image: unknown key; did you mean"),
         ("score: {daq: {}}", "x.yaml: score.daq: unknown key; did you mean 'dap'?"),
-        ("score: {names: [dab]}", "x.yaml: score.names: 'dab' is not one of dap, cas; did you mean 'dap'?"),
+        ("score: {names: [dab]}", "x.yaml: score.names: 'dab' is not one of usual, dap, cas; did you mean 'dap'?"),
         ("score: {names: [dap, dap]}", "x.yaml: score.names: 'dap' is there twice"),
         ("sed: 1", "x.yaml: sed: unknown key; did you mean 'seed'?"),
         ("detector: {backend: yolo}", "x.yaml: detector.backend: 'yolo' is not one of"),
@@ -325,7 +325,8 @@ def test_section_dict_is_json_without_who_does_the_work(write: Write) -> None:
     job = load_job(write(MINIMAL), ["detector.lr=0.5"], None)
     detector = section_dict(job, "detector")
     assert (detector["lr"], detector["steps"], detector["ratios"]) == (0.5, 600, [0.5, 1.0])
-    assert {"names": list(SCORES), **{name: {"max_images": 0} for name in SCORES}} == section_dict(job, "score")
+    own = {"names": ["usual"], "judge": "", "weights": ""}
+    assert own | {name: {"max_images": 0} for name in SCORES} == section_dict(job, "score")
     assert "workers" not in section_dict(job, "synthesize")
     assert json.loads(json.dumps(section_dict(job, "train_generator"))) == {"lr_g": 1e-4}
     with pytest.raises(AssertionError):
