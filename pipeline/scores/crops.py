@@ -140,7 +140,7 @@ class Crops(Look):
             for view in views:
                 _, boxes, labels = truth(view.scene)
                 row = cut(view.index, view.sample, view.pixels(), boxes, labels, self.size)
-                records.append({"crops": row.crops, "labels": row.labels, "skipped": np.int64(row.skipped)})
+                records.append({"crops": row.crops, "labels": row.labels, "skipped": np.array(row.skipped)})
             return records
 
         return observe
