@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import masks, outlines
 from pipeline.formats import pictures
-from pipeline.formats.coco_write import CocoWriter, annotation_record
+from pipeline.formats.coco_write import CocoWriter, annotation_record, short
 from pipeline.scene import Category, Dataset, Scene
 from pipeline.storage import Folder
 
@@ -35,7 +36,8 @@ class LvisWriter(CocoWriter):
         self._ids = [category.id if plain else k for k, category in enumerate(categories, start=1)]
         self.image_count = np.zeros(len(categories), np.int64)
         self.instance_count = np.zeros(len(categories), np.int64)
-        self.frequency_from = self.image_count  # of the training images, for every split
+        self.human_count = np.zeros(len(categories), np.int64)  # of images in which a person labelled the class
+        self.frequency_from: NDArray[np.int64] | None = None  # of the training images; None = of these
         self.lost: Counter[str] = Counter()
 
     def __enter__(self) -> LvisWriter:
@@ -47,8 +49,9 @@ class LvisWriter(CocoWriter):
 
     def _tail(self) -> dict[str, Any]:
         records = []
+        counts = self.training_count() if self.frequency_from is None else self.frequency_from
         for k, category in enumerate(self._categories):
-            training = int(self.frequency_from[k])
+            training = int(counts[k])
             record = {
                 "id": self._ids[k],
                 "name": category.name,
@@ -62,6 +65,13 @@ class LvisWriter(CocoWriter):
             }
             records.append(record)
         return {"categories": records}
+
+    def training_count(self) -> NDArray[np.int64]:
+        """Images per class that say whether it is rare: those labelled by people, where there are any.
+
+        Were synthetic images counted, the classes they are made for would be rare no longer, and AP_r of others.
+        """
+        return self.human_count if self.human_count.any() else self.image_count
 
     def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
         record = super()._image(scene, number, f"{self._split}/{name}")
@@ -89,6 +99,8 @@ class LvisWriter(CocoWriter):
         labels = scene.objects.category[kept]
         self.instance_count += np.bincount(labels, minlength=len(self._categories))
         self.image_count[np.unique(labels)] += 1
+        by_people = np.array([source == "human" for source in scene.objects.source], bool)
+        self.human_count[np.unique(scene.objects.category[by_people & ~scene.objects.iscrowd])] += 1
         records: list[dict[str, Any]] = []
         for i in kept.tolist():
             record = self._record(scene, i, (self._num_annotations + 1 + len(records), image["id"]))
@@ -106,7 +118,7 @@ class LvisWriter(CocoWriter):
             ring = outlines.polygon(masks.decode(rle, (scene.height, scene.width)))
             return {"segmentation": [ring.ravel().tolist()]}
         self.lost["objects without a mask, written with their box as polygon"] += 1
-        x1, y1, x2, y2 = scene.objects.boxes[position].tolist()
+        x1, y1, x2, y2 = (short(value) for value in scene.objects.boxes[position])
         return {"segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]], BOX_ONLY: 1}
 
 
@@ -118,7 +130,8 @@ def write(dataset: Dataset, out: Folder) -> None:
 def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
     """Write data sets of the same classes as the splits of one folder; return what LVIS has another form for, by reason.
 
-    Rare, common and frequent classes are told by the images of `train` where there is such a split, else by each split's own.
+    Rare, common and frequent classes are told by the images of `train` where there is such a split, else by each split's own;
+    by those that people labelled, where there are any.
     """
     lost: Counter[str] = Counter()
     training = None
@@ -129,6 +142,6 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
             for index in range(len(table)):
                 scene = table[index]
                 writer.add(scene, pictures.encoded(scene)[0])
-        training = writer.image_count if split == "train" else training
+        training = writer.training_count() if split == "train" else training
         lost += writer.lost
     return lost
