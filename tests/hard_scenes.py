@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def objects(rows: Sequence[tuple[int, np.ndarray, bool]], first: int, **columns:
 
 
 def masked() -> SceneList:
-    """Every object has a mask."""
+    """Every object that is to be learnt has a mask."""
     h, w = SIZE
     rows: list[list[tuple[int, np.ndarray, bool]]] = [
         [],
@@ -77,6 +77,8 @@ def masked() -> SceneList:
         origin = Provenance(2**63 - 1 - i, "lostgan", "ab" * 32, f"real {i}", "balanced: +no") if made else None
         kind = ["synthetic" if made else "human"] * len(row)
         found = objects(row, 10 * i + 1, source=kind)
+        if i == 4:  # a region to be ignored of which only the box is known
+            found = replace(found, rle=(None,))
         scenes.append(Scene(f"image-{i}", *SIZE, ImageRef(png(SIZE, 9 * i)), found, None, origin))
     return SceneList(CATEGORIES, scenes)
 
@@ -151,6 +153,8 @@ def coco_record(table: Dataset) -> dict[str, Any]:
                 "area": float(found.area[k]),
                 "iscrowd": int(found.iscrowd[k]),
             }
+            if rle is None and record["iscrowd"]:
+                rle = masks.from_polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], (scene.height, scene.width))
             if rle is not None:
                 record["segmentation"] = {"size": [scene.height, scene.width], "counts": rle}
             annotations.append(record)

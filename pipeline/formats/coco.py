@@ -30,7 +30,7 @@ from pipeline.formats.coco_record import (
     provenance,
     read_segmentation,
 )
-from pipeline.formats.coco_write import CocoWriter, write
+from pipeline.formats.coco_write import BOX_ONLY, CocoWriter, write
 from pipeline.formats.records import Checker, load_object, section
 from pipeline.scene import SOURCES, Category, ImageRef, Objects, Provenance, Scene
 from pipeline.storage import inside
@@ -310,7 +310,8 @@ class Labels:
         image, category = place.image, place.category
         size = (image.height, image.width)
         box, clipped = inside_box(corners(record, "bbox"), size)
-        segmentation = read_segmentation(record.get("segmentation"), size)
+        given = None if record.get(BOX_ONLY) == 1 else record.get("segmentation")
+        segmentation = read_segmentation(given, size)
         score, source, verdict = record.get("score", 1.0), record.get("source", "human"), record.get("verdict")
         if source not in SOURCES or not isinstance(verdict, str | None):
             raise RecordError("bad value", f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text")

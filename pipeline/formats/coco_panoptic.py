@@ -22,7 +22,7 @@ from pipeline import panoptic
 from pipeline.errors import DatasetError
 from pipeline.formats import coco
 from pipeline.formats.coco_record import Box, RecordError, corners, flag, is_int, key_of, need, number
-from pipeline.formats.coco_write import CocoWriter, annotation_record
+from pipeline.formats.coco_write import BOX_ONLY, CocoWriter, annotation_record
 from pipeline.formats.records import Checker, load_object, section
 from pipeline.scene import SOURCES, Category, Dataset, ImageRef, Scene
 from pipeline.storage import Folder, inside
@@ -233,7 +233,8 @@ class PanopticWriter(CocoWriter):
         segments = []
         for position, segment in enumerate(panoptic.segment_ids(scene.objects).tolist()):
             record = annotation_record(scene, position, (segment, image["id"]), self._categories)
-            record.pop("segmentation")  # it is in the map
+            for name in ("segmentation", BOX_ONLY):  # the map says it
+                record.pop(name, None)
             record.pop("image_id")
             segments.append({"object_id": segment} | record)
         return [{"image_id": image["id"], "file_name": map_name, "segments_info": segments}]

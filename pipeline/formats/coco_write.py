@@ -27,6 +27,7 @@ from pipeline.scene import Category, Dataset, Objects, Scene
 from pipeline.storage import Folder
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
+BOX_ONLY = "box_only"  # extra field: the object has no mask, what stands for one is its box
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -185,6 +186,8 @@ def annotation_record(
         "score": short(objects.score[position]),
         "source": objects.source[position],
     }
+    if rle is None and objects.iscrowd[position]:  # evaluators of masks stop at a crowd without run lengths
+        record |= {"segmentation": {"size": list(size), "counts": box_mask(box, size)}, BOX_ONLY: 1}
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
     if not np.isnan(objects.verdict_score[position]):
@@ -194,6 +197,14 @@ def annotation_record(
     if int(objects.id[position]) != ids[0]:
         record["object_id"] = int(objects.id[position])
     return record
+
+
+def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
+    """Return the counts of all pixels that an xyxy box [4] touches."""
+    mask = np.zeros((1, *size), np.bool_)
+    (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int).clip(0), np.ceil(box[2:]).astype(int)
+    mask[0, y1:y2, x1:x2] = True
+    return masks.encode(mask)[0]
 
 
 def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.formats import coco
 from pipeline.formats.coco_record import is_int
-from pipeline.formats.lvis_write import BOX_ONLY, IGNORED, ORIGINAL, write, write_splits
+from pipeline.formats.lvis_write import IGNORED, ORIGINAL, write, write_splits
 from pipeline.formats.records import load_object
 
 __all__ = ["Config", "read", "write", "write_splits"]
@@ -66,5 +66,4 @@ def _annotation(record: Any, ids: dict[int, int]) -> Any:
     if not isinstance(record, dict):
         return record
     known = is_int(record.get("category_id")) and record["category_id"] in ids
-    changed = {"category_id": ids[record["category_id"]]} if known else {}
-    return record | changed | ({"segmentation": []} if record.get(BOX_ONLY) == 1 else {})
+    return record | ({"category_id": ids[record["category_id"]]} if known else {})

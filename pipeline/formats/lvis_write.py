@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline import masks, outlines
 from pipeline.formats import pictures
-from pipeline.formats.coco_write import CocoWriter, annotation_record, short
+from pipeline.formats.coco_write import BOX_ONLY, CocoWriter, annotation_record, short
 from pipeline.scene import Category, Dataset, Scene
 from pipeline.storage import Folder
 
 # fields that other readers pass over
 IGNORED = "ignore_regions"  # of an image: annotations of its crowds
 ORIGINAL = "original_id"  # of a class: its id before it was numbered from 1
-BOX_ONLY = "box_only"  # of an annotation: there is no mask, the polygon is the box
 RARE, COMMON = 10, 100  # images with the class, at most (LVIS, section 3.2)
 
 

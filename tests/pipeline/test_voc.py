@@ -146,7 +146,7 @@ def test_two_splits_with_one_name_are_refused(tmp_path: Path) -> None:
 def test_what_is_lost_is_counted_and_lists_are_plain(tmp_path: Path) -> None:
     lost = voc.write_splits({"train": masked(), "val": boxed()}, Folder.at(tmp_path))
     assert lost["images converted to JPEG"] == 10
-    assert lost["masks (kept in coco/)"] == sum(len(s.objects) for s in masked())
+    assert lost["masks (kept in coco/)"] == sum(rle is not None for s in masked() for rle in s.objects.rle)
     assert (tmp_path / "ImageSets/Main/val.txt").read_text().splitlines() == [s.image_id for s in boxed()]
     xml = (tmp_path / "Annotations/image-4.xml").read_text()
     assert "<difficult>1</difficult><" not in xml
