@@ -93,6 +93,23 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
         assert scene.provenance.generator == "lostgan"
 
 
+def test_a_run_is_handed_over_with_its_real_images_and_a_card(reference: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from pipeline.cli import main
+    from pipeline.formats.reference import open_dataset
+
+    told = CliRunner().invoke(main, ["export", str(reference), "--to", "yolo", "--out", str(tmp_path / "out")])
+    assert told.exit_code == 0, told.output
+    train, val = (open_dataset(f"yolo:{tmp_path}/out?split={split}", Path()) for split in ("train", "val"))
+    manifest = json.loads(next((reference / "steps").glob("ingest-*/manifest.json")).read_text())["splits"]
+    assert len(train) == manifest["labelled"]["images"] + 32
+    assert len(val) == manifest["validation"]["images"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**DAP**" in card
+    assert json.loads((reference / "metrics.json").read_text())["job_sha256"] in card
+
+
 def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
     """Its reader and mapper take the export as it is, and boxes are the tight boxes of the masks."""
     pytest.importorskip("detectron2", reason="detectron2 is on no registry; install it from its repository")

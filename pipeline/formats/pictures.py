@@ -28,16 +28,28 @@ def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:
 
 
 def upright(scene: Scene) -> tuple[Scene, bool]:
-    """Return a scene whose JPEG tells nobody to turn it, with its bytes in memory, and whether that changed anything.
+    """Return a scene whose JPEG tells nobody to turn it, and whether that changed anything; else it is returned as it is.
 
     Annotations count pixels as they are stored. Most training code turns images by their EXIF tag without a word, and
     the boxes stay behind; so the tag is set to "as it is". The pixels are not touched.
     """
+    at = _orientation(_head(scene))
+    if at is None:
+        return scene, False
     data = encoded_image(scene)
-    at = _orientation(data)
-    name = scene.image.path and scene.image.path.replace("\\", "/").rsplit("/", 1)[-1]
-    fixed = data if at is None else data[: at[0]] + at[1] + data[at[0] + len(at[1]) :]
-    return replace(scene, image=ImageRef(fixed, name)), fixed is not data
+    fixed = data[: at[0]] + at[1] + data[at[0] + len(at[1]) :]
+    return replace(scene, image=ImageRef(fixed, scene.image.path and Path(scene.image.path).name)), True
+
+
+def _head(scene: Scene) -> bytes:
+    """Return the first bytes of an image; none when there is no file, which whoever needs it will say."""
+    if scene.image.data is not None or scene.image.path is None:
+        return (scene.image.data or b"")[:_HEAD]
+    try:
+        with Path(scene.image.path).open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
 
 
 def _orientation(data: bytes) -> tuple[int, bytes] | None:

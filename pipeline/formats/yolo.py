@@ -142,12 +142,19 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
         names = [names[k] for k in range(len(names))]
     if not isinstance(names, list) or not names or not all(is_text(name) for name in names):
         odd = next((n for n in names if not is_text(n)), names) if isinstance(names, list) else names
-        raise DatasetError(f"{file}: 'names' must list the classes as texts, not {odd!r}; put the names in quotes")
+        raise DatasetError(
+            f"{file}: 'names' must list the classes as texts, not {_shown(odd)}; put the names in quotes"
+        )
     extra = document.get(EXTRA)
     kept = [_kept(record, k) for k, record in enumerate(extra)] if isinstance(extra, list) else []
     if [c.name for c in kept] == names and len({c.id for c in kept}) == len(kept):
         return tuple(kept)
     return tuple(Category(k, name) for k, name in enumerate(names))  # the file was edited: numbers are ids
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message; a few lines of YAML can stand for a list that no memory holds as text."""
+    return type(value).__name__ if isinstance(value, (list, dict, set)) else repr(value)[:100]
 
 
 def _kept(record: Any, index: int) -> Category:
@@ -189,7 +196,7 @@ def _place(file: Path, base: Any, name: Any) -> Path:
     """Return the folder, or the list of images, that data.yaml names; it must lie in the folder of data.yaml."""
     home = file.parent.resolve()
     if not isinstance(base, str) or not isinstance(name, str) or "\0" in base + name:
-        raise DatasetError(f"{file}: path and the splits must be names of folders, not {name!r}")
+        raise DatasetError(f"{file}: path and the splits must be names of folders, not {_shown(name)}")
     # some exporters write ../train/images and mean train/images; Ultralytics reads it so where the first is not there
     for text in (name, name.removeprefix("../")):
         place = (home / base / text).resolve()

@@ -98,6 +98,9 @@ def write_yaml(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "data.yaml").write_text(text)
 
 
+TENS = [f"n{k}: &n{k} [{', '.join([f'*n{k - 1}'] * 10)}]" for k in range(1, 12)]
+BOMB = "\n".join(["n0: &n0 [a]", *TENS, "train: images/train", "names: *n11"])  # a list of 10 to the 11th
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "turned": (turn, "EXIF"),
     "twins": (lambda f: Image.new("RGB", (9, 9)).save(f / "images/train/a.png"), "same labels"),
@@ -105,6 +108,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "link": (lambda f: (f / "labels/train/b.txt").symlink_to("/etc/hostname"), "leaves"),
     "no yaml": (lambda f: (f / "data.yaml").unlink(), "cannot be read"),
     "bad yaml": (write_yaml("a: [1"), "not valid YAML"),
+    "bomb": (write_yaml(BOMB), "'names' must list the classes as texts, not list"),
     "list": (write_yaml("- 1"), "no data.yaml"),
     "tag": (write_yaml("names: !!python/object/apply:os.system [ls]"), "not valid YAML"),
     "no split": (write_yaml("val: images/train\nnames: [a]"), "names no images for split 'train'"),
