@@ -34,6 +34,7 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "train_generator": "checkpoints",
     "verify": "data",
     "export": "coco",
+    "trial": "",
     "report": "",
 }
 PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
@@ -44,6 +45,7 @@ PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "calibrate": "calibration.json",
     "pseudo_label": ("detections.json", "instances.json"),  # its shards have .json files too
     "train_generator": ".safetensors",
+    "trial": "trial.md",
     "report": ".html",
 }
 HOUSEKEEPING = ("seconds", "versions", "key", "step", "shards")  # of a manifest: no results

@@ -284,6 +284,7 @@ class Trial:
     share: float = 0.5  # of each batch that added images fill
     curve: tuple[float, ...] = ()  # parts of the synthetic images that are arms of their own, for the budget curve
     repeat_threshold: float = 0.1  # of the arms rfs and irfs
+    groups: Literal["auto", "relative", "lvis"] = "auto"  # auto: LVIS's bounds where the labelled data is LVIS
     margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
     worthwhile: float = 0.005  # AP that a further step of the curve must be able to bring
     copy_paste: Any = None  # Config of generators/copy_paste.py, how the arm of that name cuts and pastes

@@ -1,24 +1,46 @@
 """From the runs of a trial to what it says: values per arm, comparisons, per class and per group, verdicts.
 
-A run is a dict: arm, seed, seconds, values {AP, AP50, AP75} and per_class {class index: the same}. Numbers are in [0, 1].
+A run is a dict: arm, seed, seconds, looking, values {AP, AP50, AP75, AP_fixed} and per_class {class index: the same}. Numbers
+are in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.arms import BEST, Arm
 from pipeline.comparison import Verdict, budget_curve, detectable, holm, judge, not_worse, paired, sentence
-from pipeline.scores.detection import frequency_groups
+from pipeline.scores.detection import frequency_groups, lvis_groups
 from pipeline.sections import Trial
 
 Runs = Sequence[Mapping[str, Any]]
+FIXED = "AP_fixed"  # see scores/fixed_ap.py
+KEYS = ("AP", "AP50", "AP75", FIXED)
 GROUPS = {"frequent": "head", "common": "middle", "rare": "tail"}  # by training objects, see frequency_groups
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The thing classes of a trial, in one order."""
+
+    names: Sequence[str]
+    index: Sequence[int]  # class indices
+    objects: Sequence[int]  # labelled ones
+    images: Sequence[int]  # labelled ones with the class
+    rule: str = "relative"  # or lvis: by images, 1-10 rare, 11-100 common, more frequent (Gupta et al. 2019, section 3)
+
+    def groups(self) -> dict[str, list[int]]:
+        """Class indices of the frequent, common and rare classes; classes without an object are in none."""
+        if self.rule == "lvis":
+            found = lvis_groups(self.images)
+            return {name: [self.index[i] for i in found[name]] for name in GROUPS}
+        found = frequency_groups(self.objects)
+        return {name: [self.index[i] for i in found[part]] for name, part in GROUPS.items()}
 
 
 def values_of(runs: Runs, arm: str, key: str = "AP") -> list[float]:
@@ -47,32 +69,25 @@ def best_control(runs: Runs, arms: Sequence[Arm]) -> Arm:
 
 
 def conclude(
-    runs: Runs,
-    arms: Sequence[Arm],
-    trial: Trial,
-    counts: Mapping[str, int],
-    synthetic_images: int,
-    classes: Sequence[int],
+    runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, synthetic_images: int
 ) -> dict[str, Any]:
-    """Return the trial's findings as plain data.
-
-    `counts` has the labelled training objects of each thing class by name, `classes` their class indices, in one order.
-    """
+    """Return the trial's findings as plain data."""
     real = values_of(runs, "real")
     controls = {arm.name: values_of(runs, arm.name) for arm in arms if arm.role == "control"}
     judged = [arm for arm in arms if arm.role in ("candidate", "placebo")]
     verdicts = {arm.name: judge(values_of(runs, arm.name), real, controls) for arm in judged}
-    groups = _groups(counts, classes)
+    groups = classes.groups()
     least = _detectable(runs, arms, trial.seeds)
-    comparisons = {
-        name: _comparison(runs, name, verdict, groups, counts, classes, trial) for name, verdict in verdicts.items()
-    }
+    comparisons = {name: _comparison(runs, name, verdict, classes, trial) for name, verdict in verdicts.items()}
     curve, curve_says = _curve(runs, arms, real, synthetic_images, trial)
     told = [
         f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} AP points is found four times out of five",
         *(found["sentence"] for found in comparisons.values()),
+        *_frequent_says(comparisons, [arm.name for arm in judged if arm.role == "candidate"], trial),
         *curve_says,
     ]
+    if classes.rule == "lvis":
+        told.append("AP here takes every class as looked for in every image, which LVIS does not; its own AP is higher")
     return {
         "seeds": trial.seeds,
         "detectable": least,
@@ -80,16 +95,24 @@ def conclude(
         "comparisons": comparisons,
         "controls": {n: paired(v, real).to_json() for n, v in controls.items()},
         "groups": {
-            name: [n for n, c in zip(counts, classes, strict=True) if c in found] for name, found in groups.items()
+            name: [n for n, c in zip(classes.names, classes.index, strict=True) if c in found]
+            for name, found in groups.items()
         },
+        "grouped_by": classes.rule,
+        "margin": trial.margin,
         "curve": curve,
         "says": told,
     }
 
 
-def _groups(counts: Mapping[str, int], classes: Sequence[int]) -> dict[str, list[int]]:
-    found = frequency_groups(list(counts.values()))
-    return {name: [classes[i] for i in found[part]] for name, part in GROUPS.items()}
+def _frequent_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str], trial: Trial) -> list[str]:
+    """One line on the non-inferiority of the candidates on frequent classes."""
+    known = {name: comparisons[name]["frequent_not_worse"] for name in names}
+    parts = []
+    for word, wanted in (("shown not to lose", True), ("not shown not to lose", False)):
+        found = [name for name, value in known.items() if value is wanted]
+        parts += [f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} {word}"] if found else []
+    return [f"frequent classes: {'; '.join(parts)} {100 * trial.margin:g} AP points"] if parts else []
 
 
 def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
@@ -101,14 +124,17 @@ def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
 
 def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     own = _of(runs, arm.name)
-    means = {key: values_of(runs, arm.name, key) for key in ("AP", "AP50", "AP75")}
+    means = {key: values_of(runs, arm.name, key) for key in KEYS}
     return {
         **{key: value for key, value in asdict(arm).items() if key in ("name", "role", "says")},
         "runs": means,
         "mean": {key: float(np.mean(values)) for key, values in means.items()},
         "sd": {key: float(np.std(values, ddof=1)) for key, values in means.items()},
         "groups": {name: _finite(np.mean(class_values(runs, arm.name, found))) for name, found in groups.items()},
-        "seconds": round(float(np.mean([run["seconds"] for run in own])), 1),
+        "groups_fixed": {
+            name: _finite(np.mean(class_values(runs, arm.name, found, FIXED))) for name, found in groups.items()
+        },
+        "seconds": round(float(np.mean([run["seconds"] + run["looking"] for run in own])), 1),
     }
 
 
@@ -116,16 +142,16 @@ def _comparison(
     runs: Runs,
     name: str,
     verdict: Verdict,
-    groups: Mapping[str, Sequence[int]],
-    counts: Mapping[str, int],
-    classes: Sequence[int],
+    classes: Classes,
     trial: Trial,
 ) -> dict[str, Any]:
     """All that is said of one judged arm, against real data and against the best control."""
-    per_class = {label: _against(runs, name, "real", [c]) for label, c in zip(counts, classes, strict=True)}
+    named = zip(classes.names, classes.index, strict=True)
+    per_class = {label: _against(runs, name, "real", [c]) for label, c in named}
     found = {label: difference for label, difference in per_class.items() if difference is not None}
     adjusted = holm({label: difference.p for label, difference in found.items()})
-    by_group = {group: _against(runs, name, "real", members) for group, members in groups.items()}
+    by_group = {group: _against(runs, name, "real", members) for group, members in classes.groups().items()}
+    fixed = paired(values_of(runs, name, FIXED), values_of(runs, "real", FIXED))
     frequent = by_group["frequent"]
     return {
         "word": verdict.word,
@@ -135,6 +161,7 @@ def _comparison(
         "against_best": verdict.against_best.to_json(),
         "against_controls": {control: d.to_json() for control, d in verdict.against_controls.items()},
         "groups": {group: d.to_json() for group, d in by_group.items() if d},
+        "fixed": fixed.to_json(),
         "classes": {label: {**d.to_json(), "p_holm": adjusted[label]} for label, d in found.items()},
         "frequent_not_worse": None if frequent is None else not_worse(frequent, trial.margin),
     }

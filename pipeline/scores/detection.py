@@ -98,6 +98,10 @@ class DetectionEvaluator:
         kept = [order[row.pred_labels[order] == c][:MAX_DETECTIONS] for c in self.classes]
         return np.concatenate([np.zeros(0, np.int64), *kept])
 
+    def _limit(self, _rows: Sequence[DetectionRow]) -> int:
+        """Detections per image and class that count."""
+        return MAX_DETECTIONS
+
     def rows(self) -> list[DetectionRow]:
         """Return the collected rows in their fixed order."""
         return [self._rows[key] for key in sorted(self._rows)]
@@ -116,7 +120,7 @@ class DetectionEvaluator:
         return DetectionResult(_reduce(precision, recall), per_class, len(rows), num_gt, num_found)
 
     def _coco(self, rows: list[DetectionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return precision [T, P, C, area] and recall [T, C, area] at 100 detections, -1 without truth."""
+        """Return precision [T, P, C, area] and recall [T, C, area] at `_limit` detections, -1 without truth."""
         from faster_coco_eval import COCO, COCOeval_faster
 
         # An annotation with id 0 would silently never match.
@@ -127,6 +131,7 @@ class DetectionEvaluator:
         names = [{"id": c + 1, "name": self.categories[c].name} for c in self.classes]
         gt = COCO({"images": sizes, "annotations": truth, "categories": names})
         evaluation = COCOeval_faster(gt, gt.loadRes(_records(rows, _found)), "bbox", print_function=lambda *_: None)
+        evaluation.params.maxDets = [1, 10, self._limit(rows)]
         evaluation.evaluate()
         evaluation.accumulate()
         shape = (10, 101, len(self.classes), 4, 3)

@@ -6,14 +6,14 @@ import hashlib
 import importlib
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import evidence, trial_tables
+from pipeline import evidence, report_trial, trial_tables
 from pipeline.arms import ARMS, BEST, EXTERNAL, Arm, Permuted, arm_batches, arm_named, first_part, on_top_of, real_draw
 from pipeline.context import Context
 from pipeline.errors import JobError, suggest
@@ -25,17 +25,21 @@ from pipeline.pasting import Pasted
 from pipeline.sampling import seed_for
 from pipeline.scene import Dataset
 from pipeline.scores.detection import DetectionEvaluator, DetectionRow
+from pipeline.scores.fixed_ap import FixedEvaluator
 from pipeline.sections import Job, section_dict
 from pipeline.steps.ingest import open_inputs
 from pipeline.storage import Folder
 from pipeline.training import device, train
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 1
+VERSION = 2
 ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
 BATCH = 16  # images per detector call
 KEYS = ("AP", "AP50", "AP75")
+FIXED = trial_tables.FIXED
 LONGEST = 2  # times the usual steps: real_2x
+EVERYTHING = {"score_floor": 0.001, "detections_per_image": 1000}  # what fixed AP looks at, of each image
+TEXT = "trial.md"
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,16 @@ class _Runner:
         arm, number, images = item
         began = time.monotonic()
         folder = Folder.at(self._sources.folder)
-        detector = self._trained(arm, number, folder.sub(name))
+        detector, start = self._trained(arm, number, folder.sub(name))
         trained = time.monotonic()
         rows = self._look(detector, images)
         evidence.write(folder, f"{name}.parquet", [Evidence(True, row, None) for row in rows], 1)
         folder.sub(name).delete("state.safetensors")
         seconds = {"seconds": round(trained - began, 1), "looking": round(time.monotonic() - trained, 1)}
-        return {"rows": len(rows), "arm": arm.name, "seed": number, **seconds, **measured(rows, self._evaluation)}
+        told = {"rows": len(rows), "arm": arm.name, "seed": number, "resumed_from": start, **seconds}
+        return told | measured(rows, self._evaluation, self._sources.job.detector.config)
 
-    def _trained(self, arm: Arm, number: int, folder: Folder) -> Any:
+    def _trained(self, arm: Arm, number: int, folder: Folder) -> tuple[Any, int]:
         from detectors import DETECTORS
 
         sources, job = self._sources, self._sources.job
@@ -127,11 +132,12 @@ class _Runner:
         count = round(trial.share * plan.batch) if added else 0
         draw = real_draw(real, plan.batch - count, seed, arm.sampling, trial.repeat_threshold)
         backend = importlib.import_module(DETECTORS[job.detector.backend])
-        detector = backend.build(job.detector.config, len(real.categories), seed=seed % 2**31, device=device())
+        config = seeing_everything(job.detector.config)
+        detector = backend.build(config, len(real.categories), seed=seed % 2**31, device=device())
         training = detector.training(steps, seed % 2**31)
-        train(training, arm_batches(real, draw, added, count, seed), steps, plan.save_every, folder)
+        start = train(training, arm_batches(real, draw, added, count, seed), steps, plan.save_every, folder)
         training.finish()
-        return detector
+        return detector, start
 
     def _look(self, detector: Any, images: range) -> list[DetectionRow]:
         rows = []
@@ -148,15 +154,34 @@ class _Runner:
         return rows
 
 
-def measured(rows: list[DetectionRow], table: Dataset) -> dict[str, Any]:
-    """AP of the thing classes, over all and per class."""
+def seeing_everything(config: Any) -> Any:
+    """The detector's Config with the limits on what it returns lifted; they change nothing that is learnt."""
+    known = {f.name for f in fields(config)}
+    return replace(config, **{name: value for name, value in EVERYTHING.items() if name in known})
+
+
+def usual(row: DetectionRow, config: Any) -> DetectionRow:
+    """What the detector would have returned with its own limits: the best of those above its floor."""
+    floor, most = getattr(config, "score_floor", 0.0), getattr(config, "detections_per_image", len(row.pred_scores))
+    kept = np.flatnonzero(row.pred_scores > floor)
+    kept = np.sort(kept[np.argsort(-row.pred_scores[kept], kind="stable")[:most]])
+    found = {name: getattr(row, name)[kept] for name in ("pred_boxes", "pred_labels", "pred_scores")}
+    return replace(row, **found)
+
+
+def measured(rows: list[DetectionRow], table: Dataset, config: Any) -> dict[str, Any]:
+    """COCO's AP of the thing classes at the detector's own limits, over all and per class; and fixed AP."""
     things = [i for i, c in enumerate(table.categories) if c.isthing]
-    evaluator = DetectionEvaluator(table.categories, things)
+    evaluator, fixed = DetectionEvaluator(table.categories, things), FixedEvaluator(table.categories, things)
     for row in rows:
-        evaluator.add(row)
-    result = evaluator.result()
-    per_class = {str(c): {key: result.per_class[c][key] for key in KEYS} for c in things}
-    return {"values": {key: result.values[key] for key in KEYS}, "per_class": per_class}
+        evaluator.add(usual(row, config))
+        fixed.add(row)
+    result, all_of_it = evaluator.result(), fixed.result()
+    per_class = {
+        str(c): {**{key: result.per_class[c][key] for key in KEYS}, FIXED: all_of_it.per_class[c]["AP"]} for c in things
+    }
+    values = {**{key: result.values[key] for key in KEYS}, FIXED: all_of_it.values["AP"]}
+    return {"values": values, "per_class": per_class}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -181,26 +206,30 @@ def run(context: Context) -> dict[str, Any]:
     images = range(len(sources.evaluation()))
     rows = _train(context, sources, arms, images)
     if BEST in trial.arms:
-        best = trial_tables.best_control(rows, arms)
-        rows += _train(context, sources, [on_top_of(best)], images)
-        arms.append(on_top_of(best))
-    counts, classes = _counts(context)
-    images_made = int(inputs["synthesize"].manifest["images"])
-    manifest = trial_tables.conclude(rows, arms, job.trial, counts, images_made, classes)
+        best = on_top_of(trial_tables.best_control(rows, arms), "verified" if "verified" in trial.arms else "synthetic")
+        rows += _train(context, sources, [best], images)
+        arms.append(best)
+    manifest = trial_tables.conclude(rows, arms, job.trial, _classes(context), int(inputs["synthesize"].manifest["images"]))
     for line in manifest["says"]:
         context.tell(f"  {line}")
-    return {**manifest, "images": len(images)}
+    manifest = {**manifest, "images": len(images)}
+    context.folder.write_bytes(TEXT, report_trial.markdown(manifest).encode())
+    return manifest
 
 
 def _train(context: Context, sources: Sources, arms: list[Arm], images: range) -> list[dict[str, Any]]:
+    """Train what is not trained yet; arms that are the same by all that decides them are trained once."""
     folder, marks = Folder.at(sources.folder), settings(context.job)["fingerprints"]
-    names = {arm.name: f"{arm.name.replace(':', '-')}-{_key(context, arm, marks)}" for arm in arms}
-    items = [
-        (f"{names[arm.name]}-{number}", (arm, number, images))
-        for number in range(context.job.trial.seeds)  # seed by seed: a trial cut short has whole pairs
+    keys = {arm.name: _key(context, arm, marks) for arm in arms}
+    numbers = range(context.job.trial.seeds)
+    items = {
+        f"{keys[arm.name]}-{number}": (arm, number, images)
+        for number in numbers  # seed by seed: a trial cut short has whole pairs
         for arm in arms
-    ]
-    return context.shards(partial(_Runner, sources), items, folder, "evaluated images")
+    }
+    rows = context.shards(partial(_Runner, sources), list(items.items()), folder, "evaluated images")
+    found = dict(zip(items, rows, strict=True))
+    return [{**found[f"{keys[arm.name]}-{number}"], "arm": arm.name} for arm in arms for number in numbers]
 
 
 def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
@@ -209,7 +238,7 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
     made = {"pseudo": "pseudo_label", "synthetic": "synthesize", "placebo": "synthesize", "verified": "verify"}
     read = {"ingest", *(made[name] for name in arm.added if name in made)}
     content = {
-        "arm": {name: value for name, value in asdict(arm).items() if name not in ("role", "says")},
+        "arm": {name: value for name, value in asdict(arm).items() if name not in ("name", "role", "says")},
         "detector": section_dict(job, "detector"),
         "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
         "data": {key: mark for key, mark in marks.items() if key == "trial.evaluation" or key.endswith(f".{arm.name}")},
@@ -221,9 +250,18 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _counts(context: Context) -> tuple[dict[str, int], list[int]]:
-    """Labelled training objects of each thing class by name, and the indices of these classes."""
-    told = context.inputs["ingest"].manifest
-    objects = told["splits"]["labelled"]["objects"]
+def _classes(context: Context) -> trial_tables.Classes:
+    """The thing classes, what the labelled images have of each, and by which rule they are rare."""
+    ingest, job = context.inputs["ingest"], context.job
+    told = ingest.manifest
     things = [(i, c["name"]) for i, c in enumerate(told["classes"]) if c["isthing"]]
-    return {name: objects.get(name, 0) for _, name in things}, [i for i, _ in things]
+    objects = [told["splits"]["labelled"]["objects"].get(name, 0) for _, name in things]
+    table = parquet.read(parquet.Config(ingest.folder.sub("labelled").uri), pixels=False)
+    seen = np.zeros(len(table.categories), np.int64)  # images with an object of the class
+    for i in range(len(table)):
+        found = table[i].objects
+        seen[np.unique(found.category[~found.iscrowd])] += 1
+    lvis = any(part.strip().startswith("lvis:") for part in job.data.labelled.split(" + "))
+    rule = job.trial.groups if job.trial.groups != "auto" else "lvis" if lvis else "relative"
+    index = [i for i, _ in things]
+    return trial_tables.Classes([name for _, name in things], index, objects, seen[index].tolist(), rule)

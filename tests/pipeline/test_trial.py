@@ -28,7 +28,7 @@ from pipeline.images import decode
 from pipeline.pasting import Pasted
 from pipeline.scene import Dataset
 from pipeline.sections import Trial
-from pipeline.trial_tables import best_control, conclude, values_of
+from pipeline.trial_tables import Classes, best_control, conclude, values_of
 
 
 def toy_table(count: int, split: str = "train") -> Dataset:
@@ -46,16 +46,21 @@ def planted(gains: dict[str, float], seeds: int = 5, noise: float = 0.004) -> li
     for name, gain in gains.items():
         for seed in range(seeds):
             per = [0.6, 0.5 + gain, 0.3 + 2 * gain] + shared[seed] + rng.normal(0, noise, 3)
-            per_class = {str(c): {"AP": ap, "AP50": ap + 0.2, "AP75": ap - 0.1} for c, ap in enumerate(per.tolist())}
-            values = {key: float(np.mean([row[key] for row in per_class.values()])) for key in ("AP", "AP50", "AP75")}
-            runs.append({"arm": name, "seed": seed, "seconds": 10.0, "values": values, "per_class": per_class})
+            per_class = {
+                str(c): {"AP": ap, "AP50": ap + 0.2, "AP75": ap - 0.1, "AP_fixed": ap + 0.01}
+                for c, ap in enumerate(per.tolist())
+            }
+            values = {key: float(np.mean([row[key] for row in per_class.values()])) for key in per_class["0"]}
+            run = {"arm": name, "seed": seed, "seconds": 10.0, "looking": 2.0, "values": values, "per_class": per_class}
+            runs.append(run)
     return runs
 
 
 def concluded(gains: dict[str, float], **trial: Any) -> dict[str, Any]:
     runs = planted(gains)
     arms = [arm_named(name) if name in ARMS else on_top_of(ARMS["rfs"]) for name in gains]
-    return conclude(runs, arms, Trial(seeds=5, **trial), CLASSES, 1000, [0, 1, 2])
+    classes = Classes(list(CLASSES), [0, 1, 2], list(CLASSES.values()), [400, 100, 10])
+    return conclude(runs, arms, Trial(seeds=5, **trial), classes, 1000)
 
 
 def test_planted_runs_give_the_planted_verdicts() -> None:
