@@ -13,6 +13,7 @@ from html import escape
 
 WIDTH, PLOT_HEIGHT = 344, 150  # of a whole chart, of the part inside the axes
 LEFT, RIGHT, TITLE_ROW, LEGEND_ROW = 58, 10, 20, 15
+FOREST_WIDTH, FOREST_NAMES, FOREST_ROW = 620, 220, 21  # of a forest plot: whole, most for names, height of a row
 LETTER = 6.3  # width of a letter at FONT, about
 FONT = 11
 LONGEST_LABEL = 16  # letters of a group's name that are shown
@@ -80,6 +81,46 @@ def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[f
     return _svg(title, frame, list(series), [*_grid(frame, ticks), *labels, *bars], "", y_label)
 
 
+@dataclass(frozen=True)
+class Interval:
+    """One row of a forest plot."""
+
+    name: str
+    low: float
+    mean: float
+    high: float
+    series: int = 0  # whose colour it has
+
+
+def forest_chart(title: str, rows: Sequence[Interval], x_label: str) -> str:
+    """Draw intervals below each other, a dot at each mean, around a line at 0. All numbers must be finite."""
+    values = [v for row in rows for v in (row.low, row.mean, row.high)]
+    assert all(map(math.isfinite, values)), f"{title}: a value is not finite"
+    if not rows:
+        return _empty(title)
+    ticks = nice_ticks(min(0.0, *values), max(0.0, *values))
+    top, left = TITLE_ROW + 6, min(FOREST_NAMES, 14 + LETTER * max(len(row.name) for row in rows))
+    bottom = top + FOREST_ROW * len(rows)
+
+    def x(value: float) -> float:
+        return round(left + (FOREST_WIDTH - left - RIGHT - 8) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    drawn = []
+    for tick in ticks:
+        strength = 0.6 if tick == 0 else 0.15
+        drawn.append(f'<path d="M{x(tick)} {top}V{bottom}" stroke="currentColor" stroke-opacity="{strength}"/>')
+        drawn.append(f'<text x="{x(tick)}" y="{bottom + 14}" text-anchor="middle">{tick:,g}</text>')
+    for k, row in enumerate(rows):
+        y, colour = top + FOREST_ROW * (k + 0.5), _colour(row.series)
+        told = escape(f"{row.name}: {row.mean:+.2f} [{row.low:+.2f}, {row.high:+.2f}]")
+        ends = "".join(f"M{x(v)} {y - 4}v8" for v in (row.low, row.high))
+        drawn.append(f'<text x="{left - 8:.1f}" y="{y + 4}" text-anchor="end">{escape(row.name)}</text>')
+        drawn.append(f'<g><title>{told}</title><path d="M{x(row.low)} {y}H{x(row.high)}{ends}" style="stroke:{colour}"')
+        drawn.append(f' stroke-width="1.6"/><circle cx="{x(row.mean)}" cy="{y}" r="4" style="fill:{colour}"/></g>')
+    frame = _Frame(top, bottom, bottom + 34, (0, 1), (0, 1))
+    return _svg(title, frame, [], drawn, x_label, "", FOREST_WIDTH, left)
+
+
 def nice_ticks(low: float, high: float) -> list[float]:
     """Two to eight round numbers from at most `low` to at least `high`; a spread too small to be told counts as none."""
     most = max(abs(low), abs(high))
@@ -119,17 +160,26 @@ class _Frame:
         return round(self.bottom - (self.bottom - self.top) * (value - low) / ((high - low) or 1), 1)
 
 
-def _svg(title: str, frame: _Frame, names: list[str], inside: list[str], x_label: str, y_label: str) -> str:
+def _svg(
+    title: str,
+    frame: _Frame,
+    names: list[str],
+    inside: list[str],
+    x_label: str,
+    y_label: str,
+    width: float = WIDTH,
+    left: float = LEFT,
+) -> str:
     middle = (frame.top + frame.bottom) / 2
     parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {frame.height:.0f}" role="img" aria-label="{escape(title)}"'
-        f' style="display:block;width:100%;max-width:{1.5 * WIDTH:.0f}px;height:auto"'
+        f'<svg class="chart" viewBox="0 0 {width} {frame.height:.0f}" role="img" aria-label="{escape(title)}"'
+        f' style="display:block;width:100%;max-width:{1.5 * width:.0f}px;height:auto"'
         f' font-size="{FONT}" fill="currentColor">',
         f"<title>{escape(title)}</title>",
         f'<text x="0" y="13" font-size="13" font-weight="600">{escape(title)}</text>',
         *_legend(names, TITLE_ROW if title else 6),
         *inside,
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{frame.height - 3:.0f}" text-anchor="middle">{escape(x_label)}</text>',
+        f'<text x="{(left + width - RIGHT) / 2}" y="{frame.height - 3:.0f}" text-anchor="middle">{escape(x_label)}</text>',
         f'<text x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 {middle})">{escape(y_label)}</text>',
         "</svg>",
     ]

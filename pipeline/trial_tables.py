@@ -68,9 +68,7 @@ def best_control(runs: Runs, arms: Sequence[Arm]) -> Arm:
     )
 
 
-def conclude(
-    runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, synthetic_images: int
-) -> dict[str, Any]:
+def conclude(runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, synthetic_images: int) -> dict[str, Any]:
     """Return the trial's findings as plain data."""
     real = values_of(runs, "real")
     controls = {arm.name: values_of(runs, arm.name) for arm in arms if arm.role == "control"}
@@ -87,7 +85,7 @@ def conclude(
         *curve_says,
     ]
     if classes.rule == "lvis":
-        told.append("AP here takes every class as looked for in every image, which LVIS does not; its own AP is higher")
+        told.append("AP here takes every class as looked for in every image; LVIS's own leaves out where it was not")
     return {
         "seeds": trial.seeds,
         "detectable": least,

@@ -44,8 +44,6 @@ class FixedEvaluator(DetectionEvaluator):
             keep[own[np.argsort(-scores[own], kind="stable")[: self._budget]]] = True
         parts = np.split(keep, np.cumsum([len(row.pred_labels) for row in rows])[:-1]) if rows else []
         return [
-            replace(
-                row, pred_boxes=row.pred_boxes[k], pred_labels=row.pred_labels[k], pred_scores=row.pred_scores[k]
-            )
+            replace(row, pred_boxes=row.pred_boxes[k], pred_labels=row.pred_labels[k], pred_scores=row.pred_scores[k])
             for row, k in zip(rows, parts, strict=True)
         ]

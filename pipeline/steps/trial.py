@@ -209,7 +209,9 @@ def run(context: Context) -> dict[str, Any]:
         best = on_top_of(trial_tables.best_control(rows, arms), "verified" if "verified" in trial.arms else "synthetic")
         rows += _train(context, sources, [best], images)
         arms.append(best)
-    manifest = trial_tables.conclude(rows, arms, job.trial, _classes(context), int(inputs["synthesize"].manifest["images"]))
+    manifest = trial_tables.conclude(
+        rows, arms, job.trial, _classes(context), int(inputs["synthesize"].manifest["images"])
+    )
     for line in manifest["says"]:
         context.tell(f"  {line}")
     manifest = {**manifest, "images": len(images)}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detectors.torchvision_rcnn import Config as RcnnConfig
 from generators.copy_paste import Config
 from pipeline import report_trial
 from pipeline.arms import (
@@ -27,7 +29,9 @@ from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
 from pipeline.pasting import Pasted
 from pipeline.scene import Dataset
+from pipeline.scores.detection import DetectionRow
 from pipeline.sections import Trial
+from pipeline.steps.trial import seeing_everything, usual
 from pipeline.trial_tables import Classes, best_control, conclude, values_of
 
 
@@ -96,8 +100,47 @@ def test_the_section_escapes_names_and_is_empty_without_a_trial() -> None:
     page = report_trial.section(told)
     assert "<b>emu</b>" not in page and "&lt;b&gt;emu&lt;/b&gt;" in page
     assert "synthetic helps" in page and "87 real images" in page
-    assert len(re.findall(r"<svg", page)) == 2  # rfs and synthetic against real
+    assert len(re.findall(r"<svg", page)) == 1 and page.count("<circle") == 2, "rfs and synthetic against real"
+    assert page.index("synthetic helps") < page.index("5 seeds per arm") < page.index("<svg")
     assert report_trial.section({"seeds": 0}) == ""
+
+
+def test_the_same_as_markdown() -> None:
+    told = {**concluded({"real": 0.0, "rfs": 0.01, "synthetic": 0.06}, curve=()), "images": 87}
+    text = report_trial.markdown(told)
+    assert text.startswith("- synthetic helps: ") and "\\<b\\>emu" in text and "<b>" not in text
+    tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
+    assert tables[:5] == [tables[0]] * 5 and tables[0] == 10
+    assert "| real | 46.7 ± " in text and "p <0.001" in text and "12 |" in text
+
+
+def test_groups_follow_lvis_where_the_job_or_the_data_says_so() -> None:
+    names, objects, images = ["a", "b", "c", "d"], [500, 500, 500, 0], [101, 100, 10, 0]
+    assert Classes(names, [0, 2, 5, 6], objects, images, "lvis").groups() == {
+        "frequent": [0],
+        "common": [2],
+        "rare": [5],
+    }
+    assert Classes(names, [0, 2, 5, 6], objects, images).groups()["frequent"] == [0, 2, 5]
+
+
+def test_a_line_tells_whether_frequent_classes_lose() -> None:
+    told = concluded({"real": 0.0, "synthetic": 0.06}, margin=0.01)
+    assert "frequent classes: synthetic is shown not to lose 1 AP points" in told["says"]
+    told = concluded({"real": 0.0, "synthetic": 0.06}, margin=0.0)
+    assert "frequent classes: synthetic is not shown not to lose 0 AP points" in told["says"]
+
+
+def test_what_the_detector_would_have_returned() -> None:
+    """Its floor and its limit, applied afterwards, in the order it returned them."""
+    scores = np.array([0.3, 0.9, 0.05, 0.04, 0.8], np.float32)
+    boxes, none = np.zeros((5, 4), np.float32), np.zeros((0, 4), np.float32)
+    empty = np.zeros(0, np.int64)
+    row = DetectionRow(0, 9, 9, none, empty, empty.astype(bool), boxes, np.arange(5), scores)
+    config = RcnnConfig(score_floor=0.05, detections_per_image=2)
+    assert usual(row, config).pred_labels.tolist() == [1, 4]
+    assert usual(row, replace(config, detections_per_image=9)).pred_labels.tolist() == [0, 1, 4]
+    assert seeing_everything(config).detections_per_image == 1000
 
 
 def test_trial_keys_that_cannot_be_are_refused() -> None:

@@ -1,0 +1,137 @@
+"""A real trial on planted truths: sets of which it is known whether they help, and what the trial says of each.
+
+    python benchmarks/planted_truths.py FOLDER [SEEDS] [STEPS] [REAL] [EXTRA] [WORKERS]
+
+The synthetic set of the trial is EXTRA more toy images with true labels (it must help); its placebo gives them each other's
+labels (must not help); `shuffled` gives their objects each other's classes (must hurt); `again` is the same REAL images once
+more (cannot tell). Trains 5 arms x SEEDS detectors of STEPS steps, one thread each, WORKERS at a time (0 = one per core,
+1 = in this process), resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a truth was not found.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same trainings everywhere: one thread of a CPU each
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from pipeline import report_trial
+from pipeline.cluster import open_executor
+from pipeline.context import Context, Output
+from pipeline.formats import parquet
+from pipeline.formats.reference import open_dataset
+from pipeline.job import load_job
+from pipeline.run import Screen, run_some
+from pipeline.scene import Dataset, SceneList
+from pipeline.sections import Job
+from pipeline.steps import trial
+from pipeline.storage import Folder
+
+JOB = Path(__file__).resolve().parents[1] / "jobs" / "semi_supervised.yaml"
+TRUTHS = {  # arm -> (what was planted, words that say so)
+    "synthetic": ("more real images, true labels", ("helps",)),
+    "placebo": ("their images, each other's labels", ("hurts", "cannot tell")),
+    "external:shuffled": ("their images, each other's classes", ("hurts",)),
+    "external:again": ("the same real images again", ("cannot tell",)),
+}
+
+
+def shuffled(table: Dataset) -> SceneList:
+    """The same images and boxes; the classes of all things permuted."""
+    scenes = [table[i] for i in range(len(table))]
+    things = np.concatenate([s.objects.category[s.objects.isthing] for s in scenes])
+    rest = np.random.default_rng(0).permutation(things)
+    out = []
+    for scene in scenes:
+        category = scene.objects.category.copy()
+        number = int(scene.objects.isthing.sum())
+        category[scene.objects.isthing], rest = rest[:number], rest[number:]
+        out.append(replace(scene, objects=replace(scene.objects, category=category), panoptic=None))
+    return SceneList(table.categories, out)
+
+
+def stored(table: Dataset, folder: Folder) -> Folder:
+    """Write a table as Parquet where it is not yet."""
+    if not folder.exists("done"):
+        parquet.write(table, folder)
+        folder.write_bytes("done", b"")
+    return folder
+
+
+def planted_job(output: Path, seeds: int, steps: int, real: int, shuffles: str) -> Job:
+    """The job: REAL labelled images, 300 others to measure on."""
+    again = f"toy:train?count={real}"
+    overrides = [
+        f"data.labelled={again}",
+        "data.unlabelled=",
+        "data.validation=toy:val?count=20",
+        f"trial.seeds={seeds}",
+        f"trial.steps={steps}",
+        "trial.arms=[real,synthetic,placebo]",
+        f"trial.external={{shuffled: 'parquet:{shuffles}', again: '{again}'}}",
+        "trial.evaluation=toy:test?count=300",
+        "detector.batch=16",
+        "detector.save_every=100",
+    ]
+    return load_job(JOB, overrides, str(output))
+
+
+def table_of(told: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Lines of a Markdown table, and whether every truth was found."""
+    lines = [
+        "| planted | arm | must come out as | came out as | against real, AP points [95 %] |",
+        "|---|---|---|---|---|",
+    ]
+    found = True
+    for arm, (planted, words) in TRUTHS.items():
+        one = told["comparisons"][arm]
+        found &= one["word"] in words
+        cells = [planted, arm, " or ".join(words), one["word"], report_trial.points(one["against_real"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines, found
+
+
+def main(folder: str, seeds: int = 8, steps: int = 300, real: int = 50, extra: int = 500, workers: int = 0) -> int:
+    """Run it; 0 when every planted truth was found."""
+    began, output = time.monotonic(), Path(folder).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    more = open_dataset(f"toy:train?count={extra}&seed=1", Path())
+    tables = Folder.at(output / "tables")
+    perfect = stored(more, tables.sub(f"perfect-{extra}"))
+    job = planted_job(output, seeds, steps, real, stored(shuffled(more), tables.sub(f"shuffled-{extra}")).path)
+    done = run_some(job, Screen(print, lambda *_: None), ("ingest",))
+    made = Output(perfect, {"images": extra})
+    inputs = {"ingest": done["ingest"], "pseudo_label": made, "synthesize": made, "verify": made}
+    executor = open_executor("serial" if workers == 1 else "ray", workers, "", 200)
+
+    def progress(count: int, total: int, unit: str) -> None:
+        print(f"  {time.monotonic() - began:5.0f} s  {count} of {total} {unit}", flush=True)
+
+    try:
+        told = trial.run(Context(job, Folder.at(output).sub("trial"), inputs, executor, print, progress))
+    finally:
+        executor.close()
+    lines, found = table_of(told)
+    head = [
+        f"{seeds} seeds, {steps} steps of {job.detector.training.batch} images, {real} real and {extra} more images, "
+        f"measured on {told['images']}; {executor.workers} workers on {platform.machine()}, {time.monotonic() - began:.0f} s in all.",
+        "",
+    ]
+    text = "\n".join([*head, *lines, "", report_trial.markdown(told)])
+    (output / "planted_truths.md").write_text(text)
+    print(text)
+    print("every planted truth was found" if found else "NOT every planted truth was found")
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))
