@@ -121,9 +121,10 @@ def main(folder: str, seeds: int = 8, steps: int = 300, real: int = 50, extra: i
     finally:
         executor.close()
     lines, found = table_of(told)
+    batch, took = job.detector.training.batch, time.monotonic() - began
     head = [
-        f"{seeds} seeds, {steps} steps of {job.detector.training.batch} images, {real} real and {extra} more images, "
-        f"measured on {told['images']}; {executor.workers} workers on {platform.machine()}, {time.monotonic() - began:.0f} s in all.",
+        f"{seeds} seeds, {steps} steps of {batch} images, {real} real and {extra} more, measured on {told['images']};",
+        f"{executor.workers} workers on {platform.machine()}, {took:.0f} s in all.",
         "",
     ]
     text = "\n".join([*head, *lines, "", report_trial.markdown(told)])

@@ -111,7 +111,12 @@ def chance(p: float) -> str:
 def markdown(trial: Mapping[str, Any]) -> str:
     """Return the same as Markdown: verdicts, the arms, differences per group and per class, the budget curve."""
     verdicts, notes = said(trial)
-    parts = [*(f"- {_plain(sentence)}" for _, sentence in verdicts), "", *(f"- {_plain(line)}" for line in notes), ""]
+    parts = [
+        *(f"- {_sentence(sentence)}" for _, sentence in verdicts),
+        "",
+        *(f"- {_sentence(line)}" for line in notes),
+        "",
+    ]
     parts += _table(*_arms(trial))
     judged = list(trial["comparisons"])
     if judged:
@@ -159,6 +164,11 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, marks: str = "\\`*_<>[]|") -> str:
     """Text that Markdown takes as text: names come from the user's files."""
-    return " ".join("".join(f"\\{c}" if c in "\\`*_<>[]|" else c for c in text).split())
+    return " ".join("".join(f"\\{c}" if c in marks else c for c in text).split())
+
+
+def _sentence(text: str) -> str:
+    """The same of a sentence, whose intervals have brackets."""
+    return _plain(text, "\\`*_<>|").replace("](", "] (")
