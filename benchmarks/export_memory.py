@@ -21,7 +21,8 @@ FORMATS = ("hf", "coco", "voc", "lvis", "yolo")
 
 def measure(table: Path, name: str, out: Path) -> None:
     """In a process of its own: export, then print what it took as JSON."""
-    from pipeline.handover import Request, export
+    from pipeline.handover import export
+    from pipeline.handover_sources import Request
 
     list(export(Request(f"parquet:{table}", name, str(out)), lambda *_: None))
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -221,8 +221,8 @@ def export(**request: Any) -> None:
     Of a run that is labelled and synthetic images to train on and its validation images; a folder with a README.md
     appears when all is written (docs/handover.md).
     """
-    from pipeline.handover import Request
     from pipeline.handover import export as hand_over
+    from pipeline.handover_sources import Request
 
     for line in hand_over(Request(**request), _screen().progress):
         click.echo(line)

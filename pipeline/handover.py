@@ -12,45 +12,25 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.context import MANIFEST
 from pipeline.dataset_card import Facts, RunFacts, SetCounts, card
 from pipeline.errors import JobError, suggest
-from pipeline.formats import FORMATS, hf, parquet
+from pipeline.formats import FORMATS, hf
+from pipeline.formats.coco_write import encoded_image
 from pipeline.formats.merge import Merged, unite
 from pipeline.formats.pictures import upright
-from pipeline.formats.reference import open_dataset
+from pipeline.handover_sources import Request, Splits, open_splits, read_object
 from pipeline.run import versions
 from pipeline.scene import Category, Dataset, Scene
 from pipeline.storage import Folder
 
 RECORD = "export.json"  # marks a finished export
 VERSION = 1  # raised when what is written changes
-PARTS = {"labelled": "train", "pseudo": "train", "synthetic": "train", "validation": "val"}  # of a run -> split
-SETS = {"labelled": "real", "validation": "validation"}  # what they are called in the export; others as they are
-USUAL = ("labelled", "synthetic", "validation")
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line says."""
-
-    source: str  # a run folder, or a data set `format:path`
-    to: str
-    out: str
-    parts: str = ""  # of a run, separated by commas; "" = USUAL
-    added: tuple[str, ...] = ()  # data sets that join the training images
-    val: str = ""  # data set of validation images
-    root: str = "."
-
-
-Splits = dict[str, dict[str, Dataset]]  # split -> set -> table
 
 
 class Counted:
@@ -58,6 +38,7 @@ class Counted:
 
     def __init__(self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]) -> None:
         self.categories, self.skipped = table.categories, table.skipped
+        self.marks: set[bytes] = set()  # of the image files
         self._table, self._counts, self._turned, self._tick = table, counts, turned, tick
         self._seen = bytearray(len(table))
 
@@ -72,6 +53,7 @@ class Counted:
             self._counts.objects.update((int(scene.objects.category[i]), scene.objects.source[i]) for i in kept)
             self._counts.ignored += int(scene.objects.iscrowd.sum())
             self._turned["JPEG images that an EXIF tag turned, stored upright as their boxes are"] += turned
+            self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
             self._tick()
         return scene
 
@@ -84,7 +66,7 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
     """Write the export and say what is in it; raises JobError or DatasetError in one line, and then leaves nothing behind."""
     module = _format(request.to)
     target = _target(request.out)
-    splits = _splits(request)
+    splits = open_splits(request)
     digest = _digest(request, splits)
     if _finished(target, digest):
         yield f"{target}: there already, the same"
@@ -93,7 +75,7 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
     try:
         with staged(target) as folder:
             job.write(folder)
-            record = {"digest": digest, "format": request.to, "source": request.source, "version": VERSION}
+            record = {"digest": digest, "format": request.to, "title": request.title, "version": VERSION}
             folder.write_json(RECORD, record)
     except OSError as err:
         reason = err.strerror or " ".join(str(err).split())
@@ -174,63 +156,6 @@ def _digest(request: Request, splits: Splits) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- what is exported -------------------------------------------------------------------------------------------------
-
-
-def _splits(request: Request) -> Splits:
-    """Open everything; split -> set -> table, without empty splits."""
-    root = Path(request.root)
-    splits: Splits = {"train": {}, "val": {}}
-    train, val = splits["train"], splits["val"]
-    if (root / request.source / "job.yaml").is_file():
-        for part in _parts(request.parts):
-            splits[PARTS[part]][SETS.get(part, part)] = _part_of_run(root / request.source, part)
-    elif request.parts:
-        raise JobError(f"--parts: only a run has parts, and {request.source!r} is none (it has no job.yaml)")
-    elif ":" not in request.source:
-        raise JobError(f"{request.source}: neither a run folder (it has no job.yaml) nor a data set; write format:path")
-    else:
-        train["set1"] = open_dataset(request.source, root, key="SOURCE")
-    for reference in request.added:
-        train[f"set{len(train) + 1}"] = open_dataset(reference, root, key="--with")
-    if request.val:
-        val[f"val{len(val) + 1}"] = open_dataset(request.val, root, key="--val")
-    return {split: sets for split, sets in splits.items() if sets}
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(word.strip() for word in text.split(",") if word.strip()) or USUAL
-    for part in parts:
-        if part not in PARTS:
-            raise JobError(f"--parts: a run has no '{part}'{suggest(part, PARTS)}")
-    return tuple(dict.fromkeys(parts))
-
-
-def _part_of_run(run: Path, part: str) -> Dataset:
-    where = {"synthetic": run / "data"}.get(part)
-    if where is None:
-        step = step_folder(run, "pseudo_label" if part == "pseudo" else "ingest")
-        where = step and (step if part == "pseudo" else step / part)
-    if where is None or not any(where.glob("*.parquet")):
-        raise JobError(
-            f"{run}: has no {part} images (not run so far, or its steps/ is gone); leave '{part}' out of --parts"
-        )
-    return parquet.read(parquet.Config(str(where)))
-
-
-def step_folder(run: Path, step: str) -> Path | None:
-    """Return the folder of a finished step: the one metrics.json names, else the one finished last."""
-    told = _json(run / "metrics.json").get("steps", {}).get(step, "")
-    found = [p for p in (run / "steps").glob(f"{step}-*") if (p / MANIFEST).is_file()]
-    found.sort(key=lambda p: (p.name == told, (p / MANIFEST).stat().st_mtime_ns))
-    return found[-1] if found else None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    found = Folder.at(file.parent).read_json(file.name) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}
-
-
 # --- how it is written ------------------------------------------------------------------------------------------------
 
 
@@ -271,24 +196,28 @@ class _Export:
         else:
             for split, table in self._tables.items():
                 self._module.write(table, folder.sub(split))
+        if both := len(self._marks("train") & self._marks("val")):
+            self._lost["image files are training and validation images at once: scores on these mean nothing"] = both
         folder.write_bytes("README.md", card(self._facts()).encode())
+
+    def _marks(self, split: str) -> set[bytes]:
+        return set().union(*(t.marks for p, t in zip(self._counts, self._sets, strict=True) if p.split == split))
 
     def _facts(self) -> Facts:
         skipped: Counter[str] = Counter()
         for table in self._sets:
             skipped += Counter(table.skipped)
-        run = Path(self._request.root) / self._request.source
-        facts = _run_facts(run) if (run / "job.yaml").is_file() else None
+        run = self._request.run
         opened = [(hf.NAMES[split], f"data/{hf.NAMES[split]}-*.parquet") for split in self._tables]
         return Facts(
-            title=str(facts.metrics.get("job", run.name)) if facts else self._request.source,
+            title=self._request.title,
             format=self._request.to,
             categories=self.categories,
             sets=self._counts,
             lost=self._lost,
             skipped=skipped,
             version=versions().get("synthaug", ""),
-            run=facts,
+            run=_run_facts(run) if run else None,
             data_files=opened if self._module is hf else (),
         )
 
@@ -311,4 +240,4 @@ def _run_facts(run: Path) -> RunFacts:
         seed = yaml.safe_load((run / "job.yaml").read_bytes()).get("seed")
     except (yaml.YAMLError, AttributeError, OSError):  # the card then does not name it
         seed = None
-    return RunFacts(_json(run / "metrics.json"), seed)
+    return RunFacts(read_object(run / "metrics.json"), seed)

@@ -63,7 +63,7 @@ ROWS = [
     {"context", "twins"},
     {"measuring"},
     {"steps"},
-    {"run", "status", "doctor", "generate"},
+    {"run", "status", "doctor", "generate", "handover_sources"},
     {"planning", "reporting", "handover"},
     {"cli"},
 ]

@@ -146,6 +146,14 @@ def test_a_class_whose_id_is_taken_gets_another_and_it_is_told(sets: Path) -> No
     assert "class 'yes' has the new id 92" in result.output
 
 
+def test_images_that_are_in_both_splits_are_told(sets: Path) -> None:
+    words = ("--to", "coco", "--out", str(sets / "out"), "--root", str(sets))
+    result = run("coco:a/instances.json", "--val", "coco:a/instances.json", *words)
+    told = "6 image files are training and validation images at once"
+    assert told in result.output
+    assert told.removeprefix("6 ") in (sets / "out" / "README.md").read_text()
+
+
 WRONG = {
     "no format": (("coco:a/instances.json", "--out", "out"), "--to: names no format"),
     "unknown format": (("coco:a/instances.json", "--to", "yoló", "--out", "out"), "did you mean 'yolo'?"),
