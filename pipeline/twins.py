@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import masks
 from pipeline.formats import parquet
-from pipeline.guides import Guide, guide_of
+from pipeline.guides import BoxGuide, Guide, guide_of
 from pipeline.loading import LayoutFilter
 from pipeline.sampling import seed_for
 from pipeline.scene import Dataset, Objects, Provenance, Scene
@@ -40,10 +40,11 @@ class Kept:
         return f"{self.table.fingerprint()}:{self.keep}"
 
 
-def shown(job: Job, table: Dataset) -> Kept:
-    """Return the scenes of a table that the job's generator can be shown, as it sees them."""
+def shown(job: Job, table: Dataset) -> Dataset:
+    """Return the scenes of a table that the job's generator can be shown, as it sees them: a map is shown whole."""
     guide = guide_of(job)
-    return Kept(guide.accepted(table), guide.keep)
+    accepted = guide.accepted(table)
+    return Kept(accepted, guide.keep) if isinstance(guide, BoxGuide) else accepted
 
 
 class Painter:
@@ -70,6 +71,8 @@ class Painter:
         seed = seed_for(self._job.seed, "score", index, sample)
         system = self._job.generator.system
         origin = Provenance(seed, system, "", scene.image_id, "score")
+        if isinstance(self._guide, BoxGuide):  # which was told of boxes alone
+            scene = replace(scene, panoptic=None)
         return replace(scene, image_id=f"{scene.image_id}~{sample}", provenance=origin)
 
 
@@ -80,6 +83,8 @@ def _painted(guide: Guide, generator: Any, planned: Sequence[Scene], table: Data
 
 def _complete(planned: Scene, made: Scene) -> Scene:
     """Put back the objects that nothing was seen of, with an empty mask and the box that was asked for."""
+    if len(made.objects) == len(planned.objects):
+        return made
     there = {int(number): place for place, number in enumerate(made.objects.id)}
     wanted = planned.objects
     (empty,) = masks.encode(np.zeros((1, planned.height, planned.width), bool))
@@ -96,6 +101,7 @@ def _complete(planned: Scene, made: Scene) -> Scene:
         rle=pick("rle", lambda _: empty),
         area=pick("area", lambda _: 0.0),
         isthing=wanted.isthing,
+        iscrowd=wanted.iscrowd,
         source=("synthetic",) * len(wanted),
         layout_boxes=wanted.boxes,
     )

@@ -22,5 +22,6 @@ from __future__ import annotations
 SCORES = {
     "dap": "pipeline.scores.dap",
     "cas": "pipeline.scores.cas",
+    "segmentation": "pipeline.scores.segmentation",
 }
 USUAL = ("dap", "cas")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images import decode
+from pipeline.sampling import permuted
 from pipeline.scene import Category, Dataset, Objects, Scene
 
 if TYPE_CHECKING:
@@ -242,6 +243,14 @@ _TOLD = {"train": "labelled images to train on", "real": "real images", "synthet
 
 def _some(table: Dataset, test: Callable[[Scene], bool]) -> bool:
     return any(test(table[i]) for i in range(len(table)))
+
+
+def strangers(count: int, seed: int) -> NDArray[np.int64]:
+    """Return for each of `count` images another one [count], each used once: the successor in a fixed permutation."""
+    order = np.array([permuted(place, count, seed) for place in range(count)], np.int64)
+    following = np.empty(count, np.int64)
+    following[order] = np.roll(order, -1)
+    return following
 
 
 def truth(scene: Scene) -> tuple[Objects, NDArray[np.float32], NDArray[np.int64]]:
