@@ -36,8 +36,8 @@ TORCHVISION = (
     "deeplabv3_resnet101",
     "fcn_resnet50",
     "fcn_resnet101",
+    "lraspp_mobilenet_v3_large",
 )
-TORCHVISION += ("lraspp_mobilenet_v3_large",)
 Segment = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # image [H, W, 3] -> class map [H, W], C = no class of ours
 
 
@@ -224,7 +224,8 @@ def _program(file: Path, device: str) -> Any:
     import torch
 
     try:
-        return torch.jit.load(str(file), map_location=device).eval()
+        program: Any = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call] # torch has no types here
+        return program.eval()
     except RuntimeError as err:
         raise ValueError(f"{file}: no TorchScript program ({str(err).splitlines()[0][:120]})") from err
 
