@@ -64,6 +64,7 @@ def score(material: Material, config: Config) -> Metric:
         card=full_card(
             material,
             look,
+            headline_key="frechet",
             protocol=f"{width} features of the detector's backbone, each map averaged over the image",
             comparability="between runs with one judge; not with FID, KID or published precision and recall",
             resize="as the detector does it",

@@ -121,6 +121,7 @@ def score(material: Material, config: Config) -> Metric:
             | {
                 "network": f"LPIPS 0.1, {config.net}: published linear heads (torchmetrics) on torchvision's ImageNet weights"
             },
+            headline_key="diversity",
             protocol="LPIPS between two synthetic images of one layout, mean and standard deviation over layouts",
             ceiling="other_layout: LPIPS between images of two layouts",
             warnings=few,

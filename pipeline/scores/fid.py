@@ -67,6 +67,7 @@ def score(material: Material, config: Config) -> Metric:
             material,
             look,
             **entries(material, "inception"),
+            headline_key="fid",
             protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
             floor=FLOOR,
             warnings=warnings([real.count, synthetic.count], len(real.mean)),

@@ -69,6 +69,7 @@ def score(material: Material, config: Config) -> Metric:
             material,
             look,
             **entries(material, "inception"),
+            headline_key="inception_score",
             protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
             splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
             seed=SHUFFLE_SEED,

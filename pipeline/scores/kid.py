@@ -67,6 +67,7 @@ def score(material: Material, config: Config) -> Metric:
             material,
             look,
             **entries(material, "inception"),
+            headline_key="kid",
             protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
             splits=f"{found.subsets} random subsets of {found.subset_size}" if found else "none",
             seed=SUBSET_SEED,

@@ -87,6 +87,7 @@ def score(material: Material, config: Config) -> Metric:
             material,
             look,
             **_network(material, config),
+            headline_key="near_copies",
             protocol=f"cosine similarity to the nearest training image; near copies are above the {QUANTILE:.0%} quantile"
             f" of real validation images, {limit:.4f}",
             selection=f"evenly spaced: {len(places)} synthetic, {len(real)} real, {_count(material, look)} training images",
@@ -96,7 +97,7 @@ def score(material: Material, config: Config) -> Metric:
             pairs=[vars(pair) for pair in listed],
             warnings=few,
         ),
-        controls={"real": _means(near["real"], alike["real"])},
+        controls={"real": {"near_copies": float((real > limit).mean()), **_means(near["real"], alike["real"])}},
     )
 
 

@@ -60,6 +60,7 @@ def score(material: Material, config: Config) -> Metric:
             material,
             look,
             **entries(material, "vgg16"),
+            headline_key="precision",
             protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
             selection=f"at most {config.max_images} images of each set, evenly spaced" if config.max_images else "all",
             floor="train: as many training images as there are synthetic ones (or all), against the same real images",

@@ -119,7 +119,8 @@ def test_every_score_gives_numbers_with_a_full_card(name: str, material: Materia
     metric = module.score(material, config)
     assert metric.name == name
     assert metric.value is not None
-    assert metric.value in metric.values.values()
+    assert metric.value == metric.values[metric.card["headline_key"]]
+    assert all(metric.card["headline_key"] in control for control in metric.controls.values())
     json.dumps(metric.to_json(), allow_nan=False)
     assert metric.card["network_sha256"] in ("cd" * 32, "ab")
     assert metric.card["warnings"]
