@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from pipeline.scores.base import Look, Material, full_card, lacking, versions
 from pipeline.scores.card import Metric
-from pipeline.scores.features import on_disk, thinned
+from pipeline.scores.features import Features, on_disk, spans, thinned
+from pipeline.scores.fid import moments
 from pipeline.scores.looks import LAYOUT, DetectorLook, LayoutLook, Pool5Look, Sparse, counted, rows
 from pipeline.scores.nearest_sheet import sheet
-from pipeline.scores.neighbours import Neighbours, Pair, nearest, similar_layouts
+from pipeline.scores.neighbours import Neighbours, Pair, Standard, nearest, similar_layouts
 from pipeline.scores.published import at_least, entries, reason, unusable
 
 QUANTILE = 0.99  # of the yardstick: a synthetic image nearer than that is suspicious
@@ -88,8 +89,8 @@ def score(material: Material, config: Config) -> Metric:
             look,
             **_network(material, config),
             headline_key="near_copies",
-            protocol=f"cosine similarity to the nearest training image; near copies are above the {QUANTILE:.0%} quantile"
-            f" of real validation images, {limit:.4f}",
+            protocol=f"cosine similarity {_space(config)} to the nearest training image; near copies are above the"
+            f" {QUANTILE:.0%} quantile of real validation images, {limit:.4f}",
             selection=f"evenly spaced: {len(places)} synthetic, {len(real)} real, {_count(material, look)} training images",
             layout_similarity="mean of the share of equal cells and of the intersection of class histograms, in"
             f" {config.layout_side} x {config.layout_side} cells (the paper names GSC and gives no formula)",
@@ -123,11 +124,18 @@ def _looks(config: Config) -> tuple[Sparse, LayoutLook]:
 
 def _nearest(material: Material, look: Sparse, most: int) -> dict[str, Neighbours]:
     with on_disk(rows(material, look, "train")) as train:
+        standard = None if isinstance(look, Pool5Look) else _standard(train)  # the paper compares pool5 as it is
         found = {}
         for table in ("synthetic", "real"):
             with on_disk(thinned(rows(material, look, table), counted(material, look, table), most)) as queries:
-                found[table] = nearest(queries, train)
+                found[table] = nearest(queries, train, standard=standard)
         return found
+
+
+def _standard(train: Features) -> Standard:
+    spread = moments(train[span] for span in spans(len(train)))
+    assert spread
+    return Standard(spread.mean, np.sqrt(np.diag(spread.covariance)))
 
 
 def _alike(material: Material, look: LayoutLook) -> dict[str, Neighbours]:
@@ -157,6 +165,10 @@ def _pairs(
 
 def _means(near: Neighbours, alike: Neighbours) -> dict[str, float | None]:
     return {"similarity": float(near.similarity.mean()), "layout_similarity": float(alike.similarity.mean())}
+
+
+def _space(config: Config) -> str:
+    return "of pool5" if config.features == "alexnet" else "of features standardised on the training images"
 
 
 def _network(material: Material, config: Config) -> dict[str, Any]:

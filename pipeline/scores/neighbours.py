@@ -32,18 +32,27 @@ class Pair:
     layout_similarity: float  # in [0, 1], 1 = the same layout
 
 
-def nearest(queries: Features, corpus: Features, k: int = 1) -> Neighbours:
+@dataclass(frozen=True)
+class Standard:
+    """What features are centred and scaled by before they are compared."""
+
+    mean: NDArray[np.float64]  # [D]
+    deviation: NDArray[np.float64]  # [D]; 0 = a feature that says nothing and is left out
+
+
+def nearest(queries: Features, corpus: Features, k: int = 1, standard: Standard | None = None) -> Neighbours:
     """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
 
-    Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1.
+    Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1. Features that are never
+    negative all point the same way; with `standard` they are centred and scaled first.
     """
     assert 0 < k <= len(corpus)
     place = np.zeros((len(queries), k), np.int64)
     best = np.full((len(queries), k), -np.inf)
     for span in spans(len(queries)):
-        wanted = _unit(queries[span])
+        wanted = _unit(queries[span], standard)
         for other in spans(len(corpus)):
-            found = np.concatenate([best[span], wanted @ _unit(corpus[other]).T], axis=1)
+            found = np.concatenate([best[span], wanted @ _unit(corpus[other], standard).T], axis=1)
             names = np.broadcast_to(np.arange(other.start, other.stop), (len(wanted), other.stop - other.start))
             names = np.concatenate([place[span], names], axis=1)
             order = np.argsort(-found, axis=1, kind="stable")[:, :k]  # earlier rows stand before later ones
@@ -52,8 +61,11 @@ def nearest(queries: Features, corpus: Features, k: int = 1) -> Neighbours:
     return Neighbours(place, best)
 
 
-def _unit(rows: Features) -> NDArray[np.float64]:
+def _unit(rows: Features, standard: Standard | None) -> NDArray[np.float64]:
     wide = rows.astype(np.float64)
+    if standard:
+        wide -= standard.mean
+        wide = np.divide(wide, standard.deviation, out=np.zeros_like(wide), where=standard.deviation > 0)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.scores import features
 from pipeline.scores.features import blocks, on_disk, spaced, squared_distances, thinned
-from pipeline.scores.neighbours import nearest
+from pipeline.scores.neighbours import Standard, nearest
 
 
 def rows(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -74,4 +74,9 @@ def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
         found = nearest(queries, corpus, 3)
         assert np.array_equal(found.place, expected)
         assert found.similarity == pytest.approx(np.take_along_axis(cosine, expected, axis=1))
+    shifted = Standard(corpus.astype(float).mean(0) + 5, np.array([1.0, 2.0, 0.0, 3.0]))
+    by_hand = [np.delete((v - shifted.mean) / np.array([1, 2, 1, 3]), 2, axis=1) for v in (queries, corpus)]
+    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in by_hand]
+    found = nearest(queries, corpus, 2, shifted)
+    assert found.similarity == pytest.approx(np.sort(unit[0] @ unit[1].T, axis=1)[:, ::-1][:, :2])
     assert nearest(np.zeros((1, 4), np.float32), corpus).similarity.tolist() == [[0.0]]
