@@ -112,7 +112,7 @@ def learn(spec: Spec) -> dict[str, Any]:
     things = np.array([category.isthing for category in table.categories], bool)
     rows = [row.detection for row in evidence.read(Folder.at(spec.out).sub(LOOKED)) if row.detection]
     demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
-    least = verification_bars.least_areas(_areas(table), len(things), how.small)
+    least = verification_bars.least_areas(box_areas(table), len(things), how.small)
     errors = verification_bars.held_out(rows, things, least, demand, seed_for(spec.job.seed, "verify", "folds"))
     bars = [bar.to_json() for bar in verification_bars.learn(rows, things, demand)]
     names = [category.name for category in table.categories]
@@ -120,7 +120,7 @@ def learn(spec: Spec) -> dict[str, Any]:
     return {"bars": dict(zip(names, bars, strict=True)), "least_area": least.tolist(), "errors": errors}
 
 
-def _areas(table: Dataset) -> dict[int, list[float]]:
+def box_areas(table: Dataset) -> dict[int, list[float]]:
     """Area of every labelled box, share of its image, by class."""
     areas: dict[int, list[float]] = {}
     for i in range(len(table)):
