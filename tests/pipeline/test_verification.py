@@ -184,7 +184,7 @@ def test_error_rates_are_those_of_images_the_bars_did_not_see(rows):
     assert set(errors["planted"]) == set(planted.FAULTS)
     for kind, n in errors["planted"].items():
         assert n["planted"] > 50, kind
-        assert n["accepted"] <= 0.1 * n["planted"], kind
+        assert n["accepted"] <= (0.15 if kind == EXTRA else 0.05) * n["planted"], kind
         assert n["named"] >= 0.7 * n["planted"], kind
     assert errors == verification_bars.held_out(rows, TOY_THINGS, least, Demand(recall=0.9), seed=0)
 
