@@ -203,6 +203,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         "export": ["--out", "--parts", "--root", "--to", "--val", "--with"],
         "plan": ["--output"],
         "status": [],
+        "report": ["--out"],
         "validate": ["--root"],
         "generate": ["--count", "--edits", "--image", "--output", "--seed", "--sheet"],
         "import-checkpoint": ["--background", "--classes", "--out"],
