@@ -321,3 +321,47 @@ def test_the_torchvision_recipe_runs(exported: Path) -> None:
     assert target["boxes"].shape == (2, 4)
     np.testing.assert_allclose(target["boxes"], boxed()[2].objects.boxes, atol=1e-5)
     assert image.size == (40, 24)
+
+
+def test_the_hugging_face_recipe_runs(sets: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("datasets", reason="Hugging Face datasets is no dependency")
+    monkeypatch.chdir(sets)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(sets / "cache"))
+    assert run("run", "--to", "hf", "--out", "handover").exit_code == 0
+    space: dict[str, Any] = {}
+    exec(compile(recipe("Hugging Face datasets"), "recipe", "exec"), space)
+    train = space["train"]
+    assert len(train) == 7
+    assert train[0]["image"].size == (40, 24)
+    assert train.features["objects"]["category"].feature.names == [c.name for c in CATEGORIES]
+    assert train[4]["provenance"]["seed"] == 2**63 - 1
+
+
+@pytest.mark.parametrize("polygons", [True, False])
+def test_ultralytics_reads_every_label(tmp_path: Path, monkeypatch: Any, polygons: bool) -> None:
+    """Its data set class finds each object that is no ignore region, with its box; with polygons where there are masks."""
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    pytest.importorskip("ultralytics", reason="Ultralytics is no dependency")
+    from ultralytics.data import utils
+    from ultralytics.data.dataset import YOLODataset
+
+    from pipeline.formats import yolo
+
+    monkeypatch.setattr(utils, "check_font", lambda *_: None)  # it would download one
+    table = masked() if polygons else SceneList(CATEGORIES, [*masked().scenes, *boxed().scenes])
+    yolo.write_splits({"train": table, "val": table}, Folder.at(tmp_path / "out"))
+    data = utils.check_det_dataset(str(tmp_path / "out" / "data.yaml"))
+    assert list(data["names"].values()) == [c.name for c in CATEGORIES]
+    read = YOLODataset(img_path=data["train"], data=data, task="detect", imgsz=64, augment=False, batch_size=4)
+    found = {Path(label["im_file"]).stem: label for label in read.labels}
+    assert len(found) == len(table)
+    for scene in table:
+        objects, label = scene.objects.select(~scene.objects.iscrowd), found[scene.image_id]
+        centre, half = label["bboxes"][:, :2].astype(float), label["bboxes"][:, 2:].astype(float) / 2
+        boxes = np.concatenate([centre - half, centre + half], 1) * ([scene.width, scene.height] * 2)
+        rows = [
+            np.round(np.column_stack([c, b]), 3) for c, b in ((label["cls"], boxes), (objects.category, objects.boxes))
+        ]
+        assert sorted(map(tuple, rows[0].tolist())) == sorted(map(tuple, rows[1].tolist()))
+        assert len(label["segments"]) == (len(objects) if polygons else 0)
