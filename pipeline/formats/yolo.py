@@ -134,7 +134,7 @@ def _load(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
-    """Return the classes that `names` lists or numbers from 0; those of our own export get their ids back."""
+    """Return the classes that `names` lists or numbers from 0, with ids from 1; those of our own export get theirs back."""
     names = document.get("names")
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
@@ -149,7 +149,7 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
     kept = [_kept(record, k) for k, record in enumerate(extra)] if isinstance(extra, list) else []
     if [c.name for c in kept] == names and len({c.id for c in kept}) == len(kept):
         return tuple(kept)
-    return tuple(Category(k, name) for k, name in enumerate(names))  # the file was edited: numbers are ids
+    return tuple(Category(k, name) for k, name in enumerate(names, start=1))  # 0 is background to many tools
 
 
 def _shown(value: Any) -> str:

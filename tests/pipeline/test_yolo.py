@@ -165,11 +165,11 @@ def test_one_object_without_a_mask_makes_boxes_of_all_and_is_told(tmp_path: Path
     assert lost["masks, written as boxes because not every object has one (kept in coco/)"] == 8
 
 
-def test_edited_names_make_numbers_the_ids(tmp_path: Path) -> None:
+def test_after_an_edit_of_the_names_ids_run_from_one(tmp_path: Path) -> None:
     yolo.write(masked(), Folder.at(tmp_path))
     text = (tmp_path / "data.yaml").read_text()
     (tmp_path / "data.yaml").write_text(text.replace("0: 'no'", "0: other"))
-    assert open_dataset("yolo:.", tmp_path).categories[0] == Category(0, "other")
+    assert open_dataset("yolo:.", tmp_path).categories[0] == Category(1, "other")
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
