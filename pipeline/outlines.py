@@ -15,14 +15,19 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
     of the grid each two corners are the ends of one horizontal edge, in a column those of one vertical edge; going
     along them in turn closes a ring.
     """
-    padded = np.pad(mask, 1)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return []
+    corner = np.array([columns[0], rows[0]])
+    padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]  # [H + 1, W + 1] around each point
     turns = (a ^ b ^ c ^ d).astype(np.int64) + 2 * ((a == d) & (b == c) & (a != b))
-    ys, xs = (np.repeat(axis, turns[np.nonzero(turns)]) for axis in np.nonzero(turns))  # by row, then by column
+    places = np.nonzero(turns)
+    ys, xs = (np.repeat(axis, turns[places]) for axis in places)  # by row, then by column
     by_column = np.lexsort((np.arange(len(ys)), ys, xs))  # by column, then by row; twins stay in their order
     up_or_down = np.empty(len(ys), np.int64)  # the other end of the vertical edge of each corner
     up_or_down[by_column[0::2]], up_or_down[by_column[1::2]] = by_column[1::2], by_column[0::2]
-    vertical, points = up_or_down.tolist(), np.stack([xs, ys], 1)
+    vertical, points = up_or_down.tolist(), np.stack([xs, ys], 1) + corner
     seen, found = [False] * len(vertical), []
     for start in range(len(vertical)):
         ring, at = [], start
@@ -32,7 +37,7 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
             seen[at] = seen[across] = True
             at = vertical[across]
         if ring:  # it begins at its highest corner and goes to the right: round the object, or round a hole
-            x, y = points[start]
+            x, y = points[start] - corner
             found.append(points[ring] if padded[y + 1, x + 1] else points[ring[::-1]])
     return found
 
