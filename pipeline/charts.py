@@ -13,6 +13,7 @@ from html import escape
 
 WIDTH, PLOT_HEIGHT = 344, 150  # of a whole chart, of the part inside the axes
 LEFT, RIGHT, TITLE_ROW, LEGEND_ROW = 58, 10, 20, 15
+WIDEST = 720  # pixels of a chart on a page
 FOREST_WIDTH, FOREST_NAMES, FOREST_ROW = 620, 220, 21  # of a forest plot: whole, most for names, height of a row
 LETTER = 6.3  # width of a letter at FONT, about
 FONT = 11
@@ -173,7 +174,7 @@ def _svg(
     middle = (frame.top + frame.bottom) / 2
     parts = [
         f'<svg class="chart" viewBox="0 0 {width} {frame.height:.0f}" role="img" aria-label="{escape(title)}"'
-        f' style="display:block;width:100%;max-width:{1.5 * width:.0f}px;height:auto"'
+        f' style="display:block;width:100%;max-width:{min(1.5 * width, WIDEST):.0f}px;height:auto"'
         f' font-size="{FONT}" fill="currentColor">',
         f"<title>{escape(title)}</title>",
         f'<text x="0" y="13" font-size="13" font-weight="600">{escape(title)}</text>',

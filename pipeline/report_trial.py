@@ -131,7 +131,7 @@ def markdown(trial: Mapping[str, Any]) -> str:
     if trial["curve"]:
         steps = [[str(s["images"]), points(s["gain"]), _cell(s["increment"])] for s in trial["curve"]]
         parts += ["", *_table(["synthetic images", "gain over real, AP points", "over the step before"], steps)]
-    parts += ["", f"Groups {RULES[trial['grouped_by']]}: {_groups(trial)}."]
+    parts += ["", f"Groups {RULES[trial['grouped_by']]}. {_groups(trial)}."]
     return "\n".join(parts) + "\n"
 
 
@@ -150,7 +150,9 @@ def _arms(trial: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _groups(trial: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}: {', '.join(map(_plain, trial['groups'][name]))}" for name in shown_groups(trial))
+    return "; ".join(
+        f"{name.capitalize()}: {', '.join(map(_plain, trial['groups'][name]))}" for name in shown_groups(trial)
+    )
 
 
 def _cell(difference: Mapping[str, float] | None) -> str:
@@ -164,11 +166,11 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _plain(text: str, marks: str = "\\`*_<>[]|") -> str:
+def _plain(text: str, marks: str = "\\`*<>[]|") -> str:
     """Text that Markdown takes as text: names come from the user's files."""
     return " ".join("".join(f"\\{c}" if c in marks else c for c in text).split())
 
 
 def _sentence(text: str) -> str:
     """The same of a sentence, whose intervals have brackets."""
-    return _plain(text, "\\`*_<>|").replace("](", "] (")
+    return _plain(text, "\\`*<>|").replace("](", "] (")

@@ -277,7 +277,17 @@ class Trial:
     """Does the synthetic data help the detector? Arms trained alike, with paired seeds, on different images."""
 
     seeds: int = 0  # trainings per arm; 0 = no trial
-    arms: tuple[str, ...] = ("real", "rfs", "irfs", "copy_paste", "pseudo", "synthetic", "placebo")
+    arms: tuple[str, ...] = (
+        "real",
+        "rfs",
+        "irfs",
+        "copy_paste",
+        "pseudo",
+        "synthetic",
+        "verified",
+        "synthetic_best",
+        "placebo",
+    )
     external: dict[str, str] = field(default_factory=dict)  # name -> data set `format:path`, each an arm of its own
     evaluation: str = ""  # data set the arms are measured on; "" = the validation images
     steps: int = 0  # optimiser steps of each arm; 0 = detector.steps

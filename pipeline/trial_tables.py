@@ -110,7 +110,7 @@ def _frequent_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence
     for word, wanted in (("shown not to lose", True), ("not shown not to lose", False)):
         found = [name for name, value in known.items() if value is wanted]
         parts += [f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} {word}"] if found else []
-    return [f"frequent classes: {'; '.join(parts)} {100 * trial.margin:g} AP points"] if parts else []
+    return [f"frequent classes: {'; '.join(parts)} {100 * trial.margin:g} points of AP"] if parts else []
 
 
 def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,10 +148,10 @@ def files(output: Path, pattern: str) -> list[Path]:
     return list((output / "steps").glob(pattern)) if (output / "steps").exists() else []
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Ray's worker processes that train now (its own agents have titles of that form too)."""
+def workers_of(process: subprocess.Popen[str], title: str = "ray::fit") -> list[psutil.Process]:
+    """Ray's worker processes that work on a task of this title now (its own agents have titles of that form too)."""
     titles = [(p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)]
-    return [p for p, title in titles if title.startswith("ray::fit")]
+    return [p for p, found in titles if found.startswith(title)]
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
@@ -191,6 +192,36 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
     assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"
     assert digests(reference) == digests(output)
     assert not list(output.rglob("*.tmp"))
+
+
+def test_a_killed_trial_goes_on_and_trains_nothing_twice(reference: Path, tmp_path: Path) -> None:
+    """The worker dies in the first training, the driver and all with it in the second; then the trial is run to its end."""
+    output = tmp_path / "run"
+    shutil.copytree(reference, output)
+    trial = ["trial.seeds=2", "trial.steps=36", "trial.evaluation=toy:test?count=8", "cluster.workers=1"]
+    two = [*trial, "trial.arms=[real,synthetic]"]
+    process = start(output, *two)
+    wait_for(process, lambda: bool(files(output, "arms/*/state.safetensors")))
+    victims = workers_of(process, "ray::_Worker")
+    assert len(victims) == 1, "no worker to kill"
+    victims[0].kill()
+    wait_for(process, lambda: bool(files(output, "arms/*.json")) and bool(files(output, "arms/*/state.safetensors")))
+    kill_all(process)
+    done = {p: p.stat().st_mtime_ns for p in files(output, "arms/*.parquet") if p.with_suffix(".json").exists()}
+    told = finish(start(output, *two))
+    rows = {p: json.loads(p.read_text()) for p in files(output, "arms/*.json")}
+    assert {(row["arm"], row["seed"]) for row in rows.values()} == {
+        (a, s) for a in ("real", "synthetic") for s in (0, 1)
+    }
+    assert len(rows) == 4 and done and all(p.stat().st_mtime_ns == when for p, when in done.items())
+    resumed = [row["resumed_from"] for row in rows.values()]
+    assert sum(start > 0 for start in resumed) >= 2, f"both killed trainings go on where they were: {resumed}"
+    assert "of 4 shards were finished earlier" in told
+    assert (output / "trial.md").read_text().count("\n| synthetic | ") == 1
+    again = {p: p.stat().st_mtime_ns for p in files(output, "arms/*")}
+    told = finish(start(output, *trial, "trial.arms=[real,synthetic,synthetic_best]", "cluster.executor=serial"))
+    assert {p: p.stat().st_mtime_ns for p in files(output, "arms/*")} == again, "its best control is real: the same arm"
+    assert "synthetic_best" in (output / "metrics.json").read_text()
 
 
 def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(reference: Path) -> None:

@@ -84,6 +84,8 @@ def settings(job: Job) -> dict[str, Any]:
         raise JobError(
             "trial.arms: 'pseudo' needs unlabelled images; name them in data.unlabelled or leave the arm out"
         )
+    if "verified" in trial.arms and not job.verify.enabled:
+        raise JobError("trial.arms: 'verified' needs verified images; set verify.enabled to true or leave the arm out")
     references = {f"trial.external.{name}": text for name, text in trial.external.items()}
     references |= {"trial.evaluation": trial.evaluation} if trial.evaluation else {}
     marks = {}

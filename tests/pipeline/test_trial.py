@@ -126,9 +126,9 @@ def test_groups_follow_lvis_where_the_job_or_the_data_says_so() -> None:
 
 def test_a_line_tells_whether_frequent_classes_lose() -> None:
     told = concluded({"real": 0.0, "synthetic": 0.06}, margin=0.01)
-    assert "frequent classes: synthetic is shown not to lose 1 AP points" in told["says"]
+    assert "frequent classes: synthetic is shown not to lose 1 points of AP" in told["says"]
     told = concluded({"real": 0.0, "synthetic": 0.06}, margin=0.0)
-    assert "frequent classes: synthetic is not shown not to lose 0 AP points" in told["says"]
+    assert "frequent classes: synthetic is not shown not to lose 0 points of AP" in told["says"]
 
 
 def test_what_the_detector_would_have_returned() -> None:
