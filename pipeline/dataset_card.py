@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.scene import Category
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!])|(?<=^[0-9])([.)])|^([+-])")  # the latter two begin a list
+_SPECIAL = re.compile(r"[\\`*_{}\[\]#|~!]")
 _LICENCE = (
     "# license: for whoever publishes this to choose; it must allow what the licences of all source images allow\n"
 )
@@ -150,12 +150,14 @@ def _verification(told: Mapping[str, Any]) -> Iterator[str]:
         yield "No detector checked whether the synthetic objects are where their labels say.\n"
         return
     verdicts = {
-        k: v for k, v in told.items() if isinstance(v, Mapping) and v and k not in ("images", "judge", "policy")
+        k: v
+        for k, v in told.items()
+        if isinstance(v, Mapping) and v and k not in ("images", "objects", "judge", "policy")
     }
     counts = {k: v for k, v in verdicts.items() if all(isinstance(n, int) for n in v.values())}
     yield "A detector that had no part in making them looked for every synthetic object:\n"
     yield _table(("verdict", "objects"), [(plain(k.replace("_", " ")), sum(v.values())) for k, v in counts.items()])
-    yield _table(("images", ""), [(plain(k), v) for k, v in told.get("images", {}).items()])
+    yield _table(("images", "number"), [(plain(k), v) for k, v in told.get("images", {}).items()])
 
 
 def _worth(run: RunFacts) -> Iterator[str]:
@@ -167,15 +169,18 @@ def _worth(run: RunFacts) -> Iterator[str]:
     else:
         yield "No trial was run: whether training on it helps a detector is not known (`synthaug trial`).\n"
     for name, score in run.metrics.get("scores", {}).items():
-        key = next((k for k, v in score.get("values", {}).items() if v == score.get("value")), "")
+        values, told = score.get("values", {}), score.get("card", {})
+        key = told.get("headline_key") or next((k for k, v in values.items() if v == score.get("value")), "")
         beside = {
             c: numbers.get(key) for c, numbers in score.get("controls", {}).items() if isinstance(numbers, Mapping)
         }
         shown = [f"{plain(c)} {_number(v)}" for c, v in beside.items() if v is not None]
         yield f"- **{plain(name.upper())}** {_number(score.get('value'))}" + (f" ({', '.join(shown)})" if shown else "")
-        for item, value in score.get("card", {}).items():
-            if isinstance(value, (str, int, float)) and not item.endswith("_sha256"):
+        for item, value in told.items():
+            if isinstance(value, (str, int, float)) and not item.endswith(("_sha256", "_key")):
                 yield f"  - {plain(item.replace('_', ' '))}: {plain(str(value))}"
+    for name, reason in run.metrics.get("scores_unavailable", {}).items():
+        yield f"- {plain(name.upper())} was not measured: {plain(str(reason))}"
     yield ""
 
 
@@ -185,8 +190,8 @@ def _number(value: Any) -> str:
 
 def _limits(facts: Facts) -> Iterator[str]:
     if facts.run:
-        yield "- Synthetic images come from a generator trained on the labelled images: they hold no class and no place that "
-        yield "  was not there, and may repeat its mistakes. Never measure a detector on them."
+        yield "- Synthetic images come from a generator trained on the labelled images: they show no class and no place that was"
+        yield "  not there, and may repeat its mistakes. Never measure a detector on them."
     if any(source == "pseudo" for part in facts.sets for _, source in part.objects):
         yield "- Objects marked `pseudo` were labelled by a detector; what it missed is not labelled."
     yield from (f"- {plain(reason)}: {number}" for reason, number in sorted(facts.lost.items()) if number)

@@ -16,6 +16,7 @@ from pipeline.errors import DatasetError
 from pipeline.scene import Category, Dataset, Scene
 
 _MAP_BITS = 24  # of an object id: what a panoptic map holds
+_LAST = (1 << _MAP_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Merged:
         key, table = self._tables[number]
         scene = table[index - (self._ends[number - 1] if number else 0)]
         objects = scene.objects
-        low = np.arange(1, len(objects) + 1) if scene.panoptic is None else objects.id & (1 << _MAP_BITS) - 1
+        low = np.arange(1, len(objects) + 1) if scene.panoptic is None else _apart(objects.id & _LAST)
         category = self._united.index[key][objects.category]
         fresh = replace(objects, id=low + (index + 1 << _MAP_BITS), category=category)
         return replace(scene, image_id=f"{key}-{scene.image_id}", objects=fresh)
@@ -101,3 +102,13 @@ class Merged:
         """Digest of the sets, their names and the classes."""
         parts = [f"{key}={table.fingerprint()}" for key, table in self._tables]
         return hashlib.sha256(" ".join([*parts, repr(self.categories)]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _apart(low: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ids of one image [N] with repeated ones replaced: a region that is in no map may end in an object's bits."""
+    _, first = np.unique(low, return_index=True)
+    again = np.setdiff1d(np.arange(len(low)), first)
+    free = (k for k in range(_LAST, 0, -1) if k not in set(low.tolist()))
+    fresh = low.copy()
+    fresh[again] = [next(free) for _ in again]
+    return fresh

@@ -25,7 +25,13 @@ METRICS: dict[str, Any] = {
             "value": 0.5,
             "values": {"AP": 0.25, "AP50": 0.5},
             "controls": {"real": {"AP": 0.3, "AP50": 0.75}},
-            "card": {"protocol": "as | written", "generator_sha256": "cd", "images": 3, "list": [1]},
+            "card": {
+                "headline_key": "AP50",
+                "protocol": "as | written",
+                "generator_sha256": "cd",
+                "images": 3,
+                "list": [1],
+            },
         }
     },
 }
@@ -76,11 +82,13 @@ def test_a_run_tells_its_scores_with_their_controls_and_says_what_is_not_known()
     assert "No detector checked" in text
     assert "sha256 `cd`" in text
     verified = METRICS | {
+        "scores_unavailable": {"fid": "no weights"},
         "trial": {"says": ["synthetic: cannot tell"]},
         "verified": {
             "enabled": True,
             "images": {"verified": 4, "failed": 1},
             "kept": {"no": 5},
+            "objects": {"no": 9},
             "missing": {"no": 2},
             "judge": {"steps": 3},
             "errors": {"no": {"rejects": 0.1}},
@@ -90,8 +98,10 @@ def test_a_run_tells_its_scores_with_their_controls_and_says_what_is_not_known()
     assert "synthetic: cannot tell" in told
     assert "| kept | 5 |" in told
     assert "| missing | 2 |" in told
+    assert "| 9 |" not in told
     assert "| failed | 1 |" in told
     assert "No trial" not in told
+    assert "FID was not measured: no weights" in told
     assert "steps" not in told.split("## What it is known")[0].split("looked for every")[1]
 
 

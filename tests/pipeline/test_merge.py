@@ -72,6 +72,19 @@ def test_panoptic_maps_keep_meaning_their_objects() -> None:
         assert (scene.objects.id & low).tolist() == (maps[i].objects.id & low).tolist()
 
 
+def test_a_region_that_ends_in_an_objects_bits_gets_others() -> None:
+    """Verification numbers regions around extra things from 2**52, whatever the map says."""
+    scene = toy.read(toy.Config("train", count=1), Path())[0]
+    twice = scene.objects.select([*range(len(scene.objects)), 0])
+    ids = np.append(scene.objects.id, (1 << 52) + (scene.objects.id[0] & (1 << 24) - 1))
+    table = SceneList(
+        toy.read(toy.Config("train", count=1), Path()).categories, [replace(scene, objects=replace(twice, id=ids))]
+    )
+    merged = Merged({"a": table}, unite({"a": table}))[0].objects.id
+    assert len(set(merged.tolist())) == len(merged)
+    assert (merged[:-1] & (1 << 24) - 1).tolist() == (scene.objects.id & (1 << 24) - 1).tolist()
+
+
 def test_the_fingerprint_follows_the_names_and_the_content() -> None:
     sets = {"a": boxed(), "b": masked()}
     marks = {
