@@ -190,8 +190,8 @@ def _number(value: Any) -> str:
 
 def _limits(facts: Facts) -> Iterator[str]:
     if facts.run:
-        yield "- Synthetic images come from a generator trained on the labelled images: they show no class and no place that was"
-        yield "  not there, and may repeat its mistakes. Never measure a detector on them."
+        yield "- Synthetic images come from a generator trained on the labelled images: they show no class and no place that"
+        yield "  was not there, and may repeat its mistakes. Never measure a detector on them."
     if any(source == "pseudo" for part in facts.sets for _, source in part.objects):
         yield "- Objects marked `pseudo` were labelled by a detector; what it missed is not labelled."
     yield from (f"- {plain(reason)}: {number}" for reason, number in sorted(facts.lost.items()) if number)
