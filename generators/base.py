@@ -145,6 +145,7 @@ class MapBatch:
 
     images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
     maps: Maps
+    weights: Tensor | None = None  # [B, H, W] float32: how sure the label of each pixel is; None = all are
 
     def num_objects(self) -> Tensor:
         """Return the number of objects; map-driven losses have no term per object, so each image counts as one."""
@@ -152,12 +153,14 @@ class MapBatch:
 
     def to(self, device: torch.device | str) -> MapBatch:
         """Return the same batch on another device."""
-        return MapBatch(self.images.to(device), self.maps.to(device))
+        weights = None if self.weights is None else self.weights.to(device)
+        return MapBatch(self.images.to(device), self.maps.to(device), weights)
 
     def parts(self, count: int) -> list[MapBatch]:
         """Cut into `count` batches of equally many images, in order; ValueError when the images cannot be cut so."""
-        cut = _cut(count, self.images, self.maps.labels, self.maps.instances)
-        return [MapBatch(images, Maps(labels, ids, self.maps.classes)) for images, labels, ids in cut]
+        sure = [] if self.weights is None else [self.weights]
+        cut = _cut(count, self.images, self.maps.labels, self.maps.instances, *sure)
+        return [MapBatch(images, Maps(labels, ids, self.maps.classes), *rest) for images, labels, ids, *rest in cut]
 
 
 class Batch(Protocol):

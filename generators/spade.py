@@ -55,6 +55,8 @@ class Config:
     lambda_perceptual: float = 10.0  # weight of the perceptual term
     lambda_kl: float = 0.05  # weight of the KL divergence of the latent codes
     perceptual_weights: str = ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    crop: bool = False  # train on parts of images stretched to 286/256 of the size (the code's COCO-Stuff and ADE20K)
+    weigh_scores: bool = True  # pixels of pseudo-labels weigh their score in D's loss; false = 1
     fast_modulation: bool = True  # train with one modulation per distinct window of the maps: equal, fewer products
 
     def __post_init__(self) -> None:
@@ -271,7 +273,8 @@ class SpadeTrainee:
     def discriminator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Tensor]:
         """The two terms of D's loss."""
         fakes, reals = self._judged(batch, fake)
-        real, fooled = discriminator_loss(reals, fakes, self.config.gan_mode)
+        weights = batch.weights if self.config.weigh_scores else None
+        real, fooled = discriminator_loss(reals, fakes, self.config.gan_mode, weights)
         return {"d_real": real, "d_fake": fooled}
 
     def generator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Tensor]:

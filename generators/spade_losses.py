@@ -16,22 +16,26 @@ Scales = Sequence[Sequence[Tensor]]
 
 
 def _cross_entropy(scores: Tensor, real: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real))
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real), reduction="none")
 
 
-# of scores: the loss of D on real images, of D on fakes, and of G on fakes
+# of each score: the loss of D on real images, of D on fakes, and of G on fakes
 GAN_MODES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "hinge": (lambda s: F.relu(1 - s).mean(), lambda s: F.relu(1 + s).mean(), lambda s: -s.mean()),
-    "ls": (lambda s: (s - 1).square().mean(), lambda s: s.square().mean(), lambda s: (s - 1).square().mean()),
+    "hinge": (lambda s: F.relu(1 - s), lambda s: F.relu(1 + s), lambda s: -s),
+    "ls": (lambda s: (s - 1).square(), lambda s: s.square(), lambda s: (s - 1).square()),
     "original": (lambda s: _cross_entropy(s, 1), lambda s: _cross_entropy(s, 0), lambda s: _cross_entropy(s, 1)),
-    "w": (lambda s: -s.mean(), lambda s: s.mean(), lambda s: -s.mean()),
+    "w": (lambda s: -s, lambda s: s, lambda s: -s),
 }
 
 
-def discriminator_loss(real: Scales, fake: Scales, mode: str) -> tuple[Tensor, Tensor]:
-    """Loss of D on real images and on fakes; they are added, not averaged."""
+def discriminator_loss(real: Scales, fake: Scales, mode: str, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Loss of D on real images and on fakes; they are added, not averaged.
+
+    `weights` [B, H, W]: each score counts by their mean over its share of the image, and the sum is divided by the number of
+    scores all the same, so that an unsure pixel counts less without making others count more (LostGAN-V2 eq. 15, for pixels).
+    """
     on_real, on_fake, _ = GAN_MODES[mode]
-    return _over_scales(on_real, real), _over_scales(on_fake, fake)
+    return _over_scales(on_real, real, weights), _over_scales(on_fake, fake, weights)
 
 
 def generator_loss(fake: Scales, mode: str) -> Tensor:
@@ -54,5 +58,11 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
 
 
-def _over_scales(loss: Callable[[Tensor], Tensor], scales: Scales) -> Tensor:
-    return torch.stack([loss(scale[-1].float()) for scale in scales]).mean()
+def _over_scales(loss: Callable[[Tensor], Tensor], scales: Scales, weights: Tensor | None = None) -> Tensor:
+    means = []
+    for scale in scales:
+        each = loss(scale[-1].float())  # [B, 1, h, w]
+        if weights is not None:
+            each = each * F.adaptive_avg_pool2d(weights[:, None], each.shape[-2:])
+        means.append(each.mean())
+    return torch.stack(means).mean()

@@ -21,6 +21,7 @@ from pipeline.map_loading import View, map_batches
 from pipeline.panoptic import maps_of
 from pipeline.paste_guide import PasteGuide
 from pipeline.production import at_size, finish, resolve, synthesise
+from pipeline.pseudo_maps import Composed, can_compose
 from pipeline.scene import Category, Dataset, ImageRef, Scene
 from pipeline.sections import Job, Synthesize
 from pipeline.storage import Folder
@@ -167,6 +168,14 @@ class MapGuide:
                 f"plan.placement: {job.plan.placement} is for generators driven by boxes; for {system} choose uniform, "
                 "things go where their surroundings fit"
             )
+        masked = (
+            job.data.unlabelled and job.generator.training.use_pseudo and getattr(job.detector.config, "masks", False)
+        )
+        if masked and not job.generator.config.dont_care:
+            raise JobError(
+                "generator.dont_care: false leaves no channel for what masks of pseudo-labels leave open; set it to true, or "
+                "generator.use_pseudo to false"
+            )
         if job.synthesize.compiled:
             raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
 
@@ -176,8 +185,9 @@ class MapGuide:
             raise self.none_left()
 
     def accepted(self, table: Dataset) -> Subset:
-        """Return the scenes that have a panoptic map."""
-        return Subset(table, [i for i in range(len(table)) if table[i].panoptic is not None])
+        """Return the scenes that have a panoptic map, or pseudo-labels with masks to compose one from."""
+        able = [i for i in range(len(table)) if table[i].panoptic is not None or can_compose(table[i])]
+        return Subset(Composed(table), able)
 
     def none_left(self) -> DatasetError:
         """Name the data."""
@@ -192,14 +202,16 @@ class MapGuide:
 
         from generators.base import MapBatch, Maps
 
-        view = View(self.job.generator.config.size)
+        config = self.job.generator.config
+        view = View(config.size, "resize_and_crop" if config.crop else "fixed")
         read = map_batches(tables, draw, view, self.job.generator.training.flip, rank, world)
         classes = len(tables[0].categories)
 
         def batch(step: int) -> MapBatch:
             found = read(step)
             maps = Maps(torch.from_numpy(found.labels), torch.from_numpy(found.instances), classes)
-            return MapBatch(torch.from_numpy(found.images), maps)
+            weights = None if found.weights is None else torch.from_numpy(found.weights)
+            return MapBatch(torch.from_numpy(found.images), maps, weights)
 
         return batch
 

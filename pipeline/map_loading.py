@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.images import decode
 from pipeline.loading import CACHE_BYTES, Draw
-from pipeline.panoptic import Maps, Size, map_of, maps_from, resize_map
+from pipeline.panoptic import Maps, Size, map_of, maps_from, replace_ids, resize_map, segment_ids
 from pipeline.sampling import rng_for
-from pipeline.scene import Dataset, Scene
+from pipeline.scene import Dataset, Objects, Scene
 
 MODES = ("fixed", "resize_and_crop")
 _MARGIN = 286 / 256  # how much larger than the crop images are stretched (SPADE's COCO-Stuff settings)
@@ -54,15 +54,23 @@ class MapArrays:
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
     instances: NDArray[np.int64]
+    weights: NDArray[np.float32] | None  # [B, H, W] how sure each label is; None = all are
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image, stretched: pixels uint8 [H, W, 3], maps int32 [H, W]."""
+    """One image, stretched: pixels uint8 [H, W, 3], maps int32 [H, W], scores of the labels float32 [H, W]."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     instances: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Return how much memory it takes; weights that are all 1 are one number."""
+        own = self.weights.nbytes if self.weights.strides[0] else 0
+        return self.image.nbytes + self.labels.nbytes + self.instances.nbytes + own
 
 
 def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
@@ -76,9 +84,19 @@ def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
     """Return a scene stretched to (H, W); DatasetError when its image or its map is missing or broken."""
-    maps: Maps = maps_from(resize_map(map_of(scene), size), scene, num_classes)
+    ids = resize_map(map_of(scene), size)
+    maps: Maps = maps_from(ids, scene, num_classes)
     pixels = stretch(decode(scene), size)
-    return Entry(pixels, maps.labels.astype(np.int32), maps.instances.astype(np.int32))
+    return Entry(pixels, maps.labels.astype(np.int32), maps.instances.astype(np.int32), _weights(ids, scene.objects))
+
+
+def _weights(ids: NDArray[np.int64], objects: Objects) -> NDArray[np.float32]:
+    """Return the score of each pixel's object [H, W]; 1 where nothing is labelled, which nobody can be wrong about."""
+    if (objects.score == 1).all():
+        return np.broadcast_to(np.float32(1), ids.shape)
+    place = replace_ids(ids, segment_ids(objects), np.arange(len(objects)), len(objects))
+    scores: NDArray[np.float32] = np.append(objects.score, 1).astype(np.float32)[place]
+    return scores
 
 
 class Entries:
@@ -96,9 +114,9 @@ class Entries:
         table = int(np.searchsorted(self._starts, index, side="right")) - 1
         scene = self._tables[table][index - int(self._starts[table])]
         entry = entry_of(scene, len(self._tables[table].categories), self._size)
-        if (size := sum(a.nbytes for a in vars(entry).values())) <= self._budget:
+        if entry.nbytes <= self._budget:
             self._kept[index] = entry
-            self._budget -= size
+            self._budget -= entry.nbytes
         return entry
 
 
@@ -112,14 +130,16 @@ def map_batches(
     def batch(step: int) -> MapArrays:
         flips = rng_for(draw.seed, "flip", step).random(draw.batch) < (0.5 if flip else 0.0)
         corners = rng_for(draw.seed, "crop", step).integers((height - H + 1, width - W + 1), size=(draw.batch, 2))
-        cut: list[list[NDArray[Any]]] = [[], [], []]
+        cut: list[list[NDArray[Any]]] = [[], [], [], []]
         for index, mirrored, (top, left) in list(zip(draw(step), flips, corners.tolist(), strict=True))[rank::world]:
             entry = entries[index]
-            arrays: tuple[NDArray[Any], ...] = (entry.image, entry.labels, entry.instances)
+            arrays: tuple[NDArray[Any], ...] = (entry.image, entry.labels, entry.instances, entry.weights)
             for found, whole in zip(cut, arrays, strict=True):
                 part = whole[top : top + H, left : left + W]
                 found.append(part[:, ::-1] if mirrored else part)
         images = np.stack(cut[0]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - np.float32(1)
-        return MapArrays(images, np.stack(cut[1]).astype(np.int64), np.stack(cut[2]).astype(np.int64))
+        sure = np.stack(cut[3])
+        weights = None if (sure == 1).all() else sure
+        return MapArrays(images, np.stack(cut[1]).astype(np.int64), np.stack(cut[2]).astype(np.int64), weights)
 
     return batch

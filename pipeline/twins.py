@@ -20,7 +20,7 @@ from pipeline.storage import Folder
 
 @dataclass
 class Kept:
-    """The scenes of a table, each with those objects alone that the generator is shown."""
+    """The scenes of a table, each with those objects alone that the generator is shown: with a map, all that it shows."""
 
     table: Dataset
     keep: LayoutFilter
@@ -33,6 +33,8 @@ class Kept:
 
     def __getitem__(self, index: int) -> Scene:
         scene = self.table[index]
+        if scene.panoptic is not None:  # its crowds, too, are somebody's pixels
+            return scene
         return scene.with_objects(self.keep.select(scene.objects, (scene.height, scene.width)))
 
     def fingerprint(self) -> str:
