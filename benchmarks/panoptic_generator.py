@@ -2,9 +2,9 @@
 
     python -m benchmarks.panoptic_generator FOLDER [--device cuda] [network] [production] [training]
 
-FOLDER is COCO-Stuff as for benchmarks/spade_speed.py. Published widths, 182 classes, random weights, batch 1. Both run on one map
-after the other, in turns that begin with another one each time; what counts is the median over maps of the ratio
-of their seconds: CPU seconds of one thread, or on a GPU the time until it is done. Each pair is of equals:
+FOLDER is COCO-Stuff as for benchmarks/spade_speed.py. Published widths, 182 classes, random weights, batch 1. Both run on
+one map after the other, in turns that begin with another one each time; what counts is the median over maps of the ratio of
+their seconds: CPU seconds of one thread, or on a GPU the time until it is done. Each pair is of equals:
 
     network     both as they are trained, in evaluation: modulation by distinct windows, spectral norms at every pass
     production  both as images are produced, float32 and bfloat16: norms folded, the fastest convolutions each may use
