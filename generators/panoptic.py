@@ -40,12 +40,10 @@ class Config(spade.Config):
     border: Border = "hole"  # outside of the image: hole (another identity) | same (zeros that match)
     upsampling_order: Order = "xy"  # neighbours tried first in a doubling: xy (right, below) | yx (below, right)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.vae:
-            raise ValueError(
-                "vae: true starts from a latent code, the panoptic generator from its map; set it to false"
-            )
+    @property
+    def aware(self) -> bool:
+        """Whether anything is panoptic-aware; if not, it is SPADE."""
+        return self.panoptic_conv or self.panoptic_upsampling
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,20 @@ class PanopticSemantics(Semantics):
     """What the networks see of maps, with the identities of pixels; each resolution is made once."""
 
     config: Config
+    style: Tensor | None = None  # [B, 16 width]: what a latent code adds to the first convolution's features
     scales: dict[tuple[int, int], PanopticSemantics] = field(default_factory=dict, compare=False)
 
     @staticmethod
-    def of(seen: Semantics, config: Config) -> PanopticSemantics:
+    def of(seen: Semantics, config: Config, style: Tensor | None = None) -> PanopticSemantics:
         """Wrap what SPADE sees."""
-        return PanopticSemantics(seen.channel, seen.instances, seen.edges, seen.num_classes, config)
+        return PanopticSemantics(seen.channel, seen.instances, seen.edges, seen.num_classes, config, style)
 
     def at(self, size: tuple[int, int]) -> PanopticSemantics:
         """The same at another (H, W), the top-left pixel of each block."""
         if size == self.size:
             return self
         if size not in self.scales:
-            self.scales[size] = PanopticSemantics.of(super().at(size), self.config)
+            self.scales[size] = PanopticSemantics.of(super().at(size), self.config, self.style)
         return self.scales[size]
 
     @cached_property
@@ -81,6 +80,11 @@ def _guide(seen: Semantics) -> ScaleGuide:
     return seen.guide
 
 
+def _style(seen: Semantics) -> Tensor | None:
+    assert isinstance(seen, PanopticSemantics)
+    return seen.style
+
+
 class PanopticBlockConv(BlockConv):
     """Convolution of a residual block within identities; the weight is normalised first, as ever, and masked then."""
 
@@ -90,7 +94,12 @@ class PanopticBlockConv(BlockConv):
 
 
 class PanopticGenerator(SpadeGenerator):
-    """G; parameters are SPADE's, and `fill`, a 1 x 1 convolution per width below the first map's."""
+    """G; parameters are SPADE's, and `fill`, a 1 x 1 convolution per width below the first map's.
+
+    With a latent code (`vae`), which the paper leaves to the future, it starts from its map all the same: the code adds one
+    vector, the same at every pixel (`style`), to the features of the first convolution, wherever they are used: in the first
+    map and in holes. So a hole is painted in the image's style, and nothing passes from one identity to another.
+    """
 
     config: Config
 
@@ -103,6 +112,16 @@ class PanopticGenerator(SpadeGenerator):
             for wide in sorted(widths, reverse=True):
                 self.fill[str(wide)] = nn.Conv2d(full, wide, 1)
             xavier_init(self.fill)
+        if config.vae and config.aware:
+            self.style = nn.Linear(config.z, 16 * config.width)
+            xavier_init(self.style)
+
+    def first_layer(self, semantic_channels: int) -> nn.Module:
+        """A convolution of the map, with a latent code too."""
+        config = self.config
+        if not config.aware:
+            return super().first_layer(semantic_channels)
+        return nn.Conv2d(semantic_channels, 16 * config.width, 3, padding=1)
 
     def block(self, channels_in: int, channels_out: int, semantic_channels: int) -> nn.Module:
         """Return a residual block."""
@@ -112,30 +131,42 @@ class PanopticGenerator(SpadeGenerator):
 
     def first_map(self, seen: Semantics, z: Tensor | None) -> Tensor:
         """The map that the blocks start from [B, 16 width, H, W]."""
-        if not self.config.panoptic_conv:
+        if not self.config.aware:
             return super().first_map(seen, z)
         weight, bias = self._first()
-        return panoptic_conv(seen.dense, weight, bias, _guide(seen))
+        if self.config.panoptic_conv:
+            out = panoptic_conv(seen.dense, weight, bias, _guide(seen))
+        else:
+            out = F.conv2d(seen.dense, weight, bias, padding=1)
+        style = _style(seen)
+        return out if style is None else out + style[:, :, None, None]
 
     def upsample(self, x: Tensor, small: Semantics, large: Semantics) -> Tensor:
         """Double both sides of x [B, C, H, W] within identities; holes get the map's features (equation 3)."""
         if not self.config.panoptic_upsampling:
             return super().upsample(x, small, large)
         weight, bias = self._first()
-        rows = hole_features(weight, bias, [_guide(large)])[0]  # [Q, 16 width]
+        guide, style = _guide(large), _style(large)
+        rows = hole_features(weight, bias, [guide])[0]  # [Q, 16 width]
+        if style is not None:
+            rows = rows + style.to(rows.dtype)[guide.upsampling.holes // guide.identity[0].numel()]
         if x.shape[1] < rows.shape[1]:
             fill = self.fill[str(x.shape[1])]
             assert isinstance(fill, nn.Conv2d)
             rows = F.linear(rows, fill.weight[:, :, 0, 0], fill.bias)
-        return panoptic_upsample(x, _guide(large), rows)
+        return panoptic_upsample(x, guide, rows)
 
     def _first(self) -> tuple[Tensor, Tensor | None]:
         assert isinstance(self.fc, nn.Conv2d)
         return self.fc.weight, self.fc.bias
 
     def forward(self, seen: Semantics, z: Tensor | None = None) -> Tensor:
-        """Maps of the size of the images -> images [B, 3, H, W] in [-1, 1]."""
-        return super().forward(PanopticSemantics.of(seen, self.config), z)
+        """Maps of the size of the images, z [B, Z] with a latent code -> images [B, 3, H, W] in [-1, 1]."""
+        style = None
+        if self.config.vae and self.config.aware:
+            assert z is not None, "a generator with a latent code needs one"
+            style = self.style(z)
+        return super().forward(PanopticSemantics.of(seen, self.config, style), z)
 
 
 class PanopticTrainee(SpadeTrainee):

@@ -195,15 +195,19 @@ class SpadeGenerator(nn.Module):
         self.config, self.num_classes = config, num_classes
         channels = config.semantic_channels(num_classes)
         self.stages = stages(config)
-        rows, columns = config.start
-        if config.vae:
-            self.fc: nn.Module = nn.Linear(config.z, 16 * config.width * rows * columns)
-        else:
-            self.fc = nn.Conv2d(channels, 16 * config.width, 3, padding=1)
+        self.fc = self.first_layer(channels)
         for name, wide, narrow, _ in self.stages:
             self.add_module(name, self.block(wide, narrow, channels))
         self.conv_img = nn.Conv2d(self.stages[-1][2], 3, 3, padding=1)
         xavier_init(self)
+
+    def first_layer(self, semantic_channels: int) -> nn.Module:
+        """Return what makes the map that the blocks start from; systems that start otherwise override it."""
+        config = self.config
+        rows, columns = config.start
+        if config.vae:
+            return nn.Linear(config.z, 16 * config.width * rows * columns)
+        return nn.Conv2d(semantic_channels, 16 * config.width, 3, padding=1)
 
     def block(self, channels_in: int, channels_out: int, semantic_channels: int) -> nn.Module:
         """Return a residual block; systems with other convolutions override it."""

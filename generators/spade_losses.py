@@ -63,6 +63,6 @@ def _over_scales(loss: Callable[[Tensor], Tensor], scales: Scales, weights: Tens
     for scale in scales:
         each = loss(scale[-1].float())  # [B, 1, h, w]
         if weights is not None:
-            each = each * F.adaptive_avg_pool2d(weights[:, None], each.shape[-2:])
+            each = each * F.adaptive_avg_pool2d(weights[:, None], (each.shape[2], each.shape[3]))
         means.append(each.mean())
     return torch.stack(means).mean()

@@ -21,7 +21,7 @@ from pipeline.map_loading import View, map_batches
 from pipeline.panoptic import maps_of
 from pipeline.paste_guide import PasteGuide
 from pipeline.production import at_size, finish, resolve, synthesise
-from pipeline.pseudo_maps import Composed, can_compose
+from pipeline.pseudo_maps import Composed, can_compose, maps_of_masks
 from pipeline.scene import Category, Dataset, ImageRef, Scene
 from pipeline.sections import Job, Synthesize
 from pipeline.storage import Folder
@@ -139,6 +139,56 @@ class BoxGuide:
         return results
 
 
+class PosthocGuide(BoxGuide):
+    """Layouts, whose masks one generator infers and another paints (generators/posthoc.py)."""
+
+    def check(self) -> None:
+        """Look at what both checkpoints say of themselves."""
+        from generators import posthoc
+
+        config = self.job.generator.config
+        try:
+            posthoc.headers(config)
+        except ValueError as err:
+            raise JobError(f"generator.{err}") from err
+
+    def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
+        """Return an image per layout, which is what `keep` keeps of a scene."""
+        chosen = [replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes]
+        return [image for image, _ in self._painted(generator, chosen)]
+
+    def produce(
+        self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
+    ) -> list[Made]:
+        """Return scenes whose masks and boxes are those that were inferred and painted."""
+        how = self.job.synthesize
+        planned = [s if how.size == "source" else _rescaled(s, generator.resolution) for s in scenes]
+        return [
+            finish(scene, image, visible, categories, how.format, how.min_mask_area, digest)
+            for scene, (image, visible) in zip(planned, self._painted(generator, planned), strict=True)
+        ]
+
+    def _painted(self, generator: Any, scenes: Sequence[Scene]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+        """Return the image [H, W, 3] and the disjoint masks [N, H, W] of each scene, at its size."""
+        from generators.base import Maps
+
+        made, classes = synthesise(generator.layouts, scenes), generator.maps.num_classes
+        shown, maps = [], []
+        for place, scene in enumerate(scenes):
+            objects = scene.objects
+            _, soft = at_size(made, place, len(objects), (scene.height, scene.width))
+            visible = resolve(soft, objects.boxes, objects.isthing)
+            visible &= (visible.sum((1, 2)) >= self.job.synthesize.min_mask_area)[:, None, None]  # else it is dropped
+            shown.append(visible)
+            maps.append(maps_of_masks(visible, objects, classes, generator.resolution, generator.dont_care))
+        whole = Maps.collate([m.labels for m in maps], [m.instances for m in maps], classes)
+        images = generator.maps.paint(whole, [s.provenance.seed if s.provenance else 0 for s in scenes])
+        return [
+            (resize(image, (scene.height, scene.width)), visible)
+            for image, scene, visible in zip(images, scenes, shown, strict=True)
+        ]
+
+
 def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
     """The planned scene at the generator's own size (H, W)."""
     height, width = size
@@ -245,4 +295,9 @@ def painted(planned: Scene, image: NDArray[np.uint8], how: Synthesize, digest: s
     return replace(planned, image=data, provenance=replace(planned.provenance, checkpoint=digest))
 
 
-GUIDES: dict[str, Callable[[Job], Guide]] = {"boxes": BoxGuide, "maps": MapGuide, "pastes": PasteGuide}
+GUIDES: dict[str, Callable[[Job], Guide]] = {
+    "boxes": BoxGuide,
+    "maps": MapGuide,
+    "pastes": PasteGuide,
+    "posthoc": PosthocGuide,
+}

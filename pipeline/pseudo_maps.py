@@ -1,4 +1,4 @@
-"""Panoptic maps of pseudo-labelled images, composed from the masks that a detector found.
+"""Panoptic maps composed from masks: those that a detector found in an image, or a generator inferred from a layout.
 
 Stuff lies behind things; among things, and among stuff, the higher score is in front. What no mask takes is unlabelled:
 "don't care" to a generator. An object without a mask, or without a pixel that can be seen, is not in the map.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import masks, panoptic
-from pipeline.scene import Dataset, ImageRef, Scene
+from pipeline.map_canvas import complete
+from pipeline.panoptic import Maps, Size
+from pipeline.scene import Dataset, ImageRef, Objects, Scene
 
 
 def can_compose(scene: Scene) -> bool:
@@ -41,6 +44,25 @@ def composed(scene: Scene) -> Scene:
         source=seen.source,
     )
     return replace(scene, objects=made, panoptic=ImageRef(masks.panoptic_png(ids), f"{scene.image_id}.png"))
+
+
+def maps_of_masks(visible: NDArray[np.bool_], objects: Objects, num_classes: int, size: Size, dont_care: bool) -> Maps:
+    """Return the maps [H, W] of disjoint masks [N, h, w] of a layout's objects.
+
+    A pixel that no mask takes is "don't care" (num_classes); where that is not known to the generator, the nearest stuff, or
+    the nearest object of a layout without stuff.
+    """
+    place = visible.argmax(0)
+    free: NDArray[np.bool_] = ~visible.any(0)
+    if not dont_care and free.any():
+        stuff: NDArray[np.bool_] = visible[~objects.isthing].any(0)
+        place = complete(place, free, stuff if stuff.any() else ~free)
+        free = np.zeros_like(free)
+    category = np.append(objects.category, num_classes).astype(np.int64)
+    number = np.append(num_classes + 1 + np.arange(len(objects)), num_classes)
+    instance = np.where(np.append(objects.isthing, False), number, category)
+    chosen = panoptic.resize_map(np.where(free, len(objects), place), size)
+    return Maps(category[chosen], instance[chosen])
 
 
 class Composed:

@@ -15,10 +15,11 @@ ROWS = [
     {"scene"},
     {"sampling", "storage", "masks", "images", "charts", "placement", "report_frame", "outlines"},
     {"panoptic"},
-    {"formats", "scores", "layouts", "map_canvas", "pseudo_maps", "training", "comparison", "image_hash"},
+    {"formats", "scores", "layouts", "map_canvas", "training", "comparison", "image_hash"},
     {
         "loading",
         "map_plans",
+        "pseudo_maps",
         "evidence",
         "observations",
         "calibration",

@@ -16,7 +16,7 @@ from pipeline import placement
 from pipeline.context import Context, add_counts, cut
 from pipeline.errors import JobError
 from pipeline.formats import parquet
-from pipeline.guides import BoxGuide, MapGuide, guide_of
+from pipeline.guides import BoxGuide, MapGuide, PosthocGuide, guide_of
 from pipeline.layout_statistics import class_counts
 from pipeline.layouts import (
     Exchange,
@@ -274,6 +274,7 @@ def run(context: Context) -> dict[str, Any]:
         BoxGuide: Planner,
         MapGuide: MapPlans,
         PasteGuide: Planner,
+        PosthocGuide: Planner,
     }
     # in the driver first: a wrong class name is the user's error, not a worker's
     planner = planners[type(guide_of(job))](job, labelled)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.context import Context
+from pipeline.errors import DatasetError, JobError
 from pipeline.formats import parquet
-from pipeline.guides import guide_of
+from pipeline.guides import PosthocGuide, guide_of
 from pipeline.loading import draw_for
 from pipeline.paste_guide import PasteGuide, remember
 from pipeline.sampling import seed_for
@@ -34,8 +35,10 @@ def settings(job: Job) -> dict[str, Any]:
     """The generator section and the optimiser's."""
     guide_of(job).check()
     sections = ("generator", "train_generator")
-    weights = file_digest(getattr(job.generator.config, "perceptual_weights", ""))
-    return {"seed": job.seed, "perceptual": weights, **{name: section_dict(job, name) for name in sections}}
+    config = job.generator.config
+    weights = file_digest(getattr(config, "perceptual_weights", ""))
+    made_of = {name: file_digest(path) for name in ("layouts", "maps") if (path := getattr(config, name, ""))}
+    return {"seed": job.seed, "perceptual": weights, **made_of, **{name: section_dict(job, name) for name in sections}}
 
 
 def fit(spec: Spec) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     classes = [c.name for c in whole[0].categories]
     if not sum(used):
         raise guide.none_left()
-    start = 0
+    start, config = 0, section.config
     if hasattr(system, "trainee"):
         torch.set_num_threads(plan.threads or cores())
         seed = seed_for(job.seed, "train_generator")
@@ -79,21 +82,39 @@ def fit(spec: Spec) -> dict[str, Any]:
         start = train(training, batches, plan.steps, plan.save_every, folder, rank)
         network = training.generator()
     else:
-        network = system.build(section.config, len(classes))
+        network, config = _made(system, section.config, classes)
     if isinstance(guide, PasteGuide):
         remember(folder, spec.tables[0])
     if rank == 0:
         with folder.atomic_path(WEIGHTS) as path:
-            checkpoint.save(path, network, section.system, section.config, classes, {"seed": job.seed})
+            checkpoint.save(path, network, section.system, config, classes, {"seed": job.seed})
     return {"resumed_from": start, "used": used, "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)]}
+
+
+def _made(system: Any, config: Any, classes: list[str]) -> tuple[Any, Any]:
+    """Return a network that is not trained here, and the Config it is saved with."""
+    try:
+        network = system.build(config, len(classes))
+    except ValueError as err:
+        raise JobError(f"generator.{err}") from err
+    if getattr(network, "classes", classes) != classes:
+        raise DatasetError(
+            "generator.layouts and generator.maps: their classes are not those of data.labelled; train them on its data set"
+        )
+    return network, getattr(network, "config", config)
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train; the manifest says how many images of each set were used and left out."""
     job = context.job
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
+    made = isinstance(guide_of(job), PosthocGuide)  # of two that are trained already
     pasting = isinstance(guide_of(job), PasteGuide)  # which cuts out only what a person labelled
-    if job.generator.training.use_pseudo and context.inputs["pseudo_label"].manifest["images"] and not pasting:
+    if (
+        job.generator.training.use_pseudo
+        and context.inputs["pseudo_label"].manifest["images"]
+        and not (pasting or made)
+    ):
         tables.append(context.inputs["pseudo_label"].folder.uri)
     plan, parts = job.generator.training, job.train_generator.accumulate
     spec = Spec(job, tuple(tables), context.folder.uri)
@@ -110,6 +131,8 @@ def run(context: Context) -> dict[str, Any]:
     context.tell(f"  images used {used}; left out {left_out}")
     if pasting:
         context.tell(f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made")
+    if made:
+        context.tell("  nothing is trained: both generators come from their files")
     log = read_log(context.folder)
     last = log[-1] if log else {}
     return {
@@ -117,6 +140,6 @@ def run(context: Context) -> dict[str, Any]:
         "sha256": context.folder.sha256(WEIGHTS),
         "used": used,
         "left_out": left_out,
-        "trained": not pasting,
+        "trained": not (pasting or made),
         "last": last,
     }
