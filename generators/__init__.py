@@ -1,9 +1,9 @@
 """Generators: layouts in, images and masks out. One paper system per module, imported when a job chooses it.
 
 A generator module has GUIDE (what drives it: "boxes", "maps", "pastes" or "posthoc"), a frozen dataclass `Config`,
-`build(config, num_classes) -> nn.Module` (fresh weights), `producer(network, device, ...)`, which for boxes returns a Generator
-and for maps something that paints them (spade_production.Spade), and, where it can be trained, `trainee(config, num_classes) ->
-Trainee`.
+`build(config, num_classes) -> nn.Module` (fresh weights), `producer(network, device, ...)`, which for boxes returns a
+Generator and for maps something that paints them (spade_production.Spade), and, where it can be trained,
+`trainee(config, num_classes) -> Trainee`.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ def maps_of_masks(visible: NDArray[np.bool_], objects: Objects, num_classes: int
     the nearest object of a layout without stuff.
     """
     place = visible.argmax(0)
-    free: NDArray[np.bool_] = ~visible.any(0)
+    free = np.asarray(~visible.any(0))
     if not dont_care and free.any():
-        stuff: NDArray[np.bool_] = visible[~objects.isthing].any(0)
+        stuff = np.asarray(visible[~objects.isthing].any(0))
         place = complete(place, free, stuff if stuff.any() else ~free)
         free = np.zeros_like(free)
     category = np.append(objects.category, num_classes).astype(np.int64)
