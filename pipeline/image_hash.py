@@ -178,6 +178,7 @@ class Table:
 
     split: tuple[str, ...]  # [N]
     image_id: tuple[str, ...]  # [N]
+    file: tuple[str, ...]  # [N] name of the image's file, "" where it has none
     pixels: tuple[str, ...]  # [N] sha256
     hashes: Hashes  # [N, W]
     files: tuple[tuple[str, str, int], ...]  # folder, name and first row of each file
@@ -205,17 +206,18 @@ class Table:
         return self.hashes[:, 0]
 
 
-def write(folder: Folder, name: str, found: Sequence[tuple[str, Marks]]) -> None:
-    """Write (image id, marks) as one Parquet file, atomically."""
+def write(folder: Folder, name: str, found: Sequence[tuple[str, str, Marks]]) -> None:
+    """Write (image id, name of its file, marks) as one Parquet file, atomically."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.table(
         {
-            "image_id": pa.array([image_id for image_id, _ in found], pa.string()),
-            "pixels": pa.array([mark.pixels for _, mark in found], pa.string()),
-            "hashes": pa.array([mark.hashes.tobytes() for _, mark in found], pa.binary()),
-            "thumbnail": pa.array([mark.thumbnail.tobytes() for _, mark in found], pa.binary()),
+            "image_id": pa.array([image_id for image_id, _, _ in found], pa.string()),
+            "file": pa.array([file for _, file, _ in found], pa.string()),
+            "pixels": pa.array([mark.pixels for _, _, mark in found], pa.string()),
+            "hashes": pa.array([mark.hashes.tobytes() for _, _, mark in found], pa.binary()),
+            "thumbnail": pa.array([mark.thumbnail.tobytes() for _, _, mark in found], pa.binary()),
         }
     )
     with folder.atomic_output(name) as stream:
@@ -228,17 +230,19 @@ def read(folders: Sequence[tuple[str, Folder]]) -> Table:
 
     splits: list[str] = []
     ids: list[str] = []
+    names: list[str] = []
     pixels: list[str] = []
     hashes = [np.zeros((0, 2 * len(WINDOWS)), np.uint64)]
     files = []
     for split, folder in folders:
         for name in (n for n in folder.names() if n.endswith(".parquet")):
             with folder.open_input(name) as file:
-                table = pq.read_table(file, columns=["image_id", "pixels", "hashes"])
+                table = pq.read_table(file, columns=["image_id", "file", "pixels", "hashes"])
             files.append((folder.uri, name, len(ids)))
             ids += table.column("image_id").to_pylist()
+            names += table.column("file").to_pylist()
             pixels += table.column("pixels").to_pylist()
             splits += [split] * table.num_rows
             raw = b"".join(table.column("hashes").to_pylist())
             hashes.append(np.frombuffer(raw, np.uint64).reshape(-1, 2 * len(WINDOWS)))
-    return Table(tuple(splits), tuple(ids), tuple(pixels), np.concatenate(hashes), tuple(files))
+    return Table(tuple(splits), tuple(ids), tuple(names), tuple(pixels), np.concatenate(hashes), tuple(files))

@@ -31,6 +31,7 @@ class Pair:
     second: tuple[str, str]
     same_pixels: bool
     distance: float  # 1 - correlation of the thumbnails; 0 for the same pixels
+    files: tuple[str, str] = ("", "")  # their names, where the images are files
 
     @property
     def kind(self) -> Kind:
@@ -63,7 +64,7 @@ def pairs(table: Table, group: Mapping[str, int]) -> list[Pair]:
         apart = 0.0 if same else min(distance(small[a], small[b]), distance(small[b], small[a]))
         if apart <= LIMIT:
             named = [(table.split[i], table.image_id[i]) for i in (a, b)]
-            found.append(Pair(named[0], named[1], same, round(apart, 4)))
+            found.append(Pair(named[0], named[1], same, round(apart, 4), (table.file[a], table.file[b])))
     return found
 
 
@@ -113,7 +114,7 @@ def count(found: Sequence[Pair]) -> dict[str, int]:
 
 
 def complaint(found: Sequence[Pair], keys: Mapping[str, str], path: str) -> str:
-    """One line about leaks: the key, two images, how many more there are and what to do; "" without any.
+    """What is wrong, without a full stop: the key, two images and how many more there are; "" without any leak.
 
     `keys` names the job's key behind each split; `path` is the file that lists all pairs.
     """
@@ -121,14 +122,24 @@ def complaint(found: Sequence[Pair], keys: Mapping[str, str], path: str) -> str:
     if not leaks:
         return ""
     pair = leaks[0]
-    (held, ours), (seen, theirs) = sorted((pair.first, pair.second), key=lambda place: not measured(place[0]))
+    ends = sorted(zip((pair.first, pair.second), pair.files, strict=True), key=lambda end: not measured(end[0][0]))
+    ((held, ours), our_file), ((seen, theirs), their_file) = ends
     how = "is" if pair.same_pixels else "is a near copy of"
     more = f", and {len(leaks) - 1} more pairs" if len(leaks) > 1 else ""
-    advice = "make the synthetic images again with another seed" if seen == SYNTHETIC else "take one of each pair out"
     return (
-        f"{keys.get(held, held)}: image '{ours}', on which results are measured, {how} '{theirs}' of "
-        f"{keys.get(seen, seen)}{more}; {advice}, or set data.leaks=report to go on with results that are too good ({path})"
+        f"{keys.get(held, held)}: image {_named(ours, our_file)}, on which results are measured, {how} "
+        f"{_named(theirs, their_file)} of {keys.get(seen, seen)}{more} ({path})"
     )
+
+
+def advice(found: Sequence[Pair]) -> str:
+    """What to do about leaks."""
+    synthetic = any(pair.kind == "leak" and SYNTHETIC in (pair.first[0], pair.second[0]) for pair in found)
+    return "make the synthetic images again with another seed" if synthetic else "take one of each pair out"
+
+
+def _named(image_id: str, file: str) -> str:
+    return f"'{image_id}'" if file.rpartition(".")[0] in ("", image_id) else f"'{image_id}' ({file})"
 
 
 def digest_of(entries: Sequence[tuple[str, str]]) -> str:

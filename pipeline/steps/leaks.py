@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pipeline import image_hash
@@ -17,15 +17,15 @@ from pipeline.context import Context, cut
 from pipeline.errors import JobError
 from pipeline.formats import parquet
 from pipeline.formats.reference import open_dataset
-from pipeline.image_hash import marks
+from pipeline.image_hash import Marks, marks
 from pipeline.images import decode
-from pipeline.leaks import EVALUATION, EXTERNAL, SHOWN, Pair, complaint, count, pairs, split_manifest
-from pipeline.scene import Dataset
+from pipeline.leaks import EVALUATION, EXTERNAL, SHOWN, Pair, advice, complaint, count, pairs, split_manifest
+from pipeline.scene import Dataset, Scene
 from pipeline.sections import Job
 from pipeline.storage import Folder
 
 NEEDS = ("ingest",)
-VERSION = 1
+VERSION = 2
 SHARD = 512  # images
 SPLITS, FOUND = "splits.json", "leaks.json"
 
@@ -81,8 +81,12 @@ class Hasher:
     def __call__(self, name: str, places: range) -> dict[str, Any]:
         """Write the marks of the images at `places` as shard `name`."""
         scenes = (self._table[i] for i in places)
-        image_hash.write(self._out, f"{name}.parquet", [(scene.image_id, marks(decode(scene))) for scene in scenes])
+        image_hash.write(self._out, f"{name}.parquet", [_marked(scene) for scene in scenes])
         return {"rows": len(places)}
+
+
+def _marked(scene: Scene) -> tuple[str, str, Marks]:
+    return scene.image_id, PurePath(scene.image.path or "").name, marks(decode(scene))
 
 
 def _hasher(spec: Spec, split: str) -> Hasher:
@@ -110,9 +114,9 @@ def settle(context: Context, found: Sequence[Pair], nothing: str) -> dict[str, A
     """Stop the run at a leak if the job says so, else tell of it; returns what the manifest says of the pairs."""
     told = complaint(found, keys(context.job), f"{context.folder.uri}/{FOUND}")
     if told and context.job.data.leaks == "stop":
-        raise JobError(told)
+        raise JobError(f"{told}; {advice(found)}, or set data.leaks=report to go on with results that are too good")
     if told:
-        context.tell(f"  WARNING {told}")
+        context.tell(f"  WARNING {told}: results are too good by what this gives away; {advice(found)}")
     counted = count(found)
     others = [f"{n} pairs {key}" for key, n in sorted(counted.items()) if not key.startswith("leak")]
     if others or not told:

@@ -104,13 +104,14 @@ def test_the_search_finds_exactly_the_pairs_within_the_radius(base, edits, radiu
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
-    found = [(f"image {i}", marks(image)) for i, image in enumerate(IMAGES[:5])]
+    found = [(f"image {i}", f"{i}.png", marks(image)) for i, image in enumerate(IMAGES[:5])]
     for split, part in (("a", found[:3]), ("b", found[3:])):
         image_hash.write(Folder.at(tmp_path / split), "part-00000.parquet", part)
     table = image_hash.read([(split, Folder.at(tmp_path / split)) for split in ("a", "b")])
     assert table.split == ("a", "a", "a", "b", "b")
-    assert list(table.image_id) == [name for name, _ in found]
-    assert (table.hashes == np.stack([mark.hashes for _, mark in found])).all()
+    assert list(table.image_id) == [name for name, _, _ in found]
+    assert (table.hashes == np.stack([mark.hashes for _, _, mark in found])).all()
+    assert table.file[2] == "2.png"
     small = table.thumbnails({1, 4})
     assert set(small) == {1, 4}
-    assert (small[4] == found[4][1].thumbnail).all()
+    assert (small[4] == found[4][2].thumbnail).all()
