@@ -8,6 +8,7 @@ backgrounds stay those of real images. `placement` says which layouts receive wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -106,6 +107,25 @@ def additions(natural: NDArray[np.float64], wanted: NDArray[np.float64], images:
     deficit = np.maximum(wanted - natural, 0)
     needed = deficit.sum()
     return Exchange(np.zeros_like(natural), 0.0, needed / images, deficit / needed if needed else deficit)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Images it takes until each thing class that has layouts has `objects_per_class` objects, labelled ones included."""
+
+    objects: int  # that are missing
+    exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
+    natural: int  # images, when layouts are copied as they are
+
+
+def images_needed(missing: NDArray[np.float64], present: NDArray[np.float64], images: int) -> Need:
+    """Count for missing objects [C], 0 where a class is not wanted, and objects `present` [C] in some real layouts."""
+    some = (missing > 0) & (present > 0)
+    if not some.any():
+        return Need(0, 0, 0)
+    total = missing[some].sum()
+    natural = (missing[some] / present[some]).max() * images
+    return Need(int(total), math.ceil(total * images / present.sum()), math.ceil(natural))
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,11 @@ def sentences(plan: Plan) -> list[str]:
     total = sum(row.natural for row in plan.rows)
     moved = sum(max(0, row.natural - row.target) for row in plan.rows)
     added = sum(max(0, row.target - row.natural) for row in plan.rows)
+    stay = f"all {count(total)} objects stay, {count(moved)} of them above the target"
+    gone = stay if plan.manifest.get("adds_only") else f"of {count(total)} objects {count(moved)} are given up"
     said = [
         f"{count(plan.manifest['images'])} images from {count(plan.manifest['sources'])} real layouts, target "
-        f"'{plan.target}': of {count(total)} objects {count(moved)} are given up, {count(added)} are added"
+        f"'{plan.target}': {gone}, {count(added)} are added"
     ]
     if need["objects"]:
         said.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,17 +26,17 @@ from pipeline.layouts import (
     deficit_counts,
     draw_layout,
     exchange,
+    images_needed,
     target_counts,
     vary,
 )
-from pipeline.loading import class_counts as class_totals
-from pipeline.map_plans import NO_PLACE, MapPlanner
-from pipeline.map_plans import Config as MapConfig
+from pipeline.map_plans import NO_PLACE
 from pipeline.paste_guide import PasteGuide
 from pipeline.pasting import BACKGROUND, PASTED, mirrored
 from pipeline.sampling import permuted, rng_for, seed_for
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.sections import Job, section_dict
+from pipeline.steps.map_plan import MapPlans, map_config
 from pipeline.storage import Folder
 
 NEEDS = ("ingest",)
@@ -59,25 +58,6 @@ def check_counts(job: Job, categories: tuple[Category, ...]) -> None:
     """Raise JobError when the plan names a class the data has not; possible before any data is read."""
     if job.plan.target == "counts":
         target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
-
-
-@dataclass(frozen=True)
-class Need:
-    """Images it takes until each thing class that has layouts has `objects_per_class` objects, labelled ones included."""
-
-    objects: int  # that are missing
-    exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
-    natural: int  # images, when layouts are copied as they are
-
-
-def images_needed(missing: NDArray[np.float64], present: NDArray[np.float64], images: int) -> Need:
-    """Count for missing objects [C], 0 where a class is not wanted, and objects `present` [C] in some real layouts."""
-    some = (missing > 0) & (present > 0)
-    if not some.any():
-        return Need(0, 0, 0)
-    total = missing[some].sum()
-    natural = (missing[some] / present[some]).max() * images
-    return Need(int(total), math.ceil(total * images / present.sum()), math.ceil(natural))
 
 
 @dataclass(frozen=True)
@@ -201,52 +181,6 @@ class Planner:
         )
 
 
-def map_config(job: Job) -> MapConfig:
-    """What the plan's keys mean for maps."""
-    plan, how = job.plan, job.synthesize
-    return MapConfig(
-        count=plan.count,
-        target=plan.target,
-        counts=tuple(sorted(plan.counts.items())),
-        seed=job.seed,
-        flip=plan.flip,
-        size=None if how.size == "source" else job.generator.config.size,
-        min_area=max(1, how.min_mask_area),
-        most=job.generator.training.max_objects,
-        name=job.name,
-    )
-
-
-class MapPlans:
-    """Planner's counterpart for generators that are driven by maps."""
-
-    def __init__(self, job: Job, labelled: str) -> None:
-        whole = parquet.read(parquet.Config(labelled), pixels=False, maps=True)
-        guide = guide_of(job)
-        self.sources = guide.accepted(whole)
-        if not len(self.sources):
-            raise guide.none_left()
-        self._planner = MapPlanner(self.sources, map_config(job))
-        self._system = job.generator.system
-        self.categories, self.count, self.most = whole.categories, job.plan.count, job.generator.training.max_objects
-        self.labelled = class_totals([whole], len(whole.categories))
-        things = np.array([c.isthing for c in self.categories], bool)
-        stuff = class_totals([self.sources], len(things)) * (self.count / len(self.sources))  # it is copied as it is
-        self.natural = np.where(things, self._planner.natural, stuff)
-        self.target = np.where(things, self._planner.target, stuff)
-        self.again = partial(MapPlans, job, labelled)
-        missing = np.where(things, np.maximum(job.plan.objects_per_class - self.labelled, 0), 0)
-        present = self._planner.natural * (len(self.sources) / self.count)  # [C]
-        self.need = images_needed(missing, present, len(self.sources))
-        self.short = 0  # things that find no place are known when they are planned
-
-    def scene(self, index: int) -> Scene:
-        """Return planned scene `index`: a map without pixels, with its provenance."""
-        scene = self._planner.scene(index)
-        assert scene.provenance is not None
-        return replace(scene, provenance=replace(scene.provenance, generator=self._system))
-
-
 class _Writer:
     """Runs in a worker: plans one shard."""
 
@@ -293,7 +227,8 @@ def run(context: Context) -> dict[str, Any]:
     }
     short = planner.short
     over = np.maximum(planner.natural - planner.target, 0).sum()
-    if isinstance(guide_of(job), PasteGuide) and over >= 1:
+    pasting = isinstance(guide_of(job), PasteGuide)
+    if pasting and over >= 1:
         context.tell(f"  {job.generator.system} takes nothing away: {over:,.0f} objects stay above the target")
     if missed := sum(row.get("no_place", 0) for row in rows):
         context.tell(f"  {missed} things found no place in their maps")
@@ -311,5 +246,6 @@ def run(context: Context) -> dict[str, Any]:
         "classes": classes,
         "short": short,
         "need": need,
+        "adds_only": pasting,
         "no_place": missed,
     }

@@ -16,11 +16,11 @@ from pipeline.formats import parquet
 from pipeline.formats.reference import open_dataset
 from pipeline.job import load_job
 from pipeline.layout_statistics import Statistics, deviation
-from pipeline.layouts import Layout
+from pipeline.layouts import Layout, images_needed
 from pipeline.plan_page import WIDTH, Plan, class_rows, cut, lines, place, render
 from pipeline.scene import Category
 from pipeline.sections import Job
-from pipeline.steps.plan import Planner, images_needed
+from pipeline.steps.plan import Planner
 from pipeline.storage import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,3 +173,37 @@ def test_places_in_words() -> None:
 
 def test_a_plan_without_pictures_has_no_gallery() -> None:
     assert b"<figure>" not in render(replace(many(2), pairs=()))
+
+
+def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy: str) -> None:
+    words = ("generator.system=copy_paste", "plan.count=300", "plan.target=sqrt", "generator.max_objects=14")
+    planner = Planner(job_of("semi_supervised", *words), toy)
+    counts, natural = planned_counts(planner), planner.natural
+    sigma = counts.std(0) * np.sqrt(len(counts))
+    assert (np.abs(counts.sum(0) - np.maximum(natural, planner.target)) <= 3 * sigma + 1e-6).all()
+    known = {image_id: layout for image_id, _, layout in planner.sources}
+    turned = 0
+    for i in range(40):
+        scene = planner.scene(i)
+        assert scene.provenance is not None
+        layout = known[scene.provenance.source_image]
+        kept = scene.objects.select([k for k, source in enumerate(scene.objects.source) if source == "human"])
+        np.testing.assert_array_equal(kept.category, layout.category)
+        plain, mirror = layout.boxes * 64, layout.boxes[:, [2, 1, 0, 3]] * [-64, 64, -64, 64] + [64, 0, 64, 0]
+        same = [np.allclose(kept.boxes, boxes, atol=1e-3) for boxes in (plain, mirror)]
+        assert any(same)
+        turned += same[1]
+    assert 8 < turned < 32
+
+
+def test_the_page_does_not_say_that_pasting_gives_objects_up() -> None:
+    need = {"objects_per_class": 1, "objects": 0}
+    manifest = {"images": 5, "sources": 5, "need": need, "short": 0}
+    zero = dict.fromkeys(("pairs", "pairs_given_frequency", "objects_per_image", "sizes", "positions"), 0.0)
+    row = plan_page.Row("tree", True, 0, 9, 5, 9, 4, 9, 0, 0.1, "top", [], [])
+    for adds_only, words in (
+        (True, "all 9 objects stay, 5 of them above the target"),
+        (False, "of 9 objects 5 are given up"),
+    ):
+        told = Plan("x", "sqrt", "uniform", {**manifest, "adds_only": adds_only}, [row], zero)
+        assert words in plan_page.sentences(told)[0]
