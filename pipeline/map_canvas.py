@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,6 +152,7 @@ class Canvas:
         stuff = ~base.things & ~base.crowd
         stuff[0] = False
         holes = gone[base.ids] | _enclosed(base.ids, gone)
+        self._backdrop = np.append(stuff, False)  # [n + 2] by id: what closes holes; the last is for every addition
         self.ids = complete(base.ids, holes, stuff[base.ids])
         self.category = base.category.tolist()
         self.things = (base.things & ~gone).tolist()
@@ -180,6 +182,19 @@ class Canvas:
             return None
         around = _shares(_ring(self._stuff, item.mask, item.top, item.left), self._num_classes)
         return item.whole * float(np.minimum(around, item.around).sum()), seen
+
+    def without(self, thing: int) -> Canvas:
+        """Return the map without one thing, the nearest stuff in its place; this one stays as it is."""
+        other = copy.copy(self)
+        last = len(self._backdrop) - 1
+        backdrop = self._backdrop[np.minimum(self.ids, last)]
+        gone = np.arange(len(self.things)) == thing
+        other.ids = complete(self.ids, gone[self.ids] | _enclosed(self.ids, gone), backdrop)
+        other.category, other.crowd = self.category.copy(), self.crowd.copy()
+        other.things, other.foot = self.things.copy(), self.foot.copy()
+        other.things[thing], other.foot[thing] = False, 0
+        other._area = np.bincount(other.ids.ravel(), minlength=len(self.category))
+        return other
 
     def place(self, item: Cutout, seen: NDArray[np.bool_], category: int) -> None:
         """Put a cutout in, as far as it is seen."""

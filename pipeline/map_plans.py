@@ -4,7 +4,8 @@ Every planned map copies a real one. Where a class is to be rarer, each of its t
 and the nearest stuff closes the hole; where a class is to be more frequent, a thing of it from another real map is put in
 with its own outline and height in the image, moved sideways and perhaps mirrored, where what surrounds it is most like what
 surrounded it. Of two things the one whose foot is lower in the image is in front. The probabilities are those of
-`layouts.exchange`, so any target histogram is met in expectation as long as places are found.
+`layouts.exchange`, so any target histogram is met in expectation as long as places are found. Things that stay may be
+rearranged: taken out, stuff completed behind them, and put in again in the same way, elsewhere in their own map.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Sce
 
 TRIES = 12  # things tried for one addition; the best place of all is taken
 _CACHED_MAPS = 64
+WHOLE = 0.99  # share of a thing's surroundings in front of which nothing stands, from which on it may be moved
 NO_PLACE = ": no place)"  # ends what a reason says of an addition that could not be made
 
 
@@ -35,6 +37,7 @@ class Config:
     target: str = "natural"  # natural | sqrt | balanced | counts, as in layouts.target_counts
     counts: tuple[tuple[str, int], ...] = ()  # of target "counts": (class name, things)
     seed: int = 0
+    rearrange: float = 0.0  # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
     flip: float = 0.5  # probability that a whole map is mirrored
     size: Size | None = None  # (H, W) of the planned maps; None = of the source
     min_area: int = 16  # pixels; smaller things are neither planned nor added
@@ -46,8 +49,9 @@ class Config:
             raise ValueError(f"target is '{self.target}'; use natural, sqrt, balanced or counts")
         if self.count < 1 or self.min_area < 1:
             raise ValueError(f"count={self.count}, min_area={self.min_area}; use 1 or more")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is {self.flip}; use a probability, 0 to 1")
+        for name in ("flip", "rearrange"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use a probability, 0 to 1")
 
 
 class MapPlanner:
@@ -85,6 +89,8 @@ class MapPlanner:
         canvas = Canvas(base, gone, len(self.categories))
         added = int((rng.random(int(gone.sum())) < self.exchange.refill).sum()) + int(rng.poisson(self.exchange.extra))
         changes = [f"-{self.categories[c].name}" for c in base.category[gone]]
+        canvas, moved = self._rearranged(canvas, base, base.things & ~gone, rng_for(config.seed, "map moves", index))
+        changes += moved
         for category in rng.choice(len(self.categories), added, p=self.exchange.wanted).tolist() if added else []:
             if canvas.num_things < config.most:
                 changes.append(self._add(canvas, category, rng))
@@ -92,6 +98,30 @@ class MapPlanner:
         reason = f"{config.target}: {' '.join(changes) or 'as in the source'}"
         made = Provenance(seed_for(config.seed, "image", index), "", "", name, reason)
         return self._finished(ids, canvas, index, made)
+
+    def _rearranged(
+        self, canvas: Canvas, base: RealMap, there: NDArray[np.bool_], rng: np.random.Generator
+    ) -> tuple[Canvas, list[str]]:
+        """Move some of the things `there` [n + 1], those behind first, each to the best of some places; say which."""
+        size = (canvas.ids.shape[0], canvas.ids.shape[1])
+        chosen = np.flatnonzero(there & (rng.random(len(there)) < self.config.rearrange))
+        moved = []
+        for thing in chosen[np.argsort(base.foot[chosen], kind="stable")].tolist():
+            item = cutout(base, thing, size, len(self.categories))
+            if item is None or item.whole < WHOLE:  # what hides a part of it would leave its outline behind
+                continue
+            free = canvas.without(thing)
+            best: tuple[float, Cutout, NDArray[np.bool_]] | None = None
+            for mirrored, shift in zip(rng.random(TRIES) < 0.5, rng.random(TRIES).tolist(), strict=True):
+                tried = item.moved(bool(mirrored), shift, size[1])
+                found = free.try_place(tried, self.config.min_area)
+                if found is not None and (best is None or found[0] > best[0]):
+                    best = (found[0], tried, found[1])
+            if best is not None:
+                free.place(best[1], best[2], int(base.category[thing]))
+                canvas = free
+                moved.append(f"~{self.categories[base.category[thing]].name}")
+        return canvas, moved
 
     def _add(self, canvas: Canvas, category: int, rng: np.random.Generator) -> str:
         """Put a thing of a class where it fits best among some tries; say which, or that no place was found."""

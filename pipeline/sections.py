@@ -182,13 +182,14 @@ class Plan:
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: Literal["natural", "uniform"] = "uniform"  # of added objects among the layouts
     jitter: float = 0.05  # how far boxes move, share of their size
+    rearrange: float = 0.0  # of maps: probability that a thing moves sideways, and is perhaps mirrored
     flip: float = 0.5  # probability that a layout is mirrored
     shard: int = 64  # images per shard
 
     def __post_init__(self) -> None:
         _at_least(1, self, "shard", "objects_per_class")
         _at_least(0, self, "count")
-        _between_0_and_1(self, "jitter", "flip")
+        _between_0_and_1(self, "jitter", "flip", "rearrange")
         if not self.count and self.target != "deficit":
             raise ValueError("count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number")
         if (self.target == "counts") != bool(self.counts):

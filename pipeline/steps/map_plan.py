@@ -25,6 +25,7 @@ def map_config(job: Job) -> MapConfig:
         target=plan.target,
         counts=tuple(sorted(plan.counts.items())),
         seed=job.seed,
+        rearrange=plan.rearrange,
         flip=plan.flip,
         size=None if how.size == "source" else job.generator.config.size,
         min_area=max(1, how.min_mask_area),

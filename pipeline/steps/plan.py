@@ -48,7 +48,13 @@ def settings(job: Job) -> dict[str, Any]:
     """The plan, and the filter layouts must pass; of maps their size."""
     guide = guide_of(job)
     guide.check()
-    told = {"seed": job.seed, "name": job.name, "plan": section_dict(job, "plan"), "filter": vars(guide.keep)}
+    if job.plan.rearrange and not isinstance(guide, MapGuide):
+        raise JobError(
+            f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set it "
+            "to 0; plan.jitter moves boxes"
+        )
+    plan = {key: value for key, value in section_dict(job, "plan").items() if key != "rearrange"}  # it is in `maps`
+    told = {"seed": job.seed, "name": job.name, "plan": plan, "filter": vars(guide.keep)}
     if isinstance(guide, MapGuide):
         told["maps"] = vars(map_config(job))
     return told if isinstance(guide, BoxGuide) else told | {"system": job.generator.system}

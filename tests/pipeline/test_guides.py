@@ -126,6 +126,16 @@ def test_settings_without_use_are_refused(override: str, said: str) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_only_maps_are_rearranged() -> None:
+    from pipeline.steps import plan
+
+    smoke = ROOT / "jobs" / "smoke.yaml"
+    with pytest.raises(JobError, match=r"plan\.rearrange: 0\.5 is for generators driven by maps"):
+        plan.settings(load_job(smoke, ["plan.rearrange=0.5"]))
+    told, moved = plan.settings(job_of()), plan.settings(job_of("plan.rearrange=0.5"))
+    assert told["plan"] == moved["plan"] and (told["maps"]["rearrange"], moved["maps"]["rearrange"]) == (0.0, 0.5)
+
+
 def test_data_without_maps_is_refused_in_one_line() -> None:
     class Mapless(ToyDataset):
         def __getitem__(self, index: int) -> Scene:

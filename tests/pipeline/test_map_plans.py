@@ -102,9 +102,15 @@ def tables(draw):
 
 
 @settings(max_examples=80, deadline=None)
-@given(tables(), st.sampled_from(["natural", "balanced"]), st.sampled_from([None, (1, 1), (7, 5)]), st.integers(1, 4))
-def test_any_table_gives_valid_maps(table, target, size, min_area):
-    planner = MapPlanner(table, Config(6, target, size=size, min_area=min_area))
+@given(
+    tables(),
+    st.sampled_from(["natural", "balanced"]),
+    st.sampled_from([None, (1, 1), (7, 5)]),
+    st.integers(1, 4),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
+    planner = MapPlanner(table, Config(6, target, size=size, min_area=min_area, rearrange=rearrange))
     for index in range(6):
         scene = planner.scene(index)
         check(scene)
@@ -149,6 +155,50 @@ def test_a_thing_given_up_takes_its_unlabelled_patches_along():
     assert (canvas.ids[4:9, 0:3] == 2).all()
 
 
+def test_rearranged_maps_have_the_same_things_elsewhere():
+    """Of a natural plan: counts and sizes of the things stay, most move sideways at their own height, stuff closes up."""
+    still = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0))
+    moving = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0, rearrange=1.0))
+    moved = mirrored = covered = 0
+    for index in range(40):
+        before, after = still.scene(index), moving.scene(index)
+        check(after)
+        assert (panoptic.map_of(after) > 0).all()
+        assert np.array_equal(histogram(before, toy.CATEGORIES), histogram(after, toy.CATEGORIES))
+        assert before.provenance.source_image == after.provenance.source_image
+        told = after.provenance.reason.split().count
+        names = [toy.CATEGORIES[c].name for c in before.objects.category]
+        for name in set(names):
+            assert told(f"~{name}") <= names.count(name)
+        moved += after.provenance.reason.count("~")
+        for k in np.flatnonzero(after.objects.isthing):
+            box, mask = after.objects.boxes[k], masks.decode_all(after.objects.select([k]), (48, 48))[0]
+            same = np.flatnonzero((before.objects.category == after.objects.category[k]) & before.objects.isthing)
+            stood = before.objects.boxes[same]
+            covered += not (stood[:, [1, 3]] == box[[1, 3]]).all(1).any()  # something came before it, or went
+            for other in masks.decode_all(before.objects.select(same), (48, 48)):
+                shape, was = mask[np.ix_(mask.any(1), mask.any(0))], other[np.ix_(other.any(1), other.any(0))]
+                mirrored += np.array_equal(shape, was[:, ::-1]) and not np.array_equal(shape, was)
+    things = sum(int(still.scene(i).objects.isthing.sum()) for i in range(40))
+    assert moved > 0.3 * things and mirrored > 5
+    assert covered < 0.5 * moved
+    again = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0, rearrange=1.0)).scene(7)
+    assert again.panoptic == moving.scene(7).panoptic
+
+
+def test_what_is_taken_out_is_closed_by_stuff_and_the_map_before_stays():
+    base = real_map(street(), 4, None, 1)
+    canvas = Canvas(base, np.zeros(5, bool), 4)
+    ids = canvas.ids.copy()
+    free = canvas.without(1)
+    assert np.array_equal(ids, canvas.ids) and canvas.things[1] and not free.things[1]
+    assert set(free.ids[5:11, 3:8].ravel()) <= {3, 4} and free.ids[8, 5] == 4 and (free.ids[ids == 2] == 2).all()
+    front = Cutout(np.ones((3, 3), bool), 9, 9, np.zeros(5), 1.0)
+    free.place(front, np.ones((3, 3), bool), 1)
+    assert (free.ids == 5).sum() == 9 and free.num_things == 2 and canvas.num_things == 2
+    assert free.without(5).ids[9:, 9:].tolist() == ids[9:, 9:].tolist()
+
+
 def test_the_lower_foot_is_in_front_and_nothing_is_hidden_by_more_than_half():
     base = real_map(street(), 4, None, 1)
     item = cutout(base, 2, (12, 12), 4)
@@ -179,6 +229,6 @@ def test_targets_by_count_and_mistakes():
     assert 0 == found[names.index("tree")] and 20 < found[names.index("windmill")] < 40
     with pytest.raises(JobError, match="no such class"):
         MapPlanner(STORED, Config(4, "counts", (("windmil", 3),)))
-    for wrong in ({"target": "more"}, {"flip": 2.0}, {"min_area": 0}):
+    for wrong in ({"target": "more"}, {"flip": 2.0}, {"rearrange": -1.0}, {"min_area": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Config(**{"count": 3} | wrong)
