@@ -50,8 +50,8 @@ def settings(job: Job) -> dict[str, Any]:
     guide.check()
     if job.plan.rearrange and not isinstance(guide, MapGuide):
         raise JobError(
-            f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set it "
-            "to 0; plan.jitter moves boxes"
+            f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set "
+            "it to 0; plan.jitter moves boxes"
         )
     plan = {key: value for key, value in section_dict(job, "plan").items() if key != "rearrange"}  # it is in `maps`
     told = {"seed": job.seed, "name": job.name, "plan": plan, "filter": vars(guide.keep)}
