@@ -51,7 +51,7 @@ def section(told: Mapping[str, Any]) -> str:
         made=sum(row.made for row in rows),
         failed=[(name, NAMES[name], sum(told[name].values()), told["policy"][name]) for name in FAILED],
         total={key: sum(told[key].values()) for key in (KEPT, EXTRA, "not_judged", "objects")},
-        faults=[(NAMES[name], n, name == EXTRA) for name, n in told["errors"]["planted"].items() if n["planted"]],
+        faults=[(NAMES[name], n, name == EXTRA) for name, n in _in_order(told["errors"]["planted"]) if n["planted"]],
         heads=[NAMES[name] for name in FAILED],
     )
 
@@ -69,6 +69,10 @@ def class_rows(told: Mapping[str, Any]) -> list[ClassYield]:
         if made or extra:
             rows.append(ClassYield(name, made, verdicts, unknown, extra, left, rejects, bar))
     return sorted(rows, key=lambda row: row.left / row.made if row.made else 1.0)
+
+
+def _in_order(planted: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
+    return [(name, planted[name]) for name in (*FAILED, EXTRA) if name in planted]
 
 
 def percent(part: float | None, whole: float | None = 1) -> str:

@@ -224,7 +224,7 @@ def sentences(
         return [f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"]
     lines = [
         f"{total[KEPT]} of {judged} judged objects are where they should be" + (f"; {failed}" if failed else ""),
-        f"{total[EXTRA]} things without a label became ignore regions; {total[NOT_JUDGED]} objects were not judged; "
+        f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were not judged; "
         f"{images['failed'] + images['empty']} of {sum(images.values())} images dropped",
     ]
     rejected, accepted = rates(errors)
