@@ -165,6 +165,30 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("real")
+@click.argument("synthetic")
+@click.option("--train", metavar="DATASET", help="Labelled images: what real images teach, and what may be copied.")
+@click.option("--names", metavar="A,B", help="Scores to measure (default: every one that can be had).")
+@click.option(
+    "--judge", metavar="FILE", type=click.Path(path_type=Path), help="Checkpoint of the detector that judges."
+)
+@click.option("--weights", metavar="FOLDER", type=click.Path(path_type=Path), help="Where published networks are.")
+@click.option("--job", metavar="JOB", type=click.Path(path_type=Path), help="A job file whose score section is used.")
+@click.option("--output", metavar="FOLDER", default="scores", show_default=True, help="Where metrics.json goes.")
+def score(**request: Any) -> None:
+    """Score a data set of synthetic images against real ones, whoever made them (docs/scores.md).
+
+    E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --judge runs/x/checkpoints/detector.safetensors`. Images
+    belong together where a synthetic one names its source, or has the same image id.
+    """
+    from pipeline.scoring import Request
+    from pipeline.scoring import score as measure
+
+    for line in measure(Request(**request), _screen()):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
 def validate(dataset: str, root: str) -> None:

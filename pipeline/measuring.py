@@ -204,18 +204,20 @@ def without(plan: Plan, names: Mapping[str, Any]) -> Plan:
     return replace(plan, settings={name: config for name, config in plan.settings.items() if name not in names})
 
 
+def cells(metric: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Return of a score: its name, which number stands for it, that number, its interval, what to compare it with."""
+    key = metric["card"].get("headline_key", "")
+    beside = [f"{name} {_number(n[key])}" for name, n in metric["controls"].items() if n.get(key) is not None]
+    ends = [metric["values"].get(f"{key}_{end}") for end in ("low", "high")]
+    spread = "" if None in ends else f"[{_number(ends[0])}, {_number(ends[1])}]"
+    return metric["name"], key, _number(metric["value"]), spread, ", ".join(beside)
+
+
 def sentence(metric: Mapping[str, Any]) -> str:
     """Return a score's headline with what it must be compared with, in one line."""
-    key = metric["card"].get("headline_key", "")
-    beside = [
-        f"{name} {_number(numbers[key])}"
-        for name, numbers in metric["controls"].items()
-        if numbers.get(key) is not None
-    ]
-    interval = [metric["values"].get(f"{key}_{end}") for end in ("low", "high")]
-    spread = "" if None in interval else f" [{_number(interval[0])}, {_number(interval[1])}]"
-    told = f"{metric['name']}: {key} {_number(metric['value'])}{spread}"
-    return f"{told} ({', '.join(beside)})" if beside else told
+    name, key, value, spread, beside = cells(metric)
+    told = " ".join(part for part in (f"{name}:", key, value, spread) if part)
+    return f"{told} ({beside})" if beside else told
 
 
 def _number(value: float | None) -> str:

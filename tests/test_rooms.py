@@ -65,7 +65,7 @@ ROWS = [
     {"measuring"},
     {"steps"},
     {"run", "status", "doctor", "generate", "handover_sources"},
-    {"planning", "reporting", "handover"},
+    {"planning", "reporting", "handover", "scoring"},
     {"cli"},
 ]
 DOORS = {"ray": {"cluster"}, "hydra": {"job"}, "omegaconf": {"job", "sections"}, "click": {"cli"}}  # who may import it

@@ -204,6 +204,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         "plan": ["--output"],
         "status": [],
         "report": ["--out"],
+        "score": ["--job", "--judge", "--names", "--output", "--train", "--weights"],
         "validate": ["--root"],
         "generate": ["--count", "--edits", "--image", "--output", "--seed", "--sheet"],
         "import-checkpoint": ["--background", "--classes", "--out"],
