@@ -22,6 +22,7 @@ from __future__ import annotations
 SCORES = {
     "dap": "pipeline.scores.dap",
     "cas": "pipeline.scores.cas",
+    "mask_iou": "pipeline.scores.mask_iou",
     "segmentation": "pipeline.scores.segmentation",
 }
-USUAL = ("dap", "cas")
+USUAL = ("dap", "cas", "mask_iou")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PAPER_WIDTH, PAPER_SAMPLES = 64, 5
+FEW = 30  # test crops of a class; with fewer its accuracy is chance
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def measured(
         value=synthetic.top1,
         values={"top1": synthetic.top1, "balanced": synthetic.balanced, **synthetic.floor},
         per_class={name: {key: column[k] for key, column in columns.items()} for k, name in enumerate(names)},
-        card={**_protocol(train, test, names, config), "confusion": synthetic.confusion, **card},
+        card={**card, **_protocol(train, test, names, config), "confusion": synthetic.confusion},
         controls=controls,
     )
 
@@ -286,7 +287,9 @@ def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Confi
     comparable = (
         f"not comparable with published CAS: {'; '.join(differs)}" if differs else "the paper's network and crops"
     )
+    few = [n for n, count in zip(names, test.found, strict=True) if 0 < count < FEW]
     return {
+        "warnings": [f"fewer than {FEW} real crops of {', '.join(few)} to test on"] if few else [],
         "comparability": f"{comparable}; the training schedule is ours (the paper gives none)",
         "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
         "classes": len(names),

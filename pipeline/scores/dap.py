@@ -27,6 +27,7 @@ from pipeline.scores.detection import (
 )
 from pipeline.scores.judging import Detections, detection_row
 
+FEW = 30  # true boxes of a class; with fewer its AP is chance
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 
 
@@ -36,7 +37,7 @@ class Config:
 
     samples_per_layout: int = 1  # images synthesised from each validation layout
     max_images: int = 0  # layouts evaluated, the first in table order; 0 = all
-    resamples: int = 0  # bootstrap resamples for the 95 % interval of AP50; 0 = no interval
+    resamples: int = 200  # bootstrap resamples for the 95 % interval of AP50; 0 = no interval
     seed: int = 0  # of the shuffled control and of the bootstrap
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ def measured(
         value=values["AP50"],
         values=values,
         per_class=per_class,
-        card={**_protocol(found, controls, config, categories, groups), **card},
+        card={**card, **_protocol(found, controls, config, categories, groups)},
         controls={name: summary(result, groups) for name, result in controls.items() if result.num_images},
     )
 
@@ -177,6 +178,11 @@ def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category], things:
     return {f"stuff_{key}": found[key] for key in ("AP", "AP50")}
 
 
+def _warnings(found: DetectionResult, categories: Sequence[Category]) -> list[str]:
+    few = [categories[c].name for c, numbers in found.per_class.items() if 0 < (numbers["gt"] or 0) < FEW]
+    return [f"fewer than {FEW} objects of {', '.join(few)}: their AP is hardly known"] if few else []
+
+
 def _protocol(
     found: DetectionResult,
     controls: Mapping[str, DetectionResult],
@@ -193,6 +199,7 @@ def _protocol(
         "floor": f"the synthetic predictions against the layouts of other images, seed {config.seed}",
         "groups": {part: [categories[c].name for c in classes] for part, classes in groups.items()},
         "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
+        "warnings": _warnings(found, categories),
         "bootstrap": f"{config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
         if config.resamples
         else "none",

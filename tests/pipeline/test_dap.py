@@ -106,12 +106,18 @@ def test_one_image_has_no_shuffled_control_and_no_images_no_value():
 def test_the_interval_is_optional_and_counts_layouts_not_samples():
     """Copies of the same layouts bring no new information: the interval may not shrink."""
     halves = [blind(row, 0) if row.index % 2 else row for row in scattered(30, samples=4)]
-    assert "AP50_low" not in measured(halves).values
+    assert "AP50_low" not in measured(halves, config=dap.Config(resamples=0)).values
     config = dap.Config(resamples=200)
     many, single = measured(halves, config=config), measured([r for r in halves if r.sample == 0], config=config)
     assert many.values["AP50_low"] < many.value < many.values["AP50_high"]
     width = [metric.values["AP50_high"] - metric.values["AP50_low"] for metric in (many, single)]
     assert width[0] == pytest.approx(width[1], rel=0.05)
+
+
+def test_few_objects_are_warned_of_by_name():
+    (warning,) = measured(scattered(29)).card["warnings"]
+    assert "cell, platelet" in warning
+    assert measured(scattered(30)).card["warnings"] == []
 
 
 def test_the_callers_card_is_kept_and_everything_is_json():
