@@ -4,9 +4,11 @@
 
 The synthetic set of the trial is EXTRA more toy images with true labels (it must help); its placebo gives them each other's
 labels (must not help); `shuffled` gives their objects each other's classes (must hurt); `again` is the same REAL images once
-more (cannot tell). They fill three quarters of each batch: at one half the right classes stay in the majority, and a detector
-hardly minds the shuffled ones. Trains 5 arms x SEEDS detectors of STEPS steps, one thread each, WORKERS at a time (0 = one per core,
-1 = in this process), resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a truth was not found.
+more (cannot tell). They fill three quarters of each batch: at one half the right classes stay in the majority, and a
+detector hardly minds the shuffled ones.
+
+Trains 5 arms x SEEDS detectors of STEPS steps, one thread each, WORKERS at a time (0 = one per core, 1 = in this process),
+resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a truth was not found.
 """
 
 from __future__ import annotations
