@@ -38,7 +38,8 @@ class _PanopticUpsample(torch.autograd.Function):
         plan = guide.upsampling
         ctx.plan, ctx.shape = plan, x.shape
         x = x.contiguous(memory_format=torch.channels_last)
-        out = F.interpolate(x, scale_factor=2, mode="nearest").contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, enabled=False):  # which on CUDA would make float32 of it
+            out = F.interpolate(x, scale_factor=2, mode="nearest").contiguous(memory_format=torch.channels_last)
         flat = _rows(out)
         flat.index_copy_(0, plan.moved, _rows(x).index_select(0, plan.source))
         flat.index_copy_(0, plan.holes, hole_rows)
