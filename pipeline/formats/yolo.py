@@ -175,7 +175,7 @@ def _listed(document: dict[str, Any], file: Path, config: Config, root: Path) ->
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         yield folder, _images_in(folder)
         return
-    entry = document.get(config.split)
+    entry = document.get(config.split) or (document.get("validation") if config.split == "val" else None)
     if not entry:
         there = [key for key in SPLITS if document.get(key)]
         raise DatasetError(f"{file}: names no images for split '{config.split}'{suggest(config.split, there)}")

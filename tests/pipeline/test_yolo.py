@@ -48,6 +48,11 @@ def test_a_folder_beside_the_file_that_is_called_one_up_is_found(folder: Path) -
     assert len(open_dataset("yolo:data.yaml", folder)) == 2
 
 
+def test_val_may_be_called_validation(folder: Path) -> None:
+    (folder / "data.yaml").write_text("train: images/train\nvalidation: images/train\nnames: [cat, dog]\n")
+    assert len(open_dataset("yolo:.?split=val", folder)) == 2
+
+
 def test_a_list_of_images_is_read(folder: Path) -> None:
     (folder / "list.txt").write_text("./images/train/b.jpg\nimages/train/a.jpg\n")
     (folder / "data.yaml").write_text("train: list.txt\nnames: [cat, dog]\n")
