@@ -69,7 +69,12 @@ function shapes(image, data, wanted) {
       group.append(draw("rect", { class: "halo", x, y, width, height }), draw("rect", { x, y, width, height }));
     }
     svg.append(group);
-    if (found.kind === "asked") return;
+    if (found.asked) {
+      const [left, top, across, down] = found.asked;
+      const planned = draw("g", { class: `asked c${found.c % data.colours}${off}`, "data-place": place });
+      planned.append(draw("rect", { x: left, y: top, width: across, height: down }));
+      svg.append(planned);
+    }
     const middle = found.kind === "stuff";
     const name = data.classes[found.c];
     const text = (name.length > 26 ? `${name.slice(0, 25)}…` : name) + (found.kind === "dropped" ? " (dropped)" : "");
@@ -82,7 +87,7 @@ function shapes(image, data, wanted) {
 
 function said(image, data) {
   const counts = new Map();
-  for (const { kind, c } of image.objects) if (kind !== "asked" && kind !== "dropped") counts.set(c, (counts.get(c) ?? 0) + 1);
+  for (const { kind, c } of image.objects) if (kind !== "dropped") counts.set(c, (counts.get(c) ?? 0) + 1);
   const list = [...counts].map(([c, n]) => `${n} ${data.classes[c]}`).join(", ");
   return `${KINDS[image.kind]} image ${image.id}: ${list || "no objects"}`;
 }

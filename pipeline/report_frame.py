@@ -49,6 +49,7 @@ def render(template: str, data: Mapping[str, Any] | None = None, **values: Any) 
     environment = Environment(
         autoescape=True, loader=FileSystemLoader(ROOM), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"num": num, "count": count, "plain": plain}
     text, digest = script(("report.js", "report_gallery.js") if data else ("report.js",))
     own = {"style": Markup((ROOM / "report.css").read_text("utf-8")), "script": Markup(text)}  # noqa: S704 - our files

@@ -28,7 +28,7 @@ function gallery(data) {
   function fits(image) {
     if (state.source && image.kind !== state.source) return false;
     if (state.q && !text(image).includes(state.q.toLowerCase())) return false;
-    return !(state.class || state.verdict) || image.objects.some((found) => found.kind !== "asked" && wanted(found));
+    return !(state.class || state.verdict) || image.objects.some(wanted);
   }
 
   const tail = (id) => (id.length > 14 ? `…${id.slice(-13)}` : id); // names of a set differ at their ends
@@ -69,7 +69,7 @@ function gallery(data) {
   }
 
   function fill() {
-    const objects = data.images.flatMap((image) => image.objects.filter((found) => found.kind !== "asked"));
+    const objects = data.images.flatMap((image) => image.objects);
     const classes = count(objects.map((found) => found.c));
     const verdicts = count(objects.flatMap((found) => (found.verdict ? [found.verdict] : [])));
     const kinds = count(data.images.map((image) => image.kind));
@@ -172,7 +172,7 @@ function gallery(data) {
     if (other) panes.push(pane(other, other.kind === "real" ? "real: its layout came from here" : "synthetic, of this layout"));
     find("v-panes").replaceChildren(...panes);
     find("v-why").textContent = image.why;
-    const rows = image.objects.map((found, place) => [found, place]).filter(([found]) => found.kind !== "asked");
+    const rows = image.objects.map((found, place) => [found, place]);
     rows.sort((a, b) => (a[0].kind === "stuff") - (b[0].kind === "stuff"));
     find("v-table").classList.toggle("unjudged", rows.every(([found]) => found.verdict === undefined));
     find("v-table").classList.toggle("unscored", rows.every(([found]) => found.score === undefined));

@@ -37,6 +37,7 @@ class Shape:
     height: float
     path: str  # SVG path of the mask's outline; "" without a mask
     category: int = -1
+    id: int = 0  # of the object
     score: float | None = None  # of a pseudo-label, or of what a verdict rests on
     verdict: str = ""
 
@@ -129,7 +130,7 @@ def embed(pixels: NDArray[np.uint8], size: tuple[int, int], quality: int = QUALI
 
 
 def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
-    """Trace a mask [H, W] as an SVG path with holes, in the pixels of a picture of `size` (H, W)."""
+    """Trace a mask [H, W] as an SVG path with holes, of relative steps, in the pixels of a picture of `size` (H, W)."""
     import cv2
 
     # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
@@ -140,7 +141,8 @@ def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
     for contour in contours:
         points = cv2.approxPolyDP(contour, off, True).reshape(-1, 2)  # [P, 2] x, y
         if len(points) > 2:
-            pieces.append("M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "Z")
+            first, *steps = [points[0].tolist(), *np.diff(points, axis=0).tolist()]
+            pieces.append(f"M{first[0]} {first[1]}l{' '.join(f'{x} {y}' for x, y in steps)}z".replace(" -", "-"))
     return "".join(pieces)
 
 
@@ -197,7 +199,11 @@ def _shapes(
             path = outline(mask[y1:y2, x1:x2], _size(window, side))
         kind = "thing" if objects.isthing[place] else "stuff"
         shape = _shape(kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path)
-        found.append(replace(shape, score=_score(objects, place), verdict=objects.verdict[place] or ""))
+        found.append(
+            replace(
+                shape, id=int(objects.id[place]), score=_score(objects, place), verdict=objects.verdict[place] or ""
+            )
+        )
     return found
 
 
@@ -212,10 +218,11 @@ def _score(objects: Objects, place: int) -> float | None:
 def _asked(planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int) -> list[Shape]:
     things = np.flatnonzero(planned.isthing).tolist()
     kinds = ["asked" if int(planned.id[i]) in made else "dropped" for i in things]
-    return [
+    found = [
         _shape(kind, int(planned.category[i]), planned.boxes[i], categories, window, side, "")
         for i, kind in zip(things, kinds, strict=True)
     ]
+    return [replace(shape, id=int(planned.id[i])) for shape, i in zip(found, things, strict=True)]
 
 
 def _shape(

@@ -46,7 +46,7 @@ PAIRS = 12  # images shown beside their source
 CLASSES = 24  # with examples
 EXAMPLES = 6  # instances of a class, of each kind
 PAIR_SIDE, EXAMPLE_SIDE, LABEL_SIDE = 256, 192, 128  # pixels, the longer side of an embedded picture
-BUDGET = 4_500_000  # bytes of pictures; classes beyond it are not shown, which the page says
+BUDGET = 4_000_000  # bytes of pictures; classes beyond it are not shown, which the page says
 
 Place = tuple[int, int]  # (scene of a table, object of the scene)
 

@@ -281,7 +281,8 @@ def test_outline_covers_the_mask(hole):
     mask[4:20, 6:30] = True
     mask[8:14, 12:20] = not hole
     path = report_pictures.outline(mask, (96, 128))
-    rings = [np.array([int(v) for v in ring.split()]).reshape(-1, 2) for ring in re.findall(r"M([\d ]+)Z", path)]
+    steps = [re.findall(r"-?\d+", ring) for ring in re.findall(r"M([-\dl ]+)z", path)]
+    rings = [np.array(ring, int).reshape(-1, 2).cumsum(0).astype(np.int32) for ring in steps]
     canvas = np.zeros((96, 128), np.uint8)
     cv2.fillPoly(canvas, rings, 1)
     wanted = np.kron(mask, np.ones((4, 4), bool))

@@ -77,9 +77,7 @@ def fitting(data: dict[str, Any], kind: str = "", name: str = "", verdict: str =
     return sum(
         (not kind or image["kind"] == kind)
         and any(
-            found["kind"] != "asked"
-            and (not name or data["classes"][found["c"]] == name)
-            and (not verdict or found.get("verdict") == verdict)
+            (not name or data["classes"][found["c"]] == name) and (not verdict or found.get("verdict") == verdict)
             for found in image["objects"]
         )
         for image in data["images"]
@@ -147,7 +145,7 @@ def test_switches_show_and_hide_what_is_drawn(tab: Browser, page: Path) -> None:
         assert "none" != tab.ask(style.format(selector))
         tab.click(f"#show-{name}")
         assert "none" == tab.ask(style.format(selector))
-    for name, selector in (("layout", ".asked rect:not(.halo)"), ("stuff", ".stuff path")):
+    for name, selector in (("layout", ".asked rect"), ("stuff", ".stuff path")):
         before = tab.ask(f"document.querySelector('#grid {selector}').getBoundingClientRect().width")
         tab.click(f"#show-{name}")
         assert before == 0 < tab.ask(f"document.querySelector('#grid {selector}').getBoundingClientRect().width")

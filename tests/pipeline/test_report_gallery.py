@@ -65,7 +65,7 @@ def test_no_pixel_is_invented_and_shapes_are_in_their_own_units() -> None:
     assert "48 × 48" == image["size"]
     assert len(image["src"]) < 12_000
     car = next(found for found in image["objects"] if found["c"] == 2)
-    assert [192.0, 192.0, 160.0, 128.0] == car["box"]
+    assert [192, 192, 160, 128] == car["box"]
     assert car["path"].startswith("M")
 
 
@@ -75,6 +75,7 @@ def test_dropped_objects_scores_and_verdicts_are_told() -> None:
     first = next(found for found in made if found["kind"] == "thing")
     assert ("too small", 0.25) == (first["verdict"], first["score"])
     assert [UNSEEN] == [found["verdict"] for found in made if found["kind"] == "dropped"]
+    assert first["asked"] == first["box"]
     pseudo = report_gallery.record(given, Item("pseudo", 0), GRAINS[0])["objects"]
     assert {0.5, 0.9, 0.7} == {found["score"] for found in pseudo}
     real = report_gallery.record(given, Item("real", 0), GRAINS[0])["objects"]
