@@ -56,26 +56,14 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
 def look(path: Path) -> Found:
     """Read what a run folder holds; raises JobError where it is none or has no finished ingest step.
 
-    A step's output counts as the job's own when it is where the job of today would put it; else the newest finished one is
-    taken and named in the notes, because it may come from other settings or another version of synthaug.
+    A step's output counts as the job's own when it is where the job of today would put it. Else the newest finished one is
+    taken, and named in the notes, because it may come from other settings or another version of synthaug; but never one that
+    is older than what it would be made from: that one tells of something else, and the step counts as not done.
     """
     if not (path / "job.yaml").is_file():
         raise JobError(f"{path}: not a run folder (it has no job.yaml); give the --output folder of a run")
     job = load_job(path / "job.yaml")
-    keys: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    other = []
-    for name, module in STEPS.items():
-        if name == "report":
-            continue
-        keys[name] = step_key(job, name, importlib.import_module(module), keys)
-        own = path / "steps" / f"{name}-{keys[name]}"
-        finished = [p for p in sorted((path / "steps").glob(f"{name}-*")) if (p / MANIFEST).is_file()]
-        if own in finished:
-            folders[name] = str(own)
-        elif finished:
-            folders[name] = str(max(finished, key=lambda p: (p / MANIFEST).stat().st_mtime))
-            other.append(name)
+    folders, other = _outputs(path, job)
     if "ingest" not in folders:
         raise JobError(f"{path}: its first step, ingest, is not finished, so there is nothing to report; run the job")
     manifests = {name: Folder.at(folder).read_json(MANIFEST) for name, folder in folders.items()}
@@ -83,7 +71,35 @@ def look(path: Path) -> Found:
         f"Of {', '.join(other)} the newest finished output is used: it was made with other settings than job.yaml says now, "
         "or by another version of synthaug.",
     )
-    return Found(path, job, folders, manifests, notes if other else ())
+    return Found(path, job, {name: str(folder) for name, folder in folders.items()}, manifests, notes if other else ())
+
+
+def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
+    """The output folder of each step that has one to tell of, and the steps of which it is not the job's own."""
+    keys: dict[str, str] = {}
+    folders: dict[str, Path] = {}
+    other, outdated = [], set()
+    for name, module in STEPS.items():
+        if name == "report":
+            continue
+        made = importlib.import_module(module)
+        keys[name] = step_key(job, name, made, keys)
+        own = path / "steps" / f"{name}-{keys[name]}"
+        finished = [p for p in (path / "steps").glob(f"{name}-*") if (p / MANIFEST).is_file()]
+        newest = max(finished, key=_finished, default=None)
+        inputs = [_finished(folders[need]) for need in made.NEEDS if need in folders]
+        if own in finished:
+            folders[name] = own
+        elif newest and not outdated & set(made.NEEDS) and _finished(newest) >= max(inputs, default=0):
+            folders[name] = newest
+            other.append(name)
+        elif newest:
+            outdated.add(name)
+    return folders, other
+
+
+def _finished(folder: Path) -> int:
+    return (folder / MANIFEST).stat().st_mtime_ns
 
 
 def _spec(found: Found) -> step.Spec:

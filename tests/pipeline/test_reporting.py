@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -30,11 +31,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs") / "first"
     context = fake_run(root, overrides=["report.samples=3"], labelled=6, images=4)
     (root / "job.yaml").write_text(context.job.to_yaml())
-    for name, output in context.inputs.items():
+    for number, (name, output) in enumerate(context.inputs.items()):
         target = root / "steps" / f"{name}-{output.manifest['key']}"
         target.parent.mkdir(exist_ok=True)
         shutil.move(root / name, target) if (root / name).exists() else target.mkdir()
         Folder.at(target).write_json(MANIFEST, dict(output.manifest))
+        os.utime(target / MANIFEST, (number, number))
     return root
 
 
@@ -48,7 +50,9 @@ def copied(finished: Path, to: Path, job: dict[str, str] | None = None, **manife
     (to / "job.yaml").write_text(text)
     for step, content in manifests.items():
         path = next(to.glob(f"steps/{step}-*/{MANIFEST}"))
+        time = path.stat().st_mtime
         path.write_text(json.dumps({**json.loads(path.read_text()), **content}))
+        os.utime(path, (time, time))
     return to
 
 
@@ -95,6 +99,19 @@ def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) 
     found = reporting.look(run)
     assert () == found.notes
     assert found.folders["score"].endswith(keys["score"])
+
+
+def test_what_is_older_than_what_it_is_made_from_is_not_used(finished: Path, tmp_path: Path) -> None:
+    """A run that got another generator and failed before it was scored must not show the old one's numbers."""
+    run = copied(finished, tmp_path / "again")
+    made = next(run.glob(f"steps/train_generator-*/{MANIFEST}"))
+    later = max(path.stat().st_mtime for path in run.glob(f"steps/*/{MANIFEST}")) + 10
+    os.utime(made, (later, later))
+    found = reporting.look(run)
+    assert {"ingest", "calibrate", "plan", "train_generator"} <= found.folders.keys()
+    assert not {"synthesize", "export", "score", "trial"} & found.folders.keys()
+    assert 0 == call(run).exit_code
+    assert "0.432" not in words(run / "report.html")
 
 
 def test_what_is_no_run_is_said_in_one_line(tmp_path: Path, finished: Path) -> None:
