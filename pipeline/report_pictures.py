@@ -141,7 +141,7 @@ def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
     for contour in contours:
         points = cv2.approxPolyDP(contour, off, True).reshape(-1, 2)  # [P, 2] x, y
         if len(points) > 2:
-            first, *steps = [points[0].tolist(), *np.diff(points, axis=0).tolist()]
+            first, steps = points[0].tolist(), np.diff(points, axis=0).tolist()
             pieces.append(f"M{first[0]} {first[1]}l{' '.join(f'{x} {y}' for x, y in steps)}z".replace(" -", "-"))
     return "".join(pieces)
 

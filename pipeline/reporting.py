@@ -78,7 +78,8 @@ def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
     """The output folder of each step that has one to tell of, and the steps of which it is not the job's own."""
     keys: dict[str, str] = {}
     folders: dict[str, Path] = {}
-    other, outdated = [], set()
+    other: list[str] = []
+    outdated: set[str] = set()
     for name, module in STEPS.items():
         if name == "report":
             continue
