@@ -38,7 +38,7 @@ class Request:
     names: str | None = None  # separated by commas; None = every score that can be had
     judge: Path | None = None
     weights: Path | None = None
-    output: str = "scores"
+    output: str = "runs/score"
     job: Path | None = None
 
 

@@ -102,6 +102,24 @@ def test_random_detections_score_exactly_what_pycocotools_says(seed):
     assert 0.05 < expected["AP"] < 0.95
 
 
+def test_crowded_images_empty_ones_and_ties_score_what_pycocotools_says():
+    """More than 100 detections of a class in an image, images without truth or detections, many equal scores, mask areas."""
+    rng = np.random.default_rng(9)
+    rows = random_rows(12, rng)
+    for index in range(12, 18):
+        corner = rng.uniform(0, 150, (40, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(8, 50, (40, 2))], axis=1)
+        guesses = np.tile(boxes, (6, 1)) + np.repeat(rng.normal(0, 2, (6, 1)), 40, axis=0)
+        labels = rng.integers(0, 2, 40)
+        scores = np.round(rng.uniform(0, 1, 240), 1)
+        rows.append(row(index, boxes, labels, guesses, np.tile(labels, 6), scores, crowd=rng.random(40) < 0.1))
+    rows += [row(18), row(19, [[0, 0, 9, 9]], [1]), row(20, (), (), [[0, 0, 9, 9]], [1], [0.9])]
+    assert max(np.bincount(r.pred_labels).max(initial=0) for r in rows) > 100
+    expected = pycocotools_stats(rows, range(4))
+    assert expected == pytest.approx(dict(evaluate(rows).result().values), abs=1e-15)
+    assert evaluate(rows).result().per_class[1]["gt_images"] == sum((r.labels[~r.crowd] == 1).any() for r in rows)
+
+
 def test_order_of_arrival_does_not_matter():
     rows = random_rows(20, np.random.default_rng(5))
     assert evaluate(rows).result() == evaluate(rows[::-1]).result()
