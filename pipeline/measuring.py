@@ -199,6 +199,25 @@ class _Scorer:
             return name, module_of(name).score(material, self._plan.settings[name]).to_json()
 
 
+def lacks(name: str, config: Any, folder: str) -> str | None:
+    """Return why this machine cannot have a score, whatever the data; `folder` has the published networks, "" = none."""
+    module = module_of(name)
+    if not hasattr(module, "lacks"):
+        return None
+    reason: str | None = module.lacks(Path(folder) if folder else None, config)
+    return reason
+
+
+def draw(plan: Plan, name: str, metric: Mapping[str, Any]) -> list[str]:
+    """Runs in a worker: write what a score has to show into the plan's folder; returns the files' names."""
+    module = module_of(name)
+    with plan.material() as material:
+        pictures: Mapping[str, bytes] = module.pictures(material, metric) if hasattr(module, "pictures") else {}
+    for file, data in pictures.items():
+        Folder.at(plan.folder).write_bytes(file, data)
+    return list(pictures)
+
+
 def without(plan: Plan, names: Mapping[str, Any]) -> Plan:
     """Return the plan without some scores."""
     return replace(plan, settings={name: config for name, config in plan.settings.items() if name not in names})

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "leaks": "",
+    "score": "",
     "train_detector": "checkpoints",
     "self_train": "checkpoints",
     "calibrate": "pseudo",
@@ -39,6 +40,7 @@ PUBLISHED = {  # step -> what the user finds at the top of the output folder
 }
 PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "leaks": "splits.json",
+    "score": "nearest.jpg",
     "verify": ".parquet",
     "train_detector": ".safetensors",
     "self_train": ".safetensors",
@@ -101,7 +103,7 @@ def check_files(job: Job) -> None:
 
 def check_scores(job: Job) -> None:
     """Raise JobError when a score that the job names needs a published network that is not there."""
-    from pipeline.measuring import files_of
+    from pipeline.measuring import files_of, lacks
 
     folder = job.score.weights
     if folder and not Path(folder).is_dir():
@@ -115,6 +117,9 @@ def check_scores(job: Job) -> None:
                 raise JobError(
                     f"score.names: '{name}' needs the network {file}, which {where}; put it there, or leave the score out"
                 )
+        reason = lacks(name, job.score.settings[name], folder)
+        if reason:
+            raise JobError(f"score.names: '{name}' cannot be had: {reason}")
 
 
 def check_backend(job: Job) -> None:

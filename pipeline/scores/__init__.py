@@ -13,6 +13,9 @@ A score module has
 paints the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same
 with any two data sets. Looks that are equal are done once, so scores that read the same features share them.
 
+    lacks(folder, config)                optional: None, or why this machine cannot have it, whatever the data
+    pictures(material, metric)           optional: files to look at, name -> bytes, drawn when the metric is there
+
 A new score is a new file and a line in SCORES; tests/pipeline/test_score_contract.py then tests it. USUAL are those that a
 job measures, where they can be had, when it does not name any.
 """
@@ -24,5 +27,12 @@ SCORES = {
     "cas": "pipeline.scores.cas",
     "mask_iou": "pipeline.scores.mask_iou",
     "segmentation": "pipeline.scores.segmentation",
+    "detector_features": "pipeline.scores.detector_features",
+    "nearest": "pipeline.scores.nearest",
+    "fid": "pipeline.scores.fid",
+    "kid": "pipeline.scores.kid",
+    "inception_score": "pipeline.scores.inception_score",
+    "prdc": "pipeline.scores.prdc",
+    "diversity": "pipeline.scores.diversity",
 }
-USUAL = ("dap", "cas", "mask_iou")
+USUAL = ("dap", "cas", "mask_iou", "detector_features", "nearest")

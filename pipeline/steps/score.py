@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline import measuring, twins
 from pipeline.context import Context, cut
 from pipeline.formats import parquet
 from pipeline.scene import Dataset
+from pipeline.scores.weights import FILES, find
 from pipeline.sections import Job, section_dict
 from pipeline.steps.synthesize import load_generator
 from pipeline.steps.train_detector import WEIGHTS as DETECTOR
@@ -50,7 +52,10 @@ class Tables:
 def settings(job: Job) -> dict[str, Any]:
     """The scores asked for, and how images are produced for them."""
     sections = {name: section_dict(job, name) for name in ("score", "synthesize")}
-    return {**sections, "seed": job.seed, "judge": file_digest(job.score.judge)}
+    weights = job.score.weights  # a file that comes or changes changes the scores
+    networks = {name: find(Path(weights), name).sha256 for name in FILES} if weights else {}
+    named = {"networks": networks} if networks else {}
+    return {**sections, "seed": job.seed, "judge": file_digest(job.score.judge), **named}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -77,8 +82,10 @@ def run(context: Context) -> dict[str, Any]:
     plan = measuring.without(plan, reasons)
     scores = measuring.measure(context, plan)
     context.folder.write_json("scores.json", {"scores": scores, "unavailable": reasons})
-    for metric in scores.values():
+    for name, metric in scores.items():
         context.tell(f"  {measuring.sentence(metric)}")
+        for file in context.executor.call(measuring.draw, plan, name, metric):
+            context.tell(f"    pictures: {file}")
     return {"scores": scores, "unavailable": reasons, "validation": used}
 
 
