@@ -18,6 +18,7 @@ from pipeline.scene import Category
 from pipeline.scores.base import Look, Material, full_card, lacking, versions
 from pipeline.scores.card import Metric
 from pipeline.scores.detection import (
+    KEYS,
     DetectionEvaluator,
     DetectionResult,
     DetectionRow,
@@ -145,7 +146,7 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
 
 def summary(result: DetectionResult, groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
     """Return the headline numbers and, for every frequency group, its mean AP and AP50."""
-    values = {key: result.values[key] for key in HEADLINE}
+    values = {key: result.values[key] for key in KEYS}
     for part in ("head", "middle", "tail"):
         values |= {f"{key}_{part}": result.mean_over(groups[part], key) for key in ("AP", "AP50")}
     return values
@@ -191,6 +192,7 @@ def _protocol(
     groups: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
     return {
+        "detAP": "AP; the panoptic paper's name for it where panoptic maps drive the generator",
         "headline": "AP50 (IoU 0.50, 101 recall points, at most 100 detections per class), mean over thing classes",
         "objects": found.num_gt,
         "predictions": found.num_predictions,
