@@ -162,11 +162,15 @@ class PanopticGenerator(SpadeGenerator):
 
     def forward(self, seen: Semantics, z: Tensor | None = None) -> Tensor:
         """Maps of the size of the images, z [B, Z] with a latent code -> images [B, 3, H, W] in [-1, 1]."""
-        style = None
-        if self.config.vae and self.config.aware:
-            assert z is not None, "a generator with a latent code needs one"
-            style = self.style(z)
-        return super().forward(PanopticSemantics.of(seen, self.config, style), z)
+        return super().forward(PanopticSemantics.of(seen, self.config, self.style_of(z)), z)
+
+    def style_of(self, z: Tensor | None) -> Tensor | None:
+        """What latent codes [B, Z] add to the first convolution's features, [B, 16 width]; None without."""
+        if not (self.config.vae and self.config.aware):
+            return None
+        assert z is not None, "a generator with a latent code needs one"
+        style: Tensor = self.style(z)
+        return style
 
 
 class PanopticTrainee(SpadeTrainee):

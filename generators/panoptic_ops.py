@@ -146,19 +146,35 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, 
     taps = [weight[:, :, i // windows.kernel, i % windows.kernel].t() for i in range(len(windows.steps))]  # [C, D] each
     shift = 0 if bias is None else bias.to(wide)
     if per_tap:
-        total = _by_taps(_rows(x).clone(), taps, windows)
-        return _map(total.mul_(windows.ratio(None, wide)).add_(shift).to(x.dtype), windows)
+        return _map(aware_by_taps(_rows(x).clone(), taps, shift, windows), windows)
     out = F.conv2d(x, weight, bias, padding=windows.kernel // 2).contiguous(memory_format=torch.channels_last)
-    flat = _rows(out)
-    mixed = _mixed_windows(_rows(x), taps, windows).mul_(windows.ratio(windows.mixed, wide)).add_(shift)
-    flat.index_copy_(0, windows.mixed, mixed.to(x.dtype))
-    edge = flat.index_select(0, windows.edge).to(wide).sub_(shift).mul_(windows.ratio(windows.edge, wide)).add_(shift)
-    flat.index_copy_(0, windows.edge, edge.to(x.dtype))
+    correct_windows(_rows(out), _rows(x), taps, shift, windows)
     return out
 
 
+def aware_by_taps(rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows) -> Tensor:
+    """The convolution as a product per tap: rows [N, C], taps [C, D], shift [D] -> [N, D]; `rows` is restored."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    total = _by_taps(rows, taps, windows)
+    return total.mul_(windows.ratio(None, wide)).add_(shift).to(rows.dtype)
+
+
+def correct_windows(out: Tensor, rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows) -> None:
+    """Make of a plain convolution `out` [N, D] of rows [N, C] the panoptic-aware one, in place; taps [C, D], shift [D]."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    mixed = _mixed_windows(rows, taps, windows).mul_(windows.ratio(windows.mixed, wide)).add_(shift)
+    out.index_copy_(0, windows.mixed, mixed.to(out.dtype))
+    edge = out.index_select(0, windows.edge).to(wide).sub_(shift).mul_(windows.ratio(windows.edge, wide)).add_(shift)
+    out.index_copy_(0, windows.edge, edge.to(out.dtype))
+
+
+def mostly_mixed(windows: Windows) -> bool:
+    """Whether a product per tap is faster than a plain convolution with its mixed windows computed anew."""
+    return windows.work > _MOSTLY_MIXED
+
+
 def _per_tap(form: Form, windows: Windows) -> bool:
-    return form == "taps" or (form == "auto" and windows.work > _MOSTLY_MIXED)
+    return form == "taps" or (form == "auto" and mostly_mixed(windows))
 
 
 def _weight_per_tap(form: Form, weight: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from generators import checkpoint, panoptic, spade
 from generators.base import MapBatch, Maps
+from generators.panoptic_fast import FastPanoptic
 from generators.spade_semantics import Semantics, semantics
 from generators.train import AdversarialTraining
 from generators.train import Config as TrainingConfig
@@ -92,6 +94,41 @@ def test_blocks_are_kept_apart_by_identity() -> None:
         before, after = conv(x, seen), conv(changed, seen)
     assert torch.allclose(before[:, :, inside], after[:, :, inside], atol=1e-6)
     assert not torch.allclose(before[:, :, ~inside], after[:, :, ~inside], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"width": 8, "border": "same"},
+        {"resolution": 64, "upsampling": "more", "vae": True, "z": 5},
+        {"panoptic_conv": False},
+        {"panoptic_upsampling": False, "edges": False},
+        {"panoptic_conv": False, "panoptic_upsampling": False, "vae": True, "z": 5},
+    ],
+)
+def test_production_is_the_network(changed: dict[str, Any]) -> None:
+    """The fast form gives the network's images, in float32 up to rounding, and near them in bfloat16."""
+    config = replace(SMALL, **changed)
+    torch.manual_seed(0)
+    own = panoptic.build(config, 3).eval()
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.normal_(std=0.2)
+    for name, value in own.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            value.normal_(std=0.1)
+    with torch.no_grad():
+        own.conv_img.weight.mul_(0.1)
+    seen = seen_by(config, maps_of(7, 2, config.resolution))
+    z = torch.randn(2, config.z, generator=torch.Generator().manual_seed(0)) if config.vae else None
+    with torch.inference_mode():
+        expected = own(seen, z)
+        assert expected.std() > 0.05
+        assert torch.allclose(FastPanoptic(own)(seen, z), expected, atol=1e-5)
+        assert (FastPanoptic(own, torch.bfloat16)(seen, z) - expected).abs().mean() < 0.05
+        assert torch.equal(own(seen, z), expected)
 
 
 def test_every_parameter_learns() -> None:
