@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.report_frame import plain
 
 SMALL = 0.2  # where every number is below, a bar does not reach up to 1: differences would not be seen
-HIDDEN = ("confusion", "warnings", "warning")  # of a card: shown elsewhere
+HIDDEN = ("confusion", "headline_key", "warnings", "warning")  # of a card: shown elsewhere
 Numbers = Mapping[str, float | None]
 
 
@@ -76,6 +76,9 @@ def card(name: str, metric: Mapping[str, Any], place: int = 0, also: Sequence[fl
 def headline(metric: Mapping[str, Any]) -> str:
     """Return the name of the headline among the metric's numbers, such as AP50; "" where it has none."""
     values, controls = metric.get("values") or {}, metric.get("controls") or {}
+    told = (metric.get("card") or {}).get("headline_key")
+    if told in values:
+        return str(told)
     named = [key for key, value in values.items() if value is not None and value == metric.get("value")]
     named.sort(key=lambda key: (key != metric.get("name"), not any(key in numbers for numbers in controls.values())))
     if named:
@@ -91,7 +94,8 @@ def control(name: str) -> bool:
 def compared(metric: Mapping[str, Any], key: str) -> dict[str, float]:
     """The headline's value in every control that has it; chance counts as one."""
     found = {name: numbers.get(key) for name, numbers in (metric.get("controls") or {}).items()}
-    found["chance"] = (metric.get("values") or {}).get("chance")
+    chance = (metric.get("values") or {}).get("chance")
+    found |= {} if chance in found.values() else {"chance": chance}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -141,6 +145,8 @@ def words(value: Any) -> str:
     """An entry of a card as text."""
     if isinstance(value, str):
         return value
+    if value in ([], {}):
+        return "none"
     if isinstance(value, Mapping) and value and not any(isinstance(v, (Mapping, list)) for v in value.values()):
         return ", ".join(f"{key} {words(entry)}" for key, entry in value.items())
     if isinstance(value, list) and not any(isinstance(v, (Mapping, list)) for v in value):

@@ -25,7 +25,7 @@ def plain(value: float | None) -> str:
     """Any number, with the figures that tell it from its neighbours."""
     if value is None:
         return "n/a"
-    if float(value).is_integer() and abs(value) >= 10:
+    if isinstance(value, int) or (value.is_integer() and abs(value) >= 10):
         return f"{value:,.0f}"
     size = abs(value)
     return f"{value:,.1f}" if size >= 100 else f"{value:.3f}" if size >= 0.01 or not size else f"{value:.2g}"

@@ -49,6 +49,13 @@ def test_a_metric_that_says_little_has_a_card(metric: dict) -> None:
     assert [] == card.table == card.classes == card.warnings
 
 
+def test_the_card_may_name_its_headline() -> None:
+    """Two numbers may be equal; the score knows which one it means."""
+    metric = {"name": "x", "value": 0.5, "values": {"a": 0.5, "b": 0.5}, "card": {"headline_key": "b", "left_out": []}}
+    assert "b" == report_cards.headline(metric)
+    assert [("left_out", "none")] == report_cards.card("x", metric).protocol
+
+
 def test_a_number_below_nothing_has_its_place() -> None:
     bar = report_cards.bar({"value": -0.001, "controls": {"real": {"kid": 0.003}}, "values": {"kid": -0.001}}, "kid")
     assert bar is not None
@@ -59,7 +66,8 @@ def test_a_number_below_nothing_has_its_place() -> None:
     ("value", "text"),
     [
         (None, "n/a"),
-        (0, "0.000"),
+        (0, "0"),
+        (0.0, "0.000"),
         (0.12345, "0.123"),
         (0.00012, "0.00012"),
         (12345.6, "12,345.6"),
