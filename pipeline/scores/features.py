@@ -8,7 +8,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +43,9 @@ def spans(count: int, size: int = BLOCK) -> Iterator[slice]:
 
 @contextmanager
 def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
-    """Put a stream of arrays [n, D] into a temporary file and yield it as one read-only array [N, D], mapped, not loaded.
+    """Put a stream of arrays [n, D] into a temporary file and yield what reads like one array [N, D].
 
-    An empty stream gives an array [0, 0].
+    It knows its length, its shape and indexing by slices or places. An empty stream gives [0, 0].
     """
     with tempfile.TemporaryDirectory(prefix="synthaug-features-") as scratch:
         path, count, width = Path(scratch) / "features.f32", 0, 0
@@ -52,7 +54,28 @@ def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
                 assert part.ndim == 2 and (not count or part.shape[1] == width)
                 count, width = count + len(part), part.shape[1]
                 out.write(np.ascontiguousarray(part, np.float32).tobytes())
-        yield np.memmap(path, np.float32, "r", shape=(count, width)) if count else np.zeros((0, 0), np.float32)
+        with path.open("rb") as file:
+            yield cast(Features, _Stored(file, (count, width)))
+
+
+class _Stored:
+    """Rows in a file. Not a memory map: its pages would count as the process's memory, up to the whole file."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, int]) -> None:
+        self._file, self.shape = file, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: slice | NDArray[np.int64]) -> Features:
+        places = np.arange(len(self))[wanted]
+        out = np.empty((len(places), self.shape[1]), np.float32)
+        runs = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # where a run of neighbouring rows begins
+        for begin, end in pairwise([*runs.tolist(), len(places)]):
+            self._file.seek(int(places[begin]) * self.shape[1] * out.itemsize)
+            data = self._file.read((end - begin) * self.shape[1] * out.itemsize)
+            out[begin:end] = np.frombuffer(data, np.float32).reshape(end - begin, -1)
+        return out
 
 
 def squared_distances(a: Features, b: Features) -> NDArray[np.float64]:
