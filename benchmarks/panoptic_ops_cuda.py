@@ -24,7 +24,7 @@ from generators.panoptic_ops import Guide, ScaleGuide, panoptic_conv, panoptic_c
 
 BATCH = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FORMS = ("auto", "lists", "fused", "patched")
+FORMS = ("fused", "lists")
 # rows, columns, depth in bytes, warps, stages
 TILES = (
     (128, 128, 128, 8, 3),
@@ -67,7 +67,7 @@ def form_of(name: str, guide: ScaleGuide) -> Callable[..., Tensor]:
 
 def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
     names = ["scale", "channels", "", "plain, ms", *(f"{name} / plain" for name in FORMS), "unfolded / plain", "limit"]
-    heading(*names, "forward alone: plain, ms", "fused / plain", "patched / plain", "errors: plain, fused, patched")
+    heading(*names, "forward alone: plain, ms", "fused / plain", "errors: plain, fused")
     for dtype_name, dtype in dtypes.items():
         for side, blocks in BLOCKS.items():
             guide = Guide(given[0]).at(side)
@@ -79,12 +79,11 @@ def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
                 ways = {n: partial(both_ways, partial(form, *leaves), leaves, grad) for n, form in forms.items()}
                 t = tried(ways, partial(milliseconds, seconds=0.15))
                 with torch.no_grad():
-                    ahead = {n: partial(forms[n], *leaves) for n in ("plain", "fused", "patched")}
+                    ahead = {n: partial(forms[n], *leaves) for n in ("plain", "fused")}
                     f = tried(ahead, partial(milliseconds, seconds=0.1))
                 ratios = [f"{t[n] / t['plain']:.2f}" if n in t else "" for n in (*FORMS, "naive")]
-                shares = [f"{f[n] / f['plain']:.2f}" for n in ("fused", "patched")]
                 cells = [side, f"{channels} -> {out}", dtype_name, f"{t['plain']:.2f}", *ratios, LIMITS.get(side, "")]
-                row(*cells, f"{f['plain']:.2f}", *shares, errors(leaves, given[0], side))
+                row(*cells, f"{f['plain']:.2f}", f"{f['fused'] / f['plain']:.2f}", errors(leaves, given[0], side))
 
 
 def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
@@ -93,8 +92,10 @@ def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
     x, one = x[:1].contiguous(memory_format=torch.channels_last), Guide(identity[:1]).at(side)
     wide = [t.double() for t in (x, weight, bias)]
     exact = panoptic_conv_reference(*wide, one.identity)
-    made = [(F.conv2d(x, weight, bias, padding=1), F.conv2d(*wide, padding=1))]
-    made += [(panoptic_conv(x, weight, bias, one, form), exact) for form in ("fused", "patched")]
+    made = [
+        (F.conv2d(x, weight, bias, padding=1), F.conv2d(*wide, padding=1)),
+        (panoptic_conv(x, weight, bias, one, "fused"), exact),
+    ]
     return ", ".join(f"{((m.double() - e).norm() / e.norm()).item():.0e}" for m, e in made)
 
 
@@ -154,29 +155,27 @@ def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 
 
 def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
-    """Products over all rows, over the listed ones, and for gradients, by tile; times over a plain convolution's."""
+    """The three products by tile; times over a plain convolution's, forward, without the gaps between launches."""
     from generators import panoptic_triton as kernels
 
-    heading("scale", "", "tile", "all rows", "gradient of input, all rows", "changed rows", "weight's, mixed rows")
+    heading("scale", "", "tile", "result", "gradient of input", "gradient of weight, mixed windows")
     for side, (channels, out) in SHAPES.items():
         windows = Guide(given[0]).at(side).windows(3)
         for dtype_name, dtype in dtypes.items():
             leaves, grad = layer(channels, out, side, dtype)
             x, weight, bias = (t.detach() for t in leaves)
-            made = torch.empty_like(grad)
             plain = replayed(partial(F.conv2d, x, weight, bias, padding=1), 0.05)
             for rows, columns, size, warps, stages in TILES:
                 tile = kernels.Tile(rows, columns, size // dtype.itemsize, warps, stages)
                 calls = {
                     "all": partial(kernels.convolve, x, weight, bias, windows, tile=tile),
                     "back": partial(kernels.gradient_of_input, grad, weight, windows, tile=tile),
-                    "some": partial(kernels.convolve, x, weight, bias, windows, windows.changed, made, tile=tile),
-                    "weight": partial(kernels.gradient_of_weight, grad, x, 3, windows, windows.mixed, tile),
+                    "weight": partial(kernels.gradient_of_weight, grad, x, windows, tile),
                 }
                 if columns > 2 * out:
-                    calls.pop("all"), calls.pop("some")
+                    calls.pop("all")
                 t = tried(calls, partial(milliseconds, seconds=0.03))
-                cells = [f"{t[n] / plain:.2f}" if n in t else "" for n in ("all", "back", "some", "weight")]
+                cells = [f"{t[n] / plain:.2f}" if n in t else "" for n in ("all", "back", "weight")]
                 row(side, dtype_name, f"{tile.rows} x {tile.columns} x {tile.depth}, {warps} w, {stages} s", *cells)
 
 
@@ -195,19 +194,18 @@ def compile_tiles(given: Maps, number: int, of: int) -> None:
         calls = {
             "all": partial(kernels.convolve, x, weight, bias, windows, tile=tile),
             "back": partial(kernels.gradient_of_input, grad, weight, windows, tile=tile),
-            "some": partial(kernels.convolve, x, weight, bias, windows, windows.changed, grad, tile=tile),
-            "weight": partial(kernels.gradient_of_weight, grad, x, 3, windows, windows.mixed, tile),
+            "weight": partial(kernels.gradient_of_weight, grad, x, windows, tile),
         }
         tried(calls, lambda call: float(call() is None))
 
 
 def compile_forms(given: Maps, dtype: torch.dtype, side: int) -> None:
-    """Compile what `convolution` needs at a scale."""
-    guide = Guide(given[0][:1]).at(side)
+    """Compile what `convolution` needs at a scale; tiles depend on the number of rows."""
+    guide = Guide(given[0]).at(side)
     for channels, out in BLOCKS[side]:
-        leaves, grad = layer(channels, out, side, dtype, 1)
-        for name in ("fused", "patched"):
-            tried({name: partial(both_ways, partial(form_of(name, guide), *leaves), leaves, grad)}, lambda c: bool(c()))
+        leaves, grad = layer(channels, out, side, dtype)
+        fused = partial(form_of("fused", guide), *leaves)
+        tried({"fused": partial(both_ways, fused, leaves, grad)}, lambda call: float(call() is None))
 
 
 def run(folder: Path, words: list[str]) -> None:

@@ -85,11 +85,6 @@ class Windows:
         return self.scale.index_fill(0, self.mixed, 0)
 
     @cached_property
-    def changed(self) -> Tensor:
-        """The windows where the result differs from a plain convolution's: mixed ones and those over the border."""
-        return torch.cat([self.mixed, self.edge])
-
-    @cached_property
     def bits(self) -> Tensor:
         """Which taps match, as the bits of a number per window: [N] int32, tap 0 the lowest; at most 31 taps."""
         weights = 1 << torch.arange(len(self.steps), device=self.same.device, dtype=torch.int32)

@@ -41,7 +41,7 @@ __all__ = [
     "panoptic_upsample_reference",
 ]
 
-Form = Literal["auto", "windows", "taps", "fused", "patched"]
+Form = Literal["auto", "windows", "taps", "fused"]
 
 _MOSTLY_MIXED = 0.2  # share of extra products from which a product per tap is faster (benchmarks/panoptic_ops.py)
 _DENSE_WEIGHT = 64.0  # C D / (C + D) below which reading the map once per tap costs more than the library's gradient
@@ -53,8 +53,8 @@ def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGu
 
     x [B, C, H, W], weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last. Follows autocast; sums of mixed windows are
     float32 at least. `form` is the way it is computed: a plain convolution with its mixed `windows` computed anew, or one
-    product per tap (`taps`); on a GPU with triton `fused` or `patched` (panoptic_fused.py). ValueError when the guide is of
-    another size, or the form is for a GPU and x is not.
+    product per tap (`taps`); on a GPU with triton `fused`, one product over all taps (panoptic_fused.py). ValueError when the
+    guide is of another size, or the form is for a GPU and x is not.
     """
     if weight.shape[-1] == 1:
         return F.conv2d(x, weight, bias)  # a window of one pixel matches
@@ -69,7 +69,7 @@ def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGu
     if fused is None:
         out: Tensor = _PanopticConv.apply(x, weight, bias, windows, form)
     else:
-        out = fused.FusedConv.apply(x, weight, bias, windows, fused.way_of(windows) if form == "auto" else form)
+        out = fused.FusedConv.apply(x, weight, bias, windows)
     return out
 
 

@@ -5,7 +5,7 @@ need two things of the map, a bit per tap that says whether it matches and the r
 take dozens. Sums are float32. float32 numbers are multiplied as cuDNN multiplies them in a plain convolution: in TF32 unless
 `torch.backends.cudnn.allow_tf32` is false. Needs triton, a GPU of compute capability 8 or later and kernels up to 5 x 5.
 
-Legend: B images, H W pixels, N = B H W rows, C input and D output channels, K taps, M rows of a list.
+Legend: B images, H W pixels, N = B H W rows, C input and D output channels, K taps, M mixed windows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from generators.panoptic_guide import Windows
 
 MOST_TAPS = 25  # bits of a window that fit one int32
+_LARGE = 160 * 1024  # bytes that three stages of the largest tile need, with room to spare
 
 
 @dataclass(frozen=True)
@@ -41,50 +42,59 @@ def usable(x: Tensor, kernel: int) -> bool:
     return fits and torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
-def tile_of(dtype: torch.dtype, columns: int, depth: int) -> Tile:
-    """The tile for so many output channels and input channels."""
-    wide = max(16, min(128, triton.next_power_of_2(columns)))
-    deep = max(16, min(32 if dtype == torch.float32 else 64, triton.next_power_of_2(depth)))
-    return Tile(128, wide, deep, 8 if wide == 128 else 4, 3)
+def tile_of(dtype: torch.dtype, rows: int, columns: int, depth: int, memory: int) -> Tile:
+    """The tile for so many rows, output and input channels, where a program may have `memory` bytes of shared memory.
 
-
-def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    windows: Windows,
-    rows: Tensor | None = None,
-    out: Tensor | None = None,
-    tile: Tile | None = None,
-) -> Tensor:
-    """Equations 1 and 2 at all rows, or at `rows` [M] alone, into `out`: x [B, C, H, W], channels last -> [B, D, H, W].
-
-    weight [D, C, k, k].
+    From the table of tiles measured on an H200 (benchmarks/results/2026-11-27-gpu.md): large ones are faster from 128
+    columns on in short numbers and from 256 in float32. With fewer rows than were measured, smaller ones make more programs.
     """
-    return _product(x, _by_tap(weight), bias, windows, rows, out, tile, ratio_of="results")
+    short = dtype != torch.float32
+    deep = _between(16, depth, 64 if short else 32)
+    if memory >= _LARGE and rows >= 2**15 and columns > (64 if short else 128):
+        return Tile(256, 128, deep, 8, 3) if short else Tile(128, 256, deep, 8, 3)
+    wide = _between(16, columns, 128)
+    return Tile(128, wide, deep, 8 if wide == 128 else 4, 3 if memory >= _LARGE else 2)
 
 
-def gradient_of_input(
-    grad: Tensor,
-    weight: Tensor,
-    windows: Windows,
-    rows: Tensor | None = None,
-    out: Tensor | None = None,
-    tile: Tile | None = None,
-) -> Tensor:
+def weight_tile(dtype: torch.dtype, d: int, c: int, memory: int) -> Tile:
+    """The tile of `gradient_of_weight`, from the same table; its depth counts rows."""
+    short, stages = dtype != torch.float32, 3 if memory >= _LARGE else 2
+    if d <= 64 or (short and d > 128):
+        tall, wide, warps, stages = 64, 128, 4, stages + 1
+    elif short:
+        tall, wide, warps = 128, 128, 4
+    elif d > 128 and memory >= _LARGE:
+        tall, wide, warps = 256, 128, 8
+    else:
+        tall, wide, warps = 128, 64, 4
+    return Tile(_between(16, d, tall), _between(16, c, wide), 64 if short else 32, warps, stages)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of shared memory that one program may have; on a CPU none."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 0
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, tile: Tile | None = None) -> Tensor:
+    """Equations 1 and 2: x [B, C, H, W], channels last, weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last."""
+    return _product(x, _by_tap(weight), bias, windows, tile, ratio_of="results")
+
+
+def gradient_of_input(grad: Tensor, weight: Tensor, windows: Windows, tile: Tile | None = None) -> Tensor:
     """The gradient [B, C, H, W] of `convolve`: the same sum over rows that are scaled when read, the kernel transposed."""
     mirrored = weight.flip(2, 3).transpose(0, 1)
-    return _product(grad, _by_tap(mirrored), None, windows, rows, out, tile, ratio_of="features")
+    return _product(grad, _by_tap(mirrored), None, windows, tile, ratio_of="features")
 
 
-def gradient_of_weight(grad: Tensor, x: Tensor, kernel: int, windows: Windows, rows: Tensor, tile: Tile) -> Tensor:
-    """What the windows of `rows` [M] add to the gradient of the weight: [D, C, k, k], channels last, float32.
+def gradient_of_weight(grad: Tensor, x: Tensor, windows: Windows, tile: Tile | None = None) -> Tensor:
+    """What the mixed windows add to the gradient of the weight: [D, C, k, k], channels last, float32.
 
     Rows are cut into as many parts as keep the GPU busy, each part is summed apart and then all are added up: no order
     depends on which program is faster.
     """
-    d, c = grad.shape[1], x.shape[1]
+    d, c, kernel, rows = grad.shape[1], x.shape[1], windows.kernel, windows.mixed
     taps = kernel * kernel
+    tile = tile or weight_tile(x.dtype, d, c, memory_of(x.device))
     blocks = taps * triton.cdiv(c, tile.columns) * triton.cdiv(d, tile.rows)
     most = max(1, triton.cdiv(len(rows), 8 * tile.depth))
     parts = max(1, min(most, triton.cdiv(1024, blocks)))
@@ -117,46 +127,28 @@ def gradient_of_weight(grad: Tensor, x: Tensor, kernel: int, windows: Windows, r
     return sums.sum(0).view(d, kernel, kernel, c).permute(0, 3, 1, 2)
 
 
-def weight_tile(dtype: torch.dtype, d: int, c: int) -> Tile:
-    """The tile of `gradient_of_weight`; its depth counts rows."""
-    tall, wide = (max(16, min(128, triton.next_power_of_2(n))) for n in (d, c))
-    return Tile(tall, wide, 32 if dtype == torch.float32 else 64, 8 if tall * wide > 8192 else 4, 3)
-
-
 def _product(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    windows: Windows,
-    rows: Tensor | None,
-    out: Tensor | None,
-    tile: Tile | None,
-    ratio_of: str,
+    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, tile: Tile | None, ratio_of: str
 ) -> Tensor:
     """Sum over matching taps; weight [D, k, k, C] contiguous."""
     d, kernel, _, c = weight.shape
-    if out is None:
-        out = torch.empty(
-            x.shape[0], d, *x.shape[2:], dtype=x.dtype, device=x.device, memory_format=torch.channels_last
-        )
-    count = windows.size if rows is None else len(rows)
-    if not count:
+    batch, height, width = windows.shape
+    out = torch.empty(batch, d, height, width, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    if not windows.size:
         return out
-    tile = tile or tile_of(x.dtype, d, c)
-    _product_kernel[(triton.cdiv(count, tile.rows) * triton.cdiv(d, tile.columns),)](
+    tile = tile or tile_of(x.dtype, windows.size, d, c, memory_of(x.device))
+    _product_kernel[(triton.cdiv(windows.size, tile.rows) * triton.cdiv(d, tile.columns),)](
         _rows(x),
         weight,
         bias,
         windows.bits,
         windows.scale,
-        rows,
         _rows(out),
-        count,
+        windows.size,
         c,
         d,
-        windows.shape[2],
+        width,
         SIDE=kernel,
-        LISTED=rows is not None,
         BIASED=bias is not None,
         SCALED=ratio_of == "features",
         WIDE=_wide(x, out),
@@ -180,6 +172,11 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
+def _between(least: int, number: int, most: int) -> int:
+    """The power of two from `number` up, within bounds."""
+    return max(least, min(most, int(triton.next_power_of_2(number))))
+
+
 def _wide(*maps: Tensor) -> bool:
     """Whether places in memory need 64 bits."""
     return any(m.numel() >= 2**31 for m in maps)
@@ -197,14 +194,12 @@ def _product_kernel(
     bias: tl.tensor,  # [D]
     bits: tl.tensor,  # [N] int32
     ratio: tl.tensor,  # [N] float32
-    rows: tl.tensor,  # [M] int64, if LISTED
     out: tl.tensor,  # [N, D]
     count: tl.tensor,
     c: tl.tensor,
     d: tl.tensor,
     width: tl.tensor,
     SIDE: tl.constexpr,
-    LISTED: tl.constexpr,
     BIASED: tl.constexpr,
     SCALED: tl.constexpr,
     WIDE: tl.constexpr,
@@ -220,11 +215,7 @@ def _product_kernel(
     column = program % across * COLUMNS + tl.arange(0, COLUMNS)
     channel = tl.arange(0, DEPTH)
     there = place < count
-    if LISTED:
-        row = tl.load(rows + place, mask=there, other=0)
-        row = row if WIDE else row.to(tl.int32)
-    else:
-        row = place.to(tl.int64) if WIDE else place
+    row = place.to(tl.int64) if WIDE else place
     seen = tl.load(bits + row, mask=there, other=0)
     total = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     deep = (c + DEPTH - 1) // DEPTH
