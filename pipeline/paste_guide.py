@@ -18,7 +18,7 @@ from pipeline.formats import parquet
 from pipeline.images import encode
 from pipeline.loading import Draw, LayoutFilter, Subset
 from pipeline.pasting import Bank, mirrored, paste_layout, paste_plan, pasteable
-from pipeline.scene import Category, Dataset, ImageRef, Scene
+from pipeline.scene import TWIN, Category, Dataset, ImageRef, Scene
 from pipeline.sections import Job
 from pipeline.storage import Folder
 
@@ -90,8 +90,12 @@ class PasteGuide:
         how, results = self.job.synthesize, []
         for planned in scenes:
             assert planned.provenance is not None
-            mirror = mirrored(planned.provenance.seed, self.job.plan.flip)
-            image, objects, lost = paste_plan(generator, planned, mirror, how.min_mask_area, categories)
+            if planned.provenance.reason == TWIN:  # its background shows what nobody asked for
+                image, objects, lost = paste_layout(generator, planned, categories)
+                objects = objects.select(objects.id > 0)
+            else:
+                mirror = mirrored(planned.provenance.seed, self.job.plan.flip)
+                image, objects, lost = paste_plan(generator, planned, mirror, how.min_mask_area, categories)
             name = f"{planned.image_id}.{'jpg' if how.format == 'jpeg' else 'png'}"
             provenance = replace(planned.provenance, checkpoint=digest)
             made = replace(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SOURCES = ("human", "pseudo", "synthetic")
+TWIN = "score"  # reason of a synthetic scene that is no part of a plan: a layout to be painted from nothing but itself
 
 
 @dataclass(frozen=True)

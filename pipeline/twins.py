@@ -13,7 +13,7 @@ from pipeline.formats import parquet
 from pipeline.guides import BoxGuide, Guide, guide_of
 from pipeline.loading import LayoutFilter
 from pipeline.sampling import seed_for
-from pipeline.scene import Dataset, Objects, Provenance, Scene
+from pipeline.scene import TWIN, Dataset, Objects, Provenance, Scene
 from pipeline.sections import Job
 from pipeline.storage import Folder
 
@@ -72,7 +72,7 @@ class Painter:
         scene = self._table[index]
         seed = seed_for(self._job.seed, "score", index, sample)
         system = self._job.generator.system
-        origin = Provenance(seed, system, "", scene.image_id, "score")
+        origin = Provenance(seed, system, "", scene.image_id, TWIN)
         if isinstance(self._guide, BoxGuide):  # which was told of boxes alone
             scene = replace(scene, panoptic=None)
         return replace(scene, image_id=f"{scene.image_id}~{sample}", provenance=origin)

@@ -174,6 +174,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "plan.count=24",
         "data.unlabelled=",
         "detector.steps=1",
+        "score.names=[dap]",
     ]
     job = load_job(REPOSITORY / "jobs" / "smoke.yaml", overrides, str(output))
     told: list[str] = []
@@ -186,6 +187,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "train_generator",
         "plan",
         "synthesize",
+        "score",
     )
     done = run_some(job, Screen(told.append, lambda *_: None), names)
     assert any("nothing is trained: copy_paste" in line for line in told)
@@ -220,6 +222,22 @@ def test_a_job_makes_a_data_set_with_the_planned_objects(made: dict[str, Path]) 
     assert turned == {0, 1}
     assert set(asked) <= {"balloon", "bus"} and asked["balloon"] > 15 and asked["bus"] > 8
     assert seen.total() >= 0.8 * asked.total()
+
+
+def test_twins_of_validation_layouts_show_what_was_asked_for(made: dict[str, Path]) -> None:
+    """Validation images are no backgrounds: nothing is cut from them, and what else a background shows is no label."""
+    twins = parquet.read(parquet.Config(str(made["score"] / "twins")))
+    real = parquet.read(parquet.Config(str(made["ingest"] / "validation")))
+    by_id = {real[i].image_id: real[i] for i in range(len(real))}
+    assert len(twins) == len(real)
+    pasted = 0
+    for i in range(len(twins)):
+        scene = twins[i]
+        assert scene.provenance is not None
+        asked = by_id[scene.provenance.source_image].objects
+        assert scene.objects.category.tolist() == asked.category.tolist()
+        pasted += int((scene.objects.area > 0).sum())
+    assert pasted > len(twins)
 
 
 def test_what_pasting_cannot_do_is_refused_before_any_work() -> None:
