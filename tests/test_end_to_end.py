@@ -133,6 +133,9 @@ def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
 def test_two_workers_make_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     finish(start(tmp_path / "run", "cluster.workers=2"))
     assert digests(reference) == digests(tmp_path / "run")
+    one, two = (json.loads((run / "metrics.json").read_text())["scores"] for run in (reference, tmp_path / "run"))
+    assert {"dap", "cas", "mask_iou", "detector_features", "nearest"} <= set(one)
+    assert one == two, "scores are those of the images, whoever looked at them"
 
 
 def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
