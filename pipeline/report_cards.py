@@ -134,7 +134,17 @@ def _says(metric: Mapping[str, Any], key: str) -> list[str]:
     said = [key] if key and key != metric.get("name") else []
     said += [f"interval {plain(span[0])} – {plain(span[1])}"] if span else []
     said += [f"± {plain(spread)} (standard deviation)"] if spread is not None else []
-    return said + [f"{name.replace('_', ' ')} {plain(value)}" for name, value in compared(metric, key).items()]
+    said += [f"{name.replace('_', ' ')} {plain(value)}" for name, value in compared(metric, key).items()]
+    return said + _ranges(metric.get("values") or {}, key)
+
+
+def _ranges(values: Numbers, key: str) -> list[str]:
+    """The other numbers that have an interval."""
+    spans = {name: (value, values.get(f"{name}_low"), values.get(f"{name}_high")) for name, value in values.items()}
+    known = {name: span for name, span in spans.items() if name != key and None not in span}
+    return [
+        f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}" for name, (value, low, high) in known.items()
+    ]
 
 
 def _listed(value: Any) -> list[str]:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.sampling import permuted, rng_for
 from pipeline.scene import Category
 from pipeline.scores.base import Look, Material, full_card, lacking, versions
+from pipeline.scores.bootstrap import bootstrap_ap, interval
 from pipeline.scores.card import Metric
 from pipeline.scores.detection import (
     KEYS,
@@ -24,7 +26,6 @@ from pipeline.scores.detection import (
     DetectionRow,
     Numbers,
     frequency_groups,
-    interval,
 )
 from pipeline.scores.judging import Detections, detection_row
 
@@ -38,7 +39,7 @@ class Config:
 
     samples_per_layout: int = 1  # images synthesised from each validation layout
     max_images: int = 0  # layouts evaluated, the first in table order; 0 = all
-    resamples: int = 200  # bootstrap resamples for the 95 % interval of AP50; 0 = no interval
+    resamples: int = 200  # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
     seed: int = 0  # of the shuffled control and of the bootstrap
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ def measured(
     card: Mapping[str, Any],
     config: Config,
 ) -> Metric:
-    """Return DAP: AP50 over the thing classes of the synthetic images, with AP, AP75, groups and controls beside it.
+    """Return DAP: AP50 over the thing classes of the synthetic images, with COCO's other figures, groups and controls.
 
     Boxes and predictions of `synthetic` are pixels of the image the detector saw. `real` holds one row per real image
     of the same layouts (may be empty: then there is no ceiling). `train_counts[c]` is the number of real training
@@ -102,10 +103,12 @@ def measured(
     controls = {"shuffled": evaluate(shuffled(rows, config.seed), categories, things).result()}
     controls["real"] = evaluate(ceiling_rows, categories, things).result()
     values = {**summary(found, groups), **_stuff(rows, categories, things)}
-    if config.resamples:
-        draws = evaluator.bootstrap_ap50(config.resamples, rng_for(config.seed, "dap", "bootstrap"))
-        values["AP50_low"], values["AP50_high"] = interval(draws, found.values["AP50"])
     per_class = {name: dict(numbers) for name, numbers in found.table(categories).items()}
+    if config.resamples:
+        draws = bootstrap_ap(evaluator.rows(), things, config.resamples, rng_for(config.seed, "dap", "bootstrap"))
+        values |= _intervals(draws, found.values)
+        for k, (name, numbers) in enumerate(found.table(categories).items()):  # in the order of `things`
+            per_class[name] |= _intervals({key: drawn[:, [k]] for key, drawn in draws.items()}, numbers)
     for name, numbers in controls["real"].table(categories).items():
         per_class[name] |= {f"real_{key}": numbers[key] for key in HEADLINE}
     return Metric(
@@ -150,6 +153,12 @@ def summary(result: DetectionResult, groups: Mapping[str, Sequence[int]]) -> dic
     for part in ("head", "middle", "tail"):
         values |= {f"{key}_{part}": result.mean_over(groups[part], key) for key in ("AP", "AP50")}
     return values
+
+
+def _intervals(draws: Mapping[str, NDArray[np.float64]], numbers: Numbers) -> dict[str, float | None]:
+    """Return `x_low` and `x_high` of every number x that was drawn, [R, C]."""
+    ends = {key: interval(drawn, numbers[key]) for key, drawn in draws.items()}
+    return {f"{key}_{side}": end for key, both in ends.items() for side, end in zip(("low", "high"), both, strict=True)}
 
 
 def _identity(row: DetectionRow) -> tuple[int, int]:
@@ -202,7 +211,7 @@ def _protocol(
         "groups": {part: [categories[c].name for c in classes] for part, classes in groups.items()},
         "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
         "warnings": _warnings(found, categories),
-        "bootstrap": f"{config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
+        "bootstrap": f"AP, AP50, AP75: {config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
         if config.resamples
         else "none",
     }

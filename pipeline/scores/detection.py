@@ -1,6 +1,6 @@
 """COCO average precision of detections against the boxes of scenes, and what else is counted by matching boxes.
 
-Legend: D predictions, G true boxes, C classes, T IoU thresholds (10), P recall points (101), U units, R resamples.
+Legend: D predictions, G true boxes, C classes, T IoU thresholds (10 of COCO), P recall points (101).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pipeline.scene import Category
 
 MAX_DETECTIONS = 100  # per image and class, as COCO counts
-KEYS = ("AP", "AP50", "AP75", "AR100", "APs", "APm", "APl")
-RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # as COCO lists them
 Numbers = Mapping[str, float | None]
 
 
@@ -111,7 +110,7 @@ class DetectionEvaluator:
         return [self._rows[key] for key in sorted(self._rows)]
 
     def result(self) -> DetectionResult:
-        """Return AP, AP50, AP75, AR100 and AP by size: equal to pycocotools, through faster-coco-eval."""
+        """Return COCO's twelve figures over all classes and of each: equal to pycocotools, through faster-coco-eval."""
         rows = self.rows()
         precision, recall = self._coco(rows)
         per_class: dict[int, Numbers] = {}
@@ -127,13 +126,16 @@ class DetectionEvaluator:
         return DetectionResult(_reduce(precision, recall), per_class, len(rows), num_gt, num_found)
 
     def _coco(self, rows: list[DetectionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return precision [T, P, C, area] and recall [T, C, area] at `_limit` detections, -1 without truth."""
+        """Return precision [T, P, C, area] at `_limit` detections and recall [T, C, area, 3] at 1, 10 and `_limit` of them.
+
+        -1 stands where there is no truth.
+        """
         from faster_coco_eval import COCO, COCOeval_faster
 
         # An annotation with id 0 would silently never match.
         truth = [{"id": number, **record} for number, record in enumerate(_records(rows, _truth), 1)]
         if not truth or not self.classes:
-            return np.full((10, 101, len(self.classes), 4), -1.0), np.full((10, len(self.classes), 4), -1.0)
+            return np.full((10, 101, len(self.classes), 4), -1.0), np.full((10, len(self.classes), 4, 3), -1.0)
         sizes = [{"id": number, "height": row.height, "width": row.width} for number, row in enumerate(rows, 1)]
         names = [{"id": c + 1, "name": self.categories[c].name} for c in self.classes]
         gt = COCO({"images": sizes, "annotations": truth, "categories": names})
@@ -144,46 +146,7 @@ class DetectionEvaluator:
         shape = (10, 101, len(self.classes), 4, 3)
         precision = np.asarray(evaluation.eval["precision"], np.float64).reshape(shape)
         recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(10, len(self.classes), 4, 3)
-        return precision[..., 2], recall[..., 2]
-
-    def bootstrap_ap50(self, resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return AP50 per resample and class [R, len(classes)], NaN where a resample has no truth of the class.
-
-        Images are drawn with replacement, all samples of one layout together (they are not independent). The same `rng`
-        state and the same images give the same draws, so two detectors can be compared in pairs. Each image is matched
-        once: a resample only weights it, which is exact up to the order of equal scores.
-        """
-        rows = self.rows()
-        if not rows:
-            return np.full((resamples, len(self.classes)), np.nan)
-        units, unit_of = np.unique([row.index for row in rows], return_inverse=True)
-        states = [match_row(row, self.classes, 0.5) for row in rows]
-        draws = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)  # [R, U]
-        out = np.full((resamples, len(self.classes)), np.nan)
-        for k, c in enumerate(self.classes):
-            picks = [row.pred_labels == c for row in rows]
-            scores = np.concatenate([np.zeros(0), *(r.pred_scores[p] for r, p in zip(rows, picks, strict=True))])
-            state = np.concatenate([np.zeros(0), *(s[p] for s, p in zip(states, picks, strict=True))])
-            unit = np.repeat(unit_of, [int(p.sum()) for p in picks])
-            order = np.argsort(-scores, kind="stable")
-            counts = np.array([(row.labels[~row.crowd] == c).sum() for row in rows])
-            gt = np.bincount(unit_of, weights=counts, minlength=len(units))  # [U]
-            for r, draw in enumerate(draws):
-                out[r, k] = _average_precision(state[order], draw[unit[order]], float(draw @ gt))
-        return out
-
-
-def interval(draws: NDArray[np.float64], estimate: float | None) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of an estimate from draws [R, C], each first averaged over the classes it has.
-
-    Estimate ± 1.96 standard deviations of the draws, within [0, 1]: the draws' own centre lies too high, because the
-    interpolated precision takes maxima, and repeated images make these larger.
-    """
-    usable = draws[~np.isnan(draws).all(axis=1)]
-    if estimate is None or len(usable) < 2:
-        return None, None
-    reach = 1.96 * float(np.nanmean(usable, axis=1).std(ddof=1))
-    return max(0.0, estimate - reach), min(1.0, estimate + reach)
+        return precision[..., 2], recall
 
 
 def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
@@ -230,13 +193,23 @@ def match_precision_recall(
 
 def match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf) -> NDArray[np.int8]:
     """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count (on a crowd, or scored below `floor`)."""
-    state = np.full(len(row.pred_labels), -1, np.int8)
+    state: NDArray[np.int8] = match_at(row, classes, (iou,), floor)[0]
+    return state
+
+
+def match_at(
+    row: DetectionRow, classes: Iterable[int], ious: Sequence[float], floor: float = -np.inf
+) -> NDArray[np.int8]:
+    """Return what `match_row` says at each of the IoU thresholds, [len(ious), D]; the overlaps are computed once."""
+    state = np.full((len(ious), len(row.pred_labels)), -1, np.int8)
     for c in np.intersect1d(row.pred_labels, list(classes)):
         pred = np.flatnonzero((row.pred_labels == c) & (row.pred_scores >= floor))
         pred = pred[np.argsort(-row.pred_scores[pred], kind="stable")]
         gt = np.flatnonzero(row.labels == c)
         crowd = row.crowd[gt]
-        state[pred] = _match(overlaps(row.pred_boxes[pred], row.boxes[gt], crowd), crowd, iou)
+        overlap = overlaps(row.pred_boxes[pred], row.boxes[gt], crowd)
+        for t, iou in enumerate(ious):
+            state[t, pred] = _match(overlap, crowd, iou)
     return state
 
 
@@ -244,12 +217,12 @@ def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -
     """Match greedily as COCO does; overlap [D, G] best prediction first, returns [D] as `match_row`."""
     state = np.zeros(len(overlap), np.int8)
     free = ~crowd
-    for d, row in enumerate(overlap):
-        candidates = np.where(free, row, -1.0)
-        if len(row) and candidates.max() >= iou:
-            free[len(row) - 1 - candidates[::-1].argmax()] = False  # of equals COCO takes the last
+    for d in np.flatnonzero((overlap >= iou).any(axis=1)):  # all others are false
+        candidates = np.where(free, overlap[d], -1.0)
+        if candidates.max() >= iou:
+            free[len(free) - 1 - candidates[::-1].argmax()] = False  # of equals COCO takes the last
             state[d] = 1
-        elif (row[crowd] >= iou).any():
+        elif (overlap[d][crowd] >= iou).any():
             state[d] = -1
     return state
 
@@ -268,20 +241,12 @@ def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
-def _average_precision(state: NDArray[Any], weights: NDArray[Any], num_gt: float) -> float:
-    """Return 101-point AP of predictions [D], best first, each counted `weights` times; NaN without truth."""
-    if num_gt == 0:
-        return float("nan")
-    hits, false = np.cumsum(weights * (state == 1)), np.cumsum(weights * (state == 0))
-    precision = hits / (hits + false + np.spacing(1.0))
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return float(envelope[np.searchsorted(hits / num_gt, RECALL_POINTS)].mean())
-
-
 def _reduce(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return KEYS from precision [T, P, C, area] and recall [T, C, area]."""
+    """Return KEYS from precision [T, P, C, area] and recall [T, C, area, limit]."""
+    sizes, limits = range(1, 4), range(3)
     all_sizes = precision[..., 0]
-    parts = (all_sizes, all_sizes[0], all_sizes[5], recall[..., 0], *(precision[..., size] for size in (1, 2, 3)))
+    parts = [all_sizes, all_sizes[0], all_sizes[5], *(precision[..., size] for size in sizes)]
+    parts += [*(recall[..., 0, limit] for limit in limits), *(recall[..., size, 2] for size in sizes)]
     known = (part[part > -1] for part in parts)
     return {key: float(part.mean()) if part.size else None for key, part in zip(KEYS, known, strict=True)}
 

@@ -110,6 +110,11 @@ def test_the_interval_is_optional_and_counts_layouts_not_samples():
     config = dap.Config(resamples=200)
     many, single = measured(halves, config=config), measured([r for r in halves if r.sample == 0], config=config)
     assert many.values["AP50_low"] < many.value < many.values["AP50_high"]
+    for key in ("AP", "AP50", "AP75"):
+        assert many.values[f"{key}_low"] < many.values[key] < many.values[f"{key}_high"]
+        cell = many.per_class["cell"]
+        assert cell[f"{key}_low"] < cell[key] < cell[f"{key}_high"]
+    assert many.per_class["absent"]["AP_low"] is None
     width = [metric.values["AP50_high"] - metric.values["AP50_low"] for metric in (many, single)]
     assert width[0] == pytest.approx(width[1], rel=0.05)
 

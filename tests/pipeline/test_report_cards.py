@@ -31,6 +31,13 @@ def test_a_score_in_the_unit_interval_has_its_controls_on_a_line_to_one() -> Non
     assert [("protocol", "as made"), ("counts", "images 3, objects 9")] == card.protocol
 
 
+def test_every_number_with_an_interval_is_told_beside_the_headline() -> None:
+    values = {"AP": 0.2, "AP_low": 0.15, "AP_high": 0.25, "AP75": None, "AP75_low": None, "AP75_high": None}
+    card = report_cards.card("dap", {**AP, "values": {**AP["values"], **values}})
+    assert card.says[-1] == "AP 0.200, interval 0.150 – 0.250"
+    assert [text for text in card.says if "interval" in text] == ["interval 0.350 – 0.450", card.says[-1]]
+
+
 def test_a_distance_has_a_line_up_to_the_largest_number() -> None:
     card = report_cards.card("fid", {**FID, "card": {"warnings": ["48 images are few"]}})
     assert ["48 images are few"] == card.warnings
