@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.scene import Category
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
+from pipeline.scores.detection import KEYS, DetectionEvaluator, DetectionRow
 
 CLASSES = 80
 TRUTHS = 36_000
 SIDE = 640
-STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR100": 8}
 
 
 def make(images: int, detections: int) -> list[DetectionRow]:
@@ -94,7 +93,7 @@ def theirs(rows: list[DetectionRow]) -> dict[str, Any]:
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return {key: float(run.stats[i]) for key, i in STATS.items()}
+    return {key: float(number) for key, number in zip(KEYS, run.stats, strict=True)}
 
 
 def main() -> None:
@@ -110,9 +109,9 @@ def main() -> None:
             seconds[name].append(time.process_time() - began)
             print(f"{name}: {seconds[name][-1]:.2f} CPU s", flush=True)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
-    worst = max(abs(figures["pycocotools"][key] - figures["synthaug"][key]) for key in STATS)
+    worst = max(abs(figures["pycocotools"][key] - figures["synthaug"][key]) for key in KEYS)
     print(f"{images} images, {detections} detections: {middle['pycocotools'] / middle['synthaug']:.1f} times faster")
-    print(f"largest difference of {', '.join(STATS)}: {worst:.1e}; AP {figures['synthaug']['AP']:.4f}")
+    print(f"largest difference of {', '.join(KEYS)}: {worst:.1e}; AP {figures['synthaug']['AP']:.4f}")
 
 
 if __name__ == "__main__":
