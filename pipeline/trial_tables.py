@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arms import BEST, Arm
-from pipeline.comparison import Verdict, budget_curve, detectable, holm, judge, not_worse, paired, sentence
+from pipeline.comparison import LEVEL, Verdict, budget_curve, detectable, holm, judge, not_worse, paired, sentence
 from pipeline.scores.detection import frequency_groups, lvis_groups
 from pipeline.sections import Trial
 
@@ -81,6 +81,7 @@ def conclude(runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, sy
     told = [
         f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} AP points is found four times out of five",
         *(found["sentence"] for found in comparisons.values()),
+        *_group_says(comparisons, [arm.name for arm in judged if arm.role == "candidate"]),
         *_frequent_says(comparisons, [arm.name for arm in judged if arm.role == "candidate"], trial),
         *curve_says,
     ]
@@ -101,6 +102,25 @@ def conclude(runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, sy
         "curve": curve,
         "says": told,
     }
+
+
+def _group_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """One line per candidate on the groups of classes that are shown to gain or to lose, after Holm's correction over groups.
+
+    A long tail filled at the expense of its head is no difference over all classes, and yet what one wants to know.
+    """
+    lines = []
+    for name in names:
+        found = comparisons[name]["groups"]
+        shown = holm({group: difference["p"] for group, difference in found.items()})
+        parts = [
+            f"{group} classes {'gain' if d['mean'] > 0 else 'lose'} {100 * abs(d['mean']):.1f} points "
+            f"[{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
+            for group, d in found.items()
+            if shown[group] < 1 - LEVEL
+        ]
+        lines += [f"{name} against real data alone: {', '.join(parts)}"] if parts else []
+    return lines
 
 
 def _frequent_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str], trial: Trial) -> list[str]:

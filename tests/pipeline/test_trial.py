@@ -25,6 +25,7 @@ from pipeline.arms import (
     on_top_of,
     real_draw,
 )
+from pipeline.comparison import paired
 from pipeline.formats.reference import open_dataset
 from pipeline.images import decode
 from pipeline.pasting import Pasted
@@ -32,7 +33,7 @@ from pipeline.scene import Dataset
 from pipeline.scores.detection import DetectionRow
 from pipeline.sections import Trial
 from pipeline.steps.trial import seeing_everything, usual
-from pipeline.trial_tables import Classes, best_control, conclude, values_of
+from pipeline.trial_tables import Classes, _group_says, best_control, conclude, values_of
 
 
 def toy_table(count: int, split: str = "train") -> Dataset:
@@ -129,6 +130,22 @@ def test_a_line_tells_whether_frequent_classes_lose() -> None:
     assert "frequent classes: synthetic is shown not to lose 1 points of AP" in told["says"]
     told = concluded({"real": 0.0, "synthetic": 0.06}, margin=0.0)
     assert "frequent classes: synthetic is not shown not to lose 0 points of AP" in told["says"]
+
+
+def test_a_line_tells_which_classes_gain_and_which_lose() -> None:
+    """Also where nothing is shown over all classes; never on differences that seeds alone would make."""
+
+    def line(rare: float, frequent: float) -> list[str]:
+        groups = {
+            "frequent": paired([frequent + noise for noise in (0.0, 0.01, -0.01)], [0.0] * 3).to_json(),
+            "rare": paired([rare + noise for noise in (0.01, 0.0, -0.01)], [0.0] * 3).to_json(),
+        }
+        return _group_says({"synthetic": {"groups": groups}}, ["synthetic"])
+
+    (told,) = line(0.1, -0.2)
+    assert told.startswith("synthetic against real data alone: frequent classes lose 20.0 points [-22.5, -17.5], rare")
+    assert "rare classes gain 10.0 points [+7.5, +12.5]" in told
+    assert line(0.0, 0.005) == []
 
 
 def test_what_the_detector_would_have_returned() -> None:
