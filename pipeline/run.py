@@ -275,6 +275,8 @@ def publish(name: str, folder: Folder, output: Folder) -> None:
     if name == "verify":  # shards of an earlier, longer plan must not stay beside these
         for stale in set(target.names()) - set(names):
             target.delete(stale)
+    if name in ("score", "trial") and isinstance(suffix, str) and not names:
+        target.delete(suffix)  # of an earlier run that measured what this one does not
     if name == "export":
         for part in ("images", "panoptic"):
             files, there = folder.sub(part).names(), target.sub(part)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detectors.base import Detector
 
 NEEDS = ("ingest",)
-VERSION = 2
+VERSION = 3
 WEIGHTS = "detector.safetensors"
 BEST = "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
 

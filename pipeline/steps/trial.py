@@ -32,7 +32,8 @@ from pipeline.storage import Folder
 from pipeline.training import device, train
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 2
+VERSION = 3
+ARM_VERSION = 2  # raised when training or measuring an arm gives something else; arms outlive what is said of them
 ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
 BATCH = 16  # images per detector call
 KEYS = ("AP", "AP50", "AP75")
@@ -249,7 +250,7 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
         "inputs": {name: context.inputs[name].folder.uri.rsplit("/", 1)[-1] for name in sorted(read)},
         "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
         "seed": job.seed,
-        "version": VERSION,
+        "version": ARM_VERSION,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
