@@ -39,7 +39,7 @@ NEEDS = (
     "score",
     "trial",
 )
-VERSION = 4
+VERSION = 5
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
