@@ -24,7 +24,7 @@ from pipeline import images, masks, panoptic
 from pipeline.errors import DatasetError
 from pipeline.formats.coco_record import RecordError
 from pipeline.formats.coco_write import encoded_image
-from pipeline.formats.records import Checker
+from pipeline.formats.records import Checker, check_limits
 from pipeline.scene import Category, Dataset, ImageRef, Scene
 from pipeline.storage import Folder, inside
 
@@ -96,14 +96,11 @@ class Config:
     max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
+        check_limits(self.on_bad, self.max_pixels)
         if self.classes not in ("all", "evaluated"):
             raise ValueError(f"classes is '{self.classes}'; use all or evaluated")
         if not _PLAIN_NAME.fullmatch(self.split):
             raise ValueError(f"split is '{self.split}'; use the name of a folder such as train or val")
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}; use a positive number of pixels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from pipeline.formats.coco_record import (
     read_segmentation,
 )
 from pipeline.formats.coco_write import BOX_ONLY, CocoWriter, write
-from pipeline.formats.records import Checker, load_object, section
+from pipeline.formats.records import Checker, check_limits, load_object, section
 from pipeline.scene import SOURCES, Category, ImageRef, Objects, Provenance, Scene
 from pipeline.storage import inside
 
@@ -50,10 +50,7 @@ class Config:
     max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}; use a positive number of pixels")
+        check_limits(self.on_bad, self.max_pixels)
 
 
 @dataclass(frozen=True)

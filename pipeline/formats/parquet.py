@@ -1,4 +1,4 @@
-"""Scene tables as Parquet shards: the only file that knows the layout on disk.
+"""Scene tables as Parquet shards; these three files (schema, reading, writing) alone know the layout on disk.
 
 Any Parquet reader opens them; `image.bytes` is stored as it is, since PNG and JPEG do not shrink. On disk boxes are
 xywh float32 (COCO); the far edge of a box that is off the grid of 1/64 pixel may come back one float32 step away.
@@ -7,64 +7,30 @@ xywh float32 (COCO); the far edge of a box that is off the grid of 1/64 pixel ma
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pipeline.errors import DatasetError
-from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+from pipeline.formats.parquet_schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
+from pipeline.formats.parquet_write import ShardWriter, taken_in, write
+from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
 from pipeline.storage import Folder
 
-SCHEMA_VERSION = 1
-_GROUP_BYTES = 64 << 20  # a row group closes early rather than hold more image bytes than this
-_BLOBS = ("image.bytes", "panoptic.bytes")  # columns of encoded pixels
+__all__ = ["SCHEMA", "SCHEMA_VERSION", "Config", "ParquetDataset", "ShardWriter", "read", "taken_in", "write"]
+
+_NEVER_NULL = ("image_id", "image", "height", "width", "objects")
 _CACHED_GROUPS = 3
 _BROKEN = (pa.ArrowException, OSError)
-
-_BOX = pa.list_(pa.float32(), 4)
-_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-# column on disk -> (field of Objects, type of one entry)
-_OBJECTS: dict[str, tuple[str, Any]] = {
-    "id": ("id", pa.int64()),
-    "category": ("category", pa.int64()),  # int64, because `datasets` shows class names for no other type
-    "bbox": ("boxes", _BOX),
-    "rle": ("rle", pa.string()),
-    "area": ("area", pa.float32()),
-    "iscrowd": ("iscrowd", pa.bool_()),
-    "isthing": ("isthing", pa.bool_()),
-    "score": ("score", pa.float32()),
-    "source": ("source", pa.string()),
-    "layout_bbox": ("layout_boxes", _BOX),
-    "verdict": ("verdict", pa.string()),
-    "verdict_score": ("verdict_score", pa.float32()),
-}
-_PROVENANCE = pa.struct([(f.name, pa.int64() if f.name == "seed" else pa.string()) for f in fields(Provenance)])
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("image", _FILE),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("objects", pa.struct([(name, pa.list_(kind)) for name, (_, kind) in _OBJECTS.items()])),
-        ("panoptic", _FILE),
-        ("provenance", _PROVENANCE),
-    ]
-)
-_NEVER_NULL = ("image_id", "image", "height", "width", "objects")
 
 
 @dataclass(frozen=True)
@@ -72,9 +38,6 @@ class Config:
     """Options of a Parquet reference; `path` is a folder of shards or one file, local or s3://."""
 
     path: str
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -120,7 +83,7 @@ class ParquetDataset:
     def _read_group(self, place: int) -> _Group:
         folder, _, categories, blobs = self._state
         name, group = self._places[place]
-        columns = None if blobs == _BLOBS else [f for f in _leaves() if f in blobs or f not in _BLOBS]
+        columns = None if blobs == BLOBS else [f for f in leaves() if f in blobs or f not in BLOBS]
         try:
             with folder.open_input(name) as file:
                 table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(group, columns=columns)
@@ -139,12 +102,12 @@ class _Group:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
         objects = table.column("objects").combine_chunks()
-        lists = {name: objects.field(name) for name in _OBJECTS}
+        lists = {name: objects.field(name) for name in OBJECTS}
         lengths = {name: pc.list_value_length(column) for name, column in lists.items()}
         if not all(length.equals(lengths["id"]) and not length.null_count for length in lengths.values()):
             raise pa.ArrowInvalid("the lists of 'objects' differ in length")
         self._bounds = np.cumsum([0, *lengths["id"].to_pylist()])  # [rows + 1]
-        self._values = {_OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
+        self._values = {OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
         category = self._values["category"]
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
             raise pa.ArrowInvalid("an object has a category that the footer does not list")
@@ -215,7 +178,7 @@ def read(
             raise DatasetError(
                 f"{folder.path}/{shard.name}: its categories differ from those of {names[0]}; keep one table per folder"
             )
-    kept = _BLOBS if pixels else _BLOBS[1:] if maps else ()
+    kept = BLOBS if pixels else BLOBS[1:] if maps else ()
     return ParquetDataset(folder, tuple(shard for shard, _ in opened), categories, kept)
 
 
@@ -274,179 +237,3 @@ def _alike(found: Any, wanted: Any) -> bool:
 
 def _line(err: Exception) -> str:
     return " ".join(str(err).split())[:160].rstrip(".")
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-class ShardWriter:
-    """Writes one shard; the file appears when the block ends well, and its bytes depend on the scenes alone."""
-
-    def __init__(
-        self,
-        folder: Folder,
-        name: str,
-        categories: Sequence[Category],
-        job_hash: str = "",
-        rows_per_group: int = 200,
-    ) -> None:
-        assert name.endswith(".parquet")
-        assert rows_per_group > 0
-        self._target = (folder, name)
-        self._schema = SCHEMA.with_metadata(_metadata(categories, job_hash))
-        self._rows_per_group = rows_per_group
-        self._waiting: list[Scene] = []
-        self._bytes = 0
-        self._digest = hashlib.sha256()
-
-    def __enter__(self) -> ShardWriter:
-        with ExitStack() as stack:
-            out = stack.enter_context(self._target[0].atomic_output(self._target[1]))
-            self._writer = stack.enter_context(pq.ParquetWriter(out, self._schema, **_options()))
-            self._stack = stack.pop_all()
-        return self
-
-    def write(self, scenes: Sequence[Scene]) -> None:
-        """Append scenes; how they are cut into calls leaves no trace in the file."""
-        for scene in scenes:
-            self._waiting.append(scene)
-            self._bytes += len(scene.image.data or b"")
-            if len(self._waiting) == self._rows_per_group or self._bytes >= _GROUP_BYTES:
-                self._flush()
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        for scene in self._waiting:
-            _digest_scene(self._digest, scene)
-        self._writer.write_table(_table(self._waiting, self._schema), row_group_size=len(self._waiting))
-        self._waiting, self._bytes = [], 0
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            self._flush()
-            # Pixels have no statistics in the footer; this makes the footer tell two tables apart.
-            self._writer.add_key_value_metadata({"synthaug_content": self._digest.hexdigest()})
-
-
-def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
-    """Write a data set as shards `part-00000.parquet` ..., replacing earlier ones; image files are taken in."""
-    for name in out.names():
-        if name.startswith("part-") and name.endswith(".parquet"):
-            out.delete(name)
-    for shard, start in enumerate(range(0, max(1, len(dataset)), rows_per_shard)):
-        with ShardWriter(out, f"part-{shard:05d}.parquet", dataset.categories) as writer:
-            for index in range(start, min(len(dataset), start + rows_per_shard)):
-                writer.write([taken_in(dataset[index])])
-
-
-def taken_in(scene: Scene) -> Scene:
-    """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
-    panoptic = None if scene.panoptic is None else _bytes_of(scene.panoptic, scene.image_id)
-    return replace(scene, image=_bytes_of(scene.image, scene.image_id), panoptic=panoptic)
-
-
-def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
-    if ref.data is not None or ref.path is None:
-        return ref
-    path = Path(ref.path)
-    try:
-        return ImageRef(path.read_bytes(), path.name)
-    except OSError as err:
-        raise DatasetError(f"{path}: the image of {image_id!r} cannot be read ({err.strerror}); restore it") from err
-
-
-def _table(scenes: Sequence[Scene], schema: Any) -> Any:
-    bounds = pa.array(np.cumsum([0, *(len(scene.objects) for scene in scenes)]), pa.int32())
-    lists = []
-    for name, (attribute, kind) in _OBJECTS.items():
-        entries = _entries([getattr(scene.objects, attribute) for scene in scenes], name, kind)
-        lists.append(pa.ListArray.from_arrays(bounds, entries))
-    columns = {
-        "image_id": [scene.image_id for scene in scenes],
-        "image": [_pair(scene.image) for scene in scenes],
-        "height": [scene.height for scene in scenes],
-        "width": [scene.width for scene in scenes],
-        "panoptic": [_pair(scene.panoptic) for scene in scenes],
-        "provenance": [None if scene.provenance is None else asdict(scene.provenance) for scene in scenes],
-    }
-    arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
-    arrays["objects"] = pa.StructArray.from_arrays(lists, names=list(_OBJECTS))
-    return pa.Table.from_arrays([arrays[name] for name in SCHEMA.names], schema=schema)
-
-
-def _entries(parts: list[Any], name: str, kind: Any) -> Any:
-    """Join the values of one object column over the scenes of a row group."""
-    if pa.types.is_string(kind):
-        return pa.array([value for part in parts for value in part], kind)
-    joined: NDArray[Any] = np.concatenate(parts)
-    if kind == _BOX:
-        xywh = np.concatenate([joined[:, :2], joined[:, 2:] - joined[:, :2]], axis=1)  # [N, 4] xywh, pixels
-        return pa.FixedSizeListArray.from_arrays(pa.array(xywh.ravel(), pa.float32()), 4)
-    return pa.array(joined, kind, mask=np.isnan(joined) if name == "verdict_score" else None)
-
-
-def _pair(ref: ImageRef | None) -> dict[str, Any] | None:
-    return None if ref is None else {"bytes": ref.data, "path": ref.path}
-
-
-def _digest_scene(digest: Any, scene: Scene) -> None:
-    for ref in (scene.image, scene.panoptic or ImageRef()):
-        digest.update(hashlib.sha256(ref.data or b"").digest())
-    values = {name: getattr(scene.objects, name) for name in (f.name for f in fields(Objects))}
-    plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
-    origin = asdict(scene.provenance) if scene.provenance else None
-    digest.update(json.dumps([scene.image_id, scene.height, scene.width, scene.image.path, plain, origin]).encode())
-
-
-def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
-    ours = {"schema_version": SCHEMA_VERSION, "categories": [asdict(c) for c in categories], "job": job_hash}
-    return {
-        "synthaug": json.dumps(ours, sort_keys=True),
-        "huggingface": json.dumps({"info": {"features": _features(categories)}}),
-    }
-
-
-def _features(categories: Sequence[Category]) -> dict[str, Any]:
-    """Describe the columns to Hugging Face `datasets`, in the older `Sequence` form that all its versions read."""
-    names: list[str] = []
-    for category in categories:  # class names must differ there
-        names.append(f"{category.name} ({category.id})" if category.name in names else category.name)
-
-    def feature(kind: Any) -> dict[str, Any]:
-        if kind == _BOX:
-            return {"feature": feature(pa.float32()), "length": 4, "_type": "Sequence"}
-        return {"dtype": {"float": "float32"}.get(str(kind), str(kind)), "_type": "Value"}
-
-    features = {name: feature(SCHEMA.field(name).type) for name in ("image_id", "height", "width")}
-    objects = {name: feature(kind) for name, (_, kind) in _OBJECTS.items()}
-    objects["category"] = {"names": names, "_type": "ClassLabel"}
-    features |= {"image": {"_type": "Image"}, "panoptic": {"_type": "Image"}}
-    features["objects"] = {"feature": objects, "_type": "Sequence"}
-    features["provenance"] = {field.name: feature(field.type) for field in _PROVENANCE}
-    return {name: features[name] for name in SCHEMA.names}
-
-
-@lru_cache(1)
-def _leaves() -> tuple[str, ...]:
-    """Return the leaf columns as Parquet spells them; only a file knows, so an empty one is written to memory."""
-    out = io.BytesIO()
-    with pq.ParquetWriter(out, SCHEMA):
-        pass
-    schema = pq.read_metadata(io.BytesIO(out.getvalue())).schema
-    return tuple(schema.column(i).path for i in range(len(schema)))
-
-
-def _options() -> dict[str, Any]:
-    others = [name for name in _leaves() if name not in _BLOBS]
-    return {
-        "compression": {name: "none" if name == "image.bytes" else "zstd" for name in _leaves()},
-        "use_dictionary": others,
-        "write_statistics": others,
-        "write_page_checksum": True,
-    }

@@ -37,6 +37,14 @@ class Checker:
                 self.skipped[bad.reason] += 1
 
 
+def check_limits(on_bad: str, max_pixels: int) -> None:
+    """Two options that all formats have; ValueError for one that means nothing."""
+    if on_bad not in ("stop", "skip"):
+        raise ValueError(f"on_bad is '{on_bad}'; use stop or skip")
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels is {max_pixels}; use a positive number of pixels")
+
+
 def read_bytes(file: Path) -> tuple[bytes, str]:
     """Return the content of a file and its sha256."""
     try:

@@ -25,6 +25,7 @@ from typing import Any
 
 from pipeline.errors import DatasetError
 from pipeline.formats.coco_record import Box, RecordError
+from pipeline.formats.records import check_limits
 from pipeline.formats.vg_files import (
     ALL,
     RELATIONS,
@@ -66,8 +67,7 @@ class Config:
     max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
+        check_limits(self.on_bad, self.max_pixels)
         if self.relationships not in ("", "required", "ignored"):
             raise ValueError(f"relationships is '{self.relationships}'; use required or ignored")
         for name in ("min_side", "min_count", "min_size", "min_objects", "min_predicate", "min_relationships"):
@@ -76,9 +76,8 @@ class Config:
         for low, high in (("min_objects", "max_objects"), ("min_relationships", "max_relationships")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low}={getattr(self, low)} is over {high}={getattr(self, high)}; exchange them")
-        for name in ("places", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
+        if self.places < 1:
+            raise ValueError(f"places is {self.places}; use 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

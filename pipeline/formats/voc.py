@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DatasetError
 from pipeline.formats.coco_record import RecordError, inside_box, is_text
-from pipeline.formats.records import Checker, load_json, read_bytes
+from pipeline.formats.records import Checker, check_limits, load_json, read_bytes
 from pipeline.formats.voc_write import CLASSES, write, write_splits
 from pipeline.formats.xml_tree import load, text_of
 from pipeline.scene import Category, ImageRef, Objects, Scene
@@ -40,14 +40,11 @@ class Config:
     max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
+        check_limits(self.on_bad, self.max_pixels)
         if self.difficult not in ("ignore", "learn"):
             raise ValueError(f"difficult is '{self.difficult}'; use ignore or learn")
         if not self.split or "/" in self.split or self.split.startswith("."):
             raise ValueError(f"split is '{self.split}'; use the name of a list in ImageSets/Main, or all")
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}; use a positive number of pixels")
 
 
 @dataclass(frozen=True, slots=True)

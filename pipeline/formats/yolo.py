@@ -23,7 +23,7 @@ from pipeline import masks
 from pipeline.errors import DatasetError, suggest
 from pipeline.formats import pictures
 from pipeline.formats.coco_record import RecordError, inside_box, is_int, is_text, line
-from pipeline.formats.records import Checker, read_bytes
+from pipeline.formats.records import Checker, check_limits, read_bytes
 from pipeline.formats.yolo_write import EXTRA, SPLITS, write, write_splits
 from pipeline.scene import Category, ImageRef, Objects, Scene
 from pipeline.storage import inside
@@ -45,12 +45,9 @@ class Config:
     max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        if self.on_bad not in ("stop", "skip"):
-            raise ValueError(f"on_bad is '{self.on_bad}'; use stop or skip")
+        check_limits(self.on_bad, self.max_pixels)
         if self.split not in SPLITS:
             raise ValueError(f"split is '{self.split}'; use {', '.join(SPLITS)}")
-        if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}; use a positive number of pixels")
 
 
 @dataclass(frozen=True, slots=True)

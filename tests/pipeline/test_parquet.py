@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import masks
 from pipeline.errors import DatasetError
-from pipeline.formats import parquet
+from pipeline.formats import parquet, parquet_write
 from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
 from pipeline.storage import Folder
 
@@ -133,7 +133,7 @@ def test_bytes_depend_on_the_scenes_alone(tmp_path):
 
 
 def test_a_row_group_closes_early_rather_than_grow(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet_write, "_GROUP_BYTES", 1000)
     shard(Folder.at(tmp_path), table(30, pixels=100), [7])
     assert pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups == 3
 
