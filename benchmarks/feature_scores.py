@@ -60,8 +60,8 @@ def whole(count: int) -> None:
     """Look at all images and compute both scores."""
     import detectors
     from pipeline import measuring
-    from pipeline.cluster import SerialExecutor
     from pipeline.context import Context
+    from pipeline.executor import SerialExecutor
     from pipeline.scores import detector_features, nearest
     from pipeline.storage import Folder
 

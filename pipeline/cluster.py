@@ -1,89 +1,28 @@
-"""Where work runs: tasks, pools of actors and training groups, on Ray or in this process. The only door to Ray.
-
-Two executors with one interface. `RayExecutor` starts a private Ray (or joins `address`); `SerialExecutor` runs the same
-functions one after the other in this process, for tests, debugging and machines without Ray. Results never depend on which.
-"""
+"""Work on Ray: a private one on this machine, or one that is joined. The only door to Ray."""
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import JobError, RunError, SynthaugError
+from pipeline.executor import Executor, Fits, SerialExecutor, Tick
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
 ATTEMPTS = 4  # times a training group is started before one gives up
 PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
 GRIEF_SECONDS = 20.0  # how long after one member failed another's death is looked for
 PATIENCE = timedelta(hours=12)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
-Tick = Callable[[], None]
-Fits = Callable[[int], bool]  # whether a group of this size can do the work
-
-
-class Executor(Protocol):
-    """What a step may ask for."""
-
-    workers: int
-
-    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
-        """Run one task; `tick` is called about once a second meanwhile, in the driver."""
-        ...
-
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
-        """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
-        ...
-
-    def group(
-        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
-    ) -> Any:
-        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
-
-        Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
-        function learns how many from torch.distributed, which is not initialised when it is alone.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stop what was started."""
-        ...
-
-
-class SerialExecutor:
-    """Everything in this process, one after the other."""
-
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
-
-    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
-        """Run the task here."""
-        result = function(*args)
-        if tick:
-            tick()
-        return result
-
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
-        """Run all items through one worker."""
-        work = make()
-        yield from map(work, items)
-
-    def group(
-        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
-    ) -> Any:
-        """Run a group of one; more processes need Ray."""
-        if size != 1:
-            raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
-        return self.call(function, *args, tick=tick)
-
-    def close(self) -> None:
-        """Nothing to stop."""
 
 
 class RayExecutor:
@@ -91,6 +30,7 @@ class RayExecutor:
 
     def __init__(self, workers: int, address: str, memory_mb: int, import_root: Path) -> None:
         self.workers, self._joined = workers, bool(address)
+        self._crew: list[Any] = []  # actors of the last pool
         if address:
             self.check_reachable(address)
         # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
@@ -154,39 +94,55 @@ class RayExecutor:
 
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
         """Run one task; a killed worker is replaced and the task run again (it resumes from what it saved)."""
+        self._dismiss()
         task = self._ray.remote(num_cpus=1, max_retries=3)(function)
         return self._wait(task.remote(*args), tick)
 
     def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
         """Keep each actor busy with one item; items are drawn as actors come free, so a long stream costs no memory."""
-        ray = self._ray
-        actor = ray.remote(num_cpus=1, max_restarts=8, max_task_retries=8)(_Worker)
-        todo = iter(items)
-        crew = [actor.remote(make) for _ in range(workers)]
-        running: dict[Any, Any] = {}
+        ray, todo = self._ray, iter(items)
+        running: dict[Any, Any] = {}  # the actor of each item that is being done
+        work, crew = [ray.put(make)], self._hire(workers)  # in a list: fetched once per actor, not with every item
         try:
             for one in crew:
-                self._feed(one, todo, running)
+                self._feed(one, work, todo, running)
             while running:
                 done, _ = ray.wait(list(running), num_returns=1)
                 one = running.pop(done[0])
                 result = self._get(done[0])
-                self._feed(one, todo, running)
+                self._feed(one, work, todo, running)
                 yield result
-        finally:
-            for one in crew:
-                ray.kill(one)
+        except BaseException:  # also when no more results are wanted: what is still running must not go on
+            self._crew = crew
+            self._dismiss()
+            raise
+        self._crew = crew
 
     @staticmethod
-    def _feed(actor: Any, todo: Iterator[Any], running: dict[Any, Any]) -> None:
+    def _feed(actor: Any, work: list[Any], todo: Iterator[Any], running: dict[Any, Any]) -> None:
         for item in todo:
-            running[actor.run.remote(item)] = actor
+            running[actor.run.remote(work, item)] = actor
             return
+
+    def _hire(self, workers: int) -> list[Any]:
+        """The actors of the last pool and new ones: to start one, with its imports, takes seconds."""
+        crew, self._crew = self._crew, []
+        for one in crew[workers:]:
+            self._ray.kill(one)
+        actor = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
+        return [*crew[:workers], *(actor.remote() for _ in range(workers - len(crew)))]
+
+    def _dismiss(self) -> None:
+        """End the actors that wait for a next pool, before something else needs their cores and memory."""
+        for one in self._crew:
+            self._ray.kill(one)
+        self._crew = []
 
     def group(
         self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
     ) -> Any:
         """A gang of actors; one that dies takes the gang down, and it is started again, smaller where room is lacking."""
+        self._dismiss()
         gpus = size > 1 and self._ray.cluster_resources().get("GPU", 0) >= size
         for _ in range(ATTEMPTS):
             room = self._reserve(size, gpus, fits)
@@ -288,13 +244,29 @@ class RayExecutor:
 
 
 class _Worker:
-    """One actor of a pool."""
+    """One actor of pools, one pool after the other."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        self._work = make()
+    def __init__(self) -> None:
+        self._made: Any = None  # by what
+        self._work: Callable[[Any], Any] | None = None
 
-    def run(self, item: Any) -> Any:
+    def run(self, work: list[Any], item: Any) -> Any:
+        """Do an item of the pool whose `make` is behind the reference in `work`."""
+        if self._work is None or self._made != work[0]:
+            self._begin(work[0])
+        assert self._work is not None
         return self._work(item)
+
+    def _begin(self, make: Any) -> None:
+        """Be as a new actor is: without the last pool's work, and with as many threads as Ray gives one."""
+        import ray
+
+        self._work, self._made = None, make
+        gc.collect()
+        torch: Any = sys.modules.get("torch")
+        if torch is not None:
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self._work = ray.get(make)()
 
 
 class _Member:

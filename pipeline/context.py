@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.cluster import Executor, Fits
+from pipeline.executor import Executor, Fits
 from pipeline.sections import Job
 from pipeline.storage import Folder
 from pipeline.training import read_log

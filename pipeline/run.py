@@ -15,9 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import Executor, RayExecutor, open_executor
+from pipeline.cluster import RayExecutor, open_executor
 from pipeline.context import MANIFEST, Context, Output
 from pipeline.errors import JobError, RunError, SynthaugError
+from pipeline.executor import Executor
 from pipeline.sections import Job
 from pipeline.steps import STEPS
 from pipeline.storage import Folder, check_writable, link_all

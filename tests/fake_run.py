@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.cluster import SerialExecutor
 from pipeline.context import Context, Output
+from pipeline.executor import SerialExecutor
 from pipeline.formats import parquet, toy
 from pipeline.images import decode, encode
 from pipeline.job import load_job

@@ -33,6 +33,7 @@ ROWS = [
         "layout_statistics",
         "verification",
         "leaks",
+        "executor",
         "dataset_card",
     },
     {

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from pipeline import cluster
-from pipeline.cluster import Executor, RayExecutor, SerialExecutor, open_executor
+from pipeline.cluster import RayExecutor, open_executor
 from pipeline.errors import DatasetError, JobError
+from pipeline.executor import Executor, SerialExecutor
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -29,6 +30,15 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 def power(base: int, exponent: int) -> int:
     return int(base**exponent)
+
+
+def add_ranks() -> float:
+    import torch
+    import torch.distributed as dist
+
+    value = torch.tensor([float(dist.get_rank() + 1)])
+    dist.all_reduce(value)
+    return value.item()
 
 
 def test_a_call_returns_and_ticks(executor: Executor) -> None:
@@ -78,20 +88,63 @@ def test_a_killed_pool_worker_is_replaced(executor: Executor, tmp_path: Path) ->
     assert (tmp_path / "died").exists()
 
 
-def test_a_group_meets_and_adds_up(executor: Executor) -> None:
-    def add() -> float:
+def test_the_next_pool_has_the_same_workers_as_new_and_a_task_has_their_cores(executor: Executor) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no workers")
+
+    def make(threads: int) -> Callable[[int], tuple[int, int]]:
         import torch
-        import torch.distributed as dist
 
-        value = torch.tensor([float(dist.get_rank() + 1)])
-        dist.all_reduce(value)
-        return value.item()
+        found = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        return lambda _: (os.getpid(), found)
 
+    first, second = (dict(executor.pool(partial(make, 3), range(40), 2)) for _ in range(2))
+    assert set(first) & set(second), "each pool has workers of its own"
+    assert len(set(first) | set(second)) == 2
+    assert set(second.values()) == {1}, "a worker has the threads of the pool before"
+    assert executor.group(add_ranks, 2) == 3.0  # there are two cores: they must be free
+    third = dict(executor.pool(partial(make, 1), range(40), 2))
+    assert not set(third) & set(second)
+
+
+def test_a_pool_that_failed_leaves_no_worker(executor: Executor) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no workers")
+
+    def make() -> Callable[[int], int]:
+        def work(item: int) -> int:
+            if item == 0:
+                raise DatasetError("c.json: is broken; mend it")
+            time.sleep(60)
+            return item
+
+        return work
+
+    def ids() -> Callable[[int], int]:
+        return lambda _: os.getpid()
+
+    began = time.monotonic()
+    with pytest.raises(DatasetError, match=r"c\.json: is broken"):
+        list(executor.pool(make, range(2), 2))
+    assert len(set(executor.pool(ids, range(40), 2))) <= 2
+    assert time.monotonic() - began < 50, "the next pool waited for the item of the failed one"
+
+
+def test_an_error_in_the_making_of_a_pools_work_is_the_users(executor: Executor) -> None:
+    def make() -> Callable[[int], int]:
+        raise DatasetError("d.json: is broken; mend it")
+
+    with pytest.raises(DatasetError, match=r"d\.json: is broken"):
+        list(executor.pool(make, range(2), 2))
+
+
+def test_a_group_meets_and_adds_up(executor: Executor) -> None:
     if isinstance(executor, SerialExecutor):
         with pytest.raises(JobError, match="cannot train with 2 workers"):
-            executor.group(add, 2)
+            executor.group(add_ranks, 2)
     else:
-        assert executor.group(add, 2) == 3.0
+        assert executor.group(add_ranks, 2) == 3.0
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from pipeline import report_leaks, run
-from pipeline.cluster import SerialExecutor
 from pipeline.context import Context, Output
 from pipeline.errors import JobError
+from pipeline.executor import SerialExecutor
 from pipeline.formats import parquet, toy
 from pipeline.images import decode
 from pipeline.job import load_job

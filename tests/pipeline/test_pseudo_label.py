@@ -13,9 +13,9 @@ import pytest
 from detectors.base import Prediction
 from detectors.tta import Views
 from pipeline import detecting, report_pseudo
-from pipeline.cluster import SerialExecutor
 from pipeline.context import Context, Output
 from pipeline.errors import JobError
+from pipeline.executor import SerialExecutor
 from pipeline.formats import coco, coco_results, parquet, toy
 from pipeline.images import decode
 from pipeline.job import load_job

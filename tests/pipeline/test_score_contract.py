@@ -14,8 +14,8 @@ import pytest
 
 import detectors
 from pipeline import measuring
-from pipeline.cluster import SerialExecutor
 from pipeline.context import Context
+from pipeline.executor import SerialExecutor
 from pipeline.formats.toy import CATEGORIES, Config, ToyDataset
 from pipeline.scene import Dataset, Provenance, SceneList
 from pipeline.scores import SCORES, USUAL

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import SerialExecutor
 from pipeline.context import Context, Output
 from pipeline.errors import JobError
+from pipeline.executor import SerialExecutor
 from pipeline.job import load_job
 from pipeline.sections import Job
 from pipeline.steps import calibrate, ingest, pseudo_label, self_train, train_detector

@@ -14,9 +14,10 @@ import pytest
 from detectors.base import Prediction
 from detectors.weights import read_header
 from pipeline import evaluation
-from pipeline.cluster import Executor, open_executor
+from pipeline.cluster import open_executor
 from pipeline.errors import JobError
 from pipeline.evaluation import Validation, best_of
+from pipeline.executor import Executor
 from pipeline.formats import parquet, toy
 from pipeline.job import load_job
 from pipeline.sections import Job
