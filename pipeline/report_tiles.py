@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline import report_pseudo
 from pipeline.report_frame import count, num
@@ -59,13 +60,17 @@ def _dap_tiles(run: Run) -> list[Tile]:
         return [Tile(label, "n/a", None, ["DAP was not measured"]) for label in labels]
     real, floor = (dap["controls"].get(name, {}).get("AP50") for name in ("real", "shuffled"))
     tail = dap["controls"].get("real", {}).get("AP50_tail")
-    bounds = [dap["values"].get(f"AP50_{side}") for side in ("low", "high")]
     notes = [f"{share(dap['value'], real)} of the ceiling {num(real)}", f"shuffled floor {num(floor)}"]
-    notes += [f"95 % interval {num(bounds[0])} – {num(bounds[1])}"] if None not in bounds else []
+    notes += _interval(dap["values"], "AP50")
     return [
         Tile(labels[0], num(real), Gauge(real), ["validation; the ceiling of DAP", f"tail classes {num(tail)}"], True),
         Tile(labels[1], num(dap["value"]), Gauge(dap["value"], real, floor), notes),
     ]
+
+
+def _interval(values: Mapping[str, Any], key: str) -> list[str]:
+    low, high = (values.get(f"{key}_{side}") for side in ("low", "high"))
+    return [] if low is None or high is None else [f"95 % interval {num(low)} – {num(high)}"]
 
 
 def _cas_tile(run: Run) -> Tile:
@@ -98,6 +103,7 @@ def _tail_tile(run: Run, rows: Sequence[ClassRow]) -> Tile:
     floor = dap["controls"].get("shuffled", {}).get("AP50_tail")
     classes = f"{len(tail)} class{'es' if len(tail) > 1 else ''}"
     notes = [f"real images {num(real)}", f"{classes}: {count(before)} labelled, {count(after)} synthetic objects"]
+    notes += _interval(dap["values"], "AP50_tail")
     return Tile(label, num(value), Gauge(value, real, floor), notes)
 
 

@@ -31,6 +31,8 @@ from pipeline.scores.judging import Detections, detection_row
 
 FEW = 30  # true boxes of a class; with fewer its AP is chance
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
+PARTS = ("head", "middle", "tail")  # of the classes, by their training instances
+GROUPED = ("AP", "AP50")  # said of each part
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,9 @@ def measured(
     if config.resamples:
         draws = bootstrap_ap(evaluator.rows(), things, config.resamples, rng_for(config.seed, "dap", "bootstrap"))
         values |= _intervals(draws, found.values)
+        for part in PARTS:
+            of_part = {f"{key}_{part}": draws[key][:, [things.index(c) for c in groups[part]]] for key in GROUPED}
+            values |= _intervals(of_part, values)
         for k, (name, numbers) in enumerate(found.table(categories).items()):  # in the order of `things`
             per_class[name] |= _intervals({key: drawn[:, [k]] for key, drawn in draws.items()}, numbers)
     for name, numbers in controls["real"].table(categories).items():
@@ -150,8 +155,8 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
 def summary(result: DetectionResult, groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
     """Return the headline numbers and, for every frequency group, its mean AP and AP50."""
     values = {key: result.values[key] for key in KEYS}
-    for part in ("head", "middle", "tail"):
-        values |= {f"{key}_{part}": result.mean_over(groups[part], key) for key in ("AP", "AP50")}
+    for part in PARTS:
+        values |= {f"{key}_{part}": result.mean_over(groups[part], key) for key in GROUPED}
     return values
 
 
@@ -211,7 +216,7 @@ def _protocol(
         "groups": {part: [categories[c].name for c in classes] for part, classes in groups.items()},
         "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
         "warnings": _warnings(found, categories),
-        "bootstrap": f"AP, AP50, AP75: {config.resamples} resamples of layouts, 95 % as 1.96 standard deviations"
+        "bootstrap": f"AP, AP50, AP75 and those of groups: {config.resamples} resamples of layouts, 1.96 standard deviations"
         if config.resamples
         else "none",
     }

@@ -19,7 +19,7 @@ from pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from pipeline.storage import Folder, file_digest
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 4
+VERSION = 5
 SHARD = 32  # validation images
 TWINS = "twins"
 

@@ -119,6 +119,23 @@ def test_the_interval_is_optional_and_counts_layouts_not_samples():
     assert width[0] == pytest.approx(width[1], rel=0.05)
 
 
+def test_groups_of_classes_have_intervals_of_their_own():
+    """A group of one class has the interval of that class; a group without a class has none."""
+    halves = [blind(row, 0) if row.index % 2 else row for row in scattered(30)]
+    metric = measured(halves, config=dap.Config(resamples=100))
+    members = metric.card["groups"]
+    alone = [part for part, names in members.items() if len(names) == 1 and f"AP50_{part}" in metric.values]
+    assert alone
+    for part in alone:
+        for key in ("AP", "AP50"):
+            for side in ("low", "high"):
+                own = metric.per_class[members[part][0]][f"{key}_{side}"]
+                assert metric.values[f"{key}_{part}_{side}"] == own
+    assert all(
+        metric.values[f"AP_{part}_low"] is None for part, names in members.items() if part in dap.PARTS and not names
+    )
+
+
 def test_few_objects_are_warned_of_by_name():
     (warning,) = measured(scattered(29)).card["warnings"]
     assert "cell, platelet" in warning
