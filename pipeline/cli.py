@@ -174,7 +174,9 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 )
 @click.option("--weights", metavar="FOLDER", type=click.Path(path_type=Path), help="Where published networks are.")
 @click.option("--job", metavar="JOB", type=click.Path(path_type=Path), help="A job file whose score section is used.")
-@click.option("--output", metavar="FOLDER", default="runs/score", show_default=True, help="Where metrics.json goes.")
+@click.option(
+    "--output", metavar="FOLDER", default="runs/score", show_default=True, help="Where metrics.json and scores.html go."
+)
 def score(**request: Any) -> None:
     """Score a data set of synthetic images against real ones, whoever made them (docs/scores.md).
 

@@ -139,9 +139,11 @@ def _says(metric: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _ranges(values: Numbers, key: str) -> list[str]:
-    """The other numbers that have an interval."""
+    """The other numbers that have an interval; parts of a number (AP_tail of AP) only for the headline."""
     spans = {name: (value, values.get(f"{name}_low"), values.get(f"{name}_high")) for name, value in values.items()}
-    known = {name: span for name, span in spans.items() if name != key and None not in span}
+    whole = {name: name.rpartition("_")[0] for name in spans}
+    told = [n for n in spans if n != key and (whole[n] == key or whole[n] not in values)]
+    known = {name: spans[name] for name in told if None not in spans[name]}
     return [
         f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}" for name, (value, low, high) in known.items()
     ]

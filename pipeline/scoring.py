@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import measuring
+from pipeline import measuring, score_page
 from pipeline.cluster import open_executor
 from pipeline.context import Context
 from pipeline.errors import DatasetError, JobError, suggest
@@ -25,6 +25,7 @@ from pipeline.sections import Job
 from pipeline.storage import Folder, check_writable, file_digest
 
 VERSION = 1
+PAGE = "scores.html"
 PACKAGES = ("synthaug", "torch", "torchvision", "numpy", "faster-coco-eval")
 
 
@@ -101,7 +102,7 @@ def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
 
 
 def score(request: Request, screen: Any) -> list[str]:
-    """Measure, write `metrics.json`, and return what to say, line by line."""
+    """Measure, write `metrics.json` and `scores.html`, and return what to say, line by line."""
     job = _job(request)
     check_writable(request.output)
     given = {"real": request.real, "synthetic": request.synthetic, "train": request.train}
@@ -113,18 +114,26 @@ def score(request: Request, screen: Any) -> list[str]:
         if name in reasons:
             raise JobError(f"--names: {name} cannot be had: {reasons[name]}")
     plan = measuring.without(plan, reasons)
-    scores: dict[str, Any] = {}
-    if plan.settings:
-        cluster = job.cluster
-        executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
-        try:
-            context = Context(job, Folder.at(plan.folder), {}, executor, screen.tell, screen.progress)
-            scores = measuring.measure(context, plan)
-        finally:
-            executor.close()
-    record = {**tables.references, "scores": scores, "scores_unavailable": reasons, "versions": versions(*PACKAGES)}
-    Folder.at(request.output).write_json("metrics.json", record)
-    return [*lines(scores, reasons), f"numbers: {Folder.at(request.output).uri}/metrics.json"]
+    scores, sheets = _measure(job, plan, screen) if plan.settings else ({}, {})
+    used = versions(*PACKAGES)
+    out = Folder.at(request.output)
+    record = {**tables.references, "scores": scores, "scores_unavailable": reasons, "versions": used}
+    out.write_json("metrics.json", record)
+    shown = [score_page.shown(name, tables.references[name], table) for name, table in tables().items()]
+    out.write_bytes(PAGE, score_page.render(shown, scores, reasons, sheets, used))
+    return [*lines(scores, reasons), f"numbers: {out.uri}/metrics.json", f"page:    {out.uri}/{PAGE}"]
+
+
+def _measure(job: Job, plan: measuring.Plan, screen: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the scores of a prepared plan, and the files that they draw."""
+    cluster, folder = job.cluster, Folder.at(plan.folder)
+    executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
+    try:
+        scores = measuring.measure(Context(job, folder, {}, executor, screen.tell, screen.progress), plan)
+        drawn = [file for name, metric in scores.items() for file in executor.call(measuring.draw, plan, name, metric)]
+    finally:
+        executor.close()
+    return scores, {name: folder.read_bytes(name) for name in drawn}
 
 
 def _asked(request: Request) -> list[str]:

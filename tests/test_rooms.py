@@ -56,6 +56,7 @@ ROWS = [
         "report_page",
         "report_compare",
         "plan_page",
+        "score_page",
         "control_plans",
         "arms",
         "verification_bars",

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 import detectors
+from pipeline import score_page
 from pipeline.cli import main
 from pipeline.formats import parquet
 from pipeline.formats.toy import CATEGORIES, Config, ToyDataset
-from pipeline.scene import Category, Objects, Scene, SceneList
+from pipeline.images import encode
+from pipeline.scene import Category, ImageRef, Objects, Scene, SceneList
 from pipeline.scoring import Renamed, aligned
 from pipeline.storage import Folder
 
@@ -79,6 +82,23 @@ def test_a_foreign_data_set_gets_the_same_scores(place: Path, tmp_path: Path) ->
     assert one["card"]["data_sets"]["synthetic"].endswith("made")
     assert found[0]["scores_unavailable"] == {}
     assert "real" not in found[0]["scores"]["cas"]["controls"], "without --train there is no ceiling"
+    page = (tmp_path / "0" / "scores.html").read_text()
+    assert page.count("<img ") == 12, "not all images of two sets of six"
+    assert "data_sets" in page and 'id="score-1"' in page and 'id="score-2"' not in page
+
+
+def test_the_page_says_what_was_not_measured_and_makes_no_markup_of_words() -> None:
+    scene = Scene(
+        "<b>1</b>", 8, 8, ImageRef(encode(np.zeros((8, 8, 3), np.uint8), "png")), Objects.build([0], [[1, 1, 6, 6]])
+    )
+    table = SceneList((Category(1, "<script>cup</script>"),), [scene])
+    page = score_page.render(
+        [score_page.shown("real", "coco:<i>.json", table)], {}, {"fid": "<u>no</u>"}, {}, {"torch": "2"}
+    )
+    text = page.decode()
+    assert "&lt;u&gt;no&lt;/u&gt;" in text and "Nothing could be measured" in text
+    for markup in ("<b>1", "<i>", "<u>", "<script>cup"):
+        assert markup not in text
 
 
 def test_what_cannot_be_had_is_said_with_its_reason(place: Path, tmp_path: Path) -> None:
