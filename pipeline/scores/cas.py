@@ -12,155 +12,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.sampling import rng_for
 from pipeline.scene import Category
 from pipeline.scores.base import Lesson, Look, Material, full_card, lacking, truth, versions
 from pipeline.scores.card import Metric
-from pipeline.scores.cifar_resnet import PAPER_DEPTH, network
+from pipeline.scores.cas_classifier import Accuracy, ClassifierTraining, Config, accuracy, together
+from pipeline.scores.cifar_resnet import PAPER_DEPTH
 from pipeline.scores.crops import PAPER_SIZE, Crops, CropSet, CropTable, crop_row
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 PAPER_WIDTH, PAPER_SAMPLES = 64, 5
 FEW = 30  # test crops of a class; with fewer its accuracy is chance
-
-
-@dataclass(frozen=True)
-class Config:
-    """The classifier, its training and the crops it sees."""
-
-    depth: int = 8  # 6n+2: basic blocks, three stages; 101: the paper's bottleneck network
-    width: int = 16  # channels of the first stage; the paper's network has 64
-    steps: int = 300
-    batch: int = 64
-    lr: float = 0.1  # peak; linear warm-up over the first 5 % of steps, then cosine to 0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    size: int = 32  # crop side, pixels
-    crops_per_class_max: int = 500
-    samples_per_layout: int = 5  # synthetic images per validation layout
-    flip: bool = True
-    shift: int = 2  # pixels, up to, in each direction
-    classes: str = "things"  # things | all
-    seed: int = 0
-    threads: int = 1  # torch threads; the caller sets them
-
-    def __post_init__(self) -> None:
-        if self.depth != PAPER_DEPTH and (self.depth < 8 or (self.depth - 2) % 6):
-            raise ValueError(f"cas.depth is {self.depth}; give 8, 14, 20 ... (6n + 2), or {PAPER_DEPTH}")
-        if self.classes not in ("things", "all"):
-            raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
-        for name in ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cas.{name} is {getattr(self, name)}; give 1 or more")
-        if self.size < 8 or not 0 <= self.shift < self.size:
-            raise ValueError(
-                f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= shift < size"
-            )
-        if not self.lr > 0:
-            raise ValueError(f"cas.lr is {self.lr}; give a number above 0")
-
-    def selected(self, categories: Sequence[Category]) -> list[int]:
-        """Return the class indices the classifier knows; its label k means class `selected[k]`."""
-        return [c for c, category in enumerate(categories) if self.classes == "all" or category.isthing]
-
-
-def learning_rate(config: Config, index: int) -> float:
-    """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
-    warm = max(1, config.steps // 20)
-    return config.lr * min(1.0, (index + 1) / warm) * 0.5 * (1 + math.cos(math.pi * index / config.steps))
-
-
-class ClassifierTraining:
-    """The classifier being trained, in the same shape as a detector's training: the caller owns the loop.
-
-    Restored from `modules` and `optimizers` at step k it continues bit for bit: batches, augmentation and learning rate
-    derive from (seed, step).
-    """
-
-    def __init__(self, config: Config, train: CropSet, num_classes: int, device: str = "cpu") -> None:
-        import torch
-
-        assert len(train.labels), "there is nothing to train on"
-        self.config, self._train = config, train
-        self._members = [m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)]
-        self._device = torch.device(device)
-        self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
-        self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
-        optimizer = torch.optim.SGD(
-            self.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=True
-        )
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
-
-    def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
-        rng = rng_for(self.config.seed, "cas", "batch", index)
-        members = [self._members[k] for k in rng.integers(0, len(self._members), self.config.batch)]
-        picks = np.array([m[int(u * len(m))] for m, u in zip(members, rng.random(self.config.batch), strict=True)])
-        return _augment(self._train.crops[picks], self.config, rng), self._train.labels[picks]
-
-    def step(self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` (0-based); return the loss."""
-        import torch
-        from torch.nn import functional as F
-
-        optimizer = self.optimizers["classifier"]
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, index)
-        self.model.train()
-        optimizer.zero_grad(set_to_none=True)
-        logits = self.model(_normalised(batch[0], self._device))
-        loss = F.cross_entropy(logits, torch.from_numpy(batch[1]).to(self._device))
-        torch.autograd.backward(loss)
-        optimizer.step()
-        return {"loss": loss.detach()}
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How often a classifier is right on test crops; numbers in [0, 1], None where there is nothing to test."""
-
-    top1: float | None  # over all crops: what the paper calls CAS
-    balanced: float | None  # mean over the classes that have test crops
-    per_class: tuple[float | None, ...]  # [C]
-    confusion: NDArray[np.int64]  # [C, C] true class by predicted class
-
-    @property
-    def floor(self) -> dict[str, float | None]:
-        """What needs no looking: guessing among C classes, and always answering the most frequent test class."""
-        total = int(self.confusion.sum())
-        majority = float(self.confusion.sum(axis=1).max() / total) if total else None
-        return {"chance": 1 / len(self.confusion), "majority": majority}
-
-
-def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256) -> Accuracy:
-    """Test a classifier of C classes on crops [N, S, S, 3] with labels [N]; leaves it in evaluation mode."""
-    import torch
-
-    model.eval()
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        num_classes = model(_normalised(np.zeros((1, *crops.shape[1:]), np.uint8), device)).shape[1]
-        starts = range(0, len(crops), batch)
-        answers = [model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy() for i in starts]
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(confusion, (labels, np.concatenate([np.zeros(0, np.int64), *answers])), 1)
-    tested, right = confusion.sum(axis=1), confusion.diagonal()
-    per_class = tuple(float(r / n) if n else None for r, n in zip(right, tested, strict=True))
-    known = [share for share in per_class if share is not None]
-    if not known:
-        return Accuracy(None, None, per_class, confusion)
-    return Accuracy(float(right.sum() / tested.sum()), float(np.mean(known)), per_class, confusion)
 
 
 @dataclass(frozen=True)
@@ -168,7 +37,7 @@ class Student:
     """The classifier that learns from the crops of one table."""
 
     table: str  # train | synthetic
-    config: Config
+    config: Config  # of one training
 
     @property
     def name(self) -> str:
@@ -213,17 +82,20 @@ def available(material: Material, config: Config) -> str | None:
 
 
 def pupils(material: Material, config: Config) -> tuple[Student, ...]:
-    """A classifier on synthetic and, for the ceiling, one on real crops."""
+    """Classifiers on synthetic and, for the ceiling, on real crops."""
     tables = [name for name in ("synthetic", "train") if name in material.tables]
-    return tuple(Student(name, config) for name in tables)
+    once = [replace(config, seed=config.seed + number, repeats=1) for number in range(config.repeats)]
+    return tuple(Student(name, one) for name in tables for one in once)
 
 
 def score(material: Material, config: Config) -> Metric:
     """Return CAS from the crops and the trained classifiers."""
     (look,) = looks(config)
-    models, train = {}, collect(material, config, "synthetic")
+    train = collect(material, config, "synthetic")
+    models: dict[str, list[nn.Module]] = {}
     for student in pupils(material, config):
-        models["real" if student.table == "train" else student.table] = material.trained(student)["classifier"]
+        name = "real" if student.table == "train" else student.table
+        models.setdefault(name, []).append(material.trained(student)["classifier"])
     # all test crops, because a cap per class would change the class shares and with them top-1
     test = collect(material, config, "real", cap=0)
     card = full_card(
@@ -240,34 +112,44 @@ def score(material: Material, config: Config) -> Metric:
 
 
 def measured(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Sequence[nn.Module]],
     train: CropSet,
     test: CropSet,
     categories: Sequence[Category],
     config: Config,
     card: Mapping[str, Any],
 ) -> Metric:
-    """Return CAS: top-1 accuracy on real crops `test` of `models["synthetic"]`, a classifier trained on crops `train`.
+    """Return CAS: top-1 accuracy on real crops `test` of `models["synthetic"]`, classifiers trained on crops `train`.
 
-    `models["real"]`, if there, was trained on real crops and gives the ceiling. `card` is what only the caller knows.
+    `models["real"]`, if there, were trained on real crops and give the ceiling. `card` is what only the caller knows.
     """
     names = [categories[c].name for c in config.selected(categories)]
-    found = {name: accuracy(model, test.crops, test.labels) for name, model in models.items()}
+    each = {name: [accuracy(m, test.crops, test.labels) for m in trained] for name, trained in models.items()}
+    found = {name: together(several) for name, several in each.items()}
     synthetic = found["synthetic"]
-    tested = synthetic.confusion.sum(axis=1)
+    tested = each["synthetic"][0].confusion.sum(axis=1)
     columns = {"accuracy": synthetic.per_class, "test_crops": tested.tolist(), "train_crops": train.found.tolist()}
     if "real" in found:
         columns["real_accuracy"] = found["real"].per_class
     controls = {"floor": {**synthetic.floor, "top1": synthetic.floor["chance"]}}
-    controls |= {name: {"top1": a.top1, "balanced": a.balanced} for name, a in found.items() if name != "synthetic"}
+    told = {name: {"top1": a.top1, "balanced": a.balanced, **_spread(each[name])} for name, a in found.items()}
+    controls |= {name: numbers for name, numbers in told.items() if name != "synthetic"}
     return Metric(
         name="cas",
         value=synthetic.top1,
-        values={"top1": synthetic.top1, "balanced": synthetic.balanced, **synthetic.floor},
+        values={**told["synthetic"], **synthetic.floor},
         per_class={name: {key: column[k] for key, column in columns.items()} for k, name in enumerate(names)},
         card={**card, **_protocol(train, test, names, config), "confusion": synthetic.confusion},
         controls=controls,
     )
+
+
+def _spread(found: Sequence[Accuracy]) -> dict[str, float | None]:
+    """Standard deviations over trainings, where there are several."""
+    if len(found) < 2 or found[0].top1 is None:
+        return {}
+    pairs = {"top1": [one.top1 for one in found], "balanced": [one.balanced for one in found]}
+    return {f"{key}_std": float(np.std(np.array(values, float), ddof=1)) for key, values in pairs.items()}
 
 
 def deviations(config: Config) -> list[str]:
@@ -292,6 +174,7 @@ def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Confi
         "warnings": [f"fewer than {FEW} real crops of {', '.join(few)} to test on"] if few else [],
         "comparability": f"{comparable}; the training schedule is ours (the paper gives none)",
         "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
+        "trainings": config.repeats,
         "classes": len(names),
         "classes_without_training_crops": [n for n, count in zip(names, train.found, strict=True) if not count],
         "classes_without_test_crops": [n for n, count in zip(names, test.found, strict=True) if not count],
@@ -299,24 +182,3 @@ def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Confi
         "test_crops": {"found": int(test.found.sum()), "used": len(test.labels), "skipped": test.skipped},
         "samples_per_layout": config.samples_per_layout,
     }
-
-
-def _augment(crops: NDArray[np.uint8], config: Config, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Flip and shift each crop [B, S, S, 3] at random; what moves in from outside repeats the border."""
-    num, size, reach = len(crops), config.size, config.shift
-    columns = np.tile(np.arange(size), (num, 1))  # [B, S]
-    if config.flip:
-        columns = np.where(rng.random((num, 1)) < 0.5, columns[:, ::-1], columns)
-    shifts = rng.integers(-reach, reach + 1, (2, num, 1))
-    rows = np.clip(np.arange(size) + shifts[0], 0, size - 1)
-    columns = np.clip(columns + shifts[1], 0, size - 1)
-    out: NDArray[np.uint8] = crops[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return out
-
-
-def _normalised(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return crops [B, S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
-    import torch
-
-    pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(device)
-    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.scene import Category
-from pipeline.scores import cas, crops
+from pipeline.scores import cas, cas_classifier, crops
 from pipeline.scores.card import Metric
 from pipeline.scores.cifar_resnet import network
 
@@ -35,7 +35,7 @@ def noisy(labels, seed, size=8):
 
 
 def trained(config, train, num_classes=2):
-    training = cas.ClassifierTraining(config, train, num_classes)
+    training = cas_classifier.ClassifierTraining(config, train, num_classes)
     for index in range(config.steps):
         training.step(index, training.batch(index))
     return training.model
@@ -45,7 +45,7 @@ def test_separable_classes_are_learned_and_the_metric_tells_how():
     """The training set is 9 to 1: balanced batches must not let the rare class drown."""
     train, test = noisy([0] * 90 + [1] * 10, 0), noisy([0] * 30 + [1] * 60, 1)
     model = trained(SMALL, train)
-    metric = cas.measured({"synthetic": model, "real": model}, train, test, CATEGORIES, SMALL, {"files": "PNG"})
+    metric = cas.measured({"synthetic": [model], "real": [model]}, train, test, CATEGORIES, SMALL, {"files": "PNG"})
     assert metric.value > 0.95
     assert metric.values["balanced"] > 0.95
     assert metric.controls["floor"] == {"chance": 0.5, "majority": pytest.approx(2 / 3), "top1": 0.5}
@@ -57,19 +57,35 @@ def test_separable_classes_are_learned_and_the_metric_tells_how():
     assert metric == Metric.from_json(json.loads(json.dumps(metric.to_json(), allow_nan=False)))
 
 
+def test_several_trainings_give_mean_and_spread_and_one_gives_no_spread():
+    train, test = noisy([0, 1] * 10, 0), noisy([0, 1] * 30, 1)
+    short = replace(SMALL, steps=2)
+    models = [trained(replace(short, seed=seed), train) for seed in range(3)]
+    single = [cas_classifier.accuracy(model, test.crops, test.labels) for model in models]
+    assert len({one.top1 for one in single}) > 1, "the seeds do not matter here, so nothing is tested"
+    metric = cas.measured({"synthetic": models, "real": models[:1]}, train, test, CATEGORIES, short, {})
+    assert metric.value == pytest.approx(np.mean([one.top1 for one in single]))
+    assert metric.values["top1_std"] == pytest.approx(np.std([one.top1 for one in single], ddof=1))
+    assert metric.per_class["light"]["accuracy"] == pytest.approx(np.mean([one.per_class[1] for one in single]))
+    assert "top1_std" not in metric.controls["real"]
+    assert metric.per_class["light"]["test_crops"] == 30, (
+        "each crop is a test crop once, however many classifiers see it"
+    )
+
+
 def test_random_labels_teach_nothing():
     """Labels without relation to the pixels: what was memorised in training must not help on fresh crops."""
     rng = np.random.default_rng(0)
     train, test = noisy([0] * 60, 0), noisy([0] * 400, 1)
     model = trained(SMALL, replace(train, labels=rng.integers(0, 2, 60)))
-    found = cas.accuracy(model, test.crops, rng.integers(0, 2, 400))
+    found = cas_classifier.accuracy(model, test.crops, rng.integers(0, 2, 400))
     assert 0.4 < found.top1 < 0.6
     assert found.floor["chance"] == 0.5
 
 
 def test_resumed_training_is_equal_bit_for_bit():
     train = noisy([0, 1] * 20, 0)
-    whole = cas.ClassifierTraining(SMALL, train, 2)
+    whole = cas_classifier.ClassifierTraining(SMALL, train, 2)
     state = {}
     for index in range(12):
         if index == 5:
@@ -77,7 +93,7 @@ def test_resumed_training_is_equal_bit_for_bit():
             state["optimizer"] = copy.deepcopy(whole.optimizers["classifier"].state_dict())
         whole.step(index, whole.batch(index))
     torch.rand(7)  # what others do with the global generator must not matter
-    resumed = cas.ClassifierTraining(SMALL, train, 2)
+    resumed = cas_classifier.ClassifierTraining(SMALL, train, 2)
     resumed.modules["classifier"].load_state_dict(state["model"])
     resumed.optimizers["classifier"].load_state_dict(state["optimizer"])
     for index in range(5, 12):
@@ -89,7 +105,7 @@ def test_resumed_training_is_equal_bit_for_bit():
 
 
 def test_batches_are_balanced_whatever_the_shares_and_follow_seed_and_step():
-    training = cas.ClassifierTraining(replace(SMALL, batch=400), noisy([0] * 95 + [1] * 5, 0), 2)
+    training = cas_classifier.ClassifierTraining(replace(SMALL, batch=400), noisy([0] * 95 + [1] * 5, 0), 2)
     crops, labels = training.batch(3)
     assert (crops.shape, crops.dtype) == ((400, 8, 8, 3), np.uint8)
     assert 140 < labels.sum() < 260
@@ -100,11 +116,13 @@ def test_batches_are_balanced_whatever_the_shares_and_follow_seed_and_step():
 def test_augmentation_flips_and_shifts_only_when_asked():
     crops = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     still = replace(SMALL, flip=False, shift=0)
-    np.testing.assert_array_equal(crops, cas._augment(crops, still, np.random.default_rng(0)))
-    flips = cas._augment(np.repeat(crops[:1], 40, axis=0), replace(still, flip=True), np.random.default_rng(0))
+    np.testing.assert_array_equal(crops, cas_classifier.augment(crops, still, np.random.default_rng(0)))
+    flips = cas_classifier.augment(
+        np.repeat(crops[:1], 40, axis=0), replace(still, flip=True), np.random.default_rng(0)
+    )
     kinds = {flip.tobytes() for flip in flips}
     assert kinds == {crops[0].tobytes(), np.ascontiguousarray(crops[0][:, ::-1]).tobytes()}
-    shifts = cas._augment(np.repeat(crops[:1], 90, axis=0), replace(still, shift=1), np.random.default_rng(0))
+    shifts = cas_classifier.augment(np.repeat(crops[:1], 90, axis=0), replace(still, shift=1), np.random.default_rng(0))
     assert len({shift.tobytes() for shift in shifts}) == 9
 
 
@@ -125,21 +143,21 @@ def test_every_depth_answers_each_class_and_same_seed_same_weights(depth):
 
 def test_an_answer_does_not_depend_on_the_other_crops_of_the_batch():
     model, test = trained(replace(SMALL, steps=4), noisy([0, 1] * 10, 0)), noisy([0] * 30 + [1] * 20, 1)
-    together, apart = (cas.accuracy(model, test.crops, test.labels, batch) for batch in (50, 7))
+    together, apart = (cas_classifier.accuracy(model, test.crops, test.labels, batch) for batch in (50, 7))
     np.testing.assert_array_equal(together.confusion, apart.confusion)
     assert not model.training
 
 
 def test_every_step_sets_the_rate_of_its_index():
-    training = cas.ClassifierTraining(SMALL, noisy([0, 1] * 10, 0), 2)
+    training = cas_classifier.ClassifierTraining(SMALL, noisy([0, 1] * 10, 0), 2)
     for index in (20, 3):
         training.step(index, training.batch(index))
-        assert training.optimizers["classifier"].param_groups[0]["lr"] == cas.learning_rate(SMALL, index)
+        assert training.optimizers["classifier"].param_groups[0]["lr"] == cas_classifier.learning_rate(SMALL, index)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
     config = replace(SMALL, steps=100, lr=1.0)
-    rates = [cas.learning_rate(config, index) for index in range(100)]
+    rates = [cas_classifier.learning_rate(config, index) for index in range(100)]
     assert rates[0] == pytest.approx(0.2)
     assert max(rates) == rates[4]
     assert rates[5:] == sorted(rates[5:], reverse=True)
@@ -198,13 +216,13 @@ def test_absent_classes_are_none_and_an_empty_test_set_has_no_value():
     test = noisy([0] * 5, 1)
     test = replace(test, found=np.array([5, 0, 0]))
     metric = cas.measured(
-        {"synthetic": model}, replace(train, found=np.array([10, 10, 0])), test, CATEGORIES, config, {}
+        {"synthetic": [model]}, replace(train, found=np.array([10, 10, 0])), test, CATEGORIES, config, {}
     )
     assert metric.per_class["light"]["accuracy"] is None
     assert metric.values["balanced"] == metric.value
     assert metric.card["classes_without_training_crops"] == ["light"]
     assert metric.card["classes_without_test_crops"] == ["sky", "light"]
-    nothing = cas.accuracy(model, test.crops[:0], test.labels[:0])
+    nothing = cas_classifier.accuracy(model, test.crops[:0], test.labels[:0])
     assert (nothing.top1, nothing.balanced, nothing.floor["majority"]) == (None, None, None)
 
 
@@ -220,6 +238,7 @@ def test_the_card_says_plainly_when_it_is_not_the_papers_network():
         ({"depth": 18}, r"cas\.depth is 18"),
         ({"classes": "stuff"}, r"cas\.classes is 'stuff'"),
         ({"batch": 0}, r"cas\.batch is 0"),
+        ({"repeats": 0}, r"cas\.repeats is 0"),
         ({"shift": 40}, r"cas\.shift 40"),
         ({"lr": 0.0}, r"cas\.lr is 0"),
     ],
