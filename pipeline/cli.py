@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.errors import JobError, SynthaugError
+from pipeline.pace import Pace
 
 if TYPE_CHECKING:
     from pipeline.run import Screen
@@ -303,7 +304,7 @@ def _screen() -> Screen:
     from pipeline.run import Screen
 
     live = sys.stderr.isatty()
-    state: dict[str, Any] = {"said": 0.0, "began": {}, "open": False}
+    pace, state = Pace(), {"said": 0.0, "open": False}
 
     def tell(text: str) -> None:
         if state["open"]:
@@ -313,23 +314,14 @@ def _screen() -> Screen:
 
     def progress(done: int, total: int, unit: str) -> None:
         now = time.monotonic()
-        key = (unit, total)
-        first_done, first_time = state["began"].setdefault(key, (done, now))
+        text = f"  {pace.line(done, total, unit, now)}"
         if now - state["said"] < (0.2 if live else 10.0):
             return
         state["said"] = now
-        rate = (done - first_done) / max(now - first_time, 1e-9)
-        left = f", {_clock((total - done) / rate)} left" if rate > 0 else ""
-        text = f"  {done}/{total} {unit}, {rate:.1f}/s{left}"
         click.echo(f"\r\x1b[K{text}" if live else text, err=live, nl=not live)
         state["open"] = live
 
     return Screen(tell, progress)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def _log_to(output: str) -> None:

@@ -34,6 +34,7 @@ ROWS = [
         "verification",
         "leaks",
         "executor",
+        "pace",
         "dataset_card",
     },
     {
