@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,9 @@ class RayExecutor:
                 self._feed(one, work, todo, running)
                 yield result
         except BaseException:  # also when no more results are wanted: what is still running must not go on
-            self._crew = crew
-            self._dismiss()
+            self._dismiss(crew)
             raise
+        self._dismiss()  # of a pool that was opened beside this one
         self._crew = crew
 
     @staticmethod
@@ -132,9 +132,9 @@ class RayExecutor:
         actor = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
         return [*crew[:workers], *(actor.remote() for _ in range(workers - len(crew)))]
 
-    def _dismiss(self) -> None:
-        """End the actors that wait for a next pool, before something else needs their cores and memory."""
-        for one in self._crew:
+    def _dismiss(self, crew: Sequence[Any] = ()) -> None:
+        """End a crew, and the actors that wait for a next pool, before something else needs their cores and memory."""
+        for one in (*crew, *self._crew):
             self._ray.kill(one)
         self._crew = []
 
