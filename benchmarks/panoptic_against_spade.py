@@ -9,7 +9,7 @@ a segmentation network (mIoU and pixel accuracy against the classes of the maps)
 maps is the ceiling.
 
 Judges and generators are processes of their own that run side by side, and are looked at after a quarter, half and all of
-the steps. What is finished is kept in OUT and not done again; the summary compares the latest point that all runs reached, so
+the steps. What is finished is kept in OUT and not done again; the summary compares the points that all runs reached, so
 a run that was cut short (`--minutes`) still tells something. Leaves OUT/summary.md, OUT/<system>-<seed>/ with log, images
 and checkpoints, OUT/examples/ for a sheet, and OUT/pack/ with all that is small and the first seed's checkpoints in half
 precision.

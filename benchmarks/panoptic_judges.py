@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors import torchvision_rcnn
+from generators.panoptic_guide import matching_taps
 from pipeline.formats import parquet
 from pipeline.images import decode
 from pipeline.loading import detector_batches, draw_for
@@ -28,7 +29,16 @@ from pipeline.storage import Folder
 from pipeline.training import train
 
 SYSTEMS = ("panoptic", "spade")
-NUMBERS = {"detAP": "detAP", "detAP50": "detAP50", "miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+NUMBERS = {
+    "detAP": "detAP",
+    "detAP50": "detAP50",
+    "detAP50_meeting": "detAP50 of things that meet",
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "edge_accuracy": "within 2 pixels of boundaries",
+    "saturated_inside": "saturated pixels inside",
+    "saturated_edge": "saturated at boundaries",
+}
 POINTS = (0.25, 0.5, 1.0)  # shares of the steps after which images are painted
 
 
@@ -156,38 +166,79 @@ def measure(plan: Plan, name: str) -> None:
             continue
         images = np.stack([decode(table[i]) for i in range(len(table))]) if name == "real" else np.load(path)
         numbers = {**detected(detector, table, images), **segmented(network, table, images, plan.device)}
+        numbers |= saturated(table, images)
         result.parent.mkdir(exist_ok=True)
         result.write_text(json.dumps(numbers, indent=1))
         print(f"{name} at {point}: {numbers}", flush=True)
 
 
 def detected(detector: Any, table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
-    """COCO AP over the things of all maps."""
+    """COCO AP over the things of all maps, and AP50 of those whose box meets that of another thing."""
     things = [c for c, category in enumerate(table.categories) if category.isthing]
-    evaluator = DetectionEvaluator(table.categories, things)
+    every, meeting = (DetectionEvaluator(table.categories, things) for _ in range(2))
     for start in range(0, len(images), 32):
         for i, p in enumerate(detector.predict(list(images[start : start + 32])), start):
             truth = table[i].objects
             labels, size = truth.category.astype(np.int64), images.shape[1:3]
-            evaluator.add(DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores))
-    values = evaluator.result().values
-    return {"detAP": float(values["AP"] or 0), "detAP50": float(values["AP50"] or 0)}
+            found = DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores)
+            every.add(found)
+            alone = ~meets_another(truth.boxes, truth.isthing)
+            meeting.add(replace(found, crowd=truth.iscrowd | alone))  # what is found of these counts neither way
+    values, only = every.result().values, meeting.result().values
+    numbers = {"detAP": values["AP"], "detAP50": values["AP50"], "detAP50_meeting": only["AP50"]}
+    return {name: float(value or 0) for name, value in numbers.items()}
+
+
+def meets_another(boxes: NDArray[np.float32], isthing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each box xyxy [N, 4] has pixels in common with that of another thing: [N]."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = (high > low).all(-1) & isthing[None] & ~np.eye(len(boxes), dtype=bool)
+    return np.asarray(common.any(1))
 
 
 @torch.no_grad()
 def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], device: str) -> dict[str, float]:
-    """mIoU and pixel accuracy over all classes."""
+    """mIoU and pixel accuracy over all classes, and accuracy near boundaries between instances."""
     classes = [c.name for c in table.categories]
-    matrix = np.zeros((len(classes), len(classes) + 1), np.int64)
+    matrix, near = (np.zeros((len(classes), len(classes) + 1), np.int64) for _ in range(2))
     for start in range(0, len(images), 32):
         part = images[start : start + 32]
         pixels = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         found = network(pixels).argmax(1).cpu().numpy()
         for i, labels in enumerate(found, start):
-            truth = maps_of(table[i], len(classes), labels.shape).labels
-            matrix += confusion(truth, labels, len(classes))
-    values = summary(matrix, classes).values
-    return {name: float(values[name] or 0) for name in ("miou", "pixel_accuracy")}
+            maps = maps_of(table[i], len(classes), labels.shape)
+            matrix += confusion(maps.labels, labels, len(classes))
+            far = ~beside_boundary(maps.instances)
+            near += confusion(np.where(far, len(classes), maps.labels), labels, len(classes))  # far: without a class
+    values, edge = summary(matrix, classes).values, summary(near, classes).values
+    numbers = {
+        "miou": values["miou"],
+        "pixel_accuracy": values["pixel_accuracy"],
+        "edge_accuracy": edge["pixel_accuracy"],
+    }
+    return {name: float(value or 0) for name, value in numbers.items()}
+
+
+def saturated(table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
+    """Shares of pixels with a value in the outermost hundredths: inside of instances, and where a 3 x 3 window is mixed."""
+    size = images.shape[1:3]
+    maps = np.stack([maps_of(table[i], len(table.categories), size).instances for i in range(len(table))])
+    mixed = matching_taps(torch.from_numpy(maps), 3).sum(0).numpy() < 9
+    mixed[:, [0, -1]] = mixed[:, :, [0, -1]] = False  # there the image ends
+    extreme = ((images <= 3) | (images >= 252)).any(-1)
+    return {"saturated_inside": float(extreme[~mixed].mean()), "saturated_edge": float(extreme[mixed].mean())}
+
+
+def beside_boundary(instances: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pixels [H, W] with another instance at most two pixels away, along rows or columns."""
+    found = np.zeros(instances.shape, bool)
+    for step in (1, 2):
+        for a, b in ((np.s_[:-step], np.s_[step:]), (np.s_[:, :-step], np.s_[:, step:])):
+            differs = instances[a] != instances[b]
+            found[a] |= differs
+            found[b] |= differs
+    return found
 
 
 def results(plan: Plan) -> Iterator[tuple[str, int, int, dict[str, float]]]:
@@ -207,34 +258,40 @@ def spread(values: list[float]) -> str:
 
 
 def report(plan: Plan) -> str:
-    """Markdown: the comparison at the latest common point, all seeds and points, and the ceiling."""
+    """Markdown: the comparison at every point that all seeds reached, the ceiling, and each run."""
     found = {(system, seed, point): numbers for system, seed, point, numbers in results(plan)}
-    paired = [(s, p) for s in range(plan.seeds) for p in plan.points() if all((y, s, p) in found for y in SYSTEMS)]
-    counts = {point: sum(p == point for _, p in paired) for point in plan.points()}
-    if not paired:
-        return "Nothing was measured of both systems."
-    point = max(counts, key=lambda p: (counts[p], p))
-    seeds = [s for s, p in paired if p == point]
+    head = f"| {' | '.join(NUMBERS.values())} |"
     lines = [
         f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, {plan.precision}, "
-        f"{plan.train_images} training images, {plan.held_out} held-out maps.",
-        f"At {point} of {plan.steps} steps, {len(seeds)} seeds: mean ± standard deviation; difference paired by seed.\n",
-        f"| system | {' | '.join(NUMBERS.values())} |",
-        "|---" * (len(NUMBERS) + 1) + "|",
+        f"{plan.train_images} training images, {plan.held_out} held-out maps, {plan.seeds} seeds. Mean ± standard deviation; "
+        "differences are paired by seed.\n",
+        f"| steps | system {head}",
+        "|---" * (len(NUMBERS) + 2) + "|",
     ]
-    for system in SYSTEMS:
-        lines.append(
-            f"| {system} | {' | '.join(spread([found[system, s, point][k] for s in seeds]) for k in NUMBERS)} |"
-        )
-    differences = {k: [found["panoptic", s, point][k] - found["spade", s, point][k] for s in seeds] for k in NUMBERS}
-    wins = {k: sum(d > 0 for d in differences[k]) for k in NUMBERS}
-    told = (f"{spread(differences[k])}, {wins[k]} of {len(seeds)}" for k in NUMBERS)
-    lines.append(f"| panoptic - spade, seeds where it is larger | {' | '.join(told)} |")
+    for point in plan.points():
+        lines += _compared(plan, {key[:2]: numbers for key, numbers in found.items() if key[2] == point}, point)
     real = plan.out / "real" / f"result-{plan.steps}.json"
     if real.exists():
         numbers = json.loads(real.read_text())
-        lines.append(f"| real images | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
-    lines += ["", f"| system | seed | steps | {' | '.join(NUMBERS.values())} |", "|---" * (len(NUMBERS) + 3) + "|"]
+        lines.append(f"| | real images | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
+    lines += ["", f"| system | seed | steps {head}", "|---" * (len(NUMBERS) + 3) + "|"]
     for (system, seed, at), numbers in found.items():
         lines.append(f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
     return "\n".join(lines)
+
+
+def _compared(plan: Plan, found: Mapping[tuple[str, int], Mapping[str, float]], point: int) -> list[str]:
+    """Rows of the table for what all seeds of both systems have at one point."""
+    seeds = range(plan.seeds)
+    if len(found) < len(SYSTEMS) * len(seeds):
+        return []
+    rows = []
+    for system in SYSTEMS:
+        rows.append(
+            f"| {point} | {system} | {' | '.join(spread([found[system, s][k] for s in seeds]) for k in NUMBERS)} |"
+        )
+    told = []
+    for k in NUMBERS:
+        differences = [found["panoptic", s][k] - found["spade", s][k] for s in seeds]
+        told.append(f"{spread(differences)}, {sum(d > 0 for d in differences)} of {len(seeds)}")
+    return [*rows, f"| | panoptic - spade, seeds where it is larger | {' | '.join(told)} |"]
