@@ -12,10 +12,11 @@ from pipeline.verification import EXTRA, FAILED, KEPT
 TEMPLATE = Path(__file__).with_name("report_verify.html.j2")
 NAMES = {
     "kept": "found where it should be",
-    "missing": "not found",
+    "missing": "not found at all",
     "swapped": "another class is there",
     "misplaced": "found, but not where its box is",
     "duplicate": "what is there is another object's",
+    "doubtful": "perhaps there",
     "too_small": "too small",
     "extra": "found without a label",
 }

@@ -237,6 +237,7 @@ class Verify:
     swapped: Policy = "ignore"
     misplaced: Policy = "ignore"
     duplicate: Policy = "ignore"
+    doubtful: Policy = "ignore"
     too_small: Policy = "drop"
     extra: Literal["keep", "ignore"] = "ignore"  # things found that no label explains
     max_failed: float = 0.5  # share of an image's judged objects above which the whole image is dropped; 1 = never

@@ -19,9 +19,10 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.scores.detection import DetectionRow, overlaps
 
 KEPT, MISSING, SWAPPED, MISPLACED = "kept", "missing", "swapped", "misplaced"
-DUPLICATE, TOO_SMALL, EXTRA = "duplicate", "too_small", "extra"
-FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, TOO_SMALL)  # of a labelled object
+DUPLICATE, DOUBTFUL, TOO_SMALL, EXTRA = "duplicate", "doubtful", "too_small", "extra"
+FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, DOUBTFUL, TOO_SMALL)  # of a labelled object
 PLACED = 0.1  # IoU from which on a detection of the class is this object, badly placed, rather than another one
+FAINT, FAINT_IOU = 0.05, 0.3  # score and IoU from which on a detection says that something of the class may be there
 SHARED = 0.5  # IoU from which on a detection that another object has taken explains this one too
 TWIN = 0.7  # IoU of two objects of a class from which on they are one object labelled twice
 PART = 0.8  # share of a detection that must lie in an object of its class to be a part of that rather than another one
@@ -73,11 +74,12 @@ def judge(row: DetectionRow, bars: Bars) -> Judged:
     settle(SWAPPED, _pair(matching.iou, matching.other_class(rests_on) & open_[:, None]))
     settle(MISPLACED, _pair(matching.iou, matching.badly_placed(rests_on) & open_[:, None]))
     settle(DUPLICATE, matching.twin(rests_on))
+    settle(DOUBTFUL, matching.faint(rests_on))
     judged = bars.judged[row.labels] & matching.solid
     return Judged(
         tuple(str(name) if known else None for name, known in zip(verdict, judged, strict=True)),
         np.where(judged, matching.heard_score(rests_on), np.nan).astype(np.float32),
-        _joined(row.boxes, row.pred_boxes, np.where(verdict == DUPLICATE, -1, rests_on)),
+        _joined(row.boxes, row.pred_boxes, np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, rests_on)),
         matching.unexplained(rests_on),
     )
 
@@ -137,6 +139,17 @@ class _Matching:
             elif alike[place].any():
                 chosen[place] = rests_on[alike[place].argmax()]
         return chosen
+
+    def faint(self, rests_on: Places) -> Places:
+        """Per object [G] the best detection of its class at its place, too unsure to speak for it or another's; -1: none.
+
+        Where the judge is sure of nearly all real objects of a class its bar is high, and what it finds less sure in a
+        synthetic image may be seen by anyone. Taken for missing, its label would go and the object stay.
+        """
+        scores = self._row.pred_scores.astype(np.float64)
+        near = (self.iou >= FAINT_IOU) & self._same & (scores >= FAINT)
+        worth = np.where(near, scores + self._free(rests_on), -1.0)  # free ones first
+        return np.where(near.any(1), worth.argmax(1), -1) if len(scores) else np.full(len(near), -1, np.int64)
 
     def heard_score(self, rests_on: Places) -> Floats:
         """Score [G] of the detection a verdict rests on; without one, of the best of the class at the object's place."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from detectors.tta import Views
 
 NEEDS = ("ingest", "synthesize")
-VERSION = 1
+VERSION = 2
 SHARD = 64  # validation images
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
 JUDGE, LOOKED, REJECTED = "judge", "validation", "rejected"  # folders inside the step's

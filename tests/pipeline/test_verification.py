@@ -14,7 +14,19 @@ from pipeline import planted, verification_bars
 from pipeline.formats import toy
 from pipeline.sampling import rng_for
 from pipeline.scores.detection import DetectionRow, overlaps
-from pipeline.verification import DUPLICATE, EXTRA, KEPT, MISPLACED, MISSING, SWAPPED, TOO_SMALL, TWIN, Bars, judge
+from pipeline.verification import (
+    DOUBTFUL,
+    DUPLICATE,
+    EXTRA,
+    KEPT,
+    MISPLACED,
+    MISSING,
+    SWAPPED,
+    TOO_SMALL,
+    TWIN,
+    Bars,
+    judge,
+)
 from pipeline.verification_bars import Demand, learn, sightings
 
 CLASSES = 3
@@ -51,7 +63,11 @@ def row(objects, found, crowd=()):
     [
         ([(CAR, PLACE)], [(CAR, PLACE, 0.9)], [KEPT], 0),
         ([(CAR, PLACE)], [], [MISSING], 0),
-        ([(CAR, PLACE)], [(CAR, PLACE, 0.3)], [MISSING], 0),
+        ([(CAR, PLACE)], [(CAR, PLACE, 0.3)], [DOUBTFUL], 0),
+        ([(CAR, PLACE)], [(CAR, PLACE, 0.04)], [MISSING], 0),
+        ([(CAR, PLACE)], [(CAR, [24, 10, 44, 30], 0.3)], [MISSING], 0),
+        ([(CAR, PLACE), (CAR, [20, 10, 40, 30])], [(CAR, PLACE, 0.9)], [KEPT, DOUBTFUL], 0),
+        ([(CAR, PLACE), (CAR, [24, 10, 44, 30])], [(CAR, PLACE, 0.9)], [KEPT, MISSING], 0),
         ([(CAR, PLACE)], [(BUS, PLACE, 0.9)], [SWAPPED], 0),
         ([(CAR, PLACE)], [(CAR, PLACE, 0.3), (BUS, PLACE, 0.9)], [SWAPPED], 0),
         ([(CAR, PLACE)], [(CAR, [22, 10, 42, 30], 0.9)], [MISPLACED], 0),
@@ -90,13 +106,19 @@ def test_the_score_is_that_of_the_detection_the_verdict_rests_on():
     found = [(CAR, PLACE, 0.9), (BUS, [40, 40, 60, 60], 0.6), (CAR, [70, 70, 90, 90], 0.25)]
     objects = [(CAR, PLACE), (CAR, [40, 40, 60, 60]), (CAR, [70, 70, 90, 90]), (CAR, [0, 60, 20, 80])]
     judged = judge(row(objects, found), BARS)
-    assert judged.verdict == (KEPT, SWAPPED, MISSING, MISSING)
+    assert judged.verdict == (KEPT, SWAPPED, DOUBTFUL, MISSING)
     assert judged.score.tolist() == pytest.approx([0.9, 0.6, 0.25, 0.0])
 
 
 def test_the_region_of_a_misplaced_object_holds_label_and_find():
     judged = judge(row([(CAR, PLACE)], [(CAR, [22, 12, 42, 32], 0.9)]), BARS)
     assert judged.region.tolist() == [[10, 10, 42, 32]]
+
+
+def test_the_region_of_a_doubtful_object_is_its_own_box():
+    """What it rests on may be a neighbour, which is no reason to ignore that one too."""
+    judged = judge(row([(CAR, PLACE), (CAR, [20, 10, 40, 30])], [(CAR, PLACE, 0.9)]), BARS)
+    assert judged.region.tolist() == [PLACE, [20, 10, 40, 30]]
 
 
 boxes = st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(5, 40)] * 2).map(
