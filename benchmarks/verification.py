@@ -27,7 +27,7 @@ from pipeline.sampling import rng_for
 from pipeline.scores.detection import DetectionRow, overlaps
 from pipeline.sections import Verify
 from pipeline.steps.verify import beside, box_areas
-from pipeline.verification import EXTRA, FAILED, KEPT, Bars, judge
+from pipeline.verification import EXTRA, KEPT, Bars, judge
 from pipeline.verification_bars import Demand
 
 MISSED = "missed"
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"judged classes: {int(bars.judged.sum())} of {int(things.sum())}")
     print("| planted | labels | passed | named | precision of the verdict |")
     print("|---|---|---|---|---|")
-    for kind in (*FAILED, EXTRA):
+    for kind in planted.FAULTS:
         counted, total = told[kind], max(1, sum(told[kind].values()))
         given = sum(verdicts[kind] for verdicts in told.values())
         passed = counted[MISSED if kind == EXTRA else KEPT]
