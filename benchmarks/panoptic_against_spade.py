@@ -82,7 +82,11 @@ def train_generator(plan: Plan, name: str) -> None:
     system, seed = name.rsplit("-", 1)
     module = importlib.import_module(GENERATORS[system])
     config = module.Config(
-        resolution=plan.size, width=plan.width, width_d=plan.width_d, fast_modulation=plan.by_windows
+        resolution=plan.size,
+        width=plan.width,
+        width_d=plan.width_d,
+        fast_modulation=plan.by_windows,
+        **({"scaling": plan.scaling} if system == "panoptic" else {}),
     )
     table, classes = plan.table("train"), len(ToyDataset.categories)
     identity = seed_for("panoptic against spade", int(seed))  # the same for both systems
@@ -235,6 +239,7 @@ def main() -> None:
     numbers |= {"held-out": 300, "detector-steps": 1200, "segmenter-steps": 1500}
     for name, usual in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=usual, help=f"default {usual}")
+    parser.add_argument("--scaling", default="mean", choices=["mean", "root"], help="of the panoptic generator")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
         "--by-windows", action="store_true", help="SPADE's modulation once per distinct window: for CPUs"

@@ -58,6 +58,7 @@ class Plan:
     held_out: int
     detector_steps: int
     segmenter_steps: int
+    scaling: str
     precision: str
     by_windows: bool
     minutes: float
@@ -263,8 +264,8 @@ def report(plan: Plan) -> str:
     head = f"| {' | '.join(NUMBERS.values())} |"
     lines = [
         f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, {plan.precision}, "
-        f"{plan.train_images} training images, {plan.held_out} held-out maps, {plan.seeds} seeds. Mean ± standard deviation; "
-        "differences are paired by seed.\n",
+        f"scaling {plan.scaling}, {plan.train_images} training images, {plan.held_out} held-out maps, {plan.seeds} seeds. "
+        "Mean ± standard deviation; differences are paired by seed.\n",
         f"| steps | system {head}",
         "|---" * (len(NUMBERS) + 2) + "|",
     ]

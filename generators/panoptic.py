@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators import spade
-from generators.panoptic_guide import Border, Order, ScaleGuide
+from generators.panoptic_guide import Border, Order, ScaleGuide, Scaling
 from generators.panoptic_ops import hole_features, panoptic_conv, panoptic_upsample
 from generators.spade import BlockConv, SpadeBlock, SpadeGenerator, SpadeNorm, SpadeTrainee
 from generators.spade_discriminator import xavier_init
@@ -39,6 +39,7 @@ class Config(spade.Config):
     panoptic_upsampling: bool = True  # every doubling, its holes filled with features of the map
     border: Border = "hole"  # outside of the image: hole (another identity) | same (zeros that match)
     upsampling_order: Order = "xy"  # neighbours tried first in a doubling: xy (right, below) | yx (below, right)
+    scaling: Scaling = "mean"  # of windows at boundaries: mean (equation 2) | root (its root: variance is kept)
 
     @property
     def aware(self) -> bool:
@@ -72,7 +73,9 @@ class PanopticSemantics(Semantics):
         """Who belongs to whom at this resolution; an identity is a pair of class and instance."""
         extra = None if self.edges is None else self.edges[:, None].float()
         identity = self.instances * self.num_classes + self.channel
-        return ScaleGuide(identity, self.channel, extra, border=self.config.border, order=self.config.upsampling_order)
+        how = self.config
+        order, scaling = how.upsampling_order, how.scaling
+        return ScaleGuide(identity, self.channel, extra, border=how.border, order=order, scaling=scaling)
 
 
 def _guide(seen: Semantics) -> ScaleGuide:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Border = Literal["hole", "same"]
 Order = Literal["xy", "yx"]
+Scaling = Literal["mean", "root"]
 _NEIGHBOURS: dict[
     str, tuple[tuple[int, int], ...]
 ] = {  # (down, right) after the pixel itself, Algorithm 1's passes 2-4
@@ -50,7 +51,7 @@ def matching_taps(identity: Tensor, kernel: int) -> Tensor:
 class Windows:
     """The windows of one kernel size on one map; lists that only one form of the convolution needs come when asked for."""
 
-    def __init__(self, identity: Tensor, kernel: int, border: Border) -> None:
+    def __init__(self, identity: Tensor, kernel: int, border: Border, scaling: Scaling = "mean") -> None:
         """identity [B, H, W] integer."""
         b, h, w = identity.shape
         self.kernel, self.shape, self.size = kernel, (b, h, w), b * h * w
@@ -67,7 +68,8 @@ class Windows:
         counted = matching if border == "hole" else matching + outside
         over = (matching == inside) & (outside > 0) if border == "hole" else torch.zeros_like(inside, dtype=torch.bool)
         self.edge = over.nonzero()[:, 0]  # [E]
-        self._ratio = kernel * kernel / counted.double()  # [N], equation 2's sum(1) / sum(M)
+        ratio = kernel * kernel / counted.double()
+        self._ratio = ratio if scaling == "mean" else ratio.sqrt()  # [N], equation 2's sum(1) / sum(M), or its root
 
     def ratio(self, pixels: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The scale of equation 2 at some pixels, or all: a column [n, 1]."""
@@ -166,11 +168,13 @@ class ScaleGuide:
         coarse: Tensor | None = None,
         border: Border = "hole",
         order: Order = "xy",
+        scaling: Scaling = "mean",
     ) -> None:
         """Maps at this resolution: identity [B, H, W] integer, classes [B, H, W] int64, extra [B, e, H, W] float.
 
         `classes` are one-hot channels of the semantic map, `extra` its channels after them. `coarse` [B, H/2, W/2] is what
-        upsampling starts from; left out, it is every second pixel of `identity`.
+        upsampling starts from; left out, it is every second pixel of `identity`. `scaling` of a window's sum: `mean` is
+        equation 2, `root` its square root, which keeps the variance of features that vary independently.
         """
         if identity.ndim != 3 or identity.is_floating_point() or identity.dtype == torch.bool:
             raise ValueError(f"identities are integers [B, H, W], not {identity.dtype} {list(identity.shape)}")
@@ -182,8 +186,10 @@ class ScaleGuide:
             raise ValueError(f"other channels {list(extra.shape)} do not fit identities {list(identity.shape)}")
         if border not in ("hole", "same") or order not in _NEIGHBOURS:
             raise ValueError(f"border is hole or same, order xy or yx, not {border!r} and {order!r}")
+        if scaling not in ("mean", "root"):
+            raise ValueError(f"scaling is mean or root, not {scaling!r}")
         self.identity, self.classes, self.extra = identity, classes, extra
-        self.border, self.order, self._coarse = border, order, coarse
+        self.border, self.order, self.scaling, self._coarse = border, order, scaling, coarse
         self._windows: dict[int, Windows] = {}
         self._tables: dict[tuple[int, int], HoleTable] = {}
 
@@ -192,7 +198,7 @@ class ScaleGuide:
         if kernel % 2 == 0:
             raise ValueError(f"a panoptic-aware convolution has an odd kernel, not {kernel}")
         if kernel not in self._windows:
-            self._windows[kernel] = Windows(self.identity, kernel, self.border)
+            self._windows[kernel] = Windows(self.identity, kernel, self.border, self.scaling)
         return self._windows[kernel]
 
     @cached_property
@@ -246,9 +252,10 @@ class Guide:
         *,
         border: Border = "hole",
         order: Order = "xy",
+        scaling: Scaling = "mean",
     ) -> None:
         """Full-resolution maps, as in ScaleGuide."""
-        self.full = ScaleGuide(identity, classes, extra, border=border, order=order)
+        self.full = ScaleGuide(identity, classes, extra, border=border, order=order, scaling=scaling)
         self._scales = {identity.shape[1]: self.full}
 
     def at(self, height: int) -> ScaleGuide:
@@ -258,12 +265,10 @@ class Guide:
             step, left = divmod(full.identity.shape[1], height)
             if left or full.identity.shape[2] % step:
                 raise ValueError(f"a map of {list(full.identity.shape[1:])} has no whole blocks at height {height}")
-            maps = [
-                None if m is None else m[..., ::step, ::step].contiguous()
-                for m in (full.identity, full.classes, full.extra)
-            ]
-            assert maps[0] is not None
-            self._scales[height] = ScaleGuide(maps[0], maps[1], maps[2], border=full.border, order=full.order)
+            identity = full.identity[..., ::step, ::step].contiguous()
+            maps = [None if m is None else m[..., ::step, ::step].contiguous() for m in (full.classes, full.extra)]
+            border, order, scaling = full.border, full.order, full.scaling
+            self._scales[height] = ScaleGuide(identity, *maps, border=border, order=order, scaling=scaling)
         return self._scales[height]
 
 

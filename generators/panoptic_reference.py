@@ -9,15 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generators.panoptic_guide import Border, Order, matching_taps
+from generators.panoptic_guide import Border, Order, Scaling, matching_taps
 
 
 def panoptic_conv_reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None, identity: Tensor, border: Border = "hole"
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    identity: Tensor,
+    border: Border = "hole",
+    scaling: Scaling = "mean",
 ) -> Tensor:
     """Equations 1 and 2 as they are written: x [B, C, H, W], weight [D, C, k, k], identity [B, H, W] -> [B, D, H, W].
 
-    Taps outside the image do not match (`hole`) or match with the value 0 (`same`).
+    Taps outside the image do not match (`hole`) or match with the value 0 (`same`). `root` scales by the square root of
+    equation 2's ratio.
     """
     kernel = weight.shape[-1]
     reach, (height, width) = kernel // 2, x.shape[2:]
@@ -30,7 +36,8 @@ def panoptic_conv_reference(
         neighbours = padded[:, :, row : row + height, column : column + width]
         total = total + torch.einsum("dc,bchw->bdhw", weight[:, :, row, column], neighbours * mask[:, None])
     counted = same if border == "hole" else same | ~inside
-    out = total * (kernel * kernel / counted.sum(0).to(x.dtype))[:, None]
+    ratio = kernel * kernel / counted.sum(0).to(x.dtype)
+    out = total * (ratio if scaling == "mean" else ratio.sqrt())[:, None]
     return out if bias is None else out + bias[:, None, None]
 
 

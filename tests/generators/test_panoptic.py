@@ -100,6 +100,7 @@ def test_blocks_are_kept_apart_by_identity() -> None:
     "changed",
     [
         {"width": 8, "border": "same"},
+        {"scaling": "root"},
         {"resolution": 64, "upsampling": "more", "vae": True, "z": 5},
         {"panoptic_conv": False},
         {"panoptic_upsampling": False, "edges": False},

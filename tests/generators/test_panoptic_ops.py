@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from generators.panoptic_guide import Border, ScaleGuide
+from generators.panoptic_guide import Border, ScaleGuide, Scaling
 from generators.panoptic_ops import (
     Form,
     panoptic_conv,
@@ -26,11 +26,14 @@ RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "s
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded evaluations of the operators are not here")
 FORMS: tuple[Form, ...] = ("windows", "taps")
 BORDERS: tuple[Border, ...] = ("hole", "same")
+SCALINGS: tuple[Scaling, ...] = ("mean", "root")
 forms = pytest.mark.parametrize("form", FORMS)
 borders = pytest.mark.parametrize("border", BORDERS)
 
 
-def looped(x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Border) -> Tensor:
+def looped(
+    x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Border, scaling: Scaling = "mean"
+) -> Tensor:
     """Equations 1 and 2, one tap of one window at a time."""
     (images, _, height, width), kernel = x.shape, weight.shape[-1]
     out = x.new_zeros(images, len(weight), height, width)
@@ -43,7 +46,8 @@ def looped(x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Bo
             elif identity[b, row, column] == identity[b, y, z]:
                 count += 1
                 total += weight[:, :, i, j] @ x[b, :, row, column]
-        out[b, :, y, z] = kernel**2 / count * total + bias
+        ratio = kernel**2 / count
+        out[b, :, y, z] = (ratio if scaling == "mean" else ratio**0.5) * total + bias
     return out
 
 
@@ -52,8 +56,10 @@ def looped(x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Bo
 def test_the_definition_is_the_equation_tap_by_tap(kernel: int, border: Border) -> None:
     identity = blobs(2, 5, 6)
     x, weight, bias = randn(2, 2, 5, 6), randn(3, 2, kernel, kernel, seed=1), randn(3, seed=2)
-    expected = looped(x, weight, bias, identity, border)
-    torch.testing.assert_close(panoptic_conv_reference(x, weight, bias, identity, border), expected, rtol=0, atol=1e-12)
+    for scaling in SCALINGS:
+        expected = looped(x, weight, bias, identity, border, scaling)
+        found = panoptic_conv_reference(x, weight, bias, identity, border, scaling)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -62,11 +68,18 @@ def test_the_definition_is_the_equation_tap_by_tap(kernel: int, border: Border) 
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.sampled_from([1, 3, 5, 7]),
     st.sampled_from(BORDERS),
+    st.sampled_from(SCALINGS),
     st.integers(1, 5),
     st.integers(0, 99),
 )
 def test_every_form_is_the_definition_with_its_gradients(
-    shape: tuple[int, int, int], channels: tuple[int, int], kernel: int, border: Border, ids: int, seed: int
+    shape: tuple[int, int, int],
+    channels: tuple[int, int],
+    kernel: int,
+    border: Border,
+    scaling: Scaling,
+    ids: int,
+    seed: int,
 ) -> None:
     identity = blobs(*shape, seed=seed, cell=1 + seed % 4, ids=ids)
     leaves = (
@@ -74,8 +87,8 @@ def test_every_form_is_the_definition_with_its_gradients(
         randn(channels[1], channels[0], kernel, kernel),
         randn(channels[1]),
     )
-    guide = ScaleGuide(identity, border=border)
-    expected = with_gradients(lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border), *leaves)
+    guide = ScaleGuide(identity, border=border, scaling=scaling)
+    expected = with_gradients(lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border, scaling), *leaves)
     for form in ("auto", *FORMS):
         made = with_gradients(lambda x, w, b, form=form: panoptic_conv(x, w, b, guide, form), *leaves)
         for e, m in zip(expected, made, strict=True):
@@ -98,6 +111,15 @@ def test_one_identity_is_a_plain_convolution(form: Form) -> None:
     expected = with_gradients(lambda *given: F.conv2d(*given, padding=1), x, weight, bias)
     for e, m in zip(expected, made, strict=True):
         torch.testing.assert_close(m, e, rtol=0, atol=1e-12)
+
+
+def test_root_keeps_the_variance_of_independent_features_and_mean_does_not() -> None:
+    """What equation 2 does to windows with few matching taps: independent values of variance 1 come out with 9 / n."""
+    identity = torch.arange(8)[None, None].expand(1, 8, 8).contiguous()  # columns: three taps of nine match
+    x, weight = randn(1, 400, 8, 8, seed=3), randn(400, 400, 3, 3, seed=4) / 60  # 60 = sqrt(9 x 400)
+    for scaling, variance in (("root", 1.0), ("mean", 3.0)):
+        made = panoptic_conv(x, weight, None, ScaleGuide(identity, border="same", scaling=scaling))[:, :, 1:-1, 1:-1]
+        assert float(made.var()) == pytest.approx(variance, rel=0.1)
 
 
 @forms

@@ -136,6 +136,8 @@ def test_mistakes_are_told_in_one_line() -> None:
         ScaleGuide(blobs(1, 8, 8), torch.rand(1, 8, 8))
     with pytest.raises(ValueError, match="other channels"):
         ScaleGuide(blobs(1, 8, 8), None, torch.rand(1, 1, 8, 9))
+    with pytest.raises(ValueError, match="scaling is mean or root"):
+        ScaleGuide(blobs(1, 8, 8), scaling="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="border is hole or same"):
         ScaleGuide(blobs(1, 8, 8), border="zero")  # type: ignore[arg-type]
     holes = ScaleGuide(torch.arange(16).view(1, 4, 4), torch.full((1, 4, 4), 9))
