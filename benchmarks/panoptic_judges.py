@@ -38,6 +38,9 @@ NUMBERS = {
     "edge_accuracy": "within 2 pixels of boundaries",
     "saturated_inside": "saturated pixels inside",
     "saturated_edge": "saturated at boundaries",
+    "saturated_edge_1_3": "1 to 3 taps match",
+    "saturated_edge_4_6": "4 to 6",
+    "saturated_edge_7_8": "7 or 8",
 }
 POINTS = (0.25, 0.5, 1.0)  # shares of the steps after which images are painted
 
@@ -222,13 +225,19 @@ def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], dev
 
 
 def saturated(table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
-    """Shares of pixels with a value in the outermost hundredths: inside of instances, and where a 3 x 3 window is mixed."""
+    """Shares of pixels with a value in the outermost hundredths, by how many taps of their 3 x 3 window match."""
     size = images.shape[1:3]
     maps = np.stack([maps_of(table[i], len(table.categories), size).instances for i in range(len(table))])
-    mixed = matching_taps(torch.from_numpy(maps), 3).sum(0).numpy() < 9
-    mixed[:, [0, -1]] = mixed[:, :, [0, -1]] = False  # there the image ends
+    matching = matching_taps(torch.from_numpy(maps), 3).sum(0).numpy()
+    inner = np.ones(matching.shape, bool)
+    inner[:, [0, -1]] = inner[:, :, [0, -1]] = False  # there the image ends
+    mixed = inner & (matching < 9)
     extreme = ((images <= 3) | (images >= 252)).any(-1)
-    return {"saturated_inside": float(extreme[~mixed].mean()), "saturated_edge": float(extreme[mixed].mean())}
+    shares = {"mixed_share": float(mixed.mean())}  # of pixels; a property of the maps
+    for name, taps in (("edge_1_3", (1, 3)), ("edge_4_6", (4, 6)), ("edge_7_8", (7, 8)), ("inside", (9, 9))):
+        chosen = inner & (matching >= taps[0]) & (matching <= taps[1])
+        shares[f"saturated_{name}"] = float(extreme[chosen].mean()) if chosen.any() else 0.0
+    return {**shares, "saturated_edge": float(extreme[mixed].mean())}
 
 
 def beside_boundary(instances: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -275,6 +284,7 @@ def report(plan: Plan) -> str:
     if real.exists():
         numbers = json.loads(real.read_text())
         lines.append(f"| | real images | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
+        lines.append(f"\nWindows of {numbers['mixed_share']:.1%} of all pixels are mixed.")
     lines += ["", f"| system | seed | steps {head}", "|---" * (len(NUMBERS) + 3) + "|"]
     for (system, seed, at), numbers in found.items():
         lines.append(f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")

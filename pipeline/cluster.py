@@ -265,7 +265,7 @@ class _Worker:
         gc.collect()
         torch: Any = sys.modules.get("torch")
         if torch is not None:
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
         self._work = ray.get(make)()
 
 

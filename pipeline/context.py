@@ -58,11 +58,11 @@ class Context:
         todo = [(name, item) for name, item in items if not _complete(folder, name, present)]
         if len(todo) < len(items):
             self.tell(f"  {len(items) - len(todo)} of {len(items)} shards were finished earlier")
-        crew = min(workers or self.executor.workers, max(1, len(todo)))
+        crew = min(workers or self.executor.workers, len(todo))
         done = sum(_rows(folder, name) for name, _ in items) - sum(_rows(folder, name) for name, _ in todo)
         total = done + sum(_size(item) for _, item in todo)
         self.progress(done, total, unit)
-        for result in self.executor.pool(partial(_Shard, make, folder.uri), todo, crew):
+        for result in self.executor.pool(partial(_Shard, make, folder.uri), todo, crew) if todo else ():
             done += result
             self.progress(done, total, unit)
         return [folder.read_json(f"{name}.json") for name, _ in items]

@@ -6,6 +6,7 @@ Every text of a data set reaches the page through the template's autoescape; not
 from __future__ import annotations
 
 import base64
+import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,13 +44,18 @@ def render(
     sheets: Mapping[str, bytes],
     versions: Mapping[str, str],
 ) -> bytes:
-    """Return the page, UTF-8; `reasons` says why a score was not measured, `sheets` are JPEG files that scores drew."""
+    """Return the page, UTF-8; `reasons` says why a score was not measured, `sheets` are picture files that scores drew."""
     return report_frame.render(
         "score_page.html.j2",
         title=next((s.reference for s in sets if s.name == "synthetic"), ""),
         sets=sets,
         cards=report_cards.cards(scores),
         reasons=reasons,
-        sheets={name: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for name, data in sheets.items()},
+        sheets={name: _embedded(name, data) for name, data in sheets.items()},
         versions=versions,
     )
+
+
+def _embedded(name: str, data: bytes) -> str:
+    """A picture file as a data URI."""
+    return f"data:{mimetypes.guess_type(name)[0] or 'image/jpeg'};base64,{base64.b64encode(data).decode()}"

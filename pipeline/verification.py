@@ -22,7 +22,7 @@ KEPT, MISSING, SWAPPED, MISPLACED = "kept", "missing", "swapped", "misplaced"
 DUPLICATE, DOUBTFUL, TOO_SMALL, EXTRA = "duplicate", "doubtful", "too_small", "extra"
 FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, DOUBTFUL, TOO_SMALL)  # of a labelled object
 PLACED = 0.1  # IoU from which on a detection of the class is this object, badly placed, rather than another one
-FAINT, FAINT_IOU = 0.05, 0.3  # score and IoU from which on a detection says that something of the class may be there
+LEAST_SCORE, LEAST_IOU = 0.05, 0.3  # no bar is lower: from here on a detection says that something may be there
 SHARED = 0.5  # IoU from which on a detection that another object has taken explains this one too
 TWIN = 0.7  # IoU of two objects of a class from which on they are one object labelled twice
 PART = 0.8  # share of a detection that must lie in an object of its class to be a part of that rather than another one
@@ -147,7 +147,7 @@ class _Matching:
         synthetic image may be seen by anyone. Taken for missing, its label would go and the object stay.
         """
         scores = self._row.pred_scores.astype(np.float64)
-        near = (self.iou >= FAINT_IOU) & self._same & (scores >= FAINT)
+        near = (self.iou >= LEAST_IOU) & self._same & (scores >= LEAST_SCORE)
         worth = np.where(near, scores + self._free(rests_on), -1.0)  # free ones first
         return np.where(near.any(1), worth.argmax(1), -1) if len(scores) else np.full(len(near), -1, np.int64)
 

@@ -19,9 +19,8 @@ from pipeline import calibration, planted
 from pipeline.calibration import Rule
 from pipeline.sampling import permuted, rng_for
 from pipeline.scores.detection import DetectionRow, overlaps
-from pipeline.verification import EXTRA, FAILED, KEPT, PLACED, Bars, judge
+from pipeline.verification import EXTRA, FAILED, KEPT, LEAST_IOU, LEAST_SCORE, PLACED, Bars, judge
 
-LEAST_SCORE, LEAST_IOU = 0.05, 0.3  # bars are never lower
 STEPS = 40  # quantiles tried
 FOLDS = 5
 
