@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import detectors
-from detectors.base import Detector
-from pipeline.images import decode
-from pipeline.job import load_job
-from pipeline.loading import detector_batches, draw_for
-from pipeline.sampling import seed_for
-from pipeline.scene import Dataset
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.sections import Job
-from pipeline.steps.ingest import open_inputs
-from pipeline.training import cores, device
+from synthaug import detectors
+from synthaug.detectors.base import Detector
+from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.execution.training import cores, device
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.steps.ingest import open_inputs
 
 COLUMNS = ("AP", "AP50", "AP75", "seconds", "CPU seconds", "predict ms/image")
 

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from generators import checkpoint
-from generators.base import Maps
-from pipeline.formats.reference import open_dataset
-from pipeline.panoptic import maps_of
-from pipeline.sampling import seed_for
+from synthaug.generators import checkpoint
+from synthaug.generators.base import Maps
+from synthaug.pipeline.core.panoptic_maps import maps_of
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.formats.reference import open_dataset
 
 WINDOW = 0.25  # side of the enlarged square, share of the map's width
 GAP, LINE, PAGE, INK, FRAME = 6, 18, (255, 255, 255), (29, 33, 38), (235, 60, 60)

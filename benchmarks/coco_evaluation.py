@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.scene import Category
-from pipeline.scores.detection import KEYS, DetectionEvaluator, DetectionRow
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.scores.detection.evaluator import KEYS, DetectionEvaluator, DetectionRow
 
 CLASSES = 80
 TRUTHS = 36_000

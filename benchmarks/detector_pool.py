@@ -22,12 +22,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline.context import cut
-from pipeline.formats import toy
-from pipeline.images import decode
-from pipeline.job import load_job
-from pipeline.steps.pseudo_label import SHARD, Spec, _Labeller
-from pipeline.storage import Folder
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import cut
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.steps.pseudo_label import SHARD, Spec, _Labeller
 
 
 def newest(run: Path, step: str) -> Path:

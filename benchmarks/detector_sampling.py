@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from detectors.torchvision_rcnn import Config, build
-from pipeline.evaluation import Validation
-from pipeline.formats import toy
-from pipeline.loading import class_counts, detector_batches, draw_for
-from pipeline.scores.detection import frequency_groups
+from synthaug.detectors.torchvision_rcnn import Config, build
+from synthaug.pipeline.batches.images_and_layouts import class_counts, detector_batches, draw_for
+from synthaug.pipeline.detection.evaluation import Validation
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.scores.detection.evaluator import frequency_groups
 
 BATCH = 8
 THRESHOLD = 0.1  # of repeat factors: share of images; 0.01, the default, repeats nothing in a set of 1600

@@ -21,8 +21,8 @@ FORMATS = ("hf", "coco", "voc", "lvis", "yolo")
 
 def measure(table: Path, name: str, out: Path) -> None:
     """In a process of its own: export, then print what it took as JSON."""
-    from pipeline.handover import export
-    from pipeline.handover_sources import Request
+    from synthaug.pipeline.commands.export import export
+    from synthaug.pipeline.commands.export_sources import Request
 
     list(export(Request(f"parquet:{table}", name, str(out)), lambda *_: None))
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -31,9 +31,9 @@ def measure(table: Path, name: str, out: Path) -> None:
 
 def make(folder: Path, count: int) -> Path:
     """Write a toy table unless it is there."""
-    from pipeline.formats import parquet
-    from pipeline.formats.reference import open_dataset
-    from pipeline.storage import Folder
+    from synthaug.pipeline.core.storage import Folder
+    from synthaug.pipeline.formats.parquet import read as parquet
+    from synthaug.pipeline.formats.reference import open_dataset
 
     table = folder / f"table-{count}"
     if not table.exists():

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.images import encode
-from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 
 SIDE, REAL, WIDTH = 32, 2000, 2048
 
@@ -58,12 +58,12 @@ def tables(count: int, _pixels: bool = True) -> Mapping[str, Dataset]:
 
 def whole(count: int) -> None:
     """Look at all images and compute both scores."""
-    import detectors
-    from pipeline import measuring
-    from pipeline.context import Context
-    from pipeline.executor import SerialExecutor
-    from pipeline.scores import detector_features, nearest
-    from pipeline.storage import Folder
+    from synthaug import detectors
+    from synthaug.pipeline.core.storage import Folder
+    from synthaug.pipeline.execution.context import Context
+    from synthaug.pipeline.execution.executor import SerialExecutor
+    from synthaug.pipeline.scores.features import detector_features, nearest
+    from synthaug.pipeline.scoring import engine as measuring
 
     with tempfile.TemporaryDirectory() as scratch:
         small = {"width": 4, "fpn_channels": 16, "image_size": 32, "anchor_sizes": (8, 16), "box_head": 8}
@@ -84,10 +84,10 @@ def whole(count: int) -> None:
 
 def statistics(count: int) -> None:
     """Stream features of Inception's width through the three statistics."""
-    from pipeline.scores.features import on_disk, thinned
-    from pipeline.scores.fid import frechet, moments
-    from pipeline.scores.kid import kernel_distance
-    from pipeline.scores.prdc import prdc
+    from synthaug.pipeline.scores.features.fid import frechet, moments
+    from synthaug.pipeline.scores.features.kid import kernel_distance
+    from synthaug.pipeline.scores.features.prdc import prdc
+    from synthaug.pipeline.scores.features.streams import on_disk, thinned
 
     def rows(size: int, seed: int):  # type: ignore[no-untyped-def]
         for i in range(size):

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.formats import toy
-from pipeline.image_hash import LIMIT, RADIUS, WINDOWS, Marks, distance, marks, near
-from pipeline.images import decode
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.leaks.hashing import LIMIT, RADIUS, WINDOWS, Marks, distance, marks, near
 
 TOYS, COPIED = 3000, 200
 Picture = np.ndarray

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from generators import lostgan
-from generators.base import PAD_BOX, Layouts, TrainingBatch
-from generators.lostgan_fast import FastGenerator
-from generators.train import AdversarialTraining
-from generators.train import Config as TrainingConfig
+from synthaug.generators.base import PAD_BOX, Layouts, TrainingBatch
+from synthaug.generators.lostgan import network as lostgan
+from synthaug.generators.lostgan.fast import FastGenerator
+from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators.training.adversarial import Config as TrainingConfig
 from tests import direct_lostgan
 
 LABELS = 184

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detectors import DETECTORS
-from pipeline import masks as mask_tools
-from pipeline.formats import parquet
-from pipeline.job import load_job
-from pipeline.production import at_size, resolve, synthesise, whole_pixels
-from pipeline.scene import Provenance, Scene
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.steps.synthesize import load_generator
-from pipeline.storage import Folder
+from synthaug.detectors import DETECTORS
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core import masks as mask_tools
+from synthaug.pipeline.core.scene import Provenance, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.steps.synthesize import load_generator
+from synthaug.pipeline.synthesis.masks_from_levels import at_size, resolve, synthesise, whole_pixels
 
 Masks = NDArray[np.bool_]
 Soft = NDArray[np.float32]

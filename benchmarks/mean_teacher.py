@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
-from detectors import DETECTORS
-from pipeline.formats.reference import open_dataset
-from pipeline.job import load_job
-from pipeline.loading import detector_batches, draw_for
-from pipeline.scene import Dataset
-from pipeline.sections import Job
-from pipeline.steps import self_train
-from pipeline.steps.ingest import open_inputs
-from pipeline.storage import Folder
-from pipeline.training import device, read_log, train
+from synthaug.detectors import DETECTORS
+from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.training import device, read_log, train
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.steps import self_train
+from synthaug.pipeline.steps.ingest import open_inputs
 
 ARMS = {
     "burn-in": "labels alone, detector.steps",

@@ -30,9 +30,9 @@ run() {
   local ops=("$python" -m benchmarks.panoptic_ops "$maps/panoptic_train" --device cuda)
   case $1 in
     tests) limited tests 120 "$python" -m pytest -m gpu -o addopts=--import-mode=importlib -p no:cacheprovider -q -rfE \
-      --tb=short --durations=5 tests/test_cuda.py tests/generators/test_panoptic_triton.py \
-      tests/generators/test_panoptic_ops.py ;;
-    smoke) limited smoke 120 "$python" -m pipeline.cli run jobs/smoke.yaml cluster.executor=serial \
+      --tb=short --durations=5 tests/test_cuda.py tests/generators/nn/panoptic/test_triton.py \
+      tests/generators/nn/panoptic/test_conv.py ;;
+    smoke) limited smoke 120 "$python" -m synthaug.pipeline.cli run jobs/smoke.yaml cluster.executor=serial \
       --output "$logs/smoke_run" ;;
     probe) limited probe 100 "$python" -m benchmarks.panoptic_against_spade "$logs/probe_run" --device cuda --steps 120 \
       --train-images 200 --held-out 32 --detector-steps 60 --segmenter-steps 60 --minutes 1 ;;

@@ -34,21 +34,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.panoptic_judges import SYSTEMS, Plan, measure, report, train_detector, train_segmenter
-from generators import GENERATORS, checkpoint
-from generators.base import MapBatch, Maps
-from generators.train import AdversarialTraining
-from generators.train import Config as TrainingConfig
-from pipeline.formats import parquet
-from pipeline.formats.toy import Config as ToyConfig
-from pipeline.formats.toy import ToyDataset
-from pipeline.images import encode
-from pipeline.loading import draw_for
-from pipeline.map_loading import View, map_batches
-from pipeline.panoptic import maps_of
-from pipeline.sampling import seed_for
-from pipeline.scene import Scene
-from pipeline.storage import Folder
-from pipeline.training import train
+from synthaug.generators import GENERATORS, checkpoint
+from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators.training.adversarial import Config as TrainingConfig
+from synthaug.pipeline.batches.images_and_layouts import draw_for
+from synthaug.pipeline.batches.maps import View, map_batches
+from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.panoptic_maps import maps_of
+from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.training import train
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.toy.dataset import Config as ToyConfig
+from synthaug.pipeline.formats.toy.dataset import ToyDataset
 
 EXAMPLES = 12  # maps whose images are kept as files
 

@@ -25,10 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.spade_speed import CLASSES, LOOP, SIDE, read_maps
-from generators import panoptic, spade
-from generators.base import MapBatch, Maps
-from generators.spade_semantics import semantics
-from generators.train import AdversarialTraining
+from synthaug.generators import panoptic as panoptic_system
+from synthaug.generators import spade as spade_system
+from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.panoptic import network as panoptic
+from synthaug.generators.spade import network as spade
+from synthaug.generators.spade.semantics import semantics
+from synthaug.generators.training.adversarial import AdversarialTraining
 
 CONFIG = panoptic.Config()
 BAR = 1.15
@@ -69,9 +72,9 @@ def report(title: str, seconds: dict[str, list[float]]) -> None:
 def networks(device: str) -> tuple[panoptic.PanopticGenerator, spade.SpadeGenerator]:
     """Both in evaluation, with weights that are no accident of the start."""
     torch.manual_seed(0)
-    own = panoptic.build(CONFIG, CLASSES)
+    own = panoptic_system.build(CONFIG, CLASSES)
     plain = {name: value for name, value in asdict(CONFIG).items() if name in spade.Config.__dataclass_fields__}
-    other = spade.build(spade.Config(**plain), CLASSES)
+    other = spade_system.build(spade.Config(**plain), CLASSES)
     with torch.no_grad():
         for name, value in own.state_dict().items():
             if name.endswith("running_var"):
@@ -102,7 +105,7 @@ def network(maps: Sequence[Maps], device: str) -> None:
 def production(maps: Sequence[Maps], device: str) -> None:
     own, other = networks(device)
     for precision in ("float32", "bfloat16"):
-        ours, theirs = panoptic.producer(own, device, precision), spade.producer(other, device, precision)
+        ours, theirs = panoptic_system.producer(own, device, precision), spade_system.producer(other, device, precision)
         calls: dict[str, Call] = {
             name: (lambda given, made=made: made.paint(given, [0]))
             for name, made in {"panoptic": ours, "spade": theirs}.items()
@@ -116,7 +119,11 @@ def training(maps: Sequence[Maps], device: str) -> None:
         calls: dict[str, Call] = {}
         for name in ("panoptic", "spade"):
             torch.manual_seed(0)
-            made = panoptic.trainee(CONFIG, CLASSES) if name == "panoptic" else spade.trainee(CONFIG, CLASSES)
+            made = (
+                panoptic_system.trainee(CONFIG, CLASSES)
+                if name == "panoptic"
+                else spade_system.trainee(CONFIG, CLASSES)
+            )
             for part in made.networks.values():
                 part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             loop = AdversarialTraining(made, replace(LOOP, precision=precision), 1000, seed=0)

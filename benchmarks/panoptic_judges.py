@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detectors import torchvision_rcnn
-from generators.panoptic_guide import matching_taps
-from pipeline.formats import parquet
-from pipeline.images import decode
-from pipeline.loading import detector_batches, draw_for
-from pipeline.map_loading import View, map_batches
-from pipeline.panoptic import maps_of
-from pipeline.scene import Dataset
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.scores.segmentation import confusion, summary
-from pipeline.storage import Folder
-from pipeline.training import train
+from synthaug.detectors import torchvision_rcnn
+from synthaug.generators.nn.panoptic.neighbourhood import matching_taps
+from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.maps import View, map_batches
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.panoptic_maps import maps_of
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.training import train
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.scores.segmentation.segmentation import confusion, summary
 
 SYSTEMS = ("panoptic", "spade")
 NUMBERS = {

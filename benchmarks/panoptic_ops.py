@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from generators.panoptic_ops import (
+from synthaug.generators.nn.panoptic.conv import (
     Guide,
     ScaleGuide,
     hole_features,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.cuda_timing import about, heading, in_parallel, milliseconds, peak_bytes, replayed, row, tried
 from benchmarks.panoptic_ops import BLOCKS, CLASSES, LIMITS, UPSAMPLED, Ladder, both_ways, maps, naive
-from generators.panoptic_ops import Guide, ScaleGuide, panoptic_conv, panoptic_conv_reference
+from synthaug.generators.nn.panoptic.conv import Guide, ScaleGuide, panoptic_conv, panoptic_conv_reference
 
 BATCH = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -156,7 +156,7 @@ def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 
 def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
     """The three products by tile; times over a plain convolution's, forward, without the gaps between launches."""
-    from generators import panoptic_triton as kernels
+    from synthaug.generators.nn.panoptic import triton as kernels
 
     heading("scale", "", "tile", "result", "gradient of input", "gradient of weight, mixed windows")
     for side, (channels, out) in SHAPES.items():
@@ -181,7 +181,7 @@ def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 
 def compile_tiles(given: Maps, number: int, of: int) -> None:
     """Compile every `of`-th tile from the `number`-th on, on small maps."""
-    from generators import panoptic_triton as kernels
+    from synthaug.generators.nn.panoptic import triton as kernels
 
     windows = Guide(given[0][:1]).at(64).windows(3)
     for place, (rows, columns, size, warps, stages) in enumerate(TILES * len(DTYPES)):

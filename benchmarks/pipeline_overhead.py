@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.formats import parquet
-from pipeline.job import load_job
-from pipeline.production import synthesise
-from pipeline.steps.synthesize import Producer
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.synthesize import Producer
+from synthaug.pipeline.synthesis.masks_from_levels import synthesise
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
     python benchmarks/planner.py [BCCD]
 
 Plans the layouts of the toy set, and of the blood cells in folder BCCD, with `plan.placement` uniform and natural, for
-several job seeds, and prints the distances of the plans to real layouts (pipeline/layout_statistics.py: Jensen-Shannon, bits;
-mean and standard deviation over the seeds). "Seen" layouts are those the plan is made from; "unseen" ones are other images of
-the same kind, which no lift was learnt from. Target natural changes nothing: what distance is chance alone.
+several job seeds, and prints the distances of the plans to real layouts (pipeline/planning/layout_statistics.py:
+Jensen-Shannon, bits; mean and standard deviation over the seeds). "Seen" layouts are those the plan is made from;
+"unseen" ones are other images of the same kind, which no lift was learnt from.
+Target natural changes nothing: what distance is chance alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.formats import parquet
-from pipeline.formats.reference import open_dataset
-from pipeline.job import load_job
-from pipeline.layout_statistics import Statistics, deviation
-from pipeline.layouts import Layout
-from pipeline.steps.plan import Planner, real_layouts
-from pipeline.storage import Folder
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.planning.exchange import Layout
+from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
+from synthaug.pipeline.steps.plan import Planner, real_layouts
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 3

@@ -27,17 +27,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from pipeline import report_trial
-from pipeline.cluster import open_executor
-from pipeline.context import Context, Output
-from pipeline.formats import parquet
-from pipeline.formats.reference import open_dataset
-from pipeline.job import load_job
-from pipeline.run import Screen, run_some
-from pipeline.scene import Dataset, SceneList
-from pipeline.sections import Job
-from pipeline.steps import trial
-from pipeline.storage import Folder
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.scene import Dataset, SceneList
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, Output
+from synthaug.pipeline.execution.ray_executor import open_executor
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.report import trial as report_trial
+from synthaug.pipeline.run import Screen, run_some
+from synthaug.pipeline.steps import trial
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "semi_supervised.yaml"
 TRUTHS = {  # arm -> (what was planted, words that say so)

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import calibration
-from pipeline.calibration import Rule
-from pipeline.detecting import detect, load_labeller
-from pipeline.formats import parquet
-from pipeline.job import load_job
-from pipeline.sampling import seed_for
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.sections import Job
-from pipeline.steps.calibrate import compared
-from pipeline.steps.ingest import TRUTH
-from pipeline.steps.train_detector import WEIGHTS
-from pipeline.storage import Folder
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection import calibration
+from synthaug.pipeline.detection.calibration import Rule
+from synthaug.pipeline.detection.inference import detect, load_labeller
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.steps.calibrate import compared
+from synthaug.pipeline.steps.ingest import TRUTH
+from synthaug.pipeline.steps.train_detector import WEIGHTS
 
 
 def newest(run: Path, step: str) -> Path:

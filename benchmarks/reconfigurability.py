@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generators.control import Controlled, Studio
-from pipeline.formats import parquet
-from pipeline.sampling import seed_for
-from pipeline.scene import Scene
+from synthaug.generators.lostgan.control import Controlled, Studio
+from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.formats.parquet import read as parquet
 
 SMALL = 0.1  # share of the image below which boxes are also counted apart
 STEP = 0.25  # how far a box is moved, share of the image

@@ -20,12 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import masks, reporting
-from pipeline.context import MANIFEST
-from pipeline.formats import coco, parquet
-from pipeline.job import load_job
-from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
-from pipeline.storage import Folder
+from synthaug.pipeline.commands import report as reporting
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import MANIFEST
+from synthaug.pipeline.formats.coco import read as coco
+from synthaug.pipeline.formats.parquet import read as parquet
 from tests.browser import Browser, chromium
 
 IMAGES = 2000

@@ -31,7 +31,7 @@ def settings(labelled: str, unlabelled: str, judge: Path) -> dict[str, list[str]
 
 def run(job: str, folder: Path, overrides: list[str]) -> dict[str, object]:
     """Run one setting; those that share a folder share their finished steps."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", job, *overrides, "--output", str(folder)]
+    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", job, *overrides, "--output", str(folder)]
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
         subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
     metrics: dict[str, object] = json.loads((folder / "metrics.json").read_text())

@@ -4,10 +4,10 @@
     python -m benchmarks.spade_speed FOLDER cuda [inference] [training]        see spade_speed_cuda.py
 
 FOLDER is COCO-Stuff with `semantic_train` (class indices, 255 = don't care) and `panoptic_train`: its maps, at 256 x 256. The
-baseline is `generators/spade.py` with `fast_modulation: false`: every convolution the paper names, spectral norms at every
-forward, NCHW. Published widths, 182 classes, random weights, batch 1. One thread of one process runs every form on one map
-after the other; what counts is the median over maps of the ratio of their CPU seconds, which other work on the machine hardly
-moves.
+baseline is `generators/spade/network.py` with `fast_modulation: false`: every convolution the paper names, spectral norms at
+every forward, NCHW. Published widths, 182 classes, random weights, batch 1. One thread of one process runs every form on
+one map after the other; what counts is the median over maps of the ratio of their CPU seconds, which other work on the
+machine hardly moves.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from generators import spade
-from generators.base import MapBatch, Maps
-from generators.spade_fast import FastGenerator
-from generators.spade_semantics import semantics
-from generators.train import AdversarialTraining
-from generators.train import Config as TrainingConfig
+from synthaug.generators import spade as spade_system
+from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.spade import network as spade
+from synthaug.generators.spade.fast import FastGenerator
+from synthaug.generators.spade.semantics import semantics
+from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators.training.adversarial import Config as TrainingConfig
 
 CLASSES, SIDE = 182, 256
 CONFIG = spade.Config(fast_modulation=False)
@@ -76,8 +77,8 @@ def settled(network: spade.SpadeGenerator) -> spade.SpadeGenerator:
 @torch.inference_mode()
 def inference(maps: Sequence[Maps]) -> None:
     torch.manual_seed(0)
-    direct = settled(spade.build(CONFIG, CLASSES))
-    windows = spade.build(replace(CONFIG, fast_modulation=True), CLASSES).eval()
+    direct = settled(spade_system.build(CONFIG, CLASSES))
+    windows = spade_system.build(replace(CONFIG, fast_modulation=True), CLASSES).eval()
     windows.load_state_dict(direct.state_dict())
     forms: dict[str, torch.nn.Module] = {"direct": direct, "network by windows": windows}
     forms["production, float32"] = FastGenerator(direct)
@@ -104,7 +105,7 @@ def training(maps: Sequence[Maps]) -> None:
         for fast in (False, True):
             name = f"{'by windows' if fast else 'by pixels'}, {precision}"
             torch.manual_seed(0)
-            trainee = spade.trainee(replace(CONFIG, fast_modulation=fast), CLASSES)
+            trainee = spade_system.trainee(replace(CONFIG, fast_modulation=fast), CLASSES)
             for network in trainee.networks.values():
                 network.to(memory_format=torch.channels_last)  # as the pipeline has it
             loops[name] = AdversarialTraining(trainee, replace(LOOP, precision=precision), 1000, seed=0)

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from benchmarks.cuda_timing import Call, about, heading, milliseconds, peak_bytes, row, tried
 from benchmarks.spade_speed import CLASSES, CONFIG, LOOP, SIDE, settled
-from generators import panoptic, spade
-from generators.base import MapBatch, Maps
-from generators.spade_fast import FastGenerator
-from generators.spade_semantics import semantics
-from generators.train import AdversarialTraining
+from synthaug.generators import panoptic as panoptic_system
+from synthaug.generators import spade as spade_system
+from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.panoptic import network as panoptic
+from synthaug.generators.spade import network as spade
+from synthaug.generators.spade.fast import FastGenerator
+from synthaug.generators.spade.semantics import semantics
+from synthaug.generators.training.adversarial import AdversarialTraining
 
 BATCHES = (1, 8)
 TRAINED = 4  # images of a training step
@@ -39,9 +42,9 @@ def networks() -> dict[str, torch.nn.Module]:
     found: dict[str, torch.nn.Module] = {}
     for name, fast in (("direct", False), ("by windows", True)):
         torch.manual_seed(0)
-        found[f"SPADE {name}"] = settled(spade.build(replace(CONFIG, fast_modulation=fast), CLASSES))
+        found[f"SPADE {name}"] = settled(spade_system.build(replace(CONFIG, fast_modulation=fast), CLASSES))
         config = panoptic.Config(**{**asdict(CONFIG), "fast_modulation": fast})
-        found[f"panoptic {name}"] = settled(panoptic.build(config, CLASSES))
+        found[f"panoptic {name}"] = settled(panoptic_system.build(config, CLASSES))
     return {name: network.to("cuda", memory_format=torch.channels_last) for name, network in found.items()}
 
 

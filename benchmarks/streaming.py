@@ -39,7 +39,7 @@ def peak_memory(process: subprocess.Popen[bytes], done: threading.Event, found: 
 
 def measure(out: Path, count: int) -> float:
     folder = out / str(count)
-    command = [sys.executable, "-m", "pipeline.cli", "run", "jobs/smoke.yaml", *KEYS, f"plan.count={count}"]
+    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", "jobs/smoke.yaml", *KEYS, f"plan.count={count}"]
     began = time.time()
     process = subprocess.Popen([*command, "--output", str(folder)], stdout=subprocess.DEVNULL)
     done, found = threading.Event(), [0.0]

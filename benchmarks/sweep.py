@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def run(job: str, folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline.cli", "run", job, *overrides, "--output", str(folder)]
+    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", job, *overrides, "--output", str(folder)]
     return subprocess.Popen(command, stdout=(folder.parent / f"{folder.name}.log").open("wb"), stderr=subprocess.STDOUT)
 
 
@@ -26,8 +26,8 @@ def sheet(folder: Path, out: Path, count: int = 48, zoom: int = 2) -> None:
     import cv2
     import numpy as np
 
-    from pipeline.formats import parquet
-    from pipeline.images import decode
+    from synthaug.pipeline.core.images import decode
+    from synthaug.pipeline.formats.parquet import read as parquet
 
     data = parquet.read(parquet.Config(str(folder / "data")))
     ingest = next((folder / "steps").glob("ingest-*"))

@@ -18,17 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors import load
-from detectors.tta import Views
-from pipeline import planted, verification_bars
-from pipeline.detecting import detect
-from pipeline.formats.reference import open_dataset
-from pipeline.sampling import rng_for
-from pipeline.scores.detection import DetectionRow, overlaps
-from pipeline.sections import Verify
-from pipeline.steps.verify import beside, box_areas
-from pipeline.verification import EXTRA, KEPT, Bars, judge
-from pipeline.verification_bars import Demand
+from synthaug.detectors import load
+from synthaug.detectors.tta import Views
+from synthaug.pipeline.config.schema import Verify
+from synthaug.pipeline.core.seeding import rng_for
+from synthaug.pipeline.detection.inference import detect
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
+from synthaug.pipeline.steps.verify import beside, box_areas
+from synthaug.pipeline.verification import injected_errors as planted
+from synthaug.pipeline.verification import thresholds as verification_bars
+from synthaug.pipeline.verification.thresholds import Demand
+from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Bars, judge
 
 MISSED = "missed"
 

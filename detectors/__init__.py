@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detectors.base import Detector
+    from synthaug.detectors.base import Detector
 
 DETECTORS = {
-    "torchvision": "detectors.torchvision_rcnn",
-    "detectron2": "detectors.detectron2_rcnn",
+    "torchvision": "synthaug.detectors.torchvision_rcnn",
+    "detectron2": "synthaug.detectors.detectron2_rcnn",
 }
 
 
@@ -49,7 +49,7 @@ def build(name: str, settings: Mapping[str, Any], num_classes: int, *, seed: int
 
 def load(path: Path, *, device: str = "cpu") -> Detector:
     """Read a detector that any back-end saved; raises ValueError, one line that names the file."""
-    from detectors.weights import read_header
+    from synthaug.detectors.weights import read_header
 
     name = read_header(path)["backend"]
     if name not in DETECTORS:

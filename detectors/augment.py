@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Sample
+from synthaug.detectors.base import Sample
 
 MIN_VISIBLE = 0.3  # a box that keeps less of its area than this after a crop is no longer recognisable
 

@@ -28,9 +28,9 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from detectors import rcnn
-from detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Pyramid, norm_layer, small_pyramid
-from detectors.rcnn_detector import focal_loss
+from synthaug.detectors import rcnn
+from synthaug.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Pyramid, norm_layer, small_pyramid
+from synthaug.detectors.rcnn_detector import focal_loss
 
 CAFFE_MEAN = (103.53, 116.28, 123.675)  # BGR, 0 to 255: what the zoo's Caffe-style networks are given, undivided
 STAGES = ["res2", "res3", "res4", "res5"]

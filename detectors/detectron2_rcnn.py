@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectors import rcnn, zoo
-from detectors.base import Sample
-from detectors.rcnn_detector import RcnnDetector, tensor
-from detectors.weights import read_settings, torchvision_names
+from synthaug.detectors import rcnn, zoo
+from synthaug.detectors.base import Sample
+from synthaug.detectors.rcnn_detector import RcnnDetector, tensor
+from synthaug.detectors.weights import read_settings, torchvision_names
 
 Config = rcnn.Config
 MISSING = (
@@ -47,7 +47,7 @@ class Detectron2Detector(RcnnDetector):
         """Put the parts together; raises ValueError where detectron2 cannot be imported."""
         check_installed()
         try:
-            from detectors.detectron2_network import network
+            from synthaug.detectors.detectron2_network import network
         except ImportError as err:  # built for another torch
             raise ValueError(f"detectron2 cannot be imported ({err}); build it again for this torch") from err
         return network(config, num_classes)
@@ -74,7 +74,7 @@ class Detectron2Detector(RcnnDetector):
 
     def detect(self, images: Sequence[Tensor], scale: float) -> list[dict[str, Tensor]]:
         """Detect, masks as they come from the head; see the base class."""
-        from detectors.detectron2_network import detections
+        from synthaug.detectors.detectron2_network import detections
 
         shorter, longer = round(self.config.image_size * scale), round(self.config.max_size * scale)
         resized = [_resized(image.float(), shorter, longer) for image in images]
@@ -85,7 +85,7 @@ class Detectron2Detector(RcnnDetector):
 
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
         """The network's losses; raises ValueError when training has diverged; see the base class."""
-        from detectors.detectron2_network import Truth, losses
+        from synthaug.detectors.detectron2_network import Truth, losses
 
         self.model.train()
         sizes = self.config.train_sizes or (self.config.image_size,)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detectors.augment import augment
-from detectors.base import Detector, Prediction, Sample
-from detectors.training import Recipe, average, make_optimizer
-from detectors.views import Strong, strong, weak
+from synthaug.detectors.augment import augment
+from synthaug.detectors.base import Detector, Prediction, Sample
+from synthaug.detectors.training import Recipe, average, make_optimizer
+from synthaug.detectors.views import Strong, strong, weak
 
 ALWAYS = ("objectness", "class")  # losses that pseudo-labels teach: is there an object, and which
 WITH_BOXES = (

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detectors.base import LOSSES
+from synthaug.detectors.base import LOSSES
 
 
 def rank_and_world() -> tuple[int, int]:

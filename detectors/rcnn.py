@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from detectors.backbones import NORMS
-from detectors.training import Recipe
+from synthaug.detectors.backbones import NORMS
+from synthaug.detectors.training import Recipe
 
 LONGEST = 5 / 3  # usual limit of the longer side, in shorter sides: torchvision's 1333 to 800
 MASK_CONVS = {"small": 2, "resnet50": 4}  # 3x3 convolutions of the mask head; four are the paper's (figure 4)

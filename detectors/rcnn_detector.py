@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectors.base import Prediction, Sample
-from detectors.rcnn import Config
-from detectors.training import StepTraining
-from detectors.weights import load_checkpoint, load_pretrained, read_header, read_tensors, write_checkpoint
+from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.rcnn import Config
+from synthaug.detectors.training import StepTraining
+from synthaug.detectors.weights import (
+    load_checkpoint,
+    load_pretrained,
+    read_header,
+    read_tensors,
+    write_checkpoint,
+)
 
 COCO_ROWS = 91  # of the class layer in torchvision's COCO file: the ids 1..90 and the background
 

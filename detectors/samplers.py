@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from detectors.parallel import positions
+from synthaug.detectors.parallel import positions
 
 
 class PlacedSampler:

@@ -23,14 +23,20 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, proj
 from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from detectors import rcnn
-from detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, norm_layer, resnet50_pyramid, small_pyramid
-from detectors.base import Sample
-from detectors.rcnn_detector import RcnnDetector, focal_loss, tensor
-from detectors.regions import Proposals, spared
-from detectors.roi_pool import LookupRoIAlign, torchvision_pool
-from detectors.samplers import PlacedSampler, placed_choice
-from detectors.weights import torchvision_names
+from synthaug.detectors import rcnn
+from synthaug.detectors.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    norm_layer,
+    resnet50_pyramid,
+    small_pyramid,
+)
+from synthaug.detectors.base import Sample
+from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss, tensor
+from synthaug.detectors.regions import Proposals, spared
+from synthaug.detectors.roi_pool import LookupRoIAlign, torchvision_pool
+from synthaug.detectors.samplers import PlacedSampler, placed_choice
+from synthaug.detectors.weights import torchvision_names
 
 NAMES = {  # torchvision's names of losses, and ours
     "loss_objectness": "objectness",

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from detectors.augment import augment
-from detectors.base import Sample
-from detectors.parallel import average_gradients, average_losses, average_statistics, positions
+from synthaug.detectors.augment import augment
+from synthaug.detectors.base import Sample
+from synthaug.detectors.parallel import average_gradients, average_losses, average_statistics, positions
 
 LOWEST_RATE = 0.01  # of the peak, at the last step
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Detector, Prediction
+from synthaug.detectors.base import Detector, Prediction
 
 IOU = 0.55  # from which on two views see the same object; the paper's value
 _LEAST_WEIGHT = 1e-12  # of a score of 0, so that a group of such boxes still has a mean

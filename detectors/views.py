@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from detectors.augment import MIN_VISIBLE, augment
-from detectors.base import Sample
+from synthaug.detectors.augment import MIN_VISIBLE, augment
+from synthaug.detectors.base import Sample
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: what red, green and blue give to a grey image
 MAX_HOLES = 3

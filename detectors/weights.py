@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from detectors.zoo import read_pickle
+from synthaug.detectors.zoo import read_pickle
 
 KIND = "detector"
 HEADER = "synthaug"

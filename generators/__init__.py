@@ -9,10 +9,10 @@ Generator and for maps something that paints them (spade_production.Spade), and,
 from __future__ import annotations
 
 GENERATORS = {
-    "lostgan": "generators.lostgan",
-    "boxes": "generators.boxes",
-    "spade": "generators.spade",
-    "panoptic": "generators.panoptic",
-    "copy_paste": "generators.copy_paste",
-    "posthoc": "generators.posthoc",
+    "lostgan": "synthaug.generators.lostgan",
+    "boxes": "synthaug.generators.boxes",
+    "spade": "synthaug.generators.spade",
+    "panoptic": "synthaug.generators.panoptic",
+    "copy_paste": "synthaug.generators.copy_paste",
+    "posthoc": "synthaug.generators.posthoc",
 }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from generators.base import Layouts, Synthesis
+from synthaug.generators.base import Layouts, Synthesis
 
 GUIDE = "boxes"  # what drives it
 

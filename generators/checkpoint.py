@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from generators import GENERATORS
+from synthaug.generators import GENERATORS
 
 HEADER = "synthaug"
 PARTS = {"discriminator": "D", "encoder": "E"}  # kinds of checkpoints besides generators: their names in a trainee

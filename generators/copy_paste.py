@@ -266,6 +266,6 @@ def build(config: Config, _num_classes: int) -> Scissors:
 
 
 def producer(network: nn.Module) -> Config:
-    """Return how to cut and paste; what to cut from is a table of the pipeline (pipeline/pasting.py)."""
+    """Return how to cut and paste; what to cut from is a table of the pipeline (pipeline/synthesis/pasting.py)."""
     assert isinstance(network, Scissors)
     return network.config

@@ -2,7 +2,8 @@
 
 Sun & Wu (LostGAN-V2, section 2.2.3 and Table 6, "GauGAN + our inferred masks"): the masks that a trained LostGAN infers are
 the map that a generator of the other kind, trained with true maps, is given in testing. Nothing is trained here. How masks
-become a map is not told in the paper; ours is the rule by which all synthetic objects get theirs (pipeline/production.py).
+become a map is not told in the paper; ours is the rule by which all synthetic objects get theirs
+(pipeline/synthesis/masks_from_levels.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from generators import GENERATORS, checkpoint
+from synthaug.generators import GENERATORS, checkpoint
 
 GUIDE = "posthoc"  # what drives it: layouts, and then the maps made of its masks
 KINDS = {"layouts": "boxes", "maps": "maps"}  # key: what drives the generator it names

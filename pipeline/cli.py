@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import JobError, SynthaugError
-from pipeline.pace import Pace
+from synthaug.pipeline.core.errors import JobError, SynthaugError
+from synthaug.pipeline.execution.progress import Pace
 
 if TYPE_CHECKING:
-    from pipeline.run import Screen
+    from synthaug.pipeline.run import Screen
 
 
 USUAL_SEEDS = 5  # of a trial
@@ -54,9 +54,9 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
 
     The same command after an interruption goes on where it stopped.
     """
-    from pipeline.job import load_job
-    from pipeline.run import check
-    from pipeline.run import run as run_job
+    from synthaug.pipeline.config.load import load_job
+    from synthaug.pipeline.run import check
+    from synthaug.pipeline.run import run as run_job
 
     loaded = load_job(job, list(overrides), output)
     screen = _screen()
@@ -85,8 +85,8 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
     Trains the arms of the job's `trial` section, each with several seeds, and says helps, hurts or cannot tell
     (docs/trial.md). In the output folder of an earlier run only what is missing is done.
     """
-    from pipeline.job import load_job
-    from pipeline.run import run as run_job
+    from synthaug.pipeline.config.load import load_job
+    from synthaug.pipeline.run import run as run_job
 
     chosen = [*overrides, *([f"trial.seeds={seeds}"] if seeds is not None else [])]
     loaded = load_job(job, chosen, output)
@@ -110,8 +110,8 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
 
     Reads the labelled data and plans; `synthaug run` in the same folder goes on from there.
     """
-    from pipeline.job import load_job
-    from pipeline.planning import plan as plan_job
+    from synthaug.pipeline.commands.plan import plan as plan_job
+    from synthaug.pipeline.config.load import load_job
 
     loaded = load_job(job, list(overrides), output)
     _log_to(loaded.output)
@@ -123,7 +123,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 def status(run_folder: Path) -> None:
     """Show which steps of a run are done and how far the current one is."""
-    from pipeline.status import lines
+    from synthaug.pipeline.commands.status import lines
 
     for line in lines(run_folder):
         click.echo(line)
@@ -139,8 +139,8 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
     With a job file, e.g. `synthaug doctor jobs/bccd.yaml`, as that job would have it. Exit code 1 where something that every
     job needs is broken.
     """
-    from pipeline.doctor import lines
-    from pipeline.job import load_job
+    from synthaug.pipeline.commands.doctor import lines
+    from synthaug.pipeline.config.load import load_job
 
     for line in lines(load_job(job, list(overrides)) if job else None, weights):
         click.echo(line)
@@ -159,7 +159,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
     See docs/report.md.
     """
-    from pipeline.reporting import report as write_report
+    from synthaug.pipeline.commands.report import report as write_report
 
     for line in write_report(runs, out):
         click.echo(line)
@@ -184,8 +184,8 @@ def score(**request: Any) -> None:
     E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --judge runs/x/checkpoints/detector.safetensors`. Images
     belong together where a synthetic one names its source, or has the same image id.
     """
-    from pipeline.scoring import Request
-    from pipeline.scoring import score as measure
+    from synthaug.pipeline.commands.score import Request
+    from synthaug.pipeline.commands.score import score as measure
 
     for line in measure(Request(**request), _screen()):
         click.echo(line)
@@ -199,8 +199,8 @@ def validate(dataset: str, root: str) -> None:
 
     Reads every annotation and decodes every image.
     """
-    from pipeline.formats.reference import open_dataset
-    from pipeline.status import inspect
+    from synthaug.pipeline.commands.status import inspect
+    from synthaug.pipeline.formats.reference import open_dataset
 
     for line in inspect(open_dataset(dataset, Path(root), key="DATASET"), _screen().progress):
         click.echo(line)
@@ -223,8 +223,8 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
     CHECKPOINT is a generator's file or a run folder; LAYOUT a JSON file, an earlier sheet.json, a COCO file, or a data
     set `format:path` (docs/control.md).
     """
-    from pipeline.generate import Request
-    from pipeline.generate import generate as paint
+    from synthaug.pipeline.commands.generate import Request
+    from synthaug.pipeline.commands.generate import generate as paint
 
     for line in paint(checkpoint, layout, Request(**request), output):
         click.echo(line)
@@ -248,8 +248,8 @@ def export(**request: Any) -> None:
     Of a run that is labelled and synthetic images to train on and its validation images; a folder with a README.md
     appears when all is written (docs/handover.md).
     """
-    from pipeline.handover import export as hand_over
-    from pipeline.handover_sources import Request
+    from synthaug.pipeline.commands.export import export as hand_over
+    from synthaug.pipeline.commands.export_sources import Request
 
     for line in hand_over(Request(**request), _screen().progress):
         click.echo(line)
@@ -273,7 +273,7 @@ def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], b
 
     Which model it is, is told from its keys and shapes; nothing in the file is executed.
     """
-    from generators import importing
+    from synthaug.generators import official as importing
 
     target = out or file.with_suffix(".safetensors")
     try:
@@ -288,11 +288,11 @@ def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], b
 @main.command(name="list")
 def list_components() -> None:
     """List what a job file can name: generators, detectors, formats, scores and steps."""
-    from detectors import DETECTORS
-    from generators import GENERATORS
-    from pipeline.formats import FORMATS
-    from pipeline.scores import SCORES
-    from pipeline.steps import STEPS
+    from synthaug.detectors import DETECTORS
+    from synthaug.generators import GENERATORS
+    from synthaug.pipeline.formats import FORMATS
+    from synthaug.pipeline.scores import SCORES
+    from synthaug.pipeline.steps import STEPS
 
     rooms = {"generators": GENERATORS, "detectors": DETECTORS, "formats": FORMATS, "scores": SCORES, "steps": STEPS}
     for room, names in rooms.items():
@@ -301,7 +301,7 @@ def list_components() -> None:
 
 def _screen() -> Screen:
     """A screen on the terminal: a live line on a tty, a line every ten seconds in a log file."""
-    from pipeline.run import Screen
+    from synthaug.pipeline.run import Screen
 
     live = sys.stderr.isatty()
     pace, state = Pace(), {"said": 0.0, "open": False}
@@ -326,15 +326,15 @@ def _screen() -> Screen:
 
 def _log_to(output: str) -> None:
     """Details (tracebacks of internal failures) go to run.log in the output folder, never to the screen."""
-    from pipeline.storage import Folder, check_writable
+    from synthaug.pipeline.core.storage import Folder, check_writable
 
     check_writable(output)
     folder = Folder.at(output)
     if folder.is_local:
         handler = logging.FileHandler(folder.local_path("run.log"), delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        logging.getLogger("pipeline").addHandler(handler)
-        logging.getLogger("pipeline").propagate = False
+        logging.getLogger("synthaug").addHandler(handler)
+        logging.getLogger("synthaug").propagate = False
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import RayExecutor, open_executor
-from pipeline.context import MANIFEST, Context, Output
-from pipeline.errors import JobError, RunError, SynthaugError
-from pipeline.executor import Executor
-from pipeline.sections import Job
-from pipeline.steps import STEPS
-from pipeline.storage import Folder, check_writable, link_all
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError
+from synthaug.pipeline.core.storage import Folder, check_writable, link_all
+from synthaug.pipeline.execution.context import MANIFEST, Context, Output
+from synthaug.pipeline.execution.executor import Executor
+from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
+from synthaug.pipeline.steps import STEPS
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,10 @@ class Screen:
 
 def check(job: Job, screen: Screen) -> None:
     """Check all that can be known before training: data sets, images, weights, output folder, Ray. Changes nothing."""
-    from pipeline.guides import guide_of
-    from pipeline.steps.ingest import check_scene, open_inputs
-    from pipeline.steps.plan import check_counts
-    from pipeline.steps.self_train import thresholds
+    from synthaug.pipeline.steps.ingest import check_scene, open_inputs
+    from synthaug.pipeline.steps.plan import check_counts
+    from synthaug.pipeline.steps.self_train import thresholds
+    from synthaug.pipeline.synthesis.conditioning import guide_of
 
     check_writable(job.output)
     if job.cluster.executor == "ray" and job.cluster.address:
@@ -104,7 +104,7 @@ def check_files(job: Job) -> None:
 
 def check_scores(job: Job) -> None:
     """Raise JobError when a score that the job names needs a published network that is not there."""
-    from pipeline.measuring import files_of, lacks
+    from synthaug.pipeline.scoring.engine import files_of, lacks
 
     folder = job.score.weights
     if folder and not Path(folder).is_dir():
@@ -125,7 +125,7 @@ def check_scores(job: Job) -> None:
 
 def check_backend(job: Job) -> None:
     """Raise JobError when the detector's back-end needs a library that is not installed."""
-    from detectors import check_installed
+    from synthaug.detectors import check_installed
 
     try:
         check_installed(job.detector.backend)

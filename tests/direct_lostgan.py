@@ -11,16 +11,17 @@ Legend: B images, O object slots, K label rows, C channels, S side of a map. Box
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from tests import paths
+
 State = dict[str, Tensor]
 CANVAS = 64
-PARITY = Path(__file__).resolve().parents[1] / ".." / "shared" / "parity" / "lostgan"
+PARITY = paths.SHARED / "parity" / "lostgan"
 
 # names of the blocks of a discriminator that halve the side, its image head and the side from which an object is large
 _D_POOLS = {64: (3, 4, 5), 128: (1, 2, 3, 4, 5), 256: (1, 2, 3, 4, 5, 6)}

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.context import Context, Output
-from pipeline.executor import SerialExecutor
-from pipeline.formats import parquet, toy
-from pipeline.images import decode, encode
-from pipeline.job import load_job
-from pipeline.scene import ImageRef, Objects, Provenance, Scene
-from pipeline.scores.card import Metric
-from pipeline.scores.detection import frequency_groups
-from pipeline.steps import report
-from pipeline.storage import Folder
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.images import decode, encode
+from synthaug.pipeline.core.scene import ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, Output
+from synthaug.pipeline.execution.executor import SerialExecutor
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.detection.evaluator import frequency_groups
+from synthaug.pipeline.steps import report
+from tests import paths
 
-BASE = Path(__file__).resolve().parents[1] / "jobs" / "base.yaml"
+BASE = paths.JOBS / "base.yaml"
 
 
 def synthetic(scene, index, job):

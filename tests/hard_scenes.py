@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from pipeline import masks
-from pipeline.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene, SceneList
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene, SceneList
 
 CATEGORIES = (
     Category(2, "no", "answers"),

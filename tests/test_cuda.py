@@ -16,17 +16,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from detectors import torchvision_rcnn
-from detectors.base import Sample
-from generators import GENERATORS
-from generators.base import Layouts, MapBatch, Maps, TrainingBatch
-from generators.layers import SpectralNormed
-from generators.lostgan_fast import FastGenerator as FastLostGan
-from generators.panoptic_ops import Guide, hole_features, panoptic_upsample
-from generators.spade_fast import FastGenerator as FastSpade
-from generators.spade_semantics import semantics
-from generators.train import AdversarialTraining
-from generators.train import Config as TrainingConfig
+from synthaug.detectors import torchvision_rcnn
+from synthaug.detectors.base import Sample
+from synthaug.generators import GENERATORS
+from synthaug.generators.base import Layouts, MapBatch, Maps, TrainingBatch
+from synthaug.generators.lostgan.fast import FastGenerator as FastLostGan
+from synthaug.generators.nn.layers import SpectralNormed
+from synthaug.generators.nn.panoptic.conv import Guide, hole_features, panoptic_upsample
+from synthaug.generators.spade.fast import FastGenerator as FastSpade
+from synthaug.generators.spade.semantics import semantics
+from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators.training.adversarial import Config as TrainingConfig
 from tests.panoptic_maps import blobs, randn
 
 DEVICE = "cuda"
@@ -126,7 +126,8 @@ def test_a_training_step_is_a_cpus(system: str, precision: str) -> None:
 @systems
 def test_a_training_goes_on_from_its_state(system: str, tmp_path: Path) -> None:
     """Weights, moments and counters come back to where they were, memory layout and all."""
-    storage, loops = pytest.importorskip("pipeline.storage"), pytest.importorskip("pipeline.training")
+    storage = pytest.importorskip("synthaug.pipeline.core.storage")
+    loops = pytest.importorskip("synthaug.pipeline.execution.training")
     folder, batch = storage.Folder.at(tmp_path), batch_of(system).to(DEVICE)
     first = training(system, DEVICE)
     first.step(0, batch)

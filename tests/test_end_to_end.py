@@ -16,16 +16,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.steps import STEPS
+from synthaug.pipeline.steps import STEPS
+from tests import paths
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = paths.ROOT
 SMOKE = ROOT / "jobs" / "smoke.yaml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def start(output: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start `synthaug run jobs/smoke.yaml` in a process group of its own."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(SMOKE), "--output", str(output), *overrides]
+    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", str(SMOKE), "--output", str(output), *overrides]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -74,8 +75,8 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
     from pycocotools.coco import COCO
     from torchvision.datasets import CocoDetection
 
-    from pipeline import masks
-    from pipeline.formats import parquet
+    from synthaug.pipeline.core import masks
+    from synthaug.pipeline.formats.parquet import read as parquet
 
     table = parquet.read(parquet.Config(str(reference / "data")))
     coco = COCO(str(reference / "coco" / "instances.json"))
@@ -97,8 +98,8 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
 def test_a_run_is_handed_over_with_its_real_images_and_a_card(reference: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from pipeline.cli import main
-    from pipeline.formats.reference import open_dataset
+    from synthaug.pipeline.cli import main
+    from synthaug.pipeline.formats.reference import open_dataset
 
     told = CliRunner().invoke(main, ["export", str(reference), "--to", "yolo", "--out", str(tmp_path / "out")])
     assert told.exit_code == 0, told.output

@@ -8,16 +8,16 @@ A format with splits of its own has `write_splits(splits, out)` too, which count
 from __future__ import annotations
 
 FORMATS = {
-    "cityscapes": "pipeline.formats.cityscapes",
-    "coco": "pipeline.formats.coco",
-    "coco_panoptic": "pipeline.formats.coco_panoptic",
-    "coco_stuff": "pipeline.formats.coco_stuff",
-    "coco_stuff_maps": "pipeline.formats.coco_stuff_maps",
-    "hf": "pipeline.formats.hf",
-    "lvis": "pipeline.formats.lvis",
-    "parquet": "pipeline.formats.parquet",
-    "toy": "pipeline.formats.toy",
-    "visual_genome": "pipeline.formats.visual_genome",
-    "voc": "pipeline.formats.voc",
-    "yolo": "pipeline.formats.yolo",
+    "cityscapes": "synthaug.pipeline.formats.cityscapes",
+    "coco": "synthaug.pipeline.formats.coco.read",
+    "coco_panoptic": "synthaug.pipeline.formats.coco.panoptic",
+    "coco_stuff": "synthaug.pipeline.formats.coco.stuff",
+    "coco_stuff_maps": "synthaug.pipeline.formats.coco.stuff_maps",
+    "hf": "synthaug.pipeline.formats.hf",
+    "lvis": "synthaug.pipeline.formats.lvis.read",
+    "parquet": "synthaug.pipeline.formats.parquet.read",
+    "toy": "synthaug.pipeline.formats.toy.dataset",
+    "visual_genome": "synthaug.pipeline.formats.visual_genome.read",
+    "voc": "synthaug.pipeline.formats.voc.read",
+    "yolo": "synthaug.pipeline.formats.yolo.read",
 }

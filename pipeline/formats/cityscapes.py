@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import images, masks, panoptic
-from pipeline.errors import DatasetError
-from pipeline.formats.coco_record import RecordError
-from pipeline.formats.coco_write import encoded_image
-from pipeline.formats.records import Checker, check_limits
-from pipeline.scene import Category, Dataset, ImageRef, Scene
-from pipeline.storage import Folder, inside
+from synthaug.pipeline.core import images, masks
+from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
+from synthaug.pipeline.core.storage import Folder, inside
+from synthaug.pipeline.formats.coco.write import encoded_image
+from synthaug.pipeline.formats.json_files import Checker, check_limits
+from synthaug.pipeline.formats.validation import RecordError
 
 _PER_CLASS = 1000  # an instance is class x 1000 + number
 _IMAGE, _MAP, _LABELS = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_labelIds.png"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from pipeline.errors import DatasetError
-from pipeline.sampling import permuted
-from pipeline.scene import Dataset, Scene
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.seeding import permuted
 
 
 class Part:

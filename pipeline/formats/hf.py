@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.formats import parquet
-from pipeline.scene import Dataset
-from pipeline.storage import Folder
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.parquet import read as parquet
 
 ROWS = 1000  # per shard
 NAMES = {"train": "train", "val": "validation", "test": "test"}  # our splits as `datasets` calls them

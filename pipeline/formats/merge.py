@@ -12,8 +12,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DatasetError
-from pipeline.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
 
 _MAP_BITS = 24  # of an object id: what a panoptic map holds
 _LAST = (1 << _MAP_BITS) - 1

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pipeline.errors import JobError, suggest
-from pipeline.formats import FORMATS
-from pipeline.formats.combine import Joined, Part
-from pipeline.scene import Dataset
+from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.formats import FORMATS
+from synthaug.pipeline.formats.combine import Joined, Part
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -15,23 +15,23 @@ A score module has
 paints the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same
 with any two data sets. Looks that are equal are done once, so scores that read the same features share them.
 
-A new score is a new file and a line in SCORES; tests/pipeline/test_score_contract.py then tests it. USUAL are those that a
-job measures, where they can be had, when it does not name any.
+A new score is a new file and a line in SCORES; tests/pipeline/scores/test_score_contract.py then tests it. USUAL are those
+that a job measures, where they can be had, when it does not name any.
 """
 
 from __future__ import annotations
 
 SCORES = {
-    "dap": "pipeline.scores.dap",
-    "cas": "pipeline.scores.cas",
-    "mask_iou": "pipeline.scores.mask_iou",
-    "segmentation": "pipeline.scores.segmentation",
-    "detector_features": "pipeline.scores.detector_features",
-    "nearest": "pipeline.scores.nearest",
-    "fid": "pipeline.scores.fid",
-    "kid": "pipeline.scores.kid",
-    "inception_score": "pipeline.scores.inception_score",
-    "prdc": "pipeline.scores.prdc",
-    "diversity": "pipeline.scores.diversity",
+    "dap": "synthaug.pipeline.scores.detection.dap",
+    "cas": "synthaug.pipeline.scores.classification.cas",
+    "mask_iou": "synthaug.pipeline.scores.segmentation.mask_iou",
+    "segmentation": "synthaug.pipeline.scores.segmentation.segmentation",
+    "detector_features": "synthaug.pipeline.scores.features.detector_features",
+    "nearest": "synthaug.pipeline.scores.features.nearest",
+    "fid": "synthaug.pipeline.scores.features.fid",
+    "kid": "synthaug.pipeline.scores.features.kid",
+    "inception_score": "synthaug.pipeline.scores.features.inception_score",
+    "prdc": "synthaug.pipeline.scores.features.prdc",
+    "diversity": "synthaug.pipeline.scores.features.diversity",
 }
 USUAL = ("dap", "cas", "mask_iou", "detector_features", "nearest")

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import decode
-from pipeline.sampling import permuted
-from pipeline.scene import Category, Dataset, Objects, Scene
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
+from synthaug.pipeline.core.seeding import permuted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +96,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A network in training: what the loop of `pipeline/training.py` drives, for how long."""
+    """A network in training: what the loop of `pipeline/execution/training.py` drives, for how long."""
 
     training: Any  # pipeline.training.Training
     batches: Callable[[int], Any]  # step -> batch, a pure function of the step

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import calibration, evidence
-from pipeline.calibration import Calibration, Curve, HeldOut, Matches, Rule, Threshold
-from pipeline.context import Context, cut
-from pipeline.detecting import detect, load_labeller
-from pipeline.evidence import Evidence
-from pipeline.formats import parquet
-from pipeline.sampling import seed_for
-from pipeline.scene import Objects, Scene
-from pipeline.scores.detection import DetectionRow
-from pipeline.sections import Job, section_dict
-from pipeline.steps.self_train import WEIGHTS
-from pipeline.storage import Folder
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.scene import Objects, Scene
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection import calibration
+from synthaug.pipeline.detection import store as evidence
+from synthaug.pipeline.detection.calibration import Calibration, Curve, HeldOut, Matches, Rule, Threshold
+from synthaug.pipeline.detection.inference import detect, load_labeller
+from synthaug.pipeline.detection.store import Evidence
+from synthaug.pipeline.execution.context import Context, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow
+from synthaug.pipeline.steps.self_train import WEIGHTS
 
 NEEDS = ("ingest", "self_train")
 VERSION = 1

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline import image_hash
-from pipeline.context import Context, cut
-from pipeline.formats import parquet
-from pipeline.leaks import SYNTHETIC, Pair, pairs
-from pipeline.sections import Job
-from pipeline.steps.leaks import SHARD, Hasher, settle, write_pairs
-from pipeline.storage import Folder
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.leaks import hashing as image_hash
+from synthaug.pipeline.leaks.pairs import SYNTHETIC, Pair, pairs
+from synthaug.pipeline.steps.leaks import SHARD, Hasher, settle, write_pairs
 
 NEEDS = ("leaks", "synthesize")
 VERSION = 1

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.context import Context
-from pipeline.formats import coco, parquet
-from pipeline.formats.coco_panoptic import PanopticWriter
-from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder
-from pipeline.verification_policy import segments_only
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.formats.coco import read as coco
+from synthaug.pipeline.formats.coco.panoptic import PanopticWriter
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.verification.policy import segments_only
 
 NEEDS = ("verify",)
 VERSION = 2

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.context import Context, add_counts, cut
-from pipeline.errors import DatasetError, JobError
-from pipeline.formats import parquet
-from pipeline.formats.reference import open_dataset
-from pipeline.guides import guide_of
-from pipeline.images import decode
-from pipeline.loading import Subset
-from pipeline.sampling import permuted, seed_for
-from pipeline.scene import Category, Dataset, ImageRef, Objects, Scene
-from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder
+from synthaug.pipeline.batches.images_and_layouts import Subset
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
+from synthaug.pipeline.core.seeding import permuted, seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, add_counts, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.synthesis.conditioning import guide_of
 
 NEEDS: tuple[str, ...] = ()
 VERSION = 1
@@ -70,7 +70,7 @@ def _check_judge(key: str, path: str, classes: int) -> None:
     """Refuse a judging detector of other classes before hours are spent on what it is to judge."""
     if not path:
         return
-    from detectors.weights import read_header
+    from synthaug.detectors.weights import read_header
 
     try:
         known = read_header(Path(path))["num_classes"]

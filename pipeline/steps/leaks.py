@@ -12,17 +12,27 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from pipeline import image_hash
-from pipeline.context import Context, cut
-from pipeline.errors import JobError
-from pipeline.formats import parquet
-from pipeline.formats.reference import open_dataset
-from pipeline.image_hash import Marks, marks
-from pipeline.images import decode
-from pipeline.leaks import EVALUATION, EXTERNAL, SHOWN, Pair, advice, complaint, count, pairs, split_manifest
-from pipeline.scene import Dataset, Scene
-from pipeline.sections import Job
-from pipeline.storage import Folder
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.leaks import hashing as image_hash
+from synthaug.pipeline.leaks.hashing import Marks, marks
+from synthaug.pipeline.leaks.pairs import (
+    EVALUATION,
+    EXTERNAL,
+    SHOWN,
+    Pair,
+    advice,
+    complaint,
+    count,
+    pairs,
+    split_manifest,
+)
 
 NEEDS = ("ingest",)
 VERSION = 2

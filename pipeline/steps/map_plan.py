@@ -7,14 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.formats import parquet
-from pipeline.guides import guide_of
-from pipeline.layouts import images_needed
-from pipeline.loading import class_counts as class_totals
-from pipeline.map_plans import Config as MapConfig
-from pipeline.map_plans import MapPlanner
-from pipeline.scene import Scene
-from pipeline.sections import Job
+from synthaug.pipeline.batches.images_and_layouts import class_counts as class_totals
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.planning.exchange import images_needed
+from synthaug.pipeline.planning.map_planner import Config as MapConfig
+from synthaug.pipeline.planning.map_planner import MapPlanner
+from synthaug.pipeline.synthesis.conditioning import guide_of
 
 
 def map_config(job: Job) -> MapConfig:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import placement
-from pipeline.context import Context, add_counts, cut
-from pipeline.errors import JobError
-from pipeline.formats import parquet
-from pipeline.guides import BoxGuide, MapGuide, PosthocGuide, guide_of
-from pipeline.layout_statistics import class_counts
-from pipeline.layouts import (
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, add_counts, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.planning import placement
+from synthaug.pipeline.planning.exchange import (
     Exchange,
     Layout,
     Places,
@@ -30,14 +32,12 @@ from pipeline.layouts import (
     target_counts,
     vary,
 )
-from pipeline.map_plans import NO_PLACE
-from pipeline.paste_guide import PasteGuide
-from pipeline.pasting import BACKGROUND, PASTED, mirrored
-from pipeline.sampling import permuted, rng_for, seed_for
-from pipeline.scene import Category, ImageRef, Objects, Provenance, Scene
-from pipeline.sections import Job, section_dict
-from pipeline.steps.map_plan import MapPlans, map_config
-from pipeline.storage import Folder
+from synthaug.pipeline.planning.layout_statistics import class_counts
+from synthaug.pipeline.planning.map_planner import NO_PLACE
+from synthaug.pipeline.steps.map_plan import MapPlans, map_config
+from synthaug.pipeline.synthesis.conditioning import BoxGuide, MapGuide, PosthocGuide, guide_of
+from synthaug.pipeline.synthesis.copy_paste import PasteGuide
+from synthaug.pipeline.synthesis.pasting import BACKGROUND, PASTED, mirrored
 
 NEEDS = ("ingest",)
 VERSION = 2

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import calibration, masks
-from pipeline.context import Context, add_counts, cut
-from pipeline.detecting import detect, load_labeller
-from pipeline.formats import coco_results, parquet
-from pipeline.formats.coco_write import CocoWriter
-from pipeline.scene import Objects, Scene
-from pipeline.sections import Job, section_dict
-from pipeline.steps import calibrate
-from pipeline.steps.ingest import TRUTH
-from pipeline.steps.self_train import WEIGHTS
-from pipeline.storage import Folder
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Objects, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection import calibration
+from synthaug.pipeline.detection.inference import detect, load_labeller
+from synthaug.pipeline.execution.context import Context, add_counts, cut
+from synthaug.pipeline.formats.coco import results as coco_results
+from synthaug.pipeline.formats.coco.write import CocoWriter
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps import calibrate
+from synthaug.pipeline.steps.ingest import TRUTH
+from synthaug.pipeline.steps.self_train import WEIGHTS
 
 if TYPE_CHECKING:
-    from detectors.base import Prediction
+    from synthaug.detectors.base import Prediction
 
 NEEDS = ("ingest", "self_train", "calibrate")
 VERSION = 3

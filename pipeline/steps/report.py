@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import report_gallery, report_page, report_pictures, report_pseudo
-from pipeline.context import Context
-from pipeline.formats import parquet
-from pipeline.images import decode
-from pipeline.report_gallery import Tables, Verdicts, find, planned_objects
-from pipeline.report_page import Gallery, Pair, Samples
-from pipeline.report_pictures import Picture
-from pipeline.report_pseudo import Candidate, Labelled, Sheets
-from pipeline.report_tables import UNDONE, Run, class_rows
-from pipeline.scene import Category, Dataset, Scene
-from pipeline.sections import Job, section_dict
-from pipeline.steps import verify
-from pipeline.storage import Folder
-from pipeline.training import EVALUATION, read_log
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.training import EVALUATION, read_log
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.report import gallery as report_gallery
+from synthaug.pipeline.report import pictures as report_pictures
+from synthaug.pipeline.report import pseudo_labels as report_pseudo
+from synthaug.pipeline.report import run_page as report_page
+from synthaug.pipeline.report.gallery import Tables, Verdicts, find, planned_objects
+from synthaug.pipeline.report.pictures import Picture
+from synthaug.pipeline.report.pseudo_labels import Candidate, Labelled, Sheets
+from synthaug.pipeline.report.run_page import Gallery, Pair, Samples
+from synthaug.pipeline.report.tables import UNDONE, Run, class_rows
+from synthaug.pipeline.steps import verify
 
 NEEDS = (
     "ingest",

@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import measuring, twins
-from pipeline.context import Context, cut
-from pipeline.formats import parquet
-from pipeline.scene import Dataset
-from pipeline.scores.weights import FILES, find
-from pipeline.sections import Job, section_dict
-from pipeline.steps.synthesize import load_generator
-from pipeline.steps.train_detector import WEIGHTS as DETECTOR
-from pipeline.storage import Folder, file_digest
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.storage import Folder, file_digest
+from synthaug.pipeline.execution.context import Context, cut
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.features.weights import FILES, find
+from synthaug.pipeline.scoring import engine as measuring
+from synthaug.pipeline.steps.synthesize import load_generator
+from synthaug.pipeline.steps.train_detector import WEIGHTS as DETECTOR
+from synthaug.pipeline.synthesis import paired as twins
 
 NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 5

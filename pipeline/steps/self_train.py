@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.context import Context
-from pipeline.errors import JobError, suggest
-from pipeline.formats import parquet
-from pipeline.images import decode
-from pipeline.loading import Draw, Pixels, detector_batches, draw_for
-from pipeline.sampling import seed_for
-from pipeline.scene import Category, Dataset
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.sections import Job, section_dict
-from pipeline.steps.train_detector import WEIGHTS as SUPERVISED
-from pipeline.storage import Folder
-from pipeline.training import cores, device, read_log, train
+from synthaug.pipeline.batches.images_and_layouts import Draw, Pixels, detector_batches, draw_for
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Category, Dataset
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.training import cores, device, read_log, train
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.steps.train_detector import WEIGHTS as SUPERVISED
 
 if TYPE_CHECKING:
-    from detectors.base import Detector
-    from detectors.mean_teacher import MeanTeacher, Mixed
+    from synthaug.detectors.base import Detector
+    from synthaug.detectors.mean_teacher import MeanTeacher, Mixed
 
 NEEDS = ("ingest", "train_detector")
 VERSION = 1
@@ -65,7 +65,7 @@ def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
 
 def prepare(detector: Detector, job: Job, tables: Mapping[str, Dataset]) -> tuple[MeanTeacher, Callable[[int], Mixed]]:
     """Return the training of a trained detector and its batches; the detector is changed by it."""
-    from detectors.mean_teacher import MeanTeacher
+    from synthaug.detectors.mean_teacher import MeanTeacher
 
     plan, config = job.self_train.training, job.detector.config
     recipe = config.recipe()
@@ -79,7 +79,7 @@ def prepare(detector: Detector, job: Job, tables: Mapping[str, Dataset]) -> tupl
 
 def mixed_batches(job: Job, labelled: Dataset, unlabelled: Dataset, seed: int) -> Callable[[int], Mixed]:
     """Return step -> labelled samples, drawn as for the detector, and unlabelled images in uniform epochs."""
-    from detectors.mean_teacher import Mixed
+    from synthaug.detectors.mean_teacher import Mixed
 
     plan, how = job.self_train.training, job.detector.training
     samples = detector_batches(labelled, draw_for([labelled], plan.batch, seed, how.sampling, how.repeat_threshold))
@@ -114,7 +114,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: train from the last checkpoint on, measure before and after, and write the chosen weights."""
     import torch
 
-    from detectors import DETECTORS
+    from synthaug.detectors import DETECTORS
 
     job, folder, plan = spec.job, Folder.at(spec.folder), spec.job.self_train.training
     torch.set_num_threads(job.detector.training.threads or cores())

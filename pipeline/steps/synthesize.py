@@ -6,13 +6,13 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from pipeline.context import Context, add_counts, cut
-from pipeline.formats import parquet
-from pipeline.guides import guide_of
-from pipeline.sections import Job, section_dict
-from pipeline.steps.train_generator import WEIGHTS
-from pipeline.storage import Folder
-from pipeline.training import device
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, add_counts, cut
+from synthaug.pipeline.execution.training import device
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.train_generator import WEIGHTS
+from synthaug.pipeline.synthesis.conditioning import guide_of
 
 NEEDS = ("plan", "train_generator")
 VERSION = 3
@@ -27,7 +27,7 @@ def load_generator(folder: Folder, job: Job) -> Any:
     """Return the trained generator, ready to produce, on the GPU where there is one."""
     import torch
 
-    from generators import checkpoint
+    from synthaug.generators import checkpoint
 
     torch.set_num_threads(job.synthesize.threads)
     with folder.local_copy(WEIGHTS) as path:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.context import Context
-from pipeline.errors import JobError
-from pipeline.evaluation import Evaluated, Row, Validation, best_of
-from pipeline.formats import parquet
-from pipeline.loading import detector_batches, draw_for
-from pipeline.sampling import seed_for
-from pipeline.scene import Dataset
-from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder, file_digest
-from pipeline.training import cores, device, read_log, train
+from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder, file_digest
+from synthaug.pipeline.detection.evaluation import Evaluated, Row, Validation, best_of
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.training import cores, device, read_log, train
+from synthaug.pipeline.formats.parquet import read as parquet
 
 if TYPE_CHECKING:
-    from detectors.base import Detector
+    from synthaug.detectors.base import Detector
 
 NEEDS = ("ingest",)
 VERSION = 3
@@ -51,8 +51,8 @@ def fit(spec: Spec) -> dict[str, Any]:
 
     import torch
 
-    from detectors import DETECTORS
-    from detectors.parallel import rank_and_world
+    from synthaug.detectors import DETECTORS
+    from synthaug.detectors.parallel import rank_and_world
 
     section, folder = spec.job.detector, Folder.at(spec.folder)
     plan, (rank, world) = section.training, rank_and_world()

@@ -6,16 +6,16 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.context import Context
-from pipeline.errors import DatasetError, JobError
-from pipeline.formats import parquet
-from pipeline.guides import PosthocGuide, guide_of
-from pipeline.loading import draw_for
-from pipeline.paste_guide import PasteGuide, remember
-from pipeline.sampling import seed_for
-from pipeline.sections import Job, section_dict
-from pipeline.storage import Folder, file_digest
-from pipeline.training import cores, device, read_log, train
+from synthaug.pipeline.batches.images_and_layouts import draw_for
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder, file_digest
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.training import cores, device, read_log, train
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.synthesis.conditioning import PosthocGuide, guide_of
+from synthaug.pipeline.synthesis.copy_paste import PasteGuide, remember
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 2
@@ -46,9 +46,9 @@ def fit(spec: Spec) -> dict[str, Any]:
     import torch
     import torch.distributed as dist
 
-    from generators import GENERATORS, checkpoint
-    from generators.base import Batch
-    from generators.train import AdversarialTraining
+    from synthaug.generators import GENERATORS, checkpoint
+    from synthaug.generators.base import Batch
+    from synthaug.generators.training.adversarial import AdversarialTraining
 
     job, folder = spec.job, Folder.at(spec.folder)
     section, plan = job.generator, job.generator.training

@@ -13,23 +13,36 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import evidence, report_trial, trial_tables
-from pipeline.arms import ARMS, BEST, EXTERNAL, Arm, Permuted, arm_batches, arm_named, first_part, on_top_of, real_draw
-from pipeline.context import Context
-from pipeline.errors import JobError, suggest
-from pipeline.evidence import Evidence
-from pipeline.formats import parquet
-from pipeline.formats.reference import open_dataset
-from pipeline.images import decode
-from pipeline.pasting import Pasted
-from pipeline.sampling import seed_for
-from pipeline.scene import Dataset
-from pipeline.scores.detection import DetectionEvaluator, DetectionRow
-from pipeline.scores.fixed_ap import FixedEvaluator
-from pipeline.sections import Job, section_dict
-from pipeline.steps.ingest import open_inputs
-from pipeline.storage import Folder
-from pipeline.training import device, train
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection import store as evidence
+from synthaug.pipeline.detection.store import Evidence
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.training import device, train
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.report import trial as report_trial
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
+from synthaug.pipeline.steps.ingest import open_inputs
+from synthaug.pipeline.synthesis.pasting import Pasted
+from synthaug.pipeline.trial import conclusions as trial_tables
+from synthaug.pipeline.trial.arms import (
+    ARMS,
+    BEST,
+    EXTERNAL,
+    Arm,
+    Permuted,
+    arm_batches,
+    arm_named,
+    first_part,
+    on_top_of,
+    real_draw,
+)
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
 VERSION = 3
@@ -124,7 +137,7 @@ class _Runner:
         return told | measured(rows, self._evaluation, self._sources.job.detector.config)
 
     def _trained(self, arm: Arm, number: int, folder: Folder) -> tuple[Any, int]:
-        from detectors import DETECTORS
+        from synthaug.detectors import DETECTORS
 
         sources, job = self._sources, self._sources.job
         plan, trial = job.detector.training, job.trial

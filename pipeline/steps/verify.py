@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import evidence, verification_bars
-from pipeline.context import Context, add_counts, cut
-from pipeline.detecting import detect
-from pipeline.evidence import Evidence
-from pipeline.formats import parquet
-from pipeline.sampling import seed_for
-from pipeline.scene import Dataset, Scene
-from pipeline.scores.detection import DetectionRow
-from pipeline.sections import Job, section_dict
-from pipeline.steps import train_detector
-from pipeline.storage import Folder, file_digest, link_all
-from pipeline.training import device
-from pipeline.verification import EXTRA, FAILED, KEPT, Bars, judge
-from pipeline.verification_bars import Bar, Demand
-from pipeline.verification_policy import NOT_JUDGED, settle, tally
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.storage import Folder, file_digest, link_all
+from synthaug.pipeline.detection import store as evidence
+from synthaug.pipeline.detection.inference import detect
+from synthaug.pipeline.detection.store import Evidence
+from synthaug.pipeline.execution.context import Context, add_counts, cut
+from synthaug.pipeline.execution.training import device
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow
+from synthaug.pipeline.steps import train_detector
+from synthaug.pipeline.verification import thresholds as verification_bars
+from synthaug.pipeline.verification.policy import NOT_JUDGED, settle, tally
+from synthaug.pipeline.verification.thresholds import Bar, Demand
+from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Bars, judge
 
 if TYPE_CHECKING:
-    from detectors.base import Prediction
-    from detectors.tta import Views
+    from synthaug.detectors.base import Prediction
+    from synthaug.detectors.tta import Views
 
 NEEDS = ("ingest", "synthesize")
 VERSION = 2
@@ -59,8 +60,8 @@ class Spec:
         """Load the detector that judges; it need not be of the job's back-end."""
         import torch
 
-        from detectors import load
-        from detectors.tta import Views
+        from synthaug.detectors import load
+        from synthaug.detectors.tta import Views
 
         torch.set_num_threads(1)
         folder, name = self.weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import detectors
-from detectors.base import Sample
+from synthaug import detectors
+from synthaug.detectors.base import Sample
 
 COLOURS = ((230, 40, 40), (40, 60, 230))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors.augment import augment
-from detectors.base import Sample
+from synthaug.detectors.augment import augment
+from synthaug.detectors.base import Sample
 from tests.detectors.painted import painted
 
 

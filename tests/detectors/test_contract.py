@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import detectors
-from detectors.base import Sample
+from synthaug import detectors
+from synthaug.detectors.base import Sample
 from tests.detectors.painted import needs
 
 SETTINGS = {"width": 8, "fpn_channels": 16, "image_size": 64, "anchor_sizes": (16, 32), "ema": 0.9}

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torchvision.models import resnet50
 
-import detectors
-from detectors import detectron2_rcnn
-from detectors.rcnn import Config
-from pipeline.masks import decode, paste
+from synthaug import detectors
+from synthaug.detectors import detectron2_rcnn
+from synthaug.detectors.rcnn import Config
+from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import needs, painted
 
 R50 = Config(backbone="resnet50", image_size=64, max_size=96, norm="frozen_bn", score_floor=0.0, trainable_layers=3)

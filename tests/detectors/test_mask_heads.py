@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import detectors
-from detectors.rcnn import Config
-from detectors.rcnn_detector import RcnnDetector
-from pipeline.masks import decode, paste
+from synthaug import detectors
+from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_detector import RcnnDetector
+from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import empty, needs, painted
 
 TINY = Config(

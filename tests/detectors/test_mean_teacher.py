@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from detectors import mean_teacher, torchvision_rcnn
-from detectors.base import Prediction, Sample
-from detectors.mean_teacher import Config, MeanTeacher, Mixed, certain, ramp
-from detectors.training import Recipe
-from detectors.views import Strong
+from synthaug.detectors import mean_teacher, torchvision_rcnn
+from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.mean_teacher import Config, MeanTeacher, Mixed, certain, ramp
+from synthaug.detectors.training import Recipe
+from synthaug.detectors.views import Strong
 
 PLAIN = Strong(scale=0, colour=0, grey=0, blur=0, erase=0)
 RECIPE = Recipe(

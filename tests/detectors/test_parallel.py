@@ -11,10 +11,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from detectors.base import Sample
-from detectors.parallel import average_gradients, average_losses, average_statistics, positions, rank_and_world
-from detectors.samplers import PlacedSampler, placed_choice
-from detectors.torchvision_rcnn import Config, build
+from synthaug.detectors.base import Sample
+from synthaug.detectors.parallel import (
+    average_gradients,
+    average_losses,
+    average_statistics,
+    positions,
+    rank_and_world,
+)
+from synthaug.detectors.samplers import PlacedSampler, placed_choice
+from synthaug.detectors.torchvision_rcnn import Config, build
 
 TINY = Config(
     width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32, box_samples=16,

@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from torchvision.ops import box_iou
 
-import detectors
-from detectors.base import Prediction, Sample
-from detectors.rcnn import Config
-from detectors.rcnn_detector import RcnnDetector, focal_loss
-from detectors.training import StepTraining
+from synthaug import detectors
+from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss
+from synthaug.detectors.training import StepTraining
 from tests.detectors.painted import empty, needs, painted
 
 TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)

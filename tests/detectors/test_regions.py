@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import detectors
-from detectors.augment import augment
-from detectors.base import Sample
-from detectors.rcnn import Config
-from detectors.regions import spared
+from synthaug import detectors
+from synthaug.detectors.augment import augment
+from synthaug.detectors.base import Sample
+from synthaug.detectors.rcnn import Config
+from synthaug.detectors.regions import spared
 from tests.detectors.painted import painted
 
 TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32, flip=False)
@@ -53,7 +53,7 @@ def test_neither_anchors_nor_proposals_in_a_region_are_background(monkeypatch):
         seen.append((boxes, spared(boxes, labels, ignore)))
         return seen[-1][1]
 
-    for module in ("detectors.regions.spared", "detectors.torchvision_rcnn.spared"):
+    for module in ("synthaug.detectors.regions.spared", "synthaug.detectors.torchvision_rcnn.spared"):
         monkeypatch.setattr(module, spy)
     sample = painted(3)
     for ignored in (False, True):

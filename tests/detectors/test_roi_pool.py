@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import initLevelMapper
 
-from detectors.roi_pool import LookupRoIAlign
+from synthaug.detectors.roi_pool import LookupRoIAlign
 
 
 def boxes_around(count: int, reach: float, seed: int) -> torch.Tensor:

@@ -8,10 +8,10 @@ import torch
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-import detectors
-from detectors.samplers import placed_choice
-from detectors.torchvision_rcnn import Config, build
-from pipeline.masks import decode, paste
+from synthaug import detectors
+from synthaug.detectors.samplers import placed_choice
+from synthaug.detectors.torchvision_rcnn import Config, build
+from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import painted
 
 SMALL = {"min_size": 64, "max_size": 96, "num_classes": 3, "weights": None, "weights_backbone": None}

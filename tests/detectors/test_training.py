@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from detectors.base import Sample
-from detectors.training import Recipe, StepTraining, rate, step_rate
+from synthaug.detectors.base import Sample
+from synthaug.detectors.training import Recipe, StepTraining, rate, step_rate
 
 GOOD = Recipe(
     optimizer="sgd",

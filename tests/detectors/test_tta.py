@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.base import Prediction
-from detectors.tta import Views, merge, mirror
+from synthaug.detectors.base import Prediction
+from synthaug.detectors.tta import Views, merge, mirror
 
 WIDTH, HEIGHT = 64, 48
 

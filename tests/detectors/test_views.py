@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.augment import MIN_VISIBLE
-from detectors.base import Sample
-from detectors.views import LUMA, Strong, blurred, decoloured, erased, strong, weak
+from synthaug.detectors.augment import MIN_VISIBLE
+from synthaug.detectors.base import Sample
+from synthaug.detectors.views import LUMA, Strong, blurred, decoloured, erased, strong, weak
 
 GEOMETRY = Strong(scale=0.6, colour=0, grey=0, blur=0, erase=0)
 SIZE = (40, 60)

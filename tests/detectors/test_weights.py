@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 
-from detectors.torchvision_rcnn import Config, build, load
+from synthaug.detectors.torchvision_rcnn import Config, build, load
 
 TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)
 

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors import zoo
-from detectors.weights import read_tensors
+from synthaug.detectors import zoo
+from synthaug.detectors.weights import read_tensors
 from tests.detectors.painted import needs
 
 

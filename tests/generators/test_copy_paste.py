@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from generators import checkpoint, copy_paste
-from generators.copy_paste import Config, Frame, Piece, blurred, compose, cut, piece
+from synthaug.generators import checkpoint, copy_paste
+from synthaug.generators.copy_paste import Config, Frame, Piece, blurred, compose, cut, piece
 
 HARD = Config(blend="none", feather=0.0)
 

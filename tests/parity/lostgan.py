@@ -91,9 +91,9 @@ def forward(fixture: Fixture, network: Any, suffix: str) -> tuple[dict[str, Tens
 
 def fast_rows(fixture: Fixture, network: Any, names: list[str], tolerance: float) -> Iterator[Row]:
     """The same images by the network that production uses, where there is one."""
-    if find_spec("generators.lostgan_fast") is None:
+    if find_spec("synthaug.generators.lostgan.fast") is None:
         return
-    from generators.lostgan_fast import FastGenerator
+    from synthaug.generators.lostgan.fast import FastGenerator
 
     with torch.inference_mode():
         z_image, z_objects = (torch.from_numpy(fixture.arrays[name]).float() for name in ("z_img", "z_obj"))

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators import lostgan_discriminator
-from generators.base import Layouts
+from synthaug.generators.base import Layouts
+from synthaug.generators.lostgan import discriminator as lostgan_discriminator
 from tests.parity.comparison import Row, compare
 from tests.parity.lostgan_fixtures import Fixture, Trace, sigma_row
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from generators import importing
-from generators.base import Layouts
+from synthaug.generators import official as importing
+from synthaug.generators.base import Layouts
 from tests.parity.comparison import Array, Row, compare, compare_each
 from tests.parity.weights import Keys, read_keys, rebuild
 

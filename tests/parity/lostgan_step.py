@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generators import lostgan
-from generators.base import Layouts, TrainingBatch
-from generators.losses import hinge_fake, hinge_real
+from synthaug.generators import lostgan as lostgan_system
+from synthaug.generators.base import Layouts, TrainingBatch
+from synthaug.generators.lostgan import network as lostgan
+from synthaug.generators.training.losses import hinge_fake, hinge_real
 from tests.parity.comparison import Array, Row, compare, compare_each, difference, read_arrays
 from tests.parity.lostgan_discriminator import PREFIX, recorded_image
 from tests.parity.lostgan_fixtures import RULES, Fixture, through_a_file
@@ -78,7 +79,7 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
     """One iteration in the published order: D(real), G, D(fake), D's update, D(fake), G's update."""
     g, d = networks["G"].train(), networks["D"].train()
     with torch.device("meta"):
-        trainee = lostgan.trainee(g.config, g.label_embedding.num_embeddings - 1)
+        trainee = lostgan_system.trainee(g.config, g.label_embedding.num_embeddings - 1)
     trainee.networks = networks
     layouts: Layouts = inputs.layouts()
     batch = TrainingBatch(recorded_image(g.config.resolution), layouts)

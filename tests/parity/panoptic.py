@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.panoptic_guide import Border, Order, ScaleGuide, matching_taps
-from generators.panoptic_ops import (
+from synthaug.generators.nn.panoptic.conv import (
     Form,
     hole_features,
     panoptic_conv,
@@ -23,6 +22,7 @@ from generators.panoptic_ops import (
     panoptic_upsample,
     panoptic_upsample_reference,
 )
+from synthaug.generators.nn.panoptic.neighbourhood import Border, Order, ScaleGuide, matching_taps
 from tests.parity.comparison import Array, BrokenFileError, Row, compare, read_arrays
 
 FAULTS = (ValueError, RuntimeError, LookupError)  # what a case that does not fit ends in

@@ -14,13 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generators import spade
-from generators.base import Maps
-from generators.perceptual import PerceptualLoss
-from generators.spade_discriminator import Discriminator
-from generators.spade_fast import FastGenerator
-from generators.spade_losses import GAN_MODES, discriminator_loss, feature_matching, generator_loss, kl_divergence
-from generators.spade_semantics import Semantics, boundaries, semantics
+from synthaug.generators.base import Maps
+from synthaug.generators.nn.perceptual import PerceptualLoss
+from synthaug.generators.spade import network as spade
+from synthaug.generators.spade.discriminator import Discriminator
+from synthaug.generators.spade.fast import FastGenerator
+from synthaug.generators.spade.losses import (
+    GAN_MODES,
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+    kl_divergence,
+)
+from synthaug.generators.spade.semantics import Semantics, boundaries, semantics
 from tests.parity.comparison import Array, BrokenFileError, Row, compare, read_arrays
 from tests.parity.lostgan_fixtures import through_a_file
 from tests.parity.weights import read_keys, rebuild

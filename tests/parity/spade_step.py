@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators import spade
-from generators.base import MapBatch
-from generators.train import AdversarialTraining
-from generators.train import Config as TrainingConfig
+from synthaug.generators import spade as spade_system
+from synthaug.generators.base import MapBatch
+from synthaug.generators.spade import network as spade
+from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators.training.adversarial import Config as TrainingConfig
 from tests.parity.comparison import Array, Row, compare, compare_each
 from tests.parity.lostgan_fixtures import through_a_file
 from tests.parity.spade import ROUNDS, Fixture, rest
@@ -32,7 +33,7 @@ LATER = 1e-4  # allowed of losses from the second iteration on
 def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     """Repeat the iterations and compare everything recorded."""
     meta, arrays = fixture.meta, fixture.arrays
-    trainee = spade.trainee(fixture.config(), meta["opt"]["label_nc"])
+    trainee = spade_system.trainee(fixture.config(), meta["opt"]["label_nc"])
     keys = read_keys(fixture.folder / f"{fixture.name}.keys.json")
     for name, network in trainee.networks.items():
         own = [(key.removeprefix(f"{name}/"), shape, dtype) for key, shape, dtype in keys if key.startswith(f"{name}/")]

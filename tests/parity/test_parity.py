@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from generators import lostgan
+from synthaug.generators.lostgan import network as lostgan
+from tests import paths
 from tests.parity.__main__ import main
 from tests.parity.comparison import compare
 from tests.parity.lostgan_discriminator import forward
 from tests.parity.lostgan_fixtures import Fixture
 from tests.parity.weights import read_keys, rebuild
 
-RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "lostgan"
+RECORDED = paths.SHARED / "parity" / "lostgan"
 recorded = pytest.mark.skipif(
     not RECORDED.is_dir(), reason="the recorded outputs of the published networks are not here"
 )

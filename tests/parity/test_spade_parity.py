@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import paths
 from tests.parity.spade import run
 
-RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "parity" / "spade"
+RECORDED = paths.SHARED / "parity" / "spade"
 recorded = pytest.mark.skipif(
     not RECORDED.is_dir(), reason="the recorded outputs of the official networks are not here"
 )

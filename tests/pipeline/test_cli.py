@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main
-from pipeline.job import load_job
+from synthaug.pipeline.cli import main
+from synthaug.pipeline.config.load import load_job
+from tests import paths
 
-SMOKE = Path(__file__).resolve().parents[2] / "jobs" / "smoke.yaml"
+SMOKE = paths.JOBS / "smoke.yaml"
 COCO = "data.labelled=coco:train.json?images=images"
 
 
@@ -175,7 +176,7 @@ def test_missing_perceptual_weights_are_named_before_anything_runs(photos: dict[
 
 
 def test_a_judge_of_other_classes_is_refused_before_anything_runs(photos: dict[str, Any], tmp_path: Path) -> None:
-    import detectors
+    from synthaug import detectors
 
     path = tmp_path / "judge.safetensors"
     detectors.build("torchvision", {"width": 8, "fpn_channels": 16}, 5).save(path, {})
@@ -242,11 +243,13 @@ def imported(*words: str | Path) -> Result:
 def test_an_official_checkpoint_becomes_one_of_ours(tmp_path: Path) -> None:
     import torch
 
-    from generators import checkpoint, lostgan
+    from synthaug.generators import checkpoint
+    from synthaug.generators import lostgan as lostgan_system
+    from synthaug.generators.lostgan import network as lostgan
 
     config = lostgan.Config(resolution=64, width=1, z_image=2, z_object=2, embedding=2, mask_hidden=2)
     file, names = tmp_path / "netG.pth", tmp_path / "names.txt"
-    torch.save({f"module.{k}": v for k, v in lostgan.build(config, 2).state_dict().items()}, file)
+    torch.save({f"module.{k}": v for k, v in lostgan_system.build(config, 2).state_dict().items()}, file)
     names.write_text("cat\ndog\n")
     result = imported(file, "--classes", names, "--background")
     assert result.exit_code == 0, result.output

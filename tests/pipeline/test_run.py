@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import publish
-from pipeline.storage import Folder
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.run import publish
 
 
 @pytest.mark.parametrize(("step", "file"), [("trial", "trial.md"), ("score", "nearest.jpg")])

@@ -1,0 +1,267 @@
+"""LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
+
+Top to bottom: ISLA-Norm, generator, losses, build and trainee. Equation and section numbers are the paper's. Where the
+published code differs from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the
+differences). Parameter names are those of the official checkpoints. Config, mask networks, discriminator, production and
+fast inference have files of their own.
+
+Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
+R image side, Z width of a latent code, D_w width of the joint label and style code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.generators.base import Layouts, TrainingBatch
+from synthaug.generators.lostgan.config import PSP_STAGE, WIDTHS
+from synthaug.generators.lostgan.config import Config as Config
+from synthaug.generators.lostgan.discriminator import Discriminator
+from synthaug.generators.lostgan.masks import MaskRegression, to_mask
+from synthaug.generators.nn.layers import (
+    BatchNorm2d,
+    SNConv2d,
+    SNLinear,
+    inside_boxes,
+    orthogonal_init,
+    place_masks,
+    resize,
+    upsample2,
+)
+from synthaug.generators.nn.perceptual import PerceptualLoss
+from synthaug.generators.training.losses import hinge_fake, hinge_real
+
+CANVAS = 64  # side of the canvas masks are placed on, whatever the resolution (specs: section 4.2)
+
+
+class IslaNorm(nn.Module):
+    """Instance-sensitive and layout-aware normalisation (eqs. 2, 4, 7-9)."""
+
+    def __init__(self, channels: int, code: int) -> None:
+        super().__init__()
+        self.weight_proj = SNLinear(code, channels)
+        self.bias_proj = SNLinear(code, channels)
+        self.batch_norm2d = BatchNorm2d(channels, affine=False)
+
+    def forward(self, x: Tensor, masks: Tensor, code: Tensor, _labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w] -> [B, C, S, S].
+
+        The per-object affine parameters (eq. 7) are spread over the pixels (eqs. 8-9) by one matrix product, so no
+        (B, O, C, S, S) tensor is ever made.
+        """
+        batch, channels, height, width = x.shape
+        shares = mask_shares(masks, width)
+        affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
+        maps = torch.bmm(affine.transpose(1, 2), shares.flatten(2).to(affine.dtype))  # [B, 2 C, S S]
+        gamma, beta = maps.view(batch, 2 * channels, height, width).chunk(2, 1)
+        return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
+
+
+def mask_shares(masks: Tensor, side: int) -> Tensor:
+    """Masks [B, O, S, S] at another side, divided by their sum over objects (the M of eqs. 8-9)."""
+    at_side = resize(masks, side)
+    return at_side / (at_side.sum(1, keepdim=True) + 1e-6)
+
+
+class SpadeNorm(nn.Module):
+    """SPADE in the place of ISLA-Norm (section 2.2.3, Table 6): a label map made of the masks, through convolutions.
+
+    The paper does not say how masks become a label map; ours has one channel per label row, which at each pixel is the
+    highest mask value among the objects of that label.
+    """
+
+    def __init__(self, channels: int, labels: int, hidden: int) -> None:
+        super().__init__()
+        self.labels = labels
+        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.batch_norm2d = BatchNorm2d(channels, affine=False)
+
+    def forward(self, x: Tensor, masks: Tensor, _code: Tensor, labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], labels [B, O] -> [B, C, S, S]."""
+        at_side = resize(masks, x.shape[-1])  # [B, O, S, S]
+        where = labels[:, :, None, None].expand_as(at_side)
+        empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])
+        hidden = self.mlp_shared(empty.scatter_reduce(1, where, at_side, "amax"))
+        return torch.addcmul(self.mlp_beta(hidden), self.batch_norm2d(x), 1 + self.mlp_gamma(hidden))
+
+
+class GeneratorBlock(nn.Module):
+    """Residual block that doubles the side (Fig. 3)."""
+
+    def __init__(self, channels_in: int, channels_out: int, norms: tuple[nn.Module, nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = SNConv2d(channels_in, channels_out, 3)
+        self.conv2 = SNConv2d(channels_out, channels_out, 3)
+        self.b1, self.b2 = norms
+        self.c_sc = SNConv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, masks: Tensor, code: Tensor, labels: Tensor) -> Tensor:
+        """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w], labels [B, O] -> [B, C', 2 S, 2 S]."""
+        main = self.conv1(upsample2(F.relu(self.b1(x, masks, code, labels))))
+        main = self.conv2(F.relu(self.b2(main, masks, code, labels)))
+        # a 1 x 1 convolution commutes with repeating pixels, and costs a quarter before it
+        out: Tensor = main + upsample2(self.c_sc(x))
+        return out
+
+
+class LostGanGenerator(nn.Module):
+    """G of eq. 1: `forward` is differentiable, lostgan_production.LostGan produces."""
+
+    def __init__(self, config: Config, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width * w for w in WIDTHS[config.resolution]]
+        code = config.z_object + config.embedding
+        mask_labels = config.mask_labels or labels
+        self.label_embedding = nn.Embedding(labels, config.embedding)
+        self.fc = SNLinear(config.z_image, widths[0] * 16)
+
+        def norm(channels: int) -> nn.Module:
+            if config.normalisation == "spade":
+                return SpadeNorm(channels, labels, config.spade_hidden)
+            return IslaNorm(channels, code)
+
+        # the published 64 pixel model counts its blocks from 2
+        first = 2 if (config.version, config.resolution) == (1, 64) else 1
+        self.names = range(first, first + len(widths) - 1)
+        refined = self.names[:-1] if config.version == 2 else ()
+        self.refined = refined if config.refine_stages < 0 else refined[: config.refine_stages]
+        for t, wide, narrow in zip(self.names, widths, widths[1:], strict=False):
+            block = GeneratorBlock(wide, narrow, (norm(wide), norm(narrow)))
+            if t in refined:
+                pyramid = PSP_STAGE.get(config.resolution) == t
+                block.conv_mask = to_mask(narrow, config.mask_hidden, mask_labels, pyramid)
+                self.register_parameter(f"alpha{t}", nn.Parameter(torch.zeros(1, mask_labels, 1)))
+            self.add_module(f"res{t}", block)
+        rgb = SNConv2d(widths[-1], 3, 3)
+        self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
+        if config.layout_to_mask:
+            self.mask_regress = MaskRegression(code, (2 if config.version == 1 else 4) * config.width, config.version)
+        orthogonal_init(self)
+
+    def forward(self, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1] and the mask stacks m_0, m_1, ...
+
+        m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
+        the last refined masks, so version 1 returns m_0 only.
+        """
+        labels = layouts.labels
+        code = torch.cat([z_objects, self.label_embedding(labels)], -1)  # eq. 6, z first: [B, O, D_w]
+        placed = self._placed(code, layouts.boxes)  # M^S [B, O, 64, 64]
+        hard = inside_boxes(layouts.boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
+        x = self.fc(z_image).view(len(labels), -1, 4, 4)
+        stacks = [placed]
+        for t in self.names:
+            block = self.get_submodule(f"res{t}")
+            x = block(x, stacks[-1], code, labels)
+            if t in self.refined:
+                stacks.append(self._refine(t, block.get_submodule("conv_mask")(x), placed, hard, labels))
+        return self.final(x), tuple(stacks)
+
+    def _placed(self, code: Tensor, boxes: Tensor) -> Tensor:
+        """M^S: the mask of each object in its box on the canvas [B, O, 64, 64]."""
+        if not self.config.layout_to_mask:
+            return inside_boxes(boxes, CANVAS)
+        placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)
+        return placed * inside_boxes(boxes, CANVAS) if self.config.clip_masks else placed
+
+    def _refine(self, t: int, logits: Tensor, placed: Tensor, hard: Tensor, labels: Tensor) -> Tensor:
+        """Component (iv): M = (1 - a) M^S + a M^F with one learnable weight a per class and stage; [B, O, S, S]."""
+        side = logits.shape[-1]
+        chosen = logits.gather(1, labels[:, :, None, None].expand(-1, -1, side, side))  # [B, O, S, S]
+        pick = (torch.arange(side, device=hard.device) * hard.shape[-1]) // side  # top-left sample of each cell
+        from_features = torch.sigmoid(chosen) * hard[:, :, pick][:, :, :, pick]
+        alpha = torch.sigmoid(self.get_parameter(f"alpha{t}"))[0, :, 0][labels][:, :, None, None]
+        return (1 - alpha) * resize(placed, side) + alpha * from_features
+
+
+class LostGanTrainee:
+    """G, D and their losses (eqs. 11-15)."""
+
+    def __init__(self, config: Config, labels: int) -> None:
+        self.config = config
+        wide = config.width_d or config.width
+        orthogonal = config.orthogonal_d or None
+        self.networks: Mapping[str, nn.Module] = {
+            "G": LostGanGenerator(config, labels),
+            "D": Discriminator(config.resolution, wide, labels, config.early_pool, orthogonal),
+        }
+        wanted = config.perceptual_weights and config.lambda_perceptual
+        self.perceptual = PerceptualLoss(Path(config.perceptual_weights)) if wanted else None
+
+    def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
+        """Fake images [B, 3, R, R] for the layouts of the batch, latents from N(0, I)."""
+        layouts = with_background(batch.layouts) if self.config.background else batch.layouts
+        count, slots = layouts.labels.shape
+        z_image = torch.randn(count, self.config.z_image, generator=rng).to(batch.images.device)
+        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(batch.images.device)
+        images: Tensor = self.networks["G"](layouts, z_image, z_objects)[0]
+        return images
+
+    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+        """Eq. 14 with the object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
+        d, layouts = self.networks["D"], batch.layouts
+        if self.config.joint_pass:
+            both = Layouts(*(torch.cat([t, t]) for t in (layouts.labels, layouts.boxes, layouts.scores)))
+            image, objects = d(torch.cat([batch.images, fake]), both)
+            (real_image, fake_image), (real_obj, fake_obj) = image.chunk(2), objects.chunk(2)
+        else:
+            real_image, real_obj = d(batch.images, layouts)
+            fake_image, fake_obj = d(fake, layouts)
+        weights = self._weights(layouts)
+        objects_loss = hinge_real(real_obj, weights) + hinge_fake(fake_obj, weights)
+        image_loss = hinge_real(real_image) + hinge_fake(fake_image)
+        objects = (
+            "d_object_image" if self.config.per_image else "d_object"
+        )  # the suffix tells train.py what it averages
+        return {objects: self.config.lambda_object * objects_loss, "d_image": self.config.lambda_image * image_loss}
+
+    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+        """Eq. 11."""
+        config = self.config
+        image, objects = self.networks["D"](fake, batch.layouts)
+        even = per_image_weights(batch.layouts) if config.per_image else 1
+        losses = {
+            "g_object_image" if config.per_image else "g_object": -config.lambda_object * (objects * even).mean()
+            if len(objects)
+            else objects.sum(),
+            "g_image": -config.lambda_image * image.mean(),
+            "g_l1": config.lambda_l1 * F.l1_loss(fake.float(), batch.images),
+        }
+        if self.perceptual is not None:
+            distance = self.perceptual.to(fake.device)(fake, batch.images)
+            losses["g_perceptual"] = config.lambda_perceptual * distance
+        return losses
+
+    def _weights(self, layouts: Layouts) -> Tensor | None:
+        """What each object term of D counts [n]: its detection score p_i (eq. 15); None when all count the same."""
+        weights = layouts.scores[layouts.labels > 0] if self.config.weigh_scores else None
+        if self.config.per_image:
+            even = per_image_weights(layouts)
+            return even if weights is None else weights * even
+        return weights
+
+
+def per_image_weights(layouts: Layouts) -> Tensor:
+    """Weights [n] that turn a mean over all n objects into the mean over images of each image's mean."""
+    real = layouts.labels > 0
+    counts = real.sum(1)
+    return (real.sum() / (counts > 0).sum() / counts)[real.nonzero()[:, 0]]
+
+
+def with_background(layouts: Layouts) -> Layouts:
+    """Append a whole-image object of label 0 ("Handling Background", section 2.2.2)."""
+    count = len(layouts)
+    whole = layouts.boxes.new_tensor([0, 0, 1, 1]).expand(count, 1, 4)
+    return Layouts(
+        torch.cat([layouts.labels, layouts.labels.new_zeros(count, 1)], 1),
+        torch.cat([layouts.boxes, whole], 1),
+        torch.cat([layouts.scores, layouts.scores.new_ones(count, 1)], 1),
+    )

@@ -1,0 +1,1 @@
+"""How systems learn: the adversarial training and its losses."""

@@ -1,0 +1,243 @@
+"""Give a run, or any data set, to other tools: real and synthetic images merged, in their format, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthaug.pipeline.commands.export_sources import Request, Splits, open_splits, read_object
+from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats import FORMATS, hf
+from synthaug.pipeline.formats.coco.write import encoded_image
+from synthaug.pipeline.formats.image_files import upright
+from synthaug.pipeline.formats.merge import Merged, unite
+from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, card
+from synthaug.pipeline.run import versions
+
+RECORD = "export.json"  # marks a finished export
+VERSION = 1  # raised when what is written changes
+Progress = Callable[[int, int, str], None]
+
+
+class Counted:
+    """A data set whose images are upright; what each scene holds is counted when it is first read."""
+
+    def __init__(self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]) -> None:
+        self.categories, self.skipped = table.categories, table.skipped
+        self.marks: set[bytes] = set()  # of the image files
+        self._table, self._counts, self._turned, self._tick = table, counts, turned, tick
+        self._seen = bytearray(len(table))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Scene:
+        scene, turned = upright(self._table[index])
+        if not self._seen[index]:
+            self._seen[index] = 1
+            kept = np.flatnonzero(~scene.objects.iscrowd).tolist()
+            self._counts.objects.update((int(scene.objects.category[i]), scene.objects.source[i]) for i in kept)
+            self._counts.ignored += int(scene.objects.iscrowd.sum())
+            self._turned["JPEG images that an EXIF tag turned, stored upright as their boxes are"] += turned
+            self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
+            self._tick()
+        return scene
+
+    def fingerprint(self) -> str:
+        """That of the table."""
+        return self._table.fingerprint()
+
+
+def export(request: Request, progress: Progress) -> Iterator[str]:
+    """Write the export and say what is in it; raises JobError or DatasetError in one line, and then leaves nothing behind."""
+    module = _format(request.to)
+    target = _target(request.out)
+    splits = open_splits(request)
+    digest = _digest(request, splits)
+    if _finished(target, digest):
+        yield f"{target}: there already, the same"
+        return
+    job = _Export(request, module, splits, progress)
+    try:
+        with staged(target) as folder:
+            job.write(folder)
+            record = {"digest": digest, "format": request.to, "title": request.title, "version": VERSION}
+            folder.write_json(RECORD, record)
+    except OSError as err:
+        reason = err.strerror or " ".join(str(err).split())
+        raise JobError(
+            f"--out: cannot write {target} ({reason}); nothing was left there: make room or choose another"
+        ) from err
+    yield from job.lines(target)
+
+
+def _format(name: str) -> Any:
+    """Return the module of a format that can be written."""
+    if not name:
+        raise JobError("--to: names no format; write for example --to coco")
+    if name in FORMATS and hasattr(module := importlib.import_module(FORMATS[name]), "write"):
+        return module
+    can = [key for key, path in FORMATS.items() if hasattr(importlib.import_module(path), "write")]
+    what = "is read only" if name in FORMATS else "is unknown"
+    near = suggest(name, can) if name not in FORMATS else f"; use {', '.join(can)}"
+    raise JobError(f"--to: format '{name}' {what}{near}")
+
+
+def _target(out: str) -> Path:
+    if not out:
+        raise JobError("--out: names no folder; write for example --out handover")
+    if "://" in out and not out.startswith("file://"):
+        raise JobError(f"--out: {out} is no local folder; write to one and copy it, for example with `aws s3 sync`")
+    return Folder.at(out).local_path()
+
+
+def _finished(target: Path, digest: str) -> bool:
+    """Whether this very export is there; JobError when something else is."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if (target / RECORD).is_file():
+        found = Folder.at(target).read_json(RECORD)
+        if isinstance(found, dict) and found.get("digest") == digest:
+            return True
+        raise JobError(f"--out: {target} holds another export; delete it or choose another folder")
+    raise JobError(f"--out: {target} is there and not empty; choose a folder that is not there yet")
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Folder]:
+    """Yield a folder beside `target` that takes its name when the block ends well, and vanishes when it does not.
+
+    What killed exports of this machine left beside it is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    head = f".{target.name}.{host}."
+    for left in target.parent.glob(f"{head}*.tmp"):
+        pid = left.name.removeprefix(head).removesuffix(".tmp")
+        if pid.isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(left)
+    work = target.parent / f"{head}{os.getpid()}.tmp"
+    try:
+        work.mkdir()
+        yield Folder.at(work)
+        work.rename(target)  # also over an empty folder
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _digest(request: Request, splits: Splits) -> str:
+    marks = {split: {key: table.fingerprint() for key, table in sets.items()} for split, sets in splits.items()}
+    content = [VERSION, request.to, marks, versions().get("synthaug")]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# --- how it is written ------------------------------------------------------------------------------------------------
+
+
+class _Export:
+    """One export: wraps the sets, writes them, and knows afterwards what was in them."""
+
+    def __init__(self, request: Request, module: Any, splits: Splits, progress: Progress) -> None:
+        self._request, self._module = request, module
+        self._lost: Counter[str] = Counter()
+        self._notes: list[str] = []
+        total = sum(len(table) for sets in splits.values() for table in sets.values())
+        done = itertools.count(1)
+        self._counts = [SetCounts(split, key, len(t)) for split, sets in splits.items() for key, t in sets.items()]
+        self._sets = [
+            Counted(splits[part.split][part.name], part, self._lost, lambda: progress(next(done), total, "images"))
+            for part in self._counts
+        ]
+        self.categories, self._tables = self._united(list(splits))
+
+    def _united(self, splits: list[str]) -> tuple[tuple[Category, ...], dict[str, Dataset]]:
+        """Return the classes and one table per split; a set that is alone keeps its ids."""
+        if len(self._sets) == 1:
+            return self._sets[0].categories, {self._counts[0].split: self._sets[0]}
+        named = {part.name: table for part, table in zip(self._counts, self._sets, strict=True)}
+        united = unite(named)
+        for part in self._counts:
+            part.index = united.index[part.name].tolist()
+        self._notes += [
+            f"class {name!r} has the new id {new}: its own was taken" for name, new in united.renumbered.items()
+        ]
+        of = {split: {p.name: named[p.name] for p in self._counts if p.split == split} for split in splits}
+        return united.categories, {split: Merged(sets, united) for split, sets in of.items()}
+
+    def write(self, folder: Folder) -> None:
+        """Write the data and the card."""
+        if hasattr(self._module, "write_splits"):
+            self._lost += self._module.write_splits(self._tables, folder)
+        else:
+            for split, table in self._tables.items():
+                self._module.write(table, folder.sub(split))
+        if both := len(self._marks("train") & self._marks("val")):
+            self._lost["image files are training and validation images at once: scores on these mean nothing"] = both
+        folder.write_bytes("README.md", card(self._facts()).encode())
+
+    def _marks(self, split: str) -> set[bytes]:
+        return set().union(*(t.marks for p, t in zip(self._counts, self._sets, strict=True) if p.split == split))
+
+    def _facts(self) -> Facts:
+        skipped: Counter[str] = Counter()
+        for table in self._sets:
+            skipped += Counter(table.skipped)
+        run = self._request.run
+        opened = [(hf.NAMES[split], f"data/{hf.NAMES[split]}-*.parquet") for split in self._tables]
+        return Facts(
+            title=self._request.title,
+            format=self._request.to,
+            categories=self.categories,
+            sets=self._counts,
+            lost=self._lost,
+            skipped=skipped,
+            version=versions().get("synthaug", ""),
+            run=_run_facts(run) if run else None,
+            data_files=opened if self._module is hf else (),
+        )
+
+    def lines(self, target: Path) -> Iterator[str]:
+        """What a user is told at the end."""
+        for part in self._counts:
+            ignored = f", {part.ignored} ignore regions" if part.ignored else ""
+            yield f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} objects{ignored}"
+        yield from self._notes
+        yield from (f"note: {number} {reason}" for reason, number in sorted(self._lost.items()) if number)
+        if "val" not in self._tables:
+            yield "note: there are no validation images; name real ones with --val"
+        yield f"{target}: {self._request.to}, with README.md"
+
+
+def _run_facts(run: Path) -> RunFacts:
+    import yaml
+
+    try:
+        seed = yaml.safe_load((run / "job.yaml").read_bytes()).get("seed")
+    except (yaml.YAMLError, AttributeError, OSError):  # the card then does not name it
+        seed = None
+    return RunFacts(read_object(run / "metrics.json"), seed)

@@ -1,0 +1,217 @@
+"""Pictures of one layout from a trained generator: sheets that change one thing at a time, and how to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
+from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.storage import Folder, check_writable
+from synthaug.pipeline.execution.training import device
+from synthaug.pipeline.formats.json_files import load_json
+from synthaug.pipeline.formats.validation import RecordError, is_int
+from synthaug.pipeline.studio import drawing
+from synthaug.pipeline.studio.layout_files import SHEET, GivenLayout, read_layout
+from synthaug.pipeline.studio.sheets import CONTRAST, SHEETS, Cell, Edit, Row, Subject, read_edits, usual_edits
+
+if TYPE_CHECKING:
+    from synthaug.generators.lostgan.control import Controlled, Rendered, Studio
+
+RECORD = "sheet.json"
+MOST = 64  # samples of a layout
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says; None where it says nothing, so that a sheet.json may."""
+
+    image: str | None = None
+    seed: int | None = None
+    count: int | None = None
+    sheet: str | None = None  # one of SHEETS, or all
+    edits: str | None = None  # a JSON file
+
+
+def generate(checkpoint: Path, reference: str, request: Request, output: str) -> Iterator[str]:
+    """Write the sheets, every single picture and sheet.json; say what was written.
+
+    Raises JobError or DatasetError in one line for what is wrong with the checkpoint, the layout, the edits or the output.
+    """
+    layout = read_layout(reference, request.image)
+    wanted = _wanted(layout, request)
+    file = _weights(checkpoint)
+    studio = _open(file)
+    subject = _subject(studio, layout, wanted)
+    check_writable(output)
+    folder, digest = Folder.at(output), hashlib.sha256(file.read_bytes()).hexdigest()
+    made_with = layout.options.get("checkpoint")
+    if isinstance(made_with, dict) and made_with.get("sha256") != digest:
+        yield f"note: {layout.origin} was made with another checkpoint; the pictures will differ"
+    pictures = []
+    for name in wanted.sheets:
+        pictures += _write_sheet(folder, name, wanted.title, studio, subject)
+        yield f"{folder.uri}/{name}.png"
+    recipe = {
+        "layout": layout.record(),
+        "title": wanted.title,
+        "seed": wanted.seed,
+        "count": wanted.count,
+        "sheets": list(wanted.sheets),
+        "edits": [edit.record() for edit in subject.edits],
+        "checkpoint": {"file": file.name, "sha256": digest},
+        "truncation": studio.codebook.truncation,
+    }
+    folder.write_json(RECORD, {SHEET: recipe, "pictures": pictures})
+    yield f"{folder.uri}/{RECORD} and {len(pictures)} pictures in {folder.uri}/images"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request with everything decided."""
+
+    title: str
+    seed: int
+    count: int
+    sheets: tuple[str, ...]
+    edits: tuple[Edit, ...] | None  # None = the usual ones
+
+
+def _wanted(layout: GivenLayout, request: Request) -> Wanted:
+    """The command line, then what a sheet.json says, then the usual."""
+    options = layout.options
+
+    def pick(given: int | None, key: str, usual: int, low: int, high: int) -> int:
+        value = options.get(key, usual) if given is None else given
+        if not is_int(value) or not low <= value <= high:
+            raise JobError(f"{key}: {value!r} is not a whole number from {low} to {high}")
+        return int(value)
+
+    sheets = options.get("sheets", ["samples"]) if request.sheet is None else [request.sheet]
+    sheets = list(SHEETS) if sheets == ["all"] else sheets
+    if not isinstance(sheets, list) or not sheets:
+        raise DatasetError(f"{layout.origin}: 'sheets' must be a list of names")
+    for name in sheets:
+        if name not in SHEETS:
+            raise JobError(f"sheet: there is no sheet '{name}'{suggest(str(name), [*SHEETS, 'all'])}")
+    if not layout.names and set(sheets) - {"samples", "style", "masks"}:
+        raise JobError(f"{layout.origin}: the layout has no objects to change; ask for the samples sheet")
+    if request.edits is not None and "layout" not in sheets:
+        raise JobError("--edits: only the layout sheet has edits; add --sheet layout")
+    seed, count = pick(request.seed, "seed", 0, 0, 2**62), pick(request.count, "count", 5, 1, MOST)
+    return Wanted(str(options.get("title", layout.origin)), seed, count, tuple(sheets), _edits(layout, request.edits))
+
+
+def _edits(layout: GivenLayout, file: str | None) -> tuple[Edit, ...] | None:
+    listed = layout.options.get("edits") or None
+    origin = layout.origin if file is None else file
+    if file is not None:
+        listed, _ = load_json(Path(file))
+    try:
+        return None if listed is None else read_edits(listed)
+    except RecordError as bad:
+        raise DatasetError(f"{origin}: {bad.detail}; correct the file") from bad
+
+
+def _weights(checkpoint: Path) -> Path:
+    """The generator's file: the one given, or that of a run folder."""
+    if not checkpoint.is_dir():
+        if not checkpoint.is_file():
+            raise JobError(
+                f"CHECKPOINT: no such file {checkpoint}; give a generator's safetensors file or a run folder"
+            )
+        return checkpoint
+    file = checkpoint / "checkpoints" / "generator.safetensors"
+    if not file.is_file():
+        raise JobError(f"CHECKPOINT: {checkpoint} has no checkpoints/{file.name}; give the folder of a finished run")
+    return file
+
+
+def _open(file: Path) -> Studio:
+    from synthaug.generators.lostgan.control import Studio
+
+    try:
+        return Studio.open(file, device())
+    except ValueError as err:
+        raise JobError(f"CHECKPOINT: {err}") from err
+
+
+def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
+    """All that sheets are made of, every box, name and edit tried before anything is painted."""
+    objects = layout.objects()
+    try:
+        samples = tuple(studio.scene(objects, wanted.seed + k) for k in range(wanted.count))
+    except ValueError as err:
+        raise DatasetError(f"{layout.origin}: {err}") from err
+    if "layout" not in wanted.sheets:
+        return Subject(layout, samples, (), studio.stages)
+    edits = usual_edits(layout, studio.codebook.classes) if wanted.edits is None else wanted.edits
+    scene = samples[0]
+    for place, edit in enumerate(edits):
+        try:
+            scene = edit.apply(scene, layout.size or (1, 1))
+        except ValueError as err:
+            raise DatasetError(f"edit {place} ({edit.action}): {err}") from err
+    return Subject(layout, samples, edits, studio.stages)
+
+
+def _write_sheet(folder: Folder, name: str, title: str, studio: Studio, subject: Subject) -> list[dict[str, Any]]:
+    """Paint a sheet row by row and write it, its pictures first; return what sheet.json says of the pictures."""
+    size = drawing.shown_size(studio.resolution, subject.layout.size)
+    strips, said = [], []
+    for number, row in enumerate(SHEETS[name](subject)):
+        shown = [("layout" if row.caption else "", drawing.layout_picture(_marks(row), size))]
+        for column, pixels in enumerate(_paint(studio, row)):
+            cell = row.cells[column]
+            file = f"images/{name}-{number:02d}-{column:02d}.png"
+            folder.write_bytes(file, encode(pixels, "png"), durable=False)
+            shown.append((cell.caption, drawing.fit(pixels, size, smooth=cell.stage is None)))
+            said.append(
+                {
+                    "file": file,
+                    "row": row.caption,
+                    "caption": cell.caption,
+                    "kind": "masks" if cell.stage is not None else "difference" if cell.others else "image",
+                    "changed": cell.scene.changes(_unchanged(cell.scene, subject)),
+                    "scene": cell.scene.record(),
+                }
+            )
+        names = drawing.legend(_marks(row)) if row.caption and not row.marked else ""
+        strips.append(drawing.Strip(f"{row.caption}: {names}" if names else row.caption, shown))
+    folder.write_bytes(f"{name}.png", encode(drawing.sheet(f"{name}: {title}", strips), "png"))
+    return said
+
+
+def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
+    """The sample a scene was made of: the one whose seed it has."""
+    return next(sample for sample in subject.samples if sample.seed == scene.seed)
+
+
+def _paint(studio: Studio, row: Row) -> list[NDArray[np.uint8]]:
+    """The pictures of a row [S, S, 3], each scene painted once; a mask map has the side of its stage."""
+    scenes = list(dict.fromkeys(scene for cell in row.cells for scene in (cell.scene, *cell.others)))
+    made = studio.render(scenes)
+    return [_picture(cell, made, {scene: place for place, scene in enumerate(scenes)}) for cell in row.cells]
+
+
+def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> NDArray[np.uint8]:
+    place = places[cell.scene]
+    if cell.stage is not None:
+        return drawing.mask_map(made.stages[cell.stage][place], [thing.number for thing in cell.scene.objects])
+    if cell.others:
+        return drawing.difference(made.images[place], made.images[[places[s] for s in cell.others]], CONTRAST)
+    image: NDArray[np.uint8] = made.images[place]
+    return image
+
+
+def _marks(row: Row) -> list[drawing.Mark]:
+    return [
+        drawing.Mark(o.number, o.label, o.box, bool(row.marked) and o.number not in row.marked)
+        for o in row.layout.objects
+    ]

@@ -1,0 +1,210 @@
+"""`synthaug score`: the scores of any two data sets, by the same code as in a run, whoever made the images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthaug.pipeline.config.build import build
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.storage import Folder, check_writable, file_digest
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.ray_executor import open_executor
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.report import score_page
+from synthaug.pipeline.scores import SCORES
+from synthaug.pipeline.scores.base import versions
+from synthaug.pipeline.scoring import engine as measuring
+
+VERSION = 1
+PAGE = "scores.html"
+PACKAGES = ("synthaug", "torch", "torchvision", "numpy", "faster-coco-eval")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    real: str
+    synthetic: str
+    train: str | None = None
+    names: str | None = None  # separated by commas; None = every score that can be had
+    judge: Path | None = None
+    weights: Path | None = None
+    output: str = "runs/score"
+    job: Path | None = None
+
+
+@dataclass
+class Renamed:
+    """A table whose classes are put into the order of another one, by their names."""
+
+    table: Dataset
+    categories: tuple[Category, ...]
+    places: tuple[int, ...]  # of the table's own classes
+
+    def __post_init__(self) -> None:
+        self.skipped = self.table.skipped
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Scene:
+        scene = self.table[index]
+        category = np.array(self.places, np.int32)[scene.objects.category]
+        return scene.with_objects(replace(scene.objects, category=category))
+
+    def fingerprint(self) -> str:
+        """Digest of the table's digest and the order."""
+        return f"{self.table.fingerprint()}:{self.places}"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Opens the data sets, in the order of the classes of the real one."""
+
+    references: Mapping[str, str]  # of real, synthetic and perhaps train
+    root: str
+
+    def __call__(self, pixels: bool = True) -> Mapping[str, Dataset]:
+        """Return the tables by name; DatasetError where one is empty or has other classes."""
+        told = {"real": "REAL", "synthetic": "SYNTHETIC", "train": "--train"}
+        found = {
+            name: open_dataset(reference, Path(self.root), key=told[name])
+            for name, reference in self.references.items()
+        }
+        for name, table in found.items():
+            if not len(table):
+                raise DatasetError(f"{told[name]}: {self.references[name]} has no image; name a data set that has")
+        wanted = found["real"].categories
+        return {name: aligned(table, wanted, f"{told[name]}: {self.references[name]}") for name, table in found.items()}
+
+
+def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
+    """Return a table with the classes `wanted`; DatasetError, beginning with `told`, when it has others."""
+    if [c.name for c in table.categories] == [c.name for c in wanted]:
+        return table
+    places = {category.name: place for place, category in enumerate(wanted)}
+    unknown = [c.name for c in table.categories if c.name not in places]
+    if unknown or len(places) < len(wanted):
+        what = f"has the class '{unknown[0]}'" if unknown else "has other classes"
+        near = suggest(unknown[0], places) if unknown else ""
+        raise DatasetError(f"{told} {what}, which the real images do not have{near}; give both the same class names")
+    return Renamed(table, wanted, tuple(places[c.name] for c in table.categories))
+
+
+def score(request: Request, screen: Any) -> list[str]:
+    """Measure, write `metrics.json` and `scores.html`, and return what to say, line by line."""
+    job = _job(request)
+    check_writable(request.output)
+    given = {"real": request.real, "synthetic": request.synthetic, "train": request.train}
+    tables = Tables({name: reference for name, reference in given.items() if reference}, str(Path.cwd()))
+    opened = tables(False)
+    plan = _plan(request, job, tables, opened)
+    reasons = measuring.prepare(plan)
+    for name in _asked(request):
+        if name in reasons:
+            raise JobError(f"--names: {name} cannot be had: {reasons[name]}")
+    plan = measuring.without(plan, reasons)
+    scores, sheets = _measure(job, plan, screen) if plan.settings else ({}, {})
+    used = versions(*PACKAGES)
+    out = Folder.at(request.output)
+    record = {**tables.references, "scores": scores, "scores_unavailable": reasons, "versions": used}
+    out.write_json("metrics.json", record)
+    shown = [score_page.shown(name, tables.references[name], table) for name, table in tables().items()]
+    out.write_bytes(PAGE, score_page.render(shown, scores, reasons, sheets, used))
+    return [*lines(scores, reasons), f"numbers: {out.uri}/metrics.json", f"page:    {out.uri}/{PAGE}"]
+
+
+def _measure(job: Job, plan: measuring.Plan, screen: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the scores of a prepared plan, and the files that they draw."""
+    cluster, folder = job.cluster, Folder.at(plan.folder)
+    executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
+    try:
+        scores = measuring.measure(Context(job, folder, {}, executor, screen.tell, screen.progress), plan)
+        drawn = [file for name, metric in scores.items() for file in executor.call(measuring.draw, plan, name, metric)]
+    finally:
+        executor.close()
+    return scores, {name: folder.read_bytes(name) for name in drawn}
+
+
+def _asked(request: Request) -> list[str]:
+    names = [name.strip() for name in (request.names or "").split(",") if name.strip()]
+    for name in names:
+        if name not in SCORES:
+            raise JobError(f"--names: there is no score '{name}'{suggest(name, SCORES)}")
+    return names
+
+
+def _job(request: Request) -> Job:
+    """Return the job that has the settings: the one that is named, or the defaults."""
+    _asked(request)
+    if request.job:
+        return load_job(request.job, [], None)
+    return build({"data": {"labelled": request.real}}, "score")
+
+
+def _plan(request: Request, job: Job, tables: Tables, opened: Mapping[str, Dataset]) -> measuring.Plan:
+    names = _asked(request) or list(SCORES)
+    settings = {name: job.score.settings.get(name) or measuring.module_of(name).Config() for name in names}
+    judge = Path(request.judge or job.score.judge) if request.judge or job.score.judge else None
+    weights = str(request.weights or job.score.weights)
+    weights = str(Path(weights).absolute()) if weights else ""
+    digest = _check_judge(judge, len(opened["real"].categories))
+    if request.weights and not request.weights.is_dir():
+        raise JobError(f"--weights: there is no folder '{request.weights}'; correct the path")
+    content = {
+        "version": VERSION,
+        "tables": {name: table.fingerprint() for name, table in opened.items()},
+        "settings": {name: asdict(config) for name, config in settings.items()},
+        "judge": digest,
+        "seed": job.seed,
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return measuring.Plan(
+        settings,
+        tables,
+        Folder.at(request.output).sub("work").sub(key).uri,
+        judge=(str(judge.absolute().parent), judge.name) if judge else None,
+        judge_sha256=digest,
+        weights=weights,
+        seed=job.seed,
+        about={"data_sets": dict(tables.references)},
+    )
+
+
+def _check_judge(judge: Path | None, classes: int) -> str:
+    """Return the digest of the judge; JobError when it is no detector of these classes."""
+    if judge is None:
+        return ""
+    from synthaug.detectors.weights import read_header
+
+    if not judge.is_file():
+        raise JobError(f"--judge: there is no file '{judge}'; name a detector's checkpoint")
+    try:
+        known = read_header(judge)["num_classes"]
+    except ValueError as err:
+        raise JobError(f"--judge: {err}") from err
+    if known != classes:
+        raise JobError(f"--judge: {judge} knows {known} classes, the data has {classes}; name one of the same classes")
+    return file_digest(str(judge))
+
+
+def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
+    """Return the scores as a table, a row each, then what was not measured, and what the numbers are too small for."""
+    head = ("score", "number", "value", "95 %", "compare with")
+    rows = [head, *(measuring.cells(metric) for metric in scores.values())]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    told = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    told = told if scores else []
+    told += [f"{name}: warning: {text}" for name, m in scores.items() for text in m["card"].get("warnings", ())]
+    return told + [f"{name}: not measured: {reason}" for name, reason in reasons.items()]

@@ -1,0 +1,237 @@
+"""Plain data in, a Job out: every key known, every value of its type, every check of its own passed."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from synthaug.detectors import DETECTORS
+from synthaug.generators import GENERATORS
+from synthaug.pipeline.config.schema import (
+    DetectorJob,
+    DetectorSection,
+    GeneratorJob,
+    GeneratorSection,
+    Job,
+    Score,
+    SelfTrainJob,
+    SelfTrainSection,
+    Trial,
+)
+from synthaug.pipeline.core.errors import suggest
+from synthaug.pipeline.scores import SCORES, USUAL
+
+PASTES = "synthaug.generators.copy_paste"  # whose Config says how a trial's arm of that name is made
+LOOP = "synthaug.generators.training.adversarial"  # whose Config holds the optimiser settings of every generator
+TEACHER = "synthaug.detectors.mean_teacher"  # whose Config holds what is special about learning from unlabelled images
+
+
+class FaultError(Exception):
+    """What is wrong at a dotted key; `load_job` adds which file or override wrote it."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(f"{key}: {text}" if key else text)
+        self.key = key
+
+
+def join(key: str, name: Any) -> str:
+    """Return the dotted key of `name` inside `key`."""
+    return f"{key}.{name}" if key else str(name)
+
+
+def short(text: str) -> str:
+    """Return what fits into a one-line message."""
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _show(value: Any) -> str:
+    return short(repr(value))
+
+
+def one_line(err: Exception) -> str:
+    """Return what a library said, without its advice, on one line."""
+    if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
+        return f"{err.problem} (line {err.problem_mark.line + 1})"
+    return " ".join(str(err).split("See https://")[0].split())
+
+
+def build(raw: dict[str, Any], stem: str) -> Job:
+    """Judge each section and make the Job; a job without a name is called like its file."""
+    hints = get_type_hints(Job)
+    _refuse_unknown(raw, hints, "")
+    raw["name"] = stem if raw.get("name") in (None, "") else raw["name"]
+    raw["output"] = f"runs/{raw['name']}" if raw.get("output") in (None, "") else raw["output"]
+    values = {"seed": 0, **{name: _convert(hints[name], raw[name], name) for name in raw if hints[name] in (int, str)}}
+    detector = _component(raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS)
+    generator = _component(raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS)
+    values["detector"], values["generator"] = DetectorSection(*detector), GeneratorSection(*generator)
+    teacher = _import(TEACHER, "self_train").Config
+    values["self_train"] = SelfTrainSection(
+        *_halves(_mapping(raw.get("self_train"), "self_train"), "self_train", SelfTrainJob, teacher)
+    )
+    hints["train_generator"] = _import(LOOP, "train_generator").Config
+    values["score"], values["trial"] = _score(raw.get("score")), _trial(raw.get("trial"))
+    for name in hints.keys() - values.keys():
+        values[name] = _fill(hints[name], raw.get(name), name)
+    return cast(Job, _make(Job, values, ""))
+
+
+def _component(raw: Any, section: str, choice: str, training: Any, room: Mapping[str, str]) -> tuple[str, Any, Any]:
+    """Return the component's name, its training and its Config from one mapping with the keys of all three."""
+    keys = _mapping(raw, section)
+    name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
+    config = _import(room[name], join(section, choice)).Config
+    own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
+    assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
+    for key in _of_others(keys.keys() - own - theirs, room):  # base.yaml writes the keys of the usual component
+        del keys[key]
+    _refuse_unknown(keys, own | theirs | {choice}, section)
+    return name, *_halves(keys, section, training, config)
+
+
+def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -> tuple[Any, Any]:
+    """Return the two dataclasses whose keys one mapping holds."""
+    own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
+    _refuse_unknown(keys, own | theirs, section)
+    halves = [{key: value for key, value in keys.items() if key in names} for names in (own, theirs)]
+    return _fill(training, halves[0], section), _fill(config, halves[1], section)
+
+
+def _of_others(keys: Collection[str], room: Mapping[str, str]) -> set[str]:
+    """Return those of some unknown keys that are keys of another component of the room: they do not concern this one."""
+    known: set[str] = set()
+    for path in room.values() if keys else ():
+        try:
+            known |= {f.name for f in fields(importlib.import_module(path).Config)}
+        except ModuleNotFoundError:  # an optional component that is not installed
+            continue
+    return known & set(keys)
+
+
+def _score(raw: Any) -> Score:
+    keys = _mapping(raw, "score")
+    written = _convert(tuple[str, ...], keys.pop("names", ["usual"]), "score.names")
+    for i, name in enumerate(written):
+        _choose(("usual", *SCORES), name, "score.names")
+        if name in written[:i]:
+            raise FaultError("score.names", f"'{name}' is there twice")
+    names = [n for n in SCORES if n in written or ("usual" in written and n in USUAL)]
+    judge, weights = (_convert(str, keys.pop(key, ""), f"score.{key}") for key in ("judge", "weights"))
+    _refuse_unknown(keys, {"names", "judge", "weights", *SCORES}, "score")
+    used = {*names, *keys}  # settings of a score that is not measured are judged too, for their typos
+    settings = {
+        name: _fill(_import(SCORES[name], "score.names").Config, keys.get(name), f"score.{name}")
+        for name in SCORES
+        if name in used
+    }
+    return Score(written, {name: settings[name] for name in names}, judge, weights)
+
+
+def _trial(raw: Any) -> Trial:
+    keys = _mapping(raw, "trial")
+    pastes = _fill(_import(PASTES, "trial.copy_paste").Config, keys.pop("copy_paste", None), "trial.copy_paste")
+    return replace(cast(Trial, _fill(Trial, keys, "trial")), copy_paste=pastes)
+
+
+def _import(module: str, key: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as err:
+        raise FaultError(key, f"needs the library '{err.name}', which is not installed; install it") from err
+
+
+def _mapping(raw: Any, key: str) -> dict[str, Any]:
+    """Return a copy of a section; one whose keys are all commented out is empty."""
+    if raw is not None and not isinstance(raw, dict):
+        raise FaultError(key, f"{_show(raw)} is not a mapping of keys to values")
+    for name in raw or {}:
+        if not isinstance(name, str):
+            raise FaultError(
+                key, f"the key {_show(name)} is not text; write it in quotes, in the file and not in an override"
+            )
+    return dict(raw or {})
+
+
+def _refuse_unknown(keys: Mapping[str, Any], known: Collection[str], section: str) -> None:
+    for key in keys:
+        if key not in known:
+            raise FaultError(join(section, key), f"unknown key{suggest(key, known)}")
+
+
+def _fill(cls: Any, raw: Any, key: str) -> Any:
+    """Return a dataclass from a mapping: every key known, every value of its type, every check of its own passed."""
+    values, hints = _mapping(raw, key), get_type_hints(cls)
+    _refuse_unknown(values, {f.name for f in fields(cls)}, key)
+    for f in fields(cls):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise FaultError(join(key, f.name), "is missing; give it a value")
+    return _make(cls, {name: _convert(hints[name], value, join(key, name)) for name, value in values.items()}, key)
+
+
+def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
+    """Construct, and put a dataclass's own complaint, `field: what is wrong`, under its dotted key."""
+    try:
+        return cls(**values)
+    except ValueError as err:
+        head, colon, rest = one_line(err).partition(": ")
+        if colon and head.split(".")[0] in values.keys() | {f.name for f in fields(cls)}:
+            raise FaultError(join(key, head), rest) from err
+        raise FaultError(key, one_line(err)) from err
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    """Return a YAML value as the type a dataclass field asks for.
+
+    OmegaConf would turn tuples into lists and `no` into the text False, and would resolve any `${` it meets.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if value == "???":
+        raise FaultError(key, "is still ???; give it a value")
+    if is_dataclass(hint):
+        return _fill(hint, value, key)
+    if origin is Literal:
+        return _choose(args, value, key)
+    if origin is dict:
+        return {name: _convert(args[1], entry, join(key, name)) for name, entry in _mapping(value, key).items()}
+    if origin is not tuple:
+        return _convert_scalar(hint, value, key)
+    if not isinstance(value, list):
+        raise FaultError(key, f"{_show(value)} is not a list; write it in [ ]")
+    kinds = [args[0]] * len(value) if args[-1] is ... else args
+    if len(value) != len(kinds):
+        raise FaultError(key, f"has {len(value)} entries, not {len(kinds)}")
+    return tuple(_convert(kind, entry, join(key, i)) for i, (kind, entry) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:
+    if any(value == name and type(value) is type(name) for name in known):
+        return value
+    names = [str(name) for name in known]
+    near = suggest(str(value), names)
+    raise FaultError(key, f"{_show(value)} is not one of {', '.join(names)}{near if near.startswith('; did') else ''}")
+
+
+def _convert_scalar(hint: Any, value: Any, key: str) -> Any:
+    assert hint in (bool, int, float, str), f"{key}: job files do not know the type {hint}"
+    if type(value) is hint and hint is not float:
+        if hint is int and abs(value) >= 2**63:
+            raise FaultError(key, f"{_show(value)} does not fit into 64 bits")
+        return value
+    if hint is str:
+        raise FaultError(key, f"{_show(value)} is not text to YAML; write it in quotes")
+    if hint is bool:
+        raise FaultError(key, f"{_show(value)} is not true or false")
+    if hint is int:
+        raise FaultError(key, f"{_show(value)} is not an integer")
+    try:
+        result = math.nan if value is None or isinstance(value, (bool, list, dict)) else float(value)
+    except (ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise FaultError(key, f"{_show(value)} is not a number")
+    return result

@@ -1,0 +1,232 @@
+"""One YAML file with `key=value` overrides becomes one frozen Job, checked to the last key. The only door to Hydra.
+
+Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain data and is judged
+(build.py) against the sections (schema.py) and the `Config` of each component the job names. Nothing in a job is ever
+executed: no `_target_`, no resolver, no YAML tag; a reference `${a.b}` copies one value, and OmegaConf never resolves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from synthaug.pipeline.config.build import FaultError, build, join, one_line, short
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError, suggest
+
+MAX_BYTES = 1_000_000  # of one job file
+MAX_DEPTH = 20  # of nested brackets; the parser recurses
+RESERVED = "key '{}' is reserved: a job file names components, it does not execute them"
+KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII)  # what Hydra's grammar takes for a key
+NEIGHBOUR = re.compile(r"\w[\w.-]*")
+REFERENCE = re.compile(r"\$\{\s*([A-Za-z]\w*(?:\.\w+)*)\s*\}")
+PLAIN_VALUE = re.compile(r"[^'\"\[\]{}(),$\\]+")  # an override value without anything of Hydra's grammar in it
+QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""")
+EXPONENT = re.compile(r"[-+]?[0-9._]+[eE][-+]?[0-9]+")  # a number to OmegaConf (1e-4) where YAML 1.1 sees text
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})")
+
+
+# ---- Files: what Hydra must not see is refused before it looks ----
+
+
+def _scan_file(path: Path, origin: dict[str, str], children: tuple[str, ...]) -> None:
+    """Check a file and the neighbours it inherits from, and note which keys each of them writes."""
+    if path.stem in children:
+        raise JobError(f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'")
+    root = _parse(path)
+    entries = [(key, value) for key, value in root.value if key.value == "defaults"]
+    for _, value in entries:
+        for name in _neighbours(value, path):
+            _scan_file(path.with_name(f"{name}.yaml"), origin, (*children, path.stem))
+    root.value = [pair for pair in root.value if pair not in entries]
+    try:
+        _scan(root, "", str(path), origin)
+    except FaultError as fault:
+        raise JobError(f"{path}: {fault}") from fault
+
+
+def _neighbours(node: yaml.Node, path: Path) -> list[str]:
+    names = [entry.value for entry in node.value] if isinstance(node, yaml.SequenceNode) else []
+    texts = [name for name in names if isinstance(name, str) and NEIGHBOUR.fullmatch(name)]
+    if len(texts) != len(names) or names[-1:] != ["_self_"]:
+        raise JobError(f"{path}: defaults: must name files of this folder without .yaml, then _self_: [base, _self_]")
+    return texts[:-1]
+
+
+def _read(path: Path) -> str:
+    if path.suffix != ".yaml":
+        raise JobError(f"{path}: a job file ends in .yaml; rename it")
+    if not path.is_file():
+        raise JobError(f"{path}: no such file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}")
+    if path.stat().st_size > MAX_BYTES:
+        raise JobError(f"{path}: is larger than {MAX_BYTES} bytes, which is no job file")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as err:
+        raise JobError(f"{path}: is not UTF-8 text (byte {err.start}); save it as UTF-8") from err
+    except OSError as err:
+        raise JobError(f"{path}: cannot be read: {err.strerror}") from err
+
+
+def _parse(path: Path) -> yaml.MappingNode:
+    """Return the YAML nodes of a file, with neither aliases nor tags, nor brackets so deep that a parser chokes."""
+    text, depth = _read(path), 0
+    if re.search(r"^\s*#\s*@package", text, re.MULTILINE):
+        raise JobError(f"{path}: a '# @package' line is not supported; remove it")
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            line = f"{path}: line {event.start_mark.line + 1 if event.start_mark else '?'}"
+            if isinstance(event, yaml.AliasEvent):
+                raise JobError(f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value of key a.b")
+            if tag := getattr(event, "tag", None):
+                raise JobError(f"{line}: YAML tags such as {tag} are not supported; remove it")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise JobError(f"{line}: is nested more than {MAX_DEPTH} deep, which is no job file")
+        root = yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError as err:
+        raise JobError(f"{path}: is not valid YAML: {one_line(err)}") from err
+    if root is None:
+        return yaml.MappingNode("tag:yaml.org,2002:map", [])
+    if not isinstance(root, yaml.MappingNode):
+        raise JobError(f"{path}: must hold keys with values, such as 'seed: 1'")
+    return root
+
+
+def _scan(node: yaml.Node, key: str, source: str, origin: dict[str, str]) -> None:
+    """Refuse what YAML 1.1 would silently turn into something else, and note who wrote each key."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for name, value in node.value:
+            _scan_key(name, key, seen)
+            seen.add(name.value)
+            origin[join(key, name.value)] = source
+            _scan(value, join(key, name.value), source, origin)
+    elif isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            _scan(entry, key, source, origin)
+    elif node.tag.endswith(":int") and not DECIMAL.fullmatch(node.value):
+        raise FaultError(
+            key, f"{node.value} is not a plain decimal number; write one, or put it in quotes if it is text"
+        )
+
+
+def _scan_key(node: yaml.Node, key: str, seen: set[str]) -> None:
+    line = f"line {node.start_mark.line + 1}"
+    if not isinstance(node, yaml.ScalarNode):
+        raise FaultError(key, f"a key must be text ({line})")
+    name = node.value
+    if not node.style and (not node.tag.endswith(":str") or EXPONENT.fullmatch(name)):
+        raise FaultError(key, f"YAML does not read the key {name} as text ({line}); write it in quotes: '{name}'")
+    if name in seen:
+        raise FaultError(join(key, name), f"is written twice ({line}); remove one")
+    if join(key, name) == "hydra":
+        raise FaultError(name, f"unknown key ({line}); Hydra itself is not configured in a job file")
+    if name.startswith("_"):
+        raise FaultError(join(key, name), RESERVED.format(name))
+
+
+# ---- The door: file and overrides in, Job out ----
+
+
+def load_job(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Job:
+    """Read a job file with `key=value` overrides; `output` beats the key of that name.
+
+    Raises JobError, one line: the file or override, the dotted key, what is wrong, what to do.
+    """
+    origin: dict[str, str] = {}  # dotted key -> the file or override that wrote it last
+    _scan_file(path, origin, ())
+    parsed = [_parse_override(text, origin) for text in overrides]
+    try:
+        raw = _compose(path, parsed)
+        if output is not None:
+            raw["output"], origin["output"] = output, "--output"
+        return build(_resolve(raw, raw, ""), path.stem)
+    except FaultError as fault:
+        parts = fault.key.split(".")
+        written = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        source = next((origin[key] for key in written if key in origin), str(path))
+        raise JobError(f"{source}: {fault}") from fault
+
+
+def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Let Hydra merge the file, its neighbours and the overrides into plain data, nothing resolved."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(path.absolute().parent), version_base="1.3"):
+            composed = compose(config_name=path.stem, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
+        raise FaultError("", one_line(err)) from err
+    raw = OmegaConf.to_container(composed, resolve=False)
+    return cast(dict[str, Any], raw)
+
+
+def _parse_override(text: str, origin: dict[str, str]) -> str:
+    """Return the override in Hydra's add-or-override form, so that a key the YAML does not mention is no error."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    where = f"override '{short(' '.join(text.split()))}'"
+    key, equals, value = text.partition("=")
+    if key[:1] in ("+", "~"):
+        raise JobError(f"{where}: write plain key=value, without '{key[: len(key) - len(key.lstrip('+~'))]}'")
+    if not equals or not KEY.fullmatch(key):
+        raise JobError(f"{where}: is not key=value, such as plan.count=100; put odd keys in the job file")
+    if "(" in QUOTED.sub("", value):  # range(...) sweeps, shuffle(...) is different each time
+        raise JobError(f"{where}: a job has plain values, no calls; put text with brackets in quotes")
+    if key.split(".")[0] == "hydra":
+        raise JobError(f"{where}: hydra: unknown key; Hydra itself is not configured by a job")
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(text)
+    except (HydraException, ValueError, RecursionError):  # a number of thousands of digits, brackets as deep
+        if not PLAIN_VALUE.fullmatch(value) or not value.isprintable():
+            raise JobError(f"{where}: cannot be read; put the value in quotes: '{key}=\"...\"'") from None
+        text = f'{key}="{value}"'  # such as toy:train?labels=false: Hydra wants quotes around the second '='
+        override = parser.parse_override(text)
+    if override.is_sweep_override():
+        raise JobError(f"{where}: gives several values, a job has one; put text with commas in quotes, lists in [ ]")
+    origin[key] = where
+    return f"++{text}"
+
+
+def _resolve(value: Any, raw: Mapping[str, Any], key: str) -> Any:
+    """Return composed data with each `${a.b}` replaced by the single value it names.
+
+    Any other use of `${` is refused, and so are reserved keys: only here an override's escapes and mappings are undone.
+    """
+    if isinstance(value, dict):
+        for name in value:
+            if str(name).startswith("_"):
+                raise FaultError(join(key, name), RESERVED.format(name))
+        return {name: _resolve(entry, raw, join(key, name)) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_resolve(entry, raw, key) for entry in value]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    whole = REFERENCE.fullmatch(value)
+    result = _target(whole[1], raw, key) if whole else REFERENCE.sub(lambda m: str(_target(m[1], raw, key)), value)
+    if "${" in str(result):
+        raise FaultError(key, f"'{value}' is not allowed; only references to keys are, such as ${{data.root}}")
+    return result
+
+
+def _target(name: str, raw: Mapping[str, Any], key: str) -> Any:
+    value: Any = raw
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise FaultError(key, f"refers to '{name}', which the job file does not write")
+        value = value[part]
+    if isinstance(value, (dict, list)) or "${" in str(value):
+        raise FaultError(key, f"refers to '{name}', which is not a single plain value; references do not chain")
+    return value

@@ -1,0 +1,1 @@
+"""Scenes and what everything else stands on: masks, images, seeds, storage, errors."""

@@ -1,0 +1,281 @@
+"""Where bytes go: one folder, local or on S3, behind one small interface; a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from pyarrow import fs
+
+from synthaug.pipeline.core.errors import DatasetError, JobError
+
+_CHUNK = 1 << 20
+_PROBE = ".synthaug-probe"
+
+
+def file_digest(path: str) -> str:
+    """Hex sha256 of a local file that a job names; "" for no name."""
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, named by a local path or by `s3://bucket/prefix`; it need not exist before the first write."""
+
+    filesystem: Any  # pyarrow.fs.FileSystem
+    path: str  # absolute local path, or bucket/prefix
+    query: str = ""  # the connection options of an S3 address, e.g. "endpoint_override=...&scheme=http"
+
+    @staticmethod
+    def at(uri: str | Path) -> Folder:
+        """Open the folder at a local path, `file://` or `s3://` address; raises JobError for any other scheme."""
+        text = str(uri)
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme == "file":
+            return Folder(fs.LocalFileSystem(), str(Path(rest if separator else text).expanduser().absolute()))
+        if scheme != "s3":
+            raise JobError(f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix")
+        try:
+            # so that a small object is one PUT instead of an upload in parts
+            filesystem, path = fs.FileSystem.from_uri(f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true")
+        except (OSError, ValueError) as err:
+            raise JobError(f"{text}: not a usable S3 address ({_reason(err)}); write s3://bucket/prefix") from err
+        return Folder(filesystem, path.rstrip("/"), text.partition("?")[2])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on this machine's file system."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    @property
+    def uri(self) -> str:
+        """The text that `Folder.at` turns into this folder again."""
+        if self.is_local:
+            return self.path
+        return f"s3://{self.path}" + (f"?{self.query}" if self.query else "")
+
+    def split(self) -> tuple[Folder, str]:
+        """Return (this folder, ""), or (the folder around it, its name) when the address turns out to name a file."""
+        if self.filesystem.get_file_info(self.path).type != fs.FileType.File:
+            return self, ""
+        parent, _, name = self.path.rpartition("/")
+        return replace(self, path=parent or "/"), name
+
+    def sub(self, name: str) -> Folder:
+        """Return a folder inside this one."""
+        return replace(self, path=self._inside(name))
+
+    def create(self) -> Folder:
+        """Make a local folder that may stay empty, and return it; on S3 there are no folders."""
+        if self.is_local:
+            self.local_path().mkdir(parents=True, exist_ok=True)
+        return self
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return a whole file; raises FileNotFoundError when there is none."""
+        with self.open_input(name) as file:
+            return bytes(file.read())
+
+    def write_bytes(self, name: str, data: bytes, durable: bool = True) -> None:
+        """Write a whole file at once; `durable=False` spares the disk flush where a later file vouches for this one."""
+        if self.is_local:
+            with self.atomic_output(name, durable) as out:
+                out.write(data)
+            return
+        with self.filesystem.open_output_stream(self._inside(name)) as out:
+            out.write(data)
+
+    def read_json(self, name: str) -> Any:
+        """Return a parsed JSON file; raises DatasetError when it is no valid JSON."""
+        try:
+            return json.loads(self.read_bytes(name))
+        except ValueError as err:
+            raise DatasetError(f"{self._inside(name)}: not valid JSON ({err}); restore or delete the file") from err
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON with sorted keys; NaN is no JSON and raises ValueError, so say None and why."""
+        text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
+        self.write_bytes(name, f"{text}\n".encode())
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        return bool(self.filesystem.get_file_info(self._inside(name)).type != fs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """Return the sorted names of the files directly inside; none when the folder does not exist."""
+        found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_file(self._inside(name))
+
+    def sweep(self) -> int:
+        """Remove what killed writers left directly inside; return how many files. Call it while nobody is writing."""
+        left = [name for name in self.names() if name.endswith(".tmp")]
+        for name in left:
+            self.delete(name)
+        return len(left)
+
+    def open_input(self, name: str) -> Any:
+        """Open a file for seekable reading (a pyarrow file); raises FileNotFoundError when there is none."""
+        return self.filesystem.open_input_file(self._inside(name))
+
+    @contextlib.contextmanager
+    def atomic_output(self, name: str, durable: bool = True) -> Iterator[IO[bytes]]:
+        """Yield a binary file that takes its final name only when the block ends without an exception."""
+        target = self._inside(name)
+        if self.is_local:
+            with _renamed_at_the_end(Path(target), durable) as out:
+                yield out
+            return
+        # A stream to S3 that is dropped half way still becomes an object, so nothing is sent before all is known.
+        with tempfile.TemporaryFile() as spool:
+            yield spool
+            spool.seek(0)
+            with self.filesystem.open_output_stream(target) as remote:
+                shutil.copyfileobj(spool, remote, _CHUNK)
+
+    @contextlib.contextmanager
+    def atomic_path(self, name: str) -> Iterator[Path]:
+        """Yield a path to write to, for libraries that open files themselves; the rest is as in `atomic_output`."""
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / PurePosixPath(name).name
+            yield path
+            with path.open("rb") as written, self.atomic_output(name) as out:
+                shutil.copyfileobj(written, out, _CHUNK)
+
+    @contextlib.contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        """Yield a path to read from, for libraries that open files themselves; the file itself where it is local."""
+        if self.is_local:
+            yield self.local_path(name)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / PurePosixPath(name).name
+            path.write_bytes(self.read_bytes(name))
+            yield path
+
+    def local_path(self, name: str = "") -> Path:
+        """Return the path of a file (or of the folder itself) for libraries that know only paths; JobError on S3."""
+        if not self.is_local:
+            raise JobError(f"{self.uri}: this needs a local folder; choose one")
+        return Path(self._inside(name) if name else self.path)
+
+    def sha256(self, name: str) -> str:
+        """Return the hex digest of a file's bytes, read in pieces."""
+        digest = hashlib.sha256()
+        with self.open_input(name) as file:
+            while piece := file.read(_CHUNK):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def _inside(self, name: str) -> str:
+        """Return the full path of a relative name; raises JobError for one that would leave the folder."""
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+            raise JobError(f"{self.uri}: {name!r} is not a name inside this folder; use a relative name without '..'")
+        return "/".join((self.path.rstrip("/"), *parts))
+
+
+@contextlib.contextmanager
+def _renamed_at_the_end(path: Path, durable: bool) -> Iterator[IO[bytes]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            yield out
+            out.flush()
+            if durable:
+                os.fsync(out.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(err: Exception) -> str:
+    text = getattr(err, "strerror", None) or str(err)
+    return " ".join(text.split())[:200]
+
+
+def check_writable(uri: str) -> None:
+    """Write and remove a probe file; JobError when that fails; leaves no folder behind that was not there."""
+    folder = Folder.at(uri)
+    path = Path(folder.path)
+    created = [p for p in (path, *path.parents) if not p.exists()] if folder.is_local else []
+    try:
+        if folder.is_local and path.is_file():
+            raise NotADirectoryError(0, "it is a file, not a folder")
+        folder.write_bytes(_PROBE, bytes(4096))
+        folder.delete(_PROBE)
+    except OSError as err:
+        problem = f"output: cannot write to {uri}: {_reason(err)}; choose another folder with --output"
+        raise JobError(problem) from err
+    finally:
+        for empty in created:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+def inside(folder: Path, name: str) -> tuple[Path, int]:
+    """Return the path and the size in bytes of the file that a data file calls `name`, relative to a resolved folder.
+
+    Raises PermissionError when the name is absolute or leaves the folder, also through symbolic links, and
+    FileNotFoundError when there is no such ordinary file (a pipe or a device would hang the reader).
+    """
+    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise PermissionError(f"{name!r} is absolute or leaves {folder}")
+    path = folder / name
+    try:
+        real = path.resolve()
+        info = real.stat() if real.is_relative_to(folder) else None
+    except (OSError, RuntimeError, ValueError) as err:
+        raise FileNotFoundError(f"{name!r} is not in {folder}") from err
+    if info is None:
+        raise PermissionError(f"{name!r} leaves {folder} through a link")
+    if not stat.S_ISREG(info.st_mode):
+        raise FileNotFoundError(f"{name!r} is no ordinary file in {folder}")
+    return path, info.st_size
+
+
+def link_all(source: Folder, target: Folder, names: list[str]) -> None:
+    """Link or copy files that are not there yet or differ."""
+    for name in names:
+        if not (source.is_local and target.is_local):
+            target.write_bytes(name, source.read_bytes(name))
+            continue
+        here, there = source.local_path(name), target.local_path(name)
+        if there.exists() and there.samefile(here):
+            continue
+        there.parent.mkdir(parents=True, exist_ok=True)
+        fresh = there.with_name(f"{there.name}.{os.getpid()}.tmp")
+        try:
+            os.link(here, fresh)
+        except OSError:  # another file system, or one without links
+            fresh.write_bytes(here.read_bytes())
+        fresh.replace(there)

@@ -1,0 +1,1 @@
+"""Where work runs: pools of workers, Ray, the training loop, progress."""

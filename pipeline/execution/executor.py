@@ -1,0 +1,73 @@
+"""Where work runs, as steps see it: single tasks, pools of workers, groups that train together.
+
+Two executors with one interface: `RayExecutor` (ray_executor.py), and here `SerialExecutor`, which runs the same functions
+one after the other in this process, for tests, debugging and machines without Ray. Results never depend on which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from synthaug.pipeline.core.errors import JobError
+
+Tick = Callable[[], None]
+Fits = Callable[[int], bool]  # whether a group of this size can do the work
+
+
+class Executor(Protocol):
+    """What a step may ask for."""
+
+    workers: int
+
+    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+        """Run one task; `tick` is called about once a second meanwhile, in the driver."""
+        ...
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
+        ...
+
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
+        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
+
+        Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
+        function learns how many from torch.distributed, which is not initialised when it is alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop what was started."""
+        ...
+
+
+class SerialExecutor:
+    """Everything in this process, one after the other."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+
+    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+        """Run the task here."""
+        result = function(*args)
+        if tick:
+            tick()
+        return result
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Run all items through one worker."""
+        work = make()
+        yield from map(work, items)
+
+    def group(
+        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+    ) -> Any:
+        """Run a group of one; more processes need Ray."""
+        if size != 1:
+            raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
+        return self.call(function, *args, tick=tick)
+
+    def close(self) -> None:
+        """Nothing to stop."""

@@ -1,0 +1,1 @@
+"""COCO instances, panoptic, stuff and results."""

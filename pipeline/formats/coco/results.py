@@ -1,0 +1,81 @@
+"""Detections as COCO results: the flat list that pycocotools' `loadRes` and other evaluators take.
+
+Image and category ids are those of the user's own annotation file, so that truth kept elsewhere can judge them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Category, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.coco.write import short
+
+if TYPE_CHECKING:
+    from synthaug.detectors.base import Prediction
+
+_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
+
+
+def original_id(image_id: str) -> int | str:
+    """Return the id as the user's file has it: tables keep ids as text, COCO files have whole numbers.
+
+    Only what a whole number turns into is turned back: `007` and `cat-7` are texts there too.
+    """
+    return int(image_id) if _NUMBER.fullmatch(image_id) else image_id
+
+
+def results(scene: Scene, found: Prediction, categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """One record per detection of one image, in the order of the prediction, with a mask where the detector has them."""
+    counts = label_masks(scene, found)
+    records = []
+    extents = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1, dtype=np.float64)
+    for k, (label, box) in enumerate(zip(found.labels.tolist(), extents.round(4).tolist(), strict=True)):
+        record: dict[str, Any] = {"image_id": original_id(scene.image_id), "category_id": categories[label].id}
+        record |= {"bbox": box, "score": short(found.scores[k])}
+        if counts[k] is not None:
+            record["segmentation"] = {"size": [scene.height, scene.width], "counts": counts[k]}
+        records.append(record)
+    return records
+
+
+def label_masks(scene: Scene, found: Prediction) -> Sequence[str | None]:
+    """The run lengths of each detection's mask in the image; None without mask head."""
+    if found.masks is None:
+        return [None] * len(found.labels)
+    return masks.paste(found.masks, found.boxes, (scene.height, scene.width))
+
+
+@contextmanager
+def spool(folder: Folder, name: str) -> Iterator[Any]:
+    """Open a file of gzipped lines for `add`; the same records give the same bytes."""
+    with folder.atomic_output(name) as out, gzip.GzipFile("", "wb", 1, out, mtime=0) as packed:
+        yield packed
+
+
+def add(spooled: Any, records: Iterable[dict[str, Any]]) -> None:
+    """Append records to an open spool, one line each."""
+    for record in records:
+        spooled.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
+
+
+def join(spools: Folder, names: Sequence[str], out: Folder, name: str) -> int:
+    """Write the records of some spools as one JSON list, line by line, and return how many there are."""
+    total = 0
+    with out.atomic_output(name) as file:
+        file.write(b"[")
+        for spooled in names:
+            with spools.open_input(spooled) as packed, gzip.GzipFile(fileobj=packed) as lines:
+                for line in lines:
+                    file.write((b",\n" if total else b"\n") + line.rstrip(b"\n"))
+                    total += 1
+        file.write(b"\n]\n")
+    return total

@@ -1,0 +1,230 @@
+"""COCO instances, written: one JSON, streamed, and the images beside it.
+
+The file reads back as the same scenes: what COCO has no place for (score, source, verdict, provenance ...) travels in
+extra fields that other readers pass over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
+from synthaug.pipeline.core.storage import Folder
+
+_MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
+BOX_ONLY = "box_only"  # extra field: the object has no mask, what stands for one is its box
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+
+class CocoWriter:
+    """Writes `<folder>/<name>` and `<folder>/<images_dir>/`; the JSON appears when the block ends well.
+
+    Memory does not grow with the number of scenes. Image and annotation ids run from 1: evaluators silently lose the
+    annotation with id 0.
+    """
+
+    def __init__(
+        self, folder: Folder, categories: Sequence[Category], name: str = "instances.json", images_dir: str = "images"
+    ) -> None:
+        assert len({category.id for category in categories}) == len(categories), "two categories share an id"
+        self._folder, self._name, self._categories = folder, name, tuple(categories)
+        self._images = folder.sub(images_dir)
+        self._num_images = self._num_annotations = 0
+
+    def __enter__(self) -> CocoWriter:
+        self._images.sweep()
+        with ExitStack() as stack:
+            self._out = stack.enter_context(self._folder.atomic_output(self._name))
+            # Annotations come last in the file but are known image by image, so they wait in an unnamed file.
+            self._spool = stack.enter_context(tempfile.TemporaryFile())
+            self._out.write(_json(self._head())[:-1] + b',\n"images": [')
+            self._stack = stack.pop_all()
+        return self
+
+    def _head(self) -> dict[str, Any]:
+        """Return what stands before the images."""
+        return {
+            "info": {"description": "written by synthaug", "version": "1"},
+            "licenses": [],
+            "categories": [_category_record(category) for category in self._categories],
+        }
+
+    def _tail(self) -> dict[str, Any]:
+        """Return what stands after the annotations: what is known only when all scenes were seen."""
+        return {}
+
+    def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
+        """Append a scene and return its image's file name.
+
+        Without `image_bytes` the image is taken from the scene itself, by content or by path; without `write_image` only
+        its record is written.
+
+        Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
+        """
+        data = encoded_image(scene) if image_bytes is None else image_bytes
+        name = _file_name(scene, data)
+        if write_image:
+            self._images.write_bytes(name, data, durable=False)
+        self._add(scene, self._image(scene, self._num_images + 1, name))
+        return name
+
+    def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
+        """Append a scene whose image stays where it is, under the id and the file name it has there."""
+        self._add(scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width})
+
+    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
+        self._num_images += 1
+        _append(self._out, image, self._num_images)
+        for record in self._annotations(scene, image):
+            self._num_annotations += 1
+            _append(self._spool, record, self._num_annotations)
+
+    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
+        """Return the image record of a scene."""
+        return _image_record(scene, number, name)
+
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the annotation records of a scene, given the record of its image."""
+        ids = [(self._num_annotations + 1 + position, image["id"]) for position in range(len(scene.objects))]
+        return [annotation_record(scene, position, pair, self._categories) for position, pair in enumerate(ids)]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._out.write(b'\n],\n"annotations": [')
+            self._spool.seek(0)
+            shutil.copyfileobj(self._spool, self._out, 1 << 20)
+            tail = _json(self._tail())[1:-1]
+            self._out.write(b"\n]" + (b",\n" + tail if tail else b"") + b"}\n")
+
+
+def write(dataset: Dataset, out: Folder) -> None:
+    """Write a data set as `instances.json` and `images/`; panoptic maps have no place in this format."""
+    with CocoWriter(out, dataset.categories) as writer:
+        for index in range(len(dataset)):
+            writer.add(dataset[index])
+
+
+def _append(file: Any, record: dict[str, Any], number: int) -> None:
+    file.write((b"\n" if number == 1 else b",\n") + _json(record))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False).encode("ascii")
+
+
+def encoded_image(scene: Scene) -> bytes:
+    """Return the encoded image of a scene; DatasetError when it has none or its file is gone."""
+    if scene.image.data is not None:
+        return scene.image.data
+    if scene.image.path is None:
+        raise DatasetError(f"scene {scene.image_id!r} has no image to write; read the table with its pixels")
+    try:
+        return Path(scene.image.path).read_bytes()
+    except OSError as err:
+        raise DatasetError(f"{scene.image.path}: the image cannot be read ({err.strerror}); restore the file") from err
+
+
+def _file_name(scene: Scene, data: bytes) -> str:
+    """Name the file after the image id where that is a harmless name, else after its digest."""
+    suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), Path(scene.image.path or "").suffix)
+    if not suffix:
+        raise DatasetError(f"image of scene {scene.image_id!r} is neither PNG nor JPEG; convert it")
+    if _PLAIN_NAME.fullmatch(scene.image_id):
+        return scene.image_id + suffix
+    return hashlib.sha256(scene.image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32] + suffix
+
+
+def _category_record(category: Category) -> dict[str, Any]:
+    return asdict(category) | {"isthing": int(category.isthing)}
+
+
+def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": number, "file_name": name, "height": scene.height, "width": scene.width}
+    if scene.image_id != str(number):
+        record["scene_id"] = scene.image_id
+    if scene.provenance is not None:
+        record["provenance"] = asdict(scene.provenance)
+    return record
+
+
+def annotation_record(
+    scene: Scene, position: int, ids: tuple[int, int | str], categories: tuple[Category, ...]
+) -> dict[str, Any]:
+    """Return the record of one object under the ids (annotation, image)."""
+    objects, size = scene.objects, (scene.height, scene.width)
+    category, rle = categories[int(objects.category[position])], objects.rle[position]
+    box, area = _extent(objects, position, size)
+    record: dict[str, Any] = {
+        "id": ids[0],
+        "image_id": ids[1],
+        "category_id": category.id,
+        "bbox": _xywh(box),
+        "area": area,
+        "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
+        "iscrowd": int(objects.iscrowd[position]),
+        "layout_bbox": _xywh(objects.layout_boxes[position]),
+        "score": short(objects.score[position]),
+        "source": objects.source[position],
+    }
+    if rle is None and objects.iscrowd[position]:  # evaluators of masks stop at a crowd without run lengths
+        record |= {"segmentation": {"size": list(size), "counts": box_mask(box, size)}, BOX_ONLY: 1}
+    if objects.verdict[position] is not None:
+        record["verdict"] = objects.verdict[position]
+    if not np.isnan(objects.verdict_score[position]):
+        record["verdict_score"] = short(objects.verdict_score[position])
+    if bool(objects.isthing[position]) != category.isthing:
+        record["isthing"] = int(objects.isthing[position])
+    if int(objects.id[position]) != ids[0]:
+        record["object_id"] = int(objects.id[position])
+    return record
+
+
+def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
+    """Return the counts of all pixels that an xyxy box [4] touches."""
+    mask = np.zeros((1, *size), np.bool_)
+    (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int).clip(0), np.ceil(box[2:]).astype(int)
+    mask[0, y1:y2, x1:x2] = True
+    return masks.encode(mask)[0]
+
+
+def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
+    """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
+    rle = objects.rle[position]
+    if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
+        return masks.tight_box(rle, size), float(area)
+    return objects.boxes[position], short(objects.area[position])
+
+
+def short(value: np.float32) -> float:
+    """Return the shortest decimal that is this float32, so that 473.07 is not written as 473.07000732421875."""
+    return float(str(np.float32(value)))
+
+
+def _xywh(box: NDArray[np.float32]) -> list[float]:
+    """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
+    near, far = [short(v) for v in box[:2]], [short(v) for v in box[2:]]
+    extent = []
+    for start, end in zip(near, far, strict=True):
+        rounded = round(end - start, 4)
+        extent.append(rounded if np.float32(start + rounded) == np.float32(end) else end - start)
+    return near + extent

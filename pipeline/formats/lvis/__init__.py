@@ -1,0 +1,1 @@
+"""LVIS annotations."""

@@ -1,0 +1,1 @@
+"""Tables of scenes in Parquet: the format of the house."""

@@ -1,0 +1,56 @@
+"""The columns of scene tables in Parquet."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthaug.pipeline.core.scene import Provenance
+
+SCHEMA_VERSION = 1
+BLOBS = ("image.bytes", "panoptic.bytes")  # columns of encoded pixels
+
+BOX = pa.list_(pa.float32(), 4)
+_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+# column on disk -> (field of Objects, type of one entry)
+OBJECTS: dict[str, tuple[str, Any]] = {
+    "id": ("id", pa.int64()),
+    "category": ("category", pa.int64()),  # int64, because `datasets` shows class names for no other type
+    "bbox": ("boxes", BOX),
+    "rle": ("rle", pa.string()),
+    "area": ("area", pa.float32()),
+    "iscrowd": ("iscrowd", pa.bool_()),
+    "isthing": ("isthing", pa.bool_()),
+    "score": ("score", pa.float32()),
+    "source": ("source", pa.string()),
+    "layout_bbox": ("layout_boxes", BOX),
+    "verdict": ("verdict", pa.string()),
+    "verdict_score": ("verdict_score", pa.float32()),
+}
+PROVENANCE = pa.struct([(f.name, pa.int64() if f.name == "seed" else pa.string()) for f in fields(Provenance)])
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image", _FILE),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("objects", pa.struct([(name, pa.list_(kind)) for name, (_, kind) in OBJECTS.items()])),
+        ("panoptic", _FILE),
+        ("provenance", PROVENANCE),
+    ]
+)
+
+
+@lru_cache(1)
+def leaves() -> tuple[str, ...]:
+    """Return the leaf columns as Parquet spells them; only a file knows, so an empty one is written to memory."""
+    out = io.BytesIO()
+    with pq.ParquetWriter(out, SCHEMA):
+        pass
+    schema = pq.read_metadata(io.BytesIO(out.getvalue())).schema
+    return tuple(schema.column(i).path for i in range(len(schema)))

@@ -1,0 +1,1 @@
+"""The embedded toy data set, drawn from an index."""

@@ -1,0 +1,168 @@
+"""The files of Visual Genome that say what there is: splits, aliases, vocabularies and images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthaug.pipeline.core.errors import DatasetError, suggest
+from synthaug.pipeline.core.storage import inside
+from synthaug.pipeline.formats.json_files import Checker, load_json, read_bytes, stream_list
+from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need
+
+ALL = "all"  # the split of every image
+IMAGES, OBJECTS, RELATIONS, SPLITS = "image_data.json", "objects.json", "relationships.json", "vg_splits.json"
+
+
+@dataclass(frozen=True)
+class Files:
+    """A Visual Genome folder; `digests` collects the sha256 of every file that was read."""
+
+    folder: Path
+    on_bad: str
+    skipped: Counter[str]
+    digests: list[str] = field(default_factory=list)
+
+    def has(self, name: str) -> bool:
+        """Whether the folder has a file."""
+        return (self.folder / name).is_file()
+
+    def each(self, name: str, take: Callable[[Any], None]) -> None:
+        """Pass the record of every image in a file to `take`, which may refuse it with a RecordError."""
+        records, digest = stream_list(self.folder / name)
+        self.digests.append(digest)
+        self.check(name, records, "image", take, "image_id")
+
+    def check(self, name: str, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str) -> None:
+        """Pass on records that stand in a file; messages call one by its `kind` and the value of its `key`."""
+        Checker(self.folder / name, self.on_bad, self.skipped).each(records, kind, take, key)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A checked image."""
+
+    image_id: int
+    height: int
+    width: int
+    path: Path
+    name: str
+    size: int  # bytes of the file
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class names by id, and the predicates that are used; None = to be counted in the training images."""
+
+    classes: dict[int, str] | None = None
+    predicates: frozenset[str] | None = None
+
+
+def whole(record: Any, name: str) -> int:
+    """Return an id or a size."""
+    value = need(record, name)
+    if not is_int(value):
+        raise RecordError("bad value", f"{name} is {value!r}, not a whole number")
+    return int(value)
+
+
+def read_split(files: Files, split: str) -> list[int]:
+    """Return the image ids of a split, in the order of the file."""
+    file = files.folder / SPLITS
+    if not files.has(SPLITS):
+        raise DatasetError(f"{file}: no such file; put it there, or read every image with split={ALL}")
+    splits, digest = load_json(file)
+    files.digests.append(digest)
+    if not isinstance(splits, dict) or not isinstance(splits.get(split), list):
+        known = splits if isinstance(splits, dict) else ()
+        raise DatasetError(f"{file}: has no list of image ids '{split}'{suggest(split, known)}")
+    found: dict[int, None] = {}
+
+    def add(value: Any) -> None:
+        if not is_int(value) or value in found:
+            raise RecordError("bad split entry", f"{value!r} is no whole number, or is listed twice")
+        found[value] = None
+
+    files.check(SPLITS, splits[split], f"{split} image", add, "")
+    return list(found)
+
+
+def read_aliases(files: Files, name: str) -> dict[str, str]:
+    """Return the main name of every name in an alias file (the first of its line); nothing where there is no file."""
+    if not files.has(name):
+        return {}
+    data, digest = read_bytes(files.folder / name)
+    files.digests.append(digest)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise DatasetError(f"{files.folder / name}: is not UTF-8 text; restore the file") from err
+    main: dict[str, str] = {}
+    for row in text.splitlines():
+        names = [part.strip() for part in row.split(",")]
+        main |= {other: names[0] for other in names if other and names[0]}
+    return main
+
+
+def read_vocabulary(file: Path, files: Files) -> Vocabulary:
+    """Return the names a JSON file lists, as a list or, as sg2im's vocab.json does, under `object_idx_to_name`.
+
+    Ids are places in the list: from 0 when it begins with "__image__", which is left out, else from 1. Predicates are those
+    of `pred_idx_to_name`, where the file has it.
+    """
+    document, digest = load_json(file)
+    files.digests.append(digest)
+    names, predicates = document, None
+    if isinstance(document, dict):
+        names, predicates = document.get("object_idx_to_name"), document.get("pred_idx_to_name")
+    for listed in (names, [] if predicates is None else predicates):
+        if not isinstance(listed, list) or not all(is_text(name) for name in listed):
+            raise DatasetError(f"{file}: must be a list of names, or an object with such a list as object_idx_to_name")
+    numbered = enumerate(names, 0 if names[:1] == ["__image__"] else 1)
+    classes = {place: name for place, name in numbered if place}
+    if not classes or len(set(classes.values())) < len(classes):
+        raise DatasetError(f"{file}: names no class, or one class twice; name each class once")
+    return Vocabulary(classes, None if predicates is None else frozenset(predicates))
+
+
+def read_images(files: Files) -> dict[int, dict[str, Any]]:
+    """Return the records of image_data.json by id, their sizes checked."""
+    records: dict[int, dict[str, Any]] = {}
+
+    def add(record: Any) -> None:
+        key, height, width = (whole(record, name) for name in ("image_id", "height", "width"))
+        if key in records:
+            raise RecordError("duplicate image id", "another image has the same id")
+        if height < 1 or width < 1:
+            raise RecordError("bad image size", f"width {width} and height {height} must be above 0")
+        records[key] = record
+
+    files.each(IMAGES, add)
+    return records
+
+
+def locate(files: Files, records: Iterable[dict[str, Any]], folder: Path, max_pixels: int) -> dict[int, Picture]:
+    """Find the image files of records: the last two parts of each address, e.g. VG_100K/1.jpg, in a folder."""
+    pictures: dict[int, Picture] = {}
+    folder = folder.resolve()
+
+    def add(record: Any) -> None:
+        key, height, width, url = record["image_id"], record["height"], record["width"], need(record, "url")
+        if height * width > max_pixels:
+            raise RecordError("image too large", f"{width}x{height} is over max_pixels={max_pixels}")
+        if not is_text(url):
+            raise RecordError("missing image file", "its url is no text")
+        name = "/".join(url.rsplit("/", 2)[-2:])
+        try:
+            path, size = inside(folder, name)
+        except PermissionError as err:
+            raise RecordError("unsafe file name", f"its image file {err}") from err
+        except FileNotFoundError as err:
+            raise RecordError("missing image file", f"its image file {err}") from err
+        pictures[key] = Picture(key, height, width, path, name, size)
+
+    files.check(IMAGES, records, "image", add, "image_id")
+    return pictures

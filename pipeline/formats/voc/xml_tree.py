@@ -1,0 +1,57 @@
+"""Small XML files from strangers, as trees: no document types, no entities, nothing fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from synthaug.pipeline.formats.validation import RecordError, line
+
+_MOST = 16 << 20  # bytes; an annotation file has a few thousand
+_DEEPEST = 50
+
+
+def load(file: Path) -> Element:
+    """Return the root of an XML file; RecordError when it is no well-formed XML, too large, or declares anything."""
+    try:
+        if file.stat().st_size > _MOST:
+            raise RecordError("bad XML", f"{file.name} has over {_MOST >> 20} MiB, which is no annotation of one image")
+        data = file.read_bytes()
+    except OSError as err:
+        raise RecordError("bad XML", f"{file.name} cannot be read ({err.strerror})") from err
+    return parse(data, file.name)
+
+
+def parse(data: bytes, name: str) -> Element:
+    """Return the root of XML given as bytes; see `load`."""
+    parser, builder, depth = expat.ParserCreate(), TreeBuilder(), [0]
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        depth[0] += 1
+        if depth[0] > _DEEPEST:
+            raise RecordError("bad XML", f"{name} is nested more than {_DEEPEST} deep")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        depth[0] -= 1
+        builder.end(tag)
+
+    def refuse(*_: object) -> None:
+        raise RecordError("unsafe XML", f"{name} declares a document type or an entity; remove the declaration")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    # entities can multiply without end or name other files; annotations need none
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as err:
+        raise RecordError("bad XML", f"{name} is not well-formed XML ({line(err)})") from err
+    root: Element = builder.close()
+    return root
+
+
+def text_of(element: Element, path: str) -> str | None:
+    """Return the text at a path below an element; None where there is no such element."""
+    found = element.find(path)
+    return None if found is None else (found.text or "")

@@ -1,0 +1,1 @@
+"""YOLO text labels and data.yaml."""

@@ -1,0 +1,1 @@
+"""Find images that stand in two splits, or were copied from training."""

@@ -1,0 +1,1 @@
+"""Which layouts are worth making: statistics, exchange of objects, placement, maps."""

@@ -1,0 +1,1 @@
+"""Pages: report, plan, scores, comparison of runs."""

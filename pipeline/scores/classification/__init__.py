@@ -1,0 +1,1 @@
+"""Classification accuracy score (CAS)."""

@@ -1,0 +1,182 @@
+"""The classifier of CAS: its settings, its training and its test (cas.py). Legend as there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.seeding import rng_for
+from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH, network
+from synthaug.pipeline.scores.classification.crops import CropSet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """The classifier, its training and the crops it sees."""
+
+    depth: int = 8  # 6n+2: basic blocks, three stages; 101: the paper's bottleneck network
+    width: int = 16  # channels of the first stage; the paper's network has 64
+    steps: int = 300
+    batch: int = 64
+    lr: float = 0.1  # peak; linear warm-up over the first 5 % of steps, then cosine to 0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    size: int = 32  # crop side, pixels
+    crops_per_class_max: int = 500
+    samples_per_layout: int = 5  # synthetic images per validation layout
+    flip: bool = True
+    shift: int = 2  # pixels, up to, in each direction
+    classes: str = "things"  # things | all
+    seed: int = 0
+    repeats: int = 1  # trainings of each classifier, with seeds of their own; more than one: mean and spread are told
+    threads: int = 1  # torch threads; the caller sets them
+
+    def __post_init__(self) -> None:
+        if self.depth != PAPER_DEPTH and (self.depth < 8 or (self.depth - 2) % 6):
+            raise ValueError(f"cas.depth is {self.depth}; give 8, 14, 20 ... (6n + 2), or {PAPER_DEPTH}")
+        if self.classes not in ("things", "all"):
+            raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
+        for name in ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout", "repeats", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cas.{name} is {getattr(self, name)}; give 1 or more")
+        if self.size < 8 or not 0 <= self.shift < self.size:
+            raise ValueError(
+                f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= shift < size"
+            )
+        if not self.lr > 0:
+            raise ValueError(f"cas.lr is {self.lr}; give a number above 0")
+
+    def selected(self, categories: Sequence[Category]) -> list[int]:
+        """Return the class indices the classifier knows; its label k means class `selected[k]`."""
+        return [c for c, category in enumerate(categories) if self.classes == "all" or category.isthing]
+
+
+def learning_rate(config: Config, index: int) -> float:
+    """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
+    warm = max(1, config.steps // 20)
+    return config.lr * min(1.0, (index + 1) / warm) * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+
+
+class ClassifierTraining:
+    """The classifier being trained, in the same shape as a detector's training: the caller owns the loop.
+
+    Restored from `modules` and `optimizers` at step k it continues bit for bit: batches, augmentation and learning rate
+    derive from (seed, step).
+    """
+
+    def __init__(self, config: Config, train: CropSet, num_classes: int, device: str = "cpu") -> None:
+        import torch
+
+        assert len(train.labels), "there is nothing to train on"
+        self.config, self._train = config, train
+        self._members = [m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)]
+        self._device = torch.device(device)
+        self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
+        self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
+        optimizer = torch.optim.SGD(
+            self.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=True
+        )
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
+
+    def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
+        rng = rng_for(self.config.seed, "cas", "batch", index)
+        members = [self._members[k] for k in rng.integers(0, len(self._members), self.config.batch)]
+        picks = np.array([m[int(u * len(m))] for m, u in zip(members, rng.random(self.config.batch), strict=True)])
+        return augment(self._train.crops[picks], self.config, rng), self._train.labels[picks]
+
+    def step(self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Mapping[str, Tensor]:
+        """Do optimiser step `index` (0-based); return the loss."""
+        import torch
+        from torch.nn import functional as F
+
+        optimizer = self.optimizers["classifier"]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, index)
+        self.model.train()
+        optimizer.zero_grad(set_to_none=True)
+        logits = self.model(_normalised(batch[0], self._device))
+        loss = F.cross_entropy(logits, torch.from_numpy(batch[1]).to(self._device))
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a classifier is right on test crops; numbers in [0, 1], None where there is nothing to test."""
+
+    top1: float | None  # over all crops: what the paper calls CAS
+    balanced: float | None  # mean over the classes that have test crops
+    per_class: tuple[float | None, ...]  # [C]
+    confusion: NDArray[np.int64]  # [C, C] true class by predicted class
+
+    @property
+    def floor(self) -> dict[str, float | None]:
+        """What needs no looking: guessing among C classes, and always answering the most frequent test class."""
+        total = int(self.confusion.sum())
+        majority = float(self.confusion.sum(axis=1).max() / total) if total else None
+        return {"chance": 1 / len(self.confusion), "majority": majority}
+
+
+def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256) -> Accuracy:
+    """Test a classifier of C classes on crops [N, S, S, 3] with labels [N]; leaves it in evaluation mode."""
+    import torch
+
+    model.eval()
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        num_classes = model(_normalised(np.zeros((1, *crops.shape[1:]), np.uint8), device)).shape[1]
+        starts = range(0, len(crops), batch)
+        answers = [model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy() for i in starts]
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(confusion, (labels, np.concatenate([np.zeros(0, np.int64), *answers])), 1)
+    tested, right = confusion.sum(axis=1), confusion.diagonal()
+    per_class = tuple(float(r / n) if n else None for r, n in zip(right, tested, strict=True))
+    known = [share for share in per_class if share is not None]
+    if not known:
+        return Accuracy(None, None, per_class, confusion)
+    return Accuracy(float(right.sum() / tested.sum()), float(np.mean(known)), per_class, confusion)
+
+
+def together(found: Sequence[Accuracy]) -> Accuracy:
+    """Return the mean accuracies of several trainings on the same test crops; their confusion counts all answers."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    per_class = tuple(mean(shares) for shares in zip(*(one.per_class for one in found), strict=True))
+    confusion = np.sum([one.confusion for one in found], axis=0)
+    return Accuracy(mean([one.top1 for one in found]), mean([one.balanced for one in found]), per_class, confusion)
+
+
+def augment(crops: NDArray[np.uint8], config: Config, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Flip and shift each crop [B, S, S, 3] at random; what moves in from outside repeats the border."""
+    num, size, reach = len(crops), config.size, config.shift
+    columns = np.tile(np.arange(size), (num, 1))  # [B, S]
+    if config.flip:
+        columns = np.where(rng.random((num, 1)) < 0.5, columns[:, ::-1], columns)
+    shifts = rng.integers(-reach, reach + 1, (2, num, 1))
+    rows = np.clip(np.arange(size) + shifts[0], 0, size - 1)
+    columns = np.clip(columns + shifts[1], 0, size - 1)
+    out: NDArray[np.uint8] = crops[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return out
+
+
+def _normalised(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return crops [B, S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

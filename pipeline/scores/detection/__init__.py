@@ -1,0 +1,1 @@
+"""Detection AP, its intervals, and DAP."""

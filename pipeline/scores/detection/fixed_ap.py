@@ -1,0 +1,49 @@
+"""Fixed AP (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details", section 4.2).
+
+COCO's AP looks at the best detections of each image, so classes compete for places in it and rare ones lose them. Fixed AP
+has no limit per image: of each class the 10,000 detections with the highest scores in the whole set count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
+
+BUDGET = 10_000  # detections per class
+
+
+class FixedEvaluator(DetectionEvaluator):
+    """A DetectionEvaluator whose `result` counts the best `budget` detections of each class, wherever they are."""
+
+    def __init__(
+        self, categories: Sequence[Category], classes: Iterable[int] | None = None, budget: int = BUDGET
+    ) -> None:
+        super().__init__(categories, classes)
+        self._budget = budget
+
+    def _limit(self, rows: Sequence[DetectionRow]) -> int:
+        return max([1, *(len(row.pred_labels) for row in rows)])
+
+    def _best(self, row: DetectionRow) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isin(row.pred_labels, self.classes))
+
+    def rows(self) -> list[DetectionRow]:
+        """Return the rows with the detections that count."""
+        rows = super().rows()
+        labels = np.concatenate([np.zeros(0, np.int64), *(row.pred_labels for row in rows)])
+        scores = np.concatenate([np.zeros(0, np.float32), *(row.pred_scores for row in rows)])
+        keep = np.zeros(len(labels), bool)
+        for c in self.classes:
+            own = np.flatnonzero(labels == c)
+            keep[own[np.argsort(-scores[own], kind="stable")[: self._budget]]] = True
+        parts = np.split(keep, np.cumsum([len(row.pred_labels) for row in rows])[:-1]) if rows else []
+        return [
+            replace(row, pred_boxes=row.pred_boxes[k], pred_labels=row.pred_labels[k], pred_scores=row.pred_scores[k])
+            for row, k in zip(rows, parts, strict=True)
+        ]

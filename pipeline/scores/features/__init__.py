@@ -1,0 +1,1 @@
+"""Scores of feature distributions: FID, KID, IS, PRDC, LPIPS diversity, nearest images."""

@@ -1,0 +1,46 @@
+"""What the scores on published networks share: whether the network can be had, and how its card describes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from synthaug.pipeline.scores.base import Material, lacking, versions
+from synthaug.pipeline.scores.features import networks, weights
+
+RESIZE = {
+    "inception": "to 299 x 299 inside the network, bilinear as TensorFlow 1 does it (torch-fidelity)",
+    "vgg16": "to 224 x 224 inside the network, bilinear as TensorFlow 1 does it (torch-fidelity)",
+    "alexnet": "to 256 x 256, bilinear, antialiased where it shrinks",
+    "lpips": "none; both images of a pair have one size",
+}
+
+
+def reason(
+    material: Material, network: str, library: str = "", tables: tuple[str, ...] = ("real", "synthetic")
+) -> str | None:
+    """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
+    return lacking(material, tables) or unusable(material.weights, network, library)
+
+
+def unusable(folder: Path | None, network: str, library: str = "") -> str | None:
+    """Return why a published network cannot be used on this machine, whatever the data, else None."""
+    return networks.missing_library(library or network) or weights.find(folder, network).reason
+
+
+def entries(material: Material, network: str) -> dict[str, Any]:
+    """Return the entries of a card that say which network looked, and how images were brought to its size."""
+    return {
+        "network": weights.FILES[network].network,
+        "network_file": weights.FILES[network].file,
+        "network_sha256": weights.find(material.weights, network).sha256,
+        "resize": RESIZE[network],
+        "versions": versions("torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"),
+    }
+
+
+def at_least(least: int, section: str, config: Any, *names: str) -> None:
+    """Raise ValueError where a setting of a score is below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{section}.{name} is {getattr(config, name)}; give {least} or more")

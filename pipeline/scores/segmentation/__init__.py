@@ -1,0 +1,1 @@
+"""Scores of pixels: mIoU, accuracy, mask IoU."""

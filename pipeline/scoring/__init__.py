@@ -1,0 +1,1 @@
+"""Measure a job's scores: extract per image, store records, reduce."""

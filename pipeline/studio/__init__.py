@@ -1,0 +1,1 @@
+"""Interactive editing of layouts and styles."""

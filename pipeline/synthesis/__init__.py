@@ -1,0 +1,1 @@
+"""From planned scenes to finished synthetic scenes."""

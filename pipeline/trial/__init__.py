@@ -1,0 +1,1 @@
+"""Does the data help a detector: arms, paired tests, conclusions."""

@@ -1,0 +1,1 @@
+"""Does each object show what its label says: thresholds, verdicts, policy."""

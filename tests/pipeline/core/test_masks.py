@@ -1,0 +1,188 @@
+"""Masks survive both encodings, and no text from a file is believed unchecked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Objects
+
+Masks = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(Masks)
+def test_boxes_from_counts_are_the_tight_boxes(shown: np.ndarray) -> None:
+    counts, boxes = masks.encode_with_boxes(shown)
+    assert boxes.tolist() == masks.tight_boxes(shown).tolist()
+    assert counts == masks.encode(shown)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Masks)
+def test_decode_undoes_encode_and_agrees_with_pycocotools(stack):
+    from pycocotools import mask as coco_mask
+
+    size = stack.shape[1:]
+    for mask, rle in zip(stack, masks.encode(stack), strict=True):
+        assert np.array_equal(mask, masks.decode(rle, size))
+        assert np.array_equal(mask, coco_mask.decode({"size": list(size), "counts": rle}).astype(bool))
+        assert mask.sum() == masks.area(rle)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Masks)
+def test_tight_boxes_cut_out_exactly_the_mask(stack):
+    boxes = masks.tight_boxes(stack)
+    assert boxes.tolist() == [masks.tight_box(rle, stack.shape[1:]).tolist() for rle in masks.encode(stack)]
+    for mask, box in zip(stack, boxes, strict=True):
+        x1, y1, x2, y2 = box.astype(int)
+        assert mask.sum() == mask[y1:y2, x1:x2].sum()
+        if mask.any():
+            assert mask[y1:y2, x1].any()
+            assert mask[y1:y2, x2 - 1].any()
+            assert mask[y1, x1:x2].any()
+            assert mask[y2 - 1, x1:x2].any()
+
+
+def test_a_single_pixel_has_a_box_of_one_pixel():
+    mask = np.zeros((1, 5, 7), bool)
+    mask[0, 3, 4] = True
+    assert masks.tight_boxes(mask).tolist() == [[4, 3, 5, 4]]
+    assert masks.tight_boxes(np.zeros((1, 5, 7), bool)).tolist() == [[0, 0, 0, 0]]
+    assert masks.tight_boxes(np.zeros((0, 5, 7), bool)).shape == (0, 4)
+
+
+def test_no_masks_encode_to_nothing():
+    assert masks.encode(np.zeros((0, 4, 4), bool)) == []
+
+
+def test_long_runs_are_read():
+    stack = np.zeros((1, 2000, 3000), bool)
+    stack[0, :, 2999] = True
+    rle = masks.encode(stack)[0]
+    assert masks.runs(rle).tolist() == [2000 * 2999, 2000]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=12) | st.text(alphabet=[chr(c) for c in range(48, 112)], max_size=12))
+def test_any_text_is_a_mask_of_the_right_size_or_a_value_error(text):
+    try:
+        mask = masks.decode(text, (3, 4))
+    except ValueError:
+        return
+    assert mask.shape == (3, 4)
+
+
+def test_counts_of_another_size_are_refused():
+    rle = masks.encode(np.ones((1, 4, 4), bool))[0]
+    with pytest.raises(ValueError, match="cover 16 pixels, not 4x5"):
+        masks.decode(rle, (4, 5))
+
+
+def test_decode_all_leaves_objects_without_mask_empty():
+    full = np.ones((1, 2, 3), bool)
+    objects = Objects.build([0, 0], [[0, 0, 3, 2]] * 2, rle=[None, masks.encode(full)[0]])
+    assert masks.decode_all(objects, (2, 3)).sum((1, 2)).tolist() == [0, 6]
+    assert masks.decode_all(Objects.build([], []), (2, 3)).shape == (0, 2, 3)
+
+
+def test_polygons_are_rasterised_like_a_rectangle():
+    rle = masks.from_polygons([[1, 1, 4, 1, 4, 3, 1, 3], [6, 0, 8, 0, 8, 1, 6, 1]], (5, 9))
+    expected = np.zeros((5, 9), bool)
+    expected[1:3, 1:4] = True
+    expected[0, 6:8] = True
+    assert np.array_equal(expected, masks.decode(rle, (5, 9)))
+
+
+@pytest.mark.parametrize(
+    "polygons",
+    [
+        [],
+        "abc",
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        [[1, 2, 3, 4, 5, "6"]],
+        [[1, 2, 3, 4, 5, None]],
+        [[1, 2, 3, 4, 5, [6]]],
+        [[1, 2, 3, 4, 5, 10**400]],
+        [7],
+    ],
+)
+def test_malformed_polygons_are_refused(polygons):
+    with pytest.raises(ValueError, match="polygon"):
+        masks.from_polygons(polygons, (10, 10))
+
+
+def test_polygons_far_outside_cost_no_memory():
+    rle = masks.from_polygons([[-1e300, -1e300, 1e300, -1e300, 1e300, 1e300, -1e300, 1e300]], (10, 10))
+    assert masks.area(rle) > 0
+
+
+def test_uncompressed_counts():
+    assert masks.decode(masks.from_uncompressed([1, 4, 1], (3, 2)), (3, 2)).tolist() == [
+        [False, True],
+        [True, True],
+        [True, False],
+    ]
+    for counts in ([1, 4], [1, 4, 2], [-1, 7], [1.0, 5.0], ["6"], [True, 5]):
+        with pytest.raises(ValueError, match="counts"):
+            masks.from_uncompressed(counts, (3, 2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, (1 << 24) - 1)))
+def test_panoptic_png_keeps_every_id(ids):
+    assert np.array_equal(ids, masks.panoptic_ids(masks.panoptic_png(ids)))
+
+
+def test_panoptic_png_is_red_first():
+    import io
+
+    from PIL import Image
+
+    png = masks.panoptic_png(np.array([[1, 256, 65536]]))
+    assert np.asarray(Image.open(io.BytesIO(png))).tolist() == [[[1, 0, 0], [0, 1, 0], [0, 0, 1]]]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG broken"])
+def test_a_broken_panoptic_png_is_a_value_error(data):
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        masks.panoptic_ids(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.float32, st.integers(1, 5).map(lambda m: (1, m, m)), elements=st.sampled_from([0.0, 0.25, 0.75, 1.0])),
+    st.tuples(*[st.integers(-8, 24)] * 2, *[st.integers(1, 25)] * 2),
+    st.tuples(st.integers(1, 18), st.integers(1, 18)),
+)
+def test_pasted_masks_have_the_bilinear_value_of_each_pixels_centre(soft, box, size):
+    """Against the definition, one pixel at a time: cells outside the mask count as 0."""
+    x, y, w, h = box
+    low, cells = np.array([y, x], float), soft.shape[1]
+    step = np.array([h, w]) / cells
+    (counts,) = masks.paste(soft, np.array([[x, y, x + w, y + h]], np.float32), size)
+    pasted = masks.decode(counts, size)
+    padded = np.pad(soft[0].astype(float), 1)
+    for pixel in np.ndindex(size):
+        at = (np.array(pixel) + 0.5 - low) / step + 0.5  # in cells of the padded mask
+        if (at < 0).any() or (at > cells + 1).any():
+            assert not pasted[pixel]
+            continue
+        i, j = np.minimum(at.astype(int), cells)
+        u, v = at - (i, j)
+        value = (1 - u) * ((1 - v) * padded[i, j] + v * padded[i, j + 1])
+        value += u * ((1 - v) * padded[i + 1, j] + v * padded[i + 1, j + 1])
+        assert pasted[pixel] == (value >= 0.5) or abs(value - 0.5) < 1e-6
+
+
+def test_no_soft_mask_is_no_mask_and_one_outside_the_image_is_empty():
+    assert masks.paste(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), (5, 7)) == []
+    (counts,) = masks.paste(np.ones((1, 4, 4), np.float32), np.array([[50, 50, 60, 60]], np.float32), (5, 7))
+    assert masks.area(counts) == 0

@@ -1,0 +1,496 @@
+"""COCO files: what is written is read here and by the tools people use, and every bad record is named or counted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.coco import read as coco
+from tests import paths
+
+SHARED = paths.SHARED / "data"
+CATEGORIES = (
+    Category(3, "<script>alert(1)</script>", "bad"),
+    Category(7, "🐮", "", isthing=False),
+    Category(90, 'quote " and \\ and \ud800', "twin"),
+)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+def png(height: int, width: int, value: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def shared(name: str) -> Path:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the sample data shared/data/{name} is not beside the checkout")
+    return SHARED / name
+
+
+def differences(a: Scene, b: Scene) -> list[str]:
+    """Names of the fields in which two scenes differ; images are compared by content, NaN equals NaN."""
+
+    def content(ref: ImageRef) -> bytes:
+        return ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
+
+    found = [n for n in ("image_id", "height", "width", "panoptic", "provenance") if getattr(a, n) != getattr(b, n)]
+    found += [] if content(a.image) == content(b.image) else ["image"]
+    for field in fields(Objects):
+        x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
+        if isinstance(x, np.ndarray):
+            same = x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        else:
+            same = x == y
+        found += [] if same else [field.name]
+    return found
+
+
+@st.composite
+def scenes(draw, number):
+    """A scene of 0 to 3 objects; boxes are any float32, may touch the border, and are tight where there is a mask."""
+    H, W = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    n = draw(st.integers(0, 3))
+
+    def column(values):
+        return draw(st.lists(values, min_size=n, max_size=n))
+
+    def side(length):
+        ends = st.floats(0, length, width=32).map(lambda v: v if v == 0 or v > 1e-3 else 0.0)
+        low, high = sorted(draw(st.tuples(ends, ends)))
+        return (low, high) if high - low > 1e-3 else (0.0, float(length))
+
+    def box():
+        (x1, x2), (y1, y2) = side(W), side(H)
+        return x1, y1, x2, y2
+
+    boxes = np.array([box() for _ in range(n)], np.float32).reshape(n, 4)
+    area, rle = np.array(column(st.floats(0, 1e6, width=32)), np.float32), [None] * n
+    for i in range(n):
+        if draw(st.booleans()):
+            x, y = draw(st.integers(0, W - 1)), draw(st.integers(0, H - 1))
+            mask = np.zeros((1, H, W), bool)
+            mask[0, y : draw(st.integers(y + 1, H)), x : draw(st.integers(x + 1, W))] = True
+            rle[i], boxes[i], area[i] = masks.encode(mask)[0], masks.tight_boxes(mask)[0], mask.sum()
+    objects = Objects.build(
+        column(st.integers(0, len(CATEGORIES) - 1)),
+        boxes,
+        id=draw(st.permutations(range(number * 10 + 1, number * 10 + 1 + n))),
+        rle=rle,
+        area=area,
+        iscrowd=column(st.booleans()),
+        isthing=column(st.booleans()),
+        score=column(st.floats(0, 1, width=32)),
+        source=column(st.sampled_from(["human", "pseudo", "synthetic"])),
+        layout_boxes=[box() for _ in range(n)],
+        verdict=column(st.sampled_from([None, "kept", "missing"])),
+        verdict_score=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
+    )
+    origin = st.builds(Provenance, st.integers(0, 2**63 - 1), TEXT, TEXT, TEXT, TEXT)
+    name = f"{number}{draw(TEXT)}"
+    return Scene(name, H, W, ImageRef(png(H, W, number)), objects, None, draw(st.none() | origin))
+
+
+SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@given(st.integers(0, 4).flatmap(lambda n: st.tuples(*(scenes(i) for i in range(n)))))
+def test_reading_gives_back_what_was_written(tmp_path, rows):
+    coco.write(SceneList(CATEGORIES, list(rows)), Folder.at(tmp_path))
+    dataset = coco.read(coco.Config("instances.json"), tmp_path)
+    assert (len(rows), CATEGORIES, Counter()) == (len(dataset), dataset.categories, dataset.skipped)
+    assert [[]] * len(rows) == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
+    for index in range(len(rows)):
+        dataset.verify(index)
+
+
+def made(count: int = 6, size: tuple[int, int] = (32, 48)) -> list[Scene]:
+    """Synthetic scenes with two masked objects each, two empty ones among them."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(count):
+        n = 0 if i % 3 == 2 else 2
+        stack = np.zeros((n, *size), bool)
+        for mask in stack:
+            y, x = rng.integers(0, 20, 2)
+            mask[y : y + rng.integers(4, 12), x : x + rng.integers(4, 20)] = True
+        objects = Objects.build(
+            rng.integers(0, 3, n),
+            masks.tight_boxes(stack),
+            id=np.arange(n) + 2 * i + 1,
+            rle=masks.encode(stack),
+            area=stack.sum((1, 2)),
+            source=["synthetic"] * n,
+            verdict=["kept"] * n,
+        )
+        origin = Provenance(i, "lostgan", "abc", f"real-{i}", "natural")
+        rows.append(Scene(f"job-{i:08d}", *size, ImageRef(png(*size, i)), objects, None, origin))
+    return rows
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A folder with a COCO file of six synthetic scenes."""
+    coco.write(SceneList(CATEGORIES, made()), Folder.at(tmp_path))
+    return tmp_path
+
+
+def test_the_bytes_are_the_same_each_time(written, tmp_path):
+    coco.write(SceneList(CATEGORIES, made()), Folder.at(tmp_path / "again"))
+    assert (written / "instances.json").read_bytes() == (tmp_path / "again" / "instances.json").read_bytes()
+    assert [f"job-{i:08d}.png" for i in range(6)] == Folder.at(tmp_path / "again" / "images").names()
+
+
+def test_ids_run_from_one_and_numbers_stay_short(tmp_path):
+    box = np.array([[473.07, 0.1, 511.72, 20.3]], np.float32)
+    scenes = [Scene(f"s{i}", 40, 512, ImageRef(png(40, 512)), Objects.build([0], box, id=[i + 7])) for i in range(2)]
+    coco.write(SceneList(CATEGORIES, scenes), Folder.at(tmp_path))
+    document = json.loads((tmp_path / "instances.json").read_text())
+    assert [1, 2] == [a["id"] for a in document["annotations"]] == [i["id"] for i in document["images"]]
+    assert document["annotations"][0]["bbox"] == [473.07, 0.1, 38.65, 20.2]
+    assert document["annotations"][0]["segmentation"] == []
+
+
+def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
+    mask = np.zeros((1, 10, 12), bool)
+    mask[0, 2:5, 3:9] = True
+    objects = Objects.build([0], [[0, 0, 12, 10]], rle=masks.encode(mask), source=["synthetic"])
+    coco.write(SceneList(CATEGORIES, [Scene("a", 10, 12, ImageRef(png(10, 12)), objects)]), Folder.at(tmp_path))
+    record = json.loads((tmp_path / "instances.json").read_text())["annotations"][0]
+    assert (record["bbox"], record["area"], record["layout_bbox"]) == ([3, 2, 6, 3], 18, [0, 0, 12, 10])
+    assert record["segmentation"]["size"] == [10, 12]
+
+
+def test_an_exception_inside_leaves_no_json(tmp_path):
+    scene = made(1)[0]
+    with pytest.raises(ZeroDivisionError), coco.CocoWriter(Folder.at(tmp_path), CATEGORIES) as writer:
+        _add_and_fail(writer, scene)
+    assert Folder.at(tmp_path).names() == []
+
+
+def _add_and_fail(writer, scene):
+    writer.add(scene, None)
+    raise ZeroDivisionError
+
+
+def test_leftovers_of_a_killed_writer_are_swept(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.png.123.tmp").write_bytes(b"half")
+    coco.write(SceneList(CATEGORIES, made(1)), Folder.at(tmp_path))
+    assert Folder.at(tmp_path / "images").names() == ["job-00000000.png"]
+
+
+def test_image_names_are_harmless_and_their_ending_true(tmp_path):
+    jpeg = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(jpeg, "JPEG")
+    scene = Scene("../../etc/<x>", 4, 4, ImageRef(None, None), Objects.build([], []))
+    with coco.CocoWriter(Folder.at(tmp_path), CATEGORIES) as writer:
+        writer.add(scene, jpeg.getvalue())
+        with pytest.raises(DatasetError, match="has no image to write"):
+            writer.add(scene)
+        with pytest.raises(DatasetError, match="neither PNG nor JPEG"):
+            writer.add(scene, b"text")
+    assert {".jpg"} == {path.suffix for path in (tmp_path / "images").iterdir()}
+    assert coco.read(coco.Config("instances.json"), tmp_path)[0].image_id == "../../etc/<x>"
+
+
+def test_torchvision_reads_what_was_written(written):
+    from torchvision.datasets import CocoDetection
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = CocoDetection(str(written / "images"), str(written / "instances.json"))
+    image, labels = dataset[4]
+    assert (image.size, len(labels)) == ((48, 32), 2)
+    assert len(dataset) == 6
+
+
+@pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_a_perfect_detector_scores_one(written, library, kind):
+    if library == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval as Evaluation
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as Evaluation
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(written / "instances.json"))
+        found = [
+            {k: a[k] for k in ("image_id", "category_id", "bbox" if kind == "bbox" else "segmentation")}
+            | {"score": 0.9}
+            for a in truth.dataset["annotations"]
+        ]
+        evaluation = Evaluation(truth, truth.loadRes(found), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert len(found) == 8
+    assert pytest.approx(1.0) == evaluation.stats[0]
+
+
+# --- bad input --
+
+
+def document() -> dict:
+    image = {"id": 1, "file_name": "a.png", "height": 10, "width": 20}
+    annotation = {"id": 5, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    return {"images": [image], "annotations": [annotation], "categories": [{"id": 2, "name": "x"}]}
+
+
+def opened(folder: Path, content, **options):
+    (folder / "images").mkdir(exist_ok=True)
+    for name in ("a.png", "b.png"):
+        (folder / "images" / name).write_bytes(png(10, 20))
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "c.json").write_text(text)
+    return coco.read(coco.Config("c.json", **options), folder)
+
+
+FULL = masks.encode(np.ones((1, 10, 20), bool))[0]
+ANNOTATIONS = {
+    "unknown image": ({"image_id": 9}, "image_id 9 is not among the images"),
+    "unknown category": ({"category_id": 9}, "category_id 9 is not among the categories"),
+    "box outside the image": ({"bbox": [15, 2, 10, 4]}, "bbox lies 5 pixels outside the image of 20x10"),
+    "empty box": ({"bbox": [1, 2, 0, 4]}, "has no extent"),
+    "empty box ": ({"bbox": [1, 2, 3, -4]}, "has no extent"),
+    "empty box  ": ({"bbox": [20.0, 2, 0.5, 4]}, "no extent inside the image"),
+    "bad value": ({"bbox": [1, 2, float("nan"), 4]}, "bbox is nan, not a finite number"),
+    "bad value ": ({"bbox": [1, 2, "3", 4]}, "bbox is '3', not a finite number"),
+    "bad value  ": ({"area": -1}, "area is -1, not a finite number >= 0"),
+    "bad value   ": ({"iscrowd": 2}, "iscrowd is 2, not 0 or 1"),
+    "bad value    ": ({"source": "martian"}, "source 'martian' must be one of"),
+    "bad value     ": ({"score": float("inf")}, "score is inf"),
+    "bad value      ": ({"image_id": [1]}, "image_id must be a whole number or a text"),
+    "bad box": ({"bbox": [1, 2, 3]}, "must be a list [x, y, width, height]"),
+    "missing key": ({"bbox": None, "delete": "bbox"}, "key 'bbox' is missing"),
+    "missing key ": ({"delete": "category_id"}, "key 'category_id' is missing"),
+    "bad mask": ({"segmentation": [[1, 2, 3]]}, "segmentation: a polygon needs"),
+    "bad mask ": ({"segmentation": {"size": [20, 10], "counts": FULL}}, "its size [20, 10] is not that of the image"),
+    "bad mask  ": ({"segmentation": {"size": [10, 20], "counts": "~~~~"}}, "are not COCO compressed run lengths"),
+    "bad mask   ": ({"segmentation": {"size": [10, 20], "counts": [7, 7]}}, "the counts cover 14 pixels"),
+    "bad mask    ": ({"segmentation": "everything"}, "must be a list of polygons"),
+    "bad mask     ": ({"segmentation": {"size": [10, 20]}}, "neither a list nor a text"),
+}
+
+
+@pytest.mark.parametrize("reason", list(ANNOTATIONS))
+def test_a_bad_annotation_stops_with_its_id_or_is_counted(tmp_path, reason):
+    change, message = ANNOTATIONS[reason]
+    content = document()
+    bad = content["annotations"][0] | change
+    bad.pop(bad.pop("delete", ""), None)
+    content["annotations"] = [bad, {**content["annotations"][0], "id": 6}]
+    with pytest.raises(DatasetError) as caught:
+        opened(tmp_path, content)
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path}/c.json: annotation 5: ")
+    assert message in text
+    assert text.endswith("on_bad=skip")
+    assert "\n" not in text
+    dataset = opened(tmp_path, content, on_bad="skip")
+    assert (Counter({reason.strip(): 1}), [6]) == (dataset.skipped, dataset[0].objects.id.tolist())
+
+
+IMAGES = {
+    "duplicate image id": ({"id": 1}, "another image has the same id"),
+    "missing image file": ({"file_name": "none.png"}, "'none.png' is not in"),
+    "missing image file ": ({"file_name": ""}, "is no ordinary file"),
+    "unsafe file name": ({"file_name": "/etc/passwd"}, "'/etc/passwd' is absolute or leaves"),
+    "unsafe file name ": ({"file_name": "../c.json"}, "is absolute or leaves"),
+    "unsafe file name  ": ({"file_name": "link.png"}, "through a link"),
+    "bad image size": ({"height": 0}, "height 0 must be whole numbers above 0"),
+    "bad image size ": ({"width": "20"}, "must be whole numbers above 0"),
+    "image too large": ({"width": 20_000, "height": 20_000}, "20000x20000 is over max_pixels=100000000"),
+    "missing key": ({"delete": "file_name"}, "key 'file_name' is missing"),
+    "bad value": ({"scene_id": "\ud800"}, "is not Unicode text"),
+    "bad value ": ({"provenance": {"seed": 1}}, "provenance needs texts"),
+}
+
+
+@pytest.mark.parametrize("reason", list(IMAGES))
+def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_path, reason):
+    change, message = IMAGES[reason]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "link.png").symlink_to("/etc/passwd")
+    content = document()
+    bad = {"id": 2, "file_name": "b.png", "height": 10, "width": 20} | change
+    bad.pop(bad.pop("delete", ""), None)
+    content["images"].append(bad)
+    content["annotations"].append({**content["annotations"][0], "id": 6, "image_id": bad["id"]})
+    with pytest.raises(DatasetError) as caught:
+        opened(tmp_path, content)
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path}/c.json: image {bad['id']}: ")
+    assert message in text
+    assert "\n" not in text
+    dataset = opened(tmp_path, content, on_bad="skip")
+    lost = Counter() if bad["id"] == 1 else Counter({"annotation of a skipped image": 1})
+    assert (1, Counter({reason.strip(): 1}) + lost) == (len(dataset), dataset.skipped)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [],\n "annotations": [}', "not valid JSON at line 2, column 18"),
+        ("", "not valid JSON at line 1, column 1"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("[]", "the top level must be an object"),
+        ({"images": [], "annotations": []}, "key 'categories' is missing"),
+        ({"images": [], "categories": []}, "key 'annotations' is missing"),
+        ({"images": {}, "annotations": [], "categories": []}, "'images' must be a list"),
+        ({"images": [7], "annotations": [], "categories": []}, "image at position 0: is no JSON object"),
+        ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "category 1: key 'name' is missing"),
+        ({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}] * 2}, "category 1: another category"),
+        ({"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}, "its id must be a whole number"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    with pytest.raises(DatasetError) as caught:
+        opened(tmp_path, content)
+    assert str(caught.value).startswith(f"{tmp_path}/c.json: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"none\.json: cannot be read \(No such file"):
+        coco.read(coco.Config("none.json"), tmp_path)
+    with pytest.raises(DatasetError, match="elsewhere: no such folder; correct the option images="):
+        opened(tmp_path, document(), images="elsewhere")
+
+
+@pytest.mark.parametrize(("option", "value"), [("on_bad", "ignore"), ("max_pixels", 0)])
+def test_bad_settings_are_value_errors(option, value):
+    with pytest.raises(ValueError, match=option):
+        coco.Config("x", **{option: value})
+
+
+def test_a_box_out_by_rounding_is_clipped_and_counted(tmp_path):
+    content = document()
+    content["annotations"][0]["bbox"] = [-0.5, 2, 21.5, 8.25]
+    dataset = opened(tmp_path, content)
+    assert dataset[0].objects.boxes.tolist() == [[0, 2, 20, 10]]
+    assert Counter({"clipped to image": 1}) == dataset.skipped
+    content["annotations"][0]["bbox"] = [0.1, 0, 19.9, 10]
+    assert Counter() == opened(tmp_path, content).skipped
+
+
+@pytest.mark.parametrize("ids", [[0, 1], [4, 4], [None, 2], ["a", "b"], [-1, 3], [1.0, 2.0], [True, 2]])
+def test_unusable_annotation_ids_are_renumbered_and_counted(tmp_path, ids):
+    content = document()
+    content["annotations"] = [content["annotations"][0] | {"id": i} for i in ids]
+    dataset = opened(tmp_path, content)
+    assert ([1, 2], Counter({"renumbered ids": 2})) == (dataset[0].objects.id.tolist(), dataset.skipped)
+
+
+def test_every_kind_of_mask_and_an_image_without_annotations(tmp_path):
+    content = document()
+    mask = np.zeros((1, 10, 20), bool)
+    mask[0, 2:6, 1:4] = True
+    kinds = [
+        {"size": [10, 20], "counts": masks.encode(mask)[0]},
+        {"size": [10, 20], "counts": [12, 4, 6, 4, 6, 4, 164]},
+        [[1, 2, 4, 2, 4, 6, 1, 6]],
+        [],
+    ]
+    content["annotations"] = [
+        content["annotations"][0] | {"id": i, "segmentation": kind, "iscrowd": i % 2} for i, kind in enumerate(kinds, 1)
+    ]
+    content["images"].append({"id": "b", "file_name": "b.png", "height": 10, "width": 20})
+    content["categories"].insert(0, {"id": 30, "name": "sky", "isthing": 0, "supercategory": "up"})
+    dataset = opened(tmp_path, content)
+    objects = dataset[0].objects
+    assert [masks.encode(mask)[0]] * 3 + [None] == list(objects.rle)
+    assert (objects.iscrowd.tolist(), objects.category.tolist()) == ([True, False, True, False], [0] * 4)
+    assert (dataset[1].image_id, len(dataset[1].objects)) == ("b", 0)
+    assert (Category(2, "x"), Category(30, "sky", "up", isthing=False)) == dataset.categories
+    with pytest.raises(IndexError):
+        dataset[2]
+
+
+def test_verify_finds_what_the_json_cannot_tell(tmp_path):
+    dataset = opened(tmp_path, document(), max_pixels=250)
+    dataset.verify(0)
+    file = tmp_path / "images" / "a.png"
+    whole = np.random.default_rng(0).integers(0, 255, (10, 20, 3), np.uint8)
+    Image.fromarray(whole).save(file)
+    truncated = file.read_bytes()[:-100]
+    for data, message in {
+        png(20, 10): "the image is 10x20 pixels, .* says 20x10",
+        png(100, 100): "100x100 pixels are over max_pixels=250",
+        truncated: "cannot be decoded",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 10\n": "cannot be decoded",
+        b"": "cannot be decoded",
+    }.items():
+        file.write_bytes(data)
+        with pytest.raises(DatasetError, match=message):
+            dataset.verify(0)
+
+
+def test_the_fingerprint_sees_annotations_and_files(tmp_path):
+    first = opened(tmp_path, document()).fingerprint()
+    assert first == opened(tmp_path, document()).fingerprint()
+    changed = document()
+    changed["annotations"][0]["bbox"][0] = 2
+    assert first != opened(tmp_path, changed).fingerprint()
+    opened(tmp_path, document())
+    (tmp_path / "images" / "a.png").write_bytes(png(10, 20) + b"more")
+    assert first != coco.read(coco.Config("c.json"), tmp_path).fingerprint()
+
+
+# --- real files --
+
+
+def test_bccd_is_read_whole():
+    dataset = coco.read(coco.Config("annotations/train_labelled.json"), shared("bccd"))
+    assert (103, Counter()) == (len(dataset), dataset.skipped)
+    assert [category.name for category in dataset.categories] == ["RBC", "WBC", "Platelets"]
+    counts = sum(np.bincount(scene.objects.category, minlength=3) for scene in dataset)
+    assert counts.tolist() == [1199, 107, 99]
+    dataset.verify(0)
+    unlabelled = coco.read(coco.Config("annotations/train_unlabelled.json"), shared("bccd"))
+    assert (len(unlabelled), len(unlabelled[5].objects)) == (102, 0)
+
+
+def test_polygons_and_run_lengths_of_the_same_masks_agree():
+    root = shared("coco_stuff_mini")
+    runs, polygons = (
+        coco.read(coco.Config(f"annotations/instances_train{end}.json"), root) for end in ("", "_polygons")
+    )
+    worst = 1.0
+    for a, b in zip(runs, polygons, strict=True):
+        assert [name for name in differences(a, b) if name != "rle"] == []
+        size = (a.height, a.width)
+        one, two = masks.decode_all(a.objects, size), masks.decode_all(b.objects, size)
+        worst = min([worst, *((one & two).sum((1, 2)) / (one | two).sum((1, 2)))])
+        assert a.objects.area.tolist() == one.sum((1, 2)).tolist()
+        assert np.array_equal(masks.tight_boxes(one), a.objects.boxes)
+    assert worst > 0.97
+    assert sum(len(scene.objects) for scene in runs) == 73
+
+
+def test_real_scenes_survive_a_round_trip(tmp_path):
+    original = coco.read(coco.Config("annotations/stuff_train.json"), shared("coco_stuff_mini"))
+    coco.write(original, Folder.at(tmp_path))
+    again = coco.read(coco.Config("instances.json"), tmp_path)
+    assert (original.categories, len(original)) == (again.categories, len(again))
+    assert [[]] * len(again) == [differences(a, b) for a, b in zip(original, again, strict=True)]
+    renamed = replace(original[0], image_id="x")
+    assert differences(renamed, again[0]) == ["image_id"]

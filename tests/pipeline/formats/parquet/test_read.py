@@ -1,0 +1,321 @@
+"""Scene tables: what is written is read, byte for byte the same each time, and broken files are named."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import fields, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.parquet import write as parquet_write
+
+CATEGORIES = (
+    Category(3, "<script>alert(1)</script>", "bad"),
+    Category(7, "🐮", "", isthing=False),
+    Category(90, "🐮", "twin"),
+)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+REFS = st.builds(ImageRef, st.none() | st.binary(max_size=20), st.none() | TEXT)
+
+
+@st.composite
+def object_tables(draw, size):
+    """0 to 4 objects on a grid of 1/64 pixel, some with masks, some touching the border."""
+    H, W = size
+    n = draw(st.integers(0, 4))
+    corners = st.tuples(st.integers(0, W * 64 - 1), st.integers(0, H * 64 - 1))
+
+    def box():
+        x, y = draw(corners)
+        return x / 64, y / 64, draw(st.integers(x + 1, W * 64)) / 64, draw(st.integers(y + 1, H * 64)) / 64
+
+    def column(values):
+        return draw(st.lists(values, min_size=n, max_size=n))
+
+    whole = masks.encode(np.ones((1, H, W), bool))[0]
+    return Objects.build(
+        column(st.integers(0, len(CATEGORIES) - 1)),
+        [box() for _ in range(n)],
+        id=column(st.integers(1, 2**62)),
+        rle=column(st.sampled_from([None, whole])),
+        area=column(st.floats(0, 1e6, width=32)),
+        iscrowd=column(st.booleans()),
+        isthing=column(st.booleans()),
+        score=column(st.floats(0, 1, width=32)),
+        source=column(st.sampled_from(["human", "pseudo", "synthetic"])),
+        layout_boxes=[box() for _ in range(n)],
+        verdict=column(st.sampled_from([None, "kept", "missing"])),
+        verdict_score=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
+    )
+
+
+@st.composite
+def scenes(draw):
+    size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    origin = st.builds(Provenance, st.integers(0, 2**63 - 1), TEXT, TEXT, TEXT, TEXT)
+    return Scene(
+        draw(TEXT), *size, draw(REFS), draw(object_tables(size)), draw(st.none() | REFS), draw(st.none() | origin)
+    )
+
+
+def differences(a: Scene, b: Scene) -> list[str]:
+    """Names of the fields in which two scenes differ; NaN equals NaN."""
+    names = ["image_id", "height", "width", "image", "panoptic", "provenance"]
+    found = [name for name in names if getattr(a, name) != getattr(b, name)]
+    for field in fields(Objects):
+        x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
+        if isinstance(x, np.ndarray):
+            same = x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        else:
+            same = x == y
+        found += [] if same else [field.name]
+    return found
+
+
+def table(count: int, pixels: int = 50) -> list[Scene]:
+    rng = np.random.default_rng(0)
+    return [
+        Scene(
+            f"s-{i:08d}", 8, 8, ImageRef(rng.bytes(pixels)), Objects.build([i % 3], [[0, 0, 4, 4 + i % 4]], id=[i + 1])
+        )
+        for i in range(count)
+    ]
+
+
+def shard(folder: Folder, rows: list[Scene], chunks: list[int], name: str = "part-0.parquet") -> bytes:
+    with parquet.ShardWriter(folder, name, CATEGORIES, "job") as writer:
+        for start, end in zip([0, *chunks], [*chunks, len(rows)], strict=True):
+            writer.write(rows[start:end])
+    return folder.read_bytes(name)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(scenes(), max_size=5))
+def test_reading_gives_back_what_was_written(tmp_path, rows):
+    folder = Folder.at(tmp_path / "t")
+    with parquet.ShardWriter(folder, "a.parquet", CATEGORIES, rows_per_group=2) as writer:
+        writer.write(rows)
+    dataset = parquet.read(parquet.Config("t"), tmp_path)
+    assert len(rows) == len(dataset)
+    assert dataset.categories == CATEGORIES
+    assert [[]] * len(rows) == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.floats(0, 4096, width=32), min_size=4, max_size=4))
+def test_any_box_comes_back_within_one_step_of_float32(tmp_path, values):
+    box = np.array([[*np.sort(values[:2]), *np.sort(values[2:])]], np.float32)[:, [0, 2, 1, 3]]
+    scene = Scene("a", 9, 9, ImageRef(b""), Objects.build([0], box))
+    shard(Folder.at(tmp_path), [scene], [])
+    back = parquet.read(parquet.Config(str(tmp_path)))[0].objects.boxes
+    assert np.array_equal(box[:, :2], back[:, :2])
+    assert (np.abs(back - box) <= np.spacing(box)).all()
+
+
+def test_bytes_depend_on_the_scenes_alone(tmp_path):
+    rows = table(450)
+    first = shard(Folder.at(tmp_path / "a"), rows, [])
+    assert first == shard(Folder.at(tmp_path / "b"), rows, [1, 2, 199, 201, 400])
+    assert [pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)] == [200, 200, 50]
+    assert first != shard(Folder.at(tmp_path / "c"), rows[::-1], [])
+
+
+def test_a_row_group_closes_early_rather_than_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_write, "_GROUP_BYTES", 1000)
+    shard(Folder.at(tmp_path), table(30, pixels=100), [7])
+    assert pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups == 3
+
+
+def test_an_exception_inside_leaves_nothing(tmp_path):
+    with (
+        pytest.raises(ZeroDivisionError),
+        parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES, rows_per_group=2) as writer,
+    ):
+        _fail_after(writer, table(5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fail_after(writer, rows):
+    writer.write(rows)
+    raise ZeroDivisionError
+
+
+def test_a_scene_that_cannot_be_written_leaves_nothing(tmp_path):
+    broken = replace(table(1)[0], image_id="\ud800")
+    writer = parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES)
+    with pytest.raises(UnicodeEncodeError), writer:
+        writer.write([broken])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_cuts_shards_takes_files_in_and_replaces(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"pixels")
+    rows = [replace(scene, image=ImageRef(None, str(tmp_path / "x.png"))) for scene in table(7)]
+    out = Folder.at(tmp_path / "out")
+    parquet.write(SceneList(CATEGORIES, table(20)), out, rows_per_shard=3)
+    parquet.write(SceneList(CATEGORIES, rows), out, rows_per_shard=3)
+    assert [f"part-0000{i}.parquet" for i in range(3)] == out.names()
+    dataset = parquet.read(parquet.Config(out.uri))
+    assert [ImageRef(b"pixels", "x.png")] * 7 == [scene.image for scene in dataset]
+    gone = replace(rows[0], image_id="q", image=ImageRef(None, str(tmp_path / "gone.png")))
+    with pytest.raises(DatasetError, match=r"gone\.png: the image of 'q' cannot be read"):
+        parquet.write(SceneList(CATEGORIES, [gone]), Folder.at(tmp_path / "new"))
+
+
+def test_an_empty_table_keeps_its_categories(tmp_path):
+    parquet.write(SceneList(CATEGORIES, []), Folder.at(tmp_path))
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    assert (len(dataset), dataset.categories) == (0, CATEGORIES)
+    with pytest.raises(IndexError):
+        dataset[0]
+
+
+def test_without_pixels_everything_else_is_there(tmp_path):
+    rows = [replace(scene, panoptic=ImageRef(b"p", "pan.png"), image=ImageRef(b"i", "i.png")) for scene in table(3)]
+    shard(Folder.at(tmp_path), rows, [])
+    scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False)[2]
+    assert (ImageRef(None, "i.png"), ImageRef(None, "pan.png")) == (scene.image, scene.panoptic)
+    assert differences(rows[2], scene) == ["image", "panoptic"]
+    scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False, maps=True)[2]
+    assert differences(rows[2], scene) == ["image"]
+
+
+def test_a_dataset_travels_to_a_worker(tmp_path):
+    shard(Folder.at(tmp_path), table(3), [])
+    dataset = parquet.read(parquet.Config(str(tmp_path)))
+    dataset[0]
+    other = pickle.loads(pickle.dumps(dataset))
+    assert (dataset.fingerprint(), []) == (other.fingerprint(), differences(dataset[1], other[1]))
+
+
+def test_the_fingerprint_sees_pixels_and_not_the_place(tmp_path):
+    rows = table(3)
+    shard(Folder.at(tmp_path / "a"), rows, [])
+    shard(Folder.at(tmp_path / "b"), rows, [])
+    image = ImageRef(bytes(reversed(rows[0].image.data or b"")))
+    shard(Folder.at(tmp_path / "c"), [replace(rows[0], image=image), *rows[1:]], [])
+    a, b, c = (parquet.read(parquet.Config(name), tmp_path).fingerprint() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_the_layout_is_the_one_promised(tmp_path):
+    shard(Folder.at(tmp_path), table(3), [])
+    metadata = pq.read_metadata(tmp_path / "part-0.parquet")
+    columns = {metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i) for i in range(23)}
+    assert columns["image.bytes"].compression == "UNCOMPRESSED"
+    assert {"ZSTD"} == {c.compression for name, c in columns.items() if name != "image.bytes"}
+    assert (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics) == (False, None)
+    footer = json.loads(metadata.metadata[b"synthaug"])
+    assert (footer["schema_version"], footer["job"], footer["categories"][2]["id"]) == (1, "job", 90)
+    features = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
+    assert features["image"] == {"_type": "Image"}
+    assert (
+        features["objects"]["_type"],
+        features["objects"]["feature"]["category"]["_type"],
+    ) == ("Sequence", "ClassLabel")
+    assert len(set(features["objects"]["feature"]["category"]["names"])) == 3
+    objects = pq.read_schema(tmp_path / "part-0.parquet").field("objects").type
+    assert "list<element: int64>" == str(objects.field("category").type)  # Hugging Face class labels need int64
+    row = pq.read_table(tmp_path).to_pylist()[1]
+    assert (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0]) == ([0, 0, 4, 5], None)
+
+
+def broken_files():
+    def rewritten(change):
+        def write(path):
+            old = pq.read_table(path)
+            pq.write_table(change(old), path)
+
+        return write
+
+    def metadata(version):
+        return {"synthaug": json.dumps({"schema_version": version, "categories": []})}
+
+    def wrong_page(path):
+        data = bytearray(path.read_bytes())
+        data[60] ^= 255
+        path.write_bytes(data)
+
+    return {
+        "not a Parquet file, or cut short": lambda path: path.write_bytes(b"hello, I am text" * 10),
+        "or cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        "cut short": lambda path: path.write_bytes(b""),
+        "no scene table": rewritten(lambda t: t.replace_schema_metadata({})),
+        "schema_version 99 is unknown": rewritten(lambda t: t.replace_schema_metadata(metadata(99))),
+        "column 'objects' is missing": rewritten(lambda t: t.drop_columns(["objects"])),
+        "column 'image.path' is missing": rewritten(
+            lambda t: t.set_column(1, "image", pa.array([{"bytes": b""}] * 3)).replace_schema_metadata(
+                t.schema.metadata
+            )
+        ),
+        "column 'height' has type": rewritten(
+            lambda t: t.set_column(2, "height", pa.array(["8"] * 3)).replace_schema_metadata(t.schema.metadata)
+        ),
+        "column 'image_id' has empty rows": rewritten(
+            lambda t: t.set_column(0, "image_id", pa.array([None] * 3, pa.string())).replace_schema_metadata(
+                t.schema.metadata
+            )
+        ),
+        "a category that the footer does not list": rewritten(lambda t: t.replace_schema_metadata(metadata(1))),
+        "row group 0 cannot be read": wrong_page,
+    }
+
+
+@pytest.mark.parametrize("message", list(broken_files()))
+def test_broken_files_are_named_in_one_line(tmp_path, message):
+    shard(Folder.at(tmp_path), table(3), [])
+    broken_files()[message](tmp_path / "part-0.parquet")
+    with pytest.raises(DatasetError) as caught:
+        parquet.read(parquet.Config("."), tmp_path)[0]
+    text = str(caught.value)
+    assert message in text
+    assert "part-0.parquet: " in text
+    assert "\n" not in text
+
+
+def test_integers_of_another_width_are_read(tmp_path):
+    rows = table(3)
+    shard(Folder.at(tmp_path), rows, [])
+    old = pq.read_table(tmp_path / "part-0.parquet")
+    kinds = [f.with_type(pa.list_(pa.int32())) if f.name == "category" else f for f in old.schema.field("objects").type]
+    narrow = old.schema.set(4, pa.field("objects", pa.struct(kinds))).set(2, pa.field("height", pa.int64()))
+    pq.write_table(old.cast(narrow), tmp_path / "part-0.parquet")
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    assert [[]] * 3 == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
+
+
+def test_a_folder_without_shards_and_two_tables_in_one_folder(tmp_path):
+    with pytest.raises(DatasetError, match=r"none: no \*\.parquet file there"):
+        parquet.read(parquet.Config("none"), tmp_path)
+    shard(Folder.at(tmp_path), table(1), [])
+    with parquet.ShardWriter(Folder.at(tmp_path), "z.parquet", CATEGORIES[:1]):
+        pass
+    with pytest.raises(DatasetError, match=r"z\.parquet: its categories differ"):
+        parquet.read(parquet.Config("."), tmp_path)
+
+
+def test_memory_stays_flat_over_many_row_groups(tmp_path):
+    with parquet.ShardWriter(Folder.at(tmp_path), "a.parquet", CATEGORIES, rows_per_group=10) as writer:
+        for scene in table(300, pixels=200_000):
+            writer.write([scene])
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    before = pa.total_allocated_bytes()
+    peak = 0
+    for scene in dataset:
+        peak = max(peak, pa.total_allocated_bytes() - before)
+        assert len(scene.image.data) == 200_000
+    assert peak < 20_000_000  # of 60 MB

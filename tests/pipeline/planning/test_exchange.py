@@ -1,0 +1,186 @@
+"""Planning: targets are met in expectation, boxes stay real and inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.planning import placement
+from synthaug.pipeline.planning.exchange import (
+    Layout,
+    Places,
+    Pool,
+    deficit_counts,
+    draw_layout,
+    exchange,
+    overlap,
+    target_counts,
+    vary,
+)
+from synthaug.pipeline.planning.layout_statistics import Statistics, class_counts, deviation
+
+CLASSES = (Category(1, "tree"), Category(2, "car"), Category(3, "bus"), Category(4, "sky", isthing=False))
+THINGS = np.array([c.isthing for c in CLASSES])
+
+
+def long_tail(count: int) -> list[Layout]:
+    """Layouts with about 3 trees, 1 car, 0.05 buses and one sky each."""
+    rng = np.random.default_rng(0)
+    layouts = []
+    for _ in range(count):
+        labels = [0] * int(rng.integers(1, 6)) + [1] * int(rng.integers(0, 3)) + [2] * int(rng.random() < 0.05) + [3]
+        low = rng.random((len(labels), 2)) * 0.8
+        boxes = np.concatenate([low, low + 0.1], 1).astype(np.float32)
+        layouts.append(Layout(np.array(labels, np.int32), boxes))
+    return layouts
+
+
+@pytest.mark.parametrize(
+    ("target", "counts"),
+    [("natural", {}), ("sqrt", {}), ("balanced", {}), ("counts", {"bus": 900, "tree": 100}), ("counts", {"bus": 9000})],
+)
+def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> None:
+    layouts, images = long_tail(400), 3000
+    pool = Pool.of(layouts, 4)
+    natural = np.array([len(b) for b in pool.boxes], float) * images / len(layouts)
+    wanted = target_counts(natural, CLASSES, target, counts)
+    plan = exchange(natural, wanted, images)
+    places = Places.of(class_counts(layouts, 4), plan, 100)
+    assert places.short == 0
+    found = np.zeros(4)
+    for i in range(images):
+        rng = np.random.default_rng([1, i])
+        source = layouts[i % len(layouts)]
+        layout, _, _ = draw_layout(source, pool, plan, THINGS, (100 - len(source.category), places.extra), rng)
+        found += np.bincount(layout.category, minlength=4)
+    np.testing.assert_allclose(found, wanted, rtol=0.08, atol=30)
+
+
+def test_balanced_keeps_the_total_and_leaves_stuff_alone() -> None:
+    natural = np.array([300.0, 60.0, 6.0, 50.0])
+    wanted = target_counts(natural, CLASSES, "balanced", {})
+    np.testing.assert_allclose(wanted, [122, 122, 122, 50])
+
+
+def test_a_class_that_never_occurs_is_not_planned() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    assert target_counts(natural, CLASSES, "balanced", {})[2] == 0
+    with pytest.raises(JobError, match=r"plan.counts.bus: no real layout has this class"):
+        target_counts(natural, CLASSES, "counts", {"bus": 5})
+
+
+def test_a_mistyped_class_is_named() -> None:
+    with pytest.raises(JobError, match=r"plan.counts.buss: the data has no such class; did you mean 'bus'\?"):
+        target_counts(np.ones(4), CLASSES, "counts", {"buss": 5})
+
+
+def test_what_is_missing_is_made_and_the_rest_stays_as_it_occurs() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    wanted = deficit_counts(natural, CLASSES, np.array([0.0, 140.0, 90.0, 30.0]))
+    np.testing.assert_allclose(wanted, [220, 140, 0, 50])  # 360 things as before; no layout has a bus; stuff stays
+    fuller = deficit_counts(natural, CLASSES, np.array([0.0, 500.0, 0.0, 0.0]))
+    np.testing.assert_allclose(fuller, [0, 500, 0, 50])
+    alone = deficit_counts(natural, CLASSES, np.array([30.0, 30.0, 0.0, 0.0]))
+    np.testing.assert_allclose(alone, [180, 180, 0, 50])
+    np.testing.assert_array_equal(deficit_counts(natural, CLASSES, np.zeros(4)), natural)
+
+
+def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted() -> None:
+    layouts, most = long_tail(50), 6
+    layouts = [layout for layout in layouts if len(layout.category) <= most]
+    counts = class_counts(layouts, 4)
+    plan = exchange(counts.sum(0).astype(float), counts.sum(0) + np.array([0.0, 1000, 0, 0]), len(layouts))
+    places = Places.of(counts, plan, most)
+    room = most - counts.sum(1)
+    np.testing.assert_allclose(places.receive, room)
+    np.testing.assert_allclose(places.short * len(layouts), 1000 - room.sum())
+    for i, (layout, free) in enumerate(zip(layouts, room.tolist(), strict=True)):
+        pool, rng = Pool.of(layouts, 4), np.random.default_rng(i)
+        assert len(draw_layout(layout, pool, plan, THINGS, (free, places.extra), rng)[0].category) == most
+
+
+def two_worlds(count: int, seed: int) -> list[Layout]:
+    """Half of the images have class 0 and, seldom, class 1; the others class 2 and, seldom, class 3."""
+    rng = np.random.default_rng(seed)
+    layouts = []
+    for _ in range(count):
+        world = 2 * int(rng.random() < 0.5)
+        labels = [world] * int(rng.integers(2, 6)) + [world + 1] * int(rng.random() < 0.1)
+        low = rng.random((len(labels), 2)).astype(np.float32) * 0.9
+        layouts.append(Layout(np.array(labels, np.int32), np.concatenate([low, low + 0.1], 1)))
+    return layouts
+
+
+def test_natural_placement_keeps_companions_together() -> None:
+    """Where classes do have companions, additions follow them; measured on other images than the lifts come from."""
+    layouts, unseen = two_worlds(600, 0), Statistics.of(two_worlds(600, 1), 4)
+    things = tuple(Category(i + 1, str(i)) for i in range(4))
+    pool, counts = Pool.of(layouts, 4), class_counts(layouts, 4)
+    natural = counts.sum(0).astype(float)
+    plan = exchange(natural, target_counts(natural, things, "sqrt", {}), len(layouts))
+    places, found = Places.of(counts, plan, 100), {}
+    for name, lifts in (("natural", placement.lift(counts)), ("uniform", np.ones((4, 4)))):
+        kernel = placement.affinity(counts, lifts)
+        shares = placement.shares(kernel, placement.fit(kernel, places.receive, plan.wanted))
+        drawn = [
+            draw_layout(layout, pool, replace(plan, wanted=row), np.ones(4, bool), (0, 0.0), np.random.default_rng(i))[
+                0
+            ]
+            for i, (layout, row) in enumerate(zip(layouts, shares, strict=True))
+        ]
+        found[name] = deviation(unseen, Statistics.of(drawn, 4))["pairs_given_frequency"]
+    assert found["natural"] < 0.5 * found["uniform"], found
+
+
+def test_added_objects_are_real_boxes_of_their_class() -> None:
+    layouts = long_tail(100)
+    pool = Pool.of(layouts, 4)
+    plan = exchange(np.array([300.0, 100, 5, 100]), np.array([100.0, 100, 205, 100]), 100)
+    seen = 0
+    for i, layout in enumerate(layouts):
+        drawn, added, gone = draw_layout(layout, pool, plan, THINGS, (20, 0.05), np.random.default_rng(i))
+        assert len(drawn.category) == len(layout.category) - len(gone) + len(added)
+        for box, label in zip(drawn.boxes, drawn.category, strict=True):
+            assert (pool.boxes[label] == box).all(1).any()
+        seen += len(added)
+    assert seen > 50
+
+
+boxes = st.lists(
+    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 1), st.floats(0.02, 1)), min_size=0, max_size=6
+)
+
+
+@given(boxes, st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32))
+def test_varied_boxes_stay_inside_and_keep_an_extent(
+    raw: list[tuple[float, float, float, float]], jitter: float, flip: float, seed: int
+) -> None:
+    box = np.array([(x, y, min(1, x + w), min(1, y + h)) for x, y, w, h in raw], np.float32).reshape(-1, 4)
+    layout = Layout(np.array([i % 4 for i in range(len(box))], np.int32), box)
+    out = vary(layout, THINGS, jitter, flip, np.random.default_rng(seed)).boxes
+    assert out.shape == box.shape
+    assert (out >= -1e-6).all()
+    assert (out <= 1 + 1e-6).all()
+    size = out[:, 2:] - out[:, :2]
+    assert (size > 0).all()
+    assert (size.prod(1) >= 0.49 * (box[:, 2:] - box[:, :2]).prod(1)).all()
+
+
+def test_mirroring_twice_is_the_identity_without_jitter() -> None:
+    layout = long_tail(1)[0]
+    once = vary(layout, THINGS, 0, 1.0, np.random.default_rng(0))
+    twice = vary(once, THINGS, 0, 1.0, np.random.default_rng(0))
+    np.testing.assert_allclose(twice.boxes, layout.boxes, atol=1e-6)
+    assert not np.allclose(once.boxes, layout.boxes)
+
+
+def test_overlap_of_known_boxes() -> None:
+    box = np.array([0, 0, 2, 2], np.float32)
+    others = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]], np.float32)
+    np.testing.assert_allclose(overlap(box, others), [1, 1 / 3, 0], rtol=1e-6)

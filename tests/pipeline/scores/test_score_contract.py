@@ -1,0 +1,171 @@
+"""What every score promises, on tiny tables: finite numbers, a complete card, controls, the same result for other shards."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synthaug import detectors
+from synthaug.pipeline.core.scene import Dataset, Provenance, SceneList
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.execution.executor import SerialExecutor
+from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
+from synthaug.pipeline.scores import SCORES, USUAL
+from synthaug.pipeline.scores.base import CARD, Material, pair, strangers
+from synthaug.pipeline.scores.classification.cas import Config as Cas
+from synthaug.pipeline.scores.segmentation.segmentation import Config as Segmentation
+from synthaug.pipeline.scores.segmentation.segmenter import Own
+from synthaug.pipeline.scoring import engine as measuring
+
+SMALL = {"width": 4, "fpn_channels": 4, "image_size": 64, "anchor_sizes": (8, 16), "box_head": 8, "backbone": "small"}
+TINY: dict[str, Any] = {  # settings of scores whose defaults take long
+    "cas": Cas(width=4, steps=3, batch=8, samples_per_layout=2),
+    "segmentation": Segmentation(own=Own(width=2, steps=3, batch=4, side=32)),
+}
+LAYOUTS, SAMPLES = 20, 2
+
+
+class Tables:
+    """Toy images; the synthetic ones are other pictures under the layouts of the real ones."""
+
+    def __init__(self, synthetic: int = LAYOUTS) -> None:
+        real, other = (ToyDataset(Config(split, LAYOUTS)) for split in ("val", "test"))
+        scenes = []
+        for i in range(synthetic):
+            for sample in range(SAMPLES):
+                painted = other[(i + sample) % LAYOUTS]
+                origin = Provenance(sample, "test", "", real[i].image_id, "score")
+                name = f"{real[i].image_id}~{sample}"
+                scenes.append(replace(real[i], image_id=name, image=painted.image, provenance=origin))
+        self.tables: dict[str, Dataset] = {
+            "train": ToyDataset(Config("train", 24)),
+            "real": real,
+            "synthetic": SceneList(CATEGORIES, scenes),
+        }
+
+    def __call__(self, pixels: bool = True) -> Mapping[str, Dataset]:
+        return self.tables
+
+
+class Backwards(SerialExecutor):
+    """Does the last item first, as a pool may."""
+
+    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        yield from super().pool(make, list(items)[::-1], workers)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("judge") / "detector.safetensors"
+    detectors.build("torchvision", SMALL, len(CATEGORIES), seed=1).save(path, {})
+    return path
+
+
+def plan_of(folder: Path, judge: Path | None, tables: Tables | None = None) -> measuring.Plan:
+    settings = {name: TINY.get(name, measuring.module_of(name).Config()) for name in SCORES}
+    found = (str(judge.parent), judge.name) if judge else None
+    return measuring.Plan(
+        settings,
+        tables or Tables(),
+        str(folder),
+        painted=True,
+        judge=found,
+        judge_sha256="ab",
+        about={"generator": "g"},
+    )
+
+
+def measured(plan: measuring.Plan, executor: SerialExecutor) -> tuple[dict[str, Any], dict[str, str]]:
+    reasons = measuring.prepare(plan)
+    context = Context(None, Folder.at(plan.folder), {}, executor, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    return measuring.measure(context, measuring.without(plan, reasons)), reasons
+
+
+@pytest.fixture(scope="module")
+def whole(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
+    return measured(plan_of(tmp_path_factory.mktemp("scores"), judge), SerialExecutor())
+
+
+@pytest.fixture(scope="module")
+def recut(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same with smaller shards, done in another order."""
+    before, measuring.SHARD = measuring.SHARD, measuring.BATCH
+    try:
+        return measured(plan_of(tmp_path_factory.mktemp("scores"), judge), Backwards())[0]
+    finally:
+        measuring.SHARD = before
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_numbers_are_finite_and_the_card_is_complete(name: str, whole: tuple[dict[str, Any], dict[str, str]]) -> None:
+    found, reasons = whole
+    if name in reasons:
+        assert "\n" not in reasons[name] and len(reasons[name]) > 20
+        return
+    metric = found[name]
+    json.dumps(metric, allow_nan=False)
+    assert metric["name"] == name
+    assert set(CARD) <= metric["card"].keys()
+    assert metric["card"]["generator"] == "g"
+    assert metric["values"][metric["card"]["headline_key"]] == metric["value"]
+    assert metric["value"] is not None and math.isfinite(metric["value"])
+    assert metric["controls"], "nothing to compare the number with"
+    key = metric["card"]["headline_key"]
+    assert any(key in numbers for numbers in metric["controls"].values()), "no control has the headline's number"
+    assert name in measuring.sentence(metric)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_other_shards_in_another_order_give_the_same(
+    name: str, whole: tuple[dict[str, Any], dict[str, str]], recut: dict[str, Any]
+) -> None:
+    assert whole[0].get(name) == recut.get(name)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_says_what_it_lacks(name: str, tmp_path: Path) -> None:
+    """Without synthetic images nothing can be had; without a judge or weights some cannot, and say so before any look."""
+    assert name in measuring.prepare(plan_of(tmp_path, None, Tables(synthetic=0)))
+    needs_judge = {"dap", "detector_features"}
+    reasons = measuring.prepare(plan_of(tmp_path, None))
+    assert name not in needs_judge or "judge" in reasons[name]
+
+
+def test_usual_scores_exist() -> None:
+    assert set(USUAL) <= set(SCORES)
+
+
+def test_pairs_follow_provenance_or_equal_ids() -> None:
+    tables = Tables().tables
+    real, synthetic = tables["real"], tables["synthetic"]
+    layout, sample = pair(real, synthetic)
+    assert layout.tolist() == [i for i in range(LAYOUTS) for _ in range(SAMPLES)]
+    assert sample.tolist() == [0, 1] * LAYOUTS
+    same = SceneList(CATEGORIES, [real[3], replace(real[1], image_id="other")])
+    assert [found.tolist() for found in pair(real, same)] == [[3, -1], [0, 0]]
+
+
+def test_strangers_are_a_round_in_which_nobody_meets_himself() -> None:
+    for count in (2, 7, 20):
+        others = strangers(count, seed=3)
+        assert sorted(others.tolist()) == list(range(count))
+        assert not np.any(others == np.arange(count))
+
+
+def test_only_the_wanted_samples_and_layouts_are_shown() -> None:
+    tables = Tables().tables
+    layout, sample = pair(tables["real"], tables["synthetic"])
+    material = Material(tables, layout, sample, painted=True)
+    look = replace(measuring.module_of("dap").looks(measuring.module_of("dap").Config())[0], limit=3)
+    shown = [i for i in range(len(layout)) if material.shows(look, "synthetic", i)]
+    assert shown == [0, 2, 4]
+    given = replace(material, painted=False)
+    assert [i for i in range(len(layout)) if given.shows(look, "synthetic", i)] == [0, 1, 2, 3, 4, 5]
