@@ -38,7 +38,9 @@ def trained(job: Job, table: Dataset) -> tuple[Detector, float, float]:
     plan, config = job.detector.training, job.detector.config
     seed = seed_for(job.seed, "train_detector")
     module = detectors.backend(job.detector.backend)
-    detector: Detector = module.build(config, len(table.categories), seed=seed % 2**31, device=device())
+    detector: Detector = module.build(
+        config, len(table.categories), seed=seed % 2**31, device=device()
+    )
     training = detector.training(plan.steps, seed % 2**31)
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
     batches = detector_batches(table, draw, masks=config.masks)
@@ -48,12 +50,18 @@ def trained(job: Job, table: Dataset) -> tuple[Detector, float, float]:
         losses = training.step(step, batches(step))
         if (step + 1) % 50 == 0:
             text = "  ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
-            print(f"{job.detector.backend} {step + 1}/{plan.steps}  {text}", file=sys.stderr, flush=True)
+            print(
+                f"{job.detector.backend} {step + 1}/{plan.steps}  {text}",
+                file=sys.stderr,
+                flush=True,
+            )
     training.finish()
     return detector, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measured(detector: Detector, table: Dataset, batch: int) -> tuple[dict[str, float | None], float]:
+def measured(
+    detector: Detector, table: Dataset, batch: int
+) -> tuple[dict[str, float | None], float]:
     """Return COCO's numbers on a table, and the milliseconds an image took."""
     evaluator = DetectionEvaluator(table.categories)
     spent = 0.0
@@ -68,7 +76,15 @@ def measured(detector: Detector, table: Dataset, batch: int) -> tuple[dict[str, 
             labels = truth.category.astype(np.int64)
             evaluator.add(
                 DetectionRow(
-                    i, scene.height, scene.width, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores
+                    i,
+                    scene.height,
+                    scene.width,
+                    truth.boxes,
+                    labels,
+                    truth.iscrowd,
+                    p.boxes,
+                    p.labels,
+                    p.scores,
                 )
             )
     return dict(evaluator.result().values), 1000 * spent / len(table)
@@ -89,7 +105,10 @@ def main() -> None:
     path, out, *overrides = sys.argv[1:]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    print("| back-end | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|", flush=True)
+    print(
+        "| back-end | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|",
+        flush=True,
+    )
     results = {}
     chosen = [text.partition("=")[2] for text in overrides if text.startswith("detector.backend=")]
     for name in chosen or detectors.DETECTORS:
@@ -102,8 +121,13 @@ def main() -> None:
         detector.save(folder / f"{name}.safetensors", {})
         results[name] = {**values, "seconds": wall, "cpu_seconds": cpu, "predict_ms": ms}
         shown = [f"{values[key] or 0:.3f}" for key in COLUMNS[:3]]
-        print(f"| {name} | " + " | ".join([*shown, f"{wall:.0f}", f"{cpu:.0f}", f"{ms:.0f}"]) + " |", flush=True)
-    (folder / "backends.json").write_text(json.dumps({"versions": versions(), "results": results}, indent=1))
+        print(
+            f"| {name} | " + " | ".join([*shown, f"{wall:.0f}", f"{cpu:.0f}", f"{ms:.0f}"]) + " |",
+            flush=True,
+        )
+    (folder / "backends.json").write_text(
+        json.dumps({"versions": versions(), "results": results}, indent=1)
+    )
     print(f"\n{versions()}; {torch.get_num_threads()} CPU threads, {device()}")
 
 

@@ -59,7 +59,9 @@ def coloured(labels: NDArray[np.int64], instances: NDArray[np.int64], classes: i
     hue = (labels * 157 % 256).astype(np.uint8)
     shade = np.where(instances > classes, 150 + instances * 67 % 90, 120)
     tint = np.where(labels == classes, 0, 150)
-    out = np.asarray(Image.fromarray(np.stack([hue, tint, shade], -1).astype(np.uint8), "HSV").convert("RGB")).copy()
+    out = np.asarray(
+        Image.fromarray(np.stack([hue, tint, shade], -1).astype(np.uint8), "HSV").convert("RGB")
+    ).copy()
     edge = np.zeros(labels.shape, bool)
     edge[:-1] |= instances[:-1] != instances[1:]
     edge[:, :-1] |= instances[:, :-1] != instances[:, 1:]
@@ -67,7 +69,9 @@ def coloured(labels: NDArray[np.int64], instances: NDArray[np.int64], classes: i
     return out
 
 
-def sheet(rows: list[list[Pixels]], boxes: list[tuple[int, int, int]], captions: list[str], zoom: int) -> Image.Image:
+def sheet(
+    rows: list[list[Pixels]], boxes: list[tuple[int, int, int]], captions: list[str], zoom: int
+) -> Image.Image:
     """Per row all pictures, and under them their squares (top, left, side) enlarged."""
     height, width = rows[0][0].shape[:2]
     scale = max(1, round(192 / width))
@@ -87,8 +91,12 @@ def sheet(rows: list[list[Pixels]], boxes: list[tuple[int, int, int]], captions:
             whole = Image.fromarray(picture)
             page.paste(whole.resize(cell, Image.Resampling.NEAREST), (x, y))
             corner = (x + left * scale, y + top * scale)
-            draw.rectangle((*corner, corner[0] + side * scale - 1, corner[1] + side * scale - 1), outline=FRAME)
-            part = whole.crop((left, top, left + side, top + side)).resize((large, large), Image.Resampling.NEAREST)
+            draw.rectangle(
+                (*corner, corner[0] + side * scale - 1, corner[1] + side * scale - 1), outline=FRAME
+            )
+            part = whole.crop((left, top, left + side, top + side)).resize(
+                (large, large), Image.Resampling.NEAREST
+            )
             page.paste(part, (x + cell[0] + GAP, y))
             at = (x + cell[0] + GAP, y, x + cell[0] + GAP + large - 1, y + large - 1)
             draw.rectangle(at, outline=FRAME)

@@ -34,7 +34,9 @@ def make(images: int, detections: int) -> list[DetectionRow]:
     where = rng.integers(0, images, TRUTHS)
     corner = rng.uniform(0, SIDE - 20, (TRUTHS, 2))
     boxes = (
-        np.concatenate([corner, corner + np.exp(rng.uniform(2, 6, (TRUTHS, 2)))], 1).clip(0, SIDE).astype(np.float32)
+        np.concatenate([corner, corner + np.exp(rng.uniform(2, 6, (TRUTHS, 2)))], 1)
+        .clip(0, SIDE)
+        .astype(np.float32)
     )
     crowd = rng.random(TRUTHS) < 0.01
     source = rng.integers(0, TRUTHS, detections)
@@ -51,7 +53,9 @@ def make(images: int, detections: int) -> list[DetectionRow]:
     for i in range(images):
         t, d = truth_of[i], found_of[i]
         found = (guess[d].astype(np.float32), labels[source[d]].astype(np.int64), scores[d])
-        rows.append(DetectionRow(i, SIDE, SIDE, boxes[t], labels[t].astype(np.int64), crowd[t], *found))
+        rows.append(
+            DetectionRow(i, SIDE, SIDE, boxes[t], labels[t].astype(np.int64), crowd[t], *found)
+        )
     return rows
 
 
@@ -71,14 +75,24 @@ def theirs(rows: list[DetectionRow]) -> dict[str, Any]:
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for row in rows:
-        for kind, boxes, labels in ((truth, row.boxes, row.labels), (found, row.pred_boxes, row.pred_labels)):
+        for kind, boxes, labels in (
+            (truth, row.boxes, row.labels),
+            (found, row.pred_boxes, row.pred_labels),
+        ):
             wide = boxes.astype(np.float64)
             corners = np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], 1).tolist()
             sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist()
             more = row.pred_scores.tolist() if kind is found else row.crowd.astype(int).tolist()
             for box, size, label, extra in zip(corners, sizes, labels.tolist(), more, strict=True):
-                record = {"image_id": row.index + 1, "bbox": box, "category_id": label + 1, "area": size}
-                record |= {"score": extra} if kind is found else {"id": len(truth) + 1, "iscrowd": extra}
+                record = {
+                    "image_id": row.index + 1,
+                    "bbox": box,
+                    "category_id": label + 1,
+                    "area": size,
+                }
+                record |= (
+                    {"score": extra} if kind is found else {"id": len(truth) + 1, "iscrowd": extra}
+                )
                 kind.append(record)
     gt = COCO()
     gt.dataset = {
@@ -98,7 +112,9 @@ def theirs(rows: list[DetectionRow]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    images, detections, repeats = (int(w) for w in [*sys.argv[1:], *("5000", "50000", "3")[len(sys.argv) - 1 :]])
+    images, detections, repeats = (
+        int(w) for w in [*sys.argv[1:], *("5000", "50000", "3")[len(sys.argv) - 1 :]]
+    )
     rows = make(images, detections)
     seconds: dict[str, list[float]] = {"pycocotools": [], "synthaug": []}
     figures: dict[str, dict[str, Any]] = {}
@@ -110,8 +126,12 @@ def main() -> None:
             print(f"{name}: {seconds[name][-1]:.2f} CPU s", flush=True)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     worst = max(abs(figures["pycocotools"][key] - figures["synthaug"][key]) for key in KEYS)
-    print(f"{images} images, {detections} detections: {middle['pycocotools'] / middle['synthaug']:.1f} times faster")
-    print(f"largest difference of {', '.join(KEYS)}: {worst:.1e}; AP {figures['synthaug']['AP']:.4f}")
+    print(
+        f"{images} images, {detections} detections: {middle['pycocotools'] / middle['synthaug']:.1f} times faster"
+    )
+    print(
+        f"largest difference of {', '.join(KEYS)}: {worst:.1e}; AP {figures['synthaug']['AP']:.4f}"
+    )
 
 
 if __name__ == "__main__":

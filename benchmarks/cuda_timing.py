@@ -96,6 +96,9 @@ def tried(forms: Mapping[str, Call], measure: Callable[[Call], float]) -> dict[s
         except Exception as err:
             if os.environ.get("RAISE"):
                 raise
-            print(f"{name}: {type(err).__name__}: {str(err).splitlines()[0][:200] if str(err) else ''}", flush=True)
+            print(
+                f"{name}: {type(err).__name__}: {str(err).splitlines()[0][:200] if str(err) else ''}",
+                flush=True,
+            )
             found[name] = float("nan")
     return found

@@ -51,7 +51,10 @@ def speed(worker: _Labeller, images: int) -> None:
         whole = time.process_time() - began
         if attempt:  # the first one warms up
             ratios.append(bare / whole)
-            print(f"bare {count / bare:.1f} images/s, worker {count / whole:.1f}, ratio {bare / whole:.3f}", flush=True)
+            print(
+                f"bare {count / bare:.1f} images/s, worker {count / whole:.1f}, ratio {bare / whole:.3f}",
+                flush=True,
+            )
     print(f"median ratio {statistics.median(ratios):.3f}")
 
 
@@ -76,9 +79,14 @@ def main() -> None:
         speed(_Labeller(Spec(job, str(ingest), str(weights), out, learnt, False)), images)
         if len(sys.argv) > 3:
             names = [c["name"] for c in Folder.at(ingest).read_json("manifest.json")["classes"]]
-            assert names == [c.name for c in toy.CATEGORIES], "memory is measured with a detector of the toy's classes"
+            assert names == [c.name for c in toy.CATEGORIES], (
+                "memory is measured with a detector of the toy's classes"
+            )
             job = replace(job, pseudo_label=replace(job.pseudo_label, flip=False))
-            memory(_Labeller(Spec(job, str(ingest), str(weights), out, learnt, False)), int(sys.argv[3]))
+            memory(
+                _Labeller(Spec(job, str(ingest), str(weights), out, learnt, False)),
+                int(sys.argv[3]),
+            )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.scores.detection.evaluator import frequency_groups
 
 BATCH = 8
-THRESHOLD = 0.1  # of repeat factors: share of images; 0.01, the default, repeats nothing in a set of 1600
+THRESHOLD = (
+    0.1  # of repeat factors: share of images; 0.01, the default, repeats nothing in a set of 1600
+)
 GROUPS = ("head", "middle", "tail")
 
 
@@ -29,7 +31,9 @@ def main() -> None:
     torch.set_num_threads(1)
     train, held_out = (toy.read(toy.Config(split), Path()) for split in ("train", "val"))
     found = class_counts([train], len(train.categories)).tolist()
-    groups = frequency_groups([n if c.isthing else 0 for n, c in zip(found, train.categories, strict=True)])
+    groups = frequency_groups(
+        [n if c.isthing else 0 for n, c in zip(found, train.categories, strict=True)]
+    )
     validation = Validation(held_out)
     print(
         "| sampling | seed | AP50 | "
@@ -51,7 +55,10 @@ def main() -> None:
             measured = time.process_time()
             parts = " | ".join(f"{result.mean_over(groups[g], 'AP50') or 0.0:.3f}" for g in GROUPS)
             seconds = f"{trained - began:.0f} | {measured - trained:.1f}"
-            print(f"| {sampling} | {seed} | {result.values['AP50']:.3f} | {parts} | {seconds} |", flush=True)
+            print(
+                f"| {sampling} | {seed} | {result.values['AP50']:.3f} | {parts} | {seconds} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

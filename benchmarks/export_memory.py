@@ -45,14 +45,22 @@ def main() -> None:
     folder = Path(sys.argv[1])
     counts = [int(word) for word in sys.argv[2:4]] or [2_000, 20_000]
     tables = [make(folder, count) for count in counts]
-    print("| format | " + " | ".join(f"{n} images: MB, CPU s" for n in counts) + " | memory, ratio | CPU s, ratio |")
+    print(
+        "| format | "
+        + " | ".join(f"{n} images: MB, CPU s" for n in counts)
+        + " | memory, ratio | CPU s, ratio |"
+    )
     print("|---|---|---|---|---|")
     for name in FORMATS:
         told = []
         for table in tables:
             out = folder / "out"
             command = [sys.executable, __file__, "--measure", str(table), name, str(out)]
-            told.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            told.append(
+                json.loads(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                )
+            )
             shutil.rmtree(out)
         cells = [f"{row['mb']:.0f}, {row['seconds']:.1f}" for row in told]
         ratios = [f"{told[1][key] / told[0][key]:.2f}" for key in ("mb", "seconds")]

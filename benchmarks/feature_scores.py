@@ -44,16 +44,32 @@ class Drawn:
     def __getitem__(self, index: int) -> Scene:
         rng = np.random.default_rng([len(self.name), index])
         pixels = np.clip(rng.normal(120, 50, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
-        origin = Provenance(index, "drawn", "", f"{self.source}{index % REAL}", "score") if self.source else None
+        origin = (
+            Provenance(index, "drawn", "", f"{self.source}{index % REAL}", "score")
+            if self.source
+            else None
+        )
         image = ImageRef(encode(pixels, "png"))
-        return Scene(f"{self.name}{index}", SIDE, SIDE, image, Objects.build([0], [[4, 4, 20, 24]]), None, origin)
+        return Scene(
+            f"{self.name}{index}",
+            SIDE,
+            SIDE,
+            image,
+            Objects.build([0], [[4, 4, 20, 24]]),
+            None,
+            origin,
+        )
 
     def fingerprint(self) -> str:
         return f"{self.name}{self.count}"
 
 
 def tables(count: int, _pixels: bool = True) -> Mapping[str, Dataset]:
-    return {"train": Drawn("train", REAL), "real": Drawn("real", REAL), "synthetic": Drawn("synthetic", count, "real")}
+    return {
+        "train": Drawn("train", REAL),
+        "real": Drawn("real", REAL),
+        "synthetic": Drawn("synthetic", count, "real"),
+    }
 
 
 def whole(count: int) -> None:
@@ -66,9 +82,18 @@ def whole(count: int) -> None:
     from synthaug.pipeline.scoring import engine as measuring
 
     with tempfile.TemporaryDirectory() as scratch:
-        small = {"width": 4, "fpn_channels": 16, "image_size": 32, "anchor_sizes": (8, 16), "box_head": 8}
+        small = {
+            "width": 4,
+            "fpn_channels": 16,
+            "image_size": 32,
+            "anchor_sizes": (8, 16),
+            "box_head": 8,
+        }
         detectors.build("torchvision", small, 1).save(Path(scratch) / "detector.safetensors", {})
-        settings = {"detector_features": detector_features.Config(subsets=20), "nearest": nearest.Config()}
+        settings = {
+            "detector_features": detector_features.Config(subsets=20),
+            "nearest": nearest.Config(),
+        }
         plan = measuring.Plan(
             settings,
             partial(tables, count),
@@ -112,9 +137,14 @@ def main() -> None:
         peaks = []
         for count in (small, large):
             began = time.monotonic()
-            done = subprocess.run([sys.executable, __file__, part, str(count)], check=True, stdout=subprocess.PIPE)
+            done = subprocess.run(
+                [sys.executable, __file__, part, str(count)], check=True, stdout=subprocess.PIPE
+            )
             peaks.append(float(done.stdout.split()[-1]))
-            print(f"{part}: {count} images: peak {peaks[-1]:.0f} MB, {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"{part}: {count} images: peak {peaks[-1]:.0f} MB, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
         print(f"{part}: difference: {peaks[1] - peaks[0]:+.0f} MB", flush=True)
 
 

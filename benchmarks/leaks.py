@@ -39,7 +39,10 @@ def cropped(low: float, high: float) -> Callable[[Picture, np.random.Generator],
     def cut(image: Picture, rng: np.random.Generator) -> Picture:
         share = rng.uniform(low, high)
         sizes = [round(share * side) for side in image.shape[:2]]
-        y, x = (int(rng.integers(0, side - size + 1)) for side, size in zip(image.shape[:2], sizes, strict=True))
+        y, x = (
+            int(rng.integers(0, side - size + 1))
+            for side, size in zip(image.shape[:2], sizes, strict=True)
+        )
         return jpeg(image[y : y + sizes[0], x : x + sizes[1]], 90)
 
     return cut
@@ -47,7 +50,9 @@ def cropped(low: float, high: float) -> Callable[[Picture, np.random.Generator],
 
 def scaled(factor: float) -> Callable[[Picture, np.random.Generator], Picture]:
     """Resize both sides."""
-    return lambda image, _: cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return lambda image, _: cv2.resize(
+        image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
+    )
 
 
 FORMS: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
@@ -84,15 +89,22 @@ def measure(name: str, images: list[Picture]) -> None:
     )
     chosen = range(0, len(images), max(1, len(images) // COPIED))
     for form, change in FORMS.items():
-        found = sum(alike(known[i], marks(np.ascontiguousarray(change(images[i], rng)))) for i in chosen)
+        found = sum(
+            alike(known[i], marks(np.ascontiguousarray(change(images[i], rng)))) for i in chosen
+        )
         print(f"| {form} | {100 * found / len(chosen):.1f} % |")
     hashes = np.stack([mark.hashes for mark in known])
     windows, each = hashes.shape[1], np.arange(len(known))
     queries, positions = near(hashes.reshape(-1), hashes[:, 0], np.repeat(each, windows), each)
-    pairs = {(min(a, b), max(a, b)) for a, b in zip((queries // windows).tolist(), positions.tolist(), strict=True)}
+    pairs = {
+        (min(a, b), max(a, b))
+        for a, b in zip((queries // windows).tolist(), positions.tolist(), strict=True)
+    }
     distances = sorted((round(apart(known[a], known[b]), 4), a, b) for a, b in pairs)
     total = len(images) * (len(images) - 1) // 2
-    print(f"{len(pairs)} of {total} pairs have near hashes; {sum(d[0] <= LIMIT for d in distances)} are within {LIMIT}")
+    print(
+        f"{len(pairs)} of {total} pairs have near hashes; {sum(d[0] <= LIMIT for d in distances)} are within {LIMIT}"
+    )
     print(f"smallest distances (and the two images): {distances[:6]}")
 
 
@@ -100,7 +112,9 @@ def search(name: str, whole: np.ndarray) -> None:
     """Print what comparing 100,000 images costs."""
     rng = np.random.default_rng(1)
     count, windows = len(whole), 2 * len(WINDOWS)
-    noise = rng.integers(0, 64, (count, windows - 1, 6), dtype=np.uint64)  # other windows: up to six bits away
+    noise = rng.integers(
+        0, 64, (count, windows - 1, 6), dtype=np.uint64
+    )  # other windows: up to six bits away
     queries = np.repeat(whole[:, None], windows, axis=1)
     queries[:, 1:] ^= np.bitwise_xor.reduce(np.uint64(1) << noise, axis=2)
     each = np.arange(count)
@@ -122,7 +136,9 @@ def main() -> None:
     rng = np.random.default_rng(2)
     search("random", rng.integers(0, 2**64, 100_000, dtype=np.uint64))
     base = np.array([marks(image).hashes[0] for image in images], np.uint64)
-    flips = np.bitwise_xor.reduce(np.uint64(1) << rng.integers(0, 64, (100_000, 12), dtype=np.uint64), axis=1)
+    flips = np.bitwise_xor.reduce(
+        np.uint64(1) << rng.integers(0, 64, (100_000, 12), dtype=np.uint64), axis=1
+    )
     search("toy-like", base[np.arange(100_000) % TOYS] ^ flips)
 
 

@@ -44,7 +44,9 @@ Given = tuple[Tensor, Tensor, Tensor, Tensor]
 def config_of(version: int, resolution: int, joint_pass: bool = False) -> lostgan.Config:
     """The published sizes."""
     embedding = 128 if resolution == 64 else 180
-    return lostgan.Config(version=version, resolution=resolution, embedding=embedding, joint_pass=joint_pass)
+    return lostgan.Config(
+        version=version, resolution=resolution, embedding=embedding, joint_pass=joint_pass
+    )
 
 
 def settle(module: torch.nn.Module) -> None:
@@ -76,7 +78,10 @@ def given_of(batch: int, device: str = "cpu", slots: int = 8) -> Given:
     padding = torch.arange(slots) >= 3 + torch.arange(batch)[:, None] % (slots - 2)
     labels[padding] = 0
     boxes[padding] = torch.tensor(PAD_BOX)
-    z_image, z_objects = torch.randn(batch, 128, generator=rng), torch.randn(batch, slots, 128, generator=rng)
+    z_image, z_objects = (
+        torch.randn(batch, 128, generator=rng),
+        torch.randn(batch, slots, 128, generator=rng),
+    )
     return labels.to(device), boxes.to(device), z_image.to(device), z_objects.to(device)
 
 
@@ -87,7 +92,12 @@ def layouts_of(given: Given) -> Layouts:
 def published(given: Given) -> Given:
     """The same with boxes xywh."""
     labels, boxes, z_image, z_objects = given
-    return labels, torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], -1), z_image, z_objects
+    return (
+        labels,
+        torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], -1),
+        z_image,
+        z_objects,
+    )
 
 
 def directly(network: lostgan.LostGanGenerator) -> Callable[[Given], Tensor]:
@@ -107,7 +117,9 @@ def quickly(network: torch.nn.Module) -> Callable[[Given], Tensor]:
     return images
 
 
-def alternate(calls: Mapping[str, Callable[[], object]], most: int) -> dict[str, tuple[float, float, float]]:
+def alternate(
+    calls: Mapping[str, Callable[[], object]], most: int
+) -> dict[str, tuple[float, float, float]]:
     """Least CPU seconds of each call; median and standard error of the first call's time over its own.
 
     Three rounds, and more until every standard error is under a hundredth of its median, or `most` are done.
@@ -119,7 +131,9 @@ def alternate(calls: Mapping[str, Callable[[], object]], most: int) -> dict[str,
             call()
             seconds[name].append(time.process_time() - began)
         first = next(iter(seconds.values()))
-        ratios = {name: [a / b for a, b in zip(first, own, strict=True)] for name, own in seconds.items()}
+        ratios = {
+            name: [a / b for a, b in zip(first, own, strict=True)] for name, own in seconds.items()
+        }
         found = {
             name: (min(seconds[name]), statistics.median(own), statistics.pstdev(own) / done**0.5)
             for name, own in ratios.items()
@@ -137,12 +151,20 @@ def wanted(version: int, resolution: int) -> bool:
 
 def inference() -> None:
     print(INFERENCE)
-    for version, resolution, batches in ((1, 64, (1, 8)), (1, 128, (8,)), (2, 128, (1, 8)), (2, 256, (8,))):
+    for version, resolution, batches in (
+        (1, 64, (1, 8)),
+        (1, 128, (8,)),
+        (2, 128, (1, 8)),
+        (2, 256, (8,)),
+    ):
         if not wanted(version, resolution):
             continue
         network = network_of(version, resolution)
         forms = {"direct": directly(network), "network": quickly(network)}
-        forms |= {f"fast, {name}": quickly(FastGenerator(network, dtype)) for name, dtype in PRECISIONS.items()}
+        forms |= {
+            f"fast, {name}": quickly(FastGenerator(network, dtype))
+            for name, dtype in PRECISIONS.items()
+        }
         for batch in batches:
             compare(f"V{version}-{resolution}", forms, batch)
 
@@ -179,7 +201,10 @@ def training_of(
         settle(network)
         network.to(device)
     given = given_of(batch, device)
-    real = torch.rand(batch, 3, resolution, resolution, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    real = (
+        torch.rand(batch, 3, resolution, resolution, generator=torch.Generator().manual_seed(2)) * 2
+        - 1
+    )
     training = AdversarialTraining(trainee, TrainingConfig(precision=precision), steps=1000, seed=0)
     return training, TrainingBatch(real.to(device), layouts_of(given)), given
 
@@ -190,14 +215,18 @@ def training() -> None:
         if not wanted(version, resolution):
             continue
         loops = {
-            f"{precision}{', joint pass' if joint else ''}": training_of(version, resolution, size, precision, joint)
+            f"{precision}{', joint pass' if joint else ''}": training_of(
+                version, resolution, size, precision, joint
+            )
             for precision in PRECISIONS
             for joint in (False, True)
         }
         loop, batch, given = next(iter(loops.values()))
         states = (loop.modules[name].state_dict() for name in ("G", "D"))
         baseline = direct_lostgan.Training.of(version, resolution, *states)
-        calls: dict[str, Callable[[], object]] = {"direct": partial(baseline.step, batch.images, *published(given))}
+        calls: dict[str, Callable[[], object]] = {
+            "direct": partial(baseline.step, batch.images, *published(given))
+        }
         calls |= {name: partial(parts[0].step, 1, parts[1]) for name, parts in loops.items()}
         for call in calls.values():
             call()
@@ -216,10 +245,14 @@ def resident(key: str) -> int:
 def peak_of(form: str, version: int, resolution: int, batch: int) -> int:
     """Bytes that one forward pass adds to this process."""
     network = network_of(version, resolution)
-    call = directly(network) if form == "direct" else quickly(FastGenerator(network, PRECISIONS[form]))
+    call = (
+        directly(network) if form == "direct" else quickly(FastGenerator(network, PRECISIONS[form]))
+    )
     given = given_of(batch)
     call(given_of(1))
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what construction left free must not serve the pass unseen
+    ctypes.CDLL("libc.so.6").malloc_trim(
+        0
+    )  # what construction left free must not serve the pass unseen
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
     kept = call(given)
@@ -228,7 +261,9 @@ def peak_of(form: str, version: int, resolution: int, batch: int) -> int:
 
 
 def memory() -> None:
-    print("\n| generator, batch 32 | form | peak MB of a forward pass | share of direct |\n|---|---|---|---|")
+    print(
+        "\n| generator, batch 32 | form | peak MB of a forward pass | share of direct |\n|---|---|---|---|"
+    )
     for version, resolution in ((1, 64), (2, 128)):
         if not wanted(version, resolution):
             continue
@@ -244,10 +279,15 @@ def memory() -> None:
                 str(resolution),
                 "32",
             ]
-            peaks[form] = int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+            peaks[form] = int(
+                subprocess.run(child, check=True, capture_output=True, text=True).stdout
+            )
             name = form if form == "direct" else f"fast, {form}"
             share = peaks[form] / peaks["direct"]
-            print(f"| V{version}-{resolution} | {name} | {peaks[form] / 1e6:.0f} | {share:.2f} |", flush=True)
+            print(
+                f"| V{version}-{resolution} | {name} | {peaks[form] / 1e6:.0f} | {share:.2f} |",
+                flush=True,
+            )
 
 
 def cuda() -> None:
@@ -255,13 +295,27 @@ def cuda() -> None:
     from benchmarks.cuda_timing import about, heading, milliseconds, peak_bytes, row, tried
 
     print(f"{about()}; roofline {ROOFLINE / 1e12:.0f} TFLOP/s in bfloat16")
-    heading("generator", "batch", "form", "images/s", "times direct", "of the roofline", "MB at most", "difference")
+    heading(
+        "generator",
+        "batch",
+        "form",
+        "images/s",
+        "times direct",
+        "of the roofline",
+        "MB at most",
+        "difference",
+    )
     for version, resolution in ((2, 128), (2, 256)):
         network = network_of(version, resolution).cuda()
         forms = {"direct": directly(network), "network": quickly(network)}
-        forms |= {f"fast, {name}": quickly(FastGenerator(network, dtype)) for name, dtype in PRECISIONS.items()}
+        forms |= {
+            f"fast, {name}": quickly(FastGenerator(network, dtype))
+            for name, dtype in PRECISIONS.items()
+        }
         if "compiled" in sys.argv:
-            forms["fast, bfloat16, compiled"] = quickly(FastGenerator(network, torch.bfloat16, compiled=True))
+            forms["fast, bfloat16, compiled"] = quickly(
+                FastGenerator(network, torch.bfloat16, compiled=True)
+            )
         for batch in (1, 8, 32, 128):
             given = given_of(batch, "cuda")
             with FlopCounterMode(display=False) as counter:
@@ -275,17 +329,32 @@ def cuda() -> None:
             for name, time_ in times.items():
                 used = counter.get_total_flops() / (1e-3 * time_) / ROOFLINE
                 apart = (forms[name](given) - exact).abs().max().item()
-                cells = f"{1e3 * batch / time_:.0f}", f"{times.get('direct', float('nan')) / time_:.2f}", f"{used:.1%}"
-                row(f"V{version}-{resolution}", batch, name, *cells, f"{peaks[name] / 1e6:.0f}", f"{apart:.0e}")
+                cells = (
+                    f"{1e3 * batch / time_:.0f}",
+                    f"{times.get('direct', float('nan')) / time_:.2f}",
+                    f"{used:.1%}",
+                )
+                row(
+                    f"V{version}-{resolution}",
+                    batch,
+                    name,
+                    *cells,
+                    f"{peaks[name] / 1e6:.0f}",
+                    f"{apart:.0e}",
+                )
     heading("training", "batch", "precision", "steps/s", "images/s", "MB at most")
     for version, resolution, batch in ((1, 64, 128), (2, 128, 32), (2, 256, 16)):
         for precision in PRECISIONS:
-            loop, real, _ = training_of(version, resolution, batch, precision, joint=True, device="cuda")
+            loop, real, _ = training_of(
+                version, resolution, batch, precision, joint=True, device="cuda"
+            )
             calls = {precision: partial(loop.step, 1, real)}
             speed = 1e3 / tried(calls, partial(milliseconds, seconds=0.6, most=10))[precision]
             peak = tried(calls, peak_bytes)[precision]
             model = f"V{version}-{resolution}"
-            row(model, batch, precision, f"{speed:.2f}", f"{speed * batch:.0f}", f"{peak / 1e6:.0f}")
+            row(
+                model, batch, precision, f"{speed:.2f}", f"{speed * batch:.0f}", f"{peak / 1e6:.0f}"
+            )
             del loop, real, calls
 
 
@@ -294,9 +363,20 @@ def main() -> None:
     if sys.argv[1:2] == ["peak"]:
         print(peak_of(sys.argv[2], *map(int, sys.argv[3:])))
         return
-    parts = {"inference": inference, "compiled": compiled, "training": training, "memory": memory, "cuda": cuda}
+    parts = {
+        "inference": inference,
+        "compiled": compiled,
+        "training": training,
+        "memory": memory,
+        "cuda": cuda,
+    }
     given = [name for name in sys.argv[1:] if name in parts]
-    for name in given or ["inference", "training", "memory", *(["cuda"] if torch.cuda.is_available() else [])]:
+    for name in given or [
+        "inference",
+        "training",
+        "memory",
+        *(["cuda"] if torch.cuda.is_available() else []),
+    ]:
         parts[name]()
 
 

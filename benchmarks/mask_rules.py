@@ -74,7 +74,9 @@ def main() -> None:
     job = load_job(run / "job.yaml")
     table = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation")))
     generator = load_generator(Folder.at(str(newest(run, "train_generator"))), job)
-    detector = importlib.import_module(DETECTORS[job.detector.backend]).load(run / "checkpoints/detector.safetensors")
+    detector = importlib.import_module(DETECTORS[job.detector.backend]).load(
+        run / "checkpoints/detector.safetensors"
+    )
     things = [i for i, c in enumerate(table.categories) if c.isthing]
     judges = {name: DetectionEvaluator(table.categories, things) for name in RULES}
     ious: dict[str, list[float]] = {name: [] for name in RULES}
@@ -87,29 +89,45 @@ def main() -> None:
             size = (scene.height, scene.width)
             assert made.images.shape[1:3] == size, "for runs whose images have the generator's size"
             objects, thing = scene.objects, scene.objects.isthing
-            soft, true = at_size(made, k, len(objects), size)[1], mask_tools.decode_all(objects, size)
+            soft, true = (
+                at_size(made, k, len(objects), size)[1],
+                mask_tools.decode_all(objects, size),
+            )
             for name, rule in RULES.items():
                 masks = rule(soft, objects.boxes, thing)
-                overlap, union = (masks & true).sum((1, 2)), np.maximum((masks | true).sum((1, 2)), 1)
+                overlap, union = (
+                    (masks & true).sum((1, 2)),
+                    np.maximum((masks | true).sum((1, 2)), 1),
+                )
                 ious[name] += (overlap / union)[thing].tolist()
                 keep = thing & (masks.sum((1, 2)) >= LEAST)
                 labels = objects.category[keep].astype(np.int64)
                 tight = mask_tools.tight_boxes(masks[keep])
                 crowd = np.zeros(len(labels), bool)
                 judges[name].add(
-                    DetectionRow(place, *size, tight, labels, crowd, found.boxes, found.labels, found.scores)
+                    DetectionRow(
+                        place, *size, tight, labels, crowd, found.boxes, found.labels, found.scores
+                    )
                 )
     print(
         f"{min(count, len(table))} validation layouts\n\n"
         "| rule | IoU with the true mask | AP50 of tight boxes |\n|---|---|---|"
     )
     for name in RULES:
-        print(f"| {name} | {np.mean(ious[name]):.2f} | {judges[name].result().values['AP50']:.2f} |")
+        print(
+            f"| {name} | {np.mean(ious[name]):.2f} | {judges[name].result().values['AP50']:.2f} |"
+        )
 
 
 def planned(scene: Scene, seed: int) -> Scene:
     return Scene(
-        scene.image_id, scene.height, scene.width, scene.image, scene.objects, None, Provenance(seed, "", "", "", "")
+        scene.image_id,
+        scene.height,
+        scene.width,
+        scene.image,
+        scene.objects,
+        None,
+        Provenance(seed, "", "", "", ""),
     )
 
 

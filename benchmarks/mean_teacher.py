@@ -42,7 +42,9 @@ def build(job: Job, tables: dict[str, Dataset], folder: Path, steps: int) -> Any
     """Train on labels alone for `steps`, or take up what was trained."""
     plan, table = job.detector.training, tables["labelled"]
     backend = importlib.import_module(DETECTORS[job.detector.backend])
-    detector = backend.build(job.detector.config, len(table.categories), seed=job.seed, device=device())
+    detector = backend.build(
+        job.detector.config, len(table.categories), seed=job.seed, device=device()
+    )
     training = detector.training(steps, job.seed)
     draw = draw_for([table], plan.batch, job.seed, plan.sampling, plan.repeat_threshold)
     train(training, detector_batches(table, draw), steps, plan.save_every, Folder.at(folder))
@@ -77,11 +79,15 @@ def measure(job: Job, folder: Path, name: str, tables: dict[str, Dataset]) -> di
     if not path.exists():
         detector = arm(name, job, tables, folder)
         found: dict[str, Any] = {
-            split: self_train.measure(detector, tables[split], job.self_train.training.unlabelled_batch)
+            split: self_train.measure(
+                detector, tables[split], job.self_train.training.unlabelled_batch
+            )
             for split in ("validation", "test")
             if split in tables
         }
-        path.write_text(json.dumps({**found, "log": read_log(Folder.at(folder / name))[-1]}, indent=1))
+        path.write_text(
+            json.dumps({**found, "log": read_log(Folder.at(folder / name))[-1]}, indent=1)
+        )
     result: dict[str, Any] = json.loads(path.read_text())
     return result
 
@@ -120,7 +126,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in results.items():
             rows.append(measure(job, folder, name, tables))
-            shown = {split: round(rows[-1][split]["AP50"], 3) for split in ("validation", "test") if split in rows[-1]}
+            shown = {
+                split: round(rows[-1][split]["AP50"], 3)
+                for split in ("validation", "test")
+                if split in rows[-1]
+            }
             print(f"seed {seed} {name}: AP50 {shown}", file=sys.stderr, flush=True)
     print(table(results))
 

@@ -33,7 +33,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.panoptic_judges import SYSTEMS, Plan, measure, report, train_detector, train_segmenter
+from benchmarks.panoptic_judges import (
+    SYSTEMS,
+    Plan,
+    measure,
+    report,
+    train_detector,
+    train_segmenter,
+)
 from synthaug.generators import GENERATORS, checkpoint
 from synthaug.generators.base import MapBatch, Maps
 from synthaug.generators.training.adversarial import AdversarialTraining
@@ -69,7 +76,9 @@ def prepare(plan: Plan) -> None:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             tasks = [split] * count, [count] * count, [plan.size] * count, range(count)
-            with parquet.ShardWriter(Folder.at(folder), "part-00000.parquet", ToyDataset.categories) as writer:
+            with parquet.ShardWriter(
+                Folder.at(folder), "part-00000.parquet", ToyDataset.categories
+            ) as writer:
                 writer.write(list(pool.map(painted_scene, *tasks, chunksize=8)))
             (folder / "done").touch()
 
@@ -96,12 +105,20 @@ def train_generator(plan: Plan, name: str) -> None:
         network.to(plan.device, memory_format=torch.channels_last)
     loop = TrainingConfig(lr_d=4e-4, beta2=0.9, precision=plan.precision)  # SPADE's
     training = AdversarialTraining(trainee, loop, plan.steps, identity % 2**31)
-    read = map_batches([table], draw_for([table], plan.batch, identity, "uniform", 0.0), View(config.size), flip=True)
+    read = map_batches(
+        [table],
+        draw_for([table], plan.batch, identity, "uniform", 0.0),
+        View(config.size),
+        flip=True,
+    )
     began = time.monotonic()
 
     def batches(step: int) -> MapBatch:
         if step % 250 == 0:
-            print(f"{name}: step {step} of {plan.steps} after {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"{name}: step {step} of {plan.steps} after {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
         found = read(step)
         maps = Maps(torch.from_numpy(found.labels), torch.from_numpy(found.instances), classes)
         return MapBatch(torch.from_numpy(found.images), maps).to(plan.device)
@@ -114,9 +131,14 @@ def train_generator(plan: Plan, name: str) -> None:
         network = training.generator()
         extra = {"seed": int(seed), "steps": point}
         classes_named = [c.name for c in ToyDataset.categories]
-        checkpoint.save(folder / f"generator-{point}.safetensors", network, system, config, classes_named, extra)
+        checkpoint.save(
+            folder / f"generator-{point}.safetensors", network, system, config, classes_named, extra
+        )
         save(folder / f"painted-{point}.npy", paint(plan, module, network))
-        print(f"{name}: {point} of {plan.steps} steps, painted, after {time.monotonic() - began:.0f} s", flush=True)
+        print(
+            f"{name}: {point} of {plan.steps} steps, painted, after {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
 
 
 @torch.no_grad()
@@ -127,7 +149,9 @@ def paint(plan: Plan, module: Any, network: nn.Module) -> NDArray[np.uint8]:
     for start in range(0, len(table), plan.batch):
         scenes = [table[i] for i in range(start, min(len(table), start + plan.batch))]
         found = [maps_of(scene, producer.num_classes, producer.resolution) for scene in scenes]
-        maps = Maps.collate([m.labels for m in found], [m.instances for m in found], producer.num_classes)
+        maps = Maps.collate(
+            [m.labels for m in found], [m.instances for m in found], producer.num_classes
+        )
         made.append(producer.paint(maps, [0] * len(scenes)))
     return np.concatenate(made)
 
@@ -155,7 +179,9 @@ def examples(plan: Plan) -> None:
     for path in sorted(plan.out.glob("*-*/painted-*.npy")):
         for i, image in enumerate(np.load(path, mmap_mode="r")[:count]):
             point = path.stem.removeprefix("painted-")
-            (folder / f"{i:02d}-{path.parent.name}-{point}.png").write_bytes(encode(np.asarray(image), "png"))
+            (folder / f"{i:02d}-{path.parent.name}-{point}.png").write_bytes(
+                encode(np.asarray(image), "png")
+            )
 
 
 def pack(plan: Plan) -> None:
@@ -163,16 +189,29 @@ def pack(plan: Plan) -> None:
     folder = plan.out / "pack"
     folder.mkdir(exist_ok=True)
     with tarfile.open(folder / "results.tar.gz", "w:gz") as archive:
-        found = [*plan.out.glob("*/result-*.json"), *plan.out.glob("*/log.jsonl"), *(plan.out / "examples").glob("*")]
+        found = [
+            *plan.out.glob("*/result-*.json"),
+            *plan.out.glob("*/log.jsonl"),
+            *(plan.out / "examples").glob("*"),
+        ]
         for path in sorted([plan.out / "summary.md", *found]):
             archive.add(path, path.relative_to(plan.out))
     for system in SYSTEMS:
-        paths = sorted((plan.out / f"{system}-0").glob("generator-*"), key=lambda p: int(p.stem.split("-")[1]))
+        paths = sorted(
+            (plan.out / f"{system}-0").glob("generator-*"), key=lambda p: int(p.stem.split("-")[1])
+        )
         if paths:
             module, network, header = checkpoint.load(paths[-1])
             extra = {"seed": header["seed"], "steps": header["steps"]}
             config = module.Config(**header["config"])
-            checkpoint.save(folder / f"{system}.safetensors", network.half(), system, config, header["classes"], extra)
+            checkpoint.save(
+                folder / f"{system}.safetensors",
+                network.half(),
+                system,
+                config,
+                header["classes"],
+                extra,
+            )
 
 
 # ---- processes
@@ -191,11 +230,22 @@ def side_by_side(plan: Plan, tasks: list[list[str]], deadline: float) -> None:
     while waiting or running:
         while waiting and len(running) < plan.processes:
             task = waiting.pop(0)
-            code = [sys.executable, "-m", "benchmarks.panoptic_against_spade", *sys.argv[1:], "--task", *task]
+            code = [
+                sys.executable,
+                "-m",
+                "benchmarks.panoptic_against_spade",
+                *sys.argv[1:],
+                "--task",
+                *task,
+            ]
             running[" ".join(task)] = subprocess.Popen(code)
         time.sleep(0.2)
         for name, process in list(running.items()):
-            if process.poll() is None and time.monotonic() > deadline and name.startswith("train_generator"):
+            if (
+                process.poll() is None
+                and time.monotonic() > deadline
+                and name.startswith("train_generator")
+            ):
                 print(f"{name}: ended at the deadline", flush=True)
                 process.kill()
                 process.wait()
@@ -232,20 +282,37 @@ def painted(plan: Plan, name: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    numbers = {"seeds": 3, "steps": 3000, "batch": 16, "size": 128, "width": 16, "width-d": 32, "train-images": 1600}
+    numbers = {
+        "seeds": 3,
+        "steps": 3000,
+        "batch": 16,
+        "size": 128,
+        "width": 16,
+        "width-d": 32,
+        "train-images": 1600,
+    }
     numbers |= {"held-out": 300, "detector-steps": 1200, "segmenter-steps": 1500}
     for name, usual in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=usual, help=f"default {usual}")
-    parser.add_argument("--scaling", default="mean", choices=["mean", "root"], help="of the panoptic generator")
+    parser.add_argument(
+        "--scaling", default="mean", choices=["mean", "root"], help="of the panoptic generator"
+    )
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
-        "--by-windows", action="store_true", help="SPADE's modulation once per distinct window: for CPUs"
+        "--by-windows",
+        action="store_true",
+        help="SPADE's modulation once per distinct window: for CPUs",
     )
     parser.add_argument(
-        "--minutes", type=float, default=0, help="trainings end then, finished or not; 0 = when finished"
+        "--minutes",
+        type=float,
+        default=0,
+        help="trainings end then, finished or not; 0 = when finished",
     )
     parser.add_argument("--processes", type=int, default=8, help="at a time")
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)

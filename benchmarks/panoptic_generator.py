@@ -73,13 +73,19 @@ def networks(device: str) -> tuple[panoptic.PanopticGenerator, spade.SpadeGenera
     """Both in evaluation, with weights that are no accident of the start."""
     torch.manual_seed(0)
     own = panoptic_system.build(CONFIG, CLASSES)
-    plain = {name: value for name, value in asdict(CONFIG).items() if name in spade.Config.__dataclass_fields__}
+    plain = {
+        name: value
+        for name, value in asdict(CONFIG).items()
+        if name in spade.Config.__dataclass_fields__
+    }
     other = spade_system.build(spade.Config(**plain), CLASSES)
     with torch.no_grad():
         for name, value in own.state_dict().items():
             if name.endswith("running_var"):
                 value.uniform_(0.5, 1.5)
-            elif name == "conv_img.weight" or (".mlp_" in name and value.ndim > 1):  # they start next to nothing
+            elif name == "conv_img.weight" or (
+                ".mlp_" in name and value.ndim > 1
+            ):  # they start next to nothing
                 value.normal_(std=0.05)
     for module in own.train().modules():
         if isinstance(module, spade.BlockConv):
@@ -87,7 +93,9 @@ def networks(device: str) -> tuple[panoptic.PanopticGenerator, spade.SpadeGenera
                 module.weight()
     other.load_state_dict({k: v for k, v in own.state_dict().items() if not k.startswith("fill.")})
     layout = torch.channels_last  # as the pipeline has it
-    return own.eval().to(device, memory_format=layout), other.eval().to(device, memory_format=layout)  # type: ignore[call-overload]
+    return own.eval().to(device, memory_format=layout), other.eval().to(
+        device, memory_format=layout
+    )  # type: ignore[call-overload]
 
 
 @torch.inference_mode()
@@ -98,14 +106,20 @@ def network(maps: Sequence[Maps], device: str) -> None:
         made: Tensor = net(semantics(given.to(device), True, True))
         return made
 
-    report("network", turns({"panoptic": partial(run, own), "spade": partial(run, other)}, maps, device))
+    report(
+        "network",
+        turns({"panoptic": partial(run, own), "spade": partial(run, other)}, maps, device),
+    )
 
 
 @torch.inference_mode()
 def production(maps: Sequence[Maps], device: str) -> None:
     own, other = networks(device)
     for precision in ("float32", "bfloat16"):
-        ours, theirs = panoptic_system.producer(own, device, precision), spade_system.producer(other, device, precision)
+        ours, theirs = (
+            panoptic_system.producer(own, device, precision),
+            spade_system.producer(other, device, precision),
+        )
         calls: dict[str, Call] = {
             name: (lambda given, made=made: made.paint(given, [0]))
             for name, made in {"panoptic": ours, "spade": theirs}.items()
@@ -128,7 +142,10 @@ def training(maps: Sequence[Maps], device: str) -> None:
                 part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             loop = AdversarialTraining(made, replace(LOOP, precision=precision), 1000, seed=0)
             calls[name] = lambda given, loop=loop: loop.step(0, MapBatch(real, given).to(device))
-        report(f"training step, {precision}", turns(calls, maps[: 13 if device == "cuda" else 3], device))
+        report(
+            f"training step, {precision}",
+            turns(calls, maps[: 13 if device == "cuda" else 3], device),
+        )
 
 
 PARTS = {"network": network, "production": production, "training": training}

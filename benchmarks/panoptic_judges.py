@@ -80,10 +80,18 @@ def train_detector(plan: Plan) -> None:
     detector = torchvision_rcnn.build(config, len(table.categories), seed=1, device=plan.device)
     training = detector.training(plan.detector_steps, 1)
     batches = detector_batches(table, draw_for([table], 16, 1, "repeat_factor", 0.01))
-    train(training, batches, plan.detector_steps, plan.detector_steps, Folder.at(plan.out / "judge-detector"))
+    train(
+        training,
+        batches,
+        plan.detector_steps,
+        plan.detector_steps,
+        Folder.at(plan.out / "judge-detector"),
+    )
     training.finish()
     detector.save(plan.out / "judge-detector" / "part.safetensors", {})
-    (plan.out / "judge-detector" / "part.safetensors").rename(plan.out / "judge-detector" / "weights.safetensors")
+    (plan.out / "judge-detector" / "part.safetensors").rename(
+        plan.out / "judge-detector" / "weights.safetensors"
+    )
     print("judge-detector: trained", flush=True)
 
 
@@ -94,7 +102,9 @@ class Segmenter(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.down = nn.ModuleList(_two(a, b) for a, b in zip([3, *widths], widths, strict=False))
-        self.up = nn.ModuleList(_two(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(
+            _two(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,11 +152,15 @@ class SegmenterTraining:
 def train_segmenter(plan: Plan) -> None:
     table = plan.table("train")
     training = SegmenterTraining(plan, len(table.categories))
-    read = map_batches([table], draw_for([table], 16, 2, "uniform", 0.0), View((plan.size, plan.size)), flip=True)
+    read = map_batches(
+        [table], draw_for([table], 16, 2, "uniform", 0.0), View((plan.size, plan.size)), flip=True
+    )
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         found = read(step)
-        return torch.from_numpy(found.images).to(plan.device), torch.from_numpy(found.labels).to(plan.device)
+        return torch.from_numpy(found.images).to(plan.device), torch.from_numpy(found.labels).to(
+            plan.device
+        )
 
     folder = plan.out / "judge-segmenter"
     train(training, batches, plan.segmenter_steps, plan.segmenter_steps, Folder.at(folder))
@@ -158,7 +172,9 @@ def train_segmenter(plan: Plan) -> None:
 def measure(plan: Plan, name: str) -> None:
     """Let both judges look at what a run painted at each point, or at the real images."""
     table = plan.table("val")
-    detector = torchvision_rcnn.load(plan.out / "judge-detector" / "weights.safetensors", device=plan.device)
+    detector = torchvision_rcnn.load(
+        plan.out / "judge-detector" / "weights.safetensors", device=plan.device
+    )
     network = Segmenter(len(table.categories)).to(plan.device)
     weights = plan.out / "judge-segmenter" / "weights.pt"
     network.load_state_dict(torch.load(weights, map_location=plan.device, weights_only=True))
@@ -168,8 +184,15 @@ def measure(plan: Plan, name: str) -> None:
         result = plan.out / name / f"result-{point}.json"
         if result.exists() or (name != "real" and not path.exists()):
             continue
-        images = np.stack([decode(table[i]) for i in range(len(table))]) if name == "real" else np.load(path)
-        numbers = {**detected(detector, table, images), **segmented(network, table, images, plan.device)}
+        images = (
+            np.stack([decode(table[i]) for i in range(len(table))])
+            if name == "real"
+            else np.load(path)
+        )
+        numbers = {
+            **detected(detector, table, images),
+            **segmented(network, table, images, plan.device),
+        }
         numbers |= saturated(table, images)
         result.parent.mkdir(exist_ok=True)
         result.write_text(json.dumps(numbers, indent=1))
@@ -184,10 +207,14 @@ def detected(detector: Any, table: Dataset, images: NDArray[np.uint8]) -> dict[s
         for i, p in enumerate(detector.predict(list(images[start : start + 32])), start):
             truth = table[i].objects
             labels, size = truth.category.astype(np.int64), images.shape[1:3]
-            found = DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores)
+            found = DetectionRow(
+                i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores
+            )
             every.add(found)
             alone = ~meets_another(truth.boxes, truth.isthing)
-            meeting.add(replace(found, crowd=truth.iscrowd | alone))  # what is found of these counts neither way
+            meeting.add(
+                replace(found, crowd=truth.iscrowd | alone)
+            )  # what is found of these counts neither way
     values, only = every.result().values, meeting.result().values
     numbers = {"detAP": values["AP"], "detAP50": values["AP50"], "detAP50_meeting": only["AP50"]}
     return {name: float(value or 0) for name, value in numbers.items()}
@@ -202,7 +229,9 @@ def meets_another(boxes: NDArray[np.float32], isthing: NDArray[np.bool_]) -> NDA
 
 
 @torch.no_grad()
-def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], device: str) -> dict[str, float]:
+def segmented(
+    network: nn.Module, table: Dataset, images: NDArray[np.uint8], device: str
+) -> dict[str, float]:
     """mIoU and pixel accuracy over all classes, and accuracy near boundaries between instances."""
     classes = [c.name for c in table.categories]
     matrix, near = (np.zeros((len(classes), len(classes) + 1), np.int64) for _ in range(2))
@@ -214,7 +243,9 @@ def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], dev
             maps = maps_of(table[i], len(classes), labels.shape)
             matrix += confusion(maps.labels, labels, len(classes))
             far = ~beside_boundary(maps.instances)
-            near += confusion(np.where(far, len(classes), maps.labels), labels, len(classes))  # far: without a class
+            near += confusion(
+                np.where(far, len(classes), maps.labels), labels, len(classes)
+            )  # far: without a class
     values, edge = summary(matrix, classes).values, summary(near, classes).values
     numbers = {
         "miou": values["miou"],
@@ -227,14 +258,21 @@ def segmented(network: nn.Module, table: Dataset, images: NDArray[np.uint8], dev
 def saturated(table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
     """Shares of pixels with a value in the outermost hundredths, by how many taps of their 3 x 3 window match."""
     size = images.shape[1:3]
-    maps = np.stack([maps_of(table[i], len(table.categories), size).instances for i in range(len(table))])
+    maps = np.stack(
+        [maps_of(table[i], len(table.categories), size).instances for i in range(len(table))]
+    )
     matching = matching_taps(torch.from_numpy(maps), 3).sum(0).numpy()
     inner = np.ones(matching.shape, bool)
     inner[:, [0, -1]] = inner[:, :, [0, -1]] = False  # there the image ends
     mixed = inner & (matching < 9)
     extreme = ((images <= 3) | (images >= 252)).any(-1)
     shares = {"mixed_share": float(mixed.mean())}  # of pixels; a property of the maps
-    for name, taps in (("edge_1_3", (1, 3)), ("edge_4_6", (4, 6)), ("edge_7_8", (7, 8)), ("inside", (9, 9))):
+    for name, taps in (
+        ("edge_1_3", (1, 3)),
+        ("edge_4_6", (4, 6)),
+        ("edge_7_8", (7, 8)),
+        ("inside", (9, 9)),
+    ):
         chosen = inner & (matching >= taps[0]) & (matching <= taps[1])
         shares[f"saturated_{name}"] = float(extreme[chosen].mean()) if chosen.any() else 0.0
     return {**shares, "saturated_edge": float(extreme[mixed].mean())}
@@ -279,7 +317,9 @@ def report(plan: Plan) -> str:
         "|---" * (len(NUMBERS) + 2) + "|",
     ]
     for point in plan.points():
-        lines += _compared(plan, {key[:2]: numbers for key, numbers in found.items() if key[2] == point}, point)
+        lines += _compared(
+            plan, {key[:2]: numbers for key, numbers in found.items() if key[2] == point}, point
+        )
     real = plan.out / "real" / f"result-{plan.steps}.json"
     if real.exists():
         numbers = json.loads(real.read_text())
@@ -287,11 +327,15 @@ def report(plan: Plan) -> str:
         lines.append(f"\nWindows of {numbers['mixed_share']:.1%} of all pixels are mixed.")
     lines += ["", f"| system | seed | steps {head}", "|---" * (len(NUMBERS) + 3) + "|"]
     for (system, seed, at), numbers in found.items():
-        lines.append(f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |")
+        lines.append(
+            f"| {system} | {seed} | {at} | {' | '.join(f'{numbers[k]:.3f}' for k in NUMBERS)} |"
+        )
     return "\n".join(lines)
 
 
-def _compared(plan: Plan, found: Mapping[tuple[str, int], Mapping[str, float]], point: int) -> list[str]:
+def _compared(
+    plan: Plan, found: Mapping[tuple[str, int], Mapping[str, float]], point: int
+) -> list[str]:
     """Rows of the table for what all seeds of both systems have at one point."""
     seeds = range(plan.seeds)
     if len(found) < len(SYSTEMS) * len(seeds):

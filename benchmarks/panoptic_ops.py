@@ -36,7 +36,11 @@ from synthaug.generators.nn.panoptic.conv import (
     panoptic_upsample,
 )
 
-SIDE, CLASSES, HEAD = 256, 184, 1024  # full resolution; rows of the semantic map; channels of the first layer
+SIDE, CLASSES, HEAD = (
+    256,
+    184,
+    1024,
+)  # full resolution; rows of the semantic map; channels of the first layer
 # scale: channels in and out of the two convolutions there, of one image of the COCO generator
 BLOCKS = {
     16: ((1024, 1024),),
@@ -101,7 +105,12 @@ def naive(x: Tensor, weight: Tensor, bias: Tensor, guide: ScaleGuide) -> Tensor:
 def layer(channels: int, out: int, side: int, batch: int = 1) -> tuple[list[Tensor], Tensor]:
     """[features, weight, bias] and the gradient of the result; channels last."""
     rng = torch.Generator().manual_seed(0)
-    shapes = [(batch, channels, side, side), (out, channels, 3, 3), (out,), (batch, out, side, side)]
+    shapes = [
+        (batch, channels, side, side),
+        (out, channels, 3, 3),
+        (out,),
+        (batch, out, side, side),
+    ]
     x, weight, bias, grad = (torch.randn(shape, generator=rng) for shape in shapes)
     weight *= (9 * channels) ** -0.5
     leaves = [t.contiguous(memory_format=torch.channels_last) for t in (x, weight)]
@@ -128,14 +137,25 @@ def convolution(found: list[tuple[Tensor, Tensor]]) -> None:
                     "ours": partial(panoptic_conv, *leaves, guide),
                     "naive": partial(naive, *leaves, guide),
                 }
-                rounds.append({name: partial(both_ways, form, leaves, grad) for name, form in forms.items()})
+                rounds.append(
+                    {name: partial(both_ways, form, leaves, grad) for name, form in forms.items()}
+                )
             s = turns(rounds)
-            shared = [own + build / len(blocks) for own, build in zip(s["ours"], builds, strict=True)]
+            shared = [
+                own + build / len(blocks) for own, build in zip(s["ours"], builds, strict=True)
+            ]
             wide = [t.detach().double() for t in leaves]
             exact = panoptic_conv_reference(*wide, guide.identity)
-            errors = [(form(*leaves, guide) - exact).abs().max().item() for form in (panoptic_conv, naive)]
+            errors = [
+                (form(*leaves, guide) - exact).abs().max().item() for form in (panoptic_conv, naive)
+            ]
             ratios = [ratio(own, s["plain"]) for own in (s["ours"], shared, s["naive"])]
-            cells = [side, f"{channels} -> {out}", f"{1e3 * statistics.median(s['plain']):.0f}", *ratios]
+            cells = [
+                side,
+                f"{channels} -> {out}",
+                f"{1e3 * statistics.median(s['plain']):.0f}",
+                *ratios,
+            ]
             cells += [LIMITS.get(side, ""), *(f"{error:.0e}" for error in errors)]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
@@ -154,7 +174,11 @@ class Ladder:
     """Features on their way to some scales, with what looking holes up needs: the first layer and its 1 x 1 reductions."""
 
     def __init__(
-        self, sides: Sequence[int], batch: int = 1, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        sides: Sequence[int],
+        batch: int = 1,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         rng = torch.Generator(device).manual_seed(0)
         self.make = {"device": device, "dtype": dtype, "generator": rng}
@@ -165,7 +189,11 @@ class Ladder:
             self.features.append(x.contiguous(memory_format=torch.channels_last).requires_grad_())
             grad = torch.randn(batch, channels, side, side, **self.make)
             self.grads.append(grad.contiguous(memory_format=torch.channels_last))
-            weight = torch.randn(channels, HEAD, **self.make).requires_grad_() if channels < HEAD else None
+            weight = (
+                torch.randn(channels, HEAD, **self.make).requires_grad_()
+                if channels < HEAD
+                else None
+            )
             self.reductions.append(weight)
         self.head = torch.randn(HEAD, CLASSES, 3, 3, **self.make).requires_grad_()
         self.bias = torch.zeros(HEAD, device=device, dtype=dtype).requires_grad_()
@@ -175,14 +203,22 @@ class Ladder:
 
     def given(self, guide: Guide) -> list[Tensor]:
         """Holes filled with features that are there; here 0."""
-        return [panoptic_upsample(x, guide.at(side)) for side, x in zip(self.sides, self.features, strict=True)]
+        return [
+            panoptic_upsample(x, guide.at(side))
+            for side, x in zip(self.sides, self.features, strict=True)
+        ]
 
     def looked_up(self, guide: Guide) -> list[Tensor]:
         """With all of hole filling: look-up, reduction, placement."""
         scales = [guide.at(side) for side in self.sides]
         rows = hole_features(self.head, self.bias, scales)
-        rows = [r if w is None else F.linear(r, w) for r, w in zip(rows, self.reductions, strict=True)]
-        return [panoptic_upsample(x, scale, r) for x, scale, r in zip(self.features, scales, rows, strict=True)]
+        rows = [
+            r if w is None else F.linear(r, w) for r, w in zip(rows, self.reductions, strict=True)
+        ]
+        return [
+            panoptic_upsample(x, scale, r)
+            for x, scale, r in zip(self.features, scales, rows, strict=True)
+        ]
 
     def both_ways(self, form: Callable[[Guide], list[Tensor]], guide: Guide) -> None:
         for leaf in (*self.features, *self.reductions, self.head, self.bias):
@@ -192,7 +228,9 @@ class Ladder:
 
 
 def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
-    print("\n| to scale | nearest and copy, ms | holes given | holes looked up | forward: given | looked up |")
+    print(
+        "\n| to scale | nearest and copy, ms | holes given | holes looked up | forward: given | looked up |"
+    )
     print("|---|---|---|---|---|---|")
     for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
         ladder = Ladder(sides)
@@ -202,13 +240,22 @@ def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
             guide = Guide(identity, classes)
             for side in sides:
                 guide.at(side).hole_table(3, CLASSES)
-            calls: dict[str, Call] = {name: partial(ladder.both_ways, form, guide) for name, form in forms.items()}
-            rounds.append(calls | {f"{name}, forward": partial(form, guide) for name, form in forms.items()})
+            calls: dict[str, Call] = {
+                name: partial(ladder.both_ways, form, guide) for name, form in forms.items()
+            }
+            rounds.append(
+                calls | {f"{name}, forward": partial(form, guide) for name, form in forms.items()}
+            )
         s = turns(rounds)
         cells = [ratio(s[name], s["nearest"]) for name in ("given", "looked up")]
-        cells += [ratio(s[f"{name}, forward"], s["nearest, forward"]) for name in ("given", "looked up")]
+        cells += [
+            ratio(s[f"{name}, forward"], s["nearest, forward"]) for name in ("given", "looked up")
+        ]
         name = str(sides[0]) if len(sides) == 1 else "all in one pass"
-        print(f"| {name} | {1e3 * statistics.median(s['nearest']):.1f} | {' | '.join(cells)} |", flush=True)
+        print(
+            f"| {name} | {1e3 * statistics.median(s['nearest']):.1f} | {' | '.join(cells)} |",
+            flush=True,
+        )
 
 
 def guides(found: list[tuple[Tensor, Tensor]]) -> None:
@@ -225,7 +272,9 @@ def guides(found: list[tuple[Tensor, Tensor]]) -> None:
             def convolving(identity: Tensor = identity, side: int = side) -> None:
                 prepare(Guide(identity).at(side))
 
-            def rising(identity: Tensor = identity, classes: Tensor = classes, side: int = side) -> None:
+            def rising(
+                identity: Tensor = identity, classes: Tensor = classes, side: int = side
+            ) -> None:
                 Guide(identity, classes).at(side).hole_table(3, CLASSES)
 
             calls.append({"conv": convolving, "up": rising})
@@ -252,11 +301,15 @@ def peak_of(form: str, side: int, channels: int, out: int, folder: Path, batch: 
         "ours": lambda identity, *given: panoptic_conv(*given, Guide(identity).at(side)),
         "naive": lambda identity, *given: naive(*given, Guide(identity).at(side)),
     }
-    small, small_grad = layer(channels, out, side, 1)  # the libraries keep what they set up at their first call
+    small, small_grad = layer(
+        channels, out, side, 1
+    )  # the libraries keep what they set up at their first call
     both_ways(partial(forms[form], identity[:1], *small), small, small_grad)
     del small, small_grad
     leaves, grad = layer(channels, out, side, batch)
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what construction left free must not serve the pass unseen
+    ctypes.CDLL("libc.so.6").malloc_trim(
+        0
+    )  # what construction left free must not serve the pass unseen
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
     both_ways(partial(forms[form], identity, *leaves), leaves, grad)
@@ -264,16 +317,23 @@ def peak_of(form: str, side: int, channels: int, out: int, folder: Path, batch: 
 
 
 def memory(folder: Path) -> None:
-    print("\n| scale | channels | plain, MB | ours / plain | by unfolding / plain |\n|---|---|---|---|---|")
+    print(
+        "\n| scale | channels | plain, MB | ours / plain | by unfolding / plain |\n|---|---|---|---|---|"
+    )
     for side in LIMITS:
         for channels, out in BLOCKS[side]:
             peaks = {}
             for form in ("plain", "ours", "naive"):
                 words = ["peak", str(folder), form, str(side), str(channels), str(out)]
                 child = [sys.executable, "-m", "benchmarks.panoptic_ops", *words]
-                peaks[form] = int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+                peaks[form] = int(
+                    subprocess.run(child, check=True, capture_output=True, text=True).stdout
+                )
             shares = (f"{peaks[form] / peaks['plain']:.2f}" for form in ("ours", "naive"))
-            print(f"| {side} | {channels} -> {out} | {peaks['plain'] / 1e6:.0f} | {' | '.join(shares)} |", flush=True)
+            print(
+                f"| {side} | {channels} -> {out} | {peaks['plain'] / 1e6:.0f} | {' | '.join(shares)} |",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -18,9 +18,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.cuda_timing import about, heading, in_parallel, milliseconds, peak_bytes, replayed, row, tried
-from benchmarks.panoptic_ops import BLOCKS, CLASSES, LIMITS, UPSAMPLED, Ladder, both_ways, maps, naive
-from synthaug.generators.nn.panoptic.conv import Guide, ScaleGuide, panoptic_conv, panoptic_conv_reference
+from benchmarks.cuda_timing import (
+    about,
+    heading,
+    in_parallel,
+    milliseconds,
+    peak_bytes,
+    replayed,
+    row,
+    tried,
+)
+from benchmarks.panoptic_ops import (
+    BLOCKS,
+    CLASSES,
+    LIMITS,
+    UPSAMPLED,
+    Ladder,
+    both_ways,
+    maps,
+    naive,
+)
+from synthaug.generators.nn.panoptic.conv import (
+    Guide,
+    ScaleGuide,
+    panoptic_conv,
+    panoptic_conv_reference,
+)
 
 BATCH = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,7 +61,11 @@ TILES = (
     (128, 64, 128, 4, 4),
     (256, 64, 128, 8, 3),
 )
-SHAPES = {64: (512, 256), 128: (256, 128), 256: (128, 64)}  # of the tiles: scale, channels in and out
+SHAPES = {
+    64: (512, 256),
+    128: (256, 128),
+    256: (128, 64),
+}  # of the tiles: scale, channels in and out
 Maps = tuple[Tensor, Tensor]  # identities and classes [B, 256, 256]
 
 
@@ -48,10 +75,17 @@ def batch_of(folder: Path) -> Maps:
     return torch.cat([i for i, _ in chosen]).cuda(), torch.cat([c for _, c in chosen]).cuda()
 
 
-def layer(channels: int, out: int, side: int, dtype: torch.dtype, batch: int = BATCH) -> tuple[list[Tensor], Tensor]:
+def layer(
+    channels: int, out: int, side: int, dtype: torch.dtype, batch: int = BATCH
+) -> tuple[list[Tensor], Tensor]:
     """[features, weight, bias] and the gradient of the result; channels last."""
     rng = torch.Generator("cuda").manual_seed(0)
-    shapes = [(batch, channels, side, side), (out, channels, 3, 3), (out,), (batch, out, side, side)]
+    shapes = [
+        (batch, channels, side, side),
+        (out, channels, 3, 3),
+        (out,),
+        (batch, out, side, side),
+    ]
     x, weight, bias, grad = (torch.randn(shape, device="cuda", generator=rng) for shape in shapes)
     weight *= (9 * channels) ** -0.5
     last = torch.channels_last
@@ -61,29 +95,56 @@ def layer(channels: int, out: int, side: int, dtype: torch.dtype, batch: int = B
 
 def form_of(name: str, guide: ScaleGuide) -> Callable[..., Tensor]:
     if name == "lists":  # as panoptic_ops.py chooses without triton
-        return partial(panoptic_conv, guide=guide, form="taps" if guide.windows(3).work > 0.2 else "windows")
+        return partial(
+            panoptic_conv, guide=guide, form="taps" if guide.windows(3).work > 0.2 else "windows"
+        )
     return partial(panoptic_conv, guide=guide, form=name)
 
 
 def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
-    names = ["scale", "channels", "", "plain, ms", *(f"{name} / plain" for name in FORMS), "unfolded / plain", "limit"]
+    names = [
+        "scale",
+        "channels",
+        "",
+        "plain, ms",
+        *(f"{name} / plain" for name in FORMS),
+        "unfolded / plain",
+        "limit",
+    ]
     heading(*names, "forward alone: plain, ms", "fused / plain", "errors: plain, fused")
     for dtype_name, dtype in dtypes.items():
         for side, blocks in BLOCKS.items():
             guide = Guide(given[0]).at(side)
             for channels, out in blocks if side >= 64 else blocks[:1]:
                 leaves, grad = layer(channels, out, side, dtype)
-                forms = {"plain": partial(F.conv2d, padding=1)} | {name: form_of(name, guide) for name in FORMS}
+                forms = {"plain": partial(F.conv2d, padding=1)} | {
+                    name: form_of(name, guide) for name in FORMS
+                }
                 if side >= 64 and dtype == torch.float32:
                     forms["naive"] = partial(naive, guide=guide)
-                ways = {n: partial(both_ways, partial(form, *leaves), leaves, grad) for n, form in forms.items()}
+                ways = {
+                    n: partial(both_ways, partial(form, *leaves), leaves, grad)
+                    for n, form in forms.items()
+                }
                 t = tried(ways, partial(milliseconds, seconds=0.15))
                 with torch.no_grad():
                     ahead = {n: partial(forms[n], *leaves) for n in ("plain", "fused")}
                     f = tried(ahead, partial(milliseconds, seconds=0.1))
                 ratios = [f"{t[n] / t['plain']:.2f}" if n in t else "" for n in (*FORMS, "naive")]
-                cells = [side, f"{channels} -> {out}", dtype_name, f"{t['plain']:.2f}", *ratios, LIMITS.get(side, "")]
-                row(*cells, f"{f['plain']:.2f}", f"{f['fused'] / f['plain']:.2f}", errors(leaves, given[0], side))
+                cells = [
+                    side,
+                    f"{channels} -> {out}",
+                    dtype_name,
+                    f"{t['plain']:.2f}",
+                    *ratios,
+                    LIMITS.get(side, ""),
+                ]
+                row(
+                    *cells,
+                    f"{f['plain']:.2f}",
+                    f"{f['fused'] / f['plain']:.2f}",
+                    errors(leaves, given[0], side),
+                )
 
 
 def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
@@ -100,24 +161,49 @@ def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
 
 
 def upsampling(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
-    heading("to scale", "", "nearest and copy, ms", "holes given", "holes looked up", "forward: given", "looked up")
+    heading(
+        "to scale",
+        "",
+        "nearest and copy, ms",
+        "holes given",
+        "holes looked up",
+        "forward: given",
+        "looked up",
+    )
     for dtype_name, dtype in dtypes.items():
         for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
             ladder = Ladder(sides, BATCH, "cuda", dtype)
             guide = Guide(*given)
             for side in sides:
                 guide.at(side).hole_table(3, CLASSES)
-            forms = {"nearest": ladder.nearest, "given": ladder.given, "looked up": ladder.looked_up}
-            t = tried({n: partial(ladder.both_ways, form, guide) for n, form in forms.items()}, milliseconds)
+            forms = {
+                "nearest": ladder.nearest,
+                "given": ladder.given,
+                "looked up": ladder.looked_up,
+            }
+            t = tried(
+                {n: partial(ladder.both_ways, form, guide) for n, form in forms.items()},
+                milliseconds,
+            )
             with torch.no_grad():
-                f = tried({n: partial(form, guide) for n, form in forms.items()}, partial(milliseconds, seconds=0.1))
+                f = tried(
+                    {n: partial(form, guide) for n, form in forms.items()},
+                    partial(milliseconds, seconds=0.1),
+                )
             cells = [f"{s[n] / s['nearest']:.2f}" for s in (t, f) for n in ("given", "looked up")]
             name = sides[0] if len(sides) == 1 else "all in one pass"
             row(name, dtype_name, f"{t['nearest']:.2f}", *cells)
 
 
 def guides(given: Maps, _dtypes: dict[str, torch.dtype]) -> None:
-    heading("scale", "for the kernels, ms", "with lists, ms", "upsampling and holes, ms", "mixed windows", "holes")
+    heading(
+        "scale",
+        "for the kernels, ms",
+        "with lists, ms",
+        "upsampling and holes, ms",
+        "mixed windows",
+        "holes",
+    )
     for side in BLOCKS:
 
         def kernels(side: int = side) -> None:
@@ -145,13 +231,20 @@ def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
             for channels, out in BLOCKS[side]:
                 leaves, grad = layer(channels, out, side, dtype)
                 guide = Guide(given[0]).at(side)
-                forms = {"plain": partial(F.conv2d, padding=1)} | {name: form_of(name, guide) for name in FORMS}
-                calls = {n: partial(both_ways, partial(form, *leaves), leaves, grad) for n, form in forms.items()}
+                forms = {"plain": partial(F.conv2d, padding=1)} | {
+                    name: form_of(name, guide) for name in FORMS
+                }
+                calls = {
+                    n: partial(both_ways, partial(form, *leaves), leaves, grad)
+                    for n, form in forms.items()
+                }
                 for call in calls.values():
                     call()  # what libraries and guides keep is not the pass's
                 peaks = tried(calls, peak_bytes)
                 ratios = [f"{peaks[name] / peaks['plain']:.2f}" for name in FORMS]
-                row(side, f"{channels} -> {out}", dtype_name, f"{peaks['plain'] / 1e6:.0f}", *ratios)
+                row(
+                    side, f"{channels} -> {out}", dtype_name, f"{peaks['plain'] / 1e6:.0f}", *ratios
+                )
 
 
 def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
@@ -176,7 +269,12 @@ def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
                     calls.pop("all")
                 t = tried(calls, partial(milliseconds, seconds=0.03))
                 cells = [f"{t[n] / plain:.2f}" if n in t else "" for n in ("all", "back", "weight")]
-                row(side, dtype_name, f"{tile.rows} x {tile.columns} x {tile.depth}, {warps} w, {stages} s", *cells)
+                row(
+                    side,
+                    dtype_name,
+                    f"{tile.rows} x {tile.columns} x {tile.depth}, {warps} w, {stages} s",
+                    *cells,
+                )
 
 
 def compile_tiles(given: Maps, number: int, of: int) -> None:
@@ -205,7 +303,9 @@ def compile_forms(given: Maps, dtype: torch.dtype, side: int) -> None:
     for channels, out in BLOCKS[side]:
         leaves, grad = layer(channels, out, side, dtype)
         fused = partial(form_of("fused", guide), *leaves)
-        tried({"fused": partial(both_ways, fused, leaves, grad)}, lambda call: float(call() is None))
+        tried(
+            {"fused": partial(both_ways, fused, leaves, grad)}, lambda call: float(call() is None)
+        )
 
 
 def run(folder: Path, words: list[str]) -> None:
@@ -217,7 +317,13 @@ def run(folder: Path, words: list[str]) -> None:
     if words[:1] == ["compile-forms"]:
         compile_forms(given, DTYPES[words[1]], int(words[2]))
         return
-    parts = {"convolution": convolution, "upsampling": upsampling, "guide": guides, "memory": memory, "tiles": tiles}
+    parts = {
+        "convolution": convolution,
+        "upsampling": upsampling,
+        "guide": guides,
+        "memory": memory,
+        "tiles": tiles,
+    }
     print(f"{BATCH} maps of {len(maps(folder))} at a time, {about()}")
     dtypes = {n: d for n, d in DTYPES.items() if n in words} or DTYPES
     for name in [w for w in words if w in parts] or list(parts)[:-1]:
@@ -226,5 +332,7 @@ def run(folder: Path, words: list[str]) -> None:
             tasks = [["compile-tiles", str(n), "10"] for n in range(10)]
         elif name == "convolution":
             tasks = [["compile-forms", dtype, str(side)] for dtype in dtypes for side in BLOCKS]
-        in_parallel("benchmarks.panoptic_ops", [[str(folder), "--device", "cuda", *task] for task in tasks])
+        in_parallel(
+            "benchmarks.panoptic_ops", [[str(folder), "--device", "cuda", *task] for task in tasks]
+        )
         parts[name](given, dtypes)

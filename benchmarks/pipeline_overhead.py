@@ -37,7 +37,8 @@ def main() -> None:
 
     plan = newest("plan")
     weights = max(
-        (p.parent for p in (run / "steps").glob("train_generator-*/manifest.json")), key=lambda p: p.stat().st_mtime
+        (p.parent for p in (run / "steps").glob("train_generator-*/manifest.json")),
+        key=lambda p: p.stat().st_mtime,
     )
     shards = sorted(plan.glob("*.parquet"))
     with tempfile.TemporaryDirectory() as out:

@@ -37,16 +37,22 @@ CELLS = (
     "coco:annotations/train_labelled.json?images=images",
     "coco:annotations/val.json?images=images",
 )
-PLANS = [(target, placement) for target in ("sqrt", "balanced") for placement in ("uniform", "natural")]
+PLANS = [
+    (target, placement) for target in ("sqrt", "balanced") for placement in ("uniform", "natural")
+]
 
 
 def main() -> None:
     sets = [TOY] + [(CELLS[0], sys.argv[1], *CELLS[2:])] * (len(sys.argv) > 1)
-    print(f"| data | target | placement | to | {' | '.join(COLUMNS)} | worst class, share of its target |")
+    print(
+        f"| data | target | placement | to | {' | '.join(COLUMNS)} | worst class, share of its target |"
+    )
     print(f"|{'---|' * (len(COLUMNS) + 5)}")
     for name, root, *references in sets:
         with tempfile.TemporaryDirectory() as scratch:
-            tables = [copied(reference, root, f"{scratch}/{i}") for i, reference in enumerate(references)]
+            tables = [
+                copied(reference, root, f"{scratch}/{i}") for i, reference in enumerate(references)
+            ]
             for target, placement in [*PLANS, ("natural", "natural")]:
                 for line in rows(name, tables, target, placement):
                     print(line, flush=True)
@@ -65,19 +71,29 @@ def rows(name: str, tables: list[str], target: str, placement: str) -> Iterator[
     found: dict[str, list[dict[str, float]]] = {"seen": [], "unseen": []}
     off: list[float] = []
     for seed in range(SEEDS):
-        words = [f"plan.target={target}", f"plan.placement={placement}", f"seed={seed}", "plan.count=900"]
+        words = [
+            f"plan.target={target}",
+            f"plan.placement={placement}",
+            f"seed={seed}",
+            "plan.count=900",
+        ]
         job = load_job(ROOT / "jobs" / f"{name}.yaml", [*words, "plan.jitter=0"])
         planner = Planner(job, tables[0])
         classes = len(planner.categories)
         scenes = [planner.scene(i) for i in range(planner.count)]
         scale = [np.array([s.width, s.height] * 2, np.float32) for s in scenes]
-        made = [Layout(s.objects.category, s.objects.boxes / k) for s, k in zip(scenes, scale, strict=True)]
+        made = [
+            Layout(s.objects.category, s.objects.boxes / k)
+            for s, k in zip(scenes, scale, strict=True)
+        ]
         planned = Statistics.of(made, classes)
         wanted = planner.target > 0
         off.append(float(np.abs(planned.counts.sum(0)[wanted] / planner.target[wanted] - 1).max()))
         for kind, table in zip(found, tables, strict=True):
             real = [layout for _, _, layout in real_layouts(job, table).sources]
-            both_ways = real + [mirrored(layout) for layout in real]  # as the plan mirrors half of its layouts
+            both_ways = real + [
+                mirrored(layout) for layout in real
+            ]  # as the plan mirrors half of its layouts
             found[kind].append(deviation(Statistics.of(both_ways, classes), planned))
     for kind, told in found.items():
         cells = [told_as([d[column] for d in told]) for column in COLUMNS]

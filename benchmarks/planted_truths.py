@@ -99,19 +99,34 @@ def table_of(told: Mapping[str, Any]) -> tuple[list[str], bool]:
     for arm, (planted, words) in TRUTHS.items():
         one = told["comparisons"][arm]
         found &= one["word"] in words
-        cells = [planted, arm, " or ".join(words), one["word"], report_trial.points(one["against_real"])]
+        cells = [
+            planted,
+            arm,
+            " or ".join(words),
+            one["word"],
+            report_trial.points(one["against_real"]),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines, found
 
 
-def main(folder: str, seeds: int = 8, steps: int = 300, real: int = 50, extra: int = 500, workers: int = 0) -> int:
+def main(
+    folder: str,
+    seeds: int = 8,
+    steps: int = 300,
+    real: int = 50,
+    extra: int = 500,
+    workers: int = 0,
+) -> int:
     """Run it; 0 when every planted truth was found."""
     began, output = time.monotonic(), Path(folder).resolve()
     output.mkdir(parents=True, exist_ok=True)
     more = open_dataset(f"toy:train?count={extra}&seed=1", Path())
     tables = Folder.at(output / "tables")
     perfect = stored(more, tables.sub(f"perfect-{extra}"))
-    job = planted_job(output, seeds, steps, real, stored(shuffled(more), tables.sub(f"shuffled-{extra}")).path)
+    job = planted_job(
+        output, seeds, steps, real, stored(shuffled(more), tables.sub(f"shuffled-{extra}")).path
+    )
     done = run_some(job, Screen(print, lambda *_: None), ("ingest",))
     made = Output(perfect, {"images": extra})
     inputs = {"ingest": done["ingest"], "pseudo_label": made, "synthesize": made, "verify": made}
@@ -121,7 +136,9 @@ def main(folder: str, seeds: int = 8, steps: int = 300, real: int = 50, extra: i
         print(f"  {time.monotonic() - began:5.0f} s  {count} of {total} {unit}", flush=True)
 
     try:
-        told = trial.run(Context(job, Folder.at(output).sub("trial"), inputs, executor, print, progress))
+        told = trial.run(
+            Context(job, Folder.at(output).sub("trial"), inputs, executor, print, progress)
+        )
     finally:
         executor.close()
     lines, found = table_of(told)

@@ -56,26 +56,43 @@ def main() -> None:
     run, views = Path(sys.argv[1]), sys.argv[2:] or ["plain", "flip", "flip,0.8,1.25"]
     job = load_job(run / "job.yaml")
     categories = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation"))).categories
-    errors, numbers = ("ECE as scored", "calibrated"), ("precision", "recall", "F1", "F1, mean over classes")
+    errors, numbers = (
+        ("ECE as scored", "calibrated"),
+        ("precision", "recall", "F1", "F1, mean over classes"),
+    )
     print(f"| {' | '.join(('views', 'judged on', 'AP50', 'ms', *errors, 'rule', *numbers))} |")
     print("|---" * 11 + "|")
     for view in views:
         words = view.split(",")
         scales = tuple(float(word) for word in words if word not in ("plain", "flip"))
         how = replace(job.pseudo_label, flip="flip" in words, scales=scales)
-        rules = [Rule(name, how.threshold, how.precision, how.min_truths) for name in calibration.RULES]
+        rules = [
+            Rule(name, how.threshold, how.precision, how.min_truths) for name in calibration.RULES
+        ]
         looking = replace(job, pseudo_label=how)
         rows, cost = looked(looking, run, "validation")
         matches = calibration.match(rows, len(categories))
-        held = calibration.cross_validate(matches, rules, how.folds, seed_for(job.seed, "calibrate"))
+        held = calibration.cross_validate(
+            matches, rules, how.folds, seed_for(job.seed, "calibrate")
+        )
         assert held is not None
         show(view, "validation", rows, cost, categories, matches, held.probability, held.counts)
         if (newest(run, "ingest") / "unlabelled" / TRUTH).exists():
             rows, cost = looked(looking, run, "unlabelled")
             other, learnt = calibration.match(rows, len(categories)), calibration.fit(matches)
-            counts = {r.name: calibration.count(other, calibration.choose(matches, learnt, r)) for r in rules}
+            counts = {
+                r.name: calibration.count(other, calibration.choose(matches, learnt, r))
+                for r in rules
+            }
             show(
-                view, "unlabelled", rows, cost, categories, other, learnt.probability(other.label, other.score), counts
+                view,
+                "unlabelled",
+                rows,
+                cost,
+                categories,
+                other,
+                learnt.probability(other.label, other.score),
+                counts,
             )
 
 
@@ -83,10 +100,10 @@ def show(view, split, rows, cost, categories, matches, probability, counts) -> N
     evaluator = DetectionEvaluator(categories)
     for row in rows:
         evaluator.add(row)
-    errors = [calibration.reliability(p, matches.right)["ece"] for p in (matches.score, probability)]
-    first = (
-        f"{view} | {split} | {evaluator.result().values['AP50']:.3f} | {cost:.0f} | {errors[0]:.3f} | {errors[1]:.3f}"
-    )
+    errors = [
+        calibration.reliability(p, matches.right)["ece"] for p in (matches.score, probability)
+    ]
+    first = f"{view} | {split} | {evaluator.result().values['AP50']:.3f} | {cost:.0f} | {errors[0]:.3f} | {errors[1]:.3f}"
     for rule, counted in counts.items():
         told = calibration.ratios(counted.sum(0))
         macro = np.mean([calibration.ratios(c)["f1"] for c in counted if c[0] + c[2]])

@@ -79,7 +79,9 @@ def measure(kind: str, pair: NDArray[np.uint8], boxes: Boxes) -> Change | None:
     )
 
 
-def edits(base: Controlled, things: frozenset[str], seed: int) -> list[tuple[str, Controlled, Boxes]]:
+def edits(
+    base: Controlled, things: frozenset[str], seed: int
+) -> list[tuple[str, Controlled, Boxes]]:
     """What is changed, the changed scene and the boxes it should be seen in."""
     made: list[tuple[str, Controlled, Boxes]] = []
     other = base.restyle_image(seed)
@@ -99,14 +101,19 @@ def edits(base: Controlled, things: frozenset[str], seed: int) -> list[tuple[str
 def layout_of(scene: Scene, names: list[str]) -> list[tuple[str, list[float]]]:
     objects = scene.objects.select(~scene.objects.iscrowd)
     shares = (objects.boxes / np.array([scene.width, scene.height] * 2, np.float32)).clip(0, 1)
-    return [(names[c], box) for c, box in zip(objects.category.tolist(), shares.tolist(), strict=True)]
+    return [
+        (names[c], box) for c, box in zip(objects.category.tolist(), shares.tolist(), strict=True)
+    ]
 
 
 def main() -> None:
     run, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 64
     torch.set_num_threads(1)
     studio = Studio.open(run / "checkpoints" / "generator.safetensors")
-    ingest = max((p.parent for p in run.glob("steps/ingest-*/manifest.json")), key=lambda p: p.stat().st_mtime)
+    ingest = max(
+        (p.parent for p in run.glob("steps/ingest-*/manifest.json")),
+        key=lambda p: p.stat().st_mtime,
+    )
     table = parquet.read(parquet.Config(str(ingest / "validation")))
     names = [c.name for c in table.categories]
     things = frozenset(c.name for c in table.categories if c.isthing)
@@ -116,23 +123,36 @@ def main() -> None:
         made = edits(base, things, seed_for("reconfigurability", "other", index))
         scenes = list(dict.fromkeys([base, *(scene for _, scene, _ in made)]))
         images = studio.render(scenes).images
-        changes += [measure(kind, images[[0, scenes.index(scene)]], boxes) for kind, scene, boxes in made]
+        changes += [
+            measure(kind, images[[0, scenes.index(scene)]], boxes) for kind, scene, boxes in made
+        ]
     kept = [change for change in changes if change is not None]
-    print(f"{min(count, len(table))} validation layouts, {studio.resolution} pixels, {len(changes)} changes")
-    print(f"left out: {len(changes) - len(kept)} without any effect or whose boxes leave no outside\n")
+    print(
+        f"{min(count, len(table))} validation layouts, {studio.resolution} pixels, {len(changes)} changes"
+    )
+    print(
+        f"left out: {len(changes) - len(kept)} without any effect or whose boxes leave no outside\n"
+    )
     show(kept)
 
 
 def show(changes: list[Change]) -> None:
-    print("| change | boxes | cases | change inside | chance (area) | ratio | with margin | level inside | outside |")
+    print(
+        "| change | boxes | cases | change inside | chance (area) | ratio | with margin | level inside | outside |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for kind in sorted({c.kind for c in changes}):
         for name, few in (("all", 1.0), (f"under {SMALL:.0%}", SMALL)):
             some = [c for c in changes if c.kind == kind and c.area < few]
             if not some:
                 continue
-            share, area, near = (float(np.mean([getattr(c, key) for c in some])) for key in ("inside", "area", "near"))
-            level, around = (float(np.mean([getattr(c, key) for c in some])) for key in ("level", "around"))
+            share, area, near = (
+                float(np.mean([getattr(c, key) for c in some]))
+                for key in ("inside", "area", "near")
+            )
+            level, around = (
+                float(np.mean([getattr(c, key) for c in some])) for key in ("level", "around")
+            )
             shares = f"{share:.2f} | {area:.2f} | {share / area:.1f} | {near:.2f}"
             print(f"| {kind} | {name} | {len(some)} | {shares} | {level:.1f} | {around:.2f} |")
 

@@ -84,10 +84,19 @@ def with_photos(run: Path, photos: Path, out: Path) -> Path:
     table = coco.read(coco.Config("annotations/train_labelled.json", images="images"), photos)
     found = reporting.look(out)
     categories = found_categories(found)
-    tables = {"synthesize": ("fake", ""), "plan": ("fake", ""), "ingest": ("", "labelled"), "pseudo_label": ("", "")}
+    tables = {
+        "synthesize": ("fake", ""),
+        "plan": ("fake", ""),
+        "ingest": ("", "labelled"),
+        "pseudo_label": ("", ""),
+    }
     for step, (made, split) in tables.items():
         folder = Path(found.folders[step])
-        write(folder / split if split else folder, categories, scenes(table, IMAGES if made else REAL, 9, made))
+        write(
+            folder / split if split else folder,
+            categories,
+            scenes(table, IMAGES if made else REAL, 9, made),
+        )
         told = json.loads((folder / MANIFEST).read_text())
         (folder / MANIFEST).write_text(json.dumps({**told, "images": IMAGES if made else REAL}))
     return out
@@ -100,7 +109,9 @@ def found_categories(found: reporting.Found) -> list[Category]:
 
 def measure(run: Path, samples: int, page: Path, tab: Browser) -> str:
     """Make the page and draw it; one row of the table."""
-    (run / "job.yaml").write_text(load_job(run / "job.yaml", [f"report.samples={samples}"]).to_yaml())
+    (run / "job.yaml").write_text(
+        load_job(run / "job.yaml", [f"report.samples={samples}"]).to_yaml()
+    )
     began = time.process_time()
     reporting.report([run], page)
     made = time.process_time() - began

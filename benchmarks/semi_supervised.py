@@ -31,7 +31,16 @@ def settings(labelled: str, unlabelled: str, judge: Path) -> dict[str, list[str]
 
 def run(job: str, folder: Path, overrides: list[str]) -> dict[str, object]:
     """Run one setting; those that share a folder share their finished steps."""
-    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", job, *overrides, "--output", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "synthaug.pipeline.cli",
+        "run",
+        job,
+        *overrides,
+        "--output",
+        str(folder),
+    ]
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
         subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
     metrics: dict[str, object] = json.loads((folder / "metrics.json").read_text())
@@ -43,7 +52,14 @@ def numbers(metrics: dict[str, object]) -> list[float]:
     assert isinstance(scores, dict) and isinstance(seconds, dict)
     dap, cas = scores["dap"]["values"], scores["cas"]["values"]
     tail = dap["AP50_tail"] if dap["AP50_tail"] is not None else float("nan")
-    return [dap["AP50"], dap["AP75"], tail, cas["top1"], cas["balanced"], seconds["train_generator"]]
+    return [
+        dap["AP50"],
+        dap["AP75"],
+        tail,
+        cas["top1"],
+        cas["balanced"],
+        seconds["train_generator"],
+    ]
 
 
 def main() -> None:
@@ -51,15 +67,23 @@ def main() -> None:
     folder = Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     judge = folder / "full" / "checkpoints" / "detector.safetensors"
-    print("| setting | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|", flush=True)
+    print(
+        "| setting | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|",
+        flush=True,
+    )
     for name, overrides in settings(labelled, unlabelled, judge).items():
         place = folder / ("full" if name.startswith("fully") else "semi")
         metrics = run(job, place, [*common, *overrides])
         shutil.copy(place / "metrics.json", folder / f"{name.split()[0].strip('()')}.json")
-        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in numbers(metrics)) + " |", flush=True)
+        print(
+            f"| {name} | " + " | ".join(f"{value:.3f}" for value in numbers(metrics)) + " |",
+            flush=True,
+        )
     real = json.loads((folder / "fully.json").read_text())["scores"]
     ceiling = real["dap"]["controls"]["real"]["AP50"], real["cas"]["controls"]["real"]["top1"]
-    print(f"\nreal images: AP50 {ceiling[0]:.3f}, crops {ceiling[1]:.3f}; chance {real['cas']['values']['chance']:.3f}")
+    print(
+        f"\nreal images: AP50 {ceiling[0]:.3f}, crops {ceiling[1]:.3f}; chance {real['cas']['values']['chance']:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ LOOP = TrainingConfig(lr_d=4e-4, beta2=0.9)
 def read_maps(folder: Path) -> list[Maps]:
     found = []
     for path in sorted((folder / "semantic_train").glob("*.png")):
-        labels = np.asarray(Image.open(path).resize((SIDE, SIDE), Image.Resampling.NEAREST)).astype(np.int64)
+        labels = np.asarray(Image.open(path).resize((SIDE, SIDE), Image.Resampling.NEAREST)).astype(
+            np.int64
+        )
         coded = Image.open(folder / "panoptic_train" / path.name).convert("RGB")
         rgb = np.asarray(coded.resize((SIDE, SIDE), Image.Resampling.NEAREST)).astype(np.int64)
         labels = np.where(labels == 255, CLASSES, labels)
@@ -55,7 +57,9 @@ def report(title: str, spent: dict[str, list[float]], apart: dict[str, float]) -
     first = next(iter(spent.values()))
     for name, own in spent.items():
         ratios = [a / b for a, b in zip(first, own, strict=True)]
-        columns = [f"{statistics.median(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in (own, ratios)]
+        columns = [
+            f"{statistics.median(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in (own, ratios)
+        ]
         print(f"| {name} | {columns[0]} | {columns[1]} | {apart[name]:.0e} |", flush=True)
 
 
@@ -64,7 +68,9 @@ def settled(network: spade.SpadeGenerator) -> spade.SpadeGenerator:
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
-        elif name == "conv_img.weight" or (".mlp_" in name and value.ndim > 1):  # they start next to nothing
+        elif name == "conv_img.weight" or (
+            ".mlp_" in name and value.ndim > 1
+        ):  # they start next to nothing
             value.normal_(std=0.05)
     network.train()
     for module in network.modules():
@@ -108,7 +114,9 @@ def training(maps: Sequence[Maps]) -> None:
             trainee = spade_system.trainee(replace(CONFIG, fast_modulation=fast), CLASSES)
             for network in trainee.networks.values():
                 network.to(memory_format=torch.channels_last)  # as the pipeline has it
-            loops[name] = AdversarialTraining(trainee, replace(LOOP, precision=precision), 1000, seed=0)
+            loops[name] = AdversarialTraining(
+                trainee, replace(LOOP, precision=precision), 1000, seed=0
+            )
             spent[name] = []
     real = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 2 - 1
     told: dict[str, dict[str, Tensor]] = {}
@@ -118,16 +126,26 @@ def training(maps: Sequence[Maps]) -> None:
             began = time.process_time()
             terms = loop.step(index, batch)
             spent[name].append(time.process_time() - began)
-            told.setdefault(name, terms)  # later steps tell how Adam turns rounding into steps, not how large it is
+            told.setdefault(
+                name, terms
+            )  # later steps tell how Adam turns rounding into steps, not how large it is
     first = next(iter(told.values()))
-    apart = {name: max(abs(float(terms[t] - first[t])) for t in first) for name, terms in told.items()}
-    report(f"training step, {len(maps)} maps, no perceptual term; difference of the first losses", spent, apart)
+    apart = {
+        name: max(abs(float(terms[t] - first[t])) for t in first) for name, terms in told.items()
+    }
+    report(
+        f"training step, {len(maps)} maps, no perceptual term; difference of the first losses",
+        spent,
+        apart,
+    )
 
 
 def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
-        raise SystemExit("give the folder of COCO-Stuff that holds semantic_train and panoptic_train")
+        raise SystemExit(
+            "give the folder of COCO-Stuff that holds semantic_train and panoptic_train"
+        )
     maps = read_maps(Path(sys.argv[1]))
     wanted = sys.argv[2:] or ["inference", "training"]
     if wanted[0] == "cuda":

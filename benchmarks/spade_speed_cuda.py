@@ -34,7 +34,9 @@ BF16 = torch.bfloat16
 
 def batch_of(maps: Sequence[Maps], count: int) -> Maps:
     chosen = [maps[i % len(maps)] for i in range(count)]
-    return Maps(torch.cat([m.labels for m in chosen]), torch.cat([m.instances for m in chosen]), CLASSES).to("cuda")
+    return Maps(
+        torch.cat([m.labels for m in chosen]), torch.cat([m.instances for m in chosen]), CLASSES
+    ).to("cuda")
 
 
 def networks() -> dict[str, torch.nn.Module]:
@@ -42,10 +44,15 @@ def networks() -> dict[str, torch.nn.Module]:
     found: dict[str, torch.nn.Module] = {}
     for name, fast in (("direct", False), ("by windows", True)):
         torch.manual_seed(0)
-        found[f"SPADE {name}"] = settled(spade_system.build(replace(CONFIG, fast_modulation=fast), CLASSES))
+        found[f"SPADE {name}"] = settled(
+            spade_system.build(replace(CONFIG, fast_modulation=fast), CLASSES)
+        )
         config = panoptic.Config(**{**asdict(CONFIG), "fast_modulation": fast})
         found[f"panoptic {name}"] = settled(panoptic_system.build(config, CLASSES))
-    return {name: network.to("cuda", memory_format=torch.channels_last) for name, network in found.items()}
+    return {
+        name: network.to("cuda", memory_format=torch.channels_last)
+        for name, network in found.items()
+    }
 
 
 def forms() -> dict[str, Callable[[Maps], Tensor]]:
@@ -62,13 +69,17 @@ def forms() -> dict[str, Callable[[Maps], Tensor]]:
         found[f"{name}, float32"] = partial(plainly, network)
         found[f"{name}, bfloat16"] = partial(plainly, network, narrow=True)
     for name, dtype in (("float32", torch.float32), ("bfloat16", BF16)):
-        found[f"SPADE production, {name}"] = partial(plainly, FastGenerator(made["SPADE direct"], dtype))
+        found[f"SPADE production, {name}"] = partial(
+            plainly, FastGenerator(made["SPADE direct"], dtype)
+        )
     return found
 
 
 @torch.inference_mode()
 def inference(maps: Sequence[Maps]) -> None:
-    heading("inference", "batch", "ms", "images/s", "times direct", "MB at most", "largest difference")
+    heading(
+        "inference", "batch", "ms", "images/s", "times direct", "MB at most", "largest difference"
+    )
     made = forms()
     for count in BATCHES:
         given = batch_of(maps, count)
@@ -79,12 +90,22 @@ def inference(maps: Sequence[Maps]) -> None:
         for name, form in made.items():
             exact = made[f"{name.split()[0]} direct, float32"](given)
             apart = (form(given) - exact).abs().max().item()
-            cells = f"{times[name]:.1f}", f"{1e3 * count / times[name]:.0f}", f"{first / times[name]:.2f}"
+            cells = (
+                f"{times[name]:.1f}",
+                f"{1e3 * count / times[name]:.0f}",
+                f"{first / times[name]:.2f}",
+            )
             row(name, count, *cells, f"{peaks[name] / 1e6:.0f}", f"{apart:.0e}")
 
 
 def training(maps: Sequence[Maps]) -> None:
-    heading(f"training step, {TRAINED} images, no perceptual term", "ms", "images/s", "times direct", "MB at most")
+    heading(
+        f"training step, {TRAINED} images, no perceptual term",
+        "ms",
+        "images/s",
+        "times direct",
+        "MB at most",
+    )
     images = torch.rand(TRAINED, 3, SIDE, SIDE, device="cuda") * 2 - 1
     batch, first = MapBatch(images, batch_of(maps, TRAINED)), float("nan")
     for system in (spade, panoptic):
@@ -95,7 +116,9 @@ def training(maps: Sequence[Maps]) -> None:
                 trainee = system.trainee(config, CLASSES)
                 for network in trainee.networks.values():
                     network.to("cuda", memory_format=torch.channels_last)
-                loop = AdversarialTraining(trainee, replace(LOOP, precision=precision), 1000, seed=0)
+                loop = AdversarialTraining(
+                    trainee, replace(LOOP, precision=precision), 1000, seed=0
+                )
                 name = f"{system.__name__.split('.')[1]} {'by windows' if fast else 'direct'}, {precision}"
                 calls: dict[str, Call] = {name: partial(loop.step, 1, batch)}
                 spent = tried(calls, partial(milliseconds, seconds=1.0))[name]

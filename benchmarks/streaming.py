@@ -17,15 +17,26 @@ from pathlib import Path
 
 import psutil
 
-KEYS = ["generator.system=boxes", "generator.resolution=64", "plan.shard=500", "plan.target=balanced", "score.names=[]"]
+KEYS = [
+    "generator.system=boxes",
+    "generator.resolution=64",
+    "plan.shard=500",
+    "plan.target=balanced",
+    "score.names=[]",
+]
 
 
-def peak_memory(process: subprocess.Popen[bytes], done: threading.Event, found: list[float]) -> None:
+def peak_memory(
+    process: subprocess.Popen[bytes], done: threading.Event, found: list[float]
+) -> None:
     """Sample the PSS of the process and all its children twice a second."""
     while not done.is_set():
         total = 0
         try:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            family = [
+                psutil.Process(process.pid),
+                *psutil.Process(process.pid).children(recursive=True),
+            ]
         except psutil.NoSuchProcess:
             return
         for member in family:
@@ -39,7 +50,15 @@ def peak_memory(process: subprocess.Popen[bytes], done: threading.Event, found: 
 
 def measure(out: Path, count: int) -> float:
     folder = out / str(count)
-    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", "jobs/smoke.yaml", *KEYS, f"plan.count={count}"]
+    command = [
+        sys.executable,
+        "-m",
+        "synthaug.pipeline.cli",
+        "run",
+        "jobs/smoke.yaml",
+        *KEYS,
+        f"plan.count={count}",
+    ]
     began = time.time()
     process = subprocess.Popen([*command, "--output", str(folder)], stdout=subprocess.DEVNULL)
     done, found = threading.Event(), [0.0]
@@ -52,7 +71,10 @@ def measure(out: Path, count: int) -> float:
     images = len(json.loads((folder / "coco" / "instances.json").read_bytes())["images"])
     assert images == count
     steps = ", ".join(f"{name} {seconds[name]:.0f} s" for name in ("plan", "synthesize", "export"))
-    print(f"{count} images: peak {max(found):.0f} MB, {time.time() - began:.0f} s ({steps})", flush=True)
+    print(
+        f"{count} images: peak {max(found):.0f} MB, {time.time() - began:.0f} s ({steps})",
+        flush=True,
+    )
     return max(found)
 
 

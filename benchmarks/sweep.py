@@ -17,8 +17,19 @@ from pathlib import Path
 
 
 def run(job: str, folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", job, *overrides, "--output", str(folder)]
-    return subprocess.Popen(command, stdout=(folder.parent / f"{folder.name}.log").open("wb"), stderr=subprocess.STDOUT)
+    command = [
+        sys.executable,
+        "-m",
+        "synthaug.pipeline.cli",
+        "run",
+        job,
+        *overrides,
+        "--output",
+        str(folder),
+    ]
+    return subprocess.Popen(
+        command, stdout=(folder.parent / f"{folder.name}.log").open("wb"), stderr=subprocess.STDOUT
+    )
 
 
 def sheet(folder: Path, out: Path, count: int = 48, zoom: int = 2) -> None:
@@ -38,7 +49,10 @@ def sheet(folder: Path, out: Path, count: int = 48, zoom: int = 2) -> None:
         scenes = [data[i] for i in range(start, min(start + 12, len(data)))]
         sources = [real[by_id[s.provenance.source_image]] for s in scenes if s.provenance]
         for line in (sources, scenes):
-            images = [cv2.resize(decode(s), (64 * zoom, 64 * zoom), interpolation=cv2.INTER_CUBIC) for s in line]
+            images = [
+                cv2.resize(decode(s), (64 * zoom, 64 * zoom), interpolation=cv2.INTER_CUBIC)
+                for s in line
+            ]
             rows.append(np.concatenate(images, 1))
     cv2.imwrite(str(out), np.concatenate([r for r in rows if r.shape == rows[0].shape])[..., ::-1])
 
@@ -94,7 +108,10 @@ def report(folder: Path, name: str) -> None:
         "cas_real": cas["controls"]["real"]["top1"],
         "gan_s": metrics["seconds"]["train_generator"],
     }
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+    print(
+        json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}),
+        flush=True,
+    )
     shutil.copy(folder / "metrics.json", folder.parent / f"{name}.json")
     sheet(folder, folder.parent / f"{name}.png")
 

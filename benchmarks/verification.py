@@ -37,7 +37,9 @@ MISSED = "missed"
 def looked(judge_: Views, reference: str) -> tuple[list[DetectionRow], np.ndarray]:
     """What the judge finds in each image of a data set, and which of its classes are things."""
     table = open_dataset(reference, Path())
-    rows = [beside(i, scene, found) for i, scene, found in detect(judge_, table, range(len(table)), 16)]
+    rows = [
+        beside(i, scene, found) for i, scene, found in detect(judge_, table, range(len(table)), 16)
+    ]
     return rows, np.array([category.isthing for category in table.categories], bool)
 
 
@@ -50,7 +52,9 @@ def confusion(rows: list[DetectionRow], bars: Bars) -> dict[str, Counter[str]]:
             fault = planted.plant(row, rows[int(rng.integers(len(rows)))], kind, bars, rng)
             if fault is None:
                 continue
-            judged = judge(replace(row, boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars)
+            judged = judge(
+                replace(row, boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars
+            )
             found = row.pred_boxes[judged.extra]
             if kind == EXTRA:
                 hits = overlaps(found, fault.at[None], np.zeros(1, bool))[:, 0] >= 0.5
@@ -59,7 +63,11 @@ def confusion(rows: list[DetectionRow], bars: Bars) -> dict[str, Counter[str]]:
             verdicts = [judged.verdict[place] for place in fault.places]
             if kind != EXTRA:  # of two that are one, either may be taken for the true one
                 told[kind][next((v for v in verdicts if v not in (KEPT, None)), KEPT) or KEPT] += 1
-            rest = [v for place, v in enumerate(judged.verdict) if place not in fault.places and v is not None]
+            rest = [
+                v
+                for place, v in enumerate(judged.verdict)
+                if place not in fault.places and v is not None
+            ]
             told["true"].update(rest)
     return told
 
@@ -72,7 +80,9 @@ def main() -> None:
     how = Verify()
     demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
     rows, things = looked(seen, learn)
-    least = verification_bars.least_areas(box_areas(open_dataset(labelled, Path())), len(things), how.small)
+    least = verification_bars.least_areas(
+        box_areas(open_dataset(labelled, Path())), len(things), how.small
+    )
     bars = verification_bars.bars_of(verification_bars.learn(rows, things, demand), things, least)
     told = confusion(looked(seen, test)[0], bars)
     print(f"judged classes: {int(bars.judged.sum())} of {int(things.sum())}")
@@ -87,7 +97,9 @@ def main() -> None:
             f"{100 * counted[kind] / max(1, given):.1f} % |"
         )
     true = Counter({name: n for name, n in told["true"].items() if name != EXTRA})
-    print(f"true labels rejected: {100 * (1 - true[KEPT] / true.total()):.1f} % of {true.total()}: {dict(true)}")
+    print(
+        f"true labels rejected: {100 * (1 - true[KEPT] / true.total()):.1f} % of {true.total()}: {dict(true)}"
+    )
     print({kind: dict(counted) for kind, counted in told.items() if kind != "true"})
 
 

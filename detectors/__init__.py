@@ -36,7 +36,9 @@ def check_installed(name: str) -> None:
         check()
 
 
-def build(name: str, settings: Mapping[str, Any], num_classes: int, *, seed: int = 0, device: str = "cpu") -> Detector:
+def build(
+    name: str, settings: Mapping[str, Any], num_classes: int, *, seed: int = 0, device: str = "cpu"
+) -> Detector:
     """Make an untrained detector for classes 0..num_classes-1; raises ValueError for an unknown or bad setting."""
     module = backend(name)
     try:
@@ -53,6 +55,8 @@ def load(path: Path, *, device: str = "cpu") -> Detector:
 
     name = read_header(path)["backend"]
     if name not in DETECTORS:
-        raise ValueError(f"{path}: was written by detector '{name}', unknown here; known: {', '.join(DETECTORS)}")
+        raise ValueError(
+            f"{path}: was written by detector '{name}', unknown here; known: {', '.join(DETECTORS)}"
+        )
     detector: Detector = backend(name).load(path, device=device)
     return detector

@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from synthaug.detectors.base import Sample
 
-MIN_VISIBLE = 0.3  # a box that keeps less of its area than this after a crop is no longer recognisable
+MIN_VISIBLE = (
+    0.3  # a box that keeps less of its area than this after a crop is no longer recognisable
+)
 
 
-def augment(sample: Sample, rng: np.random.Generator, flip: bool, scale: float, colour: float) -> Sample:
+def augment(
+    sample: Sample, rng: np.random.Generator, flip: bool, scale: float, colour: float
+) -> Sample:
     """Return a copy, mirrored with chance 1/2, zoomed by up to 1 + `scale` in or out, colours up to `colour` off.
 
     Zooming crops or pads; the detector's own resize to a fixed size then enlarges or shrinks the content.
@@ -36,7 +40,9 @@ def _mirror(sample: Sample) -> Sample:
     masks = None if sample.masks is None else sample.masks[:, :, ::-1]
     ignore = sample.ignore
     if ignore is not None:
-        ignore = np.stack([width - ignore[:, 2], ignore[:, 1], width - ignore[:, 0], ignore[:, 3]], 1)
+        ignore = np.stack(
+            [width - ignore[:, 2], ignore[:, 1], width - ignore[:, 0], ignore[:, 3]], 1
+        )
     return replace(sample, image=sample.image[:, ::-1], boxes=mirrored, masks=masks, ignore=ignore)
 
 
@@ -52,10 +58,19 @@ def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     masks = None if sample.masks is None else sample.masks[kept, y : y + h, x : x + w]
     ignore = sample.ignore
     if ignore is not None:
-        cut = np.clip(ignore - np.array([x, y, x, y], np.float32), 0, np.array([w, h, w, h], np.float32))
+        cut = np.clip(
+            ignore - np.array([x, y, x, y], np.float32), 0, np.array([w, h, w, h], np.float32)
+        )
         ignore = cut[_areas(cut) > 0]
     image = sample.image[y : y + h, x : x + w]
-    return replace(sample, image=image, boxes=clipped[kept], labels=sample.labels[kept], masks=masks, ignore=ignore)
+    return replace(
+        sample,
+        image=image,
+        boxes=clipped[kept],
+        labels=sample.labels[kept],
+        masks=masks,
+        ignore=ignore,
+    )
 
 
 def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
@@ -74,7 +89,9 @@ def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     return replace(sample, image=canvas, boxes=sample.boxes + shift, masks=masks, ignore=ignore)
 
 
-def _shift_colours(image: NDArray[np.uint8], rng: np.random.Generator, colour: float) -> NDArray[np.uint8]:
+def _shift_colours(
+    image: NDArray[np.uint8], rng: np.random.Generator, colour: float
+) -> NDArray[np.uint8]:
     """Change brightness and contrast, and each channel's gain half as much."""
     contrast = 1 + colour * rng.uniform(-1.0, 1.0)
     gain = (1 + colour * rng.uniform(-1.0, 1.0)) * (1 + 0.5 * colour * rng.uniform(-1.0, 1.0, 3))

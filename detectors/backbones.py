@@ -19,7 +19,11 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 NormLayer = Callable[[int], nn.Module]
 NORMS = ("gn", "bn", "frozen_bn")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1]; what torchvision's pretrained networks are given
+IMAGENET_MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # RGB in [0, 1]; what torchvision's pretrained networks are given
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -31,7 +35,9 @@ def norm_layer(norm: str, eps: float) -> NormLayer:
 
 
 def _group_norm(channels: int, eps: float) -> nn.Module:
-    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= min(4, channels))
+    groups = next(
+        g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= min(4, channels)
+    )
     return nn.GroupNorm(groups, channels, eps=eps)
 
 
@@ -48,7 +54,9 @@ class Residual(nn.Module):
         if stride != 1 or in_channels != channels:
             # Averaging before the 1x1 keeps all pixels in the shortcut where a strided 1x1 would drop three of four.
             pool: nn.Module = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
-            self.shortcut = nn.Sequential(pool, nn.Conv2d(in_channels, channels, 1, bias=False), norm(channels))
+            self.shortcut = nn.Sequential(
+                pool, nn.Conv2d(in_channels, channels, 1, bias=False), norm(channels)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H / stride, W / stride]."""
@@ -66,9 +74,13 @@ class SmallBody(nn.Module):
         super().__init__()
         depth = strides[-1].bit_length() - 2  # stages at strides 4 .. strides[-1]
         channels = [min(width * 2**i, 4 * width) for i in range(depth)]
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), norm(width), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, 1, bias=False), norm(width), nn.ReLU(inplace=True)
+        )
         ins = [width, *channels[:-1]]
-        self.stages = nn.ModuleList(Residual(i, o, 2, norm) for i, o in zip(ins, channels, strict=True))
+        self.stages = nn.ModuleList(
+            Residual(i, o, 2, norm) for i, o in zip(ins, channels, strict=True)
+        )
         self.out_channels = channels[depth - len(strides) :]
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
@@ -104,7 +116,9 @@ class Pyramid(nn.Module):
         return OrderedDict((name, feature.float()) for name, feature in features.items())
 
 
-def small_pyramid(width: int, strides: Sequence[int], out_channels: int, norm: NormLayer, bf16: bool) -> Pyramid:
+def small_pyramid(
+    width: int, strides: Sequence[int], out_channels: int, norm: NormLayer, bf16: bool
+) -> Pyramid:
     """Return the compact pyramid with maps at `strides`, each twice the one before, the first 4 or 8."""
     body = SmallBody(width, strides, norm)
     fpn = FeaturePyramidNetwork(body.out_channels, out_channels)
@@ -112,13 +126,18 @@ def small_pyramid(width: int, strides: Sequence[int], out_channels: int, norm: N
         if parameter.ndim == 4:
             nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
         elif name.endswith("norm2.weight"):
-            nn.init.zeros_(parameter)  # each block starts as its shortcut, which trains faster from scratch
+            nn.init.zeros_(
+                parameter
+            )  # each block starts as its shortcut, which trains faster from scratch
     return Pyramid(body, fpn, out_channels, bf16)
 
 
 def resnet50_pyramid(norm: NormLayer, trainable_layers: int, bf16: bool) -> Pyramid:
     """Return torchvision's ResNet-50 FPN (256 channels, five maps); the lowest `5 - trainable_layers` stay frozen."""
     whole = resnet_fpn_backbone(
-        backbone_name=resnet50.__name__, weights=None, norm_layer=norm, trainable_layers=trainable_layers
+        backbone_name=resnet50.__name__,
+        weights=None,
+        norm_layer=norm,
+        trainable_layers=trainable_layers,
     )
     return Pyramid(whole.body, whole.fpn, whole.out_channels, bf16)

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # the names every back-end gives its losses
+LOSSES = (
+    "objectness",
+    "proposal_box",
+    "class",
+    "box",
+    "mask",
+)  # the names every back-end gives its losses
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,9 @@ class Prediction:
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
     labels: NDArray[np.int64]  # [N] 0..C-1
     scores: NDArray[np.float32]  # [N] in [0, 1]
-    masks: NDArray[np.float32] | None = None  # [N, M, M] in [0, 1], each stretched over its box; None without mask head
+    masks: NDArray[np.float32] | None = (
+        None  # [N, M, M] in [0, 1], each stretched over its box; None without mask head
+    )
 
     def __post_init__(self) -> None:
         assert self.boxes.shape == (len(self.labels), 4) and len(self.scores) == len(self.labels)
@@ -40,7 +48,9 @@ class Sample:
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
     labels: NDArray[np.int64]  # [N] 0..C-1
-    masks: NDArray[np.bool_] | None = None  # [N, H, W]; None where the data has none or nobody learns them
+    masks: NDArray[np.bool_] | None = (
+        None  # [N, H, W]; None where the data has none or nobody learns them
+    )
     ignore: NDArray[np.float32] | None = (
         None  # [K, 4] xyxy, pixels: what lies in there is neither object nor background
     )

@@ -29,10 +29,20 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from synthaug.detectors import rcnn
-from synthaug.detectors.backbones import IMAGENET_MEAN, IMAGENET_STD, Pyramid, norm_layer, small_pyramid
+from synthaug.detectors.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Pyramid,
+    norm_layer,
+    small_pyramid,
+)
 from synthaug.detectors.rcnn_detector import focal_loss
 
-CAFFE_MEAN = (103.53, 116.28, 123.675)  # BGR, 0 to 255: what the zoo's Caffe-style networks are given, undivided
+CAFFE_MEAN = (
+    103.53,
+    116.28,
+    123.675,
+)  # BGR, 0 to 255: what the zoo's Caffe-style networks are given, undivided
 STAGES = ["res2", "res3", "res4", "res5"]
 CANONICAL = 224.0  # pixels: boxes of this size are pooled at stride 16 (FPN, eq. 1)
 
@@ -62,11 +72,15 @@ def network(config: rcnn.Config, num_classes: int) -> nn.Module:
     return model
 
 
-def losses(model: nn.Module, images: Sequence[Tensor], truths: Sequence[Truth]) -> dict[str, Tensor]:
+def losses(
+    model: nn.Module, images: Sequence[Tensor], truths: Sequence[Truth]
+) -> dict[str, Tensor]:
     """Return the network's losses on RGB images [3, H, W] in 0..255; raises ValueError where proposals are not finite."""
     inputs = _inputs(model, images)
     for entry, truth in zip(inputs, truths, strict=True):
-        instances = Instances(entry["image"].shape[-2:], gt_boxes=Boxes(truth.boxes), gt_classes=truth.labels)
+        instances = Instances(
+            entry["image"].shape[-2:], gt_boxes=Boxes(truth.boxes), gt_classes=truth.labels
+        )
         if truth.masks is not None:
             instances.gt_masks = BitMasks(truth.masks)
         entry["instances"] = instances
@@ -74,7 +88,9 @@ def losses(model: nn.Module, images: Sequence[Tensor], truths: Sequence[Truth]) 
         with EventStorage():  # detectron2 writes statistics there, which nobody reads
             named: dict[str, Tensor] = model(inputs)
     except FloatingPointError as err:
-        raise ValueError("training has diverged: a proposal is not finite; lower lr or set clip_grad") from err
+        raise ValueError(
+            "training has diverged: a proposal is not finite; lower lr or set clip_grad"
+        ) from err
     return named
 
 
@@ -83,7 +99,11 @@ def detections(model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Ten
     whole: Any = model
     found = []
     for instances in whole.inference(_inputs(model, images), do_postprocess=False):
-        output = {"boxes": instances.pred_boxes.tensor, "labels": instances.pred_classes, "scores": instances.scores}
+        output = {
+            "boxes": instances.pred_boxes.tensor,
+            "labels": instances.pred_classes,
+            "scores": instances.scores,
+        }
         if instances.has("pred_masks"):
             output["masks"] = instances.pred_masks[:, 0]
         found.append(output)
@@ -129,7 +149,9 @@ class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.gamma = gamma
 
-    def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
+    def losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
         """Return the losses of sampled proposals by detectron2's names."""
         labels = torch.cat([instances.gt_classes for instances in proposals])
         return {
@@ -150,7 +172,9 @@ class _Heads(StandardROIHeads):  # type: ignore[misc]
 def _small(config: rcnn.Config) -> Backbone:
     strides = [config.finest_stride * 2**i for i in range(len(config.anchor_sizes))]
     norm = norm_layer(config.norm, config.norm_eps)
-    return _Small(small_pyramid(config.width, strides, config.fpn_channels, norm, config.bf16), strides)
+    return _Small(
+        small_pyramid(config.width, strides, config.fpn_channels, norm, config.bf16), strides
+    )
 
 
 def _resnet50(config: rcnn.Config) -> Backbone:
@@ -170,7 +194,9 @@ def _proposals(config: rcnn.Config, backbone: Backbone) -> RPN:
     before_nms = 1 + (config.backbone == "small")  # so many times the proposals that are kept
     return RPN(
         in_features=list(shapes),
-        head=StandardRPNHead(in_channels=config.fpn_channels, num_anchors=len(config.anchor_ratios)),
+        head=StandardRPNHead(
+            in_channels=config.fpn_channels, num_anchors=len(config.anchor_ratios)
+        ),
         anchor_generator=DefaultAnchorGenerator(
             sizes=[[size] for size in config.anchor_sizes],
             aspect_ratios=[list(config.anchor_ratios)],
@@ -198,14 +224,20 @@ def _heads(config: rcnn.Config, backbone: Backbone, num_classes: int) -> nn.Modu
         samples = 1 if small else 0
         return ROIPooler(size, [1 / s for s in strides], samples, "ROIAlignV2", canonical, level)
 
-    pooled = ShapeSpec(channels=config.fpn_channels, height=config.pool_size, width=config.pool_size)
+    pooled = ShapeSpec(
+        channels=config.fpn_channels, height=config.pool_size, width=config.pool_size
+    )
     head = FastRCNNConvFCHead(pooled, conv_dims=[], fc_dims=[config.box_head] * 2)
     masks = {}
     if config.masks:
         channels = [config.fpn_channels] * (rcnn.MASK_CONVS[config.backbone] + 1)
         shape = ShapeSpec(channels=config.fpn_channels, height=rcnn.MASK_POOL, width=rcnn.MASK_POOL)
         mask_head = MaskRCNNConvUpsampleHead(shape, num_classes=num_classes, conv_dims=channels)
-        masks = {"mask_in_features": features, "mask_pooler": pooler(rcnn.MASK_POOL), "mask_head": mask_head}
+        masks = {
+            "mask_in_features": features,
+            "mask_pooler": pooler(rcnn.MASK_POOL),
+            "mask_head": mask_head,
+        }
     heads: nn.Module = _Heads(
         box_in_features=features,
         box_pooler=pooler(config.pool_size),
@@ -222,7 +254,9 @@ def _heads(config: rcnn.Config, backbone: Backbone, num_classes: int) -> nn.Modu
 
 def _outputs(config: rcnn.Config, shape: ShapeSpec, num_classes: int) -> nn.Module:
     kind = (
-        partial(_OutputLayers, gamma=config.focal_gamma) if config.classification == "focal" else FastRCNNOutputLayers
+        partial(_OutputLayers, gamma=config.focal_gamma)
+        if config.classification == "focal"
+        else FastRCNNOutputLayers
     )
     outputs: nn.Module = kind(
         shape,

@@ -40,7 +40,10 @@ class Detectron2Detector(RcnnDetector):
     """Detectron2's network behind the contract."""
 
     backend = "detectron2"
-    body: ClassVar[Mapping[str, str]] = {"small": "backbone.body.", "resnet50": "backbone.bottom_up."}
+    body: ClassVar[Mapping[str, str]] = {
+        "small": "backbone.body.",
+        "resnet50": "backbone.bottom_up.",
+    }
 
     @classmethod
     def network(cls, config: rcnn.Config, num_classes: int) -> nn.Module:
@@ -49,7 +52,9 @@ class Detectron2Detector(RcnnDetector):
         try:
             from synthaug.detectors.detectron2_network import network
         except ImportError as err:  # built for another torch
-            raise ValueError(f"detectron2 cannot be imported ({err}); build it again for this torch") from err
+            raise ValueError(
+                f"detectron2 cannot be imported ({err}); build it again for this torch"
+            ) from err
         return network(config, num_classes)
 
     @classmethod
@@ -69,7 +74,11 @@ class Detectron2Detector(RcnnDetector):
     @classmethod
     def renamed(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Detectron2's names; torchvision's heads number the classes otherwise and are left out."""
-        known = zoo.is_detectron2(weights) or zoo.is_caffe2(weights) or any(n.startswith("res2.") for n in weights)
+        known = (
+            zoo.is_detectron2(weights)
+            or zoo.is_caffe2(weights)
+            or any(n.startswith("res2.") for n in weights)
+        )
         return zoo.to_detectron2(weights if known else torchvision_names(weights))
 
     def detect(self, images: Sequence[Tensor], scale: float) -> list[dict[str, Tensor]]:
@@ -94,7 +103,9 @@ class Detectron2Detector(RcnnDetector):
         for sample, k in zip(samples, drawn, strict=True):
             image = tensor(sample.image, self.device)
             seen = _resized(image.float(), sizes[k], self.config.max_size)
-            boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4)).to(self.device)
+            boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4)).to(
+                self.device
+            )
             labels = torch.from_numpy(np.asarray(sample.labels, np.int64)).to(self.device)
             masks = _masks(sample, seen) if self.config.masks else None
             resized.append(seen)

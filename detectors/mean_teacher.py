@@ -40,7 +40,9 @@ class Config:
     weight: float = 2.0  # of the unsupervised losses, once it has risen (lambda_u)
     ramp: float = 0.2  # share of the steps over which that weight rises
     decay: float = 0.999  # of the teacher, per step
-    pseudo_boxes: bool = False  # learn box regression from pseudo-boxes too; Unbiased Teacher does not
+    pseudo_boxes: bool = (
+        False  # learn box regression from pseudo-boxes too; Unbiased Teacher does not
+    )
     strong: Strong = field(default_factory=Strong)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,10 @@ class MeanTeacher:
         self._student, self._teacher = detector, copy.deepcopy(detector)
         self._teacher.model.requires_grad_(False)
         self._optimizer = make_optimizer(detector.model, recipe)
-        self.modules: dict[str, nn.Module] = {"student": detector.model, "teacher": self._teacher.model}
+        self.modules: dict[str, nn.Module] = {
+            "student": detector.model,
+            "teacher": self._teacher.model,
+        }
         self.optimizers: dict[str, Optimizer] = {"student": self._optimizer}
 
     def step(self, index: int, batch: Mixed) -> Mapping[str, Tensor]:
@@ -98,7 +103,10 @@ class MeanTeacher:
         """
         r, config = self.recipe, self.config
         rng = np.random.default_rng([self.seed, index])
-        labelled = [augment(sample, rng, r.flip, r.scale_jitter, r.colour_jitter) for sample in batch.labelled]
+        labelled = [
+            augment(sample, rng, r.flip, r.scale_jitter, r.colour_jitter)
+            for sample in batch.labelled
+        ]
         found, told = self._pseudo_labelled(batch.unlabelled, rng)
         weight = config.weight * ramp(index, round(self.steps * config.ramp))
         for group in self._optimizer.param_groups:
@@ -125,7 +133,9 @@ class MeanTeacher:
         views = [weak(image, rng, self.recipe.flip) for image in images]
         sure = [certain(found, self.thresholds) for found in self._teacher.predict(views)]
         samples = [
-            strong(Sample(view, found.boxes, found.labels), rng, self.config.strong, self.recipe.flip)
+            strong(
+                Sample(view, found.boxes, found.labels), rng, self.config.strong, self.recipe.flip
+            )
             for view, found in zip(views, sure, strict=True)
             if len(found.labels)
         ]

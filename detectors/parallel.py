@@ -40,7 +40,9 @@ def average_gradients(parameters: Iterable[nn.Parameter], images: int) -> None:
         return
     learned = [p for p in parameters if p.requires_grad]
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
-    told = torch.tensor([float(images), *(float(p.grad is not None) for p in learned)], device=parts[0].device)
+    told = torch.tensor(
+        [float(images), *(float(p.grad is not None) for p in learned)], device=parts[0].device
+    )
     flat = torch.cat([*(part.flatten().float() * images for part in parts), told])
     dist.all_reduce(flat)
     *means, told = torch.split(flat, [*(p.numel() for p in learned), len(told)])
@@ -57,10 +59,14 @@ def average_losses(losses: Mapping[str, Tensor], images: int) -> dict[str, Tenso
     sums = torch.zeros(2, len(LOSSES), device=device)  # value x images, images
     for k, name in enumerate(LOSSES):
         if name in losses:
-            sums[:, k] = torch.stack([losses[name].float() * images, torch.tensor(float(images), device=device)])
+            sums[:, k] = torch.stack(
+                [losses[name].float() * images, torch.tensor(float(images), device=device)]
+            )
     dist.all_reduce(sums)
     means = sums[0] / sums[1].clamp_min(1)
-    return {name: means[LOSSES.index(name)] if name in LOSSES else loss for name, loss in losses.items()}
+    return {
+        name: means[LOSSES.index(name)] if name in LOSSES else loss for name, loss in losses.items()
+    }
 
 
 @torch.no_grad()

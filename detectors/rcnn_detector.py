@@ -34,7 +34,9 @@ class RcnnDetector(ABC):
     backend: ClassVar[str]
     body: ClassVar[Mapping[str, str]]  # backbone -> prefix of the names of its pretrained part
 
-    def __init__(self, config: Config, num_classes: int, model: nn.Module, loaded: str = "") -> None:
+    def __init__(
+        self, config: Config, num_classes: int, model: nn.Module, loaded: str = ""
+    ) -> None:
         self.config = config  # resolved
         self.num_classes = num_classes
         self.model = model
@@ -114,7 +116,9 @@ class RcnnDetector(ABC):
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write weights and config to one safetensors file."""
-        write_checkpoint(path, self.model, self.backend, asdict(self.config), self.num_classes, metadata)
+        write_checkpoint(
+            path, self.model, self.backend, asdict(self.config), self.num_classes, metadata
+        )
 
     @classmethod
     def build(cls, config: Config, num_classes: int, seed: int, device: str | torch.device) -> Self:
@@ -124,7 +128,9 @@ class RcnnDetector(ABC):
         """
         settings = config.resolved()
         if settings.norm == "frozen_bn" and not settings.weights:
-            raise ValueError("norm: frozen_bn cannot learn from scratch; give weights, or set norm to gn or bn")
+            raise ValueError(
+                "norm: frozen_bn cannot learn from scratch; give weights, or set norm to gn or bn"
+            )
         weights = read_tensors(Path(settings.weights)) if settings.weights else {}
         settings = cls.suited(settings, weights)
         with torch.random.fork_rng([]):
@@ -143,7 +149,9 @@ class RcnnDetector(ABC):
         unknown = sorted(set(header["config"]) - known)
         if header["backend"] != cls.backend or unknown:
             what = f"setting '{unknown[0]}'" if unknown else f"backend '{header['backend']}'"
-            raise ValueError(f"{path}: {what} is unknown to {cls.backend}; read it with the version that wrote it")
+            raise ValueError(
+                f"{path}: {what} is unknown to {cls.backend}; read it with the version that wrote it"
+            )
         try:
             config = Config(**header["config"]).resolved()
         except (ValueError, TypeError) as err:

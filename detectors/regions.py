@@ -17,7 +17,9 @@ class Proposals(RegionProposalNetwork):  # type: ignore[misc]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Per image, labels of anchors (1 object, 0 background, -1 neither) and the true boxes they belong to."""
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
-        return [spared(a, c, t.get("ignore")) for a, c, t in zip(anchors, labels, targets, strict=True)], matched
+        return [
+            spared(a, c, t.get("ignore")) for a, c, t in zip(anchors, labels, targets, strict=True)
+        ], matched
 
 
 def spared(boxes: Tensor, labels: Tensor, ignore: Tensor | None) -> Tensor:

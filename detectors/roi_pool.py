@@ -25,7 +25,9 @@ class LookupRoIAlign(nn.Module):
     is pooled from the second level, a smaller one from the first, and so on.
     """
 
-    def __init__(self, strides: Sequence[int], output_size: int, samples: int, canonical: float) -> None:
+    def __init__(
+        self, strides: Sequence[int], output_size: int, samples: int, canonical: float
+    ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.output_size = (output_size, output_size)
@@ -38,7 +40,9 @@ class LookupRoIAlign(nn.Module):
         level = torch.floor(1 + torch.log2(size / self.canonical) + 1e-6)
         return level.clamp(0, len(self.strides) - 1).long()
 
-    def forward(self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor], _sizes: object = None) -> Tensor:
+    def forward(
+        self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor], _sizes: object = None
+    ) -> Tensor:
         """Pool boxes (one [n, 4] xyxy tensor per image, pixels) from maps [B, C, H, W]; return [R, C, P, P].
 
         The unused third argument is where torchvision passes the image sizes; the strides are known here.
@@ -46,9 +50,12 @@ class LookupRoIAlign(nn.Module):
         levels_in = list(maps.values())
         rois = torch.cat(list(boxes))  # [R, 4]
         image = torch.repeat_interleave(
-            torch.arange(len(boxes), device=rois.device), torch.tensor([len(b) for b in boxes], device=rois.device)
+            torch.arange(len(boxes), device=rois.device),
+            torch.tensor([len(b) for b in boxes], device=rois.device),
         )
-        table = torch.cat([m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in levels_in])  # [rows, C]
+        table = torch.cat(
+            [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in levels_in]
+        )  # [rows, C]
         heights = torch.tensor([m.shape[2] for m in levels_in], device=rois.device)
         widths = torch.tensor([m.shape[3] for m in levels_in], device=rois.device)
         rows_before = torch.tensor(
@@ -56,16 +63,23 @@ class LookupRoIAlign(nn.Module):
         ).cumsum(0)
         level = self.levels(rois)
         h, w = heights[level], widths[level]
-        scaled = rois / torch.tensor(self.strides, dtype=rois.dtype, device=rois.device)[level][:, None]
+        scaled = (
+            rois / torch.tensor(self.strides, dtype=rois.dtype, device=rois.device)[level][:, None]
+        )
         y, wy = self._taps(scaled[:, 1], scaled[:, 3], h)  # [R, P, 2S]
         x, wx = self._taps(scaled[:, 0], scaled[:, 2], w)
         base = rows_before[level] + image * h * w  # [R]
-        index = base[:, None, None, None, None] + y[:, :, None, :, None] * w[:, None, None, None, None]
+        index = (
+            base[:, None, None, None, None] + y[:, :, None, :, None] * w[:, None, None, None, None]
+        )
         index = index + x[:, None, :, None, :]  # [R, P, P, 2S, 2S]
         weight = wy[:, :, None, :, None] * wx[:, None, :, None, :]
         count = 4 * self.samples**2
         pooled = F.embedding_bag(
-            index.reshape(-1, count), table, per_sample_weights=weight.reshape(-1, count), mode="sum"
+            index.reshape(-1, count),
+            table,
+            per_sample_weights=weight.reshape(-1, count),
+            mode="sum",
         )
         return pooled.reshape(len(rois), *self.output_size, table.shape[1]).permute(0, 3, 1, 2)
 
@@ -75,7 +89,9 @@ class LookupRoIAlign(nn.Module):
         Boxes are at least one cell wide and samples beyond the last cell's centre take its value, as in torchvision.
         """
         P, S = self.output_size[0], self.samples
-        offset = (torch.arange(P * S, device=start.device, dtype=start.dtype) + 0.5) / S  # [P S] in bins
+        offset = (
+            torch.arange(P * S, device=start.device, dtype=start.dtype) + 0.5
+        ) / S  # [P S] in bins
         step = (end - start).clamp(min=1.0) / P
         at = start[:, None] + offset * step[:, None]  # [R, P S]
         last = (cells - 1).to(start.dtype)[:, None]

@@ -75,11 +75,17 @@ class TorchvisionDetector(RcnnDetector):
         """Today's names of torchvision; detectron2's heads number the classes otherwise and are left out."""
         named = torchvision_names(weights)
         foreign = any(name.startswith("proposal_generator.") for name in named)
-        return {name: tensor for name, tensor in named.items() if not foreign or name.startswith("backbone.")}
+        return {
+            name: tensor
+            for name, tensor in named.items()
+            if not foreign or name.startswith("backbone.")
+        }
 
     def detect(self, images: Sequence[Tensor], scale: float) -> list[dict[str, Tensor]]:
         """Detect with labels from 0 on; see the base class."""
-        self._resize_to((round(self.config.image_size * scale),), round(self.config.max_size * scale))
+        self._resize_to(
+            (round(self.config.image_size * scale),), round(self.config.max_size * scale)
+        )
         outputs = self.model([image.float().div_(255) for image in images])
         return [{**output, "labels": output["labels"] - 1} for output in outputs]
 
@@ -115,7 +121,9 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> TorchvisionDetect
 class _Transform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Torchvision's resizing and normalisation that leaves soft masks as they are instead of pasting them."""
 
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Resize an image with all that is known of it, regions to ignore among that."""
         before = image.shape[-2:]
         image, target = super().resize(image, target)
@@ -147,7 +155,9 @@ class _Heads(RoIHeads):  # type: ignore[misc]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Per image, the true box each proposal belongs to and its label: class, 0 background, -1 neither."""
         matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
-        return matched, [spared(p, c, r) for p, c, r in zip(proposals, labels, self._ignore, strict=True)]
+        return matched, [
+            spared(p, c, r) for p, c, r in zip(proposals, labels, self._ignore, strict=True)
+        ]
 
     def forward(
         self,
@@ -160,15 +170,22 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         matched: list[Tensor] = []
         if self.training:
             proposals, matched, labels, offsets = self.select_training_samples(proposals, targets)
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
+        logits, deltas = self.box_predictor(
+            self.box_head(self.box_roi_pool(features, proposals, image_shapes))
+        )
         if self.training:
             assert targets is not None
             losses = self._box_losses(logits, deltas, labels, offsets)
             if self.has_mask():
-                losses["loss_mask"] = self._mask_loss(features, proposals, image_shapes, targets, matched, labels)
+                losses["loss_mask"] = self._mask_loss(
+                    features, proposals, image_shapes, targets, matched, labels
+                )
             return [], losses
         boxes, scores, labels = self.postprocess_detections(logits, deltas, proposals, image_shapes)
-        found = [{"boxes": b, "scores": s, "labels": c} for b, s, c in zip(boxes, scores, labels, strict=True)]
+        found = [
+            {"boxes": b, "scores": s, "labels": c}
+            for b, s, c in zip(boxes, scores, labels, strict=True)
+        ]
         if self.has_mask():
             soft = self._mask_logits(features, boxes, image_shapes).sigmoid()  # [R, C + 1, M, M]
             own = soft[torch.arange(len(soft), device=soft.device), torch.cat(labels)]
@@ -212,9 +229,14 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         return F.binary_cross_entropy_with_logits(own, torch.cat(truth))
 
     def _mask_logits(
-        self, features: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+        self,
+        features: Mapping[str, Tensor],
+        boxes: list[Tensor],
+        image_shapes: list[tuple[int, int]],
     ) -> Tensor:
-        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, image_shapes)))
+        logits: Tensor = self.mask_predictor(
+            self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
+        )
         return logits
 
 
@@ -226,7 +248,9 @@ def _network(config: rcnn.Config, num_classes: int) -> nn.Module:
     if small:
         pyramid = small_pyramid(config.width, strides, config.fpn_channels, norm, config.bf16)
     else:
-        pyramid = resnet50_pyramid(norm, config.trainable_layers or (3 if config.weights else 5), config.bf16)
+        pyramid = resnet50_pyramid(
+            norm, config.trainable_layers or (3 if config.weights else 5), config.bf16
+        )
         strides = strides[:-1]  # boxes are pooled from the convolutional levels only
 
     def pool(size: int) -> nn.Module:
@@ -250,14 +274,19 @@ def _network(config: rcnn.Config, num_classes: int) -> nn.Module:
         post_nms_top_n={"training": config.proposals_train, "testing": config.proposals_test},
         nms_thresh=0.7,
     )
-    for part, number, positive in ((rpn, config.rpn_samples, 0.5), (heads, config.box_samples, 0.25)):
+    for part, number, positive in (
+        (rpn, config.rpn_samples, 0.5),
+        (heads, config.box_samples, 0.25),
+    ):
         part.fg_bg_sampler = PlacedSampler(number, positive)
     transform = _Transform(config.image_size, config.max_size, IMAGENET_MEAN, IMAGENET_STD)
     model: nn.Module = GeneralizedRCNN(pyramid, rpn, heads, transform)
     return model
 
 
-def _heads(config: rcnn.Config, num_classes: int, channels: int, pool: Callable[[int], nn.Module]) -> nn.Module:
+def _heads(
+    config: rcnn.Config, num_classes: int, channels: int, pool: Callable[[int], nn.Module]
+) -> nn.Module:
     """Box and mask heads; `pool` makes a pooling with so many cells a side. Index 0 of both outputs is the background."""
     heads: nn.Module = _Heads(
         pool(config.pool_size),

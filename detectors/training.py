@@ -15,7 +15,12 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from synthaug.detectors.augment import augment
 from synthaug.detectors.base import Sample
-from synthaug.detectors.parallel import average_gradients, average_losses, average_statistics, positions
+from synthaug.detectors.parallel import (
+    average_gradients,
+    average_losses,
+    average_statistics,
+    positions,
+)
 
 LOWEST_RATE = 0.01  # of the peak, at the last step
 
@@ -48,13 +53,19 @@ class Recipe:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more")
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: '{self.schedule}' is unknown; choose cosine or step")
-        if not all(0 < share < 1 for share in self.milestones) or list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones: {list(self.milestones)} must be rising shares of the steps between 0 and 1")
+        if not all(0 < share < 1 for share in self.milestones) or list(self.milestones) != sorted(
+            self.milestones
+        ):
+            raise ValueError(
+                f"milestones: {list(self.milestones)} must be rising shares of the steps between 0 and 1"
+            )
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay: {self.decay} is out of range; give more than 0 and at most 1")
         for name in ("warmup", "momentum", "ema", "colour_jitter"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1")
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1"
+                )
 
     def lr_at(self, index: int, steps: int) -> float:
         """Return the learning rate of a step."""
@@ -149,7 +160,9 @@ def rate(index: int, steps: int, warmup: float) -> float:
     return LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def step_rate(index: int, steps: int, warmup: float, milestones: Sequence[float], decay: float) -> float:
+def step_rate(
+    index: int, steps: int, warmup: float, milestones: Sequence[float], decay: float
+) -> float:
     """Return the factor in (0, 1]: a linear rise, then 1, multiplied by `decay` from each of the shares of the steps on.
 
     With milestones 2/3 and 8/9 and decay 0.1 this is the schedule of Detectron's 1x trainings (Lin et al. 2017).

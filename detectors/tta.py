@@ -28,7 +28,11 @@ class Views:
         self._detector = detector
         self.num_classes = detector.num_classes
         sizes = (1.0, *sorted({float(scale) for scale in scales} - {1.0}))
-        self._views = [(scale, mirrored) for scale in sizes for mirrored in ((False, True) if flip else (False,))]
+        self._views = [
+            (scale, mirrored)
+            for scale in sizes
+            for mirrored in ((False, True) if flip else (False,))
+        ]
 
     def __len__(self) -> int:
         return len(self._views)
@@ -42,7 +46,9 @@ class Views:
         for zoom, flipped in self._views:
             found = self._detector.predict(mirrored if flipped else images, scale * zoom)
             if flipped:
-                found = [mirror(one, image.shape[1]) for one, image in zip(found, images, strict=True)]
+                found = [
+                    mirror(one, image.shape[1]) for one, image in zip(found, images, strict=True)
+                ]
             seen.append(found)
         return [merge(of_image) for of_image in zip(*seen, strict=True)]
 
@@ -50,7 +56,9 @@ class Views:
 def mirror(prediction: Prediction, width: int) -> Prediction:
     """Return what was found in an image of `width` pixels as it lies in its mirror image."""
     x1, y1, x2, y2 = prediction.boxes.T
-    boxes = np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)  # [N, 4] xyxy, pixels
+    boxes = np.stack([width - x2, y1, width - x1, y2], axis=1).astype(
+        np.float32
+    )  # [N, 4] xyxy, pixels
     masks = None if prediction.masks is None else np.ascontiguousarray(prediction.masks[:, :, ::-1])
     return Prediction(boxes, prediction.labels, prediction.scores, masks)
 
@@ -63,8 +71,12 @@ def merge(views: Sequence[Prediction], iou: float = IOU) -> Prediction:
     boxes = np.concatenate([view.boxes for view in views]).astype(np.float64)  # [D, 4] xyxy, pixels
     labels = np.concatenate([view.labels for view in views])
     scores = np.concatenate([view.scores for view in views]).astype(np.float64)
-    origin = np.repeat(np.arange(len(views)), [len(view.labels) for view in views])  # [D] which view saw it
-    order = np.lexsort((*boxes.T, -scores))  # by content alone: neither views nor detections have a first
+    origin = np.repeat(
+        np.arange(len(views)), [len(view.labels) for view in views]
+    )  # [D] which view saw it
+    order = np.lexsort(
+        (*boxes.T, -scores)
+    )  # by content alone: neither views nor detections have a first
     groups: list[NDArray[np.int64]] = []
     for label in np.unique(labels):
         of_class = order[labels[order] == label]
@@ -78,7 +90,9 @@ def merge(views: Sequence[Prediction], iou: float = IOU) -> Prediction:
         np.array([fused[k][0] for k in best], np.float32).reshape(-1, 4),
         np.array([labels[groups[k][0]] for k in best], np.int64),
         total[best].astype(np.float32),
-        None if masks is None else np.array([fused[k][1] for k in best], np.float32).reshape(-1, *masks.shape[1:]),
+        None
+        if masks is None
+        else np.array([fused[k][1] for k in best], np.float32).reshape(-1, *masks.shape[1:]),
     )
 
 

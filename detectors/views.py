@@ -18,7 +18,9 @@ from torch.nn import functional
 from synthaug.detectors.augment import MIN_VISIBLE, augment
 from synthaug.detectors.base import Sample
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: what red, green and blue give to a grey image
+LUMA = np.array(
+    [0.299, 0.587, 0.114], np.float32
+)  # ITU-R BT.601: what red, green and blue give to a grey image
 MAX_HOLES = 3
 
 
@@ -40,7 +42,9 @@ class Strong:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more")
         for name in ("colour", "hole"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1")
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1"
+                )
         for name in ("grey", "blur", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is no chance; give 0 to 1")
@@ -59,7 +63,11 @@ def strong(sample: Sample, rng: np.random.Generator, views: Strong, flip: bool) 
         image = decoloured(image)
     if rng.random() < views.blur:
         image = blurred(image, float(rng.uniform(0.1, 1.0)) * views.sigma * max(image.shape[:2]))
-    holes = [_hole(image.shape[:2], rng, views.hole) for _ in range(MAX_HOLES) if rng.random() < views.erase]
+    holes = [
+        _hole(image.shape[:2], rng, views.hole)
+        for _ in range(MAX_HOLES)
+        if rng.random() < views.erase
+    ]
     return erased(replace(seen, image=image), np.array(holes, np.int64).reshape(-1, 4), rng)
 
 
@@ -77,10 +85,16 @@ def blurred(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel /= kernel.sum()
-    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[:, None]  # [3, 1, H, W]
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()[
+        :, None
+    ]  # [3, 1, H, W]
     planes = functional.pad(planes, (reach,) * 4, mode="replicate")
-    planes = functional.conv2d(functional.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    smooth: NDArray[np.uint8] = planes[:, 0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy()
+    planes = functional.conv2d(
+        functional.conv2d(planes, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)
+    )
+    smooth: NDArray[np.uint8] = (
+        planes[:, 0].permute(1, 2, 0).round().clamp(0, 255).byte().contiguous().numpy()
+    )
     return smooth
 
 
@@ -94,7 +108,9 @@ def erased(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) -
         gone[y1:y2, x1:x2] = True
     kept = _visible(sample.boxes, gone) >= MIN_VISIBLE
     masks = None if sample.masks is None else sample.masks[kept]
-    return replace(sample, image=image, boxes=sample.boxes[kept], labels=sample.labels[kept], masks=masks)
+    return replace(
+        sample, image=image, boxes=sample.boxes[kept], labels=sample.labels[kept], masks=masks
+    )
 
 
 def _visible(boxes: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -106,7 +122,9 @@ def _visible(boxes: NDArray[np.float32], gone: NDArray[np.bool_]) -> NDArray[np.
     return share
 
 
-def _hole(size: tuple[int, int], rng: np.random.Generator, most: float) -> tuple[int, int, int, int]:
+def _hole(
+    size: tuple[int, int], rng: np.random.Generator, most: float
+) -> tuple[int, int, int, int]:
     """Draw a rectangle xyxy of up to `most` of an image of `size` (H, W), up to three times as long as wide."""
     height, width = size
     area = rng.uniform(0, most) * height * width

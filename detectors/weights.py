@@ -45,9 +45,13 @@ def write_checkpoint(
     """
     taken = sorted(set(metadata) & set(RESERVED))
     if taken:
-        raise ValueError(f"metadata: '{taken[0]}' is written by the detector itself; choose another name")
+        raise ValueError(
+            f"metadata: '{taken[0]}' is written by the detector itself; choose another name"
+        )
     header = {"kind": KIND, "backend": backend, "config": dict(config), "num_classes": num_classes}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     partial = path.with_name(path.name + ".partial")
     # one entry, because safetensors writes several in an order that changes from process to process
     save_file(tensors, partial, {HEADER: json.dumps({**header, **metadata}, sort_keys=True)})
@@ -62,10 +66,14 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = dict(json.loads((_open(path).metadata() or {}).get(HEADER, "{}")))
     except (TypeError, json.JSONDecodeError) as err:
-        raise ValueError(f"{path}: header is damaged ({_line(err)}); write the checkpoint again") from err
+        raise ValueError(
+            f"{path}: header is damaged ({_line(err)}); write the checkpoint again"
+        ) from err
     if header.get("kind") != KIND:
         found = f"a {header['kind']}" if "kind" in header else "no kind in its header"
-        raise ValueError(f"{path}: is not a detector checkpoint ({found}); give a file written by this program")
+        raise ValueError(
+            f"{path}: is not a detector checkpoint ({found}); give a file written by this program"
+        )
     missing = [key for key in RESERVED if key not in header]
     if missing:
         raise ValueError(f"{path}: header lacks '{missing[0]}'; write the checkpoint again")
@@ -73,7 +81,9 @@ def read_header(path: Path) -> dict[str, Any]:
         header["config"] = dict(header["config"])
         header["num_classes"] = int(header["num_classes"])
     except (ValueError, TypeError) as err:
-        raise ValueError(f"{path}: header is damaged ({_line(err)}); write the checkpoint again") from err
+        raise ValueError(
+            f"{path}: header is damaged ({_line(err)}); write the checkpoint again"
+        ) from err
     return header
 
 
@@ -94,15 +104,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: no such weights file; check the path")
     if path.suffix == ".pkl":
         return read_pickle(path)
-    broken = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+    broken = (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *broken) as err:
-        raise ValueError(f"{path}: is not a readable file of plain weights ({_line(err)}); download it again") from err
+        raise ValueError(
+            f"{path}: is not a readable file of plain weights ({_line(err)}); download it again"
+        ) from err
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
         raise ValueError(f"{path}: holds no weights by name; give a state dict")
     return tensors
@@ -114,11 +139,15 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     state = model.state_dict()
     for name in sorted(state.keys() ^ tensors.keys()):
         what = "lacks" if name in state else "has an unknown"
-        raise ValueError(f"{path}: {what} tensor '{name}'; it was written for another model, write it again")
+        raise ValueError(
+            f"{path}: {what} tensor '{name}'; it was written for another model, write it again"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != state[name].shape:
             shapes = f"{list(tensor.shape)}, not {list(state[name].shape)}"
-            raise ValueError(f"{path}: tensor '{name}' is {shapes}; it was written for another model")
+            raise ValueError(
+                f"{path}: tensor '{name}' is {shapes}; it was written for another model"
+            )
     model.load_state_dict(tensors)
 
 
@@ -130,20 +159,32 @@ def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path,
     Raises ValueError, one line that names the file, for a file that is damaged or made for another network.
     """
     state = model.state_dict()
-    needed = [name for name in state if name.startswith(body) and not name.endswith("num_batches_tracked")]
+    needed = [
+        name for name in state if name.startswith(body) and not name.endswith("num_batches_tracked")
+    ]
     absent = [name for name in needed if name not in tensors]
     if absent:
-        raise ValueError(f"{path}: lacks '{absent[0]}' of this backbone; set backend, backbone and norm as in the file")
-    alien = [n for n in tensors if n.startswith("backbone.") and n not in state and not n.endswith("tracked")]
+        raise ValueError(
+            f"{path}: lacks '{absent[0]}' of this backbone; set backend, backbone and norm as in the file"
+        )
+    alien = [
+        n
+        for n in tensors
+        if n.startswith("backbone.") and n not in state and not n.endswith("tracked")
+    ]
     if alien:
         raise ValueError(
             f"{path}: '{alien[0]}' has no place in this backbone; set backend, backbone and norm as in the file"
         )
-    misfits = [name for name in state if name in tensors and tensors[name].shape != state[name].shape]
+    misfits = [
+        name for name in state if name in tensors and tensors[name].shape != state[name].shape
+    ]
     for name in misfits:
         if name.startswith("backbone."):
             shapes = f"{list(tensors[name].shape)}, not {list(state[name].shape)}"
-            raise ValueError(f"{path}: '{name}' is {shapes}; set backbone, width and fpn_channels as in the file")
+            raise ValueError(
+                f"{path}: '{name}' is {shapes}; set backbone, width and fpn_channels as in the file"
+            )
     fitting = {name: tensors[name] for name in state if name in tensors and name not in misfits}
     model.load_state_dict({**state, **fitting})
     fresh = [n for n in state if n not in fitting and not n.endswith("num_batches_tracked")]
@@ -172,7 +213,9 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as err:
-        raise ValueError(f"{path}: is not a complete safetensors file ({_line(err)}); write or copy it again") from err
+        raise ValueError(
+            f"{path}: is not a complete safetensors file ({_line(err)}); write or copy it again"
+        ) from err
 
 
 def _line(err: Exception) -> str:

@@ -111,7 +111,16 @@ def _values(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """Return the arrays of a zoo file by name; raises ValueError, one line that names the file."""
-    broken = (EOFError, ValueError, LookupError, AttributeError, TypeError, OverflowError, MemoryError, struct.error)
+    broken = (
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        struct.error,
+    )
     try:
         content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except (pickle.UnpicklingError, RecursionError, OSError, *broken) as err:
@@ -123,23 +132,41 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     found = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): torch.from_numpy(value.values.copy()) for name, value in found if isinstance(value, _Array)}
+    tensors = {
+        str(name): torch.from_numpy(value.values.copy())
+        for name, value in found
+        if isinstance(value, _Array)
+    }
     if not tensors:
         raise ValueError(f"{path}: holds no arrays by name; give a file of detectron2's zoo")
     return tensors
 
 
 CAFFE2 = re.compile(r"^(?:res_)?(conv1|res\d_\d+_branch(?:1|2[abc]))_(?:(w)|bn_(s|b))$")
-CAFFE2_LAYERS = {"branch1": "shortcut", "branch2a": "conv1", "branch2b": "conv2", "branch2c": "conv3"}
+CAFFE2_LAYERS = {
+    "branch1": "shortcut",
+    "branch2a": "conv1",
+    "branch2b": "conv2",
+    "branch2c": "conv3",
+}
 CAFFE2_PARTS = {"w": "weight", "s": "norm.weight", "b": "norm.bias"}
 TORCHVISION = (  # torchvision's names of a ResNet and of its pyramid, and detectron2's
     (re.compile(r"^backbone\.body\.(conv1|bn1)\."), r"backbone.bottom_up.stem.\1."),
-    (re.compile(r"^backbone\.body\.layer(\d)\."), lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}."),
+    (
+        re.compile(r"^backbone\.body\.layer(\d)\."),
+        lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}.",
+    ),
     (re.compile(r"^(backbone\.bottom_up\..*)bn(\d)\."), r"\1conv\2.norm."),
     (re.compile(r"\.downsample\.0\."), ".shortcut."),
     (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
-    (re.compile(r"^backbone\.fpn\.inner_blocks\.(\d)\.0\."), lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}."),
-    (re.compile(r"^backbone\.fpn\.layer_blocks\.(\d)\.0\."), lambda m: f"backbone.fpn_output{int(m[1]) + 2}."),
+    (
+        re.compile(r"^backbone\.fpn\.inner_blocks\.(\d)\.0\."),
+        lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}.",
+    ),
+    (
+        re.compile(r"^backbone\.fpn\.layer_blocks\.(\d)\.0\."),
+        lambda m: f"backbone.fpn_output{int(m[1]) + 2}.",
+    ),
 )
 
 
@@ -160,7 +187,9 @@ def from_caffe2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         named[f"backbone.bottom_up.{place}.{part}"] = tensor
         if part == "norm.weight":
             named[f"backbone.bottom_up.{place}.norm.running_mean"] = torch.zeros_like(tensor)
-            named[f"backbone.bottom_up.{place}.norm.running_var"] = torch.full_like(tensor, ADAPTED_VARIANCE)
+            named[f"backbone.bottom_up.{place}.norm.running_var"] = torch.full_like(
+                tensor, ADAPTED_VARIANCE
+            )
     return named
 
 
@@ -184,7 +213,9 @@ def to_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named = {}
     for name, tensor in tensors.items():
         if name.startswith("backbone."):
-            for pattern, replacement in TORCHVISION if "backbone.body.conv1.weight" in tensors else ():
+            for pattern, replacement in (
+                TORCHVISION if "backbone.body.conv1.weight" in tensors else ()
+            ):
                 name = pattern.sub(replacement, name)
             named[name] = tensor
     return named

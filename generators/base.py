@@ -16,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-PAD_BOX = (-0.6, -0.6, -0.1, -0.1)  # lies outside the canvas, so a padded slot paints nothing (specs: COCO loader)
+PAD_BOX = (
+    -0.6,
+    -0.6,
+    -0.1,
+    -0.1,
+)  # lies outside the canvas, so a padded slot paints nothing (specs: COCO loader)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Layouts:
 
     @staticmethod
     def collate(
-        labels: Sequence[NDArray[np.int64]], boxes: Sequence[NDArray[np.float32]], scores: Sequence[NDArray[np.float32]]
+        labels: Sequence[NDArray[np.int64]],
+        boxes: Sequence[NDArray[np.float32]],
+        scores: Sequence[NDArray[np.float32]],
     ) -> Layouts:
         """Pad ragged per-image labels [n] (already + 1), boxes [n, 4] and scores [n] to the longest image of the batch."""
         slots = max(1, *(len(row) for row in labels))
@@ -60,7 +67,9 @@ class Synthesis:
     """What a generator made of a batch of layouts."""
 
     images: NDArray[np.uint8]  # [B, H, W, 3] RGB
-    masks: NDArray[np.float32]  # [B, O, H, W] soft mask of each object in [0, 1]; padded slots are 0
+    masks: NDArray[
+        np.float32
+    ]  # [B, O, H, W] soft mask of each object in [0, 1]; padded slots are 0
 
 
 class Generator(Protocol):
@@ -127,7 +136,9 @@ class Maps:
         return Maps(self.labels.to(device), self.instances.to(device), self.classes)
 
     @staticmethod
-    def collate(labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int) -> Maps:
+    def collate(
+        labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int
+    ) -> Maps:
         """Stack per-image labels and instances [H, W]; ValueError names a label that is no class and not don't-care."""
         stacked = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
         wrong = stacked[(stacked < 0) | (stacked > classes)]
@@ -136,7 +147,11 @@ class Maps:
                 f"labels: {int(wrong[0])} is not a class index 0 to {classes - 1}, nor {classes} for don't care; "
                 "map the labels of the data set to class indices first"
             )
-        return Maps(stacked, torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances])), classes)
+        return Maps(
+            stacked,
+            torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances])),
+            classes,
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,9 @@ class MapBatch:
 
     images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
     maps: Maps
-    weights: Tensor | None = None  # [B, H, W] float32: how sure the label of each pixel is; None = all are
+    weights: Tensor | None = (
+        None  # [B, H, W] float32: how sure the label of each pixel is; None = all are
+    )
 
     def num_objects(self) -> Tensor:
         """Return the number of objects; map-driven losses have no term per object, so each image counts as one."""
@@ -160,7 +177,10 @@ class MapBatch:
         """Cut into `count` batches of equally many images, in order; ValueError when the images cannot be cut so."""
         sure = [] if self.weights is None else [self.weights]
         cut = _cut(count, self.images, self.maps.labels, self.maps.instances, *sure)
-        return [MapBatch(images, Maps(labels, ids, self.maps.classes), *rest) for images, labels, ids, *rest in cut]
+        return [
+            MapBatch(images, Maps(labels, ids, self.maps.classes), *rest)
+            for images, labels, ids, *rest in cut
+        ]
 
 
 class Batch(Protocol):

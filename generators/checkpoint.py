@@ -17,7 +17,10 @@ from torch import nn
 from synthaug.generators import GENERATORS
 
 HEADER = "synthaug"
-PARTS = {"discriminator": "D", "encoder": "E"}  # kinds of checkpoints besides generators: their names in a trainee
+PARTS = {
+    "discriminator": "D",
+    "encoder": "E",
+}  # kinds of checkpoints besides generators: their names in a trainee
 
 
 def save(
@@ -37,7 +40,9 @@ def save(
         "classes": classes,
         **extra,
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
     save_file(state, path, {HEADER: json.dumps(header, sort_keys=True)})
 
 
@@ -47,13 +52,19 @@ def read_header(path: Path, kind: str = "generator") -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as err:
-        raise ValueError(f"{path}: not a readable safetensors file ({err}); train the generator again") from err
+        raise ValueError(
+            f"{path}: not a readable safetensors file ({err}); train the generator again"
+        ) from err
     try:
         header = dict(json.loads(metadata.get(HEADER, "{}")))
     except (ValueError, TypeError) as err:
-        raise ValueError(f"{path}: its header is damaged ({err}); train the generator again") from err
+        raise ValueError(
+            f"{path}: its header is damaged ({err}); train the generator again"
+        ) from err
     if header.get("kind") != kind or header.get("system") not in GENERATORS:
-        raise ValueError(f"{path}: not a {kind} checkpoint of synthaug; give the file a training run wrote")
+        raise ValueError(
+            f"{path}: not a {kind} checkpoint of synthaug; give the file a training run wrote"
+        )
     return header
 
 
@@ -87,4 +98,6 @@ def _fill(network: nn.Module, path: Path) -> None:
         network.load_state_dict(load_file(path), strict=True)
     except RuntimeError as err:
         reason = str(err).split("\n")[0]
-        raise ValueError(f"{path}: the weights do not fit the network of its header ({reason})") from err
+        raise ValueError(
+            f"{path}: the weights do not fit the network of its header ({reason})"
+        ) from err

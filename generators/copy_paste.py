@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 GUIDE = "pastes"  # what drives it
-ZOOMS = {"standard": (0.8, 1.25), "large": (0.1, 2.0), "none": (1.0, 1.0)}  # section 3: scale jittering, SSJ and LSJ
+ZOOMS = {
+    "standard": (0.8, 1.25),
+    "large": (0.1, 2.0),
+    "none": (1.0, 1.0),
+}  # section 3: scale jittering, SSJ and LSJ
 GREY = 127  # of what a zoomed-out image leaves free
 REACH = 3.0  # standard deviations of a blurred edge that are kept
 
@@ -33,12 +37,16 @@ Image = NDArray[np.uint8]
 class Config:
     """How objects are cut, moved and blended."""
 
-    zoom: Literal["standard", "large", "none"] = "standard"  # of both images: 0.8 to 1.25, 0.1 to 2 (LSJ) or never
+    zoom: Literal["standard", "large", "none"] = (
+        "standard"  # of both images: 0.8 to 1.25, 0.1 to 2 (LSJ) or never
+    )
     mirror: float = 0.5  # probability that an image is mirrored
     part: float = 0.5  # share of an image's objects that is pasted, one at least
     blend: Literal["gaussian", "none"] = "gaussian"  # edges of masks
     edge: float = 0.7  # pixels, standard deviation of a blurred edge
-    feather: float = 0.1  # width of the rim around an object cut by its box, share of its shorter side
+    feather: float = (
+        0.1  # width of the rim around an object cut by its box, share of its shorter side
+    )
     min_visible: float = 0.1  # share of an object that must be seen, or it loses its label
 
     def __post_init__(self) -> None:
@@ -60,7 +68,9 @@ class Frame:
     mirror: bool
 
     @staticmethod
-    def draw(source: tuple[int, int], canvas: tuple[int, int], config: Config, rng: np.random.Generator) -> Frame:
+    def draw(
+        source: tuple[int, int], canvas: tuple[int, int], config: Config, rng: np.random.Generator
+    ) -> Frame:
         """Draw one for a source image (h, w): zoom from the range of `config.zoom`, any place where it fits or is cut.
 
         An image of another size than the canvas is first brought to the same area.
@@ -90,7 +100,9 @@ class Frame:
             moved = np.array([self.size[1], 0] * 2, np.float32) + moved[:, [2, 1, 0, 3]] * np.array(
                 [-1, 1] * 2, np.float32
             )
-        return np.asarray(moved + np.array([self.offset[1], self.offset[0]] * 2, np.float32), np.float32)
+        return np.asarray(
+            moved + np.array([self.offset[1], self.offset[0]] * 2, np.float32), np.float32
+        )
 
     def image(self, pixels: Image) -> Image:
         """The canvas [H, W, 3] with the source image on grey."""
@@ -98,8 +110,15 @@ class Frame:
         zoomed = zoomed[:, ::-1] if self.mirror else zoomed
         canvas = np.full((*self.canvas, 3), GREY, np.uint8)
         (top, left), (height, width) = self.offset, self.size
-        y0, x0, y1, x1 = max(0, top), max(0, left), min(self.canvas[0], top + height), min(self.canvas[1], left + width)
-        canvas[y0:y1, x0:x1] = np.rint(zoomed[y0 - top : y1 - top, x0 - left : x1 - left]).clip(0, 255)
+        y0, x0, y1, x1 = (
+            max(0, top),
+            max(0, left),
+            min(self.canvas[0], top + height),
+            min(self.canvas[1], left + width),
+        )
+        canvas[y0:y1, x0:x1] = np.rint(zoomed[y0 - top : y1 - top, x0 - left : x1 - left]).clip(
+            0, 255
+        )
         return canvas
 
     def masks(self, masks: Flags) -> Flags:
@@ -133,24 +152,39 @@ class Cutout:
         if scale == (1.0, 1.0):
             return self
         top, left = round(y0 * scale[0]), round(x0 * scale[1])
-        rest = [round((n - end) * s) for n, end, s in zip(self.core.shape, (y1, x1), scale, strict=True)]
+        rest = [
+            round((n - end) * s) for n, end, s in zip(self.core.shape, (y1, x1), scale, strict=True)
+        ]
         whole = (top + size[0] + rest[0], left + size[1] + rest[1])
         both = resized(np.concatenate([self.pixels, self.core[..., None]], 2), whole)
-        return replace(self, pixels=both[..., :3], core=both[..., 3], box=(left, top, left + size[1], top + size[0]))
+        return replace(
+            self,
+            pixels=both[..., :3],
+            core=both[..., 3],
+            box=(left, top, left + size[1], top + size[0]),
+        )
 
     def mirrored(self) -> Cutout:
         """Its mirror image."""
         x0, y0, x1, y1 = self.box
         width = self.core.shape[1]
-        return replace(self, pixels=self.pixels[:, ::-1], core=self.core[:, ::-1], box=(width - x1, y0, width - x0, y1))
+        return replace(
+            self,
+            pixels=self.pixels[:, ::-1],
+            core=self.core[:, ::-1],
+            box=(width - x1, y0, width - x0, y1),
+        )
 
 
 def cut(image: Image, box: Sequence[float], mask: Flags | None, margin: int) -> Cutout:
     """Cut the object of a box, or of a mask [H, W] in it, out of an image, with up to `margin` pixels around."""
     height, width = image.shape[:2]
-    x0, y0 = (min(max(0, round(float(v))), n - 1) for v, n in zip(box[:2], (width, height), strict=True))
+    x0, y0 = (
+        min(max(0, round(float(v))), n - 1) for v, n in zip(box[:2], (width, height), strict=True)
+    )
     x1, y1 = (
-        min(max(low + 1, round(float(v))), n) for v, low, n in zip(box[2:], (x0, y0), (width, height), strict=True)
+        min(max(low + 1, round(float(v))), n)
+        for v, low, n in zip(box[2:], (x0, y0), (width, height), strict=True)
     )
     top, left, bottom, right = (
         max(0, y0 - margin),
@@ -223,7 +257,9 @@ def resized(planes: Floats, size: tuple[int, int]) -> Floats:
     if planes.shape[:2] == size:
         return planes
     tensor = torch.from_numpy(np.ascontiguousarray(planes)).permute(2, 0, 1)[None]
-    made = nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True, align_corners=False)
+    made = nn.functional.interpolate(
+        tensor, size, mode="bilinear", antialias=True, align_corners=False
+    )
     return np.asarray(made[0].permute(1, 2, 0).numpy(), np.float32)
 
 
@@ -237,7 +273,9 @@ def blurred(plane: Floats, sigma: float) -> Floats:
     for axis in (0, 1):
         wide = np.pad(plane, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)])
         length = plane.shape[axis]
-        plane = sum(w * wide.take(range(k, k + length), axis) for k, w in enumerate(weights)).astype(np.float32)
+        plane = sum(
+            w * wide.take(range(k, k + length), axis) for k, w in enumerate(weights)
+        ).astype(np.float32)
     return plane
 
 

@@ -35,7 +35,10 @@ OFFICIAL = {
 }
 
 HOLDERS = ("state_dict", "model")  # where training scripts put the state dict
-WRAPPERS = ("module.", "obD.")  # what data parallelism and the published discriminator's wrapper put before every key
+WRAPPERS = (
+    "module.",
+    "obD.",
+)  # what data parallelism and the published discriminator's wrapper put before every key
 # spectral norm under the names of torch's newer interface
 NEWER = re.compile(r"^(.*)\.parametrizations\.weight\.(original|0\._u|0\._v)$")
 OLDER = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
@@ -105,14 +108,22 @@ def write(imported: Imported, classes: list[str], out: Path) -> bool:
         partial.touch()
         mode = partial.stat().st_mode  # safetensors would leave a file that only its owner may read
         checkpoint.save(
-            partial, imported.network, imported.system, found.config, classes, {"source": source}, found.kind
+            partial,
+            imported.network,
+            imported.system,
+            found.config,
+            classes,
+            {"source": source},
+            found.kind,
         )
         partial.chmod(mode)
         if not out.exists():
             partial.replace(out)
             return True
         if _digest(out) != _digest(partial):
-            raise ValueError(f"{out}: is there already and is another file; move it away or give another --out")
+            raise ValueError(
+                f"{out}: is there already and is another file; move it away or give another --out"
+            )
         return False
     except (OSError, SafetensorError) as err:
         raise ValueError(f"{out}: cannot be written ({_line(err)}); give another --out") from err
@@ -133,7 +144,9 @@ def class_names(files: Sequence[Path], labels: int) -> list[str]:
     for path in files:
         for row, name in _rows(path, labels, alone=len(files) == 1):
             if not 1 <= row < labels:
-                raise ValueError(f"{path}: category id {row} ('{name}') is not one of the label rows 1 to {labels - 1}")
+                raise ValueError(
+                    f"{path}: category id {row} ('{name}') is not one of the label rows 1 to {labels - 1}"
+                )
             if names.setdefault(row, name) != name:
                 raise ValueError(
                     f"{path}: category id {row} is both '{names[row]}' and '{name}'; give each id one name"
@@ -141,7 +154,9 @@ def class_names(files: Sequence[Path], labels: int) -> list[str]:
     named = [names.get(row, f"row {row}") for row in range(1, labels)]
     twice = [name for name, count in Counter(named).items() if count > 1]
     if twice:
-        raise ValueError(f"{files[0]}: '{twice[0]}' names more than one row; class names must differ")
+        raise ValueError(
+            f"{files[0]}: '{twice[0]}' names more than one row; class names must differ"
+        )
     return named
 
 
@@ -149,20 +164,34 @@ def _rows(path: Path, labels: int, alone: bool) -> Iterable[tuple[int, str]]:
     """(row, name) pairs of one file of class names."""
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
-        content = json.loads(text) if text[:1] in ("[", "{") else [line.strip() for line in text.splitlines()]
+        content = (
+            json.loads(text)
+            if text[:1] in ("[", "{")
+            else [line.strip() for line in text.splitlines()]
+        )
     except (OSError, ValueError, RecursionError) as err:
-        raise ValueError(f"{path}: no readable class names ({_line(err)}); give one name per line, or JSON") from err
+        raise ValueError(
+            f"{path}: no readable class names ({_line(err)}); give one name per line, or JSON"
+        ) from err
     if isinstance(content, dict) and isinstance(content.get("categories"), list):
         return [_category(record, path) for record in content["categories"]]
     if not alone:
-        raise ValueError(f"{path}: no COCO annotations; only these can be combined with other files")
+        raise ValueError(
+            f"{path}: no COCO annotations; only these can be combined with other files"
+        )
     rows = content.get("object_idx_to_name") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(name, str) and name for name in rows):
-        raise ValueError(f"{path}: no list of names; give one name per line, a JSON list or COCO annotations")
-    if len(rows) == labels and rows[0].startswith("__"):  # row 0 written out, "__image__" or "__background__"
+        raise ValueError(
+            f"{path}: no list of names; give one name per line, a JSON list or COCO annotations"
+        )
+    if len(rows) == labels and rows[0].startswith(
+        "__"
+    ):  # row 0 written out, "__image__" or "__background__"
         rows = rows[1:]
     if len(rows) != labels - 1:
-        raise ValueError(f"{path}: {len(rows)} names for the label rows 1 to {labels - 1}; give {labels - 1}")
+        raise ValueError(
+            f"{path}: {len(rows)} names for the label rows 1 to {labels - 1}; give {labels - 1}"
+        )
     return enumerate(rows, start=1)
 
 
@@ -178,7 +207,9 @@ def vote(state: Mapping[str, Tensor], default: int, *places: tuple[str, int]) ->
 
     Of sizes with equal votes `default` wins, then the first. ValueError names the first key when all are absent.
     """
-    sizes = [state[key].shape[axis] for key, axis in places if key in state and axis < state[key].ndim]
+    sizes = [
+        state[key].shape[axis] for key, axis in places if key in state and axis < state[key].ndim
+    ]
     if not sizes:
         what = "has no usable" if any(key in state for key, _ in places) else "lacks"
         raise ValueError(f"{what} '{places[0][0]}'; it is no complete checkpoint")
@@ -193,20 +224,37 @@ def _tensors(path: Path) -> State:
         raise ValueError(f"{path}: no such file; check the path")
     if path.suffix == ".safetensors":
         return _safe_tensors(path)
-    broken = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+    broken = (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    )
     try:
-        with warnings.catch_warnings(action="ignore"):  # about archives that are then refused in one line
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # about archives that are then refused in one line
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         reason = "it is damaged or holds Python objects, which are not executed"
-        raise ValueError(f"{path}: no checkpoint of weights alone ({reason}); save its state dict") from err
+        raise ValueError(
+            f"{path}: no checkpoint of weights alone ({reason}); save its state dict"
+        ) from err
     except (*broken, AssertionError, ArithmeticError, MemoryError, NotImplementedError) as err:
-        raise ValueError(f"{path}: no readable checkpoint ({_line(err)}); download it again") from err
+        raise ValueError(
+            f"{path}: no readable checkpoint ({_line(err)}); download it again"
+        ) from err
     for key in HOLDERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path}: holds no state dict; give one, also under 'state_dict' or 'model'")
+        raise ValueError(
+            f"{path}: holds no state dict; give one, also under 'state_dict' or 'model'"
+        )
     for key, value in content.items():
         if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided:
             raise ValueError(f"{path}: '{key}' is no plain tensor; give a state dict")
@@ -220,12 +268,16 @@ def _safe_tensors(path: Path) -> State:
                 raise ValueError(f"{path}: is a checkpoint of synthaug already; use it as it is")
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the handle is no mapping)
     except (SafetensorError, OSError) as err:
-        raise ValueError(f"{path}: no readable safetensors file ({_line(err)}); download it again") from err
+        raise ValueError(
+            f"{path}: no readable safetensors file ({_line(err)}); download it again"
+        ) from err
 
 
 def _without_wrappers(state: State) -> State:
     """Take off what stands before every single key."""
-    while state and (wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in state)), "")):
+    while state and (
+        wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in state)), "")
+    ):
         state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
 
@@ -237,16 +289,25 @@ def _with_our_names(state: State) -> tuple[State, list[str]]:
         match = NEWER.match(key)
         name = f"{match[1]}.{OLDER[match[2]]}" if match else key
         if name in renamed:
-            raise ValueError(f"has '{name}' twice, under the names of two interfaces; it is no plain checkpoint")
+            raise ValueError(
+                f"has '{name}' twice, under the names of two interfaces; it is no plain checkpoint"
+            )
         renamed[name] = value
     lacking = [k[:-4] for k in renamed if k.endswith("weight_orig") and f"{k[:-4]}v" not in renamed]
     done = []
     for stem in lacking:
         weight, u = renamed[f"{stem}orig"], renamed.get(f"{stem}u")
-        if u is None or not weight.ndim or u.shape != weight.shape[:1] or not weight.is_floating_point():
+        if (
+            u is None
+            or not weight.ndim
+            or u.shape != weight.shape[:1]
+            or not weight.is_floating_point()
+        ):
             continue  # it will be named as lacking or misshapen
         renamed[f"{stem}v"] = F.normalize(weight.double().flatten(1).t() @ u.double(), dim=0)
-        renamed.pop(stem.removesuffix("_"), None)  # files that old hold the normalised weight as well
+        renamed.pop(
+            stem.removesuffix("_"), None
+        )  # files that old hold the normalised weight as well
         done.append(stem)
     return renamed, [f"recomputed {len(done)} weight_v, which the file lacks"] if done else []
 
@@ -257,13 +318,17 @@ def _recognised(state: State, background: bool) -> tuple[str, Found]:
         if found is not None:
             return system, found
     some = ", ".join(f"'{key}'" for key in list(state)[:2])
-    raise ValueError(f"is none of the known systems ({', '.join(OFFICIAL)}) by its keys, e.g. {some}; check the file")
+    raise ValueError(
+        f"is none of the known systems ({', '.join(OFFICIAL)}) by its keys, e.g. {some}; check the file"
+    )
 
 
 def _without_unused(state: State, unused: re.Pattern[str] | None) -> tuple[State, list[str]]:
     extra = [key for key in state if unused is not None and unused.fullmatch(key)]
     kept = {key: value for key, value in state.items() if key not in extra}
-    return kept, [f"ignored {len(extra)} buffers that no network reads, e.g. '{extra[0]}'"] if extra else []
+    return kept, [
+        f"ignored {len(extra)} buffers that no network reads, e.g. '{extra[0]}'"
+    ] if extra else []
 
 
 def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str]]:
@@ -277,14 +342,20 @@ def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str
             shapes = f"{list(given.shape)}, not {list(value.shape)}"
             raise ValueError(f"'{name}' is {shapes}; it is a checkpoint of another model")
         if given.is_complex() or given.is_floating_point() != value.is_floating_point():
-            raise ValueError(f"'{name}' holds {given.dtype}, not {value.dtype}; it is a checkpoint of another model")
+            raise ValueError(
+                f"'{name}' holds {given.dtype}, not {value.dtype}; it is a checkpoint of another model"
+            )
         fitted[name] = given.to(value.dtype).contiguous().clone()
         if not torch.isfinite(fitted[name]).all():
             raise ValueError(f"'{name}' holds values that are not finite; download the file again")
     for name in state:
         if name not in wanted:
-            raise ValueError(f"has '{name}', which this model does not have; it is a checkpoint of another model")
-    types = {state[name].dtype for name, value in wanted.items() if value.is_floating_point()} - {torch.float32}
+            raise ValueError(
+                f"has '{name}', which this model does not have; it is a checkpoint of another model"
+            )
+    types = {state[name].dtype for name, value in wanted.items() if value.is_floating_point()} - {
+        torch.float32
+    }
     return fitted, [f"converted {', '.join(sorted(map(str, types)))} to float32"] if types else []
 
 

@@ -29,14 +29,14 @@ class Config:
 
     layouts: str = ""  # of a generator that is driven by boxes (lostgan); its masks are used
     maps: str = ""  # of a generator that is driven by maps (spade, panoptic); it paints
-    parts: str = (
-        ""  # what the two files say of themselves, as JSON; filled in, so that this one's own checkpoint needs neither
-    )
+    parts: str = ""  # what the two files say of themselves, as JSON; filled in, so that this one's own checkpoint needs neither
 
     def __post_init__(self) -> None:
         for name in KINDS:
             if not self.parts and not getattr(self, name):
-                raise ValueError(f"{name}: names no checkpoint; give the generator.safetensors of a run")
+                raise ValueError(
+                    f"{name}: names no checkpoint; give the generator.safetensors of a run"
+                )
 
 
 def headers(config: Config) -> dict[str, dict[str, Any]]:
@@ -69,7 +69,9 @@ class Posthoc(nn.Module):
         self.config = replace(config, parts=json.dumps(told, sort_keys=True))
         self.systems, self.classes = {}, list(told["maps"]["classes"])
         if len(self.classes) != num_classes:
-            raise ValueError(f"layouts: {config.layouts} knows {len(self.classes)} classes, the data has {num_classes}")
+            raise ValueError(
+                f"layouts: {config.layouts} knows {len(self.classes)} classes, the data has {num_classes}"
+            )
         self.parts = nn.ModuleDict()
         for name, header in told.items():
             system = self.systems[name] = importlib.import_module(GENERATORS[header["system"]])
@@ -108,7 +110,9 @@ def producer(
 ) -> Pair:
     """Wrap both for production; `truncation` and `compiled` are the layout generator's."""
     assert isinstance(network, Posthoc)
-    layouts = network.systems["layouts"].producer(network.parts["layouts"], device, truncation, precision, compiled)
+    layouts = network.systems["layouts"].producer(
+        network.parts["layouts"], device, truncation, precision, compiled
+    )
     maps = network.systems["maps"].producer(network.parts["maps"], device, precision)
     dont_care = bool(json.loads(network.config.parts)["maps"]["config"]["dont_care"])
     return Pair(layouts, maps, dont_care)

@@ -31,7 +31,9 @@ class Commands(click.Group):
             click.echo(f"error: {' '.join(str(err).split())}", err=True)
             sys.exit(err.exit_code)
         except KeyboardInterrupt:
-            click.echo("stopped; what was finished is kept: run the same command to go on", err=True)
+            click.echo(
+                "stopped; what was finished is kept: run the same command to go on", err=True
+            )
             sys.exit(130)
 
 
@@ -47,8 +49,16 @@ def main() -> None:
 @main.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
-@click.option("--dry-run", is_flag=True, help="Check the job and all data, print the resolved job, train nothing.")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    help="Where results go (default: the job's `output` key, runs/<name>).",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the job and all data, print the resolved job, train nothing.",
+)
 def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool) -> None:
     """Run a job file, e.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`.
 
@@ -77,7 +87,11 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
 @main.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    help="Where results go (default: the job's `output` key, runs/<name>).",
+)
 @click.option("--seeds", type=int, help="Trainings per arm (default: the job's trial.seeds, or 5).")
 def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int | None) -> None:
     """Run a job and answer: does its synthetic data help the detector?
@@ -104,7 +118,11 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
 @main.command()
 @click.argument("job", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output", metavar="FOLDER", help="Where results go (default: the job's `output` key, runs/<name>).")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    help="Where results go (default: the job's `output` key, runs/<name>).",
+)
 def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
     """Show what a job lacks and what it would make, before any training (docs/planner.md).
 
@@ -132,7 +150,11 @@ def status(run_folder: Path) -> None:
 @main.command()
 @click.argument("job", required=False, type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--weights", metavar="FOLDER", help="Where published networks are looked for (default: score.weights).")
+@click.option(
+    "--weights",
+    metavar="FOLDER",
+    help="Where published networks are looked for (default: score.weights).",
+)
 def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) -> None:
     """Say what this machine can do: hardware, packages, Ray, weights, and which scores they allow.
 
@@ -168,15 +190,38 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 @main.command()
 @click.argument("real")
 @click.argument("synthetic")
-@click.option("--train", metavar="DATASET", help="Labelled images: what real images teach, and what may be copied.")
-@click.option("--names", metavar="A,B", help="Scores to measure (default: every one that can be had).")
 @click.option(
-    "--judge", metavar="FILE", type=click.Path(path_type=Path), help="Checkpoint of the detector that judges."
+    "--train",
+    metavar="DATASET",
+    help="Labelled images: what real images teach, and what may be copied.",
 )
-@click.option("--weights", metavar="FOLDER", type=click.Path(path_type=Path), help="Where published networks are.")
-@click.option("--job", metavar="JOB", type=click.Path(path_type=Path), help="A job file whose score section is used.")
 @click.option(
-    "--output", metavar="FOLDER", default="runs/score", show_default=True, help="Where metrics.json and scores.html go."
+    "--names", metavar="A,B", help="Scores to measure (default: every one that can be had)."
+)
+@click.option(
+    "--judge",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of the detector that judges.",
+)
+@click.option(
+    "--weights",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where published networks are.",
+)
+@click.option(
+    "--job",
+    metavar="JOB",
+    type=click.Path(path_type=Path),
+    help="A job file whose score section is used.",
+)
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    default="runs/score",
+    show_default=True,
+    help="Where metrics.json and scores.html go.",
 )
 def score(**request: Any) -> None:
     """Score a data set of synthetic images against real ones, whoever made them (docs/scores.md).
@@ -210,13 +255,30 @@ def validate(dataset: str, root: str) -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("layout")
 @click.option(
-    "--image", metavar="ID", help="Which image of a data set: its position from 0, or id:ID (COCO file: its id)."
+    "--image",
+    metavar="ID",
+    help="Which image of a data set: its position from 0, or id:ID (COCO file: its id).",
 )
-@click.option("--sheet", metavar="NAME", help="samples, style, object-style, layout, interpolate, masks or all.")
+@click.option(
+    "--sheet",
+    metavar="NAME",
+    help="samples, style, object-style, layout, interpolate, masks or all.",
+)
 @click.option("--seed", type=int, help="Seed of the first sample (default: 0).")
 @click.option("--count", type=int, help="Samples of the layout (default: 5).")
-@click.option("--edits", metavar="FILE", help="JSON list of the layout sheet's edits (default: the usual ones).")
-@click.option("--output", "--out", metavar="FOLDER", default="generated", show_default=True, help="Where pictures go.")
+@click.option(
+    "--edits",
+    metavar="FILE",
+    help="JSON list of the layout sheet's edits (default: the usual ones).",
+)
+@click.option(
+    "--output",
+    "--out",
+    metavar="FOLDER",
+    default="generated",
+    show_default=True,
+    help="Where pictures go.",
+)
 def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None:
     """Paint one layout in many ways, e.g. `synthaug generate runs/x layout.json --sheet all`.
 
@@ -232,13 +294,30 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
 
 @main.command()
 @click.argument("source")
-@click.option("--to", metavar="FORMAT", default="", help="coco, lvis, yolo, voc, hf, or another that can be written.")
 @click.option(
-    "--out", "--output", metavar="FOLDER", default="", help="What to make; must not be there yet, or be empty."
+    "--to",
+    metavar="FORMAT",
+    default="",
+    help="coco, lvis, yolo, voc, hf, or another that can be written.",
 )
-@click.option("--parts", default="", help="Of a run: labelled, pseudo, synthetic, validation [all but pseudo].")
 @click.option(
-    "--with", "added", metavar="DATASET", multiple=True, help="Training images to merge in, also several times."
+    "--out",
+    "--output",
+    metavar="FOLDER",
+    default="",
+    help="What to make; must not be there yet, or be empty.",
+)
+@click.option(
+    "--parts",
+    default="",
+    help="Of a run: labelled, pseudo, synthetic, validation [all but pseudo].",
+)
+@click.option(
+    "--with",
+    "added",
+    metavar="DATASET",
+    multiple=True,
+    help="Training images to merge in, also several times.",
 )
 @click.option("--val", metavar="DATASET", default="", help="Validation images; they stay apart.")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
@@ -258,7 +337,10 @@ def export(**request: Any) -> None:
 @main.command(name="import-checkpoint")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="What to write (default: FILE.safetensors)."
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What to write (default: FILE.safetensors).",
 )
 @click.option(
     "--classes",
@@ -267,8 +349,14 @@ def export(**request: Any) -> None:
     type=click.Path(path_type=Path),
     help="Names of the label rows: lines, JSON list, or COCO annotations (also two: things and stuff).",
 )
-@click.option("--background", is_flag=True, help="The model was trained with a whole-image object (Visual Genome).")
-def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], background: bool) -> None:
+@click.option(
+    "--background",
+    is_flag=True,
+    help="The model was trained with a whole-image object (Visual Genome).",
+)
+def import_checkpoint(
+    file: Path, out: Path | None, classes: tuple[Path, ...], background: bool
+) -> None:
     """Turn an official LostGAN or SPADE checkpoint (.pth, .pt, .safetensors) into one that jobs and commands here can use.
 
     Which model it is, is told from its keys and shapes; nothing in the file is executed.
@@ -278,10 +366,16 @@ def import_checkpoint(file: Path, out: Path | None, classes: tuple[Path, ...], b
     target = out or file.with_suffix(".safetensors")
     try:
         imported = importing.read(file, background)
-        fresh = importing.write(imported, importing.class_names(classes, imported.found.labels), target)
+        fresh = importing.write(
+            imported, importing.class_names(classes, imported.found.labels), target
+        )
     except ValueError as err:
         raise JobError(str(err)) from err
-    for line in (imported, *imported.notes, f"wrote {target}" if fresh else f"{target}: there already, the same"):
+    for line in (
+        imported,
+        *imported.notes,
+        f"wrote {target}" if fresh else f"{target}: there already, the same",
+    ):
         click.echo(line)
 
 
@@ -294,7 +388,13 @@ def list_components() -> None:
     from synthaug.pipeline.scores import SCORES
     from synthaug.pipeline.steps import STEPS
 
-    rooms = {"generators": GENERATORS, "detectors": DETECTORS, "formats": FORMATS, "scores": SCORES, "steps": STEPS}
+    rooms = {
+        "generators": GENERATORS,
+        "detectors": DETECTORS,
+        "formats": FORMATS,
+        "scores": SCORES,
+        "steps": STEPS,
+    }
     for room, names in rooms.items():
         click.echo(f"{room + ':':<12} {', '.join(names)}")
 

@@ -25,7 +25,16 @@ from synthaug.pipeline.steps import STEPS
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("synthaug", "torch", "torchvision", "ray", "numpy", "pyarrow", "pycocotools", "faster-coco-eval")
+PACKAGES = (
+    "synthaug",
+    "torch",
+    "torchvision",
+    "ray",
+    "numpy",
+    "pyarrow",
+    "pycocotools",
+    "faster-coco-eval",
+)
 PUBLISHED = {  # step -> what the user finds at the top of the output folder
     "leaks": "",
     "score": "",
@@ -52,7 +61,10 @@ PUBLIC_SUFFIXES: dict[str, str | tuple[str, ...]] = {
     "report": ".html",
 }
 HOUSEKEEPING = ("seconds", "versions", "key", "step", "shards")  # of a manifest: no results
-PRIVATE = ("state.safetensors", "best.safetensors")  # of use to a resumed run, or to one who looks into the step
+PRIVATE = (
+    "state.safetensors",
+    "best.safetensors",
+)  # of use to a resumed run, or to one who looks into the step
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,9 @@ def check_files(job: Job) -> None:
     }
     for key, path in named.items():
         if path and not Path(path).is_file():
-            raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
+            raise JobError(
+                f"{key}: there is no file '{path}'; correct the path or leave the key empty"
+            )
     check_scores(job)
 
 
@@ -108,12 +122,16 @@ def check_scores(job: Job) -> None:
 
     folder = job.score.weights
     if folder and not Path(folder).is_dir():
-        raise JobError(f"score.weights: there is no folder '{folder}'; correct the path or leave the key empty")
+        raise JobError(
+            f"score.weights: there is no folder '{folder}'; correct the path or leave the key empty"
+        )
     for name in job.score.asked:
         for file in files_of(name, job.score.settings[name]):
             if not folder or not (Path(folder) / file).is_file():
                 where = (
-                    f"is not in '{folder}'" if folder else "is looked for in the folder score.weights, which is empty"
+                    f"is not in '{folder}'"
+                    if folder
+                    else "is looked for in the folder score.weights, which is empty"
                 )
                 raise JobError(
                     f"score.names: '{name}' needs the network {file}, which {where}; put it there, or leave the score out"
@@ -164,13 +182,17 @@ def _alone(output: Folder) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
-            raise JobError(f"output: another run works in this folder, {output.uri}; wait or give another one") from err
+            raise JobError(
+                f"output: another run works in this folder, {output.uri}; wait or give another one"
+            ) from err
         except OSError as err:  # a file system without locks
             log.info("no lock on %s: %s", path, err)
         yield
 
 
-def _run_steps(job: Job, output: Folder, screen: Screen, names: tuple[str, ...]) -> dict[str, Output]:
+def _run_steps(
+    job: Job, output: Folder, screen: Screen, names: tuple[str, ...]
+) -> dict[str, Output]:
     output.write_bytes("job.yaml", job.to_yaml().encode())
     executor: Executor | None = None
     done: dict[str, Output] = {}
@@ -179,7 +201,9 @@ def _run_steps(job: Job, output: Folder, screen: Screen, names: tuple[str, ...])
     for (
         name,
         step,
-    ) in steps.items():  # all first: what is wrong with the settings of a late step is said before an early one
+    ) in (
+        steps.items()
+    ):  # all first: what is wrong with the settings of a late step is said before an early one
         keys[name] = step_key(job, name, step, keys)
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
@@ -190,7 +214,9 @@ def _run_steps(job: Job, output: Folder, screen: Screen, names: tuple[str, ...])
             else:
                 screen.tell(title)
                 executor = executor or _open(job)
-                context = Context(job, folder, _inputs(step, done), executor, screen.tell, screen.progress)
+                context = Context(
+                    job, folder, _inputs(step, done), executor, screen.tell, screen.progress
+                )
                 _run_step(name, step, context, _splits(done))
             done[name] = Output(folder, folder.read_json(MANIFEST))
             publish(name, folder, output)
@@ -301,16 +327,25 @@ def _write_metrics(job: Job, done: Mapping[str, Output], output: Folder) -> None
             "validation": scores["validation"],
             "trial": {k: v for k, v in done["trial"].manifest.items() if k not in HOUSEKEEPING},
             "self_train": {
-                k: v for k, v in done["self_train"].manifest.items() if k in ("steps", "kept", "before", "after")
+                k: v
+                for k, v in done["self_train"].manifest.items()
+                if k in ("steps", "kept", "before", "after")
             },
-            "pseudo_label": {k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")},
+            "pseudo_label": {
+                k: done["pseudo_label"].manifest[k] for k in ("images", "objects", "quality")
+            },
             "calibration": {k: done["calibrate"].manifest.get(k) for k in ("images", "held_out")},
             "plan": done["plan"].manifest["classes"],
-            "synthetic": {k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")},
+            "synthetic": {
+                k: done["synthesize"].manifest[k] for k in ("images", "objects", "dropped")
+            },
             "leaks": {name: done[name].manifest["pairs"] for name in ("leaks", "copies")},
             "splits_sha256": done["leaks"].manifest["sha256"],
             "verified": {k: v for k, v in done["verify"].manifest.items() if k not in HOUSEKEEPING},
-            "steps": {name: out.folder.uri.rsplit("/", 1)[-1].partition("?")[0] for name, out in done.items()},
+            "steps": {
+                name: out.folder.uri.rsplit("/", 1)[-1].partition("?")[0]
+                for name, out in done.items()
+            },
             "seconds": {name: out.manifest["seconds"] for name, out in done.items()},
             "versions": versions(),
         },

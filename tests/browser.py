@@ -51,7 +51,9 @@ class Browser:
         self._rest, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -79,9 +81,15 @@ class Browser:
 
     def _keep(self, message: dict[str, Any]) -> None:
         self.events.append(message)
-        if message.get("method") == "Page.javascriptDialogOpening":  # an alert would block every later command
+        if (
+            message.get("method") == "Page.javascriptDialogOpening"
+        ):  # an alert would block every later command
             self._number += 1
-            answer = {"id": self._number, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+            answer = {
+                "id": self._number,
+                "method": "Page.handleJavaScriptDialog",
+                "params": {"accept": True},
+            }
             os.write(self._to, json.dumps({**answer, "sessionId": self._session}).encode() + b"\0")
 
     def _read(self) -> dict[str, Any]:
@@ -104,20 +112,28 @@ class Browser:
         self.call("Page.navigate", url="about:blank")
         self.wait("Page.loadEventFired")
         self.events.clear()
-        self.call("Page.navigate", url=page.absolute().as_uri() + (f"#{fragment}" if fragment else ""))
+        self.call(
+            "Page.navigate", url=page.absolute().as_uri() + (f"#{fragment}" if fragment else "")
+        )
         self.wait("Page.loadEventFired")
 
     def ask(self, expression: str) -> Any:
         """Evaluate JavaScript in the page (also in one with a content security policy) and return its JSON value."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
     def press(self, key: str) -> None:
         """Press and release a key, as a person does."""
         text = key if len(key) == 1 else "\r" if key == "Enter" else ""
-        code = {"Escape": 27, "Enter": 13}.get(key, 0)  # what closes a dialog looks at the code alone
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        code = {"Escape": 27, "Enter": 13}.get(
+            key, 0
+        )  # what closes a dialog looks at the code alone
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def click(self, selector: str) -> None:
@@ -128,12 +144,23 @@ class Browser:
             "return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=place[0],
+                y=place[1],
+                button="left",
+                clickCount=1,
+            )
 
     def size(self, width: int, height: int, scale: float = 1.0) -> None:
         """Make the tab as large as a screen of so many pixels."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=False,
         )
 
     def media(self, scheme: str = "light", medium: str = "") -> None:
@@ -151,7 +178,10 @@ class Browser:
         told = []
         for event in self.events:
             content = event.get("params", {})
-            if event.get("method") == "Log.entryAdded" and content["entry"]["level"] in ("error", "warning"):
+            if event.get("method") == "Log.entryAdded" and content["entry"]["level"] in (
+                "error",
+                "warning",
+            ):
                 told.append(content["entry"]["text"])
             if event.get("method") in ("Runtime.exceptionThrown", "Page.javascriptDialogOpening"):
                 told.append(json.dumps(content))
@@ -159,7 +189,11 @@ class Browser:
 
     def loaded(self) -> set[str]:
         """Addresses, without data URIs, that the page asked for."""
-        sent = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        sent = [
+            e["params"]["request"]["url"]
+            for e in self.events
+            if e.get("method") == "Network.requestWillBeSent"
+        ]
         return {url for url in sent if not url.startswith("data:")}
 
 

@@ -130,7 +130,9 @@ def _place(shapes: Tensor, boxes: Tensor, align_corners: bool) -> Tensor:
     x, y = (t.expand(count, slots, CANVAS, CANVAS) for t in _lattice(boxes, CANVAS))
     grid = (torch.stack([x, y], -1) * 2 - 1).view(count * slots, CANVAS, CANVAS, 2)
     flat = shapes.reshape(count * slots, 1, *shapes.shape[-2:])
-    return F.grid_sample(flat, grid.to(flat.dtype), align_corners=align_corners).view(count, slots, CANVAS, CANVAS)
+    return F.grid_sample(flat, grid.to(flat.dtype), align_corners=align_corners).view(
+        count, slots, CANVAS, CANVAS
+    )
 
 
 def _indicator(boxes: Tensor, side: int) -> Tensor:
@@ -193,12 +195,23 @@ def _refined(logits: Tensor, alpha: Tensor, placed: Tensor, hard: Tensor, labels
 
 
 def discriminator(
-    state: State, resolution: int, images: Tensor, labels: Tensor, boxes: Tensor, training: bool = False
+    state: State,
+    resolution: int,
+    images: Tensor,
+    labels: Tensor,
+    boxes: Tensor,
+    training: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Image scores [B, 1] and scores [n, 1] of the objects with label > 0, in input order."""
     net = Net(state, training)
     maps, x = {}, images
-    stages = sorted({int(key[5 : key.index(".")]) for key in state if key.startswith("block") and key[5].isdigit()})
+    stages = sorted(
+        {
+            int(key[5 : key.index(".")])
+            for key in state
+            if key.startswith("block") and key[5].isdigit()
+        }
+    )
     for stage in stages:
         x = _d_block(net, f"block{stage}", x, stage in _D_POOLS[resolution], first=stage == 1)
         maps[stage] = x
@@ -206,7 +219,9 @@ def discriminator(
     image_scores = net.sn_linear(pooled, _D_HEAD[resolution])
 
     corners = torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1) * resolution
-    index = torch.arange(len(labels), dtype=boxes.dtype, device=boxes.device)[:, None, None].expand(*labels.shape, 1)
+    index = torch.arange(len(labels), dtype=boxes.dtype, device=boxes.device)[:, None, None].expand(
+        *labels.shape, 1
+    )
     kept = labels.reshape(-1) > 0
     rois, classes = torch.cat([index, corners], -1).view(-1, 5)[kept], labels.reshape(-1)[kept]
     if resolution == 64:
@@ -216,15 +231,21 @@ def discriminator(
         regions, order = _two_scales(net, resolution, maps, rois)
         last = "block_obj5" if resolution == 128 else "block_obj6"
     vectors = F.relu(_d_block(net, last, regions, pool=True)).sum((2, 3))
-    projected = (F.embedding(classes[order], net.normed("l_y", 1e-12)) * vectors).sum(1, keepdim=True)
+    projected = (F.embedding(classes[order], net.normed("l_y", 1e-12)) * vectors).sum(
+        1, keepdim=True
+    )
     scores = net.sn_linear(vectors, "l_obj") + projected
     return image_scores, scores[order.argsort()]
 
 
-def _two_scales(net: Net, resolution: int, maps: dict[int, Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+def _two_scales(
+    net: Net, resolution: int, maps: dict[int, Tensor], rois: Tensor
+) -> tuple[Tensor, Tensor]:
     """Regions of large objects from a coarse map, then of small ones from a fine one, and their input indices."""
     fine, coarse = (maps[2], maps[3]) if resolution == 128 else (maps[3], maps[4])
-    own, shared = ("block_obj3", "block_obj4") if resolution == 128 else ("block_obj4", "block_obj5")
+    own, shared = (
+        ("block_obj3", "block_obj4") if resolution == 128 else ("block_obj4", "block_obj5")
+    )
     scale = 1 / 4 if resolution == 128 else 1 / 8
     limit = _D_LARGE[resolution]
     small = (rois[:, 3] - rois[:, 1] < limit) & (rois[:, 4] - rois[:, 2] < limit)
@@ -263,7 +284,9 @@ class Training:
         """Copy both states and make their parameters trainable."""
         g, d = trainable(g), trainable(d)
         adams = [
-            torch.optim.Adam([t for t in state.values() if t.requires_grad], lr=1e-4, betas=(0.0, 0.999))
+            torch.optim.Adam(
+                [t for t in state.values() if t.requires_grad], lr=1e-4, betas=(0.0, 0.999)
+            )
             for state in (g, d)
         ]
         return Training(version, resolution, g, d, *adams)
@@ -281,7 +304,9 @@ class Training:
         self.adam_d.zero_grad()
         real_image, real_object = self._scores(images, labels, boxes)
         given = (labels, boxes, z_image, z_objects)
-        fake = generator(self.g, self.version, self.resolution, *given, training=True, dropout=dropout)
+        fake = generator(
+            self.g, self.version, self.resolution, *given, training=True, dropout=dropout
+        )
         fake_image, fake_object = self._scores(fake.detach(), labels, boxes)
         terms = {
             "d_img_real": F.relu(1 - real_image).mean(),
@@ -289,13 +314,21 @@ class Training:
             "d_img_fake": F.relu(1 + fake_image).mean(),
             "d_obj_fake": F.relu(1 + fake_object).mean(),
         }
-        loss = terms["d_obj_real"] + terms["d_obj_fake"] + 0.1 * (terms["d_img_real"] + terms["d_img_fake"])
+        loss = (
+            terms["d_obj_real"]
+            + terms["d_obj_fake"]
+            + 0.1 * (terms["d_img_real"] + terms["d_img_fake"])
+        )
         torch.autograd.backward(loss)
         self.adam_d.step()
 
         self.adam_g.zero_grad()
         fake_image, fake_object = self._scores(fake, labels, boxes)
-        terms |= {"g_img": -fake_image.mean(), "g_obj": -fake_object.mean(), "l1": F.l1_loss(fake, images)}
+        terms |= {
+            "g_img": -fake_image.mean(),
+            "g_obj": -fake_object.mean(),
+            "l1": F.l1_loss(fake, images),
+        }
         torch.autograd.backward(terms["g_obj"] + 0.1 * terms["g_img"] + terms["l1"])
         self.adam_g.step()
         return {name: value.detach() for name, value in terms.items()} | {"fake": fake.detach()}

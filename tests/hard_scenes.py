@@ -14,7 +14,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene, SceneList
+from synthaug.pipeline.core.scene import (
+    Category,
+    Dataset,
+    ImageRef,
+    Objects,
+    Provenance,
+    Scene,
+    SceneList,
+)
 
 CATEGORIES = (
     Category(2, "no", "answers"),
@@ -41,7 +49,9 @@ def mask(*blocks: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> np
 
 def objects(rows: Sequence[tuple[int, np.ndarray, bool]], first: int, **columns: Any) -> Objects:
     """Objects of (category, mask, crowd)."""
-    stack = np.array([m for _, m, _ in rows]).reshape(len(rows), *(rows[0][1].shape if rows else SIZE))
+    stack = np.array([m for _, m, _ in rows]).reshape(
+        len(rows), *(rows[0][1].shape if rows else SIZE)
+    )
     return Objects.build(
         [c for c, _, _ in rows],
         masks.tight_boxes(stack),
@@ -58,12 +68,18 @@ def masked() -> SceneList:
     h, w = SIZE
     rows: list[list[tuple[int, np.ndarray, bool]]] = [
         [],
-        [(0, mask((0, 0, w, h)), False), (1, mask((w - 1, h - 1, w, h)), False)],  # the whole image; its last pixel
+        [
+            (0, mask((0, 0, w, h)), False),
+            (1, mask((w - 1, h - 1, w, h)), False),
+        ],  # the whole image; its last pixel
         [
             (2, mask((3, 3, 13, 13), (5, 5, 9, 9)), False),
             (2, mask((20, 2, 24, 6), (24, 6, 28, 10)), False),
         ],  # hole; corner
-        [(1, mask((2, 2, 9, 20)), False), (1, mask((12, 0, 38, 24)), True)],  # beside a crowd of its class
+        [
+            (1, mask((2, 2, 9, 20)), False),
+            (1, mask((12, 0, 38, 24)), True),
+        ],  # beside a crowd of its class
         [(0, mask((0, 0, 30, 20)), True)],  # nothing but a crowd
         [
             (2, mask((5, 5, 6, 6)), False),
@@ -74,7 +90,11 @@ def masked() -> SceneList:
     scenes = []
     for i, row in enumerate(rows):
         made = i % 2 == 0
-        origin = Provenance(2**63 - 1 - i, "lostgan", "ab" * 32, f"real {i}", "balanced: +no") if made else None
+        origin = (
+            Provenance(2**63 - 1 - i, "lostgan", "ab" * 32, f"real {i}", "balanced: +no")
+            if made
+            else None
+        )
         kind = ["synthetic" if made else "human"] * len(row)
         found = objects(row, 10 * i + 1, source=kind)
         if i == 4:  # a region to be ignored of which only the box is known
@@ -85,10 +105,17 @@ def masked() -> SceneList:
 
 def boxed() -> SceneList:
     """No object has a mask, and boxes lie off the grid."""
-    boxes = [[(0, 0, 3.25, 2.5)], [], [(1.3, 2.6, 39.9, 23.7), (36.5, 20.25, 40, 24)], [(0.1, 0.2, 0.9, 1.4)]]
+    boxes = [
+        [(0, 0, 3.25, 2.5)],
+        [],
+        [(1.3, 2.6, 39.9, 23.7), (36.5, 20.25, 40, 24)],
+        [(0.1, 0.2, 0.9, 1.4)],
+    ]
     scenes = []
     for i, row in enumerate(boxes):
-        found = Objects.build([2, 0][: len(row)], row, id=np.arange(len(row)) + 7 * i + 1, score=[0.75] * len(row))
+        found = Objects.build(
+            [2, 0][: len(row)], row, id=np.arange(len(row)) + 7 * i + 1, score=[0.75] * len(row)
+        )
         scenes.append(Scene(f"box{i}", *SIZE, ImageRef(png(SIZE, i)), found))
     return SceneList(CATEGORIES, scenes)
 
@@ -98,14 +125,18 @@ def random_scene(draw: Any, number: int) -> Scene:
     """A scene of 0 to 3 objects with any masks, or of any boxes."""
     size = (draw(st.integers(1, 12)), draw(st.integers(1, 12)))
     n = draw(st.integers(0, 3))
-    label, crowd = (draw(st.lists(v, min_size=n, max_size=n)) for v in (st.integers(0, 3), st.booleans()))
+    label, crowd = (
+        draw(st.lists(v, min_size=n, max_size=n)) for v in (st.integers(0, 3), st.booleans())
+    )
     if draw(st.booleans()):
         rows = [draw(hnp.arrays(bool, size).filter(np.any)) for _ in range(n)]
         found = objects(list(zip(label, rows, crowd, strict=True)), 10 * number + 1)
     else:
         side = [st.tuples(st.floats(0, 1), st.floats(0.01, 1)) for _ in range(2)]
         pairs = [[draw(s) for s in side] for _ in range(n)]
-        low = np.array([[x[0] * 0.98 * size[1], y[0] * 0.98 * size[0]] for x, y in pairs]).reshape(n, 2)
+        low = np.array([[x[0] * 0.98 * size[1], y[0] * 0.98 * size[0]] for x, y in pairs]).reshape(
+            n, 2
+        )
         far = np.array([[x[1], y[1]] for x, y in pairs]).reshape(n, 2)
         boxes = np.concatenate([low, low + far * ([size[1], size[0]] - low)], 1).astype(np.float32)
         found = Objects.build(label, boxes, id=np.arange(n) + 10 * number + 1, iscrowd=crowd)
@@ -124,7 +155,9 @@ def content(ref: ImageRef) -> bytes:
 
 def differences(a: Scene, b: Scene) -> list[str]:
     """Names of the fields in which two scenes differ; NaN equals NaN."""
-    found = [n for n in ("image_id", "height", "width", "provenance") if getattr(a, n) != getattr(b, n)]
+    found = [
+        n for n in ("image_id", "height", "width", "provenance") if getattr(a, n) != getattr(b, n)
+    ]
     found += [] if content(a.image) == content(b.image) else ["image"]
     for field in fields(Objects):
         x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
@@ -141,7 +174,9 @@ def coco_record(table: Dataset) -> dict[str, Any]:
     images, annotations = [], []
     for i in range(len(table)):
         scene, found = table[i], table[i].objects
-        images.append({"id": i + 1, "file_name": scene.image_id, "height": scene.height, "width": scene.width})
+        images.append(
+            {"id": i + 1, "file_name": scene.image_id, "height": scene.height, "width": scene.width}
+        )
         for k in range(len(found)):
             x1, y1, x2, y2 = found.boxes[k].tolist()
             rle = found.rle[k]
@@ -154,7 +189,9 @@ def coco_record(table: Dataset) -> dict[str, Any]:
                 "iscrowd": int(found.iscrowd[k]),
             }
             if rle is None and record["iscrowd"]:
-                rle = masks.from_polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], (scene.height, scene.width))
+                rle = masks.from_polygons(
+                    [[x1, y1, x2, y1, x2, y2, x1, y2]], (scene.height, scene.width)
+                )
             if rle is not None:
                 record["segmentation"] = {"size": [scene.height, scene.width], "counts": rle}
             annotations.append(record)
@@ -166,7 +203,12 @@ def perfect(table: Dataset, in_crowds: bool = True) -> list[dict[str, Any]]:
     """Detections of every object that is no crowd, at falling scores; and, surest of all, one in each crowd."""
     found = []
     for record in coco_record(table)["annotations"]:
-        keys = ("image_id", "category_id", "bbox", *(["segmentation"] if "segmentation" in record else []))
+        keys = (
+            "image_id",
+            "category_id",
+            "bbox",
+            *(["segmentation"] if "segmentation" in record else []),
+        )
         if not record["iscrowd"]:
             found.append({k: record[k] for k in keys} | {"score": 0.9 - 0.001 * len(found)})
         elif in_crowds:

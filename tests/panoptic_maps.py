@@ -13,7 +13,9 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def blobs(batch: int, height: int, width: int, seed: int = 0, cell: int = 3, ids: int = 4) -> Tensor:
+def blobs(
+    batch: int, height: int, width: int, seed: int = 0, cell: int = 3, ids: int = 4
+) -> Tensor:
     """Identities [B, H, W]: blocks of one identity with single pixels of others strewn in."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, ids, (batch, -(-height // cell), -(-width // cell)))
@@ -27,4 +29,7 @@ def with_gradients(call: Any, *leaves: Tensor, seed: int = 9) -> list[Tensor]:
     own = [leaf.detach().clone().requires_grad_() for leaf in leaves]
     out = call(*own)
     out.backward(randn(*out.shape, seed=seed).to(out.dtype))
-    return [out.detach(), *(leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in own)]
+    return [
+        out.detach(),
+        *(leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in own),
+    ]

@@ -36,7 +36,14 @@ pytestmark = [
 ]
 CLASSES = 5
 SETTINGS: dict[str, dict[str, Any]] = {
-    "lostgan": {"resolution": 64, "width": 4, "z_image": 8, "z_object": 8, "embedding": 8, "mask_hidden": 8},
+    "lostgan": {
+        "resolution": 64,
+        "width": 4,
+        "z_image": 8,
+        "z_object": 8,
+        "embedding": 8,
+        "mask_hidden": 8,
+    },
     "spade": {"resolution": 32, "width": 4, "width_d": 4},
     "panoptic": {"resolution": 32, "width": 4, "width_d": 4},
 }
@@ -59,7 +66,9 @@ def config_of(system: str, **changed: Any) -> Any:
 def build(system: str, **changed: Any) -> torch.nn.Module:
     """A network whose numbers are large enough to show."""
     torch.manual_seed(0)
-    network: torch.nn.Module = importlib.import_module(GENERATORS[system]).build(config_of(system, **changed), CLASSES)
+    network: torch.nn.Module = importlib.import_module(GENERATORS[system]).build(
+        config_of(system, **changed), CLASSES
+    )
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
@@ -90,9 +99,13 @@ def batch_of(system: str) -> Any:
     return TrainingBatch(images, layouts()) if system == "lostgan" else MapBatch(images, maps())
 
 
-def training(system: str, device: str, precision: str = "float32", **changed: Any) -> AdversarialTraining[Any]:
+def training(
+    system: str, device: str, precision: str = "float32", **changed: Any
+) -> AdversarialTraining[Any]:
     torch.manual_seed(0)
-    trainee = importlib.import_module(GENERATORS[system]).trainee(config_of(system, **changed), CLASSES)
+    trainee = importlib.import_module(GENERATORS[system]).trainee(
+        config_of(system, **changed), CLASSES
+    )
     for network in trainee.networks.values():
         network.to(device, memory_format=torch.channels_last)
     return AdversarialTraining(trainee, TrainingConfig(precision=precision, ema=0.9), 10, 0)
@@ -149,7 +162,9 @@ def test_modulation_by_windows_is_by_pixels(system: str) -> None:
         close(loss, expected[name], 1e-3)
 
 
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str
+)
 def test_spades_fast_form_is_the_network(dtype: torch.dtype, allowed: float) -> None:
     network, seen = build("spade"), maps()
     with torch.inference_mode():
@@ -158,7 +173,9 @@ def test_spades_fast_form_is_the_network(dtype: torch.dtype, allowed: float) -> 
         close(fast(semantics(seen.to(DEVICE), True, True)), expected, allowed)
 
 
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str
+)
 def test_lostgans_fast_form_is_the_network(dtype: torch.dtype, allowed: float) -> None:
     network, given = build("lostgan"), layouts()
     z = randn(2, 8).float(), randn(2, 3, 8, seed=1).float()
@@ -192,14 +209,18 @@ def test_upsampling_with_holes_is_a_cpus(dtype: torch.dtype) -> None:
     grad = randn(2, 6, 16, 16, seed=2)
     results = []
     for device, kind in (("cpu", torch.float64), (DEVICE, dtype)):
-        own = [t.to(dtype).to(device, kind).detach().requires_grad_() for t in (x, weight)]  # leaves, also on a CPU
+        own = [
+            t.to(dtype).to(device, kind).detach().requires_grad_() for t in (x, weight)
+        ]  # leaves, also on a CPU
         guide = Guide(identity.to(device), identity.to(device)).at(16)
         out = panoptic_upsample(own[0], guide, hole_features(own[1], None, [guide])[0])
         out.backward(grad.to(dtype).to(device, kind))
         results.append([out.detach(), *(leaf.grad for leaf in own)])
     for made, expected in zip(results[1], results[0], strict=True):
         assert made is not None and expected is not None
-        close(made, expected, {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype])
+        close(
+            made, expected, {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+        )
 
 
 def samples() -> list[Sample]:

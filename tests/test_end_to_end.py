@@ -26,9 +26,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def start(output: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start `synthaug run jobs/smoke.yaml` in a process group of its own."""
-    command = [sys.executable, "-m", "synthaug.pipeline.cli", "run", str(SMOKE), "--output", str(output), *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "synthaug.pipeline.cli",
+        "run",
+        str(SMOKE),
+        "--output",
+        str(output),
+        *overrides,
+    ]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -59,7 +73,9 @@ def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
         assert (reference / name).stat().st_size > 0, name
     coco = json.loads((reference / "coco" / "instances.json").read_text())
     assert len(coco["images"]) == 32
-    assert all((reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"])
+    assert all(
+        (reference / "coco" / "images" / image["file_name"]).is_file() for image in coco["images"]
+    )
     assert {p.name for p in (reference / "checkpoints").iterdir()} == {
         f"{name}.safetensors" for name in ("detector", "labeller", "generator")
     }
@@ -67,7 +83,10 @@ def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
     assert len(list((reference / "steps").glob("*/manifest.json"))) == len(STEPS)
     scores = json.loads((reference / "metrics.json").read_text())["scores"]
     assert {"real", "shuffled"} <= set(scores["dap"]["controls"])
-    assert scores["cas"]["card"]["generator_sha256"] == digests(reference)["checkpoints/generator.safetensors"]
+    assert (
+        scores["cas"]["card"]["generator_sha256"]
+        == digests(reference)["checkpoints/generator.safetensors"]
+    )
 
 
 def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
@@ -80,7 +99,9 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
 
     table = parquet.read(parquet.Config(str(reference / "data")))
     coco = COCO(str(reference / "coco" / "instances.json"))
-    dataset = CocoDetection(str(reference / "coco" / "images"), str(reference / "coco" / "instances.json"))
+    dataset = CocoDetection(
+        str(reference / "coco" / "images"), str(reference / "coco" / "instances.json")
+    )
     assert len(dataset) == len(table) == 32
     by_name = {image["file_name"]: image["id"] for image in coco.imgs.values()}
     for i in range(len(table)):
@@ -95,16 +116,24 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
         assert scene.provenance.generator == "lostgan"
 
 
-def test_a_run_is_handed_over_with_its_real_images_and_a_card(reference: Path, tmp_path: Path) -> None:
+def test_a_run_is_handed_over_with_its_real_images_and_a_card(
+    reference: Path, tmp_path: Path
+) -> None:
     from click.testing import CliRunner
 
     from synthaug.pipeline.cli import main
     from synthaug.pipeline.formats.reference import open_dataset
 
-    told = CliRunner().invoke(main, ["export", str(reference), "--to", "yolo", "--out", str(tmp_path / "out")])
+    told = CliRunner().invoke(
+        main, ["export", str(reference), "--to", "yolo", "--out", str(tmp_path / "out")]
+    )
     assert told.exit_code == 0, told.output
-    train, val = (open_dataset(f"yolo:{tmp_path}/out?split={split}", Path()) for split in ("train", "val"))
-    manifest = json.loads(next((reference / "steps").glob("ingest-*/manifest.json")).read_text())["splits"]
+    train, val = (
+        open_dataset(f"yolo:{tmp_path}/out?split={split}", Path()) for split in ("train", "val")
+    )
+    manifest = json.loads(next((reference / "steps").glob("ingest-*/manifest.json")).read_text())[
+        "splits"
+    ]
     assert len(train) == manifest["labelled"]["images"] + 32
     assert len(val) == manifest["validation"]["images"]
     card = (tmp_path / "out" / "README.md").read_text()
@@ -114,7 +143,9 @@ def test_a_run_is_handed_over_with_its_real_images_and_a_card(reference: Path, t
 
 def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
     """Its reader and mapper take the export as it is, and boxes are the tight boxes of the masks."""
-    pytest.importorskip("detectron2", reason="detectron2 is on no registry; install it from its repository")
+    pytest.importorskip(
+        "detectron2", reason="detectron2 is on no registry; install it from its repository"
+    )
     from detectron2.data import DatasetMapper
     from detectron2.data.datasets import load_coco_json
 
@@ -122,7 +153,11 @@ def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
     records = load_coco_json(str(coco / "instances.json"), str(coco / "images"), "export")
     assert len(records) == 32
     mapper = DatasetMapper(
-        True, augmentations=[], image_format="BGR", use_instance_mask=True, instance_mask_format="bitmask"
+        True,
+        augmentations=[],
+        image_format="BGR",
+        use_instance_mask=True,
+        instance_mask_format="bitmask",
     )
     written = json.loads((coco / "instances.json").read_text())["annotations"]
     seen = [mapper(record)["instances"] for record in records]
@@ -134,7 +169,10 @@ def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
 def test_two_workers_make_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     finish(start(tmp_path / "run", "cluster.workers=2"))
     assert digests(reference) == digests(tmp_path / "run")
-    one, two = (json.loads((run / "metrics.json").read_text())["scores"] for run in (reference, tmp_path / "run"))
+    one, two = (
+        json.loads((run / "metrics.json").read_text())["scores"]
+        for run in (reference, tmp_path / "run")
+    )
     assert {"dap", "cas", "mask_iou", "detector_features", "nearest"} <= set(one)
     assert one == two, "scores are those of the images, whoever looked at them"
 
@@ -154,7 +192,9 @@ def files(output: Path, pattern: str) -> list[Path]:
 
 def workers_of(process: subprocess.Popen[str], title: str = "ray::fit") -> list[psutil.Process]:
     """Ray's worker processes that work on a task of this title now (its own agents have titles of that form too)."""
-    titles = [(p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)]
+    titles = [
+        (p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)
+    ]
     return [p for p, found in titles if found.startswith(title)]
 
 
@@ -168,7 +208,9 @@ def kill_all(process: subprocess.Popen[str]) -> None:
             os.kill(orphan.pid, signal.SIGKILL)
 
 
-def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path, tmp_path: Path) -> None:
+def test_kills_at_three_moments_change_nothing_and_lose_nothing(
+    reference: Path, tmp_path: Path
+) -> None:
     """A worker dies in the detector's training, the driver in the generator's and in the production."""
     output = tmp_path / "run"
     process = start(output, "cluster.workers=2")
@@ -186,14 +228,26 @@ def test_kills_at_three_moments_change_nothing_and_lose_nothing(reference: Path,
     wait_for(process, lambda: bool(files(output, "synthesize-*/part-*.json")))
     kill_all(process)
     finished = {
-        p: p.stat().st_mtime_ns for p in files(output, "synthesize-*/part-*.parquet") if p.with_suffix(".json").exists()
+        p: p.stat().st_mtime_ns
+        for p in files(output, "synthesize-*/part-*.parquet")
+        if p.with_suffix(".json").exists()
     }
 
     told = finish(start(output, "cluster.workers=2"))
-    for name in ("ingest", "train_detector", "self_train", "calibrate", "pseudo_label", "train_generator", "plan"):
+    for name in (
+        "ingest",
+        "train_detector",
+        "self_train",
+        "calibrate",
+        "pseudo_label",
+        "train_generator",
+        "plan",
+    ):
         assert f"{name}: finished earlier" in told
     assert finished
-    assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), "a finished shard was made again"
+    assert all(p.stat().st_mtime_ns == when for p, when in finished.items()), (
+        "a finished shard was made again"
+    )
     assert digests(reference) == digests(output)
     assert not list(output.rglob("*.tmp"))
 
@@ -202,16 +256,30 @@ def test_a_killed_trial_goes_on_and_trains_nothing_twice(reference: Path, tmp_pa
     """The worker dies in the first training, the driver and all with it in the second; then the trial is run to its end."""
     output = tmp_path / "run"
     shutil.copytree(reference, output)
-    trial = ["trial.seeds=2", "trial.steps=36", "trial.evaluation=toy:test?count=8", "cluster.workers=1"]
+    trial = [
+        "trial.seeds=2",
+        "trial.steps=36",
+        "trial.evaluation=toy:test?count=8",
+        "cluster.workers=1",
+    ]
     two = [*trial, "trial.arms=[real,synthetic]"]
     process = start(output, *two)
     wait_for(process, lambda: bool(files(output, "arms/*/state.safetensors")))
     victims = workers_of(process, "ray::_Worker")
     assert len(victims) == 1, "no worker to kill"
     victims[0].kill()
-    wait_for(process, lambda: bool(files(output, "arms/*.json")) and bool(files(output, "arms/*/state.safetensors")))
+    wait_for(
+        process,
+        lambda: (
+            bool(files(output, "arms/*.json")) and bool(files(output, "arms/*/state.safetensors"))
+        ),
+    )
     kill_all(process)
-    done = {p: p.stat().st_mtime_ns for p in files(output, "arms/*.parquet") if p.with_suffix(".json").exists()}
+    done = {
+        p: p.stat().st_mtime_ns
+        for p in files(output, "arms/*.parquet")
+        if p.with_suffix(".json").exists()
+    }
     told = finish(start(output, *two))
     rows = {p: json.loads(p.read_text()) for p in files(output, "arms/*.json")}
     assert {(row["arm"], row["seed"]) for row in rows.values()} == {
@@ -219,16 +287,26 @@ def test_a_killed_trial_goes_on_and_trains_nothing_twice(reference: Path, tmp_pa
     }
     assert len(rows) == 4 and done and all(p.stat().st_mtime_ns == when for p, when in done.items())
     resumed = [row["resumed_from"] for row in rows.values()]
-    assert sum(start > 0 for start in resumed) >= 2, f"both killed trainings go on where they were: {resumed}"
+    assert sum(start > 0 for start in resumed) >= 2, (
+        f"both killed trainings go on where they were: {resumed}"
+    )
     assert "of 4 shards were finished earlier" in told
     assert (output / "trial.md").read_text().count("\n| synthetic | ") == 1
     again = {p: p.stat().st_mtime_ns for p in files(output, "arms/*")}
-    told = finish(start(output, *trial, "trial.arms=[real,synthetic,synthetic_best]", "cluster.executor=serial"))
-    assert {p: p.stat().st_mtime_ns for p in files(output, "arms/*")} == again, "its best control is real: the same arm"
+    told = finish(
+        start(
+            output, *trial, "trial.arms=[real,synthetic,synthetic_best]", "cluster.executor=serial"
+        )
+    )
+    assert {p: p.stat().st_mtime_ns for p in files(output, "arms/*")} == again, (
+        "its best control is real: the same arm"
+    )
     assert "synthetic_best" in (output / "metrics.json").read_text()
 
 
-def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(reference: Path) -> None:
+def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(
+    reference: Path,
+) -> None:
     told = finish(start(reference, "cluster.executor=serial"))
     assert told.count("finished earlier") == len(STEPS)
     told = finish(start(reference, "cluster.executor=serial", "report.samples=3"))

@@ -43,13 +43,27 @@ DOORS = {  # framework -> the only files that may import it
     "omegaconf": {"pipeline/config/load.py", "pipeline/config/schema.py"},
     "click": {"pipeline/cli.py"},
 }
-BARE = {"ray", "hydra", "omegaconf", "click", "pycocotools", "pyarrow", "pandas"}  # not in generators and detectors
-FILES = sorted(p for top in ("pipeline", "generators", "detectors") for p in (ROOT / top).rglob("*.py"))
+BARE = {
+    "ray",
+    "hydra",
+    "omegaconf",
+    "click",
+    "pycocotools",
+    "pyarrow",
+    "pandas",
+}  # not in generators and detectors
+FILES = sorted(
+    p for top in ("pipeline", "generators", "detectors") for p in (ROOT / top).rglob("*.py")
+)
 
 
 def room_of(parts: tuple[str, ...]) -> str:
     """The room of a path or of a dotted name without the namespace."""
-    return parts[0] if parts[0] != "pipeline" or len(parts) < 2 else f"pipeline/{parts[1].removesuffix('.py')}"
+    return (
+        parts[0]
+        if parts[0] != "pipeline" or len(parts) < 2
+        else f"pipeline/{parts[1].removesuffix('.py')}"
+    )
 
 
 def imports(path: Path) -> set[str]:
@@ -79,7 +93,9 @@ def test_a_file_imports_only_the_rooms_its_own_may(path: Path) -> None:
     for name in imports(path):
         if name.split(".")[0] in ("pipeline", "generators", "detectors"):
             other = room_of(tuple(name.split(".")))
-            assert other == own or other.split("/")[-1] in allowed(own), f"{own} must not import {other}: {name}"
+            assert other == own or other.split("/")[-1] in allowed(own), (
+                f"{own} must not import {other}: {name}"
+            )
 
 
 def test_no_room_is_in_a_circle() -> None:
@@ -89,7 +105,10 @@ def test_no_room_is_in_a_circle() -> None:
 
 def test_no_file_is_in_a_circle() -> None:
     """Imports inside functions count too: a circle that is only opened late is still one."""
-    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+    modules = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in FILES
+    }
     graph = {}
     for module, path in modules.items():
         names = {name if name in modules else name.rpartition(".")[0] for name in imports(path)}
@@ -99,7 +118,11 @@ def test_no_file_is_in_a_circle() -> None:
 
 @pytest.mark.parametrize("library", sorted(DOORS))
 def test_each_framework_has_one_door(library: str) -> None:
-    users = {str(p.relative_to(ROOT)) for p in FILES if any(n.split(".")[0] == library for n in imports(p))}
+    users = {
+        str(p.relative_to(ROOT))
+        for p in FILES
+        if any(n.split(".")[0] == library for n in imports(p))
+    }
     assert users <= DOORS[library]
 
 
@@ -112,10 +135,14 @@ def test_networks_run_without_the_pipeline(room: str) -> None:
 def test_a_folder_has_at_most_twenty_files() -> None:
     for folder in {path.parent for path in FILES}:
         count = len(list(folder.glob("*.py")))
-        assert count <= 20, f"{folder.relative_to(ROOT)} has {count} files: give some of them a room"
+        assert count <= 20, (
+            f"{folder.relative_to(ROOT)} has {count} files: give some of them a room"
+        )
 
 
 def test_help_needs_no_heavy_library() -> None:
     code = f"import {NAMESPACE}.pipeline.cli, sys; print([m for m in ('torch', 'ray', 'pyarrow', 'cv2') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.strip() == "[]"

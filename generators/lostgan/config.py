@@ -19,51 +19,82 @@ PSP_STAGE = {128: 4}  # the one stage whose mask head is a pyramid (only in the 
 class Config:
     """Sizes and loss weights; the defaults are the published version 2 at 128 pixels."""
 
-    version: int = 2  # 1 = ISLA-Norm with the initial masks only, 2 = with mask refinement (component iv)
+    version: int = (
+        2  # 1 = ISLA-Norm with the initial masks only, 2 = with mask refinement (component iv)
+    )
     resolution: int = 128  # pixels, square; version 1: 64 or 128; version 2: 64, 128, 256 or 512
     width: int = 64  # base number of channels of G
     width_d: int = 0  # base number of channels of D; 0 = width
     early_pool: bool = False  # D halves the image in its first block instead of its third: ours, for 64 pixels on a CPU
     z_image: int = 128  # length of z_img
     z_object: int = 128  # length of each z_obj
-    embedding: int = 180  # length of a label embedding (128 in the published version 1 at 64 pixels)
+    embedding: int = (
+        180  # length of a label embedding (128 in the published version 1 at 64 pixels)
+    )
     mask_hidden: int = 100  # channels inside a ToMask head
     mask_labels: int = 0  # label rows of the ToMask heads; 0 = all; official checkpoints have 184 whatever the data set
     background: bool = False  # add a whole-image object of label 0, as in the Visual Genome model
-    align_corners: bool = True  # how masks are placed; True is what official checkpoints were trained with
-    clip_masks: bool = (
-        False  # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
+    align_corners: bool = (
+        True  # how masks are placed; True is what official checkpoints were trained with
     )
-    layout_to_mask: bool = True  # False fills each box instead of learning its mask (Table 7, first row)
-    refine_stages: int = -1  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
-    normalisation: str = "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
+    clip_masks: bool = False  # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
+    layout_to_mask: bool = (
+        True  # False fills each box instead of learning its mask (Table 7, first row)
+    )
+    refine_stages: int = (
+        -1
+    )  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
+    normalisation: str = (
+        "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
+    )
     spade_hidden: int = 128  # channels between label map and modulation with spade
     lambda_image: float = 0.1  # weight of the image terms (eq. 13); 0 = no image head (Table 7)
     lambda_object: float = 1.0  # weight of the object terms; 0 = no object head (Table 7)
-    lambda_l1: float = 1.0  # weight of the reconstruction term (eq. 11); 0 as in version 1's first release
+    lambda_l1: float = (
+        1.0  # weight of the reconstruction term (eq. 11); 0 as in version 1's first release
+    )
     lambda_perceptual: float = 1.0  # weight of the perceptual term (eq. 11)
-    perceptual_weights: str = ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    perceptual_weights: str = (
+        ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    )
     per_image: bool = False  # average object terms within each image first (eq. 12); the code averages over the batch
-    orthogonal_d: bool = False  # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
-    weigh_scores: bool = True  # eq. 15; False trusts every pseudo-label fully (setting ii of Table 5)
-    joint_pass: bool = False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
+    orthogonal_d: bool = (
+        False  # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
+    )
+    weigh_scores: bool = (
+        True  # eq. 15; False trusts every pseudo-label fully (setting ii of Table 5)
+    )
+    joint_pass: bool = (
+        False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
+    )
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version: {self.version} is not 1 or 2")
         if self.resolution not in VERSIONS[self.version]:
-            raise ValueError(f"resolution: {self.resolution} is not one of {sorted(VERSIONS[self.version])}")
+            raise ValueError(
+                f"resolution: {self.resolution} is not one of {sorted(VERSIONS[self.version])}"
+            )
         for name in ("width", "z_image", "z_object", "embedding", "mask_hidden", "spade_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")
         if self.early_pool and self.resolution != 64:
-            raise ValueError("early_pool: only the 64 pixel discriminator has it; the others pool early already")
+            raise ValueError(
+                "early_pool: only the 64 pixel discriminator has it; the others pool early already"
+            )
         if not -1 <= self.refine_stages < len(WIDTHS[self.resolution]) - 1:
             raise ValueError(
                 f"refine_stages: {self.refine_stages} is not -1 (all) to {len(WIDTHS[self.resolution]) - 2}"
             )
         if self.normalisation not in ("isla", "spade"):
             raise ValueError(f"normalisation: '{self.normalisation}' is not isla or spade")
-        for name in ("width_d", "mask_labels", "lambda_image", "lambda_object", "lambda_l1", "lambda_perceptual"):
+        for name in (
+            "width_d",
+            "mask_labels",
+            "lambda_image",
+            "lambda_object",
+            "lambda_l1",
+            "lambda_perceptual",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")

@@ -77,7 +77,9 @@ class Controlled:
         """Add an object, its style drawn by the scene's seed or by another; its number is the next that was never used."""
         self.codebook.label(label)
         style = style_of(self.seed if seed is None else seed)
-        new = ControlledObject(self.born, label, checked_box(box), style, self.codebook.object(style, self.born))
+        new = ControlledObject(
+            self.born, label, checked_box(box), style, self.codebook.object(style, self.born)
+        )
         return replace(self, objects=(*self.objects, new), born=self.born + 1)
 
     def remove(self, number: int) -> Controlled:
@@ -109,11 +111,15 @@ class Controlled:
         weights = {old: weight * (1 - t) for old, weight in self[number].style}
         for other, _ in style_of(seed):
             weights[other] = weights.get(other, 0.0) + t
-        return self._styled(number, tuple((key, weight) for key, weight in weights.items() if weight))
+        return self._styled(
+            number, tuple((key, weight) for key, weight in weights.items() if weight)
+        )
 
     def changes(self, base: Controlled) -> list[str]:
         """Name what differs from another scene of the same layout: `z_img`, `z_obj 2`, `box 0`, `added 5` ..."""
-        said = ["z_img"] * (self.style != base.style) + ["z_background"] * (self.background != base.background)
+        said = ["z_img"] * (self.style != base.style) + ["z_background"] * (
+            self.background != base.background
+        )
         before = {thing.number: thing for thing in base.objects}
         now = {thing.number: thing for thing in self.objects}
         for number in sorted(before.keys() | now.keys()):
@@ -121,24 +127,41 @@ class Controlled:
                 said.append(f"{'added' if number in now else 'removed'} {number}")
                 continue
             old, new = before[number], now[number]
-            said += [f"class {number}"] * (old.label != new.label) + [f"box {number}"] * (old.box != new.box)
+            said += [f"class {number}"] * (old.label != new.label) + [f"box {number}"] * (
+                old.box != new.box
+            )
             said += [f"z_obj {number}"] * (old.style != new.style)
         return said
 
     def record(self) -> dict[str, Any]:
         """The scene as plain JSON values, for `Studio.restore`."""
         objects = [
-            {"number": o.number, "class": o.label, "box": list(o.box), "style": [list(part) for part in o.style]}
+            {
+                "number": o.number,
+                "class": o.label,
+                "box": list(o.box),
+                "style": [list(part) for part in o.style],
+            }
             for o in self.objects
         ]
-        image, background = ([list(part) for part in style] for style in (self.style, self.background))
-        return {"seed": self.seed, "image": image, "background": background, "born": self.born, "objects": objects}
+        image, background = (
+            [list(part) for part in style] for style in (self.style, self.background)
+        )
+        return {
+            "seed": self.seed,
+            "image": image,
+            "background": background,
+            "born": self.born,
+            "objects": objects,
+        }
 
     def _styled(self, number: int, style: Style) -> Controlled:
         return self._with(replace(self[number], style=style, z=self.codebook.object(style, number)))
 
     def _with(self, changed: ControlledObject) -> Controlled:
-        return replace(self, objects=tuple(changed if o.number == changed.number else o for o in self.objects))
+        return replace(
+            self, objects=tuple(changed if o.number == changed.number else o for o in self.objects)
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +170,9 @@ class Rendered:
 
     images: NDArray[np.uint8]  # [B, R, R, 3] RGB
     masks: NDArray[np.float32]  # [B, O, R, R] the last stage's
-    stages: tuple[NDArray[np.float32], ...]  # each [B, O, S, S]; the first is the initial mask M^S (Fig. 13)
+    stages: tuple[
+        NDArray[np.float32], ...
+    ]  # each [B, O, S, S]; the first is the initial mask M^S (Fig. 13)
 
 
 class Studio:
@@ -158,14 +183,18 @@ class Studio:
         self.codebook = Codebook(tuple(classes), generator.config, generator.truncation)
 
     @staticmethod
-    def open(path: str | Path, device: torch.device | str = "cpu", truncation: float = 2.0) -> Studio:
+    def open(
+        path: str | Path, device: torch.device | str = "cpu", truncation: float = 2.0
+    ) -> Studio:
         """Open a checkpoint; ValueError when it is none, or of a system that has no styles.
 
         Codes are truncated at 2 as in production, unless told else; 0 leaves them as drawn.
         """
         header = checkpoint.read_header(Path(path))
         if header["system"] != "lostgan":
-            raise ValueError(f"{path}: '{header['system']}' has no layout and style codes to control; use a lostgan")
+            raise ValueError(
+                f"{path}: '{header['system']}' has no layout and style codes to control; use a lostgan"
+            )
         _, network, _ = checkpoint.load(Path(path))
         return Studio(producer(network, device, truncation), header["classes"])
 
@@ -183,9 +212,13 @@ class Studio:
         """Return the scene of a layout, pairs of class name and xyxy box in [0, 1]; `seed` draws all its codes."""
         placed = [(name, box) for name, box in objects]
         parts = [list(part) for part in style_of(seed)]
-        listed = [{"number": i, "class": n, "box": b, "style": parts} for i, (n, b) in enumerate(placed)]
+        listed = [
+            {"number": i, "class": n, "box": b, "style": parts} for i, (n, b) in enumerate(placed)
+        ]
         born = len(listed)
-        return self.restore({"seed": seed, "image": parts, "background": parts, "born": born, "objects": listed})
+        return self.restore(
+            {"seed": seed, "image": parts, "background": parts, "born": born, "objects": listed}
+        )
 
     def restore(self, record: Mapping[str, Any]) -> Controlled:
         """Return the scene that `Controlled.record` described."""
@@ -199,10 +232,19 @@ class Studio:
                 box = checked_box(entry["box"])
             except ValueError as err:
                 raise ValueError(f"object {number} ({entry['class']}): {err}") from err
-            objects.append(ControlledObject(number, entry["class"], box, style, book.object(style, number)))
+            objects.append(
+                ControlledObject(number, entry["class"], box, style, book.object(style, number))
+            )
         z_image, z_background = book.image(image), book.background(background)
         return Controlled(
-            record["seed"], tuple(objects), image, background, record["born"], z_image, z_background, book
+            record["seed"],
+            tuple(objects),
+            image,
+            background,
+            record["born"],
+            z_image,
+            z_background,
+            book,
         )
 
     def render(self, scenes: Sequence[Controlled]) -> Rendered:
@@ -223,11 +265,15 @@ class Studio:
 
     def _batch(self, scenes: Sequence[Controlled]) -> tuple[Layouts, Tensor, Tensor]:
         """Layouts, z_img [B, Z] and z_obj [B, O, Z], with one more slot where the generator has a background."""
-        labels = [np.array([self.codebook.label(o.label) for o in s.objects], np.int64) for s in scenes]
+        labels = [
+            np.array([self.codebook.label(o.label) for o in s.objects], np.int64) for s in scenes
+        ]
         boxes = [np.array([o.box for o in s.objects], np.float32).reshape(-1, 4) for s in scenes]
         layouts = Layouts.collate(labels, boxes, [np.ones(len(row), np.float32) for row in labels])
         slots = layouts.labels.shape[1] + int(self.codebook.config.background)
-        z_objects = torch.zeros(len(scenes), slots, self.codebook.config.z_object)  # padding paints nothing
+        z_objects = torch.zeros(
+            len(scenes), slots, self.codebook.config.z_object
+        )  # padding paints nothing
         for row, scene in zip(z_objects, scenes, strict=True):
             for slot, thing in enumerate(scene.objects):
                 row[slot] = thing.z

@@ -14,13 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts
-from synthaug.generators.nn.layers import SNConv2d, SNEmbedding, SNLinear, orthogonal_init, roi_features
+from synthaug.generators.nn.layers import (
+    SNConv2d,
+    SNEmbedding,
+    SNLinear,
+    orthogonal_init,
+    roi_features,
+)
 
 
 class DiscriminatorBlock(nn.Module):
     """Residual block of D, optionally halving the side."""
 
-    def __init__(self, channels_in: int, channels_out: int, pool: bool, first: bool = False) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, pool: bool, first: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = SNConv2d(channels_in, channels_out, 3)
         self.conv2 = SNConv2d(channels_out, channels_out, 3)
@@ -54,7 +62,12 @@ class Discriminator(nn.Module):
     """D of eq. 10: an image score and a score per object, from RoI-aligned features and a label projection."""
 
     def __init__(
-        self, resolution: int, width: int, labels: int, early_pool: bool = False, orthogonal: bool | None = None
+        self,
+        resolution: int,
+        width: int,
+        labels: int,
+        early_pool: bool = False,
+        orthogonal: bool | None = None,
     ) -> None:
         """`labels` rows of the projection; `orthogonal` initialisation, None = as the published code has it."""
         super().__init__()
@@ -139,7 +152,19 @@ _D_POOLS = {
 # per resolution: index of the first tapped map, names of the object blocks, their (in, out, pool) in multiples of the width
 _OBJECT_PATH: dict[int, tuple[int, tuple[str, ...], tuple[tuple[int, int, bool], ...]]] = {
     64: (2, ("block_obj4",), ((4, 8, True),)),
-    128: (1, ("block_obj3", "block_obj4", "block_obj5"), ((2, 4, False), (4, 8, False), (8, 16, True))),
-    256: (2, ("block_obj4", "block_obj5", "block_obj6"), ((4, 8, False), (8, 8, False), (8, 16, True))),
-    512: (3, ("block_obj5", "block_obj6", "block_obj7"), ((8, 8, False), (8, 8, False), (8, 16, True))),
+    128: (
+        1,
+        ("block_obj3", "block_obj4", "block_obj5"),
+        ((2, 4, False), (4, 8, False), (8, 16, True)),
+    ),
+    256: (
+        2,
+        ("block_obj4", "block_obj5", "block_obj6"),
+        ((4, 8, False), (8, 8, False), (8, 16, True)),
+    ),
+    512: (
+        3,
+        ("block_obj5", "block_obj6", "block_obj7"),
+        ((8, 8, False), (8, 8, False), (8, 16, True)),
+    ),
 }

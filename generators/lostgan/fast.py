@@ -21,27 +21,40 @@ from synthaug.generators.nn.layers import inside_boxes, place_masks, resize
 from synthaug.generators.nn.upsample_conv import DoublingConv
 from synthaug.generators.nn.winograd import SameConv
 
-CHUNK_BYTES = 2**22  # a block's output worked on at a time on a CPU: it and what it is made from stay in the cache
+CHUNK_BYTES = (
+    2**22
+)  # a block's output worked on at a time on a CPU: it and what it is made from stay in the cache
 
 
 class FastBlock(nn.Module):
     """GeneratorBlock, with the refinement of masks or the colours that follow it."""
 
-    def __init__(self, folded: Folded, t: int, side: int, offset: int, follows: str, tile: int) -> None:
+    def __init__(
+        self, folded: Folded, t: int, side: int, offset: int, follows: str, tile: int
+    ) -> None:
         """`side` of its input, `offset` of its affine numbers, and what follows: refined, plain or colours."""
         super().__init__()
         name = f"res{t}"
-        first, second, shortcut = (folded.normed(f"{name}.{part}") for part in ("conv1", "conv2", "c_sc"))
+        first, second, shortcut = (
+            folded.normed(f"{name}.{part}") for part in ("conv1", "conv2", "c_sc")
+        )
         self.channels = (first[0].shape[1], first[0].shape[0])
         self.side, self.offset = side, offset
         if follows == "colours":  # the last batch norm scales what conv2 and the shortcut make
             norm = folded.norm("final.0")
-            second, shortcut = scaled(second, norm), scaled(shortcut, (norm[0], torch.zeros_like(norm[1])))
-        self.conv1 = DoublingConv(*first, doubling_form(first[0], side) if tile > 1 else "transposed")
+            second, shortcut = (
+                scaled(second, norm),
+                scaled(shortcut, (norm[0], torch.zeros_like(norm[1]))),
+            )
+        self.conv1 = DoublingConv(
+            *first, doubling_form(first[0], side) if tile > 1 else "transposed"
+        )
         bias = second[1] + shortcut[1]
         self.conv2 = SameConv(second[0], bias, shortcut[0], same_tile(second[0], 2 * side, tile))
         self.colours = SameConv(*folded.normed("final.2")) if follows == "colours" else None
-        self.head = FastHead(folded, f"{name}.conv_mask", 2 * side, tile) if follows == "refined" else None
+        self.head = (
+            FastHead(folded, f"{name}.conv_mask", 2 * side, tile) if follows == "refined" else None
+        )
         if self.head is not None:
             share = torch.sigmoid(folded[f"alpha{t}"])[0, :, 0].float()
             self.register_buffer("share", share, persistent=False)
@@ -49,14 +62,24 @@ class FastBlock(nn.Module):
     share: Tensor
 
     def forward(
-        self, x: Tensor, affine: Tensor, near: Tensor, far: Tensor, placed: Tensor, hard: Tensor, labels: Tensor
+        self,
+        x: Tensor,
+        affine: Tensor,
+        near: Tensor,
+        far: Tensor,
+        placed: Tensor,
+        hard: Tensor,
+        labels: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """x [B, S, S, C], affine [B, A, all], shares at S and at 2 S -> [B, 2 S, 2 S, C'], refined masks or None.
 
         Colours [B, R, R, 3] take the place of the map where they follow.
         """
         middle = self.offset + 2 * self.channels[0]
-        first, second = affine[:, :, self.offset : middle], affine[:, :, middle : middle + 2 * self.channels[1]]
+        first, second = (
+            affine[:, :, self.offset : middle],
+            affine[:, :, middle : middle + 2 * self.channels[1]],
+        )
         main = self.conv1(modulated(x, near, first))
         out = self.conv2(modulated(main, far, second), x)
         if self.colours is not None:
@@ -70,7 +93,9 @@ class FastBlock(nn.Module):
         side = logits.shape[-1]
         pick = (torch.arange(side, device=hard.device) * hard.shape[-1]) // side
         learned = torch.sigmoid(logits) * hard[:, :, pick][:, :, :, pick]
-        return torch.lerp(resize(placed, side), learned, self.share[labels].float()[:, :, None, None])
+        return torch.lerp(
+            resize(placed, side), learned, self.share[labels].float()[:, :, None, None]
+        )
 
 
 def doubling_form(weight: Tensor, side: int) -> str:
@@ -102,7 +127,9 @@ class FastGenerator(nn.Module):
     first call and again whenever there are more objects or images than before.
     """
 
-    def __init__(self, network: LostGanGenerator, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+    def __init__(
+        self, network: LostGanGenerator, dtype: torch.dtype = torch.float32, compiled: bool = False
+    ) -> None:
         super().__init__()
         self.config, self.dtype = network.config, dtype
         self.plain = network if network.config.normalisation != "isla" else None
@@ -124,26 +151,44 @@ class FastGenerator(nn.Module):
         tile = (4 if self.dtype == torch.float32 else 2) if on_cpu and not compiled else 1
         self.chunk_bytes = CHUNK_BYTES if on_cpu else 0
         self.fc = Affine(*map(pixels_first, folded.normed("fc"))).to(self.dtype)
-        self.masks = FastMasks(folded, self.config.version, tile).to(self.dtype) if self.config.layout_to_mask else None
+        self.masks = (
+            FastMasks(folded, self.config.version, tile).to(self.dtype)
+            if self.config.layout_to_mask
+            else None
+        )
         blocks: list[FastBlock] = []
         affine: list[Tensor] = []
         for i, t in enumerate(network.names):
-            follows = "refined" if t in network.refined else "colours" if t == network.names[-1] else "plain"
+            follows = (
+                "refined"
+                if t in network.refined
+                else "colours"
+                if t == network.names[-1]
+                else "plain"
+            )
             offset = sum(part.shape[1] for part in affine)
             blocks.append(FastBlock(folded, t, 4 << i, offset, follows, tile).to(self.dtype))
             affine += [folded.affine(f"res{t}.b1"), folded.affine(f"res{t}.b2")]
         self.blocks = nn.ModuleList(blocks)
-        self.register_buffer("affine", torch.cat(affine, 1).to(self.dtype), persistent=False)  # [D_w + 2, all]
-        self.register_buffer("embedding", folded["label_embedding.weight"].to(self.dtype), persistent=False)
+        self.register_buffer(
+            "affine", torch.cat(affine, 1).to(self.dtype), persistent=False
+        )  # [D_w + 2, all]
+        self.register_buffer(
+            "embedding", folded["label_embedding.weight"].to(self.dtype), persistent=False
+        )
 
-    def forward(self, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, layouts: Layouts, z_image: Tensor, z_objects: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The pair that LostGanGenerator.forward returns, float32."""
         if self.plain is not None:
             images, stacks = self.plain(layouts, z_image, z_objects)
             return images, stacks
         order, shown = visible_slots(layouts.boxes)
         labels, boxes = layouts.labels.gather(1, order), rows_at(layouts.boxes, order)
-        code = torch.cat([rows_at(z_objects, order).to(self.dtype), self.embedding[labels]], -1)  # [B, O', D_w]
+        code = torch.cat(
+            [rows_at(z_objects, order).to(self.dtype), self.embedding[labels]], -1
+        )  # [B, O', D_w]
         placed = self._placed(code, boxes, shown)
         hard = inside_boxes(boxes, self.config.resolution // 2)
         affine = self._affine_rows(code)
@@ -152,9 +197,13 @@ class FastGenerator(nn.Module):
         for block in self.blocks:
             sides = (x.shape[1], 2 * x.shape[1])
             for side in sides:
-                if side not in shares:  # where masks are not refined, the block before has made them
+                if (
+                    side not in shares
+                ):  # where masks are not refined, the block before has made them
                     shares[side] = shares_at(found[-1], side, self.dtype)
-            x, refined = self._chunked(block, x, affine, *(shares[side] for side in sides), placed, hard, labels)
+            x, refined = self._chunked(
+                block, x, affine, *(shares[side] for side in sides), placed, hard, labels
+            )
             if refined is not None:
                 found.append(refined)
                 shares.clear()
@@ -187,7 +236,9 @@ class FastGenerator(nn.Module):
         assert isinstance(block, FastBlock)
         each = 4 * block.side * block.side * block.channels[1] * x.element_size()
         count = max(1, self.chunk_bytes // each) if self.chunk_bytes else len(x)
-        parts = [block(*part) for part in zip(*(torch.split(t, count) for t in (x, *given)), strict=True)]
+        parts = [
+            block(*part) for part in zip(*(torch.split(t, count) for t in (x, *given)), strict=True)
+        ]
         refined = [masks for _, masks in parts if masks is not None]
         return torch.cat([out for out, _ in parts]), torch.cat(refined) if refined else None
 

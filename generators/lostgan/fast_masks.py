@@ -57,7 +57,9 @@ class FastMasks(nn.Module):
 def instance_norm_(x: Tensor) -> Tensor:
     """Normalise each channel of each map [n, S, S, C] by its own mean and biased variance, in place."""
     rows = x.flatten(1, 2)
-    mean = x.new_full((1, 1, 1), 1 / rows.shape[1]).expand(len(x), 1, rows.shape[1])  # averages, as a product
+    mean = x.new_full((1, 1, 1), 1 / rows.shape[1]).expand(
+        len(x), 1, rows.shape[1]
+    )  # averages, as a product
     rows.sub_(mean @ rows)
     return rows.mul_(torch.rsqrt((mean @ (rows * rows)).float() + 1e-5).to(x.dtype)).view_as(x)
 
@@ -72,14 +74,21 @@ class FastHead(nn.Module):
         super().__init__()
         pyramid = f"{name}.0.bottleneck.0.weight" in folded.state
         if pyramid:
-            weight, norm = folded[f"{name}.0.bottleneck.0.weight"], folded.norm(f"{name}.0.bottleneck.1")
+            weight, norm = (
+                folded[f"{name}.0.bottleneck.0.weight"],
+                folded.norm(f"{name}.0.bottleneck.1"),
+            )
             weight, bias = scaled((weight, torch.zeros_like(norm[0])), norm)
             pooled = len(PYRAMID) * len(bias)
-            self.pooled: nn.Module | None = PooledShare(folded, f"{name}.0", weight[:, :pooled], side)
+            self.pooled: nn.Module | None = PooledShare(
+                folded, f"{name}.0", weight[:, :pooled], side
+            )
             layer = (weight[:, pooled:], bias)
         else:
             self.pooled = None
-            layer = scaled((folded[f"{name}.0.weight"], folded[f"{name}.0.bias"]), folded.norm(f"{name}.1"))
+            layer = scaled(
+                (folded[f"{name}.0.weight"], folded[f"{name}.0.bias"]), folded.norm(f"{name}.1")
+            )
         self.conv = SameConv(*layer, tile=same_tile(layer[0], side, tile))
         last = f"{name}.1" if pyramid else f"{name}.3"
         self.register_buffer("rows", folded[f"{last}.weight"][:, :, 0, 0], persistent=False)
@@ -91,7 +100,9 @@ class FastHead(nn.Module):
         if self.pooled is not None:
             self.pooled(x, hidden)
         hidden = hidden.relu_().flatten(1, 2)
-        logits = torch.baddbmm(self.row_bias[labels][..., None], self.rows[labels], hidden.transpose(1, 2))
+        logits = torch.baddbmm(
+            self.row_bias[labels][..., None], self.rows[labels], hidden.transpose(1, 2)
+        )
         return logits.view(*labels.shape, *x.shape[1:3]).float()
 
 
@@ -115,9 +126,14 @@ class PooledShare(nn.Module):
         self.register_buffer("spread", torch.cat(spreads, 1), persistent=False)  # [S, 36]
         ones = []
         for i in range(len(PYRAMID)):
-            one, norm = folded[f"{name}.stages.{i}.1.weight"][:, :, 0, 0], folded.norm(f"{name}.stages.{i}.2")
+            one, norm = (
+                folded[f"{name}.stages.{i}.1.weight"][:, :, 0, 0],
+                folded.norm(f"{name}.stages.{i}.2"),
+            )
             ones.append(Affine(*scaled((one, torch.zeros_like(norm[0])), norm)))
-            taps = weight[:, i * hidden : (i + 1) * hidden].permute(1, 2, 3, 0).flatten(1)  # [h, 3 3 h]
+            taps = (
+                weight[:, i * hidden : (i + 1) * hidden].permute(1, 2, 3, 0).flatten(1)
+            )  # [h, 3 3 h]
             self.register_buffer(f"taps{i}", taps.contiguous(), persistent=False)
             self.register_buffer(f"pool{i}", pools[i], persistent=False)  # [k, S]
             self.register_buffer(f"spread{i}", spreads[i], persistent=False)  # [S, 3 k]
@@ -128,11 +144,15 @@ class PooledShare(nn.Module):
         batch, side = x.shape[:2]
         rows = (self.pool @ x.view(batch, side, -1)).view(batch, -1, *x.shape[2:])  # [B, 12, S, C]
         parts = []
-        for i, (one, row) in enumerate(zip(self.ones, torch.split(rows, list(PYRAMID), 1), strict=True)):
+        for i, (one, row) in enumerate(
+            zip(self.ones, torch.split(rows, list(PYRAMID), 1), strict=True)
+        ):
             cells = PYRAMID[i]
             z = one(self.get_buffer(f"pool{i}") @ row).relu_()  # [B, k, k, h]
             taps = (z @ self.get_buffer(f"taps{i}")).view(batch, cells, cells, 3, 3, -1)
-            taps = taps.transpose(2, 3).reshape(batch, 3 * cells, 3 * cells, -1)  # row and its tap, column and its tap
+            taps = taps.transpose(2, 3).reshape(
+                batch, 3 * cells, 3 * cells, -1
+            )  # row and its tap, column and its tap
             parts.append((self.get_buffer(f"spread{i}") @ taps).flatten(2))  # [B, 3 k, S h]
         out.view(batch, side, -1).baddbmm_(self.spread.expand(batch, -1, -1), torch.cat(parts, 1))
 
@@ -149,6 +169,10 @@ def _pool(cells: int, side: int, like: Tensor) -> Tensor:
 def _spread(cells: int, side: int, like: Tensor) -> Tensor:
     """How much each of the three taps of each cell counts at each pixel of one axis: [S, 3 k]."""
     position = torch.linspace(0, cells - 1, side, dtype=like.dtype, device=like.device)
-    hat = (1 - (position[:, None] - torch.arange(cells, device=like.device)).abs()).clamp_min(0)  # [S, k]
-    taps = F.pad(hat, (0, 0, 1, 1)).unfold(0, 3, 1)  # [S, k, 3]: the pixel before, itself, the one after
+    hat = (1 - (position[:, None] - torch.arange(cells, device=like.device)).abs()).clamp_min(
+        0
+    )  # [S, k]
+    taps = F.pad(hat, (0, 0, 1, 1)).unfold(
+        0, 3, 1
+    )  # [S, k, 3]: the pixel before, itself, the one after
     return taps.flatten(1)

@@ -16,7 +16,11 @@ class Folded:
     """A network's weights in float64, with norms turned into the numbers they multiply and add."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state = {name: value.detach().double() for name, value in state.items() if value.is_floating_point()}
+        self.state = {
+            name: value.detach().double()
+            for name, value in state.items()
+            if value.is_floating_point()
+        }
 
     def __getitem__(self, name: str) -> Tensor:
         return self.state[name]
@@ -24,12 +28,16 @@ class Folded:
     def normed(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight over its largest singular value, and bias, of a spectrally normalised layer."""
         weight = self.state[f"{name}.weight_orig"]
-        sigma = self.state[f"{name}.weight_u"] @ (weight.flatten(1) @ self.state[f"{name}.weight_v"])
+        sigma = self.state[f"{name}.weight_u"] @ (
+            weight.flatten(1) @ self.state[f"{name}.weight_v"]
+        )
         return weight / sigma, self.state[f"{name}.bias"]
 
     def norm(self, name: str) -> tuple[Tensor, Tensor]:
         """Scale and shift per channel [C] that a batch norm comes to."""
-        scale = torch.rsqrt(self.state[f"{name}.running_var"] + 1e-5) * self.state.get(f"{name}.weight", 1)
+        scale = torch.rsqrt(self.state[f"{name}.running_var"] + 1e-5) * self.state.get(
+            f"{name}.weight", 1
+        )
         return scale, self.state.get(f"{name}.bias", 0) - self.state[f"{name}.running_mean"] * scale
 
     def affine(self, name: str) -> Tensor:
@@ -39,9 +47,13 @@ class Folded:
         """
         scale, shift = self.norm(f"{name}.batch_norm2d")
         gammas, betas = (
-            torch.cat([w.t(), b[None]]) for w, b in map(self.normed, (f"{name}.weight_proj", f"{name}.bias_proj"))
+            torch.cat([w.t(), b[None]])
+            for w, b in map(self.normed, (f"{name}.weight_proj", f"{name}.bias_proj"))
         )
-        gammas, betas = torch.cat([gammas * scale, scale[None]]), torch.cat([betas + gammas * shift, shift[None]])
+        gammas, betas = (
+            torch.cat([gammas * scale, scale[None]]),
+            torch.cat([betas + gammas * shift, shift[None]]),
+        )
         return torch.cat([gammas, betas], 1)
 
 

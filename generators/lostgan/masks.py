@@ -47,7 +47,10 @@ class PyramidHead(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.AdaptiveAvgPool2d(k), nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+                nn.AdaptiveAvgPool2d(k),
+                nn.Conv2d(channels, hidden, 1, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(),
             )
             for k in (1, 2, 3, 6)
         )
@@ -58,7 +61,9 @@ class PyramidHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, S, S] -> [B, hidden, S, S]."""
         size = x.shape[-2:]
-        parts = [F.interpolate(s(x), size=size, mode="bilinear", align_corners=True) for s in self.stages]
+        parts = [
+            F.interpolate(s(x), size=size, mode="bilinear", align_corners=True) for s in self.stages
+        ]
         out: Tensor = self.bottleneck(torch.cat([*parts, x], 1))
         return out
 

@@ -57,7 +57,9 @@ class IslaNorm(nn.Module):
         batch, channels, height, width = x.shape
         shares = mask_shares(masks, width)
         affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
-        maps = torch.bmm(affine.transpose(1, 2), shares.flatten(2).to(affine.dtype))  # [B, 2 C, S S]
+        maps = torch.bmm(
+            affine.transpose(1, 2), shares.flatten(2).to(affine.dtype)
+        )  # [B, 2 C, S S]
         gamma, beta = maps.view(batch, 2 * channels, height, width).chunk(2, 1)
         return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
 
@@ -89,13 +91,17 @@ class SpadeNorm(nn.Module):
         where = labels[:, :, None, None].expand_as(at_side)
         empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])
         hidden = self.mlp_shared(empty.scatter_reduce(1, where, at_side, "amax"))
-        return torch.addcmul(self.mlp_beta(hidden), self.batch_norm2d(x), 1 + self.mlp_gamma(hidden))
+        return torch.addcmul(
+            self.mlp_beta(hidden), self.batch_norm2d(x), 1 + self.mlp_gamma(hidden)
+        )
 
 
 class GeneratorBlock(nn.Module):
     """Residual block that doubles the side (Fig. 3)."""
 
-    def __init__(self, channels_in: int, channels_out: int, norms: tuple[nn.Module, nn.Module]) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, norms: tuple[nn.Module, nn.Module]
+    ) -> None:
         super().__init__()
         self.conv1 = SNConv2d(channels_in, channels_out, 3)
         self.conv2 = SNConv2d(channels_out, channels_out, 3)
@@ -143,17 +149,23 @@ class LostGanGenerator(nn.Module):
         rgb = SNConv2d(widths[-1], 3, 3)
         self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
         if config.layout_to_mask:
-            self.mask_regress = MaskRegression(code, (2 if config.version == 1 else 4) * config.width, config.version)
+            self.mask_regress = MaskRegression(
+                code, (2 if config.version == 1 else 4) * config.width, config.version
+            )
         orthogonal_init(self)
 
-    def forward(self, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, layouts: Layouts, z_image: Tensor, z_objects: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1] and the mask stacks m_0, m_1, ...
 
         m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
         the last refined masks, so version 1 returns m_0 only.
         """
         labels = layouts.labels
-        code = torch.cat([z_objects, self.label_embedding(labels)], -1)  # eq. 6, z first: [B, O, D_w]
+        code = torch.cat(
+            [z_objects, self.label_embedding(labels)], -1
+        )  # eq. 6, z first: [B, O, D_w]
         placed = self._placed(code, layouts.boxes)  # M^S [B, O, 64, 64]
         hard = inside_boxes(layouts.boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
         x = self.fc(z_image).view(len(labels), -1, 4, 4)
@@ -162,7 +174,9 @@ class LostGanGenerator(nn.Module):
             block = self.get_submodule(f"res{t}")
             x = block(x, stacks[-1], code, labels)
             if t in self.refined:
-                stacks.append(self._refine(t, block.get_submodule("conv_mask")(x), placed, hard, labels))
+                stacks.append(
+                    self._refine(t, block.get_submodule("conv_mask")(x), placed, hard, labels)
+                )
         return self.final(x), tuple(stacks)
 
     def _placed(self, code: Tensor, boxes: Tensor) -> Tensor:
@@ -172,11 +186,17 @@ class LostGanGenerator(nn.Module):
         placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)
         return placed * inside_boxes(boxes, CANVAS) if self.config.clip_masks else placed
 
-    def _refine(self, t: int, logits: Tensor, placed: Tensor, hard: Tensor, labels: Tensor) -> Tensor:
+    def _refine(
+        self, t: int, logits: Tensor, placed: Tensor, hard: Tensor, labels: Tensor
+    ) -> Tensor:
         """Component (iv): M = (1 - a) M^S + a M^F with one learnable weight a per class and stage; [B, O, S, S]."""
         side = logits.shape[-1]
-        chosen = logits.gather(1, labels[:, :, None, None].expand(-1, -1, side, side))  # [B, O, S, S]
-        pick = (torch.arange(side, device=hard.device) * hard.shape[-1]) // side  # top-left sample of each cell
+        chosen = logits.gather(
+            1, labels[:, :, None, None].expand(-1, -1, side, side)
+        )  # [B, O, S, S]
+        pick = (
+            torch.arange(side, device=hard.device) * hard.shape[-1]
+        ) // side  # top-left sample of each cell
         from_features = torch.sigmoid(chosen) * hard[:, :, pick][:, :, :, pick]
         alpha = torch.sigmoid(self.get_parameter(f"alpha{t}"))[0, :, 0][labels][:, :, None, None]
         return (1 - alpha) * resize(placed, side) + alpha * from_features
@@ -201,7 +221,9 @@ class LostGanTrainee:
         layouts = with_background(batch.layouts) if self.config.background else batch.layouts
         count, slots = layouts.labels.shape
         z_image = torch.randn(count, self.config.z_image, generator=rng).to(batch.images.device)
-        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(batch.images.device)
+        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(
+            batch.images.device
+        )
         images: Tensor = self.networks["G"](layouts, z_image, z_objects)[0]
         return images
 
@@ -209,7 +231,9 @@ class LostGanTrainee:
         """Eq. 14 with the object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
         d, layouts = self.networks["D"], batch.layouts
         if self.config.joint_pass:
-            both = Layouts(*(torch.cat([t, t]) for t in (layouts.labels, layouts.boxes, layouts.scores)))
+            both = Layouts(
+                *(torch.cat([t, t]) for t in (layouts.labels, layouts.boxes, layouts.scores))
+            )
             image, objects = d(torch.cat([batch.images, fake]), both)
             (real_image, fake_image), (real_obj, fake_obj) = image.chunk(2), objects.chunk(2)
         else:
@@ -221,7 +245,10 @@ class LostGanTrainee:
         objects = (
             "d_object_image" if self.config.per_image else "d_object"
         )  # the suffix tells train.py what it averages
-        return {objects: self.config.lambda_object * objects_loss, "d_image": self.config.lambda_image * image_loss}
+        return {
+            objects: self.config.lambda_object * objects_loss,
+            "d_image": self.config.lambda_image * image_loss,
+        }
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
         """Eq. 11."""
@@ -229,7 +256,8 @@ class LostGanTrainee:
         image, objects = self.networks["D"](fake, batch.layouts)
         even = per_image_weights(batch.layouts) if config.per_image else 1
         losses = {
-            "g_object_image" if config.per_image else "g_object": -config.lambda_object * (objects * even).mean()
+            "g_object_image" if config.per_image else "g_object": -config.lambda_object
+            * (objects * even).mean()
             if len(objects)
             else objects.sum(),
             "g_image": -config.lambda_image * image.mean(),

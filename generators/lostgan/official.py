@@ -39,7 +39,9 @@ def _generator(state: State, background: bool) -> Found:
     sizes = _sizes(state, min(numbers), version)
     config = Config(version=version, resolution=resolution, background=background, **sizes)
     if config.mask_labels and config.mask_labels < labels:
-        raise ValueError(f"'label_embedding.weight' has {labels} rows, the mask heads only {config.mask_labels}")
+        raise ValueError(
+            f"'label_embedding.weight' has {labels} rows, the mask heads only {config.mask_labels}"
+        )
     title = f"LostGAN version {version} at {resolution} pixels, width {config.width}, {labels} label rows"
     if config.mask_labels == labels:
         config = replace(config, mask_labels=0)  # as many as label rows
@@ -53,13 +55,23 @@ def _generator(state: State, background: bool) -> Found:
             f"{labels} label rows are those of Visual Genome, whose models were trained with a whole-image object: "
             "if this is one, import it with --background"
         )
-    return Found("generator", config, labels, title, network, UNUSED_OF_VERSION_1 if version == 1 else None, hint)
+    return Found(
+        "generator",
+        config,
+        labels,
+        title,
+        network,
+        UNUSED_OF_VERSION_1 if version == 1 else None,
+        hint,
+    )
 
 
 def _labels(state: State, *places: tuple[str, int]) -> int:
     labels = vote(state, 0, *places)
     if labels < 2:
-        raise ValueError(f"'{places[0][0]}' has {labels} rows; a model has the background's and one per class")
+        raise ValueError(
+            f"'{places[0][0]}' has {labels} rows; a model has the background's and one per class"
+        )
     return labels
 
 
@@ -67,29 +79,51 @@ def _sizes(state: State, first: int, version: int) -> dict[str, Any]:
     """Widths of a generator by the names of Config."""
     block = f"res{first}"
     width = vote(state, 0, ("final.0.weight", 0), ("final.0.bias", 0), ("final.2.weight_orig", 1))
-    projections = [(f"{block}.b{i}.{kind}_proj.weight_orig", 1) for i in (1, 2) for kind in ("weight", "bias")]
+    projections = [
+        (f"{block}.b{i}.{kind}_proj.weight_orig", 1) for i in (1, 2) for kind in ("weight", "bias")
+    ]
     code = vote(state, 0, ("mask_regress.fc.weight_orig", 1), *projections)
     embedding = vote(state, 0, ("label_embedding.weight", 1))
     if embedding >= code:
-        raise ValueError(f"'label_embedding.weight' has {embedding} columns, the joint codes only {code}")
+        raise ValueError(
+            f"'label_embedding.weight' has {embedding} columns, the joint codes only {code}"
+        )
     sizes = {"width": width, "embedding": embedding, "z_object": code - embedding}
     sizes["z_image"] = vote(state, Config.z_image, ("fc.weight_orig", 1), ("fc.weight_v", 0))
     if version == 1:
         return sizes
     head = f"{block}.conv_mask"
     sizes["mask_hidden"] = vote(
-        state, Config.mask_hidden, (f"{head}.0.weight", 0), (f"{head}.1.weight", 0), (f"{head}.3.weight", 1)
+        state,
+        Config.mask_hidden,
+        (f"{head}.0.weight", 0),
+        (f"{head}.1.weight", 0),
+        (f"{head}.3.weight", 1),
     )
-    sizes["mask_labels"] = vote(state, 0, (f"alpha{first}", 1), (f"{head}.3.weight", 0), (f"{head}.3.bias", 0))
+    sizes["mask_labels"] = vote(
+        state, 0, (f"alpha{first}", 1), (f"{head}.3.weight", 0), (f"{head}.3.bias", 0)
+    )
     return sizes
 
 
 def _discriminator(state: State, background: bool) -> Found:
-    heads = [side for side, head in HEADS.items() if f"{head}.weight_orig" in state or f"{head}.bias" in state]
+    heads = [
+        side
+        for side, head in HEADS.items()
+        if f"{head}.weight_orig" in state or f"{head}.bias" in state
+    ]
     if len(heads) != 1:
         many = len(heads) or "none"
-        raise ValueError(f"has {many} of the image heads {', '.join(HEADS.values())}; it is no complete checkpoint")
-    width = vote(state, 0, ("block1.conv1.weight_orig", 0), ("block1.conv1.bias", 0), ("block1.conv2.weight_orig", 0))
+        raise ValueError(
+            f"has {many} of the image heads {', '.join(HEADS.values())}; it is no complete checkpoint"
+        )
+    width = vote(
+        state,
+        0,
+        ("block1.conv1.weight_orig", 0),
+        ("block1.conv1.bias", 0),
+        ("block1.conv2.weight_orig", 0),
+    )
     labels = _labels(state, ("l_y.weight_orig", 0), ("l_y.weight_u", 0))
     config = Config(resolution=heads[0], width=width, background=background)
     with torch.device("meta"):

@@ -41,7 +41,12 @@ class LostGan:
     """A trained generator, ready to produce (generators.base.Generator)."""
 
     def __init__(
-        self, network: LostGanGenerator, device: torch.device | str, truncation: float, precision: str, compiled: bool
+        self,
+        network: LostGanGenerator,
+        device: torch.device | str,
+        truncation: float,
+        precision: str,
+        compiled: bool,
     ) -> None:
         narrow = precision == "bfloat16" or (precision == "auto" and has_bf16(torch.device(device)))
         dtype = torch.bfloat16 if narrow else torch.float32
@@ -64,7 +69,9 @@ class LostGan:
         """
         extra = int(self.config.background)
         drawn = [draw_latents(self.config, slots + extra, seed, self.truncation) for seed in seeds]
-        return torch.stack([z for z, _ in drawn]), torch.stack([z.roll(-extra, 0) for _, z in drawn])
+        return torch.stack([z for z, _ in drawn]), torch.stack(
+            [z.roll(-extra, 0) for _, z in drawn]
+        )
 
     @torch.inference_mode()
     def paint(

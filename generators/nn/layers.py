@@ -26,7 +26,10 @@ class SpectralNormed(nn.Module):
     weight_v: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], eps: float, init: Callable[[Tensor], object] = nn.init.orthogonal_
+        self,
+        shape: tuple[int, ...],
+        eps: float,
+        init: Callable[[Tensor], object] = nn.init.orthogonal_,
     ) -> None:
         super().__init__()
         self.eps = eps
@@ -66,7 +69,9 @@ class SNConv2d(SpectralNormed):
 
         One 4 x 4 convolution of stride 2, whose kernel is the mean of the four shifts by a pixel: 16 products instead of 36.
         """
-        return F.conv2d(x, F.avg_pool2d(self.weight(), 2, stride=1, padding=1), self.bias, stride=2, padding=1)
+        return F.conv2d(
+            x, F.avg_pool2d(self.weight(), 2, stride=1, padding=1), self.bias, stride=2, padding=1
+        )
 
 
 class SNLinear(SpectralNormed):
@@ -116,10 +121,21 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> same."""
-        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not (
+            self.training
+            and dist.is_available()
+            and dist.is_initialized()
+            and dist.get_world_size() > 1
+        ):
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        wide = x.float()  # statistics of bfloat16 activations are float32, as in torch's own batch norm
+        assert (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.momentum is not None
+        )
+        wide = (
+            x.float()
+        )  # statistics of bfloat16 activations are float32, as in torch's own batch norm
         count = wide.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([wide.sum((0, 2, 3)), (wide * wide).sum((0, 2, 3)), count])  # [2 C + 1]
         joined: Tensor = _AllReduceSum.apply(sums)
@@ -147,7 +163,9 @@ def box_lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
     left, top, right, bottom = boxes.unbind(-1)
     width = (right - left).clamp_min(1e-6)
     height = (bottom - top).clamp_min(1e-6)
-    return (points - left[..., None]) / width[..., None], (points - top[..., None]) / height[..., None]
+    return (points - left[..., None]) / width[..., None], (points - top[..., None]) / height[
+        ..., None
+    ]
 
 
 def place_masks(masks: Tensor, boxes: Tensor, side: int, align_corners: bool) -> Tensor:
@@ -212,7 +230,9 @@ def _axis_weights(low: Tensor, high: Tensor, cells: int, side: int) -> Tensor:
     position = first[:, :, None] + offset[:, None]  # [n, cells, samples]
     counts = (steps < samples[:, None])[:, None] & (position >= -1) & (position <= side)
     nearest = position.clamp(0, side - 1)[..., None]
-    hat = (1 - (nearest - torch.arange(side, device=low.device)).abs()).clamp_min(0)  # [n, cells, samples, side]
+    hat = (1 - (nearest - torch.arange(side, device=low.device)).abs()).clamp_min(
+        0
+    )  # [n, cells, samples, side]
     return (hat * counts[..., None]).sum(2) / samples[:, None, None]
 
 

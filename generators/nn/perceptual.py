@@ -31,7 +31,9 @@ class PerceptualLoss(nn.Module):
         """Read the weights; ValueError, one line that names the file, when it is absent, damaged or another network's."""
         super().__init__()
         tensors = _read(path)
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        with torch.device(
+            "meta"
+        ):  # no memory and no random numbers for weights that are replaced at once
             self.features = vgg19(weights=None, init_weights=False).features[: max(LAYERS) + 1]
         state = {}
         for name, expected in self.features.state_dict().items():
@@ -56,7 +58,9 @@ class PerceptualLoss(nn.Module):
             wanted = self._taps(real)
         pairs = zip(self._taps(fake), wanted, LAYERS.values(), strict=True)
         # the means are float32 also where autocast makes the features bfloat16
-        return torch.stack([weight * F.l1_loss(ours.float(), theirs.float()) for ours, theirs, weight in pairs]).sum()
+        return torch.stack(
+            [weight * F.l1_loss(ours.float(), theirs.float()) for ours, theirs, weight in pairs]
+        ).sum()
 
     def _taps(self, x: Tensor) -> list[Tensor]:
         """Features after each of LAYERS, [B, C, S, S]; the in-place ReLUs overwrite convolutions' outputs, never a tap."""
@@ -72,15 +76,30 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors or torch file by name, on the CPU; nothing in it is ever executed."""
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file; {ADVICE}")
-    broken = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+    broken = (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, *broken) as err:
         reason = (str(err).strip() or type(err).__name__).splitlines()[0][:120]
-        raise ValueError(f"{path}: is not a readable file of plain weights ({reason}); {ADVICE}") from err
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+        raise ValueError(
+            f"{path}: is not a readable file of plain weights ({reason}); {ADVICE}"
+        ) from err
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
         raise ValueError(f"{path}: holds no weights by name; {ADVICE}")
     return tensors

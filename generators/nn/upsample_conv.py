@@ -50,7 +50,9 @@ class DoublingConv(nn.Module):
             return self._by_pairs(x)
         if self.form == "steps":
             return self._by_steps(x)
-        return channels_last(F.conv_transpose2d(channels_first(x), self.weight, self.bias, stride=2, padding=1))
+        return channels_last(
+            F.conv_transpose2d(channels_first(x), self.weight, self.bias, stride=2, padding=1)
+        )
 
     def _by_steps(self, x: Tensor) -> Tensor:
         b, h, w, _ = x.shape
@@ -73,10 +75,14 @@ class DoublingConv(nn.Module):
         _into_pairs(x, rows, 1)
         taken = x.new_empty(4, b, h // 2, w // 2, c)
         products = x.new_empty(5, 5, b, h // 2, w // 2, self.weight.shape[3])
-        for i, row in enumerate(_READ):  # one after the other, so that what a row is transformed to stays in the cache
+        for i, row in enumerate(
+            _READ
+        ):  # one after the other, so that what a row is transformed to stays in the cache
             _into_pairs(rows[row], taken, 2)
             for j, column in enumerate(_READ):
-                torch.mm(taken[column].flatten(0, 2), self.weight[i, j], out=products[i, j].flatten(0, 2))
+                torch.mm(
+                    taken[column].flatten(0, 2), self.weight[i, j], out=products[i, j].flatten(0, 2)
+                )
             m = products[i]
             m[1:4].add_(m[:1])
             m[4, :, :, 1:].add_(m[0, :, :, 1:])
@@ -93,7 +99,11 @@ def _steps(x: Tensor, axis: int) -> Tensor:
     size[axis] += 1
     out = x.new_empty(size)
     count = x.shape[axis]
-    torch.sub(x.narrow(axis, 1, count - 1), x.narrow(axis, 0, count - 1), out=out.narrow(axis, 1, count - 1))
+    torch.sub(
+        x.narrow(axis, 1, count - 1),
+        x.narrow(axis, 0, count - 1),
+        out=out.narrow(axis, 1, count - 1),
+    )
     out.select(axis, 0).copy_(x.select(axis, 0))
     torch.neg(x.select(axis, count - 1), out=out.select(axis, count))
     return out
@@ -108,7 +118,9 @@ def _into_pairs(x: Tensor, out: Tensor, axis: int) -> None:
     even, odd = x[(*at, slice(0, None, 2))], x[(*at, slice(1, None, 2))]
     inner = even.shape[axis] - 1
     out[0].copy_(even)
-    torch.sub(odd.narrow(axis, 0, inner), even.narrow(axis, 1, inner), out=out[1].narrow(axis, 1, inner))
+    torch.sub(
+        odd.narrow(axis, 0, inner), even.narrow(axis, 1, inner), out=out[1].narrow(axis, 1, inner)
+    )
     out[3].copy_(out[1])
     torch.neg(even.select(axis, 0), out=out[1].select(axis, 0))
     out[3].select(axis, 0).copy_(odd.select(axis, inner))

@@ -41,7 +41,9 @@ def _four() -> Matrix:
 class SameConv(nn.Module):
     """3 x 3 convolution, same padding; may add a 1 x 1 convolution of a map of half the side, repeated 2 x 2."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, shortcut: Tensor | None = None, tile: int = 1) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, shortcut: Tensor | None = None, tile: int = 1
+    ) -> None:
         """weight [N, C, 3, 3], bias [N], shortcut [N, C', 1, 1]; outputs per side of a `tile`: 1 (plain), 2 or 4."""
         super().__init__()
         assert tile in (1, 2, 4)
@@ -50,7 +52,9 @@ class SameConv(nn.Module):
         if tile == 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
         else:
-            weight = both_axes(_TWO if tile == 2 else _four(), weight).contiguous()  # [tile + 2, tile + 2, C, N]
+            weight = both_axes(
+                _TWO if tile == 2 else _four(), weight
+            ).contiguous()  # [tile + 2, tile + 2, C, N]
         self.register_buffer("weight", weight, persistent=False)
         lower = None if shortcut is None else shortcut[:, :, 0, 0].t().contiguous()  # [C', N]
         self.register_buffer("shortcut", lower, persistent=False)
@@ -62,7 +66,11 @@ class SameConv(nn.Module):
     def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
         """x [B, H, W, C] with H and W multiples of the tile, low [B, H/2, W/2, C'] -> [B, H, W, N]."""
         if low is None:
-            return _conv(x, self.weight, self.bias) if self.tile == 1 else self._by_tiles(x).add_(self.bias)
+            return (
+                _conv(x, self.weight, self.bias)
+                if self.tile == 1
+                else self._by_tiles(x).add_(self.bias)
+            )
         assert self.shortcut is not None
         b, h, w, _ = low.shape
         added = torch.addmm(self.bias, low.flatten(0, 2), self.shortcut).view(b, h, 1, w, 1, -1)
@@ -119,11 +127,15 @@ def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
     """d0 - d2, d1 + d2, d2 - d1, d1 - d3 of every tile along an axis; into out[0] .. out[3]. Outside the map is zero."""
     d1, d2 = _strided(x, axis, 2)
     inner = d1.shape[axis] - 1
-    torch.sub(d2.narrow(axis, 0, inner), d2.narrow(axis, 1, inner), out=out[0].narrow(axis, 1, inner))
+    torch.sub(
+        d2.narrow(axis, 0, inner), d2.narrow(axis, 1, inner), out=out[0].narrow(axis, 1, inner)
+    )
     torch.neg(d2.select(axis, 0), out=out[0].select(axis, 0))
     torch.add(d1, d2, out=out[1])
     torch.sub(d2, d1, out=out[2])
-    torch.sub(d1.narrow(axis, 0, inner), d1.narrow(axis, 1, inner), out=out[3].narrow(axis, 0, inner))
+    torch.sub(
+        d1.narrow(axis, 0, inner), d1.narrow(axis, 1, inner), out=out[3].narrow(axis, 0, inner)
+    )
     out[3].select(axis, inner).copy_(d1.select(axis, inner))
 
 
@@ -138,7 +150,9 @@ def _into_fours(x: Tensor, out: Tensor, axis: int) -> None:
 
     A point p takes the coefficients of M(x) / (x - p), infinity those of M(x) = x (x^2 - A^2) (x^2 - B^2).
     """
-    d1, d2, d3, d4 = _strided(x, axis, 4)  # d0 is the d4 of the tile before, d5 the d1 of the tile after
+    d1, d2, d3, d4 = _strided(
+        x, axis, 4
+    )  # d0 is the d4 of the tile before, d5 the d1 of the tile after
     inner = d1.shape[axis] - 1
     even, odd = torch.sub(d4, d2, alpha=_B2), torch.sub(d3, d1, alpha=_B2)
     torch.add(even, odd, alpha=_A, out=out[1])
@@ -155,7 +169,10 @@ def _into_fours(x: Tensor, out: Tensor, axis: int) -> None:
 
 def _from_fours(m: Tensor, out: Tensor) -> None:
     """Outputs out[0] .. out[3] from the products m[0] .. m[5] at the six points: y_j = sum of p^j m_p; `m` is used up."""
-    near, far = m[1] + m[2], m[3] + m[4]  # A times the even part of the points A and -A, B^2 times that of B and -B
+    near, far = (
+        m[1] + m[2],
+        m[3] + m[4],
+    )  # A times the even part of the points A and -A, B^2 times that of B and -B
     near_odd, far_odd = m[1].sub_(m[2]), m[3].sub_(m[4])
     torch.add(m[0].add_(near, alpha=1 / _A), far, alpha=1 / _B2, out=out[0])
     torch.add(near_odd, far_odd, alpha=1 / _B, out=out[1])

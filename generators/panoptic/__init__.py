@@ -18,7 +18,9 @@ def build(config: Config, num_classes: int) -> PanopticGenerator:
     return PanopticGenerator(config, num_classes)
 
 
-def producer(network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32") -> PanopticSpade:
+def producer(
+    network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32"
+) -> PanopticSpade:
     """Wrap a trained network for production; `precision` float32, bfloat16 or auto (bfloat16 where hardware has it)."""
     assert isinstance(network, PanopticGenerator)
     return PanopticSpade(network, device, precision)

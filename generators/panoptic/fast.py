@@ -39,7 +39,9 @@ class AwareConv(nn.Module):
             "taps", weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous(), persistent=False
         )  # [9, C, D]
         self.register_buffer("bias", bias, persistent=False)
-        self.guide: ScaleGuide | None = None  # of the maps that the block is at, set before each pass
+        self.guide: ScaleGuide | None = (
+            None  # of the maps that the block is at, set before each pass
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, H, W, C] -> [B, H, W, D]."""
@@ -76,7 +78,11 @@ class FastPanoptic(nn.Module):
             fast = FastBlock(folded, name, block, doubled and not self.aware, tiles)
             for conv in ("conv_0", "conv_1") if network.config.panoptic_conv else ():
                 weight, bias = folded.normed(f"{name}.{conv}"), folded[f"{name}.{conv}.bias"]
-                setattr(fast, conv, AwareConv(weight, bias, 2 if tiles and saves_products(weight) else 1))
+                setattr(
+                    fast,
+                    conv,
+                    AwareConv(weight, bias, 2 if tiles and saves_products(weight) else 1),
+                )
             self.blocks.append(fast)
         self.colours = SameConv(folded["conv_img.weight"], folded["conv_img.bias"])
         self.to(dtype)
@@ -91,7 +97,11 @@ class FastPanoptic(nn.Module):
             if doubled:
                 before, now = now, whole.at((2 * now.size[0], 2 * now.size[1]))
                 if self.aware:
-                    x = network.upsample(x.permute(0, 3, 1, 2), before, now).permute(0, 2, 3, 1).contiguous()
+                    x = (
+                        network.upsample(x.permute(0, 3, 1, 2), before, now)
+                        .permute(0, 2, 3, 1)
+                        .contiguous()
+                    )
             for part in block.children():
                 if isinstance(part, AwareConv):
                     part.guide = now.guide

@@ -20,7 +20,13 @@ from synthaug.generators.nn.panoptic.conv import hole_features, panoptic_conv, p
 from synthaug.generators.nn.panoptic.neighbourhood import Border, Order, ScaleGuide, Scaling
 from synthaug.generators.spade import network as spade
 from synthaug.generators.spade.discriminator import xavier_init
-from synthaug.generators.spade.network import BlockConv, SpadeBlock, SpadeGenerator, SpadeNorm, SpadeTrainee
+from synthaug.generators.spade.network import (
+    BlockConv,
+    SpadeBlock,
+    SpadeGenerator,
+    SpadeNorm,
+    SpadeTrainee,
+)
 from synthaug.generators.spade.semantics import Semantics
 
 
@@ -30,9 +36,15 @@ class Config(spade.Config):
 
     panoptic_conv: bool = True  # the first convolution and those of the residual blocks
     panoptic_upsampling: bool = True  # every doubling, its holes filled with features of the map
-    border: Border = "hole"  # outside of the image: hole (another identity) | same (zeros that match)
-    upsampling_order: Order = "xy"  # neighbours tried first in a doubling: xy (right, below) | yx (below, right)
-    scaling: Scaling = "mean"  # of windows at boundaries: mean (equation 2) | root (its root: variance is kept)
+    border: Border = (
+        "hole"  # outside of the image: hole (another identity) | same (zeros that match)
+    )
+    upsampling_order: Order = (
+        "xy"  # neighbours tried first in a doubling: xy (right, below) | yx (below, right)
+    )
+    scaling: Scaling = (
+        "mean"  # of windows at boundaries: mean (equation 2) | root (its root: variance is kept)
+    )
 
     @property
     def aware(self) -> bool:
@@ -45,13 +57,17 @@ class PanopticSemantics(Semantics):
     """What the networks see of maps, with the identities of pixels; each resolution is made once."""
 
     config: Config
-    style: Tensor | None = None  # [B, 16 width]: what a latent code adds to the first convolution's features
+    style: Tensor | None = (
+        None  # [B, 16 width]: what a latent code adds to the first convolution's features
+    )
     scales: dict[tuple[int, int], PanopticSemantics] = field(default_factory=dict, compare=False)
 
     @staticmethod
     def of(seen: Semantics, config: Config, style: Tensor | None = None) -> PanopticSemantics:
         """Wrap what SPADE sees."""
-        return PanopticSemantics(seen.channel, seen.instances, seen.edges, seen.num_classes, config, style)
+        return PanopticSemantics(
+            seen.channel, seen.instances, seen.edges, seen.num_classes, config, style
+        )
 
     def at(self, size: tuple[int, int]) -> PanopticSemantics:
         """The same at another (H, W), the top-left pixel of each block."""
@@ -68,7 +84,9 @@ class PanopticSemantics(Semantics):
         identity = self.instances * self.num_classes + self.channel
         how = self.config
         order, scaling = how.upsampling_order, how.scaling
-        return ScaleGuide(identity, self.channel, extra, border=how.border, order=order, scaling=scaling)
+        return ScaleGuide(
+            identity, self.channel, extra, border=how.border, order=order, scaling=scaling
+        )
 
 
 def _guide(seen: Semantics) -> ScaleGuide:
@@ -123,7 +141,9 @@ class PanopticGenerator(SpadeGenerator):
         """Return a residual block."""
         fast = self.config.fast_modulation
         conv = PanopticBlockConv if self.config.panoptic_conv else BlockConv
-        return SpadeBlock(channels_in, channels_out, lambda c: SpadeNorm(c, semantic_channels, fast), conv)
+        return SpadeBlock(
+            channels_in, channels_out, lambda c: SpadeNorm(c, semantic_channels, fast), conv
+        )
 
     def first_map(self, seen: Semantics, z: Tensor | None) -> Tensor:
         """The map that the blocks start from [B, 16 width, H, W]."""
@@ -176,4 +196,6 @@ class PanopticTrainee(SpadeTrainee):
 
     def build_networks(self, num_classes: int) -> dict[str, nn.Module]:
         """Return fresh networks by name."""
-        return super().build_networks(num_classes) | {"G": PanopticGenerator(self.config, num_classes)}
+        return super().build_networks(num_classes) | {
+            "G": PanopticGenerator(self.config, num_classes)
+        }

@@ -17,7 +17,9 @@ from synthaug.generators.spade.semantics import Semantics
 class PanopticSpade(Spade):
     """A trained generator, ready to produce."""
 
-    def runner(self, network: SpadeGenerator, narrow: bool) -> Callable[[Semantics, Tensor | None], Tensor]:
+    def runner(
+        self, network: SpadeGenerator, narrow: bool
+    ) -> Callable[[Semantics, Tensor | None], Tensor]:
         """Return the fast form; on a GPU the network itself, whose convolutions are one kernel there."""
         assert isinstance(network, PanopticGenerator)
         kind = torch.device(self.device).type

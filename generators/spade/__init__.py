@@ -18,7 +18,9 @@ def build(config: Config, num_classes: int) -> SpadeGenerator:
     return SpadeGenerator(config, num_classes)
 
 
-def producer(network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32") -> Spade:
+def producer(
+    network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32"
+) -> Spade:
     """Wrap a trained network for production; `precision` float32, bfloat16 or auto (bfloat16 where hardware has it)."""
     assert isinstance(network, SpadeGenerator)
     return Spade(network, device, precision)

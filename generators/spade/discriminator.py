@@ -21,7 +21,9 @@ MOST = 8  # widths stop growing at this multiple of the base width
 class StridedConv(SpectralNormed):
     """Convolution without bias, spectrally normalised."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+    ) -> None:
         super().__init__((out_channels, in_channels, kernel, kernel), 1e-12, default_init)
         self.stride, self.padding = stride, padding
 
@@ -76,11 +78,15 @@ class PatchDiscriminator(nn.Module):
 class Discriminator(nn.Module):
     """Discriminators of one form at several scales, without shared weights; each sees half the resolution of the last."""
 
-    def __init__(self, semantic_channels: int, width: int, num_scales: int = 2, num_layers: int = 4) -> None:
+    def __init__(
+        self, semantic_channels: int, width: int, num_scales: int = 2, num_layers: int = 4
+    ) -> None:
         super().__init__()
         self.num_scales = num_scales
         for k in range(num_scales):
-            self.add_module(f"discriminator_{k}", PatchDiscriminator(semantic_channels + 3, width, num_layers))
+            self.add_module(
+                f"discriminator_{k}", PatchDiscriminator(semantic_channels + 3, width, num_layers)
+            )
         xavier_init(self)
 
     def forward(self, semantic: Tensor, images: Tensor) -> list[list[Tensor]]:
@@ -111,7 +117,11 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, H, W] in [-1, 1] -> mu and logvar, [B, Z] each."""
         side = (ENCODED_SIDE, ENCODED_SIDE)
-        x = images if images.shape[-2:] == side else F.interpolate(images, side, mode="bilinear", align_corners=False)
+        x = (
+            images
+            if images.shape[-2:] == side
+            else F.interpolate(images, side, mode="bilinear", align_corners=False)
+        )
         for i in range(self.num_layers):
             x = self.get_submodule(f"layer{i + 1}")(x)
             x = F.leaky_relu(x, 0.2)

@@ -21,14 +21,20 @@ from synthaug.generators.spade.network import SpadeBlock, SpadeGenerator
 from synthaug.generators.spade.semantics import Patterns, Semantics
 from synthaug.generators.spade.windows import by_tap, class_rows, of_classes, of_windows
 
-CHUNK_BYTES = 2**20  # of looked up scales and shifts at a time: they stay in the cache until they are used
+CHUNK_BYTES = (
+    2**20
+)  # of looked up scales and shifts at a time: they stay in the cache until they are used
 
 
 class Folded:
     """A network's weights in float64, with norms turned into the numbers they multiply and add."""
 
     def __init__(self, state: Mapping[str, Tensor], num_classes: int) -> None:
-        self.state = {name: value.detach().double() for name, value in state.items() if value.is_floating_point()}
+        self.state = {
+            name: value.detach().double()
+            for name, value in state.items()
+            if value.is_floating_point()
+        }
         self.num_classes = num_classes  # class channels of the semantic tensor
 
     def __getitem__(self, name: str) -> Tensor:
@@ -37,7 +43,9 @@ class Folded:
     def normed(self, name: str) -> Tensor:
         """Weight over its largest singular value of a spectrally normalised layer."""
         weight = self.state[f"{name}.weight_orig"]
-        return weight / (self.state[f"{name}.weight_u"] @ (weight.flatten(1) @ self.state[f"{name}.weight_v"]))
+        return weight / (
+            self.state[f"{name}.weight_u"] @ (weight.flatten(1) @ self.state[f"{name}.weight_v"])
+        )
 
     def modulation(self, name: str) -> tuple[Tensor, Tensor]:
         """Weights [2 C, 128, 3, 3] and biases [2 C] of what x is multiplied by and what is added then, batch norm and all."""
@@ -67,7 +75,9 @@ class Modulation(nn.Module):
             shift = torch.einsum("nc,chuv->nhuv", after, weights[self.channels :])
             weights = torch.cat([weights[: self.channels], shift])
             bias = torch.cat([bias[: self.channels], after @ bias[self.channels :]])
-        self.register_buffer("taps", by_tap(weights).contiguous(), persistent=False)  # [9, 128, C + C or N]
+        self.register_buffer(
+            "taps", by_tap(weights).contiguous(), persistent=False
+        )  # [9, 128, C + C or N]
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, patterns: Patterns, hidden: Tensor) -> Tensor:
@@ -87,8 +97,12 @@ class FirstConvolution(nn.Module):
         weight = torch.cat([folded[f"{name}.weight"] for name in names])
         table, edge_rows = class_rows(weight, folded.num_classes)
         self.register_buffer("table", table.contiguous(), persistent=False)
-        self.register_buffer("edge_rows", None if edge_rows is None else edge_rows.contiguous(), persistent=False)
-        self.register_buffer("bias", torch.cat([folded[f"{name}.bias"] for name in names]), persistent=False)
+        self.register_buffer(
+            "edge_rows", None if edge_rows is None else edge_rows.contiguous(), persistent=False
+        )
+        self.register_buffer(
+            "bias", torch.cat([folded[f"{name}.bias"] for name in names]), persistent=False
+        )
 
     def forward(self, patterns: Patterns) -> Tensor:
         """[U3, N], of all side by side."""
@@ -98,14 +112,23 @@ class FirstConvolution(nn.Module):
 class FastBlock(nn.Module):
     """SpadeBlock, with the doubling before it."""
 
-    def __init__(self, folded: Folded, name: str, block: SpadeBlock, doubled: bool, sums: bool) -> None:
+    def __init__(
+        self, folded: Folded, name: str, block: SpadeBlock, doubled: bool, sums: bool
+    ) -> None:
         super().__init__()
         self.doubled, self.learned = doubled, block.learned
         norms = ["norm_0", "norm_1", *(["norm_s"] if block.learned else [])]
         self.first = FirstConvolution(folded, *(f"{name}.{norm}.mlp_shared.0" for norm in norms))
-        self.norm_0, self.norm_1 = Modulation(folded, f"{name}.norm_0"), Modulation(folded, f"{name}.norm_1")
+        self.norm_0, self.norm_1 = (
+            Modulation(folded, f"{name}.norm_0"),
+            Modulation(folded, f"{name}.norm_1"),
+        )
         self.conv_0, self.conv_1 = (
-            SameConv(weight, folded[f"{name}.{conv}.bias"], tile=2 if sums and saves_products(weight) else 1)
+            SameConv(
+                weight,
+                folded[f"{name}.{conv}.bias"],
+                tile=2 if sums and saves_products(weight) else 1,
+            )
             for conv in ("conv_0", "conv_1")
             for weight in [folded.normed(f"{name}.{conv}")]
         )
@@ -129,7 +152,9 @@ class FastBlock(nn.Module):
             return out
         return out.add_(x)
 
-    def _modulated(self, x: Tensor, doubled: bool, norm: nn.Module, patterns: Patterns, hidden: Tensor) -> Tensor:
+    def _modulated(
+        self, x: Tensor, doubled: bool, norm: nn.Module, patterns: Patterns, hidden: Tensor
+    ) -> Tensor:
         """SPADE and the leaky ReLU: [B, H, W, C]."""
         rows = norm(patterns, hidden)
         out = x.new_empty(*patterns.pixels.shape, x.shape[3])
@@ -157,7 +182,10 @@ def stripes(
     """
     batch, rows, columns, channels = x.shape
     if doubled:
-        pixels, out = pixels.view(batch, rows, 2, columns, 2), out.view(batch, rows, 2, columns, 2, -1)
+        pixels, out = (
+            pixels.view(batch, rows, 2, columns, 2),
+            out.view(batch, rows, 2, columns, 2, -1),
+        )
         x = x.view(batch, rows, 1, columns, 1, channels)
     if x.device.type != "cpu":
         yield pixels, x, out
@@ -186,7 +214,9 @@ class FastGenerator(nn.Module):
         self.config, self.dtype = network.config, dtype
         folded = Folded(network.state_dict(), network.num_classes + int(network.config.dont_care))
         on_cpu = folded["conv_img.bias"].device.type == "cpu"
-        self.fc = copy.deepcopy(network.fc) if network.config.vae else FirstConvolution(folded, "fc")
+        self.fc = (
+            copy.deepcopy(network.fc) if network.config.vae else FirstConvolution(folded, "fc")
+        )
         height, width = network.config.start
         blocks: list[FastBlock] = []
         for name, _, _, doubled in network.stages:
@@ -218,5 +248,7 @@ class FastGenerator(nn.Module):
             assert z is not None, "a generator with a latent code needs one"
             flat: Tensor = self.fc(z.to(self.dtype))
             return flat.view(len(z), -1, height, width).permute(0, 2, 3, 1).contiguous()
-        centres = now.patterns.taps[:, 4][now.patterns.pixels]  # [B, H, W]: the 3 x 3 window around each pixel
+        centres = now.patterns.taps[:, 4][
+            now.patterns.pixels
+        ]  # [B, H, W]: the 3 x 3 window around each pixel
         return F.embedding(centres, self.fc(now.patterns))

@@ -16,19 +16,29 @@ Scales = Sequence[Sequence[Tensor]]
 
 
 def _cross_entropy(scores: Tensor, real: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real), reduction="none")
+    return F.binary_cross_entropy_with_logits(
+        scores, torch.full_like(scores, real), reduction="none"
+    )
 
 
 # of each score: the loss of D on real images, of D on fakes, and of G on fakes
-GAN_MODES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+GAN_MODES: dict[
+    str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+] = {
     "hinge": (lambda s: F.relu(1 - s), lambda s: F.relu(1 + s), lambda s: -s),
     "ls": (lambda s: (s - 1).square(), lambda s: s.square(), lambda s: (s - 1).square()),
-    "original": (lambda s: _cross_entropy(s, 1), lambda s: _cross_entropy(s, 0), lambda s: _cross_entropy(s, 1)),
+    "original": (
+        lambda s: _cross_entropy(s, 1),
+        lambda s: _cross_entropy(s, 0),
+        lambda s: _cross_entropy(s, 1),
+    ),
     "w": (lambda s: -s, lambda s: s, lambda s: -s),
 }
 
 
-def discriminator_loss(real: Scales, fake: Scales, mode: str, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def discriminator_loss(
+    real: Scales, fake: Scales, mode: str, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss of D on real images and on fakes; they are added, not averaged.
 
     `weights` [B, H, W]: each score counts by their mean over its share of the image, and the sum is divided by the number of
@@ -58,7 +68,9 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
 
 
-def _over_scales(loss: Callable[[Tensor], Tensor], scales: Scales, weights: Tensor | None = None) -> Tensor:
+def _over_scales(
+    loss: Callable[[Tensor], Tensor], scales: Scales, weights: Tensor | None = None
+) -> Tensor:
     means = []
     for scale in scales:
         each = loss(scale[-1].float())  # [B, 1, h, w]

@@ -21,7 +21,12 @@ from torch import Tensor, nn
 from synthaug.generators.base import MapBatch
 from synthaug.generators.nn.layers import BatchNorm2d, SpectralNormed, upsample2
 from synthaug.generators.nn.perceptual import PerceptualLoss
-from synthaug.generators.spade.discriminator import Discriminator, Encoder, default_init, xavier_init
+from synthaug.generators.spade.discriminator import (
+    Discriminator,
+    Encoder,
+    default_init,
+    xavier_init,
+)
 from synthaug.generators.spade.losses import (
     GAN_MODES,
     discriminator_loss,
@@ -47,29 +52,41 @@ class Config:
     width_d: int = 64  # base number of channels of D; 0 = width
     dont_care: bool = True  # a channel for pixels of no class; Cityscapes: false
     edges: bool = True  # a channel for boundaries between instances; ADE20K: false
-    vae: bool = False  # the image starts from a latent code, for which an encoder is trained (multi-modal)
+    vae: bool = (
+        False  # the image starts from a latent code, for which an encoder is trained (multi-modal)
+    )
     z: int = 256  # length of the latent code
     num_scales: int = 2  # discriminators, each at half the resolution of the last
     num_layers: int = 4  # of each discriminator, before its scores; the last two have stride 1
-    gan_mode: str = "hinge"  # hinge | ls (least squares) | original (cross entropy) | w (Wasserstein)
+    gan_mode: str = (
+        "hinge"  # hinge | ls (least squares) | original (cross entropy) | w (Wasserstein)
+    )
     lambda_features: float = 10.0  # weight of feature matching; 0 switches it off
     lambda_perceptual: float = 10.0  # weight of the perceptual term
     lambda_kl: float = 0.05  # weight of the KL divergence of the latent codes
-    perceptual_weights: str = ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    perceptual_weights: str = (
+        ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
+    )
     crop: bool = False  # train on parts of images stretched to 286/256 of the size (the code's COCO-Stuff and ADE20K)
     weigh_scores: bool = True  # pixels of pseudo-labels weigh their score in D's loss; false = 1
-    fast_modulation: bool = True  # train with one modulation per distinct window of the maps: equal, fewer products
+    fast_modulation: bool = (
+        True  # train with one modulation per distinct window of the maps: equal, fewer products
+    )
 
     def __post_init__(self) -> None:
         if self.upsampling not in DOUBLINGS:
-            raise ValueError(f"upsampling: '{self.upsampling}' is not one of {', '.join(DOUBLINGS)}")
+            raise ValueError(
+                f"upsampling: '{self.upsampling}' is not one of {', '.join(DOUBLINGS)}"
+            )
         if self.gan_mode not in GAN_MODES:
             raise ValueError(f"gan_mode: '{self.gan_mode}' is not one of {', '.join(GAN_MODES)}")
         for name in ("resolution", "width", "z", "num_scales"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")
         if self.width % 2 and self.upsampling == "most":
-            raise ValueError(f"width: {self.width} is odd; the last block of upsampling: most has half of it")
+            raise ValueError(
+                f"width: {self.width} is odd; the last block of upsampling: most has half of it"
+            )
         if self.num_layers < 2:
             raise ValueError(f"num_layers: {self.num_layers} is less than 2")
         for name in ("width_d", "lambda_features", "lambda_perceptual", "lambda_kl"):
@@ -83,7 +100,9 @@ class Config:
                 f"resolution: {self.resolution} is no multiple of {factor} (upsampling: {self.upsampling})"
             )
         if not self.start[0]:
-            raise ValueError(f"aspect_ratio: {self.aspect_ratio} leaves no row of the first map; take a smaller one")
+            raise ValueError(
+                f"aspect_ratio: {self.aspect_ratio} leaves no row of the first map; take a smaller one"
+            )
 
     @property
     def start(self) -> tuple[int, int]:
@@ -110,7 +129,9 @@ class SpadeNorm(nn.Module):
         super().__init__()
         self.by_windows = by_windows
         self.param_free_norm = BatchNorm2d(channels, affine=False)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(semantic_channels, HIDDEN, 3, padding=1), nn.ReLU())
+        self.mlp_shared = nn.Sequential(
+            nn.Conv2d(semantic_channels, HIDDEN, 3, padding=1), nn.ReLU()
+        )
         self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
 
@@ -129,9 +150,13 @@ class SpadeNorm(nn.Module):
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         assert self.mlp_gamma.bias is not None and self.mlp_beta.bias is not None
         patterns = seen.patterns
-        hidden = F.relu(of_classes(patterns, *class_rows(first.weight, seen.num_classes), first.bias))  # [U3, 128]
+        hidden = F.relu(
+            of_classes(patterns, *class_rows(first.weight, seen.num_classes), first.bias)
+        )  # [U3, 128]
         taps = by_tap(torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight]))
-        rows = of_windows(patterns, hidden, taps, torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias]))  # [U5, 2 C]
+        rows = of_windows(
+            patterns, hidden, taps, torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])
+        )  # [U5, 2 C]
         gamma, beta = F.embedding(patterns.pixels, rows).permute(0, 3, 1, 2).chunk(2, 1)
         return gamma, beta
 
@@ -163,7 +188,10 @@ class SpadeBlock(nn.Module):
         super().__init__()
         middle = min(channels_in, channels_out)
         self.learned = channels_in != channels_out
-        self.conv_0, self.conv_1 = conv(channels_in, middle, 3, True), conv(middle, channels_out, 3, True)
+        self.conv_0, self.conv_1 = (
+            conv(channels_in, middle, 3, True),
+            conv(middle, channels_out, 3, True),
+        )
         self.norm_0, self.norm_1 = norm(channels_in), norm(middle)
         if self.learned:
             self.conv_s, self.norm_s = conv(channels_in, channels_out, 1, False), norm(channels_in)
@@ -213,7 +241,9 @@ class SpadeGenerator(nn.Module):
     def block(self, channels_in: int, channels_out: int, semantic_channels: int) -> nn.Module:
         """Return a residual block; systems with other convolutions override it."""
         return SpadeBlock(
-            channels_in, channels_out, lambda c: SpadeNorm(c, semantic_channels, self.config.fast_modulation)
+            channels_in,
+            channels_out,
+            lambda c: SpadeNorm(c, semantic_channels, self.config.fast_modulation),
         )
 
     def upsample(self, x: Tensor, _small: Semantics, _large: Semantics) -> Tensor:
@@ -253,7 +283,9 @@ class SpadeTrainee:
         self.networks: Mapping[str, nn.Module] = self.build_networks(num_classes)
         wanted = config.perceptual_weights and config.lambda_perceptual
         self.perceptual = PerceptualLoss(Path(config.perceptual_weights)) if wanted else None
-        self.posterior: tuple[Tensor, Tensor] | None = None  # mu and logvar of the batch that `forward` saw last
+        self.posterior: tuple[Tensor, Tensor] | None = (
+            None  # mu and logvar of the batch that `forward` saw last
+        )
 
     def build_networks(self, num_classes: int) -> dict[str, nn.Module]:
         """Return fresh networks by name."""
@@ -300,9 +332,16 @@ class SpadeTrainee:
         """What the networks see of the maps."""
         return semantics(batch.maps, self.config.dont_care, self.config.edges)
 
-    def _judged(self, batch: MapBatch, fake: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    def _judged(
+        self, batch: MapBatch, fake: Tensor
+    ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """What D makes of fakes and of real images, in one pass."""
         semantic = self.see(batch).dense
-        both = self.networks["D"](torch.cat([semantic, semantic]), torch.cat([fake.float(), batch.images]))
+        both = self.networks["D"](
+            torch.cat([semantic, semantic]), torch.cat([fake.float(), batch.images])
+        )
         count = len(fake)
-        return ([[x[:count] for x in scale] for scale in both], [[x[count:] for x in scale] for scale in both])
+        return (
+            [[x[:count] for x in scale] for scale in both],
+            [[x[count:] for x in scale] for scale in both],
+        )

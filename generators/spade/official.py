@@ -15,7 +15,10 @@ from synthaug.generators.spade.network import DOUBLINGS, Config, SpadeGenerator
 # channels of the semantic tensor of the published models: their settings besides the widths
 PUBLISHED = {
     184: ("COCO-Stuff", Config()),
-    36: ("Cityscapes", Config(resolution=512, aspect_ratio=2.0, upsampling="more", dont_care=False)),
+    36: (
+        "Cityscapes",
+        Config(resolution=512, aspect_ratio=2.0, upsampling="more", dont_care=False),
+    ),
     151: ("ADE20K", Config(edges=False)),
 }
 COCO_LABELS = 183  # label rows of COCO-Stuff: its classes and row 0
@@ -38,7 +41,9 @@ def _settings(channels: int) -> tuple[str, Config, int, str]:
     name, config = PUBLISHED.get(channels, ("own data", Config()))
     classes = channels - config.semantic_channels(0)
     if classes < 1:
-        raise ValueError(f"has {channels} channels for maps; one class, don't care and boundaries need 3")
+        raise ValueError(
+            f"has {channels} channels for maps; one class, don't care and boundaries need 3"
+        )
     if channels in PUBLISHED:
         return name, config, classes, ""
     taken = f"{classes} classes, don't care and boundaries"
@@ -52,7 +57,9 @@ def _generator(state: State) -> Found:
     places = ["head_0.conv_0.bias", "head_0.conv_1.bias", "G_middle_0.conv_0.bias"]
     wide = vote(state, 0, *((place, 0) for place in places))
     if wide % 16 or not wide:
-        raise ValueError(f"'{places[0]}' has {wide} values, no multiple of 16; it is a checkpoint of another model")
+        raise ValueError(
+            f"'{places[0]}' has {wide} values, no multiple of 16; it is a checkpoint of another model"
+        )
     config = replace(config, width=wide // 16, vae=_with_code(state))
     if any(key.startswith("up_4.") for key in state):
         config = replace(config, upsampling="most")
@@ -74,7 +81,11 @@ def _with_code(state: State) -> bool:
 
 def _from_first_map(config: Config, rows: int, wide: int) -> Config:
     """The settings whose first map has as many pixels as the linear layer makes, at the published resolution if any does."""
-    modes = [config.upsampling] if config.upsampling == "most" else [config.upsampling, "normal", "more"]
+    modes = (
+        [config.upsampling]
+        if config.upsampling == "most"
+        else [config.upsampling, "normal", "more"]
+    )
     found = []
     for mode in modes:
         columns = round(math.sqrt(rows / wide * config.aspect_ratio))
@@ -91,10 +102,16 @@ def _from_first_map(config: Config, rows: int, wide: int) -> Config:
 
 def _discriminator(state: State) -> Found:
     numbers = [int(m[1]) for key in state if (m := re.match(r"discriminator_(\d+)\.model\d", key))]
-    layers = max(int(m[1]) for key in state if (m := re.match(r"discriminator_\d+\.model(\d+)", key)))
+    layers = max(
+        int(m[1]) for key in state if (m := re.match(r"discriminator_\d+\.model(\d+)", key))
+    )
     scales = max(numbers) + 1
-    channels = vote(state, 0, *((f"discriminator_{k}.model0.0.weight", 1) for k in range(scales))) - 3
-    firsts = [f"discriminator_{k}.model0.0.{what}" for k in range(scales) for what in ("weight", "bias")]
+    channels = (
+        vote(state, 0, *((f"discriminator_{k}.model0.0.weight", 1) for k in range(scales))) - 3
+    )
+    firsts = [
+        f"discriminator_{k}.model0.0.{what}" for k in range(scales) for what in ("weight", "bias")
+    ]
     width = vote(state, 0, *((place, 0) for place in firsts))
     if layers < 2 or not width:
         raise ValueError(
@@ -109,12 +126,23 @@ def _discriminator(state: State) -> Found:
 
 
 def _encoder(state: State) -> Found:
-    width = vote(state, 0, ("layer1.0.weight_orig", 0), ("layer1.0.weight_u", 0), ("layer2.0.weight_orig", 1))
+    width = vote(
+        state, 0, ("layer1.0.weight_orig", 0), ("layer1.0.weight_u", 0), ("layer2.0.weight_orig", 1)
+    )
     z = vote(state, Config.z, ("fc_mu.weight", 0), ("fc_mu.bias", 0), ("fc_var.bias", 0))
     if not width or not z:
-        raise ValueError("'layer1.0.weight_orig' or 'fc_mu.weight' is empty; it is no complete checkpoint")
+        raise ValueError(
+            "'layer1.0.weight_orig' or 'fc_mu.weight' is empty; it is no complete checkpoint"
+        )
     config = Config(width=width, vae=True, z=z)
     with torch.device("meta"):
         network = Encoder(width, z)
     hint = "an encoder does not tell the classes of its generator: taken as COCO-Stuff's"
-    return Found("encoder", config, COCO_LABELS, f"SPADE, width {width}, latent code of {z}", network, hint=hint)
+    return Found(
+        "encoder",
+        config,
+        COCO_LABELS,
+        f"SPADE, width {width}, latent code of {z}",
+        network,
+        hint=hint,
+    )

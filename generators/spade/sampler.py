@@ -27,7 +27,9 @@ class Spade:
         self.network = self.runner(network.eval().to(device), narrow)
         self.resolution = network.config.size  # (H, W)
 
-    def runner(self, network: SpadeGenerator, narrow: bool) -> Callable[[Semantics, Tensor | None], Tensor]:
+    def runner(
+        self, network: SpadeGenerator, narrow: bool
+    ) -> Callable[[Semantics, Tensor | None], Tensor]:
         """Return what makes images [B, 3, H, W] of maps; `narrow`: in bfloat16. Other systems override it."""
         return FastGenerator(network, torch.bfloat16 if narrow else torch.float32)
 
@@ -42,7 +44,9 @@ class Spade:
         if maps.labels.shape[1:] != self.resolution:
             height, width = maps.labels.shape[1:]
             wanted = f"{self.resolution[0]} x {self.resolution[1]}"
-            raise ValueError(f"maps: {height} x {width} pixels, the generator paints {wanted}; resize them to it")
+            raise ValueError(
+                f"maps: {height} x {width} pixels, the generator paints {wanted}; resize them to it"
+            )
         if maps.classes != self.num_classes:
             raise ValueError(
                 f"maps: {maps.classes} classes, the generator has {self.num_classes}; use maps of its data set"

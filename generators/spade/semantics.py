@@ -23,7 +23,9 @@ from synthaug.generators.base import Maps
 class Patterns:
     """The distinct 3 x 3 and 5 x 5 windows of a batch of maps; taps are row-major, and outside the image is a value too."""
 
-    classes: Tensor  # [U3, 9] int64 channel of each tap's class; outside = the number of class channels
+    classes: (
+        Tensor  # [U3, 9] int64 channel of each tap's class; outside = the number of class channels
+    )
     edges: Tensor  # [U3, 9] bool: which taps are on a boundary
     taps: Tensor  # [U5, 9] int64: the 3 x 3 window around each tap of a 5 x 5 one; outside the image = U3
     pixels: Tensor  # [B, H, W] int64: the 5 x 5 window around each pixel
@@ -34,7 +36,9 @@ class Semantics:
     """Classes and boundaries of a batch of maps at one resolution."""
 
     channel: Tensor  # [B, H, W] int64: channel of S that is 1 besides the boundaries'
-    instances: Tensor  # [B, H, W] int64, for systems that look at more of them than their boundaries
+    instances: (
+        Tensor  # [B, H, W] int64, for systems that look at more of them than their boundaries
+    )
     edges: Tensor | None  # [B, H, W] bool, where S has a channel of boundaries
     num_classes: int  # channels of S without the boundaries': don't care counts where it has one
 
@@ -48,10 +52,12 @@ class Semantics:
         if size == self.size:
             return self
         rows, columns = (
-            torch.arange(new, device=self.channel.device) * old // new for new, old in zip(size, self.size, strict=True)
+            torch.arange(new, device=self.channel.device) * old // new
+            for new, old in zip(size, self.size, strict=True)
         )
         channel, instances, edges = (
-            None if x is None else x[:, rows[:, None], columns] for x in (self.channel, self.instances, self.edges)
+            None if x is None else x[:, rows[:, None], columns]
+            for x in (self.channel, self.instances, self.edges)
         )
         assert channel is not None and instances is not None
         return Semantics(channel, instances, edges, self.num_classes)
@@ -61,7 +67,9 @@ class Semantics:
         """S: [B, S, H, W] float32 of 0 and 1; classes, don't care, boundaries."""
         count, (height, width) = len(self.channel), self.size
         extra = int(self.edges is not None)
-        out = torch.zeros(count, self.num_classes + extra, height, width, device=self.channel.device)
+        out = torch.zeros(
+            count, self.num_classes + extra, height, width, device=self.channel.device
+        )
         out.scatter_(1, self.channel[:, None], 1)
         if self.edges is not None:
             out[:, -1] = self.edges
@@ -110,9 +118,17 @@ def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
     """
     num_classes = maps.classes + int(dont_care)
     if maps.labels.numel() and int(maps.labels.max()) >= num_classes:
-        what = "don't care, for which dont_care: false leaves no channel" if not dont_care else "no class"
-        raise ValueError(f"labels: {int(maps.labels.max())} is {what}; set dont_care: true, or map it to a class")
-    return Semantics(maps.labels, maps.instances, boundaries(maps.instances) if edges else None, num_classes)
+        what = (
+            "don't care, for which dont_care: false leaves no channel"
+            if not dont_care
+            else "no class"
+        )
+        raise ValueError(
+            f"labels: {int(maps.labels.max())} is {what}; set dont_care: true, or map it to a class"
+        )
+    return Semantics(
+        maps.labels, maps.instances, boundaries(maps.instances) if edges else None, num_classes
+    )
 
 
 def boundaries(instances: Tensor) -> Tensor:

@@ -69,8 +69,13 @@ class _Part(Generic[AnyBatch]):
 
     def weigh(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return this part's addends of the terms of the whole batch (generators.base.Trainee names them)."""
-        shares = {name: self.objects if name.endswith("_object") else self.images for name in losses}
-        return {name: loss if name.endswith("_sum") else loss * shares[name] for name, loss in losses.items()}
+        shares = {
+            name: self.objects if name.endswith("_object") else self.images for name in losses
+        }
+        return {
+            name: loss if name.endswith("_sum") else loss * shares[name]
+            for name, loss in losses.items()
+        }
 
 
 class AdversarialTraining(Generic[AnyBatch]):
@@ -85,7 +90,16 @@ class AdversarialTraining(Generic[AnyBatch]):
         self.modules: dict[str, nn.Module] = dict(trainee.networks)
         # what each optimiser moves: D, and G with whatever learns with it
         self.learners = {
-            "G": nn.ModuleList([g, *(network for name, network in trainee.networks.items() if name not in ("G", "D"))]),
+            "G": nn.ModuleList(
+                [
+                    g,
+                    *(
+                        network
+                        for name, network in trainee.networks.items()
+                        if name not in ("G", "D")
+                    ),
+                ]
+            ),
             "D": nn.ModuleList([d]),
         }
         if config.ema:
@@ -128,7 +142,9 @@ class AdversarialTraining(Generic[AnyBatch]):
         # D's weights are only read in G's phase: no gradients for them, which also saves their half of the backward
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
-        if not alone:  # each part goes through G as in D's phase, to the same fakes and the same buffers
+        if (
+            not alone
+        ):  # each part goes through G as in D's phase, to the same fakes and the same buffers
             _restore(g, before)
         for part in _from_one_start(parts, g, d):
             fake = fake if alone else self._forward(part, part.latents())
@@ -141,7 +157,9 @@ class AdversarialTraining(Generic[AnyBatch]):
         """G learns against D as it is, then D on real images and on fresh fakes of the updated G."""
         g, d = self.learners["G"], self.learners["D"]
         losses: dict[str, Tensor] = {}
-        streams = [part.latents() for part in parts]  # D's fakes go on where the latents of G's phase ended
+        streams = [
+            part.latents() for part in parts
+        ]  # D's fakes go on where the latents of G's phase ended
 
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
@@ -158,12 +176,16 @@ class AdversarialTraining(Generic[AnyBatch]):
         self._update("D", index)
         return losses
 
-    def _learn_discriminator(self, part: _Part[AnyBatch], fake: Tensor, told: dict[str, Tensor]) -> None:
+    def _learn_discriminator(
+        self, part: _Part[AnyBatch], fake: Tensor, told: dict[str, Tensor]
+    ) -> None:
         with self._precision(fake.device):
             terms = self.trainee.discriminator_losses(part.batch, fake)
         _learn(part.weigh(terms), told)
 
-    def _learn_generator(self, part: _Part[AnyBatch], fake: Tensor, told: dict[str, Tensor]) -> None:
+    def _learn_generator(
+        self, part: _Part[AnyBatch], fake: Tensor, told: dict[str, Tensor]
+    ) -> None:
         with self._precision(fake.device):
             terms = self.trainee.generator_losses(part.batch, fake)
         _learn(part.weigh(terms), told)
@@ -209,9 +231,15 @@ class AdversarialTraining(Generic[AnyBatch]):
         """Move the averaged generator towards the live one; a short memory at first, so that it forgets the start."""
         decay = min(self.config.ema, (1 + index) / (10 + index))
         averaged, now = self.modules["G_ema"].state_dict(), live.state_dict()
-        mixed = [n for n, v in now.items() if v.is_floating_point() and not n.endswith(("weight_u", "weight_v"))]
+        mixed = [
+            n
+            for n, v in now.items()
+            if v.is_floating_point() and not n.endswith(("weight_u", "weight_v"))
+        ]
         torch._foreach_lerp_([averaged[n] for n in mixed], [now[n] for n in mixed], 1 - decay)
-        for name in now.keys() - set(mixed):  # counters and power iterations are states, not averages
+        for name in now.keys() - set(
+            mixed
+        ):  # counters and power iterations are states, not averages
             averaged[name].copy_(now[name])
 
 
@@ -222,7 +250,9 @@ def _learn(terms: Mapping[str, Tensor], told: dict[str, Tensor]) -> None:
         told[name] = told[name] + term.detach() if name in told else term.detach()
 
 
-def _from_one_start(parts: list[_Part[AnyBatch]], *networks: nn.Module) -> Iterator[_Part[AnyBatch]]:
+def _from_one_start(
+    parts: list[_Part[AnyBatch]], *networks: nn.Module
+) -> Iterator[_Part[AnyBatch]]:
     """Yield the parts; each finds the networks' buffers as the first did, and their mean over the parts is left behind."""
     if len(parts) == 1:
         yield parts[0]

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from synthaug.detectors.base import Sample
     from synthaug.generators.base import Layouts, TrainingBatch
 
-CACHE_BYTES = 2 * 2**30  # decoded pixels kept in memory; images beyond it are decoded again when drawn
+CACHE_BYTES = (
+    2 * 2**30
+)  # decoded pixels kept in memory; images beyond it are decoded again when drawn
 
 
 class Pixels:
     """Decoded images of some data sets laid end to end, kept in memory up to a budget; optionally resized to (H, W)."""
 
-    def __init__(self, tables: Sequence[Dataset], size: tuple[int, int] | None, budget: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, tables: Sequence[Dataset], size: tuple[int, int] | None, budget: int = CACHE_BYTES
+    ) -> None:
         self._tables, self._size, self._budget = tables, size, budget
         self.categories = tables[0].categories
         self._kept: dict[int, tuple[Scene, NDArray[np.uint8]]] = {}
@@ -85,19 +89,30 @@ class Draw:
         if self.members:
             points = rng_for(self.seed, "batch", step).random((self.batch, 2))
             drawn = [self.members[int(a * len(self.members))] for a in points[:, 0]]
-            return [int(images[int(b * len(images))]) for images, b in zip(drawn, points[:, 1], strict=True)]
+            return [
+                int(images[int(b * len(images))])
+                for images, b in zip(drawn, points[:, 1], strict=True)
+            ]
         if self.weights is None:
             first = step * self.batch
             places = range(first, first + self.batch)
             # another permutation each epoch
-            return [permuted(k % self.size, self.size, seed_for(self.seed, "epoch", k // self.size)) for k in places]
+            return [
+                permuted(k % self.size, self.size, seed_for(self.seed, "epoch", k // self.size))
+                for k in places
+            ]
         edges = np.cumsum(self.weights)
         points = rng_for(self.seed, "batch", step).random(self.batch) * edges[-1]
         return [int(i) for i in np.searchsorted(edges, points, side="right").clip(0, self.size - 1)]
 
 
 def draw_for(
-    tables: Sequence[Dataset], batch: int, seed: int, sampling: str, threshold: float, keep: LayoutFilter | None = None
+    tables: Sequence[Dataset],
+    batch: int,
+    seed: int,
+    sampling: str,
+    threshold: float,
+    keep: LayoutFilter | None = None,
 ) -> Draw:
     """Return the draw a job asks for.
 
@@ -119,7 +134,12 @@ def draw_for(
             present[row, objects.category] = True
             row += 1
     if sampling == "class_balanced" and present.any():
-        return Draw(size, batch, seed, members=tuple(np.flatnonzero(column) for column in present.T if column.any()))
+        return Draw(
+            size,
+            batch,
+            seed,
+            members=tuple(np.flatnonzero(column) for column in present.T if column.any()),
+        )
     return Draw(size, batch, seed, repeat_factors(present, threshold))
 
 
@@ -139,7 +159,9 @@ def detector_batches(
         objects = scene.objects.select(~scene.objects.iscrowd)
         whole = masks and None not in objects.rle
         decoded = decode_all(objects, (scene.height, scene.width)) if whole else None
-        return Sample(image, objects.boxes, objects.category.astype(np.int64), decoded, crowds(scene.objects))
+        return Sample(
+            image, objects.boxes, objects.category.astype(np.int64), decoded, crowds(scene.objects)
+        )
 
     return lambda step: [sample(i) for i in draw(step)[rank::world]]
 
@@ -176,7 +198,9 @@ def layout_arrays(
     height, width = size
     boxes = objects.boxes / np.array([width, height, width, height], np.float32)
     if flip:
-        boxes = boxes[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1], np.float32) + np.array([1, 0, 1, 0], np.float32)
+        boxes = boxes[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1], np.float32) + np.array(
+            [1, 0, 1, 0], np.float32
+        )
     return objects.category.astype(np.int64) + 1, boxes.astype(np.float32), objects.score
 
 
@@ -184,7 +208,9 @@ def collate_layouts(items: Sequence[tuple[Objects, tuple[int, int]]]) -> Layouts
     """Pad the layouts of some images into one batch."""
     from synthaug.generators.base import Layouts
 
-    labels, boxes, scores = zip(*(layout_arrays(objects, size) for objects, size in items), strict=True)
+    labels, boxes, scores = zip(
+        *(layout_arrays(objects, size) for objects, size in items), strict=True
+    )
     return Layouts.collate(labels, boxes, scores)
 
 

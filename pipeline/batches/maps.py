@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.images_and_layouts import CACHE_BYTES, Draw
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.panoptic_maps import Maps, Size, map_of, maps_from, replace_ids, resize_map, segment_ids
+from synthaug.pipeline.core.panoptic_maps import (
+    Maps,
+    Size,
+    map_of,
+    maps_from,
+    replace_ids,
+    resize_map,
+    segment_ids,
+)
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 
 MODES = ("fixed", "resize_and_crop")
-_MARGIN = 286 / 256  # how much larger than the crop images are stretched (SPADE's COCO-Stuff settings)
+_MARGIN = (
+    286 / 256
+)  # how much larger than the crop images are stretched (SPADE's COCO-Stuff settings)
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,19 @@ class View:
             and self.load != (0, 0)
             and any(whole < cut for whole, cut in zip(self.load, self.size, strict=True))
         ):
-            raise ValueError(f"load size {self.load} is smaller than the crop {self.size}; enlarge it")
+            raise ValueError(
+                f"load size {self.load} is smaller than the crop {self.size}; enlarge it"
+            )
 
     def stretched(self, training: bool = True) -> Size:
         """Return the size (H, W) images are stretched to."""
         if self.mode == "fixed" or not training:
             return self.size
-        return self.load if self.load != (0, 0) else (round(self.size[0] * _MARGIN), round(self.size[1] * _MARGIN))
+        return (
+            self.load
+            if self.load != (0, 0)
+            else (round(self.size[0] * _MARGIN), round(self.size[1] * _MARGIN))
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,12 @@ def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
     ids = resize_map(map_of(scene), size)
     maps: Maps = maps_from(ids, scene, num_classes)
     pixels = stretch(decode(scene), size)
-    return Entry(pixels, maps.labels.astype(np.int32), maps.instances.astype(np.int32), _weights(ids, scene.objects))
+    return Entry(
+        pixels,
+        maps.labels.astype(np.int32),
+        maps.instances.astype(np.int32),
+        _weights(ids, scene.objects),
+    )
 
 
 def _weights(ids: NDArray[np.int64], objects: Objects) -> NDArray[np.float32]:
@@ -129,17 +150,30 @@ def map_batches(
 
     def batch(step: int) -> MapArrays:
         flips = rng_for(draw.seed, "flip", step).random(draw.batch) < (0.5 if flip else 0.0)
-        corners = rng_for(draw.seed, "crop", step).integers((height - H + 1, width - W + 1), size=(draw.batch, 2))
+        corners = rng_for(draw.seed, "crop", step).integers(
+            (height - H + 1, width - W + 1), size=(draw.batch, 2)
+        )
         cut: list[list[NDArray[Any]]] = [[], [], [], []]
-        for index, mirrored, (top, left) in list(zip(draw(step), flips, corners.tolist(), strict=True))[rank::world]:
+        for index, mirrored, (top, left) in list(
+            zip(draw(step), flips, corners.tolist(), strict=True)
+        )[rank::world]:
             entry = entries[index]
-            arrays: tuple[NDArray[Any], ...] = (entry.image, entry.labels, entry.instances, entry.weights)
+            arrays: tuple[NDArray[Any], ...] = (
+                entry.image,
+                entry.labels,
+                entry.instances,
+                entry.weights,
+            )
             for found, whole in zip(cut, arrays, strict=True):
                 part = whole[top : top + H, left : left + W]
                 found.append(part[:, ::-1] if mirrored else part)
-        images = np.stack(cut[0]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        images = np.stack(cut[0]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(
+            127.5
+        ) - np.float32(1)
         sure = np.stack(cut[3])
         weights = None if (sure == 1).all() else sure
-        return MapArrays(images, np.stack(cut[1]).astype(np.int64), np.stack(cut[2]).astype(np.int64), weights)
+        return MapArrays(
+            images, np.stack(cut[1]).astype(np.int64), np.stack(cut[2]).astype(np.int64), weights
+        )
 
     return batch

@@ -18,7 +18,16 @@ from synthaug.pipeline.scores import SCORES
 from synthaug.pipeline.scores.features.weights import FILES, find
 
 MARGIN = " " * 12
-SHOWN = ("torch", "torchvision", "numpy", "ray", "pyarrow", "pycocotools", "faster-coco-eval", "opencv-python-headless")
+SHOWN = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "ray",
+    "pyarrow",
+    "pycocotools",
+    "faster-coco-eval",
+    "opencv-python-headless",
+)
 OPTIONAL = {  # distribution -> what it is for
     "detectron2": "detector.backend=detectron2 (docs/detectors.md)",
     "torch-fidelity": "fid, kid, inception_score, prdc",
@@ -48,9 +57,13 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
     own = _version("synthaug") or "not installed as a package"
     yield f"{'synthaug':<12}{own}, Python {platform.python_version()}, {platform.platform()}"
     yield from _machine(job)
-    yield f"{'packages':<12}" + ", ".join(f"{p.name} {p.version}" for p in needed if p.name in SHOWN)
+    yield f"{'packages':<12}" + ", ".join(
+        f"{p.name} {p.version}" for p in needed if p.name in SHOWN
+    )
     yield MARGIN + (
-        f"{len(broken)} of {len(needed)} are broken" if broken else f"all {len(needed)} that are needed are in order"
+        f"{len(broken)} of {len(needed)} are broken"
+        if broken
+        else f"all {len(needed)} that are needed are in order"
     )
     for problem in broken:
         yield f"{MARGIN}{problem}"
@@ -78,7 +91,11 @@ def packages() -> list[Package]:
         wanted = [Requirement(text) for text in requires("synthaug") or ()]
     except PackageNotFoundError:
         return [_judged(name, None) for name in SHOWN]
-    return [_judged(r.name, r.specifier) for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [
+        _judged(r.name, r.specifier)
+        for r in wanted
+        if r.marker is None or r.marker.evaluate({"extra": ""})
+    ]
 
 
 def _judged(name: str, specifier: Any) -> Package:
@@ -86,7 +103,9 @@ def _judged(name: str, specifier: Any) -> Package:
     if not found:
         return Package(name, "", "is not installed; install the project again")
     if specifier and not specifier.contains(found, prereleases=True):
-        return Package(name, found, f"is {found}, and {specifier} is needed; install the project again")
+        return Package(
+            name, found, f"is {found}, and {specifier} is needed; install the project again"
+        )
     return Package(name, found)
 
 
@@ -168,7 +187,9 @@ def _scores(folder: Path | None, job: Job | None) -> Iterator[str]:
     for name, path in SCORES.items():
         module = importlib.import_module(path)
         config = job.score.settings.get(name) if job else None
-        reason = module.lacks(folder, config or module.Config()) if hasattr(module, "lacks") else None
+        reason = (
+            module.lacks(folder, config or module.Config()) if hasattr(module, "lacks") else None
+        )
         if reason:
             lacking.setdefault(reason, []).append(name)
         else:

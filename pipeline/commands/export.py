@@ -36,7 +36,9 @@ Progress = Callable[[int, int, str], None]
 class Counted:
     """A data set whose images are upright; what each scene holds is counted when it is first read."""
 
-    def __init__(self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]) -> None:
+    def __init__(
+        self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]
+    ) -> None:
         self.categories, self.skipped = table.categories, table.skipped
         self.marks: set[bytes] = set()  # of the image files
         self._table, self._counts, self._turned, self._tick = table, counts, turned, tick
@@ -50,9 +52,13 @@ class Counted:
         if not self._seen[index]:
             self._seen[index] = 1
             kept = np.flatnonzero(~scene.objects.iscrowd).tolist()
-            self._counts.objects.update((int(scene.objects.category[i]), scene.objects.source[i]) for i in kept)
+            self._counts.objects.update(
+                (int(scene.objects.category[i]), scene.objects.source[i]) for i in kept
+            )
             self._counts.ignored += int(scene.objects.iscrowd.sum())
-            self._turned["JPEG images that an EXIF tag turned, stored upright as their boxes are"] += turned
+            self._turned[
+                "JPEG images that an EXIF tag turned, stored upright as their boxes are"
+            ] += turned
             self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
             self._tick()
         return scene
@@ -75,7 +81,12 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
     try:
         with staged(target) as folder:
             job.write(folder)
-            record = {"digest": digest, "format": request.to, "title": request.title, "version": VERSION}
+            record = {
+                "digest": digest,
+                "format": request.to,
+                "title": request.title,
+                "version": VERSION,
+            }
             folder.write_json(RECORD, record)
     except OSError as err:
         reason = err.strerror or " ".join(str(err).split())
@@ -101,7 +112,9 @@ def _target(out: str) -> Path:
     if not out:
         raise JobError("--out: names no folder; write for example --out handover")
     if "://" in out and not out.startswith("file://"):
-        raise JobError(f"--out: {out} is no local folder; write to one and copy it, for example with `aws s3 sync`")
+        raise JobError(
+            f"--out: {out} is no local folder; write to one and copy it, for example with `aws s3 sync`"
+        )
     return Folder.at(out).local_path()
 
 
@@ -151,7 +164,10 @@ def _alive(pid: int) -> bool:
 
 
 def _digest(request: Request, splits: Splits) -> str:
-    marks = {split: {key: table.fingerprint() for key, table in sets.items()} for split, sets in splits.items()}
+    marks = {
+        split: {key: table.fingerprint() for key, table in sets.items()}
+        for split, sets in splits.items()
+    }
     content = [VERSION, request.to, marks, versions().get("synthaug")]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -168,9 +184,18 @@ class _Export:
         self._notes: list[str] = []
         total = sum(len(table) for sets in splits.values() for table in sets.values())
         done = itertools.count(1)
-        self._counts = [SetCounts(split, key, len(t)) for split, sets in splits.items() for key, t in sets.items()]
+        self._counts = [
+            SetCounts(split, key, len(t))
+            for split, sets in splits.items()
+            for key, t in sets.items()
+        ]
         self._sets = [
-            Counted(splits[part.split][part.name], part, self._lost, lambda: progress(next(done), total, "images"))
+            Counted(
+                splits[part.split][part.name],
+                part,
+                self._lost,
+                lambda: progress(next(done), total, "images"),
+            )
             for part in self._counts
         ]
         self.categories, self._tables = self._united(list(splits))
@@ -184,9 +209,13 @@ class _Export:
         for part in self._counts:
             part.index = united.index[part.name].tolist()
         self._notes += [
-            f"class {name!r} has the new id {new}: its own was taken" for name, new in united.renumbered.items()
+            f"class {name!r} has the new id {new}: its own was taken"
+            for name, new in united.renumbered.items()
         ]
-        of = {split: {p.name: named[p.name] for p in self._counts if p.split == split} for split in splits}
+        of = {
+            split: {p.name: named[p.name] for p in self._counts if p.split == split}
+            for split in splits
+        }
         return united.categories, {split: Merged(sets, united) for split, sets in of.items()}
 
     def write(self, folder: Folder) -> None:
@@ -197,11 +226,15 @@ class _Export:
             for split, table in self._tables.items():
                 self._module.write(table, folder.sub(split))
         if both := len(self._marks("train") & self._marks("val")):
-            self._lost["image files are training and validation images at once: scores on these mean nothing"] = both
+            self._lost[
+                "image files are training and validation images at once: scores on these mean nothing"
+            ] = both
         folder.write_bytes("README.md", card(self._facts()).encode())
 
     def _marks(self, split: str) -> set[bytes]:
-        return set().union(*(t.marks for p, t in zip(self._counts, self._sets, strict=True) if p.split == split))
+        return set().union(
+            *(t.marks for p, t in zip(self._counts, self._sets, strict=True) if p.split == split)
+        )
 
     def _facts(self) -> Facts:
         skipped: Counter[str] = Counter()
@@ -227,7 +260,9 @@ class _Export:
             ignored = f", {part.ignored} ignore regions" if part.ignored else ""
             yield f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} objects{ignored}"
         yield from self._notes
-        yield from (f"note: {number} {reason}" for reason, number in sorted(self._lost.items()) if number)
+        yield from (
+            f"note: {number} {reason}" for reason, number in sorted(self._lost.items()) if number
+        )
         if "val" not in self._tables:
             yield "note: there are no validation images; name real ones with --val"
         yield f"{target}: {self._request.to}, with README.md"

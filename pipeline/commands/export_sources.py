@@ -13,8 +13,16 @@ from synthaug.pipeline.execution.context import MANIFEST
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset, parse
 
-PARTS = {"labelled": "train", "pseudo": "train", "synthetic": "train", "validation": "val"}  # of a run -> split
-SETS = {"labelled": "real", "validation": "validation"}  # what they are called in the export; others as they are
+PARTS = {
+    "labelled": "train",
+    "pseudo": "train",
+    "synthetic": "train",
+    "validation": "val",
+}  # of a run -> split
+SETS = {
+    "labelled": "real",
+    "validation": "validation",
+}  # what they are called in the export; others as they are
 USUAL = ("labelled", "synthetic", "validation")
 Splits = dict[str, dict[str, Dataset]]  # split -> set -> table
 
@@ -55,9 +63,13 @@ def open_splits(request: Request) -> Splits:
         for part in _parts(request.parts):
             splits[PARTS[part]][SETS.get(part, part)] = _part_of_run(request.run, part)
     elif request.parts:
-        raise JobError(f"--parts: only a run has parts, and {request.source!r} is none (it has no job.yaml)")
+        raise JobError(
+            f"--parts: only a run has parts, and {request.source!r} is none (it has no job.yaml)"
+        )
     elif ":" not in request.source:
-        raise JobError(f"{request.source}: neither a run folder (it has no job.yaml) nor a data set; write format:path")
+        raise JobError(
+            f"{request.source}: neither a run folder (it has no job.yaml) nor a data set; write format:path"
+        )
     else:
         train["set1"] = open_dataset(request.source, root, key="SOURCE")
     for reference in request.added:

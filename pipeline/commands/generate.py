@@ -19,7 +19,16 @@ from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.validation import RecordError, is_int
 from synthaug.pipeline.studio import drawing
 from synthaug.pipeline.studio.layout_files import SHEET, GivenLayout, read_layout
-from synthaug.pipeline.studio.sheets import CONTRAST, SHEETS, Cell, Edit, Row, Subject, read_edits, usual_edits
+from synthaug.pipeline.studio.sheets import (
+    CONTRAST,
+    SHEETS,
+    Cell,
+    Edit,
+    Row,
+    Subject,
+    read_edits,
+    usual_edits,
+)
 
 if TYPE_CHECKING:
     from synthaug.generators.lostgan.control import Controlled, Rendered, Studio
@@ -99,13 +108,23 @@ def _wanted(layout: GivenLayout, request: Request) -> Wanted:
         raise DatasetError(f"{layout.origin}: 'sheets' must be a list of names")
     for name in sheets:
         if name not in SHEETS:
-            raise JobError(f"sheet: there is no sheet '{name}'{suggest(str(name), [*SHEETS, 'all'])}")
+            raise JobError(
+                f"sheet: there is no sheet '{name}'{suggest(str(name), [*SHEETS, 'all'])}"
+            )
     if not layout.names and set(sheets) - {"samples", "style", "masks"}:
-        raise JobError(f"{layout.origin}: the layout has no objects to change; ask for the samples sheet")
+        raise JobError(
+            f"{layout.origin}: the layout has no objects to change; ask for the samples sheet"
+        )
     if request.edits is not None and "layout" not in sheets:
         raise JobError("--edits: only the layout sheet has edits; add --sheet layout")
     seed, count = pick(request.seed, "seed", 0, 0, 2**62), pick(request.count, "count", 5, 1, MOST)
-    return Wanted(str(options.get("title", layout.origin)), seed, count, tuple(sheets), _edits(layout, request.edits))
+    return Wanted(
+        str(options.get("title", layout.origin)),
+        seed,
+        count,
+        tuple(sheets),
+        _edits(layout, request.edits),
+    )
 
 
 def _edits(layout: GivenLayout, file: str | None) -> tuple[Edit, ...] | None:
@@ -129,7 +148,9 @@ def _weights(checkpoint: Path) -> Path:
         return checkpoint
     file = checkpoint / "checkpoints" / "generator.safetensors"
     if not file.is_file():
-        raise JobError(f"CHECKPOINT: {checkpoint} has no checkpoints/{file.name}; give the folder of a finished run")
+        raise JobError(
+            f"CHECKPOINT: {checkpoint} has no checkpoints/{file.name}; give the folder of a finished run"
+        )
     return file
 
 
@@ -161,7 +182,9 @@ def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
     return Subject(layout, samples, edits, studio.stages)
 
 
-def _write_sheet(folder: Folder, name: str, title: str, studio: Studio, subject: Subject) -> list[dict[str, Any]]:
+def _write_sheet(
+    folder: Folder, name: str, title: str, studio: Studio, subject: Subject
+) -> list[dict[str, Any]]:
     """Paint a sheet row by row and write it, its pictures first; return what sheet.json says of the pictures."""
     size = drawing.shown_size(studio.resolution, subject.layout.size)
     strips, said = [], []
@@ -177,7 +200,11 @@ def _write_sheet(folder: Folder, name: str, title: str, studio: Studio, subject:
                     "file": file,
                     "row": row.caption,
                     "caption": cell.caption,
-                    "kind": "masks" if cell.stage is not None else "difference" if cell.others else "image",
+                    "kind": "masks"
+                    if cell.stage is not None
+                    else "difference"
+                    if cell.others
+                    else "image",
                     "changed": cell.scene.changes(_unchanged(cell.scene, subject)),
                     "scene": cell.scene.record(),
                 }
@@ -195,17 +222,26 @@ def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
 
 def _paint(studio: Studio, row: Row) -> list[NDArray[np.uint8]]:
     """The pictures of a row [S, S, 3], each scene painted once; a mask map has the side of its stage."""
-    scenes = list(dict.fromkeys(scene for cell in row.cells for scene in (cell.scene, *cell.others)))
+    scenes = list(
+        dict.fromkeys(scene for cell in row.cells for scene in (cell.scene, *cell.others))
+    )
     made = studio.render(scenes)
-    return [_picture(cell, made, {scene: place for place, scene in enumerate(scenes)}) for cell in row.cells]
+    return [
+        _picture(cell, made, {scene: place for place, scene in enumerate(scenes)})
+        for cell in row.cells
+    ]
 
 
 def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> NDArray[np.uint8]:
     place = places[cell.scene]
     if cell.stage is not None:
-        return drawing.mask_map(made.stages[cell.stage][place], [thing.number for thing in cell.scene.objects])
+        return drawing.mask_map(
+            made.stages[cell.stage][place], [thing.number for thing in cell.scene.objects]
+        )
     if cell.others:
-        return drawing.difference(made.images[place], made.images[[places[s] for s in cell.others]], CONTRAST)
+        return drawing.difference(
+            made.images[place], made.images[[places[s] for s in cell.others]], CONTRAST
+        )
     image: NDArray[np.uint8] = made.images[place]
     return image
 

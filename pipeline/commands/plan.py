@@ -62,11 +62,21 @@ def _pairs(table: Dataset, real: Dataset, most: int) -> list[Pair]:
             break
         source = real[i]
         if source.image_id in wanted:
-            drawn[source.image_id] = report_pictures.whole(source, decode(source), real.categories, SIDE)
+            drawn[source.image_id] = report_pictures.whole(
+                source, decode(source), real.categories, SIDE
+            )
     pairs = []
     for scene in chosen:
         origin = scene.provenance
         assert origin is not None
         picture = report_pictures.blank(scene, table.categories, SIDE)
-        pairs.append(Pair(picture, drawn[origin.source_image], scene.image_id, origin.source_image, origin.reason))
+        pairs.append(
+            Pair(
+                picture,
+                drawn[origin.source_image],
+                scene.image_id,
+                origin.source_image,
+                origin.reason,
+            )
+        )
     return pairs

@@ -44,13 +44,17 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
     if not runs:
         raise JobError("RUN: give the output folder of at least one run")
     if len(runs) > MOST:
-        raise JobError(f"RUN: {len(runs)} runs are too many to compare on one page; give at most {MOST}")
+        raise JobError(
+            f"RUN: {len(runs)} runs are too many to compare on one page; give at most {MOST}"
+        )
     found = [look(path) for path in runs]
     if len(found) == 1:
         target = out or runs[0] / step.PAGE
         return [_write(target, step.page(_spec(found[0]))), *found[0].notes]
     target = out or Path(COMPARISON)
-    page = report_compare.render([_contestant(run) for run in found], out.stem if out else "Comparison")
+    page = report_compare.render(
+        [_contestant(run) for run in found], out.stem if out else "Comparison"
+    )
     notes = [f"{run.path}: {note}" for run in found for note in run.notes]
     return [_write(target, page), *notes]
 
@@ -63,17 +67,27 @@ def look(path: Path) -> Found:
     is older than what it would be made from: that one tells of something else, and the step counts as not done.
     """
     if not (path / "job.yaml").is_file():
-        raise JobError(f"{path}: not a run folder (it has no job.yaml); give the --output folder of a run")
+        raise JobError(
+            f"{path}: not a run folder (it has no job.yaml); give the --output folder of a run"
+        )
     job = load_job(path / "job.yaml")
     folders, other = _outputs(path, job)
     if "ingest" not in folders:
-        raise JobError(f"{path}: its first step, ingest, is not finished, so there is nothing to report; run the job")
+        raise JobError(
+            f"{path}: its first step, ingest, is not finished, so there is nothing to report; run the job"
+        )
     manifests = {name: Folder.at(folder).read_json(MANIFEST) for name, folder in folders.items()}
     notes = (
         f"Of {', '.join(other)} the newest finished output is used: it was made with other settings than job.yaml says now, "
         "or by another version of synthaug.",
     )
-    return Found(path, job, {name: str(folder) for name, folder in folders.items()}, manifests, notes if other else ())
+    return Found(
+        path,
+        job,
+        {name: str(folder) for name, folder in folders.items()},
+        manifests,
+        notes if other else (),
+    )
 
 
 def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
@@ -93,7 +107,11 @@ def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
         inputs = [_finished(folders[need]) for need in made.NEEDS if need in folders]
         if own in finished:
             folders[name] = own
-        elif newest and not outdated & set(made.NEEDS) and _finished(newest) >= max(inputs, default=0):
+        elif (
+            newest
+            and not outdated & set(made.NEEDS)
+            and _finished(newest) >= max(inputs, default=0)
+        ):
             folders[name] = newest
             other.append(name)
         elif newest:
@@ -113,13 +131,21 @@ def _contestant(found: Found) -> Contestant:
     """What the comparison tells of a run; its images come from the same places as those of the other runs."""
     spec = _spec(found)
     missing = tuple(name for name in step.NEEDS if name not in found.folders)
-    run = Run(found.job, {**UNDONE, **found.manifests}, step.read_logs(found.folders), missing, found.notes)
+    run = Run(
+        found.job,
+        {**UNDONE, **found.manifests},
+        step.read_logs(found.folders),
+        missing,
+        found.notes,
+    )
     pictures = []
     if run.manifests["synthesize"]["images"] and found.job.report.samples:
         table = spec.table("synthesize")
         scenes = [table[place] for place in report_gallery.spread(len(table), PICTURES)]
         pictures = [report_pictures.whole(s, decode(s), table.categories, SIDE) for s in scenes]
-    return Contestant(found.job.report.title or found.job.name, found.path.resolve().name, run, pictures)
+    return Contestant(
+        found.job.report.title or found.job.name, found.path.resolve().name, run, pictures
+    )
 
 
 def _write(target: Path, page: bytes) -> str:

@@ -84,9 +84,14 @@ class Tables:
         }
         for name, table in found.items():
             if not len(table):
-                raise DatasetError(f"{told[name]}: {self.references[name]} has no image; name a data set that has")
+                raise DatasetError(
+                    f"{told[name]}: {self.references[name]} has no image; name a data set that has"
+                )
         wanted = found["real"].categories
-        return {name: aligned(table, wanted, f"{told[name]}: {self.references[name]}") for name, table in found.items()}
+        return {
+            name: aligned(table, wanted, f"{told[name]}: {self.references[name]}")
+            for name, table in found.items()
+        }
 
 
 def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
@@ -98,7 +103,9 @@ def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
     if unknown or len(places) < len(wanted):
         what = f"has the class '{unknown[0]}'" if unknown else "has other classes"
         near = suggest(unknown[0], places) if unknown else ""
-        raise DatasetError(f"{told} {what}, which the real images do not have{near}; give both the same class names")
+        raise DatasetError(
+            f"{told} {what}, which the real images do not have{near}; give both the same class names"
+        )
     return Renamed(table, wanted, tuple(places[c.name] for c in table.categories))
 
 
@@ -107,7 +114,9 @@ def score(request: Request, screen: Any) -> list[str]:
     job = _job(request)
     check_writable(request.output)
     given = {"real": request.real, "synthetic": request.synthetic, "train": request.train}
-    tables = Tables({name: reference for name, reference in given.items() if reference}, str(Path.cwd()))
+    tables = Tables(
+        {name: reference for name, reference in given.items() if reference}, str(Path.cwd())
+    )
     opened = tables(False)
     plan = _plan(request, job, tables, opened)
     reasons = measuring.prepare(plan)
@@ -118,20 +127,39 @@ def score(request: Request, screen: Any) -> list[str]:
     scores, sheets = _measure(job, plan, screen) if plan.settings else ({}, {})
     used = versions(*PACKAGES)
     out = Folder.at(request.output)
-    record = {**tables.references, "scores": scores, "scores_unavailable": reasons, "versions": used}
+    record = {
+        **tables.references,
+        "scores": scores,
+        "scores_unavailable": reasons,
+        "versions": used,
+    }
     out.write_json("metrics.json", record)
-    shown = [score_page.shown(name, tables.references[name], table) for name, table in tables().items()]
+    shown = [
+        score_page.shown(name, tables.references[name], table) for name, table in tables().items()
+    ]
     out.write_bytes(PAGE, score_page.render(shown, scores, reasons, sheets, used))
-    return [*lines(scores, reasons), f"numbers: {out.uri}/metrics.json", f"page:    {out.uri}/{PAGE}"]
+    return [
+        *lines(scores, reasons),
+        f"numbers: {out.uri}/metrics.json",
+        f"page:    {out.uri}/{PAGE}",
+    ]
 
 
-def _measure(job: Job, plan: measuring.Plan, screen: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _measure(
+    job: Job, plan: measuring.Plan, screen: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the scores of a prepared plan, and the files that they draw."""
     cluster, folder = job.cluster, Folder.at(plan.folder)
     executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
     try:
-        scores = measuring.measure(Context(job, folder, {}, executor, screen.tell, screen.progress), plan)
-        drawn = [file for name, metric in scores.items() for file in executor.call(measuring.draw, plan, name, metric)]
+        scores = measuring.measure(
+            Context(job, folder, {}, executor, screen.tell, screen.progress), plan
+        )
+        drawn = [
+            file
+            for name, metric in scores.items()
+            for file in executor.call(measuring.draw, plan, name, metric)
+        ]
     finally:
         executor.close()
     return scores, {name: folder.read_bytes(name) for name in drawn}
@@ -153,9 +181,13 @@ def _job(request: Request) -> Job:
     return build({"data": {"labelled": request.real}}, "score")
 
 
-def _plan(request: Request, job: Job, tables: Tables, opened: Mapping[str, Dataset]) -> measuring.Plan:
+def _plan(
+    request: Request, job: Job, tables: Tables, opened: Mapping[str, Dataset]
+) -> measuring.Plan:
     names = _asked(request) or list(SCORES)
-    settings = {name: job.score.settings.get(name) or measuring.module_of(name).Config() for name in names}
+    settings = {
+        name: job.score.settings.get(name) or measuring.module_of(name).Config() for name in names
+    }
     judge = Path(request.judge or job.score.judge) if request.judge or job.score.judge else None
     weights = str(request.weights or job.score.weights)
     weights = str(Path(weights).absolute()) if weights else ""
@@ -195,7 +227,9 @@ def _check_judge(judge: Path | None, classes: int) -> str:
     except ValueError as err:
         raise JobError(f"--judge: {err}") from err
     if known != classes:
-        raise JobError(f"--judge: {judge} knows {known} classes, the data has {classes}; name one of the same classes")
+        raise JobError(
+            f"--judge: {judge} knows {known} classes, the data has {classes}; name one of the same classes"
+        )
     return file_digest(str(judge))
 
 
@@ -204,7 +238,14 @@ def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
     head = ("score", "number", "value", "95 %", "compare with")
     rows = [head, *(measuring.cells(metric) for metric in scores.values())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    told = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    told = [
+        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     told = told if scores else []
-    told += [f"{name}: warning: {text}" for name, m in scores.items() for text in m["card"].get("warnings", ())]
+    told += [
+        f"{name}: warning: {text}"
+        for name, m in scores.items()
+        for text in m["card"].get("warnings", ())
+    ]
     return told + [f"{name}: not measured: {reason}" for name, reason in reasons.items()]

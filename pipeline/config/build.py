@@ -26,7 +26,9 @@ from synthaug.pipeline.config.schema import (
 from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.scores import SCORES, USUAL
 
-PASTES = "synthaug.generators.copy_paste"  # whose Config says how a trial's arm of that name is made
+PASTES = (
+    "synthaug.generators.copy_paste"  # whose Config says how a trial's arm of that name is made
+)
 LOOP = "synthaug.generators.training.adversarial"  # whose Config holds the optimiser settings of every generator
 TEACHER = "synthaug.detectors.mean_teacher"  # whose Config holds what is special about learning from unlabelled images
 
@@ -66,10 +68,20 @@ def build(raw: dict[str, Any], stem: str) -> Job:
     _refuse_unknown(raw, hints, "")
     raw["name"] = stem if raw.get("name") in (None, "") else raw["name"]
     raw["output"] = f"runs/{raw['name']}" if raw.get("output") in (None, "") else raw["output"]
-    values = {"seed": 0, **{name: _convert(hints[name], raw[name], name) for name in raw if hints[name] in (int, str)}}
+    values = {
+        "seed": 0,
+        **{
+            name: _convert(hints[name], raw[name], name)
+            for name in raw
+            if hints[name] in (int, str)
+        },
+    }
     detector = _component(raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS)
     generator = _component(raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS)
-    values["detector"], values["generator"] = DetectorSection(*detector), GeneratorSection(*generator)
+    values["detector"], values["generator"] = (
+        DetectorSection(*detector),
+        GeneratorSection(*generator),
+    )
     teacher = _import(TEACHER, "self_train").Config
     values["self_train"] = SelfTrainSection(
         *_halves(_mapping(raw.get("self_train"), "self_train"), "self_train", SelfTrainJob, teacher)
@@ -81,14 +93,18 @@ def build(raw: dict[str, Any], stem: str) -> Job:
     return cast(Job, _make(Job, values, ""))
 
 
-def _component(raw: Any, section: str, choice: str, training: Any, room: Mapping[str, str]) -> tuple[str, Any, Any]:
+def _component(
+    raw: Any, section: str, choice: str, training: Any, room: Mapping[str, str]
+) -> tuple[str, Any, Any]:
     """Return the component's name, its training and its Config from one mapping with the keys of all three."""
     keys = _mapping(raw, section)
     name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
     config = _import(room[name], join(section, choice)).Config
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
     assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
-    for key in _of_others(keys.keys() - own - theirs, room):  # base.yaml writes the keys of the usual component
+    for key in _of_others(
+        keys.keys() - own - theirs, room
+    ):  # base.yaml writes the keys of the usual component
         del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
     return name, *_halves(keys, section, training, config)
@@ -98,7 +114,9 @@ def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -
     """Return the two dataclasses whose keys one mapping holds."""
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
     _refuse_unknown(keys, own | theirs, section)
-    halves = [{key: value for key, value in keys.items() if key in names} for names in (own, theirs)]
+    halves = [
+        {key: value for key, value in keys.items() if key in names} for names in (own, theirs)
+    ]
     return _fill(training, halves[0], section), _fill(config, halves[1], section)
 
 
@@ -121,9 +139,14 @@ def _score(raw: Any) -> Score:
         if name in written[:i]:
             raise FaultError("score.names", f"'{name}' is there twice")
     names = [n for n in SCORES if n in written or ("usual" in written and n in USUAL)]
-    judge, weights = (_convert(str, keys.pop(key, ""), f"score.{key}") for key in ("judge", "weights"))
+    judge, weights = (
+        _convert(str, keys.pop(key, ""), f"score.{key}") for key in ("judge", "weights")
+    )
     _refuse_unknown(keys, {"names", "judge", "weights", *SCORES}, "score")
-    used = {*names, *keys}  # settings of a score that is not measured are judged too, for their typos
+    used = {
+        *names,
+        *keys,
+    }  # settings of a score that is not measured are judged too, for their typos
     settings = {
         name: _fill(_import(SCORES[name], "score.names").Config, keys.get(name), f"score.{name}")
         for name in SCORES
@@ -134,7 +157,9 @@ def _score(raw: Any) -> Score:
 
 def _trial(raw: Any) -> Trial:
     keys = _mapping(raw, "trial")
-    pastes = _fill(_import(PASTES, "trial.copy_paste").Config, keys.pop("copy_paste", None), "trial.copy_paste")
+    pastes = _fill(
+        _import(PASTES, "trial.copy_paste").Config, keys.pop("copy_paste", None), "trial.copy_paste"
+    )
     return replace(cast(Trial, _fill(Trial, keys, "trial")), copy_paste=pastes)
 
 
@@ -142,7 +167,9 @@ def _import(module: str, key: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as err:
-        raise FaultError(key, f"needs the library '{err.name}', which is not installed; install it") from err
+        raise FaultError(
+            key, f"needs the library '{err.name}', which is not installed; install it"
+        ) from err
 
 
 def _mapping(raw: Any, key: str) -> dict[str, Any]:
@@ -152,7 +179,8 @@ def _mapping(raw: Any, key: str) -> dict[str, Any]:
     for name in raw or {}:
         if not isinstance(name, str):
             raise FaultError(
-                key, f"the key {_show(name)} is not text; write it in quotes, in the file and not in an override"
+                key,
+                f"the key {_show(name)} is not text; write it in quotes, in the file and not in an override",
             )
     return dict(raw or {})
 
@@ -170,7 +198,11 @@ def _fill(cls: Any, raw: Any, key: str) -> Any:
     for f in fields(cls):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise FaultError(join(key, f.name), "is missing; give it a value")
-    return _make(cls, {name: _convert(hints[name], value, join(key, name)) for name, value in values.items()}, key)
+    return _make(
+        cls,
+        {name: _convert(hints[name], value, join(key, name)) for name, value in values.items()},
+        key,
+    )
 
 
 def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
@@ -197,7 +229,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin is Literal:
         return _choose(args, value, key)
     if origin is dict:
-        return {name: _convert(args[1], entry, join(key, name)) for name, entry in _mapping(value, key).items()}
+        return {
+            name: _convert(args[1], entry, join(key, name))
+            for name, entry in _mapping(value, key).items()
+        }
     if origin is not tuple:
         return _convert_scalar(hint, value, key)
     if not isinstance(value, list):
@@ -205,7 +240,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     kinds = [args[0]] * len(value) if args[-1] is ... else args
     if len(value) != len(kinds):
         raise FaultError(key, f"has {len(value)} entries, not {len(kinds)}")
-    return tuple(_convert(kind, entry, join(key, i)) for i, (kind, entry) in enumerate(zip(kinds, value, strict=True)))
+    return tuple(
+        _convert(kind, entry, join(key, i))
+        for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
+    )
 
 
 def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -213,7 +251,10 @@ def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:
         return value
     names = [str(name) for name in known]
     near = suggest(str(value), names)
-    raise FaultError(key, f"{_show(value)} is not one of {', '.join(names)}{near if near.startswith('; did') else ''}")
+    raise FaultError(
+        key,
+        f"{_show(value)} is not one of {', '.join(names)}{near if near.startswith('; did') else ''}",
+    )
 
 
 def _convert_scalar(hint: Any, value: Any, key: str) -> Any:
@@ -229,7 +270,9 @@ def _convert_scalar(hint: Any, value: Any, key: str) -> Any:
     if hint is int:
         raise FaultError(key, f"{_show(value)} is not an integer")
     try:
-        result = math.nan if value is None or isinstance(value, (bool, list, dict)) else float(value)
+        result = (
+            math.nan if value is None or isinstance(value, (bool, list, dict)) else float(value)
+        )
     except (ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):

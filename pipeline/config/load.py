@@ -21,12 +21,18 @@ from synthaug.pipeline.core.errors import JobError, suggest
 MAX_BYTES = 1_000_000  # of one job file
 MAX_DEPTH = 20  # of nested brackets; the parser recurses
 RESERVED = "key '{}' is reserved: a job file names components, it does not execute them"
-KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII)  # what Hydra's grammar takes for a key
+KEY = re.compile(
+    r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII
+)  # what Hydra's grammar takes for a key
 NEIGHBOUR = re.compile(r"\w[\w.-]*")
 REFERENCE = re.compile(r"\$\{\s*([A-Za-z]\w*(?:\.\w+)*)\s*\}")
-PLAIN_VALUE = re.compile(r"[^'\"\[\]{}(),$\\]+")  # an override value without anything of Hydra's grammar in it
+PLAIN_VALUE = re.compile(
+    r"[^'\"\[\]{}(),$\\]+"
+)  # an override value without anything of Hydra's grammar in it
 QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""")
-EXPONENT = re.compile(r"[-+]?[0-9._]+[eE][-+]?[0-9]+")  # a number to OmegaConf (1e-4) where YAML 1.1 sees text
+EXPONENT = re.compile(
+    r"[-+]?[0-9._]+[eE][-+]?[0-9]+"
+)  # a number to OmegaConf (1e-4) where YAML 1.1 sees text
 DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})")
 
 
@@ -36,7 +42,9 @@ DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})")
 def _scan_file(path: Path, origin: dict[str, str], children: tuple[str, ...]) -> None:
     """Check a file and the neighbours it inherits from, and note which keys each of them writes."""
     if path.stem in children:
-        raise JobError(f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'")
+        raise JobError(
+            f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'"
+        )
     root = _parse(path)
     entries = [(key, value) for key, value in root.value if key.value == "defaults"]
     for _, value in entries:
@@ -53,7 +61,9 @@ def _neighbours(node: yaml.Node, path: Path) -> list[str]:
     names = [entry.value for entry in node.value] if isinstance(node, yaml.SequenceNode) else []
     texts = [name for name in names if isinstance(name, str) and NEIGHBOUR.fullmatch(name)]
     if len(texts) != len(names) or names[-1:] != ["_self_"]:
-        raise JobError(f"{path}: defaults: must name files of this folder without .yaml, then _self_: [base, _self_]")
+        raise JobError(
+            f"{path}: defaults: must name files of this folder without .yaml, then _self_: [base, _self_]"
+        )
     return texts[:-1]
 
 
@@ -61,7 +71,9 @@ def _read(path: Path) -> str:
     if path.suffix != ".yaml":
         raise JobError(f"{path}: a job file ends in .yaml; rename it")
     if not path.is_file():
-        raise JobError(f"{path}: no such file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}")
+        raise JobError(
+            f"{path}: no such file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}"
+        )
     if path.stat().st_size > MAX_BYTES:
         raise JobError(f"{path}: is larger than {MAX_BYTES} bytes, which is no job file")
     try:
@@ -81,12 +93,18 @@ def _parse(path: Path) -> yaml.MappingNode:
         for event in yaml.parse(text, yaml.SafeLoader):
             line = f"{path}: line {event.start_mark.line + 1 if event.start_mark else '?'}"
             if isinstance(event, yaml.AliasEvent):
-                raise JobError(f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value of key a.b")
+                raise JobError(
+                    f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value of key a.b"
+                )
             if tag := getattr(event, "tag", None):
                 raise JobError(f"{line}: YAML tags such as {tag} are not supported; remove it")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+                event, yaml.CollectionEndEvent
+            )
             if depth > MAX_DEPTH:
-                raise JobError(f"{line}: is nested more than {MAX_DEPTH} deep, which is no job file")
+                raise JobError(
+                    f"{line}: is nested more than {MAX_DEPTH} deep, which is no job file"
+                )
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as err:
         raise JobError(f"{path}: is not valid YAML: {one_line(err)}") from err
@@ -111,7 +129,8 @@ def _scan(node: yaml.Node, key: str, source: str, origin: dict[str, str]) -> Non
             _scan(entry, key, source, origin)
     elif node.tag.endswith(":int") and not DECIMAL.fullmatch(node.value):
         raise FaultError(
-            key, f"{node.value} is not a plain decimal number; write one, or put it in quotes if it is text"
+            key,
+            f"{node.value} is not a plain decimal number; write one, or put it in quotes if it is text",
         )
 
 
@@ -121,11 +140,15 @@ def _scan_key(node: yaml.Node, key: str, seen: set[str]) -> None:
         raise FaultError(key, f"a key must be text ({line})")
     name = node.value
     if not node.style and (not node.tag.endswith(":str") or EXPONENT.fullmatch(name)):
-        raise FaultError(key, f"YAML does not read the key {name} as text ({line}); write it in quotes: '{name}'")
+        raise FaultError(
+            key, f"YAML does not read the key {name} as text ({line}); write it in quotes: '{name}'"
+        )
     if name in seen:
         raise FaultError(join(key, name), f"is written twice ({line}); remove one")
     if join(key, name) == "hydra":
-        raise FaultError(name, f"unknown key ({line}); Hydra itself is not configured in a job file")
+        raise FaultError(
+            name, f"unknown key ({line}); Hydra itself is not configured in a job file"
+        )
     if name.startswith("_"):
         raise FaultError(join(key, name), RESERVED.format(name))
 
@@ -179,23 +202,37 @@ def _parse_override(text: str, origin: dict[str, str]) -> str:
     where = f"override '{short(' '.join(text.split()))}'"
     key, equals, value = text.partition("=")
     if key[:1] in ("+", "~"):
-        raise JobError(f"{where}: write plain key=value, without '{key[: len(key) - len(key.lstrip('+~'))]}'")
+        raise JobError(
+            f"{where}: write plain key=value, without '{key[: len(key) - len(key.lstrip('+~'))]}'"
+        )
     if not equals or not KEY.fullmatch(key):
-        raise JobError(f"{where}: is not key=value, such as plan.count=100; put odd keys in the job file")
+        raise JobError(
+            f"{where}: is not key=value, such as plan.count=100; put odd keys in the job file"
+        )
     if "(" in QUOTED.sub("", value):  # range(...) sweeps, shuffle(...) is different each time
-        raise JobError(f"{where}: a job has plain values, no calls; put text with brackets in quotes")
+        raise JobError(
+            f"{where}: a job has plain values, no calls; put text with brackets in quotes"
+        )
     if key.split(".")[0] == "hydra":
         raise JobError(f"{where}: hydra: unknown key; Hydra itself is not configured by a job")
     parser = OverridesParser.create()
     try:
         override = parser.parse_override(text)
-    except (HydraException, ValueError, RecursionError):  # a number of thousands of digits, brackets as deep
+    except (
+        HydraException,
+        ValueError,
+        RecursionError,
+    ):  # a number of thousands of digits, brackets as deep
         if not PLAIN_VALUE.fullmatch(value) or not value.isprintable():
-            raise JobError(f"{where}: cannot be read; put the value in quotes: '{key}=\"...\"'") from None
+            raise JobError(
+                f"{where}: cannot be read; put the value in quotes: '{key}=\"...\"'"
+            ) from None
         text = f'{key}="{value}"'  # such as toy:train?labels=false: Hydra wants quotes around the second '='
         override = parser.parse_override(text)
     if override.is_sweep_override():
-        raise JobError(f"{where}: gives several values, a job has one; put text with commas in quotes, lists in [ ]")
+        raise JobError(
+            f"{where}: gives several values, a job has one; put text with commas in quotes, lists in [ ]"
+        )
     origin[key] = where
     return f"++{text}"
 
@@ -215,9 +252,15 @@ def _resolve(value: Any, raw: Mapping[str, Any], key: str) -> Any:
     if not isinstance(value, str) or "${" not in value:
         return value
     whole = REFERENCE.fullmatch(value)
-    result = _target(whole[1], raw, key) if whole else REFERENCE.sub(lambda m: str(_target(m[1], raw, key)), value)
+    result = (
+        _target(whole[1], raw, key)
+        if whole
+        else REFERENCE.sub(lambda m: str(_target(m[1], raw, key)), value)
+    )
     if "${" in str(result):
-        raise FaultError(key, f"'{value}' is not allowed; only references to keys are, such as ${{data.root}}")
+        raise FaultError(
+            key, f"'{value}' is not allowed; only references to keys are, such as ${{data.root}}"
+        )
     return result
 
 
@@ -228,5 +271,7 @@ def _target(name: str, raw: Mapping[str, Any], key: str) -> Any:
             raise FaultError(key, f"refers to '{name}', which the job file does not write")
         value = value[part]
     if isinstance(value, (dict, list)) or "${" in str(value):
-        raise FaultError(key, f"refers to '{name}', which is not a single plain value; references do not chain")
+        raise FaultError(
+            key, f"refers to '{name}', which is not a single plain value; references do not chain"
+        )
     return value

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 OUTSIDE = ("name", "seed", "output", "cluster")  # of every section's content
-EXECUTION = {"synthesize": ("workers",), "data": ("leaks",)}  # keys that change who works or what is refused, no result
+EXECUTION = {
+    "synthesize": ("workers",),
+    "data": ("leaks",),
+}  # keys that change who works or what is refused, no result
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
@@ -39,13 +42,19 @@ class Data:
     validation_fraction: float = 0.15  # of the labelled images
     max_pixels: int = 50_000_000  # H * W of one image
     on_bad: Literal["stop", "skip"] = "stop"
-    leaks: Literal["stop", "report"] = "stop"  # an image that is measured on is also in a split that is trained on
+    leaks: Literal["stop", "report"] = (
+        "stop"  # an image that is measured on is also in a split that is trained on
+    )
 
     def __post_init__(self) -> None:
         if not self.labelled:
-            raise ValueError("labelled: names no data set; write for example coco:data/train.json?images=data/images")
+            raise ValueError(
+                "labelled: names no data set; write for example coco:data/train.json?images=data/images"
+            )
         if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both excluded")
+            raise ValueError(
+                f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both excluded"
+            )
         _at_least(1, self, "max_pixels")
 
 
@@ -60,7 +69,9 @@ class DetectorJob:
     repeat_threshold: float = 0.01  # classes in a smaller share of the images are repeated
     threads: int = 0  # per worker; 0 = all cores
     workers: int = 1
-    evaluate_every: int = 0  # steps between measurements on the validation images; 0 = only at the end
+    evaluate_every: int = (
+        0  # steps between measurements on the validation images; 0 = only at the end
+    )
     evaluation_images: int = 0  # 0 = all of them
     keep: Literal["last", "best"] = "last"  # best: by AP50 on the validation images
 
@@ -69,7 +80,9 @@ class DetectorJob:
         _at_least(0, self, "threads", "evaluate_every", "evaluation_images")
         _between_0_and_1(self, "repeat_threshold")
         if self.workers > self.batch:
-            raise ValueError(f"workers: {self.workers} is more than the {self.batch} images of a batch")
+            raise ValueError(
+                f"workers: {self.workers} is more than the {self.batch} images of a batch"
+            )
         if self.keep == "best" and not self.evaluate_every:
             raise ValueError(
                 "keep: 'best' needs more than one measurement; set evaluate_every, for example to save_every"
@@ -85,7 +98,9 @@ class SelfTrainJob:
     unlabelled_batch: int = 16  # unlabelled images per step
     save_every: int = 100  # steps
     lr: float = 0.0  # at its peak; 0 = the detector's own
-    thresholds: dict[str, float] = field(default_factory=dict)  # class name -> score, instead of `threshold`
+    thresholds: dict[str, float] = field(
+        default_factory=dict
+    )  # class name -> score, instead of `threshold`
     keep: Literal["better", "last"] = "better"  # which detector labels the unlabelled images
 
     def __post_init__(self) -> None:
@@ -111,14 +126,18 @@ class GeneratorJob:
     min_objects: int = 1  # images with fewer are left out
     max_objects: int = 8  # images with more are left out
     flip: bool = True  # half of the images mirrored
-    use_pseudo: bool = True  # learn from pseudo-labelled images too; False is setting (i) of LostGAN-V2's Table 5
+    use_pseudo: bool = (
+        True  # learn from pseudo-labelled images too; False is setting (i) of LostGAN-V2's Table 5
+    )
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
         _at_least(0, self, "threads", "min_objects")
         _between_0_and_1(self, "repeat_threshold", "min_area")
         if self.min_objects > self.max_objects:
-            raise ValueError(f"min_objects: {self.min_objects} is more than max_objects {self.max_objects}")
+            raise ValueError(
+                f"min_objects: {self.min_objects} is more than max_objects {self.max_objects}"
+            )
 
 
 @dataclass(frozen=True)
@@ -154,8 +173,12 @@ class PseudoLabel:
     rule: Literal["fixed", "precision", "f1"] = "f1"  # how the least score of a class is chosen
     threshold: float = 0.5  # rule fixed: the least score, of every class
     precision: float = 0.9  # rule precision: share of a class's labels that are to be right
-    min_truths: int = 10  # validation objects; a class with fewer takes the threshold of all classes together
-    calibrate: bool = True  # store as score the probability that the label is right, not what the network said
+    min_truths: int = (
+        10  # validation objects; a class with fewer takes the threshold of all classes together
+    )
+    calibrate: bool = (
+        True  # store as score the probability that the label is right, not what the network said
+    )
     folds: int = 5  # parts of the validation images that take turns in judging the thresholds
     flip: bool = True  # look at the mirror image too
     scales: tuple[float, ...] = ()  # sizes to look at besides 1.0
@@ -178,11 +201,15 @@ class Plan:
 
     count: int = 1000  # images; 0 = as many as target "deficit" needs
     target: Literal["natural", "sqrt", "balanced", "counts", "deficit"] = "balanced"
-    counts: dict[str, int] = field(default_factory=dict)  # class name -> objects, for target "counts"
+    counts: dict[str, int] = field(
+        default_factory=dict
+    )  # class name -> objects, for target "counts"
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: Literal["natural", "uniform"] = "uniform"  # of added objects among the layouts
     jitter: float = 0.05  # how far boxes move, share of their size
-    rearrange: float = 0.0  # of maps: probability that a thing moves sideways, and is perhaps mirrored
+    rearrange: float = (
+        0.0  # of maps: probability that a thing moves sideways, and is perhaps mirrored
+    )
     flip: float = 0.5  # probability that a layout is mirrored
     shard: int = 64  # images per shard
 
@@ -191,9 +218,13 @@ class Plan:
         _at_least(0, self, "count")
         _between_0_and_1(self, "jitter", "flip", "rearrange")
         if not self.count and self.target != "deficit":
-            raise ValueError("count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number")
+            raise ValueError(
+                "count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number"
+            )
         if (self.target == "counts") != bool(self.counts):
-            raise ValueError("counts: class names with numbers of objects belong to target 'counts', and only to it")
+            raise ValueError(
+                "counts: class names with numbers of objects belong to target 'counts', and only to it"
+            )
         for name, number in self.counts.items():
             if number < 0:
                 raise ValueError(f"counts: {number} objects of '{name}' is less than 0")
@@ -230,7 +261,9 @@ class Verify:
     steps: int = 0  # of that training; 0 = detector.steps
     recall: float = 0.95  # share of true objects of a class that is to pass
     min_recall: float = 0.8  # classes of which the judge finds less are not judged
-    min_truths: int = 10  # validation objects; a class with fewer takes the bars of all classes together
+    min_truths: int = (
+        10  # validation objects; a class with fewer takes the bars of all classes together
+    )
     precision: float = 0.9  # share of right ones among the detections that count as extra things
     small: float = 0.5  # of the area of the smallest labelled boxes of the class; less is too small
     missing: Policy = "drop"
@@ -240,7 +273,9 @@ class Verify:
     doubtful: Policy = "ignore"
     too_small: Policy = "drop"
     extra: Literal["keep", "ignore"] = "ignore"  # things found that no label explains
-    max_failed: float = 0.5  # share of an image's judged objects above which the whole image is dropped; 1 = never
+    max_failed: float = (
+        0.5  # share of an image's judged objects above which the whole image is dropped; 1 = never
+    )
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
@@ -249,7 +284,9 @@ class Verify:
         _between_0_and_1(self, "min_recall", "max_failed")
         for name in ("recall", "precision"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1, both excluded")
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is not between 0 and 1, both excluded"
+                )
 
 
 @dataclass(frozen=True)
@@ -263,7 +300,9 @@ class Export:
 class Score:
     """Which scores are measured; `settings` has the Config of each."""
 
-    names: tuple[str, ...]  # as the job has them: "usual" stands for those of pipeline.scores.USUAL that can be had
+    names: tuple[
+        str, ...
+    ]  # as the job has them: "usual" stands for those of pipeline.scores.USUAL that can be had
     settings: dict[str, Any]
     judge: str = ""  # a detector's checkpoint; "" = the detector of the run
     weights: str = ""  # folder of published networks; nothing is ever downloaded
@@ -290,24 +329,36 @@ class Trial:
         "synthetic_best",
         "placebo",
     )
-    external: dict[str, str] = field(default_factory=dict)  # name -> data set `format:path`, each an arm of its own
+    external: dict[str, str] = field(
+        default_factory=dict
+    )  # name -> data set `format:path`, each an arm of its own
     evaluation: str = ""  # data set the arms are measured on; "" = the validation images
     steps: int = 0  # optimiser steps of each arm; 0 = detector.steps
     share: float = 0.5  # of each batch that added images fill
-    curve: tuple[float, ...] = ()  # parts of the synthetic images that are arms of their own, for the budget curve
+    curve: tuple[
+        float, ...
+    ] = ()  # parts of the synthetic images that are arms of their own, for the budget curve
     repeat_threshold: float = 0.1  # of the arms rfs and irfs
-    groups: Literal["auto", "relative", "lvis"] = "auto"  # auto: LVIS's bounds where the labelled data is LVIS
+    groups: Literal["auto", "relative", "lvis"] = (
+        "auto"  # auto: LVIS's bounds where the labelled data is LVIS
+    )
     margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
     worthwhile: float = 0.005  # AP that a further step of the curve must be able to bring
-    copy_paste: Any = None  # Config of generators/copy_paste.py, how the arm of that name cuts and pastes
+    copy_paste: Any = (
+        None  # Config of generators/copy_paste.py, how the arm of that name cuts and pastes
+    )
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seeds", "steps", "margin", "worthwhile")
         _between_0_and_1(self, "share", "repeat_threshold")
         if self.seeds == 1:
-            raise ValueError("seeds: 1 training per arm has no spread; give 0 for no trial, or 2 and more (5 is usual)")
+            raise ValueError(
+                "seeds: 1 training per arm has no spread; give 0 for no trial, or 2 and more (5 is usual)"
+            )
         if any(not 0 < part < 1 for part in self.curve):
-            raise ValueError("curve: parts of the synthetic images lie between 0 and 1, both excluded")
+            raise ValueError(
+                "curve: parts of the synthetic images lie between 0 and 1, both excluded"
+            )
         if "real" not in self.arms:
             raise ValueError("arms: 'real' is missing; everything is compared with it")
         if len(set(self.arms)) < len(self.arms):
@@ -318,9 +369,7 @@ class Trial:
 class Report:
     """What the HTML page shows."""
 
-    samples: int = (
-        200  # synthetic images in the gallery; their real sources and a quarter as many pseudo-labelled ones too
-    )
+    samples: int = 200  # synthetic images in the gallery; their real sources and a quarter as many pseudo-labelled ones too
     title: str = ""  # "" = the job's name
 
     def __post_init__(self) -> None:
@@ -366,7 +415,9 @@ class Job:
     def __post_init__(self) -> None:
         _at_least(0, self, "seed")
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100")
+            raise ValueError(
+                f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100"
+            )
         if self.pseudo_label.flip and not getattr(self.detector.config, "flip", True):
             raise ValueError(
                 "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is false), so it cannot be "
@@ -392,7 +443,9 @@ class Job:
 
     def sha256(self) -> str:
         """Return the hex digest of what decides the results: not of the output folder, the cluster or the workers."""
-        content: dict[str, Any] = {f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE}
+        content: dict[str, Any] = {
+            f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE
+        }
         text = json.dumps({**content, "name": self.name, "seed": self.seed}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -404,7 +457,9 @@ def _quoted(content: Any) -> str:
     class Quoting(yaml.SafeDumper):
         pass
 
-    Quoting.add_representer(str, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+    Quoting.add_representer(
+        str, lambda d, text: d.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+    )
     return yaml.dump(content, Dumper=Quoting, allow_unicode=False, sort_keys=False)
 
 
@@ -424,7 +479,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, GeneratorSection):
         return {"system": value.system, **_plain(value.training), **_plain(value.config)}
     if isinstance(value, Score):
-        return {"names": list(value.names), "judge": value.judge, "weights": value.weights, **_plain(value.settings)}
+        return {
+            "names": list(value.names),
+            "judge": value.judge,
+            "weights": value.weights,
+            **_plain(value.settings),
+        }
     if is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):

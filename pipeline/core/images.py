@@ -24,16 +24,23 @@ def decode(scene: Scene) -> NDArray[np.uint8]:
     try:
         data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.size != (scene.width, scene.height):  # before decoding: the header may promise gigapixels
+            if image.size != (
+                scene.width,
+                scene.height,
+            ):  # before decoding: the header may promise gigapixels
                 raise DatasetError(
                     f"{label}: the image is {image.width}x{image.height} pixels, its annotation says "
                     f"{scene.width}x{scene.height}; correct the annotation"
                 )
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as err:
-        raise DatasetError(f"{label}: the image file is missing; restore it or remove it from the annotations") from err
+        raise DatasetError(
+            f"{label}: the image file is missing; restore it or remove it from the annotations"
+        ) from err
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
-        raise DatasetError(f"{label}: the image cannot be decoded ({err}); replace the file") from err
+        raise DatasetError(
+            f"{label}: the image cannot be decoded ({err}); replace the file"
+        ) from err
 
 
 def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
@@ -51,10 +58,14 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     """Antialiased bilinear resize of uint8 RGB [H, W, 3] to (H, W); the filter generators are trained with."""
     if pixels.shape[:2] == size:
         return pixels
-    if pixels.shape[0] <= size[0] and pixels.shape[1] <= size[1]:  # then nothing is averaged, and OpenCV is quicker
+    if (
+        pixels.shape[0] <= size[0] and pixels.shape[1] <= size[1]
+    ):  # then nothing is averaged, and OpenCV is quicker
         import cv2
 
-        return np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(
+            cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8
+        )
     from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -20,11 +20,18 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
         return []
     corner = np.array([columns[0], rows[0]])
     padded = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
-    a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]  # [H + 1, W + 1] around each point
+    a, b, c, d = (
+        padded[:-1, :-1],
+        padded[:-1, 1:],
+        padded[1:, :-1],
+        padded[1:, 1:],
+    )  # [H + 1, W + 1] around each point
     turns = (a ^ b ^ c ^ d).astype(np.int64) + 2 * ((a == d) & (b == c) & (a != b))
     places = np.nonzero(turns)
     ys, xs = (np.repeat(axis, turns[places]) for axis in places)  # by row, then by column
-    by_column = np.lexsort((np.arange(len(ys)), ys, xs))  # by column, then by row; twins stay in their order
+    by_column = np.lexsort(
+        (np.arange(len(ys)), ys, xs)
+    )  # by column, then by row; twins stay in their order
     up_or_down = np.empty(len(ys), np.int64)  # the other end of the vertical edge of each corner
     up_or_down[by_column[0::2]], up_or_down[by_column[1::2]] = by_column[1::2], by_column[0::2]
     vertical, points = up_or_down.tolist(), np.stack([xs, ys], 1) + corner

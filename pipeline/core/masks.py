@@ -87,14 +87,19 @@ def decode_all(objects: Objects, size: Size) -> NDArray[np.bool_]:
     return masks
 
 
-def paste(masks: NDArray[np.float32], boxes: NDArray[np.float32], size: Size, threshold: float = 0.5) -> list[str]:
+def paste(
+    masks: NDArray[np.float32], boxes: NDArray[np.float32], size: Size, threshold: float = 0.5
+) -> list[str]:
     """Return, as counts, where soft masks [N, M, M] stretched over xyxy boxes [N, 4] reach the threshold.
 
     Each pixel takes the bilinear value at its centre, cells beyond the mask's edge being 0 (Mask R-CNN, section 3.1).
     """
     pasted = []
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(np.float64), strict=True):
-        rows, columns = (_tent(low, high, n, len(mask)) for low, high, n in ((y0, y1, size[0]), (x0, x1, size[1])))
+        rows, columns = (
+            _tent(low, high, n, len(mask))
+            for low, high, n in ((y0, y1, size[0]), (x0, x1, size[1]))
+        )
         inside = [np.flatnonzero(weights.any(1)) for weights in (rows, columns)]
         whole = np.zeros(size, np.bool_)
         whole[np.ix_(*inside)] = rows[inside[0]] @ mask @ columns[inside[1]].T >= threshold
@@ -104,7 +109,9 @@ def paste(masks: NDArray[np.float32], boxes: NDArray[np.float32], size: Size, th
 
 def _tent(low: float, high: float, pixels: int, cells: int) -> NDArray[np.float64]:
     """Bilinear weights [pixels, cells] of cells that divide [low, high] at the centres of pixels."""
-    at = (np.arange(pixels) + 0.5 - low) / max(high - low, 1e-6) * cells - 0.5  # in cells, from the first one's centre
+    at = (np.arange(pixels) + 0.5 - low) / max(
+        high - low, 1e-6
+    ) * cells - 0.5  # in cells, from the first one's centre
     weights: NDArray[np.float64] = np.clip(1 - np.abs(at[:, None] - np.arange(cells)), 0, None)
     return weights
 
@@ -147,9 +154,15 @@ def check_polygons(polygons: Any) -> list[NDArray[np.float64]]:
         raise ValueError("a polygon mask must be a list of polygons")
     checked = []
     for polygon in polygons:
-        if not isinstance(polygon, (list, tuple, np.ndarray)) or len(polygon) < 6 or len(polygon) % 2:
+        if (
+            not isinstance(polygon, (list, tuple, np.ndarray))
+            or len(polygon) < 6
+            or len(polygon) % 2
+        ):
             raise ValueError("a polygon needs an even number of coordinates, six or more")
-        points = np.array(polygon, dtype=object if any(isinstance(v, (list, dict)) for v in polygon) else None)
+        points = np.array(
+            polygon, dtype=object if any(isinstance(v, (list, dict)) for v in polygon) else None
+        )
         if points.dtype.kind not in "iuf" or not np.isfinite(points).all():
             raise ValueError("a polygon has a coordinate that is no finite number")
         checked.append(points.astype(np.float64))
@@ -172,7 +185,9 @@ def from_uncompressed(counts: Sequence[int], size: Size) -> str:
     """Compress a list of run lengths; raises ValueError when they are not whole numbers that fill the image."""
     from pycocotools import mask as coco_mask
 
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts):
+    if not all(
+        isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts
+    ):
         raise ValueError("the counts must be whole numbers, none negative")
     if sum(counts) != size[0] * size[1]:
         raise ValueError(f"the counts cover {sum(counts)} pixels, not {size[0]}x{size[1]}")
@@ -186,7 +201,9 @@ def panoptic_png(ids: NDArray[np.integer[Any]]) -> bytes:
 
     assert ids.ndim == 2
     assert not ((ids < 0) | (ids >= 1 << 24)).any(), "a panoptic PNG holds 24 bits per pixel"
-    blue_first = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=-1).astype(np.uint8)  # [H, W, 3] BGR
+    blue_first = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], axis=-1).astype(
+        np.uint8
+    )  # [H, W, 3] BGR
     done, data = cv2.imencode(".png", blue_first)
     assert done
     return bytes(data.tobytes())
@@ -197,7 +214,9 @@ def panoptic_ids(data: bytes) -> NDArray[np.int64]:
     import cv2
 
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error as err:
         raise ValueError("the panoptic PNG cannot be decoded") from err
     if pixels is None:

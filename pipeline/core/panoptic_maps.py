@@ -55,25 +55,34 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
     try:
         data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.size != (size[1], size[0]):  # before decoding: the header may promise gigapixels
+            if image.size != (
+                size[1],
+                size[0],
+            ):  # before decoding: the header may promise gigapixels
                 raise DatasetError(
                     f"{name}: the map is {image.width}x{image.height} pixels, its image {size[1]}x{size[0]}; "
                     "correct one of them"
                 )
             if image.mode not in ("L", "P", "RGB", "I", "I;16", "I;16B"):
-                raise DatasetError(f"{name}: a map of mode {image.mode}; write it as grey or RGB PNG without alpha")
+                raise DatasetError(
+                    f"{name}: a map of mode {image.mode}; write it as grey or RGB PNG without alpha"
+                )
             return np.asarray(image).astype(np.int64)
     except FileNotFoundError as err:
         raise DatasetError(f"{name}: the map is missing; restore it or remove its image") from err
     except (OSError, SyntaxError, ValueError, EOFError) as err:
         reason = " ".join(str(err).split())[:160]
-        raise DatasetError(f"{name}: the map cannot be decoded ({reason}); replace the file") from err
+        raise DatasetError(
+            f"{name}: the map cannot be decoded ({reason}); replace the file"
+        ) from err
 
 
 def map_of(scene: Scene) -> NDArray[np.int64]:
     """Return the segment ids [H, W] of a scene; DatasetError when it has no map, a bad one, or one of other objects."""
     if scene.panoptic is None:
-        raise DatasetError(f"image {scene.image_id!r} has no panoptic map; use a data set whose images have one")
+        raise DatasetError(
+            f"image {scene.image_id!r} has no panoptic map; use a data set whose images have one"
+        )
     ids = ids_of(scene.panoptic, (scene.height, scene.width), scene.image_id)
     if (missing := ids[~np.isin(ids, segment_ids(scene.objects)) & (ids != 0)]).size:
         name = scene.panoptic.path or scene.image_id
@@ -141,10 +150,14 @@ def _counts(starts: NDArray[np.int64], ends: NDArray[np.int64], length: int) -> 
     return [*counts, length - int(ends[-1])] if ends[-1] < length else counts
 
 
-def objects_of(found: Segments, number: int, category: Sequence[int] | NDArray[Any], **columns: Any) -> Objects:
+def objects_of(
+    found: Segments, number: int, category: Sequence[int] | NDArray[Any], **columns: Any
+) -> Objects:
     """Make the objects of image `number` from its segments and their categories [N]; columns as in `Objects.build`."""
     columns.setdefault("id", table_ids(number, found.ids))
-    return Objects.build(category, found.boxes, rle=found.rle, area=found.area.astype(np.float32), **columns)
+    return Objects.build(
+        category, found.boxes, rle=found.rle, area=found.area.astype(np.float32), **columns
+    )
 
 
 @lru_cache(64)
@@ -153,7 +166,9 @@ def nearest(length: int, wanted: int) -> NDArray[np.int64]:
     from PIL import Image
 
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    picked: NDArray[np.int64] = np.asarray(line.resize((wanted, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+    picked: NDArray[np.int64] = np.asarray(line.resize((wanted, 1), Image.Resampling.NEAREST))[
+        0
+    ].astype(np.int64)
     picked.setflags(write=False)  # it is shared by all callers
     return picked
 

@@ -61,7 +61,9 @@ class Objects:
     isthing: NDArray[np.bool_]  # [N]
     score: NDArray[np.float32]  # [N] 1.0 for human labels
     source: tuple[str, ...]  # one of SOURCES
-    layout_boxes: NDArray[np.float32]  # [N, 4] xyxy pixels: the box that was asked for; equals boxes for real scenes
+    layout_boxes: NDArray[
+        np.float32
+    ]  # [N, 4] xyxy pixels: the box that was asked for; equals boxes for real scenes
     verdict: tuple[str | None, ...]  # set by verification, else None
     verdict_score: NDArray[np.float32]  # [N], NaN without verdict
 
@@ -106,7 +108,8 @@ class Objects:
             "layout_boxes": (np.float32, box),
         }
         values: dict[str, Any] = {
-            name: np.asarray(columns.pop(name, default), dtype) for name, (dtype, default) in kinds.items()
+            name: np.asarray(columns.pop(name, default), dtype)
+            for name, (dtype, default) in kinds.items()
         }
         values["layout_boxes"] = values["layout_boxes"].reshape(n, 4)
         values["rle"] = tuple(columns.pop("rle", (None,) * n))

@@ -36,7 +36,9 @@ class Folder:
 
     filesystem: Any  # pyarrow.fs.FileSystem
     path: str  # absolute local path, or bucket/prefix
-    query: str = ""  # the connection options of an S3 address, e.g. "endpoint_override=...&scheme=http"
+    query: str = (
+        ""  # the connection options of an S3 address, e.g. "endpoint_override=...&scheme=http"
+    )
 
     @staticmethod
     def at(uri: str | Path) -> Folder:
@@ -44,14 +46,22 @@ class Folder:
         text = str(uri)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
-            return Folder(fs.LocalFileSystem(), str(Path(rest if separator else text).expanduser().absolute()))
+            return Folder(
+                fs.LocalFileSystem(), str(Path(rest if separator else text).expanduser().absolute())
+            )
         if scheme != "s3":
-            raise JobError(f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix")
+            raise JobError(
+                f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix"
+            )
         try:
             # so that a small object is one PUT instead of an upload in parts
-            filesystem, path = fs.FileSystem.from_uri(f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true")
+            filesystem, path = fs.FileSystem.from_uri(
+                f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true"
+            )
         except (OSError, ValueError) as err:
-            raise JobError(f"{text}: not a usable S3 address ({_reason(err)}); write s3://bucket/prefix") from err
+            raise JobError(
+                f"{text}: not a usable S3 address ({_reason(err)}); write s3://bucket/prefix"
+            ) from err
         return Folder(filesystem, path.rstrip("/"), text.partition("?")[2])
 
     @property
@@ -102,7 +112,9 @@ class Folder:
         try:
             return json.loads(self.read_bytes(name))
         except ValueError as err:
-            raise DatasetError(f"{self._inside(name)}: not valid JSON ({err}); restore or delete the file") from err
+            raise DatasetError(
+                f"{self._inside(name)}: not valid JSON ({err}); restore or delete the file"
+            ) from err
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON with sorted keys; NaN is no JSON and raises ValueError, so say None and why."""
@@ -187,7 +199,9 @@ class Folder:
         """Return the full path of a relative name; raises JobError for one that would leave the folder."""
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-            raise JobError(f"{self.uri}: {name!r} is not a name inside this folder; use a relative name without '..'")
+            raise JobError(
+                f"{self.uri}: {name!r} is not a name inside this folder; use a relative name without '..'"
+            )
         return "/".join((self.path.rstrip("/"), *parts))
 
 
@@ -234,7 +248,9 @@ def check_writable(uri: str) -> None:
         folder.write_bytes(_PROBE, bytes(4096))
         folder.delete(_PROBE)
     except OSError as err:
-        problem = f"output: cannot write to {uri}: {_reason(err)}; choose another folder with --output"
+        problem = (
+            f"output: cannot write to {uri}: {_reason(err)}; choose another folder with --output"
+        )
         raise JobError(problem) from err
     finally:
         for empty in created:

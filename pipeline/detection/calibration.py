@@ -26,8 +26,12 @@ RULES = ("fixed", "precision", "f1")
 BINS = 10  # of scores and probabilities, of equal width
 _NEAREST = 1e-6  # a score this near to 0 or 1 counts as this far: its logit is finite
 _LEAST_SLOPE = 0.05  # a curve never falls: more score is never less probability
-_PRIOR_ALL = 1.0  # precision of the prior of the curve of all classes, about "the score is the probability"
-_PRIOR_CLASS = 4.0  # of a class's curve about that: some 20 detections in doubt count as much as the prior
+_PRIOR_ALL = (
+    1.0  # precision of the prior of the curve of all classes, about "the score is the probability"
+)
+_PRIOR_CLASS = (
+    4.0  # of a class's curve about that: some 20 detections in doubt count as much as the prior
+)
 Floats = NDArray[np.float64]
 
 
@@ -38,14 +42,18 @@ class Matches:
     image: NDArray[np.int64]  # [D] 0..I-1
     label: NDArray[np.int64]  # [D] 0..C-1
     score: Floats  # [D]
-    right: NDArray[np.bool_]  # [D] a true object of the class, IoU 0.5, that no better detection has taken
+    right: NDArray[
+        np.bool_
+    ]  # [D] a true object of the class, IoU 0.5, that no better detection has taken
     truths: NDArray[np.int64]  # [I, C] true objects that are no crowd
 
     def of(self, images: NDArray[np.bool_]) -> Matches:
         """Return what belongs to the images at a mask [I]; the others count no objects and have no detections."""
         keep = images[self.image]
         truths = self.truths * images[:, None]
-        return Matches(self.image[keep], self.label[keep], self.score[keep], self.right[keep], truths)
+        return Matches(
+            self.image[keep], self.label[keep], self.score[keep], self.right[keep], truths
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,9 @@ class Calibration:
 
     def probability(self, labels: NDArray[np.int64], scores: NDArray[Any]) -> Floats:
         """Probability that each detection [D] is right."""
-        slope, offset = (np.array([getattr(c, name) for c in self.classes]) for name in ("slope", "offset"))
+        slope, offset = (
+            np.array([getattr(c, name) for c in self.classes]) for name in ("slope", "offset")
+        )
         return _sigmoid(slope[labels] * _logit(scores) + offset[labels])
 
 
@@ -127,7 +137,9 @@ def fit(matches: Matches) -> Calibration:
     classes = []
     for label in range(matches.truths.shape[1]):
         of_class = matches.label == label
-        classes.append(_fit_curve(matches.score[of_class], matches.right[of_class], pooled, _PRIOR_CLASS))
+        classes.append(
+            _fit_curve(matches.score[of_class], matches.right[of_class], pooled, _PRIOR_CLASS)
+        )
     return Calibration(pooled, classes)
 
 
@@ -139,7 +151,9 @@ def _fit_curve(scores: Floats, right: NDArray[np.bool_], prior: Curve, strength:
         value = _newton(design, right.astype(np.float64), centre, weights)
         if value[0] >= _LEAST_SLOPE:
             break
-        centre = np.array([_LEAST_SLOPE, prior.offset])  # scores that mislead: hold the slope, fit the offset
+        centre = np.array(
+            [_LEAST_SLOPE, prior.offset]
+        )  # scores that mislead: hold the slope, fit the offset
     return Curve(max(float(value[0]), _LEAST_SLOPE), float(value[1]))
 
 
@@ -179,7 +193,9 @@ def choose(matches: Matches, calibration: Calibration, rule: Rule) -> list[Thres
         score = _threshold(matches.score, calibration.pooled, int(truths.sum()), rule)
         pooled = Threshold(score, "unreached" if score is None else "pooled")
     chosen = []
-    for label, (curve, objects) in enumerate(zip(calibration.classes, truths.tolist(), strict=True)):
+    for label, (curve, objects) in enumerate(
+        zip(calibration.classes, truths.tolist(), strict=True)
+    ):
         scores = matches.score[matches.label == label]
         if objects < rule.min_truths or not len(scores):
             chosen.append(pooled)
@@ -200,7 +216,9 @@ def _threshold(scores: Floats, curve: Curve, truths: int, rule: Rule) -> float |
     return float(best[reached[-1]]) if len(reached) else None
 
 
-def apply(thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]) -> NDArray[np.bool_]:
+def apply(
+    thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]
+) -> NDArray[np.bool_]:
     """Return which detections [D] are kept; compared as float32, so that a score of 0.77 reaches a threshold of 0.77."""
     least = np.array([threshold.at for threshold in thresholds], np.float32)
     return np.asarray(scores.astype(np.float32) >= least[labels])
@@ -214,7 +232,9 @@ class HeldOut:
     probability: Floats  # [D] of each detection, by curves that did not see its image
 
 
-def cross_validate(matches: Matches, rules: Sequence[Rule], folds: int, seed: int) -> HeldOut | None:
+def cross_validate(
+    matches: Matches, rules: Sequence[Rule], folds: int, seed: int
+) -> HeldOut | None:
     """Learn on K-1 of K parts of the images and count on the one left out, each in turn; None for a single image."""
     images, num_classes = matches.truths.shape
     folds = min(folds, images)
@@ -259,7 +279,10 @@ def reliability(probability: Floats, right: NDArray[np.bool_]) -> dict[str, Any]
         return {"ece": None, "brier": None, "bins": []}
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     sizes = np.bincount(place, minlength=BINS)
-    sums = [np.bincount(place, weights=values, minlength=BINS) for values in (probability, right.astype(np.float64))]
+    sums = [
+        np.bincount(place, weights=values, minlength=BINS)
+        for values in (probability, right.astype(np.float64))
+    ]
     used = np.flatnonzero(sizes)
     said, true = (total[used] / sizes[used] for total in sums)
     error = float((np.abs(said - true) * sizes[used]).sum() / len(right))
@@ -267,7 +290,11 @@ def reliability(probability: Floats, right: NDArray[np.bool_]) -> dict[str, Any]
         [round(a, 4), round(b, 4), n]
         for a, b, n in zip(said.tolist(), true.tolist(), sizes[used].tolist(), strict=True)
     ]
-    return {"ece": round(error, 4), "brier": round(float(((probability - right) ** 2).mean()), 4), "bins": bins}
+    return {
+        "ece": round(error, 4),
+        "brier": round(float(((probability - right) ** 2).mean()), 4),
+        "bins": bins,
+    }
 
 
 def _logit(p: NDArray[Any]) -> Floats:

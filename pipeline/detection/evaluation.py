@@ -17,7 +17,11 @@ from synthaug.pipeline.batches.images_and_layouts import Pixels
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.training import EVALUATION, read_log
-from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionResult, DetectionRow
+from synthaug.pipeline.scores.detection.evaluator import (
+    DetectionEvaluator,
+    DetectionResult,
+    DetectionRow,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,7 +41,9 @@ class Validation:
         self._index = [k * len(table) // size for k in range(size)]  # evenly spaced
         self._pixels = Pixels([table], None)
         self._categories = table.categories
-        self.classes = [c for c, category in enumerate(table.categories) if category.isthing] or None
+        self.classes = [
+            c for c, category in enumerate(table.categories) if category.isthing
+        ] or None
 
     def has_truth(self) -> bool:
         """Whether there is an object to find."""
@@ -48,7 +54,10 @@ class Validation:
     def measure(self, detector: Detector) -> dict[str, Any]:
         """AP50 and AP of `result`, 6 digits."""
         values = self.result(detector).values
-        numbers = {key: None if values[key] is None else round(float(values[key] or 0.0), 6) for key in ("AP50", "AP")}
+        numbers = {
+            key: None if values[key] is None else round(float(values[key] or 0.0), 6)
+            for key in ("AP50", "AP")
+        }
         return {**numbers, "images": len(self._index)}
 
     def result(self, detector: Detector) -> DetectionResult:
@@ -57,16 +66,24 @@ class Validation:
         for start in range(0, len(self._index), BATCH):
             index = self._index[start : start + BATCH]
             entries = [self._pixels[i] for i in index]
-            for i, (scene, _), p in zip(index, entries, detector.predict([e[1] for e in entries]), strict=True):
+            for i, (scene, _), p in zip(
+                index, entries, detector.predict([e[1] for e in entries]), strict=True
+            ):
                 truth, size = scene.objects, (scene.height, scene.width)
                 labels = truth.category.astype(np.int64)
-                evaluator.add(DetectionRow(i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores))
+                evaluator.add(
+                    DetectionRow(
+                        i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores
+                    )
+                )
         return evaluator.result()
 
 
 def best_of(rows: Sequence[Row]) -> Row:
     """The row with the highest AP50, of equals the one with the highest AP, of these the first."""
-    return max(rows, key=lambda row: [-1.0 if row[key] is None else row[key] for key in ("AP50", "AP")])
+    return max(
+        rows, key=lambda row: [-1.0 if row[key] is None else row[key] for key in ("AP50", "AP")]
+    )
 
 
 class Evaluated:
@@ -121,4 +138,6 @@ class Evaluated:
             if self._every and best_of(rows) is rows[-1]:
                 self.modules["best"].load_state_dict(self._detector.model.state_dict())
                 self._new_best(rows[-1])
-        self._folder.write_bytes(EVALUATION, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        self._folder.write_bytes(
+            EVALUATION, "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        )

@@ -33,10 +33,14 @@ def load_labeller(job: Job, weights: Folder, name: str) -> Views:
     torch.set_num_threads(1)
     backend = importlib.import_module(DETECTORS[job.detector.backend])
     with weights.local_copy(name) as path:
-        return Views(backend.load(path, device=device()), job.pseudo_label.flip, job.pseudo_label.scales)
+        return Views(
+            backend.load(path, device=device()), job.pseudo_label.flip, job.pseudo_label.scales
+        )
 
 
-def detect(detector: Views, table: Dataset, places: range, batch: int) -> Iterator[tuple[int, Scene, Prediction]]:
+def detect(
+    detector: Views, table: Dataset, places: range, batch: int
+) -> Iterator[tuple[int, Scene, Prediction]]:
     """Yield (place, scene, what was found) in order; at most two batches of pixels are in memory."""
 
     def read(start: int) -> Batch:
@@ -50,4 +54,6 @@ def detect(detector: Views, table: Dataset, places: range, batch: int) -> Iterat
             scenes, pixels = following.result()
             if start + batch < len(places):
                 following = reader.submit(read, start + batch)
-            yield from zip(places[start : start + batch], scenes, detector.predict(pixels), strict=True)
+            yield from zip(
+                places[start : start + batch], scenes, detector.predict(pixels), strict=True
+            )

@@ -59,22 +59,44 @@ def read(folder: Folder) -> Iterator[Evidence]:
 def _schema() -> Any:
     import pyarrow as pa
 
-    numbers = [pa.field(n, pa.int64()) for n in ("index", "sample", "height", "width", "crop_size", "crops_skipped")]
+    numbers = [
+        pa.field(n, pa.int64())
+        for n in ("index", "sample", "height", "width", "crop_size", "crops_skipped")
+    ]
     flags = [pa.field(n, pa.bool_()) for n in ("real", "detected", "cropped")]
-    return pa.schema([*flags, *numbers, *(pa.field(n, pa.binary()) for n in KINDS), pa.field("crops", pa.binary())])
+    return pa.schema(
+        [
+            *flags,
+            *numbers,
+            *(pa.field(n, pa.binary()) for n in KINDS),
+            pa.field("crops", pa.binary()),
+        ]
+    )
 
 
 def _record(row: Evidence, crop_size: int) -> dict[str, Any]:
     found, cut = row.detection, row.crops
     first = found or cut
     assert first is not None
-    record: dict[str, Any] = {"real": row.real, "detected": found is not None, "cropped": cut is not None}
+    record: dict[str, Any] = {
+        "real": row.real,
+        "detected": found is not None,
+        "cropped": cut is not None,
+    }
     record |= {"index": first.index, "sample": first.sample, "crop_size": crop_size}
     if found:
         record |= {"height": found.height, "width": found.width}
-        record |= {n: np.asarray(getattr(found, n), KINDS[n][0]).tobytes() for n in KINDS if n != "crop_labels"}
+        record |= {
+            n: np.asarray(getattr(found, n), KINDS[n][0]).tobytes()
+            for n in KINDS
+            if n != "crop_labels"
+        }
     if cut:
-        record |= {"crop_labels": cut.labels.tobytes(), "crops": cut.crops.tobytes(), "crops_skipped": cut.skipped}
+        record |= {
+            "crop_labels": cut.labels.tobytes(),
+            "crops": cut.crops.tobytes(),
+            "crops_skipped": cut.skipped,
+        }
     return record
 
 
@@ -86,9 +108,13 @@ def _evidence(record: dict[str, Any]) -> Evidence:
     detection = crops = None
     if record["detected"]:
         arrays = {n: array(n) for n in KINDS if n != "crop_labels"}
-        detection = DetectionRow(record["index"], record["height"], record["width"], sample=record["sample"], **arrays)
+        detection = DetectionRow(
+            record["index"], record["height"], record["width"], sample=record["sample"], **arrays
+        )
     if record["cropped"]:
         side = record["crop_size"]
         pixels = np.frombuffer(record["crops"], np.uint8).reshape(-1, side, side, 3)
-        crops = CropRow(record["index"], record["sample"], pixels, array("crop_labels"), record["crops_skipped"])
+        crops = CropRow(
+            record["index"], record["sample"], pixels, array("crop_labels"), record["crops_skipped"]
+        )
     return Evidence(record["real"], detection, crops)

@@ -35,7 +35,12 @@ class Context:
     progress: Callable[[int, int, str], None]  # done, total, unit
 
     def train(
-        self, task: Callable[..., Any], spec: Any, folder: Folder, workers: int = 1, fits: Fits = lambda _: True
+        self,
+        task: Callable[..., Any],
+        spec: Any,
+        folder: Folder,
+        workers: int = 1,
+        fits: Fits = lambda _: True,
     ) -> Any:
         """Run a training task (or a group of them, of a size that `fits`) and show the steps its log reports."""
 
@@ -47,7 +52,12 @@ class Context:
         return self.executor.group(task, workers, spec, tick=tick, fits=fits)
 
     def shards(
-        self, make: Callable[[], Work], items: Sequence[tuple[str, Any]], folder: Folder, unit: str, workers: int = 0
+        self,
+        make: Callable[[], Work],
+        items: Sequence[tuple[str, Any]],
+        folder: Folder,
+        unit: str,
+        workers: int = 0,
     ) -> list[dict[str, Any]]:
         """Run named shards through the pool, leaving out those already complete; returns all their rows, in order.
 
@@ -59,16 +69,22 @@ class Context:
         if len(todo) < len(items):
             self.tell(f"  {len(items) - len(todo)} of {len(items)} shards were finished earlier")
         crew = min(workers or self.executor.workers, len(todo))
-        done = sum(_rows(folder, name) for name, _ in items) - sum(_rows(folder, name) for name, _ in todo)
+        done = sum(_rows(folder, name) for name, _ in items) - sum(
+            _rows(folder, name) for name, _ in todo
+        )
         total = done + sum(_size(item) for _, item in todo)
         self.progress(done, total, unit)
-        for result in self.executor.pool(partial(_Shard, make, folder.uri), todo, crew) if todo else ():
+        for result in (
+            self.executor.pool(partial(_Shard, make, folder.uri), todo, crew) if todo else ()
+        ):
             done += result
             self.progress(done, total, unit)
         return [folder.read_json(f"{name}.json") for name, _ in items]
 
 
-Work = Callable[[str, Any], dict[str, Any]]  # (name, item) -> row of the manifest with "rows"; writes <name>.parquet
+Work = Callable[
+    [str, Any], dict[str, Any]
+]  # (name, item) -> row of the manifest with "rows"; writes <name>.parquet
 
 
 class _Shard:
@@ -103,10 +119,15 @@ def _size(item: Any) -> int:
 def cut(count: int, size: int, prefix: str = "part") -> list[tuple[str, range]]:
     """Cut 0..count-1 into named shards of `size`."""
     starts = range(0, count, size)
-    return [(f"{prefix}-{i:05d}", range(start, min(start + size, count))) for i, start in enumerate(starts)]
+    return [
+        (f"{prefix}-{i:05d}", range(start, min(start + size, count)))
+        for i, start in enumerate(starts)
+    ]
 
 
-def add_counts(rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
+def add_counts(
+    rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]], key: str
+) -> dict[str, int]:
     """Add up the dicts of numbers that rows hold under `key`."""
     total: dict[str, int] = {}
     for row in rows:

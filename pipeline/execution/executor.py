@@ -24,12 +24,19 @@ class Executor(Protocol):
         """Run one task; `tick` is called about once a second meanwhile, in the driver."""
         ...
 
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    def pool(
+        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+    ) -> Iterator[Any]:
         """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
         ...
 
     def group(
-        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+        self,
+        function: Callable[..., Any],
+        size: int,
+        *args: Any,
+        tick: Tick | None = None,
+        fits: Fits = lambda _: True,
     ) -> Any:
         """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
 
@@ -56,17 +63,26 @@ class SerialExecutor:
             tick()
         return result
 
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    def pool(
+        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+    ) -> Iterator[Any]:
         """Run all items through one worker."""
         work = make()
         yield from map(work, items)
 
     def group(
-        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+        self,
+        function: Callable[..., Any],
+        size: int,
+        *args: Any,
+        tick: Tick | None = None,
+        fits: Fits = lambda _: True,
     ) -> Any:
         """Run a group of one; more processes need Ray."""
         if size != 1:
-            raise JobError(f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray")
+            raise JobError(
+                f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray"
+            )
         return self.call(function, *args, tick=tick)
 
     def close(self) -> None:

@@ -22,7 +22,9 @@ MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never tra
 ATTEMPTS = 4  # times a training group is started before one gives up
 PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
 GRIEF_SECONDS = 20.0  # how long after one member failed another's death is looked for
-PATIENCE = timedelta(hours=12)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
+PATIENCE = timedelta(
+    hours=12
+)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
 
 
 class RayExecutor:
@@ -34,12 +36,18 @@ class RayExecutor:
         if address:
             self.check_reachable(address)
         # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
-        self._scratch = Path(tempfile.mkdtemp(prefix="sa-", dir="/tmp" if Path("/tmp").is_dir() else None))
+        self._scratch = Path(
+            tempfile.mkdtemp(prefix="sa-", dir="/tmp" if Path("/tmp").is_dir() else None)
+        )
         self._environment(address)
         import ray  # after the environment: Ray reads it when imported
 
         self._ray: Any = ray
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": True,
+        }
         if address:
             options["address"] = address
         else:
@@ -52,9 +60,15 @@ class RayExecutor:
             }
         try:
             ray.init(**options)
-        except Exception as err:  # Ray raises a dozen unrelated types here; all mean the same to the user
+        except (
+            Exception
+        ) as err:  # Ray raises a dozen unrelated types here; all mean the same to the user
             self._forget_scratch()
-            where = f"Ray at '{address}' cannot be reached" if address else "a local Ray could not be started"
+            where = (
+                f"Ray at '{address}' cannot be reached"
+                if address
+                else "a local Ray could not be started"
+            )
             raise JobError(
                 f"cluster.address: {where} ({_first_line(err)}); set cluster.executor=serial to go without"
             ) from err
@@ -94,11 +108,16 @@ class RayExecutor:
         task = self._ray.remote(num_cpus=1, max_retries=3)(function)
         return self._wait(task.remote(*args), tick)
 
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    def pool(
+        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+    ) -> Iterator[Any]:
         """Keep each actor busy with one item; items are drawn as actors come free, so a long stream costs no memory."""
         ray, todo = self._ray, iter(items)
         running: dict[Any, Any] = {}  # the actor of each item that is being done
-        work, crew = [ray.put(make)], self._hire(workers)  # in a list: fetched once per actor, not with every item
+        work, crew = (
+            [ray.put(make)],
+            self._hire(workers),
+        )  # in a list: fetched once per actor, not with every item
         try:
             for one in crew:
                 self._feed(one, work, todo, running)
@@ -108,7 +127,9 @@ class RayExecutor:
                 result = self._get(done[0])
                 self._feed(one, work, todo, running)
                 yield result
-        except BaseException:  # also when no more results are wanted: what is still running must not go on
+        except (
+            BaseException
+        ):  # also when no more results are wanted: what is still running must not go on
             self._dismiss(crew)
             raise
         self._dismiss()  # of a pool that was opened beside this one
@@ -135,7 +156,12 @@ class RayExecutor:
         self._crew = []
 
     def group(
-        self, function: Callable[..., Any], size: int, *args: Any, tick: Tick | None = None, fits: Fits = lambda _: True
+        self,
+        function: Callable[..., Any],
+        size: int,
+        *args: Any,
+        tick: Tick | None = None,
+        fits: Fits = lambda _: True,
     ) -> Any:
         """A gang of actors; one that dies takes the gang down, and it is started again, smaller where room is lacking."""
         self._dismiss()
@@ -150,13 +176,17 @@ class RayExecutor:
                 size = room.bundle_count
             finally:
                 self._ray.util.remove_placement_group(room)  # and with it the gang
-        raise RunError(f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step")
+        raise RunError(
+            f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step"
+        )
 
     def _reserve(self, size: int, gpus: bool, fits: Fits) -> Any:
         """Reserve room for `size` members, or for as many as there is room for; None where that is one."""
         while size > 1:
             if fits(size):
-                room = self._ray.util.placement_group([{"CPU": 1, **({"GPU": 1} if gpus else {})}] * size)
+                room = self._ray.util.placement_group(
+                    [{"CPU": 1, **({"GPU": 1} if gpus else {})}] * size
+                )
                 if room.wait(PLACE_SECONDS):
                     return room
                 self._ray.util.remove_placement_group(room)
@@ -165,17 +195,28 @@ class RayExecutor:
         return None
 
     def _run_gang(
-        self, room: Any, gpus: bool, function: Callable[..., Any], args: tuple[Any, ...], tick: Tick | None
+        self,
+        room: Any,
+        gpus: bool,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        tick: Tick | None,
     ) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         member = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Member)
         size = room.bundle_count
-        places = [PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank) for rank in range(size)]
+        places = [
+            PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank)
+            for rank in range(size)
+        ]
         gang = [member.options(scheduling_strategy=place).remote() for place in places]
         try:
             meeting = self._meeting(gang[0])
-            refs = [one.run.remote(rank, size, meeting, gpus, function, args) for rank, one in enumerate(gang)]
+            refs = [
+                one.run.remote(rank, size, meeting, gpus, function, args)
+                for rank, one in enumerate(gang)
+            ]
             return self._first_result(refs, tick)
         finally:
             for one in gang:
@@ -200,7 +241,11 @@ class RayExecutor:
         except (self._ray.exceptions.RayActorError, SynthaugError):
             raise
         except Exception:  # of a member that lost a neighbour, or of one that failed by itself
-            gone, _ = self._ray.wait(todo, num_returns=len(todo), timeout=GRIEF_SECONDS) if todo else ([], [])
+            gone, _ = (
+                self._ray.wait(todo, num_returns=len(todo), timeout=GRIEF_SECONDS)
+                if todo
+                else ([], [])
+            )
             for ref in gone:
                 self._raise_cause(ref)
             raise
@@ -279,13 +324,21 @@ class _Member:
             return f"tcp://{host}:{probe.getsockname()[1]}"
 
     def run(
-        self, rank: int, size: int, meeting: str, gpus: bool, function: Callable[..., Any], args: tuple[Any, ...]
+        self,
+        rank: int,
+        size: int,
+        meeting: str,
+        gpus: bool,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
     ) -> Any:
         import torch.distributed as dist
 
         # nccl wants a GPU of its own for every member; members that share one talk through gloo
         backend = "nccl" if gpus else "gloo"
-        dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(
+            backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE
+        )
         try:
             return function(*args)
         finally:

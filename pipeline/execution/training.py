@@ -59,7 +59,12 @@ class Training(Protocol):
 
 
 def train(
-    training: Training, batches: Callable[[int], Any], steps: int, save_every: int, folder: Folder, rank: int = 0
+    training: Training,
+    batches: Callable[[int], Any],
+    steps: int,
+    save_every: int,
+    folder: Folder,
+    rank: int = 0,
 ) -> int:
     """Train to `steps`, resuming from the folder's state; returns the step it resumed from.
 
@@ -100,7 +105,9 @@ def save_state(training: Training, folder: Folder, step: int) -> None:
         for position, moments in optimizer.state_dict()["state"].items():
             for key, value in moments.items():
                 if value is not None:
-                    tensors[f"optimizer/{name}/{position}/{key}"] = value.detach().cpu().contiguous().clone()
+                    tensors[f"optimizer/{name}/{position}/{key}"] = (
+                        value.detach().cpu().contiguous().clone()
+                    )
     folder.write_bytes(STATE, save(tensors, {"step": str(step)}))
 
 
@@ -125,12 +132,16 @@ def load_state(training: Training, folder: Folder) -> int:
         module.load_state_dict(modules[name], strict=True)
     for name, optimizer in training.optimizers.items():
         groups = optimizer.state_dict()["param_groups"]
-        state = _laid_out(moments.get(name, {}), [p for group in optimizer.param_groups for p in group["params"]])
+        state = _laid_out(
+            moments.get(name, {}), [p for group in optimizer.param_groups for p in group["params"]]
+        )
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     return int(header["__metadata__"]["step"])
 
 
-def _laid_out(moments: dict[int, dict[str, Any]], parameters: list[Any]) -> dict[int, dict[str, Any]]:
+def _laid_out(
+    moments: dict[int, dict[str, Any]], parameters: list[Any]
+) -> dict[int, dict[str, Any]]:
     """Give moments the memory layout of their parameters: fused optimisers go through both as flat memory."""
     import torch
 
@@ -181,7 +192,9 @@ class _Log:
             )
         elapsed = time.monotonic() - self._began
         rate = (step - self._start) / max(elapsed, 1e-9)
-        self._rows.append({"step": step, "steps": self._steps, "steps_per_s": round(rate, 3), **means})
+        self._rows.append(
+            {"step": step, "steps": self._steps, "steps_per_s": round(rate, 3), **means}
+        )
         self._sums, self._count = {}, 0
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()

@@ -83,7 +83,9 @@ LABELS = (
 # "license plate" has the id -1: never drawn, or stored as what is left of -1 in 8 or 16 bits
 _NO_CLASS = (255, 65535)
 _UNLABELED = len(LABELS)  # segment id of the class 0, which a panoptic map cannot spell
-CATEGORIES = tuple(Category(k, label.name, label.group, label.instances) for k, label in enumerate(LABELS))
+CATEGORIES = tuple(
+    Category(k, label.name, label.group, label.instances) for k, label in enumerate(LABELS)
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Config:
         if self.classes not in ("all", "evaluated"):
             raise ValueError(f"classes is '{self.classes}'; use all or evaluated")
         if not _PLAIN_NAME.fullmatch(self.split):
-            raise ValueError(f"split is '{self.split}'; use the name of a folder such as train or val")
+            raise ValueError(
+                f"split is '{self.split}'; use the name of a folder such as train or val"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +140,14 @@ class CityscapesDataset:
         frame = self._frames[index]
         ids = panoptic.pixels_of(ImageRef(None, str(frame.map)), frame.size, frame.image_id)
         if ids.ndim != 2:
-            raise DatasetError(f"{frame.map}: instance ids are a grey PNG, this one has colours; replace the file")
+            raise DatasetError(
+                f"{frame.map}: instance ids are a grey PNG, this one has colours; replace the file"
+            )
         segments = self._segment[ids]
         if (wrong := ids[segments < 0]).size:
-            raise DatasetError(f"{frame.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the map")
+            raise DatasetError(
+                f"{frame.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the map"
+            )
         found = panoptic.segments_of(segments)
         label = _classes(found.ids)
         things = np.array([LABELS[k].instances for k in label], bool)
@@ -217,7 +225,9 @@ def _frame(pictures: Path, maps: Path, name: str, max_pixels: int) -> Frame:
         raise RecordError("bad image", "it is no PNG file")
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     if not 0 < width * height <= max_pixels:
-        raise RecordError("image too large", f"{width}x{height} is empty or over max_pixels={max_pixels}")
+        raise RecordError(
+            "image too large", f"{width}x{height} is empty or over max_pixels={max_pixels}"
+        )
     return Frame(Path(stem).name, image, labels, (image_bytes, map_bytes), (height, width))
 
 
@@ -235,14 +245,20 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
     for index in range(len(dataset)):
         scene = dataset[index]
         if not _PLAIN_NAME.fullmatch(scene.image_id):
-            raise DatasetError(f"image id {scene.image_id!r} is no file name; use letters, digits, '_', '-' and '.'")
+            raise DatasetError(
+                f"image id {scene.image_id!r} is no file name; use letters, digits, '_', '-' and '.'"
+            )
         city = scene.image_id.split("_")[0]
         pictures, maps = (out.sub(kind).sub(split).sub(city) for kind in ("leftImg8bit", "gtFine"))
         ids = instance_map(scene, dataset.categories)
-        label_map = np.where(ids == _NO_CLASS[1], _NO_CLASS[0], np.where(ids < _PER_CLASS, ids, ids // _PER_CLASS))
+        label_map = np.where(
+            ids == _NO_CLASS[1], _NO_CLASS[0], np.where(ids < _PER_CLASS, ids, ids // _PER_CLASS)
+        )
         pictures.write_bytes(scene.image_id + _IMAGE, _png_of(scene), durable=False)
         maps.write_bytes(scene.image_id + _MAP, _grey_png(ids.astype(np.uint16)), durable=False)
-        maps.write_bytes(scene.image_id + _LABELS, _grey_png(label_map.astype(np.uint8)), durable=False)
+        maps.write_bytes(
+            scene.image_id + _LABELS, _grey_png(label_map.astype(np.uint8)), durable=False
+        )
 
 
 def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
@@ -250,7 +266,9 @@ def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.i
     objects, ids = scene.objects, panoptic.map_of(scene)
     label = np.array([categories[k].id for k in objects.category], np.int64)
     segments = panoptic.segment_ids(objects)
-    alone = objects.isthing & ~objects.iscrowd & np.array([LABELS[k].instances for k in label], bool)
+    alone = (
+        objects.isthing & ~objects.iscrowd & np.array([LABELS[k].instances for k in label], bool)
+    )
     value = np.where(alone, segments, label)
     if not np.array_equal(segments[alone] // _PER_CLASS, label[alone]):
         seen: Counter[int] = Counter()

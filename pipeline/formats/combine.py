@@ -65,4 +65,6 @@ class Joined:
 
     def fingerprint(self) -> str:
         """Digest of the digests."""
-        return hashlib.sha256(" ".join(table.fingerprint() for table in self._tables).encode()).hexdigest()
+        return hashlib.sha256(
+            " ".join(table.fingerprint() for table in self._tables).encode()
+        ).hexdigest()

@@ -17,7 +17,11 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 
 ROWS = 1000  # per shard
-NAMES = {"train": "train", "val": "validation", "test": "test"}  # our splits as `datasets` calls them
+NAMES = {
+    "train": "train",
+    "val": "validation",
+    "test": "test",
+}  # our splits as `datasets` calls them
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ def upright(scene: Scene) -> tuple[Scene, bool]:
         return scene, False
     data = encoded_image(scene)
     fixed = data[: at[0]] + at[1] + data[at[0] + len(at[1]) :]
-    return replace(scene, image=ImageRef(fixed, scene.image.path and Path(scene.image.path).name)), True
+    return replace(
+        scene, image=ImageRef(fixed, scene.image.path and Path(scene.image.path).name)
+    ), True
 
 
 def _head(scene: Scene) -> bytes:

@@ -23,7 +23,9 @@ class Checker:
     on_bad: str  # stop | skip
     skipped: Counter[str]
 
-    def each(self, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str = "id") -> None:
+    def each(
+        self, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str = "id"
+    ) -> None:
         """Pass on every record; one that is refused (RecordError) is named by its `key` or its position, or counted."""
         for position, record in enumerate(records):
             try:
@@ -31,9 +33,13 @@ class Checker:
             except RecordError as bad:
                 if self.on_bad == "stop":
                     name = record.get(key) if isinstance(record, dict) else None
-                    which = f"{kind} {name!r}" if name is not None else f"{kind} at position {position}"
+                    which = (
+                        f"{kind} {name!r}" if name is not None else f"{kind} at position {position}"
+                    )
                     advice = "correct it, or leave such records out with on_bad=skip"
-                    raise DatasetError(f"{self.file}: {which}: {bad.detail[:400]}; {advice}") from bad
+                    raise DatasetError(
+                        f"{self.file}: {which}: {bad.detail[:400]}; {advice}"
+                    ) from bad
                 self.skipped[bad.reason] += 1
 
 
@@ -67,14 +73,18 @@ def load_object(file: Path) -> tuple[dict[str, Any], str]:
     """Return the JSON object of a COCO file, and its sha256."""
     document, digest = load_json(file)
     if not isinstance(document, dict):
-        raise DatasetError(f"{file}: the top level must be an object with images, annotations and categories")
+        raise DatasetError(
+            f"{file}: the top level must be an object with images, annotations and categories"
+        )
     return document, digest
 
 
 def section(document: dict[str, Any], key: str, file: Path) -> list[Any]:
     """Return a list of records of a COCO file."""
     if key not in document:
-        raise DatasetError(f"{file}: key '{key}' is missing; add it, as an empty list if there are none")
+        raise DatasetError(
+            f"{file}: key '{key}' is missing; add it, as an empty list if there are none"
+        )
     if not isinstance(document[key], list):
         raise DatasetError(f"{file}: '{key}' must be a list; this is no COCO instances file")
     records: list[Any] = document[key]
@@ -123,6 +133,10 @@ def _elements(text: str, file: Path) -> Iterator[Any]:
 
 
 def _invalid(file: Path, err: Exception) -> DatasetError:
-    where = f" at line {err.lineno}, column {err.colno}" if isinstance(err, json.JSONDecodeError) else ""
+    where = (
+        f" at line {err.lineno}, column {err.colno}"
+        if isinstance(err, json.JSONDecodeError)
+        else ""
+    )
     reason = err.msg if isinstance(err, json.JSONDecodeError) else line(err)
     return DatasetError(f"{file}: not valid JSON{where} ({reason}); correct or restore the file")

@@ -41,7 +41,9 @@ def unite(tables: Mapping[str, Dataset]) -> United:
         names = [category.name for category in table.categories]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise DatasetError(f"{key}: two classes are called {twice[0]!r}; classes are united by name, so rename one")
+            raise DatasetError(
+                f"{key}: two classes are called {twice[0]!r}; classes are united by name, so rename one"
+            )
         taken = {category.id for category in found.values()}
         for category in table.categories:
             known = found.get(category.name)
@@ -56,7 +58,10 @@ def unite(tables: Mapping[str, Dataset]) -> United:
                                    "round; rename it")  # fmt: skip
     categories = tuple(found.values())
     place = {category.name: k for k, category in enumerate(categories)}
-    index = {key: np.array([place[c.name] for c in table.categories], np.int32) for key, table in tables.items()}
+    index = {
+        key: np.array([place[c.name] for c in table.categories], np.int32)
+        for key, table in tables.items()
+    }
     return United(categories, index, renumbered)
 
 
@@ -93,7 +98,9 @@ class Merged:
         key, table = self._tables[number]
         scene = table[index - (self._ends[number - 1] if number else 0)]
         objects = scene.objects
-        low = np.arange(1, len(objects) + 1) if scene.panoptic is None else _apart(objects.id & _LAST)
+        low = (
+            np.arange(1, len(objects) + 1) if scene.panoptic is None else _apart(objects.id & _LAST)
+        )
         category = self._united.index[key][objects.category]
         fresh = replace(objects, id=low + (index + 1 << _MAP_BITS), category=category)
         return replace(scene, image_id=f"{key}-{scene.image_id}", objects=fresh)
@@ -101,7 +108,9 @@ class Merged:
     def fingerprint(self) -> str:
         """Digest of the sets, their names and the classes."""
         parts = [f"{key}={table.fingerprint()}" for key, table in self._tables]
-        return hashlib.sha256(" ".join([*parts, repr(self.categories)]).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(
+            " ".join([*parts, repr(self.categories)]).encode("utf-8", "surrogatepass")
+        ).hexdigest()
 
 
 def _apart(low: NDArray[np.int64]) -> NDArray[np.int64]:

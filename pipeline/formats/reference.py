@@ -27,7 +27,9 @@ def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
     """
     name, colon, rest = reference.partition(":")
     if not colon or not name.isidentifier():
-        raise JobError(f"{key}: {reference!r} names no format; write format:path, e.g. coco:train.json")
+        raise JobError(
+            f"{key}: {reference!r} names no format; write format:path, e.g. coco:train.json"
+        )
     path, _, query = rest.partition("?")
     if path.startswith("s3://"):
         path, query = _s3_path(path, query)
@@ -35,7 +37,9 @@ def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
     for item in query.split("&") if query else []:
         option, equals, value = item.partition("=")
         if not equals or not option:
-            raise JobError(f"{key}: {item!r} in {reference!r} is no option; write name=value, separated by &")
+            raise JobError(
+                f"{key}: {item!r} in {reference!r} is no option; write name=value, separated by &"
+            )
         if option in options:
             raise JobError(f"{key}: option '{option}' is given twice in {reference!r}; keep one")
         options[option] = value
@@ -49,10 +53,14 @@ def _s3_path(path: str, query: str) -> tuple[str, str]:
     """Leave the options that belong to the S3 address itself with the path."""
     items = query.split("&") if query else []
     own = [item for item in items if item.partition("=")[0] in _S3_OPTIONS]
-    return path + (f"?{'&'.join(own)}" if own else ""), "&".join(item for item in items if item not in own)
+    return path + (f"?{'&'.join(own)}" if own else ""), "&".join(
+        item for item in items if item not in own
+    )
 
 
-def open_dataset(reference: str, root: Path, key: str = "data", defaults: Mapping[str, str] | None = None) -> Dataset:
+def open_dataset(
+    reference: str, root: Path, key: str = "data", defaults: Mapping[str, str] | None = None
+) -> Dataset:
     """Open what a reference names; relative paths start at `root`, absolute ones are taken as written.
 
     `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
@@ -75,15 +83,23 @@ def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str])
         raise JobError(f"{key}: {err}") from err
 
 
-def _config(config: Any, name: str, options: Mapping[str, str], key: str, defaults: Mapping[str, str]) -> Any:
+def _config(
+    config: Any, name: str, options: Mapping[str, str], key: str, defaults: Mapping[str, str]
+) -> Any:
     hints = get_type_hints(config)
     known = [field.name for field in fields(config)]
     for option in options:
         if option not in known:
-            raise JobError(f"{key}: format '{name}' has no option '{option}'{suggest(option, known)}")
-    wanted = {option: value for option, value in defaults.items() if option in known} | dict(options)
+            raise JobError(
+                f"{key}: format '{name}' has no option '{option}'{suggest(option, known)}"
+            )
+    wanted = {option: value for option, value in defaults.items() if option in known} | dict(
+        options
+    )
     try:
-        return config(**{option: _value(option, value, hints[option]) for option, value in wanted.items()})
+        return config(
+            **{option: _value(option, value, hints[option]) for option, value in wanted.items()}
+        )
     except ValueError as err:
         raise JobError(f"{key}: {err}") from err
 
@@ -98,4 +114,6 @@ def _value(option: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError as err:
         names = {int: "a whole number", float: "a number"}
-        raise ValueError(f"option {option} is '{text}'; use {names.get(kind, 'another value')}") from err
+        raise ValueError(
+            f"option {option} is '{text}'; use {names.get(kind, 'another value')}"
+        ) from err

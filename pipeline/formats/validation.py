@@ -48,14 +48,18 @@ def is_int(value: Any) -> bool:
 
 def is_text(value: Any) -> bool:
     """Whether a JSON value is text that can be stored; JSON can spell half characters, which cannot."""
-    return isinstance(value, str) and value.isascii() | (value.encode("utf-8", "ignore").decode() == value)
+    return isinstance(value, str) and value.isascii() | (
+        value.encode("utf-8", "ignore").decode() == value
+    )
 
 
 def number(value: Any, name: str, low: float = -math.inf) -> float:
     """Return a finite number, at least `low`."""
     # float32 everywhere in the house: what overflows there is no coordinate
     if not isinstance(value, (int, float)) or not abs(value) < 1e38 or value < low:
-        raise RecordError("bad value", f"{name} is {value!r}, not a finite number{' >= 0' if low == 0 else ''}")
+        raise RecordError(
+            "bad value", f"{name} is {value!r}, not a finite number{' >= 0' if low == 0 else ''}"
+        )
     return float(value)
 
 
@@ -86,9 +90,14 @@ def inside_box(box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
     x1, y1, x2, y2 = box
     over = max(-x1, -y1, x2 - width, y2 - height)
     if over > _TOLERANCE:
-        raise RecordError("box outside the image", f"bbox lies {over:g} pixels outside the image of {width}x{height}")
+        raise RecordError(
+            "box outside the image",
+            f"bbox lies {over:g} pixels outside the image of {width}x{height}",
+        )
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    if np.float32(clipped[0]) >= np.float32(clipped[2]) or np.float32(clipped[1]) >= np.float32(clipped[3]):
+    if np.float32(clipped[0]) >= np.float32(clipped[2]) or np.float32(clipped[1]) >= np.float32(
+        clipped[3]
+    ):
         raise RecordError("empty box", "bbox has no extent inside the image")
     return clipped, over > 0
 
@@ -101,7 +110,9 @@ def read_segmentation(value: Any, size: tuple[int, int]) -> Segmentation:
         if not isinstance(value, dict):
             return masks.check_polygons(value)
         if value.get("size") != list(size):
-            raise ValueError(f"its size {value.get('size')!r} is not that of the image, {list(size)}")
+            raise ValueError(
+                f"its size {value.get('size')!r} is not that of the image, {list(size)}"
+            )
         counts = value.get("counts")
         if isinstance(counts, list):
             return masks.from_uncompressed(counts, size)

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.storage import Folder
 
-WINDOWS = ((0.0, 0.0, 1.0), (0.05, 0.05, 0.9), (0.0, 0.0, 0.9), (0.1, 0.0, 0.9), (0.0, 0.1, 0.9), (0.1, 0.1, 0.9))
+WINDOWS = (
+    (0.0, 0.0, 1.0),
+    (0.05, 0.05, 0.9),
+    (0.0, 0.0, 0.9),
+    (0.1, 0.0, 0.9),
+    (0.0, 0.1, 0.9),
+    (0.1, 0.1, 0.9),
+)
 RADIUS = 10  # bits of 64
 LIMIT = 0.02  # distance (1 - correlation) up to which two pictures are one; measured in benchmarks/leaks.py
 WORK = 128  # pixels: side to which an image is brought before anything else
@@ -40,8 +47,12 @@ Window = tuple[float, float, float]  # left, top, side: shares of the image
 class Marks:
     """What one image is recognised by."""
 
-    pixels: str  # sha256 of size and decoded pixels: the same picture in another file format keeps it
-    hashes: Hashes  # [W]: of WINDOWS, then of their mirror images; the first is that of the whole image
+    pixels: (
+        str  # sha256 of size and decoded pixels: the same picture in another file format keeps it
+    )
+    hashes: (
+        Hashes  # [W]: of WINDOWS, then of their mirror images; the first is that of the whole image
+    )
     thumbnail: NDArray[np.uint8]  # [SIDE, SIDE, 3]
 
 
@@ -52,9 +63,13 @@ def marks(image: NDArray[np.uint8]) -> Marks:
     small = cv2.resize(image, (WORK, WORK), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     lows = [_frequencies(_cut(grey, window)) for window in WINDOWS]
-    mirror = np.where(np.arange(8) % 2, -1, 1)  # a mirror image has the odd horizontal frequencies negated
+    mirror = np.where(
+        np.arange(8) % 2, -1, 1
+    )  # a mirror image has the odd horizontal frequencies negated
     hashes = [_signs(low) for low in lows] + [_signs(low * mirror) for low in lows]
-    digest = hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    digest = hashlib.sha256(
+        f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()
+    ).hexdigest()
     thumbnail = cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return Marks(digest, np.array(hashes, np.uint64), np.asarray(thumbnail, np.uint8))
 
@@ -67,7 +82,9 @@ def _cut(image: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
 def _frequencies(image: NDArray[np.float32]) -> NDArray[np.float32]:
     import cv2
 
-    return np.asarray(cv2.dct(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA))[:8, :8], np.float32)
+    return np.asarray(
+        cv2.dct(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA))[:8, :8], np.float32
+    )
 
 
 def _signs(frequencies: NDArray[np.float32]) -> np.uint64:
@@ -134,7 +151,9 @@ def distance(whole: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """
     places = _normal(_windows(whole))  # [K, 16 * 16 * 3]
     flat = _windows(other)[0]
-    best = max(float((places @ _normal(seen.reshape(1, -1))[0]).max()) for seen in (flat, flat[:, ::-1]))
+    best = max(
+        float((places @ _normal(seen.reshape(1, -1))[0]).max()) for seen in (flat, flat[:, ::-1])
+    )
     return 1 - best
 
 
@@ -142,7 +161,10 @@ def _normal(values: NDArray[np.float32]) -> NDArray[np.float32]:
     rows = values.reshape(len(values), -1)
     rows = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(np.where(length > FLAT * np.sqrt(rows.shape[1]), rows / np.maximum(length, 1e-6), 0), np.float32)
+    return np.asarray(
+        np.where(length > FLAT * np.sqrt(rows.shape[1]), rows / np.maximum(length, 1e-6), 0),
+        np.float32,
+    )
 
 
 def _windows(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -152,7 +174,10 @@ def _windows(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     soft = cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), 0.8)
     size, how = (SIDE // 2, SIDE // 2), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.stack(
-        [cv2.warpAffine(soft, place, size, flags=how, borderMode=cv2.BORDER_REPLICATE) for place in _places()]
+        [
+            cv2.warpAffine(soft, place, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+            for place in _places()
+        ]
     )
 
 
@@ -164,7 +189,9 @@ def _places() -> Sequence[NDArray[np.float32]]:
         step = 2 * side
         middle = step / 2 - 0.5
         found += [
-            np.array([[step, 0, x + middle], [0, step, y + middle]], np.float32) for y in offsets for x in offsets
+            np.array([[step, 0, x + middle], [0, step, y + middle]], np.float32)
+            for y in offsets
+            for x in offsets
         ]
     return found
 
@@ -198,7 +225,9 @@ class Table:
                 with Folder.at(folder).open_input(name) as file:
                     column = pq.read_table(file, columns=["thumbnail"]).column("thumbnail")
                 for i in inside:
-                    found[i] = np.frombuffer(column[i - first].as_py(), np.uint8).reshape(SIDE, SIDE, 3)
+                    found[i] = np.frombuffer(column[i - first].as_py(), np.uint8).reshape(
+                        SIDE, SIDE, 3
+                    )
         return found
 
     def whole(self) -> Hashes:
@@ -245,4 +274,6 @@ def read(folders: Sequence[tuple[str, Folder]]) -> Table:
             splits += [split] * table.num_rows
             raw = b"".join(table.column("hashes").to_pylist())
             hashes.append(np.frombuffer(raw, np.uint64).reshape(-1, 2 * len(WINDOWS)))
-    return Table(tuple(splits), tuple(ids), tuple(names), tuple(pixels), np.concatenate(hashes), tuple(files))
+    return Table(
+        tuple(splits), tuple(ids), tuple(names), tuple(pixels), np.concatenate(hashes), tuple(files)
+    )

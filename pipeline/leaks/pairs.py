@@ -20,7 +20,9 @@ EVALUATION = "trial.evaluation"
 EXTERNAL = "trial.external."  # prefix of splits that an arm of the trial trains on
 NEAREST = 3  # images of a group that are compared with one; of a film there are hundreds that look like it
 SHOWN = 20  # pairs that a manifest lists
-Kind = Literal["leak", "memorised", "shared"]  # across measured and trained on; synthetic and trained on; any other
+Kind = Literal[
+    "leak", "memorised", "shared"
+]  # across measured and trained on; synthetic and trained on; any other
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,18 @@ def pairs(table: Table, group: Mapping[str, int]) -> list[Pair]:
     `group` says which splits belong together. Of the images of another group that look like one, NEAREST are compared.
     """
     chosen = sorted(_same(table, group) | _candidates(table, group))
-    small = table.thumbnails({i for a, b in chosen if table.pixels[a] != table.pixels[b] for i in (a, b)})
+    small = table.thumbnails(
+        {i for a, b in chosen if table.pixels[a] != table.pixels[b] for i in (a, b)}
+    )
     found = []
     for a, b in chosen:
         same = table.pixels[a] == table.pixels[b]
         apart = 0.0 if same else min(distance(small[a], small[b]), distance(small[b], small[a]))
         if apart <= LIMIT:
             named = [(table.split[i], table.image_id[i]) for i in (a, b)]
-            found.append(Pair(named[0], named[1], same, round(apart, 4), (table.file[a], table.file[b])))
+            found.append(
+                Pair(named[0], named[1], same, round(apart, 4), (table.file[a], table.file[b]))
+            )
     return found
 
 
@@ -95,7 +101,9 @@ def _candidates(table: Table, group: Mapping[str, int]) -> set[tuple[int, int]]:
     bits = np.bitwise_count(table.hashes.reshape(-1)[queries] ^ whole[found]).astype(np.int64)
     order = np.lexsort((found, bits, groups[found], owner))
     owner, found = owner[order], found[order]
-    starts = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(groups[found], prepend=-1))  # of an owner and a group
+    starts = np.flatnonzero(
+        np.diff(owner, prepend=-1) | np.diff(groups[found], prepend=-1)
+    )  # of an owner and a group
     rank = np.arange(len(owner)) - np.repeat(starts, np.diff(np.append(starts, len(owner))))
     kept = rank < NEAREST * windows  # a pair may be there once for each window
     digests = np.array(table.pixels)
@@ -122,7 +130,10 @@ def complaint(found: Sequence[Pair], keys: Mapping[str, str], path: str) -> str:
     if not leaks:
         return ""
     pair = leaks[0]
-    ends = sorted(zip((pair.first, pair.second), pair.files, strict=True), key=lambda end: not measured(end[0][0]))
+    ends = sorted(
+        zip((pair.first, pair.second), pair.files, strict=True),
+        key=lambda end: not measured(end[0][0]),
+    )
     ((held, ours), our_file), ((seen, theirs), their_file) = ends
     how = "is" if pair.same_pixels else "is a near copy of"
     more = f", and {len(leaks) - 1} more pairs" if len(leaks) > 1 else ""
@@ -134,12 +145,20 @@ def complaint(found: Sequence[Pair], keys: Mapping[str, str], path: str) -> str:
 
 def advice(found: Sequence[Pair]) -> str:
     """What to do about leaks."""
-    synthetic = any(pair.kind == "leak" and SYNTHETIC in (pair.first[0], pair.second[0]) for pair in found)
-    return "make the synthetic images again with another seed" if synthetic else "take one of each pair out"
+    synthetic = any(
+        pair.kind == "leak" and SYNTHETIC in (pair.first[0], pair.second[0]) for pair in found
+    )
+    return (
+        "make the synthetic images again with another seed"
+        if synthetic
+        else "take one of each pair out"
+    )
 
 
 def _named(image_id: str, file: str) -> str:
-    return f"'{image_id}'" if file.rpartition(".")[0] in ("", image_id) else f"'{image_id}' ({file})"
+    return (
+        f"'{image_id}'" if file.rpartition(".")[0] in ("", image_id) else f"'{image_id}' ({file})"
+    )
 
 
 def digest_of(entries: Sequence[tuple[str, str]]) -> str:
@@ -153,7 +172,9 @@ def split_manifest(table: Table, shared: Sequence[str]) -> dict[str, Any]:
     splits: dict[str, Any] = {}
     for split in dict.fromkeys(table.split):
         places = [i for i, name in enumerate(table.split) if name == split]
-        images = [[table.image_id[i], table.pixels[i], f"{int(table.hashes[i, 0]):016x}"] for i in places]
+        images = [
+            [table.image_id[i], table.pixels[i], f"{int(table.hashes[i, 0]):016x}"] for i in places
+        ]
         digest = digest_of([(image_id, pixels) for image_id, pixels, _ in images])
         splits[split] = {"count": len(images), "sha256": digest, "images": images}
     whole = [(split, splits[split]["sha256"]) for split in shared if split in splits]

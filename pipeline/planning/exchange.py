@@ -41,7 +41,10 @@ class Exchange:
 
 
 def target_counts(
-    natural: NDArray[np.float64], categories: tuple[Category, ...], target: str, counts: Mapping[str, int]
+    natural: NDArray[np.float64],
+    categories: tuple[Category, ...],
+    target: str,
+    counts: Mapping[str, int],
 ) -> NDArray[np.float64]:
     """Objects wanted per class [C], given the natural expectation [C]; stuff always stays natural.
 
@@ -54,7 +57,9 @@ def target_counts(
         names = {c.name: i for i, c in enumerate(categories)}
         for name, number in counts.items():
             if name not in names:
-                raise JobError(f"plan.counts.{name}: the data has no such class{suggest(name, names)}")
+                raise JobError(
+                    f"plan.counts.{name}: the data has no such class{suggest(name, names)}"
+                )
             if number and not natural[names[name]]:
                 raise JobError(
                     f"plan.counts.{name}: no real layout has this class, so none can be planned; set it to 0"
@@ -106,7 +111,9 @@ def additions(natural: NDArray[np.float64], wanted: NDArray[np.float64], images:
     """Return what leads as near to `wanted` [C] as can be when nothing is given up: the deficits are added."""
     deficit = np.maximum(wanted - natural, 0)
     needed = deficit.sum()
-    return Exchange(np.zeros_like(natural), 0.0, needed / images, deficit / needed if needed else deficit)
+    return Exchange(
+        np.zeros_like(natural), 0.0, needed / images, deficit / needed if needed else deficit
+    )
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,12 @@ class Pool:
     @staticmethod
     def of(layouts: list[Layout], num_classes: int) -> Pool:
         """Collect the boxes of each class."""
-        category = np.concatenate([layout.category for layout in layouts] or [np.zeros(0, np.int32)])
-        boxes = np.concatenate([layout.boxes for layout in layouts] or [np.zeros((0, 4), np.float32)])
+        category = np.concatenate(
+            [layout.category for layout in layouts] or [np.zeros(0, np.int32)]
+        )
+        boxes = np.concatenate(
+            [layout.boxes for layout in layouts] or [np.zeros((0, 4), np.float32)]
+        )
         return Pool(tuple(boxes[category == c] for c in range(num_classes)))
 
 
@@ -178,7 +189,9 @@ def draw_layout(
     category, boxes = source.category[~gone].tolist(), list(source.boxes[~gone])
     new: list[int] = rng.choice(len(plan.wanted), added, p=plan.wanted).tolist() if added else []
     for label in new:
-        taken = np.array([b for b, c in zip(boxes, category, strict=True) if isthing[c]], np.float32).reshape(-1, 4)
+        taken = np.array(
+            [b for b, c in zip(boxes, category, strict=True) if isthing[c]], np.float32
+        ).reshape(-1, 4)
         boxes.append(_free_place(pool.boxes[label], taken, rng))
         category.append(label)
     layout = Layout(np.array(category, np.int32), np.array(boxes, np.float32).reshape(-1, 4))
@@ -210,7 +223,9 @@ def overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np
     return result
 
 
-def vary(layout: Layout, isthing: NDArray[np.bool_], jitter: float, flip: float, rng: np.random.Generator) -> Layout:
+def vary(
+    layout: Layout, isthing: NDArray[np.bool_], jitter: float, flip: float, rng: np.random.Generator
+) -> Layout:
     """Jitter the things' boxes (centre and size, normal, share of the size) and mirror the layout with a probability.
 
     Boxes stay inside the image; stuff is mirrored but not jittered, because it borders on other stuff.
@@ -218,7 +233,11 @@ def vary(layout: Layout, isthing: NDArray[np.bool_], jitter: float, flip: float,
     boxes = layout.boxes.copy()
     size = boxes[:, 2:] - boxes[:, :2]
     centre = (boxes[:, 2:] + boxes[:, :2]) / 2
-    moves = np.clip(rng.normal(size=(len(boxes), 4)), -2, 2) * jitter * isthing[layout.category][:, None]
+    moves = (
+        np.clip(rng.normal(size=(len(boxes), 4)), -2, 2)
+        * jitter
+        * isthing[layout.category][:, None]
+    )
     new_size = size * np.exp(moves[:, 2:])
     new_centre = centre + moves[:, :2] * size
     moved = np.clip(np.concatenate([new_centre - new_size / 2, new_centre + new_size / 2], 1), 0, 1)

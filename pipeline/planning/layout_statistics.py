@@ -35,16 +35,25 @@ class Statistics:
     def of(layouts: Sequence[Layout], num_classes: int) -> Statistics:
         """Measure layouts."""
         counts = class_counts(layouts, num_classes)
-        category = np.concatenate([layout.category for layout in layouts] or [np.zeros(0, np.int32)])
-        boxes = np.concatenate([layout.boxes for layout in layouts] or [np.zeros((0, 4), np.float32)])
+        category = np.concatenate(
+            [layout.category for layout in layouts] or [np.zeros(0, np.int32)]
+        )
+        boxes = np.concatenate(
+            [layout.boxes for layout in layouts] or [np.zeros((0, 4), np.float32)]
+        )
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1)  # [N]
-        cell = ((boxes[:, :2] + boxes[:, 2:]) / 2 * GRID).astype(np.int64).clip(0, GRID - 1)  # [N, 2] x, y
+        cell = (
+            ((boxes[:, :2] + boxes[:, 2:]) / 2 * GRID).astype(np.int64).clip(0, GRID - 1)
+        )  # [N, 2] x, y
         bins = (SIZE_BINS + 2 * np.log2(area.clip(1e-9))).astype(np.int64).clip(0, SIZE_BINS - 1)
         positions = np.zeros((num_classes, GRID, GRID), np.int64)
         sizes = np.zeros((num_classes, SIZE_BINS), np.int64)
         np.add.at(positions, (category, cell[:, 1], cell[:, 0]), 1)
         np.add.at(sizes, (category, bins), 1)
-        medians = [float(np.median(area[category == c])) if counts[:, c].any() else np.nan for c in range(num_classes)]
+        medians = [
+            float(np.median(area[category == c])) if counts[:, c].any() else np.nan
+            for c in range(num_classes)
+        ]
         return Statistics(counts, np.array(medians), positions, sizes)
 
 

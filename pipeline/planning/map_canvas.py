@@ -51,7 +51,9 @@ def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64
     return np.where(things, feet, 0)
 
 
-def complete(ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np.bool_]) -> NDArray[np.int64]:
+def complete(
+    ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     """Give every hole [H, W] the id of the nearest pixel of stuff [H, W]; 0 where the map has no stuff.
 
     Distances are Euclidean, as exact as OpenCV's 5 x 5 mask makes them.
@@ -63,7 +65,9 @@ def complete(ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np
     if not (stuff & ~holes).any():
         return np.where(holes, 0, ids)
     source = np.where(stuff & ~holes, 0, 1).astype(np.uint8)  # the distance is to the nearest zero
-    _, nearest = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, nearest = cv2.distanceTransformWithLabels(
+        source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     of_label = np.zeros(int(nearest.max()) + 1, np.int64)
     at = source == 0
     of_label[nearest[at]] = ids[at]
@@ -117,10 +121,18 @@ def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout 
     ring = _ring(ids, small, top, left)
     nearer = source.foot[ring] > source.foot[thing]
     stuff = np.where(source.things | source.crowd, num_classes, source.category)[ring]
-    return Cutout(small, top, left, _shares(stuff, num_classes), 1 - float(nearer.mean()) if len(ring) else 1.0)
+    return Cutout(
+        small,
+        top,
+        left,
+        _shares(stuff, num_classes),
+        1 - float(nearer.mean()) if len(ring) else 1.0,
+    )
 
 
-def _ring(values: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int) -> NDArray[np.int64]:
+def _ring(
+    values: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int
+) -> NDArray[np.int64]:
     """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it: [P]."""
     import cv2
 
@@ -152,7 +164,9 @@ class Canvas:
         stuff = ~base.things & ~base.crowd
         stuff[0] = False
         holes = gone[base.ids] | _enclosed(base.ids, gone)
-        self._backdrop = np.append(stuff, False)  # [n + 2] by id: what closes holes; the last is for every addition
+        self._backdrop = np.append(
+            stuff, False
+        )  # [n + 2] by id: what closes holes; the last is for every addition
         self.ids = complete(base.ids, holes, stuff[base.ids])
         self.category = base.category.tolist()
         self.things = (base.things & ~gone).tolist()

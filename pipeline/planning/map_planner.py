@@ -37,7 +37,9 @@ class Config:
     target: str = "natural"  # natural | sqrt | balanced | counts, as in layouts.target_counts
     counts: tuple[tuple[str, int], ...] = ()  # of target "counts": (class name, things)
     seed: int = 0
-    rearrange: float = 0.0  # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
+    rearrange: float = (
+        0.0  # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
+    )
     flip: float = 0.5  # probability that a whole map is mirrored
     size: Size | None = None  # (H, W) of the planned maps; None = of the source
     min_area: int = 16  # pixels; smaller things are neither planned nor added
@@ -63,7 +65,9 @@ class MapPlanner:
     def __init__(self, table: Dataset, config: Config) -> None:
         """Take a table with maps, pixels are not needed; JobError for a class of `counts` that the table has not."""
         self.config, self.categories, self._table = config, table.categories, table
-        places: list[list[tuple[int, int]]] = [[] for _ in table.categories]  # (scene, id in its real map)
+        places: list[list[tuple[int, int]]] = [
+            [] for _ in table.categories
+        ]  # (scene, id in its real map)
         for number in range(len(table)):
             scene = table[number]
             for category, position in _countable(scene, config):
@@ -71,13 +75,17 @@ class MapPlanner:
         self._places = [np.array(found, np.int64).reshape(-1, 2) for found in places]
         present = np.array([len(found) for found in places], np.float64)  # [C]
         self.natural = present * (config.count / max(1, len(table)))
-        self.target = target_counts(self.natural, self.categories, config.target, dict(config.counts))
+        self.target = target_counts(
+            self.natural, self.categories, config.target, dict(config.counts)
+        )
         self.exchange: Exchange = exchange(self.natural, self.target, config.count)
         self._map = lru_cache(_CACHED_MAPS)(self._real_map)
 
     def _real_map(self, number: int) -> tuple[str, RealMap]:
         scene = self._table[number]
-        return scene.image_id, real_map(scene, len(self.categories), self.config.size, self.config.min_area)
+        return scene.image_id, real_map(
+            scene, len(self.categories), self.config.size, self.config.min_area
+        )
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`: a panoptic map with ids 1 .. n and its objects, without pixels."""
@@ -85,13 +93,23 @@ class MapPlanner:
         round_, place = divmod(index, count)
         name, base = self._map(permuted(place, count, seed_for(config.seed, "map plan", round_)))
         rng = rng_for(config.seed, "map", index)
-        gone = base.things & (rng.random(len(base.things)) < np.append(self.exchange.give_up, 0)[base.category])
+        gone = base.things & (
+            rng.random(len(base.things)) < np.append(self.exchange.give_up, 0)[base.category]
+        )
         canvas = Canvas(base, gone, len(self.categories))
-        added = int((rng.random(int(gone.sum())) < self.exchange.refill).sum()) + int(rng.poisson(self.exchange.extra))
+        added = int((rng.random(int(gone.sum())) < self.exchange.refill).sum()) + int(
+            rng.poisson(self.exchange.extra)
+        )
         changes = [f"-{self.categories[c].name}" for c in base.category[gone]]
-        canvas, moved = self._rearranged(canvas, base, base.things & ~gone, rng_for(config.seed, "map moves", index))
+        canvas, moved = self._rearranged(
+            canvas, base, base.things & ~gone, rng_for(config.seed, "map moves", index)
+        )
         changes += moved
-        for category in rng.choice(len(self.categories), added, p=self.exchange.wanted).tolist() if added else []:
+        for category in (
+            rng.choice(len(self.categories), added, p=self.exchange.wanted).tolist()
+            if added
+            else []
+        ):
             if canvas.num_things < config.most:
                 changes.append(self._add(canvas, category, rng))
         ids = canvas.ids[:, ::-1] if rng.random() < config.flip else canvas.ids
@@ -108,11 +126,15 @@ class MapPlanner:
         moved = []
         for thing in chosen[np.argsort(base.foot[chosen], kind="stable")].tolist():
             item = cutout(base, thing, size, len(self.categories))
-            if item is None or item.whole < WHOLE:  # what hides a part of it would leave its outline behind
+            if (
+                item is None or item.whole < WHOLE
+            ):  # what hides a part of it would leave its outline behind
                 continue
             free = canvas.without(thing)
             best: tuple[float, Cutout, NDArray[np.bool_]] | None = None
-            for mirrored, shift in zip(rng.random(TRIES) < 0.5, rng.random(TRIES).tolist(), strict=True):
+            for mirrored, shift in zip(
+                rng.random(TRIES) < 0.5, rng.random(TRIES).tolist(), strict=True
+            ):
                 tried = item.moved(bool(mirrored), shift, size[1])
                 found = free.try_place(tried, self.config.min_area)
                 if found is not None and (best is None or found[0] > best[0]):
@@ -143,7 +165,9 @@ class MapPlanner:
         canvas.place(best[1], best[2], category)
         return f"+{self.categories[category].name}@{best[3]}"
 
-    def _finished(self, ids: NDArray[np.int64], canvas: Canvas, index: int, made: Provenance) -> Scene:
+    def _finished(
+        self, ids: NDArray[np.int64], canvas: Canvas, index: int, made: Provenance
+    ) -> Scene:
         kept = np.unique(ids)
         kept = kept[kept > 0]
         ids = replace_ids(ids, kept, np.arange(1, len(kept) + 1), 0)
@@ -165,7 +189,11 @@ class MapPlanner:
 def _countable(scene: Scene, config: Config) -> list[tuple[int, int]]:
     """Return (category, position) of the things of a scene that are large enough at planning size."""
     objects = scene.objects
-    scale = 1.0 if config.size is None else config.size[0] * config.size[1] / (scene.height * scene.width)
+    scale = (
+        1.0
+        if config.size is None
+        else config.size[0] * config.size[1] / (scene.height * scene.width)
+    )
     keep = objects.isthing & ~objects.iscrowd & (objects.area * scale >= config.min_area)
     return [(int(objects.category[i]), int(i)) for i in np.flatnonzero(keep)]
 
@@ -173,4 +201,6 @@ def _countable(scene: Scene, config: Config) -> list[tuple[int, int]]:
 def histogram(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
     """Return the things per class [C] of a scene, crowds left out."""
     objects = scene.objects
-    return np.bincount(objects.category[objects.isthing & ~objects.iscrowd], minlength=len(categories))
+    return np.bincount(
+        objects.category[objects.isthing & ~objects.iscrowd], minlength=len(categories)
+    )

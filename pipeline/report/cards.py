@@ -14,7 +14,9 @@ from typing import Any
 
 from synthaug.pipeline.report.frame import plain
 
-SMALL = 0.2  # where every number is below, a bar does not reach up to 1: differences would not be seen
+SMALL = (
+    0.2  # where every number is below, a bar does not reach up to 1: differences would not be seen
+)
 HIDDEN = ("confusion", "headline_key", "warnings", "warning")  # of a card: shown elsewhere
 Numbers = Mapping[str, float | None]
 
@@ -57,7 +59,9 @@ def card(name: str, metric: Mapping[str, Any], place: int = 0, also: Sequence[fl
     key = headline(metric)
     columns = {"value": values, **controls}
     names = sorted({name for numbers in columns.values() for name in numbers})
-    keys = sorted({name for numbers in (metric.get("per_class") or {}).values() for name in numbers})
+    keys = sorted(
+        {name for numbers in (metric.get("per_class") or {}).values() for name in numbers}
+    )
     return Card(
         name=name,
         anchor=str(place),
@@ -79,8 +83,15 @@ def headline(metric: Mapping[str, Any]) -> str:
     told = (metric.get("card") or {}).get("headline_key")
     if told in values:
         return str(told)
-    named = [key for key, value in values.items() if value is not None and value == metric.get("value")]
-    named.sort(key=lambda key: (key != metric.get("name"), not any(key in numbers for numbers in controls.values())))
+    named = [
+        key for key, value in values.items() if value is not None and value == metric.get("value")
+    ]
+    named.sort(
+        key=lambda key: (
+            key != metric.get("name"),
+            not any(key in numbers for numbers in controls.values()),
+        )
+    )
     if named:
         return str(named[0])
     return str(metric.get("name", "")) if metric.get("name") in values else ""
@@ -126,7 +137,12 @@ def bar(metric: Mapping[str, Any], key: str, also: Sequence[float] = ()) -> Bar 
         return round(100 * (number - least) / (most - least), 1)
 
     low, high = (place(span[0]), place(span[1])) if span else (None, None)
-    return Bar(place(float(value)), low, high, [(place(number), control(name)) for name, number in others.items()])
+    return Bar(
+        place(float(value)),
+        low,
+        high,
+        [(place(number), control(name)) for name, number in others.items()],
+    )
 
 
 def _says(metric: Mapping[str, Any], key: str) -> list[str]:
@@ -134,18 +150,24 @@ def _says(metric: Mapping[str, Any], key: str) -> list[str]:
     said = [key] if key and key != metric.get("name") else []
     said += [f"interval {plain(span[0])} – {plain(span[1])}"] if span else []
     said += [f"± {plain(spread)} (standard deviation)"] if spread is not None else []
-    said += [f"{name.replace('_', ' ')} {plain(value)}" for name, value in compared(metric, key).items()]
+    said += [
+        f"{name.replace('_', ' ')} {plain(value)}" for name, value in compared(metric, key).items()
+    ]
     return said + _ranges(metric.get("values") or {}, key)
 
 
 def _ranges(values: Numbers, key: str) -> list[str]:
     """The other numbers that have an interval; parts of a number (AP_tail of AP) only for the headline."""
-    spans = {name: (value, values.get(f"{name}_low"), values.get(f"{name}_high")) for name, value in values.items()}
+    spans = {
+        name: (value, values.get(f"{name}_low"), values.get(f"{name}_high"))
+        for name, value in values.items()
+    }
     whole = {name: name.rpartition("_")[0] for name in spans}
     told = [n for n in spans if n != key and (whole[n] == key or whole[n] not in values)]
     known = {name: spans[name] for name in told if None not in spans[name]}
     return [
-        f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}" for name, (value, low, high) in known.items()
+        f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}"
+        for name, (value, low, high) in known.items()
     ]
 
 
@@ -159,7 +181,11 @@ def words(value: Any) -> str:
         return value
     if value in ([], {}):
         return "none"
-    if isinstance(value, Mapping) and value and not any(isinstance(v, (Mapping, list)) for v in value.values()):
+    if (
+        isinstance(value, Mapping)
+        and value
+        and not any(isinstance(v, (Mapping, list)) for v in value.values())
+    ):
         return ", ".join(f"{key} {words(entry)}" for key, entry in value.items())
     if isinstance(value, list) and not any(isinstance(v, (Mapping, list)) for v in value):
         return ", ".join(words(entry) for entry in value)

@@ -14,12 +14,20 @@ from html import escape
 WIDTH, PLOT_HEIGHT = 344, 150  # of a whole chart, of the part inside the axes
 LEFT, RIGHT, TITLE_ROW, LEGEND_ROW = 58, 10, 20, 15
 WIDEST = 720  # pixels of a chart on a page
-FOREST_WIDTH, FOREST_NAMES, FOREST_ROW = 620, 220, 21  # of a forest plot: whole, most for names, height of a row
+FOREST_WIDTH, FOREST_NAMES, FOREST_ROW = (
+    620,
+    220,
+    21,
+)  # of a forest plot: whole, most for names, height of a row
 LETTER = 6.3  # width of a letter at FONT, about
 FONT = 11
 LONGEST_LABEL = 16  # letters of a group's name that are shown
 PALETTE = ("#0b67a8", "#d9760a", "#00835f", "#b3568c", "#5f6670", "#8a6d00", "#3a9ad0")
-DASHES = ("", "6 3", "2 2.5")  # of the first series, so that they can be told apart without colour; then solid
+DASHES = (
+    "",
+    "6 3",
+    "2 2.5",
+)  # of the first series, so that they can be told apart without colour; then solid
 
 Points = Sequence[tuple[float, float]]
 
@@ -35,24 +43,33 @@ def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: 
     if not xs:
         return _empty(title)
     x_ticks, y_ticks = nice_ticks(min(0.0, *xs), max(xs)), nice_ticks(min(ys), max(ys))
-    frame = _Frame.below(title, list(series), (x_ticks[0], max(x_ticks[-1], *xs)), (y_ticks[0], y_ticks[-1]), 18)
+    frame = _Frame.below(
+        title, list(series), (x_ticks[0], max(x_ticks[-1], *xs)), (y_ticks[0], y_ticks[-1]), 18
+    )
     labels = [
-        f'<text x="{frame.x(tick)}" y="{frame.bottom + 14}" text-anchor="middle">{tick:,g}</text>' for tick in x_ticks
+        f'<text x="{frame.x(tick)}" y="{frame.bottom + 14}" text-anchor="middle">{tick:,g}</text>'
+        for tick in x_ticks
     ]
     lines = []
     for k, points in enumerate(series.values()):
         dash = f";stroke-dasharray:{DASHES[k]}" if k < len(DASHES) and DASHES[k] else ""
         places = [(frame.x(x), frame.y(y)) for x, y in points]
         if len(places) == 1:
-            lines.append(f'<circle cx="{places[0][0]}" cy="{places[0][1]}" r="2.5" style="fill:{_colour(k)}"/>')
+            lines.append(
+                f'<circle cx="{places[0][0]}" cy="{places[0][1]}" r="2.5" style="fill:{_colour(k)}"/>'
+            )
         elif places:
             path = " ".join(f"{x},{y}" for x, y in places)
             style = f"fill:none;stroke:{_colour(k)};stroke-width:1.6;stroke-linejoin:round{dash}"
             lines.append(f'<polyline points="{path}" style="{style}"/>')
-    return _svg(title, frame, list(series), [*_grid(frame, y_ticks), *labels, *lines], x_label, y_label)
+    return _svg(
+        title, frame, list(series), [*_grid(frame, y_ticks), *labels, *lines], x_label, y_label
+    )
 
 
-def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]], y_label: str) -> str:
+def bar_chart(
+    title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]], y_label: str
+) -> str:
     """Draw one bar per group and series (a value per group each), side by side within a group, from the line of 0.
 
     Suits histograms (groups are the bins' names) and comparisons of classes alike. All numbers must be finite.
@@ -64,11 +81,17 @@ def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[f
         return _empty(title)
     ticks = nice_ticks(min(0.0, *values), max(0.0, *values))
     slot = (WIDTH - LEFT - RIGHT) / len(groups)
-    names = [name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…" for name in groups]
+    names = [
+        name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…" for name in groups
+    ]
     widest = LETTER * max(map(len, names))
     upright = widest > slot and not all(map(_is_number, groups))
-    frame = _Frame.below(title, list(series), (0, len(groups)), (ticks[0], ticks[-1]), widest + 8 if upright else 18)
-    every = math.ceil((FONT + 1 if upright else widest + 4) / slot)  # a long row of bins names some of them
+    frame = _Frame.below(
+        title, list(series), (0, len(groups)), (ticks[0], ticks[-1]), widest + 8 if upright else 18
+    )
+    every = math.ceil(
+        (FONT + 1 if upright else widest + 4) / slot
+    )  # a long row of bins names some of them
     labels = [_group_label(frame, k, names[k], upright) for k in range(0, len(groups), every)]
     thickness = 0.8 / len(series)
     bars = []
@@ -104,20 +127,31 @@ def forest_chart(title: str, rows: Sequence[Interval], x_label: str) -> str:
     bottom = top + FOREST_ROW * len(rows)
 
     def x(value: float) -> float:
-        return round(left + (FOREST_WIDTH - left - RIGHT - 8) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+        return round(
+            left + (FOREST_WIDTH - left - RIGHT - 8) * (value - ticks[0]) / (ticks[-1] - ticks[0]),
+            1,
+        )
 
     drawn = []
     for tick in ticks:
         strength = 0.6 if tick == 0 else 0.15
-        drawn.append(f'<path d="M{x(tick)} {top}V{bottom}" stroke="currentColor" stroke-opacity="{strength}"/>')
+        drawn.append(
+            f'<path d="M{x(tick)} {top}V{bottom}" stroke="currentColor" stroke-opacity="{strength}"/>'
+        )
         drawn.append(f'<text x="{x(tick)}" y="{bottom + 14}" text-anchor="middle">{tick:,g}</text>')
     for k, row in enumerate(rows):
         y, colour = top + FOREST_ROW * (k + 0.5), _colour(row.series)
         told = escape(f"{row.name}: {row.mean:+.2f} [{row.low:+.2f}, {row.high:+.2f}]")
         ends = "".join(f"M{x(v)} {y - 4}v8" for v in (row.low, row.high))
-        drawn.append(f'<text x="{left - 8:.1f}" y="{y + 4}" text-anchor="end">{escape(row.name)}</text>')
-        drawn.append(f'<g><title>{told}</title><path d="M{x(row.low)} {y}H{x(row.high)}{ends}" style="stroke:{colour}"')
-        drawn.append(f' stroke-width="1.6"/><circle cx="{x(row.mean)}" cy="{y}" r="4" style="fill:{colour}"/></g>')
+        drawn.append(
+            f'<text x="{left - 8:.1f}" y="{y + 4}" text-anchor="end">{escape(row.name)}</text>'
+        )
+        drawn.append(
+            f'<g><title>{told}</title><path d="M{x(row.low)} {y}H{x(row.high)}{ends}" style="stroke:{colour}"'
+        )
+        drawn.append(
+            f' stroke-width="1.6"/><circle cx="{x(row.mean)}" cy="{y}" r="4" style="fill:{colour}"/></g>'
+        )
     frame = _Frame(top, bottom, bottom + 34, (0, 1), (0, 1))
     return _svg(title, frame, [], drawn, x_label, "", FOREST_WIDTH, left)
 
@@ -144,7 +178,12 @@ class _Frame:
 
     @classmethod
     def below(
-        cls, title: str, names: list[str], x_range: tuple[float, float], y_range: tuple[float, float], labels: float
+        cls,
+        title: str,
+        names: list[str],
+        x_range: tuple[float, float],
+        y_range: tuple[float, float],
+        labels: float,
     ) -> _Frame:
         """Make the frame below the title and the legend, with `labels` units for the labels below it."""
         top = (TITLE_ROW if title else 6) + LEGEND_ROW * len(_legend_rows(names)) + 4
@@ -158,7 +197,9 @@ class _Frame:
     def y(self, value: float) -> float:
         """Place of a value on the y axis."""
         low, high = self.y_range
-        return round(self.bottom - (self.bottom - self.top) * (value - low) / ((high - low) or 1), 1)
+        return round(
+            self.bottom - (self.bottom - self.top) * (value - low) / ((high - low) or 1), 1
+        )
 
 
 def _svg(
@@ -198,7 +239,9 @@ def _grid(frame: _Frame, ticks: Sequence[float]) -> list[str]:
     drawn = []
     for tick in ticks:
         y, strength = frame.y(tick), 0.6 if tick in (0, ticks[0]) else 0.15
-        drawn.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="{strength}"/>')
+        drawn.append(
+            f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="{strength}"/>'
+        )
         drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:,g}</text>')
     return drawn
 
@@ -216,7 +259,9 @@ def _legend(names: list[str], top: float) -> list[str]:
     for row, members in enumerate(_legend_rows(names)):
         for k, x in members:
             y = top + LEGEND_ROW * row + 10
-            drawn.append(f'<rect x="{x:.0f}" y="{y - 5:.0f}" width="14" height="4" style="fill:{_colour(k)}"/>')
+            drawn.append(
+                f'<rect x="{x:.0f}" y="{y - 5:.0f}" width="14" height="4" style="fill:{_colour(k)}"/>'
+            )
             drawn.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(names[k])}</text>')
     return drawn
 

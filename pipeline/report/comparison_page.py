@@ -69,7 +69,9 @@ def sides(runs: Sequence[Run]) -> list[Side]:
     for name in names:
         metrics = [run.score(name) for run in runs]
         span = [number for metric in metrics if metric for number in report_cards.numbers(metric)]
-        cards = [report_cards.card(name, metric, also=span) if metric else None for metric in metrics]
+        cards = [
+            report_cards.card(name, metric, also=span) if metric else None for metric in metrics
+        ]
         found.append(Side(name, cards, differences([metric for metric in metrics if metric])))
     return found
 
@@ -78,14 +80,19 @@ def differences(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
     """Entries of metric cards that say how a number was made and are not the same in all of them."""
     told = [metric.get("card") or {} for metric in metrics]
     keys = list(dict.fromkeys(key for card in told for key in card if key not in OUTCOMES))
-    rows = [(key, [report_cards.words(card[key]) if key in card else "–" for card in told]) for key in keys]
+    rows = [
+        (key, [report_cards.words(card[key]) if key in card else "–" for card in told])
+        for key in keys
+    ]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def flat(value: Any, key: str = "") -> dict[str, str]:
     """A job as dotted keys with their values as text."""
     if isinstance(value, Mapping) and value:
-        inner = (flat(entry, f"{key}.{name}" if key else str(name)) for name, entry in value.items())
+        inner = (
+            flat(entry, f"{key}.{name}" if key else str(name)) for name, entry in value.items()
+        )
         return {name: text for part in inner for name, text in part.items()}
     return {key: report_cards.words(value)}
 
@@ -96,9 +103,15 @@ def job_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
     told = []
     for run in runs:
-        job = {key: value for key, value in yaml.safe_load(run.job.to_yaml()).items() if key not in OUTSIDE}
+        job = {
+            key: value
+            for key, value in yaml.safe_load(run.job.to_yaml()).items()
+            if key not in OUTSIDE
+        }
         versions = report_tables.provenance(run)["versions"]
-        told.append({**flat(job), **{f"version of {name}": version for name, version in versions.items()}})
+        told.append(
+            {**flat(job), **{f"version of {name}": version for name, version in versions.items()}}
+        )
     keys = list(dict.fromkeys(key for values in told for key in values))
     rows = [(key, [values.get(key, "–") for values in told]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
@@ -133,7 +146,9 @@ def warnings(runs: Sequence[Run]) -> list[str]:
             "different validation images must not be compared."
         )
     for letter, run in zip(LETTERS, runs, strict=False):
-        said += [f"{letter} is not finished: {', '.join(run.missing)} not done."] if run.missing else []
+        said += (
+            [f"{letter} is not finished: {', '.join(run.missing)} not done."] if run.missing else []
+        )
         said += [f"{letter}: {note}" for note in run.notes]
     return said
 
@@ -159,5 +174,8 @@ def render(contestants: Sequence[Contestant], title: str) -> bytes:
         charts=[Markup(svg) for svg in report_curves.overlaid(logs)],  # noqa: S704 - escaped where it is drawn
         differs=job_differences(runs),
         same_plan=len(plans) == 1 and None not in plans,
-        seconds=[(name, [run.manifests.get(name, {}).get("seconds") for run in runs]) for name in runs[0].manifests],
+        seconds=[
+            (name, [run.manifests.get(name, {}).get("seconds") for run in runs])
+            for name in runs[0].manifests
+        ],
     )

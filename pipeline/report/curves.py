@@ -20,17 +20,40 @@ def charts(logs: Mapping[str, Log]) -> list[str]:
     `logs` are the rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may lack.
     """
     detector, measured, taught, generator = (
-        logs.get(name, ()) for name in ("train_detector", "evaluation", "self_train", "train_generator")
+        logs.get(name, ())
+        for name in ("train_detector", "evaluation", "self_train", "train_generator")
     )
     parts = (
         ("Detector", detector, _names(detector, ""), "", LOSS),
-        ("Detector on validation images", measured, MEASURED if measured else (), "", "average precision"),
-        ("Mean teacher", taught, _names(taught, "total") + _names(taught, "unsupervised_"), "unsupervised_", LOSS),
-        ("Pseudo-boxes of the mean teacher", taught, _names(taught, "pseudo_boxes"), "", "per unlabelled image"),
+        (
+            "Detector on validation images",
+            measured,
+            MEASURED if measured else (),
+            "",
+            "average precision",
+        ),
+        (
+            "Mean teacher",
+            taught,
+            _names(taught, "total") + _names(taught, "unsupervised_"),
+            "unsupervised_",
+            LOSS,
+        ),
+        (
+            "Pseudo-boxes of the mean teacher",
+            taught,
+            _names(taught, "pseudo_boxes"),
+            "",
+            "per unlabelled image",
+        ),
         ("Discriminator", generator, _names(generator, "d_"), "d_", LOSS),
         ("Generator", generator, _names(generator, "g_"), "g_", LOSS),
     )
-    return [_curves(title, log, names, prefix, y_label) for title, log, names, prefix, y_label in parts if names]
+    return [
+        _curves(title, log, names, prefix, y_label)
+        for title, log, names, prefix, y_label in parts
+        if names
+    ]
 
 
 def overlaid(logs: Mapping[str, Mapping[str, Log]]) -> list[str]:
@@ -44,7 +67,9 @@ def overlaid(logs: Mapping[str, Mapping[str, Log]]) -> list[str]:
     )
     drawn = []
     for step, prefix, title, y_label in parts:
-        for name in dict.fromkeys(name for run in logs.values() for name in _names(run.get(step, ()), prefix)):
+        for name in dict.fromkeys(
+            name for run in logs.values() for name in _names(run.get(step, ()), prefix)
+        ):
             lines = {run: _points(told.get(step, ()), name) for run, told in logs.items()}
             shown = name.removeprefix(prefix) if prefix.endswith("_") else name
             drawn.append(line_chart(f"{title}: {shown}", lines, "optimiser steps", y_label))
@@ -72,4 +97,8 @@ def _points(log: Log, name: str) -> list[tuple[float, float]]:
 
 
 def _names(log: Log, prefix: str) -> list[str]:
-    return [name for name in (log[-1] if log else {}) if name.startswith(prefix) and name not in NOT_LOSSES]
+    return [
+        name
+        for name in (log[-1] if log else {})
+        if name.startswith(prefix) and name not in NOT_LOSSES
+    ]

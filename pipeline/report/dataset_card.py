@@ -13,9 +13,7 @@ import yaml
 from synthaug.pipeline.core.scene import Category
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#|~!]")
-_LICENCE = (
-    "# license: for whoever publishes this to choose; it must allow what the licences of all source images allow\n"
-)
+_LICENCE = "# license: for whoever publishes this to choose; it must allow what the licences of all source images allow\n"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 OPENING = {
     "coco": 'CocoDetection("train/images", "train/instances.json")  # torchvision.datasets',
@@ -33,13 +31,19 @@ class SetCounts:
     split: str
     name: str
     images: int
-    objects: Counter[tuple[int, str]] = field(default_factory=Counter)  # (class index, source), without ignore regions
+    objects: Counter[tuple[int, str]] = field(
+        default_factory=Counter
+    )  # (class index, source), without ignore regions
     ignored: int = 0  # regions
     index: Sequence[int] | None = None  # class index of the set -> of the export; None = the same
 
     def of(self, category: int, source: str) -> int:
         """Objects of a class of the export from one source."""
-        own = category if self.index is None else (list(self.index).index(category) if category in self.index else -1)
+        own = (
+            category
+            if self.index is None
+            else (list(self.index).index(category) if category in self.index else -1)
+        )
         return self.objects[own, source]
 
 
@@ -70,7 +74,9 @@ def plain(text: str) -> str:
     """Return a text, such as a class name, so that Markdown and HTML show it as it is, on one line."""
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     line = "".join(c for c in line if c.isprintable())
-    return _SPECIAL.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return _SPECIAL.sub(
+        r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )
 
 
 def card(facts: Facts) -> str:
@@ -119,22 +125,37 @@ def _contents(facts: Facts) -> Iterator[str]:
     keys = list(dict.fromkeys(keys))
     lines = []
     for k, category in enumerate(facts.categories):
-        counts = [sum(p.of(k, source) for p in facts.sets if p.split == split) for split, source in keys]
-        lines.append((category.id, plain(category.name) + ("" if category.isthing else " (stuff)"), *counts))
+        counts = [
+            sum(p.of(k, source) for p in facts.sets if p.split == split) for split, source in keys
+        ]
+        lines.append(
+            (category.id, plain(category.name) + ("" if category.isthing else " (stuff)"), *counts)
+        )
     yield _table(("id", "class", *(f"{split}: {source}" for split, source in keys)), lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(str(value) for value in row)} |" for row in rows)]) + "\n"
+    return (
+        "\n".join([*lines, *(f"| {' | '.join(str(value) for value in row)} |" for row in rows)])
+        + "\n"
+    )
 
 
 def _making(run: RunFacts) -> Iterator[str]:
     metrics = run.metrics
     scores = metrics.get("scores", {})
-    sums = {key: s["card"][key] for s in scores.values() for key in s.get("card", {}) if key.endswith("_sha256")}
+    sums = {
+        key: s["card"][key]
+        for s in scores.values()
+        for key in s.get("card", {})
+        if key.endswith("_sha256")
+    }
     yield f"- Job `{metrics.get('job', '')}`, seed {run.seed}, sha256 `{metrics.get('job_sha256', '')}`"
-    yield from (f"- {plain(key.removesuffix('_sha256'))}: sha256 `{value}`" for key, value in sorted(sums.items()))
+    yield from (
+        f"- {plain(key.removesuffix('_sha256'))}: sha256 `{value}`"
+        for key, value in sorted(sums.items())
+    )
     made = metrics.get("synthetic", {})
     dropped = sum(made.get("dropped", {}).values())
     yield f"- {made.get('images', 0)} synthetic images made; {dropped} objects dropped because too little of them showed"
@@ -156,7 +177,10 @@ def _verification(told: Mapping[str, Any]) -> Iterator[str]:
     }
     counts = {k: v for k, v in verdicts.items() if all(isinstance(n, int) for n in v.values())}
     yield "A detector that had no part in making them looked for every synthetic object:\n"
-    yield _table(("verdict", "objects"), [(plain(k.replace("_", " ")), sum(v.values())) for k, v in counts.items()])
+    yield _table(
+        ("verdict", "objects"),
+        [(plain(k.replace("_", " ")), sum(v.values())) for k, v in counts.items()],
+    )
     yield _table(("images", "number"), [(plain(k), v) for k, v in told.get("images", {}).items()])
 
 
@@ -170,12 +194,18 @@ def _worth(run: RunFacts) -> Iterator[str]:
         yield "No trial was run: whether training on it helps a detector is not known (`synthaug trial`).\n"
     for name, score in run.metrics.get("scores", {}).items():
         values, told = score.get("values", {}), score.get("card", {})
-        key = told.get("headline_key") or next((k for k, v in values.items() if v == score.get("value")), "")
+        key = told.get("headline_key") or next(
+            (k for k, v in values.items() if v == score.get("value")), ""
+        )
         beside = {
-            c: numbers.get(key) for c, numbers in score.get("controls", {}).items() if isinstance(numbers, Mapping)
+            c: numbers.get(key)
+            for c, numbers in score.get("controls", {}).items()
+            if isinstance(numbers, Mapping)
         }
         shown = [f"{plain(c)} {_number(v)}" for c, v in beside.items() if v is not None]
-        yield f"- **{plain(name.upper())}** {_number(score.get('value'))}" + (f" ({', '.join(shown)})" if shown else "")
+        yield f"- **{plain(name.upper())}** {_number(score.get('value'))}" + (
+            f" ({', '.join(shown)})" if shown else ""
+        )
         for item, value in told.items():
             if isinstance(value, (str, int, float)) and not item.endswith(("_sha256", "_key")):
                 yield f"  - {plain(item.replace('_', ' '))}: {plain(str(value))}"
@@ -194,8 +224,11 @@ def _limits(facts: Facts) -> Iterator[str]:
         yield "  was not there, and may repeat its mistakes. Never measure a detector on them."
     if any(source == "pseudo" for part in facts.sets for _, source in part.objects):
         yield "- Objects marked `pseudo` were labelled by a detector; what it missed is not labelled."
-    yield from (f"- {plain(reason)}: {number}" for reason, number in sorted(facts.lost.items()) if number)
     yield from (
-        f"- left out when reading: {plain(reason)}: {number}" for reason, number in sorted(facts.skipped.items())
+        f"- {plain(reason)}: {number}" for reason, number in sorted(facts.lost.items()) if number
+    )
+    yield from (
+        f"- left out when reading: {plain(reason)}: {number}"
+        for reason, number in sorted(facts.skipped.items())
     )
     yield ""

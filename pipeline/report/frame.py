@@ -28,7 +28,13 @@ def plain(value: float | None) -> str:
     if isinstance(value, int) or (value.is_integer() and abs(value) >= 10):
         return f"{value:,.0f}"
     size = abs(value)
-    return f"{value:,.1f}" if size >= 100 else f"{value:.3f}" if size >= 0.01 or not size else f"{value:.2g}"
+    return (
+        f"{value:,.1f}"
+        if size >= 100
+        else f"{value:.3f}"
+        if size >= 0.01 or not size
+        else f"{value:.2g}"
+    )
 
 
 def script(names: Sequence[str]) -> tuple[str, str]:

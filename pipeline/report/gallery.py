@@ -18,7 +18,9 @@ from synthaug.pipeline.report import pictures as report_pictures
 from synthaug.pipeline.report.pictures import Grain, Picture, Shape
 
 VIEW = 384  # units of an image's longer side in which outlines and boxes are given
-GRAINS = tuple(Grain(*pair) for pair in ((320, 82), (256, 80), (192, 78), (160, 75), (128, 72), (96, 70)))  # best first
+GRAINS = tuple(
+    Grain(*pair) for pair in ((320, 82), (256, 80), (192, 78), (160, 75), (128, 72), (96, 70))
+)  # best first
 BUDGET = 25_000_000  # bytes of the gallery
 PROBES = 16  # images a grain is tried on
 PSEUDO_SHARE = 4  # one pseudo-labelled image for so many synthetic ones
@@ -76,12 +78,18 @@ def choose(tables: Tables, bare: Dataset, samples: int) -> list[Item]:
     made = spread(len(tables.made), samples)
     origins = [tables.plan[place].provenance for place in made]
     sources = find(bare, {origin.source_image for origin in origins if origin})
-    pseudo = spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE)) if tables.pseudo and made else []
+    pseudo = (
+        spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE))
+        if tables.pseudo and made
+        else []
+    )
     places = {"synthetic": made, "real": sorted(sources.values()), "pseudo": pseudo}
     return [Item(kind, place) for kind in KINDS for place in places[kind]]
 
 
-def content(tables: Tables, bare: Dataset, samples: int, budget: int | None = None) -> dict[str, Any]:
+def content(
+    tables: Tables, bare: Dataset, samples: int, budget: int | None = None
+) -> dict[str, Any]:
     """Return the gallery's data, of at most `budget` (BUDGET) bytes of JSON, about; empty without synthetic images.
 
     Where even the coarsest grain is too much, fewer images are shown, still evenly spaced; the numbers are in the data.
@@ -105,7 +113,10 @@ def record(tables: Tables, item: Item, grain: Grain) -> dict[str, Any]:
     table = tables.of(item.kind)
     scene, planned = table[item.place], None
     if item.kind == "synthetic":
-        scene, planned = judged(scene, tables.verdicts), planned_objects(tables.plan[item.place], scene)
+        scene, planned = (
+            judged(scene, tables.verdicts),
+            planned_objects(tables.plan[item.place], scene),
+        )
     picture = report_pictures.whole(scene, decode(scene), table.categories, VIEW, planned, grain)
     origin = scene.provenance
     return {
@@ -127,7 +138,10 @@ def judged(scene: Scene, verdicts: Verdicts) -> Scene:
     if not verdicts:
         return scene
     told = [verdicts.get(int(number), (None, float("nan"))) for number in scene.objects.id.tolist()]
-    names, scores = tuple(name for name, _ in told), np.array([score for _, score in told], np.float32)
+    names, scores = (
+        tuple(name for name, _ in told),
+        np.array([score for _, score in told], np.float32),
+    )
     return scene.with_objects(replace(scene.objects, verdict=names, verdict_score=scores))
 
 
@@ -147,7 +161,12 @@ def _objects(picture: Picture) -> Iterator[dict[str, Any]]:
             continue
         told = {"kind": shape.kind, "c": shape.category, "box": _box(shape)}
         planned = asked.get(shape.id) if shape.kind == "thing" else None
-        optional = {"path": shape.path, "score": shape.score, "verdict": _verdict(shape), "asked": planned}
+        optional = {
+            "path": shape.path,
+            "score": shape.score,
+            "verdict": _verdict(shape),
+            "asked": planned,
+        }
         yield {**told, **{key: value for key, value in optional.items() if value not in ("", None)}}
 
 
@@ -162,7 +181,11 @@ def _verdict(shape: Shape) -> str:
 
 def _weight(image: Mapping[str, Any]) -> int:
     """Bytes an image adds to the page, about."""
-    return len(image["src"]) + 200 + sum(len(found.get("path", "")) + 110 for found in image["objects"])
+    return (
+        len(image["src"])
+        + 200
+        + sum(len(found.get("path", "")) + 110 for found in image["objects"])
+    )
 
 
 def _estimate(tables: Tables, items: Sequence[Item], grain: Grain) -> float:
@@ -170,8 +193,13 @@ def _estimate(tables: Tables, items: Sequence[Item], grain: Grain) -> float:
     return sum(_weight(record(tables, item, grain)) for item in tried) * len(items) / len(tried)
 
 
-def _whole(tables: Tables, items: Sequence[Item], images: list[dict[str, Any]], grain: Grain) -> dict[str, Any]:
-    totals = {kind: 0 if kind == "pseudo" and tables.pseudo is None else len(tables.of(kind)) for kind in KINDS}
+def _whole(
+    tables: Tables, items: Sequence[Item], images: list[dict[str, Any]], grain: Grain
+) -> dict[str, Any]:
+    totals = {
+        kind: 0 if kind == "pseudo" and tables.pseudo is None else len(tables.of(kind))
+        for kind in KINDS
+    }
     shown = {kind: sum(1 for item in items if item.kind == kind) for kind in KINDS}
     return {
         "classes": [category.name for category in tables.made.categories],

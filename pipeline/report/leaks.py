@@ -25,16 +25,16 @@ def copies(told: Mapping[str, Any]) -> str:
     """Return the HTML of the section about synthetic images, every text escaped."""
     if "copies" not in told:
         return ""
-    says = (
-        f"{told['copies']} of {told['images']} synthetic images are near copies of a real one, by the same comparison."
-    )
+    says = f"{told['copies']} of {told['images']} synthetic images are near copies of a real one, by the same comparison."
     return _render("copies", "Are synthetic images copies?", told, says)
 
 
 def _render(step: str, title: str, told: Mapping[str, Any], says: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.from_string(TEMPLATE.read_text("utf-8"))
     leaks = sum(number for key, number in told["pairs"].items() if key.startswith("leak"))
     return page.render(step=step, title=title, leaks=leaks, says=says, rows=told["shown"])

@@ -92,11 +92,22 @@ def blank(scene: Scene, categories: Sequence[Category], side: int) -> Picture:
     window = (0, 0, scene.width, scene.height)
     height, width = _size(window, side)
     shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
-    return Picture("", width, height, tuple(shapes), f"Layout {scene.image_id}: {describe(scene.objects, categories)}")
+    return Picture(
+        "",
+        width,
+        height,
+        tuple(shapes),
+        f"Layout {scene.image_id}: {describe(scene.objects, categories)}",
+    )
 
 
 def single(
-    scene: Scene, pixels: NDArray[np.uint8], categories: Sequence[Category], side: int, place: int, crop: bool
+    scene: Scene,
+    pixels: NDArray[np.uint8],
+    categories: Sequence[Category],
+    side: int,
+    place: int,
+    crop: bool,
 ) -> Picture:
     """Show one object of an image, in the whole of it or in a square cut-out with some context."""
     window = _around(scene, place) if crop else (0, 0, scene.width, scene.height)
@@ -134,15 +145,23 @@ def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
     import cv2
 
     # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
-    enlarged = cv2.resize(mask.astype(np.uint8) * 255, (size[1], size[0]), interpolation=_interpolation(mask, size))
-    contours, _ = cv2.findContours((enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    enlarged = cv2.resize(
+        mask.astype(np.uint8) * 255, (size[1], size[0]), interpolation=_interpolation(mask, size)
+    )
+    contours, _ = cv2.findContours(
+        (enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
     off = max(_OFF, _OFF_PIXELS * size[0] / mask.shape[0])
     pieces = []
     for contour in contours:
         points = cv2.approxPolyDP(contour, off, True).reshape(-1, 2)  # [P, 2] x, y
         if len(points) > 2:
             first, steps = points[0].tolist(), np.diff(points, axis=0).tolist()
-            pieces.append(f"M{first[0]} {first[1]}l{' '.join(f'{x} {y}' for x, y in steps)}z".replace(" -", "-"))
+            pieces.append(
+                f"M{first[0]} {first[1]}l{' '.join(f'{x} {y}' for x, y in steps)}z".replace(
+                    " -", "-"
+                )
+            )
     return "".join(pieces)
 
 
@@ -164,7 +183,9 @@ def _picture(
     height, width = _size(window, side)
     grain = grain or Grain(side)
     stored = _size(window, min(grain.side, max(x2 - x1, y2 - y1)))
-    return Picture(embed(pixels[y1:y2, x1:x2], stored, grain.quality), width, height, tuple(shapes), alt)
+    return Picture(
+        embed(pixels[y1:y2, x1:x2], stored, grain.quality), width, height, tuple(shapes), alt
+    )
 
 
 def _size(window: Window, side: int) -> tuple[int, int]:
@@ -198,10 +219,15 @@ def _shapes(
             mask = masks.decode(rle, (scene.height, scene.width))
             path = outline(mask[y1:y2, x1:x2], _size(window, side))
         kind = "thing" if objects.isthing[place] else "stuff"
-        shape = _shape(kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path)
+        shape = _shape(
+            kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path
+        )
         found.append(
             replace(
-                shape, id=int(objects.id[place]), score=_score(objects, place), verdict=objects.verdict[place] or ""
+                shape,
+                id=int(objects.id[place]),
+                score=_score(objects, place),
+                verdict=objects.verdict[place] or "",
             )
         )
     return found
@@ -215,7 +241,9 @@ def _score(objects: Objects, place: int) -> float | None:
     return round(float(objects.score[place]), 3) if objects.source[place] == "pseudo" else None
 
 
-def _asked(planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int) -> list[Shape]:
+def _asked(
+    planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int
+) -> list[Shape]:
     things = np.flatnonzero(planned.isthing).tolist()
     kinds = ["asked" if int(planned.id[i]) in made else "dropped" for i in things]
     found = [
@@ -237,7 +265,9 @@ def _shape(
     """Clip a box (xyxy, image pixels) to the window and scale it to the picture."""
     height, width = _size(window, side)
     scale = np.array([width / (window[2] - window[0]), height / (window[3] - window[1])] * 2)
-    moved = (box.astype(np.float64) - np.array([window[0], window[1]] * 2)) * scale  # [4] xyxy, picture pixels
+    moved = (
+        box.astype(np.float64) - np.array([window[0], window[1]] * 2)
+    ) * scale  # [4] xyxy, picture pixels
     x1, y1, x2, y2 = np.clip(moved, 0.75, [width - 0.75, height - 0.75] * 2).round(1).tolist()
     size = round(x2 - x1, 1), round(y2 - y1, 1)
     return Shape(kind, categories[category].name, category % COLOURS, x1, y1, *size, path, category)

@@ -24,7 +24,18 @@ WIDTH = 120  # columns of the terminal's table
 NAME = 20  # columns of a class name; longer ones are cut
 ENDS = 12  # rows at either end of a table that is too long for a terminal
 COMPANIONS = 3  # classes named beside one
-HEAD = ("class", "labelled", "images", "target", "change", "planned", "missing", "size", "where", "with (lift)")
+HEAD = (
+    "class",
+    "labelled",
+    "images",
+    "target",
+    "change",
+    "planned",
+    "missing",
+    "size",
+    "where",
+    "with (lift)",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,9 @@ class Plan:
     pairs: Sequence[Pair] = ()
 
 
-def class_rows(categories: Sequence[Category], natural: Statistics, manifest: Mapping[str, Any]) -> list[Row]:
+def class_rows(
+    categories: Sequence[Category], natural: Statistics, manifest: Mapping[str, Any]
+) -> list[Row]:
     """Things before stuff, the most frequent first."""
     least, rows = manifest["need"]["objects_per_class"], []
     lifts, both = lift(natural.counts), pair_counts(natural.counts)  # [C, C]
@@ -103,7 +116,10 @@ def class_rows(categories: Sequence[Category], natural: Statistics, manifest: Ma
 
 
 def _companions(
-    index: int, categories: Sequence[Category], lifts: NDArray[np.float64], both: NDArray[np.float64]
+    index: int,
+    categories: Sequence[Category],
+    lifts: NDArray[np.float64],
+    both: NDArray[np.float64],
 ) -> list[tuple[str, float, int]]:
     """The classes that share images with one more often than by chance, the strongest first."""
     order = np.argsort(-lifts, kind="stable").tolist()
@@ -129,7 +145,9 @@ def place(positions: NDArray[np.int64]) -> str:
         "left": positions[:, : side - 1],
         "right": positions[:, side + 1 :],
     }
-    return " ".join(name for name, half in halves.items() if half.sum() * 3 >= total * 2) or "anywhere"
+    return (
+        " ".join(name for name, half in halves.items() if half.sum() * 3 >= total * 2) or "anywhere"
+    )
 
 
 def count(value: int) -> str:
@@ -139,7 +157,13 @@ def count(value: int) -> str:
 
 def percent(value: float | None) -> str:
     """A share in percent, with two figures where it is small."""
-    return "n/a" if value is None else f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
+    return (
+        "n/a"
+        if value is None
+        else f"{100 * value:.1f} %"
+        if value < 0.1
+        else f"{100 * value:.0f} %"
+    )
 
 
 def cut(text: str, most: int) -> str:
@@ -156,7 +180,11 @@ def lines(plan: Plan) -> list[str]:
     if len(plan.rows) > 2 * ENDS:
         hidden = len(plan.rows) - 2 * ENDS
         body = [*body[: ENDS + 1], f"... {hidden} more classes are on the page ...", *body[-ENDS:]]
-    wrapped = [line for said in sentences(plan) for line in textwrap.wrap(said, WIDTH, subsequent_indent="  ")]
+    wrapped = [
+        line
+        for said in sentences(plan)
+        for line in textwrap.wrap(said, WIDTH, subsequent_indent="  ")
+    ]
     return [*body, "", *wrapped]
 
 
@@ -177,7 +205,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Names and words to the left, numbers to the right; the last column takes what is left of the line."""
     words = (0, len(HEAD) - 2)
-    parts = [c.ljust(w) if i in words else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=False))]
+    parts = [
+        c.ljust(w) if i in words else c.rjust(w)
+        for i, (c, w) in enumerate(zip(cells, widths, strict=False))
+    ]
     start = "  ".join(parts)
     return f"{start}  {cut(cells[-1], max(1, WIDTH - len(start) - 2))}".rstrip()
 
@@ -190,7 +221,11 @@ def sentences(plan: Plan) -> list[str]:
     moved = sum(max(0, row.natural - row.target) for row in plan.rows)
     added = sum(max(0, row.target - row.natural) for row in plan.rows)
     stay = f"all {count(total)} objects stay, {count(moved)} of them above the target"
-    gone = stay if plan.manifest.get("adds_only") else f"of {count(total)} objects {count(moved)} are given up"
+    gone = (
+        stay
+        if plan.manifest.get("adds_only")
+        else f"of {count(total)} objects {count(moved)} are given up"
+    )
     said = [
         f"{count(plan.manifest['images'])} images from {count(plan.manifest['sources'])} real layouts, target "
         f"'{plan.target}': {gone}, {count(added)} are added"
@@ -202,13 +237,21 @@ def sentences(plan: Plan) -> list[str]:
             f"{count(need['natural'])} with natural layouts"
         )
     else:
-        said.append(f"every thing class that can be planned has {count(need['objects_per_class'])} objects or more")
+        said.append(
+            f"every thing class that can be planned has {count(need['objects_per_class'])} objects or more"
+        )
     never = [row.name for row in things if not row.images]
     if never:
-        names = ", ".join(cut(name, NAME) for name in never[:5]) + (" ..." if len(never) > 5 else "")
-        said.append(f"{count(len(never))} thing classes are in no layout and cannot be planned: {names}")
+        names = ", ".join(cut(name, NAME) for name in never[:5]) + (
+            " ..." if len(never) > 5 else ""
+        )
+        said.append(
+            f"{count(len(never))} thing classes are in no layout and cannot be planned: {names}"
+        )
     if plan.manifest["short"]:
-        said.append(f"{count(plan.manifest['short'])} objects of the target have no place; raise plan.count")
+        said.append(
+            f"{count(plan.manifest['short'])} objects of the target have no place; raise plan.count"
+        )
     said.append(
         f"distance to natural layouts in bits (0 to 1), placement '{plan.placement}': class pairs {d['pairs']:.4f} "
         f"({d['pairs_given_frequency']:.4f} to natural pairs at the new frequencies), objects per image "
@@ -221,7 +264,11 @@ def render(plan: Plan) -> bytes:
     """Return the page, UTF-8."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"count": count, "percent": percent}
-    page = environment.from_string(TEMPLATE.read_text("utf-8")).render(plan=plan, sentences=sentences(plan))
+    page = environment.from_string(TEMPLATE.read_text("utf-8")).render(
+        plan=plan, sentences=sentences(plan)
+    )
     return f"{page.strip()}\n".encode()

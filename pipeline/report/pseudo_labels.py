@@ -18,7 +18,11 @@ BASES = {
     "fixed": "fixed",
     "unreached": "precision not reached: none kept",
 }
-RULES = {"fixed": "one threshold for all", "precision": "precision per class", "f1": "highest F1 per class"}
+RULES = {
+    "fixed": "one threshold for all",
+    "precision": "precision per class",
+    "f1": "highest F1 per class",
+}
 Numbers = Mapping[str, Any]
 
 
@@ -73,7 +77,9 @@ class Candidate:
     category: int
 
 
-def class_row(name: str, pseudo: Mapping[str, Any], learnt: Mapping[str, Any], rule: str) -> PseudoRow:
+def class_row(
+    name: str, pseudo: Mapping[str, Any], learnt: Mapping[str, Any], rule: str
+) -> PseudoRow:
     """Return what the manifests of `pseudo_label` and `calibrate` say of one class."""
     threshold = pseudo.get("thresholds", {}).get(name, {})
     held = (learnt.get("held_out") or {}).get("rules", {}).get(rule, {}).get("classes", {})
@@ -94,7 +100,11 @@ def histogram(counts: Sequence[int], least: float | None) -> list[Bar]:
     most = max([*counts, 1])
     width = 1 / len(counts) if counts else 1.0
     return [
-        Bar(round(k * width, 4), round((n / most) ** 0.5, 4), least is not None and (k + 1) * width > least)
+        Bar(
+            round(k * width, 4),
+            round((n / most) ** 0.5, 4),
+            least is not None and (k + 1) * width > least,
+        )
         for k, n in enumerate(counts)
     ]
 
@@ -111,10 +121,16 @@ def trust(learnt: Mapping[str, Any], rule: str) -> dict[str, Any]:
     }
 
 
-def rule_rows(learnt: Mapping[str, Any], used: str) -> list[tuple[str, bool, Numbers, float | None]]:
+def rule_rows(
+    learnt: Mapping[str, Any], used: str
+) -> list[tuple[str, bool, Numbers, float | None]]:
     """(Rule, whether it was used, its numbers on held-out validation images, mean F1 over classes)."""
     rules = (learnt.get("held_out") or {}).get("rules", {})
-    return [(RULES[name], name == used, rules[name]["all"], rules[name]["macro_f1"]) for name in RULES if name in rules]
+    return [
+        (RULES[name], name == used, rules[name]["all"], rules[name]["macro_f1"])
+        for name in RULES
+        if name in rules
+    ]
 
 
 def reliability(learnt: Mapping[str, Any]) -> str:
@@ -126,7 +142,9 @@ def reliability(learnt: Mapping[str, Any]) -> str:
         name: [(said, true) for said, true, _ in held[key]["bins"]]
         for name, key in (("as scored", "raw"), ("calibrated", "calibrated"))
     }
-    return line_chart("Reliability", {**series, "ideal": [(0, 0), (1, 1)]}, "score", "share that is right")
+    return line_chart(
+        "Reliability", {**series, "ideal": [(0, 0), (1, 1)]}, "score", "share that is right"
+    )
 
 
 def ends(table: Dataset, most: int = SHEET) -> tuple[list[Candidate], list[Candidate]]:
@@ -138,10 +156,14 @@ def ends(table: Dataset, most: int = SHEET) -> tuple[list[Candidate], list[Candi
     low: dict[int, list[tuple[float, int, int]]] = {}
     for scene in range(len(table)):
         objects = table[scene].objects
-        for place, (category, score) in enumerate(zip(objects.category.tolist(), objects.score.tolist(), strict=True)):
+        for place, (category, score) in enumerate(
+            zip(objects.category.tolist(), objects.score.tolist(), strict=True)
+        ):
             for heaps, sign in ((high, 1), (low, -1)):
                 heap = heaps.setdefault(category, [])
-                (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, (sign * score, -scene, -place))
+                (heapq.heappush if len(heap) < most else heapq.heappushpop)(
+                    heap, (sign * score, -scene, -place)
+                )
     shown = {c for c in high if table.categories[c].isthing} or set(high)
     chosen = []
     for heaps, sign in ((high, 1), (low, -1)):
@@ -150,5 +172,7 @@ def ends(table: Dataset, most: int = SHEET) -> tuple[list[Candidate], list[Candi
             for category in sorted(shown)
             for rank, (key, scene, place) in enumerate(sorted(heaps[category], reverse=True))
         ]
-        chosen.append([candidate for *_, candidate in sorted(ranked, key=lambda entry: entry[:3])[:most]])
+        chosen.append(
+            [candidate for *_, candidate in sorted(ranked, key=lambda entry: entry[:3])[:most]]
+        )
     return chosen[0], chosen[1]

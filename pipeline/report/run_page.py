@@ -68,9 +68,14 @@ class Gallery:
 def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoRow]]:
     """Classes with detections in the unlabelled images, or with truth there or in the validation images."""
     pseudo, learnt = run.manifests["pseudo_label"], run.manifests["calibrate"]
-    told = [(row, report_pseudo.class_row(row.name, pseudo, learnt, run.job.pseudo_label.rule)) for row in rows]
+    told = [
+        (row, report_pseudo.class_row(row.name, pseudo, learnt, run.job.pseudo_label.rule))
+        for row in rows
+    ]
     return [
-        (row, found) for row, found in told if found.found or found.kept or found.truths or found.truth.get("truth")
+        (row, found)
+        for row, found in told
+        if found.found or found.kept or found.truths or found.truth.get("truth")
     ]
 
 
@@ -78,7 +83,10 @@ def sections(run: Run) -> list[tuple[str, str, str]]:
     """(Id, title, HTML) of the steps that have a section of their own and something to say."""
     from markupsafe import Markup
 
-    made = [(step, title, section(run.manifests.get(step, {}))) for step, (title, section) in PARTS.items()]
+    made = [
+        (step, title, section(run.manifests.get(step, {})))
+        for step, (title, section) in PARTS.items()
+    ]
     return [(step, title, Markup(html)) for step, title, html in made if html]  # noqa: S704 - escaped by its own template
 
 
@@ -101,7 +109,8 @@ def render(run: Run, gallery: Gallery) -> bytes:
         sections=sections(run),
         tiles=report_tiles.tiles(run, rows),
         parts=[
-            (part, fold([r for r in rows if r.isthing is flag])) for part, flag in (("things", True), ("stuff", False))
+            (part, fold([r for r in rows if r.isthing is flag]))
+            for part, flag in (("things", True), ("stuff", False))
         ],
         most=most or 1,
         verified=any(row.left is not None for row in rows),

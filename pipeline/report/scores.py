@@ -33,19 +33,30 @@ def group_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, Seque
     table: list[tuple[str, int, Sequence[Numbers]]] = []
     for group in ("", *GROUPS):
         suffix = f"_{group}" if group else ""
-        numbers = [{key: source.get(f"{key}{suffix}") for key in ("AP", "AP50")} for source in sources]
+        numbers = [
+            {key: source.get(f"{key}{suffix}") for key in ("AP", "AP50")} for source in sources
+        ]
         size = sum(1 for row in rows if row.isthing and group in ("", row.group))
         table.append((group or "all things", size, numbers))
     return table
 
 
-def cas_groups(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, float | None, float | None]]:
+def cas_groups(
+    run: Run, rows: Sequence[ClassRow]
+) -> list[tuple[str, int, float | None, float | None]]:
     """(Group, classes with test crops, mean accuracy learnt from synthetic, from real crops)."""
-    known = [(row, numbers) for row, numbers in cas_rows(run, rows) if numbers.get("accuracy") is not None]
+    known = [
+        (row, numbers)
+        for row, numbers in cas_rows(run, rows)
+        if numbers.get("accuracy") is not None
+    ]
     table = []
     for group in ("", *GROUPS):
         members = [numbers for row, numbers in known if group in ("", row.group)]
-        made, real = (_mean([numbers.get(key) for numbers in members]) for key in ("accuracy", "real_accuracy"))
+        made, real = (
+            _mean([numbers.get(key) for numbers in members])
+            for key in ("accuracy", "real_accuracy")
+        )
         table.append((group or "all", len(members), made, real))
     return table
 
@@ -60,8 +71,15 @@ def confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     cas = run.score("cas") or {}
     matrix = cas.get("card", {}).get("confusion", [])
     # The matrix is in the order of the classes; the keys of a manifest have been sorted.
-    names = [c["name"] for c in run.manifests["ingest"]["classes"] if c["name"] in cas.get("per_class", {})]
+    names = [
+        c["name"]
+        for c in run.manifests["ingest"]["classes"]
+        if c["name"] in cas.get("per_class", {})
+    ]
     if len(matrix) > CONFUSED:
         return []
     pairs = zip(names, matrix, strict=True)
-    return [(name, [(n, round(n / sum(row), 2) if sum(row) else 0.0) for n in row]) for name, row in pairs]
+    return [
+        (name, [(n, round(n / sum(row), 2) if sum(row) else 0.0) for n in row])
+        for name, row in pairs
+    ]

@@ -41,7 +41,9 @@ class Run:
     manifests: Mapping[str, Mapping[str, Any]]
     logs: Mapping[str, Sequence[Mapping[str, float]]]
     missing: Sequence[str] = ()  # steps that are not done
-    notes: Sequence[str] = ()  # what a reader of a page made from an unfinished or changed run must know
+    notes: Sequence[
+        str
+    ] = ()  # what a reader of a page made from an unfinished or changed run must know
 
     @property
     def verified(self) -> bool:
@@ -55,7 +57,11 @@ class Run:
     @property
     def scores(self) -> dict[str, Mapping[str, Any]]:
         """Every metric that any step measured, by name."""
-        return {name: metric for told in self.manifests.values() for name, metric in told.get("scores", {}).items()}
+        return {
+            name: metric
+            for told in self.manifests.values()
+            for name, metric in told.get("scores", {}).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,13 @@ class ClassRow:
     @property
     def gain(self) -> str:
         """How many times as many instances there are with the synthetic ones."""
-        return f"{(self.labelled + self.made) / self.labelled:,.1f}×" if self.labelled else "new" if self.made else "–"
+        return (
+            f"{(self.labelled + self.made) / self.labelled:,.1f}×"
+            if self.labelled
+            else "new"
+            if self.made
+            else "–"
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,11 @@ def class_rows(run: Run) -> list[ClassRow]:
         target, dropped = round(planned.get("target", 0)), made["dropped"].get(name, 0)
         numbers = (found[index], pseudo.get(name, 0), target, planned.get("planned", 0))
         kind = (name, category["isthing"], group_of[index])
-        rows.append(ClassRow(index, *kind, *numbers, made["objects"].get(name, 0), dropped, **_worth(run, name)))
+        rows.append(
+            ClassRow(
+                index, *kind, *numbers, made["objects"].get(name, 0), dropped, **_worth(run, name)
+            )
+        )
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled, row.index))
 
 
@@ -139,13 +155,21 @@ def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
     """(Where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
     found: list[tuple[str, str, int]] = []
     for split, told in run.manifests["ingest"]["splits"].items():
-        found += [(f"{split} set", str(reason), number) for reason, number in sorted(told["skipped"].items()) if number]
+        found += [
+            (f"{split} set", str(reason), number)
+            for reason, number in sorted(told["skipped"].items())
+            if number
+        ]
     rule = "images outside generator.min_objects, max_objects or min_area"
     for name, number in run.manifests["train_generator"].get("left_out", {}).items():
         found += [(f"generator training, {name.replace('_', '-')}", rule, number)] if number else []
     left_out = run.manifests["score"].get("validation", {}).get("left_out", 0)
     found += [("scores, validation", rule, left_out)] if left_out else []
-    found += [("synthesis", f"“{row.name}” without a visible mask", row.dropped) for row in rows if row.dropped]
+    found += [
+        ("synthesis", f"“{row.name}” without a visible mask", row.dropped)
+        for row in rows
+        if row.dropped
+    ]
     return found
 
 
@@ -165,13 +189,18 @@ def provenance(run: Run) -> dict[str, Any]:
         for package, version in manifest.get("versions", {}).items():
             versions.setdefault(package, set()).add(version)
     digests = {
-        name: run.manifests[name].get("sha256", "") for name in ("train_detector", "self_train", "train_generator")
+        name: run.manifests[name].get("sha256", "")
+        for name in ("train_detector", "self_train", "train_generator")
     }
     return {
         "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
-        "versions": {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())},
+        "versions": {
+            package: ", ".join(sorted(found)) for package, found in sorted(versions.items())
+        },
         "steps": [
-            (name, m.get("seconds"), m["key"], digests.get(name, "")) for name, m in run.manifests.items() if "key" in m
+            (name, m.get("seconds"), m["key"], digests.get(name, ""))
+            for name, m in run.manifests.items()
+            if "key" in m
         ],
         "sha256": run.job.sha256(),
     }

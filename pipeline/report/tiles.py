@@ -50,7 +50,13 @@ def summary(run: Run) -> str:
 
 def tiles(run: Run, rows: Sequence[ClassRow]) -> list[Tile]:
     """The key numbers, each with what it must be compared with; tail classes apart."""
-    return [*_dap_tiles(run), _cas_tile(run), _pseudo_tile(run), _tail_tile(run, rows), _made_tile(rows)]
+    return [
+        *_dap_tiles(run),
+        _cas_tile(run),
+        _pseudo_tile(run),
+        _tail_tile(run, rows),
+        _made_tile(rows),
+    ]
 
 
 def _dap_tiles(run: Run) -> list[Tile]:
@@ -60,10 +66,19 @@ def _dap_tiles(run: Run) -> list[Tile]:
         return [Tile(label, "n/a", None, ["DAP was not measured"]) for label in labels]
     real, floor = (dap["controls"].get(name, {}).get("AP50") for name in ("real", "shuffled"))
     tail = dap["controls"].get("real", {}).get("AP50_tail")
-    notes = [f"{share(dap['value'], real)} of the ceiling {num(real)}", f"shuffled floor {num(floor)}"]
+    notes = [
+        f"{share(dap['value'], real)} of the ceiling {num(real)}",
+        f"shuffled floor {num(floor)}",
+    ]
     notes += _interval(dap["values"], "AP50")
     return [
-        Tile(labels[0], num(real), Gauge(real), ["validation; the ceiling of DAP", f"tail classes {num(tail)}"], True),
+        Tile(
+            labels[0],
+            num(real),
+            Gauge(real),
+            ["validation; the ceiling of DAP", f"tail classes {num(tail)}"],
+            True,
+        ),
         Tile(labels[1], num(dap["value"]), Gauge(dap["value"], real, floor), notes),
     ]
 
@@ -86,23 +101,35 @@ def _pseudo_tile(run: Run) -> Tile:
     pseudo, label = run.manifests["pseudo_label"], "Pseudo-labels: precision / recall"
     if not pseudo["images"]:
         return Tile(label, "none", None, ["no unlabelled images"])
-    notes = [f"{count(sum(pseudo['objects'].values()))} objects, {report_pseudo.RULES[run.job.pseudo_label.rule]}"]
+    notes = [
+        f"{count(sum(pseudo['objects'].values()))} objects, {report_pseudo.RULES[run.job.pseudo_label.rule]}"
+    ]
     whole = (pseudo.get("quality") or {}).get("all")
     if whole is None:
         return Tile(label, "n/a", None, ["the truth is not known", *notes])
-    return Tile(label, f"{num(whole['precision'])} / {num(whole['recall'])}", None, ["IoU 0.5", *notes])
+    return Tile(
+        label, f"{num(whole['precision'])} / {num(whole['recall'])}", None, ["IoU 0.5", *notes]
+    )
 
 
 def _tail_tile(run: Run, rows: Sequence[ClassRow]) -> Tile:
-    tail, label = [row for row in rows if row.isthing and row.group == "tail"], "Tail classes: DAP AP50"
+    tail, label = (
+        [row for row in rows if row.isthing and row.group == "tail"],
+        "Tail classes: DAP AP50",
+    )
     if not tail:
-        return Tile(label, "none", None, ["no thing class has under ⅛ of the labels of the largest"])
+        return Tile(
+            label, "none", None, ["no thing class has under ⅛ of the labels of the largest"]
+        )
     before, after = sum(row.labelled for row in tail), sum(row.made for row in tail)
     dap = run.score("dap") or {"values": {}, "controls": {}}
     value, real = dap["values"].get("AP50_tail"), dap["controls"].get("real", {}).get("AP50_tail")
     floor = dap["controls"].get("shuffled", {}).get("AP50_tail")
     classes = f"{len(tail)} class{'es' if len(tail) > 1 else ''}"
-    notes = [f"real images {num(real)}", f"{classes}: {count(before)} labelled, {count(after)} synthetic objects"]
+    notes = [
+        f"real images {num(real)}",
+        f"{classes}: {count(before)} labelled, {count(after)} synthetic objects",
+    ]
     notes += _interval(dap["values"], "AP50_tail")
     return Tile(label, num(value), Gauge(value, real, floor), notes)
 
@@ -111,4 +138,9 @@ def _made_tile(rows: Sequence[ClassRow]) -> Tile:
     made, dropped = sum(row.made for row in rows), sum(row.dropped for row in rows)
     label = "Planned objects that became visible"
     notes = [f"{count(made)} kept", f"{count(dropped)} dropped without a visible mask"]
-    return Tile(label, share(made, made + dropped), Gauge(made / (made + dropped) if made + dropped else None), notes)
+    return Tile(
+        label,
+        share(made, made + dropped),
+        Gauge(made / (made + dropped) if made + dropped else None),
+        notes,
+    )

@@ -25,7 +25,9 @@ def section(trial: Mapping[str, Any]) -> str:
 
     if not trial.get("seeds"):
         return ""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"points": points, "ap": ap, "chance": chance}
     page = environment.from_string(TEMPLATE.read_text("utf-8"))
     verdicts, notes = said(trial)
@@ -60,7 +62,10 @@ def shown_groups(trial: Mapping[str, Any]) -> list[str]:
 
 def against_real(trial: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     """Every arm's difference to `real`, in the order of the arms."""
-    known = {**trial["controls"], **{name: found["against_real"] for name, found in trial["comparisons"].items()}}
+    known = {
+        **trial["controls"],
+        **{name: found["against_real"] for name, found in trial["comparisons"].items()},
+    }
     return {arm["name"]: known[arm["name"]] for arm in trial["arms"] if arm["name"] in known}
 
 
@@ -71,7 +76,11 @@ def forest(trial: Mapping[str, Any]) -> str:
         Interval(name, 100 * d["low"], 100 * d["mean"], 100 * d["high"], roles[name])
         for name, d in against_real(trial).items()
     ]
-    return forest_chart("AP against real data alone, 95 % intervals", rows, "AP points") if rows else ""
+    return (
+        forest_chart("AP against real data alone, 95 % intervals", rows, "AP points")
+        if rows
+        else ""
+    )
 
 
 def curve(trial: Mapping[str, Any]) -> str:
@@ -126,11 +135,22 @@ def markdown(trial: Mapping[str, Any]) -> str:
         ]
         rows += [["fixed AP", *(_cell(trial["comparisons"][name]["fixed"]) for name in judged)]]
         rows += [[_plain(name), *map(_cell, cells)] for name, cells in class_rows(trial)]
-        parts += ["", "Differences to real data in AP points (p after Holm's correction over classes):", ""]
+        parts += [
+            "",
+            "Differences to real data in AP points (p after Holm's correction over classes):",
+            "",
+        ]
         parts += _table(["group or class", *map(_plain, judged)], rows)
     if trial["curve"]:
-        steps = [[str(s["images"]), points(s["gain"]), _cell(s["increment"])] for s in trial["curve"]]
-        parts += ["", *_table(["synthetic images", "gain over real, AP points", "over the step before"], steps)]
+        steps = [
+            [str(s["images"]), points(s["gain"]), _cell(s["increment"])] for s in trial["curve"]
+        ]
+        parts += [
+            "",
+            *_table(
+                ["synthetic images", "gain over real, AP points", "over the step before"], steps
+            ),
+        ]
     parts += ["", f"Groups {RULES[trial['grouped_by']]}. {_groups(trial)}."]
     return "\n".join(parts) + "\n"
 
@@ -144,21 +164,30 @@ def _arms(trial: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         told = points(differences[name]) if name in differences else "–"
         numbers = [ap(mean["AP50"]), *(ap(arm["groups"][g]) for g in groups), ap(mean["AP_fixed"])]
         rows.append(
-            [_plain(name), f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}", *numbers, told, f"{arm['seconds']:.0f}"]
+            [
+                _plain(name),
+                f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}",
+                *numbers,
+                told,
+                f"{arm['seconds']:.0f}",
+            ]
         )
     return head, rows
 
 
 def _groups(trial: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{name.capitalize()}: {', '.join(map(_plain, trial['groups'][name]))}" for name in shown_groups(trial)
+        f"{name.capitalize()}: {', '.join(map(_plain, trial['groups'][name]))}"
+        for name in shown_groups(trial)
     )
 
 
 def _cell(difference: Mapping[str, float] | None) -> str:
     if difference is None:
         return "n/a"
-    return points(difference) + (f", p {chance(difference['p_holm'])}" if "p_holm" in difference else "")
+    return points(difference) + (
+        f", p {chance(difference['p_holm'])}" if "p_holm" in difference else ""
+    )
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

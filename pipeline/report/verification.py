@@ -42,7 +42,9 @@ def section(told: Mapping[str, Any]) -> str:
 
     if not told.get("enabled"):
         return ""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["percent"] = percent
     page = environment.from_string(TEMPLATE.read_text("utf-8"))
     rows = class_rows(told)
@@ -50,9 +52,15 @@ def section(told: Mapping[str, Any]) -> str:
         told=told,
         rows=rows,
         made=sum(row.made for row in rows),
-        failed=[(name, NAMES[name], sum(told[name].values()), told["policy"][name]) for name in FAILED],
+        failed=[
+            (name, NAMES[name], sum(told[name].values()), told["policy"][name]) for name in FAILED
+        ],
         total={key: sum(told[key].values()) for key in (KEPT, EXTRA, "not_judged", "objects")},
-        faults=[(NAMES[name], n, name == EXTRA) for name, n in _in_order(told["errors"]["planted"]) if n["planted"]],
+        faults=[
+            (NAMES[name], n, name == EXTRA)
+            for name, n in _in_order(told["errors"]["planted"])
+            if n["planted"]
+        ],
         heads=[NAMES[name] for name in FAILED],
     )
 

@@ -63,7 +63,9 @@ class Record:
     arrays: Arrays
 
 
-Observer = Callable[[Sequence[View]], list[Arrays]]  # at most BATCH views of one table -> one record each
+Observer = Callable[
+    [Sequence[View]], list[Arrays]
+]  # at most BATCH views of one table -> one record each
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Look:
     @property
     def key(self) -> str:
         """The name of the look's columns in the records."""
-        content = json.dumps([type(self).__module__, type(self).__qualname__, asdict(self)], sort_keys=True)
+        content = json.dumps(
+            [type(self).__module__, type(self).__qualname__, asdict(self)], sort_keys=True
+        )
         return f"{type(self).__name__.lower()}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
@@ -121,8 +125,12 @@ class Pupil(Protocol):
 class Material:
     """What a score may use; opened anew in each process."""
 
-    tables: Mapping[str, Dataset]  # of TABLES, those there are; crowds and what a generator never sees are left out
-    layout: NDArray[np.int64]  # [synthetic] place in `real` of the image whose layout it shows; -1 = none
+    tables: Mapping[
+        str, Dataset
+    ]  # of TABLES, those there are; crowds and what a generator never sees are left out
+    layout: NDArray[
+        np.int64
+    ]  # [synthetic] place in `real` of the image whose layout it shows; -1 = none
     sample: NDArray[np.int64]  # [synthetic] which of the images of that layout
     painted: bool = False  # whether `synthetic` was painted for the scores, so that `Look.samples` decides how many
     judge: Path | None = None  # a detector's checkpoint
@@ -130,10 +138,18 @@ class Material:
     weights: Path | None = None  # folder of published networks
     device: str = "cpu"
     seed: int = 0
-    train_counts: tuple[int, ...] = ()  # labelled objects per class, all of them; () = as `train` has, or `real`
-    about: Mapping[str, Any] = field(default_factory=dict)  # what only the caller knows; goes into every card
-    records: Callable[[Look, str], Iterator[Record]] | None = None  # of a look that was done, in the table's order
-    state: Callable[[Pupil, Lesson], None] | None = None  # puts a trained pupil's weights into its training
+    train_counts: tuple[
+        int, ...
+    ] = ()  # labelled objects per class, all of them; () = as `train` has, or `real`
+    about: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what only the caller knows; goes into every card
+    records: Callable[[Look, str], Iterator[Record]] | None = (
+        None  # of a look that was done, in the table's order
+    )
+    state: Callable[[Pupil, Lesson], None] | None = (
+        None  # puts a trained pupil's weights into its training
+    )
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -174,7 +190,9 @@ class Material:
 
     def shows(self, look: Look, table: str, index: int) -> bool:
         """Whether a look sees this image."""
-        layout = int(self.layout[index]) if table == "synthetic" and self.layout[index] >= 0 else index
+        layout = (
+            int(self.layout[index]) if table == "synthetic" and self.layout[index] >= 0 else index
+        )
         if self.painted and table == "synthetic" and self.sample[index] >= look.samples:
             return False
         return not (look.limit and table != "train" and layout >= look.limit)
@@ -219,9 +237,7 @@ def lacking(
     if judge and material.judge is None:
         return "there is no detector to judge with (score.judge, or --judge CHECKPOINT)"
     if pairs and not (material.layout >= 0).any():
-        return (
-            "no synthetic image names the real one whose layout it shows (provenance.source_image, or equal image_id)"
-        )
+        return "no synthetic image names the real one whose layout it shows (provenance.source_image, or equal image_id)"
     for name in masks:
         if not _some(material.tables[name], lambda scene: any(scene.objects.rle)):
             return f"no object of the {_TOLD[name]} has a mask"
@@ -230,15 +246,17 @@ def lacking(
             return f"none of the {_TOLD[name]} has a panoptic map"
     for name in files:
         if material.weights is None:
-            return (
-                f"it needs the network {name}, and no folder of weights is named (score.weights, or --weights FOLDER)"
-            )
+            return f"it needs the network {name}, and no folder of weights is named (score.weights, or --weights FOLDER)"
         if not (material.weights / name).is_file():
             return f"it needs the network {name}, which is not in {material.weights}"
     return None
 
 
-_TOLD = {"train": "labelled images to train on", "real": "real images", "synthetic": "synthetic images"}
+_TOLD = {
+    "train": "labelled images to train on",
+    "real": "real images",
+    "synthetic": "synthetic images",
+}
 
 
 def _some(table: Dataset, test: Callable[[Scene], bool]) -> bool:
@@ -297,7 +315,11 @@ def full_card(material: Material, look: Look | None, **entries: Any) -> dict[str
         if look is None or name in look.tables
     }
     whole = "all images of each table, in its order"
-    limit = f"the first {look.limit} layouts and their synthetic images" if look and look.limit else whole
+    limit = (
+        f"the first {look.limit} layouts and their synthetic images"
+        if look and look.limit
+        else whole
+    )
     fixed = {
         "images": counts,
         "selection": limit,

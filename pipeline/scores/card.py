@@ -20,10 +20,18 @@ class Metric:
 
     name: str
     value: float | None  # the headline
-    values: Mapping[str, float | None] = field(default_factory=dict)  # all named numbers, the headline among them
-    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # class name -> named numbers
-    card: Mapping[str, Any] = field(default_factory=dict)  # what was measured on what; counts, files, sha256, seeds
-    controls: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # the same numbers, elsewhere
+    values: Mapping[str, float | None] = field(
+        default_factory=dict
+    )  # all named numbers, the headline among them
+    per_class: Mapping[str, Mapping[str, float | None]] = field(
+        default_factory=dict
+    )  # class name -> named numbers
+    card: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what was measured on what; counts, files, sha256, seeds
+    controls: Mapping[str, Mapping[str, float | None]] = field(
+        default_factory=dict
+    )  # the same numbers, elsewhere
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -51,5 +59,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    assert value is None or isinstance(value, (str, int, float)), f"a card holds no {type(value).__name__}"
+    assert value is None or isinstance(value, (str, int, float)), (
+        f"a card holds no {type(value).__name__}"
+    )
     return value

@@ -60,7 +60,9 @@ class Plan:
         layout, sample = np.load(io.BytesIO(folder.read_bytes(PAIRS)), allow_pickle=False)
 
         def state(pupil: Pupil, lesson: Any) -> None:
-            assert load_state(lesson.training, folder.sub(pupil.name)) == lesson.steps, f"{pupil.name} is not trained"
+            assert load_state(lesson.training, folder.sub(pupil.name)) == lesson.steps, (
+                f"{pupil.name} is not trained"
+            )
 
         made = partial(
             Material,
@@ -97,7 +99,11 @@ def files_of(name: str, config: Any) -> tuple[str, ...]:
 
 def looks_of(settings: Mapping[str, Any]) -> list[Look]:
     """Return the looks of some scores, each once, in a fixed order."""
-    found = {look.key: look for name, config in settings.items() for look in module_of(name).looks(config)}
+    found = {
+        look.key: look
+        for name, config in settings.items()
+        for look in module_of(name).looks(config)
+    }
     return [found[key] for key in sorted(found)]
 
 
@@ -131,10 +137,16 @@ def measure(context: Context, plan: Plan) -> dict[str, Any]:
         if name in tables and name in seen
         for shard, places in cut(tables[name], SHARD, name)
     ]
-    context.shards(partial(_Looker, plan), items, Folder.at(plan.folder).sub(RECORDS), "images looked at")
+    context.shards(
+        partial(_Looker, plan), items, Folder.at(plan.folder).sub(RECORDS), "images looked at"
+    )
     modules = {name: module_of(name) for name in plan.settings}
     with plan.material(pixels=False) as material:
-        after = [m.pupils(material, plan.settings[name]) for name, m in modules.items() if hasattr(m, "pupils")]
+        after = [
+            m.pupils(material, plan.settings[name])
+            for name, m in modules.items()
+            if hasattr(m, "pupils")
+        ]
     _learn(context, plan, {pupil.name: pupil for pupils in after for pupil in pupils})
     crew = max(1, min(len(plan.settings), executor.workers))
     found: dict[str, Any] = dict(executor.pool(partial(_Scorer, plan), list(plan.settings), crew))
@@ -144,7 +156,11 @@ def measure(context: Context, plan: Plan) -> dict[str, Any]:
 def _learn(context: Context, plan: Plan, pupils: Mapping[str, Pupil]) -> None:
     if pupils:
         crew = min(len(pupils), context.executor.workers)
-        list(context.executor.pool(partial(_Teacher, plan), [pupils[name] for name in sorted(pupils)], crew))
+        list(
+            context.executor.pool(
+                partial(_Teacher, plan), [pupils[name] for name in sorted(pupils)], crew
+            )
+        )
 
 
 class _Looker:
@@ -164,14 +180,20 @@ class _Looker:
         table, places = item
         views: list[View] = []
         found: dict[str, list[Arrays | None]] = {
-            look.key: [] for look in self._looks if table in look.tables and look.key in self._observers
+            look.key: []
+            for look in self._looks
+            if table in look.tables and look.key in self._observers
         }
         for start in range(places.start, places.stop, BATCH):
-            batch = [self._material.view(table, i) for i in range(start, min(start + BATCH, places.stop))]
+            batch = [
+                self._material.view(table, i) for i in range(start, min(start + BATCH, places.stop))
+            ]
             for look in self._looks:
                 if look.key in found:
                     found[look.key] += self._look(look, batch)
-            views += [View(v.table, v.index, v.layout, v.sample, v.scene) for v in batch]  # without their pixels
+            views += [
+                View(v.table, v.index, v.layout, v.sample, v.scene) for v in batch
+            ]  # without their pixels
         observations.write(self._folder, f"{name}.parquet", views, found)
         return {"rows": len(places)}
 
@@ -223,7 +245,9 @@ def draw(plan: Plan, name: str, metric: Mapping[str, Any]) -> list[str]:
     """Runs in a worker: write what a score has to show into the plan's folder; returns the files' names."""
     module = module_of(name)
     with plan.material() as material:
-        pictures: Mapping[str, bytes] = module.pictures(material, metric) if hasattr(module, "pictures") else {}
+        pictures: Mapping[str, bytes] = (
+            module.pictures(material, metric) if hasattr(module, "pictures") else {}
+        )
     for file, data in pictures.items():
         Folder.at(plan.folder).write_bytes(file, data)
     return list(pictures)
@@ -231,13 +255,19 @@ def draw(plan: Plan, name: str, metric: Mapping[str, Any]) -> list[str]:
 
 def without(plan: Plan, names: Mapping[str, Any]) -> Plan:
     """Return the plan without some scores."""
-    return replace(plan, settings={name: config for name, config in plan.settings.items() if name not in names})
+    return replace(
+        plan, settings={name: config for name, config in plan.settings.items() if name not in names}
+    )
 
 
 def cells(metric: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     """Return of a score: its name, which number stands for it, that number, its interval, what to compare it with."""
     key = metric["card"].get("headline_key", "")
-    beside = [f"{name} {_number(n[key])}" for name, n in metric["controls"].items() if n.get(key) is not None]
+    beside = [
+        f"{name} {_number(n[key])}"
+        for name, n in metric["controls"].items()
+        if n.get(key) is not None
+    ]
     ends = [metric["values"].get(f"{key}_{end}") for end in ("low", "high")]
     spread = "" if None in ends else f"[{_number(ends[0])}, {_number(ends[1])}]"
     return metric["name"], key, _number(metric["value"]), spread, ", ".join(beside)

@@ -20,16 +20,22 @@ PLACE = ("index", "layout", "sample")
 GROUP_ROWS = 64
 
 
-def write(folder: Folder, name: str, views: Sequence[View], found: Mapping[str, Sequence[Arrays | None]]) -> None:
+def write(
+    folder: Folder, name: str, views: Sequence[View], found: Mapping[str, Sequence[Arrays | None]]
+) -> None:
     """Write a shard, atomically: for each look's key what it found in each of the views, None where it was not shown one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {key: pa.array([getattr(v, key) for v in views], pa.int64()) for key in PLACE}
+    columns: dict[str, Any] = {
+        key: pa.array([getattr(v, key) for v in views], pa.int64()) for key in PLACE
+    }
     for key, rows in found.items():
         assert len(rows) == len(views)
         names = next((tuple(row) for row in rows if row is not None), ())
-        assert all(row is None or tuple(row) == names for row in rows), f"{key}: records with different arrays"
+        assert all(row is None or tuple(row) == names for row in rows), (
+            f"{key}: records with different arrays"
+        )
         columns[f"{key}/"] = pa.array([row is not None for row in rows], pa.bool_())
         for array in names:
             cells = [None if row is None else _bytes(row[array]) for row in rows]
@@ -58,7 +64,11 @@ def read(folder: Folder, key: str, table: str) -> Iterator[Record]:
 
 def _record(table: str, key: str, row: Mapping[str, Any]) -> Record:
     prefix = f"{key}/"
-    arrays = {c.removeprefix(prefix): _array(v) for c, v in row.items() if c.startswith(prefix) and c != prefix}
+    arrays = {
+        c.removeprefix(prefix): _array(v)
+        for c, v in row.items()
+        if c.startswith(prefix) and c != prefix
+    }
     return Record(table, row["index"], row["layout"], row["sample"], arrays)
 
 

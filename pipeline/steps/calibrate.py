@@ -14,7 +14,14 @@ from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection import store as evidence
-from synthaug.pipeline.detection.calibration import Calibration, Curve, HeldOut, Matches, Rule, Threshold
+from synthaug.pipeline.detection.calibration import (
+    Calibration,
+    Curve,
+    HeldOut,
+    Matches,
+    Rule,
+    Threshold,
+)
 from synthaug.pipeline.detection.inference import detect, load_labeller
 from synthaug.pipeline.detection.store import Evidence
 from synthaug.pipeline.execution.context import Context, cut
@@ -40,7 +47,9 @@ class Spec:
 
 def settings(job: Job) -> dict[str, Any]:
     """How the detector looks, the numbers of the rules, and whether anything will be labelled."""
-    keys = {key: value for key, value in section_dict(job, "pseudo_label").items() if key not in LATER}
+    keys = {
+        key: value for key, value in section_dict(job, "pseudo_label").items() if key not in LATER
+    }
     return {"pseudo_label": keys, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
 
 
@@ -97,7 +106,9 @@ def fit(spec: Spec) -> dict[str, Any]:
     wanted = Rule("", section.threshold, section.precision, section.min_truths)
     rules = [replace(wanted, name=name) for name in calibration.RULES]
     learnt = calibration.fit(matches)
-    held_out = calibration.cross_validate(matches, rules, section.folds, seed_for(spec.job.seed, "calibrate"))
+    held_out = calibration.cross_validate(
+        matches, rules, section.folds, seed_for(spec.job.seed, "calibrate")
+    )
     result = {
         "images": len(matches.truths),
         "classes": _classes(matches, learnt, rules, spec.classes),
@@ -125,16 +136,35 @@ def _classes(
     }
 
 
-def _held_out(matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds: int) -> dict[str, Any]:
+def _held_out(
+    matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds: int
+) -> dict[str, Any]:
     """Numbers of images the thresholds and curves were not learnt on."""
     rules = {}
     for rule, counts in held_out.counts.items():
-        classes = {name: calibration.ratios(counted) for name, counted in zip(names, counts, strict=True)}
-        known = [numbers["f1"] for numbers in classes.values() if numbers["truth"] and numbers["f1"] is not None]
+        classes = {
+            name: calibration.ratios(counted) for name, counted in zip(names, counts, strict=True)
+        }
+        known = [
+            numbers["f1"]
+            for numbers in classes.values()
+            if numbers["truth"] and numbers["f1"] is not None
+        ]
         macro = round(float(np.mean(known)), 4) if known else None
-        rules[rule] = {"all": calibration.ratios(counts.sum(0)), "macro_f1": macro, "classes": classes}
-    raw, calibrated = (calibration.reliability(p, matches.right) for p in (matches.score, held_out.probability))
-    return {"folds": min(folds, len(matches.truths)), "rules": rules, "raw": raw, "calibrated": calibrated}
+        rules[rule] = {
+            "all": calibration.ratios(counts.sum(0)),
+            "macro_f1": macro,
+            "classes": classes,
+        }
+    raw, calibrated = (
+        calibration.reliability(p, matches.right) for p in (matches.score, held_out.probability)
+    )
+    return {
+        "folds": min(folds, len(matches.truths)),
+        "rules": rules,
+        "raw": raw,
+        "calibrated": calibrated,
+    }
 
 
 def _sentence(result: dict[str, Any], rule: str) -> str:
@@ -143,7 +173,9 @@ def _sentence(result: dict[str, Any], rule: str) -> str:
         return "  one validation image: nothing is held out, so nothing is known of the gain"
     fixed, chosen = (held["rules"][name]["all"]["f1"] for name in ("fixed", rule))
     errors = [held[kind]["ece"] for kind in ("raw", "calibrated")]
-    told = [["n/a" if v is None else f"{v:.3f}" for v in pair] for pair in ((fixed, chosen), errors)]
+    told = [
+        ["n/a" if v is None else f"{v:.3f}" for v in pair] for pair in ((fixed, chosen), errors)
+    ]
     return (
         f"  held-out F1 {told[0][0]} with one threshold, {told[0][1]} with rule {rule}; "
         f"calibration error {told[1][0]} as scored, {told[1][1]} calibrated"

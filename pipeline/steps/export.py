@@ -56,6 +56,8 @@ def write(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """Write `instances.json` and `images/`; the manifest counts them."""
     source = context.inputs["verify"].folder.uri
-    told: dict[str, Any] = context.executor.call(write, Spec(source, context.folder.uri, context.job.export.images))
+    told: dict[str, Any] = context.executor.call(
+        write, Spec(source, context.folder.uri, context.job.export.images)
+    )
     context.tell(f"  {told['images']} images, {told['annotations']} annotations")
     return told

@@ -56,7 +56,9 @@ def open_inputs(job: Job) -> Inputs:
     if data.validation:
         splits["validation"] = opened("validation")
     else:
-        splits["labelled"], splits["validation"] = _hold_out(labelled, data.validation_fraction, job.seed)
+        splits["labelled"], splits["validation"] = _hold_out(
+            labelled, data.validation_fraction, job.seed
+        )
     if data.unlabelled:
         splits["unlabelled"] = opened("unlabelled")
     _check_agreement(splits)
@@ -86,7 +88,9 @@ def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subse
     """Split by a fixed pseudo-random permutation: (rest, held out)."""
     held = max(1, round(fraction * len(table)))
     if held >= len(table):
-        raise JobError(f"data.validation_fraction: {fraction} leaves no image to train on; name a data.validation set")
+        raise JobError(
+            f"data.validation_fraction: {fraction} leaves no image to train on; name a data.validation set"
+        )
     key = seed_for(seed, "validation")
     places = [permuted(i, len(table), key) for i in range(len(table))]
     return Subset(table, sorted(places[held:])), Subset(table, sorted(places[:held]))
@@ -135,18 +139,28 @@ class _Reader:
         counts: Counter[str] = Counter()
         rows = 0
         with contextlib.ExitStack() as files:
-            writer = files.enter_context(parquet.ShardWriter(self._folder, f"{name}.parquet", table.categories))
+            writer = files.enter_context(
+                parquet.ShardWriter(self._folder, f"{name}.parquet", table.categories)
+            )
             if split == "unlabelled":
                 truth = self._folder.sub(TRUTH)
-                aside = files.enter_context(parquet.ShardWriter(truth, f"{name}.parquet", table.categories))
+                aside = files.enter_context(
+                    parquet.ShardWriter(truth, f"{name}.parquet", table.categories)
+                )
             for i in places:
                 scene = self._checked(table, i, skipped)
                 if scene is None:
                     continue
                 counts.update(table.categories[c].name for c in scene.objects.category.tolist())
-                if split == "unlabelled":  # labels it may have must not leak into anything: they are put aside
-                    aside.write([replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)])
-                    scene = replace(scene.with_objects(Objects.build([], np.zeros((0, 4)))), panoptic=None)
+                if (
+                    split == "unlabelled"
+                ):  # labels it may have must not leak into anything: they are put aside
+                    aside.write(
+                        [replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)]
+                    )
+                    scene = replace(
+                        scene.with_objects(Objects.build([], np.zeros((0, 4)))), panoptic=None
+                    )
                 writer.write([scene])
                 rows += 1
         return {"rows": rows, "counts": dict(counts), "skipped": dict(skipped)}
@@ -186,6 +200,8 @@ def run(context: Context) -> dict[str, Any]:
             f"  {split}: {report[split]['images']} images, {sum(report[split]['objects'].values())} objects{told}"
         )
     if not report["validation"]["images"]:
-        raise DatasetError("data.validation: no readable image is left to measure on; name another set")
+        raise DatasetError(
+            "data.validation: no readable image is left to measure on; name another set"
+        )
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
     return {"splits": report, "classes": classes}

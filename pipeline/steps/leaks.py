@@ -66,7 +66,11 @@ def references(job: Job) -> dict[str, str]:
 
 def keys(job: Job) -> dict[str, str]:
     """The job's key behind each split, for messages."""
-    held = "data.validation" if job.data.validation else "data.labelled (the part held out for validation)"
+    held = (
+        "data.validation"
+        if job.data.validation
+        else "data.labelled (the part held out for validation)"
+    )
     return {
         "labelled": "data.labelled",
         "unlabelled": "data.unlabelled",
@@ -79,7 +83,10 @@ def settings(job: Job) -> dict[str, Any]:
     """Whether leaks stop the run, and the content of the data sets that ingest does not read."""
     root = Path(job.data.root)
     opened = {key: open_dataset(text, root, key=key) for key, text in references(job).items()}
-    return {"leaks": job.data.leaks, "fingerprints": {key: table.fingerprint() for key, table in opened.items()}}
+    return {
+        "leaks": job.data.leaks,
+        "fingerprints": {key: table.fingerprint() for key, table in opened.items()},
+    }
 
 
 class Hasher:
@@ -107,11 +114,16 @@ def compare(spec: Spec) -> tuple[dict[str, Any], list[Pair]]:
     """Runs in a worker: write `splits.json` and `leaks.json`; returns the former without its images, and all pairs."""
     folder = Folder.at(spec.out)
     table = image_hash.read([(split, folder.sub(split)) for split in spec.splits])
-    manifest = split_manifest(table, [split for split in spec.splits if split not in references(spec.job)])
+    manifest = split_manifest(
+        table, [split for split in spec.splits if split not in references(spec.job)]
+    )
     folder.write_json(SPLITS, manifest)
     found = pairs(table, {split: number for number, split in enumerate(spec.splits)})
     write_pairs(folder, found)
-    told = {split: {key: entry[key] for key in ("count", "sha256")} for split, entry in manifest["splits"].items()}
+    told = {
+        split: {key: entry[key] for key in ("count", "sha256")}
+        for split, entry in manifest["splits"].items()
+    }
     return {"sha256": manifest["sha256"], "splits": told}, found
 
 
@@ -124,11 +136,17 @@ def settle(context: Context, found: Sequence[Pair], nothing: str) -> dict[str, A
     """Stop the run at a leak if the job says so, else tell of it; returns what the manifest says of the pairs."""
     told = complaint(found, keys(context.job), f"{context.folder.uri}/{FOUND}")
     if told and context.job.data.leaks == "stop":
-        raise JobError(f"{told}; {advice(found)}, or set data.leaks=report to go on with results that are too good")
+        raise JobError(
+            f"{told}; {advice(found)}, or set data.leaks=report to go on with results that are too good"
+        )
     if told:
-        context.tell(f"  WARNING {told}: results are too good by what this gives away; {advice(found)}")
+        context.tell(
+            f"  WARNING {told}: results are too good by what this gives away; {advice(found)}"
+        )
     counted = count(found)
-    others = [f"{n} pairs {key}" for key, n in sorted(counted.items()) if not key.startswith("leak")]
+    others = [
+        f"{n} pairs {key}" for key, n in sorted(counted.items()) if not key.startswith("leak")
+    ]
     if others or not told:
         context.tell(f"  {'; '.join(others) or nothing}")
     shown = sorted(found, key=lambda pair: ("leak", "memorised", "shared").index(pair.kind))[:SHOWN]
@@ -143,6 +161,8 @@ def run(context: Context) -> dict[str, Any]:
     sizes |= {split: len(spec.table(split)) for split in references(job)}
     for split in spec.splits:
         folder = context.folder.sub(split)
-        context.shards(partial(_hasher, spec, split), cut(sizes[split], SHARD), folder, f"images of {split}")
+        context.shards(
+            partial(_hasher, spec, split), cut(sizes[split], SHARD), folder, f"images of {split}"
+        )
     told, found = context.executor.call(compare, spec)
     return {**told, **settle(context, found, "no image is in two splits")}

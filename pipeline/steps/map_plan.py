@@ -45,10 +45,16 @@ class MapPlans:
             raise guide.none_left()
         self._planner = MapPlanner(self.sources, map_config(job))
         self._system = job.generator.system
-        self.categories, self.count, self.most = whole.categories, job.plan.count, job.generator.training.max_objects
+        self.categories, self.count, self.most = (
+            whole.categories,
+            job.plan.count,
+            job.generator.training.max_objects,
+        )
         self.labelled = class_totals([whole], len(whole.categories))
         things = np.array([c.isthing for c in self.categories], bool)
-        stuff = class_totals([self.sources], len(things)) * (self.count / len(self.sources))  # it is copied as it is
+        stuff = class_totals([self.sources], len(things)) * (
+            self.count / len(self.sources)
+        )  # it is copied as it is
         self.natural = np.where(things, self._planner.natural, stuff)
         self.target = np.where(things, self._planner.target, stuff)
         self.again = partial(MapPlans, job, labelled)

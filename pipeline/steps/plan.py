@@ -53,7 +53,9 @@ def settings(job: Job) -> dict[str, Any]:
             f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set "
             "it to 0; plan.jitter moves boxes"
         )
-    plan = {key: value for key, value in section_dict(job, "plan").items() if key != "rearrange"}  # it is in `maps`
+    plan = {
+        key: value for key, value in section_dict(job, "plan").items() if key != "rearrange"
+    }  # it is in `maps`
     told = {"seed": job.seed, "name": job.name, "plan": plan, "filter": vars(guide.keep)}
     if isinstance(guide, MapGuide):
         told["maps"] = vars(map_config(job))
@@ -103,7 +105,11 @@ class Planner:
     def __init__(self, job: Job, labelled: str, weights: NDArray[np.float64] | None = None) -> None:
         self.job, plan = job, job.plan
         found = real_layouts(job, labelled)
-        self.categories, self.labelled, self.sources = found.categories, found.labelled, found.sources
+        self.categories, self.labelled, self.sources = (
+            found.categories,
+            found.labelled,
+            found.sources,
+        )
         layouts = [layout for _, _, layout in self.sources]
         self.pool = Pool.of(layouts, len(self.categories))
         self.isthing: NDArray[np.bool_] = np.array([c.isthing for c in self.categories], bool)
@@ -122,11 +128,17 @@ class Planner:
         else:
             self.target = target_counts(self.natural, self.categories, plan.target, plan.counts)
         self.pasting = isinstance(guide_of(job), PasteGuide)
-        self.exchange: Exchange = (additions if self.pasting else exchange)(self.natural, self.target, self.count)
+        self.exchange: Exchange = (additions if self.pasting else exchange)(
+            self.natural, self.target, self.count
+        )
         counts = class_counts(layouts, len(self.categories))  # [S, C]
         self.most = job.generator.training.max_objects
         self.places = Places.of(counts, self.exchange, self.most)
-        self._lifts = placement.lift(counts) if plan.placement == "natural" else np.ones([len(self.categories)] * 2)
+        self._lifts = (
+            placement.lift(counts)
+            if plan.placement == "natural"
+            else np.ones([len(self.categories)] * 2)
+        )
         self.weights = self._weights(counts) if weights is None else weights
         self.again = partial(Planner, job, labelled, self.weights)
         self.short = round(self.places.short * self.count)
@@ -142,7 +154,9 @@ class Planner:
         if not self.weights.any():
             return self.weights
         counts = class_counts([layout], len(self.categories))
-        share: NDArray[np.float64] = placement.shares(placement.affinity(counts, self._lifts), self.weights)[0]
+        share: NDArray[np.float64] = placement.shares(
+            placement.affinity(counts, self._lifts), self.weights
+        )[0]
         return share
 
     def scene(self, index: int) -> Scene:
@@ -150,13 +164,17 @@ class Planner:
         seed = self.job.seed
         count = len(self.sources)
         round_, place = divmod(index, count)
-        source, (height, width), layout = self.sources[permuted(place, count, seed_for(seed, "plan", round_))]
+        source, (height, width), layout = self.sources[
+            permuted(place, count, seed_for(seed, "plan", round_))
+        ]
         rng = rng_for(seed, "layout", index)
         here = replace(self.exchange, wanted=self._wanted(layout))
         free = (max(0, self.most - len(layout.category)), self.places.extra)
         drawn, added, gone = draw_layout(layout, self.pool, here, self.isthing, free, rng)
         made_with = seed_for(seed, "image", index)
-        kept = len(layout.category) if self.pasting else 0  # real objects, which stay where they are
+        kept = (
+            len(layout.category) if self.pasting else 0
+        )  # real objects, which stay where they are
         final = self._varied(drawn, kept, made_with, rng)
         scale = np.array([width, height, width, height], np.float32)
         n = len(final.category)
@@ -167,7 +185,9 @@ class Planner:
             isthing=self.isthing[final.category],
             source=(*(BACKGROUND,) * kept, *(PASTED,) * (n - kept)),
         )
-        made = Provenance(made_with, self.job.generator.system, "", source, self._reason(added, gone))
+        made = Provenance(
+            made_with, self.job.generator.system, "", source, self._reason(added, gone)
+        )
         name = f"{self.job.name}-{index:08d}"
         return Scene(name, height, width, ImageRef(None, None), objects, None, made)
 
@@ -176,14 +196,20 @@ class Planner:
         plan = self.job.plan
         if not self.pasting:
             return vary(layout, self.isthing, plan.jitter, plan.flip, rng)
-        moved = vary(Layout(layout.category[kept:], layout.boxes[kept:]), self.isthing, plan.jitter, 0.0, rng).boxes
+        moved = vary(
+            Layout(layout.category[kept:], layout.boxes[kept:]), self.isthing, plan.jitter, 0.0, rng
+        ).boxes
         whole = Layout(layout.category, np.concatenate([layout.boxes[:kept], moved]))
         return vary(whole, self.isthing, 0.0, float(mirrored(seed, plan.flip)), rng)
 
     def _reason(self, added: list[int], gone: list[int]) -> str:
-        changes = [f"+{self.categories[c].name}" for c in added] + [f"-{self.categories[c].name}" for c in gone]
+        changes = [f"+{self.categories[c].name}" for c in added] + [
+            f"-{self.categories[c].name}" for c in gone
+        ]
         return (
-            f"{self.job.plan.target}: {' '.join(changes)}" if changes else f"{self.job.plan.target}: as in the source"
+            f"{self.job.plan.target}: {' '.join(changes)}"
+            if changes
+            else f"{self.job.plan.target}: as in the source"
         )
 
 
@@ -201,7 +227,10 @@ class _Writer:
             for index in places:
                 scene = self._planner.scene(index)
                 writer.write([scene])
-                counts.update(categories[c].name for c in scene.objects.category[~scene.objects.iscrowd].tolist())
+                counts.update(
+                    categories[c].name
+                    for c in scene.objects.category[~scene.objects.iscrowd].tolist()
+                )
                 no_place += scene.provenance.reason.count(NO_PLACE) if scene.provenance else 0
         return {"rows": len(places), "counts": dict(counts), "no_place": no_place}
 
@@ -235,10 +264,14 @@ def run(context: Context) -> dict[str, Any]:
     over = np.maximum(planner.natural - planner.target, 0).sum()
     pasting = isinstance(guide_of(job), PasteGuide)
     if pasting and over >= 1:
-        context.tell(f"  {job.generator.system} takes nothing away: {over:,.0f} objects stay above the target")
+        context.tell(
+            f"  {job.generator.system} takes nothing away: {over:,.0f} objects stay above the target"
+        )
     if missed := sum(row.get("no_place", 0) for row in rows):
         context.tell(f"  {missed} things found no place in their maps")
-    context.tell(f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'")
+    context.tell(
+        f"  {planner.count} layouts from {len(planner.sources)} real ones, target '{job.plan.target}'"
+    )
     if short:
         context.tell(
             f"  {short} objects of the target have no place: {planner.count} images of at most {planner.most} objects "

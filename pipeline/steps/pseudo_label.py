@@ -51,12 +51,17 @@ class Spec:
     def table(self, truth: bool = False, pixels: bool = True) -> Any:
         """Open the unlabelled images, or the labels that were put aside."""
         folder = Folder.at(self.ingest).sub("unlabelled")
-        return parquet.read(parquet.Config((folder.sub(TRUTH) if truth else folder).uri), pixels=pixels)
+        return parquet.read(
+            parquet.Config((folder.sub(TRUTH) if truth else folder).uri), pixels=pixels
+        )
 
 
 def settings(job: Job) -> dict[str, Any]:
     """Which detections become labels, and whether there is anything to label."""
-    return {"pseudo_label": section_dict(job, "pseudo_label"), "unlabelled": bool(job.data.unlabelled)}
+    return {
+        "pseudo_label": section_dict(job, "pseudo_label"),
+        "unlabelled": bool(job.data.unlabelled),
+    }
 
 
 class _Labeller:
@@ -81,22 +86,33 @@ class _Labeller:
             for place, scene, seen in detect(self._detector, self._table, places, self._how.batch):
                 keep = calibration.apply(self._thresholds, seen.labels, seen.scores)
                 found = self._scored(seen)
-                coco_results.add(spooled, coco_results.results(scene, found, self._table.categories))
+                coco_results.add(
+                    spooled, coco_results.results(scene, found, self._table.categories)
+                )
                 writer.write([scene.with_objects(self._labels(place, scene, found, keep))])
                 counts.update(self._names[c] for c in found.labels[keep].tolist())
-                np.add.at(bins, (found.labels, np.minimum((found.scores * BINS).astype(int), BINS - 1)), 1)
+                np.add.at(
+                    bins, (found.labels, np.minimum((found.scores * BINS).astype(int), BINS - 1)), 1
+                )
                 matched += self._compare(place, scene, seen)
         tables = {"bins": bins, "matches": matched if self._truth is not None else matched[:0]}
-        named = {key: dict(zip(self._names, table.tolist(), strict=False)) for key, table in tables.items()}
+        named = {
+            key: dict(zip(self._names, table.tolist(), strict=False))
+            for key, table in tables.items()
+        }
         return {"rows": len(places), "counts": dict(counts), **named}
 
     def _scored(self, found: Prediction) -> Prediction:
         """The same detections, their scores as the job wants them."""
         if not self._how.calibrate:
             return found
-        return replace(found, scores=self._curves.probability(found.labels, found.scores).astype(np.float32))
+        return replace(
+            found, scores=self._curves.probability(found.labels, found.scores).astype(np.float32)
+        )
 
-    def _labels(self, place: int, scene: Scene, found: Prediction, keep: NDArray[np.bool_]) -> Objects:
+    def _labels(
+        self, place: int, scene: Scene, found: Prediction, keep: NDArray[np.bool_]
+    ) -> Objects:
         """The detections at a mask [N] as objects of the scene."""
         soft = None if found.masks is None else found.masks[keep]
         labels, boxes = found.labels[keep], found.boxes[keep]
@@ -110,7 +126,10 @@ class _Labeller:
             id=place * IDS_PER_IMAGE + 1 + np.arange(len(labels)),
             score=found.scores[keep],
             rle=rle,
-            area=[side.prod() if code is None else masks.area(code) for side, code in zip(sides, rle, strict=True)],
+            area=[
+                side.prod() if code is None else masks.area(code)
+                for side, code in zip(sides, rle, strict=True)
+            ],
             isthing=np.array([self._table.categories[c].isthing for c in labels.tolist()], bool),
             source=("pseudo",) * len(labels),
         )
@@ -130,13 +149,18 @@ def run(context: Context) -> dict[str, Any]:
         context.tell("  no unlabelled images")
         return {"images": 0, "objects": {}, "quality": None}
     split = ingest.manifest["splits"]["unlabelled"]
-    weights, learnt = calibrate.labeller_weights(context).uri, dict(context.inputs["calibrate"].manifest)
+    weights, learnt = (
+        calibrate.labeller_weights(context).uri,
+        dict(context.inputs["calibrate"].manifest),
+    )
     spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, learnt, bool(split["truth"]))
     items = cut(split["images"], SHARD)
     rows = context.shards(partial(_Labeller, spec), items, context.folder, "images")
     written = context.executor.call(write_coco, spec, [name for name, _ in items])
     objects = add_counts(rows, "counts")
-    context.tell(f"  {sum(objects.values())} of {written} detections in {split['images']} images become labels")
+    context.tell(
+        f"  {sum(objects.values())} of {written} detections in {split['images']} images become labels"
+    )
     bins = _total(rows, "bins")
     return {
         "images": split["images"],
@@ -175,7 +199,11 @@ def write_coco(spec: Spec, shards: list[str]) -> int:
         for i in range(len(table)):
             scene = table[i]
             name = scene.image.path or scene.image_id
-            writer.refer(scene, coco_results.original_id(scene.image_id), os.path.relpath(name, root) if root else name)
+            writer.refer(
+                scene,
+                coco_results.original_id(scene.image_id),
+                os.path.relpath(name, root) if root else name,
+            )
     return total
 
 

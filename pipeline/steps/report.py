@@ -48,7 +48,11 @@ PAGE = "report.html"
 PAIRS = 12  # images shown beside their source
 CLASSES = 24  # with examples
 EXAMPLES = 6  # instances of a class, of each kind
-PAIR_SIDE, EXAMPLE_SIDE, LABEL_SIDE = 256, 192, 128  # pixels, the longer side of an embedded picture
+PAIR_SIDE, EXAMPLE_SIDE, LABEL_SIDE = (
+    256,
+    192,
+    128,
+)  # pixels, the longer side of an embedded picture
 BUDGET = 4_000_000  # bytes of pictures; classes beyond it are not shown, which the page says
 
 Place = tuple[int, int]  # (scene of a table, object of the scene)
@@ -67,7 +71,9 @@ class Spec:
     def table(self, step: str, split: str = "", pixels: bool = True) -> Dataset:
         """Open the scene table of a step."""
         folder = Folder.at(self.folders[step])
-        return parquet.read(parquet.Config((folder.sub(split) if split else folder).uri), pixels=pixels)
+        return parquet.read(
+            parquet.Config((folder.sub(split) if split else folder).uri), pixels=pixels
+        )
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -108,7 +114,9 @@ def read_logs(folders: Mapping[str, str]) -> dict[str, Any]:
     """The rows of every training's log, and of the evaluations during the detector's."""
     logs = {name: read_log(Folder.at(folders[name])) if name in folders else [] for name in LOGS}
     measured = "train_detector" in folders
-    logs["evaluation"] = read_log(Folder.at(folders["train_detector"]), EVALUATION) if measured else []
+    logs["evaluation"] = (
+        read_log(Folder.at(folders["train_detector"]), EVALUATION) if measured else []
+    )
     return logs
 
 
@@ -136,7 +144,9 @@ def _explorer(spec: Spec, told: Run) -> dict[str, Any]:
     places = report_gallery.spread(len(made), spec.job.report.samples)
     verdicts = _verdicts(spec, {plan[place].image_id for place in places}) if told.verified else {}
     tables = Tables(made, plan, real, pseudo, verdicts)
-    return report_gallery.content(tables, spec.table("ingest", "labelled", pixels=False), spec.job.report.samples)
+    return report_gallery.content(
+        tables, spec.table("ingest", "labelled", pixels=False), spec.job.report.samples
+    )
 
 
 def _verdicts(spec: Spec, image_ids: set[str]) -> Verdicts:
@@ -158,13 +168,17 @@ def _labels(spec: Spec) -> Sheets:
     table = spec.table("pseudo_label")
 
     def draw(scene: Scene, place: int) -> Picture:
-        return report_pictures.single(scene, decode(scene), table.categories, LABEL_SIDE, place, crop=True)
+        return report_pictures.single(
+            scene, decode(scene), table.categories, LABEL_SIDE, place, crop=True
+        )
 
     drawn = _draw(table, [(c.scene, c.place) for c in (*most, *least)], draw)
 
     def shown(chosen: Candidate) -> Labelled:
         name = table.categories[chosen.category].name
-        return Labelled(drawn[chosen.scene, chosen.place], name, chosen.score, table[chosen.scene].image_id)
+        return Labelled(
+            drawn[chosen.scene, chosen.place], name, chosen.score, table[chosen.scene].image_id
+        )
 
     return Sheets([shown(c) for c in most], [shown(c) for c in least])
 
@@ -191,7 +205,15 @@ def _pairs(spec: Spec, most: int) -> list[Pair]:
         source = sources.get(origin.source_image)
         beside = None if source is None else drawn[source, 0]
         pairs.append(
-            Pair(picture, beside, scene.image_id, origin.source_image, origin.reason, len(planned), len(scene.objects))
+            Pair(
+                picture,
+                beside,
+                scene.image_id,
+                origin.source_image,
+                origin.reason,
+                len(planned),
+                len(scene.objects),
+            )
         )
     return pairs
 
@@ -216,7 +238,9 @@ def _classes(spec: Spec, told: Run, budget: int) -> tuple[list[Samples], int]:
     return samples[::-1], len(rows) - len(samples)
 
 
-def _examples(spec: Spec, step: str, split: str, classes: Sequence[int], crop: bool) -> dict[int, list[Picture]]:
+def _examples(
+    spec: Spec, step: str, split: str, classes: Sequence[int], crop: bool
+) -> dict[int, list[Picture]]:
     """Draw the first instances of each class in table order, at most one per image: its largest."""
     found = _first_instances(spec.table(step, split, pixels=False), classes)
     table = spec.table(step, split)
@@ -246,6 +270,8 @@ def _first_instances(table: Dataset, classes: Sequence[int]) -> dict[int, list[P
     return found
 
 
-def _draw(table: Dataset, places: Iterable[Place], draw: Callable[[Scene, int], Picture]) -> dict[Place, Picture]:
+def _draw(
+    table: Dataset, places: Iterable[Place], draw: Callable[[Scene, int], Picture]
+) -> dict[Place, Picture]:
     """Draw in table order, so that each row group is read once; memory holds pictures, not scenes."""
     return {(index, place): draw(table[index], place) for index, place in sorted(set(places))}

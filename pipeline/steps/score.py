@@ -94,13 +94,19 @@ def _generator(folder: str, job: Job) -> Any:
     return load_generator(Folder.at(folder), job)
 
 
-def _plan(context: Context, tables: Tables, detector: str, used: Mapping[str, int]) -> measuring.Plan:
+def _plan(
+    context: Context, tables: Tables, detector: str, used: Mapping[str, int]
+) -> measuring.Plan:
     """Say what is measured on what, with all that only the run knows."""
     job, ingest = context.job, context.inputs["ingest"].manifest
     own = Folder.at(detector)
     objects = ingest["splits"]["labelled"]["objects"]
     digest = file_digest(job.score.judge) or own.sha256(DETECTOR)
-    judge = Folder.at(job.score.judge).uri.rpartition("/") if job.score.judge else (own.uri, "", DETECTOR)
+    judge = (
+        Folder.at(job.score.judge).uri.rpartition("/")
+        if job.score.judge
+        else (own.uri, "", DETECTOR)
+    )
     return measuring.Plan(
         job.score.settings,
         tables,

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 NEEDS = ("ingest", "train_detector")
 VERSION = 1
-WEIGHTS = "labeller.safetensors"  # of the detector that labels the unlabelled images, trained here or not
+WEIGHTS = (
+    "labeller.safetensors"  # of the detector that labels the unlabelled images, trained here or not
+)
 SPLITS = ("labelled", "validation", "unlabelled")
 
 
@@ -58,12 +60,16 @@ def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
     section, names = job.self_train, [c.name for c in categories]
     for name in section.training.thresholds:
         if name not in names:
-            raise JobError(f"self_train.thresholds: there is no class '{name}'{suggest(name, names)}")
+            raise JobError(
+                f"self_train.thresholds: there is no class '{name}'{suggest(name, names)}"
+            )
     least = section.config.threshold
     return np.array([section.training.thresholds.get(name, least) for name in names], np.float32)
 
 
-def prepare(detector: Detector, job: Job, tables: Mapping[str, Dataset]) -> tuple[MeanTeacher, Callable[[int], Mixed]]:
+def prepare(
+    detector: Detector, job: Job, tables: Mapping[str, Dataset]
+) -> tuple[MeanTeacher, Callable[[int], Mixed]]:
     """Return the training of a trained detector and its batches; the detector is changed by it."""
     from synthaug.detectors.mean_teacher import MeanTeacher
 
@@ -77,12 +83,16 @@ def prepare(detector: Detector, job: Job, tables: Mapping[str, Dataset]) -> tupl
     return training, mixed_batches(job, tables["labelled"], tables["unlabelled"], seed)
 
 
-def mixed_batches(job: Job, labelled: Dataset, unlabelled: Dataset, seed: int) -> Callable[[int], Mixed]:
+def mixed_batches(
+    job: Job, labelled: Dataset, unlabelled: Dataset, seed: int
+) -> Callable[[int], Mixed]:
     """Return step -> labelled samples, drawn as for the detector, and unlabelled images in uniform epochs."""
     from synthaug.detectors.mean_teacher import Mixed
 
     plan, how = job.self_train.training, job.detector.training
-    samples = detector_batches(labelled, draw_for([labelled], plan.batch, seed, how.sampling, how.repeat_threshold))
+    samples = detector_batches(
+        labelled, draw_for([labelled], plan.batch, seed, how.sampling, how.repeat_threshold)
+    )
     draw = Draw(len(unlabelled), plan.unlabelled_batch, seed_for(seed, "unlabelled"))
     pixels = Pixels([unlabelled], None)
     return lambda step: Mixed(samples(step), [pixels[i][1] for i in draw(step)])
@@ -95,7 +105,9 @@ def measure(detector: Detector, table: Dataset, batch: int) -> dict[str, float |
     for start in range(0, len(table), batch):
         index = range(start, min(start + batch, len(table)))
         scenes = [table[i] for i in index]
-        for i, scene, found in zip(index, scenes, detector.predict([decode(s) for s in scenes]), strict=True):
+        for i, scene, found in zip(
+            index, scenes, detector.predict([decode(s) for s in scenes]), strict=True
+        ):
             truth = scene.objects
             boxes = (
                 truth.boxes,
@@ -139,7 +151,9 @@ def fit(spec: Spec) -> dict[str, Any]:
 
 def worse(after: Mapping[str, float | None], before: Mapping[str, float | None]) -> bool:
     """Whether AP50 fell; without truth to compare with it did not."""
-    return after["AP50"] is not None and before["AP50"] is not None and after["AP50"] < before["AP50"]
+    return (
+        after["AP50"] is not None and before["AP50"] is not None and after["AP50"] < before["AP50"]
+    )
 
 
 def copy(spec: Spec) -> None:
@@ -154,8 +168,15 @@ def run(context: Context) -> dict[str, Any]:
     spec = Spec(job, ingest.uri, detector.uri, context.folder.uri)
     if not plan.steps:
         context.executor.call(copy, spec)
-        context.tell("  off (self_train.steps is 0): the detector trained on labels labels the images")
-        return {"steps": 0, "kept": "supervised", "weights": WEIGHTS, "sha256": context.folder.sha256(WEIGHTS)}
+        context.tell(
+            "  off (self_train.steps is 0): the detector trained on labels labels the images"
+        )
+        return {
+            "steps": 0,
+            "kept": "supervised",
+            "weights": WEIGHTS,
+            "sha256": context.folder.sha256(WEIGHTS),
+        }
     told = context.train(fit, spec, context.folder)
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
@@ -175,10 +196,18 @@ def run(context: Context) -> dict[str, Any]:
 def sentences(told: Mapping[str, Any]) -> list[str]:
     """What came of it, in words."""
     shown = {
-        key: [("n/a" if told[when][key] is None else f"{told[when][key]:.3f}") for when in ("before", "after")]
+        key: [
+            ("n/a" if told[when][key] is None else f"{told[when][key]:.3f}")
+            for when in ("before", "after")
+        ]
         for key in ("AP50", "AP")
     }
-    line = ", ".join(f"{key} {before} before and {after} after" for key, (before, after) in shown.items())
+    line = ", ".join(
+        f"{key} {before} before and {after} after" for key, (before, after) in shown.items()
+    )
     if told["kept"] == "supervised":
-        return [f"validation: {line}", "worse, so the detector trained on labels is kept (self_train.keep: better)"]
+        return [
+            f"validation: {line}",
+            "worse, so the detector trained on labels is kept (self_train.keep: better)",
+        ]
     return [f"validation: {line}"]

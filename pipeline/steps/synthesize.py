@@ -52,21 +52,35 @@ class Producer:
         with parquet.ShardWriter(self._out, f"{name}.parquet", table.categories) as writer:
             for start in range(0, len(table), self._batch):
                 planned = [table[i] for i in range(start, min(start + self._batch, len(table)))]
-                for scene, lost in self._guide.produce(self._generator, planned, table.categories, self._digest):
+                for scene, lost in self._guide.produce(
+                    self._generator, planned, table.categories, self._digest
+                ):
                     writer.write([scene])
                     dropped.update(lost)
                     names = [table.categories[c].name for c in scene.objects.category.tolist()]
                     counts.update(names)
                     for label, area in zip(names, scene.objects.area.tolist(), strict=True):
                         pixels[label] += int(area)
-        return {"rows": len(places), "counts": dict(counts), "dropped": dict(dropped), "pixels": dict(pixels)}
+        return {
+            "rows": len(places),
+            "counts": dict(counts),
+            "dropped": dict(dropped),
+            "pixels": dict(pixels),
+        }
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write the synthetic scenes; the manifest counts objects made and dropped per class."""
     job = context.job
     plan, trained = context.inputs["plan"], context.inputs["train_generator"]
-    make = partial(Producer, job, plan.folder.uri, trained.folder.uri, trained.manifest["sha256"], context.folder.uri)
+    make = partial(
+        Producer,
+        job,
+        plan.folder.uri,
+        trained.folder.uri,
+        trained.manifest["sha256"],
+        context.folder.uri,
+    )
     items = cut(plan.manifest["images"], job.plan.shard)
     rows = context.shards(make, items, context.folder, "images", job.synthesize.workers)
     made, dropped = add_counts(rows, "counts"), add_counts(rows, "dropped")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 NEEDS = ("ingest",)
 VERSION = 3
 WEIGHTS = "detector.safetensors"
-BEST = "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
+BEST = (
+    "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Spec:
 def settings(job: Job) -> dict[str, Any]:
     """The detector section."""
     weights = file_digest(getattr(job.detector.config, "weights", ""))
-    return {"detector": section_dict(job, "detector"), "seed": job.seed, **({"weights": weights} if weights else {})}
+    return {
+        "detector": section_dict(job, "detector"),
+        "seed": job.seed,
+        **({"weights": weights} if weights else {}),
+    }
 
 
 def fit(spec: Spec) -> dict[str, Any]:
@@ -60,9 +66,13 @@ def fit(spec: Spec) -> dict[str, Any]:
     seed = seed_for(spec.job.seed, spec.purpose)
     table = spec.table("labelled")
     backend = importlib.import_module(DETECTORS[section.backend])
-    detector = backend.build(section.config, len(table.categories), seed=seed % 2**31, device=device())
+    detector = backend.build(
+        section.config, len(table.categories), seed=seed % 2**31, device=device()
+    )
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
-    batches = detector_batches(table, draw, rank, world, masks=getattr(section.config, "masks", False))
+    batches = detector_batches(
+        table, draw, rank, world, masks=getattr(section.config, "masks", False)
+    )
     training = detector.training(plan.steps, seed % 2**31)
     classes = [c.name for c in table.categories]
     evaluated = Evaluated(
@@ -95,7 +105,9 @@ def _validation(spec: Spec) -> Validation:
     plan = spec.job.detector.training
     validation = Validation(spec.table("validation"), plan.evaluation_images)
     if plan.keep == "best" and not validation.has_truth():
-        raise JobError("detector.keep: no validation image has an object to find, so nothing is best; set it to last")
+        raise JobError(
+            "detector.keep: no validation image has an object to find, so nothing is best; set it to last"
+        )
     return validation
 
 

@@ -37,8 +37,17 @@ def settings(job: Job) -> dict[str, Any]:
     sections = ("generator", "train_generator")
     config = job.generator.config
     weights = file_digest(getattr(config, "perceptual_weights", ""))
-    made_of = {name: file_digest(path) for name in ("layouts", "maps") if (path := getattr(config, name, ""))}
-    return {"seed": job.seed, "perceptual": weights, **made_of, **{name: section_dict(job, name) for name in sections}}
+    made_of = {
+        name: file_digest(path)
+        for name in ("layouts", "maps")
+        if (path := getattr(config, name, ""))
+    }
+    return {
+        "seed": job.seed,
+        "perceptual": weights,
+        **made_of,
+        **{name: section_dict(job, name) for name in sections},
+    }
 
 
 def fit(spec: Spec) -> dict[str, Any]:
@@ -88,7 +97,11 @@ def fit(spec: Spec) -> dict[str, Any]:
     if rank == 0:
         with folder.atomic_path(WEIGHTS) as path:
             checkpoint.save(path, network, section.system, config, classes, {"seed": job.seed})
-    return {"resumed_from": start, "used": used, "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)]}
+    return {
+        "resumed_from": start,
+        "used": used,
+        "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)],
+    }
 
 
 def _made(system: Any, config: Any, classes: list[str]) -> tuple[Any, Any]:
@@ -119,7 +132,11 @@ def run(context: Context) -> dict[str, Any]:
     plan, parts = job.generator.training, job.train_generator.accumulate
     spec = Spec(job, tuple(tables), context.folder.uri)
     told = context.train(
-        fit, spec, context.folder, plan.workers, lambda workers: parts == 1 or plan.batch % (parts * workers) == 0
+        fit,
+        spec,
+        context.folder,
+        plan.workers,
+        lambda workers: parts == 1 or plan.batch % (parts * workers) == 0,
     )
     if told["resumed_from"]:
         context.tell(f"  went on from step {told['resumed_from']}")
@@ -130,7 +147,9 @@ def run(context: Context) -> dict[str, Any]:
         context.tell("  without the perceptual term: generator.perceptual_weights names no file")
     context.tell(f"  images used {used}; left out {left_out}")
     if pasting:
-        context.tell(f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made")
+        context.tell(
+            f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made"
+        )
     if made:
         context.tell("  nothing is trained: both generators come from their files")
     log = read_log(context.folder)

@@ -47,12 +47,17 @@ from synthaug.pipeline.trial.arms import (
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
 VERSION = 3
 ARM_VERSION = 2  # raised when training or measuring an arm gives something else; arms outlive what is said of them
-ARMS_FOLDER = "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
+ARMS_FOLDER = (
+    "arms"  # beside the step's own folder: an arm trained once serves every later trial of the run
+)
 BATCH = 16  # images per detector call
 KEYS = ("AP", "AP50", "AP75")
 FIXED = trial_tables.FIXED
 LONGEST = 2  # times the usual steps: real_2x
-EVERYTHING = {"score_floor": 0.001, "detections_per_image": 1000}  # what fixed AP looks at, of each image
+EVERYTHING = {
+    "score_floor": 0.001,
+    "detections_per_image": 1000,
+}  # what fixed AP looks at, of each image
 TEXT = "trial.md"
 
 
@@ -69,12 +74,20 @@ class Sources:
         job = self.job
         if name.startswith(EXTERNAL):
             reference = job.trial.external[name.removeprefix(EXTERNAL)]
-            return open_dataset(reference, Path(job.data.root), key=f"trial.external.{name.removeprefix(EXTERNAL)}")
+            return open_dataset(
+                reference, Path(job.data.root), key=f"trial.external.{name.removeprefix(EXTERNAL)}"
+            )
         if name == "copy_paste":  # never two pictures alike: as many as the longest arm can draw
             real = parquet.read(parquet.Config(self.tables["real"]))
-            drawn = job.detector.training.batch * max(job.trial.steps, job.detector.training.steps) * LONGEST
+            drawn = (
+                job.detector.training.batch
+                * max(job.trial.steps, job.detector.training.steps)
+                * LONGEST
+            )
             return Pasted(real, job.trial.copy_paste, seed_for(job.seed, name), drawn)
-        table = parquet.read(parquet.Config(self.tables["synthetic" if name == "placebo" else name]))
+        table = parquet.read(
+            parquet.Config(self.tables["synthetic" if name == "placebo" else name])
+        )
         return Permuted(table, seed_for(job.seed, "placebo")) if name == "placebo" else table
 
     def evaluation(self) -> Dataset:
@@ -99,7 +112,9 @@ def settings(job: Job) -> dict[str, Any]:
             "trial.arms: 'pseudo' needs unlabelled images; name them in data.unlabelled or leave the arm out"
         )
     if "verified" in trial.arms and not job.verify.enabled:
-        raise JobError("trial.arms: 'verified' needs verified images; set verify.enabled to true or leave the arm out")
+        raise JobError(
+            "trial.arms: 'verified' needs verified images; set verify.enabled to true or leave the arm out"
+        )
     references = {f"trial.external.{name}": text for name, text in trial.external.items()}
     references |= {"trial.evaluation": trial.evaluation} if trial.evaluation else {}
     marks = {}
@@ -107,7 +122,9 @@ def settings(job: Job) -> dict[str, Any]:
     for key, reference in references.items():
         table = open_dataset(reference, Path(job.data.root), key=key)
         if [c.name for c in table.categories] != classes:
-            raise JobError(f"{key}: its classes differ from data.labelled's; use the same categories in every file")
+            raise JobError(
+                f"{key}: its classes differ from data.labelled's; use the same categories in every file"
+            )
         marks[key.replace("external.", EXTERNAL)] = table.fingerprint()
     sections = {name: section_dict(job, name) for name in ("trial", "detector")}
     return {**sections, "seed": job.seed, "fingerprints": marks}
@@ -132,8 +149,17 @@ class _Runner:
         rows = self._look(detector, images)
         evidence.write(folder, f"{name}.parquet", [Evidence(True, row, None) for row in rows], 1)
         folder.sub(name).delete("state.safetensors")
-        seconds = {"seconds": round(trained - began, 1), "looking": round(time.monotonic() - trained, 1)}
-        told = {"rows": len(rows), "arm": arm.name, "seed": number, "resumed_from": start, **seconds}
+        seconds = {
+            "seconds": round(trained - began, 1),
+            "looking": round(time.monotonic() - trained, 1),
+        }
+        told = {
+            "rows": len(rows),
+            "arm": arm.name,
+            "seed": number,
+            "resumed_from": start,
+            **seconds,
+        }
         return told | measured(rows, self._evaluation, self._sources.job.detector.config)
 
     def _trained(self, arm: Arm, number: int, folder: Folder) -> tuple[Any, int]:
@@ -142,16 +168,23 @@ class _Runner:
         sources, job = self._sources, self._sources.job
         plan, trial = job.detector.training, job.trial
         steps = round((trial.steps or plan.steps) * arm.steps)
-        seed = seed_for(job.seed, "trial", number)  # the same for every arm: the comparison is paired
+        seed = seed_for(
+            job.seed, "trial", number
+        )  # the same for every arm: the comparison is paired
         real = parquet.read(parquet.Config(sources.tables["real"]))
-        added = [first_part(sources.added(name), arm.fraction, seed_for(job.seed, "part")) for name in arm.added]
+        added = [
+            first_part(sources.added(name), arm.fraction, seed_for(job.seed, "part"))
+            for name in arm.added
+        ]
         count = round(trial.share * plan.batch) if added else 0
         draw = real_draw(real, plan.batch - count, seed, arm.sampling, trial.repeat_threshold)
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         config = seeing_everything(job.detector.config)
         detector = backend.build(config, len(real.categories), seed=seed % 2**31, device=device())
         training = detector.training(steps, seed % 2**31)
-        start = train(training, arm_batches(real, draw, added, count, seed), steps, plan.save_every, folder)
+        start = train(
+            training, arm_batches(real, draw, added, count, seed), steps, plan.save_every, folder
+        )
         training.finish()
         return detector, start
 
@@ -160,7 +193,9 @@ class _Runner:
         for start in range(images.start, images.stop, BATCH):
             index = range(start, min(start + BATCH, images.stop))
             scenes = [self._evaluation[i] for i in index]
-            for i, scene, found in zip(index, scenes, detector.predict([decode(s) for s in scenes]), strict=True):
+            for i, scene, found in zip(
+                index, scenes, detector.predict([decode(s) for s in scenes]), strict=True
+            ):
                 truth = scene.objects
                 row = DetectionRow(
                     i, scene.height, scene.width, truth.boxes, truth.category.astype(np.int64), truth.iscrowd,
@@ -178,23 +213,35 @@ def seeing_everything(config: Any) -> Any:
 
 def usual(row: DetectionRow, config: Any) -> DetectionRow:
     """What the detector would have returned with its own limits: the best of those above its floor."""
-    floor, most = getattr(config, "score_floor", 0.0), getattr(config, "detections_per_image", len(row.pred_scores))
+    floor, most = (
+        getattr(config, "score_floor", 0.0),
+        getattr(config, "detections_per_image", len(row.pred_scores)),
+    )
     kept = np.flatnonzero(row.pred_scores > floor)
     kept = np.sort(kept[np.argsort(-row.pred_scores[kept], kind="stable")[:most]])
-    found = {name: getattr(row, name)[kept] for name in ("pred_boxes", "pred_labels", "pred_scores")}
+    found = {
+        name: getattr(row, name)[kept] for name in ("pred_boxes", "pred_labels", "pred_scores")
+    }
     return replace(row, **found)
 
 
 def measured(rows: list[DetectionRow], table: Dataset, config: Any) -> dict[str, Any]:
     """COCO's AP of the thing classes at the detector's own limits, over all and per class; and fixed AP."""
     things = [i for i, c in enumerate(table.categories) if c.isthing]
-    evaluator, fixed = DetectionEvaluator(table.categories, things), FixedEvaluator(table.categories, things)
+    evaluator, fixed = (
+        DetectionEvaluator(table.categories, things),
+        FixedEvaluator(table.categories, things),
+    )
     for row in rows:
         evaluator.add(usual(row, config))
         fixed.add(row)
     result, all_of_it = evaluator.result(), fixed.result()
     per_class = {
-        str(c): {**{key: result.per_class[c][key] for key in KEYS}, FIXED: all_of_it.per_class[c]["AP"]} for c in things
+        str(c): {
+            **{key: result.per_class[c][key] for key in KEYS},
+            FIXED: all_of_it.per_class[c]["AP"],
+        }
+        for c in things
     }
     values = {**{key: result.values[key] for key in KEYS}, FIXED: all_of_it.values["AP"]}
     return {"values": values, "per_class": per_class}
@@ -218,11 +265,17 @@ def run(context: Context) -> dict[str, Any]:
     sources = Sources(job, tables, folder.uri)
     arms = [arm_named(name) for name in trial.arms if name != BEST]
     arms += [arm_named(f"{EXTERNAL}{name}") for name in trial.external]
-    arms += [replace(ARMS["synthetic"], name=f"synthetic_{part:g}", fraction=part) for part in trial.curve]
+    arms += [
+        replace(ARMS["synthetic"], name=f"synthetic_{part:g}", fraction=part)
+        for part in trial.curve
+    ]
     images = range(len(sources.evaluation()))
     rows = _train(context, sources, arms, images)
     if BEST in trial.arms:
-        best = on_top_of(trial_tables.best_control(rows, arms), "verified" if "verified" in trial.arms else "synthetic")
+        best = on_top_of(
+            trial_tables.best_control(rows, arms),
+            "verified" if "verified" in trial.arms else "synthetic",
+        )
         rows += _train(context, sources, [best], images)
         arms.append(best)
     manifest = trial_tables.conclude(
@@ -235,7 +288,9 @@ def run(context: Context) -> dict[str, Any]:
     return manifest
 
 
-def _train(context: Context, sources: Sources, arms: list[Arm], images: range) -> list[dict[str, Any]]:
+def _train(
+    context: Context, sources: Sources, arms: list[Arm], images: range
+) -> list[dict[str, Any]]:
     """Train what is not trained yet; arms that are the same by all that decides them are trained once."""
     folder, marks = Folder.at(sources.folder), settings(context.job)["fingerprints"]
     keys = {arm.name: _key(context, arm, marks) for arm in arms}
@@ -245,22 +300,43 @@ def _train(context: Context, sources: Sources, arms: list[Arm], images: range) -
         for number in numbers  # seed by seed: a trial cut short has whole pairs
         for arm in arms
     }
-    rows = context.shards(partial(_Runner, sources), list(items.items()), folder, "evaluated images")
+    rows = context.shards(
+        partial(_Runner, sources), list(items.items()), folder, "evaluated images"
+    )
     found = dict(zip(items, rows, strict=True))
-    return [{**found[f"{keys[arm.name]}-{number}"], "arm": arm.name} for arm in arms for number in numbers]
+    return [
+        {**found[f"{keys[arm.name]}-{number}"], "arm": arm.name}
+        for arm in arms
+        for number in numbers
+    ]
 
 
 def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
     """Name an arm by all that decides its result, so that nothing is trained twice and nothing stale is taken."""
     job, trial = context.job, context.job.trial
-    made = {"pseudo": "pseudo_label", "synthetic": "synthesize", "placebo": "synthesize", "verified": "verify"}
+    made = {
+        "pseudo": "pseudo_label",
+        "synthetic": "synthesize",
+        "placebo": "synthesize",
+        "verified": "verify",
+    }
     read = {"ingest", *(made[name] for name in arm.added if name in made)}
     content = {
-        "arm": {name: value for name, value in asdict(arm).items() if name not in ("name", "role", "says")},
+        "arm": {
+            name: value
+            for name, value in asdict(arm).items()
+            if name not in ("name", "role", "says")
+        },
         "detector": section_dict(job, "detector"),
         "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
-        "data": {key: mark for key, mark in marks.items() if key == "trial.evaluation" or key.endswith(f".{arm.name}")},
-        "inputs": {name: context.inputs[name].folder.uri.rsplit("/", 1)[-1] for name in sorted(read)},
+        "data": {
+            key: mark
+            for key, mark in marks.items()
+            if key == "trial.evaluation" or key.endswith(f".{arm.name}")
+        },
+        "inputs": {
+            name: context.inputs[name].folder.uri.rsplit("/", 1)[-1] for name in sorted(read)
+        },
         "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
         "seed": job.seed,
         "version": ARM_VERSION,
@@ -282,4 +358,6 @@ def _classes(context: Context) -> trial_tables.Classes:
     lvis = any(part.strip().startswith("lvis:") for part in job.data.labelled.split(" + "))
     rule = job.trial.groups if job.trial.groups != "auto" else "lvis" if lvis else "relative"
     index = [i for i, _ in things]
-    return trial_tables.Classes([name for _, name in things], index, objects, seen[index].tolist(), rule)
+    return trial_tables.Classes(
+        [name for _, name in things], index, objects, seen[index].tolist(), rule
+    )

@@ -104,21 +104,31 @@ def beside(index: int, scene: Scene, found: Prediction) -> DetectionRow:
     """The labels of a scene beside what was found in it."""
     truth = scene.objects
     labels = (truth.boxes, truth.category.astype(np.int64), truth.iscrowd)
-    return DetectionRow(index, scene.height, scene.width, *labels, found.boxes, found.labels, found.scores)
+    return DetectionRow(
+        index, scene.height, scene.width, *labels, found.boxes, found.labels, found.scores
+    )
 
 
 def learn(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: the bars of all classes, and how often the judge errs."""
     how, table = spec.job.verify, spec.table("labelled", pixels=False)
     things = np.array([category.isthing for category in table.categories], bool)
-    rows = [row.detection for row in evidence.read(Folder.at(spec.out).sub(LOOKED)) if row.detection]
+    rows = [
+        row.detection for row in evidence.read(Folder.at(spec.out).sub(LOOKED)) if row.detection
+    ]
     demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
     least = verification_bars.least_areas(box_areas(table), len(things), how.small)
-    errors = verification_bars.held_out(rows, things, least, demand, seed_for(spec.job.seed, "verify", "folds"))
+    errors = verification_bars.held_out(
+        rows, things, least, demand, seed_for(spec.job.seed, "verify", "folds")
+    )
     bars = [bar.to_json() for bar in verification_bars.learn(rows, things, demand)]
     names = [category.name for category in table.categories]
     errors["true"] = {names[label]: counted for label, counted in errors["true"].items()}
-    return {"bars": dict(zip(names, bars, strict=True)), "least_area": least.tolist(), "errors": errors}
+    return {
+        "bars": dict(zip(names, bars, strict=True)),
+        "least_area": least.tolist(),
+        "errors": errors,
+    }
 
 
 def box_areas(table: Dataset) -> dict[int, list[float]]:
@@ -154,7 +164,9 @@ class _Verifier:
         images = {"verified": 0, "failed": 0, "empty": 0}
         with (
             parquet.ShardWriter(self._out, f"{name}.parquet", self._categories) as writer,
-            parquet.ShardWriter(self._out.sub(REJECTED), f"{name}.parquet", self._categories) as aside,
+            parquet.ShardWriter(
+                self._out.sub(REJECTED), f"{name}.parquet", self._categories
+            ) as aside,
         ):
             for place, scene, found in detect(self._judge, self._table, places, self._how.batch):
                 row = beside(place, scene, found)
@@ -168,7 +180,11 @@ class _Verifier:
                 if len(settled.rejected):
                     bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
                     aside.write([bare.with_objects(settled.rejected)])
-        return {"rows": len(places), "images": images, **{key: dict(counted) for key, counted in counts.items()}}
+        return {
+            "rows": len(places),
+            "images": images,
+            **{key: dict(counted) for key, counted in counts.items()},
+        }
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -178,19 +194,31 @@ def run(context: Context) -> dict[str, Any]:
     if not job.verify.enabled:
         link_all(made.folder, context.folder, [f"{name}.parquet" for name, _ in items])
         context.tell("  off: the synthetic images go on as they were made")
-        return {"enabled": False, "images": {"verified": made.manifest["images"]}, "objects": made.manifest["objects"]}
+        return {
+            "enabled": False,
+            "images": {"verified": made.manifest["images"]},
+            "objects": made.manifest["objects"],
+        }
     weights, told = _trained(context)
-    spec = Spec(job, context.inputs["ingest"].folder.uri, made.folder.uri, weights, context.folder.uri, {})
+    spec = Spec(
+        job, context.inputs["ingest"].folder.uri, made.folder.uri, weights, context.folder.uri, {}
+    )
     real = context.inputs["ingest"].manifest["splits"]["validation"]["images"]
-    context.shards(partial(_Looker, spec), cut(real, SHARD), context.folder.sub(LOOKED), "validation images")
+    context.shards(
+        partial(_Looker, spec), cut(real, SHARD), context.folder.sub(LOOKED), "validation images"
+    )
     learnt: dict[str, Any] = context.executor.call(learn, spec)
-    rows = context.shards(partial(_Verifier, replace(spec, learnt=learnt)), items, context.folder, "images")
+    rows = context.shards(
+        partial(_Verifier, replace(spec, learnt=learnt)), items, context.folder, "images"
+    )
     counts = {key: add_counts(rows, key) for key in COUNTS}
     images = add_counts(rows, "images")
     for line in sentences(images, counts, learnt["errors"]):
         context.tell(f"  {line}")
     policy = {
-        key: value for key, value in asdict(job.verify).items() if key in (*FAILED, EXTRA, "max_failed", "recall")
+        key: value
+        for key, value in asdict(job.verify).items()
+        if key in (*FAILED, EXTRA, "max_failed", "recall")
     }
     return {"enabled": True, "judge": told, "images": images, **counts, **learnt, "policy": policy}
 
@@ -200,7 +228,10 @@ def _trained(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
     job = context.job
     if job.verify.judge:
         path = Path(job.verify.judge).absolute()
-        return (str(path.parent), path.name), {"sha256": file_digest(job.verify.judge), "trained_here": False}
+        return (str(path.parent), path.name), {
+            "sha256": file_digest(job.verify.judge),
+            "trained_here": False,
+        }
     folder = context.folder.sub(JUDGE)
     if folder.exists("told.json"):
         known: dict[str, Any] = folder.read_json("told.json")
@@ -208,7 +239,12 @@ def _trained(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
     spec = train_detector.Spec(_own(job), context.inputs["ingest"].folder.uri, folder.uri, "verify")
     result = context.train(train_detector.fit, spec, folder, job.detector.training.workers)
     digest, steps = folder.sha256(train_detector.WEIGHTS), _own(job).detector.training.steps
-    told = {"sha256": digest, "trained_here": True, "steps": steps, "measured": dict(result["measured"])}
+    told = {
+        "sha256": digest,
+        "trained_here": True,
+        "steps": steps,
+        "measured": dict(result["measured"]),
+    }
     folder.write_json("told.json", told)
     folder.delete("state.safetensors")
     return (folder.uri, train_detector.WEIGHTS), told
@@ -222,9 +258,12 @@ def sentences(
     judged = sum(total[key] for key in (KEPT, *FAILED))
     failed = ", ".join(f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key])
     if not judged:
-        return [f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"]
+        return [
+            f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"
+        ]
     lines = [
-        f"{total[KEPT]} of {judged} judged objects are where they should be" + (f"; {failed}" if failed else ""),
+        f"{total[KEPT]} of {judged} judged objects are where they should be"
+        + (f"; {failed}" if failed else ""),
         f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were not judged; "
         f"{images['failed'] + images['empty']} of {sum(images.values())} images dropped",
     ]

@@ -63,7 +63,9 @@ def shown_size(resolution: int, size: tuple[int, int] | None) -> tuple[int, int]
     """(H, W) of a picture on a sheet, in the shape of the layout's image where that is known."""
     height, width = size or (1, 1)
     longer = min(max(resolution, SIDE[0]), SIDE[1])
-    return max(1, round(longer * height / max(height, width))), max(1, round(longer * width / max(height, width)))
+    return max(1, round(longer * height / max(height, width))), max(
+        1, round(longer * width / max(height, width))
+    )
 
 
 def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.uint8]:
@@ -77,7 +79,9 @@ def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.u
     return picked
 
 
-def difference(image: NDArray[np.uint8], others: NDArray[np.uint8], contrast: int) -> NDArray[np.uint8]:
+def difference(
+    image: NDArray[np.uint8], others: NDArray[np.uint8], contrast: int
+) -> NDArray[np.uint8]:
     """How far images [N, S, S, 3] are from one [S, S, 3] in the mean, in grey: [S, S, 3]."""
     apart = np.abs(others.astype(np.int16) - image.astype(np.int16)).mean((0, 3))  # [S, S]
     grey = np.clip(apart * contrast, 0, 255).astype(np.uint8)
@@ -92,18 +96,32 @@ def layout_picture(marks: Sequence[Mark], size: tuple[int, int]) -> NDArray[np.u
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image, "RGBA")
     edges = np.array([width - 1, height - 1] * 2)
-    behind = sorted(marks, key=lambda m: (not m.faint, -(m.box[2] - m.box[0]) * (m.box[3] - m.box[1])))
+    behind = sorted(
+        marks, key=lambda m: (not m.faint, -(m.box[2] - m.box[0]) * (m.box[3] - m.box[1]))
+    )
     for mark in behind:
         x0, y0, x1, y1 = (np.array(mark.box) * edges).round().astype(int).tolist()
         ink = (*_ink(mark), 255)
         draw.rectangle(
-            (x0, y0, x1, y1), fill=(*ink[:3], 0 if mark.faint else 70), outline=ink, width=1 if mark.faint else 2
+            (x0, y0, x1, y1),
+            fill=(*ink[:3], 0 if mark.faint else 70),
+            outline=ink,
+            width=1 if mark.faint else 2,
         )
     taken: list[tuple[float, ...]] = []
     faint = any(mark.faint for mark in marks)
     for mark in reversed(behind):
         place = (np.array(mark.box) * edges).tolist()
-        taken.append(_tag(draw, mark, place, size, taken, len(marks) > CROWD and not (faint and not mark.faint)))
+        taken.append(
+            _tag(
+                draw,
+                mark,
+                place,
+                size,
+                taken,
+                len(marks) > CROWD and not (faint and not mark.faint),
+            )
+        )
     draw.rectangle((0, 0, width - 1, height - 1), outline=(*QUIET, 255))
     return np.asarray(image)
 
@@ -127,11 +145,17 @@ def _tag(
     wide, high = draw.textlength(words, font) + 5, SMALL_TEXT + 3
     x = max(0.0, min(box[0], size[1] - wide))
     first = max(0.0, min(box[1], size[0] - high))
-    free = [y for y in np.arange(first, size[0] - high, 2.0) if not _overlaps((x, y, x + wide, y + high), taken)]
+    free = [
+        y
+        for y in np.arange(first, size[0] - high, 2.0)
+        if not _overlaps((x, y, x + wide, y + high), taken)
+    ]
     y = float(free[0]) if free else first
     if not mark.faint:
         draw.rectangle((x, y, x + wide, y + high), fill=(*_ink(mark), 255))
-    draw.text((x + 3, y + high / 2), words, (*(FAINT if mark.faint else INK), 255), font, anchor="lm")
+    draw.text(
+        (x + 3, y + high / 2), words, (*(FAINT if mark.faint else INK), 255), font, anchor="lm"
+    )
     return x, y, x + wide, y + high
 
 
@@ -150,7 +174,9 @@ def legend(marks: Sequence[Mark]) -> str:
             of[-1][1] = mark.number
         else:
             of.append([mark.number, mark.number])
-    spans = {name: " ".join(str(a) if a == b else f"{a}-{b}" for a, b in of) for name, of in runs.items()}
+    spans = {
+        name: " ".join(str(a) if a == b else f"{a}-{b}" for a, b in of) for name, of in runs.items()
+    }
     return ", ".join(f"{name} {numbers}" for name, numbers in spans.items())
 
 
@@ -172,7 +198,9 @@ def sheet(title: str, strips: Sequence[Strip]) -> NDArray[np.uint8]:
     height = HEAD + sum((LINE if s.caption else 0) + high + LINE + GAP // 2 for s in strips) + GAP
     image = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(image)
-    draw.text((GAP, HEAD / 2), _cut(draw, title, TITLE, width - 2 * GAP), INK, _font(TITLE), anchor="lm")
+    draw.text(
+        (GAP, HEAD / 2), _cut(draw, title, TITLE, width - 2 * GAP), INK, _font(TITLE), anchor="lm"
+    )
     top = HEAD
     for strip in strips:
         top = _strip(image, draw, strip, top)

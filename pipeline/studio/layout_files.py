@@ -12,7 +12,15 @@ from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.formats import FORMATS
 from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.formats.validation import RecordError, corners, inside_box, is_int, key_of, need, number
+from synthaug.pipeline.formats.validation import (
+    RecordError,
+    corners,
+    inside_box,
+    is_int,
+    key_of,
+    need,
+    number,
+)
 
 SHEET = "synthaug_sheets"  # the key by which a sheet.json is known
 Box = tuple[float, float, float, float]
@@ -26,18 +34,25 @@ class GivenLayout:
     names: tuple[str, ...]
     boxes: tuple[Box, ...]
     size: tuple[int, int] | None = None
-    things: frozenset[str] | None = None  # classes of the data set that are things; None where nobody says
+    things: frozenset[str] | None = (
+        None  # classes of the data set that are things; None where nobody says
+    )
     options: Mapping[str, Any] = field(default_factory=dict)  # how a sheet.json was made
 
     def objects(self) -> list[tuple[str, Box]]:
         """Class names with boxes as shares of the image."""
         height, width = self.size or (1, 1)
-        shares = [(x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in self.boxes]
+        shares = [
+            (x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in self.boxes
+        ]
         return list(zip(self.names, shares, strict=True))
 
     def record(self) -> dict[str, Any]:
         """The layout as the JSON file that `read_layout` reads."""
-        listed = [{"class": name, "box": list(box)} for name, box in zip(self.names, self.boxes, strict=True)]
+        listed = [
+            {"class": name, "box": list(box)}
+            for name, box in zip(self.names, self.boxes, strict=True)
+        ]
         return {"objects": listed} | ({"size": list(self.size)} if self.size else {})
 
 
@@ -52,7 +67,9 @@ def read_layout(reference: str, image: str | None) -> GivenLayout:
     name, colon, _ = reference.partition(":")
     if not colon or not name.isidentifier():
         formats = ", ".join(FORMATS)
-        raise JobError(f"LAYOUT: no such file {reference}; give a JSON file, or format:path with a format of {formats}")
+        raise JobError(
+            f"LAYOUT: no such file {reference}; give a JSON file, or format:path with a format of {formats}"
+        )
     dataset = open_dataset(reference, Path(), key="LAYOUT")
     scene = _pick(dataset, reference, image)
     objects = scene.objects.select(~scene.objects.iscrowd)
@@ -77,7 +94,9 @@ def _pick(dataset: Dataset, reference: str, image: str | None) -> Scene:
     wanted = wanted.removeprefix("id:")
     found = next((i for i in range(len(dataset)) if dataset[i].image_id == wanted), None)
     if found is None:
-        raise JobError(f"--image: {reference} has no image '{wanted}'; give an id of it, or a position from 0")
+        raise JobError(
+            f"--image: {reference} has no image '{wanted}'; give an id of it, or a position from 0"
+        )
     return dataset[found]
 
 
@@ -119,10 +138,14 @@ def _from_coco(document: dict[str, Any], file: Path, image: str | None) -> Given
         raise RecordError("missing key", "it lists no images")
     wanted = next(iter(images)) if image is None else image.removeprefix("id:")
     if wanted not in images:
-        raise JobError(f"--image: {file} has no image with the id {wanted}{suggest(wanted, list(images)[:1000])}")
+        raise JobError(
+            f"--image: {file} has no image with the id {wanted}{suggest(wanted, list(images)[:1000])}"
+        )
     size = (need(images[wanted], "height"), need(images[wanted], "width"))
     if not all(is_int(n) and n > 0 for n in size):
-        raise RecordError("bad image size", f"image {wanted}: width and height must be whole numbers above 0")
+        raise RecordError(
+            "bad image size", f"image {wanted}: width and height must be whole numbers above 0"
+        )
     known = {key_of(c, "id"): c for c in section(document, "categories", file)}
     mine = [r for r in section(document, "annotations", file) if key_of(r, "image_id") == wanted]
     names, boxes = [], []
@@ -130,13 +153,19 @@ def _from_coco(document: dict[str, Any], file: Path, image: str | None) -> Given
         where = f"annotation {record.get('id')!r}"
         category = key_of(record, "category_id")
         if category not in known:
-            raise RecordError("unknown category", f"{where}: category_id {category} is not among the categories")
+            raise RecordError(
+                "unknown category", f"{where}: category_id {category} is not among the categories"
+            )
         names.append(text(known[category], "name", f"category {category}"))
         try:
             boxes.append(inside_box(corners(record, "bbox"), size)[0])
         except RecordError as bad:
             raise RecordError(bad.reason, f"{where}: {bad.detail}") from bad
-    things = frozenset(c["name"] for c in known.values() if isinstance(c.get("name"), str) and c.get("isthing", True))
+    things = frozenset(
+        c["name"]
+        for c in known.values()
+        if isinstance(c.get("name"), str) and c.get("isthing", True)
+    )
     return GivenLayout(f"image {wanted} of {file}", tuple(names), tuple(boxes), size, things)
 
 
@@ -177,4 +206,6 @@ def only(record: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
     """Refuse keys that mean nothing."""
     for key in record:
         if key not in keys:
-            raise RecordError("unknown key", f"{where} has an unknown key '{key}'{suggest(key, keys)}")
+            raise RecordError(
+                "unknown key", f"{where} has an unknown key '{key}'{suggest(key, keys)}"
+            )

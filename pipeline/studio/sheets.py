@@ -73,7 +73,11 @@ class Edit:
         if self.action == "move":
             old, new = before[self.number].box, after[self.number].box
             extents = [(b[2] - b[0], b[3] - b[1]) for b in (old, new)]
-            moved = "move" if all(abs(a - b) < 0.01 for a, b in zip(*extents, strict=True)) else "resize"
+            moved = (
+                "move"
+                if all(abs(a - b) < 0.01 for a, b in zip(*extents, strict=True))
+                else "resize"
+            )
         return {
             "move": f"{moved} {what}",
             "relabel": f"{what} becomes {self.name}",
@@ -85,7 +89,12 @@ class Edit:
 
     def record(self) -> dict[str, Any]:
         """The edit as it is written in a file of edits."""
-        values = {"object": self.number, "class": self.name, "box": list(self.box), "seed": self.seed}
+        values = {
+            "object": self.number,
+            "class": self.name,
+            "box": list(self.box),
+            "seed": self.seed,
+        }
         return {"edit": self.action} | {key: values[key] for key in ACTIONS[self.action]}
 
 
@@ -119,7 +128,9 @@ def _edit(value: Any, where: str) -> Edit:
             return -1
         found = record.get(key)
         if not is_int(found) or found is None or found < 0:
-            raise RecordError("bad value", f"{where}: '{key}' must be a whole number from 0, not {found!r}")
+            raise RecordError(
+                "bad value", f"{where}: '{key}' must be a whole number from 0, not {found!r}"
+            )
         return int(found)
 
     name = text(record, "class", where) if "class" in needs else ""
@@ -136,11 +147,18 @@ def usual_edits(layout: GivenLayout, classes: Sequence[str]) -> tuple[Edit, ...]
     own = layout.names[focus]
     x0, y0, x1, y1 = old = layout.boxes[focus]
     dx, dy = _way(layout, focus)
-    shift = (x0 + dx / 2, y0 + dy / 2, x1 + dx / 2, y1 + dy / 2), (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
+    shift = (
+        (x0 + dx / 2, y0 + dy / 2, x1 + dx / 2, y1 + dy / 2),
+        (x0 + dx, y0 + dy, x1 + dx, y1 + dy),
+    )
     half, whole = (_rounded(box, layout.size is not None) for box in shift)
     wide, high = whole[2] - whole[0], whole[3] - whole[1]
     small = (whole[0] + 0.2 * wide, whole[1] + 0.4 * high, whole[2] - 0.2 * wide, whole[3])
-    moves = [Edit("move", focus, box=half), Edit("move", focus, box=whole), Edit("add", name=own, box=old)]
+    moves = [
+        Edit("move", focus, box=half),
+        Edit("move", focus, box=whole),
+        Edit("add", name=own, box=old),
+    ]
     last = [i for i in reversed(_small(layout)) if i != focus]
     return (
         *(moves if dx or dy else ()),
@@ -158,7 +176,9 @@ def _share(layout: GivenLayout, place: int) -> float:
 
 def _small(layout: GivenLayout) -> list[int]:
     """Places of the small things; where nobody says what is a thing, of all small objects."""
-    things = [i for i, name in enumerate(layout.names) if layout.things is None or name in layout.things]
+    things = [
+        i for i, name in enumerate(layout.names) if layout.things is None or name in layout.things
+    ]
     return [i for i in things if _share(layout, i) < SMALL]
 
 
@@ -183,7 +203,9 @@ def _way(layout: GivenLayout, focus: int) -> tuple[float, float]:
     right, left = min(width - x1, REACH * width), -min(x0, REACH * width)
     down, up = min(height - y1, REACH * height), -min(y0, REACH * height)
     sideways = [(dx, 0.0) for dx in (right, left) if abs(dx) >= 0.1 * width]
-    others = np.array([layout.boxes[i] for i in _small(layout) if i != focus], np.float32).reshape(-1, 4)
+    others = np.array([layout.boxes[i] for i in _small(layout) if i != focus], np.float32).reshape(
+        -1, 4
+    )
 
     def crowding(way: tuple[float, float]) -> tuple[float, float]:
         box = np.array((x0 + way[0], y0 + way[1], x1 + way[0], y1 + way[1]), np.float32)
@@ -246,9 +268,17 @@ def object_style(subject: Subject) -> Iterator[Row]:
     for thing in base.objects:
         cells = [Cell(f"seed {base.seed}", base)]
         changed = [base.restyle(thing.number, seed) for seed in subject.others]
-        cells += [Cell(f"its seed {seed}", scene) for seed, scene in zip(subject.others, changed, strict=True)]
+        cells += [
+            Cell(f"its seed {seed}", scene)
+            for seed, scene in zip(subject.others, changed, strict=True)
+        ]
         cells.append(Cell(f"mean change, x {CONTRAST}", base, others=tuple(changed)))
-        yield Row(f"only z_obj of {thing.number} {thing.label} changes", base, tuple(cells), frozenset({thing.number}))
+        yield Row(
+            f"only z_obj of {thing.number} {thing.label} changes",
+            base,
+            tuple(cells),
+            frozenset({thing.number}),
+        )
 
 
 def layouts(subject: Subject) -> Iterator[Row]:
@@ -271,10 +301,14 @@ def interpolate(subject: Subject) -> Iterator[Row]:
     for thing in base.objects:
         shares = [step / (steps - 1) for step in range(steps)]
         scenes = [base.interpolate(thing.number, end, share) for share in shares]
-        pictures = tuple(Cell(f"t = {share:.2f}", scene) for share, scene in zip(shares, scenes, strict=True))
+        pictures = tuple(
+            Cell(f"t = {share:.2f}", scene) for share, scene in zip(shares, scenes, strict=True)
+        )
         caption = f"z_obj of {thing.number} {thing.label} from seed {base.seed} to seed {end}"
         yield Row(caption, base, pictures, frozenset({thing.number}))
-        yield Row("", base, tuple(Cell("masks", scene, -1) for scene in scenes), frozenset({thing.number}))
+        yield Row(
+            "", base, tuple(Cell("masks", scene, -1) for scene in scenes), frozenset({thing.number})
+        )
 
 
 def masks(subject: Subject) -> Iterator[Row]:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import Draw, LayoutFilter, Subset, accepted, generator_batches
+from synthaug.pipeline.batches.images_and_layouts import (
+    Draw,
+    LayoutFilter,
+    Subset,
+    accepted,
+    generator_batches,
+)
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.config.schema import Job, Synthesize
 from synthaug.pipeline.core.errors import DatasetError, JobError
@@ -56,7 +62,9 @@ class Guide(Protocol):
         """Return what to tell when `accepted` leaves nothing."""
         ...
 
-    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
         """Return step -> real images with what drives the generator."""
         ...
 
@@ -107,12 +115,18 @@ class BoxGuide:
 
     def none_left(self) -> DatasetError:
         """Name the filter's keys."""
-        return DatasetError("generator.min_objects/max_objects/min_area: no image passes the filter; widen it")
+        return DatasetError(
+            "generator.min_objects/max_objects/min_area: no image passes the filter; widen it"
+        )
 
-    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
         """Return step -> images with layouts."""
         size = (self.job.generator.config.resolution,) * 2
-        return generator_batches(tables, draw, size, self.keep, self.job.generator.training.flip, rank, world)
+        return generator_batches(
+            tables, draw, size, self.keep, self.job.generator.training.flip, rank, world
+        )
 
     def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
         """Return the network with latents as the job truncates them."""
@@ -121,9 +135,14 @@ class BoxGuide:
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, which is what `keep` keeps of a scene."""
-        chosen = [replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes]
+        chosen = [
+            replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes
+        ]
         made = synthesise(generator, chosen)
-        return [at_size(made, place, 0, (scene.height, scene.width))[0] for place, scene in enumerate(scenes)]
+        return [
+            at_size(made, place, 0, (scene.height, scene.width))[0]
+            for place, scene in enumerate(scenes)
+        ]
 
     def produce(
         self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
@@ -135,7 +154,9 @@ class BoxGuide:
             scene = planned if how.size == "source" else _rescaled(planned, generator.resolution)
             image, soft = at_size(made, place, len(scene.objects), (scene.height, scene.width))
             visible = resolve(soft, scene.objects.boxes, scene.objects.isthing)
-            results.append(finish(scene, image, visible, categories, how.format, how.min_mask_area, digest))
+            results.append(
+                finish(scene, image, visible, categories, how.format, how.min_mask_area, digest)
+            )
         return results
 
 
@@ -154,7 +175,9 @@ class PosthocGuide(BoxGuide):
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, which is what `keep` keeps of a scene."""
-        chosen = [replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes]
+        chosen = [
+            replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes
+        ]
         return [image for image, _ in self._painted(generator, chosen)]
 
     def produce(
@@ -162,13 +185,19 @@ class PosthocGuide(BoxGuide):
     ) -> list[Made]:
         """Return scenes whose masks and boxes are those that were inferred and painted."""
         how = self.job.synthesize
-        planned = [s if how.size == "source" else _rescaled(s, generator.resolution) for s in scenes]
+        planned = [
+            s if how.size == "source" else _rescaled(s, generator.resolution) for s in scenes
+        ]
         return [
             finish(scene, image, visible, categories, how.format, how.min_mask_area, digest)
-            for scene, (image, visible) in zip(planned, self._painted(generator, planned), strict=True)
+            for scene, (image, visible) in zip(
+                planned, self._painted(generator, planned), strict=True
+            )
         ]
 
-    def _painted(self, generator: Any, scenes: Sequence[Scene]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    def _painted(
+        self, generator: Any, scenes: Sequence[Scene]
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         """Return the image [H, W, 3] and the disjoint masks [N, H, W] of each scene, at its size."""
         from synthaug.generators.base import Maps
 
@@ -178,11 +207,17 @@ class PosthocGuide(BoxGuide):
             objects = scene.objects
             _, soft = at_size(made, place, len(objects), (scene.height, scene.width))
             visible = resolve(soft, objects.boxes, objects.isthing)
-            visible &= (visible.sum((1, 2)) >= self.job.synthesize.min_mask_area)[:, None, None]  # else it is dropped
+            visible &= (visible.sum((1, 2)) >= self.job.synthesize.min_mask_area)[
+                :, None, None
+            ]  # else it is dropped
             shown.append(visible)
-            maps.append(maps_of_masks(visible, objects, classes, generator.resolution, generator.dont_care))
+            maps.append(
+                maps_of_masks(visible, objects, classes, generator.resolution, generator.dont_care)
+            )
         whole = Maps.collate([m.labels for m in maps], [m.instances for m in maps], classes)
-        images = generator.maps.paint(whole, [s.provenance.seed if s.provenance else 0 for s in scenes])
+        images = generator.maps.paint(
+            whole, [s.provenance.seed if s.provenance else 0 for s in scenes]
+        )
         return [
             (resize(image, (scene.height, scene.width)), visible)
             for image, scene, visible in zip(images, scenes, shown, strict=True)
@@ -193,7 +228,9 @@ def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
     """The planned scene at the generator's own size (H, W)."""
     height, width = size
     scale = np.array([width / scene.width, height / scene.height] * 2, np.float32)
-    objects = replace(scene.objects, boxes=scene.objects.boxes * scale, layout_boxes=scene.objects.boxes * scale)
+    objects = replace(
+        scene.objects, boxes=scene.objects.boxes * scale, layout_boxes=scene.objects.boxes * scale
+    )
     return replace(scene, height=height, width=width, objects=objects)
 
 
@@ -212,14 +249,18 @@ class MapGuide:
         """Refuse what no map-driven generator does."""
         system, job = self.job.generator.system, self.job
         if job.plan.target == "deficit":
-            raise JobError(f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts")
+            raise JobError(
+                f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts"
+            )
         if job.plan.placement != "uniform":
             raise JobError(
                 f"plan.placement: {job.plan.placement} is for generators driven by boxes; for {system} choose uniform, "
                 "things go where their surroundings fit"
             )
         masked = (
-            job.data.unlabelled and job.generator.training.use_pseudo and getattr(job.detector.config, "masks", False)
+            job.data.unlabelled
+            and job.generator.training.use_pseudo
+            and getattr(job.detector.config, "masks", False)
         )
         if masked and not job.generator.config.dont_care:
             raise JobError(
@@ -227,7 +268,9 @@ class MapGuide:
                 "generator.use_pseudo to false"
             )
         if job.synthesize.compiled:
-            raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
+            raise JobError(
+                f"synthesize.compiled: generator.system {system} is not compiled; set it to false"
+            )
 
     def check_data(self, labelled: Dataset) -> None:
         """Look for the first map."""
@@ -236,7 +279,9 @@ class MapGuide:
 
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes that have a panoptic map, or pseudo-labels with masks to compose one from."""
-        able = [i for i in range(len(table)) if table[i].panoptic is not None or can_compose(table[i])]
+        able = [
+            i for i in range(len(table)) if table[i].panoptic is not None or can_compose(table[i])
+        ]
         return Subset(Composed(table), able)
 
     def none_left(self) -> DatasetError:
@@ -246,7 +291,9 @@ class MapGuide:
             "name a data set with maps, such as coco_panoptic: or cityscapes:"
         )
 
-    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
         """Return step -> images with maps."""
         import torch
 
@@ -274,9 +321,16 @@ class MapGuide:
         from synthaug.generators.base import Maps
 
         found = [maps_of(scene, generator.num_classes, generator.resolution) for scene in scenes]
-        maps = Maps.collate([m.labels for m in found], [m.instances for m in found], generator.num_classes)
-        images = generator.paint(maps, [scene.provenance.seed if scene.provenance else 0 for scene in scenes])
-        return [resize(image, (scene.height, scene.width)) for image, scene in zip(images, scenes, strict=True)]
+        maps = Maps.collate(
+            [m.labels for m in found], [m.instances for m in found], generator.num_classes
+        )
+        images = generator.paint(
+            maps, [scene.provenance.seed if scene.provenance else 0 for scene in scenes]
+        )
+        return [
+            resize(image, (scene.height, scene.width))
+            for image, scene in zip(images, scenes, strict=True)
+        ]
 
     def produce(
         self, generator: Any, scenes: Sequence[Scene], categories: Sequence[Category], digest: str
@@ -291,7 +345,9 @@ class MapGuide:
 def painted(planned: Scene, image: NDArray[np.uint8], how: Synthesize, digest: str) -> Scene:
     """Return a planned scene with its image [H, W, 3]."""
     assert planned.provenance is not None
-    data = ImageRef(encode(image, how.format), f"{planned.image_id}.{'jpg' if how.format == 'jpeg' else 'png'}")
+    data = ImageRef(
+        encode(image, how.format), f"{planned.image_id}.{'jpg' if how.format == 'jpeg' else 'png'}"
+    )
     return replace(planned, image=data, provenance=replace(planned.provenance, checkpoint=digest))
 
 

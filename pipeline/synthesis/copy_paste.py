@@ -48,9 +48,13 @@ class PasteGuide:
         """Refuse what pasting cannot do."""
         how, system = self.job.synthesize, self.job.generator.system
         if how.size != "source":
-            raise JobError(f"synthesize.size: {system} makes images of the size of its real ones; set it to source")
+            raise JobError(
+                f"synthesize.size: {system} makes images of the size of its real ones; set it to source"
+            )
         if how.compiled:
-            raise JobError(f"synthesize.compiled: generator.system {system} is not compiled; set it to false")
+            raise JobError(
+                f"synthesize.compiled: generator.system {system} is not compiled; set it to false"
+            )
 
     def check_data(self, labelled: Dataset) -> None:
         """Look for the first object that can be cut out."""
@@ -68,7 +72,9 @@ class PasteGuide:
             "name a data set with labelled objects"
         )
 
-    def batches(self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int) -> Callable[[int], Batch]:
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
         """There is nothing to train."""
         raise NotImplementedError("copy-paste learns nothing")
 
@@ -77,7 +83,9 @@ class PasteGuide:
         name = trained.read_json(BANK)["table"]
         steps = replace(trained, path=trained.path.rstrip("/").rpartition("/")[0])
         config = parquet.Config(steps.sub(name).uri)
-        return Bank.of(parquet.read(config), parquet.read(config, pixels=False), system.producer(network))
+        return Bank.of(
+            parquet.read(config), parquet.read(config, pixels=False), system.producer(network)
+        )
 
     def paint(self, generator: Bank, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, on a background that shows little else."""
@@ -95,11 +103,16 @@ class PasteGuide:
                 objects = objects.select(objects.id > 0)
             else:
                 mirror = mirrored(planned.provenance.seed, self.job.plan.flip)
-                image, objects, lost = paste_plan(generator, planned, mirror, how.min_mask_area, categories)
+                image, objects, lost = paste_plan(
+                    generator, planned, mirror, how.min_mask_area, categories
+                )
             name = f"{planned.image_id}.{'jpg' if how.format == 'jpeg' else 'png'}"
             provenance = replace(planned.provenance, checkpoint=digest)
             made = replace(
-                planned, image=ImageRef(encode(image, how.format), name), objects=objects, provenance=provenance
+                planned,
+                image=ImageRef(encode(image, how.format), name),
+                objects=objects,
+                provenance=provenance,
             )
             results.append((made, lost))
         return results

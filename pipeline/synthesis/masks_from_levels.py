@@ -18,12 +18,19 @@ from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 if TYPE_CHECKING:
     from synthaug.generators.base import Generator, Synthesis
 
-REACH = 0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
-LEVELS = np.linspace(1, 0, 33, dtype=np.float32)  # candidate thresholds, relative to a mask's highest value
+REACH = (
+    0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
+)
+LEVELS = np.linspace(
+    1, 0, 33, dtype=np.float32
+)  # candidate thresholds, relative to a mask's highest value
 
 
 def resolve(
-    soft: NDArray[np.float32], boxes: NDArray[np.float32], isthing: NDArray[np.bool_], reach: float = REACH
+    soft: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    isthing: NDArray[np.bool_],
+    reach: float = REACH,
 ) -> NDArray[np.bool_]:
     """Turn soft masks [N, H, W] into disjoint masks [N, H, W], given layout boxes [N, 4] (xyxy, pixels).
 
@@ -36,16 +43,24 @@ def resolve(
     owner = np.full((height, width), -1, np.int16)
     for group in (isthing, ~isthing):
         free = owner < 0
-        front = np.zeros((height, width), np.float32)  # how high the mask in front is above its level
-        for i, (x0, y0, x1, y1) in zip(np.flatnonzero(group), whole_pixels(boxes[group], height, width), strict=True):
+        front = np.zeros(
+            (height, width), np.float32
+        )  # how high the mask in front is above its level
+        for i, (x0, y0, x1, y1) in zip(
+            np.flatnonzero(group), whole_pixels(boxes[group], height, width), strict=True
+        ):
             crop = np.s_[y0:y1, x0:x1]
             inside = soft[i][crop]
-            above, least = (inside / max(_level(inside, reach), 1e-6), 1.0) if isthing[i] else (inside, 1e-6)
+            above, least = (
+                (inside / max(_level(inside, reach), 1e-6), 1.0) if isthing[i] else (inside, 1e-6)
+            )
             won = free[crop] & (above >= least) & (above > front[crop])
             np.copyto(front[crop], above, where=won)
             owner[crop][won] = i
     by_column = np.ascontiguousarray(owner.T)  # [W, H]: the order run lengths are counted in
-    masks: NDArray[np.bool_] = by_column == np.arange(len(soft), dtype=np.int16)[:, None, None]  # [N, W, H]
+    masks: NDArray[np.bool_] = (
+        by_column == np.arange(len(soft), dtype=np.int16)[:, None, None]
+    )  # [N, W, H]
     return masks.transpose(0, 2, 1)
 
 
@@ -63,7 +78,9 @@ def _level(mask: NDArray[np.float32], reach: float) -> float:
     levels = LEVELS * columns.max()
 
     def extent(line: NDArray[np.float32]) -> NDArray[np.int64]:
-        first = np.maximum.accumulate(line).searchsorted(levels)  # [levels]; every level is reached somewhere
+        first = np.maximum.accumulate(line).searchsorted(
+            levels
+        )  # [levels]; every level is reached somewhere
         last = np.maximum.accumulate(line[::-1]).searchsorted(levels)
         found: NDArray[np.int64] = line.size - first - last
         return found

@@ -52,7 +52,14 @@ def shown(job: Job, table: Dataset) -> Dataset:
 class Painter:
     """Runs in a worker: paints `samples` images of each layout of a range; image `layout * samples + sample` of all."""
 
-    def __init__(self, job: Job, load: Callable[[], Any], table: Callable[[], Dataset], samples: int, out: str) -> None:
+    def __init__(
+        self,
+        job: Job,
+        load: Callable[[], Any],
+        table: Callable[[], Dataset],
+        samples: int,
+        out: str,
+    ) -> None:
         # all objects stay, however little of them is seen: what was asked for is what is looked for
         how = replace(job.synthesize, size="source", format="png", min_mask_area=1)
         self._job = replace(job, synthesize=how)
@@ -65,7 +72,11 @@ class Painter:
         batch = self._job.synthesize.batch
         with parquet.ShardWriter(self._out, f"{name}.parquet", self._table.categories) as writer:
             for start in range(0, len(planned), batch):
-                writer.write(_painted(self._guide, self._generator, planned[start : start + batch], self._table))
+                writer.write(
+                    _painted(
+                        self._guide, self._generator, planned[start : start + batch], self._table
+                    )
+                )
         return {"rows": len(places), "images": len(planned)}
 
     def _planned(self, index: int, sample: int) -> Scene:

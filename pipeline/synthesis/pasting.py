@@ -26,7 +26,9 @@ BACKGROUNDS = 16  # images looked at for a layout that names none; the one that 
 BACKGROUND, PASTED = "human", "synthetic"  # `source` of a planned object
 Entry = tuple[Scene, NDArray[np.uint8]]
 Extent = tuple[NDArray[np.float32], NDArray[np.bool_] | None]  # box xyxy [4], mask [H, W]
-Picture = tuple[NDArray[np.uint8], Objects, Counter[str]]  # pixels [H, W, 3], objects, labels lost per class
+Picture = tuple[
+    NDArray[np.uint8], Objects, Counter[str]
+]  # pixels [H, W, 3], objects, labels lost per class
 
 
 def mirrored(seed: int, probability: float) -> bool:
@@ -45,7 +47,9 @@ class Bank:
     number: NDArray[np.int64]  # [M] place of the object in its scene
     category: NDArray[np.int64]  # [M]
     size: NDArray[np.float32]  # [M, 2] of the box (h, w), pixels
-    inside: NDArray[np.bool_]  # [M] whether the whole object is in its image, as far as its box tells
+    inside: NDArray[
+        np.bool_
+    ]  # [M] whether the whole object is in its image, as far as its box tells
 
     @staticmethod
     def of(table: Dataset, bare: Dataset, config: Config) -> Bank:
@@ -62,13 +66,17 @@ class Bank:
         found = np.array(rows, np.float64).reshape(-1, 6)
         image, number, category = found[:, :3].T.astype(np.int64)
         size = found[:, 3:5].astype(np.float32)  # [M, 2]
-        return Bank(Pixels([table], None), config, places, image, number, category, size, found[:, 5] > 0)
+        return Bank(
+            Pixels([table], None), config, places, image, number, category, size, found[:, 5] > 0
+        )
 
     def scene(self, image_id: str) -> Entry:
         """The scene of an image and its pixels."""
         return self.pixels[self.places[image_id]]
 
-    def piece(self, category: int, box: NDArray[np.float32], rng: np.random.Generator) -> Piece | None:
+    def piece(
+        self, category: int, box: NDArray[np.float32], rng: np.random.Generator
+    ) -> Piece | None:
         """Return an object of a class, brought to a place like that of an xyxy box [4]; None where there is none.
 
         Of some objects drawn, the one nearest to the box in size and shape; it keeps its own shape, and takes the box's
@@ -81,7 +89,9 @@ class Bank:
             return None
         drawn = known[rng.integers(len(known), size=TRIES)]
         high, wide = max(1.0, float(box[3] - box[1])), max(1.0, float(box[2] - box[0]))
-        away = np.abs(np.log(self.size[drawn] / np.array([high, wide], np.float32))).sum(1)  # [TRIES]
+        away = np.abs(np.log(self.size[drawn] / np.array([high, wide], np.float32))).sum(
+            1
+        )  # [TRIES]
         chosen = int(drawn[away.argmin()])
         scene, image = self.pixels[int(self.image[chosen])]
         where = extent(scene, int(self.number[chosen]))
@@ -96,7 +106,10 @@ def pasteable(objects: Objects) -> list[int]:
     """Places of the objects that may be cut: things that a person labelled, no crowds, two pixels wide and high."""
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     human = np.array([source == "human" for source in objects.source], bool)
-    return [int(k) for k in np.flatnonzero(objects.isthing & ~objects.iscrowd & human & (sides >= 2).all(1))]
+    return [
+        int(k)
+        for k in np.flatnonzero(objects.isthing & ~objects.iscrowd & human & (sides >= 2).all(1))
+    ]
 
 
 def extent(scene: Scene, number: int) -> Extent:
@@ -109,13 +122,19 @@ def extent(scene: Scene, number: int) -> Extent:
 
 
 def piece_of(
-    image: NDArray[np.uint8], where: Extent, target: NDArray[np.float32], mirror: bool, config: Config
+    image: NDArray[np.uint8],
+    where: Extent,
+    target: NDArray[np.float32],
+    mirror: bool,
+    config: Config,
 ) -> Piece:
     """Cut an object out of an image and bring it to an xyxy box [4] of a canvas."""
     box, mask = where
     size = (float(box[3] - box[1]), float(box[2] - box[0]))
     scale = float(target[3] - target[1]) / max(size[0], 1e-6)
-    one = copy_paste.cut(image, box.tolist(), mask, copy_paste.margin_of(mask is None, size, scale, config))
+    one = copy_paste.cut(
+        image, box.tolist(), mask, copy_paste.margin_of(mask is None, size, scale, config)
+    )
     return copy_paste.piece(one, target.tolist(), mirror, config)
 
 
@@ -142,7 +161,9 @@ class Canvas:
         zoom = frame.scale[0] * frame.scale[1]
         masked = [rle is not None for rle in objects.rle]
         whole = np.where(masked, objects.area * zoom, sides.prod(1)).astype(np.float64)
-        columns = {name: getattr(objects, name) for name in ("id", "iscrowd", "isthing", "score", "source")}
+        columns = {
+            name: getattr(objects, name) for name in ("id", "iscrowd", "isthing", "score", "source")
+        }
         moved = Objects.build(objects.category, boxes, rle=objects.rle, **columns)
         return Canvas(frame.image(image), moved, shown, whole)
 
@@ -158,7 +179,11 @@ class Labels:
 
 
 def finished(
-    canvas: Canvas, pieces: Sequence[Piece], labels: Labels, config: Config, categories: Sequence[Category]
+    canvas: Canvas,
+    pieces: Sequence[Piece],
+    labels: Labels,
+    config: Config,
+    categories: Sequence[Category],
 ) -> Picture:
     """Paste pieces onto a canvas: its picture, all objects as far as they are seen, how many of each class lost their label.
 
@@ -175,8 +200,12 @@ def finished(
     category = np.concatenate([there.category, labels.category]).astype(np.int64)
     lost = Counter(categories[c].name for c in category[~keep & ~crowd].tolist())
     rles, tight = mask_tools.encode_with_boxes(visible)
-    masked = np.array([rle is not None for rle in there.rle] + [not one.by_box for one in pieces], bool)
-    untouched = np.concatenate([area[: len(there)] == canvas.shown.sum((1, 2)), np.zeros(len(pieces), bool)])
+    masked = np.array(
+        [rle is not None for rle in there.rle] + [not one.by_box for one in pieces], bool
+    )
+    untouched = np.concatenate(
+        [area[: len(there)] == canvas.shown.sum((1, 2)), np.zeros(len(pieces), bool)]
+    )
     clipped = np.concatenate([there.boxes.clip(0, [width, height] * 2), tight[len(there) :]])
     boxes = np.where((untouched & ~masked)[:, None], clipped, tight).astype(np.float32)
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -213,7 +242,9 @@ class Pasted:
         """Scene `index` without encoded pixels, and its pixels [H, W, 3]."""
         count, config = len(self.table), self.config
         rng = rng_for(self.seed, "paste", index)
-        scene, image = self._pixels[permuted(index % count, count, seed_for(self.seed, "background", index // count))]
+        scene, image = self._pixels[
+            permuted(index % count, count, seed_for(self.seed, "background", index // count))
+        ]
         giver = self._pixels[int(rng.integers(count))]
         size = (scene.height, scene.width)
         canvas = Canvas.of(scene, image, Frame.draw(size, size, config, rng))
@@ -222,7 +253,8 @@ class Pasted:
         cut_out = [extent(giver[0], k) for k in numbers]
         boxes = frame.boxes(np.array([box for box, _ in cut_out], np.float32).reshape(-1, 4))
         pieces = [
-            piece_of(giver[1], where, box, frame.mirror, config) for where, box in zip(cut_out, boxes, strict=True)
+            piece_of(giver[1], where, box, frame.mirror, config)
+            for where, box in zip(cut_out, boxes, strict=True)
         ]
         category = giver[0].objects.category[numbers].astype(np.int64)
         ids = np.arange(1, len(canvas.objects) + len(pieces) + 1)
@@ -245,7 +277,9 @@ def part_of(numbers: list[int], part: float, rng: np.random.Generator) -> list[i
     return kept or ([numbers[int(rng.integers(len(numbers)))]] if numbers else [])
 
 
-def paste_plan(bank: Bank, planned: Scene, mirror: bool, least: float, categories: Sequence[Category]) -> Picture:
+def paste_plan(
+    bank: Bank, planned: Scene, mirror: bool, least: float, categories: Sequence[Category]
+) -> Picture:
     """Return the picture of a planned scene: its source image with the planned objects pasted in.
 
     Objects of the source keep what the plan calls them by: its first ones are the source's, in their order, without crowds.
@@ -254,7 +288,9 @@ def paste_plan(bank: Bank, planned: Scene, mirror: bool, least: float, categorie
     entry = bank.scene(planned.provenance.source_image)
     canvas = Canvas.of(*entry, Frame.still((planned.height, planned.width), mirror))
     crowd = canvas.objects.iscrowd
-    wanted = planned.objects.select([k for k, source in enumerate(planned.objects.source) if source == PASTED])
+    wanted = planned.objects.select(
+        [k for k, source in enumerate(planned.objects.source) if source == PASTED]
+    )
     ids = np.zeros(len(crowd), np.int64)
     ids[~crowd] = planned.objects.id[: int((~crowd).sum())]
     ids[crowd] = planned.objects.id.max(initial=0) + 1 + np.arange(int(crowd.sum()))
@@ -276,7 +312,9 @@ def paste_layout(bank: Bank, asked: Scene, categories: Sequence[Category]) -> Pi
             best, least = canvas, besides
     assert best is not None
     things = asked.objects.select(asked.objects.isthing & ~asked.objects.iscrowd)
-    return _pasted(bank, best, things, np.zeros(len(best.objects), np.int64), (seed, 0.0), categories)
+    return _pasted(
+        bank, best, things, np.zeros(len(best.objects), np.int64), (seed, 0.0), categories
+    )
 
 
 def _pasted(
@@ -295,5 +333,9 @@ def _pasted(
     ]
     there = [k for k, one in enumerate(found) if one is not None]
     taken = wanted.select(there)
-    labels = Labels(np.concatenate([ids, taken.id]), taken.boxes, taken.category.astype(np.int64), least)
-    return finished(canvas, [one for one in found if one is not None], labels, bank.config, categories)
+    labels = Labels(
+        np.concatenate([ids, taken.id]), taken.boxes, taken.category.astype(np.int64), least
+    )
+    return finished(
+        canvas, [one for one in found if one is not None], labels, bank.config, categories
+    )

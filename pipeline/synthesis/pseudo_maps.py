@@ -21,7 +21,9 @@ from synthaug.pipeline.planning.map_canvas import complete
 def can_compose(scene: Scene) -> bool:
     """Whether all objects are pseudo-labels and one has a mask."""
     objects = scene.objects
-    return all(source == "pseudo" for source in objects.source) and any(code is not None for code in objects.rle)
+    return all(source == "pseudo" for source in objects.source) and any(
+        code is not None for code in objects.rle
+    )
 
 
 def composed(scene: Scene) -> Scene:
@@ -44,10 +46,14 @@ def composed(scene: Scene) -> Scene:
         score=seen.score,
         source=seen.source,
     )
-    return replace(scene, objects=made, panoptic=ImageRef(masks.panoptic_png(ids), f"{scene.image_id}.png"))
+    return replace(
+        scene, objects=made, panoptic=ImageRef(masks.panoptic_png(ids), f"{scene.image_id}.png")
+    )
 
 
-def maps_of_masks(visible: NDArray[np.bool_], objects: Objects, num_classes: int, size: Size, dont_care: bool) -> Maps:
+def maps_of_masks(
+    visible: NDArray[np.bool_], objects: Objects, num_classes: int, size: Size, dont_care: bool
+) -> Maps:
     """Return the maps [H, W] of disjoint masks [N, h, w] of a layout's objects.
 
     A pixel that no mask takes is "don't care" (num_classes); where that is not known to the generator, the nearest stuff, or

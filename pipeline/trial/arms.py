@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import Draw, Pixels, Subset, class_counts, crowds, repeat_factors
+from synthaug.pipeline.batches.images_and_layouts import (
+    Draw,
+    Pixels,
+    Subset,
+    class_counts,
+    crowds,
+    repeat_factors,
+)
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.pasting import Pasted
@@ -33,7 +40,9 @@ class Arm:
     role: Literal["baseline", "control", "placebo", "candidate"]
     says: str  # what it is, for the reader of a report
     added: tuple[str, ...] = ()  # tables whose images fill `trial.share` of each batch
-    sampling: Literal["uniform", "repeat_factor", "instance_aware"] = "uniform"  # of the real images
+    sampling: Literal["uniform", "repeat_factor", "instance_aware"] = (
+        "uniform"  # of the real images
+    )
     steps: float = 1.0  # times the steps of the other arms
     fraction: float = 1.0  # of the added images that is used
 
@@ -42,14 +51,31 @@ ARMS = {
     arm.name: arm
     for arm in (
         Arm("real", "baseline", "real images, drawn uniformly"),
-        Arm("rfs", "control", "repeat-factor sampling (Gupta et al. 2019)", sampling="repeat_factor"),
-        Arm("irfs", "control", "instance-aware repeat factors (Yaman et al. 2023)", sampling="instance_aware"),
-        Arm("copy_paste", "control", "real objects pasted into real images (Ghiasi et al. 2021)", ("copy_paste",)),
+        Arm(
+            "rfs", "control", "repeat-factor sampling (Gupta et al. 2019)", sampling="repeat_factor"
+        ),
+        Arm(
+            "irfs",
+            "control",
+            "instance-aware repeat factors (Yaman et al. 2023)",
+            sampling="instance_aware",
+        ),
+        Arm(
+            "copy_paste",
+            "control",
+            "real objects pasted into real images (Ghiasi et al. 2021)",
+            ("copy_paste",),
+        ),
         Arm("pseudo", "control", "unlabelled images with the detector's own labels", ("pseudo",)),
         Arm("real_2x", "control", "real images, twice the steps", steps=2.0),
         Arm("placebo", "placebo", "the synthetic images with each other's labels", ("placebo",)),
         Arm("synthetic", "candidate", "synthetic images as they were made", ("synthetic",)),
-        Arm("verified", "candidate", "synthetic images after verification of each instance", ("verified",)),
+        Arm(
+            "verified",
+            "candidate",
+            "synthetic images after verification of each instance",
+            ("verified",),
+        ),
     )
 }
 BEST = "synthetic_best"  # synthetic images on top of the best control, chosen when the controls are done
@@ -66,7 +92,11 @@ def on_top_of(control: Arm, candidate: str = "synthetic") -> Arm:
     """Return the arm that adds the candidate's images to a control's recipe, at the control's sampling and steps."""
     added = (*control.added, *ARMS[candidate].added)
     return replace(
-        control, name=BEST, role="candidate", says=f"{candidate} images on top of {control.name}", added=added
+        control,
+        name=BEST,
+        role="candidate",
+        says=f"{candidate} images on top of {control.name}",
+        added=added,
     )
 
 
@@ -94,7 +124,10 @@ class Permuted:
         own, other = self.table[index], self.table[self._giver[index]]
         scale = np.array([own.width / other.width, own.height / other.height] * 2, np.float32)
         boxes = other.objects.boxes * scale
-        columns = {name: getattr(other.objects, name) for name in ("id", "iscrowd", "isthing", "score", "source")}
+        columns = {
+            name: getattr(other.objects, name)
+            for name in ("id", "iscrowd", "isthing", "score", "source")
+        }
         return own.with_objects(Objects.build(other.objects.category, boxes, **columns))
 
     def fingerprint(self) -> str:
@@ -107,7 +140,9 @@ def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
     if fraction >= 1:
         return table
     kept = max(1, round(fraction * len(table)))
-    return Subset(table, sorted(permuted(i, len(table), seed_for(seed, "part")) for i in range(kept)))
+    return Subset(
+        table, sorted(permuted(i, len(table), seed_for(seed, "part")) for i in range(kept))
+    )
 
 
 def instance_aware_factors(present: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
@@ -142,20 +177,32 @@ def arm_batches(
     from synthaug.detectors.base import Sample
 
     used = [table for table in added if len(table)] if count else []
-    more = [Draw(len(table), 1, seed_for(seed, "added", *([k] if k else []))) for k, table in enumerate(used)]
-    read = [table.entry if isinstance(table, Pasted) else Pixels([table], None).__getitem__ for table in (real, *used)]
+    more = [
+        Draw(len(table), 1, seed_for(seed, "added", *([k] if k else [])))
+        for k, table in enumerate(used)
+    ]
+    read = [
+        table.entry if isinstance(table, Pasted) else Pixels([table], None).__getitem__
+        for table in (real, *used)
+    ]
 
     def sample(table: int, index: int) -> Sample:
         scene, image = read[table](index)
         objects = scene.objects.select(~scene.objects.iscrowd)
-        return Sample(image, objects.boxes, objects.category.astype(np.int64), ignore=crowds(scene.objects))
+        return Sample(
+            image, objects.boxes, objects.category.astype(np.int64), ignore=crowds(scene.objects)
+        )
 
     def batch(step: int) -> list[Sample]:
         chosen = [(0, i) for i in draw(step)]
         for place in range(step * count, (step + 1) * count) if used else ():
-            whole_turns, table = divmod(place, len(used))  # the tables take turns, from batch to batch too
+            whole_turns, table = divmod(
+                place, len(used)
+            )  # the tables take turns, from batch to batch too
             chosen.append((1 + table, more[table](whole_turns)[0]))
-        order = rng_for(seed, "order", step).permutation(len(chosen))  # no place in a batch belongs to one kind
+        order = rng_for(seed, "order", step).permutation(
+            len(chosen)
+        )  # no place in a batch belongs to one kind
         return [sample(*chosen[i]) for i in order]
 
     return batch

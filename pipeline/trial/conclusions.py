@@ -31,7 +31,11 @@ from synthaug.pipeline.trial.paired_tests import (
 Runs = Sequence[Mapping[str, Any]]
 FIXED = "AP_fixed"  # see scores/fixed_ap.py
 KEYS = ("AP", "AP50", "AP75", FIXED)
-GROUPS = {"frequent": "head", "common": "middle", "rare": "tail"}  # by training objects, see frequency_groups
+GROUPS = {
+    "frequent": "head",
+    "common": "middle",
+    "rare": "tail",
+}  # by training objects, see frequency_groups
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,11 @@ def class_values(runs: Runs, arm: str, classes: Sequence[int], key: str = "AP") 
     """Return an arm's mean over some classes, in the order of the seeds; classes without truth do not count."""
     found = []
     for run in _of(runs, arm):
-        numbers = [run["per_class"][str(c)][key] for c in classes if run["per_class"][str(c)][key] is not None]
+        numbers = [
+            run["per_class"][str(c)][key]
+            for c in classes
+            if run["per_class"][str(c)][key] is not None
+        ]
         found.append(float(np.mean(numbers)) if numbers else math.nan)
     return found
 
@@ -74,11 +82,14 @@ def _of(runs: Runs, arm: str) -> list[Mapping[str, Any]]:
 def best_control(runs: Runs, arms: Sequence[Arm]) -> Arm:
     """Return the control, or plain real data, with the highest mean AP."""
     return max(
-        (arm for arm in arms if arm.role in ("control", "baseline")), key=lambda a: np.mean(values_of(runs, a.name))
+        (arm for arm in arms if arm.role in ("control", "baseline")),
+        key=lambda a: np.mean(values_of(runs, a.name)),
     )
 
 
-def conclude(runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, synthetic_images: int) -> dict[str, Any]:
+def conclude(
+    runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, synthetic_images: int
+) -> dict[str, Any]:
     """Return the trial's findings as plain data."""
     real = values_of(runs, "real")
     controls = {arm.name: values_of(runs, arm.name) for arm in arms if arm.role == "control"}
@@ -86,17 +97,23 @@ def conclude(runs: Runs, arms: Sequence[Arm], trial: Trial, classes: Classes, sy
     verdicts = {arm.name: judge(values_of(runs, arm.name), real, controls) for arm in judged}
     groups = classes.groups()
     least = _detectable(runs, arms, trial.seeds)
-    comparisons = {name: _comparison(runs, name, verdict, classes, trial) for name, verdict in verdicts.items()}
+    comparisons = {
+        name: _comparison(runs, name, verdict, classes, trial) for name, verdict in verdicts.items()
+    }
     curve, curve_says = _curve(runs, arms, real, synthetic_images, trial)
     told = [
         f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} AP points is found four times out of five",
         *(found["sentence"] for found in comparisons.values()),
         *_group_says(comparisons, [arm.name for arm in judged if arm.role == "candidate"]),
-        *_frequent_says(comparisons, [arm.name for arm in judged if arm.role == "candidate"], trial),
+        *_frequent_says(
+            comparisons, [arm.name for arm in judged if arm.role == "candidate"], trial
+        ),
         *curve_says,
     ]
     if classes.rule == "lvis":
-        told.append("AP here takes every class as looked for in every image; LVIS's own leaves out where it was not")
+        told.append(
+            "AP here takes every class as looked for in every image; LVIS's own leaves out where it was not"
+        )
     return {
         "seeds": trial.seeds,
         "detectable": least,
@@ -133,14 +150,22 @@ def _group_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[st
     return lines
 
 
-def _frequent_says(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str], trial: Trial) -> list[str]:
+def _frequent_says(
+    comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str], trial: Trial
+) -> list[str]:
     """One line on the non-inferiority of the candidates on frequent classes."""
     known = {name: comparisons[name]["frequent_not_worse"] for name in names}
     parts = []
     for word, wanted in (("shown not to lose", True), ("not shown not to lose", False)):
         found = [name for name, value in known.items() if value is wanted]
-        parts += [f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} {word}"] if found else []
-    return [f"frequent classes: {'; '.join(parts)} {100 * trial.margin:g} points of AP"] if parts else []
+        parts += (
+            [f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} {word}"] if found else []
+        )
+    return (
+        [f"frequent classes: {'; '.join(parts)} {100 * trial.margin:g} points of AP"]
+        if parts
+        else []
+    )
 
 
 def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
@@ -158,9 +183,13 @@ def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> dict[str,
         "runs": means,
         "mean": {key: float(np.mean(values)) for key, values in means.items()},
         "sd": {key: float(np.std(values, ddof=1)) for key, values in means.items()},
-        "groups": {name: _finite(np.mean(class_values(runs, arm.name, found))) for name, found in groups.items()},
+        "groups": {
+            name: _finite(np.mean(class_values(runs, arm.name, found)))
+            for name, found in groups.items()
+        },
         "groups_fixed": {
-            name: _finite(np.mean(class_values(runs, arm.name, found, FIXED))) for name, found in groups.items()
+            name: _finite(np.mean(class_values(runs, arm.name, found, FIXED)))
+            for name, found in groups.items()
         },
         "seconds": round(float(np.mean([run["seconds"] + run["looking"] for run in own])), 1),
     }
@@ -178,7 +207,9 @@ def _comparison(
     per_class = {label: _against(runs, name, "real", [c]) for label, c in named}
     found = {label: difference for label, difference in per_class.items() if difference is not None}
     adjusted = holm({label: difference.p for label, difference in found.items()})
-    by_group = {group: _against(runs, name, "real", members) for group, members in classes.groups().items()}
+    by_group = {
+        group: _against(runs, name, "real", members) for group, members in classes.groups().items()
+    }
     fixed = paired(values_of(runs, name, FIXED), values_of(runs, "real", FIXED))
     frequent = by_group["frequent"]
     return {
@@ -187,10 +218,14 @@ def _comparison(
         "best_control": verdict.best_control,
         "against_real": verdict.against_real.to_json(),
         "against_best": verdict.against_best.to_json(),
-        "against_controls": {control: d.to_json() for control, d in verdict.against_controls.items()},
+        "against_controls": {
+            control: d.to_json() for control, d in verdict.against_controls.items()
+        },
         "groups": {group: d.to_json() for group, d in by_group.items() if d},
         "fixed": fixed.to_json(),
-        "classes": {label: {**d.to_json(), "p_holm": adjusted[label]} for label, d in found.items()},
+        "classes": {
+            label: {**d.to_json(), "p_holm": adjusted[label]} for label, d in found.items()
+        },
         "frequent_not_worse": None if frequent is None else not_worse(frequent, trial.margin),
     }
 
@@ -207,16 +242,26 @@ def _curve(
     """The budget curve over the parts of the synthetic images, and its sentence."""
     if not trial.curve:
         return [], []
-    parts = {arm.name: arm.fraction for arm in arms if arm.added == ("synthetic",) and arm.name != BEST}
+    parts = {
+        arm.name: arm.fraction for arm in arms if arm.added == ("synthetic",) and arm.name != BEST
+    }
     amounts = {max(1, round(part * images)): values_of(runs, name) for name, part in parts.items()}
     steps, stop = budget_curve(real, amounts, trial.worthwhile)
     plain = [
-        {"images": s.images, "gain": s.gain.to_json(), "increment": s.increment.to_json() if s.increment else None}
+        {
+            "images": s.images,
+            "gain": s.gain.to_json(),
+            "increment": s.increment.to_json() if s.increment else None,
+        }
         for s in steps
     ]
     if stop is None:
-        return plain, [f"budget curve: no amount up to {steps[-1].images} images is shown to be enough"]
-    return plain, [f"budget curve: {stop} images are enough; more are shown to bring less than {trial.worthwhile:g} AP"]
+        return plain, [
+            f"budget curve: no amount up to {steps[-1].images} images is shown to be enough"
+        ]
+    return plain, [
+        f"budget curve: {stop} images are enough; more are shown to bring less than {trial.worthwhile:g} AP"
+    ]
 
 
 def _finite(value: float | np.floating[Any]) -> float | None:

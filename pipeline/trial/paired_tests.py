@@ -80,7 +80,9 @@ def detectable(sd: float, seeds: int, level: float = LEVEL, power: float = POWER
     def missing(effect: float) -> float:
         shift = effect * math.sqrt(seeds)
         found = float(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift))
-        return (found if math.isfinite(found) else 1.0) - power  # far out the library gives up: certain to be found
+        return (
+            found if math.isfinite(found) else 1.0
+        ) - power  # far out the library gives up: certain to be found
 
     upper = 1.0
     while missing(upper) < 0:
@@ -104,7 +106,10 @@ class Verdict:
 
 
 def judge(
-    arm: Sequence[float], real: Sequence[float], controls: Mapping[str, Sequence[float]], level: float = LEVEL
+    arm: Sequence[float],
+    real: Sequence[float],
+    controls: Mapping[str, Sequence[float]],
+    level: float = LEVEL,
 ) -> Verdict:
     """Judge an arm: `helps` when it beats real data and every control, `hurts` when it is worse than real data alone.
 
@@ -113,7 +118,10 @@ def judge(
     """
     against_real = paired(arm, real, level)
     against = {name: paired(arm, values, level) for name, values in controls.items()}
-    means = {"real": float(np.mean(real)), **{name: float(np.mean(values)) for name, values in controls.items()}}
+    means = {
+        "real": float(np.mean(real)),
+        **{name: float(np.mean(values)) for name, values in controls.items()},
+    }
     best = max(means, key=lambda name: means[name])
     word: Word = "cannot tell"
     if against_real.high < 0:
@@ -136,14 +144,16 @@ def sentence(name: str, verdict: Verdict, key: str = "AP") -> str:
         beside = f"{_points(real)} {key} against real data alone, which no control beats"
     alone = f"{_points(real)} against real data alone"
     if verdict.word == "helps":
-        return f"{name} helps: {beside}" + ("." if verdict.best_control == "real" else f"; {alone}.")
+        return f"{name} helps: {beside}" + (
+            "." if verdict.best_control == "real" else f"; {alone}."
+        )
     if verdict.word == "hurts":
         return f"{name} hurts: {alone}."
     if real.low > 0:
-        return (
-            f"cannot tell whether {name} helps beyond cheap controls: {beside}; it does beat real data alone: {alone}."
-        )
-    return f"cannot tell whether {name} helps: {beside}" + ("." if verdict.best_control == "real" else f"; {alone}.")
+        return f"cannot tell whether {name} helps beyond cheap controls: {beside}; it does beat real data alone: {alone}."
+    return f"cannot tell whether {name} helps: {beside}" + (
+        "." if verdict.best_control == "real" else f"; {alone}."
+    )
 
 
 def _points(difference: Difference) -> str:

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
-from synthaug.pipeline.verification.verdicts import DUPLICATE, EXTRA, MISPLACED, MISSING, SWAPPED, TOO_SMALL, Bars
+from synthaug.pipeline.verification.verdicts import (
+    DUPLICATE,
+    EXTRA,
+    MISPLACED,
+    MISSING,
+    SWAPPED,
+    TOO_SMALL,
+    Bars,
+)
 
 FAULTS = (MISSING, SWAPPED, MISPLACED, DUPLICATE, TOO_SMALL, EXTRA)
 TRIES = 50  # places tried before an image is given up
@@ -25,11 +33,15 @@ class Fault:
     boxes: NDArray[np.float32]  # [G, 4] xyxy, pixels
     labels: NDArray[np.int64]  # [G]
     crowd: NDArray[np.bool_]  # [G]
-    places: tuple[int, ...]  # of the false label; of a duplicate also its twin, as either may be taken for the true one
+    places: tuple[
+        int, ...
+    ]  # of the false label; of a duplicate also its twin, as either may be taken for the true one
     at: Box  # [4] where the fault is
 
 
-def plant(row: DetectionRow, donor: DetectionRow, kind: str, bars: Bars, rng: np.random.Generator) -> Fault | None:
+def plant(
+    row: DetectionRow, donor: DetectionRow, kind: str, bars: Bars, rng: np.random.Generator
+) -> Fault | None:
     """Put one fault of a kind of FAULTS into the labels of `row`; None where the image offers no room for it.
 
     Only objects of classes that `bars` judges are touched. A missing object is one that `donor`, another image, has:
@@ -81,7 +93,9 @@ def _most(row: DetectionRow, box: Box, label: int) -> float:
     return float(overlaps(box[None], same, np.zeros(len(same), bool)).max(initial=0.0))
 
 
-def _absent(row: DetectionRow, donor: DetectionRow, bars: Bars, rng: np.random.Generator) -> Fault | None:
+def _absent(
+    row: DetectionRow, donor: DetectionRow, bars: Bars, rng: np.random.Generator
+) -> Fault | None:
     own = np.flatnonzero(_eligible(donor, bars))
     if not len(own):
         return None
@@ -113,8 +127,12 @@ def _shifted(row: DetectionRow, place: int, rng: np.random.Generator) -> Fault |
         move = (rng.uniform(-1, 1, 2) * (true[2:] - true[:2])).astype(np.float32)
         box = np.clip(true + np.tile(move, 2), 0, limit).astype(np.float32)
         iou = float(overlaps(box[None], true[None], np.zeros(1, bool))[0, 0])
-        others = row.boxes[(row.labels == row.labels[place]) & (np.arange(len(row.labels)) != place)]
-        clear = overlaps(box[None], others, np.zeros(len(others), bool)).max(initial=0.0) < SHIFTED[0]
+        others = row.boxes[
+            (row.labels == row.labels[place]) & (np.arange(len(row.labels)) != place)
+        ]
+        clear = (
+            overlaps(box[None], others, np.zeros(len(others), bool)).max(initial=0.0) < SHIFTED[0]
+        )
         if SHIFTED[0] <= iou <= SHIFTED[1] and clear:
             return _changed(row, place, box, int(row.labels[place]))
     return None
@@ -129,7 +147,9 @@ def _shrunk(row: DetectionRow, place: int, bars: Bars) -> Fault | None:
         return None
     half = (true[2:] - true[:2]) / 2 * np.sqrt(wanted / area)
     middle = (true[:2] + true[2:]) / 2
-    return _changed(row, place, np.concatenate([middle - half, middle + half]).astype(np.float32), label)
+    return _changed(
+        row, place, np.concatenate([middle - half, middle + half]).astype(np.float32), label
+    )
 
 
 def _jittered(row: DetectionRow, place: int, rng: np.random.Generator) -> Box:

@@ -15,7 +15,9 @@ from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Judged
 
-EXTRA_IDS = 1 << 52  # ids of regions around extra things count from here: above all others, and exact as JSON numbers
+EXTRA_IDS = (
+    1 << 52
+)  # ids of regions around extra things count from here: above all others, and exact as JSON numbers
 EXTRA_PER_IMAGE = 10_000
 NOT_JUDGED = "not_judged"
 
@@ -26,7 +28,9 @@ class Settled:
 
     scene: Scene | None  # None: the whole image is dropped
     rejected: Objects  # with their verdicts
-    dropped: str = ""  # why the image is: "failed" (too many objects did) | "empty" (no judged object is left)
+    dropped: str = (
+        ""  # why the image is: "failed" (too many objects did) | "empty" (no judged object is left)
+    )
 
 
 def settle(scene: Scene, row: DetectionRow, judged: Judged, how: Verify, place: int) -> Settled:
@@ -46,7 +50,9 @@ def settle(scene: Scene, row: DetectionRow, judged: Judged, how: Verify, place: 
             return Settled(None, objects, "empty")
     kept = objects
     if (ignored := policy == "ignore").any():
-        kept = _ignored(kept, ignored, None if scene.panoptic else judged.region, (scene.height, scene.width))
+        kept = _ignored(
+            kept, ignored, None if scene.panoptic else judged.region, (scene.height, scene.width)
+        )
     remains = policy != "drop"
     rejected, kept = objects.select(~remains), kept.select(remains)
     if how.extra == "ignore" and len(judged.extra):
@@ -59,7 +65,10 @@ def _policy(how: Verify, verdict: str | None) -> str:
 
 
 def _ignored(
-    objects: Objects, chosen: NDArray[np.bool_], region: NDArray[np.float32] | None, size: tuple[int, int]
+    objects: Objects,
+    chosen: NDArray[np.bool_],
+    region: NDArray[np.float32] | None,
+    size: tuple[int, int],
 ) -> Objects:
     """Turn the objects at a mask [N] into ignore regions: boxes `region` [N, 4], or None for the masks they have."""
     objects = replace(objects, iscrowd=objects.iscrowd | chosen)
@@ -133,10 +142,15 @@ def tally(
 ) -> dict[str, Counter[str]]:
     """Objects per class: one count per verdict (`not_judged` without), extra finds, and `objects`, what is left as labels."""
     found = row.pred_labels[judged.extra].tolist()
-    told: dict[str, Counter[str]] = {"objects": Counter(), EXTRA: Counter(categories[label].name for label in found)}
+    told: dict[str, Counter[str]] = {
+        "objects": Counter(),
+        EXTRA: Counter(categories[label].name for label in found),
+    }
     for label, verdict in zip(row.labels.tolist(), judged.verdict, strict=True):
         told.setdefault(verdict or NOT_JUDGED, Counter())[categories[label].name] += 1
     if settled.scene is not None:
         objects = settled.scene.objects
-        told["objects"].update(categories[label].name for label in objects.category[~objects.iscrowd].tolist())
+        told["objects"].update(
+            categories[label].name for label in objects.category[~objects.iscrowd].tolist()
+        )
     return told

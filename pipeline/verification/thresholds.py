@@ -20,7 +20,16 @@ from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection.calibration import Rule
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 from synthaug.pipeline.verification import injected_errors as planted
-from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, LEAST_IOU, LEAST_SCORE, PLACED, Bars, judge
+from synthaug.pipeline.verification.verdicts import (
+    EXTRA,
+    FAILED,
+    KEPT,
+    LEAST_IOU,
+    LEAST_SCORE,
+    PLACED,
+    Bars,
+    judge,
+)
 
 STEPS = 40  # quantiles tried
 FOLDS = 5
@@ -68,7 +77,9 @@ class Sightings:
         """Return those of the objects at a mask [N]."""
         number = np.cumsum(chosen) - 1
         kept = chosen[self.owner]
-        return Sightings(self.label[chosen], number[self.owner[kept]], self.score[kept], self.iou[kept])
+        return Sightings(
+            self.label[chosen], number[self.owner[kept]], self.score[kept], self.iou[kept]
+        )
 
     def passing(self, score: float, iou: float) -> float:
         """Share of the objects with a detection that reaches both."""
@@ -82,7 +93,9 @@ def sightings(rows: Sequence[DetectionRow], things: NDArray[np.bool_]) -> Sighti
     for row in rows:
         true = np.flatnonzero(~row.crowd & things[row.labels])
         overlap = overlaps(row.pred_boxes, row.boxes[true], np.zeros(len(true), bool)).T  # [G, D]
-        at, found = np.nonzero((overlap >= PLACED) & (row.labels[true][:, None] == row.pred_labels[None]))
+        at, found = np.nonzero(
+            (overlap >= PLACED) & (row.labels[true][:, None] == row.pred_labels[None])
+        )
         labels.append(row.labels[true])
         owners.append(at + count)
         scores.append(row.pred_scores[found].astype(np.float64))
@@ -123,16 +136,23 @@ def learn(rows: Sequence[DetectionRow], things: NDArray[np.bool_], demand: Deman
         reached = own.passing(LEAST_SCORE, LEAST_IOU)
         judged = thing and len(own.label) > 0 and reached >= demand.min_recall
         basis = "class" if enough else "pooled"
-        bars.append(Bar(score, iou, confident[label], bool(judged), basis, len(own.label), round(reached, 4)))
+        bars.append(
+            Bar(
+                score, iou, confident[label], bool(judged), basis, len(own.label), round(reached, 4)
+            )
+        )
     return bars
 
 
-def _confident(rows: Sequence[DetectionRow], num_classes: int, demand: Demand) -> list[float | None]:
+def _confident(
+    rows: Sequence[DetectionRow], num_classes: int, demand: Demand
+) -> list[float | None]:
     """Per class the score from which on `precision` of the detections are right."""
     matches = calibration.match(rows, num_classes)
     rule = Rule("precision", precision=demand.precision, min_truths=demand.min_truths)
     return [
-        t.score if t.basis != "fixed" else None for t in calibration.choose(matches, calibration.fit(matches), rule)
+        t.score if t.basis != "fixed" else None
+        for t in calibration.choose(matches, calibration.fit(matches), rule)
     ]
 
 
@@ -141,7 +161,9 @@ def bars_of(learnt: Sequence[Bar], things: NDArray[np.bool_], least_area: Floats
     return Bars(
         np.array([bar.score for bar in learnt]),
         np.array([bar.iou for bar in learnt]),
-        np.array([np.inf if bar.confident is None else max(bar.confident, bar.score) for bar in learnt]),
+        np.array(
+            [np.inf if bar.confident is None else max(bar.confident, bar.score) for bar in learnt]
+        ),
         least_area,
         np.array([bar.judged for bar in learnt], bool),
         things,
@@ -151,11 +173,20 @@ def bars_of(learnt: Sequence[Bar], things: NDArray[np.bool_], least_area: Floats
 def least_areas(areas: Mapping[int, Sequence[float]], num_classes: int, part: float) -> Floats:
     """Share of the image [C] below which a box is too small: `part` of what 99 % of the labelled boxes of its class have."""
     pooled = [area for found in areas.values() for area in found]
-    return np.array([part * float(np.quantile(areas.get(c) or pooled or [0.0], 0.01)) for c in range(num_classes)])
+    return np.array(
+        [
+            part * float(np.quantile(areas.get(c) or pooled or [0.0], 0.01))
+            for c in range(num_classes)
+        ]
+    )
 
 
 def held_out(
-    rows: Sequence[DetectionRow], things: NDArray[np.bool_], least_area: Floats, demand: Demand, seed: int
+    rows: Sequence[DetectionRow],
+    things: NDArray[np.bool_],
+    least_area: Floats,
+    demand: Demand,
+    seed: int,
 ) -> dict[str, Any]:
     """Both error rates, on images the bars were not learnt on (K-fold); content of `errors` in the manifest.
 
@@ -170,7 +201,9 @@ def held_out(
         return {"folds": 0, "true": {}, "planted": {}, "extra": 0, "images": len(rows)}
     part = [permuted(i, len(rows), seed) % folds for i in range(len(rows))]
     for fold in range(folds):
-        learnt = learn([row for row, k in zip(rows, part, strict=True) if k != fold], things, demand)
+        learnt = learn(
+            [row for row, k in zip(rows, part, strict=True) if k != fold], things, demand
+        )
         bars = bars_of(learnt, things, least_area)
         for i in (i for i, k in enumerate(part) if k == fold):
             judged = judge(rows[i], bars)
@@ -183,23 +216,34 @@ def held_out(
     return {
         "folds": folds,
         "images": len(rows),
-        "true": {label: {name: counted[name] for name in (KEPT, *FAILED)} for label, counted in sorted(true.items())},
+        "true": {
+            label: {name: counted[name] for name in (KEPT, *FAILED)}
+            for label, counted in sorted(true.items())
+        },
         "planted": {kind: dict(counted) for kind, counted in faults.items()},
         "extra": extra,
     }
 
 
-def _planted(rows: Sequence[DetectionRow], index: int, kind: str, bars: Bars, seed: int) -> Counter[str]:
+def _planted(
+    rows: Sequence[DetectionRow], index: int, kind: str, bars: Bars, seed: int
+) -> Counter[str]:
     """Plant one fault in the labels of an image and judge them: counts under planted, accepted and named."""
     rng = rng_for(seed, "planted", kind, index)
     donor = rows[int(rng.integers(len(rows)))]
     fault = planted.plant(rows[index], donor, kind, bars, rng)
     if fault is None:
         return Counter()
-    judged = judge(replace(rows[index], boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars)
+    judged = judge(
+        replace(rows[index], boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars
+    )
     if kind == EXTRA:
         found = rows[index].pred_boxes[judged.extra]
-        named = bool((overlaps(found, fault.at[None], np.zeros(1, bool)) >= 0.5).any()) if len(found) else False
+        named = (
+            bool((overlaps(found, fault.at[None], np.zeros(1, bool)) >= 0.5).any())
+            if len(found)
+            else False
+        )
         return Counter(planted=1, accepted=int(not named), named=int(named))
     verdicts = [judged.verdict[place] for place in fault.places]
     accepted = all(verdict == KEPT for verdict in verdicts)

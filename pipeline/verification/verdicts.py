@@ -22,7 +22,10 @@ KEPT, MISSING, SWAPPED, MISPLACED = "kept", "missing", "swapped", "misplaced"
 DUPLICATE, DOUBTFUL, TOO_SMALL, EXTRA = "duplicate", "doubtful", "too_small", "extra"
 FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, DOUBTFUL, TOO_SMALL)  # of a labelled object
 PLACED = 0.1  # IoU from which on a detection of the class is this object, badly placed, rather than another one
-LEAST_SCORE, LEAST_IOU = 0.05, 0.3  # no bar is lower: from here on a detection says that something may be there
+LEAST_SCORE, LEAST_IOU = (
+    0.05,
+    0.3,
+)  # no bar is lower: from here on a detection says that something may be there
 SHARED = 0.5  # IoU from which on a detection that another object has taken explains this one too
 TWIN = 0.7  # IoU of two objects of a class from which on they are one object labelled twice
 PART = 0.8  # share of a detection that must lie in an object of its class to be a part of that rather than another one
@@ -40,7 +43,9 @@ class Bars:
     score: Floats
     iou: Floats
     confident: Floats  # score from which on a detection that no object explains counts; inf: never
-    least_area: Floats  # share of the image's area below which a box is too small to be judged otherwise
+    least_area: (
+        Floats  # share of the image's area below which a box is too small to be judged otherwise
+    )
     judged: Flags  # whether the detector knows the class well enough
     things: Flags
 
@@ -49,9 +54,15 @@ class Bars:
 class Judged:
     """The verdicts on one image."""
 
-    verdict: tuple[str | None, ...]  # [G] None: not judged (stuff, crowds, classes the detector does not know)
-    score: NDArray[np.float32]  # [G] of the detection the verdict rests on, 0 without one, NaN where not judged
-    region: NDArray[np.float32]  # [G, 4] xyxy: the object's box and the detection the verdict rests on
+    verdict: tuple[
+        str | None, ...
+    ]  # [G] None: not judged (stuff, crowds, classes the detector does not know)
+    score: NDArray[
+        np.float32
+    ]  # [G] of the detection the verdict rests on, 0 without one, NaN where not judged
+    region: NDArray[
+        np.float32
+    ]  # [G, 4] xyxy: the object's box and the detection the verdict rests on
     extra: Places  # detections that no object explains, best first
 
 
@@ -79,7 +90,11 @@ def judge(row: DetectionRow, bars: Bars) -> Judged:
     return Judged(
         tuple(str(name) if known else None for name, known in zip(verdict, judged, strict=True)),
         np.where(judged, matching.heard_score(rests_on), np.nan).astype(np.float32),
-        _joined(row.boxes, row.pred_boxes, np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, rests_on)),
+        _joined(
+            row.boxes,
+            row.pred_boxes,
+            np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, rests_on),
+        ),
         matching.unexplained(rests_on),
     )
 
@@ -96,9 +111,13 @@ class _Matching:
         self._a_thing = bars.things[
             row.pred_labels
         ]  # [D] a detector may have learnt stuff too; that speaks for nothing
-        self._heard = self._a_thing & (row.pred_scores.astype(np.float64) >= bars.score[row.pred_labels])  # [D]
+        self._heard = self._a_thing & (
+            row.pred_scores.astype(np.float64) >= bars.score[row.pred_labels]
+        )  # [D]
         self._fits = self.iou >= bars.iou[row.labels][:, None]  # [G, D]
-        self.partner = _pair(self.iou, self._same & self._heard & self._fits & self.solid[:, None])  # [G]
+        self.partner = _pair(
+            self.iou, self._same & self._heard & self._fits & self.solid[:, None]
+        )  # [G]
         self._alike = overlaps(row.boxes, row.boxes, no_crowd) >= TWIN  # [G, G]
         self._alike &= row.labels[:, None] == row.labels[None]
         np.fill_diagonal(self._alike, val=False)
@@ -149,22 +168,32 @@ class _Matching:
         scores = self._row.pred_scores.astype(np.float64)
         near = (self.iou >= LEAST_IOU) & self._same & (scores >= LEAST_SCORE)
         worth = np.where(near, scores + self._free(rests_on), -1.0)  # free ones first
-        return np.where(near.any(1), worth.argmax(1), -1) if len(scores) else np.full(len(near), -1, np.int64)
+        return (
+            np.where(near.any(1), worth.argmax(1), -1)
+            if len(scores)
+            else np.full(len(near), -1, np.int64)
+        )
 
     def heard_score(self, rests_on: Places) -> Floats:
         """Score [G] of the detection a verdict rests on; without one, of the best of the class at the object's place."""
         scores = self._row.pred_scores.astype(np.float64)
         if not len(scores):
             return np.zeros(len(rests_on))
-        best = np.where(self._same & self._fits & self._free(rests_on), scores, 0.0).max(1, initial=0.0)
+        best = np.where(self._same & self._fits & self._free(rests_on), scores, 0.0).max(
+            1, initial=0.0
+        )
         return np.where(rests_on >= 0, scores[rests_on], best)
 
     def unexplained(self, rests_on: Places) -> Places:
         """Confident detections that no labelled thing and no crowd explains, best first."""
         row, boxes = self._row, self._row.boxes
-        inside = overlaps(row.pred_boxes, boxes, np.ones(len(boxes), bool)).T  # [G, D] part of the detection
+        inside = overlaps(
+            row.pred_boxes, boxes, np.ones(len(boxes), bool)
+        ).T  # [G, D] part of the detection
         unmet = (rests_on < 0)[:, None]  # what such an object asked for may be this, badly placed
-        near = (self.iou >= SHARED) | (self._same & ((inside >= PART) | (unmet & (self.iou >= PLACED))))
+        near = (self.iou >= SHARED) | (
+            self._same & ((inside >= PART) | (unmet & (self.iou >= PLACED)))
+        )
         explains = (near & self.solid[:, None]) | ((inside >= IN_CROWD) & row.crowd[:, None])
         confident = row.pred_scores.astype(np.float64) >= self._bars.confident[row.pred_labels]
         found = np.flatnonzero(confident & self._a_thing & self._free(rests_on) & ~explains.any(0))
@@ -180,7 +209,9 @@ def _pair(iou: Floats, allowed: Flags) -> Places:
     return partner
 
 
-def _joined(boxes: NDArray[np.float32], found: NDArray[np.float32], rests_on: Places) -> NDArray[np.float32]:
+def _joined(
+    boxes: NDArray[np.float32], found: NDArray[np.float32], rests_on: Places
+) -> NDArray[np.float32]:
     """Boxes [G, 4] grown to hold the detection at `rests_on` (-1: none) too."""
     region = boxes.astype(np.float32)
     has = rests_on >= 0

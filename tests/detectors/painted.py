@@ -42,7 +42,9 @@ def ellipse(box: list[int], size: tuple[int, int]) -> np.ndarray:
     """The pixels whose centres are in the ellipse that fills a box [H, W]."""
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     x0, y0, x1, y1 = box
-    inside: np.ndarray = ((2 * x - x0 - x1) / (x1 - x0)) ** 2 + ((2 * y - y0 - y1) / (y1 - y0)) ** 2 <= 1
+    inside: np.ndarray = ((2 * x - x0 - x1) / (x1 - x0)) ** 2 + (
+        (2 * y - y0 - y1) / (y1 - y0)
+    ) ** 2 <= 1
     return inside
 
 

@@ -25,7 +25,9 @@ def extent(image: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_box_follows_its_pixels(seed):
-    changed = augment(marked((22, 10, 41, 30)), np.random.default_rng(seed), flip=True, scale=0.6, colour=0)
+    changed = augment(
+        marked((22, 10, 41, 30)), np.random.default_rng(seed), flip=True, scale=0.6, colour=0
+    )
     if len(changed.boxes):
         assert extent(changed.image) == changed.boxes[0].tolist()
         assert changed.labels.tolist() == [3]
@@ -33,14 +35,21 @@ def test_the_box_follows_its_pixels(seed):
 
 def test_both_zooms_and_both_sides_occur():
     sample = marked((0, 0, 10, 10))
-    sizes = {augment(sample, np.random.default_rng(s), True, 0.5, 0).image.shape[0] for s in range(30)}
+    sizes = {
+        augment(sample, np.random.default_rng(s), True, 0.5, 0).image.shape[0] for s in range(30)
+    }
     assert min(sizes) < 40 < max(sizes)
-    lefts = {float(augment(sample, np.random.default_rng(s), True, 0, 0).boxes[0, 0]) for s in range(10)}
+    lefts = {
+        float(augment(sample, np.random.default_rng(s), True, 0, 0).boxes[0, 0]) for s in range(10)
+    }
     assert {0.0, 50.0} == lefts
 
 
 def test_a_box_mostly_cut_away_is_dropped_with_its_label():
-    kept = [len(augment(marked((0, 0, 6, 6)), np.random.default_rng(s), False, 2.0, 0).labels) for s in range(40)]
+    kept = [
+        len(augment(marked((0, 0, 6, 6)), np.random.default_rng(s), False, 2.0, 0).labels)
+        for s in range(40)
+    ]
     assert {0, 1} == set(kept)
 
 
@@ -59,7 +68,9 @@ def test_colours_change_and_stay_bytes():
 
 
 def test_no_boxes_is_fine():
-    bare = Sample(np.zeros((9, 7, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    bare = Sample(
+        np.zeros((9, 7, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    )
     for seed in range(10):
         assert augment(bare, np.random.default_rng(seed), True, 1.0, 0.3).boxes.shape == (0, 4)
 
@@ -75,7 +86,9 @@ def test_masks_follow_their_pixels_and_go_with_their_boxes(seed):
         colour = ((230, 40, 40), (40, 60, 230))[label]
         np.testing.assert_array_equal((changed.image == colour).all(-1), mask)
         rows, columns = np.nonzero(mask)
-        np.testing.assert_allclose(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=4)
+        np.testing.assert_allclose(
+            box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=4
+        )
 
 
 def test_an_image_without_masks_stays_without():

@@ -57,11 +57,15 @@ def test_features_belong_to_their_image_and_disturb_nothing(name: str) -> None:
     torch.set_num_threads(1)
     detector = detectors.build(name, SETTINGS, 3)
     rng = np.random.default_rng(1)
-    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((50, 40), (48, 64), (50, 40))]
+    images = [
+        rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((50, 40), (48, 64), (50, 40))
+    ]
     before = detector.predict(images)
     together = detector.features(images)
     assert together.dtype == np.float32
-    np.testing.assert_allclose(together, np.concatenate([detector.features([i]) for i in images]), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        together, np.concatenate([detector.features([i]) for i in images]), rtol=1e-3, atol=1e-5
+    )
     assert np.abs(together[0] - together[2]).max() > 1e-3
     after = detector.predict(images)
     assert all(np.array_equal(a.boxes, b.boxes) for a, b in zip(before, after, strict=True))

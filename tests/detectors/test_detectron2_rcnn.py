@@ -20,8 +20,17 @@ from synthaug.detectors.rcnn import Config
 from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import needs, painted
 
-R50 = Config(backbone="resnet50", image_size=64, max_size=96, norm="frozen_bn", score_floor=0.0, trainable_layers=3)
-SMALL = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)
+R50 = Config(
+    backbone="resnet50",
+    image_size=64,
+    max_size=96,
+    norm="frozen_bn",
+    score_floor=0.0,
+    trainable_layers=3,
+)
+SMALL = Config(
+    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32
+)
 
 
 def zoo_model(masks: bool) -> torch.nn.Module:
@@ -30,7 +39,11 @@ def zoo_model(masks: bool) -> torch.nn.Module:
     package = Path(str(importlib.import_module("detectron2").__file__)).parent
     cfg = importlib.import_module("detectron2.config").get_cfg()
     cfg.merge_from_file(str(package / "model_zoo" / "configs" / f"{kind}_R_50_FPN_3x.yaml"))
-    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 2, 0.0
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = (
+        "cpu",
+        2,
+        0.0,
+    )
     cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = 2000  # our usual values
     torch.manual_seed(0)
     model: torch.nn.Module = importlib.import_module("detectron2.modeling").build_model(cfg)
@@ -55,7 +68,11 @@ def test_a_zoo_file_fills_every_tensor_and_predictions_and_losses_are_the_same(t
     assert "fresh" not in ours.loaded
     assert ours.config.input_format == "bgr"
     sample = painted(3, (64, 80), masks=masks)
-    entry = {"image": torch.from_numpy(sample.image[:, :, ::-1].copy()).permute(2, 0, 1), "height": 64, "width": 80}
+    entry = {
+        "image": torch.from_numpy(sample.image[:, :, ::-1].copy()).permute(2, 0, 1),
+        "height": 64,
+        "width": 80,
+    }
     with torch.inference_mode():
         expected = theirs.inference([entry], do_postprocess=False)[0]
     (actual,) = ours.predict([sample.image])
@@ -74,9 +91,13 @@ def test_a_zoo_file_fills_every_tensor_and_predictions_and_losses_are_the_same(t
         named = theirs.train()([{**entry, "instances": truth}])
     torch.manual_seed(5)
     losses = {k: float(v) for k, v in ours.losses([sample]).items()}
-    assert losses == pytest.approx({detectron2_rcnn.NAMES[name]: float(loss) for name, loss in named.items()}, rel=1e-4)
+    assert losses == pytest.approx(
+        {detectron2_rcnn.NAMES[name]: float(loss) for name, loss in named.items()}, rel=1e-4
+    )
     theirs_frozen = {name for name, p in theirs.named_parameters() if not p.requires_grad}
-    assert theirs_frozen == {name for name, p in ours.model.named_parameters() if not p.requires_grad}
+    assert theirs_frozen == {
+        name for name, p in ours.model.named_parameters() if not p.requires_grad
+    }
 
 
 def test_torchvisions_resnet_gives_the_same_features_and_is_shown_rgb(tmp_path):
@@ -91,7 +112,9 @@ def test_torchvisions_resnet_gives_the_same_features_and_is_shown_rgb(tmp_path):
     assert ours.config.input_format == "rgb"
     x = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        expected = plain.layer3(plain.layer2(plain.layer1(plain.maxpool(plain.relu(plain.bn1(plain.conv1(x)))))))
+        expected = plain.layer3(
+            plain.layer2(plain.layer1(plain.maxpool(plain.relu(plain.bn1(plain.conv1(x))))))
+        )
         actual = ours.model.get_submodule("backbone.bottom_up")(x)["res4"]
     torch.testing.assert_close(expected, actual, atol=1e-3, rtol=1e-3)
 
@@ -117,7 +140,9 @@ def test_its_own_file_says_how_colours_were_given(tmp_path):
     again = detectron2_rcnn.build(replace(R50, norm="bn", weights=str(path)), 2)
     assert again.config.input_format == "bgr"
     assert "fresh" not in again.loaded
-    forced = detectron2_rcnn.build(replace(R50, norm="bn", weights=str(path), input_format="rgb"), 2)
+    forced = detectron2_rcnn.build(
+        replace(R50, norm="bn", weights=str(path), input_format="rgb"), 2
+    )
     assert forced.config.input_format == "rgb"
 
 
@@ -148,7 +173,9 @@ def test_pasted_masks_are_detectron2s():
     corner = rng.uniform(-2, 40, (20, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(4, 40, (20, 2))], 1).astype(np.float32)
     masks = rng.random((20, 28, 28)).astype(np.float32)
-    expected = theirs(torch.from_numpy(masks), torch.from_numpy(boxes), (50, 60), threshold=0.5).numpy()
+    expected = theirs(
+        torch.from_numpy(masks), torch.from_numpy(boxes), (50, 60), threshold=0.5
+    ).numpy()
     actual = np.stack([decode(counts, (50, 60)) for counts in paste(masks, boxes, (50, 60))])
     assert (expected != actual).mean() < 1e-4  # values within rounding of the threshold
     assert expected.any()

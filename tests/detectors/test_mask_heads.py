@@ -56,24 +56,34 @@ def test_boxes_and_masks_of_two_images_are_learnt(name, tmp_path):
         assert found.masks.dtype == np.float32
         for label, truth, box in zip(sample.labels, sample.masks, sample.boxes, strict=True):
             best = int(np.flatnonzero(found.labels == label)[0])
-            (counts,) = paste(found.masks[best : best + 1], found.boxes[best : best + 1], truth.shape)
+            (counts,) = paste(
+                found.masks[best : best + 1], found.boxes[best : best + 1], truth.shape
+            )
             mask = decode(counts, truth.shape)
             filled = np.zeros_like(truth)
             x0, y0, x1, y1 = box.astype(int)
             filled[y0:y1, x0:x1] = True
             assert iou(mask, truth) > 0.8
-            assert label == 0 or iou(mask, truth) > iou(filled, truth)  # the ellipse is seen, not its box
+            assert label == 0 or iou(mask, truth) > iou(
+                filled, truth
+            )  # the ellipse is seen, not its box
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_images_without_masks_teach_the_mask_head_nothing(name):
     detector = build(name)
     bare, whole = painted(0), painted(0, masks=True)
-    for batch in ([bare], [empty()], [bare, empty(), replace(empty(), masks=np.zeros((0, 48, 48), bool))]):
+    for batch in (
+        [bare],
+        [empty()],
+        [bare, empty(), replace(empty(), masks=np.zeros((0, 48, 48), bool))],
+    ):
         detector.model.zero_grad()
         losses = detector.losses(batch)
         assert float(losses["mask"]) == 0
-        torch.stack(list(losses.values())).sum().backward()  # every parameter takes part, as distributed training needs
+        torch.stack(
+            list(losses.values())
+        ).sum().backward()  # every parameter takes part, as distributed training needs
         head = [p.grad for n, p in detector.model.named_parameters() if "mask" in n]
         assert head
         assert all(grad is not None and not grad.any() for grad in head)

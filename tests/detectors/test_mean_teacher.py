@@ -36,7 +36,9 @@ class Fake:
         self.shown: list[list[Sample]] = []
 
     def predict(self, images: Sequence[np.ndarray], scale: float = 1.0) -> list[Prediction]:
-        assert not any(p.requires_grad for p in self.model.parameters()), "only the teacher predicts"
+        assert not any(p.requires_grad for p in self.model.parameters()), (
+            "only the teacher predicts"
+        )
         return [self.found for _ in images]
 
     def losses(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
@@ -44,7 +46,11 @@ class Fake:
         weight, bias = self.model.weight.sum(), self.model.bias.sum()  # type: ignore[union-attr, operator]
         count = sum(len(s.boxes) for s in samples)
         values = (weight * count, bias * 100, weight * 2 * count, bias * 1000, bias * 10_000)
-        return dict(zip(LOSSES, values if self.masked and len(self.shown) == 1 else values[:4], strict=False))
+        return dict(
+            zip(
+                LOSSES, values if self.masked and len(self.shown) == 1 else values[:4], strict=False
+            )
+        )
 
 
 def prediction(*scores: float) -> Prediction:
@@ -63,7 +69,9 @@ def sample(seed: int = 0) -> Sample:
 def test_the_student_learns_the_sure_boxes_and_of_them_no_box_regression():
     """Gradient of weight: (1 + 2) labelled boxes + lambda * (1 + 2) pseudo-boxes; of bias: the labelled losses alone."""
     fake = Fake(prediction(0.9, 0.8, 0.5))
-    training = MeanTeacher(fake, RECIPE, Config(0.7, weight=2.0, ramp=0, decay=0.5, strong=PLAIN), 10, 0)
+    training = MeanTeacher(
+        fake, RECIPE, Config(0.7, weight=2.0, ramp=0, decay=0.5, strong=PLAIN), 10, 0
+    )
     told = training.step(0, Mixed([sample()], images(2)))
     assert [[len(s.boxes) for s in shown] for shown in fake.shown] == [[1], [2, 2]]
     rate = training.optimizers["student"].param_groups[0]["lr"]
@@ -77,7 +85,9 @@ def test_the_student_learns_the_sure_boxes_and_of_them_no_box_regression():
 
 def test_with_pseudo_boxes_all_but_masks_is_learnt():
     fake = Fake(prediction(0.9))
-    training = MeanTeacher(fake, RECIPE, Config(ramp=0, weight=1.0, pseudo_boxes=True, strong=PLAIN), 10, 0)
+    training = MeanTeacher(
+        fake, RECIPE, Config(ramp=0, weight=1.0, pseudo_boxes=True, strong=PLAIN), 10, 0
+    )
     fake.masked = True
     told = training.step(0, Mixed([sample()], images(1)))
     assert {f"unsupervised_{name}" for name in LOSSES[:4]} == {
@@ -117,7 +127,9 @@ def test_thresholds_of_classes_replace_the_common_one():
     assert certain(found, np.array([0.8, 0.6, 0.4], np.float32)).labels.tolist() == [0]
     fake = Fake(prediction(0.9, 0.6, 0.3))
     least = np.array([0.95, 0.5, 0.2], np.float32)
-    MeanTeacher(fake, RECIPE, Config(strong=PLAIN, ramp=0), 10, 0, least).step(0, Mixed([sample()], images(1)))
+    MeanTeacher(fake, RECIPE, Config(strong=PLAIN, ramp=0), 10, 0, least).step(
+        0, Mixed([sample()], images(1))
+    )
     assert fake.shown[1][0].labels.tolist() == [1, 2]
 
 
@@ -128,7 +140,9 @@ def test_the_unsupervised_weight_rises_to_one_and_without_ramp_is_one():
     assert (rises[20:], ramp(0, 0)) == ([1.0] * 5, 1.0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("threshold", 1.1), ("weight", -1.0), ("decay", 1.0), ("ramp", 2.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("threshold", 1.1), ("weight", -1.0), ("decay", 1.0), ("ramp", 2.0)]
+)
 def test_a_bad_setting_is_named(name, value):
     with pytest.raises(ValueError, match=name):
         Config(**{name: value})
@@ -136,7 +150,9 @@ def test_a_bad_setting_is_named(name, value):
 
 def real() -> torchvision_rcnn.RcnnDetector:
     torch.set_num_threads(1)
-    config = torchvision_rcnn.Config(width=8, fpn_channels=16, image_size=64, anchor_sizes=(16, 32), lr=1e-3)
+    config = torchvision_rcnn.Config(
+        width=8, fpn_channels=16, image_size=64, anchor_sizes=(16, 32), lr=1e-3
+    )
     return torchvision_rcnn.build(config, 3, seed=0)
 
 
@@ -146,13 +162,19 @@ def test_a_real_step_depends_on_seed_and_index_alone_and_leaves_torchs_generator
     for index in (3, 3, 4):
         detector = real()
         training = MeanTeacher(
-            detector, detector.config.recipe(), Config(threshold=0.05, ramp=0, decay=0.9), 10, seed=7
+            detector,
+            detector.config.recipe(),
+            Config(threshold=0.05, ramp=0, decay=0.9),
+            10,
+            seed=7,
         )
         torch.manual_seed(len(results))
         state = torch.random.get_rng_state()
         told = training.step(index, Mixed([sample(1), sample(2)], images(2)))
         assert torch.equal(state, torch.random.get_rng_state())
-        results.append((told, {k: v.clone() for k, v in training.modules["teacher"].state_dict().items()}))
+        results.append(
+            (told, {k: v.clone() for k, v in training.modules["teacher"].state_dict().items()})
+        )
     first, second, other = results
     assert float(first[0]["pseudo_boxes"]) > 0
     assert {k: float(v) for k, v in first[0].items()} == {k: float(v) for k, v in second[0].items()}
@@ -164,11 +186,15 @@ def test_the_teacher_labels_what_the_student_sees(monkeypatch) -> None:
     """The weak view may be mirrored: the teacher's boxes belong to that view, and the strong one starts from it."""
     seen: list[tuple[np.ndarray, Sample]] = []
     fake = Fake(prediction(0.9))
-    training = MeanTeacher(fake, Recipe(**{**vars(RECIPE), "flip": True}), Config(strong=PLAIN, ramp=0), 10, 0)
+    training = MeanTeacher(
+        fake, Recipe(**{**vars(RECIPE), "flip": True}), Config(strong=PLAIN, ramp=0), 10, 0
+    )
     originals = images(8)
     monkeypatch.setattr(mean_teacher, "strong", lambda s, *_: seen.append((s.image, s)) or s)
     training.step(0, Mixed([sample()], originals))
-    mirrored = [not np.array_equal(view, image) for (view, _), image in zip(seen, originals, strict=True)]
+    mirrored = [
+        not np.array_equal(view, image) for (view, _), image in zip(seen, originals, strict=True)
+    ]
     assert 0 < sum(mirrored) < 8
     for (view, target), image, turned in zip(seen, originals, mirrored, strict=True):
         np.testing.assert_array_equal(view[:, ::-1] if turned else view, image)

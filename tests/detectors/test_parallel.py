@@ -33,7 +33,10 @@ def batch(step: int) -> list[Sample]:
     rng = np.random.default_rng(step)
     image = rng.integers(0, 256, (5, 48, 48, 3)).astype(np.uint8)
     boxes = np.array([[4, 5, 20, 30], [10, 12, 40, 44]], np.float32)
-    return [Sample(im, boxes[: min(k, 2)], np.arange(min(k, 2), dtype=np.int64)) for k, im in enumerate(image)]
+    return [
+        Sample(im, boxes[: min(k, 2)], np.arange(min(k, 2), dtype=np.int64))
+        for k, im in enumerate(image)
+    ]
 
 
 def train(steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
@@ -41,8 +44,15 @@ def train(steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     rank, world = rank_and_world()
     detector = build(TINY, 2)
     training = detector.training(steps, 3)
-    told = [{k: float(v) for k, v in training.step(i, batch(i)[rank::world]).items()} for i in range(steps)]
-    return {f"{m}/{k}": v for m, module in training.modules.items() for k, v in module.state_dict().items()}, told
+    told = [
+        {k: float(v) for k, v in training.step(i, batch(i)[rank::world]).items()}
+        for i in range(steps)
+    ]
+    return {
+        f"{m}/{k}": v
+        for m, module in training.modules.items()
+        for k, v in module.state_dict().items()
+    }, told
 
 
 def collectives(rank: int) -> None:
@@ -89,7 +99,11 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
 
 def test_the_sampler_draws_as_many_as_there_are_and_no_more_than_wanted() -> None:
     torch.manual_seed(0)
-    labels = [torch.tensor([1] * 30 + [0] * 50 + [-1] * 20), torch.tensor([2, 0, 0, -1]), torch.full((7,), -1)]
+    labels = [
+        torch.tensor([1] * 30 + [0] * 50 + [-1] * 20),
+        torch.tensor([2, 0, 0, -1]),
+        torch.full((7,), -1),
+    ]
     objects, background = PlacedSampler(20, 0.25)(labels)
     assert [int(mask.sum()) for mask in objects] == [5, 1, 0]
     assert [int(mask.sum()) for mask in background] == [15, 2, 0]

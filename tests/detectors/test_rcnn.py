@@ -19,7 +19,9 @@ from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss
 from synthaug.detectors.training import StepTraining
 from tests.detectors.painted import empty, needs, painted
 
-TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)
+TINY = Config(
+    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32
+)
 
 
 BACKENDS = tuple(detectors.DETECTORS)
@@ -40,7 +42,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def train(detector: RcnnDetector, steps: int, batch: list[Sample], seed: int = 0) -> list[Mapping[str, torch.Tensor]]:
+def train(
+    detector: RcnnDetector, steps: int, batch: list[Sample], seed: int = 0
+) -> list[Mapping[str, torch.Tensor]]:
     training = detector.training(steps, seed)
     losses = [training.step(i, batch) for i in range(steps)]
     training.finish()
@@ -48,7 +52,11 @@ def train(detector: RcnnDetector, steps: int, batch: list[Sample], seed: int = 0
 
 
 def state_of(training: StepTraining) -> dict[str, torch.Tensor]:
-    return {f"{k}.{n}": t.clone() for k, m in training.modules.items() for n, t in m.state_dict().items()}
+    return {
+        f"{k}.{n}": t.clone()
+        for k, m in training.modules.items()
+        for n, t in m.state_dict().items()
+    }
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -71,9 +79,10 @@ def found(prediction: Prediction, sample: Sample) -> bool:
 def test_it_overfits_four_images(learned):
     detector, samples, losses = learned
     assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
-    assert [found(p, s) for p, s in zip(detector.predict([s.image for s in samples]), samples, strict=True)] == [
-        True
-    ] * 4
+    assert [
+        found(p, s)
+        for p, s in zip(detector.predict([s.image for s in samples]), samples, strict=True)
+    ] == [True] * 4
 
 
 def test_predictions_are_sorted_inside_and_above_the_floor(learned):
@@ -91,7 +100,12 @@ def test_predictions_are_sorted_inside_and_above_the_floor(learned):
 
 def test_an_image_is_judged_alone_whatever_the_batch(learned):
     detector, samples, _ = learned
-    images = [samples[0].image, painted(9, (40, 70)).image, samples[1].image, painted(10, (100, 50)).image]
+    images = [
+        samples[0].image,
+        painted(9, (40, 70)).image,
+        samples[1].image,
+        painted(10, (100, 50)).image,
+    ]
     together = detector.predict(images)
     for image, prediction in zip(images, together, strict=True):
         (alone,) = detector.predict([image])
@@ -111,9 +125,12 @@ def test_three_steps_restored_and_three_more_equal_six(name):
         if i == 3:
             halfway = {
                 "modules": {
-                    name: {k: v.clone() for k, v in m.state_dict().items()} for name, m in straight.modules.items()
+                    name: {k: v.clone() for k, v in m.state_dict().items()}
+                    for name, m in straight.modules.items()
                 },
-                "optimizers": {name: json_like(o.state_dict()) for name, o in straight.optimizers.items()},
+                "optimizers": {
+                    name: json_like(o.state_dict()) for name, o in straight.optimizers.items()
+                },
             }
         straight.step(i, batches[i])
     resumed = build(name, config, seed=99).training(6, seed=3)
@@ -130,7 +147,9 @@ def test_three_steps_restored_and_three_more_equal_six(name):
 
 def json_like(state: dict[str, object]) -> dict[str, object]:
     """A copy of an optimiser state whose tensors are plain contiguous copies, as a file would give them back."""
-    tensors = {k: {n: t.clone().contiguous() for n, t in v.items()} for k, v in state["state"].items()}
+    tensors = {
+        k: {n: t.clone().contiguous() for n, t in v.items()} for k, v in state["state"].items()
+    }
     return {"state": tensors, "param_groups": json.loads(json.dumps(state["param_groups"]))}
 
 
@@ -148,7 +167,9 @@ def test_a_step_leaves_the_global_generator_alone(name):
 @pytest.mark.parametrize("norm", ["gn", "bn"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_images_without_boxes_and_of_other_sizes_train(name, norm, optimizer):
-    training = build(name, replace(TINY, norm=norm, optimizer=optimizer, lr=1e-3)).training(2, seed=0)
+    training = build(name, replace(TINY, norm=norm, optimizer=optimizer, lr=1e-3)).training(
+        2, seed=0
+    )
     first = training.step(0, [empty(), empty((30, 70))])
     second = training.step(1, [painted(1, (48, 90)), empty(), painted(2)])
     assert float(first["box"]) == 0
@@ -239,7 +260,10 @@ def test_what_is_left_out_takes_the_backbones_usual_value():
         getattr(Config(backbone="resnet50").resolved(), name)
         for name in ("image_size", "max_size", "fpn_channels", "lr")
     ) == (800, 1333, 256, 1e-4)
-    assert (Config(image_size=96).resolved().image_size, Config(image_size=96).resolved().max_size) == (96, 160)
+    assert (
+        Config(image_size=96).resolved().image_size,
+        Config(image_size=96).resolved().max_size,
+    ) == (96, 160)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
@@ -250,7 +274,9 @@ def test_focal_loss_is_its_formula_and_its_gradient(gamma):
     ours = focal_loss(torch.from_numpy(logits).float(), torch.from_numpy(labels), gamma)
     assert float(ours) == pytest.approx(float(np.mean((1 - p) ** gamma * -np.log(p))), rel=1e-5)
     free = torch.from_numpy(logits).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: focal_loss(x, torch.from_numpy(labels), gamma), (free,))
+    assert torch.autograd.gradcheck(
+        lambda x: focal_loss(x, torch.from_numpy(labels), gamma), (free,)
+    )
     assert float(focal_loss(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), gamma)) == 0
 
 
@@ -276,7 +302,9 @@ def test_the_class_loss_is_chosen_and_nothing_else_changes(name):
 def test_training_sizes_are_drawn_per_image_and_prediction_ignores_them(name):
     seen: list[tuple[int, ...]] = []
     detector = build(name, replace(TINY, train_sizes=(64, 96)))
-    detector.model.get_submodule("backbone").register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    detector.model.get_submodule("backbone").register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].shape)
+    )
     for index in range(8):
         torch.manual_seed(index)
         detector.losses([painted(0)])
@@ -290,10 +318,14 @@ def test_training_sizes_are_drawn_per_image_and_prediction_ignores_them(name):
 @pytest.mark.parametrize("name", BACKENDS)
 def test_scale_enlarges_inside_and_boxes_stay_in_the_images_pixels(name):
     detector, seen = build(name, replace(TINY, score_floor=0.0)), []
-    detector.model.get_submodule("backbone").register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    detector.model.get_submodule("backbone").register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].shape)
+    )
     image = painted(0, (48, 60)).image
     (large,) = detector.predict([image], scale=1.5)
     detector.predict([image])
-    assert [(96, 128), (64, 96)] == [tuple(shape[-2:]) for shape in seen]  # 1.5 x 64 = 96; padded to multiples of 32
+    assert [(96, 128), (64, 96)] == [
+        tuple(shape[-2:]) for shape in seen
+    ]  # 1.5 x 64 = 96; padded to multiples of 32
     assert large.boxes.max(0).tolist()[2:] <= [60, 48]
     assert large.boxes[:, 2].max() > 48

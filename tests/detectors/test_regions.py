@@ -15,23 +15,38 @@ from synthaug.detectors.rcnn import Config
 from synthaug.detectors.regions import spared
 from tests.detectors.painted import painted
 
-TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32, flip=False)
+TINY = Config(
+    width=8,
+    fpn_channels=16,
+    image_size=64,
+    max_size=128,
+    anchor_sizes=(16, 32),
+    box_head=32,
+    flip=False,
+)
 
 
 def test_background_in_a_region_is_neither_and_objects_stay():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 0, 15, 10], [6, 0, 16, 10], [40, 40, 50, 50]])
+    boxes = torch.tensor(
+        [[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 0, 15, 10], [6, 0, 16, 10], [40, 40, 50, 50]]
+    )
     region = torch.tensor([[0.0, 0, 10, 10]])
     labels = torch.tensor([0, 2, 0, 0, 0])
     assert spared(boxes, labels, region).tolist() == [-1, 2, -1, 0, 0]
     assert spared(boxes, labels, None) is labels
     everything = torch.tensor([[0.0, 0, 100, 100]])
-    assert spared(boxes[:1], labels[:1], everything).tolist() == [0], "an image without anything to learn"
+    assert spared(boxes[:1], labels[:1], everything).tolist() == [0], (
+        "an image without anything to learn"
+    )
 
 
 def unlabelled(sample: Sample, ignored: bool) -> Sample:
     """The sample without its second object; the place is a region to ignore, or background."""
     return replace(
-        sample, boxes=sample.boxes[:1], labels=sample.labels[:1], ignore=sample.boxes[1:] if ignored else None
+        sample,
+        boxes=sample.boxes[:1],
+        labels=sample.labels[:1],
+        ignore=sample.boxes[1:] if ignored else None,
     )
 
 
@@ -53,7 +68,10 @@ def test_neither_anchors_nor_proposals_in_a_region_are_background(monkeypatch):
         seen.append((boxes, spared(boxes, labels, ignore)))
         return seen[-1][1]
 
-    for module in ("synthaug.detectors.regions.spared", "synthaug.detectors.torchvision_rcnn.spared"):
+    for module in (
+        "synthaug.detectors.regions.spared",
+        "synthaug.detectors.torchvision_rcnn.spared",
+    ):
         monkeypatch.setattr(module, spy)
     sample = painted(3)
     for ignored in (False, True):
@@ -67,13 +85,17 @@ def test_neither_anchors_nor_proposals_in_a_region_are_background(monkeypatch):
 def _inside(boxes: torch.Tensor, region: torch.Tensor) -> float:
     """The largest share of a box that lies in the region."""
     sides = torch.minimum(boxes[:, 2:], region[2:]) - torch.maximum(boxes[:, :2], region[:2])
-    return float((sides.clamp(min=0).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1).clamp(min=1e-6)).max())
+    return float(
+        (sides.clamp(min=0).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1).clamp(min=1e-6)).max()
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_regions_follow_their_pixels_as_boxes_do(seed):
     sample = painted(seed)
-    moved = augment(replace(sample, ignore=sample.boxes.copy()), np.random.default_rng(seed), True, 0.4, 0.0)
+    moved = augment(
+        replace(sample, ignore=sample.boxes.copy()), np.random.default_rng(seed), True, 0.4, 0.0
+    )
     assert moved.ignore is not None
     for box in moved.boxes.tolist():
         assert box in moved.ignore.tolist()

@@ -14,14 +14,22 @@ from synthaug.detectors.torchvision_rcnn import Config, build
 from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import painted
 
-SMALL = {"min_size": 64, "max_size": 96, "num_classes": 3, "weights": None, "weights_backbone": None}
+SMALL = {
+    "min_size": 64,
+    "max_size": 96,
+    "num_classes": 3,
+    "weights": None,
+    "weights_backbone": None,
+}
 
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_files_fill_every_tensor_and_predictions_and_losses_are_the_same(tmp_path, masks):
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    theirs = (maskrcnn_resnet50_fpn if masks else fasterrcnn_resnet50_fpn)(box_score_thresh=0.0, **SMALL).eval()
+    theirs = (maskrcnn_resnet50_fpn if masks else fasterrcnn_resnet50_fpn)(
+        box_score_thresh=0.0, **SMALL
+    ).eval()
     torch.save(theirs.state_dict(), tmp_path / "rcnn.pth")
     config = Config(
         backbone="resnet50", image_size=64, max_size=96, weights=str(tmp_path / "rcnn.pth"), norm="bn",
@@ -39,23 +47,35 @@ def test_files_fill_every_tensor_and_predictions_and_losses_are_the_same(tmp_pat
     assert (actual.masks is not None) == masks
     if masks:
         assert actual.masks.shape == (len(actual.boxes), 28, 28)
-        soft = paste_masks_in_image(torch.from_numpy(actual.masks)[:, None], torch.from_numpy(actual.boxes), (48, 48))
+        soft = paste_masks_in_image(
+            torch.from_numpy(actual.masks)[:, None], torch.from_numpy(actual.boxes), (48, 48)
+        )
         np.testing.assert_allclose(expected["masks"].numpy(), soft.numpy(), atol=1e-3)
-    target = {"boxes": torch.from_numpy(sample.boxes), "labels": torch.from_numpy(sample.labels) + 1}
+    target = {
+        "boxes": torch.from_numpy(sample.boxes),
+        "labels": torch.from_numpy(sample.labels) + 1,
+    }
     if masks:
         target["masks"] = torch.from_numpy(sample.masks).to(torch.uint8)
-    for part in ("rpn", "roi_heads"):  # the same draws of boxes, which we make per place in the batch
+    for part in (
+        "rpn",
+        "roi_heads",
+    ):  # the same draws of boxes, which we make per place in the batch
         theirs.get_submodule(part).fg_bg_sampler = ours.model.get_submodule(part).fg_bg_sampler
     torch.manual_seed(5)
     theirs.transform.torch_choice = placed_choice(1)
     expected_losses = sorted(float(loss) for loss in theirs.train()([given], [target]).values())
     torch.manual_seed(5)
-    np.testing.assert_allclose(expected_losses, sorted(float(v) for v in ours.losses([sample]).values()), rtol=2e-3)
+    np.testing.assert_allclose(
+        expected_losses, sorted(float(v) for v in ours.losses([sample]).values()), rtol=2e-3
+    )
 
 
 def test_what_its_networks_do_not_know_is_refused():
     with pytest.raises(ValueError, match="input_format: bgr is for detectron2"):
-        detectors.build("torchvision", {"backbone": "resnet50", "norm": "gn", "input_format": "bgr"}, 2)
+        detectors.build(
+            "torchvision", {"backbone": "resnet50", "norm": "gn", "input_format": "bgr"}, 2
+        )
 
 
 def test_pasted_masks_agree_with_torchvisions_within_a_pixel_of_rounding():
@@ -64,7 +84,12 @@ def test_pasted_masks_agree_with_torchvisions_within_a_pixel_of_rounding():
     disc = np.clip(1.5 - np.hypot(x, y), 0, 1).astype(np.float32)  # 0.5 at the rim of the box
     boxes = np.array([[10, 8, 50, 60], [3, 5, 12, 9], [-6, -4, 20, 30]], np.float32)
     masks = np.stack([disc] * len(boxes))
-    theirs = paste_masks_in_image(torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), (64, 64))[:, 0] >= 0.5
+    theirs = (
+        paste_masks_in_image(torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), (64, 64))[
+            :, 0
+        ]
+        >= 0.5
+    )
     for ours, other in zip(paste(masks, boxes, (64, 64)), theirs.numpy(), strict=True):
         mine = decode(ours, (64, 64))
         assert mine.sum() > 10

@@ -41,11 +41,15 @@ def test_the_step_schedule_falls_at_its_milestones_and_nowhere_else():
     rates = [GOOD.lr_at(i, 200) for i in range(200)]
     assert rates[:20] == pytest.approx([0.1 * (k + 1) / 20 for k in range(20)])
     assert rates[20:] == pytest.approx([0.1] * 80 + [0.01] * 50 + [0.001] * 50)
-    assert [step_rate(i, 90, 0.0, (2 / 3, 8 / 9), 0.1) for i in (59, 60, 79, 80)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert [step_rate(i, 90, 0.0, (2 / 3, 8 / 9), 0.1) for i in (59, 60, 79, 80)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01]
+    )
 
 
 def test_the_cosine_ignores_what_belongs_to_the_other_schedule():
-    assert replace(GOOD, schedule="cosine", decay=0.5).lr_at(60, 100) == pytest.approx(0.1 * rate(60, 100, 0.1))
+    assert replace(GOOD, schedule="cosine", decay=0.5).lr_at(60, 100) == pytest.approx(
+        0.1 * rate(60, 100, 0.1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,15 +76,21 @@ def test_a_look_at_the_averaged_weights_changes_nothing():
     def toy(looks: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-        sample = Sample(np.zeros((2, 2, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-        training = StepTraining(model, lambda s: {"box": model(torch.randn(len(s), 3)).square().mean()}, GOOD, 9, 1)
+        sample = Sample(
+            np.zeros((2, 2, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        )
+        training = StepTraining(
+            model, lambda s: {"box": model(torch.randn(len(s), 3)).square().mean()}, GOOD, 9, 1
+        )
         for index in range(9):
             training.step(index, [sample] * 5)
             if looks:
                 with training.averaged():
                     for name, value in training.modules["ema"].state_dict().items():
                         assert torch.equal(value, model.state_dict()[name])
-                assert not torch.equal(model[0].weight, training.modules["ema"].get_parameter("0.weight"))
+                assert not torch.equal(
+                    model[0].weight, training.modules["ema"].get_parameter("0.weight")
+                )
         return model.state_dict()
 
     plain, looked = toy(False), toy(True)

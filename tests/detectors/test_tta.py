@@ -28,7 +28,11 @@ class Oracle:
 
 def prediction(boxes, labels, scores, masks=None):
     order = np.argsort(-np.asarray(scores), kind="stable")
-    array = (np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(scores, np.float32))
+    array = (
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(scores, np.float32),
+    )
     return Prediction(*(column[order] for column in array), None if masks is None else masks[order])
 
 
@@ -37,16 +41,22 @@ def predictions(draw, most=6, size=4):
     """A few boxes of whole pixels with distinct scores, with masks."""
     n = draw(st.integers(0, most))
     whole = st.integers(0, 20)
-    corners = np.array([[draw(whole), draw(whole), draw(whole), draw(whole)] for _ in range(n)], float).reshape(n, 4)
+    corners = np.array(
+        [[draw(whole), draw(whole), draw(whole), draw(whole)] for _ in range(n)], float
+    ).reshape(n, 4)
     corners[:, 2:] += corners[:, :2] + 1
     scores = draw(st.lists(st.integers(1, 999), min_size=n, max_size=n, unique=True))
     masks = np.random.default_rng(draw(st.integers(0, 99))).random((n, size, size), np.float32)
-    return prediction(corners, [draw(st.integers(0, 2)) for _ in range(n)], np.array(scores) / 1000, masks)
+    return prediction(
+        corners, [draw(st.integers(0, 2)) for _ in range(n)], np.array(scores) / 1000, masks
+    )
 
 
 def content(found):
     """Rows that compare without their order."""
-    rows = np.concatenate([found.labels[:, None], found.scores[:, None], found.boxes], axis=1).round(4)
+    rows = np.concatenate(
+        [found.labels[:, None], found.scores[:, None], found.boxes], axis=1
+    ).round(4)
     return sorted(map(tuple, rows.tolist()))
 
 
@@ -55,7 +65,9 @@ def test_one_view_is_left_as_it_is(found):
     merged = merge([found])
     assert content(found) == content(merged)
     assert np.all(np.diff(merged.scores) <= 0)
-    np.testing.assert_allclose(sorted(found.masks.sum((1, 2))), sorted(merged.masks.sum((1, 2))), rtol=1e-5)
+    np.testing.assert_allclose(
+        sorted(found.masks.sum((1, 2))), sorted(merged.masks.sum((1, 2))), rtol=1e-5
+    )
 
 
 @given(predictions(), st.integers(2, 4))
@@ -71,7 +83,9 @@ def test_neither_the_order_of_views_nor_that_of_detections_matters(views, rng):
     for view in rng.sample(views, len(views)):
         order = rng.sample(range(len(view.labels)), len(view.labels))
         shuffled.append(
-            Prediction(view.boxes[order], view.labels[order], view.scores[order], view.masks[order]),
+            Prediction(
+                view.boxes[order], view.labels[order], view.scores[order], view.masks[order]
+            ),
         )
     one, other = merge(views), merge(shuffled)
     assert content(one) == content(other)
@@ -99,7 +113,11 @@ def test_mirroring_twice_is_nothing(found):
 
 def test_fused_box_and_score_by_hand():
     """Two views of one object, the third misses it: weights 0.6 and 0.3, score (0.6 + 0.3 + 0) / 3."""
-    views = [prediction([[0, 0, 10, 10]], [1], [0.6]), prediction([[0, 0, 10, 13]], [1], [0.3]), prediction([], [], [])]
+    views = [
+        prediction([[0, 0, 10, 10]], [1], [0.6]),
+        prediction([[0, 0, 10, 13]], [1], [0.3]),
+        prediction([], [], []),
+    ]
     merged = merge(views)
     np.testing.assert_allclose([[0, 0, 10, 11]], merged.boxes, rtol=1e-6)
     np.testing.assert_allclose([0.3], merged.scores, rtol=1e-6)
@@ -155,4 +173,6 @@ def test_mirrored_images_give_mirrored_answers_once_both_are_seen(flip):
 
 def test_a_single_view_is_the_detectors_own_answer():
     answer = prediction([[0, 0, 1, 1]], [2], [0.5])
-    assert Views(Oracle(lambda _: answer), flip=False, scales=(1.0,)).predict([scene()])[0] is answer
+    assert (
+        Views(Oracle(lambda _: answer), flip=False, scales=(1.0,)).predict([scene()])[0] is answer
+    )

@@ -13,9 +13,9 @@ from synthaug.detectors.views import LUMA, Strong, blurred, decoloured, erased, 
 
 GEOMETRY = Strong(scale=0.6, colour=0, grey=0, blur=0, erase=0)
 SIZE = (40, 60)
-boxes = st.tuples(st.integers(0, 50), st.integers(0, 30), st.integers(4, 10), st.integers(4, 10)).map(
-    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
-)
+boxes = st.tuples(
+    st.integers(0, 50), st.integers(0, 30), st.integers(4, 10), st.integers(4, 10)
+).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
 
 
 def marked(box: tuple[int, int, int, int]) -> Sample:
@@ -46,7 +46,9 @@ def test_the_box_follows_its_pixels(box, seed, flip):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_boxes_stay_inside_with_their_labels_whatever_happens(seed, chance):
-    views = Strong(scale=1.0, colour=0.5, grey=chance, blur=chance, sigma=0.05, erase=chance, hole=0.5)
+    views = Strong(
+        scale=1.0, colour=0.5, grey=chance, blur=chance, sigma=0.05, erase=chance, hole=0.5
+    )
     sample = noise(seed)
     seen = strong(sample, np.random.default_rng(seed), views, flip=True)
     height, width = seen.image.shape[:2]
@@ -84,7 +86,9 @@ def test_weak_views_are_the_image_and_its_mirror_and_without_flip_the_image():
     mirrored = [np.array_equal(view[:, ::-1], image) for view in seen]
     assert all(a != b for a, b in zip(same, mirrored, strict=True))
     assert 0 < sum(same) < 20
-    assert all(np.array_equal(weak(image, np.random.default_rng(s), False), image) for s in range(20))
+    assert all(
+        np.array_equal(weak(image, np.random.default_rng(s), False), image) for s in range(20)
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.3, 8.0])
@@ -98,7 +102,9 @@ def test_blur_is_the_gaussian_summed_pixel_by_pixel(sigma):
     for y in range(9):
         for x in range(12):
             rows, columns = np.clip(y + offsets, 0, 8), np.clip(x + offsets, 0, 11)
-            expected[y, x] = np.einsum("i,j,ijc->c", kernel, kernel, image[np.ix_(rows, columns)].astype(np.float64))
+            expected[y, x] = np.einsum(
+                "i,j,ijc->c", kernel, kernel, image[np.ix_(rows, columns)].astype(np.float64)
+            )
     assert np.abs(blurred(image, sigma).astype(np.float64) - expected).max() <= 0.51
 
 
@@ -121,7 +127,8 @@ def test_the_same_draws_give_the_same_view_and_the_input_stays():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("scale", -0.1), ("colour", 1.0), ("grey", 1.1), ("hole", 1.0), ("sigma", float("nan"))]
+    ("name", "value"),
+    [("scale", -0.1), ("colour", 1.0), ("grey", 1.1), ("hole", 1.0), ("sigma", float("nan"))],
 )
 def test_a_bad_setting_is_named(name, value):
     with pytest.raises(ValueError, match=name):

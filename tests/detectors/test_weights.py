@@ -14,7 +14,9 @@ from torchvision.models import resnet50
 
 from synthaug.detectors.torchvision_rcnn import Config, build, load
 
-TINY = Config(width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32)
+TINY = Config(
+    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32
+)
 
 
 def broken_files(good: Path) -> dict[str, Path]:
@@ -22,12 +24,17 @@ def broken_files(good: Path) -> dict[str, Path]:
     header = json.loads(safe_open(good, "pt").metadata()["synthaug"])
     tensors = load_file(good)
     paths = {
-        word: good.with_name(f"{i}.safetensors") for i, word in enumerate(("complete", "gan", "lacks", "unknown to"))
+        word: good.with_name(f"{i}.safetensors")
+        for i, word in enumerate(("complete", "gan", "lacks", "unknown to"))
     }
     paths["complete"].write_bytes(good.read_bytes()[:-100])
     save_file(tensors, paths["gan"], {"synthaug": json.dumps({**header, "kind": "gan"})})
     save_file(dict(list(tensors.items())[1:]), paths["lacks"], {"synthaug": json.dumps(header)})
-    save_file(tensors, paths["unknown to"], {"synthaug": json.dumps({**header, "config": {"nonsense": 1}})})
+    save_file(
+        tensors,
+        paths["unknown to"],
+        {"synthaug": json.dumps({**header, "config": {"nonsense": 1}})},
+    )
     return {**paths, "no such": good.with_name("absent.safetensors")}
 
 
@@ -61,7 +68,14 @@ def test_weights_that_do_not_fit_or_cannot_be_read_give_one_sentence(tmp_path):
     build(replace(TINY, width=12), 2).save(tmp_path / "wide.safetensors", {})
     whole = (tmp_path / "wide.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    names = ("noise.pth", "other.pth", "list.pth", "wide.safetensors", "cut.safetensors", "absent.pth")
+    names = (
+        "noise.pth",
+        "other.pth",
+        "list.pth",
+        "wide.safetensors",
+        "cut.safetensors",
+        "absent.pth",
+    )
     for name in names:
         with pytest.raises(ValueError, match=name) as caught:
             build(replace(TINY, weights=str(tmp_path / name)), 2)
@@ -88,7 +102,11 @@ def test_a_plain_resnet50_fills_the_body_and_the_coco_file_switches_eps_off(tmp_
     assert {"conv1", "layer1"} == {name.split(".")[2] for name in frozen}
     save_file(
         {
-            **{k: v.contiguous() for k, v in plain.model.state_dict().items() if "box_predictor" not in k},
+            **{
+                k: v.contiguous()
+                for k, v in plain.model.state_dict().items()
+                if "box_predictor" not in k
+            },
             "roi_heads.box_predictor.cls_score.bias": torch.zeros(91),
         },
         tmp_path / "coco.safetensors",

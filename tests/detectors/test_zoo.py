@@ -33,10 +33,14 @@ class Evil:
     shape=st.lists(st.integers(0, 4), max_size=4),
     order=st.sampled_from("CF"),
 )
-def test_arrays_of_every_kind_come_back_whatever_the_protocol(tmp_path_factory, protocol, kind, shape, order):
+def test_arrays_of_every_kind_come_back_whatever_the_protocol(
+    tmp_path_factory, protocol, kind, shape, order
+):
     values = (np.random.default_rng(0).normal(0, 9, shape) % 7).astype(kind).copy(order)
     path = tmp_path_factory.mktemp("zoo") / "m.pkl"
-    path.write_bytes(pickle.dumps({"model": {"a.weight": values, "n": 3}, "__author__": "x"}, protocol))
+    path.write_bytes(
+        pickle.dumps({"model": {"a.weight": values, "n": 3}, "__author__": "x"}, protocol)
+    )
     read = zoo.read_pickle(path)
     assert list(read) == ["a.weight"]
     np.testing.assert_array_equal(values, read["a.weight"].numpy())
@@ -64,7 +68,9 @@ def hostile(touched: Path) -> dict[str, bytes]:
         "slots of a class": b"\x80\x02cnumpy\ndtype\nN}U\x05dtypeK\x01s\x86b.",
         "slots of a dict": b"\x80\x02ccollections\nOrderedDict\nN}U\x03getK\x01s\x86b.",
         "slots of bytes": b"\x80\x02c_codecs\nencode\nN}U\x04joinK\x01s\x86b.",
-        "too large": pickle.dumps({"w": np.ones(3, np.float32)}, 2).replace(b"K\x03\x85", b"K\xff\x85"),
+        "too large": pickle.dumps({"w": np.ones(3, np.float32)}, 2).replace(
+            b"K\x03\x85", b"K\xff\x85"
+        ),
         "cut": pickle.dumps({"model": {"w": np.ones(30)}})[:-40],
         "no arrays": pickle.dumps({"model": {"w": 3}}),
         "a list": pickle.dumps([np.ones(3)]),
@@ -99,16 +105,24 @@ def caffe2_names() -> list[str]:
     for stage, blocks in zip(range(2, 6), (3, 4, 6, 3), strict=True):
         for block in range(blocks):
             branches = ["branch1"] * (block == 0) + ["branch2a", "branch2b", "branch2c"]
-            names += [f"res{stage}_{block}_{b}_{part}" for b in branches for part in ("w", "bn_s", "bn_b")]
+            names += [
+                f"res{stage}_{block}_{b}_{part}" for b in branches for part in ("w", "bn_s", "bn_b")
+            ]
     return names
 
 
 def test_caffe2s_resnet_gets_detectron2s_names_and_a_neutral_variance():
     blobs = {name: torch.full((2,), float(i)) for i, name in enumerate(caffe2_names())}
     named = zoo.to_detectron2(blobs)
-    assert len(named) == 53 * 5  # of each convolution the weights, and scale, shift, mean and variance
-    assert torch.equal(blobs["res4_5_branch2c_bn_s"], named["backbone.bottom_up.res4.5.conv3.norm.weight"])
-    assert torch.equal(blobs["res2_0_branch1_w"], named["backbone.bottom_up.res2.0.shortcut.weight"])
+    assert (
+        len(named) == 53 * 5
+    )  # of each convolution the weights, and scale, shift, mean and variance
+    assert torch.equal(
+        blobs["res4_5_branch2c_bn_s"], named["backbone.bottom_up.res4.5.conv3.norm.weight"]
+    )
+    assert torch.equal(
+        blobs["res2_0_branch1_w"], named["backbone.bottom_up.res2.0.shortcut.weight"]
+    )
     assert torch.equal(blobs["conv1_w"], named["backbone.bottom_up.stem.conv1.weight"])
     for name in [n for n in named if n.endswith("running_var")]:
         assert torch.allclose(named[name] + 1e-5, torch.ones(2))
@@ -116,9 +130,15 @@ def test_caffe2s_resnet_gets_detectron2s_names_and_a_neutral_variance():
 
 def test_its_names_are_those_detectron2_gives():
     needs("detectron2")
-    convert = importlib.import_module("detectron2.checkpoint.c2_model_loading").convert_c2_detectron_names
+    convert = importlib.import_module(
+        "detectron2.checkpoint.c2_model_loading"
+    ).convert_c2_detectron_names
     theirs, _ = convert({name: torch.zeros(2) for name in caffe2_names()})
-    ours = {name for name in zoo.to_detectron2({n: torch.zeros(2) for n in caffe2_names()}) if "running" not in name}
+    ours = {
+        name
+        for name in zoo.to_detectron2({n: torch.zeros(2) for n in caffe2_names()})
+        if "running" not in name
+    }
     # Theirs keeps the classifier and conv1's bias, which its networks then ignore.
     assert {name.removeprefix("backbone.bottom_up.") for name in ours} == {
         name for name in theirs if not name.startswith(("fc1000", "stem.fc", "stem.conv1.bias"))

@@ -97,12 +97,17 @@ def test_a_frame_that_changes_nothing_and_one_that_mirrors() -> None:
     np.testing.assert_array_equal(still.image(image), image)
     np.testing.assert_array_equal(turned.image(image), image[:, ::-1])
     np.testing.assert_array_equal(turned.masks(mask), mask[..., ::-1])
-    np.testing.assert_array_equal(turned.boxes(np.array([[1, 2, 4, 7]], np.float32)), [[6, 2, 9, 7]])
+    np.testing.assert_array_equal(
+        turned.boxes(np.array([[1, 2, 4, 7]], np.float32)), [[6, 2, 9, 7]]
+    )
 
 
 def test_zoom_stays_in_its_range_and_a_zoomed_out_image_lies_on_grey() -> None:
     for zoom, (low, high) in copy_paste.ZOOMS.items():
-        frames = [Frame.draw((64, 64), (64, 64), Config(zoom=zoom), np.random.default_rng(k)) for k in range(200)]
+        frames = [
+            Frame.draw((64, 64), (64, 64), Config(zoom=zoom), np.random.default_rng(k))
+            for k in range(200)
+        ]
         scales = [frame.scale[0] for frame in frames]
         assert low - 0.01 <= min(scales) and max(scales) <= high + 0.01
         assert max(scales) - min(scales) >= 0.9 * (high - low) - 0.02
@@ -114,7 +119,10 @@ def test_zoom_stays_in_its_range_and_a_zoomed_out_image_lies_on_grey() -> None:
 def test_the_later_piece_is_in_front_and_nothing_is_seen_twice() -> None:
     there = np.stack([disc((30, 30), (15, 15), 12), ~disc((30, 30), (15, 15), 12)])
     cutout = cut(picture((30, 30), 2), (0, 0, 12, 12), None, 0)
-    pieces = [piece(cutout, (8, 8, 20, 20), False, HARD), piece(cutout, (14, 14, 26, 26), False, HARD)]
+    pieces = [
+        piece(cutout, (8, 8, 20, 20), False, HARD),
+        piece(cutout, (14, 14, 26, 26), False, HARD),
+    ]
     _, visible = compose(picture((30, 30)), there, pieces)
     assert visible.sum(0).max() == 1 and visible.any(0).all()
     assert visible[3].sum() == 144 and visible[2].sum() == 144 - 36
@@ -142,7 +150,9 @@ def test_a_feathered_box_is_whole_inside_and_fades_outside() -> None:
     assert (line[10:30] == 200).all() and line[5] == line[34] == 0
     assert (np.diff(line[6:11]) > 0).all() and 0 < line[6] < 40
     assert visible[1].sum() == 400
-    assert visible[0].sum() < 1600 - 400, "what is hardly seen any more under the rim still counts as seen"
+    assert visible[0].sum() < 1600 - 400, (
+        "what is hardly seen any more under the rim still counts as seen"
+    )
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
@@ -163,6 +173,7 @@ def test_it_is_saved_and_loaded_like_a_network(tmp_path: Path) -> None:
 def test_a_piece_says_how_it_is_labelled() -> None:
     image, mask = picture((20, 20)), disc((20, 20), (8, 8), 5)
     made: list[Piece] = [
-        piece(cut(image, (3, 3, 13, 13), by, 2), (3, 3, 13, 13), False, Config()) for by in (mask, None)
+        piece(cut(image, (3, 3, 13, 13), by, 2), (3, 3, 13, 13), False, Config())
+        for by in (mask, None)
     ]
     assert [one.by_box for one in made] == [False, True]

@@ -26,7 +26,9 @@ State = dict[str, Tensor]
 
 
 def config_of(version: int, resolution: int, **sizes: Any) -> lostgan.Config:
-    small = {"width": 2, "z_image": 8, "z_object": 6, "embedding": 5} | ({"mask_hidden": 7} if version == 2 else {})
+    small = {"width": 2, "z_image": 8, "z_object": 6, "embedding": 5} | (
+        {"mask_hidden": 7} if version == 2 else {}
+    )
     return lostgan.Config(version=version, resolution=resolution, **small | sizes)
 
 
@@ -57,11 +59,15 @@ def refused(path: Path, **options: Any) -> str:
 
 def same(expected: State, network: nn.Module) -> bool:
     actual = network.state_dict()
-    return expected.keys() == actual.keys() and all(torch.equal(v, actual[k]) for k, v in expected.items())
+    return expected.keys() == actual.keys() and all(
+        torch.equal(v, actual[k]) for k, v in expected.items()
+    )
 
 
 @pytest.mark.parametrize(("version", "resolution"), MODELS)
-def test_every_generator_comes_back_from_an_official_file(version: int, resolution: int, tmp_path: Path) -> None:
+def test_every_generator_comes_back_from_an_official_file(
+    version: int, resolution: int, tmp_path: Path
+) -> None:
     config = config_of(version, resolution)
     state = generator(config)
     imported = importing.read(written(tmp_path / "netG.pth", state))
@@ -75,10 +81,16 @@ def test_every_generator_comes_back_from_an_official_file(version: int, resoluti
 
 @pytest.mark.parametrize("resolution", [64, 128, 256, 512])
 @pytest.mark.parametrize("prefix", ["", "obD.", "module.obD."])
-def test_every_discriminator_comes_back_and_can_be_loaded(resolution: int, prefix: str, tmp_path: Path) -> None:
+def test_every_discriminator_comes_back_and_can_be_loaded(
+    resolution: int, prefix: str, tmp_path: Path
+) -> None:
     state = lostgan.Discriminator(resolution, 2, 12).state_dict()
     imported = importing.read(written(tmp_path / "netD.pt", state, prefix))
-    assert (resolution, 2, 12) == (imported.found.config.resolution, imported.found.config.width, imported.found.labels)
+    assert (resolution, 2, 12) == (
+        imported.found.config.resolution,
+        imported.found.config.width,
+        imported.found.labels,
+    )
     assert importing.write(imported, [f"c{i}" for i in range(11)], tmp_path / "d.safetensors")
     network, header = checkpoint.load_discriminator(tmp_path / "d.safetensors")
     assert same(state, network)
@@ -114,7 +126,9 @@ def test_old_torch_files_and_safetensors_are_read(tmp_path: Path) -> None:
 
 
 def test_half_precision_becomes_single_and_is_said(tmp_path: Path) -> None:
-    state = {k: v.half() if v.is_floating_point() else v for k, v in generator(config_of(2, 64)).items()}
+    state = {
+        k: v.half() if v.is_floating_point() else v for k, v in generator(config_of(2, 64)).items()
+    }
     imported = importing.read(written(tmp_path / "g.pth", state))
     assert {v.dtype for v in imported.network.state_dict().values()} == {torch.float32, torch.int64}
     assert "float16" in imported.notes[0]
@@ -122,7 +136,11 @@ def test_half_precision_becomes_single_and_is_said(tmp_path: Path) -> None:
 
 def test_unused_buffers_of_version_1_are_ignored_and_said(tmp_path: Path) -> None:
     state = generator(config_of(1, 64))
-    extra = {f"res2.b{i}.{name}": torch.zeros(2) for i in (1, 2) for name in ("running_mean", "running_var")}
+    extra = {
+        f"res2.b{i}.{name}": torch.zeros(2)
+        for i in (1, 2)
+        for name in ("running_mean", "running_var")
+    }
     counts = {f"res2.b{i}.num_batches_tracked": torch.tensor(0) for i in (1, 2)}
     imported = importing.read(written(tmp_path / "g.pth", state | extra | counts))
     assert same(state, imported.network)
@@ -133,7 +151,9 @@ def test_unused_buffers_of_version_1_are_ignored_and_said(tmp_path: Path) -> Non
 
 def test_a_missing_weight_v_is_recomputed(tmp_path: Path) -> None:
     state = generator(config_of(2, 64))
-    lacking = {k: v for k, v in state.items() if not k.endswith("weight_v")} | {"fc.weight": state["fc.weight_orig"]}
+    lacking = {k: v for k, v in state.items() if not k.endswith("weight_v")} | {
+        "fc.weight": state["fc.weight_orig"]
+    }
     imported = importing.read(written(tmp_path / "g.pth", lacking))
     v = imported.network.state_dict()["fc.weight_v"]
     expected = state["fc.weight_orig"].T @ state["fc.weight_u"]
@@ -165,7 +185,9 @@ def test_production_runs_on_an_imported_generator(tmp_path: Path) -> None:
     assert importing.write(imported, names, tmp_path / "new" / "g.safetensors")
     system, network, header = checkpoint.load(tmp_path / "new" / "g.safetensors")
     layouts = Layouts.collate(
-        [np.array([1, 11])], [np.array([[0, 0, 0.5, 0.5], [0.2, 0.2, 1, 1]], np.float32)], [np.ones(2, np.float32)]
+        [np.array([1, 11])],
+        [np.array([[0, 0, 0.5, 0.5], [0.2, 0.2, 1, 1]], np.float32)],
+        [np.ones(2, np.float32)],
     )
     made = system.producer(network)(layouts, [3])
     assert made.images.shape == (1, 64, 64, 3)
@@ -216,7 +238,9 @@ def test_a_missing_or_misshapen_key_is_named(key: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["spare", "res9.conv1.bias", "fc.weight", "alpha4"])
 def test_an_extra_key_is_named(key: str, tmp_path: Path) -> None:
-    message = refused(written(tmp_path / "g.pth", generator(config_of(2, 64)) | {key: torch.zeros(2)}))
+    message = refused(
+        written(tmp_path / "g.pth", generator(config_of(2, 64)) | {key: torch.zeros(2)})
+    )
     assert f"'{key}'" in message or "blocks 'res*'" in message
 
 
@@ -258,7 +282,18 @@ def test_a_truncated_file_is_one_line(zipped: bool, tmp_path: Path) -> None:
     torch.save(generator(config_of(2, 64)), whole, _use_new_zipfile_serialization=zipped)
     data = whole.getvalue()
     path = tmp_path / "cut.pth"
-    for count in [1, 2, 5, 50, 300, 5000, len(data) // 3, len(data) // 2, len(data) - 1000, len(data) - 1]:
+    for count in [
+        1,
+        2,
+        5,
+        50,
+        300,
+        5000,
+        len(data) // 3,
+        len(data) // 2,
+        len(data) - 1000,
+        len(data) - 1,
+    ]:
         path.write_bytes(data[:count])
         refused(path)
 
@@ -277,7 +312,9 @@ def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     path = tmp_path / "evil.pth"
     for zipped in (True, False):
-        torch.save({"state_dict": {"fc.weight": Bomb(trace)}}, path, _use_new_zipfile_serialization=zipped)
+        torch.save(
+            {"state_dict": {"fc.weight": Bomb(trace)}}, path, _use_new_zipfile_serialization=zipped
+        )
         assert "not executed" in refused(path)
     path.write_bytes(pickle.dumps(Bomb(trace)))
     refused(path)
@@ -296,7 +333,11 @@ def test_class_names_come_in_several_forms(tmp_path: Path) -> None:
     assert importing.class_names([], 3) == ["class 1", "class 2"]
     assert names_from(path, "cat\ndog \ntraffic light\n\n") == ["cat", "dog", "traffic light"]
     assert names_from(path, ["cat", "dog", "cow"]) == ["cat", "dog", "cow"]
-    assert names_from(path, {"object_idx_to_name": ["__image__", "cat", "dog", "cow"]}) == ["cat", "dog", "cow"]
+    assert names_from(path, {"object_idx_to_name": ["__image__", "cat", "dog", "cow"]}) == [
+        "cat",
+        "dog",
+        "cow",
+    ]
     things = {"categories": [{"id": 3, "name": "cow"}, {"id": 1, "name": "cat"}], "images": []}
     assert names_from(path, things) == ["cat", "row 2", "cow"]
     stuff = tmp_path / "stuff.json"

@@ -22,9 +22,15 @@ SYSTEMS = (
 
 def main(words: list[str] | None = None) -> int:
     """Print the report; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.parity", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="folder of fixtures (<name>.npz and <name>.keys.json)")
-    parser.add_argument("--tolerance", type=float, default=1e-5, help="largest error allowed (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.parity", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "folder", type=Path, help="folder of fixtures (<name>.npz and <name>.keys.json)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-5, help="largest error allowed (default: %(default)s)"
+    )
     given = parser.parse_args(words)
     if not given.tolerance > 0:
         parser.error(f"--tolerance: {given.tolerance} is not positive")
@@ -39,7 +45,9 @@ def report(folder: Path, tolerance: float) -> int:
     """Print the rows of every system; ValueError, one line, when a file is broken or there are none."""
     names = {path.stem for path in folder.glob("*.npz")}
     if not names:
-        raise ValueError(f"{folder}: no fixtures (<name>.npz) here; give the folder that holds them")
+        raise ValueError(
+            f"{folder}: no fixtures (<name>.npz) here; give the folder that holds them"
+        )
     rows: list[Row] = []
     for system in SYSTEMS:
         for row in importlib.import_module(system).run(folder, tolerance):
@@ -53,7 +61,9 @@ def report(folder: Path, tolerance: float) -> int:
     compared = sum(row.error is not None for row in rows)
     failed = sum(row.failed for row in rows)
     aside = sum("not compared" in row.detail and row.error is None for row in rows)
-    print(f"{len(names)} fixtures, {compared} arrays compared, {failed} failed, {aside} not compared")
+    print(
+        f"{len(names)} fixtures, {compared} arrays compared, {failed} failed, {aside} not compared"
+    )
     return 1 if failed else 0
 
 

@@ -45,13 +45,21 @@ class Row:
         return f"{self.fixture:<20} {self.array:<32} {self.error:.2e} of {self.allowed:.0e}  {verdict}{detail}"
 
 
-def compare(fixture: str, array: str, expected: Array, actual: Any, allowed: float, detail: str = "") -> Row:
+def compare(
+    fixture: str, array: str, expected: Array, actual: Any, allowed: float, detail: str = ""
+) -> Row:
     """Largest absolute error; divided by the largest recorded magnitude where that exceeds 1."""
-    return compare_each(fixture, array, [("", np.asarray(expected), np.asarray(actual))], allowed, detail)
+    return compare_each(
+        fixture, array, [("", np.asarray(expected), np.asarray(actual))], allowed, detail
+    )
 
 
 def compare_each(
-    fixture: str, array: str, parts: Sequence[tuple[str, Array, Array]], allowed: float, detail: str = ""
+    fixture: str,
+    array: str,
+    parts: Sequence[tuple[str, Array, Array]],
+    allowed: float,
+    detail: str = "",
 ) -> Row:
     """The same for (name, expected, actual) parts with a magnitude each; the row is the worst part's."""
     worst, said, name = -1.0, "", ""
@@ -60,7 +68,9 @@ def compare_each(
         if error > worst:
             worst, said, name = error, how, part
     many = f"{len(parts)} parts, worst {name}" if len(parts) > 1 else name
-    return Row(fixture, array, worst, allowed, ", ".join(text for text in (detail, many, said) if text))
+    return Row(
+        fixture, array, worst, allowed, ", ".join(text for text in (detail, many, said) if text)
+    )
 
 
 def difference(expected: Array, actual: Array) -> tuple[float, str]:
@@ -83,5 +93,15 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as err:
-        raise BrokenFileError(f"{path}: no readable fixture ({' '.join(str(err).split())[:120]})") from err
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as err:
+        raise BrokenFileError(
+            f"{path}: no readable fixture ({' '.join(str(err).split())[:120]})"
+        ) from err

@@ -20,12 +20,19 @@ from tests.parity.lostgan_step import step_rows
 CROP = slice(80, 176)
 IMAGE = re.compile(r"(out|pretanh)_ac([01])(?:_(crop|stride(\d+)))?")
 INPUTS = {"z_obj", "z_img", "boxes_xywh", "labels", "rule", "torch_version", "sn_keys"}
-FAULTS = (ValueError, RuntimeError, LookupError, FileNotFoundError)  # what a fixture that does not fit ends in
+FAULTS = (
+    ValueError,
+    RuntimeError,
+    LookupError,
+    FileNotFoundError,
+)  # what a fixture that does not fit ends in
 
 
 def run(folder: Path, tolerance: float) -> Iterator[Row]:
     """Yield the rows of every LostGAN fixture of a folder; ValueError, one line, for a file that is broken."""
-    fixtures = [Fixture(folder, path.stem, read_arrays(path)) for path in sorted(folder.glob("*.npz"))]
+    fixtures = [
+        Fixture(folder, path.stem, read_arrays(path)) for path in sorted(folder.glob("*.npz"))
+    ]
     for fixture in fixtures:
         arrays = fixture.arrays.keys()
         if arrays >= {"g_grad_keys", "d_grad_keys"}:
@@ -62,7 +69,9 @@ def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
         for name in names:
             if (match := IMAGE.fullmatch(name)) and match[1] in made:
                 done |= {name}
-                yield compare(fixture.name, name, fixture.arrays[name], cut(made[match[1]], match), tolerance)
+                yield compare(
+                    fixture.name, name, fixture.arrays[name], cut(made[match[1]], match), tolerance
+                )
         if f"trace_names_ac{flag}" in names:
             done |= {f"trace_{part}_ac{flag}" for part in ("names", "stats", "samples")}
             yield from trace.rows(fixture, f"_ac{flag}", tolerance)
@@ -77,12 +86,18 @@ def forward(fixture: Fixture, network: Any, suffix: str) -> tuple[dict[str, Tens
     """Run the network on the recorded inputs: {"out": images, "pretanh": what tanh was given}, and the trace."""
     names = fixture.arrays.get(f"trace_names{suffix}")
     trace = Trace(network, [] if names is None else names.tolist())
-    trace.changes["mask_regress.conv3.out"] = torch.sigmoid  # theirs ends in the sigmoid, ours stands after it
-    trace.wanted = [name for name in trace.wanted if name != "mask_regress.out"]  # theirs is placed already
+    trace.changes["mask_regress.conv3.out"] = (
+        torch.sigmoid
+    )  # theirs ends in the sigmoid, ours stands after it
+    trace.wanted = [
+        name for name in trace.wanted if name != "mask_regress.out"
+    ]  # theirs is placed already
     before_tanh = []
     handle = network.final[2].register_forward_hook(lambda _m, _i, out: before_tanh.append(out))
     with torch.inference_mode(), trace:
-        z_image, z_objects = (torch.from_numpy(fixture.arrays[name]).float() for name in ("z_img", "z_obj"))
+        z_image, z_objects = (
+            torch.from_numpy(fixture.arrays[name]).float() for name in ("z_img", "z_obj")
+        )
         images, stacks = network(fixture.layouts(), z_image, z_objects)
         trace.note("mask_regress.out", stacks[0])
     handle.remove()
@@ -96,7 +111,9 @@ def fast_rows(fixture: Fixture, network: Any, names: list[str], tolerance: float
     from synthaug.generators.lostgan.fast import FastGenerator
 
     with torch.inference_mode():
-        z_image, z_objects = (torch.from_numpy(fixture.arrays[name]).float() for name in ("z_img", "z_obj"))
+        z_image, z_objects = (
+            torch.from_numpy(fixture.arrays[name]).float() for name in ("z_img", "z_obj")
+        )
         images = FastGenerator(network)(fixture.layouts(), z_image, z_objects)[0]
     for name in names:
         if (match := IMAGE.fullmatch(name)) and match[1] == "out":

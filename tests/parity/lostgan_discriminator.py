@@ -47,7 +47,11 @@ def discriminator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
         yield from trace.rows(fixture, "", tolerance)
         done |= {"trace_names", "trace_stats", "trace_samples"}
     for name in sorted(fixture.arrays.keys() - done):
-        why = "the published wrapper changes its caller's boxes, ours does not" if name in NOT_OURS else "unknown array"
+        why = (
+            "the published wrapper changes its caller's boxes, ours does not"
+            if name in NOT_OURS
+            else "unknown array"
+        )
         yield Row(fixture.name, name, detail=f"not compared: {why}")
 
 
@@ -66,11 +70,19 @@ def forward(fixture: Fixture, network: Any) -> tuple[dict[str, Any], Trace]:
 
     # the published code lists large objects first, ours keeps the order of the input
     for name in (f"{last}.out", "l_obj.out", "l_y.out"):
-        trace.changes[f"{PREFIX}{name}"] = lambda x: x[published_order(layouts, network.resolution, pieces)]
-    with torch.inference_mode(), trace, mock.patch.object(lostgan_discriminator, "roi_features", spy):
+        trace.changes[f"{PREFIX}{name}"] = lambda x: x[
+            published_order(layouts, network.resolution, pieces)
+        ]
+    with (
+        torch.inference_mode(),
+        trace,
+        mock.patch.object(lostgan_discriminator, "roi_features", spy),
+    ):
         scores, objects = network(image, layouts)
     order = published_order(layouts, network.resolution, pieces)
-    for name, piece in zip(("roi_align_s", "roi_align_l") if len(pieces) > 1 else ("roi_align",), pieces, strict=True):
+    for name, piece in zip(
+        ("roi_align_s", "roi_align_l") if len(pieces) > 1 else ("roi_align",), pieces, strict=True
+    ):
         trace.note(f"{PREFIX}{name}.out", piece[1])
     rois = torch.empty(len(order), 5)
     rois[order] = torch.cat([part for part, _ in pieces[::-1]])
@@ -91,7 +103,9 @@ def forward(fixture: Fixture, network: Any) -> tuple[dict[str, Any], Trace]:
 def published_order(layouts: Layouts, side: int, pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Input index of each object [n], large ones first, by what the network itself took for small and large."""
     keep = layouts.labels > 0
-    given = torch.cat([keep.nonzero()[:, :1].float(), layouts.boxes[keep] * side], 1)  # [n, 5] pixels
+    given = torch.cat(
+        [keep.nonzero()[:, :1].float(), layouts.boxes[keep] * side], 1
+    )  # [n, 5] pixels
     free = list(range(len(given)))
     order = []
     for roi in torch.cat([rois for rois, _ in pieces[::-1]]):  # large, then small

@@ -38,7 +38,9 @@ class Fixture:
             path = self.folder / f"{name}.keys.json"
             if path.is_file():
                 return read_keys(path)
-        raise FileNotFoundError(f"{self.name}.keys.json is missing, so its weights cannot be rebuilt")
+        raise FileNotFoundError(
+            f"{self.name}.keys.json is missing, so its weights cannot be rebuilt"
+        )
 
     def network(self, keys: Keys) -> tuple[importing.Imported, dict[str, Tensor]]:
         """Rebuild the weights by the file's rule and take them through an official-style file and its import."""
@@ -74,7 +76,9 @@ def sigma_row(fixture: Fixture, state: dict[str, Tensor], tolerance: float) -> l
         stem = key.removesuffix("orig")
         weight, u, v = (state[f"{stem}{part}"].double() for part in ("orig", "u", "v"))
         sigmas.append(float(u @ (weight.flatten(1) @ v)))
-    return [compare(fixture.name, "sn_sigma", fixture.arrays["sn_sigma"], np.array(sigmas), tolerance)]
+    return [
+        compare(fixture.name, "sn_sigma", fixture.arrays["sn_sigma"], np.array(sigmas), tolerance)
+    ]
 
 
 class Trace:
@@ -95,13 +99,17 @@ class Trace:
     def __enter__(self) -> Trace:
         for name in self.wanted:
             module, _, what = name.removeprefix(self.prefix).rpartition(".")
-            module, what = (f"{module}.conv_mask", "out") if what == "out_masklogits" else (module, what)
+            module, what = (
+                (f"{module}.conv_mask", "out") if what == "out_masklogits" else (module, what)
+            )
             if module not in self.modules:
                 continue
             if what == "out":
                 self.handles.append(self.modules[module].register_forward_hook(self._after(name)))
             elif what == "in_mask":
-                self.handles.append(self.modules[module].register_forward_pre_hook(self._before(name)))
+                self.handles.append(
+                    self.modules[module].register_forward_pre_hook(self._before(name))
+                )
         return self
 
     def __exit__(self, *_error: object) -> None:

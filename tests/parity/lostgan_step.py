@@ -43,7 +43,9 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
         keys, source = recorded_keys(fixture, partner, name)
         imported = through_a_file(rebuild(keys, RULES["B"]))
         networks[name] = imported.network
-        yield Row(fixture.name, f"weights of {name}", detail=f"imported as {imported}; keys from {source}")
+        yield Row(
+            fixture.name, f"weights of {name}", detail=f"imported as {imported}; keys from {source}"
+        )
     made = step(networks, inputs)
     yield from rows(fixture, made, networks, tolerance)
 
@@ -57,9 +59,18 @@ def recorded_keys(fixture: Fixture, partner: str, network: str) -> tuple[Keys, s
     prefix = "" if network == "G" else PREFIX
     state = {f"{prefix}{key}": value for key, value in module.state_dict().items()}
     told = {key for key in state if not key.endswith("num_batches_tracked")}
-    if told != {k for k in fixture.arrays[f"after/{network}/keys"].tolist() if not k.endswith("num_batches_tracked")}:
-        raise FileNotFoundError(f"{path.name} is missing, and its keys cannot be told from the step alone")
-    keys = [(key, tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in state.items()]
+    if told != {
+        k
+        for k in fixture.arrays[f"after/{network}/keys"].tolist()
+        if not k.endswith("num_batches_tracked")
+    }:
+        raise FileNotFoundError(
+            f"{path.name} is missing, and its keys cannot be told from the step alone"
+        )
+    keys = [
+        (key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in state.items()
+    ]
     return keys, f"our own modules, as {path.name} is missing"
 
 
@@ -69,10 +80,14 @@ def own_module(partner: str, labels: int) -> nn.Module:
         if match := re.fullmatch(r"g_v([12])_(\d+)", partner):
             version, side = int(match[1]), int(match[2])
             embedding = 128 if (version, side) == (1, 64) else 180
-            return lostgan.LostGanGenerator(lostgan.Config(version, side, embedding=embedding), labels)
+            return lostgan.LostGanGenerator(
+                lostgan.Config(version, side, embedding=embedding), labels
+            )
         if match := re.fullmatch(r"d_(\d+)", partner):
             return lostgan.Discriminator(int(match[1]), 64, labels)
-    raise FileNotFoundError(f"{partner}.keys.json is missing, and no published network has this name")
+    raise FileNotFoundError(
+        f"{partner}.keys.json is missing, and no published network has this name"
+    )
 
 
 def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
@@ -83,7 +98,9 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
     trainee.networks = networks
     layouts: Layouts = inputs.layouts()
     batch = TrainingBatch(recorded_image(g.config.resolution), layouts)
-    adams = {n: torch.optim.Adam(m.parameters(), lr=LR, betas=(0.0, 0.999)) for n, m in networks.items()}
+    adams = {
+        n: torch.optim.Adam(m.parameters(), lr=LR, betas=(0.0, 0.999)) for n, m in networks.items()
+    }
     scores: list[tuple[Tensor, Tensor]] = []
     handle = d.register_forward_hook(lambda _m, _i, out: scores.append(out))
 
@@ -105,10 +122,15 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
     made |= {"d_loss": d_loss, "g_loss": g_loss, "l1": terms["g_l1"], "fake": fake}
     made |= {"g_img": -new_image.mean(), "g_obj": -new_object.mean()}
     made |= {"out_img_real": real_image[:, None], "out_obj_real": real_object[:, None]}
-    return made | {"out_img_fake_after_D_step": new_image[:, None], "out_obj_fake_after_D_step": new_object[:, None]}
+    return made | {
+        "out_img_fake_after_D_step": new_image[:, None],
+        "out_obj_fake_after_D_step": new_object[:, None],
+    }
 
 
-def rows(fixture: Fixture, made: dict[str, Tensor], networks: dict[str, Any], tolerance: float) -> Iterator[Row]:
+def rows(
+    fixture: Fixture, made: dict[str, Tensor], networks: dict[str, Any], tolerance: float
+) -> Iterator[Row]:
     """Compare what the step made and left behind."""
     states = {n: m.state_dict() for n, m in networks.items()}
     gradients: dict[str, set[str]] = {}
@@ -121,7 +143,11 @@ def rows(fixture: Fixture, made: dict[str, Tensor], networks: dict[str, Any], to
         if name in made:
             yield compare(fixture.name, name, recorded, made[name].detach().numpy(), tolerance)
         elif name.endswith("num_batches_tracked"):
-            yield Row(fixture.name, name, detail="not compared: the published batch norm never counts, ours does")
+            yield Row(
+                fixture.name,
+                name,
+                detail="not compared: the published batch norm never counts, ours does",
+            )
         elif match := re.fullmatch(r"after/([GD])/sums", name):
             yield sums_row(fixture, name, states[match[1]], gradients[match[1]], tolerance)
         elif match := re.fullmatch(r"after/([GD])/(.*)", name):
@@ -131,7 +157,9 @@ def rows(fixture: Fixture, made: dict[str, Tensor], networks: dict[str, Any], to
             yield Row(fixture.name, name, detail="not compared: unknown array")
 
 
-def gradient_row(fixture: Fixture, name: str, made: dict[str, Tensor], tolerance: float) -> tuple[set[str], Row]:
+def gradient_row(
+    fixture: Fixture, name: str, made: dict[str, Tensor], tolerance: float
+) -> tuple[set[str], Row]:
     """Compare the gradient norm of each parameter relative to itself; also returns the keys whose gradient is zero."""
     keys, norms = fixture.arrays[f"{name}_keys"].tolist(), fixture.arrays[f"{name}_norms"]
     ours = np.array([float(made[f"{name[0].upper()} {key.removeprefix(PREFIX)}"]) for key in keys])
@@ -140,29 +168,41 @@ def gradient_row(fixture: Fixture, name: str, made: dict[str, Tensor], tolerance
     there = np.array([key not in zero for key in keys])
     spurious = [key for key, norm in zip(keys, ours, strict=True) if key in zero and norm > least]
     if spurious:
-        return zero, Row(fixture.name, f"{name}_norms", detail=f"'{spurious[0]}' has a gradient here", fault=True)
+        return zero, Row(
+            fixture.name, f"{name}_norms", detail=f"'{spurious[0]}' has a gradient here", fault=True
+        )
     off = np.abs(ours[there] - norms[there]) / norms[there]
     worst = [key for key in keys if key not in zero][int(off.argmax())]
     detail = f"{there.sum()} norms, each relative to itself, worst {worst}; {len(zero)} analytically zero, here too"
-    return zero, Row(fixture.name, f"{name}_norms", float(off.max()), GRADIENT_FACTOR * tolerance, detail)
+    return zero, Row(
+        fixture.name, f"{name}_norms", float(off.max()), GRADIENT_FACTOR * tolerance, detail
+    )
 
 
-def sums_row(fixture: Fixture, name: str, state: dict[str, Tensor], zero: set[str], tolerance: float) -> Row:
+def sums_row(
+    fixture: Fixture, name: str, state: dict[str, Tensor], zero: set[str], tolerance: float
+) -> Row:
     """Compare the sums of all tensors after the step: buffers closely, parameters by the share that Adam moved elsewhere."""
     buffers: list[tuple[str, Array, Array]] = []
     turned: dict[str, float] = {}
     gradients = set(fixture.arrays[f"{name[6].lower()}_grad_keys"].tolist())
-    for key, total in zip(fixture.arrays[f"{name[:-4]}keys"].tolist(), fixture.arrays[name], strict=True):
+    for key, total in zip(
+        fixture.arrays[f"{name[:-4]}keys"].tolist(), fixture.arrays[name], strict=True
+    ):
         tensor = state[key.removeprefix(PREFIX)]
         ours = np.array(tensor.double().sum().item())
         if key in gradients - zero:
             slack = tolerance * max(1.0, abs(float(total))) + 2 * LR
-            turned[key] = max(0.0, abs(float(total) - float(ours)) - slack) / (2 * LR * tensor.numel())
+            turned[key] = max(0.0, abs(float(total) - float(ours)) - slack) / (
+                2 * LR * tensor.numel()
+            )
         elif key not in zero and tensor.is_floating_point():
             buffers.append((key, total, ours))
     worst = max(turned, key=lambda key: turned[key])
     far = [(key, error) for key, a, b in buffers if (error := difference(a, b)[0]) > tolerance]
     if far:
-        return compare_each(fixture.name, name, buffers, tolerance, f"sums of {len(buffers)} buffers")
+        return compare_each(
+            fixture.name, name, buffers, tolerance, f"sums of {len(buffers)} buffers"
+        )
     detail = f"share of entries that Adam moved the other way, worst {worst}; {len(buffers)} sums of buffers within tolerance"
     return Row(fixture.name, name, turned[worst], TURNED, detail)

@@ -58,7 +58,12 @@ def guarded(fixture: str, name: str, case: Case, rows: Any, tolerance: float) ->
     except BrokenFileError:
         raise
     except FAULTS as err:
-        yield Row(fixture, name, detail=f"cannot be compared: {' '.join(str(err).split())[:300]}", fault=True)
+        yield Row(
+            fixture,
+            name,
+            detail=f"cannot be compared: {' '.join(str(err).split())[:300]}",
+            fault=True,
+        )
         return
     inputs = {"x", "w", "b", "P", "g", "F", "Pd", "Pu", "S", "hole_w", "hole_b"}
     for part in sorted(case.keys() - known - inputs):
@@ -75,7 +80,13 @@ def convolution_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array,
     identity = torch.from_numpy(case["P"])
     kernel = case["w"].shape[-1]
     if "mask" in case:
-        yield "mask", case["mask"], matching_taps(identity, kernel).transpose(0, 1).numpy(), tolerance, "definition"
+        yield (
+            "mask",
+            case["mask"],
+            matching_taps(identity, kernel).transpose(0, 1).numpy(),
+            tolerance,
+            "definition",
+        )
     for border, suffix in BORDERS.items():
         guide = ScaleGuide(identity, border=border)
         if f"ratio{suffix}" in case:
@@ -91,14 +102,22 @@ def convolution_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array,
                     out = panoptic_conv(x, weight, bias, guide, form)
                 detail = f"{form}, {str(dtype).removeprefix('torch.')}"
                 if f"out{suffix}" in case:
-                    yield f"out{suffix}", case[f"out{suffix}"], out.detach().numpy(), tolerance * share, detail
+                    yield (
+                        f"out{suffix}",
+                        case[f"out{suffix}"],
+                        out.detach().numpy(),
+                        tolerance * share,
+                        detail,
+                    )
                 if border == "hole" and "g" in case:
                     out.backward(tensor(case["g"], dtype))
                     for part, leaf in (("dx", x), ("dw", weight), ("db", bias)):
                         if part in case and leaf is not None:
                             assert leaf.grad is not None
                             yield part, case[part], leaf.grad.numpy(), tolerance * share, detail
-                    if bias is None and "db" in case:  # recorded without a bias too: the sum of the gradient
+                    if (
+                        bias is None and "db" in case
+                    ):  # recorded without a bias too: the sum of the gradient
                         yield (
                             "db",
                             case["db"],
@@ -129,18 +148,34 @@ def upsampling_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array, 
                     up, mask = panoptic_upsample_reference(x, coarse, fine, order)
                     final = up + ~mask[:, None] * filling
                 else:
-                    maps = {"classes": semantic.argmax(1)} if one_hot else {"extra": semantic.to(dtype)}
+                    maps = (
+                        {"classes": semantic.argmax(1)}
+                        if one_hot
+                        else {"extra": semantic.to(dtype)}
+                    )
                     guide = ScaleGuide(fine, **maps, coarse=coarse, order=order)
                     up = panoptic_upsample(x, guide)
                     final = panoptic_upsample(x, guide, hole_features(weight, bias, [guide])[0])
                     mask = torch.ones_like(fine, dtype=torch.bool)
                     mask.view(-1)[guide.upsampling.holes] = False
-                    yield f"{order}/src", case[f"{order}/src"], passes(guide, case["Pd"], order), allowed, detail
+                    yield (
+                        f"{order}/src",
+                        case[f"{order}/src"],
+                        passes(guide, case["Pd"], order),
+                        allowed,
+                        detail,
+                    )
                 up.backward(tensor(case["g"], dtype), retain_graph=True)
                 assert x.grad is not None
                 made = {"up": up, "M": mask, "final": final, "dF": x.grad}
                 for part, actual in made.items():
-                    yield f"{order}/{part}", case[f"{order}/{part}"], actual.detach().numpy(), allowed, detail
+                    yield (
+                        f"{order}/{part}",
+                        case[f"{order}/{part}"],
+                        actual.detach().numpy(),
+                        allowed,
+                        detail,
+                    )
 
 
 def passes(guide: ScaleGuide, coarse: Array, order: Order) -> Array:

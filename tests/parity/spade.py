@@ -76,7 +76,9 @@ class Fixture:
 
     def maps(self) -> Maps:
         """Return the recorded maps [B, H, W]."""
-        label, inst = (torch.from_numpy(self.arrays[name].astype(np.int64)) for name in ("label", "inst"))
+        label, inst = (
+            torch.from_numpy(self.arrays[name].astype(np.int64)) for name in ("label", "inst")
+        )
         label, inst = (x if x.ndim == 3 else x[None] for x in (label, inst))
         return Maps(label, inst, self.meta["opt"]["label_nc"])
 
@@ -113,7 +115,9 @@ def run(folder: Path, tolerance: float) -> Iterator[Row]:
 
 def recorded_image(name: str, height: int, width: int) -> Tensor:
     """A real or fake image of the fixtures: [1, 3, H, W] in [-1, 1]."""
-    pixels = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(name.encode())).integers(
+        0, 256, (1, 3, height, width), dtype=np.uint8
+    )
     return torch.from_numpy(((pixels.astype(np.float64) / 255 - 0.5) / 0.5).astype(np.float32))
 
 
@@ -123,11 +127,18 @@ def rest(fixture: Fixture, done: set[str]) -> Iterator[Row]:
         yield Row(fixture.name, name, detail="not compared: unknown array")
 
 
-def sampled(fixture: Fixture, kind: str, name: str, value: Tensor, tolerance: float) -> Iterator[Row]:
+def sampled(
+    fixture: Fixture, kind: str, name: str, value: Tensor, tolerance: float
+) -> Iterator[Row]:
     """Compare every k-th value, the shape and the mean magnitude of a tensor; `kind` is tap or feat."""
     recorded, info = fixture.arrays[f"{kind}/{name}"], fixture.arrays[f"{kind}info/{name}"].tolist()
     if list(value.shape) != info[:-1]:
-        yield Row(fixture.name, f"{kind}info/{name}", detail=f"{list(value.shape)}, recorded {info[:-1]}", fault=True)
+        yield Row(
+            fixture.name,
+            f"{kind}info/{name}",
+            detail=f"{list(value.shape)}, recorded {info[:-1]}",
+            fault=True,
+        )
         return
     flat = value.detach().reshape(-1)[:: info[-1]][: len(recorded)]
     yield compare(fixture.name, f"{kind}/{name}", recorded, flat.numpy(), tolerance)
@@ -155,7 +166,10 @@ def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     for name in ("image", "pretanh"):
         done |= {name}
         yield compare(fixture.name, name, fixture.arrays[name], made[name].numpy(), tolerance)
-    whole = {"image_full_absmean": image.double().abs().mean(), "image_full_sum": image.double().sum()}
+    whole = {
+        "image_full_absmean": image.double().abs().mean(),
+        "image_full_sum": image.double().sum(),
+    }
     for name in whole.keys() & fixture.arrays.keys():
         done |= {name}
         yield compare(fixture.name, name, fixture.arrays[name], whole[name].numpy(), tolerance)
@@ -170,10 +184,18 @@ def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
                 norm.by_windows = True
         windows = network(seen, z)
     for how, other in (("by windows", windows), ("in production", fast)):
-        yield compare(fixture.name, f"image {how}", fixture.arrays["image"], other[..., ::2, ::2].numpy(), tolerance)
+        yield compare(
+            fixture.name,
+            f"image {how}",
+            fixture.arrays["image"],
+            other[..., ::2, ::2].numpy(),
+            tolerance,
+        )
 
 
-def traced(network: nn.Module, names: list[str], call: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def traced(
+    network: nn.Module, names: list[str], call: Callable[[], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Result of a call, and the outputs of modules during it."""
     made: dict[str, Tensor] = {}
 
@@ -195,14 +217,18 @@ def discriminator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     assert isinstance(network, Discriminator)
     semantic = fixture.semantics().dense
     height, width = semantic.shape[2:]
-    images = torch.cat([recorded_image(f"{name}_{height}x{width}", height, width) for name in ("fake", "real")])
+    images = torch.cat(
+        [recorded_image(f"{name}_{height}x{width}", height, width) for name in ("fake", "real")]
+    )
     with torch.inference_mode():
         scales = network(semantic.expand(2, -1, -1, -1), images)
     fakes, reals = ([[x[i : i + 1] for x in scale] for scale in scales] for i in (0, 1))
     done = {"label", "inst"}
     for k, scale in enumerate(scales):
         done |= {f"pred/{k}"}
-        yield compare(fixture.name, f"pred/{k}", fixture.arrays[f"pred/{k}"], scale[-1].numpy(), tolerance)
+        yield compare(
+            fixture.name, f"pred/{k}", fixture.arrays[f"pred/{k}"], scale[-1].numpy(), tolerance
+        )
         for j, features in enumerate(scale):
             done |= {f"{kind}/{k}/{j}" for kind in ("feat", "featinfo", "featabs")}
             yield from sampled(fixture, "feat", f"{k}/{j}", features, tolerance)
@@ -227,7 +253,13 @@ def encoder_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
             codes = network(recorded_image(name, *size))
         for what, code in zip(("mu", "logvar"), codes, strict=True):
             done |= {f"{what}{suffix}"}
-            yield compare(fixture.name, f"{what}{suffix}", fixture.arrays[f"{what}{suffix}"], code.numpy(), tolerance)
+            yield compare(
+                fixture.name,
+                f"{what}{suffix}",
+                fixture.arrays[f"{what}{suffix}"],
+                code.numpy(),
+                tolerance,
+            )
     yield from rest(fixture, done)
 
 
@@ -237,7 +269,8 @@ def loss_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     places = sorted({tuple(name.split("/")[2:]) for name in arrays if name.startswith("in/fake/")})
     numbers = sorted({place[0] for place in places})
     fakes, reals = (
-        [[arrays[f"in/{kind}/{k}/{j}"] for at, j in places if at == k] for k in numbers] for kind in ("fake", "real")
+        [[arrays[f"in/{kind}/{k}/{j}"] for at, j in places if at == k] for k in numbers]
+        for kind in ("fake", "real")
     )
     made: dict[str, Tensor] = {}
     for mode in GAN_MODES:
@@ -269,5 +302,11 @@ def vgg_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
         yield from sampled(fixture, "tap", str(i), ours, tolerance)
         apart = (ours - theirs).abs().mean()
         yield compare(fixture.name, f"l1/{i}", fixture.arrays[f"l1/{i}"], apart.numpy(), tolerance)
-    yield compare(fixture.name, "vggloss_unweighted", fixture.arrays["vggloss_unweighted"], total.numpy(), tolerance)
+    yield compare(
+        fixture.name,
+        "vggloss_unweighted",
+        fixture.arrays["vggloss_unweighted"],
+        total.numpy(),
+        tolerance,
+    )
     yield from rest(fixture, done)

@@ -19,9 +19,7 @@ from tests.parity.spade import ROUNDS, Fixture, rest
 from tests.parity.weights import read_keys, rebuild
 
 TERMS = ("g_image", "g_features", "d_fake", "d_real")  # ours, in the order of the recorded columns
-GRADIENT_FACTOR = (
-    10  # rounding gathers on the way back through both networks: times the tolerance, relative to the norm
-)
+GRADIENT_FACTOR = 10  # rounding gathers on the way back through both networks: times the tolerance, relative to the norm
 ZERO = 1e-6  # of the largest norm: gradients that are rounding
 # Without momentum Adam moves every entry by about the rate, whatever its gradient: where that is rounding, also the other
 # way, and what follows (statistics, power iterations) moves with it. This share of the entries of parameters that have a
@@ -36,22 +34,38 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     trainee = spade_system.trainee(fixture.config(), meta["opt"]["label_nc"])
     keys = read_keys(fixture.folder / f"{fixture.name}.keys.json")
     for name, network in trainee.networks.items():
-        own = [(key.removeprefix(f"{name}/"), shape, dtype) for key, shape, dtype in keys if key.startswith(f"{name}/")]
+        own = [
+            (key.removeprefix(f"{name}/"), shape, dtype)
+            for key, shape, dtype in keys
+            if key.startswith(f"{name}/")
+        ]
         imported = through_a_file(rebuild(own, ROUNDS[meta["sn"]]))
         network.load_state_dict(imported.network.state_dict())
         yield Row(fixture.name, f"weights of {name}", detail=f"imported as {imported}")
-    config = TrainingConfig(lr_g=meta["lrG"], lr_d=meta["lrD"], beta1=meta["betas"][0], beta2=meta["betas"][1])
+    config = TrainingConfig(
+        lr_g=meta["lrG"], lr_d=meta["lrD"], beta1=meta["betas"][0], beta2=meta["betas"][1]
+    )
     training = AdversarialTraining(trainee, config, meta["iters"], seed=0)
-    images = torch.from_numpy(((arrays["image_u8"].astype(np.float64) / 255 - 0.5) / 0.5).astype(np.float32))
+    images = torch.from_numpy(
+        ((arrays["image_u8"].astype(np.float64) / 255 - 0.5) / 0.5).astype(np.float32)
+    )
     batch = MapBatch(images, fixture.maps())
 
     fakes: list[Tensor] = []
-    handle = trainee.networks["G"].register_forward_hook(lambda _m, _i, out: fakes.append(out.detach()))
+    handle = trainee.networks["G"].register_forward_hook(
+        lambda _m, _i, out: fakes.append(out.detach())
+    )
     told = []
     for index in range(meta["iters"]):
         told.append(training.step(index, batch))
         if index == 0:
-            yield compare(fixture.name, "it0/fake", arrays["it0/fake"], fakes[0][..., ::2, ::2].numpy(), tolerance)
+            yield compare(
+                fixture.name,
+                "it0/fake",
+                arrays["it0/fake"],
+                fakes[0][..., ::2, ::2].numpy(),
+                tolerance,
+            )
             for name in ("G", "D"):
                 yield gradient_row(fixture, name, trainee, tolerance)
     handle.remove()
@@ -61,33 +75,60 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     for name, rate in (("G", meta["lrG"]), ("D", meta["lrD"])):
         yield from end_rows(fixture, name, trainee.networks[name].state_dict(), rate)
     known = ("it0/", "end/")
-    done = {"label", "inst", "image_u8", "losses"} | {name for name in arrays if name.startswith(known)}
+    done = {"label", "inst", "image_u8", "losses"} | {
+        name for name in arrays if name.startswith(known)
+    }
     yield from rest(fixture, done)
 
 
-def gradient_row(fixture: Fixture, network: str, trainee: spade.SpadeTrainee, tolerance: float) -> Row:
+def gradient_row(
+    fixture: Fixture, network: str, trainee: spade.SpadeTrainee, tolerance: float
+) -> Row:
     """Compare norm and samples of each parameter's gradient after the first iteration, relative to its norm.
 
     A gradient is analytically zero where rounding is all there is of it, e.g. of a bias before a batch norm: here too then.
     """
     prefix = f"it0/grad{network}/"
-    recorded = {name.removeprefix(prefix): x for name, x in fixture.arrays.items() if name.startswith(prefix)}
-    ours = {name: summary(p.grad, 32) for name, p in trainee.networks[network].named_parameters() if p.grad is not None}
+    recorded = {
+        name.removeprefix(prefix): x
+        for name, x in fixture.arrays.items()
+        if name.startswith(prefix)
+    }
+    ours = {
+        name: summary(p.grad, 32)
+        for name, p in trainee.networks[network].named_parameters()
+        if p.grad is not None
+    }
     if unlike := recorded.keys() ^ ours.keys():
-        return Row(fixture.name, prefix, detail=f"'{min(unlike)}' has a gradient on one side only", fault=True)
+        return Row(
+            fixture.name,
+            prefix,
+            detail=f"'{min(unlike)}' has a gradient on one side only",
+            fault=True,
+        )
     least = ZERO * max(float(x[0]) for x in recorded.values())
     parts: list[tuple[str, Array, Array]] = []
     for name, theirs in recorded.items():
         scale = max(float(theirs[0]), float(ours[name][0]))
-        parts.append((name, theirs / scale, ours[name] / scale) if scale > least else (name, theirs, ours[name]))
+        parts.append(
+            (name, theirs / scale, ours[name] / scale)
+            if scale > least
+            else (name, theirs, ours[name])
+        )
     return compare_each(fixture.name, prefix.rstrip("/"), parts, GRADIENT_FACTOR * tolerance)
 
 
-def end_rows(fixture: Fixture, network: str, state: dict[str, Tensor], rate: float) -> Iterator[Row]:
+def end_rows(
+    fixture: Fixture, network: str, state: dict[str, Tensor], rate: float
+) -> Iterator[Row]:
     """Compare norm and samples of every tensor after the last iteration: parameters, statistics, power iterations."""
     prefix = f"end/{network}/"
-    norms = {n: float(x[0]) for n, x in fixture.arrays.items() if n.startswith(f"it0/grad{network}/")}
-    moved = {name.split("/", 2)[2] for name, norm in norms.items() if norm > ZERO * max(norms.values())}
+    norms = {
+        n: float(x[0]) for n, x in fixture.arrays.items() if n.startswith(f"it0/grad{network}/")
+    }
+    moved = {
+        name.split("/", 2)[2] for name, norm in norms.items() if norm > ZERO * max(norms.values())
+    }
     counters, parts, apart = [], [], []
     for key, recorded in fixture.arrays.items():
         if not key.startswith(prefix):
@@ -105,7 +146,9 @@ def end_rows(fixture: Fixture, network: str, state: dict[str, Tensor], rate: flo
     share = float(np.concatenate(apart).mean())
     detail = f"share of entries further than {rate:g} apart: one step of Adam"
     yield Row(fixture.name, f"{prefix}turned", share, TURNED, detail)
-    yield compare_each(fixture.name, prefix.rstrip("/"), parts, MOST_STEPS * rate, "what Adam's steps may turn")
+    yield compare_each(
+        fixture.name, prefix.rstrip("/"), parts, MOST_STEPS * rate, "what Adam's steps may turn"
+    )
 
 
 def summary(tensor: Tensor, count: int) -> Array:

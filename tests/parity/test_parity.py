@@ -46,7 +46,8 @@ def small_fixture(folder: Path) -> dict[str, Any]:
     weights = rebuild(read_keys(folder / "d_64.keys.json"))
     module.load_state_dict({k.removeprefix("obD."): v for k, v in weights.items()})
     boxes = np.array(
-        [[[0, 0, 1, 0.5], [0.2, 0.2, 0.4, 0.3]], [[0.1, 0.5, 0.5, 0.5], [-0.6, -0.6, 0.5, 0.5]]], np.float32
+        [[[0, 0, 1, 0.5], [0.2, 0.2, 0.4, 0.3]], [[0.1, 0.5, 0.5, 0.5], [-0.6, -0.6, 0.5, 0.5]]],
+        np.float32,
     )
     inputs = {"boxes_xywh": boxes, "labels": np.array([[1, 4], [2, 0]]), "rule": np.array(["B"])}
     made, _ = forward(Fixture(folder, "d_64", inputs), module.eval())
@@ -84,7 +85,9 @@ def test_a_missing_partner_or_an_unknown_fixture_fails_and_is_named(
     assert failed[1].startswith("other ")
 
 
-def test_nothing_to_compare_and_broken_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_compare_and_broken_files_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for breakage in ("empty", "foreign", "truncated", "keys"):
         folder = tmp_path / breakage
         folder.mkdir()

@@ -26,7 +26,14 @@ def some(folder: Path, *names: str) -> Path:
 
 @recorded
 def test_small_recordings_are_met(tmp_path: Path) -> None:
-    rows = list(run(some(tmp_path, "losses", "vgg_slices", "d_coco_ndf16", "e_coco_ngf16", "train_step_ngf8"), 2e-5))
+    rows = list(
+        run(
+            some(
+                tmp_path, "losses", "vgg_slices", "d_coco_ndf16", "e_coco_ngf16", "train_step_ngf8"
+            ),
+            2e-5,
+        )
+    )
     assert [str(row) for row in rows if row.failed] == []
     compared = {row.fixture for row in rows if row.error is not None}
     assert compared == {"losses", "vgg_slices", "d_coco_ndf16", "e_coco_ngf16", "train_step_ngf8"}
@@ -49,6 +56,6 @@ def test_a_damaged_recording_is_noticed(tmp_path: Path) -> None:
     np.savez(tmp_path / "e_coco_ngf16.npz", **arrays)
     assert ["logvar"] == [row.array for row in run(tmp_path, 2e-5) if row.failed]
     (tmp_path / "e_coco_ngf16.keys.json").unlink()
-    assert ["cannot be compared: e_coco_ngf16.keys.json is missing, so its weights cannot be rebuilt"] == [
-        row.detail for row in run(tmp_path, 2e-5) if row.failed
-    ]
+    assert [
+        "cannot be compared: e_coco_ngf16.keys.json is missing, so its weights cannot be rebuilt"
+    ] == [row.detail for row in run(tmp_path, 2e-5) if row.failed]

@@ -21,12 +21,17 @@ def read_keys(path: Path) -> Keys:
         rows = json.loads(path.read_text())
         return [(str(key), tuple(int(n) for n in shape), str(dtype)) for key, shape, dtype in rows]
     except (OSError, ValueError, TypeError) as err:
-        raise BrokenFileError(f"{path}: no readable list of keys ({' '.join(str(err).split())[:120]})") from err
+        raise BrokenFileError(
+            f"{path}: no readable list of keys ({' '.join(str(err).split())[:120]})"
+        ) from err
 
 
 def recorded_weights(folder: Path, name: str, prefix: str = "") -> dict[str, Tensor]:
     """Weights of a fixture (rule B) from its key names alone, without the wrapper's prefix."""
-    return {k.removeprefix(prefix): v for k, v in rebuild(read_keys(folder / f"{name}.keys.json")).items()}
+    return {
+        k.removeprefix(prefix): v
+        for k, v in rebuild(read_keys(folder / f"{name}.keys.json")).items()
+    }
 
 
 def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
@@ -42,7 +47,9 @@ def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
             u = matrix @ v
             u /= u.norm()
         state[f"{stem}u"], state[f"{stem}v"] = u, v
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
 
 
 def _value(key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -22,7 +22,9 @@ COCO = "data.labelled=coco:train.json?images=images"
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(main, ["run", str(SMOKE), "cluster.executor=serial", *words], prog_name="synthaug")
+    return CliRunner().invoke(
+        main, ["run", str(SMOKE), "cluster.executor=serial", *words], prog_name="synthaug"
+    )
 
 
 def error_of(result: Result) -> str:
@@ -44,9 +46,20 @@ def photos(tmp_path: Path) -> dict[str, Any]:
         images.append({"id": i + 1, "file_name": f"{i}.jpg", "width": 64, "height": 48})
         box = [4, 4, 20 + i, 20]
         annotations.append(
-            {"id": i + 1, "image_id": i + 1, "category_id": 3, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            {
+                "id": i + 1,
+                "image_id": i + 1,
+                "category_id": 3,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
         )
-    record = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cell"}]}
+    record = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "cell"}],
+    }
     return {"root": tmp_path, "record": record}
 
 
@@ -135,7 +148,12 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_ray_is_named(tmp_path: Path) -> None:
-    words = ("cluster.executor=ray", "cluster.address=127.0.0.1:1", "--output", str(tmp_path / "run"))
+    words = (
+        "cluster.executor=ray",
+        "cluster.address=127.0.0.1:1",
+        "--output",
+        str(tmp_path / "run"),
+    )
     for extra in ((), ("--dry-run",)):
         message = error_of(run(*words, *extra))
         assert "cluster.address" in message
@@ -159,23 +177,32 @@ def test_a_back_end_that_is_not_installed_is_named_before_anything_runs(
 ) -> None:
     """The job itself is fine: it is loaded and shown; only running it, or a dry run, is refused."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert load_job(SMOKE, ["detector.backend=detectron2", "detector.width=8"]).detector.backend == "detectron2"
+    assert (
+        load_job(SMOKE, ["detector.backend=detectron2", "detector.width=8"]).detector.backend
+        == "detectron2"
+    )
     output = str(photos["root"] / "out")
     for message in (
         error_of(dry_run(photos, "detector.backend=detectron2")),
         error_of(run("detector.backend=detectron2", "--output", output)),
     ):
         assert "detector.backend: detectron2 is not installed" in message
-    assert "detector.widht" in error_of(run("detector.backend=detectron2", "detector.widht=3", "--dry-run"))
+    assert "detector.widht" in error_of(
+        run("detector.backend=detectron2", "detector.widht=3", "--dry-run")
+    )
 
 
 def test_missing_perceptual_weights_are_named_before_anything_runs(photos: dict[str, Any]) -> None:
-    message = error_of(run("generator.perceptual_weights=nowhere.pth", "--output", str(photos["root"] / "out")))
+    message = error_of(
+        run("generator.perceptual_weights=nowhere.pth", "--output", str(photos["root"] / "out"))
+    )
     assert "generator.perceptual_weights" in message
     assert "nowhere.pth" in message
 
 
-def test_a_judge_of_other_classes_is_refused_before_anything_runs(photos: dict[str, Any], tmp_path: Path) -> None:
+def test_a_judge_of_other_classes_is_refused_before_anything_runs(
+    photos: dict[str, Any], tmp_path: Path
+) -> None:
     from synthaug import detectors
 
     path = tmp_path / "judge.safetensors"
@@ -217,11 +244,15 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
 
 def test_validate_counts_classes_and_list_names_components(photos: dict[str, Any]) -> None:
     (photos["root"] / "train.json").write_text(json.dumps(photos["record"]))
-    result = CliRunner().invoke(main, ["validate", "coco:train.json?images=images", "--root", str(photos["root"])])
+    result = CliRunner().invoke(
+        main, ["validate", "coco:train.json?images=images", "--root", str(photos["root"])]
+    )
     assert result.exit_code == 0, result.output
     assert "8 images, 8 objects, 1 classes: in order" in result.output
     listed = CliRunner().invoke(main, ["list"]).output
-    assert all(word in listed for word in ("lostgan", "torchvision", "parquet", "dap", "synthesize"))
+    assert all(
+        word in listed for word in ("lostgan", "torchvision", "parquet", "dap", "synthesize")
+    )
 
 
 def test_status_of_something_else_is_one_line(tmp_path: Path) -> None:
@@ -233,7 +264,9 @@ def test_another_generator_takes_only_its_own_keys(tmp_path: Path) -> None:
     result = run("generator.system=boxes", "--dry-run", "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert "z_image" not in result.output
-    assert "generator.widht" in error_of(run("generator.system=boxes", "generator.widht=3", "--dry-run"))
+    assert "generator.widht" in error_of(
+        run("generator.system=boxes", "generator.widht=3", "--dry-run")
+    )
 
 
 def imported(*words: str | Path) -> Result:
@@ -247,9 +280,13 @@ def test_an_official_checkpoint_becomes_one_of_ours(tmp_path: Path) -> None:
     from synthaug.generators import lostgan as lostgan_system
     from synthaug.generators.lostgan import network as lostgan
 
-    config = lostgan.Config(resolution=64, width=1, z_image=2, z_object=2, embedding=2, mask_hidden=2)
+    config = lostgan.Config(
+        resolution=64, width=1, z_image=2, z_object=2, embedding=2, mask_hidden=2
+    )
     file, names = tmp_path / "netG.pth", tmp_path / "names.txt"
-    torch.save({f"module.{k}": v for k, v in lostgan_system.build(config, 2).state_dict().items()}, file)
+    torch.save(
+        {f"module.{k}": v for k, v in lostgan_system.build(config, 2).state_dict().items()}, file
+    )
     names.write_text("cat\ndog\n")
     result = imported(file, "--classes", names, "--background")
     assert result.exit_code == 0, result.output

@@ -11,8 +11,12 @@ from synthaug.pipeline.run import publish
 
 
 @pytest.mark.parametrize(("step", "file"), [("trial", "trial.md"), ("score", "nearest.jpg")])
-def test_a_file_of_an_earlier_run_goes_when_this_one_has_none(tmp_path: Path, step: str, file: str) -> None:
-    output, first, second = (Folder.at(tmp_path / name).create() for name in ("out", "first", "second"))
+def test_a_file_of_an_earlier_run_goes_when_this_one_has_none(
+    tmp_path: Path, step: str, file: str
+) -> None:
+    output, first, second = (
+        Folder.at(tmp_path / name).create() for name in ("out", "first", "second")
+    )
     first.write_bytes(file, b"earlier")
     output.write_bytes("job.yaml", b"kept")
     publish(step, first, output)
@@ -23,7 +27,9 @@ def test_a_file_of_an_earlier_run_goes_when_this_one_has_none(tmp_path: Path, st
 
 
 def test_shards_of_an_earlier_longer_plan_go(tmp_path: Path) -> None:
-    output, first, second = (Folder.at(tmp_path / name).create() for name in ("out", "first", "second"))
+    output, first, second = (
+        Folder.at(tmp_path / name).create() for name in ("out", "first", "second")
+    )
     for folder, count in ((first, 2), (second, 1)):
         for number in range(count):
             folder.write_bytes(f"part-{number}.parquet", b"rows")

@@ -28,7 +28,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from synthaug.generators.nn.panoptic.neighbourhood import Guide, ScaleGuide, Windows
-from synthaug.generators.nn.panoptic.reference import panoptic_conv_reference, panoptic_upsample_reference
+from synthaug.generators.nn.panoptic.reference import (
+    panoptic_conv_reference,
+    panoptic_upsample_reference,
+)
 from synthaug.generators.nn.panoptic.upsample import panoptic_upsample
 
 __all__ = [
@@ -48,7 +51,9 @@ _DENSE_WEIGHT = 64.0  # C D / (C + D) below which reading the map once per tap c
 _BLOCK = 2048  # mixed windows gathered at a time on a CPU, where they then stay in the cache
 
 
-def panoptic_conv(x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGuide, form: Form = "auto") -> Tensor:
+def panoptic_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None, guide: ScaleGuide, form: Form = "auto"
+) -> Tensor:
     """Panoptic-aware convolution (equations 1 and 2), stride 1, same size, any odd kernel.
 
     x [B, C, H, W], weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last. Follows autocast; sums of mixed windows are
@@ -79,7 +84,9 @@ def _kernels_for(x: Tensor, kernel: int, form: Form) -> ModuleType | None:
     if found is not None and found.usable(x, kernel):
         return found
     if form != "auto":
-        raise ValueError(f"form: {form} needs triton, a GPU and short or single numbers; x is {x.dtype} on {x.device}")
+        raise ValueError(
+            f"form: {form} needs triton, a GPU and short or single numbers; x is {x.dtype} on {x.device}"
+        )
     return None
 
 
@@ -92,7 +99,9 @@ def _fused() -> ModuleType | None:
     return panoptic_fused
 
 
-def hole_features(weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGuide]) -> list[Tensor]:
+def hole_features(
+    weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGuide]
+) -> list[Tensor]:
     """The panoptic-aware convolution of the semantic map (equation 3) at the holes alone, by look-up: [Q, D] per guide.
 
     weight [D, C, k, k] has the one-hot channels of `guide.classes` and then those of `guide.extra`. One call for all scales
@@ -103,11 +112,17 @@ def hole_features(weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGui
     sizes = [len(table.column) for table in tables]
     if not sum(sizes):
         return [weight.new_zeros(0, weight.shape[0]) for _ in guides]
-    channels, places = torch.unique(torch.cat([table.channels for table in tables]), return_inverse=True)
+    channels, places = torch.unique(
+        torch.cat([table.channels for table in tables]), return_inverse=True
+    )
     own = torch.split(places, [len(table.channels) for table in tables])
-    index = torch.cat([place[t.column] + t.tap * len(channels) for place, t in zip(own, tables, strict=True)])
+    index = torch.cat(
+        [place[t.column] + t.tap * len(channels) for place, t in zip(own, tables, strict=True)]
+    )
     wide = torch.promote_types(weight.dtype, torch.float32)
-    columns = weight.index_select(1, channels).permute(2, 3, 1, 0).flatten(0, 2).to(wide)  # [k * k * c, D]
+    columns = (
+        weight.index_select(1, channels).permute(2, 3, 1, 0).flatten(0, 2).to(wide)
+    )  # [k * k * c, D]
     scale = torch.cat([table.weight for table in tables]).to(wide)
     rows = F.embedding_bag(index, columns, mode="sum", per_sample_weights=scale)
     return list(torch.split((rows if bias is None else rows + bias).to(weight.dtype), sizes))
@@ -115,7 +130,9 @@ def hole_features(weight: Tensor, bias: Tensor | None, guides: Sequence[ScaleGui
 
 class _PanopticConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, form: Form) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, form: Form
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
@@ -135,36 +152,56 @@ class _PanopticConv(torch.autograd.Function):
                 grad_bias = grad.sum((0, 2, 3))
             with _scaled(grad, x, windows) as scaled:
                 if ctx.needs_input_grad[0]:
-                    grad_x = _gradient_of_input(scaled, x, weight, windows, _per_tap(ctx.form, windows))
+                    grad_x = _gradient_of_input(
+                        scaled, x, weight, windows, _per_tap(ctx.form, windows)
+                    )
                 if ctx.needs_input_grad[1]:
-                    grad_weight = _gradient_of_weight(scaled, x, weight, windows, _weight_per_tap(ctx.form, weight))
+                    grad_weight = _gradient_of_weight(
+                        scaled, x, weight, windows, _weight_per_tap(ctx.form, weight)
+                    )
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, per_tap: bool) -> Tensor:
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, per_tap: bool
+) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
-    taps = [weight[:, :, i // windows.kernel, i % windows.kernel].t() for i in range(len(windows.steps))]  # [C, D] each
+    taps = [
+        weight[:, :, i // windows.kernel, i % windows.kernel].t() for i in range(len(windows.steps))
+    ]  # [C, D] each
     shift = 0 if bias is None else bias.to(wide)
     if per_tap:
         return _map(aware_by_taps(_rows(x).clone(), taps, shift, windows), windows)
-    out = F.conv2d(x, weight, bias, padding=windows.kernel // 2).contiguous(memory_format=torch.channels_last)
+    out = F.conv2d(x, weight, bias, padding=windows.kernel // 2).contiguous(
+        memory_format=torch.channels_last
+    )
     correct_windows(_rows(out), _rows(x), taps, shift, windows)
     return out
 
 
-def aware_by_taps(rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows) -> Tensor:
+def aware_by_taps(
+    rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows
+) -> Tensor:
     """The convolution as a product per tap: rows [N, C], taps [C, D], shift [D] -> [N, D]; `rows` is restored."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     total = _by_taps(rows, taps, windows)
     return total.mul_(windows.ratio(None, wide)).add_(shift).to(rows.dtype)
 
 
-def correct_windows(out: Tensor, rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows) -> None:
+def correct_windows(
+    out: Tensor, rows: Tensor, taps: list[Tensor], shift: Tensor | float, windows: Windows
+) -> None:
     """Make of a plain convolution `out` [N, D] of rows [N, C] the panoptic-aware one, in place; taps [C, D], shift [D]."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     mixed = _mixed_windows(rows, taps, windows).mul_(windows.ratio(windows.mixed, wide)).add_(shift)
     out.index_copy_(0, windows.mixed, mixed.to(out.dtype))
-    edge = out.index_select(0, windows.edge).to(wide).sub_(shift).mul_(windows.ratio(windows.edge, wide)).add_(shift)
+    edge = (
+        out.index_select(0, windows.edge)
+        .to(wide)
+        .sub_(shift)
+        .mul_(windows.ratio(windows.edge, wide))
+        .add_(shift)
+    )
     out.index_copy_(0, windows.edge, edge.to(out.dtype))
 
 
@@ -179,7 +216,9 @@ def _per_tap(form: Form, windows: Windows) -> bool:
 
 def _weight_per_tap(form: Form, weight: Tensor) -> bool:
     d, c = weight.shape[:2]
-    return form == "taps" or (form == "auto" and not weight.is_cuda and c * d >= _DENSE_WEIGHT * (c + d))
+    return form == "taps" or (
+        form == "auto" and not weight.is_cuda and c * d >= _DENSE_WEIGHT * (c + d)
+    )
 
 
 @contextmanager
@@ -191,7 +230,9 @@ def _scaled(grad: Tensor, x: Tensor, windows: Windows) -> Iterator[Tensor]:
     """
     held = grad.contiguous(memory_format=torch.channels_last).data
     foreign = held.data_ptr() == grad.data_ptr()
-    if foreign and (grad.is_cuda or grad.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()):
+    if foreign and (
+        grad.is_cuda or grad.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    ):
         held = held.clone(memory_format=torch.preserve_format)
     flat, pixels = _rows(held), torch.cat([windows.mixed, windows.edge])
     kept = flat.index_select(0, pixels)
@@ -202,10 +243,14 @@ def _scaled(grad: Tensor, x: Tensor, windows: Windows) -> Iterator[Tensor]:
         flat.index_copy_(0, pixels, kept)
 
 
-def _gradient_of_input(scaled: Tensor, x: Tensor, weight: Tensor, windows: Windows, per_tap: bool) -> Tensor:
+def _gradient_of_input(
+    scaled: Tensor, x: Tensor, weight: Tensor, windows: Windows, per_tap: bool
+) -> Tensor:
     """The same operator without ratio, tap o with the transposed weights of tap -o."""
     count = len(windows.steps)
-    taps = [weight[:, :, i // windows.kernel, i % windows.kernel] for i in reversed(range(count))]  # [D, C] each
+    taps = [
+        weight[:, :, i // windows.kernel, i % windows.kernel] for i in reversed(range(count))
+    ]  # [D, C] each
     if per_tap:
         return _map(_by_taps(_rows(scaled), taps, windows).to(x.dtype), windows)
     grad_x: Tensor = _library_gradient(scaled, x, weight, (True, False, False))[0]
@@ -215,7 +260,9 @@ def _gradient_of_input(scaled: Tensor, x: Tensor, weight: Tensor, windows: Windo
     return grad_x
 
 
-def _gradient_of_weight(scaled: Tensor, x: Tensor, weight: Tensor, windows: Windows, per_tap: bool) -> Tensor:
+def _gradient_of_weight(
+    scaled: Tensor, x: Tensor, weight: Tensor, windows: Windows, per_tap: bool
+) -> Tensor:
     """Per tap the product of gradients and pixels over the windows where the tap matches."""
     grads, pixels = _rows(scaled), _rows(x)
     d, c, kernel, _ = weight.shape
@@ -245,7 +292,9 @@ def _mixed_windows(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor
     held = rows.new_empty(block, rows.shape[1])
     products = rows.new_empty(block, total.shape[1])
     for tap, (places, sources) in zip(taps, windows.pairs, strict=True):
-        for place, source in zip(torch.split(places, block), torch.split(sources, block), strict=True):
+        for place, source in zip(
+            torch.split(places, block), torch.split(sources, block), strict=True
+        ):
             read, product = held[: len(place)], products[: len(place)]
             torch.index_select(rows, 0, source, out=read)
             torch.mm(read, tap, out=product)
@@ -270,7 +319,9 @@ def _by_taps(rows: Tensor, taps: list[Tensor], windows: Windows) -> Tensor:
     return total
 
 
-def _library_gradient(scaled: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Any:
+def _library_gradient(
+    scaled: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+) -> Any:
     """Gradients of a plain convolution, same size: (input, weight, bias)."""
     stride = dilation = [1, 1]
     padding = [weight.shape[-1] // 2] * 2

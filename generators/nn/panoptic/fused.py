@@ -23,7 +23,9 @@ class FusedConv(torch.autograd.Function):
     """x [B, C, H, W], weight [D, C, k, k], bias [D], windows -> [B, D, H, W], channels last."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows
+    ) -> Tensor:
         """Equations 1 and 2."""
         x = x.contiguous(memory_format=torch.channels_last)
         weight = weight.contiguous(memory_format=torch.channels_last)
@@ -47,7 +49,9 @@ class FusedConv(torch.autograd.Function):
 def _gradient_of_weight(grad: Tensor, x: Tensor, weight: Tensor, windows: Windows) -> Tensor:
     """[D, C, k, k]."""
     batch, height, width = windows.shape
-    pure = torch.empty_like(grad)  # windows that match throughout alone, each times its ratio, rounded once
+    pure = torch.empty_like(
+        grad
+    )  # windows that match throughout alone, each times its ratio, rounded once
     torch.mul(grad, windows.pure_scale.view(batch, 1, height, width), out=pure)
     padding, wanted = [windows.kernel // 2] * 2, (False, True, False)
     with torch.autocast(x.device.type, enabled=False):

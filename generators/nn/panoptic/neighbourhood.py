@@ -42,16 +42,22 @@ def matching_taps(identity: Tensor, kernel: int) -> Tensor:
         left, stop = max(0, -right), w - max(0, right)
         if down >= h or left >= stop:
             continue
-        equal = identity[:, : h - down, left:stop] == identity[:, down:, left + right : stop + right]
+        equal = (
+            identity[:, : h - down, left:stop] == identity[:, down:, left + right : stop + right]
+        )
         same[tap, :, : h - down, left:stop] = equal
-        same[taps - 1 - tap, :, down:, left + right : stop + right] = equal  # who matches me, I match
+        same[taps - 1 - tap, :, down:, left + right : stop + right] = (
+            equal  # who matches me, I match
+        )
     return same
 
 
 class Windows:
     """The windows of one kernel size on one map; lists that only one form of the convolution needs come when asked for."""
 
-    def __init__(self, identity: Tensor, kernel: int, border: Border, scaling: Scaling = "mean") -> None:
+    def __init__(
+        self, identity: Tensor, kernel: int, border: Border, scaling: Scaling = "mean"
+    ) -> None:
         """identity [B, H, W] integer."""
         b, h, w = identity.shape
         self.kernel, self.shape, self.size = kernel, (b, h, w), b * h * w
@@ -61,15 +67,23 @@ class Windows:
         ]  # in list positions
         self.same = matching_taps(identity, kernel).flatten(1)  # [K, N]
         matching = self.same.sum(0, dtype=torch.int32)  # [N], at least 1
-        inside = _in_reach(h, reach, identity.device)[:, None] * _in_reach(w, reach, identity.device)  # [H, W]
+        inside = _in_reach(h, reach, identity.device)[:, None] * _in_reach(
+            w, reach, identity.device
+        )  # [H, W]
         inside = inside.expand(b, h, w).flatten()
         self.mixed = (matching < inside).nonzero()[:, 0]  # [M]
         outside = kernel * kernel - inside
         counted = matching if border == "hole" else matching + outside
-        over = (matching == inside) & (outside > 0) if border == "hole" else torch.zeros_like(inside, dtype=torch.bool)
+        over = (
+            (matching == inside) & (outside > 0)
+            if border == "hole"
+            else torch.zeros_like(inside, dtype=torch.bool)
+        )
         self.edge = over.nonzero()[:, 0]  # [E]
         ratio = kernel * kernel / counted.double()
-        self._ratio = ratio if scaling == "mean" else ratio.sqrt()  # [N], equation 2's sum(1) / sum(M), or its root
+        self._ratio = (
+            ratio if scaling == "mean" else ratio.sqrt()
+        )  # [N], equation 2's sum(1) / sum(M), or its root
 
     def ratio(self, pixels: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The scale of equation 2 at some pixels, or all: a column [n, 1]."""
@@ -97,7 +111,10 @@ class Windows:
         """Per tap the mixed windows where it matches: their places in `mixed` [n], and the pixels read [n]."""
         same = self.same[:, self.mixed]  # [K, M]
         places = _by_row(same)
-        return [(place, self.mixed[place] + step) for place, step in zip(places, self.steps, strict=True)]
+        return [
+            (place, self.mixed[place] + step)
+            for place, step in zip(places, self.steps, strict=True)
+        ]
 
     @cached_property
     def unmatched(self) -> list[Tensor]:
@@ -126,7 +143,9 @@ class Upsampling:
         """Identities [B, H, W] of the features and [B, 2 H, 2 W] of the result; `order` is that of Algorithm 1's passes."""
         b, h, w = coarse.shape
         if fine.shape != (b, 2 * h, 2 * w):
-            raise ValueError(f"upsampling from {list(coarse.shape)} gives {[b, 2 * h, 2 * w]}, not {list(fine.shape)}")
+            raise ValueError(
+                f"upsampling from {list(coarse.shape)} gives {[b, 2 * h, 2 * w]}, not {list(fine.shape)}"
+            )
         nearest = coarse[:, :, None, :, None].expand(b, h, 2, w, 2).reshape(b, 2 * h, 2 * w)
         equal = fine == nearest
         image, row, column = (~equal).nonzero(as_tuple=True)  # [m] each, passes 2-4 are for these
@@ -143,7 +162,9 @@ class Upsampling:
         parents = (~block.all(1)).nonzero()[:, 0]
         corner = parents // w * 4 * w + parents % w * 2  # their upper left new pixel
         children = corner[:, None] + torch.tensor([0, 1, 2 * w, 2 * w + 1], device=corner.device)
-        return Upsampling(place[matched], source[matched], place[~matched], parents, children, block[parents])
+        return Upsampling(
+            place[matched], source[matched], place[~matched], parents, children, block[parents]
+        )
 
 
 @dataclass(frozen=True)
@@ -177,15 +198,21 @@ class ScaleGuide:
         equation 2, `root` its square root, which keeps the variance of features that vary independently.
         """
         if identity.ndim != 3 or identity.is_floating_point() or identity.dtype == torch.bool:
-            raise ValueError(f"identities are integers [B, H, W], not {identity.dtype} {list(identity.shape)}")
+            raise ValueError(
+                f"identities are integers [B, H, W], not {identity.dtype} {list(identity.shape)}"
+            )
         if classes is not None and (classes.shape != identity.shape or classes.is_floating_point()):
             raise ValueError(
                 f"classes are integers {list(identity.shape)} as identities are, not {classes.dtype} {list(classes.shape)}"
             )
         if extra is not None and (extra.ndim != 4 or extra[:, 0].shape != identity.shape):
-            raise ValueError(f"other channels {list(extra.shape)} do not fit identities {list(identity.shape)}")
+            raise ValueError(
+                f"other channels {list(extra.shape)} do not fit identities {list(identity.shape)}"
+            )
         if border not in ("hole", "same") or order not in _NEIGHBOURS:
-            raise ValueError(f"border is hole or same, order xy or yx, not {border!r} and {order!r}")
+            raise ValueError(
+                f"border is hole or same, order xy or yx, not {border!r} and {order!r}"
+            )
         if scaling not in ("mean", "root"):
             raise ValueError(f"scaling is mean or root, not {scaling!r}")
         self.identity, self.classes, self.extra = identity, classes, extra
@@ -224,16 +251,22 @@ class ScaleGuide:
         num_extra = 0 if self.extra is None else self.extra.shape[1]
         first = num_channels - num_extra  # of the extra channels
         if self.classes is None and self.extra is None:
-            raise ValueError("filling holes needs the classes of the map, or other channels of a semantic map")
+            raise ValueError(
+                "filling holes needs the classes of the map, or other channels of a semantic map"
+            )
         columns, weights = [], []  # [Q, K] each: which of the channels that occur, and how much
         used = holes.new_empty(0)
         if self.classes is not None:
             used, column = torch.unique(self.classes.flatten()[read], return_inverse=True)
             if len(used) and not 0 <= int(used[0]) <= int(used[-1]) < first:
-                raise ValueError(f"classes must lie in 0 .. {first - 1}, not in {int(used[0])} .. {int(used[-1])}")
+                raise ValueError(
+                    f"classes must lie in 0 .. {first - 1}, not in {int(used[0])} .. {int(used[-1])}"
+                )
             columns, weights = [column], [scale]
         if self.extra is not None:
-            values = self.extra.permute(0, 2, 3, 1).reshape(-1, num_extra)[read].double()  # [Q, K, e]
+            values = (
+                self.extra.permute(0, 2, 3, 1).reshape(-1, num_extra)[read].double()
+            )  # [Q, K, e]
             columns += [torch.full_like(read, len(used) + e) for e in range(num_extra)]
             weights += [scale * value for value in values.unbind(-1)]
         channels = torch.cat([used, torch.arange(first, num_channels, device=holes.device)])
@@ -255,7 +288,9 @@ class Guide:
         scaling: Scaling = "mean",
     ) -> None:
         """Full-resolution maps, as in ScaleGuide."""
-        self.full = ScaleGuide(identity, classes, extra, border=border, order=order, scaling=scaling)
+        self.full = ScaleGuide(
+            identity, classes, extra, border=border, order=order, scaling=scaling
+        )
         self._scales = {identity.shape[1]: self.full}
 
     def at(self, height: int) -> ScaleGuide:
@@ -264,11 +299,18 @@ class Guide:
             full = self.full
             step, left = divmod(full.identity.shape[1], height)
             if left or full.identity.shape[2] % step:
-                raise ValueError(f"a map of {list(full.identity.shape[1:])} has no whole blocks at height {height}")
+                raise ValueError(
+                    f"a map of {list(full.identity.shape[1:])} has no whole blocks at height {height}"
+                )
             identity = full.identity[..., ::step, ::step].contiguous()
-            maps = [None if m is None else m[..., ::step, ::step].contiguous() for m in (full.classes, full.extra)]
+            maps = [
+                None if m is None else m[..., ::step, ::step].contiguous()
+                for m in (full.classes, full.extra)
+            ]
             border, order, scaling = full.border, full.order, full.scaling
-            self._scales[height] = ScaleGuide(identity, *maps, border=border, order=order, scaling=scaling)
+            self._scales[height] = ScaleGuide(
+                identity, *maps, border=border, order=order, scaling=scaling
+            )
         return self._scales[height]
 
 

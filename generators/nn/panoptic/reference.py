@@ -34,14 +34,18 @@ def panoptic_conv_reference(
     for tap, mask in enumerate(same):
         row, column = divmod(tap, kernel)
         neighbours = padded[:, :, row : row + height, column : column + width]
-        total = total + torch.einsum("dc,bchw->bdhw", weight[:, :, row, column], neighbours * mask[:, None])
+        total = total + torch.einsum(
+            "dc,bchw->bdhw", weight[:, :, row, column], neighbours * mask[:, None]
+        )
     counted = same if border == "hole" else same | ~inside
     ratio = kernel * kernel / counted.sum(0).to(x.dtype)
     out = total * (ratio if scaling == "mean" else ratio.sqrt())[:, None]
     return out if bias is None else out + bias[:, None, None]
 
 
-def panoptic_upsample_reference(x: Tensor, coarse: Tensor, fine: Tensor, order: Order = "xy") -> tuple[Tensor, Tensor]:
+def panoptic_upsample_reference(
+    x: Tensor, coarse: Tensor, fine: Tensor, order: Order = "xy"
+) -> tuple[Tensor, Tensor]:
     """Algorithm 1 as it is written: x [B, C, H, W], its identities, those of the result [B, 2 H, 2 W].
 
     Returns the features, 0 where nothing matched, and the mask M_correction [B, 2 H, 2 W].
@@ -52,8 +56,13 @@ def panoptic_upsample_reference(x: Tensor, coarse: Tensor, fine: Tensor, order: 
     out = x.new_zeros(x.shape[0], x.shape[1], height, width)
     done = torch.zeros_like(fine, dtype=torch.bool)
     right_first = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    for down, right in right_first if order == "xy" else sorted(right_first, key=lambda step: (step[1], step[0])):
-        y, x_ = (rows + down).clamp_max(coarse.shape[1] - 1), (columns + right).clamp_max(coarse.shape[2] - 1)
+    for down, right in (
+        right_first if order == "xy" else sorted(right_first, key=lambda step: (step[1], step[0]))
+    ):
+        y, x_ = (
+            (rows + down).clamp_max(coarse.shape[1] - 1),
+            (columns + right).clamp_max(coarse.shape[2] - 1),
+        )
         exists = (rows + down < coarse.shape[1]) & (columns + right < coarse.shape[2])
         match = (fine == coarse[:, y, x_]) & exists & ~done
         out = torch.where(match[:, None], x[:, :, y, x_], out)

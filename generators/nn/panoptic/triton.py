@@ -36,10 +36,14 @@ class Tile:
 
 def usable(x: Tensor, kernel: int) -> bool:
     """Whether the kernels can take such features (on a CPU: under Triton's interpreter) with such a kernel size."""
-    fits = x.dtype in (torch.float32, torch.bfloat16, torch.float16) and kernel * kernel <= MOST_TAPS
+    fits = (
+        x.dtype in (torch.float32, torch.bfloat16, torch.float16) and kernel * kernel <= MOST_TAPS
+    )
     if not x.is_cuda:
         return fits and bool(triton.knobs.runtime.interpret)
-    return fits and torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return (
+        fits and torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    )
 
 
 def tile_of(dtype: torch.dtype, rows: int, columns: int, depth: int, memory: int) -> Tile:
@@ -72,21 +76,31 @@ def weight_tile(dtype: torch.dtype, d: int, c: int, memory: int) -> Tile:
 
 def memory_of(device: torch.device) -> int:
     """Bytes of shared memory that one program may have; on a CPU none."""
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 0
+    return (
+        torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+        if device.type == "cuda"
+        else 0
+    )
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, tile: Tile | None = None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, tile: Tile | None = None
+) -> Tensor:
     """Equations 1 and 2: x [B, C, H, W], channels last, weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last."""
     return _product(x, _by_tap(weight), bias, windows, tile, ratio_of="results")
 
 
-def gradient_of_input(grad: Tensor, weight: Tensor, windows: Windows, tile: Tile | None = None) -> Tensor:
+def gradient_of_input(
+    grad: Tensor, weight: Tensor, windows: Windows, tile: Tile | None = None
+) -> Tensor:
     """The gradient [B, C, H, W] of `convolve`: the same sum over rows that are scaled when read, the kernel transposed."""
     mirrored = weight.flip(2, 3).transpose(0, 1)
     return _product(grad, _by_tap(mirrored), None, windows, tile, ratio_of="features")
 
 
-def gradient_of_weight(grad: Tensor, x: Tensor, windows: Windows, tile: Tile | None = None) -> Tensor:
+def gradient_of_weight(
+    grad: Tensor, x: Tensor, windows: Windows, tile: Tile | None = None
+) -> Tensor:
     """What the mixed windows add to the gradient of the weight: [D, C, k, k], channels last, float32.
 
     Rows are cut into as many parts as keep the GPU busy, each part is summed apart and then all are added up: no order
@@ -128,12 +142,19 @@ def gradient_of_weight(grad: Tensor, x: Tensor, windows: Windows, tile: Tile | N
 
 
 def _product(
-    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows, tile: Tile | None, ratio_of: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    windows: Windows,
+    tile: Tile | None,
+    ratio_of: str,
 ) -> Tensor:
     """Sum over matching taps; weight [D, k, k, C] contiguous."""
     d, kernel, _, c = weight.shape
     batch, height, width = windows.shape
-    out = torch.empty(batch, d, height, width, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    out = torch.empty(
+        batch, d, height, width, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
     if not windows.size:
         return out
     tile = tile or tile_of(x.dtype, windows.size, d, c, memory_of(x.device))
@@ -224,7 +245,11 @@ def _product_kernel(
         at = step % deep * DEPTH + channel
         source = row + (tap // SIDE - SIDE // 2) * width + tap % SIDE - SIDE // 2
         matches = (seen >> tap) & 1 != 0
-        read = tl.load(x + source[:, None] * c + at[None, :], mask=matches[:, None] & (at < c)[None, :], other=0.0)
+        read = tl.load(
+            x + source[:, None] * c + at[None, :],
+            mask=matches[:, None] & (at < c)[None, :],
+            other=0.0,
+        )
         if SCALED:
             factor = tl.load(ratio + source, mask=matches, other=0.0)
             read = (read.to(tl.float32) * factor[:, None]).to(read.dtype)
@@ -281,11 +306,21 @@ def _weight_kernel(
         seen = tl.load(bits + row, mask=place < last, other=0)
         matches = (seen >> tap) & 1 != 0
         factor = tl.load(ratio + row, mask=matches, other=0.0)
-        ours = tl.load(grad + row[None, :] * d + made[:, None], mask=matches[None, :] & (made < d)[:, None], other=0.0)
+        ours = tl.load(
+            grad + row[None, :] * d + made[:, None],
+            mask=matches[None, :] & (made < d)[:, None],
+            other=0.0,
+        )
         ours = (ours.to(tl.float32) * factor[None, :]).to(grad.dtype.element_ty)
         theirs = tl.load(
-            x + (row + shift)[:, None] * c + read[None, :], mask=matches[:, None] & (read < c)[None, :], other=0.0
+            x + (row + shift)[:, None] * c + read[None, :],
+            mask=matches[:, None] & (read < c)[None, :],
+            other=0.0,
         )
         total = tl.dot(ours, theirs, total, input_precision=PRECISION)
-    where = (tl.program_id(2).to(tl.int64) * d + made[:, None]) * (SIDE * SIDE * c) + tap * c + read[None, :]
+    where = (
+        (tl.program_id(2).to(tl.int64) * d + made[:, None]) * (SIDE * SIDE * c)
+        + tap * c
+        + read[None, :]
+    )
     tl.store(sums + where, total, mask=(made < d)[:, None] & (read < c)[None, :])

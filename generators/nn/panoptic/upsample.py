@@ -27,7 +27,9 @@ def panoptic_upsample(x: Tensor, guide: ScaleGuide, hole_rows: Tensor | None = N
     if hole_rows is None:
         hole_rows = x.new_zeros(len(holes), x.shape[1])
     if hole_rows.shape != (len(holes), x.shape[1]):
-        raise ValueError(f"{len(holes)} holes of {x.shape[1]} channels cannot be filled with {list(hole_rows.shape)}")
+        raise ValueError(
+            f"{len(holes)} holes of {x.shape[1]} channels cannot be filled with {list(hole_rows.shape)}"
+        )
     out: Tensor = _PanopticUpsample.apply(x, hole_rows.to(x.dtype), guide)
     return out
 
@@ -39,7 +41,9 @@ class _PanopticUpsample(torch.autograd.Function):
         ctx.plan, ctx.shape = plan, x.shape
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, enabled=False):  # which on CUDA would make float32 of it
-            out = F.interpolate(x, scale_factor=2, mode="nearest").contiguous(memory_format=torch.channels_last)
+            out = F.interpolate(x, scale_factor=2, mode="nearest").contiguous(
+                memory_format=torch.channels_last
+            )
         flat = _rows(out)
         flat.index_copy_(0, plan.moved, _rows(x).index_select(0, plan.source))
         flat.index_copy_(0, plan.holes, hole_rows)
@@ -55,7 +59,9 @@ class _PanopticUpsample(torch.autograd.Function):
         grad_x = grad_x.contiguous(memory_format=torch.channels_last)
         grad_rows = _rows(grad_x)
         if len(plan.parents):
-            kept = F.embedding_bag(plan.children, flat, mode="sum", per_sample_weights=plan.kept.to(flat.dtype))
+            kept = F.embedding_bag(
+                plan.children, flat, mode="sum", per_sample_weights=plan.kept.to(flat.dtype)
+            )
             grad_rows.index_copy_(0, plan.parents, kept)
         grad_rows.index_add_(0, plan.source, flat.index_select(0, plan.moved))
         return grad_x, flat.index_select(0, plan.holes), None

@@ -25,7 +25,16 @@ from synthaug.pipeline.core.storage import Folder, inside
 from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.coco.write import BOX_ONLY, CocoWriter, annotation_record
 from synthaug.pipeline.formats.json_files import Checker, load_object, section
-from synthaug.pipeline.formats.validation import Box, RecordError, corners, flag, is_int, key_of, need, number
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    corners,
+    flag,
+    is_int,
+    key_of,
+    need,
+    number,
+)
 
 __all__ = ["Config", "PanopticDataset", "PanopticWriter", "read", "write"]
 
@@ -102,29 +111,44 @@ class PanopticDataset:
             raise IndexError(index)
         image, annotation = self._rows[index]
         ref = ImageRef(None, str(annotation.path))
-        found = panoptic.segments_of(panoptic.ids_of(ref, (image.height, image.width), image.image_id))
+        found = panoptic.segments_of(
+            panoptic.ids_of(ref, (image.height, image.width), image.image_id)
+        )
         ids = [segment.id for segment in annotation.segments]
         self._compare(annotation.path, found.ids, ids)
         picked = panoptic.pick(found, ids)
         layout = [segment.layout_box for segment in annotation.segments]
-        boxes = [box if asked is None else asked for box, asked in zip(picked.boxes, layout, strict=True)]
-        columns: dict[str, Any] = {n: [getattr(segment, n) for segment in annotation.segments] for n in _COLUMNS}
+        boxes = [
+            box if asked is None else asked for box, asked in zip(picked.boxes, layout, strict=True)
+        ]
+        columns: dict[str, Any] = {
+            n: [getattr(segment, n) for segment in annotation.segments] for n in _COLUMNS
+        }
         if self._own_ids:
             columns["id"] = [segment.object_id for segment in annotation.segments]
         category = [segment.category for segment in annotation.segments]
         objects = panoptic.objects_of(picked, index, category, layout_boxes=boxes, **columns)
         pixels = ImageRef(None, str(image.path))
-        return Scene(image.image_id, image.height, image.width, pixels, objects, ref, image.provenance)
+        return Scene(
+            image.image_id, image.height, image.width, pixels, objects, ref, image.provenance
+        )
 
     def _compare(self, path: Path, found: NDArray[np.int64], listed: list[int]) -> None:
         if loose := sorted(set(found.tolist()) - set(listed)):
-            raise DatasetError(f"{path}: pixels of id {loose[0]} are no segment in {self._file}; correct one of them")
+            raise DatasetError(
+                f"{path}: pixels of id {loose[0]} are no segment in {self._file}; correct one of them"
+            )
         if empty := sorted(set(listed) - set(found.tolist())):
-            raise DatasetError(f"{path}: segment {empty[0]} of {self._file} has no pixel; correct one of them")
+            raise DatasetError(
+                f"{path}: segment {empty[0]} of {self._file} has no pixel; correct one of them"
+            )
 
     def fingerprint(self) -> str:
         """Digest of the JSON bytes and of the names and sizes of all image and map files."""
-        files = [(image.name, image.size, annotation.name, annotation.size) for image, annotation in self._rows]
+        files = [
+            (image.name, image.size, annotation.name, annotation.size)
+            for image, annotation in self._rows
+        ]
         return hashlib.sha256(f"{self._digest} {json.dumps(files)}".encode()).hexdigest()
 
 
@@ -135,13 +159,19 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
     skipped: Counter[str] = Counter()
     check = Checker(file, config.on_bad, skipped)
     categories: dict[int, Category] = {}
-    check.each(section(document, "categories", file), "category", lambda record: coco.add_category(record, categories))
+    check.each(
+        section(document, "categories", file),
+        "category",
+        lambda record: coco.add_category(record, categories),
+    )
     ordered = tuple(categories[key] for key in sorted(categories))
     images = coco.read_images(document, config.coco(), root, check)
     folder = root / config.maps if config.maps else file.with_suffix("")
     listed = section(document, "annotations", file)
     if listed and not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; name the one of the PNG maps with maps=FOLDER")
+        raise DatasetError(
+            f"{folder}: no such folder; name the one of the PNG maps with maps=FOLDER"
+        )
     annotations = _Annotations(folder.resolve(), images, ordered, skipped)
     check.each(listed, "annotation of image", annotations.add, key="image_id")
     found = annotations.found
@@ -159,9 +189,18 @@ class _Annotations:
     """Checks annotation records: one per image, with its segments."""
 
     def __init__(
-        self, folder: Path, images: coco.Images, categories: tuple[Category, ...], skipped: Counter[str]
+        self,
+        folder: Path,
+        images: coco.Images,
+        categories: tuple[Category, ...],
+        skipped: Counter[str],
     ) -> None:
-        self._folder, self._images, self._categories, self._skipped = folder, images, categories, skipped
+        self._folder, self._images, self._categories, self._skipped = (
+            folder,
+            images,
+            categories,
+            skipped,
+        )
         self._index = {category.id: index for index, category in enumerate(categories)}
         self.found: dict[str, Annotation] = {}  # by the image's id in the file
 
@@ -169,7 +208,9 @@ class _Annotations:
         key = key_of(record, "image_id")
         if key not in self._images.images:
             if key not in self._images.refused:
-                raise RecordError("unknown image", f"image_id {record['image_id']!r} is not among the images")
+                raise RecordError(
+                    "unknown image", f"image_id {record['image_id']!r} is not among the images"
+                )
             self._skipped["annotation of a skipped image"] += 1
             return
         if key in self.found:
@@ -191,18 +232,27 @@ class _Annotations:
     def _segment(self, record: Any) -> Segment:
         segment, category = need(record, "id"), need(record, "category_id")
         if not is_int(segment) or not 1 <= segment <= panoptic.MOST:
-            raise RecordError("bad segment id", f"segment id {segment!r} is no whole number from 1 to {panoptic.MOST}")
+            raise RecordError(
+                "bad segment id",
+                f"segment id {segment!r} is no whole number from 1 to {panoptic.MOST}",
+            )
         if not is_int(category) or category not in self._index:
             raise RecordError(
-                "unknown category", f"category_id {category!r} of segment {segment} is not among the categories"
+                "unknown category",
+                f"category_id {category!r} of segment {segment} is not among the categories",
             )
         position = self._index[category]
         own = record.get("object_id", 0)
         if own != 0 and not (is_int(own) and 0 < own < 1 << 63 and own & panoptic.MOST == segment):
-            raise RecordError("bad value", f"object_id {own!r} does not end in the 24 bits of segment {segment}")
+            raise RecordError(
+                "bad value", f"object_id {own!r} does not end in the 24 bits of segment {segment}"
+            )
         source, verdict = record.get("source", "human"), record.get("verdict")
         if source not in SOURCES or not isinstance(verdict, str | None):
-            raise RecordError("bad value", f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text")
+            raise RecordError(
+                "bad value",
+                f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text",
+            )
         return Segment(
             id=segment,
             object_id=own,
@@ -245,7 +295,9 @@ def _map_bytes(scene: Scene) -> bytes:
     found = np.unique(panoptic.map_of(scene))
     known = np.sort(panoptic.segment_ids(scene.objects))
     if not np.array_equal(found[found > 0], known):
-        raise DatasetError(f"image {scene.image_id!r}: the ids of its panoptic map are not those of its objects")
+        raise DatasetError(
+            f"image {scene.image_id!r}: the ids of its panoptic map are not those of its objects"
+        )
     assert scene.panoptic is not None
     ref = scene.panoptic
     return ref.data if ref.data is not None else Path(ref.path or "").read_bytes()

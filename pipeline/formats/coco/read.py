@@ -37,7 +37,14 @@ from synthaug.pipeline.formats.validation import (
 
 __all__ = ["CocoDataset", "CocoWriter", "Config", "read", "write"]
 
-_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")  # others start programs or are not photographs
+_DECODERS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "WEBP",
+    "TIFF",
+    "GIF",
+)  # others start programs or are not photographs
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class Config:
     """Options of a COCO reference; `path` is the JSON file."""
 
     path: str
-    images: str = ""  # folder; by default beside the JSON, in `images/` there, or in `images/` one level up
+    images: str = (
+        ""  # folder; by default beside the JSON, in `images/` there, or in `images/` one level up
+    )
     on_bad: str = "stop"  # or "skip": leave bad records out and count them
     max_pixels: int = 100_000_000  # per image
 
@@ -100,7 +109,12 @@ class CocoDataset:
         """Take the images by key, in order, and their labels, each with the key of its image."""
         self.categories = categories
         self.skipped: Counter[str] = Counter()
-        self._file, self._config, self._digest, self._images = file, config, digest, list(images.values())
+        self._file, self._config, self._digest, self._images = (
+            file,
+            config,
+            digest,
+            list(images.values()),
+        )
         of: dict[str, list[Label]] = {key: [] for key in images}
         for key, label in labels:
             of[key].append(label)
@@ -122,7 +136,9 @@ class CocoDataset:
             **{name: [getattr(label, name) for label in labels] for name in _COLUMNS},
         )
         ref = ImageRef(None, str(image.path))
-        return Scene(image.image_id, image.height, image.width, ref, objects, provenance=image.provenance)
+        return Scene(
+            image.image_id, image.height, image.width, ref, objects, provenance=image.provenance
+        )
 
     def fingerprint(self) -> str:
         """Digest of the JSON bytes and of the name and size of every image file."""
@@ -144,7 +160,9 @@ _COLUMNS = ("id", "area", "iscrowd", "isthing", "score", "source", "verdict", "v
 
 
 def _rle(segmentation: Segmentation, size: tuple[int, int]) -> str | None:
-    return masks.from_polygons(segmentation, size) if isinstance(segmentation, list) else segmentation
+    return (
+        masks.from_polygons(segmentation, size) if isinstance(segmentation, list) else segmentation
+    )
 
 
 def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -162,7 +180,9 @@ def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
                 image.load()
                 return image.size
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as err:
-        raise DatasetError(f"{path}: the image cannot be decoded ({line(err)}); replace the file") from err
+        raise DatasetError(
+            f"{path}: the image cannot be decoded ({line(err)}); replace the file"
+        ) from err
 
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
@@ -171,12 +191,18 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     return read_document(*load_object(file), file, config, root)
 
 
-def read_document(document: dict[str, Any], digest: str, file: Path, config: Config, root: Path) -> CocoDataset:
+def read_document(
+    document: dict[str, Any], digest: str, file: Path, config: Config, root: Path
+) -> CocoDataset:
     """Check the parsed content of a COCO file; the rest is as in `read`."""
     skipped: Counter[str] = Counter()
     check = Checker(file, config.on_bad, skipped)
     categories: dict[int, Category] = {}
-    check.each(section(document, "categories", file), "category", lambda record: add_category(record, categories))
+    check.each(
+        section(document, "categories", file),
+        "category",
+        lambda record: add_category(record, categories),
+    )
     ordered = tuple(categories[key] for key in sorted(categories))
     images = read_images(document, config, root, check)
     labels = Labels(images, ordered, skipped)
@@ -222,9 +248,13 @@ def _image_folder(file: Path, config: Config, root: Path, listed: list[Any]) -> 
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         return folder.resolve()
     places = [file.parent, file.parent / "images", file.parent.parent / "images"]
-    first = next((str(r["file_name"]) for r in listed if isinstance(r, dict) and "file_name" in r), None)
+    first = next(
+        (str(r["file_name"]) for r in listed if isinstance(r, dict) and "file_name" in r), None
+    )
     for place in places:
-        with contextlib.suppress(OSError, ValueError):  # a name no file can have; reported when the image is checked
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a name no file can have; reported when the image is checked
             if first and (place / first.lstrip("/")).is_file():
                 return place.resolve()
     return next((place for place in places[1:] if place.is_dir()), file.parent).resolve()
@@ -253,9 +283,14 @@ class Images:
     def _checked(self, key: str, record: dict[str, Any]) -> Image:
         name, height, width = (need(record, k) for k in ("file_name", "height", "width"))
         if not all(is_int(n) and n > 0 for n in (height, width)):
-            raise RecordError("bad image size", f"width {width!r} and height {height!r} must be whole numbers above 0")
+            raise RecordError(
+                "bad image size",
+                f"width {width!r} and height {height!r} must be whole numbers above 0",
+            )
         if height * width > self._max_pixels:
-            raise RecordError("image too large", f"{width}x{height} is over max_pixels={self._max_pixels}")
+            raise RecordError(
+                "image too large", f"{width}x{height} is over max_pixels={self._max_pixels}"
+            )
         if not isinstance(name, str):
             raise RecordError("missing image file", "its file_name is no text")
         try:
@@ -266,7 +301,9 @@ class Images:
             raise RecordError("missing image file", f"its image file {err}") from err
         scene_id = record.get("scene_id", key)
         if not isinstance(scene_id, str) or scene_id in self._scene_ids:
-            raise RecordError("duplicate image id", f"its scene_id {scene_id!r} is no text or not unique")
+            raise RecordError(
+                "duplicate image id", f"its scene_id {scene_id!r} is no text or not unique"
+            )
         if not is_text(scene_id):
             raise RecordError("bad value", f"its id {scene_id!r} is not Unicode text")
         self._scene_ids.add(scene_id)
@@ -285,7 +322,9 @@ class Place:
 class Labels:
     """Checks annotation records."""
 
-    def __init__(self, images: Images, categories: tuple[Category, ...], skipped: Counter[str]) -> None:
+    def __init__(
+        self, images: Images, categories: tuple[Category, ...], skipped: Counter[str]
+    ) -> None:
         self._images, self._categories, self._skipped = images, categories, skipped
         self._index = {category.id: index for index, category in enumerate(categories)}
 
@@ -296,10 +335,14 @@ class Labels:
             self._skipped["annotation of a skipped image"] += 1
             return None
         if key not in self._images.images:
-            raise RecordError("unknown image", f"image_id {record['image_id']!r} is not among the images")
+            raise RecordError(
+                "unknown image", f"image_id {record['image_id']!r} is not among the images"
+            )
         category = need(record, "category_id")
         if not is_int(category) or category not in self._index:
-            raise RecordError("unknown category", f"category_id {category!r} is not among the categories")
+            raise RecordError(
+                "unknown category", f"category_id {category!r} is not among the categories"
+            )
         return Place(key, self._images.images[key], self._index[category])
 
     def read(self, record: dict[str, Any], place: Place) -> Label:
@@ -309,9 +352,16 @@ class Labels:
         box, clipped = inside_box(corners(record, "bbox"), size)
         given = None if record.get(BOX_ONLY) == 1 else record.get("segmentation")
         segmentation = read_segmentation(given, size)
-        score, source, verdict = record.get("score", 1.0), record.get("source", "human"), record.get("verdict")
+        score, source, verdict = (
+            record.get("score", 1.0),
+            record.get("source", "human"),
+            record.get("verdict"),
+        )
         if source not in SOURCES or not isinstance(verdict, str | None):
-            raise RecordError("bad value", f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text")
+            raise RecordError(
+                "bad value",
+                f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text",
+            )
         default_area = (box[2] - box[0]) * (box[3] - box[1])
         label = Label(
             id=record.get("id"),
@@ -326,7 +376,9 @@ class Labels:
             score=number(score, "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=number(record["verdict_score"], "verdict_score") if "verdict_score" in record else math.nan,
+            verdict_score=number(record["verdict_score"], "verdict_score")
+            if "verdict_score" in record
+            else math.nan,
         )
         self._skipped["clipped to image"] += clipped
         return label
@@ -342,5 +394,6 @@ def with_ids(found: list[tuple[str, Label]], skipped: Counter[str]) -> Iterable[
         skipped["renumbered ids"] += len(found)
         ids = list(range(1, len(found) + 1))
     return [
-        (image, label if label.id == i else replace(label, id=i)) for (image, label), i in zip(found, ids, strict=True)
+        (image, label if label.id == i else replace(label, id=i))
+        for (image, label), i in zip(found, ids, strict=True)
     ]

@@ -33,13 +33,22 @@ def original_id(image_id: str) -> int | str:
     return int(image_id) if _NUMBER.fullmatch(image_id) else image_id
 
 
-def results(scene: Scene, found: Prediction, categories: Sequence[Category]) -> list[dict[str, Any]]:
+def results(
+    scene: Scene, found: Prediction, categories: Sequence[Category]
+) -> list[dict[str, Any]]:
     """One record per detection of one image, in the order of the prediction, with a mask where the detector has them."""
     counts = label_masks(scene, found)
     records = []
-    extents = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1, dtype=np.float64)
-    for k, (label, box) in enumerate(zip(found.labels.tolist(), extents.round(4).tolist(), strict=True)):
-        record: dict[str, Any] = {"image_id": original_id(scene.image_id), "category_id": categories[label].id}
+    extents = np.concatenate(
+        [found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1, dtype=np.float64
+    )
+    for k, (label, box) in enumerate(
+        zip(found.labels.tolist(), extents.round(4).tolist(), strict=True)
+    ):
+        record: dict[str, Any] = {
+            "image_id": original_id(scene.image_id),
+            "category_id": categories[label].id,
+        }
         record |= {"bbox": box, "score": short(found.scores[k])}
         if counts[k] is not None:
             record["segmentation"] = {"size": [scene.height, scene.width], "counts": counts[k]}

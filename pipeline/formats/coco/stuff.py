@@ -39,7 +39,9 @@ class Config:
     def __post_init__(self) -> None:
         self.instances()
         if not 0 <= self.min_area < 1:
-            raise ValueError(f"min_area is {self.min_area}; use a share of the image, 0 or more and below 1")
+            raise ValueError(
+                f"min_area is {self.min_area}; use a share of the image, 0 or more and below 1"
+            )
         if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(
                 f"min_objects={self.min_objects}, max_objects={self.max_objects}; use 0 <= min_objects <= max_objects"
@@ -61,7 +63,9 @@ def read(config: Config, root: Path = Path()) -> coco.CocoDataset:
     things, things_digest = load_object(things_file)
     stuff, stuff_digest = load_object(stuff_file)
     skipped: Counter[str] = Counter()
-    check_things, check_stuff = (Checker(file, config.on_bad, skipped) for file in (things_file, stuff_file))
+    check_things, check_stuff = (
+        Checker(file, config.on_bad, skipped) for file in (things_file, stuff_file)
+    )
     found: dict[int, Category] = {}
     _read_categories(things, check_things, found, isthing=True)
     _read_categories(stuff, check_stuff, found, isthing=False)
@@ -93,7 +97,9 @@ def _stuff_name(path: str) -> str:
     return str(file.with_name(file.name.replace("instances_", "stuff_")))
 
 
-def _read_categories(document: dict[str, Any], check: Checker, found: dict[int, Category], isthing: bool) -> None:
+def _read_categories(
+    document: dict[str, Any], check: Checker, found: dict[int, Category], isthing: bool
+) -> None:
     """Add the categories of one file; a class is a thing or stuff by the file it comes from."""
     before = set(found)
     records = section(document, "categories", check.file)
@@ -105,8 +111,15 @@ def _read_categories(document: dict[str, Any], check: Checker, found: dict[int, 
 class _Objects:
     """Keeps the annotations that pass the object filters, in the order in which they come, and counts the others."""
 
-    def __init__(self, config: Config, labels: coco.Labels, num_kept: int, skipped: Counter[str]) -> None:
-        self._min_area, self._labels, self._num_kept, self._skipped = config.min_area, labels, num_kept, skipped
+    def __init__(
+        self, config: Config, labels: coco.Labels, num_kept: int, skipped: Counter[str]
+    ) -> None:
+        self._min_area, self._labels, self._num_kept, self._skipped = (
+            config.min_area,
+            labels,
+            num_kept,
+            skipped,
+        )
         self.found: list[tuple[str, coco.Label]] = []
         self.with_stuff: set[str] = set()  # keys of images
 

@@ -30,7 +30,9 @@ from synthaug.pipeline.formats.json_files import Checker, load_object, section
 from synthaug.pipeline.formats.validation import RecordError
 
 UNLABELLED = 255
-_PER_CLASS = 1 << 16  # segment id = category id x _PER_CLASS + instance from 1, or 0 for stuff and crowds
+_PER_CLASS = (
+    1 << 16
+)  # segment id = category id x _PER_CLASS + instance from 1, or 0 for stuff and crowds
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Config:
     def __post_init__(self) -> None:
         self.instances()
         if not self.maps:
-            raise ValueError("option maps is missing; name the folder of the pixel maps with maps=FOLDER")
+            raise ValueError(
+                "option maps is missing; name the folder of the pixel maps with maps=FOLDER"
+            )
 
     def instances(self) -> coco.Config:
         """Return the options under which the instances file is read."""
@@ -66,7 +70,9 @@ class Row:
 class StuffMapsDataset:
     """Panoptic scenes, each composed when it is asked for."""
 
-    def __init__(self, digest: str, categories: tuple[Category, ...], rows: list[Row], skipped: Counter[str]) -> None:
+    def __init__(
+        self, digest: str, categories: tuple[Category, ...], rows: list[Row], skipped: Counter[str]
+    ) -> None:
         self.categories, self.skipped = categories, skipped
         self._digest, self._rows = digest, rows
         self._isthing = np.array([category.isthing for category in categories])
@@ -82,9 +88,13 @@ class StuffMapsDataset:
         size = (row.image.height, row.image.width)
         labels = panoptic.pixels_of(ImageRef(None, str(row.map)), size, row.image.image_id)
         if labels.ndim != 2:
-            raise DatasetError(f"{row.map}: a class map is a grey PNG, this one has colours; replace the file")
+            raise DatasetError(
+                f"{row.map}: a class map is a grey PNG, this one has colours; replace the file"
+            )
         if (wrong := labels[(labels >= len(NAMES)) & (labels != UNLABELLED)]).size:
-            raise DatasetError(f"{row.map}: pixels of value {int(wrong[0])}, which is no class; correct the map")
+            raise DatasetError(
+                f"{row.map}: pixels of value {int(wrong[0])}, which is no class; correct the map"
+            )
         ids = compose(labels, row.instances, size)
         found = panoptic.segments_of(ids)
         category = found.ids // _PER_CLASS - 1
@@ -100,14 +110,18 @@ class StuffMapsDataset:
         return hashlib.sha256(f"{self._digest} {json.dumps(files)}".encode()).hexdigest()
 
 
-def compose(labels: NDArray[np.int64], instances: tuple[coco.Label, ...], size: tuple[int, int]) -> NDArray[np.int64]:
+def compose(
+    labels: NDArray[np.int64], instances: tuple[coco.Label, ...], size: tuple[int, int]
+) -> NDArray[np.int64]:
     """Return the segment ids [H, W] of a class map [H, W] and the instances over it."""
     ids = np.where(labels == UNLABELLED, 0, (labels + 1) * _PER_CLASS)
     for number, label in enumerate(instances, start=1):
         mask = label.segmentation
         if mask is not None:
             code = masks.from_polygons(mask, size) if isinstance(mask, list) else mask
-            ids[masks.decode(code, size) & (labels == label.category)] = (label.category + 1) * _PER_CLASS + number
+            ids[masks.decode(code, size) & (labels == label.category)] = (
+                label.category + 1
+            ) * _PER_CLASS + number
     return ids
 
 
@@ -131,13 +145,17 @@ def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
             return
         label = labels.read(record, place)
         if label.segmentation is None:
-            raise RecordError("instance without a mask", "it has no segmentation to tell its pixels by")
+            raise RecordError(
+                "instance without a mask", "it has no segmentation to tell its pixels by"
+            )
         of[place.key].append(label)
 
     check.each(section(document, "annotations", file), "annotation", add)
     folder = (root / config.maps).resolve()
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; name the one of the pixel maps with maps=FOLDER")
+        raise DatasetError(
+            f"{folder}: no such folder; name the one of the pixel maps with maps=FOLDER"
+        )
     rows: list[Row] = []
 
     def find(record: dict[str, Any]) -> None:

@@ -39,9 +39,15 @@ class CocoWriter:
     """
 
     def __init__(
-        self, folder: Folder, categories: Sequence[Category], name: str = "instances.json", images_dir: str = "images"
+        self,
+        folder: Folder,
+        categories: Sequence[Category],
+        name: str = "instances.json",
+        images_dir: str = "images",
     ) -> None:
-        assert len({category.id for category in categories}) == len(categories), "two categories share an id"
+        assert len({category.id for category in categories}) == len(categories), (
+            "two categories share an id"
+        )
         self._folder, self._name, self._categories = folder, name, tuple(categories)
         self._images = folder.sub(images_dir)
         self._num_images = self._num_annotations = 0
@@ -85,7 +91,9 @@ class CocoWriter:
 
     def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
         """Append a scene whose image stays where it is, under the id and the file name it has there."""
-        self._add(scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width})
+        self._add(
+            scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width}
+        )
 
     def _add(self, scene: Scene, image: dict[str, Any]) -> None:
         self._num_images += 1
@@ -100,11 +108,20 @@ class CocoWriter:
 
     def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the annotation records of a scene, given the record of its image."""
-        ids = [(self._num_annotations + 1 + position, image["id"]) for position in range(len(scene.objects))]
-        return [annotation_record(scene, position, pair, self._categories) for position, pair in enumerate(ids)]
+        ids = [
+            (self._num_annotations + 1 + position, image["id"])
+            for position in range(len(scene.objects))
+        ]
+        return [
+            annotation_record(scene, position, pair, self._categories)
+            for position, pair in enumerate(ids)
+        ]
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
             self._stack.__exit__(kind, error, trace)
@@ -137,16 +154,23 @@ def encoded_image(scene: Scene) -> bytes:
     if scene.image.data is not None:
         return scene.image.data
     if scene.image.path is None:
-        raise DatasetError(f"scene {scene.image_id!r} has no image to write; read the table with its pixels")
+        raise DatasetError(
+            f"scene {scene.image_id!r} has no image to write; read the table with its pixels"
+        )
     try:
         return Path(scene.image.path).read_bytes()
     except OSError as err:
-        raise DatasetError(f"{scene.image.path}: the image cannot be read ({err.strerror}); restore the file") from err
+        raise DatasetError(
+            f"{scene.image.path}: the image cannot be read ({err.strerror}); restore the file"
+        ) from err
 
 
 def _file_name(scene: Scene, data: bytes) -> str:
     """Name the file after the image id where that is a harmless name, else after its digest."""
-    suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), Path(scene.image.path or "").suffix)
+    suffix = next(
+        (end for magic, end in _MAGIC.items() if data.startswith(magic)),
+        Path(scene.image.path or "").suffix,
+    )
     if not suffix:
         raise DatasetError(f"image of scene {scene.image_id!r} is neither PNG nor JPEG; convert it")
     if _PLAIN_NAME.fullmatch(scene.image_id):
@@ -159,7 +183,12 @@ def _category_record(category: Category) -> dict[str, Any]:
 
 
 def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
-    record: dict[str, Any] = {"id": number, "file_name": name, "height": scene.height, "width": scene.width}
+    record: dict[str, Any] = {
+        "id": number,
+        "file_name": name,
+        "height": scene.height,
+        "width": scene.width,
+    }
     if scene.image_id != str(number):
         record["scene_id"] = scene.image_id
     if scene.provenance is not None:
@@ -186,7 +215,9 @@ def annotation_record(
         "score": short(objects.score[position]),
         "source": objects.source[position],
     }
-    if rle is None and objects.iscrowd[position]:  # evaluators of masks stop at a crowd without run lengths
+    if (
+        rle is None and objects.iscrowd[position]
+    ):  # evaluators of masks stop at a crowd without run lengths
         record |= {"segmentation": {"size": list(size), "counts": box_mask(box, size)}, BOX_ONLY: 1}
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
@@ -207,7 +238,9 @@ def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
     return masks.encode(mask)[0]
 
 
-def _extent(objects: Objects, position: int, size: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
+def _extent(
+    objects: Objects, position: int, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], float]:
     """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):

@@ -32,11 +32,17 @@ def read(config: Config, root: Path = Path()) -> coco.CocoDataset:
 
 def _as_coco(document: dict[str, Any]) -> dict[str, Any]:
     """Return the content of an LVIS file in COCO's terms; what is no list or no object is left for the checks."""
-    images, annotations, categories = (document.get(key) for key in ("images", "annotations", "categories"))
-    if not (isinstance(images, list) and isinstance(annotations, list) and isinstance(categories, list)):
+    images, annotations, categories = (
+        document.get(key) for key in ("images", "annotations", "categories")
+    )
+    if not (
+        isinstance(images, list) and isinstance(annotations, list) and isinstance(categories, list)
+    ):
         return document
     ids = _original_ids(categories)
-    ignored = [r for image in images if isinstance(image, dict) for r in _records(image.get(IGNORED))]
+    ignored = [
+        r for image in images if isinstance(image, dict) for r in _records(image.get(IGNORED))
+    ]
     return document | {
         "images": [_image(record) for record in images],
         "annotations": [_annotation(record, ids) for record in (*annotations, *ignored)],
@@ -52,12 +58,20 @@ def _original_ids(categories: list[Any]) -> dict[int, int]:
     """Return id in the file -> id it had before, where every class has one; else nothing."""
     pairs: list[Any] = [(r.get("id"), r.get(ORIGINAL)) for r in categories if isinstance(r, dict)]
     good = len(pairs) == len(categories) and all(is_int(a) and is_int(b) for a, b in pairs)
-    return dict(pairs) if good and len({b for _, b in pairs}) == len({a for a, _ in pairs}) == len(pairs) else {}
+    return (
+        dict(pairs)
+        if good and len({b for _, b in pairs}) == len({a for a, _ in pairs}) == len(pairs)
+        else {}
+    )
 
 
 def _image(record: Any) -> Any:
     """Return an image record with a file name: LVIS v1 says it as the end of coco_url, split folder and name."""
-    if not isinstance(record, dict) or "file_name" in record or not isinstance(record.get("coco_url"), str):
+    if (
+        not isinstance(record, dict)
+        or "file_name" in record
+        or not isinstance(record.get("coco_url"), str)
+    ):
         return record
     return record | {"file_name": "/".join(record["coco_url"].split("/")[-2:])}
 

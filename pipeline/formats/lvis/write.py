@@ -36,8 +36,12 @@ class LvisWriter(CocoWriter):
         self._ids = [category.id if plain else k for k, category in enumerate(categories, start=1)]
         self.image_count = np.zeros(len(categories), np.int64)
         self.instance_count = np.zeros(len(categories), np.int64)
-        self.human_count = np.zeros(len(categories), np.int64)  # of images in which a person labelled the class
-        self.frequency_from: NDArray[np.int64] | None = None  # of the training images; None = of these
+        self.human_count = np.zeros(
+            len(categories), np.int64
+        )  # of images in which a person labelled the class
+        self.frequency_from: NDArray[np.int64] | None = (
+            None  # of the training images; None = of these
+        )
         self.lost: Counter[str] = Counter()
 
     def __enter__(self) -> LvisWriter:
@@ -77,11 +81,14 @@ class LvisWriter(CocoWriter):
         record = super()._image(scene, number, f"{self._split}/{name}")
         objects = scene.objects
         crowds = [
-            self._record(scene, i, (int(objects.id[i]), number)) for i in np.flatnonzero(objects.iscrowd).tolist()
+            self._record(scene, i, (int(objects.id[i]), number))
+            for i in np.flatnonzero(objects.iscrowd).tolist()
         ]
         present = {int(k) for k in objects.category[~objects.iscrowd]}
         unsure = {int(k) for k in objects.category[objects.iscrowd]}
-        checked = "pseudo" not in objects.source  # a detector's labels do not say that nothing else is there
+        checked = (
+            "pseudo" not in objects.source
+        )  # a detector's labels do not say that nothing else is there
         absent = set(range(len(self._categories))) - present - unsure if checked else set()
         unsure |= set() if checked else present
         extra = {
@@ -89,9 +96,9 @@ class LvisWriter(CocoWriter):
             "neg_category_ids": [self._ids[k] for k in sorted(absent)],
             "not_exhaustive_category_ids": [self._ids[k] for k in sorted(unsure)],
         }
-        self.lost["ignore regions, kept with the images; their classes count as not exhaustively labelled"] += len(
-            crowds
-        )
+        self.lost[
+            "ignore regions, kept with the images; their classes count as not exhaustively labelled"
+        ] += len(crowds)
         return record | extra | ({IGNORED: crowds} if crowds else {})
 
     def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:

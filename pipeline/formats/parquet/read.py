@@ -26,7 +26,16 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
 from synthaug.pipeline.formats.parquet.write import ShardWriter, taken_in, write
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION", "Config", "ParquetDataset", "ShardWriter", "read", "taken_in", "write"]
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "Config",
+    "ParquetDataset",
+    "ShardWriter",
+    "read",
+    "taken_in",
+    "write",
+]
 
 _NEVER_NULL = ("image_id", "image", "height", "width", "objects")
 _CACHED_GROUPS = 3
@@ -52,7 +61,11 @@ class ParquetDataset:
     """A table of shards, read one row group at a time; what is kept in memory does not depend on the number of rows."""
 
     def __init__(
-        self, folder: Folder, shards: tuple[_Shard, ...], categories: tuple[Category, ...], blobs: tuple[str, ...]
+        self,
+        folder: Folder,
+        shards: tuple[_Shard, ...],
+        categories: tuple[Category, ...],
+        blobs: tuple[str, ...],
     ) -> None:
         """`blobs` are the columns of bytes to be read."""
         self.categories = categories
@@ -64,7 +77,10 @@ class ParquetDataset:
         self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetDataset, self._state  # the cache stays home when a dataset is sent to a worker
+        return (
+            ParquetDataset,
+            self._state,
+        )  # the cache stays home when a dataset is sent to a worker
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -86,7 +102,9 @@ class ParquetDataset:
         columns = None if blobs == BLOBS else [f for f in leaves() if f in blobs or f not in BLOBS]
         try:
             with folder.open_input(name) as file:
-                table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(group, columns=columns)
+                table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(
+                    group, columns=columns
+                )
             return _Group(table, len(categories))
         except _BROKEN as err:
             problem = f"{folder.path}/{name}: row group {group} cannot be read ({_line(err)}); write the file again"
@@ -104,7 +122,9 @@ class _Group:
         objects = table.column("objects").combine_chunks()
         lists = {name: objects.field(name) for name in OBJECTS}
         lengths = {name: pc.list_value_length(column) for name, column in lists.items()}
-        if not all(length.equals(lengths["id"]) and not length.null_count for length in lengths.values()):
+        if not all(
+            length.equals(lengths["id"]) and not length.null_count for length in lengths.values()
+        ):
             raise pa.ArrowInvalid("the lists of 'objects' differ in length")
         self._bounds = np.cumsum([0, *lengths["id"].to_pylist()])  # [rows + 1]
         self._values = {OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
@@ -167,10 +187,16 @@ def read(
     where = config.path if "://" in config.path else str(root / config.path)
     folder, name = Folder.at(where).split()
     names = (
-        [name] if name else [name for name in folder.names() if name.startswith(prefix) and name.endswith(".parquet")]
+        [name]
+        if name
+        else [
+            name for name in folder.names() if name.startswith(prefix) and name.endswith(".parquet")
+        ]
     )
     if not names:
-        raise DatasetError(f"{where}: no {prefix}*.parquet file there; name a folder of shards or one file")
+        raise DatasetError(
+            f"{where}: no {prefix}*.parquet file there; name a folder of shards or one file"
+        )
     opened = [_open(folder, name) for name in names]
     categories = opened[0][1]
     for shard, other in opened:
@@ -192,7 +218,9 @@ def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
             found = pq.ParquetFile(file)
             schema, metadata = found.schema_arrow, found.metadata
     except _BROKEN as err:
-        problem = f"{where}: not a Parquet file, or cut short ({_line(err)}); write or copy it again"
+        problem = (
+            f"{where}: not a Parquet file, or cut short ({_line(err)}); write or copy it again"
+        )
         raise DatasetError(problem) from err
     ours = json.loads((metadata.metadata or {}).get(b"synthaug", b"{}"))
     if not ours:
@@ -219,7 +247,9 @@ def _check_columns(where: str, schema: Any) -> None:
         inner = [child.name for child in field.type] if pa.types.is_struct(field.type) else []
         for name in inner:
             if not pa.types.is_struct(found) or found.get_field_index(name) < 0:
-                raise DatasetError(f"{where}: column '{field.name}.{name}' is missing; write the table again")
+                raise DatasetError(
+                    f"{where}: column '{field.name}.{name}' is missing; write the table again"
+                )
         if not _alike(found, field.type):
             raise DatasetError(
                 f"{where}: column '{field.name}' has type {found}, not {field.type}; write the table again"
@@ -232,7 +262,9 @@ def _alike(found: Any, wanted: Any) -> bool:
         return all(_alike(found.field(child.name).type, child.type) for child in wanted)
     if pa.types.is_list(wanted):
         return bool(pa.types.is_list(found)) and _alike(found.value_type, wanted.value_type)
-    return bool(found.equals(wanted) or (pa.types.is_integer(found) and pa.types.is_integer(wanted)))
+    return bool(
+        found.equals(wanted) or (pa.types.is_integer(found) and pa.types.is_integer(wanted))
+    )
 
 
 def _line(err: Exception) -> str:

@@ -20,7 +20,10 @@ _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 # column on disk -> (field of Objects, type of one entry)
 OBJECTS: dict[str, tuple[str, Any]] = {
     "id": ("id", pa.int64()),
-    "category": ("category", pa.int64()),  # int64, because `datasets` shows class names for no other type
+    "category": (
+        "category",
+        pa.int64(),
+    ),  # int64, because `datasets` shows class names for no other type
     "bbox": ("boxes", BOX),
     "rle": ("rle", pa.string()),
     "area": ("area", pa.float32()),
@@ -32,7 +35,9 @@ OBJECTS: dict[str, tuple[str, Any]] = {
     "verdict": ("verdict", pa.string()),
     "verdict_score": ("verdict_score", pa.float32()),
 }
-PROVENANCE = pa.struct([(f.name, pa.int64() if f.name == "seed" else pa.string()) for f in fields(Provenance)])
+PROVENANCE = pa.struct(
+    [(f.name, pa.int64() if f.name == "seed" else pa.string()) for f in fields(Provenance)]
+)
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats.parquet.schema import BLOBS, BOX, OBJECTS, PROVENANCE, SCHEMA, SCHEMA_VERSION, leaves
+from synthaug.pipeline.formats.parquet.schema import (
+    BLOBS,
+    BOX,
+    OBJECTS,
+    PROVENANCE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    leaves,
+)
 
 _GROUP_BYTES = 64 << 20  # a row group closes early rather than hold more image bytes than this
 
@@ -64,11 +72,16 @@ class ShardWriter:
             return
         for scene in self._waiting:
             _digest_scene(self._digest, scene)
-        self._writer.write_table(_table(self._waiting, self._schema), row_group_size=len(self._waiting))
+        self._writer.write_table(
+            _table(self._waiting, self._schema), row_group_size=len(self._waiting)
+        )
         self._waiting, self._bytes = [], 0
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
             self._stack.__exit__(kind, error, trace)
@@ -103,7 +116,9 @@ def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
     try:
         return ImageRef(path.read_bytes(), path.name)
     except OSError as err:
-        raise DatasetError(f"{path}: the image of {image_id!r} cannot be read ({err.strerror}); restore it") from err
+        raise DatasetError(
+            f"{path}: the image of {image_id!r} cannot be read ({err.strerror}); restore it"
+        ) from err
 
 
 def _table(scenes: Sequence[Scene], schema: Any) -> Any:
@@ -118,7 +133,9 @@ def _table(scenes: Sequence[Scene], schema: Any) -> Any:
         "height": [scene.height for scene in scenes],
         "width": [scene.width for scene in scenes],
         "panoptic": [_pair(scene.panoptic) for scene in scenes],
-        "provenance": [None if scene.provenance is None else asdict(scene.provenance) for scene in scenes],
+        "provenance": [
+            None if scene.provenance is None else asdict(scene.provenance) for scene in scenes
+        ],
     }
     arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
     arrays["objects"] = pa.StructArray.from_arrays(lists, names=list(OBJECTS))
@@ -131,7 +148,9 @@ def _entries(parts: list[Any], name: str, kind: Any) -> Any:
         return pa.array([value for part in parts for value in part], kind)
     joined: NDArray[Any] = np.concatenate(parts)
     if kind == BOX:
-        xywh = np.concatenate([joined[:, :2], joined[:, 2:] - joined[:, :2]], axis=1)  # [N, 4] xywh, pixels
+        xywh = np.concatenate(
+            [joined[:, :2], joined[:, 2:] - joined[:, :2]], axis=1
+        )  # [N, 4] xywh, pixels
         return pa.FixedSizeListArray.from_arrays(pa.array(xywh.ravel(), pa.float32()), 4)
     return pa.array(joined, kind, mask=np.isnan(joined) if name == "verdict_score" else None)
 
@@ -146,11 +165,19 @@ def _digest_scene(digest: Any, scene: Scene) -> None:
     values = {name: getattr(scene.objects, name) for name in (f.name for f in fields(Objects))}
     plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
     origin = asdict(scene.provenance) if scene.provenance else None
-    digest.update(json.dumps([scene.image_id, scene.height, scene.width, scene.image.path, plain, origin]).encode())
+    digest.update(
+        json.dumps(
+            [scene.image_id, scene.height, scene.width, scene.image.path, plain, origin]
+        ).encode()
+    )
 
 
 def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
-    ours = {"schema_version": SCHEMA_VERSION, "categories": [asdict(c) for c in categories], "job": job_hash}
+    ours = {
+        "schema_version": SCHEMA_VERSION,
+        "categories": [asdict(c) for c in categories],
+        "job": job_hash,
+    }
     return {
         "synthaug": json.dumps(ours, sort_keys=True),
         "huggingface": json.dumps({"info": {"features": _features(categories)}}),
@@ -161,7 +188,9 @@ def _features(categories: Sequence[Category]) -> dict[str, Any]:
     """Describe the columns to Hugging Face `datasets`, in the older `Sequence` form that all its versions read."""
     names: list[str] = []
     for category in categories:  # class names must differ there
-        names.append(f"{category.name} ({category.id})" if category.name in names else category.name)
+        names.append(
+            f"{category.name} ({category.id})" if category.name in names else category.name
+        )
 
     def feature(kind: Any) -> dict[str, Any]:
         if kind == BOX:

@@ -39,7 +39,13 @@ _FIRST_STUFF = len(THINGS)
 _TILE = 128
 _IDS_PER_SCENE = 16  # at most 7 things and 4 kinds of stuff
 _MAX_COUNT = 1_000_000  # so that ids fit the 24 bits of a panoptic PNG
-_KINDS_OF = {"tree": "plant", "person": "person", "cow": "animal", "house": "building", "windmill": "building"}
+_KINDS_OF = {
+    "tree": "plant",
+    "person": "person",
+    "cow": "animal",
+    "house": "building",
+    "windmill": "building",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.path not in SPLITS:
-            raise ValueError(f"toy split '{self.path}' does not exist; use one of {', '.join(SPLITS)}")
+            raise ValueError(
+                f"toy split '{self.path}' does not exist; use one of {', '.join(SPLITS)}"
+            )
         if not 0 <= self.count <= _MAX_COUNT:
-            raise ValueError(f"toy count is {self.count}; use 1 to {_MAX_COUNT}, or 0 for the split's default")
+            raise ValueError(
+                f"toy count is {self.count}; use 1 to {_MAX_COUNT}, or 0 for the split's default"
+            )
         if not 48 <= self.size <= 512:
             raise ValueError(f"toy size is {self.size}; use 48 to 512 pixels")
         if not 1 <= self.min_objects <= self.max_objects <= 7:
@@ -69,7 +79,9 @@ class Config:
 
 
 CATEGORIES = tuple(
-    Category(k + 1, name, "" if k >= _FIRST_STUFF else _KINDS_OF.get(name, "vehicle"), k < _FIRST_STUFF)
+    Category(
+        k + 1, name, "" if k >= _FIRST_STUFF else _KINDS_OF.get(name, "vehicle"), k < _FIRST_STUFF
+    )
     for k, name in enumerate((*THINGS, *STUFF))
 )
 
@@ -91,7 +103,9 @@ class ToyDataset:
         if not 0 <= index < len(self):
             raise IndexError(f"toy:{self.config.path} has scenes 0..{len(self) - 1}, not {index}")
         config = self.config
-        return sample_world(("toy", config.seed, config.path, index), config.min_objects, config.max_objects)
+        return sample_world(
+            ("toy", config.seed, config.path, index), config.min_objects, config.max_objects
+        )
 
     def __getitem__(self, index: int) -> Scene:
         world, size = self.world(index), self.config.size
@@ -102,13 +116,22 @@ class ToyDataset:
             return Scene(name, size, size, picture, Objects.build([], []))
         objects, ids = _annotate(world, owner, index)
         panoptic = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], 2).astype(np.uint8)
-        return Scene(name, size, size, picture, objects, ImageRef(_encode_png(panoptic), f"{name}_panoptic.png"))
+        return Scene(
+            name,
+            size,
+            size,
+            picture,
+            objects,
+            ImageRef(_encode_png(panoptic), f"{name}_panoptic.png"),
+        )
 
     def fingerprint(self) -> str:
         """Digest of the options and of the content's version."""
         config = self.config
         parts = (CONTENT_VERSION, config.path, len(self), config.size, config.seed, config.labels)
-        return hashlib.sha256(repr((*parts, config.min_objects, config.max_objects)).encode()).hexdigest()
+        return hashlib.sha256(
+            repr((*parts, config.min_objects, config.max_objects)).encode()
+        ).hexdigest()
 
 
 def read(config: Config, root: Path) -> ToyDataset:  # noqa: ARG001 - every format takes the data root; this one needs none
@@ -124,14 +147,19 @@ def _encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return bytes(buffer)
 
 
-def _annotate(world: World, owner: NDArray[np.uint8], index: int) -> tuple[Objects, NDArray[np.int32]]:
+def _annotate(
+    world: World, owner: NDArray[np.uint8], index: int
+) -> tuple[Objects, NDArray[np.int32]]:
     """Objects of an owner map [H, W] (stuff label, or 4 + position of the thing), and the map of their ids [H, W]."""
     from pycocotools import mask as coco_mask
 
     count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(world.things))
     labels = [*range(len(STUFF), len(count)), *(k for k in range(len(STUFF)) if count[k])]
     assert all(count[labels] > 0)
-    category = [world.things[k - len(STUFF)].category if k >= len(STUFF) else _FIRST_STUFF + k for k in labels]
+    category = [
+        world.things[k - len(STUFF)].category if k >= len(STUFF) else _FIRST_STUFF + k
+        for k in labels
+    ]
     identity = index * _IDS_PER_SCENE + 1 + np.arange(len(labels))
     masks = np.asfortranarray(owner[..., None] == np.array(labels, np.uint8), np.uint8)  # [H, W, N]
     codes = coco_mask.encode(masks)
@@ -171,7 +199,9 @@ def _cover(where: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     """How much of each pixel of a coarser grid is covered: [size, size], 0..255."""
     import cv2
 
-    return np.asarray(cv2.resize(where * np.uint8(255), (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(where * np.uint8(255), (size, size), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def _majority(owner: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -187,7 +217,9 @@ def _noise_tile(rng: np.random.Generator) -> Image:
 
     tile = np.zeros((_TILE, _TILE), np.float32)
     for cells, weight in ((6, 0.9), (14, 0.7), (32, 0.6), (64, 0.6), (_TILE, 0.5)):
-        coarse = (rng.random((cells, cells), np.float32) - np.float32(0.5)) * np.float32(3.5 * weight)
+        coarse = (rng.random((cells, cells), np.float32) - np.float32(0.5)) * np.float32(
+            3.5 * weight
+        )
         tile += cv2.resize(coarse, (_TILE, _TILE), interpolation=cv2.INTER_LINEAR)
     return tile
 
@@ -196,7 +228,9 @@ def _look_up(tile: Image, u: Image, v: Image) -> Image:
     import cv2
 
     u, v = np.broadcast_arrays(u + _TILE / 2, v + _TILE / 2)
-    return np.asarray(cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
+    return np.asarray(
+        cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32
+    )
 
 
 def _blend(low: Image, high: ArrayLike, share: NDArray[Any]) -> Image:
@@ -226,12 +260,18 @@ def _paint_land(world: World, owner: NDArray[np.uint8], tile: Image, size: int) 
     def hazy(colour: Image) -> Image:
         return _blend(colour, world.hour.low, 0.42 * (1 - depth) ** 3)
 
-    grass = np.array(hsv(0.19 + 0.09 * tint[0], 0.5 + 0.2 * tint[1], 0.52 + 0.16 * tint[2]), np.float32) * light
+    grass = (
+        np.array(hsv(0.19 + 0.09 * tint[0], 0.5 + 0.2 * tint[1], 0.52 + 0.16 * tint[2]), np.float32)
+        * light
+    )
     spread(hazy(grass * (1 + 0.13 * noise * (0.4 + 0.6 * depth))[..., None]), owner == GRASS)
     if (owner == WATER).any():
         ripple = _look_up(tile, 20 * (x - 0.5) * far, 150 * far)
         deep = np.array((38, 92, 138), np.float32) * light
-        spread(_blend(low * 0.86, deep, np.clip(0.35 + 0.6 * depth + 0.09 * ripple, 0, 1)), owner == WATER)
+        spread(
+            _blend(low * 0.86, deep, np.clip(0.35 + 0.6 * depth + 0.09 * ripple, 0, 1)),
+            owner == WATER,
+        )
     if (owner == ROAD).any():
         tar = np.float32(118 + 20 * tint[3]) * light
         spread(hazy(tar * (1 + 0.07 * noise)[..., None]), owner == ROAD)
@@ -245,9 +285,15 @@ def _paint_land(world: World, owner: NDArray[np.uint8], tile: Image, size: int) 
 def _paint_sky(world: World, x: Image, y: Image, tile: Image) -> Image:
     hour = world.hour
     climb = np.clip(y / (world.horizon + 0.02), 0, 1)
-    sky = _blend(np.array(hour.zenith, np.float32) + np.zeros((1, 1, 3), np.float32), hour.low, climb**1.3)
+    sky = _blend(
+        np.array(hour.zenith, np.float32) + np.zeros((1, 1, 3), np.float32), hour.low, climb**1.3
+    )
     clouds = _look_up(tile, 58 * (x - 0.5), 150 * (y - 0.2))
-    sky = _blend(sky, 0.35 * np.array(hour.low, np.float32) + 0.65 * 255, np.clip(0.34 * clouds - 0.06, 0, 0.75))
+    sky = _blend(
+        sky,
+        0.35 * np.array(hour.low, np.float32) + 0.65 * 255,
+        np.clip(0.34 * clouds - 0.06, 0, 0.75),
+    )
     glow = np.exp(-(((x - world.sun) / 0.3) ** 2) - ((y - 0.8 * world.horizon) / 0.16) ** 2)
     return _blend(sky, (255.0, 236.0, 190.0), hour.glow * glow)
 
@@ -263,19 +309,27 @@ def _shadows(world: World, size: int) -> Image:
             fill(dark, disc(x, thing.foot[1], 1.15 * thing.reach, 0.05 * thing.height), 255)
     width = size // 12 | 1
     soft = cv2.blur(cv2.blur(dark, (width, width)), (width, width))
-    return np.asarray(cv2.resize(soft, (size, size), interpolation=cv2.INTER_AREA) / 255, np.float32)
+    return np.asarray(
+        cv2.resize(soft, (size, size), interpolation=cv2.INTER_AREA) / 255, np.float32
+    )
 
 
-def _paint_thing(canvas: Image, owner: NDArray[np.uint8], world: World, thing: Thing, label: int, tile: Image) -> None:
+def _paint_thing(
+    canvas: Image, owner: NDArray[np.uint8], world: World, thing: Thing, label: int, tile: Image
+) -> None:
     """Paint one thing over what is behind it, in place."""
     import cv2
 
     if THINGS[thing.category] == "boat":
         _reflect(canvas, owner, thing)
-    patch, top, left = rasterise(thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), len(canvas))
+    patch, top, left = rasterise(
+        thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), len(canvas)
+    )
     height, width = patch.shape[:2]
     start = int(thing.foot[0] * 80)
-    grain = cv2.resize(tile[start : start + 40, :40], (width, height), interpolation=cv2.INTER_LINEAR)
+    grain = cv2.resize(
+        tile[start : start + 40, :40], (width, height), interpolation=cv2.INTER_LINEAR
+    )
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * world.lit
     down = np.linspace(1, -1, height, dtype=np.float32)[:, None]
     haze = np.float32(0.26 * (1 - max(thing.depth, 0.45)) ** 1.5)

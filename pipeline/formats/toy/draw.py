@@ -33,7 +33,11 @@ def hsv(hue: float, saturation: float, value: float) -> Rgb:
 
 def shade(colour: Rgb, factor: float) -> Rgb:
     """The same colour, darker or lighter."""
-    return min(255.0, colour[0] * factor), min(255.0, colour[1] * factor), min(255.0, colour[2] * factor)
+    return (
+        min(255.0, colour[0] * factor),
+        min(255.0, colour[1] * factor),
+        min(255.0, colour[2] * factor),
+    )
 
 
 def polygon(*numbers: float) -> NDArray[np.float64]:
@@ -51,13 +55,17 @@ def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.f
     return _CIRCLE * (rx, rx if ry is None else ry) + (x, y)
 
 
-def bar(x0: float, y0: float, x1: float, y1: float, thick: float, tip: float | None = None) -> NDArray[np.float64]:
+def bar(
+    x0: float, y0: float, x1: float, y1: float, thick: float, tip: float | None = None
+) -> NDArray[np.float64]:
     """A limb from one point to another, `thick` at its start and `tip` at its end: [4, 2]."""
     length = 2 * math.hypot(x1 - x0, y1 - y0)
     ax, ay = (y0 - y1) / length, (x1 - x0) / length  # half a unit across the limb
     end = thick if tip is None else tip
     a, b = (ax * thick, ay * thick), (ax * end, ay * end)
-    return polygon(x0 + a[0], y0 + a[1], x0 - a[0], y0 - a[1], x1 - b[0], y1 - b[1], x1 + b[0], y1 + b[1])
+    return polygon(
+        x0 + a[0], y0 + a[1], x0 - a[0], y0 - a[1], x1 - b[0], y1 - b[1], x1 + b[0], y1 + b[1]
+    )
 
 
 def tree(style: Style, lit: int) -> list[Part]:
@@ -73,7 +81,11 @@ def tree(style: Style, lit: int) -> list[Part]:
         (bar(0, 0.24, -0.17 * wide, 0.46, 0.04, 0.02), shade(bark, 0.8)),
         (bar(0, 0.28, 0.18 * wide, 0.5, 0.04, 0.02), shade(bark, 0.8)),
     ]
-    layers = ((0.58, 0.0, 0.0, 0.195, 0.16, 9), (0.86, 0.04, 0.045, 0.14, 0.115, 8), (1.24, 0.09, 0.10, 0.10, 0.06, 7))
+    layers = (
+        (0.58, 0.0, 0.0, 0.195, 0.16, 9),
+        (0.86, 0.04, 0.045, 0.14, 0.115, 8),
+        (1.24, 0.09, 0.10, 0.10, 0.06, 7),
+    )
     used = 6
     for tone, aside, up, ring, radius, number in layers:
         parts.append((disc(aside * lit, 0.645 + up, ring * wide + 0.03, ring), shade(leaf, tone)))
@@ -81,7 +93,9 @@ def tree(style: Style, lit: int) -> list[Part]:
             turn = 2 * np.pi * (k + 0.7 * style[used % STYLE]) / number
             grow = radius * (0.75 + 0.5 * style[(used + 11) % STYLE])
             x, y = aside * lit + ring * wide * np.cos(turn), 0.645 + up + ring * np.sin(turn)
-            parts.append((disc(x, y, grow), shade(leaf, tone * (0.92 + 0.16 * style[(used + 5) % STYLE]))))
+            parts.append(
+                (disc(x, y, grow), shade(leaf, tone * (0.92 + 0.16 * style[(used + 5) % STYLE])))
+            )
             used += 1
     return parts
 
@@ -94,7 +108,12 @@ def _fir(style: Style, lit: int, bark: Rgb) -> list[Part]:
         half = (0.36 - 0.06 * k) * (0.9 + 0.25 * style[6 + k])
         sag = foot - 0.035
         parts.append((polygon(-half, sag, 0, foot + 0.03, half, sag, 0, tip), shade(needle, 0.72)))
-        parts.append((polygon(0.85 * half * lit, sag + 0.02, 0.02 * lit, foot + 0.06, 0, tip), shade(needle, 1.3)))
+        parts.append(
+            (
+                polygon(0.85 * half * lit, sag + 0.02, 0.02 * lit, foot + 0.06, 0, tip),
+                shade(needle, 1.3),
+            )
+        )
     return parts
 
 
@@ -104,12 +123,21 @@ def house(style: Style, lit: int) -> list[Part]:
     tile = hsv(0.99 + 0.05 * style[3], 0.55 + 0.25 * style[4], 0.5 + 0.22 * style[5])
     left, corner, right = -0.62, -0.16 - 0.1 * style[6], 0.52 + 0.16 * style[7]
     eaves, ridge, peak = 0.5, 0.93, (-0.62 + corner) / 2
-    front, side = (shade(wall, 1.04), shade(wall, 0.74)) if lit < 0 else (shade(wall, 0.78), shade(wall, 1.02))
+    front, side = (
+        (shade(wall, 1.04), shade(wall, 0.74))
+        if lit < 0
+        else (shade(wall, 0.78), shade(wall, 1.02))
+    )
     parts: list[Part] = [
         (box(right - 0.28, 0.7, right - 0.16, 1.0), shade(tile, 0.7)),
         (box(corner, 0, right, eaves + 0.04), side),
         (polygon(left, 0, corner, 0, corner, eaves, peak, ridge - 0.06, left, eaves), front),
-        (polygon(corner, eaves - 0.05, right + 0.06, eaves - 0.05, right - 0.1, ridge, peak, ridge), tile),
+        (
+            polygon(
+                corner, eaves - 0.05, right + 0.06, eaves - 0.05, right - 0.1, ridge, peak, ridge
+            ),
+            tile,
+        ),
         (bar(left - 0.06, eaves - 0.08, peak, ridge, 0.07), shade(tile, 0.72)),
         (bar(corner + 0.02, eaves - 0.08, peak, ridge, 0.05), shade(tile, 1.25)),
         (box(left, 0, right, 0.05), shade(wall, 0.55)),
@@ -119,12 +147,19 @@ def house(style: Style, lit: int) -> list[Part]:
     for row in range(3):
         y = eaves + 0.07 + 0.11 * row
         inset = 0.8 * (y - eaves)
-        parts.append((bar(corner - 0.45 * inset, y, right - 0.3 * inset, y, 0.025), shade(tile, 0.8)))
+        parts.append(
+            (bar(corner - 0.45 * inset, y, right - 0.3 * inset, y, 0.025), shade(tile, 0.8))
+        )
     span = (right - corner) / 2
     for k in range(2):
         x = corner + span * (k + 0.5)
         parts.append((box(x - 0.11, 0.17, x + 0.11, 0.39), shade(wall, 1.15)))
-        parts.append((box(x - 0.085, 0.19, x + 0.085, 0.37), (250, 214, 120) if style[9 + k] < 0.3 else GLASS))
+        parts.append(
+            (
+                box(x - 0.085, 0.19, x + 0.085, 0.37),
+                (250, 214, 120) if style[9 + k] < 0.3 else GLASS,
+            )
+        )
         parts.append((box(x - 0.01, 0.19, x + 0.01, 0.37), shade(wall, 1.15)))
     return parts
 
@@ -137,16 +172,41 @@ def car(style: Style, _lit: int) -> list[Part]:
     """A saloon from the side: glossy body, glass cabin, two wheels."""
     hues = (0.0, 0.98, 0.6, 0.57, 0.62)
     vivid = style[0] < 0.8
-    paint = hsv(hues[int(style[1] * 5)], 0.85, 0.72 + 0.22 * style[2]) if vivid else hsv(0.6, 0.04, 0.86)
+    paint = (
+        hsv(hues[int(style[1] * 5)], 0.85, 0.72 + 0.22 * style[2])
+        if vivid
+        else hsv(0.6, 0.04, 0.86)
+    )
     back, front = -0.92 - 0.1 * style[3], 0.95 + 0.08 * style[4]
     roof0, roof1 = -0.55 - 0.15 * style[5], 0.22 + 0.12 * style[6]
-    body = polygon(back, 0.2, back - 0.02, 0.52, back + 0.1, 0.6, 0.5, 0.62, front - 0.1, 0.52, front, 0.4, front, 0.2)
+    body = polygon(
+        back,
+        0.2,
+        back - 0.02,
+        0.52,
+        back + 0.1,
+        0.6,
+        0.5,
+        0.62,
+        front - 0.1,
+        0.52,
+        front,
+        0.4,
+        front,
+        0.2,
+    )
     cabin = polygon(roof0 - 0.24, 0.56, roof0, 0.98, roof1, 0.98, roof1 + 0.34, 0.58)
     middle = (roof0 + roof1) / 2
     return [
         (cabin, shade(paint, 0.88)),
-        (polygon(roof0 - 0.12, 0.6, roof0 + 0.04, 0.9, middle - 0.03, 0.9, middle - 0.03, 0.6), GLASS),
-        (polygon(middle + 0.04, 0.6, middle + 0.04, 0.9, roof1 - 0.03, 0.9, roof1 + 0.21, 0.6), GLASS),
+        (
+            polygon(roof0 - 0.12, 0.6, roof0 + 0.04, 0.9, middle - 0.03, 0.9, middle - 0.03, 0.6),
+            GLASS,
+        ),
+        (
+            polygon(middle + 0.04, 0.6, middle + 0.04, 0.9, roof1 - 0.03, 0.9, roof1 + 0.21, 0.6),
+            GLASS,
+        ),
         (bar(middle + 0.1, 0.64, roof1 - 0.06, 0.86, 0.05), shade(GLASS, 1.6)),
         (body, paint),
         (polygon(back, 0.48, back + 0.1, 0.58, 0.5, 0.6, front - 0.12, 0.5), shade(paint, 1.3)),
@@ -166,11 +226,19 @@ def bus(style: Style, _lit: int) -> list[Part]:
     paint = hsv(0.105 + 0.045 * style[0], 0.9, 0.88 + 0.1 * style[1])
     half = 1.0 + 0.1 * style[2]
     parts: list[Part] = [
-        (polygon(-half, 0.12, -half, 0.93, -half + 0.06, 1, half - 0.1, 1, half, 0.9, half, 0.12), paint),
+        (
+            polygon(
+                -half, 0.12, -half, 0.93, -half + 0.06, 1, half - 0.1, 1, half, 0.9, half, 0.12
+            ),
+            paint,
+        ),
         (box(-half + 0.03, 0.93, half - 0.1, 1.0), shade(paint, 1.25)),
         (box(-half, 0.12, half, 0.24), shade(paint, 0.5)),
         (box(-half, 0.36, half, 0.43), hsv(0.02 + 0.6 * float(style[3] < 0.5), 0.7, 0.6)),
-        (polygon(half - 0.2, 0.54, half - 0.2, 0.88, half - 0.02, 0.86, half, 0.54), shade(GLASS, 1.2)),
+        (
+            polygon(half - 0.2, 0.54, half - 0.2, 0.88, half - 0.02, 0.86, half, 0.54),
+            shade(GLASS, 1.2),
+        ),
         (box(half - 0.09, 0.27, half, 0.35), (255, 244, 190)),
         (box(half - 0.44, 0.16, half - 0.25, 0.86), shade(GLASS, 0.75)),
     ]
@@ -210,16 +278,26 @@ def cow(style: Style, _lit: int) -> list[Part]:
     hide = hsv(0.09, 0.05 + 0.06 * style[0], 0.92)
     patch = hsv(0.06, 0.3 + 0.4 * style[1], 0.14 + 0.14 * style[2])
     head = 0.68, 0.72 - 0.16 * style[3]
-    body = polygon(-0.6, 0.42, -0.62, 0.78, -0.5, 0.9, 0.35, 0.9, 0.55, 0.84, 0.54, 0.5, 0.3, 0.36, -0.4, 0.36)
-    parts: list[Part] = [(bar(x, 0.5, x + 0.02, 0, 0.12, 0.09), shade(hide, 0.6)) for x in (-0.4, 0.3)]
+    body = polygon(
+        -0.6, 0.42, -0.62, 0.78, -0.5, 0.9, 0.35, 0.9, 0.55, 0.84, 0.54, 0.5, 0.3, 0.36, -0.4, 0.36
+    )
+    parts: list[Part] = [
+        (bar(x, 0.5, x + 0.02, 0, 0.12, 0.09), shade(hide, 0.6)) for x in (-0.4, 0.3)
+    ]
     parts += [(bar(x, 0.5, x, 0, 0.14, 0.1), shade(hide, 0.86)) for x in (-0.54, 0.42)]
     parts += [(box(x - 0.06, 0, x + 0.06, 0.06), patch) for x in (-0.54, -0.38, 0.32, 0.42)]
     parts += [
         (disc(-0.3, 0.37, 0.1, 0.08), (226, 160, 156)),
         (body, hide),
         (bar(-0.6, 0.84, -0.68, 0.36, 0.05, 0.07), patch),
-        (polygon(0.36, 0.88, 0.62, head[1] + 0.14, 0.62, head[1] - 0.12, 0.46, 0.5), shade(hide, 0.93)),
-        (polygon(-0.6, 0.42, -0.4, 0.36, 0.3, 0.36, 0.54, 0.5, 0.3, 0.47, -0.4, 0.47), shade(hide, 0.72)),
+        (
+            polygon(0.36, 0.88, 0.62, head[1] + 0.14, 0.62, head[1] - 0.12, 0.46, 0.5),
+            shade(hide, 0.93),
+        ),
+        (
+            polygon(-0.6, 0.42, -0.4, 0.36, 0.3, 0.36, 0.54, 0.5, 0.3, 0.47, -0.4, 0.47),
+            shade(hide, 0.72),
+        ),
     ]
     for k in range(3):
         x, y = -0.42 + 0.34 * k + 0.14 * style[4 + k], 0.6 + 0.16 * style[7 + k]
@@ -227,7 +305,10 @@ def cow(style: Style, _lit: int) -> list[Part]:
     x, y = head
     return [
         *parts,
-        (polygon(x - 0.1, y + 0.14, x + 0.08, y + 0.14, x + 0.2, y - 0.13, x + 0.06, y - 0.17), patch),
+        (
+            polygon(x - 0.1, y + 0.14, x + 0.08, y + 0.14, x + 0.2, y - 0.13, x + 0.06, y - 0.17),
+            patch,
+        ),
         (polygon(x + 0.12, y - 0.02, x + 0.2, y - 0.13, x + 0.06, y - 0.17), (222, 168, 156)),
         (bar(x - 0.05, y + 0.12, x - 0.16, y + 0.17, 0.08, 0.03), shade(patch, 1.3)),
         (bar(x + 0.0, y + 0.13, x + 0.03, y + 0.24, 0.05, 0.02), (226, 216, 196)),
@@ -243,11 +324,17 @@ def boat(style: Style, lit: int) -> list[Part]:
     return [
         (polygon(-long + 0.1, 0, long - 0.13, 0, long, 0.17, -long, 0.15), hull),
         (polygon(-long, 0.15, long, 0.17, long - 0.02, 0.12, -long + 0.02, 0.1), shade(hull, 1.9)),
-        (polygon(-long + 0.1, 0, long - 0.13, 0, long - 0.08, 0.05, -long + 0.07, 0.05), shade(hull, 0.55)),
+        (
+            polygon(-long + 0.1, 0, long - 0.13, 0, long - 0.08, 0.05, -long + 0.07, 0.05),
+            shade(hull, 0.55),
+        ),
         (box(-0.2, 0.15, 0.08, 0.22), (232, 226, 210)),
         (bar(0, 0.15, lean, 1.0, 0.035, 0.02), (92, 68, 48)),
         (polygon(-0.03, 0.24, -long + 0.05, 0.26, -0.26, 0.52, -0.02 + lean, 0.96), sail),
-        (polygon(-0.03, 0.24, -0.2, 0.25, -0.02 + lean, 0.96), shade(sail, 1.06 if lit > 0 else 0.86)),
+        (
+            polygon(-0.03, 0.24, -0.2, 0.25, -0.02 + lean, 0.96),
+            shade(sail, 1.06 if lit > 0 else 0.86),
+        ),
         (bar(-0.03, 0.46, -0.27, 0.47, 0.015), shade(sail, 0.7)),
         (polygon(0.04, 0.26, long - 0.05, 0.22, 0.17, 0.5, 0.02 + lean, 0.9), jib),
     ]
@@ -257,18 +344,29 @@ def balloon(style: Style, lit: int) -> list[Part]:
     """A hot-air balloon: gores in two colours, ropes and a basket; `foot` is the basket's floor."""
     hue = 0.93 + 0.2 * style[0] if style[1] < 0.75 else 0.58 + 0.22 * style[0]
     colours = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], 0.7 * float(style[2] < 0.6), 0.98)
-    outline = polygon(0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99)
+    outline = polygon(
+        0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99
+    )
     outline[:, 0] *= 0.96 + 0.1 * style[3]
     basket = hsv(0.08, 0.55, 0.42)
-    parts: list[Part] = [(bar(0.05 * k, 0.1, 0.07 * k, 0.26, 0.02), shade(basket, 0.6)) for k in (-1, 1)]
-    parts += [(box(-0.07, 0, 0.07, 0.12), basket), (box(-0.07, 0.085, 0.07, 0.12), shade(basket, 1.5))]
+    parts: list[Part] = [
+        (bar(0.05 * k, 0.1, 0.07 * k, 0.26, 0.02), shade(basket, 0.6)) for k in (-1, 1)
+    ]
+    parts += [
+        (box(-0.07, 0, 0.07, 0.12), basket),
+        (box(-0.07, 0.085, 0.07, 0.12), shade(basket, 1.5)),
+    ]
     edges = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 8))  # seven gores of a globe
     for k in range(7):
         gore = np.concatenate([outline * (edges[k], 1), outline[::-1] * (edges[k + 1], 1)])
         round_off = 1.08 - 0.42 * abs((edges[k] + edges[k + 1]) / 2 - 0.35 * lit) ** 1.5
         parts.append((gore, shade(colours[k % 2], round_off)))
     band = np.concatenate([outline[3:5], outline[3:5][::-1] * (-1, 1)])
-    return [*parts, (band, shade(colours[1], 0.8)), (disc(0.14 * lit, 0.83, 0.06, 0.045), shade(colours[0], 1.5))]
+    return [
+        *parts,
+        (band, shade(colours[1], 0.8)),
+        (disc(0.14 * lit, 0.83, 0.06, 0.045), shade(colours[0], 1.5)),
+    ]
 
 
 def windmill(style: Style, lit: int) -> list[Part]:
@@ -277,7 +375,10 @@ def windmill(style: Style, lit: int) -> list[Part]:
     cap = hsv(0.04 + 0.03 * style[1], 0.55, 0.34)
     parts: list[Part] = [
         (polygon(-0.2, 0, -0.12, 0.6, 0.12, 0.6, 0.2, 0), wall),
-        (polygon(0.2 * -lit, 0, 0.12 * -lit, 0.6, 0.03 * -lit, 0.6, 0.06 * -lit, 0), shade(wall, 0.7)),
+        (
+            polygon(0.2 * -lit, 0, 0.12 * -lit, 0.6, 0.03 * -lit, 0.6, 0.06 * -lit, 0),
+            shade(wall, 0.7),
+        ),
         (box(-0.06, 0, 0.06, 0.17), cap),
         (box(-0.04, 0.3, 0.04, 0.39), GLASS),
         (polygon(-0.15, 0.58, -0.11, 0.72, 0.0, 0.79, 0.11, 0.72, 0.15, 0.58), cap),

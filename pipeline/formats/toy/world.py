@@ -106,13 +106,18 @@ def sample_world(identity: tuple[int | str, ...], min_things: int, max_things: i
     number = int(rng.choice(len(odds), p=odds / odds.sum())) + min_things
     share = HEAD_TO_TAIL ** (-np.arange(len(THINGS)) / (len(THINGS) - 1))
     wanted = rng.choice(len(THINGS), size=number, p=share / share.sum())
-    world = _lay_land(rng, {ground for k in wanted for ground in KINDS[THINGS[k]].ground[:1]}, identity)
+    world = _lay_land(
+        rng, {ground for k in wanted for ground in KINDS[THINGS[k]].ground[:1]}, identity
+    )
     return replace(world, things=_Stage(world).fill(rng, wanted))
 
 
 def _lay_land(rng: np.random.Generator, needed: set[int], identity: tuple[int | str, ...]) -> World:
     horizon, hills = rng.uniform(0.30, 0.44), rng.uniform(0.02, 0.11)
-    regions: list[tuple[int, Line]] = [(SKY, _below(np.zeros(2))), (GRASS, _below(horizon - hills * _wave(rng)))]
+    regions: list[tuple[int, Line]] = [
+        (SKY, _below(np.zeros(2))),
+        (GRASS, _below(horizon - hills * _wave(rng))),
+    ]
     chance = rng.random(2)
     lake, road = WATER in needed or chance[0] < 0.3, ROAD in needed or chance[1] < 0.3
     shape = int(rng.integers(3)) if lake else -1
@@ -121,13 +126,21 @@ def _lay_land(rng: np.random.Generator, needed: set[int], identity: tuple[int | 
         shore = horizon + depth * (rng.uniform(0.24, 0.36) + 0.09 * _wave(rng))
         regions.append((WATER, np.concatenate([[(0, horizon), (1, horizon)], _edge(shore)[::-1]])))
     elif shape == 1:  # the viewer stands at the shore
-        regions.append((WATER, _below(horizon + depth * (rng.uniform(0.52, 0.6) + 0.1 * _wave(rng)))))
+        regions.append(
+            (WATER, _below(horizon + depth * (rng.uniform(0.52, 0.6) + 0.1 * _wave(rng))))
+        )
     elif shape == 2:  # a lake
         turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        reach = 1 + 0.1 * np.sin(2 * turn + rng.uniform(0, 6)) + 0.06 * np.sin(3 * turn + rng.uniform(0, 6))
+        reach = (
+            1
+            + 0.1 * np.sin(2 * turn + rng.uniform(0, 6))
+            + 0.06 * np.sin(3 * turn + rng.uniform(0, 6))
+        )
         middle = rng.uniform(0.2, 0.8), horizon + depth * rng.uniform(0.36, 0.42)
         radii = rng.uniform(0.36, 0.5), depth * rng.uniform(0.17, 0.22)
-        regions.append((WATER, np.stack([np.cos(turn) * reach, np.sin(turn) * reach], 1) * radii + middle))
+        regions.append(
+            (WATER, np.stack([np.cos(turn) * reach, np.sin(turn) * reach], 1) * radii + middle)
+        )
     marks: tuple[Line, ...] = ()
     if road:
         low, high = {-1: (0.35, 0.72), 0: (0.62, 0.74), 1: (0.2, 0.3), 2: (0.8, 0.84)}[shape]
@@ -136,14 +149,18 @@ def _lay_land(rng: np.random.Generator, needed: set[int], identity: tuple[int | 
         regions.append((ROAD, polygon))
     hour = HOURS[max(0, int(rng.integers(-1, len(HOURS))))]  # noon counts twice
     lit = 1 if rng.random() < 0.5 else -1
-    return World(hour, 0.5 + lit * rng.uniform(0.1, 0.45), lit, horizon, tuple(regions), marks, (), identity)
+    return World(
+        hour, 0.5 + lit * rng.uniform(0.1, 0.45), lit, horizon, tuple(regions), marks, (), identity
+    )
 
 
 def _wave(rng: np.random.Generator) -> NDArray[np.float64]:
     """A smooth curve in [0, 1] over the width: [40]."""
     x = np.linspace(0, 1, 40)
     phase = rng.uniform(0, 2 * np.pi, 3)
-    wave = np.sin(4 * x + phase[0]) + 0.5 * np.sin(9 * x + phase[1]) + 0.2 * np.sin(21 * x + phase[2])
+    wave = (
+        np.sin(4 * x + phase[0]) + 0.5 * np.sin(9 * x + phase[1]) + 0.2 * np.sin(21 * x + phase[2])
+    )
     return np.asarray((wave + 1.7) / 3.4, np.float64)
 
 
@@ -159,9 +176,16 @@ def _ribbon(line: Line, side: NDArray[np.float64]) -> Line:
     return np.concatenate([line - side, (line + side)[::-1]])
 
 
-def _lay_band(rng: np.random.Generator, horizon: float, depth: float) -> tuple[Line, tuple[Line, ...]]:
+def _lay_band(
+    rng: np.random.Generator, horizon: float, depth: float
+) -> tuple[Line, tuple[Line, ...]]:
     """A road that crosses the picture."""
-    middle = horizon + (1 - horizon) * depth + 0.05 * (_wave(rng) - 0.5) + np.linspace(0, rng.uniform(-0.05, 0.05), 40)
+    middle = (
+        horizon
+        + (1 - horizon) * depth
+        + 0.05 * (_wave(rng) - 0.5)
+        + np.linspace(0, rng.uniform(-0.05, 0.05), 40)
+    )
     line, side = _edge(middle), np.array([0.0, 0.045 + 0.05 * depth])
     return _ribbon(line, side), tuple(_ribbon(line[k : k + 3], 0.1 * side) for k in range(0, 38, 5))
 
@@ -188,7 +212,10 @@ def rasterise(
     import cv2
 
     corners = np.concatenate([polygon for polygon, _ in parts])
-    corners = corners * (scale[0] * pixels, -scale[1] * pixels) + (foot[0] * pixels - 0.5, foot[1] * pixels - 0.5)
+    corners = corners * (scale[0] * pixels, -scale[1] * pixels) + (
+        foot[0] * pixels - 0.5,
+        foot[1] * pixels - 0.5,
+    )
     left, top = (max(0, math.floor(low) - 1) for low in corners.min(0))
     right, bottom = (min(pixels, math.ceil(high) + 2) for high in corners.max(0))
     patch = np.zeros((bottom - top, right - left, 4), np.uint8)
@@ -264,7 +291,9 @@ class _Stage:
         if foot[0] < 0.5 * reach or foot[0] > 1 - 0.5 * reach:
             return False
         row = int(foot[1] * GRID)
-        columns = (min(GRID - 1, max(0, int((foot[0] + step * reach) * GRID))) for step in (-0.7, 0.0, 0.7))
+        columns = (
+            min(GRID - 1, max(0, int((foot[0] + step * reach) * GRID))) for step in (-0.7, 0.0, 0.7)
+        )
         if any(self.stuff[row, column] != ground for column in columns):
             return False
         near = [seen.thing for seen in self.seen if abs(depth - seen.thing.depth) < 0.1]
@@ -272,7 +301,9 @@ class _Stage:
 
     def _insert(self, thing: Thing) -> list[_Seen] | None:
         """Return what would stand there with the thing added, or None if anything would be too hidden."""
-        patch, top, left = rasterise(thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), GRID)
+        patch, top, left = rasterise(
+            thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), GRID
+        )
         alpha = patch[..., 3] > 0
         new = _Seen(thing, alpha, top, left, int(alpha.sum()))
         seen = sorted([*self.seen, new], key=lambda one: one.thing.depth)
@@ -284,7 +315,11 @@ class _Stage:
         if (count[:4][self.present] < _MIN_STUFF * GRID**2).any():
             return None
         doubtful = [k for k, one in enumerate(seen) if one is new or count[4 + k] < one.whole]
-        return seen if all(_shows(owner, seen[k], 4 + k, int(count[4 + k])) for k in doubtful) else None
+        return (
+            seen
+            if all(_shows(owner, seen[k], 4 + k, int(count[4 + k])) for k in doubtful)
+            else None
+        )
 
 
 def _shows(owner: NDArray[np.uint8], one: _Seen, label: int, count: int) -> bool:

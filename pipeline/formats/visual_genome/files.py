@@ -14,7 +14,12 @@ from synthaug.pipeline.formats.json_files import Checker, load_json, read_bytes,
 from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need
 
 ALL = "all"  # the split of every image
-IMAGES, OBJECTS, RELATIONS, SPLITS = "image_data.json", "objects.json", "relationships.json", "vg_splits.json"
+IMAGES, OBJECTS, RELATIONS, SPLITS = (
+    "image_data.json",
+    "objects.json",
+    "relationships.json",
+    "vg_splits.json",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class Files:
         self.digests.append(digest)
         self.check(name, records, "image", take, "image_id")
 
-    def check(self, name: str, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str) -> None:
+    def check(
+        self, name: str, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str
+    ) -> None:
         """Pass on records that stand in a file; messages call one by its `kind` and the value of its `key`."""
         Checker(self.folder / name, self.on_bad, self.skipped).each(records, kind, take, key)
 
@@ -73,7 +80,9 @@ def read_split(files: Files, split: str) -> list[int]:
     """Return the image ids of a split, in the order of the file."""
     file = files.folder / SPLITS
     if not files.has(SPLITS):
-        raise DatasetError(f"{file}: no such file; put it there, or read every image with split={ALL}")
+        raise DatasetError(
+            f"{file}: no such file; put it there, or read every image with split={ALL}"
+        )
     splits, digest = load_json(file)
     files.digests.append(digest)
     if not isinstance(splits, dict) or not isinstance(splits.get(split), list):
@@ -83,7 +92,9 @@ def read_split(files: Files, split: str) -> list[int]:
 
     def add(value: Any) -> None:
         if not is_int(value) or value in found:
-            raise RecordError("bad split entry", f"{value!r} is no whole number, or is listed twice")
+            raise RecordError(
+                "bad split entry", f"{value!r} is no whole number, or is listed twice"
+            )
         found[value] = None
 
     files.check(SPLITS, splits[split], f"{split} image", add, "")
@@ -120,7 +131,9 @@ def read_vocabulary(file: Path, files: Files) -> Vocabulary:
         names, predicates = document.get("object_idx_to_name"), document.get("pred_idx_to_name")
     for listed in (names, [] if predicates is None else predicates):
         if not isinstance(listed, list) or not all(is_text(name) for name in listed):
-            raise DatasetError(f"{file}: must be a list of names, or an object with such a list as object_idx_to_name")
+            raise DatasetError(
+                f"{file}: must be a list of names, or an object with such a list as object_idx_to_name"
+            )
     numbered = enumerate(names, 0 if names[:1] == ["__image__"] else 1)
     classes = {place: name for place, name in numbered if place}
     if not classes or len(set(classes.values())) < len(classes):
@@ -137,22 +150,33 @@ def read_images(files: Files) -> dict[int, dict[str, Any]]:
         if key in records:
             raise RecordError("duplicate image id", "another image has the same id")
         if height < 1 or width < 1:
-            raise RecordError("bad image size", f"width {width} and height {height} must be above 0")
+            raise RecordError(
+                "bad image size", f"width {width} and height {height} must be above 0"
+            )
         records[key] = record
 
     files.each(IMAGES, add)
     return records
 
 
-def locate(files: Files, records: Iterable[dict[str, Any]], folder: Path, max_pixels: int) -> dict[int, Picture]:
+def locate(
+    files: Files, records: Iterable[dict[str, Any]], folder: Path, max_pixels: int
+) -> dict[int, Picture]:
     """Find the image files of records: the last two parts of each address, e.g. VG_100K/1.jpg, in a folder."""
     pictures: dict[int, Picture] = {}
     folder = folder.resolve()
 
     def add(record: Any) -> None:
-        key, height, width, url = record["image_id"], record["height"], record["width"], need(record, "url")
+        key, height, width, url = (
+            record["image_id"],
+            record["height"],
+            record["width"],
+            need(record, "url"),
+        )
         if height * width > max_pixels:
-            raise RecordError("image too large", f"{width}x{height} is over max_pixels={max_pixels}")
+            raise RecordError(
+                "image too large", f"{width}x{height} is over max_pixels={max_pixels}"
+            )
         if not is_text(url):
             raise RecordError("missing image file", "its url is no text")
         name = "/".join(url.rsplit("/", 2)[-2:])

@@ -40,7 +40,12 @@ from synthaug.pipeline.formats.visual_genome.files import (
     read_split,
     read_vocabulary,
 )
-from synthaug.pipeline.formats.visual_genome.records import Found, ObjectReader, Relation, read_relations
+from synthaug.pipeline.formats.visual_genome.records import (
+    Found,
+    ObjectReader,
+    Relation,
+    read_relations,
+)
 
 _TRAIN = "train"  # the split vocabularies are counted in
 
@@ -53,13 +58,17 @@ class Config:
     split: str = _TRAIN  # of vg_splits.json; or all: every image, and vocabularies are counted in every image
     images: str = ""  # folder of VG_100K and VG_100K_2; by default `images` in path where that is there, else path
     vocabulary: str = ""  # JSON file of the class names, instead of counting them
-    relationships: str = ""  # required | ignored; by default required where relationships.json is there
+    relationships: str = (
+        ""  # required | ignored; by default required where relationships.json is there
+    )
     min_side: int = 200  # of an image, pixels
     min_count: int = 2000  # objects of a class in training images
     min_size: float = 32.0  # of an object's width and height, pixels
     min_objects: int = 3  # per image
     max_objects: int = 30
-    min_predicate: int = 500  # relationships of a predicate in training images; rarer ones are unusable
+    min_predicate: int = (
+        500  # relationships of a predicate in training images; rarer ones are unusable
+    )
     min_relationships: int = 1  # usable ones per image
     max_relationships: int = 30
     places: int = 30  # objects taken per image
@@ -70,12 +79,24 @@ class Config:
         check_limits(self.on_bad, self.max_pixels)
         if self.relationships not in ("", "required", "ignored"):
             raise ValueError(f"relationships is '{self.relationships}'; use required or ignored")
-        for name in ("min_side", "min_count", "min_size", "min_objects", "min_predicate", "min_relationships"):
+        for name in (
+            "min_side",
+            "min_count",
+            "min_size",
+            "min_objects",
+            "min_predicate",
+            "min_relationships",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 0 or more")
-        for low, high in (("min_objects", "max_objects"), ("min_relationships", "max_relationships")):
+        for low, high in (
+            ("min_objects", "max_objects"),
+            ("min_relationships", "max_relationships"),
+        ):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low}={getattr(self, low)} is over {high}={getattr(self, high)}; exchange them")
+                raise ValueError(
+                    f"{low}={getattr(self, low)} is over {high}={getattr(self, high)}; exchange them"
+                )
         if self.places < 1:
             raise ValueError(f"places is {self.places}; use 1 or more")
 
@@ -94,7 +115,9 @@ _Rows = list[tuple[Picture, list[_Label]]]
 class VisualGenome:
     """The images that passed the filters with the objects taken of each; boxes only, and every class is a thing."""
 
-    def __init__(self, categories: tuple[Category, ...], rows: _Rows, digest: str, skipped: Counter[str]) -> None:
+    def __init__(
+        self, categories: tuple[Category, ...], rows: _Rows, digest: str, skipped: Counter[str]
+    ) -> None:
         self.categories, self._rows, self._digest = categories, rows, digest
         labels = [label for _, of in rows for label in of]
         ids = [label.object_id for label in labels]
@@ -115,7 +138,13 @@ class VisualGenome:
         picture, labels = self._rows[index]
         categories, boxes = [label.category for label in labels], [label.box for label in labels]
         objects = Objects.build(categories, boxes, id=self._ids[index])
-        return Scene(str(picture.image_id), picture.height, picture.width, ImageRef(None, str(picture.path)), objects)
+        return Scene(
+            str(picture.image_id),
+            picture.height,
+            picture.width,
+            ImageRef(None, str(picture.path)),
+            objects,
+        )
 
     def fingerprint(self) -> str:
         """Digest of the files' bytes, of the filters and of the name and size of every image file."""
@@ -127,9 +156,13 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     """Read the files, check their records and keep what the filters let through; DatasetError for a missing file."""
     folder, skipped = root / config.path, Counter[str]()
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; give the one that holds objects.json and image_data.json")
+        raise DatasetError(
+            f"{folder}: no such folder; give the one that holds objects.json and image_data.json"
+        )
     files = Files(folder, config.on_bad, skipped)
-    vocabulary = read_vocabulary(root / config.vocabulary, files) if config.vocabulary else Vocabulary()
+    vocabulary = (
+        read_vocabulary(root / config.vocabulary, files) if config.vocabulary else Vocabulary()
+    )
     related = _needs_relations(config, files)
     images = read_images(files)
     counting = vocabulary.classes is None or (related and vocabulary.predicates is None)
@@ -140,7 +173,9 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     reader.read()
     classes = vocabulary.classes or _frequent_names(reader.names, config, folder)
     labels = _classify(reader.found, {name: index for index, name in enumerate(classes.values())})
-    skipped["object of no class"] += sum(len(reader.found.get(k, ())) - len(labels.get(k, ())) for k in pictures)
+    skipped["object of no class"] += sum(
+        len(reader.found.get(k, ())) - len(labels.get(k, ())) for k in pictures
+    )
     relations: dict[int, list[Relation]] | None = None
     if related:
         ids = {key: {label.object_id for label in of} for key, of in labels.items()}
@@ -154,7 +189,9 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
 
 def _needs_relations(config: Config, files: Files) -> bool:
     if config.relationships == "required" and not files.has(RELATIONS):
-        raise DatasetError(f"{files.folder / RELATIONS}: no such file; put it there, or give relationships=ignored")
+        raise DatasetError(
+            f"{files.folder / RELATIONS}: no such file; put it there, or give relationships=ignored"
+        )
     return config.relationships != "ignored" and files.has(RELATIONS)
 
 
@@ -163,7 +200,9 @@ def _split(
 ) -> tuple[list[dict[str, Any]], set[int]]:
     """Return the records of the large enough images of the split, and the ids of training images, if those are to count."""
     wanted = list(images) if config.split == ALL else read_split(files, config.split)
-    training = wanted if config.split in (_TRAIN, ALL) else read_split(files, _TRAIN) if counting else []
+    training = (
+        wanted if config.split in (_TRAIN, ALL) else read_split(files, _TRAIN) if counting else []
+    )
 
     def known(key: Any) -> None:
         if key not in images:
@@ -171,15 +210,23 @@ def _split(
 
     files.check(SPLITS, wanted, f"{config.split} image", known, "")
     wanted = [key for key in wanted if key in images]
-    large = {key for key, image in images.items() if min(image["height"], image["width"]) >= config.min_side}
-    files.skipped[f"image with a side under {config.min_side} px"] += sum(key not in large for key in wanted)
+    large = {
+        key
+        for key, image in images.items()
+        if min(image["height"], image["width"]) >= config.min_side
+    }
+    files.skipped[f"image with a side under {config.min_side} px"] += sum(
+        key not in large for key in wanted
+    )
     return [images[key] for key in wanted if key in large], large.intersection(training)
 
 
 def _image_folder(config: Config, root: Path) -> Path:
     if config.images:
         if not (root / config.images).is_dir():
-            raise DatasetError(f"{root / config.images}: no such folder; correct the option images=")
+            raise DatasetError(
+                f"{root / config.images}: no such folder; correct the option images="
+            )
         return root / config.images
     within = root / config.path / "images"
     return within if within.is_dir() else root / config.path
@@ -197,25 +244,39 @@ def _frequent_names(counts: Counter[str], config: Config, folder: Path) -> dict[
     return dict(enumerate(names, 1))
 
 
-def _classify(found: Mapping[int, list[Found]], index: Mapping[str, int]) -> dict[int, list[_Label]]:
+def _classify(
+    found: Mapping[int, list[Found]], index: Mapping[str, int]
+) -> dict[int, list[_Label]]:
     """Give every object the first of its names that is a class; leave out those that have none."""
     labels: dict[int, list[_Label]] = {}
     for key, objects in found.items():
-        named = ((item, next((name for name in item.names if name in index), None)) for item in objects)
+        named = (
+            (item, next((name for name in item.names if name in index), None)) for item in objects
+        )
         labels[key] = [
-            _Label(item.object_id, index[name], item.box, item.clipped) for item, name in named if name is not None
+            _Label(item.object_id, index[name], item.box, item.clipped)
+            for item, name in named
+            if name is not None
         ]
     return labels
 
 
 def _usable(
-    relations: dict[int, list[Relation]], predicates: frozenset[str] | None, training: set[int], least: int
+    relations: dict[int, list[Relation]],
+    predicates: frozenset[str] | None,
+    training: set[int],
+    least: int,
 ) -> dict[int, list[Relation]]:
     """Leave out relationships of other predicates than the given ones, or than those frequent in training images."""
     if predicates is None:
-        counts = Counter(predicate for key in training for _, predicate, _ in relations.get(key, ()))
+        counts = Counter(
+            predicate for key in training for _, predicate, _ in relations.get(key, ())
+        )
         predicates = frozenset(name for name, count in counts.items() if count >= least)
-    return {key: [relation for relation in of if relation[1] in predicates] for key, of in relations.items()}
+    return {
+        key: [relation for relation in of if relation[1] in predicates]
+        for key, of in relations.items()
+    }
 
 
 def _choose(

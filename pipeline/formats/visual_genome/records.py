@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.formats.validation import Box, RecordError, is_text, need, number
-from synthaug.pipeline.formats.visual_genome.files import IMAGES, OBJECTS, RELATIONS, Files, read_aliases, whole
+from synthaug.pipeline.formats.visual_genome.files import (
+    IMAGES,
+    OBJECTS,
+    RELATIONS,
+    Files,
+    read_aliases,
+    whole,
+)
 
 Relation = tuple[int, str, int]  # object id of the subject, predicate, object id of the object
 
@@ -43,7 +50,9 @@ class ObjectReader:
         self._files, self._images, self._wanted, self._training = files, images, wanted, training
         self._min_size = min_size
         self._aliases = read_aliases(files, "object_alias.txt")
-        self.found: dict[int, list[Found]] = {}  # by image id, of the images in `wanted` or `training`
+        self.found: dict[
+            int, list[Found]
+        ] = {}  # by image id, of the images in `wanted` or `training`
         self.names: Counter[str] = Counter()  # whatever the size of the object
 
     def read(self) -> None:
@@ -91,7 +100,9 @@ class ObjectReader:
         return tuple(dict.fromkeys(sys.intern(self._aliases.get(text, text)) for text in texts))
 
 
-def image_part(record: Any, part: str, images: Mapping[int, Any], seen: set[int]) -> tuple[int, list[Any]]:
+def image_part(
+    record: Any, part: str, images: Mapping[int, Any], seen: set[int]
+) -> tuple[int, list[Any]]:
     """Return the id and the list of an image's record; refuse one of an unknown image, or the second of one image."""
     key, listed = whole(record, "image_id"), need(record, part)
     if key not in images:
@@ -111,12 +122,17 @@ def _inside(box: list[float], height: int, width: int) -> Box | None:
     """
     x, y, w, h = box
     inner = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
-    flat = np.float32(inner[0]) >= np.float32(inner[2]) or np.float32(inner[1]) >= np.float32(inner[3])
+    flat = np.float32(inner[0]) >= np.float32(inner[2]) or np.float32(inner[1]) >= np.float32(
+        inner[3]
+    )
     return None if flat else inner
 
 
 def read_relations(
-    files: Files, images: Mapping[int, Any], kept: Mapping[int, Collection[int]], training: Collection[int]
+    files: Files,
+    images: Mapping[int, Any],
+    kept: Mapping[int, Collection[int]],
+    training: Collection[int],
 ) -> dict[int, list[Relation]]:
     """Return, by image id, the relationships between objects that are `kept` (object ids by image id).
 
@@ -131,7 +147,9 @@ def read_relations(
         key, relations = image_part(record, "relationships", images, seen)
         if kept.get(key):
             taker = _Taker(kept[key], aliases if key in training else None)
-            files.check(RELATIONS, relations, f"image {key}: relationship", taker.add, "relationship_id")
+            files.check(
+                RELATIONS, relations, f"image {key}: relationship", taker.add, "relationship_id"
+            )
             found[key] = taker.found
 
     files.each(RELATIONS, add)

@@ -35,7 +35,9 @@ class Config:
     path: str
     split: str = "train"  # a list in ImageSets/Main; all = every annotation
     classes: str = ""  # text file with a class per line; "" = classes.json, else the names that occur, by the alphabet
-    difficult: str = "ignore"  # ignore: they are ignore regions | learn: they are objects like others
+    difficult: str = (
+        "ignore"  # ignore: they are ignore regions | learn: they are objects like others
+    )
     on_bad: str = "stop"  # as in coco
     max_pixels: int = 100_000_000  # per image
 
@@ -44,7 +46,9 @@ class Config:
         if self.difficult not in ("ignore", "learn"):
             raise ValueError(f"difficult is '{self.difficult}'; use ignore or learn")
         if not self.split or "/" in self.split or self.split.startswith("."):
-            raise ValueError(f"split is '{self.split}'; use the name of a list in ImageSets/Main, or all")
+            raise ValueError(
+                f"split is '{self.split}'; use the name of a list in ImageSets/Main, or all"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,9 @@ class Frame:
 class VocDataset:
     """The images of one list, in its order."""
 
-    def __init__(self, config: Config, categories: tuple[Category, ...], frames: list[Frame]) -> None:
+    def __init__(
+        self, config: Config, categories: tuple[Category, ...], frames: list[Frame]
+    ) -> None:
         self.categories = categories
         self.skipped: Counter[str] = Counter()
         self._config, self._frames = config, frames
@@ -89,16 +95,23 @@ class VocDataset:
 
     def fingerprint(self) -> str:
         """Digest of the classes, of all that was read of the annotations, and of the names and sizes of the images."""
-        rows = [(f.image_id, f.bytes, f.size, f.names, f.boxes.tolist(), f.difficult.tolist()) for f in self._frames]
+        rows = [
+            (f.image_id, f.bytes, f.size, f.names, f.boxes.tolist(), f.difficult.tolist())
+            for f in self._frames
+        ]
         names = [category.name for category in self.categories]
-        return hashlib.sha256(json.dumps([names, self._config.difficult, rows]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([names, self._config.difficult, rows]).encode()
+        ).hexdigest()
 
 
 def read(config: Config, root: Path = Path()) -> VocDataset:
     """Open one list of a VOC folder and check every annotation; bad ones stop the reading or are counted."""
     base = (root / config.path).resolve()
     if not (base / "Annotations").is_dir():
-        raise DatasetError(f"{base}: holds no folder Annotations; name the folder of a VOC data set, such as VOC2012")
+        raise DatasetError(
+            f"{base}: holds no folder Annotations; name the folder of a VOC data set, such as VOC2012"
+        )
     known = _known_classes(config, base, root)
     skipped: Counter[str] = Counter()
     reader = _Reader(base, config.max_pixels, skipped, known)
@@ -118,7 +131,9 @@ def _names(config: Config, base: Path) -> list[str]:
     if not listing.is_file():
         there = sorted(p.stem for p in listing.parent.glob("*.txt"))[:8]
         known = f" (there are {', '.join(there)})" if there else ""
-        raise DatasetError(f"{listing}: no such list{known}; correct the option split=, or use split=all")
+        raise DatasetError(
+            f"{listing}: no such list{known}; correct the option split=, or use split=all"
+        )
     lines = read_bytes(listing)[0].decode("utf-8", "replace").splitlines()
     return [text.strip() for text in lines if text.strip()]
 
@@ -129,25 +144,38 @@ def _known_classes(config: Config, base: Path, root: Path) -> tuple[Category, ..
         lines = read_bytes(root / config.classes)[0].decode("utf-8", "replace").splitlines()
         names = [text.strip() for text in lines if text.strip()]
         if not names or len(set(names)) < len(names):
-            raise DatasetError(f"{root / config.classes}: must list each class once, one per line; correct it")
+            raise DatasetError(
+                f"{root / config.classes}: must list each class once, one per line; correct it"
+            )
         return tuple(Category(k, name) for k, name in enumerate(names, start=1))
     file = base / CLASSES
     if not file.is_file():
         return ()
     listed, _ = load_json(file)
     try:
-        kept = tuple(Category(int(c["id"]), c["name"], c["supercategory"], c["isthing"] is True) for c in listed)
+        kept = tuple(
+            Category(int(c["id"]), c["name"], c["supercategory"], c["isthing"] is True)
+            for c in listed
+        )
     except (TypeError, KeyError, ValueError) as err:
-        raise DatasetError(f"{file}: is no list of classes (id, name, supercategory, isthing); delete it") from err
-    if len({c.name for c in kept}) < len(kept) or not all(is_text(c.name) and is_text(c.supercategory) for c in kept):
-        raise DatasetError(f"{file}: class names must be texts, each there once; correct the file or delete it")
+        raise DatasetError(
+            f"{file}: is no list of classes (id, name, supercategory, isthing); delete it"
+        ) from err
+    if len({c.name for c in kept}) < len(kept) or not all(
+        is_text(c.name) and is_text(c.supercategory) for c in kept
+    ):
+        raise DatasetError(
+            f"{file}: class names must be texts, each there once; correct the file or delete it"
+        )
     return kept
 
 
 class _Reader:
     """Checks annotation files and keeps the good ones."""
 
-    def __init__(self, base: Path, max_pixels: int, skipped: Counter[str], known: tuple[Category, ...]) -> None:
+    def __init__(
+        self, base: Path, max_pixels: int, skipped: Counter[str], known: tuple[Category, ...]
+    ) -> None:
         self.frames: dict[str, Frame] = {}
         self._base, self._max_pixels, self._skipped = base, max_pixels, skipped
         self._known = {category.name for category in known}
@@ -195,21 +223,32 @@ class _Reader:
     def _size(self, tree: Element) -> tuple[int, int]:
         height, width = (_number(tree, f"size/{key}") for key in ("height", "width"))
         if height != int(height) or width != int(width) or height < 1 or width < 1:
-            raise RecordError("bad image size", f"width {width:g} and height {height:g} must be whole numbers above 0")
+            raise RecordError(
+                "bad image size",
+                f"width {width:g} and height {height:g} must be whole numbers above 0",
+            )
         if height * width > self._max_pixels:
-            raise RecordError("image too large", f"{width:g}x{height:g} is over max_pixels={self._max_pixels}")
+            raise RecordError(
+                "image too large", f"{width:g}x{height:g} is over max_pixels={self._max_pixels}"
+            )
         return int(height), int(width)
 
-    def _object(self, element: Element, size: tuple[int, int]) -> tuple[str, tuple[float, ...], bool]:
+    def _object(
+        self, element: Element, size: tuple[int, int]
+    ) -> tuple[str, tuple[float, ...], bool]:
         name = text_of(element, "name")
         if name is None:
             raise RecordError("missing key", "an object has no name")
         name = name if name in self._known else name.strip()
         if self._known and name not in self._known:
             raise RecordError("unknown category", f"class {name!r} is not among the classes")
-        x1, y1, x2, y2 = (_number(element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+        x1, y1, x2, y2 = (
+            _number(element, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")
+        )
         if x2 < x1 or y2 < y1:
-            raise RecordError("empty box", f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r} has no extent")
+            raise RecordError(
+                "empty box", f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r} has no extent"
+            )
         box, clipped = inside_box((x1 - 1, y1 - 1, x2, y2), size)
         self._skipped["clipped to image"] += clipped
         difficult = (text_of(element, "difficult") or "0").strip()
@@ -221,7 +260,10 @@ class _Reader:
 def _number(element: Element, path: str) -> float:
     text = text_of(element, path)
     if text is None:
-        raise RecordError("missing key", f"{path.replace('/', ' has no ')}" if "/" in path else f"{path} is missing")
+        raise RecordError(
+            "missing key",
+            f"{path.replace('/', ' has no ')}" if "/" in path else f"{path} is missing",
+        )
     try:
         value = float(text)
     except ValueError:

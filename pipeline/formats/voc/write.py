@@ -23,7 +23,9 @@ from synthaug.pipeline.formats.coco.write import CocoWriter
 from synthaug.pipeline.formats.validation import is_text
 
 CLASSES = "classes.json"
-_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\r")  # characters it cannot spell, or changes
+_IN_XML = re.compile(
+    "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\r"
+)  # characters it cannot spell, or changes
 
 
 def write(dataset: Dataset, out: Folder) -> None:
@@ -51,7 +53,9 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
                 name = writer.add(scene, data)
                 stem = name.removesuffix(".jpg")
                 if stem in seen:
-                    raise DatasetError(f"image {scene.image_id!r} is in two splits; give images of one folder own ids")
+                    raise DatasetError(
+                        f"image {scene.image_id!r} is in two splits; give images of one folder own ids"
+                    )
                 seen.add(stem)
                 names.append(stem)
                 text = annotation(scene, name, categories)
@@ -67,9 +71,13 @@ def _check_names(categories: tuple[Category, ...]) -> None:
     seen: set[str] = set()
     for category in categories:
         if not is_text(category.name) or _IN_XML.search(category.name):
-            raise DatasetError(f"class {category.id}: XML cannot spell its name {category.name!r}; rename the class")
+            raise DatasetError(
+                f"class {category.id}: XML cannot spell its name {category.name!r}; rename the class"
+            )
         if category.name in seen:
-            raise DatasetError(f"two classes are called {category.name!r}, and VOC knows classes by name; rename one")
+            raise DatasetError(
+                f"two classes are called {category.name!r}, and VOC knows classes by name; rename one"
+            )
         seen.add(category.name)
 
 
@@ -83,7 +91,9 @@ def annotation(scene: Scene, name: str, categories: tuple[Category, ...]) -> str
     )
     rows = []
     boxes = whole_boxes(scene.objects.boxes, (scene.height, scene.width))
-    for (x1, y1, x2, y2), k, crowd in zip(boxes.tolist(), scene.objects.category, scene.objects.iscrowd, strict=True):
+    for (x1, y1, x2, y2), k, crowd in zip(
+        boxes.tolist(), scene.objects.category, scene.objects.iscrowd, strict=True
+    ):
         rows.append(
             f" <object>\n  <name>{escape(categories[k].name)}</name>\n  <pose>Unspecified</pose>\n"
             f"  <truncated>0</truncated>\n  <difficult>{int(crowd)}</difficult>\n"

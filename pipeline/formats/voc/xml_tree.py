@@ -16,7 +16,10 @@ def load(file: Path) -> Element:
     """Return the root of an XML file; RecordError when it is no well-formed XML, too large, or declares anything."""
     try:
         if file.stat().st_size > _MOST:
-            raise RecordError("bad XML", f"{file.name} has over {_MOST >> 20} MiB, which is no annotation of one image")
+            raise RecordError(
+                "bad XML",
+                f"{file.name} has over {_MOST >> 20} MiB, which is no annotation of one image",
+            )
         data = file.read_bytes()
     except OSError as err:
         raise RecordError("bad XML", f"{file.name} cannot be read ({err.strerror})") from err
@@ -38,11 +41,19 @@ def parse(data: bytes, name: str) -> Element:
         builder.end(tag)
 
     def refuse(*_: object) -> None:
-        raise RecordError("unsafe XML", f"{name} declares a document type or an entity; remove the declaration")
+        raise RecordError(
+            "unsafe XML", f"{name} declares a document type or an entity; remove the declaration"
+        )
 
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
+        start,
+        end,
+        builder.data,
+    )
     # entities can multiply without end or name other files; annotations need none
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = (
+        refuse
+    )
     try:
         parser.Parse(data, True)
     except expat.ExpatError as err:

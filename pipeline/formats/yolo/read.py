@@ -71,7 +71,9 @@ class YoloDataset:
         self.categories = categories
         self.skipped: Counter[str] = Counter()
         self._frames, self._digest = frames, digest
-        self._first = np.cumsum([1, *(len(frame.category) for frame in frames)]).tolist()  # object id
+        self._first = np.cumsum(
+            [1, *(len(frame.category) for frame in frames)]
+        ).tolist()  # object id
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -80,7 +82,10 @@ class YoloDataset:
         if not 0 <= index < len(self):
             raise IndexError(index)
         frame = self._frames[index]
-        rle = [masks.from_polygons([s.ravel()], frame.size) if s.ndim == 2 else None for s in frame.shapes]
+        rle = [
+            masks.from_polygons([s.ravel()], frame.size) if s.ndim == 2 else None
+            for s in frame.shapes
+        ]
         boxes = np.array([box_of(shape) for shape in frame.shapes], np.float32).reshape(-1, 4)
         plain = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         objects = Objects.build(
@@ -126,7 +131,9 @@ def _load(file: Path) -> tuple[dict[str, Any], str]:
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise DatasetError(f"{file}: not valid YAML ({line(err)}); correct the file") from err
     if not isinstance(document, dict):
-        raise DatasetError(f"{file}: the top level must be keys with values (train, val, names); this is no data.yaml")
+        raise DatasetError(
+            f"{file}: the top level must be keys with values (train, val, names); this is no data.yaml"
+        )
     return document, digest
 
 
@@ -135,10 +142,14 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
     names = document.get("names")
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DatasetError(f"{file}: the numbers in 'names' must run from 0 to {len(names) - 1}; correct it")
+            raise DatasetError(
+                f"{file}: the numbers in 'names' must run from 0 to {len(names) - 1}; correct it"
+            )
         names = [names[k] for k in range(len(names))]
     if not isinstance(names, list) or not names or not all(is_text(name) for name in names):
-        odd = next((n for n in names if not is_text(n)), names) if isinstance(names, list) else names
+        odd = (
+            next((n for n in names if not is_text(n)), names) if isinstance(names, list) else names
+        )
         raise DatasetError(
             f"{file}: 'names' must list the classes as texts, not {_shown(odd)}; put the names in quotes"
         )
@@ -146,7 +157,9 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
     kept = [_kept(record, k) for k, record in enumerate(extra)] if isinstance(extra, list) else []
     if [c.name for c in kept] == names and len({c.id for c in kept}) == len(kept):
         return tuple(kept)
-    return tuple(Category(k, name) for k, name in enumerate(names, start=1))  # 0 is background to many tools
+    return tuple(
+        Category(k, name) for k, name in enumerate(names, start=1)
+    )  # 0 is background to many tools
 
 
 def _shown(value: Any) -> str:
@@ -164,7 +177,9 @@ def _kept(record: Any, index: int) -> Category:
     return Category(key, name, parent, entry.get("isthing") is not False)
 
 
-def _listed(document: dict[str, Any], file: Path, config: Config, root: Path) -> Iterator[tuple[Path, list[str]]]:
+def _listed(
+    document: dict[str, Any], file: Path, config: Config, root: Path
+) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder of the split with the names of its images, sorted."""
     if config.images:
         folder = (root / config.images).resolve()
@@ -172,10 +187,14 @@ def _listed(document: dict[str, Any], file: Path, config: Config, root: Path) ->
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         yield folder, _images_in(folder)
         return
-    entry = document.get(config.split) or (document.get("validation") if config.split == "val" else None)
+    entry = document.get(config.split) or (
+        document.get("validation") if config.split == "val" else None
+    )
     if not entry:
         there = [key for key in SPLITS if document.get(key)]
-        raise DatasetError(f"{file}: names no images for split '{config.split}'{suggest(config.split, there)}")
+        raise DatasetError(
+            f"{file}: names no images for split '{config.split}'{suggest(config.split, there)}"
+        )
     for name in entry if isinstance(entry, list) else [entry]:
         place = _place(file, document.get("path") or "", name)
         if place.suffix == ".txt":
@@ -186,14 +205,18 @@ def _listed(document: dict[str, Any], file: Path, config: Config, root: Path) ->
 
 
 def _images_in(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES
+    )
 
 
 def _place(file: Path, base: Any, name: Any) -> Path:
     """Return the folder, or the list of images, that data.yaml names; it must lie in the folder of data.yaml."""
     home = file.parent.resolve()
     if not isinstance(base, str) or not isinstance(name, str) or "\0" in base + name:
-        raise DatasetError(f"{file}: path and the splits must be names of folders, not {_shown(name)}")
+        raise DatasetError(
+            f"{file}: path and the splits must be names of folders, not {_shown(name)}"
+        )
     # some exporters write ../train/images and mean train/images; Ultralytics reads it so where the first is not there
     for text in (name, name.removeprefix("../")):
         place = (home / base / text).resolve()
@@ -207,7 +230,9 @@ def _place(file: Path, base: Any, name: Any) -> Path:
 class _Reader:
     """Checks images with their label files and keeps the good ones."""
 
-    def __init__(self, categories: tuple[Category, ...], max_pixels: int, skipped: Counter[str]) -> None:
+    def __init__(
+        self, categories: tuple[Category, ...], max_pixels: int, skipped: Counter[str]
+    ) -> None:
         self.categories = categories
         self.frames: dict[str, Frame] = {}
         self._max_pixels, self._skipped = max_pixels, skipped
@@ -217,7 +242,9 @@ class _Reader:
         folder, name = record["folder"], record["file_name"]
         image_id = name.rsplit(".", 1)[0]
         if image_id in self.frames:
-            raise RecordError("duplicate image id", "another image has the same name and so the same labels")
+            raise RecordError(
+                "duplicate image id", "another image has the same name and so the same labels"
+            )
         if not is_text(image_id):
             raise RecordError("unsafe file name", "its name is not Unicode text")
         try:
@@ -231,7 +258,8 @@ class _Reader:
             raise RecordError("bad image", f"the image {err}") from err
         if head.turned:
             raise RecordError(
-                "turned image", "it is to be turned by its EXIF tag; store it upright, or boxes are ambiguous"
+                "turned image",
+                "it is to be turned by its EXIF tag; store it upright, or boxes are ambiguous",
             )
         text, digest = self._labels(path, folder)
         category, shapes = self._parse(text, head.size)
@@ -276,7 +304,9 @@ class _Reader:
         if n < 5 or n % 2 == 0:
             raise ValueError(f"{n} numbers; a box has 5 (class cx cy w h), a polygon 7, 9, 11 ...")
         if not all(map(math.isfinite, values)) or max(map(abs, values[1:])) > 2:
-            raise ValueError("a coordinate is not between 0 and 1; they are parts of the image's width and height")
+            raise ValueError(
+                "a coordinate is not between 0 and 1; they are parts of the image's width and height"
+            )
         label = int(values[0])
         if label != values[0] or not 0 <= label < len(self.categories):
             raise ValueError(f"class {values[0]:g} is not among the {len(self.categories)} names")
@@ -285,14 +315,20 @@ class _Reader:
             centre, half = np.array(values[1:3]) * scale, np.array(values[3:5]) * scale / 2
             if (half <= 0).any():
                 raise RecordError("empty box", "the box has no extent")
-            x1, y1, x2, y2 = (float(np.float32(round(v, 6))) for v in (*(centre - half), *(centre + half)))
+            x1, y1, x2, y2 = (
+                float(np.float32(round(v, 6))) for v in (*(centre - half), *(centre + half))
+            )
             box, clipped = inside_box((x1, y1, x2, y2), size)
             self._skipped["clipped to image"] += clipped
             return label, np.array(box)
         points = np.array(values[1:]).reshape(-1, 2) * scale
         whole = np.round(points)
-        points = np.where(np.abs(points - whole) < 1e-3, whole, points)  # outlines of pixels lie on whole numbers
+        points = np.where(
+            np.abs(points - whole) < 1e-3, whole, points
+        )  # outlines of pixels lie on whole numbers
         low, high = points.min(0), points.max(0)
-        box, clipped = inside_box((float(low[0]), float(low[1]), float(high[0]), float(high[1])), size)
+        box, clipped = inside_box(
+            (float(low[0]), float(low[1]), float(high[0]), float(high[1])), size
+        )
         self._skipped["clipped to image"] += clipped
         return label, points.clip(0, scale)

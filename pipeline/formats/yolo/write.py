@@ -42,7 +42,9 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
     categories = next(iter(splits.values())).categories
     for category in categories:
         if not is_text(category.name):
-            raise DatasetError(f"class {category.id}: its name {category.name!r} is not Unicode text; rename it")
+            raise DatasetError(
+                f"class {category.id}: its name {category.name!r} is not Unicode text; rename it"
+            )
     polygons = all(_all_masked(table) for table in splits.values())
     lost: Counter[str] = Counter()
     for split, table in splits.items():
@@ -99,10 +101,16 @@ def _all_masked(table: Dataset) -> bool:
 
 def _lost(scene: Scene, polygons: bool) -> Counter[str]:
     objects = scene.objects
-    masked = sum(rle is not None for rle, crowd in zip(objects.rle, objects.iscrowd, strict=True) if not crowd)
+    masked = sum(
+        rle is not None
+        for rle, crowd in zip(objects.rle, objects.iscrowd, strict=True)
+        if not crowd
+    )
     return Counter(
         {
             "ignore regions, left out of the labels (kept in coco/)": int(objects.iscrowd.sum()),
-            "masks, written as boxes because not every object has one (kept in coco/)": 0 if polygons else masked,
+            "masks, written as boxes because not every object has one (kept in coco/)": 0
+            if polygons
+            else masked,
         }
     )

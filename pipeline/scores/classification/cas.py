@@ -19,11 +19,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.core.scene import Category
-from synthaug.pipeline.scores.base import Lesson, Look, Material, full_card, lacking, truth, versions
+from synthaug.pipeline.scores.base import (
+    Lesson,
+    Look,
+    Material,
+    full_card,
+    lacking,
+    truth,
+    versions,
+)
 from synthaug.pipeline.scores.card import Metric
 from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH
-from synthaug.pipeline.scores.classification.classifier import Accuracy, ClassifierTraining, Config, accuracy, together
-from synthaug.pipeline.scores.classification.crops import PAPER_SIZE, Crops, CropSet, CropTable, crop_row
+from synthaug.pipeline.scores.classification.classifier import (
+    Accuracy,
+    ClassifierTraining,
+    Config,
+    accuracy,
+    together,
+)
+from synthaug.pipeline.scores.classification.crops import (
+    PAPER_SIZE,
+    Crops,
+    CropSet,
+    CropTable,
+    crop_row,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +62,9 @@ class Student:
     @property
     def name(self) -> str:
         """Its folder."""
-        content = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode()).hexdigest()
+        content = hashlib.sha256(
+            json.dumps(asdict(self.config), sort_keys=True).encode()
+        ).hexdigest()
         return f"cas-{self.table}-{content[:10]}"
 
     def lesson(self, material: Material) -> Lesson:
@@ -84,7 +106,9 @@ def available(material: Material, config: Config) -> str | None:
 def pupils(material: Material, config: Config) -> tuple[Student, ...]:
     """Classifiers on synthetic and, for the ceiling, on real crops."""
     tables = [name for name in ("synthetic", "train") if name in material.tables]
-    once = [replace(config, seed=config.seed + number, repeats=1) for number in range(config.repeats)]
+    once = [
+        replace(config, seed=config.seed + number, repeats=1) for number in range(config.repeats)
+    ]
     return tuple(Student(name, one) for name in tables for one in once)
 
 
@@ -124,21 +148,34 @@ def measured(
     `models["real"]`, if there, were trained on real crops and give the ceiling. `card` is what only the caller knows.
     """
     names = [categories[c].name for c in config.selected(categories)]
-    each = {name: [accuracy(m, test.crops, test.labels) for m in trained] for name, trained in models.items()}
+    each = {
+        name: [accuracy(m, test.crops, test.labels) for m in trained]
+        for name, trained in models.items()
+    }
     found = {name: together(several) for name, several in each.items()}
     synthetic = found["synthetic"]
     tested = each["synthetic"][0].confusion.sum(axis=1)
-    columns = {"accuracy": synthetic.per_class, "test_crops": tested.tolist(), "train_crops": train.found.tolist()}
+    columns = {
+        "accuracy": synthetic.per_class,
+        "test_crops": tested.tolist(),
+        "train_crops": train.found.tolist(),
+    }
     if "real" in found:
         columns["real_accuracy"] = found["real"].per_class
     controls = {"floor": {**synthetic.floor, "top1": synthetic.floor["chance"]}}
-    told = {name: {"top1": a.top1, "balanced": a.balanced, **_spread(each[name])} for name, a in found.items()}
+    told = {
+        name: {"top1": a.top1, "balanced": a.balanced, **_spread(each[name])}
+        for name, a in found.items()
+    }
     controls |= {name: numbers for name, numbers in told.items() if name != "synthetic"}
     return Metric(
         name="cas",
         value=synthetic.top1,
         values={**told["synthetic"], **synthetic.floor},
-        per_class={name: {key: column[k] for key, column in columns.items()} for k, name in enumerate(names)},
+        per_class={
+            name: {key: column[k] for key, column in columns.items()}
+            for k, name in enumerate(names)
+        },
         card={**card, **_protocol(train, test, names, config), "confusion": synthetic.confusion},
         controls=controls,
     )
@@ -149,7 +186,10 @@ def _spread(found: Sequence[Accuracy]) -> dict[str, float | None]:
     if len(found) < 2 or found[0].top1 is None:
         return {}
     pairs = {"top1": [one.top1 for one in found], "balanced": [one.balanced for one in found]}
-    return {f"{key}_std": float(np.std(np.array(values, float), ddof=1)) for key, values in pairs.items()}
+    return {
+        f"{key}_std": float(np.std(np.array(values, float), ddof=1))
+        for key, values in pairs.items()
+    }
 
 
 def deviations(config: Config) -> list[str]:
@@ -164,10 +204,14 @@ def deviations(config: Config) -> list[str]:
     return [words.format(ours, theirs) for words, ours, theirs in pairs if ours != theirs]
 
 
-def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Config) -> dict[str, Any]:
+def _protocol(
+    train: CropSet, test: CropSet, names: Sequence[str], config: Config
+) -> dict[str, Any]:
     differs = deviations(config)
     comparable = (
-        f"not comparable with published CAS: {'; '.join(differs)}" if differs else "the paper's network and crops"
+        f"not comparable with published CAS: {'; '.join(differs)}"
+        if differs
+        else "the paper's network and crops"
     )
     few = [n for n, count in zip(names, test.found, strict=True) if 0 < count < FEW]
     return {
@@ -176,9 +220,21 @@ def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Confi
         "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
         "trainings": config.repeats,
         "classes": len(names),
-        "classes_without_training_crops": [n for n, count in zip(names, train.found, strict=True) if not count],
-        "classes_without_test_crops": [n for n, count in zip(names, test.found, strict=True) if not count],
-        "train_crops": {"found": int(train.found.sum()), "used": len(train.labels), "skipped": train.skipped},
-        "test_crops": {"found": int(test.found.sum()), "used": len(test.labels), "skipped": test.skipped},
+        "classes_without_training_crops": [
+            n for n, count in zip(names, train.found, strict=True) if not count
+        ],
+        "classes_without_test_crops": [
+            n for n, count in zip(names, test.found, strict=True) if not count
+        ],
+        "train_crops": {
+            "found": int(train.found.sum()),
+            "used": len(train.labels),
+            "skipped": train.skipped,
+        },
+        "test_crops": {
+            "found": int(test.found.sum()),
+            "used": len(test.labels),
+            "skipped": test.skipped,
+        },
         "samples_per_layout": config.samples_per_layout,
     }

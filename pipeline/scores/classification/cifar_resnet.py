@@ -50,8 +50,12 @@ def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> n
             return total.relu()
 
     strides = [stride if i == kernels.index(3) else 1 for i in range(len(kernels))]
-    convs = [_conv(*shape) for shape in zip(channels[:-1], channels[1:], kernels, strides, strict=True)]
-    body = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))][:-1]  # the last ReLU follows the sum
+    convs = [
+        _conv(*shape) for shape in zip(channels[:-1], channels[1:], kernels, strides, strict=True)
+    ]
+    body = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))][
+        :-1
+    ]  # the last ReLU follows the sum
     changes = stride > 1 or channels[0] != channels[-1]
     shortcut = _conv(channels[0], channels[-1], 1, stride) if changes else nn.Identity()
     return Residual(nn.Sequential(*body), shortcut)
@@ -72,7 +76,9 @@ def _initialised(net: nn.Module, seed: int) -> nn.Module:
     rng = torch.Generator().manual_seed(seed_for(seed, "cas", "weights"))
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
+            nn.init.kaiming_normal_(
+                module.weight, mode="fan_out", nonlinearity="relu", generator=rng
+            )
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=rng)
             nn.init.zeros_(module.bias)

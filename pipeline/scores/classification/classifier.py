@@ -43,10 +43,20 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.depth != PAPER_DEPTH and (self.depth < 8 or (self.depth - 2) % 6):
-            raise ValueError(f"cas.depth is {self.depth}; give 8, 14, 20 ... (6n + 2), or {PAPER_DEPTH}")
+            raise ValueError(
+                f"cas.depth is {self.depth}; give 8, 14, 20 ... (6n + 2), or {PAPER_DEPTH}"
+            )
         if self.classes not in ("things", "all"):
             raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
-        for name in ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout", "repeats", "threads"):
+        for name in (
+            "width",
+            "steps",
+            "batch",
+            "crops_per_class_max",
+            "samples_per_layout",
+            "repeats",
+            "threads",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"cas.{name} is {getattr(self, name)}; give 1 or more")
         if self.size < 8 or not 0 <= self.shift < self.size:
@@ -58,13 +68,20 @@ class Config:
 
     def selected(self, categories: Sequence[Category]) -> list[int]:
         """Return the class indices the classifier knows; its label k means class `selected[k]`."""
-        return [c for c, category in enumerate(categories) if self.classes == "all" or category.isthing]
+        return [
+            c for c, category in enumerate(categories) if self.classes == "all" or category.isthing
+        ]
 
 
 def learning_rate(config: Config, index: int) -> float:
     """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
     warm = max(1, config.steps // 20)
-    return config.lr * min(1.0, (index + 1) / warm) * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+    return (
+        config.lr
+        * min(1.0, (index + 1) / warm)
+        * 0.5
+        * (1 + math.cos(math.pi * index / config.steps))
+    )
 
 
 class ClassifierTraining:
@@ -74,17 +91,25 @@ class ClassifierTraining:
     derive from (seed, step).
     """
 
-    def __init__(self, config: Config, train: CropSet, num_classes: int, device: str = "cpu") -> None:
+    def __init__(
+        self, config: Config, train: CropSet, num_classes: int, device: str = "cpu"
+    ) -> None:
         import torch
 
         assert len(train.labels), "there is nothing to train on"
         self.config, self._train = config, train
-        self._members = [m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)]
+        self._members = [
+            m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)
+        ]
         self._device = torch.device(device)
         self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
         self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
         optimizer = torch.optim.SGD(
-            self.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=True
+            self.model.parameters(),
+            config.lr,
+            config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=True,
         )
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
 
@@ -92,10 +117,17 @@ class ClassifierTraining:
         """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
         rng = rng_for(self.config.seed, "cas", "batch", index)
         members = [self._members[k] for k in rng.integers(0, len(self._members), self.config.batch)]
-        picks = np.array([m[int(u * len(m))] for m, u in zip(members, rng.random(self.config.batch), strict=True)])
+        picks = np.array(
+            [
+                m[int(u * len(m))]
+                for m, u in zip(members, rng.random(self.config.batch), strict=True)
+            ]
+        )
         return augment(self._train.crops[picks], self.config, rng), self._train.labels[picks]
 
-    def step(self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Mapping[str, Tensor]:
+    def step(
+        self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    ) -> Mapping[str, Tensor]:
         """Do optimiser step `index` (0-based); return the loss."""
         import torch
         from torch.nn import functional as F
@@ -129,7 +161,9 @@ class Accuracy:
         return {"chance": 1 / len(self.confusion), "majority": majority}
 
 
-def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256) -> Accuracy:
+def accuracy(
+    model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256
+) -> Accuracy:
     """Test a classifier of C classes on crops [N, S, S, 3] with labels [N]; leaves it in evaluation mode."""
     import torch
 
@@ -138,7 +172,10 @@ def accuracy(model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int6
     with torch.inference_mode():
         num_classes = model(_normalised(np.zeros((1, *crops.shape[1:]), np.uint8), device)).shape[1]
         starts = range(0, len(crops), batch)
-        answers = [model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy() for i in starts]
+        answers = [
+            model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy()
+            for i in starts
+        ]
     confusion = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(confusion, (labels, np.concatenate([np.zeros(0, np.int64), *answers])), 1)
     tested, right = confusion.sum(axis=1), confusion.diagonal()
@@ -156,12 +193,21 @@ def together(found: Sequence[Accuracy]) -> Accuracy:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    per_class = tuple(mean(shares) for shares in zip(*(one.per_class for one in found), strict=True))
+    per_class = tuple(
+        mean(shares) for shares in zip(*(one.per_class for one in found), strict=True)
+    )
     confusion = np.sum([one.confusion for one in found], axis=0)
-    return Accuracy(mean([one.top1 for one in found]), mean([one.balanced for one in found]), per_class, confusion)
+    return Accuracy(
+        mean([one.top1 for one in found]),
+        mean([one.balanced for one in found]),
+        per_class,
+        confusion,
+    )
 
 
-def augment(crops: NDArray[np.uint8], config: Config, rng: np.random.Generator) -> NDArray[np.uint8]:
+def augment(
+    crops: NDArray[np.uint8], config: Config, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Flip and shift each crop [B, S, S, 3] at random; what moves in from outside repeats the border."""
     num, size, reach = len(crops), config.size, config.shift
     columns = np.tile(np.arange(size), (num, 1))  # [B, S]
@@ -170,7 +216,9 @@ def augment(crops: NDArray[np.uint8], config: Config, rng: np.random.Generator) 
     shifts = rng.integers(-reach, reach + 1, (2, num, 1))
     rows = np.clip(np.arange(size) + shifts[0], 0, size - 1)
     columns = np.clip(columns + shifts[1], 0, size - 1)
-    out: NDArray[np.uint8] = crops[np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    out: NDArray[np.uint8] = crops[
+        np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
     return out
 
 

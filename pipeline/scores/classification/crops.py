@@ -77,12 +77,19 @@ def crops(
     for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
         region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
         shrinks = region.shape[0] >= size and region.shape[1] >= size
-        out[i] = cv2.resize(region, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        out[i] = cv2.resize(
+            region, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
     return out, kept
 
 
 def cut(
-    index: int, sample: int, image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64], size: int
+    index: int,
+    sample: int,
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    size: int,
 ) -> CropRow:
     """Return the crops of one image as a row; leave crowds out of `boxes`."""
     found, kept = crops(image, boxes, size)
@@ -103,7 +110,9 @@ class CropTable:
         self._place = {c: k for k, c in enumerate(selected)}
         self._found = np.zeros(len(selected), np.int64)
         self._skipped = 0
-        self._kept: list[list[tuple[int, int, int, int, NDArray[np.uint8]]]] = [[] for _ in selected]
+        self._kept: list[list[tuple[int, int, int, int, NDArray[np.uint8]]]] = [
+            [] for _ in selected
+        ]
 
     def add(self, row: CropRow) -> None:
         """Take the crops of one image; classes that are not selected are left out."""
@@ -120,9 +129,13 @@ class CropTable:
 
     def result(self) -> CropSet:
         """Return the crops, class by class."""
-        flat = [entry[4] for kept in self._kept for entry in sorted(kept, key=lambda entry: entry[:4])]
+        flat = [
+            entry[4] for kept in self._kept for entry in sorted(kept, key=lambda entry: entry[:4])
+        ]
         pixels = np.stack(flat) if flat else np.zeros((0, self._size, self._size, 3), np.uint8)
-        labels = np.repeat(np.arange(len(self._kept)), [len(kept) for kept in self._kept]).astype(np.int64)
+        labels = np.repeat(np.arange(len(self._kept)), [len(kept) for kept in self._kept]).astype(
+            np.int64
+        )
         return CropSet(pixels, labels, self._found.copy(), self._skipped)
 
 
@@ -140,7 +153,9 @@ class Crops(Look):
             for view in views:
                 _, boxes, labels = truth(view.scene)
                 row = cut(view.index, view.sample, view.pixels(), boxes, labels, self.size)
-                records.append({"crops": row.crops, "labels": row.labels, "skipped": np.array(row.skipped)})
+                records.append(
+                    {"crops": row.crops, "labels": row.labels, "skipped": np.array(row.skipped)}
+                )
             return records
 
         return observe

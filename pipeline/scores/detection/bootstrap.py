@@ -31,7 +31,9 @@ def bootstrap_ap(
     if not rows:
         return {key: np.full((resamples, len(classes)), np.nan) for key in KEYS}
     units, unit_of = np.unique([row.index for row in rows], return_inverse=True)
-    draws = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)  # [R, U]
+    draws = rng.multinomial(
+        len(units), np.full(len(units), 1 / len(units)), size=resamples
+    )  # [R, U]
     labels = np.concatenate([row.pred_labels for row in rows])
     scores = np.concatenate([row.pred_scores for row in rows])
     states = np.concatenate(
@@ -48,11 +50,15 @@ def bootstrap_ap(
         step = max(1, BLOCK // max(1, len(own)))
         for start in range(0, resamples, step):
             part = slice(start, start + step)
-            curves[:, part, k] = _average_precision(states[:, own], draws[part][:, unit[own]], truth[part])
+            curves[:, part, k] = _average_precision(
+                states[:, own], draws[part][:, unit[own]], truth[part]
+            )
     return {"AP": curves.mean(axis=0), "AP50": curves[0], "AP75": curves[5]}
 
 
-def interval(draws: NDArray[np.float64], estimate: float | None) -> tuple[float | None, float | None]:
+def interval(
+    draws: NDArray[np.float64], estimate: float | None
+) -> tuple[float | None, float | None]:
     """Return the 95 % interval of an estimate from draws [R, C], each first averaged over the classes it has.
 
     Estimate ± 1.96 standard deviations of the draws, within [0, 1]: the draws' own centre lies too high, because the
@@ -76,10 +82,14 @@ def _average_precision(
     seen = np.cumsum(weights, axis=1)  # [R, N] detections up to each
     for t, state in enumerate(states):
         hit, ignored = np.flatnonzero(state == 1), np.flatnonzero(state == -1)
-        aside = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))[:, np.searchsorted(ignored, hit)]
+        aside = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))[
+            :, np.searchsorted(ignored, hit)
+        ]
         hits = np.cumsum(weights[:, hit], axis=1)  # [R, H]
         precision = hits / (seen[:, hit] - aside + np.spacing(1.0))
-        envelope = np.pad(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1], ((0, 0), (0, 1)))  # [R, H + 1]
+        envelope = np.pad(
+            np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1], ((0, 0), (0, 1))
+        )  # [R, H + 1]
         for r in np.flatnonzero(truth):
             out[t, r] = envelope[r, np.searchsorted(hits[r] / truth[r], RECALL_POINTS)].mean()
     return out

@@ -41,7 +41,9 @@ class Config:
 
     samples_per_layout: int = 1  # images synthesised from each validation layout
     max_images: int = 0  # layouts evaluated, the first in table order; 0 = all
-    resamples: int = 200  # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
+    resamples: int = (
+        200  # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
+    )
     seed: int = 0  # of the shuffled control and of the bootstrap
 
     def __post_init__(self) -> None:
@@ -66,7 +68,10 @@ def score(material: Material, config: Config) -> Metric:
     """Return DAP of what the judge found."""
     (look,) = looks(config)
     synthetic, real = (
-        [detection_row(record, len(material.tables["real"])) for record in material.seen(look, table)]
+        [
+            detection_row(record, len(material.tables["real"]))
+            for record in material.seen(look, table)
+        ]
         for table in ("synthetic", "real")
     )
     card = full_card(
@@ -99,7 +104,10 @@ def measured(
     assert len(train_counts) == len(categories)
     rows, ceiling_rows = sorted(synthetic, key=_identity), sorted(real, key=_identity)
     things = [c for c, category in enumerate(categories) if category.isthing]
-    groups = {part: [c for c in found if c in things] for part, found in frequency_groups(train_counts).items()}
+    groups = {
+        part: [c for c in found if c in things]
+        for part, found in frequency_groups(train_counts).items()
+    }
     evaluator = evaluate(rows, categories, things)
     found = evaluator.result()
     controls = {"shuffled": evaluate(shuffled(rows, config.seed), categories, things).result()}
@@ -107,13 +115,22 @@ def measured(
     values = {**summary(found, groups), **_stuff(rows, categories, things)}
     per_class = {name: dict(numbers) for name, numbers in found.table(categories).items()}
     if config.resamples:
-        draws = bootstrap_ap(evaluator.rows(), things, config.resamples, rng_for(config.seed, "dap", "bootstrap"))
+        draws = bootstrap_ap(
+            evaluator.rows(), things, config.resamples, rng_for(config.seed, "dap", "bootstrap")
+        )
         values |= _intervals(draws, found.values)
         for part in PARTS:
-            of_part = {f"{key}_{part}": draws[key][:, [things.index(c) for c in groups[part]]] for key in GROUPED}
+            of_part = {
+                f"{key}_{part}": draws[key][:, [things.index(c) for c in groups[part]]]
+                for key in GROUPED
+            }
             values |= _intervals(of_part, values)
-        for k, (name, numbers) in enumerate(found.table(categories).items()):  # in the order of `things`
-            per_class[name] |= _intervals({key: drawn[:, [k]] for key, drawn in draws.items()}, numbers)
+        for k, (name, numbers) in enumerate(
+            found.table(categories).items()
+        ):  # in the order of `things`
+            per_class[name] |= _intervals(
+                {key: drawn[:, [k]] for key, drawn in draws.items()}, numbers
+            )
     for name, numbers in controls["real"].table(categories).items():
         per_class[name] |= {f"real_{key}": numbers[key] for key in HEADLINE}
     return Metric(
@@ -122,7 +139,9 @@ def measured(
         values=values,
         per_class=per_class,
         card={**card, **_protocol(found, controls, config, categories, groups)},
-        controls={name: summary(result, groups) for name, result in controls.items() if result.num_images},
+        controls={
+            name: summary(result, groups) for name, result in controls.items() if result.num_images
+        },
     )
 
 
@@ -152,7 +171,9 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
     return [_against(row, layouts[successor[row.index]]) for row in rows]
 
 
-def summary(result: DetectionResult, groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+def summary(
+    result: DetectionResult, groups: Mapping[str, Sequence[int]]
+) -> dict[str, float | None]:
     """Return the headline numbers and, for every frequency group, its mean AP and AP50."""
     values = {key: result.values[key] for key in KEYS}
     for part in PARTS:
@@ -160,10 +181,16 @@ def summary(result: DetectionResult, groups: Mapping[str, Sequence[int]]) -> dic
     return values
 
 
-def _intervals(draws: Mapping[str, NDArray[np.float64]], numbers: Numbers) -> dict[str, float | None]:
+def _intervals(
+    draws: Mapping[str, NDArray[np.float64]], numbers: Numbers
+) -> dict[str, float | None]:
     """Return `x_low` and `x_high` of every number x that was drawn, [R, C]."""
     ends = {key: interval(drawn, numbers[key]) for key, drawn in draws.items()}
-    return {f"{key}_{side}": end for key, both in ends.items() for side, end in zip(("low", "high"), both, strict=True)}
+    return {
+        f"{key}_{side}": end
+        for key, both in ends.items()
+        for side, end in zip(("low", "high"), both, strict=True)
+    }
 
 
 def _identity(row: DetectionRow) -> tuple[int, int]:
@@ -171,7 +198,9 @@ def _identity(row: DetectionRow) -> tuple[int, int]:
 
 
 def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
-    scale = np.array([other.width / row.width, other.height / row.height] * 2, np.float32)  # [4] for xyxy
+    scale = np.array(
+        [other.width / row.width, other.height / row.height] * 2, np.float32
+    )  # [4] for xyxy
     return replace(
         row,
         height=other.height,
@@ -184,7 +213,9 @@ def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
     )
 
 
-def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category], things: Sequence[int]) -> Numbers:
+def _stuff(
+    rows: Sequence[DetectionRow], categories: Sequence[Category], things: Sequence[int]
+) -> Numbers:
     """Return stuff numbers under names of their own; nothing for a set without stuff classes."""
     stuff = [c for c in range(len(categories)) if c not in things]
     if not stuff:
@@ -194,8 +225,14 @@ def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category], things:
 
 
 def _warnings(found: DetectionResult, categories: Sequence[Category]) -> list[str]:
-    few = [categories[c].name for c, numbers in found.per_class.items() if 0 < (numbers["gt"] or 0) < FEW]
-    return [f"fewer than {FEW} objects of {', '.join(few)}: their AP is hardly known"] if few else []
+    few = [
+        categories[c].name
+        for c, numbers in found.per_class.items()
+        if 0 < (numbers["gt"] or 0) < FEW
+    ]
+    return (
+        [f"fewer than {FEW} objects of {', '.join(few)}: their AP is hardly known"] if few else []
+    )
 
 
 def _protocol(

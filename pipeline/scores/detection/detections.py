@@ -50,5 +50,12 @@ def detection_row(record: Record, offset: int) -> DetectionRow:
     none = np.zeros(len(arrays["labels"]), bool)
     found = (arrays["pred_boxes"], arrays["pred_labels"], arrays["pred_scores"])
     return DetectionRow(
-        place, height, width, arrays["boxes"], arrays["labels"], none, *found, sample=max(0, record.sample)
+        place,
+        height,
+        width,
+        arrays["boxes"],
+        arrays["labels"],
+        none,
+        *found,
+        sample=max(0, record.sample),
     )

@@ -15,7 +15,20 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.scene import Category
 
 MAX_DETECTIONS = 100  # per image and class, as COCO counts
-KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # as COCO lists them
+KEYS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+)  # as COCO lists them
 Numbers = Mapping[str, float | None]
 
 
@@ -36,7 +49,9 @@ class DetectionRow:
     pred_labels: NDArray[np.int64]  # [D] class index
     pred_scores: NDArray[np.float32]  # [D]
     sample: int = 0
-    area: NDArray[np.float32] | None = None  # [G] mask areas for APs/m/l, pixels; None: the boxes' areas
+    area: NDArray[np.float32] | None = (
+        None  # [G] mask areas for APs/m/l, pixels; None: the boxes' areas
+    )
 
     def __post_init__(self) -> None:
         num_gt, num_pred = len(self.labels), len(self.pred_labels)
@@ -44,8 +59,12 @@ class DetectionRow:
         assert (self.pred_boxes.shape, self.pred_scores.shape) == ((num_pred, 4), (num_pred,))
         assert self.area is None or self.area.shape == (num_gt,)
         # One NaN score makes pycocotools answer AP 1.0, so it must never reach an evaluator.
-        assert bool(np.isfinite(self.pred_scores).all()), f"image {self.index}: a score is not finite"
-        assert bool(np.isfinite(self.pred_boxes).all()), f"image {self.index}: a predicted box is not finite"
+        assert bool(np.isfinite(self.pred_scores).all()), (
+            f"image {self.index}: a score is not finite"
+        )
+        assert bool(np.isfinite(self.pred_boxes).all()), (
+            f"image {self.index}: a predicted box is not finite"
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,9 @@ class DetectionResult:
     """COCO numbers in [0, 1]; None where there is no truth to compare with."""
 
     values: Numbers  # KEYS over all evaluated classes
-    per_class: Mapping[int, Numbers]  # class index -> KEYS, "gt" (boxes that are not crowds), "gt_images"
+    per_class: Mapping[
+        int, Numbers
+    ]  # class index -> KEYS, "gt" (boxes that are not crowds), "gt_images"
     num_images: int
     num_gt: int
     num_predictions: int
@@ -75,7 +96,9 @@ class DetectionEvaluator:
     Only `classes` (indices; default all) count, in the truth and in the predictions.
     """
 
-    def __init__(self, categories: Sequence[Category], classes: Iterable[int] | None = None) -> None:
+    def __init__(
+        self, categories: Sequence[Category], classes: Iterable[int] | None = None
+    ) -> None:
         self.categories = tuple(categories)
         self.classes = sorted(set(range(len(self.categories)) if classes is None else classes))
         assert all(0 <= c < len(self.categories) for c in self.classes)
@@ -84,13 +107,19 @@ class DetectionEvaluator:
 
     def add(self, row: DetectionRow) -> None:
         """Take one image; what COCO would not look at is dropped here, so memory holds compact arrays only."""
-        assert (row.index, row.sample) not in self._rows, f"image {row.index} sample {row.sample} was added twice"
+        assert (row.index, row.sample) not in self._rows, (
+            f"image {row.index} sample {row.sample} was added twice"
+        )
         for labels in (row.labels, row.pred_labels):
             assert not len(labels) or 0 <= labels.min() <= labels.max() < len(self.categories)
         gt, best = self._counts[row.labels], self._best(row)
         area = _areas(row.boxes) if row.area is None else row.area
-        truth: dict[str, Any] = {name: getattr(row, name)[gt] for name in ("boxes", "labels", "crowd")}
-        found: dict[str, Any] = {n: getattr(row, n)[best] for n in ("pred_boxes", "pred_labels", "pred_scores")}
+        truth: dict[str, Any] = {
+            name: getattr(row, name)[gt] for name in ("boxes", "labels", "crowd")
+        }
+        found: dict[str, Any] = {
+            n: getattr(row, n)[best] for n in ("pred_boxes", "pred_labels", "pred_scores")
+        }
         self._rows[row.index, row.sample] = replace(row, area=area[gt], **truth, **found)
 
     def _best(self, row: DetectionRow) -> NDArray[np.int64]:
@@ -114,7 +143,10 @@ class DetectionEvaluator:
         rows = self.rows()
         precision, recall = self._coco(rows)
         per_class: dict[int, Numbers] = {}
-        boxes, images = np.zeros(len(self.categories), np.int64), np.zeros(len(self.categories), np.int64)
+        boxes, images = (
+            np.zeros(len(self.categories), np.int64),
+            np.zeros(len(self.categories), np.int64),
+        )
         for row in rows:
             np.add.at(boxes, row.labels[~row.crowd], 1)
             images[row.labels[~row.crowd]] += 1  # once per class, however often it is there
@@ -133,19 +165,30 @@ class DetectionEvaluator:
         from faster_coco_eval import COCO, COCOeval_faster
 
         # An annotation with id 0 would silently never match.
-        truth = [{"id": number, **record} for number, record in enumerate(_records(rows, _truth), 1)]
+        truth = [
+            {"id": number, **record} for number, record in enumerate(_records(rows, _truth), 1)
+        ]
         if not truth or not self.classes:
-            return np.full((10, 101, len(self.classes), 4), -1.0), np.full((10, len(self.classes), 4, 3), -1.0)
-        sizes = [{"id": number, "height": row.height, "width": row.width} for number, row in enumerate(rows, 1)]
+            return np.full((10, 101, len(self.classes), 4), -1.0), np.full(
+                (10, len(self.classes), 4, 3), -1.0
+            )
+        sizes = [
+            {"id": number, "height": row.height, "width": row.width}
+            for number, row in enumerate(rows, 1)
+        ]
         names = [{"id": c + 1, "name": self.categories[c].name} for c in self.classes]
         gt = COCO({"images": sizes, "annotations": truth, "categories": names})
-        evaluation = COCOeval_faster(gt, gt.loadRes(_records(rows, _found)), "bbox", print_function=lambda *_: None)
+        evaluation = COCOeval_faster(
+            gt, gt.loadRes(_records(rows, _found)), "bbox", print_function=lambda *_: None
+        )
         evaluation.params.maxDets = [1, 10, self._limit(rows)]
         evaluation.evaluate()
         evaluation.accumulate()
         shape = (10, 101, len(self.classes), 4, 3)
         precision = np.asarray(evaluation.eval["precision"], np.float64).reshape(shape)
-        recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(10, len(self.classes), 4, 3)
+        recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(
+            10, len(self.classes), 4, 3
+        )
         return precision[..., 2], recall
 
 
@@ -159,7 +202,15 @@ def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {"head": [], "middle": [], "tail": [], "unseen": []}
     most = max(train_counts, default=0)
     for c, count in enumerate(train_counts):
-        part = "unseen" if count == 0 else "head" if 2 * count >= most else "tail" if 8 * count < most else "middle"
+        part = (
+            "unseen"
+            if count == 0
+            else "head"
+            if 2 * count >= most
+            else "tail"
+            if 8 * count < most
+            else "middle"
+        )
         groups[part].append(c)
     return groups
 
@@ -168,9 +219,15 @@ def lvis_groups(train_images: Sequence[int]) -> dict[str, list[int]]:
     """Split class indices as LVIS does, by training images with the class: rare 1-10, common 11-100, frequent above."""
     groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": [], "unseen": []}
     for c, count in enumerate(train_images):
-        groups["unseen" if count == 0 else "rare" if count <= 10 else "common" if count <= 100 else "frequent"].append(
-            c
-        )
+        groups[
+            "unseen"
+            if count == 0
+            else "rare"
+            if count <= 10
+            else "common"
+            if count <= 100
+            else "frequent"
+        ].append(c)
     return groups
 
 
@@ -191,7 +248,9 @@ def match_precision_recall(
     return counts
 
 
-def match_row(row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf) -> NDArray[np.int8]:
+def match_row(
+    row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf
+) -> NDArray[np.int8]:
     """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count (on a crowd, or scored below `floor`)."""
     state: NDArray[np.int8] = match_at(row, classes, (iou,), floor)[0]
     return state
@@ -246,15 +305,26 @@ def _reduce(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict
     sizes, limits = range(1, 4), range(3)
     all_sizes = precision[..., 0]
     parts = [all_sizes, all_sizes[0], all_sizes[5], *(precision[..., size] for size in sizes)]
-    parts += [*(recall[..., 0, limit] for limit in limits), *(recall[..., size, 2] for size in sizes)]
+    parts += [
+        *(recall[..., 0, limit] for limit in limits),
+        *(recall[..., size, 2] for size in sizes),
+    ]
     known = (part[part > -1] for part in parts)
-    return {key: float(part.mean()) if part.size else None for key, part in zip(KEYS, known, strict=True)}
+    return {
+        key: float(part.mean()) if part.size else None
+        for key, part in zip(KEYS, known, strict=True)
+    }
 
 
 def _truth(row: DetectionRow) -> dict[str, list[Any]]:
     assert row.area is not None
     crowd, area = row.crowd.astype(int).tolist(), row.area.tolist()
-    return {"bbox": _xywh(row.boxes), "category_id": (row.labels + 1).tolist(), "iscrowd": crowd, "area": area}
+    return {
+        "bbox": _xywh(row.boxes),
+        "category_id": (row.labels + 1).tolist(),
+        "iscrowd": crowd,
+        "area": area,
+    }
 
 
 def _found(row: DetectionRow) -> dict[str, list[Any]]:
@@ -262,7 +332,9 @@ def _found(row: DetectionRow) -> dict[str, list[Any]]:
     return {"bbox": _xywh(row.pred_boxes), "category_id": labels, "score": row.pred_scores.tolist()}
 
 
-def _records(rows: list[DetectionRow], columns: Callable[[DetectionRow], dict[str, list[Any]]]) -> list[dict[str, Any]]:
+def _records(
+    rows: list[DetectionRow], columns: Callable[[DetectionRow], dict[str, list[Any]]]
+) -> list[dict[str, Any]]:
     """Turn columns of rows into COCO annotations; images count from 1."""
     return [
         {"image_id": number, **dict(zip(table, values, strict=True))}

@@ -22,7 +22,10 @@ class FixedEvaluator(DetectionEvaluator):
     """A DetectionEvaluator whose `result` counts the best `budget` detections of each class, wherever they are."""
 
     def __init__(
-        self, categories: Sequence[Category], classes: Iterable[int] | None = None, budget: int = BUDGET
+        self,
+        categories: Sequence[Category],
+        classes: Iterable[int] | None = None,
+        budget: int = BUDGET,
     ) -> None:
         super().__init__(categories, classes)
         self._budget = budget
@@ -42,8 +45,15 @@ class FixedEvaluator(DetectionEvaluator):
         for c in self.classes:
             own = np.flatnonzero(labels == c)
             keep[own[np.argsort(-scores[own], kind="stable")[: self._budget]]] = True
-        parts = np.split(keep, np.cumsum([len(row.pred_labels) for row in rows])[:-1]) if rows else []
+        parts = (
+            np.split(keep, np.cumsum([len(row.pred_labels) for row in rows])[:-1]) if rows else []
+        )
         return [
-            replace(row, pred_boxes=row.pred_boxes[k], pred_labels=row.pred_labels[k], pred_scores=row.pred_scores[k])
+            replace(
+                row,
+                pred_boxes=row.pred_boxes[k],
+                pred_labels=row.pred_labels[k],
+                pred_scores=row.pred_scores[k],
+            )
             for row, k in zip(rows, parts, strict=True)
         ]

@@ -25,7 +25,9 @@ from synthaug.pipeline.scores.features.streams import Features, on_disk, thinned
 class Config:
     """How many images are looked at, and the parameters of the three distances."""
 
-    samples_per_layout: int = 1  # synthetic images of each validation layout; from 2 on their variety is measured too
+    samples_per_layout: int = (
+        1  # synthetic images of each validation layout; from 2 on their variety is measured too
+    )
     train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
     max_images: int = 10_000  # of each set, for precision to coverage; 0 = all
     subsets: int = 100  # of the kernel distance
@@ -55,7 +57,11 @@ def score(material: Material, config: Config) -> Metric:
     kernel, kernel_floor = _kernel(material, look, config)
     shares, share_floor, _ = prdc.measured(material, look, config.neighbours, config.max_images)
     values = {**found, **kid.values(kernel, "kernel"), **shares, **_variety(material, look)}
-    controls = {**floor, **kid.values(kernel_floor, "kernel"), **share_floor.get("train", {})} if floor else {}
+    controls = (
+        {**floor, **kid.values(kernel_floor, "kernel"), **share_floor.get("train", {})}
+        if floor
+        else {}
+    )
     width = next((row.shape[1] for row in rows(material, look, "real")), 0)
     return Metric(
         name="detector_features",
@@ -68,7 +74,9 @@ def score(material: Material, config: Config) -> Metric:
             protocol=f"{width} features of the detector's backbone, each map averaged over the image",
             comparability="between runs with one judge; not with FID, KID or published precision and recall",
             resize="as the detector does it",
-            splits=f"{kernel.subsets} random subsets of {kernel.subset_size} (kernel)" if kernel else "none",
+            splits=f"{kernel.subsets} random subsets of {kernel.subset_size} (kernel)"
+            if kernel
+            else "none",
             seed=kid.SUBSET_SEED,
             network="backbone of the detector that judges",
             network_sha256=material.judge_sha256,
@@ -81,19 +89,30 @@ def score(material: Material, config: Config) -> Metric:
     )
 
 
-def _frechet(material: Material, look: DetectorLook) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
+def _frechet(
+    material: Material, look: DetectorLook
+) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
     real, synthetic = (fid.moments(rows(material, look, table)) for table in ("real", "synthetic"))
     assert real and synthetic
-    train = fid.moments(thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count))
+    train = fid.moments(
+        thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count)
+    )
     floor = {"frechet": fid.frechet(train, real), "images": train.count} if train else {}
     return {"frechet": fid.frechet(synthetic, real)}, floor, [real.count, synthetic.count]
 
 
-def _kernel(material: Material, look: DetectorLook, config: Config) -> tuple[kid.Kernel | None, kid.Kernel | None]:
+def _kernel(
+    material: Material, look: DetectorLook, config: Config
+) -> tuple[kid.Kernel | None, kid.Kernel | None]:
     with on_disk(rows(material, look, "real")) as real:
         with on_disk(rows(material, look, "synthetic")) as synthetic:
-            found, count = kid.kernel_distance(synthetic, real, config.subsets, config.subset_size), len(synthetic)
-        with on_disk(thinned(rows(material, look, "train"), counted(material, look, "train"), count)) as train:
+            found, count = (
+                kid.kernel_distance(synthetic, real, config.subsets, config.subset_size),
+                len(synthetic),
+            )
+        with on_disk(
+            thinned(rows(material, look, "train"), counted(material, look, "train"), count)
+        ) as train:
             return found, kid.kernel_distance(train, real, config.subsets, config.subset_size)
 
 
@@ -128,7 +147,9 @@ def _warnings(counts: list[int], width: int) -> list[str]:
     least = min(counts)
     if least > 10 * width:
         return []
-    return [f"{least} images for {width} features: below ten images per feature the distance is biased upwards"]
+    return [
+        f"{least} images for {width} features: below ten images per feature the distance is biased upwards"
+    ]
 
 
 def _look(config: Config) -> DetectorLook:

@@ -48,18 +48,29 @@ class PairLook(Look):
         """See the base class; the partner of an image is read from the table."""
         state, _ = weights.read(material.weights, networks.LPIPS_NETS[self.net])
         network = networks.Lpips(self.net, state, material.device)
-        place = {pair: i for i, pair in enumerate(zip(material.layout.tolist(), material.sample.tolist(), strict=True))}
+        place = {
+            pair: i
+            for i, pair in enumerate(
+                zip(material.layout.tolist(), material.sample.tolist(), strict=True)
+            )
+        }
         layouts = sorted({layout for layout, sample in place if layout >= 0 and sample == 0})
         after = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
 
         def observe(views: Sequence[View]) -> list[Arrays]:
             nothing = np.zeros(0)
-            found: list[dict[str, NDArray[np.float64]]] = [{SAME: nothing, OTHER: nothing} for _ in views]
+            found: list[dict[str, NDArray[np.float64]]] = [
+                {SAME: nothing, OTHER: nothing} for _ in views
+            ]
             for name in (SAME, OTHER):
                 jobs = [(i, _partner(view, name, place, after)) for i, view in enumerate(views)]
-                pairs = [(i, views[i].pixels(), partner) for i, partner in jobs if partner is not None]
+                pairs = [
+                    (i, views[i].pixels(), partner) for i, partner in jobs if partner is not None
+                ]
                 others = [material.view("synthetic", partner).pixels() for _, _, partner in pairs]
-                others = [resize(b, a.shape[:2]) for (_, a, _), b in zip(pairs, others, strict=True)]
+                others = [
+                    resize(b, a.shape[:2]) for (_, a, _), b in zip(pairs, others, strict=True)
+                ]
                 distances = network([a for _, a, _ in pairs], others)
                 for (i, _, _), distance in zip(pairs, distances, strict=True):
                     found[i][name] = np.array([distance])
@@ -68,7 +79,9 @@ class PairLook(Look):
         return observe
 
 
-def _partner(view: View, name: str, place: dict[tuple[int, int], int], after: dict[int, int]) -> int | None:
+def _partner(
+    view: View, name: str, place: dict[tuple[int, int], int], after: dict[int, int]
+) -> int | None:
     """Return the place of the image that a first image of a layout is compared with."""
     if view.sample or view.layout < 0:
         return None
@@ -89,9 +102,7 @@ def available(material: Material, config: Config) -> str | None:
     if why:
         return why
     if not material.painted and not (material.sample > 0).any():
-        return (
-            "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
-        )
+        return "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
     return None
 
 
@@ -108,7 +119,11 @@ def score(material: Material, config: Config) -> Metric:
         for name, distances in found.items():
             distances += record.arrays[name].tolist()
     same, other = (_values(distances) for distances in found.values())
-    few = [f"{len(found[SAME])} layouts: below 100 the mean is uncertain"] if len(found[SAME]) < 100 else []
+    few = (
+        [f"{len(found[SAME])} layouts: below 100 the mean is uncertain"]
+        if len(found[SAME]) < 100
+        else []
+    )
     return Metric(
         name="diversity",
         value=same["diversity"],

@@ -40,7 +40,11 @@ class Sparse(Look):
     def watch(self, material: Material, see: Callable[[list[View]], list[Arrays]]) -> Observer:
         """Return an observer that shows `see` the chosen views of a batch, and keeps nothing of the others."""
         nothing: Arrays = {name: np.zeros(0, np.float32) for name in self.arrays}
-        wanted = {name: set(self.places(material, name).tolist()) for name in self.tables if name in material.tables}
+        wanted = {
+            name: set(self.places(material, name).tolist())
+            for name in self.tables
+            if name in material.tables
+        }
 
         def observe(views: Sequence[View]) -> list[Arrays]:
             kept = [view for view in views if view.index in wanted[view.table]]
@@ -97,7 +101,9 @@ class DetectorLook(Sparse):
         from synthaug.detectors import load
 
         assert material.judge is not None
-        return self.watch(material, _features(load(material.judge, device=material.device).features))
+        return self.watch(
+            material, _features(load(material.judge, device=material.device).features)
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,9 @@ def rows(material: Material, look: Sparse, table: str, name: str = FEATURES) -> 
                 yield record.arrays[name][None]
 
 
-def _features(run: Callable[[list[NDArray[np.uint8]]], Any]) -> Callable[[list[View]], list[Arrays]]:
+def _features(
+    run: Callable[[list[NDArray[np.uint8]]], Any],
+) -> Callable[[list[View]], list[Arrays]]:
     def see(views: list[View]) -> list[Arrays]:
         return [{FEATURES: row} for row in run([view.pixels() for view in views])]
 

@@ -19,16 +19,16 @@ from synthaug.pipeline.scores.features.extractors import InceptionLook, counted,
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import Features, blocks, thinned
 
-ENOUGH = (
-    10_000  # images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth 2020)
-)
+ENOUGH = 10_000  # images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth 2020)
 
 
 @dataclass(frozen=True)
 class Config:
     """How many images FID is computed from."""
 
-    samples_per_layout: int = 1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    samples_per_layout: int = (
+        1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    )
     train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
 
     def __post_init__(self) -> None:
@@ -57,7 +57,9 @@ def score(material: Material, config: Config) -> Metric:
     real, synthetic = (moments(rows(material, look, table)) for table in ("real", "synthetic"))
     assert real and synthetic
     value = frechet(synthetic, real)
-    train = moments(thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count))
+    train = moments(
+        thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count)
+    )
     controls = {"train": {"fid": frechet(train, real), "images": train.count}} if train else {}
     return Metric(
         name="fid",
@@ -76,9 +78,7 @@ def score(material: Material, config: Config) -> Metric:
     )
 
 
-FLOOR = (
-    "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
-)
+FLOOR = "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
 
 
 def _look(config: Config) -> InceptionLook:
@@ -91,7 +91,9 @@ class Moments:
     def __init__(self, width: int) -> None:
         self.count = 0
         self.mean: NDArray[np.float64] = np.zeros(width)
-        self._scatter: NDArray[np.float64] = np.zeros((width, width))  # sum of (x - mean)(x - mean)^T
+        self._scatter: NDArray[np.float64] = np.zeros(
+            (width, width)
+        )  # sum of (x - mean)(x - mean)^T
 
     def add(self, rows: Features) -> None:
         """Take rows [N, D]."""
@@ -100,7 +102,9 @@ class Moments:
         wide = rows.astype(np.float64)
         mean, total = wide.mean(axis=0), self.count + len(wide)
         centred, shift = wide - mean, mean - self.mean
-        self._scatter += centred.T @ centred + np.outer(shift, shift) * (self.count * len(wide) / total)
+        self._scatter += centred.T @ centred + np.outer(shift, shift) * (
+            self.count * len(wide) / total
+        )
         self.mean = self.mean + shift * (len(wide) / total)
         self.count = total
 
@@ -128,7 +132,9 @@ def frechet(a: Moments, b: Moments) -> float:
     first, second = a.covariance, b.covariance
     shift = a.mean - b.mean
     cross = float(np.linalg.svd(_root(first) @ _root(second).T, compute_uv=False).sum())
-    return max(0.0, float(shift @ shift) + float(np.trace(first)) + float(np.trace(second)) - 2 * cross)
+    return max(
+        0.0, float(shift @ shift) + float(np.trace(first)) + float(np.trace(second)) - 2 * cross
+    )
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,7 +27,9 @@ SHUFFLE_SEED = 2020  # torch-fidelity's
 class Config:
     """How many images and splits the score is computed from."""
 
-    samples_per_layout: int = 1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    samples_per_layout: int = (
+        1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    )
     splits: int = 10  # as published; LostGAN-V2 speaks of 5
     train_images: int = 10_000  # training images looked at for the control, at most; 0 = all
 
@@ -55,7 +57,9 @@ def score(material: Material, config: Config) -> Metric:
     """Return the Inception Score of the synthetic images; controls: that of the real and of the training images."""
     look = _look(config)
     found = {
-        table: inception_score(rows(material, look, table, LOGITS), counted(material, look, table), config.splits)
+        table: inception_score(
+            rows(material, look, table, LOGITS), counted(material, look, table), config.splits
+        )
         for table in ("synthetic", "real", "train")
     }
     numbers = {table: _values(result) for table, result in found.items() if result}

@@ -56,8 +56,13 @@ def score(material: Material, config: Config) -> Metric:
     look = _look(config)
     with on_disk(rows(material, look, "real")) as real:
         with on_disk(rows(material, look, "synthetic")) as synthetic:
-            found, count = kernel_distance(synthetic, real, config.subsets, config.subset_size), len(synthetic)
-        with on_disk(thinned(rows(material, look, "train"), counted(material, look, "train"), count)) as train:
+            found, count = (
+                kernel_distance(synthetic, real, config.subsets, config.subset_size),
+                len(synthetic),
+            )
+        with on_disk(
+            thinned(rows(material, look, "train"), counted(material, look, "train"), count)
+        ) as train:
             floor = kernel_distance(train, real, config.subsets, config.subset_size)
     return Metric(
         name="kid",

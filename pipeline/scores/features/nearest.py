@@ -28,7 +28,13 @@ from synthaug.pipeline.scores.features.extractors import (
 )
 from synthaug.pipeline.scores.features.fid import moments
 from synthaug.pipeline.scores.features.nearest_sheet import sheet
-from synthaug.pipeline.scores.features.neighbours import Neighbours, Pair, Standard, nearest, similar_layouts
+from synthaug.pipeline.scores.features.neighbours import (
+    Neighbours,
+    Pair,
+    Standard,
+    nearest,
+    similar_layouts,
+)
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import Features, on_disk, spans, thinned
 
@@ -40,9 +46,13 @@ FEW_REAL = 100  # with fewer real images there is no telling what 1 % of them is
 class Config:
     """What neighbours are told by, and how many images are compared."""
 
-    features: Literal["detector", "alexnet"] = "detector"  # alexnet: pool5, as published; needs its weights
+    features: Literal["detector", "alexnet"] = (
+        "detector"  # alexnet: pool5, as published; needs its weights
+    )
     train_images: int = 10_000  # looked through, at most, evenly spaced; 0 = all
-    max_images: int = 2000  # synthetic and real ones whose neighbours are looked for, at most; 0 = all
+    max_images: int = (
+        2000  # synthetic and real ones whose neighbours are looked for, at most; 0 = all
+    )
     layout_side: int = 32  # cells per side in which layouts are compared
     pairs: int = 12  # listed and pictured, the nearest first
 
@@ -82,7 +92,9 @@ def score(material: Material, config: Config) -> Metric:
     found, real = near["synthetic"].similarity[:, 0], near["real"].similarity[:, 0]
     limit = float(np.quantile(real, QUANTILE))
     places = layouts.places(material, "synthetic")
-    listed = list(_pairs(material, look, near["synthetic"], alike["synthetic"], places, config.pairs))
+    listed = list(
+        _pairs(material, look, near["synthetic"], alike["synthetic"], places, config.pairs)
+    )
     few = (
         [f"{len(real)} real images: below {FEW_REAL} the yardstick is one or two images"]
         if len(real) < FEW_REAL
@@ -91,7 +103,10 @@ def score(material: Material, config: Config) -> Metric:
     return Metric(
         name="nearest",
         value=float((found > limit).mean()),
-        values={"near_copies": float((found > limit).mean()), **_means(near["synthetic"], alike["synthetic"])},
+        values={
+            "near_copies": float((found > limit).mean()),
+            **_means(near["synthetic"], alike["synthetic"]),
+        },
         card=full_card(
             material,
             look,
@@ -106,7 +121,12 @@ def score(material: Material, config: Config) -> Metric:
             pairs=[vars(pair) for pair in listed],
             warnings=few,
         ),
-        controls={"real": {"near_copies": float((real > limit).mean()), **_means(near["real"], alike["real"])}},
+        controls={
+            "real": {
+                "near_copies": float((real > limit).mean()),
+                **_means(near["real"], alike["real"]),
+            }
+        },
     )
 
 
@@ -127,15 +147,21 @@ def _looks(config: Config) -> tuple[Sparse, LayoutLook]:
     layouts = LayoutLook(train_images=train, other_images=other, side=config.layout_side)
     if config.features == "alexnet":
         return Pool5Look(train_images=train, other_images=other), layouts
-    return DetectorLook(train_images=train), layouts  # the look of detector_features; thinned when it is read
+    return DetectorLook(
+        train_images=train
+    ), layouts  # the look of detector_features; thinned when it is read
 
 
 def _nearest(material: Material, look: Sparse, most: int) -> dict[str, Neighbours]:
     with on_disk(rows(material, look, "train")) as train:
-        standard = None if isinstance(look, Pool5Look) else _standard(train)  # the paper compares pool5 as it is
+        standard = (
+            None if isinstance(look, Pool5Look) else _standard(train)
+        )  # the paper compares pool5 as it is
         found = {}
         for table in ("synthetic", "real"):
-            with on_disk(thinned(rows(material, look, table), counted(material, look, table), most)) as queries:
+            with on_disk(
+                thinned(rows(material, look, table), counted(material, look, table), most)
+            ) as queries:
                 found[table] = nearest(queries, train, standard=standard)
         return found
 
@@ -147,18 +173,30 @@ def _standard(train: Features) -> Standard:
 
 
 def _alike(material: Material, look: LayoutLook) -> dict[str, Neighbours]:
-    maps = {t: np.concatenate(list(rows(material, look, t, LAYOUT))) for t in ("train", "synthetic", "real")}
+    maps = {
+        t: np.concatenate(list(rows(material, look, t, LAYOUT)))
+        for t in ("train", "synthetic", "real")
+    }
     num = len(material.categories)
-    return {table: similar_layouts(maps[table], maps["train"], num) for table in ("synthetic", "real")}
+    return {
+        table: similar_layouts(maps[table], maps["train"], num) for table in ("synthetic", "real")
+    }
 
 
 def _pairs(
-    material: Material, look: Sparse, near: Neighbours, alike: Neighbours, places: NDArray[np.int64], most: int
+    material: Material,
+    look: Sparse,
+    near: Neighbours,
+    alike: Neighbours,
+    places: NDArray[np.int64],
+    most: int,
 ) -> Iterator[Pair]:
     corpus = look.places(material, "train")
     train, made = material.tables["train"], material.tables["synthetic"]
     for i in np.argsort(-near.similarity[:, 0], kind="stable")[:most]:
-        own, by_image, by_layout = (int(v) for v in (places[i], corpus[near.place[i, 0]], corpus[alike.place[i, 0]]))
+        own, by_image, by_layout = (
+            int(v) for v in (places[i], corpus[near.place[i, 0]], corpus[alike.place[i, 0]])
+        )
         yield Pair(
             synthetic=made[own].image_id,
             synthetic_index=own,
@@ -172,11 +210,18 @@ def _pairs(
 
 
 def _means(near: Neighbours, alike: Neighbours) -> dict[str, float | None]:
-    return {"similarity": float(near.similarity.mean()), "layout_similarity": float(alike.similarity.mean())}
+    return {
+        "similarity": float(near.similarity.mean()),
+        "layout_similarity": float(alike.similarity.mean()),
+    }
 
 
 def _space(config: Config) -> str:
-    return "of pool5" if config.features == "alexnet" else "of features standardised on the training images"
+    return (
+        "of pool5"
+        if config.features == "alexnet"
+        else "of features standardised on the training images"
+    )
 
 
 def _network(material: Material, config: Config) -> dict[str, Any]:

@@ -21,9 +21,17 @@ def sheet(pairs: Sequence[Pair], synthetic: Dataset, train: Dataset) -> bytes | 
         return None
     rows = [_heading()]
     for pair in pairs:
-        scenes = synthetic[pair.synthetic_index], train[pair.train_index], train[pair.layout_train_index]
+        scenes = (
+            synthetic[pair.synthetic_index],
+            train[pair.train_index],
+            train[pair.layout_train_index],
+        )
         texts = "", f"{pair.similarity:.3f}", f"{pair.layout_similarity:.3f}"
-        rows.append(np.concatenate([_cell(scene, text) for scene, text in zip(scenes, texts, strict=True)], axis=1))
+        rows.append(
+            np.concatenate(
+                [_cell(scene, text) for scene, text in zip(scenes, texts, strict=True)], axis=1
+            )
+        )
     return encode(np.concatenate(rows), "jpeg")
 
 

@@ -40,7 +40,9 @@ class Standard:
     deviation: NDArray[np.float64]  # [D]; 0 = a feature that says nothing and is left out
 
 
-def nearest(queries: Features, corpus: Features, k: int = 1, standard: Standard | None = None) -> Neighbours:
+def nearest(
+    queries: Features, corpus: Features, k: int = 1, standard: Standard | None = None
+) -> Neighbours:
     """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
 
     Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1. Features that are never
@@ -53,9 +55,13 @@ def nearest(queries: Features, corpus: Features, k: int = 1, standard: Standard 
         wanted = _unit(queries[span], standard)
         for other in spans(len(corpus)):
             found = np.concatenate([best[span], wanted @ _unit(corpus[other], standard).T], axis=1)
-            names = np.broadcast_to(np.arange(other.start, other.stop), (len(wanted), other.stop - other.start))
+            names = np.broadcast_to(
+                np.arange(other.start, other.stop), (len(wanted), other.stop - other.start)
+            )
             names = np.concatenate([place[span], names], axis=1)
-            order = np.argsort(-found, axis=1, kind="stable")[:, :k]  # earlier rows stand before later ones
+            order = np.argsort(-found, axis=1, kind="stable")[
+                :, :k
+            ]  # earlier rows stand before later ones
             best[span] = np.take_along_axis(found, order, axis=1)
             place[span] = np.take_along_axis(names, order, axis=1)
     return Neighbours(place, best)
@@ -65,13 +71,17 @@ def _unit(rows: Features, standard: Standard | None) -> NDArray[np.float64]:
     wide = rows.astype(np.float64)
     if standard:
         wide -= standard.mean
-        wide = np.divide(wide, standard.deviation, out=np.zeros_like(wide), where=standard.deviation > 0)
+        wide = np.divide(
+            wide, standard.deviation, out=np.zeros_like(wide), where=standard.deviation > 0
+        )
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit
 
 
-def similar_layouts(queries: NDArray[np.int16], corpus: NDArray[np.int16], num_classes: int) -> Neighbours:
+def similar_layouts(
+    queries: NDArray[np.int16], corpus: NDArray[np.int16], num_classes: int
+) -> Neighbours:
     """Return the layout of `corpus` [M, cells] most like each of `queries` [N, cells], maps of class indices, -1 = no box.
 
     Similarity is the mean of two shares: cells with the same content in both, and what the two histograms over classes
@@ -80,7 +90,9 @@ def similar_layouts(queries: NDArray[np.int16], corpus: NDArray[np.int16], num_c
     shares = _histograms(corpus, num_classes)
     place = np.zeros((len(queries), 1), np.int64)
     best = np.zeros((len(queries), 1))
-    for i, (query, histogram) in enumerate(zip(queries, _histograms(queries, num_classes), strict=True)):
+    for i, (query, histogram) in enumerate(
+        zip(queries, _histograms(queries, num_classes), strict=True)
+    ):
         alike = ((corpus == query).mean(axis=1) + np.minimum(shares, histogram).sum(axis=1)) / 2
         place[i, 0] = alike.argmax()
         best[i, 0] = alike[place[i, 0]]

@@ -42,7 +42,9 @@ def missing_library(name: str) -> str | None:
 class Inception:
     """Inception v3 with the resize of TensorFlow 1 and its pools, as FID, KID and IS are published with (`layer` 2048)."""
 
-    def __init__(self, state: Mapping[str, Tensor], device: str = "cpu", layer: str = "2048") -> None:
+    def __init__(
+        self, state: Mapping[str, Tensor], device: str = "cpu", layer: str = "2048"
+    ) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         def build(file: io.BytesIO) -> nn.Module:
@@ -66,7 +68,9 @@ class Vgg16:
         from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
         def build(file: io.BytesIO) -> nn.Module:
-            extractor: nn.Module = FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=file)
+            extractor: nn.Module = FeatureExtractorVGG16(
+                "vgg16", ["fc2_relu"], feature_extractor_weights_path=file
+            )
             return extractor
 
         self._device, self._model = device, _filled(build, state, "VGG-16").to(device)
@@ -93,7 +97,9 @@ class AlexNetPool5:
         from synthaug.pipeline.core.images import resize
 
         with torch.inference_mode():
-            pixels = _stack([resize(image, (POOL5_SIDE, POOL5_SIDE)) for image in images], self._device)
+            pixels = _stack(
+                [resize(image, (POOL5_SIDE, POOL5_SIDE)) for image in images], self._device
+            )
             pool = self._model(_imagenet(pixels)).flatten(1)  # [N, 256 * 7 * 7]
             return np.asarray(torch.nn.functional.normalize(pool).cpu().numpy(), np.float32)
 
@@ -101,14 +107,20 @@ class AlexNetPool5:
 class Lpips:
     """LPIPS 0.1 (Zhang et al. 2018) with its published linear heads, which torchmetrics brings along."""
 
-    def __init__(self, net: Literal["alex", "vgg"], state: Mapping[str, Tensor], device: str = "cpu") -> None:
+    def __init__(
+        self, net: Literal["alex", "vgg"], state: Mapping[str, Tensor], device: str = "cpu"
+    ) -> None:
         from torchmetrics.functional.image.lpips import _LPIPS
 
-        model = _LPIPS(pretrained=True, net=net, pnet_rand=True)  # the heads; the body comes from `state`
+        model = _LPIPS(
+            pretrained=True, net=net, pnet_rand=True
+        )  # the heads; the body comes from `state`
         wanted = {name: f"features.{name.split('.', 1)[1]}" for name in model.net.state_dict()}
         lacking = [name for name in wanted.values() if name not in state]
         if lacking:
-            raise ValueError(f"these are not the weights of {LPIPS_NETS[net]}: '{lacking[0]}' is missing")
+            raise ValueError(
+                f"these are not the weights of {LPIPS_NETS[net]}: '{lacking[0]}' is missing"
+            )
         _load(model.net, {name: state[source] for name, source in wanted.items()}, LPIPS_NETS[net])
         self._device, self._model = device, model.eval().requires_grad_(False).to(device)
 
@@ -119,12 +131,17 @@ class Lpips:
         out = np.zeros(len(first), np.float64)
         with torch.inference_mode():
             for members in _groups(first).values():
-                a, b = (_stack([images[i] for i in members], self._device) / 127.5 - 1 for images in (first, second))
+                a, b = (
+                    _stack([images[i] for i in members], self._device) / 127.5 - 1
+                    for images in (first, second)
+                )
                 out[members] = self._model(a, b).flatten().double().cpu().numpy()
         return out
 
 
-def _filled(build: Callable[[io.BytesIO], nn.Module], state: Mapping[str, Tensor], what: str) -> nn.Module:
+def _filled(
+    build: Callable[[io.BytesIO], nn.Module], state: Mapping[str, Tensor], what: str
+) -> nn.Module:
     """Build one of torch-fidelity's networks from tensors.
 
     The library reads its file with a loader that would execute what a foreign file brings. It is given a copy that was
@@ -186,7 +203,9 @@ def _stack(images: Images, device: str) -> Tensor:
 
 def _imagenet(pixels: Tensor) -> Tensor:
     """uint8 [N, 3, H, W] as torchvision's networks are given them."""
-    mean, std = (pixels.new_tensor(v, dtype=_float()) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        pixels.new_tensor(v, dtype=_float()) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     return (pixels / 255 - mean[:, None, None]) / std[:, None, None]
 
 

@@ -17,7 +17,13 @@ from synthaug.pipeline.scores.base import Look, Material, full_card
 from synthaug.pipeline.scores.card import Metric
 from synthaug.pipeline.scores.features.extractors import Sparse, Vgg16Look, rows
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
-from synthaug.pipeline.scores.features.streams import Features, on_disk, spaced, spans, squared_distances
+from synthaug.pipeline.scores.features.streams import (
+    Features,
+    on_disk,
+    spaced,
+    spans,
+    squared_distances,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,9 @@ class Config:
     """How many images and neighbours are used."""
 
     samples_per_layout: int = 1  # synthetic images of each validation layout
-    neighbours: int = 3  # k, of precision and recall as published; density and coverage were published with 5
+    neighbours: int = (
+        3  # k, of precision and recall as published; density and coverage were published with 5
+    )
     max_images: int = 10_000  # of each set, evenly spaced; time grows with the square; 0 = all
 
     def __post_init__(self) -> None:
@@ -62,7 +70,9 @@ def score(material: Material, config: Config) -> Metric:
             **entries(material, "vgg16"),
             headline_key="precision",
             protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
-            selection=f"at most {config.max_images} images of each set, evenly spaced" if config.max_images else "all",
+            selection=f"at most {config.max_images} images of each set, evenly spaced"
+            if config.max_images
+            else "all",
             floor="train: as many training images as there are synthetic ones (or all), against the same real images",
             warnings=warnings(counts),
         ),
@@ -74,7 +84,10 @@ def measured(
     material: Material, look: Sparse, k: int, most: int = 0
 ) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]], list[int]]:
     """Return the four numbers of synthetic against real images, those of training images, and the two sets' sizes."""
-    with on_disk(rows(material, look, "real")) as whole_real, on_disk(rows(material, look, "synthetic")) as whole:
+    with (
+        on_disk(rows(material, look, "real")) as whole_real,
+        on_disk(rows(material, look, "synthetic")) as whole,
+    ):
         real, synthetic = (_some(features, most) for features in (whole_real, whole))
         found = prdc(real, synthetic, k)
         with on_disk(rows(material, look, "train")) as train:
@@ -85,12 +98,16 @@ def measured(
 
 def values(found: Manifolds | None) -> dict[str, float | None]:
     """Return the four by name, None where there is no result."""
-    return {name: getattr(found, name, None) for name in ("precision", "recall", "density", "coverage")}
+    return {
+        name: getattr(found, name, None) for name in ("precision", "recall", "density", "coverage")
+    }
 
 
 def warnings(counts: list[int]) -> list[str]:
     """Say in sentences where there are too few images, or too different numbers of them."""
-    few = [f"{min(counts)} images: below 1000 the neighbourhoods are wide and the four numbers coarse"]
+    few = [
+        f"{min(counts)} images: below 1000 the neighbourhoods are wide and the four numbers coarse"
+    ]
     return few if min(counts) < 1000 else []
 
 
@@ -99,7 +116,11 @@ def _some(features: Features, most: int) -> Features:
 
 
 def _look(config: Config) -> Vgg16Look:
-    return Vgg16Look(samples=config.samples_per_layout, train_images=config.max_images, other_images=config.max_images)
+    return Vgg16Look(
+        samples=config.samples_per_layout,
+        train_images=config.max_images,
+        other_images=config.max_images,
+    )
 
 
 @dataclass(frozen=True)

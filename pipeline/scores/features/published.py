@@ -17,7 +17,10 @@ RESIZE = {
 
 
 def reason(
-    material: Material, network: str, library: str = "", tables: tuple[str, ...] = ("real", "synthetic")
+    material: Material,
+    network: str,
+    library: str = "",
+    tables: tuple[str, ...] = ("real", "synthetic"),
 ) -> str | None:
     """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
     return lacking(material, tables) or unusable(material.weights, network, library)

@@ -70,7 +70,9 @@ class _Stored:
     def __getitem__(self, wanted: slice | NDArray[np.int64]) -> Features:
         places = np.arange(len(self))[wanted]
         out = np.empty((len(places), self.shape[1]), np.float32)
-        runs = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # where a run of neighbouring rows begins
+        runs = np.flatnonzero(
+            np.diff(places, prepend=-2) != 1
+        )  # where a run of neighbouring rows begins
         for begin, end in pairwise([*runs.tolist(), len(places)]):
             self._file.seek(int(places[begin]) * self.shape[1] * out.itemsize)
             data = self._file.read((end - begin) * self.shape[1] * out.itemsize)

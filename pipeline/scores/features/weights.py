@@ -38,7 +38,9 @@ FILES = {
         "Inception v3 of 2015-12-05 (TensorFlow), as torch-fidelity has it",
         91,
     ),
-    "alexnet": Published("alexnet-owt-7be5be79.pth", "AlexNet (one weird trick), ImageNet, torchvision", 233),
+    "alexnet": Published(
+        "alexnet-owt-7be5be79.pth", "AlexNet (one weird trick), ImageNet, torchvision", 233
+    ),
     "vgg16": Published("vgg16-397923af.pth", "VGG-16, ImageNet, torchvision", 528),
 }
 
@@ -56,15 +58,23 @@ def find(folder: Path | None, name: str) -> Found:
     """Look for the file of network `name` (a key of FILES) in a folder; never raises for what a user can get wrong."""
     wanted = FILES[name]
     if folder is None:
-        return Found(None, reason=f"{WHERE} names no folder; put {wanted.file} into one and give its path")
+        return Found(
+            None, reason=f"{WHERE} names no folder; put {wanted.file} into one and give its path"
+        )
     path = folder / wanted.file
     try:
         entry = path.stat()
         digest = _digest(path, entry.st_mtime_ns, entry.st_size)
     except FileNotFoundError:
-        return Found(None, reason=f"{WHERE}: there is no {wanted.file} in '{folder}'; put it there (docs/weights.md)")
+        return Found(
+            None,
+            reason=f"{WHERE}: there is no {wanted.file} in '{folder}'; put it there (docs/weights.md)",
+        )
     except OSError as err:
-        return Found(None, reason=f"{path}: cannot be read ({err.strerror}); correct {WHERE} or the file's rights")
+        return Found(
+            None,
+            reason=f"{path}: cannot be read ({err.strerror}); correct {WHERE} or the file's rights",
+        )
     if not digest.startswith(wanted.digest):
         problem = f"its sha256 begins with {digest[:8]}, the published file's with {wanted.digest}"
         return Found(path, digest, f"{path}: {problem}; it is damaged or another file, get it anew")
@@ -99,6 +109,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: is no file of weights ({text[0][:120] if text else type(err).__name__}); get it anew"
         ) from err
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
         raise ValueError(f"{path}: does not hold the named tensors of a network; get it anew")
     return {str(key): value for key, value in state.items()}

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.seeding import seed_for
-from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, View, full_card, lacking, versions
+from synthaug.pipeline.scores.base import (
+    Arrays,
+    Look,
+    Material,
+    Observer,
+    View,
+    full_card,
+    lacking,
+    versions,
+)
 from synthaug.pipeline.scores.card import Metric
 
 PAPER_SIDE = 32  # pixels
@@ -58,16 +67,33 @@ class Shapes(Look):
             records: list[Arrays] = []
             for view in views:
                 objects = view.scene.objects
-                chosen = [i for i in range(len(objects)) if objects.rle[i] is not None and not objects.iscrowd[i]]
+                chosen = [
+                    i
+                    for i in range(len(objects))
+                    if objects.rle[i] is not None and not objects.iscrowd[i]
+                ]
                 found = [
-                    shape(masks.decode(str(objects.rle[i]), (view.scene.height, view.scene.width)), self.side)
+                    shape(
+                        masks.decode(str(objects.rle[i]), (view.scene.height, view.scene.width)),
+                        self.side,
+                    )
                     for i in chosen
                 ]
-                kept = [(i, mask) for i, mask in zip(chosen, found, strict=True) if mask is not None]
-                bits = np.stack([mask for _, mask in kept]) if kept else np.zeros((0, self.side**2), bool)
+                kept = [
+                    (i, mask) for i, mask in zip(chosen, found, strict=True) if mask is not None
+                ]
+                bits = (
+                    np.stack([mask for _, mask in kept])
+                    if kept
+                    else np.zeros((0, self.side**2), bool)
+                )
                 labels = objects.category[[i for i, _ in kept]].astype(np.int64)
                 records.append(
-                    {"bits": np.packbits(bits, axis=1), "labels": labels, "empty": np.array(len(chosen) - len(kept))}
+                    {
+                        "bits": np.packbits(bits, axis=1),
+                        "labels": labels,
+                        "empty": np.array(len(chosen) - len(kept)),
+                    }
                 )
             return records
 
@@ -86,7 +112,9 @@ def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     tight = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     shrinks = tight.shape[0] >= side and tight.shape[1] >= side
-    sized = cv2.resize(tight, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    sized = cv2.resize(
+        tight, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     return np.asarray(sized >= 0.5).reshape(-1)
 
 
@@ -99,7 +127,9 @@ def nearest_iou(asked: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np
         part = true[start : start + CHUNK].astype(np.float32)
         inter = wide @ part.T  # [Q, chunk], exact: whole numbers below 2^24
         union = mine[:, None] + part.sum(1)[None] - inter
-        share = np.divide(inter.astype(np.float64), union, out=np.zeros(inter.shape), where=union > 0)
+        share = np.divide(
+            inter.astype(np.float64), union, out=np.zeros(inter.shape), where=union > 0
+        )
         best = np.maximum(best, share.max(1))
     return best
 
@@ -116,7 +146,9 @@ def available(material: Material, config: Config) -> str | None:  # noqa: ARG001
         return missing
     real, synthetic = material.tables["real"], material.tables["synthetic"]
     pairs = [i for i in range(len(synthetic)) if material.layout[i] >= 0][:LOOKED_AT]
-    if pairs and all(synthetic[i].objects.rle == real[int(material.layout[i])].objects.rle for i in pairs):
+    if pairs and all(
+        synthetic[i].objects.rle == real[int(material.layout[i])].objects.rle for i in pairs
+    ):
         return "the synthetic masks are those of the layouts themselves, so the generator has learnt none"
     return None
 
@@ -129,7 +161,11 @@ def _source(material: Material) -> str:
 def score(material: Material, config: Config) -> Metric:
     """Return the mean IoU with the nearest true mask, per class and over the classes."""
     (look,) = looks(config)
-    classes = [c for c, category in enumerate(material.categories) if config.classes == "all" or category.isthing]
+    classes = [
+        c
+        for c, category in enumerate(material.categories)
+        if config.classes == "all" or category.isthing
+    ]
     source = _source(material)
     true = gallery(material, look, source, config, classes)
     found, empty = _against(material, look, "synthetic", true, classes, config.side)
@@ -137,7 +173,10 @@ def score(material: Material, config: Config) -> Metric:
     if source == "train":
         parts["real"], _ = _against(material, look, "real", true, classes, config.side)
     box = np.ones((1, config.side**2), bool)
-    floor = {c: np.full(len(found[c]), nearest_iou(box, true[c])[0]) if len(true[c]) else found[c] for c in classes}
+    floor = {
+        c: np.full(len(found[c]), nearest_iou(box, true[c])[0]) if len(true[c]) else found[c]
+        for c in classes
+    }
     means = {name: _means(part) for name, part in {**parts, "box": floor}.items()}
     total = {name: _over(list(part.values())) for name, part in means.items()}
     few = [material.categories[c].name for c in classes if 0 < len(found[c]) < FEW]
@@ -147,7 +186,11 @@ def score(material: Material, config: Config) -> Metric:
         protocol="IoU of each synthetic mask with its nearest true mask of the same class; mean over objects, then classes",
         headline_key="miou",
         resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: bilinear), from 1/2 inside",
-        masks={"synthetic": sum(map(len, found.values())), "true": sum(map(len, true.values())), "empty": empty},
+        masks={
+            "synthetic": sum(map(len, found.values())),
+            "true": sum(map(len, true.values())),
+            "empty": empty,
+        },
         true_masks=f"of the {source} images, at most {config.true_masks_max} per class, drawn with seed {config.seed}",
         comparability="LostGAN-V2's Table 4 asks about training layouts, whose own true masks are among the candidates; "
         "here the layouts are those of validation images, and the masks the visible parts of objects",
@@ -169,7 +212,9 @@ def score(material: Material, config: Config) -> Metric:
         for c in classes
     }
     controls = {name: {"miou": value} for name, value in total.items() if name != "synthetic"}
-    return Metric("mask_iou", total["synthetic"], {"miou": total["synthetic"]}, per_class, card, controls)
+    return Metric(
+        "mask_iou", total["synthetic"], {"miou": total["synthetic"]}, per_class, card, controls
+    )
 
 
 def gallery(
@@ -182,12 +227,17 @@ def gallery(
             zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True)
         ):
             if label in kept:
-                kept[label].append((seed_for(config.seed, "mask_iou", record.index, number), bits.copy()))
+                kept[label].append(
+                    (seed_for(config.seed, "mask_iou", record.index, number), bits.copy())
+                )
     found = {}
     for c, entries in kept.items():
-        chosen = [bits for _, bits in sorted(entries, key=lambda entry: entry[0])[: config.true_masks_max]]
+        chosen = [
+            bits for _, bits in sorted(entries, key=lambda entry: entry[0])[: config.true_masks_max]
+        ]
         found[c] = _bits(
-            np.stack(chosen) if chosen else np.zeros((0, (config.side**2 + 7) // 8), np.uint8), config.side
+            np.stack(chosen) if chosen else np.zeros((0, (config.side**2 + 7) // 8), np.uint8),
+            config.side,
         )
     return found
 
@@ -216,7 +266,9 @@ def _against(
 
     for record in material.seen(look, table):
         empty += int(record.arrays["empty"])
-        for bits, label in zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True):
+        for bits, label in zip(
+            record.arrays["bits"], record.arrays["labels"].tolist(), strict=True
+        ):
             if label in waiting:
                 waiting[label].append(bits)
                 if len(waiting[label]) == CHUNK:

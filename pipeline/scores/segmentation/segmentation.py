@@ -34,7 +34,13 @@ from synthaug.pipeline.scores.base import (
     versions,
 )
 from synthaug.pipeline.scores.card import Metric
-from synthaug.pipeline.scores.segmentation.segmenter import OWN, TORCHVISION, Own, Segment, from_file
+from synthaug.pipeline.scores.segmentation.segmenter import (
+    OWN,
+    TORCHVISION,
+    Own,
+    Segment,
+    from_file,
+)
 
 FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
 
@@ -43,7 +49,9 @@ FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
 class Config:
     """Which network segments, and how many images of each map it is shown."""
 
-    network: str = OWN  # own (trained on the labelled images) | a network of torchvision | torchscript
+    network: str = (
+        OWN  # own (trained on the labelled images) | a network of torchvision | torchscript
+    )
     file: str = ""  # of that network: safetensors or a state dict; of torchscript: the program, which is run
     outputs: tuple[str, ...] = ()  # names of its outputs, in order; () = the classes of the data
     samples_per_layout: int = 1  # images synthesised from each validation map
@@ -91,7 +99,11 @@ class Segmented(Look):
                     stranger = real[int(others[place])]
                     if stranger.panoptic is not None and others[place] != place:
                         labels = maps_of(stranger, classes).labels
-                        other = confusion(resize_map(labels, (view.scene.height, view.scene.width)), found, classes)
+                        other = confusion(
+                            resize_map(labels, (view.scene.height, view.scene.width)),
+                            found,
+                            classes,
+                        )
                 records.append({"own": _sparse(truth), "other": _sparse(other)})
             return records
 
@@ -110,13 +122,17 @@ def network(material: Material, config: Config) -> Segment:
     """Return the network that segments, ready."""
     if config.network == OWN:
         return config.own.segment(material)
-    return from_file(config.network, Path(config.file), config.outputs, material.categories, material.device)
+    return from_file(
+        config.network, Path(config.file), config.outputs, material.categories, material.device
+    )
 
 
 def looks(config: Config) -> tuple[Look, ...]:
     """Segmentation of real and synthetic images."""
     digest = file_digest(config.file)
-    return (Segmented(("real", "synthetic"), config.samples_per_layout, config=config, sha256=digest),)
+    return (
+        Segmented(("real", "synthetic"), config.samples_per_layout, config=config, sha256=digest),
+    )
 
 
 def available(material: Material, config: Config) -> str | None:
@@ -132,7 +148,10 @@ def score(material: Material, config: Config) -> Metric:
     """Return mean IoU and pixel accuracy, with ceiling and floor."""
     (look,) = looks(config)
     classes = [category.name for category in material.categories]
-    total = {key: np.zeros((len(classes), len(classes) + 1), np.int64) for key in ("synthetic", "real", "shuffled")}
+    total = {
+        key: np.zeros((len(classes), len(classes) + 1), np.int64)
+        for key in ("synthetic", "real", "shuffled")
+    }
     images = 0
     for table in ("real", "synthetic"):
         for record in material.seen(look, table):
@@ -143,9 +162,9 @@ def score(material: Material, config: Config) -> Metric:
                     total[key][rows, columns] += counts
     parts = {key: summary(matrix, classes) for key, matrix in total.items()}
     found, own = parts["synthetic"], config.network == OWN
-    warnings = [f"{images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"] * (
-        images < FEW
-    )
+    warnings = [
+        f"{images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"
+    ] * (images < FEW)
     card = full_card(
         material,
         look,
@@ -155,8 +174,12 @@ def score(material: Material, config: Config) -> Metric:
         resize=f"images to {config.own.side}x{config.own.side}, antialiased bilinear; answers back, nearest"
         if own
         else "none; logits to the image's size, bilinear",
-        network=f"U-Net of width {config.own.width}, trained here on the labelled images" if own else config.network,
-        network_sha256=f"none: trained here, {asdict(config.own)}" if own else file_digest(config.file),
+        network=f"U-Net of width {config.own.width}, trained here on the labelled images"
+        if own
+        else config.network,
+        network_sha256=f"none: trained here, {asdict(config.own)}"
+        if own
+        else file_digest(config.file),
         ceiling="the same network on the real images",
         floor=f"its answers on the synthetic images against the maps of other images, seed {config.seed}",
         classes="means over the classes that have true pixels",
@@ -164,14 +187,25 @@ def score(material: Material, config: Config) -> Metric:
         warnings=warnings,
     )
     per_class = {
-        name: {**found.per_class[name], **{f"real_{k}": v for k, v in parts["real"].per_class[name].items()}}
+        name: {
+            **found.per_class[name],
+            **{f"real_{k}": v for k, v in parts["real"].per_class[name].items()},
+        }
         for name in classes
     }
     controls = {key: dict(parts[key].values) for key in ("real", "shuffled")}
-    return replace(found, name="segmentation", per_class=per_class, card={**found.card, **card}, controls=controls)
+    return replace(
+        found,
+        name="segmentation",
+        per_class=per_class,
+        card={**found.card, **card},
+        controls=controls,
+    )
 
 
-def confusion(truth: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], num_classes: int) -> NDArray[np.int64]:
+def confusion(
+    truth: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], num_classes: int
+) -> NDArray[np.int64]:
     """Return pixels [C, C + 1] by true class and found class of two label maps of one shape; matrices add up.
 
     Labels are 0 .. C - 1, anything else is don't care: left out where true, "no class" (the last column) where found.
@@ -181,7 +215,9 @@ def confusion(truth: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], 
     rows = truth[known].astype(np.int64)
     columns = found[known].astype(np.int64)
     columns = np.where((columns >= 0) & (columns < num_classes), columns, num_classes)
-    counts = np.bincount(rows * (num_classes + 1) + columns, minlength=num_classes * (num_classes + 1))
+    counts = np.bincount(
+        rows * (num_classes + 1) + columns, minlength=num_classes * (num_classes + 1)
+    )
     return counts.reshape(num_classes, num_classes + 1)
 
 
@@ -189,11 +225,15 @@ def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the IoU of each class [C] of a confusion matrix [C, C + 1]; NaN for a class neither true nor found."""
     true, found, hit = matrix.sum(1), matrix[:, :-1].sum(0), np.diag(matrix)
     union = true + found - hit
-    shares: NDArray[np.float64] = np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+    shares: NDArray[np.float64] = np.divide(
+        hit, union, out=np.full(len(hit), np.nan), where=union > 0
+    )
     return shares
 
 
-def summary(matrix: NDArray[np.int64], classes: Sequence[str], card: Mapping[str, Any] | None = None) -> Metric:
+def summary(
+    matrix: NDArray[np.int64], classes: Sequence[str], card: Mapping[str, Any] | None = None
+) -> Metric:
     """Return all scores of a confusion matrix [C, C + 1]; the headline is the mean IoU over the classes that occur.
 
     `miou` and `mean_accuracy` are means over classes with true pixels; a class that is only found wrongly lowers the IoU of
@@ -214,5 +254,9 @@ def summary(matrix: NDArray[np.int64], classes: Sequence[str], card: Mapping[str
         name: {"iou": float(iou[k]), "accuracy": float(accuracy[k]), "pixels": int(true[k])}
         for k, name in enumerate(classes)
     }
-    about = {"pixels": total, "classes_seen": int(seen.sum()), "found_no_class": int(matrix[:, -1].sum())}
+    about = {
+        "pixels": total,
+        "classes_seen": int(seen.sum()),
+        "found_no_class": int(matrix[:, -1].sum()),
+    }
     return Metric("miou", values["miou"], values, per_class, about | dict(card or {}))

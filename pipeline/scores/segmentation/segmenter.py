@@ -38,7 +38,9 @@ TORCHVISION = (
     "fcn_resnet101",
     "lraspp_mobilenet_v3_large",
 )
-Segment = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # image [H, W, 3] -> class map [H, W], C = no class of ours
+Segment = Callable[
+    [NDArray[np.uint8]], NDArray[np.int64]
+]  # image [H, W, 3] -> class map [H, W], C = no class of ours
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Own:
 
             with torch.inference_mode():
                 logits = network(normalised([resized(image, self.side)], material.device))
-            return resize_map(logits.argmax(1)[0].cpu().numpy().astype(np.int64), (image.shape[0], image.shape[1]))
+            return resize_map(
+                logits.argmax(1)[0].cpu().numpy().astype(np.int64), (image.shape[0], image.shape[1])
+            )
 
         return run
 
@@ -102,9 +106,15 @@ class OwnBatches:
         own, count = self._own, len(self._places)
         places = range(step * own.batch, (step + 1) * own.batch)
         flips = rng_for(own.seed, "segmenter", "flip", step).random(own.batch) < 0.5
-        drawn = [permuted(k % count, count, seed_for(own.seed, "segmenter", "epoch", k // count)) for k in places]
+        drawn = [
+            permuted(k % count, count, seed_for(own.seed, "segmenter", "epoch", k // count))
+            for k in places
+        ]
         pairs = [self._read(self._places[i]) for i in drawn]
-        flipped = [(p[:, ::-1], m[:, ::-1]) if f else (p, m) for (p, m), f in zip(pairs, flips, strict=True)]
+        flipped = [
+            (p[:, ::-1], m[:, ::-1]) if f else (p, m)
+            for (p, m), f in zip(pairs, flips, strict=True)
+        ]
         return [p for p, _ in flipped], np.stack([m for _, m in flipped])
 
     def _one(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -128,7 +138,9 @@ class OwnTraining:
             "segmenter": torch.optim.Adam(self._network.parameters(), own.lr)
         }
 
-    def step(self, index: int, batch: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]) -> Mapping[str, Tensor]:
+    def step(
+        self, index: int, batch: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]
+    ) -> Mapping[str, Tensor]:
         """Do optimiser step `index`; return the loss: cross entropy over the pixels with a class."""
         import torch
         from torch.nn import functional as F
@@ -156,7 +168,11 @@ def unet(width: int, num_classes: int, seed: int) -> nn.Module:
     def block(inputs: int, outputs: int) -> nn.Module:
         layers: list[nn.Module] = []
         for channels in (inputs, outputs):
-            layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+            layers += [
+                nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(True),
+            ]
         return nn.Sequential(*layers)
 
     class UNet(nn.Module):
@@ -188,7 +204,9 @@ def unet(width: int, num_classes: int, seed: int) -> nn.Module:
     return network
 
 
-def from_file(kind: str, file: Path, outputs: Sequence[str], categories: Sequence[Category], device: str) -> Segment:
+def from_file(
+    kind: str, file: Path, outputs: Sequence[str], categories: Sequence[Category], device: str
+) -> Segment:
     """Return a network from a local file at work on images of any size.
 
     `kind`: a name of TORCHVISION (file: safetensors, or a state dict of tensors), or "torchscript" (file: a program that
@@ -200,21 +218,33 @@ def from_file(kind: str, file: Path, outputs: Sequence[str], categories: Sequenc
 
     names = [category.name for category in categories]
     network = (
-        _program(file, device) if kind == "torchscript" else _torchvision(kind, file, len(outputs or names), device)
+        _program(file, device)
+        if kind == "torchscript"
+        else _torchvision(kind, file, len(outputs or names), device)
     )
     place = {name: k for k, name in enumerate(names)}
     to_ours = np.array([place.get(name, len(names)) for name in outputs or names])  # [K]
 
     def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
+            x = (
+                torch.from_numpy(np.ascontiguousarray(image))
+                .to(device)
+                .permute(2, 0, 1)[None]
+                .float()
+                / 255
+            )
             shift, scale = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
             answer = network((x - shift) / scale)
             logits = answer["out"] if isinstance(answer, dict) else answer
             if logits.shape[1] != len(to_ours):
-                raise ValueError(f"{file}: the network has {logits.shape[1]} outputs, {len(to_ours)} classes are named")
+                raise ValueError(
+                    f"{file}: the network has {logits.shape[1]} outputs, {len(to_ours)} classes are named"
+                )
             if logits.shape[2:] != image.shape[:2]:
-                logits = F.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=False)
+                logits = F.interpolate(
+                    logits, image.shape[:2], mode="bilinear", align_corners=False
+                )
             return np.asarray(to_ours[logits.argmax(1)[0].cpu().numpy()], np.int64)
 
     return run
@@ -227,7 +257,9 @@ def _program(file: Path, device: str) -> Any:
         program: Any = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call] # torch has no types here
         return program.eval()
     except RuntimeError as err:
-        raise ValueError(f"{file}: no TorchScript program ({str(err).splitlines()[0][:120]})") from err
+        raise ValueError(
+            f"{file}: no TorchScript program ({str(err).splitlines()[0][:120]})"
+        ) from err
 
 
 def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
@@ -248,7 +280,9 @@ def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
         network.load_state_dict(state)
     except RuntimeError as err:
         reason = " ".join(str(err).split())[:200]
-        raise ValueError(f"{file}: not the weights of {kind} with {outputs} classes ({reason})") from err
+        raise ValueError(
+            f"{file}: not the weights of {kind} with {outputs} classes ({reason})"
+        ) from err
     return network.eval().to(device)
 
 

@@ -26,7 +26,11 @@ def trained(config: lostgan.Config) -> lostgan.LostGanGenerator:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = lostgan_system.build(config, len(CLASSES))
-        layouts = Layouts(torch.ones(2, 1, dtype=torch.int64), torch.tensor([[[0, 0, 1, 1.0]]] * 2), torch.ones(2, 1))
+        layouts = Layouts(
+            torch.ones(2, 1, dtype=torch.int64),
+            torch.tensor([[[0, 0, 1, 1.0]]] * 2),
+            torch.ones(2, 1),
+        )
         slots = 1 + int(config.background)
         given = lostgan.with_background(layouts) if config.background else layouts
         network(given, torch.randn(2, config.z_image), torch.randn(2, slots, config.z_object))
@@ -43,7 +47,9 @@ def studio() -> Studio:
     return studio_of()
 
 
-EDITS: dict[str, tuple[Callable[[Controlled], Controlled], set[object]]] = {  # edit, whose code may change
+EDITS: dict[
+    str, tuple[Callable[[Controlled], Controlled], set[object]]
+] = {  # edit, whose code may change
     "move": (lambda s: s.move(1, (0, 0, 0.5, 0.5)), set()),
     "relabel": (lambda s: s.relabel(1, "tree"), set()),
     "add": (lambda s: s.add("house", (0.2, 0.2, 0.4, 0.4)), {3}),
@@ -56,7 +62,9 @@ EDITS: dict[str, tuple[Callable[[Controlled], Controlled], set[object]]] = {  # 
 
 
 def codes(scene: Controlled) -> dict[object, bytes]:
-    found: dict[object, bytes] = {thing.number: thing.z.numpy().tobytes() for thing in scene.objects}
+    found: dict[object, bytes] = {
+        thing.number: thing.z.numpy().tobytes() for thing in scene.objects
+    }
     found["image"] = scene.z_image.numpy().tobytes()
     if scene.z_background is not None:
         found["background"] = scene.z_background.numpy().tobytes()
@@ -89,7 +97,9 @@ def test_a_scene_is_what_production_makes_of_its_seed() -> None:
 
 def test_pictures_do_not_depend_on_the_batch(studio: Studio) -> None:
     alone = studio.scene(LAYOUT, seed=1)
-    crowded = studio.scene([*LAYOUT, ("tree", (0.3, 0.3, 0.6, 0.6)), ("house", (0, 0, 0.2, 0.2))], seed=2)
+    crowded = studio.scene(
+        [*LAYOUT, ("tree", (0.3, 0.3, 0.6, 0.6)), ("house", (0, 0, 0.2, 0.2))], seed=2
+    )
     many = studio.render([crowded] * 17 + [alone])  # more than are painted at once, and padded
     one = studio.render([alone])
     assert np.abs(many.images[-1].astype(int) - one.images[0].astype(int)).max() <= 1
@@ -108,7 +118,13 @@ def test_equal_seeds_give_equal_codes_and_other_seeds_others(studio: Studio) -> 
 
 
 def test_numbers_stay_and_are_never_given_twice(studio: Studio) -> None:
-    scene = studio.scene(LAYOUT, seed=5).remove(0).add("tree", (0, 0, 1, 1)).remove(3).add("house", (0, 0, 1, 1))
+    scene = (
+        studio.scene(LAYOUT, seed=5)
+        .remove(0)
+        .add("tree", (0, 0, 1, 1))
+        .remove(3)
+        .add("house", (0, 0, 1, 1))
+    )
     assert [1, 2, 4] == [thing.number for thing in scene.objects]
     assert scene.objects[-1].z.equal(studio.codebook.object(((5, 1.0),), 4))
 
@@ -127,7 +143,12 @@ def test_interpolation_is_linear_and_meets_both_ends(studio: Studio) -> None:
 
 def test_a_scene_survives_being_written(studio: Studio) -> None:
     scene = studio.scene(LAYOUT, seed=5)
-    scene = scene.move(0, (0.1, 0, 1, 1 / 3)).remove(1).interpolate(2, 9, 0.1).add("tree", (0, 0, 1, 1), seed=8)
+    scene = (
+        scene.move(0, (0.1, 0, 1, 1 / 3))
+        .remove(1)
+        .interpolate(2, 9, 0.1)
+        .add("tree", (0, 0, 1, 1), seed=8)
+    )
     again = studio.restore(json.loads(json.dumps(scene.restyle_image(4).record())))
     assert again == scene.restyle_image(4)
     assert codes(again) == codes(scene.restyle_image(4))
@@ -144,7 +165,10 @@ def test_changes_are_named(studio: Studio) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda s: s.scene([("cwo", (0, 0, 1, 1))], 0), r"object 0 \(cwo\): .* did you mean 'cow'\?"),
+        (
+            lambda s: s.scene([("cwo", (0, 0, 1, 1))], 0),
+            r"object 0 \(cwo\): .* did you mean 'cow'\?",
+        ),
         (lambda s: s.scene([("zebra", (0, 0, 1, 1))], 0), "known: cow, tree, sky, house"),
         (lambda s: s.scene([("cow", (0, 0, 64, 64))], 0), "reaches outside the image"),
         (lambda s: s.scene([("cow", (0.5, 0, 0.5, 1))], 0), "is empty"),
@@ -158,7 +182,9 @@ def test_changes_are_named(studio: Studio) -> None:
         (lambda s: s.render([]), "nothing to render"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(studio: Studio, wrong: Callable[[Studio], object], message: str) -> None:
+def test_what_cannot_be_is_said_in_one_line(
+    studio: Studio, wrong: Callable[[Studio], object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         wrong(studio)
     assert "\n" not in str(caught.value)
@@ -172,7 +198,9 @@ def test_an_empty_layout_can_be_painted(studio: Studio) -> None:
     assert (1, 64, 64, 3) == studio.render([studio.scene([], 0)]).images.shape
 
 
-def test_open_reads_a_checkpoint_and_refuses_systems_without_styles(tmp_path: Path, studio: Studio) -> None:
+def test_open_reads_a_checkpoint_and_refuses_systems_without_styles(
+    tmp_path: Path, studio: Studio
+) -> None:
     config = lostgan.Config(**TINY)
     checkpoint.save(tmp_path / "g.safetensors", trained(config), "lostgan", config, CLASSES, {})
     opened = Studio.open(tmp_path / "g.safetensors")

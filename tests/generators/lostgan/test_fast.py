@@ -24,9 +24,17 @@ from tests.parity.lostgan_discriminator import recorded_image
 from tests.parity.weights import recorded_weights
 
 recorded = pytest.mark.skipif(
-    not direct_lostgan.PARITY.is_dir(), reason="the recorded outputs of the published networks are not here"
+    not direct_lostgan.PARITY.is_dir(),
+    reason="the recorded outputs of the published networks are not here",
 )
-TINY: dict[str, Any] = {"resolution": 64, "width": 3, "z_image": 6, "z_object": 5, "embedding": 4, "mask_hidden": 7}
+TINY: dict[str, Any] = {
+    "resolution": 64,
+    "width": 3,
+    "z_image": 6,
+    "z_object": 5,
+    "embedding": 4,
+    "mask_hidden": 7,
+}
 CLASSES = 5
 COUNTS = {"ragged": (4, 2, 1), "one": (1, 1, 1), "empty": (0, 0, 0), "one_empty": (3, 0, 2)}
 
@@ -38,7 +46,9 @@ def layouts_of(counts: tuple[int, ...], slots: int = 5, seed: int = 0) -> Layout
     boxes = torch.tensor(PAD_BOX).repeat(len(counts), slots, 1)
     for i, count in enumerate(counts):
         low = rng.integers(0, 40, (count, 2))
-        corners = np.concatenate([low, low + rng.integers(12, 40, (count, 2))], 1) / 64  # some reach over the border
+        corners = (
+            np.concatenate([low, low + rng.integers(12, 40, (count, 2))], 1) / 64
+        )  # some reach over the border
         boxes[i, :count] = torch.from_numpy(corners.astype(np.float32))
         labels[i, :count] = torch.from_numpy(rng.integers(1, CLASSES + 1, count))
     return Layouts(labels, boxes, torch.ones(labels.shape))
@@ -58,7 +68,9 @@ def network_of(**settings: Any) -> lostgan.LostGanGenerator:
     return network.eval()
 
 
-def inputs_of(network: lostgan.LostGanGenerator, counts: tuple[int, ...]) -> tuple[Layouts, Tensor, Tensor]:
+def inputs_of(
+    network: lostgan.LostGanGenerator, counts: tuple[int, ...]
+) -> tuple[Layouts, Tensor, Tensor]:
     config, layouts = network.config, layouts_of(counts)
     layouts = lostgan.with_background(layouts) if config.background else layouts
     rng = torch.Generator().manual_seed(1)
@@ -70,7 +82,9 @@ def xywh(layouts: Layouts) -> Tensor:
     return torch.cat([layouts.boxes[..., :2], layouts.boxes[..., 2:] - layouts.boxes[..., :2]], -1)
 
 
-def directly(network: lostgan.LostGanGenerator, layouts: Layouts, z_image: Tensor, z_objects: Tensor) -> Tensor:
+def directly(
+    network: lostgan.LostGanGenerator, layouts: Layouts, z_image: Tensor, z_objects: Tensor
+) -> Tensor:
     config = network.config
     return direct_lostgan.generator(
         network.state_dict(),
@@ -111,7 +125,9 @@ def named(settings: dict[str, Any]) -> str:
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
 @pytest.mark.parametrize("settings", SETTINGS, ids=named)
 @torch.inference_mode()
-def test_network_and_fast_form_are_the_published_equations(settings: dict[str, Any], counts: tuple[int, ...]) -> None:
+def test_network_and_fast_form_are_the_published_equations(
+    settings: dict[str, Any], counts: tuple[int, ...]
+) -> None:
     network = network_of(**settings)
     inputs = inputs_of(network, counts)
     expected = directly(network, *inputs)
@@ -123,7 +139,9 @@ def test_network_and_fast_form_are_the_published_equations(settings: dict[str, A
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
 @pytest.mark.parametrize("settings", [*SETTINGS, *ABLATIONS], ids=named)
 @torch.inference_mode()
-def test_fast_form_gives_the_images_and_masks_of_the_network(settings: dict[str, Any], counts: tuple[int, ...]) -> None:
+def test_fast_form_gives_the_images_and_masks_of_the_network(
+    settings: dict[str, Any], counts: tuple[int, ...]
+) -> None:
     network = network_of(**settings)
     inputs = inputs_of(network, counts)
     images, stacks = network(*inputs)
@@ -189,11 +207,17 @@ def test_every_form_of_a_convolution_is_the_convolution(side: int) -> None:
     weight, bias = torch.randn(5, 3, 3, 3), torch.randn(5)
     x, shortcut = torch.randn(2, 2 * side, side * 2, 3), torch.randn(5, 4, 1, 1)
     low = torch.randn(2, side, side, 4)
-    expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)
+    expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(
+        0, 2, 3, 1
+    )
     added = (low @ shortcut[:, :, 0, 0].t()).repeat_interleave(2, 1).repeat_interleave(2, 2)
     for tile in (1, 2, 4) if side % 2 == 0 else (1, 2):
-        torch.testing.assert_close(SameConv(weight, bias, None, tile)(x), expected, rtol=0, atol=1e-4)
-        torch.testing.assert_close(SameConv(weight, bias, shortcut, tile)(x, low), expected + added, rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            SameConv(weight, bias, None, tile)(x), expected, rtol=0, atol=1e-4
+        )
+        torch.testing.assert_close(
+            SameConv(weight, bias, shortcut, tile)(x, low), expected + added, rtol=0, atol=1e-4
+        )
     doubled = x.repeat_interleave(2, 1).repeat_interleave(2, 2).permute(0, 3, 1, 2)
     expected = torch.nn.functional.conv2d(doubled, weight, bias, padding=1).permute(0, 2, 3, 1)
     for form in ("pairs", "steps", "transposed"):
@@ -201,12 +225,17 @@ def test_every_form_of_a_convolution_is_the_convolution(side: int) -> None:
 
 
 def test_all_fast_forms_are_at_work_in_these_tests() -> None:
-    wide, pyramid = FastGenerator(network_of(width=32)), FastGenerator(network_of(resolution=128, width=2))
+    wide, pyramid = (
+        FastGenerator(network_of(width=32)),
+        FastGenerator(network_of(resolution=128, width=2)),
+    )
     assert {"pairs", "steps", "transposed"} == {
         module.form for module in wide.modules() if isinstance(module, DoublingConv)
     }
     assert {1, 2, 4} == {module.tile for module in wide.modules() if isinstance(module, SameConv)}
-    assert any(module.pooled is not None for module in pyramid.modules() if isinstance(module, FastHead))
+    assert any(
+        module.pooled is not None for module in pyramid.modules() if isinstance(module, FastHead)
+    )
 
 
 @pytest.mark.parametrize("resolution", [64, 128, 256])
@@ -218,8 +247,12 @@ def test_discriminator_is_the_published_equations(resolution: int) -> None:
     images = torch.randn(3, 3, resolution, resolution)
     with torch.inference_mode():
         scores, objects = network.eval()(images, layouts)
-        direct = direct_lostgan.discriminator(network.state_dict(), resolution, images, layouts.labels, xywh(layouts))
-    torch.testing.assert_close((scores, objects), (direct[0][:, 0], direct[1][:, 0]), rtol=1e-5, atol=1e-5)
+        direct = direct_lostgan.discriminator(
+            network.state_dict(), resolution, images, layouts.labels, xywh(layouts)
+        )
+    torch.testing.assert_close(
+        (scores, objects), (direct[0][:, 0], direct[1][:, 0]), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("version", "resolution"), [(1, 64), (2, 128)])
@@ -239,8 +272,12 @@ def test_a_training_step_is_the_published_one(version: int, resolution: int) -> 
     ours = AdversarialTraining(trainee, TrainingConfig(), steps=10, seed=0).step(0, batch)
     theirs = training.step(batch.images, layouts.labels, xywh(layouts), *drawn[0], dropout=0.0)
 
-    assert ours["d_object"].item() == pytest.approx((theirs["d_obj_real"] + theirs["d_obj_fake"]).item(), abs=1e-5)
-    assert ours["d_image"].item() == pytest.approx(0.1 * (theirs["d_img_real"] + theirs["d_img_fake"]).item(), abs=1e-5)
+    assert ours["d_object"].item() == pytest.approx(
+        (theirs["d_obj_real"] + theirs["d_obj_fake"]).item(), abs=1e-5
+    )
+    assert ours["d_image"].item() == pytest.approx(
+        0.1 * (theirs["d_img_real"] + theirs["d_img_fake"]).item(), abs=1e-5
+    )
     assert ours["g_object"].item() == pytest.approx(theirs["g_obj"].item(), abs=1e-4)
     assert ours["g_image"].item() == pytest.approx(0.1 * theirs["g_img"].item(), abs=1e-4)
     assert ours["g_l1"].item() == pytest.approx(theirs["l1"].item(), abs=1e-5)
@@ -249,7 +286,9 @@ def test_a_training_step_is_the_published_one(version: int, resolution: int) -> 
             if value.is_floating_point():
                 # Adam's first step is the learning rate times the sign of a gradient, which rounding may turn
                 assert (value - state[key].detach()).abs().max() < 3e-4, key
-                assert (value - state[key].detach()).abs().mean() < 5e-5 or key.endswith("bias"), key
+                assert (value - state[key].detach()).abs().mean() < 5e-5 or key.endswith("bias"), (
+                    key
+                )
 
 
 def _leave_out_dropout(trainee: lostgan.LostGanTrainee) -> None:
@@ -267,16 +306,26 @@ def test_fast_form_equals_the_published_models(name: str, align_corners: bool) -
     boxes, labels = torch.from_numpy(file["boxes_xywh"]), torch.from_numpy(file["labels"])
     latents = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
     expected = torch.from_numpy(file[f"out_ac{int(align_corners)}"])
-    sizes: dict[str, Any] = {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
-    network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners, **sizes), 184).eval()
+    sizes: dict[str, Any] = (
+        {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
+    )
+    network = lostgan.LostGanGenerator(
+        lostgan.Config(align_corners=align_corners, **sizes), 184
+    ).eval()
     network.load_state_dict(state)
     layouts = Layouts(
-        labels, torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1), torch.ones(labels.shape)
+        labels,
+        torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1),
+        torch.ones(labels.shape),
     )
     version, resolution = network.config.version, network.config.resolution
-    direct = direct_lostgan.generator(state, version, resolution, labels, boxes, *latents, align_corners)
+    direct = direct_lostgan.generator(
+        state, version, resolution, labels, boxes, *latents, align_corners
+    )
     torch.testing.assert_close(direct, expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(FastGenerator(network)(layouts, *latents)[0], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        FastGenerator(network)(layouts, *latents)[0], expected, rtol=0, atol=1e-5
+    )
     bfloat16 = FastGenerator(network, torch.bfloat16)(layouts, *latents)[0]
     torch.testing.assert_close(bfloat16, expected, rtol=0, atol=4e-2)
 
@@ -295,12 +344,20 @@ def test_direct_discriminator_equals_the_published_ones(side: int) -> None:
 
 @recorded
 def test_direct_training_step_equals_the_recorded_one() -> None:
-    file, given = np.load(direct_lostgan.PARITY / "step_v1_64.npz"), np.load(direct_lostgan.PARITY / "g_v1_64.npz")
-    weights = (recorded_weights(direct_lostgan.PARITY, name, p) for name, p in (("g_v1_64", ""), ("d_64", "obD.")))
+    file, given = (
+        np.load(direct_lostgan.PARITY / "step_v1_64.npz"),
+        np.load(direct_lostgan.PARITY / "g_v1_64.npz"),
+    )
+    weights = (
+        recorded_weights(direct_lostgan.PARITY, name, p)
+        for name, p in (("g_v1_64", ""), ("d_64", "obD."))
+    )
     training = direct_lostgan.Training.of(1, 64, *weights)
     inputs = (torch.from_numpy(given[key]) for key in ("labels", "boxes_xywh", "z_img", "z_obj"))
     terms = training.step(recorded_image(64), *inputs)
     for name in terms:
         np.testing.assert_allclose(terms[name].numpy(), file[name], rtol=0, atol=1e-5, err_msg=name)
     for key in ("fc.weight_u", "mask_regress.conv1.1.running_var", "final.0.running_mean"):
-        np.testing.assert_allclose(training.g[key].numpy(), file[f"after/G/{key}"], rtol=0, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(
+            training.g[key].numpy(), file[f"after/G/{key}"], rtol=0, atol=1e-6, err_msg=key
+        )

@@ -16,7 +16,9 @@ from tests import paths
 from tests.parity.weights import recorded_weights
 
 PARITY = paths.SHARED / "parity" / "lostgan"
-recorded = pytest.mark.skipif(not PARITY.is_dir(), reason="the recorded outputs of the published networks are not here")
+recorded = pytest.mark.skipif(
+    not PARITY.is_dir(), reason="the recorded outputs of the published networks are not here"
+)
 TINY = lostgan.Config(resolution=64, width=4, z_image=8, z_object=8, embedding=8, mask_hidden=8)
 
 
@@ -34,7 +36,9 @@ def layouts_of(file: np.lib.npyio.NpzFile) -> Layouts:
 def test_generator_equals_the_published_models(name: str, align_corners: bool) -> None:
     file = np.load(PARITY / f"{name}.npz")
     sizes = {"version": 1, "resolution": 64, "embedding": 128} if name == "g_v1_64" else {}
-    network = lostgan.LostGanGenerator(lostgan.Config(align_corners=align_corners, **sizes), 184).eval()
+    network = lostgan.LostGanGenerator(
+        lostgan.Config(align_corners=align_corners, **sizes), 184
+    ).eval()
     network.load_state_dict(recorded_weights(PARITY, name), strict=True)
     with torch.inference_mode():
         z_image, z_objects = torch.from_numpy(file["z_img"]), torch.from_numpy(file["z_obj"])
@@ -56,7 +60,9 @@ def test_discriminator_equals_the_published_ones(side: int) -> None:
     with torch.inference_mode():
         scores, objects = network(torch.tensor(image, dtype=torch.float32), layouts_of(file))
     np.testing.assert_allclose(scores.numpy(), file["out_img"][:, 0], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(objects.numpy(), file["out_obj_input_order"][:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        objects.numpy(), file["out_obj_input_order"][:, 0], rtol=0, atol=1e-5
+    )
 
 
 def some_layouts(scores: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Layouts:
@@ -121,7 +127,9 @@ def test_images_without_objects_train() -> None:
     torch.manual_seed(0)
     trainee = lostgan_system.trainee(TINY, 5)
     empty = Layouts.collate(
-        [np.zeros(0, np.int64)] * 2, [np.zeros((0, 4), np.float32)] * 2, [np.zeros(0, np.float32)] * 2
+        [np.zeros(0, np.int64)] * 2,
+        [np.zeros((0, 4), np.float32)] * 2,
+        [np.zeros(0, np.float32)] * 2,
     )
     batch = TrainingBatch(torch.zeros(2, 3, 64, 64), empty)
     fake = trainee.forward(batch, torch.Generator().manual_seed(0))
@@ -160,5 +168,10 @@ def test_per_image_weights_turn_a_mean_over_objects_into_the_mean_of_the_images_
 @pytest.mark.parametrize("orthogonal", [False, True])
 def test_a_larger_discriminator_starts_orthogonal_only_when_asked(orthogonal: bool) -> None:
     config = lostgan.Config(**{**vars(TINY), "resolution": 128, "orthogonal_d": orthogonal})
-    rows = lostgan_system.trainee(config, 5).networks["D"].state_dict()["block2.conv1.weight_orig"].flatten(1)
+    rows = (
+        lostgan_system.trainee(config, 5)
+        .networks["D"]
+        .state_dict()["block2.conv1.weight_orig"]
+        .flatten(1)
+    )
     assert torch.allclose(rows @ rows.t(), torch.eye(len(rows)), atol=1e-5) == orthogonal

@@ -17,7 +17,9 @@ def test_separable_roi_align_equals_the_librarys_forward_and_backward(scale: flo
     torch.manual_seed(0)
     low = torch.rand(40, 2) * 50 - 5
     boxes = torch.cat([low, low + torch.rand(40, 2) * 50], 1)
-    odd = torch.tensor([[0, 0, 64, 64], [10, 10, 10.2, 40], [-30, -30, 3, 3], [60, 60, 90, 90], [-60, 0, -40, 9]])
+    odd = torch.tensor(
+        [[0, 0, 64, 64], [10, 10, 10.2, 40], [-30, -30, 3, 3], [60, 60, 90, 90], [-60, 0, -40, 9]]
+    )
     boxes = torch.cat([boxes, odd.float()])
     rois = torch.cat([torch.randint(0, 2, (45, 1)).sort(0).values.float(), boxes], 1)
     ours = torch.randn(2, 3, int(64 * scale), int(64 * scale), requires_grad=True)
@@ -40,8 +42,14 @@ def test_placed_masks_equal_grid_sampling(align_corners: bool) -> None:
     lattice = torch.linspace(0, 1, 64, dtype=torch.float64)
     x = (lattice - boxes[..., 0:1]) / (boxes[..., 2:3] - boxes[..., 0:1])
     y = (lattice - boxes[..., 1:2]) / (boxes[..., 3:4] - boxes[..., 1:2])
-    grid = torch.stack([x[:, :, None].expand(-1, -1, 64, -1), y[..., None].expand(-1, -1, -1, 64)], -1) * 2 - 1
-    expected = F.grid_sample(masks.view(6, 1, 16, 16), grid.view(6, 64, 64, 2), align_corners=align_corners)
+    grid = (
+        torch.stack([x[:, :, None].expand(-1, -1, 64, -1), y[..., None].expand(-1, -1, -1, 64)], -1)
+        * 2
+        - 1
+    )
+    expected = F.grid_sample(
+        masks.view(6, 1, 16, 16), grid.view(6, 64, 64, 2), align_corners=align_corners
+    )
     found = place_masks(masks, boxes, 64, align_corners)
     torch.testing.assert_close(found.view(6, 1, 64, 64), expected, rtol=0, atol=1e-10)
 
@@ -67,12 +75,16 @@ def test_spectral_norm_finds_the_largest_singular_value() -> None:
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     layer.eval(), reference.eval()
     torch.autograd.backward([layer(x).square().sum(), reference(x).square().sum()])
-    torch.testing.assert_close(layer.weight_orig.grad, reference.weight_orig.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        layer.weight_orig.grad, reference.weight_orig.grad, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("side", [8, 32])
 @pytest.mark.parametrize("kind", [None, torch.float64])
-def test_pooling_inside_a_convolution_is_pooling_after_it(side: int, kind: torch.dtype | None) -> None:
+def test_pooling_inside_a_convolution_is_pooling_after_it(
+    side: int, kind: torch.dtype | None
+) -> None:
     """Forward and backward, by itself in float64 and in the discriminator's block, which does so from side 32."""
     torch.manual_seed(0)
     block = DiscriminatorBlock(2, 3, pool=True).eval()
@@ -85,7 +97,9 @@ def test_pooling_inside_a_convolution_is_pooling_after_it(side: int, kind: torch
     expected = F.avg_pool2d(block.conv2(main), 2) + F.avg_pool2d(block.c_sc(x), 2)
     out = block(x) if kind is None else block.conv2.pooled(main) + F.avg_pool2d(block.c_sc(x), 2)
     limit = 1e-5 if kind is None else 1e-12
-    torch.testing.assert_close(out, expected, rtol=0, atol=limit * float(expected.detach().abs().max()))
+    torch.testing.assert_close(
+        out, expected, rtol=0, atol=limit * float(expected.detach().abs().max())
+    )
     seeds = torch.randn_like(out)
     sources = [x, *block.parameters()]
     ours = torch.autograd.grad(out, sources, seeds, retain_graph=True)

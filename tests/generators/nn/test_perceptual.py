@@ -13,7 +13,13 @@ from torch import Tensor
 
 from synthaug.generators.nn.perceptual import PerceptualLoss
 
-WIDTHS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,))  # of VGG-19, between its poolings, up to relu5_1
+WIDTHS = (
+    (64, 64),
+    (128, 128),
+    (256,) * 4,
+    (512,) * 4,
+    (512,),
+)  # of VGG-19, between its poolings, up to relu5_1
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
@@ -24,7 +30,9 @@ def vgg_state() -> dict[str, Tensor]:
     index, last = 0, 3
     for block in WIDTHS:
         for width in block:
-            state[f"features.{index}.weight"] = torch.randn(width, last, 3, 3, generator=rng) * (2 / (9 * last)) ** 0.5
+            state[f"features.{index}.weight"] = (
+                torch.randn(width, last, 3, 3, generator=rng) * (2 / (9 * last)) ** 0.5
+            )
             state[f"features.{index}.bias"] = torch.randn(width, generator=rng) * 0.1
             index, last = index + 2, width
         index += 1
@@ -53,7 +61,9 @@ def reference(state: dict[str, Tensor], fake: Tensor, real: Tensor) -> Tensor:
     x, index, total = torch.cat([fake, real]).double(), 0, torch.zeros((), dtype=torch.float64)
     for block, weight in zip(WIDTHS, WEIGHTS, strict=True):
         for place in range(len(block)):
-            kernel, bias = (state[f"features.{index}.{name}"].double() for name in ("weight", "bias"))
+            kernel, bias = (
+                state[f"features.{index}.{name}"].double() for name in ("weight", "bias")
+            )
             x = F.conv2d(x, kernel, bias, padding=1).clamp_min(0)
             if place == 0:
                 ours, theirs = x.chunk(2)
@@ -70,7 +80,9 @@ def pair() -> tuple[Tensor, Tensor]:
     return fake, real
 
 
-def test_value_and_gradient_are_those_of_the_definition(loss: PerceptualLoss, state: dict[str, Tensor]) -> None:
+def test_value_and_gradient_are_those_of_the_definition(
+    loss: PerceptualLoss, state: dict[str, Tensor]
+) -> None:
     """In float64 by plain functions; gradients reach the fakes and nothing else."""
     fake, real = (image.requires_grad_() for image in pair())
     value = loss(fake, real)
@@ -80,7 +92,9 @@ def test_value_and_gradient_are_those_of_the_definition(loss: PerceptualLoss, st
     expected.backward()
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
     assert fake.grad is not None and twin.grad is not None
-    torch.testing.assert_close(fake.grad, twin.grad, rtol=1e-3, atol=1e-4 * float(twin.grad.abs().max()))
+    torch.testing.assert_close(
+        fake.grad, twin.grad, rtol=1e-3, atol=1e-4 * float(twin.grad.abs().max())
+    )
     assert real.grad is None
     assert not any(p.requires_grad or p.grad is not None for p in loss.parameters())
 
@@ -130,7 +144,10 @@ def test_files_of_anything_else_are_refused_in_one_line(
     other = {name: value for name, value in state.items() if name != "features.16.weight"}
     contents = {"lacks tensor 'features.16.weight'": other, "holds no weights by name": [1, 2]}
     contents["float32 [3], not float [64]"] = {**state, "features.0.bias": torch.zeros(3)}
-    contents["int64 [64], not float [64]"] = {**state, "features.0.bias": torch.zeros(64, dtype=torch.int64)}
+    contents["int64 [64], not float [64]"] = {
+        **state,
+        "features.0.bias": torch.zeros(64, dtype=torch.int64),
+    }
     for words, content in contents.items():
         torch.save(content, tmp_path / "other.pth")
         assert words in refusal(tmp_path / "other.pth")

@@ -165,7 +165,9 @@ def test_a_latent_code_is_an_option_that_changes_nothing_else() -> None:
 
 def test_seeds_are_styles() -> None:
     own, _ = pair(replace(STYLED, panoptic_conv=False, panoptic_upsampling=False))
-    assert isinstance(own.fc, torch.nn.Linear) and not hasattr(own, "style")  # SPADE's, weight for weight
+    assert isinstance(own.fc, torch.nn.Linear) and not hasattr(
+        own, "style"
+    )  # SPADE's, weight for weight
     torch.manual_seed(1)
     network = panoptic_system.build(STYLED, 3)
     with torch.no_grad():
@@ -183,30 +185,44 @@ def test_holes_have_the_style_of_their_own_image() -> None:
     """A code changes what holes are filled with, in its own image alone."""
     torch.manual_seed(1)
     network = panoptic_system.build(STYLED, 3).eval()
-    large = panoptic.PanopticSemantics.of(seen_by(STYLED, maps_of(5)), STYLED, network.style(torch.randn(2, 5)))
-    other = panoptic.PanopticSemantics.of(large, STYLED, torch.stack([large.style[0], large.style[1] + 1]))
+    large = panoptic.PanopticSemantics.of(
+        seen_by(STYLED, maps_of(5)), STYLED, network.style(torch.randn(2, 5))
+    )
+    other = panoptic.PanopticSemantics.of(
+        large, STYLED, torch.stack([large.style[0], large.style[1] + 1])
+    )
     holes = large.guide.upsampling.holes
     assert len(holes) and {0, 1} == set((holes // (32 * 32)).tolist())
     x = torch.randn(2, 4, 16, 16)
     before, after = (network.upsample(x, large.at((16, 16)), seen) for seen in (large, other))
     changed = (before != after).any(1)
     assert not changed[0].any()
-    assert changed[1].flatten().nonzero()[:, 0].tolist() == sorted((holes[holes >= 32 * 32] - 32 * 32).tolist())
+    assert changed[1].flatten().nonzero()[:, 0].tolist() == sorted(
+        (holes[holes >= 32 * 32] - 32 * 32).tolist()
+    )
 
 
 def test_the_encoder_learns_with_the_generator() -> None:
     trainee = panoptic_system.trainee(replace(STYLED, lambda_kl=0.05), 3)
     assert set(trainee.networks) == {"G", "D", "E"}
-    training: AdversarialTraining[MapBatch] = AdversarialTraining(trainee, TrainingConfig(lr_d=4e-4), 2, 0)
+    training: AdversarialTraining[MapBatch] = AdversarialTraining(
+        trainee, TrainingConfig(lr_d=4e-4), 2, 0
+    )
     batch = MapBatch(torch.rand(2, 3, 32, 32) * 2 - 1, maps_of(5))
     before = {name: value.clone() for name, value in trainee.networks["E"].named_parameters()}
     told = training.step(0, batch)
     assert told["g_kl_sum"] > 0
-    moved = [name for name, value in trainee.networks["E"].named_parameters() if not torch.equal(before[name], value)]
+    moved = [
+        name
+        for name, value in trainee.networks["E"].named_parameters()
+        if not torch.equal(before[name], value)
+    ]
     assert len(moved) == len(before)
     trainee.networks["G"].zero_grad()
     trainee.networks["E"].zero_grad()
-    trainee.forward(batch, torch.Generator().manual_seed(0)).square().mean().backward()  # without the KL term
+    trainee.forward(
+        batch, torch.Generator().manual_seed(0)
+    ).square().mean().backward()  # without the KL term
     assert all(value.grad.abs().max() > 0 for value in trainee.networks["E"].fc_mu.parameters())
 
 
@@ -214,12 +230,16 @@ def test_parameters_are_the_papers() -> None:
     """Section 3.3 at full width: three 1 x 1 convolutions from 1024 channels; parameters on a device that holds none."""
     with torch.device("meta"):
         own = panoptic_system.build(panoptic.Config(), 182)
-    assert sum(p.numel() for p in own.fill.parameters()) == 1024 * (512 + 256 + 128) + 512 + 256 + 128
+    assert (
+        sum(p.numel() for p in own.fill.parameters()) == 1024 * (512 + 256 + 128) + 512 + 256 + 128
+    )
 
 
 def test_it_trains_and_comes_back_from_its_file(tmp_path: Path) -> None:
     trainee = panoptic_system.trainee(SMALL, 3)
-    training: AdversarialTraining[MapBatch] = AdversarialTraining(trainee, TrainingConfig(lr_d=4e-4), 2, 0)
+    training: AdversarialTraining[MapBatch] = AdversarialTraining(
+        trainee, TrainingConfig(lr_d=4e-4), 2, 0
+    )
     before = {name: value.clone() for name, value in trainee.networks["G"].named_parameters()}
     batch = MapBatch(torch.rand(2, 3, 32, 32) * 2 - 1, maps_of(5))
     for step in range(2):
@@ -236,7 +256,9 @@ def test_it_trains_and_comes_back_from_its_file(tmp_path: Path) -> None:
     assert (system.producer(loaded).paint(maps, [5, 6]) == first).all()
 
 
-@pytest.mark.parametrize(("change", "said"), [({"z": 0}, "z: 0"), ({"resolution": 33}, "resolution: 33")])
+@pytest.mark.parametrize(
+    ("change", "said"), [({"z": 0}, "z: 0"), ({"resolution": 33}, "resolution: 33")]
+)
 def test_a_mistake_is_one_line(change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said) as told:
         panoptic.Config(**change)  # type: ignore[arg-type]

@@ -29,12 +29,18 @@ from synthaug.generators.training.adversarial import Config as TrainingConfig
 SMALL = spade.Config(resolution=32, width=2, width_d=2)
 
 
-def maps_of(height: int, width: int, classes: int, seed: int, count: int = 1, cell: int = 3) -> Maps:
+def maps_of(
+    height: int, width: int, classes: int, seed: int, count: int = 1, cell: int = 3
+) -> Maps:
     """Random maps of cells of several pixels; a class may touch itself in another instance."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, classes, (count, height // cell + 1, width // cell + 1))
     labels = coarse.repeat(cell, 1).repeat(cell, 2)[:, :height, :width]
-    ids = rng.integers(0, 3, (count, height // 5 + 1, width // 5 + 1)).repeat(5, 1).repeat(5, 2)[:, :height, :width]
+    ids = (
+        rng.integers(0, 3, (count, height // 5 + 1, width // 5 + 1))
+        .repeat(5, 1)
+        .repeat(5, 2)[:, :height, :width]
+    )
     return Maps.collate(list(labels), list(labels * 10 + ids), classes)
 
 
@@ -54,7 +60,9 @@ def settled(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize(("dont_care", "edges"), [(True, True), (False, True), (True, False), (False, False)])
+@pytest.mark.parametrize(
+    ("dont_care", "edges"), [(True, True), (False, True), (True, False), (False, False)]
+)
 def test_the_semantic_tensor_by_definition(dont_care: bool, edges: bool) -> None:
     """One-hot classes, then don't care, then boundaries, against loops over pixels; and its size."""
     maps = maps_of(7, 9, 4, seed=1, count=2)
@@ -78,12 +86,21 @@ def test_smaller_maps_are_the_top_left_pixels() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(0, 1000), st.booleans(), st.booleans())
+@given(
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.integers(0, 1000),
+    st.booleans(),
+    st.booleans(),
+)
 def test_modulation_by_windows_is_that_by_pixels(
     height: int, width: int, classes: int, seed: int, dont_care: bool, edges: bool
 ) -> None:
     """Values and every gradient in float64, on maps of any size down to one pixel."""
-    seen = semantics(maps_of(height, width, classes, seed, count=2, cell=1 + seed % 4), dont_care, edges)
+    seen = semantics(
+        maps_of(height, width, classes, seed, count=2, cell=1 + seed % 4), dont_care, edges
+    )
     torch.manual_seed(seed)
     norm = spade.SpadeNorm(3, classes + dont_care + edges).double().eval()
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
@@ -114,12 +131,16 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("config", FORMS, ids=["normal", "more", "most", "odd first map and latent code"])
+@pytest.mark.parametrize(
+    "config", FORMS, ids=["normal", "more", "most", "odd first map and latent code"]
+)
 def test_production_is_the_network(config: spade.Config) -> None:
     """Every depth, channel choice and start; a batch of unlike maps; float32 up to rounding, bfloat16 roughly."""
     config = replace(config, fast_modulation=False)
     network = settled(spade_system.build(config, 6))
-    seen = semantics(maps_of(*config.size, 6, seed=3, count=2, cell=7), config.dont_care, config.edges)
+    seen = semantics(
+        maps_of(*config.size, 6, seed=3, count=2, cell=7), config.dont_care, config.edges
+    )
     z = torch.randn(2, config.z) if config.vae else None
     with torch.inference_mode():
         expected, fast = network(seen, z), FastGenerator(network)(seen, z)  # type: ignore[arg-type]
@@ -147,7 +168,10 @@ def test_mistakes_are_one_line() -> None:
     wrong = [
         (maps_of(16, 32, 5, seed=0), "16 x 32 pixels"),
         (maps_of(32, 32, 4, seed=0), "4 classes"),
-        (Maps(torch.full((1, 32, 32), 5), torch.zeros(1, 32, 32, dtype=torch.int64), 5), "don't care"),
+        (
+            Maps(torch.full((1, 32, 32), 5), torch.zeros(1, 32, 32, dtype=torch.int64), 5),
+            "don't care",
+        ),
     ]
     for maps, text in wrong:
         with pytest.raises(ValueError, match=text) as caught:
@@ -187,7 +211,9 @@ def batch_of(count: int, seed: int) -> MapBatch:
 
 
 def parts_of(training: AdversarialTraining[MapBatch]) -> dict[str, Any]:
-    return training.modules | {f"optimizer {name}": part for name, part in training.optimizers.items()}
+    return training.modules | {
+        f"optimizer {name}": part for name, part in training.optimizers.items()
+    }
 
 
 def state_of(training: AdversarialTraining[MapBatch]) -> dict[str, Any]:
@@ -226,7 +252,9 @@ def test_d_learns_on_fakes_of_the_updated_generator() -> None:
     training.step(0, batch_of(2, 0))
     assert [True, False] == [fake.requires_grad for fake in fakes]
     assert not torch.equal(fakes[0], fakes[1])
-    assert training.modules["G"].get_buffer("head_0.norm_0.param_free_norm.num_batches_tracked") == 2
+    assert (
+        training.modules["G"].get_buffer("head_0.norm_0.param_free_norm.num_batches_tracked") == 2
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -234,9 +262,15 @@ def test_a_step_by_windows_is_that_by_pixels(precision: str) -> None:
     """Gradients of both networks, up to rounding."""
     found = []
     for fast in (False, True):
-        training = training_of(replace(SMALL, width=4, fast_modulation=fast), TrainingConfig(precision=precision))
+        training = training_of(
+            replace(SMALL, width=4, fast_modulation=fast), TrainingConfig(precision=precision)
+        )
         training.step(0, batch_of(2, 0))
-        found.append(torch.cat([p.grad.flatten() for n in ("G", "D") for p in training.modules[n].parameters()]))  # type: ignore[union-attr]
+        found.append(
+            torch.cat(
+                [p.grad.flatten() for n in ("G", "D") for p in training.modules[n].parameters()]
+            )
+        )  # type: ignore[union-attr]
     apart = (found[0] - found[1]).norm() / found[0].norm()
     assert apart < (1e-4 if precision == "float32" else 0.1)
 
@@ -244,20 +278,31 @@ def test_a_step_by_windows_is_that_by_pixels(precision: str) -> None:
 def test_a_sum_over_images_is_not_weighed_by_parts() -> None:
     """The KL divergence of a batch in parts is that of the whole; without norms over the batch it depends on E alone."""
     config = replace(SMALL, vae=True, z=4)
-    told = [training_of(config, TrainingConfig(accumulate=n)).step(0, batch_of(4, 0))["g_kl_sum"] for n in (1, 2)]
+    told = [
+        training_of(config, TrainingConfig(accumulate=n)).step(0, batch_of(4, 0))["g_kl_sum"]
+        for n in (1, 2)
+    ]
     torch.testing.assert_close(told[0], told[1], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("config", FORMS, ids=["normal", "more", "most", "latent code"])
 def test_generators_come_back_from_official_files(config: spade.Config, tmp_path: Path) -> None:
     """Widths, depth and channels as far as keys and shapes tell; then our own file, and production on it."""
-    classes = {(True, True): 182, (False, True): 35, (True, False): 150}[(config.dont_care, config.edges)]
-    config = replace(config, resolution=512 if classes == 35 else 256, aspect_ratio=2.0 if classes == 35 else 1.0)
+    classes = {(True, True): 182, (False, True): 35, (True, False): 150}[
+        (config.dont_care, config.edges)
+    ]
+    config = replace(
+        config, resolution=512 if classes == 35 else 256, aspect_ratio=2.0 if classes == 35 else 1.0
+    )
     state = spade_system.build(config, classes).state_dict()
-    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "latest_net_G.pth")
+    torch.save(
+        {f"module.{key}": value for key, value in state.items()}, tmp_path / "latest_net_G.pth"
+    )
     imported = importing.read(tmp_path / "latest_net_G.pth")
     assert (config, classes + 1) == (imported.found.config, imported.found.labels)
-    assert importing.write(imported, importing.class_names([], classes + 1), tmp_path / "g.safetensors")
+    assert importing.write(
+        imported, importing.class_names([], classes + 1), tmp_path / "g.safetensors"
+    )
     _, network, header = checkpoint.load(tmp_path / "g.safetensors")
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in state.items())
     assert classes == len(header["classes"])
@@ -275,7 +320,9 @@ def test_critics_come_back_and_can_be_loaded(tmp_path: Path) -> None:
         assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in network.state_dict().items())
 
 
-@pytest.mark.parametrize("key", ["fc.weight", "head_0.conv_0.bias", "up_3.norm_s.mlp_shared.0.weight", "conv_img.bias"])
+@pytest.mark.parametrize(
+    "key", ["fc.weight", "head_0.conv_0.bias", "up_3.norm_s.mlp_shared.0.weight", "conv_img.bias"]
+)
 def test_a_missing_or_misshapen_key_is_named(key: str, tmp_path: Path) -> None:
     state = spade_system.build(replace(SMALL, resolution=256), 182).state_dict()
     for change in ({}, {key: torch.zeros(*state[key].shape, 2)}):

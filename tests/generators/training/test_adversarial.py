@@ -46,7 +46,8 @@ def test_two_workers_normalise_over_the_joined_batch(tmp_path: Path) -> None:
     data = {"x": torch.randn(6, 3, 5, 5) * 3 + 2, "w": torch.randn(6, 3, 5, 5)}
     torch.save(data, tmp_path / "data.pt")
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)], cwd=ROOT) for rank in range(2)
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)], cwd=ROOT)
+        for rank in range(2)
     ]
     assert [worker.wait(timeout=100) for worker in workers] == [0, 0]
     norm = torch.nn.BatchNorm2d(3).double()
@@ -100,7 +101,9 @@ class Judge(nn.Module):
     def forward(self, images: Tensor, layouts: Layouts) -> tuple[Tensor, Tensor]:
         features = F.relu(self.conv(images)).mean((2, 3))  # [B, 6]
         keep = layouts.labels > 0
-        return self.image(features)[:, 0], (self.object(layouts.boxes[keep]) * features[keep.nonzero()[:, 0]]).sum(1)
+        return self.image(features)[:, 0], (
+            self.object(layouts.boxes[keep]) * features[keep.nonzero()[:, 0]]
+        ).sum(1)
 
 
 class Toy:
@@ -131,7 +134,11 @@ class Toy:
         self.seen["G"].append(fake.detach())
         image, objects = self.networks["D"](fake, batch.layouts)
         g_object = -objects.mean() if len(objects) else objects.sum()
-        return {"g_object": g_object, "g_image": -image.mean(), "g_l1": F.l1_loss(fake, batch.images)}
+        return {
+            "g_object": g_object,
+            "g_image": -image.mean(),
+            "g_l1": F.l1_loss(fake, batch.images),
+        }
 
 
 def toy_batch(counts: tuple[int, ...]) -> TrainingBatch:
@@ -140,11 +147,15 @@ def toy_batch(counts: tuple[int, ...]) -> TrainingBatch:
     slots = max(1, *counts)
     labels = (torch.arange(slots) < torch.tensor(counts)[:, None]).long()
     low = torch.rand(len(counts), slots, 2, generator=rng) * 0.5
-    layouts = Layouts(labels, torch.cat([low, low + 0.3], -1), torch.rand(len(counts), slots, generator=rng))
+    layouts = Layouts(
+        labels, torch.cat([low, low + 0.3], -1), torch.rand(len(counts), slots, generator=rng)
+    )
     return TrainingBatch(torch.rand(len(counts), 3, 8, 8, generator=rng) * 2 - 1, layouts)
 
 
-def after_a_step(toy: Toy, accumulate: int, batch: TrainingBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def after_a_step(
+    toy: Toy, accumulate: int, batch: TrainingBatch
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What a first step tells, and the gradients and buffers it leaves."""
     training = AdversarialTraining(toy, Config(accumulate=accumulate), 10, seed=5)
     told = training.step(0, batch)
@@ -156,12 +167,19 @@ def after_a_step(toy: Toy, accumulate: int, batch: TrainingBatch) -> tuple[dict[
 
 @pytest.mark.parametrize("counts", [(2, 2, 2, 2), (3, 0, 1, 2), (0, 0, 3, 1), (0, 0, 0, 0)])
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_a_batch_in_parts_has_the_gradients_of_the_whole(counts: tuple[int, ...], accumulate: int) -> None:
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(
+    counts: tuple[int, ...], accumulate: int
+) -> None:
     """Without batch norm: losses, gradients of D and G, and the power iterations, whoever has the objects."""
     told, left = after_a_step(Toy(), 1, toy_batch(counts))
     told_in_parts, left_in_parts = after_a_step(Toy(), accumulate, toy_batch(counts))
     assert {"d_object", "d_image", "g_object", "g_image", "g_l1"} == told.keys()
-    assert {"G.fc.weight_u", "G.fc.weight_orig", "D.object.weight_orig", "D.conv.bias"} <= left.keys()
+    assert {
+        "G.fc.weight_u",
+        "G.fc.weight_orig",
+        "D.object.weight_orig",
+        "D.conv.bias",
+    } <= left.keys()
     torch.testing.assert_close(told_in_parts, told, rtol=0, atol=1e-5)
     torch.testing.assert_close(left_in_parts, left, rtol=0, atol=1e-5)
     assert left["D.conv.weight_orig"].abs().max() > 0.01
@@ -180,7 +198,9 @@ def test_both_phases_see_the_same_fakes_and_running_statistics_move_once() -> No
         z = torch.randn(2, 4, generator=torch.Generator().manual_seed(5 * 1_000_003 * 4099 + i))
         fresh(part.layouts.boxes, z)
         means.append(fresh.get_buffer("norms.0.running_mean"))
-    torch.testing.assert_close(left["G.norms.0.running_mean"], torch.stack(means).mean(0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        left["G.norms.0.running_mean"], torch.stack(means).mean(0), rtol=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -201,7 +221,12 @@ def test_a_batch_that_cannot_be_cut_is_refused_by_batch_and_job() -> None:
         toy_batch((1, 1, 1, 1)).parts(3)
     base = ROOT / "jobs" / "base.yaml"
     assert load_job(base, ["train_generator.accumulate=4"]).train_generator.accumulate == 4
-    for overrides in (["train_generator.accumulate=3"], ["train_generator.accumulate=8", "generator.workers=4"]):
-        with pytest.raises(JobError, match=r"train_generator\.accumulate: .*generator\.batch") as caught:
+    for overrides in (
+        ["train_generator.accumulate=3"],
+        ["train_generator.accumulate=8", "generator.workers=4"],
+    ):
+        with pytest.raises(
+            JobError, match=r"train_generator\.accumulate: .*generator\.batch"
+        ) as caught:
             load_job(base, overrides)
         assert "\n" not in str(caught.value)

@@ -14,7 +14,13 @@ def scene(name: str, rle: tuple[str | None, ...], iscrowd: tuple[bool, ...]) -> 
     done, data = cv2.imencode(".png", np.zeros((6, 9, 3), np.uint8))
     assert done
     boxes = np.array([[1, 1, 4, 5]] * len(rle), np.float32).reshape(-1, 4)
-    return Scene(name, 6, 9, ImageRef(data.tobytes()), Objects.build([0] * len(rle), boxes, rle=rle, iscrowd=iscrowd))
+    return Scene(
+        name,
+        6,
+        9,
+        ImageRef(data.tobytes()),
+        Objects.build([0] * len(rle), boxes, rle=rle, iscrowd=iscrowd),
+    )
 
 
 def test_masks_come_along_when_asked_for_and_every_object_that_counts_has_one():

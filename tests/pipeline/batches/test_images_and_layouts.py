@@ -10,13 +10,21 @@ import pytest
 from synthaug.pipeline.batches.images_and_layouts import LayoutFilter, draw_for
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
 
-CATEGORIES = tuple(Category(k + 1, name) for k, name in enumerate(("common", "rare", "absent", "crowded")))
+CATEGORIES = tuple(
+    Category(k + 1, name) for k, name in enumerate(("common", "rare", "absent", "crowded"))
+)
 
 
 def table(*images: tuple[list[int], list[bool]], side: float = 50.0) -> SceneList:
     """Images of 100 x 100 pixels with square objects of these classes, crowds where it says so."""
     scenes = [
-        Scene(f"{k}", 100, 100, ImageRef(), Objects.build(classes, [[0, 0, side, side]] * len(classes), iscrowd=crowd))
+        Scene(
+            f"{k}",
+            100,
+            100,
+            ImageRef(),
+            Objects.build(classes, [[0, 0, side, side]] * len(classes), iscrowd=crowd),
+        )
         for k, (classes, crowd) in enumerate(images)
     ]
     return SceneList(CATEGORIES, scenes)
@@ -32,14 +40,17 @@ def test_each_class_comes_equally_often_and_each_of_its_images():
     first = table(*[([0], [False])] * 6, ([], []))
     second = table(*[([0, 0], [False, False])] * 3, ([1], [False]), ([3], [True]))
     found = shares(draw_for([first, second], 8, 3, "class_balanced", 0.01))
-    assert set(found) == {0, 1, 2, 3, 4, 5, 7, 8, 9, 10}, "an image without an object, or with a crowd alone, was drawn"
+    assert set(found) == {0, 1, 2, 3, 4, 5, 7, 8, 9, 10}, (
+        "an image without an object, or with a crowd alone, was drawn"
+    )
     assert found[10] == pytest.approx(0.5, abs=0.03)
     assert [found[i] for i in (0, 5, 7, 9)] == pytest.approx([1 / 18] * 4, abs=0.015)
 
 
 def test_it_depends_on_seed_and_step_alone():
     draws = [
-        draw_for([table(*[([k % 2], [False]) for k in range(20)])], 8, s, "class_balanced", 0.01) for s in (1, 1, 2)
+        draw_for([table(*[([k % 2], [False]) for k in range(20)])], 8, s, "class_balanced", 0.01)
+        for s in (1, 1, 2)
     ]
     assert [draws[0](step) for step in (5, 0, 9)] == [draws[1](step) for step in (5, 0, 9)]
     assert draws[0](5) != draws[2](5)
@@ -48,7 +59,9 @@ def test_it_depends_on_seed_and_step_alone():
 
 def test_what_a_generator_does_not_see_is_not_present():
     """The only object of the rare class is too small for the layout filter."""
-    scenes = SceneList(CATEGORIES, [*table(*[([0], [False])] * 4), *table(([0, 1], [False, False]), side=5.0)])
+    scenes = SceneList(
+        CATEGORIES, [*table(*[([0], [False])] * 4), *table(([0, 1], [False, False]), side=5.0)]
+    )
     keep = LayoutFilter(min_area=0.02)
     assert 4 in shares(draw_for([scenes], 8, 0, "class_balanced", 0.01))
     assert 4 not in shares(draw_for([scenes], 8, 0, "class_balanced", 0.01, keep))
@@ -62,5 +75,7 @@ def test_images_without_any_object_are_drawn_all_the_same():
 def test_repeat_factor_leaves_common_classes_alone():
     scenes = table(*[([0], [False])] * 96, *[([1], [False])] * 4)
     found = shares(draw_for([scenes], 8, 0, "repeat_factor", 0.16), 2000)
-    rare, common = (np.mean([found.get(i, 0.0) for i in part]) for part in (range(96, 100), range(96)))
+    rare, common = (
+        np.mean([found.get(i, 0.0) for i in part]) for part in (range(96, 100), range(96))
+    )
     assert rare / common == pytest.approx(2.0, rel=0.1)

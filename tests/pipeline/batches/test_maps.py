@@ -18,7 +18,9 @@ TABLE = toy.ToyDataset(toy.Config("train", count=5, size=48))
 
 
 def batches(view: View, flip: bool = True, rank: int = 0, world: int = 1, tables=(TABLE,)):
-    return map_batches(list(tables), Draw(sum(map(len, tables)), 4, seed=3), view, flip, rank, world)
+    return map_batches(
+        list(tables), Draw(sum(map(len, tables)), 4, seed=3), view, flip, rank, world
+    )
 
 
 @pytest.mark.parametrize("view", [View((32, 40)), View((32, 40), "resize_and_crop", (36, 50))])
@@ -28,12 +30,22 @@ def test_every_batch_is_a_cut_and_perhaps_mirrored_stretched_scene(view):
     offsets, mirrors = set(), set()
     for step in range(3):
         batch = make(step)
-        assert (4, 3, 32, 40) == batch.images.shape and (4, 32, 40) == batch.labels.shape == batch.instances.shape
-        assert (np.float32, np.int64, np.int64) == (batch.images.dtype, batch.labels.dtype, batch.instances.dtype)
+        assert (4, 3, 32, 40) == batch.images.shape and (
+            4,
+            32,
+            40,
+        ) == batch.labels.shape == batch.instances.shape
+        assert (np.float32, np.int64, np.int64) == (
+            batch.images.dtype,
+            batch.labels.dtype,
+            batch.instances.dtype,
+        )
         for row, index in enumerate(draw(step)):
             whole = view.stretched()
             maps = panoptic.maps_of(TABLE[index], C, whole)
-            pixels = Image.fromarray(images.decode(TABLE[index])).resize(whole[::-1], Image.Resampling.BICUBIC)
+            pixels = Image.fromarray(images.decode(TABLE[index])).resize(
+                whole[::-1], Image.Resampling.BICUBIC
+            )
             image = np.asarray(pixels, np.float64).transpose(2, 0, 1) / 127.5 - 1
             places = [
                 (top, left, mirrored)
@@ -74,7 +86,8 @@ def test_the_budget_changes_nothing_but_memory_and_tables_lie_end_to_end():
     kept, bare = (Entries([TABLE, other], (20, 20), budget) for budget in (10**9, 0))
     for index in (6, 0, 6):
         assert all(
-            np.array_equal(a, b) for a, b in zip(vars(kept[index]).values(), vars(bare[index]).values(), strict=True)
+            np.array_equal(a, b)
+            for a, b in zip(vars(kept[index]).values(), vars(bare[index]).values(), strict=True)
         )
     expected = stretch(images.decode(other[1]), (20, 20))
     assert np.array_equal(expected, kept[6].image)

@@ -48,8 +48,14 @@ def test_weights_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     digest = hashlib.sha256(b"sound").hexdigest()
     (tmp_path / f"good-{digest[:8]}.pth").write_bytes(b"sound")
     (tmp_path / "bad-00000000.pth").write_bytes(b"damaged")
-    files = {"good": f"good-{digest[:8]}.pth", "bad": "bad-00000000.pth", "none": "none-00000000.pth"}
-    monkeypatch.setattr(weights, "FILES", {k: Published(v, "a test's", 7) for k, v in files.items()})
+    files = {
+        "good": f"good-{digest[:8]}.pth",
+        "bad": "bad-00000000.pth",
+        "none": "none-00000000.pth",
+    }
+    monkeypatch.setattr(
+        weights, "FILES", {k: Published(v, "a test's", 7) for k, v in files.items()}
+    )
     monkeypatch.setattr(doctor, "FILES", weights.FILES)
     monkeypatch.setattr(doctor, "SCORES", {"dap": "synthaug.pipeline.scores.detection.dap"})
     lines = list(doctor.lines(None, str(tmp_path)))
@@ -58,7 +64,9 @@ def test_weights_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert any("none-00000000.pth  is not there (7 MB)" in line for line in lines)
 
 
-def test_a_job_says_where_to_look_and_a_serial_one_needs_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_says_where_to_look_and_a_serial_one_needs_no_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its own settings count; a wrong job is one line."""
 
     def refuse(*_: Any) -> None:
@@ -73,7 +81,9 @@ def test_a_job_says_where_to_look_and_a_serial_one_needs_no_ray(monkeypatch: pyt
 
 def test_something_needed_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named, with what to do, and exit code 1."""
-    broken = doctor.Package("torch", "1.0", "is 1.0, and >=2.11 is needed; install the project again")
+    broken = doctor.Package(
+        "torch", "1.0", "is 1.0, and >=2.11 is needed; install the project again"
+    )
     monkeypatch.setattr(doctor, "packages", lambda: [broken])
     found = ask()
     assert found.exit_code == 1

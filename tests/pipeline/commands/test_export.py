@@ -70,8 +70,14 @@ def test_a_run_is_merged_and_its_validation_images_stay_apart(sets: Path, name: 
     out = sets / "out"
     result = run(str(sets / "run"), "--to", name, "--out", str(out))
     assert result.exit_code == 0, (result.output, result.exception)
-    train, val = (open_dataset(OPENED[name].format(out=out, split=s), sets) for s in ("train", "val"))
-    assert [c.name for c in train.categories] == [c.name for c in val.categories] == [c.name for c in CATEGORIES]
+    train, val = (
+        open_dataset(OPENED[name].format(out=out, split=s), sets) for s in ("train", "val")
+    )
+    assert (
+        [c.name for c in train.categories]
+        == [c.name for c in val.categories]
+        == [c.name for c in CATEGORIES]
+    )
     ids = [{table[i].image_id for i in range(len(table))} for table in (train, val)]
     assert {i.split("-")[0] for i in ids[0]} == {"real", "synthetic"}
     assert {i.split("-")[0] for i in ids[1]} == {"validation"}
@@ -97,7 +103,9 @@ def test_one_coco_of_real_and_synthetic_says_which_is_which(sets: Path) -> None:
         str(sets),
     )
     document = json.loads((out / "train" / "instances.json").read_text())
-    assert [a["id"] for a in document["annotations"]] == list(range(1, len(document["annotations"]) + 1))
+    assert [a["id"] for a in document["annotations"]] == list(
+        range(1, len(document["annotations"]) + 1)
+    )
     assert {a["iscrowd"] for a in document["annotations"]} == {0, 1}
     assert all("counts" in a["segmentation"] for a in document["annotations"] if a["iscrowd"])
     sources = {a["source"] for a in document["annotations"]}
@@ -131,7 +139,15 @@ def test_a_perfect_detector_scores_one_on_the_merged_set(sets: Path) -> None:
 
 
 def test_a_single_set_keeps_its_ids_and_the_same_export_is_not_made_twice(sets: Path) -> None:
-    words = ("coco:a/instances.json", "--to", "coco", "--out", str(sets / "out"), "--root", str(sets))
+    words = (
+        "coco:a/instances.json",
+        "--to",
+        "coco",
+        "--out",
+        str(sets / "out"),
+        "--root",
+        str(sets),
+    )
     assert "no validation images" in run(*words).output
     made = (sets / "out" / "train" / "instances.json").read_bytes()
     assert made == (sets / "a" / "instances.json").read_bytes()
@@ -158,20 +174,38 @@ def test_images_that_are_in_both_splits_are_told(sets: Path) -> None:
 
 WRONG = {
     "no format": (("coco:a/instances.json", "--out", "out"), "--to: names no format"),
-    "unknown format": (("coco:a/instances.json", "--to", "yoló", "--out", "out"), "did you mean 'yolo'?"),
+    "unknown format": (
+        ("coco:a/instances.json", "--to", "yoló", "--out", "out"),
+        "did you mean 'yolo'?",
+    ),
     "read only": (("coco:a/instances.json", "--to", "toy", "--out", "out"), "is read only; use"),
     "no folder": (("coco:a/instances.json", "--to", "coco"), "--out: names no folder"),
     "no set": (("nothing", "--to", "coco", "--out", "out"), "neither a run folder"),
     "no file": (("coco:none.json", "--to", "coco", "--out", "out"), "none.json"),
-    "s3": (("coco:a/instances.json", "--to", "coco", "--out", "s3://bucket/x"), "is no local folder"),
+    "s3": (
+        ("coco:a/instances.json", "--to", "coco", "--out", "s3://bucket/x"),
+        "is no local folder",
+    ),
     "parts of a set": (
         ("coco:a/instances.json", "--to", "coco", "--out", "out", "--parts", "pseudo"),
         "only a run has parts",
     ),
-    "unknown part": (("run", "--to", "coco", "--out", "out", "--parts", "synthetik"), "did you mean 'synthetic'?"),
-    "part not made": (("run", "--to", "coco", "--out", "out", "--parts", "pseudo"), "has no pseudo images"),
-    "classes of another": (("coco:a/instances.json", "--with", "coco:d.json", "--to", "hf", "--out", "out"), "spelt"),
-    "no cityscapes": (("coco:a/instances.json", "--to", "cityscapes", "--out", "out"), "is none of Cityscapes'"),
+    "unknown part": (
+        ("run", "--to", "coco", "--out", "out", "--parts", "synthetik"),
+        "did you mean 'synthetic'?",
+    ),
+    "part not made": (
+        ("run", "--to", "coco", "--out", "out", "--parts", "pseudo"),
+        "has no pseudo images",
+    ),
+    "classes of another": (
+        ("coco:a/instances.json", "--with", "coco:d.json", "--to", "hf", "--out", "out"),
+        "spelt",
+    ),
+    "no cityscapes": (
+        ("coco:a/instances.json", "--to", "cityscapes", "--out", "out"),
+        "is none of Cityscapes'",
+    ),
     "not empty": (("coco:a/instances.json", "--to", "coco", "--out", "b"), "not empty"),
     "a file": (("coco:a/instances.json", "--to", "coco", "--out", "run/job.yaml"), "is there"),
 }
@@ -197,7 +231,9 @@ def test_another_export_is_not_overwritten(sets: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OPENED)
-def test_a_full_disk_is_one_line_and_leaves_nothing(sets: Path, name: str, monkeypatch: Any) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    sets: Path, name: str, monkeypatch: Any
+) -> None:
     """The disk is full when the second file is begun."""
     written = [0]
     real = Path.open
@@ -219,7 +255,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(sets: Path, name: str, monke
 def test_a_missing_image_in_the_middle_is_one_line_and_leaves_nothing(sets: Path) -> None:
     table = open_dataset("coco:a/instances.json", sets)
     Path(str(table[3].image.path)).write_bytes(b"no image")
-    message = error_of(run("coco:a/instances.json", "--to", "voc", "--out", str(sets / "out"), "--root", str(sets)))
+    message = error_of(
+        run("coco:a/instances.json", "--to", "voc", "--out", str(sets / "out"), "--root", str(sets))
+    )
     assert "image-3" in message
     assert not (sets / "out").exists()
 
@@ -235,8 +273,19 @@ def test_a_kill_in_the_middle_leaves_no_target_and_the_next_export_cleans_up(set
         "    time.sleep(60 if '3' in name else 0); return name\n"
         "CocoWriter.add = slow; main()"
     )
-    words = ["export", "coco:a/instances.json", "--to", "yolo", "--out", str(sets / "out"), "--root", str(sets)]
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
+    words = [
+        "export",
+        "coco:a/instances.json",
+        "--to",
+        "yolo",
+        "--out",
+        str(sets / "out"),
+        "--root",
+        str(sets),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     while "image-3" not in process.stdout.readline():
         assert process.poll() is None
@@ -271,7 +320,9 @@ def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 20}
     document = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "x"}]}
     (tmp_path / "t.json").write_text(json.dumps(document))
-    result = run("coco:t.json", "--to", "yolo", "--out", str(tmp_path / "out"), "--root", str(tmp_path))
+    result = run(
+        "coco:t.json", "--to", "yolo", "--out", str(tmp_path / "out"), "--root", str(tmp_path)
+    )
     assert "1 JPEG images that an EXIF tag turned" in result.output
     with (
         Image.open(tmp_path / "images" / "a.jpg") as old,
@@ -357,15 +408,23 @@ def test_ultralytics_reads_every_label(tmp_path: Path, monkeypatch: Any, polygon
     yolo.write_splits({"train": table, "val": table}, Folder.at(tmp_path / "out"))
     data = utils.check_det_dataset(str(tmp_path / "out" / "data.yaml"))
     assert list(data["names"].values()) == [c.name for c in CATEGORIES]
-    read = YOLODataset(img_path=data["train"], data=data, task="detect", imgsz=64, augment=False, batch_size=4)
+    read = YOLODataset(
+        img_path=data["train"], data=data, task="detect", imgsz=64, augment=False, batch_size=4
+    )
     found = {Path(label["im_file"]).stem: label for label in read.labels}
     assert len(found) == len(table)
     for scene in table:
         objects, label = scene.objects.select(~scene.objects.iscrowd), found[scene.image_id]
-        centre, half = label["bboxes"][:, :2].astype(float), label["bboxes"][:, 2:].astype(float) / 2
-        boxes = np.concatenate([centre - half, centre + half], 1) * ([scene.width, scene.height] * 2)
+        centre, half = (
+            label["bboxes"][:, :2].astype(float),
+            label["bboxes"][:, 2:].astype(float) / 2,
+        )
+        boxes = np.concatenate([centre - half, centre + half], 1) * (
+            [scene.width, scene.height] * 2
+        )
         rows = [
-            np.round(np.column_stack([c, b]), 3) for c, b in ((label["cls"], boxes), (objects.category, objects.boxes))
+            np.round(np.column_stack([c, b]), 3)
+            for c, b in ((label["cls"], boxes), (objects.category, objects.boxes))
         ]
         assert sorted(map(tuple, rows[0].tolist())) == sorted(map(tuple, rows[1].tolist()))
         assert len(label["segments"]) == (len(objects) if polygons else 0)

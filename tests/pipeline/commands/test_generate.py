@@ -35,11 +35,17 @@ LAYOUT = {
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a tiny random generator."""
-    config = lostgan.Config(resolution=64, width=4, z_image=8, z_object=6, embedding=8, mask_hidden=8)
+    config = lostgan.Config(
+        resolution=64, width=4, z_image=8, z_object=6, embedding=8, mask_hidden=8
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = lostgan_system.build(config, len(CLASSES))
-        layouts = Layouts(torch.ones(2, 1, dtype=torch.int64), torch.tensor([[[0, 0, 1, 1.0]]] * 2), torch.ones(2, 1))
+        layouts = Layouts(
+            torch.ones(2, 1, dtype=torch.int64),
+            torch.tensor([[[0, 0, 1, 1.0]]] * 2),
+            torch.ones(2, 1),
+        )
         network(layouts, torch.randn(2, 8), torch.randn(2, 1, 6))
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     folder.mkdir()
@@ -74,21 +80,32 @@ def test_every_sheet_is_written_and_its_json_makes_the_same_pictures(
     first, second = tmp_path / "first", tmp_path / "second"
     result = generate(weights, layout, "--sheet", "all", "--count", 3, "--seed", 7, "--out", first)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert {f"{name}.png" for name in SHEETS} | {"sheet.json"} == {p.name for p in first.iterdir() if p.is_file()}
+    assert {f"{name}.png" for name in SHEETS} | {"sheet.json"} == {
+        p.name for p in first.iterdir() if p.is_file()
+    }
     record = json.loads((first / "sheet.json").read_text())
     files = {picture["file"] for picture in record["pictures"]}
     assert files == {str(p.relative_to(first)) for p in first.rglob("images/*")}
 
-    again = generate(weights / "checkpoints" / "generator.safetensors", first / "sheet.json", "--output", second)
+    again = generate(
+        weights / "checkpoints" / "generator.safetensors", first / "sheet.json", "--output", second
+    )
     assert again.exit_code == 0, again.output
     for path in first.rglob("*.*"):
         assert path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path.name
 
 
-def test_the_record_of_a_picture_is_enough_for_it(weights: Path, layout: Path, tmp_path: Path) -> None:
+def test_the_record_of_a_picture_is_enough_for_it(
+    weights: Path, layout: Path, tmp_path: Path
+) -> None:
     from synthaug.generators.lostgan.control import Studio
 
-    assert generate(weights, layout, "--sheet", "layout", "--count", 2, "--out", tmp_path / "out").exit_code == 0
+    assert (
+        generate(
+            weights, layout, "--sheet", "layout", "--count", 2, "--out", tmp_path / "out"
+        ).exit_code
+        == 0
+    )
     pictures = json.loads((tmp_path / "out" / "sheet.json").read_text())["pictures"]
     studio = Studio.open(weights / "checkpoints" / "generator.safetensors")
     for picture in pictures:
@@ -115,7 +132,9 @@ def test_style_sheets_change_what_they_say(weights: Path, layout: Path, tmp_path
     assert [[]] * 10 == changed["masks"]  # four stages and the image, of two samples
 
 
-def test_edits_of_a_file_are_made_one_after_the_other(weights: Path, layout: Path, tmp_path: Path) -> None:
+def test_edits_of_a_file_are_made_one_after_the_other(
+    weights: Path, layout: Path, tmp_path: Path
+) -> None:
     edits = [
         {"edit": "add", "class": "car", "box": [40, 40, 60, 60]},
         {"edit": "move", "object": 3, "box": [60, 40, 80, 60]},
@@ -125,12 +144,22 @@ def test_edits_of_a_file_are_made_one_after_the_other(weights: Path, layout: Pat
         {"edit": "remove", "object": 0},
     ]
     file = written(tmp_path / "edits.json", edits)
-    result = generate(weights, layout, "--sheet", "layout", "--edits", file, "--count", 1, "--out", tmp_path)
+    result = generate(
+        weights, layout, "--sheet", "layout", "--edits", file, "--count", 1, "--out", tmp_path
+    )
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "sheet.json").read_text())
     assert edits == record["synthaug_sheets"]["edits"]
-    rows = ["the layout as given", "add 3 car", "move 3 car", "new z_obj for 3 car (seed 9)", "new z_img (seed 9)"]
-    assert [*rows, "1 cow becomes car", "remove 0 sky"] == [picture["row"] for picture in record["pictures"]]
+    rows = [
+        "the layout as given",
+        "add 3 car",
+        "move 3 car",
+        "new z_obj for 3 car (seed 9)",
+        "new z_img (seed 9)",
+    ]
+    assert [*rows, "1 cow becomes car", "remove 0 sky"] == [
+        picture["row"] for picture in record["pictures"]
+    ]
     last = record["pictures"][-1]["scene"]
     assert [1, 2, 3] == [thing["number"] for thing in last["objects"]]
     assert [60 / 96, 40 / 64, 80 / 96, 60 / 64] == last["objects"][2]["box"]
@@ -161,7 +190,9 @@ def test_layouts_come_from_files_coco_and_data_sets(tmp_path: Path) -> None:
 
 def test_the_usual_edits_move_a_small_thing_into_free_room() -> None:
     boxes = ((0.0, 0.0, 100.0, 50.0), (60.0, 40.0, 90.0, 80.0), (5.0, 40.0, 20.0, 80.0))
-    layout = GivenLayout("here", ("sky", "cow", "tree"), boxes, (100, 100), frozenset({"cow", "tree", "car"}))
+    layout = GivenLayout(
+        "here", ("sky", "cow", "tree"), boxes, (100, 100), frozenset({"cow", "tree", "car"})
+    )
     edits = usual_edits(layout, CLASSES)
     assert ["move", "move", "add", "move", "relabel", "remove"] == [edit.action for edit in edits]
     assert (25.0, 40.0, 55.0, 80.0) == edits[1].box
@@ -174,7 +205,10 @@ def test_the_usual_edits_move_a_small_thing_into_free_room() -> None:
 def test_masks_become_the_colour_of_the_highest() -> None:
     stack = np.zeros((3, 2, 2), np.float32)  # the third slot is padding
     stack[0, 0], stack[1, :, 1] = 0.4, 0.6
-    expected = [[control_sheets.colour(4), control_sheets.colour(7)], [control_sheets.NOBODY, control_sheets.colour(7)]]
+    expected = [
+        [control_sheets.colour(4), control_sheets.colour(7)],
+        [control_sheets.NOBODY, control_sheets.colour(7)],
+    ]
     assert np.array(expected).tolist() == control_sheets.mask_map(stack, [4, 7]).tolist()
     assert (2, 2, 3) == control_sheets.mask_map(stack, []).shape
 
@@ -199,9 +233,15 @@ def test_colours_of_the_first_objects_differ() -> None:
             "object 0 (cow): box [0, 0, 1.01042, 0.078125] reaches",
         ),
         ({"objects": [{"class": "cow", "box": [5, 0, 5, 5]}]}, "is empty"),
-        ({"objects": [{"class": "cow", "box": [0, 0, 5]}]}, "object 0: box [0, 0, 5] must be a list"),
+        (
+            {"objects": [{"class": "cow", "box": [0, 0, 5]}]},
+            "object 0: box [0, 0, 5] must be a list",
+        ),
         ({"objects": [{"class": "cow", "box": [0, 0, 5, "x"]}]}, "'x', not a finite number"),
-        ({"objects": [{"clas": "cow", "box": [0, 0, 5, 5]}]}, "unknown key 'clas'; did you mean 'class'?"),
+        (
+            {"objects": [{"clas": "cow", "box": [0, 0, 5, 5]}]},
+            "unknown key 'clas'; did you mean 'class'?",
+        ),
         ({"objects": [{"box": [0, 0, 5, 5]}]}, "object 0: 'class' must be a text"),
         ({"objects": 3}, "'objects' must be a list"),
         ({"objects": None}, "'objects' must be a list"),
@@ -209,7 +249,9 @@ def test_colours_of_the_first_objects_differ() -> None:
         ({"bxoes": 1}, "unknown key 'bxoes'"),
     ],
 )
-def test_a_wrong_layout_is_one_line(weights: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_layout_is_one_line(
+    weights: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     file = written(tmp_path / "wrong.json", LAYOUT | change)
     said = error_of(generate(weights, file, "--out", tmp_path / "out"))
     assert message in said
@@ -230,7 +272,9 @@ def test_a_wrong_layout_is_one_line(weights: Path, tmp_path: Path, change: dict[
         (7, "edit 0 is no JSON object"),
     ],
 )
-def test_a_wrong_edit_is_one_line(weights: Path, layout: Path, tmp_path: Path, edit: Any, message: str) -> None:
+def test_a_wrong_edit_is_one_line(
+    weights: Path, layout: Path, tmp_path: Path, edit: Any, message: str
+) -> None:
     file = written(tmp_path / "edits.json", [edit])
     words = ("--sheet", "layout", "--edits", file, "--out", tmp_path / "out")
     assert message in error_of(generate(weights, layout, *words))
@@ -241,7 +285,9 @@ def test_other_mistakes_are_one_line(weights: Path, layout: Path, tmp_path: Path
     out = ("--out", tmp_path / "out")
     (tmp_path / "broken.json").write_text('{"objects": [\n oops')
     (tmp_path / "text.safetensors").write_text("no")
-    sheet = written(tmp_path / "sheet.json", {"synthaug_sheets": {"layout": LAYOUT, "count": "many"}})
+    sheet = written(
+        tmp_path / "sheet.json", {"synthaug_sheets": {"layout": LAYOUT, "count": "many"}}
+    )
     empty = written(tmp_path / "empty.json", {"objects": []})
     cases = {
         "no such file": (tmp_path / "absent.safetensors", layout, *out),

@@ -41,7 +41,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def copied(finished: Path, to: Path, job: dict[str, str] | None = None, **manifests: dict[str, Any]) -> Path:
+def copied(
+    finished: Path, to: Path, job: dict[str, str] | None = None, **manifests: dict[str, Any]
+) -> Path:
     """A copy with other lines in its job and other entries in its manifests."""
     shutil.copytree(finished, to)
     text = (to / "job.yaml").read_text()
@@ -94,7 +96,9 @@ def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) 
     job = reporting.load_job(run / "job.yaml")
     for name, module in STEPS.items():
         if name != "report":
-            keys[name] = reporting.step_key(job, name, reporting.importlib.import_module(module), keys)
+            keys[name] = reporting.step_key(
+                job, name, reporting.importlib.import_module(module), keys
+            )
             next(run.glob(f"steps/{name}-*")).rename(run / "steps" / f"{name}-{keys[name]}")
     shutil.copytree(run / "steps" / f"score-{keys['score']}", run / "steps" / "score-newer")
     found = reporting.look(run)
@@ -102,7 +106,9 @@ def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) 
     assert found.folders["score"].endswith(keys["score"])
 
 
-def test_what_is_older_than_what_it_is_made_from_is_not_used(finished: Path, tmp_path: Path) -> None:
+def test_what_is_older_than_what_it_is_made_from_is_not_used(
+    finished: Path, tmp_path: Path
+) -> None:
     """A run that got another generator and failed before it was scored must not show the old one's numbers."""
     run = copied(finished, tmp_path / "again")
     made = next(run.glob(f"steps/train_generator-*/{MANIFEST}"))
@@ -118,7 +124,14 @@ def test_what_is_older_than_what_it_is_made_from_is_not_used(finished: Path, tmp
 def test_what_is_no_run_is_said_in_one_line(tmp_path: Path, finished: Path) -> None:
     for arguments, said in (
         ([tmp_path], "it has no job.yaml"),
-        ([copied(finished, tmp_path / "empty", ingest={"x": 1}), "--out", finished / "job.yaml" / "x"], "cannot write"),
+        (
+            [
+                copied(finished, tmp_path / "empty", ingest={"x": 1}),
+                "--out",
+                finished / "job.yaml" / "x",
+            ],
+            "cannot write",
+        ),
         ([finished] * 9, "9 runs are too many"),
     ):
         result = call(*arguments)
@@ -137,10 +150,21 @@ def test_runs_are_compared_and_what_differs_is_said(finished: Path, tmp_path: Pa
         "card": {**score["dap"]["card"], "detector_sha256": "abc", "generator_sha256": "x"},
     }
     score["dap"]["values"]["AP50"] = 0.2468
-    score["news"] = {"name": "news", "value": 7.5, "values": {"news": 7.5}, "card": {"warnings": ["<b>few</b>"]}}
+    score["news"] = {
+        "name": "news",
+        "value": 7.5,
+        "values": {"news": 7.5},
+        "card": {"warnings": ["<b>few</b>"]},
+    }
     says = ["synthetic <i>helps</i>: +2.0 [+1.0, +3.0] AP points"]
     job = {"name: fake": "name: other", "width: 64": "width: 96"}
-    other = copied(finished, tmp_path / "second", job, score={"scores": score}, trial={"seeds": 0, "says": says})
+    other = copied(
+        finished,
+        tmp_path / "second",
+        job,
+        score={"scores": score},
+        trial={"seeds": 0, "says": says},
+    )
     result = call(finished, other, "--out", tmp_path / "both.html")
     assert 0 == result.exit_code, result.output
     told, page = words(tmp_path / "both.html"), (tmp_path / "both.html").read_text("utf-8")
@@ -163,15 +187,23 @@ def test_runs_are_compared_and_what_differs_is_said(finished: Path, tmp_path: Pa
 
 def test_metric_cards_that_agree_may_be_compared() -> None:
     one = {"card": {"images": 5, "generator_sha256": "a", "predictions": 9, "resize": "none"}}
-    assert [] == report_compare.differences([one, {"card": {**one["card"], "generator_sha256": "b", "predictions": 8}}])
+    assert [] == report_compare.differences(
+        [one, {"card": {**one["card"], "generator_sha256": "b", "predictions": 8}}]
+    )
     other = {"card": {"images": 6, "resize": "none", "seed": 1}}
-    assert [("images", ["5", "6"]), ("seed", ["–", "1"])] == report_compare.differences([one, other])
+    assert [("images", ["5", "6"]), ("seed", ["–", "1"])] == report_compare.differences(
+        [one, other]
+    )
 
 
 def test_other_data_is_warned_of(finished: Path) -> None:
     found = reporting.look(finished)
     runs = [
-        Run(found.job, {**UNDONE, **found.manifests, "ingest": {**found.manifests["ingest"], "key": k}}, {})
+        Run(
+            found.job,
+            {**UNDONE, **found.manifests, "ingest": {**found.manifests["ingest"], "key": k}},
+            {},
+        )
         for k in "ab"
     ]
     assert "must not be compared" in report_compare.warnings(runs)[0]

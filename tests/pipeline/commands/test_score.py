@@ -21,7 +21,14 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
 from synthaug.pipeline.report import score_page
 
-SMALL = {"width": 4, "fpn_channels": 4, "image_size": 64, "anchor_sizes": (8, 16), "box_head": 8, "backbone": "small"}
+SMALL = {
+    "width": 4,
+    "fpn_channels": 4,
+    "image_size": 64,
+    "anchor_sizes": (8, 16),
+    "box_head": 8,
+    "backbone": "small",
+}
 JOB = """
 data: {labelled: "toy:train"}
 cluster: {executor: serial}
@@ -34,14 +41,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a judge, a job, and toy images under other names as somebody's synthetic ones."""
     folder = tmp_path_factory.mktemp("score")
     (folder / "job.yaml").write_text(JOB)
-    detectors.build("torchvision", SMALL, len(CATEGORIES), seed=1).save(folder / "judge.safetensors", {})
+    detectors.build("torchvision", SMALL, len(CATEGORIES), seed=1).save(
+        folder / "judge.safetensors", {}
+    )
     other = ToyDataset(Config("test", 6))
     shuffled = (*CATEGORIES[1:], CATEGORIES[0])
     places = {c.name: k for k, c in enumerate(shuffled)}
     scenes = [moved(other[i], places) for i in range(6)]
     parquet.write(SceneList(shuffled, scenes), Folder.at(folder / "made"))
     parquet.write(SceneList(CATEGORIES, []), Folder.at(folder / "nothing"))
-    parquet.write(SceneList((Category(1, "tram"),), [bare(other[0])]), Folder.at(folder / "foreign"))
+    parquet.write(
+        SceneList((Category(1, "tram"),), [bare(other[0])]), Folder.at(folder / "foreign")
+    )
     return folder
 
 
@@ -56,7 +67,9 @@ def bare(scene: Scene) -> Scene:
 
 
 def score(place: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, ["score", *words, "--job", str(place / "job.yaml")], prog_name="synthaug")
+    return CliRunner().invoke(
+        main, ["score", *words, "--job", str(place / "job.yaml")], prog_name="synthaug"
+    )
 
 
 def error_of(result: Result) -> str:
@@ -74,14 +87,22 @@ def test_a_foreign_data_set_gets_the_same_scores(place: Path, tmp_path: Path) ->
         output = tmp_path / str(number)
         result = score(place, "toy:val?count=6", reference, *judge, "--output", str(output))
         assert result.exit_code == 0, result.output
-        assert "AP50" in result.output and "top1" in result.output and "compare with" in result.output
+        assert (
+            "AP50" in result.output and "top1" in result.output and "compare with" in result.output
+        )
         found.append(json.loads((output / "metrics.json").read_text()))
     one, two = (record["scores"]["dap"] for record in found)
-    assert (one["values"], one["controls"], one["per_class"]) == (two["values"], two["controls"], two["per_class"])
+    assert (one["values"], one["controls"], one["per_class"]) == (
+        two["values"],
+        two["controls"],
+        two["per_class"],
+    )
     assert one["card"]["images"] == {"real": 6, "synthetic": 6}
     assert one["card"]["data_sets"]["synthetic"].endswith("made")
     assert found[0]["scores_unavailable"] == {}
-    assert "real" not in found[0]["scores"]["cas"]["controls"], "without --train there is no ceiling"
+    assert "real" not in found[0]["scores"]["cas"]["controls"], (
+        "without --train there is no ceiling"
+    )
     page = (tmp_path / "0" / "scores.html").read_text()
     assert page.count("<img ") == 12, "not all images of two sets of six"
     assert "data_sets" in page and 'id="score-1"' in page and 'id="score-2"' not in page
@@ -89,11 +110,19 @@ def test_a_foreign_data_set_gets_the_same_scores(place: Path, tmp_path: Path) ->
 
 def test_the_page_says_what_was_not_measured_and_makes_no_markup_of_words() -> None:
     scene = Scene(
-        "<b>1</b>", 8, 8, ImageRef(encode(np.zeros((8, 8, 3), np.uint8), "png")), Objects.build([0], [[1, 1, 6, 6]])
+        "<b>1</b>",
+        8,
+        8,
+        ImageRef(encode(np.zeros((8, 8, 3), np.uint8), "png")),
+        Objects.build([0], [[1, 1, 6, 6]]),
     )
     table = SceneList((Category(1, "<script>cup</script>"),), [scene])
     page = score_page.render(
-        [score_page.shown("real", "coco:<i>.json", table)], {}, {"fid": "<u>no</u>"}, {}, {"torch": "2"}
+        [score_page.shown("real", "coco:<i>.json", table)],
+        {},
+        {"fid": "<u>no</u>"},
+        {},
+        {"torch": "2"},
     )
     text = page.decode()
     assert "&lt;u&gt;no&lt;/u&gt;" in text and "Nothing could be measured" in text
@@ -102,9 +131,21 @@ def test_the_page_says_what_was_not_measured_and_makes_no_markup_of_words() -> N
 
 
 def test_what_cannot_be_had_is_said_with_its_reason(place: Path, tmp_path: Path) -> None:
-    result = score(place, "toy:val?count=6", f"parquet:{place / 'foreign'}", "--output", str(tmp_path))
+    result = score(
+        place, "toy:val?count=6", f"parquet:{place / 'foreign'}", "--output", str(tmp_path)
+    )
     assert "has the class 'tram'" in error_of(result)
-    text = error_of(score(place, "toy:val?count=6", "toy:test?count=6", "--names", "dap", "--output", str(tmp_path)))
+    text = error_of(
+        score(
+            place,
+            "toy:val?count=6",
+            "toy:test?count=6",
+            "--names",
+            "dap",
+            "--output",
+            str(tmp_path),
+        )
+    )
     assert "dap cannot be had" in text and "--judge" in text
 
 
@@ -112,15 +153,26 @@ def test_what_cannot_be_had_is_said_with_its_reason(place: Path, tmp_path: Path)
     ("words", "said"),
     [
         (("toy:val?count=6", "parquet:{place}/nothing"), "SYNTHETIC: parquet:"),
-        (("toy:val?count=6", "toy:test", "--names", "dab"), "there is no score 'dab'; did you mean 'dap'?"),
+        (
+            ("toy:val?count=6", "toy:test", "--names", "dab"),
+            "there is no score 'dab'; did you mean 'dap'?",
+        ),
         (("toy:val?count=6", "tay:test"), "SYNTHETIC: unknown format 'tay'"),
-        (("toy:val?count=6", "toy:test", "--train", "no such"), "--train: 'no such' names no format"),
+        (
+            ("toy:val?count=6", "toy:test", "--train", "no such"),
+            "--train: 'no such' names no format",
+        ),
         (("toy:val?count=6", "toy:test", "--judge", "{place}/absent"), "--judge: there is no file"),
         (("toy:val?count=6", "toy:test", "--judge", "{place}/job.yaml"), "--judge: "),
-        (("toy:val?count=6", "toy:test", "--weights", "{place}/absent"), "--weights: there is no folder"),
+        (
+            ("toy:val?count=6", "toy:test", "--weights", "{place}/absent"),
+            "--weights: there is no folder",
+        ),
     ],
 )
-def test_bad_words_are_one_line(place: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+def test_bad_words_are_one_line(
+    place: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
     filled = [word.format(place=place) for word in words]
     assert said in error_of(score(place, *filled, "--output", str(tmp_path)))
 
@@ -132,6 +184,7 @@ def test_classes_are_put_in_order_by_name_or_refused() -> None:
     assert isinstance(found, Renamed) and found.places == (1, 0)
     assert aligned(SceneList(wanted, []), wanted, "").categories == wanted
     with pytest.raises(
-        Exception, match="X: y has the class 'cow', which the real images do not have; did you mean 'cows'"
+        Exception,
+        match="X: y has the class 'cow', which the real images do not have; did you mean 'cows'",
     ):
         aligned(table, (Category(1, "cows"), Category(2, "cup")), "X: y")

@@ -64,7 +64,12 @@ class ScoreConfig:
 @pytest.fixture(autouse=True)
 def _components(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small components in place of those that import torch."""
-    configs = {"detector": DetectorConfig, "generator": GeneratorConfig, "loop": LoopConfig, "score": ScoreConfig}
+    configs = {
+        "detector": DetectorConfig,
+        "generator": GeneratorConfig,
+        "loop": LoopConfig,
+        "score": ScoreConfig,
+    }
     for name, config in configs.items():
         module = ModuleType(f"fake_{name}")
         module.Config = config  # type: ignore[attr-defined] # a module made here has no stub
@@ -111,14 +116,19 @@ def test_a_minimal_job_gets_every_default(write: Write) -> None:
         job.generator.config,
         job.train_generator,
     )
-    assert (job.score.names, job.score.asked, list(job.score.settings)) == (("usual",), (), list(SCORES))
+    assert (job.score.names, job.score.asked, list(job.score.settings)) == (
+        ("usual",),
+        (),
+        list(SCORES),
+    )
     with pytest.raises(FrozenInstanceError):
         job.seed = 1  # type: ignore[misc] # that is the test
 
 
 def test_one_mapping_feeds_training_and_component(write: Write) -> None:
     path = write(
-        MINIMAL + "detector: {steps: 7, lr: 1e-4, ratios: [1, 2]}\nscore: {names: [cas], cas: {max_images: 3}}\n"
+        MINIMAL
+        + "detector: {steps: 7, lr: 1e-4, ratios: [1, 2]}\nscore: {names: [cas], cas: {max_images: 3}}\n"
     )
     job = load_job(path, [], None)
     assert job.detector.training.steps == 7
@@ -131,11 +141,23 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
     [
         ("detector: {stepz: 3}", "x.yaml: detector.stepz: unknown key; did you mean 'steps'?"),
         ("detector: {nmz: true}", "x.yaml: detector.nmz: unknown key; did you mean 'nms'?"),
-        ("train_generator: {lr_q: 1}", "x.yaml: train_generator.lr_q: unknown key; did you mean 'lr_g'?"),
-        ("score: {dap: {max_image: 1}}", "x.yaml: score.dap.max_image: unknown key; did you mean 'max_images'?"),
-        ("score: {names: [dap], cas: {max_image: 1}}", "x.yaml: score.cas.max_image: unknown key; did you mean"),
+        (
+            "train_generator: {lr_q: 1}",
+            "x.yaml: train_generator.lr_q: unknown key; did you mean 'lr_g'?",
+        ),
+        (
+            "score: {dap: {max_image: 1}}",
+            "x.yaml: score.dap.max_image: unknown key; did you mean 'max_images'?",
+        ),
+        (
+            "score: {names: [dap], cas: {max_image: 1}}",
+            "x.yaml: score.cas.max_image: unknown key; did you mean",
+        ),
         ("score: {daq: {}}", "x.yaml: score.daq: unknown key; did you mean 'dap'?"),
-        ("score: {names: [dab]}", "x.yaml: score.names: 'dab' is not one of usual, dap, cas; did you mean 'dap'?"),
+        (
+            "score: {names: [dab]}",
+            "x.yaml: score.names: 'dab' is not one of usual, dap, cas; did you mean 'dap'?",
+        ),
         ("score: {names: [dap, dap]}", "x.yaml: score.names: 'dap' is there twice"),
         ("sed: 1", "x.yaml: sed: unknown key; did you mean 'seed'?"),
         ("detector: {backend: yolo}", "x.yaml: detector.backend: 'yolo' is not one of"),
@@ -158,7 +180,10 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("detector: {lr: .nan}", "x.yaml: detector.lr: nan is not a number"),
         ("detector: {lr: 1e999}", "x.yaml: detector.lr: inf is not a number"),
         ("detector: {lr: true}", "x.yaml: detector.lr: True is not a number"),
-        ("detector: {norm: no}", "x.yaml: detector.norm: False is not text to YAML; write it in quotes"),
+        (
+            "detector: {norm: no}",
+            "x.yaml: detector.norm: False is not text to YAML; write it in quotes",
+        ),
         (
             "detector: {norm: 007}",
             "x.yaml: detector.norm: 007 is not a plain decimal number; write one, or put it in quo",
@@ -170,13 +195,19 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("detector: {ratios: [1, x]}", "x.yaml: detector.ratios.1: 'x' is not a number"),
         ("generator: {size: [1]}", "x.yaml: generator.size: has 1 entries, not 2"),
         ("generator: {width: 65}", "x.yaml: generator: the width is larger than the image"),
-        ("generator: {min_objects: 9}", "x.yaml: generator.min_objects: 9 is more than max_objects 8"),
+        (
+            "generator: {min_objects: 9}",
+            "x.yaml: generator.min_objects: 9 is more than max_objects 8",
+        ),
         ("plan: 3", "x.yaml: plan: 3 is not a mapping"),
         ("plan: {flip: 1.5}", "x.yaml: plan.flip: 1.5 is not between 0 and 1"),
         ("plan: {counts: {cat: 3}}", "x.yaml: plan.counts: class names with"),
         ("plan: {target: counts}", "x.yaml: plan.counts: class names with"),
         ("plan: {target: counts, counts: {cat: -3}}", "x.yaml: plan.counts: -3 objects of 'cat'"),
-        ("plan: {target: counts, counts: {cat: many}}", "x.yaml: plan.counts.cat: 'many' is not an integer"),
+        (
+            "plan: {target: counts, counts: {cat: many}}",
+            "x.yaml: plan.counts.cat: 'many' is not an integer",
+        ),
         ("name: a/b", "x.yaml: name: 'a/b' may have only"),
         ("seed: -1", "x.yaml: seed: -1 is less than 0"),
         ("seed:\n  ???", "x.yaml: seed: is still ???; give it a value"),
@@ -193,18 +224,33 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("seed: {a: ???}", "x.yaml: "),
         ("? [a, b]\n: 1", "x.yaml: a key must be text (line 2)"),
         ("# @package hydra\nseed: 1", "x.yaml: a '# @package' line is not supported"),
-        ("name: ${oc.env:HOME}", "x.yaml: name: '${oc.env:HOME}' is not allowed; only references to keys are"),
+        (
+            "name: ${oc.env:HOME}",
+            "x.yaml: name: '${oc.env:HOME}' is not allowed; only references to keys are",
+        ),
         (r"name: \${oc.env:HOME}", r"x.yaml: name: '\${oc.env:HOME}' is not allowed"),
-        ("name: '${seed}${oc.env:HOME}'\nseed: 1", "x.yaml: name: '${seed}${oc.env:HOME}' is not allowed"),
+        (
+            "name: '${seed}${oc.env:HOME}'\nseed: 1",
+            "x.yaml: name: '${seed}${oc.env:HOME}' is not allowed",
+        ),
         ("seed: 1\nname: ${data.${seed}}", "x.yaml: name: '${data.${seed}}' is not allowed"),
-        ("name: ${plan.count}", "x.yaml: name: refers to 'plan.count', which the job file does not write"),
+        (
+            "name: ${plan.count}",
+            "x.yaml: name: refers to 'plan.count', which the job file does not write",
+        ),
         ("name: ${data}", "x.yaml: name: refers to 'data', which is not a single plain value"),
         ("name: ${name}", "x.yaml: name: refers to 'name', which is not a single plain value"),
-        ("report: {title: '{oc.env:HOME}'}\nname: $${report.title}", "x.yaml: name: '$${report.title}' is not allowed"),
+        (
+            "report: {title: '{oc.env:HOME}'}\nname: $${report.title}",
+            "x.yaml: name: '$${report.title}' is not allowed",
+        ),
         ("defaults: base", "x.yaml: defaults: must name files of this folder"),
         ("defaults: [_self_, base]", "x.yaml: defaults: must name files of this folder"),
         ("defaults: [../base, _self_]", "x.yaml: defaults: must name files of this folder"),
-        ("defaults: [{override hydra/launcher: x}, _self_]", "x.yaml: defaults: must name files of this folder"),
+        (
+            "defaults: [{override hydra/launcher: x}, _self_]",
+            "x.yaml: defaults: must name files of this folder",
+        ),
         ("defaults: [x, _self_]", "x.yaml: inherits from itself through x"),
         ("defaults: [y, _self_]", "y.yaml: no such file; did you mean 'x.yaml'?"),
     ],
@@ -216,14 +262,23 @@ def test_each_mistake_is_one_line_with_file_and_key(write: Write, text: str, exp
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("detector.stepz=5", "override 'detector.stepz=5': detector.stepz: unknown key; did you mean 'steps'?"),
+        (
+            "detector.stepz=5",
+            "override 'detector.stepz=5': detector.stepz: unknown key; did you mean 'steps'?",
+        ),
         ("plan.count=many", "override 'plan.count=many': plan.count: 'many' is not an integer"),
-        ("plan={count: many}", "override 'plan={count: many}': plan.count: 'many' is not an integer"),
+        (
+            "plan={count: many}",
+            "override 'plan={count: many}': plan.count: 'many' is not an integer",
+        ),
         ("nothing", "override 'nothing': is not key=value"),
         ("=3", "override '=3': is not key=value"),
         ("a b=3", "override 'a b=3': is not key=value"),
         ("data@x=3", "override 'data@x=3': is not key=value"),
-        ("plan.counts.007=3", "override 'plan.counts.007=3': is not key=value, such as plan.count=100; put odd keys"),
+        (
+            "plan.counts.007=3",
+            "override 'plan.counts.007=3': is not key=value, such as plan.count=100; put odd keys",
+        ),
         ("plan.counts.1e3=3", "override 'plan.counts.1e3=3': is not key=value"),
         ("plan.counts.ü=3", "override 'plan.counts.ü=3': is not key=value"),
         ("+seed=3", "override '+seed=3': write plain key=value, without '+'"),
@@ -231,21 +286,48 @@ def test_each_mistake_is_one_line_with_file_and_key(write: Write, text: str, exp
         ("~seed", "override '~seed': write plain key=value, without '~'"),
         ("seed=1,2", "override 'seed=1,2': gives several values"),
         ("seed=range(1,3)", "override 'seed=range(1,3)': a job has plain values, no calls"),
-        ("score.names=shuffle([dap,cas])", "override 'score.names=shuffle([dap,cas])': a job has plain values"),
-        ("seed=9223372036854775808", "override 'seed=9223372036854775808': seed: 9223372036854775808 does not fit"),
+        (
+            "score.names=shuffle([dap,cas])",
+            "override 'score.names=shuffle([dap,cas])': a job has plain values",
+        ),
+        (
+            "seed=9223372036854775808",
+            "override 'seed=9223372036854775808': seed: 9223372036854775808 does not fit",
+        ),
         ("name=[", "override 'name=[': cannot be read; put the value in quotes: 'name=\"...\"'"),
         ("name=a\nb", "override 'name=a b': cannot be read"),
         ("name=true", "override 'name=true': name: True is not text"),
         ("seed=" + "9" * 5000, "override 'seed=999"),
-        ("detector._target_=os.system", "override 'detector._target_=os.system': detector._target_: key '_target_' is"),
-        ("data={_target_: x}", "override 'data={_target_: x}': data._target_: key '_target_' is reserved"),
+        (
+            "detector._target_=os.system",
+            "override 'detector._target_=os.system': detector._target_: key '_target_' is",
+        ),
+        (
+            "data={_target_: x}",
+            "override 'data={_target_: x}': data._target_: key '_target_' is reserved",
+        ),
         ("hydra.run.dir=x", "override 'hydra.run.dir=x': hydra: unknown key"),
         ("defaults=[x]", "override 'defaults=[x]': defaults: unknown key"),
-        ("name=${oc.env:HOME}", "override 'name=${oc.env:HOME}': name: '${oc.env:HOME}' is not allowed"),
-        (r"name=$\{oc.env:HOME\}", r"override 'name=$\{oc.env:HOME\}': name: '${oc.env:HOME}' is not allowed"),
-        ("name='${oc.env:HOME}'", "override 'name='${oc.env:HOME}'': name: '${oc.env:HOME}' is not allowed"),
-        ("plan.counts={true: 3}", "override 'plan.counts={true: 3}': plan.counts: the key True is not text"),
-        ("plan.counts={1e3: 3}", "override 'plan.counts={1e3: 3}': plan.counts: the key 1000.0 is not text"),
+        (
+            "name=${oc.env:HOME}",
+            "override 'name=${oc.env:HOME}': name: '${oc.env:HOME}' is not allowed",
+        ),
+        (
+            r"name=$\{oc.env:HOME\}",
+            r"override 'name=$\{oc.env:HOME\}': name: '${oc.env:HOME}' is not allowed",
+        ),
+        (
+            "name='${oc.env:HOME}'",
+            "override 'name='${oc.env:HOME}'': name: '${oc.env:HOME}' is not allowed",
+        ),
+        (
+            "plan.counts={true: 3}",
+            "override 'plan.counts={true: 3}': plan.counts: the key True is not text",
+        ),
+        (
+            "plan.counts={1e3: 3}",
+            "override 'plan.counts={1e3: 3}': plan.counts: the key 1000.0 is not text",
+        ),
         ("seed.x=3", "x.yaml: seed: {'x': 3} is not an integer"),
     ],
 )
@@ -276,17 +358,23 @@ def test_overrides_have_types_and_reach_keys_no_file_mentions(write: Write) -> N
     assert (job.report.title, job.name) == ("a (b), c", "x")
 
 
-@pytest.mark.parametrize("name", ["no", "yes", "on", "1e3", "007", "12_3", "~", "1.5", "1.5e3", "0x1f", "1:30", "null"])
+@pytest.mark.parametrize(
+    "name", ["no", "yes", "on", "1e3", "007", "12_3", "~", "1.5", "1.5e3", "0x1f", "1:30", "null"]
+)
 def test_class_names_are_never_converted(write: Write, name: str) -> None:
     """A bare name that YAML 1.1 reads as something else is refused; in quotes it arrives as it is."""
-    bare, quoted = (MINIMAL + f"plan: {{target: counts, counts: {{{key}: 3}}}}\n" for key in (name, f"'{name}'"))
+    bare, quoted = (
+        MINIMAL + f"plan: {{target: counts, counts: {{{key}: 3}}}}\n" for key in (name, f"'{name}'")
+    )
     assert f"plan.counts: YAML does not read the key {name} as text" in message(write(bare))
     job = load_job(write(quoted), [], None)
     assert {name: 3} == job.plan.counts
     assert job == load_job(write(job.to_yaml()), [], None)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
         lambda t: "${" not in t and t[0] != "_" and t != "???"
@@ -298,7 +386,14 @@ def test_any_text_survives_the_round_trip(write: Write, name: str) -> None:
     """Keys and values of any text: written with json, which is YAML, read, written with to_yaml, read again."""
     data = {"labelled": "toy:train", "root": name}
     plan = {"target": "counts", "counts": {name: 1}}
-    job = load_job(write(yaml.safe_dump({"data": data, "plan": plan}, default_style='"').replace('!!int "1"', "1")), [])
+    job = load_job(
+        write(
+            yaml.safe_dump({"data": data, "plan": plan}, default_style='"').replace(
+                '!!int "1"', "1"
+            )
+        ),
+        [],
+    )
     assert (name, {name: 1}) == (job.data.root, job.plan.counts)
     assert job == load_job(write(job.to_yaml()), [])
 
@@ -316,9 +411,18 @@ def test_sha256_follows_the_results_not_comments_output_or_workers(write: Write)
     plain = load_job(path, [], None).sha256()
     assert plain == load_job(write("# why\n\n" + MINIMAL + "seed: 0  # zero\n"), [], None).sha256()
     assert (
-        plain == load_job(path, ["cluster.workers=7", "synthesize.workers=3", "cluster.executor=serial"], "o").sha256()
+        plain
+        == load_job(
+            path, ["cluster.workers=7", "synthesize.workers=3", "cluster.executor=serial"], "o"
+        ).sha256()
     )
-    for change in ("seed=1", "plan.count=5", "detector.lr=0.5", "train_generator.lr_g=0.5", "name=other"):
+    for change in (
+        "seed=1",
+        "plan.count=5",
+        "detector.lr=0.5",
+        "train_generator.lr_g=0.5",
+        "name=other",
+    ):
         assert plain != load_job(path, [change], None).sha256(), change
 
 
@@ -338,14 +442,19 @@ def test_output_flag_beats_the_key_and_the_key_beats_the_default(write: Write) -
     path = write(MINIMAL + "output: here\n")
     assert load_job(path, [], None).output == "here"
     assert load_job(path, ["output=elsewhere"], "there").output == "there"
-    assert "--output: output: '${oc.env:HOME}' is not allowed" in message(path, output="${oc.env:HOME}")
+    assert "--output: output: '${oc.env:HOME}' is not allowed" in message(
+        path, output="${oc.env:HOME}"
+    )
 
 
-def test_children_win_over_what_they_inherit_and_errors_name_the_file_that_wrote_the_key(write: Write) -> None:
+def test_children_win_over_what_they_inherit_and_errors_name_the_file_that_wrote_the_key(
+    write: Write,
+) -> None:
     write(MINIMAL + "seed: 1\ndetector: {steps: 5, batch: 2}\n", "base.yaml")
     write("defaults: [base, _self_]\ndetector: {batch: 3}\n", "middle.yaml")
     path = write(
-        "defaults: [middle, _self_]\nseed: 2\nreport: {title: 'run ${seed} on ${data.labelled}'}\n", "my job.yaml"
+        "defaults: [middle, _self_]\nseed: 2\nreport: {title: 'run ${seed} on ${data.labelled}'}\n",
+        "my job.yaml",
     )
     job = load_job(path, ["name=n"], None)
     assert (job.seed, job.detector.training.steps, job.detector.training.batch) == (2, 5, 3)
@@ -357,7 +466,11 @@ def test_children_win_over_what_they_inherit_and_errors_name_the_file_that_wrote
 
 
 def test_a_reference_keeps_the_type_of_what_it_copies(write: Write) -> None:
-    job = load_job(write(MINIMAL + "seed: 3\ndetector: {steps: '${seed}'}\n"), ["generator.steps=${seed}"], None)
+    job = load_job(
+        write(MINIMAL + "seed: 3\ndetector: {steps: '${seed}'}\n"),
+        ["generator.steps=${seed}"],
+        None,
+    )
     assert (job.detector.training.steps, job.generator.training.steps) == (3, 3)
 
 
@@ -388,16 +501,22 @@ def test_a_folder_with_odd_characters_and_no_traces(
     assert [p.name for p in folder.iterdir()] == ["j.yaml"]
 
 
-def test_a_component_whose_library_is_absent_is_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_component_whose_library_is_absent_is_named(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(DETECTORS, "other", "no_such_library.module")
-    expected = "override 'detector.backend=other': detector.backend: needs the library 'no_such_library'"
+    expected = (
+        "override 'detector.backend=other': detector.backend: needs the library 'no_such_library'"
+    )
     assert message(write(MINIMAL), "detector.backend=other").startswith(expected)
 
 
 def test_importing_job_imports_nothing_heavy() -> None:
     heavy = "('torch', 'hydra', 'ray', 'cv2')"
     code = f"import sys, synthaug.pipeline.config.load; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -406,13 +525,23 @@ def test_base_yaml_writes_every_key_of_the_house(write: Write) -> None:
     written = yaml.safe_load((REPOSITORY / "jobs" / "base.yaml").read_text())
     house = yaml.safe_load(load_job(write(MINIMAL), [], None).to_yaml())
     assert list(house) == list(written)
-    for section in house.keys() - {"name", "seed", "output", "train_generator", "score", "detector", "generator"}:
+    for section in house.keys() - {
+        "name",
+        "seed",
+        "output",
+        "train_generator",
+        "score",
+        "detector",
+        "generator",
+    }:
         assert house[section].keys() == written[section].keys(), section
     for section, training in (("detector", DetectorJob), ("generator", GeneratorJob)):
         assert {f.name for f in fields(training)} <= written[section].keys()
 
 
-def test_base_yaml_loads_by_itself_with_the_real_components(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_yaml_loads_by_itself_with_the_real_components(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.undo()
     job = load_job(REPOSITORY / "jobs" / "base.yaml", [], None)
     assert (job.name, job.data.labelled, job.data.validation) == ("base", "toy:train", "toy:val")

@@ -24,7 +24,9 @@ def even_odd(ring: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Pixels whose centre a ray to the left leaves through an odd number of edges; plain, in float64."""
     ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
     inside = np.zeros(size, bool)
-    for (x1, y1), (x2, y2) in zip(ring.astype(float), np.roll(ring, -1, 0).astype(float), strict=True):
+    for (x1, y1), (x2, y2) in zip(
+        ring.astype(float), np.roll(ring, -1, 0).astype(float), strict=True
+    ):
         if y1 != y2:
             crosses = (np.minimum(y1, y2) <= ys) & (ys < np.maximum(y1, y2))
             inside ^= crosses & (x1 + (ys - y1) * (x2 - x1) / (y2 - y1) < xs)
@@ -44,10 +46,14 @@ def test_filling_the_polygon_gives_the_mask(mask: np.ndarray) -> None:
 @settings(max_examples=60, deadline=None)
 @given(ANY)
 def test_rings_enclose_as_many_pixels_as_there_are(mask: np.ndarray) -> None:
-    assert sum(area(ring) for ring in outlines.rings(mask)) == mask.sum()  # holes count the other way
+    assert (
+        sum(area(ring) for ring in outlines.rings(mask)) == mask.sum()
+    )  # holes count the other way
     for ring in outlines.rings(mask):
         steps = np.abs(np.roll(ring, -1, 0) - ring)
-        assert (np.count_nonzero(steps, axis=1) == 1).all(), "an edge is neither horizontal nor vertical"
+        assert (np.count_nonzero(steps, axis=1) == 1).all(), (
+            "an edge is neither horizontal nor vertical"
+        )
 
 
 def test_one_pixel_is_a_square_and_its_box_is_tight() -> None:

@@ -30,7 +30,9 @@ def test_decode_undoes_encode_and_agrees_with_pycocotools(stack):
     size = stack.shape[1:]
     for mask, rle in zip(stack, masks.encode(stack), strict=True):
         assert np.array_equal(mask, masks.decode(rle, size))
-        assert np.array_equal(mask, coco_mask.decode({"size": list(size), "counts": rle}).astype(bool))
+        assert np.array_equal(
+            mask, coco_mask.decode({"size": list(size), "counts": rle}).astype(bool)
+        )
         assert mask.sum() == masks.area(rle)
 
 
@@ -38,7 +40,9 @@ def test_decode_undoes_encode_and_agrees_with_pycocotools(stack):
 @given(Masks)
 def test_tight_boxes_cut_out_exactly_the_mask(stack):
     boxes = masks.tight_boxes(stack)
-    assert boxes.tolist() == [masks.tight_box(rle, stack.shape[1:]).tolist() for rle in masks.encode(stack)]
+    assert boxes.tolist() == [
+        masks.tight_box(rle, stack.shape[1:]).tolist() for rle in masks.encode(stack)
+    ]
     for mask, box in zip(stack, boxes, strict=True):
         x1, y1, x2, y2 = box.astype(int)
         assert mask.sum() == mask[y1:y2, x1:x2].sum()
@@ -120,7 +124,9 @@ def test_malformed_polygons_are_refused(polygons):
 
 
 def test_polygons_far_outside_cost_no_memory():
-    rle = masks.from_polygons([[-1e300, -1e300, 1e300, -1e300, 1e300, 1e300, -1e300, 1e300]], (10, 10))
+    rle = masks.from_polygons(
+        [[-1e300, -1e300, 1e300, -1e300, 1e300, 1e300, -1e300, 1e300]], (10, 10)
+    )
     assert masks.area(rle) > 0
 
 
@@ -136,7 +142,13 @@ def test_uncompressed_counts():
 
 
 @settings(max_examples=40, deadline=None)
-@given(arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, (1 << 24) - 1)))
+@given(
+    arrays(
+        np.int64,
+        array_shapes(min_dims=2, max_dims=2, max_side=9),
+        elements=st.integers(0, (1 << 24) - 1),
+    )
+)
 def test_panoptic_png_keeps_every_id(ids):
     assert np.array_equal(ids, masks.panoptic_ids(masks.panoptic_png(ids)))
 
@@ -158,7 +170,11 @@ def test_a_broken_panoptic_png_is_a_value_error(data):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    arrays(np.float32, st.integers(1, 5).map(lambda m: (1, m, m)), elements=st.sampled_from([0.0, 0.25, 0.75, 1.0])),
+    arrays(
+        np.float32,
+        st.integers(1, 5).map(lambda m: (1, m, m)),
+        elements=st.sampled_from([0.0, 0.25, 0.75, 1.0]),
+    ),
     st.tuples(*[st.integers(-8, 24)] * 2, *[st.integers(1, 25)] * 2),
     st.tuples(st.integers(1, 18), st.integers(1, 18)),
 )
@@ -183,6 +199,10 @@ def test_pasted_masks_have_the_bilinear_value_of_each_pixels_centre(soft, box, s
 
 
 def test_no_soft_mask_is_no_mask_and_one_outside_the_image_is_empty():
-    assert masks.paste(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), (5, 7)) == []
-    (counts,) = masks.paste(np.ones((1, 4, 4), np.float32), np.array([[50, 50, 60, 60]], np.float32), (5, 7))
+    assert (
+        masks.paste(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), (5, 7)) == []
+    )
+    (counts,) = masks.paste(
+        np.ones((1, 4, 4), np.float32), np.array([[50, 50, 60, 60]], np.float32), (5, 7)
+    )
     assert masks.area(counts) == 0

@@ -18,14 +18,18 @@ from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
 from synthaug.pipeline.formats.toy import dataset as toy
 
 MAPS = hnp.arrays(
-    np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 2, 300, 2**24 - 1])
+    np.int64,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+    elements=st.sampled_from([0, 1, 2, 300, 2**24 - 1]),
 )
 
 
 def scene_of(ids: np.ndarray, number: int = 0, **columns) -> Scene:
     found = panoptic.segments_of(ids)
     n = len(found.ids)
-    objects = panoptic.objects_of(found, number, columns.pop("category", np.arange(n) % 3), **columns)
+    objects = panoptic.objects_of(
+        found, number, columns.pop("category", np.arange(n) % 3), **columns
+    )
     return Scene("a", *ids.shape, ImageRef(), objects, ImageRef(masks.panoptic_png(ids)))
 
 
@@ -75,8 +79,12 @@ def test_edges_are_where_one_of_four_neighbours_differs(ids):
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 40), st.integers(1, 40))
 def test_resizing_takes_pillows_samples(height, width, new_height, new_width):
     values = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    expected = np.asarray(Image.fromarray(values).resize((new_width, new_height), Image.Resampling.NEAREST))
-    assert np.array_equal(expected, panoptic.resize_map(values.astype(np.int64), (new_height, new_width)))
+    expected = np.asarray(
+        Image.fromarray(values).resize((new_width, new_height), Image.Resampling.NEAREST)
+    )
+    assert np.array_equal(
+        expected, panoptic.resize_map(values.astype(np.int64), (new_height, new_width))
+    )
 
 
 def test_the_centre_sample_is_taken_not_the_corner():
@@ -97,7 +105,11 @@ def test_ids_of_two_images_differ_and_keep_what_the_map_says():
     ids = np.array([[7, 0], [7, 2**24 - 1]])
     first, second = scene_of(ids, 0).objects, scene_of(ids, 1).objects
     assert not set(first.id.tolist()) & set(second.id.tolist())
-    assert [7, 2**24 - 1] == panoptic.segment_ids(first).tolist() == panoptic.segment_ids(second).tolist()
+    assert (
+        [7, 2**24 - 1]
+        == panoptic.segment_ids(first).tolist()
+        == panoptic.segment_ids(second).tolist()
+    )
 
 
 def test_bad_maps_are_one_line():

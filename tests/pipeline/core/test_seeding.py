@@ -9,7 +9,13 @@ from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 
 
 def test_seeds_depend_on_every_part_and_on_its_type() -> None:
-    seeds = {seed_for(1, "a", 2), seed_for(1, "a", 3), seed_for(2, "a", 2), seed_for(1, "b", 2), seed_for("1", "a", 2)}
+    seeds = {
+        seed_for(1, "a", 2),
+        seed_for(1, "a", 3),
+        seed_for(2, "a", 2),
+        seed_for(1, "b", 2),
+        seed_for("1", "a", 2),
+    }
     assert len(seeds) == 5
     assert seed_for(12, 3) != seed_for(1, 23)
 

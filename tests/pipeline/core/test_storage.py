@@ -29,7 +29,9 @@ def folder(request, tmp_path, monkeypatch):
     moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    query = (
+        f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    )
     bucket = f"bucket-{abs(hash(request.node.name))}"
     Folder.at(f"s3://{bucket}?{query}").filesystem.create_dir(bucket)
     yield Folder.at(f"s3://{bucket}/pre/fix?{query}")

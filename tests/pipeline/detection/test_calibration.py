@@ -45,12 +45,20 @@ def test_fit_is_the_optimum_of_a_plain_grid():
     pooled = calibration.fit(matches).pooled
     best = loss(pooled.slope, pooled.offset)
     steps = np.linspace(-0.3, 0.3, 25)
-    assert all(best <= loss(pooled.slope + a, pooled.offset + b) + 1e-9 for a in steps for b in steps)
+    assert all(
+        best <= loss(pooled.slope + a, pooled.offset + b) + 1e-9 for a in steps for b in steps
+    )
 
 
 def test_classes_without_detections_have_the_common_curve():
     matches = world(np.random.default_rng(2))
-    more = Matches(matches.image, matches.label, matches.score, matches.right, np.pad(matches.truths, ((0, 0), (0, 1))))
+    more = Matches(
+        matches.image,
+        matches.label,
+        matches.score,
+        matches.right,
+        np.pad(matches.truths, ((0, 0), (0, 1))),
+    )
     learnt = calibration.fit(more)
     assert learnt.pooled == learnt.classes[2]
 
@@ -73,14 +81,18 @@ def test_score_at_undoes_the_curve(slope, offset, score):
 
 def test_no_detection_at_all_is_no_problem():
     none = np.zeros(0)
-    matches = Matches(none.astype(int), none.astype(int), none, none.astype(bool), np.full((3, 2), 40))
+    matches = Matches(
+        none.astype(int), none.astype(int), none, none.astype(bool), np.full((3, 2), 40)
+    )
     learnt = calibration.fit(matches)
     assert Curve() == learnt.pooled
     for name in calibration.RULES:
         assert [Threshold(0.5, "fixed")] * 2 == calibration.choose(matches, learnt, Rule(name))
     held = calibration.cross_validate(matches, [Rule("f1")], 5, 0)
     assert [[0, 0, 120]] * 2 == held.counts["f1"].tolist()
-    assert {"ece": None, "brier": None, "bins": []} == calibration.reliability(none, none.astype(bool))
+    assert {"ece": None, "brier": None, "bins": []} == calibration.reliability(
+        none, none.astype(bool)
+    )
 
 
 def rows(rng, images=40, num_classes=3):
@@ -89,14 +101,20 @@ def rows(rng, images=40, num_classes=3):
     for index in range(images):
         count, extra = rng.integers(0, 7), rng.integers(0, 6)
         corner = rng.uniform(0, 80, (count, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(8, 20, (count, 2))], axis=1).astype(np.float32)
+        boxes = np.concatenate([corner, corner + rng.uniform(8, 20, (count, 2))], axis=1).astype(
+            np.float32
+        )
         near = boxes + rng.normal(0, 2.5, boxes.shape).astype(np.float32)
         found = np.concatenate([near, near[:2] + 1, rng.permutation(near)[:1], boxes[:extra] + 30])
         labels = rng.integers(num_classes, size=count)
         seen = rng.integers(num_classes, size=len(found))
         seen[:count] = labels
         scores = rng.integers(1, 100, len(found)).astype(np.float32) / 100
-        made.append(DetectionRow(index, 100, 100, boxes, labels, rng.random(count) < 0.1, found, seen, scores))
+        made.append(
+            DetectionRow(
+                index, 100, 100, boxes, labels, rng.random(count) < 0.1, found, seen, scores
+            )
+        )
     return made
 
 
@@ -127,16 +145,27 @@ def test_precision_rule_keeps_its_word_on_other_images(wanted):
     for seed in range(10):
         rng = np.random.default_rng(seed)
         seen, other = world(rng, images=300), world(rng, images=1000)
-        thresholds = calibration.choose(seen, calibration.fit(seen), Rule("precision", precision=wanted))
-        found.append([calibration.ratios(counted)["precision"] for counted in calibration.count(other, thresholds)])
-        lower = calibration.choose(seen, calibration.fit(seen), Rule("precision", precision=wanted - 0.1))
+        thresholds = calibration.choose(
+            seen, calibration.fit(seen), Rule("precision", precision=wanted)
+        )
+        found.append(
+            [
+                calibration.ratios(counted)["precision"]
+                for counted in calibration.count(other, thresholds)
+            ]
+        )
+        lower = calibration.choose(
+            seen, calibration.fit(seen), Rule("precision", precision=wanted - 0.1)
+        )
         assert all(one.at < other.at for one, other in zip(lower, thresholds, strict=True))
     assert all(wanted - 0.01 < mean < wanted + 0.03 for mean in np.mean(found, axis=0))
 
 
 def test_a_precision_out_of_reach_keeps_nothing():
     matches = world(np.random.default_rng(6), curves=((0.5, -3.0),))
-    thresholds = calibration.choose(matches, calibration.fit(matches), Rule("precision", precision=0.99))
+    thresholds = calibration.choose(
+        matches, calibration.fit(matches), Rule("precision", precision=0.99)
+    )
     assert [Threshold(None, "unreached")] == thresholds
     assert not calibration.apply(thresholds, matches.label, matches.score).any()
 
@@ -144,13 +173,18 @@ def test_a_precision_out_of_reach_keeps_nothing():
 def test_classes_with_few_objects_take_the_common_threshold():
     matches = world(np.random.default_rng(7))
     rare = np.flatnonzero(matches.right & (matches.label == 1))[:3]
-    truths = np.stack([matches.truths[:, 0], np.bincount(matches.image[rare], minlength=len(matches.truths))], axis=1)
+    truths = np.stack(
+        [matches.truths[:, 0], np.bincount(matches.image[rare], minlength=len(matches.truths))],
+        axis=1,
+    )
     matches = Matches(matches.image, matches.label, matches.score, matches.right, truths)
     for name in ("precision", "f1"):
         frequent, common = calibration.choose(
             matches, calibration.fit(matches), Rule(name, precision=0.6, min_truths=4)
         )
-        own = calibration.choose(matches, calibration.fit(matches), Rule(name, precision=0.6, min_truths=3))[1]
+        own = calibration.choose(
+            matches, calibration.fit(matches), Rule(name, precision=0.6, min_truths=3)
+        )[1]
         assert ("class", "pooled", "class") == (frequent.basis, common.basis, own.basis)
         assert common.score != own.score
 
@@ -168,7 +202,9 @@ def test_held_out_counts_use_every_image_once_and_none_of_its_own():
     again = calibration.cross_validate(matches, rules, 5, seed=9)
     assert held.counts["f1"].tolist() == again.counts["f1"].tolist()
     image0 = matches.image == 0
-    changed = Matches(matches.image, matches.label, matches.score, matches.right ^ image0, matches.truths)
+    changed = Matches(
+        matches.image, matches.label, matches.score, matches.right ^ image0, matches.truths
+    )
     other = calibration.cross_validate(changed, rules, 5, seed=9)
     np.testing.assert_array_equal(held.probability[image0], other.probability[image0])
     assert not np.array_equal(held.probability, other.probability)
@@ -178,18 +214,25 @@ def test_calibration_mends_scores_that_are_too_high():
     rng = np.random.default_rng(10)
     matches = world(rng, images=200, curves=((0.6, -1.5), (0.6, -1.5)))
     held = calibration.cross_validate(matches, [Rule("f1")], 5, seed=0)
-    raw, mended = (calibration.reliability(p, matches.right) for p in (matches.score, held.probability))
+    raw, mended = (
+        calibration.reliability(p, matches.right) for p in (matches.score, held.probability)
+    )
     assert raw["ece"] > 0.2
     assert mended["ece"] < 0.03
     assert mended["brier"] < raw["brier"]
 
 
 def test_a_single_image_holds_nothing_out():
-    assert calibration.cross_validate(world(np.random.default_rng(11), images=1), [Rule("f1")], 5, 0) is None
+    assert (
+        calibration.cross_validate(world(np.random.default_rng(11), images=1), [Rule("f1")], 5, 0)
+        is None
+    )
 
 
 def test_reliability_by_hand():
-    told = calibration.reliability(np.array([0.1, 0.12, 0.9, 1.0]), np.array([False, True, True, True]))
+    told = calibration.reliability(
+        np.array([0.1, 0.12, 0.9, 1.0]), np.array([False, True, True, True])
+    )
     assert [[0.11, 0.5, 2], [0.95, 1.0, 2]] == told["bins"]
     assert told["ece"] == pytest.approx((0.39 + 0.05) / 2)
 
@@ -197,7 +240,9 @@ def test_reliability_by_hand():
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1)), max_size=20))
 def test_probability_is_each_classes_curve(pairs):
     curves = (Curve(1, 0), Curve(0.5, -1), Curve(2, 1))
-    labels, scores = (np.array([p[k] for p in pairs], kind) for k, kind in ((0, np.int64), (1, np.float32)))
+    labels, scores = (
+        np.array([p[k] for p in pairs], kind) for k, kind in ((0, np.int64), (1, np.float32))
+    )
     together = Calibration(Curve(), curves).probability(labels, scores)
     expected = [float(curves[c](np.array([np.float32(s)]))[0]) for c, s in pairs]
     np.testing.assert_allclose(expected, together, rtol=1e-12)

@@ -88,7 +88,9 @@ def test_a_killed_pool_worker_is_replaced(executor: Executor, tmp_path: Path) ->
     assert (tmp_path / "died").exists()
 
 
-def test_the_next_pool_has_the_same_workers_as_new_and_a_task_has_their_cores(executor: Executor) -> None:
+def test_the_next_pool_has_the_same_workers_as_new_and_a_task_has_their_cores(
+    executor: Executor,
+) -> None:
     if isinstance(executor, SerialExecutor):
         pytest.skip("the serial executor has no workers")
 
@@ -159,7 +161,9 @@ def test_a_group_that_lost_a_member_is_started_again_with_as_many_as_have_room(
 
 
 @pytest.mark.slow
-def test_a_group_larger_than_the_cluster_is_made_smaller(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_larger_than_the_cluster_is_made_smaller(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if isinstance(executor, SerialExecutor):
         pytest.skip("the serial executor has no room to run out of")
     monkeypatch.setattr(cluster, "PLACE_SECONDS", 4.0)

@@ -34,7 +34,9 @@ def batch(step: int) -> TrainingBatch:
     low = torch.rand(2, 3, 2, generator=rng) * 0.5
     boxes = torch.cat([low, low + 0.3], -1)
     labels = torch.randint(1, 4, (2, 3), generator=rng)
-    return TrainingBatch(torch.rand(2, 3, 64, 64, generator=rng) * 2 - 1, Layouts(labels, boxes, torch.ones(2, 3)))
+    return TrainingBatch(
+        torch.rand(2, 3, 64, 64, generator=rng) * 2 - 1, Layouts(labels, boxes, torch.ones(2, 3))
+    )
 
 
 def weights(training: AdversarialTraining) -> dict[str, torch.Tensor]:
@@ -49,7 +51,9 @@ def test_a_resumed_gan_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path) -> N
     interrupted = Folder.at(tmp_path / "b")
 
     def killed(step: int) -> TrainingBatch:
-        if step == 5:  # the loop reads one batch ahead: this is met while step 4 runs, after the save at step 4
+        if (
+            step == 5
+        ):  # the loop reads one batch ahead: this is met while step 4 runs, after the save at step 4
             raise KeyboardInterrupt
         return batch(step)
 
@@ -60,7 +64,9 @@ def test_a_resumed_gan_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path) -> N
     for name, value in weights(straight).items():
         assert torch.equal(value, weights(resumed)[name]), name
     assert [row["step"] for row in read_log(interrupted)] == [1, 2, 3, 4, 5, 6]
-    assert (tmp_path / "a" / "state.safetensors").read_bytes() == (tmp_path / "b" / "state.safetensors").read_bytes()
+    assert (tmp_path / "a" / "state.safetensors").read_bytes() == (
+        tmp_path / "b" / "state.safetensors"
+    ).read_bytes()
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
@@ -84,8 +90,12 @@ class Diverging:
         return {"loss": torch.tensor(float("nan") if index == 2 else 1.0)}
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="loss 'loss' is not a number at step 3; lower the learning rate"):
+def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        RunError, match="loss 'loss' is not a number at step 3; lower the learning rate"
+    ):
         train(Diverging(), lambda step: None, 9, 1, Folder.at(tmp_path))
     header = (tmp_path / "state.safetensors").read_bytes()
     size = int.from_bytes(header[:8], "little")

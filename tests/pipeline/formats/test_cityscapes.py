@@ -59,7 +59,9 @@ def put(folder: Path, ids: np.ndarray, name: str = "a_0_1", city: str = "a") -> 
 def test_the_label_table_is_the_published_one():
     rows = [row for row in json.loads((sample() / "labels.json").read_text()) if row["id"] >= 0]
     published = [(r["name"], r["category"], r["hasInstances"], r["ignoreInEval"]) for r in rows]
-    assert published == [(label.name, label.group, label.instances, label.ignored) for label in LABELS]
+    assert published == [
+        (label.name, label.group, label.instances, label.ignored) for label in LABELS
+    ]
     assert list(range(34)) == [r["id"] for r in rows] == [category.id for category in CATEGORIES]
 
 
@@ -74,7 +76,9 @@ def test_the_segments_are_those_of_the_published_converter(split):
     ]
     for index in range(len(dataset)):
         scene = dataset[index]
-        listed = next(a for a in truth["annotations"] if a["image_id"] == scene.image_id)["segments_info"]
+        listed = next(a for a in truth["annotations"] if a["image_id"] == scene.image_id)[
+            "segments_info"
+        ]
         found = [
             {
                 "id": int(panoptic.segment_ids(scene.objects)[k]),
@@ -109,7 +113,9 @@ def test_writing_gives_the_files_back(tmp_path):
         name = dataset[index].image_id
         stored = ids_on_disk(sample(), name)  # has 255 for a number plate, whose id is -1
         assert np.array_equal(np.where(stored == 255, 65535, stored), ids_on_disk(tmp_path, name))
-        assert np.array_equal(ids_on_disk(sample(), name, "labelIds"), ids_on_disk(tmp_path, name, "labelIds"))
+        assert np.array_equal(
+            ids_on_disk(sample(), name, "labelIds"), ids_on_disk(tmp_path, name, "labelIds")
+        )
         assert np.array_equal(panoptic.map_of(dataset[index]), panoptic.map_of(again[index]))
         assert dataset[index].objects.rle == again[index].objects.rle
 
@@ -117,7 +123,9 @@ def test_writing_gives_the_files_back(tmp_path):
 VALUES = st.sampled_from([0, 1, 7, 23, 24, 33, 255, 65535, 24000, 24999, 26003, 33999])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=VALUES))
 def test_reading_gives_back_what_was_written(tmp_path, ids):
     put(tmp_path / "in", ids)
@@ -142,8 +150,14 @@ def test_ids_over_32767_do_not_wrap_and_maps_of_8_bits_are_read(tmp_path):
     put(tmp_path, np.array([[26, 255], [7, 0]], np.uint8), "a_0_2")
     dataset = read(Config(""), tmp_path)
     first, second = dataset[0].objects, dataset[1].objects
-    assert [7, 33, 33] == first.category.tolist() and [7, 33001, 33999] == panoptic.segment_ids(first).tolist()
-    assert [7, 26, 0] == second.category.tolist() and [False, True, False] == second.iscrowd.tolist()
+    assert [7, 33, 33] == first.category.tolist() and [7, 33001, 33999] == panoptic.segment_ids(
+        first
+    ).tolist()
+    assert [7, 26, 0] == second.category.tolist() and [
+        False,
+        True,
+        False,
+    ] == second.iscrowd.tolist()
     assert not set(first.id.tolist()) & set(second.id.tolist())
     assert [[26, 34], [7, 0]] == panoptic.maps_of(dataset[1], 34).labels.tolist()
 
@@ -151,7 +165,9 @@ def test_ids_over_32767_do_not_wrap_and_maps_of_8_bits_are_read(tmp_path):
 def test_things_from_elsewhere_are_numbered_per_class(tmp_path):
     ids = np.array([[5, 6, 9], [9, 70, 70]])
     classes = (CATEGORIES[26], CATEGORIES[7], CATEGORIES[24])
-    objects = panoptic.objects_of(panoptic.segments_of(ids), 0, [0, 2, 0, 1], isthing=[True, True, True, False])
+    objects = panoptic.objects_of(
+        panoptic.segments_of(ids), 0, [0, 2, 0, 1], isthing=[True, True, True, False]
+    )
     ref = ImageRef(png(np.zeros((2, 3, 3), np.uint8)))
     scene = Scene("x-1", 2, 3, ref, objects, ImageRef(masks.panoptic_png(ids)))
     write(SceneList(classes, [scene]), Folder.at(tmp_path))
@@ -161,7 +177,9 @@ def test_things_from_elsewhere_are_numbered_per_class(tmp_path):
 @pytest.mark.parametrize("value", [34, 254, 256, 999, 7000, 23005, 34000, 65534])
 def test_an_id_that_is_none_is_named(tmp_path, value):
     put(tmp_path, np.array([[7, value]], np.uint16))
-    with pytest.raises(DatasetError, match=rf"a_0_1_gtFine_instanceIds\.png: pixels of id {value}, which is no"):
+    with pytest.raises(
+        DatasetError, match=rf"a_0_1_gtFine_instanceIds\.png: pixels of id {value}, which is no"
+    ):
         read(Config(""), tmp_path)[0]
 
 
@@ -188,7 +206,14 @@ def test_mistakes_are_named_or_counted(tmp_path):
 
 def test_what_has_no_place_in_the_format_is_said(tmp_path):
     ref = ImageRef(png(np.zeros((1, 1, 3), np.uint8)))
-    bare = Scene("../x", 1, 1, ref, Objects.build([], []), ImageRef(masks.panoptic_png(np.zeros((1, 1), np.int64))))
+    bare = Scene(
+        "../x",
+        1,
+        1,
+        ref,
+        Objects.build([], []),
+        ImageRef(masks.panoptic_png(np.zeros((1, 1), np.int64))),
+    )
     with pytest.raises(DatasetError, match="is no file name"):
         write(SceneList(CATEGORIES, [bare]), Folder.at(tmp_path))
     with pytest.raises(DatasetError, match=r"class 'tree' .* none of Cityscapes'"):

@@ -16,7 +16,9 @@ from synthaug.pipeline.formats.reference import open_dataset
 
 def some(count: int, name: str = "cat") -> SceneList:
     none = Objects.build([], [])
-    return SceneList((Category(1, name),), [Scene(str(i), 4, 4, ImageRef(), none) for i in range(count)])
+    return SceneList(
+        (Category(1, name),), [Scene(str(i), 4, 4, ImageRef(), none) for i in range(count)]
+    )
 
 
 @given(st.integers(1, 60), st.integers(1, 7))

@@ -24,7 +24,16 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.formats.voc.write import whole_boxes
-from tests.hard_scenes import CATEGORIES, boxed, coco_record, content, differences, masked, perfect, random_sets
+from tests.hard_scenes import (
+    CATEGORIES,
+    boxed,
+    coco_record,
+    content,
+    differences,
+    masked,
+    perfect,
+    random_sets,
+)
 
 MODULES = {name: importlib.import_module(path) for name, path in FORMATS.items()}
 WRITTEN = sorted(name for name, module in MODULES.items() if hasattr(module, "write"))
@@ -57,12 +66,16 @@ def held(name: str, table: SceneList) -> list[Scene]:
         found = scene.objects
         if name == "lvis":  # ignore regions come last
             rows.append(
-                scene.with_objects(found.select([*np.flatnonzero(~found.iscrowd), *np.flatnonzero(found.iscrowd)]))
+                scene.with_objects(
+                    found.select([*np.flatnonzero(~found.iscrowd), *np.flatnonzero(found.iscrowd)])
+                )
             )
             continue
         if name == "yolo":  # no ignore regions; a mask's box is its own
             found = found.select(~found.iscrowd)
-        boxes = found.boxes if name == "yolo" else whole_boxes(found.boxes, (scene.height, scene.width))
+        boxes = (
+            found.boxes if name == "yolo" else whole_boxes(found.boxes, (scene.height, scene.width))
+        )
         rle = found.rle if name == "yolo" and polygons else (None,) * len(found)
         size = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         plain = Objects.build(
@@ -89,9 +102,15 @@ def check(name: str, table: SceneList, out: Path) -> None:
         if name == "voc":  # JPEG
             assert np.abs(images.decode(scene).astype(int) - images.decode(wanted)).max() <= 3
             wanted = replace(wanted, image=scene.image)
-        if name in ("yolo", "hf", "parquet"):  # to 1e-10 of the image; xywh in float32, off the grid of 1/64 pixel
+        if name in (
+            "yolo",
+            "hf",
+            "parquet",
+        ):  # to 1e-10 of the image; xywh in float32, off the grid of 1/64 pixel
             np.testing.assert_allclose(scene.objects.boxes, wanted.objects.boxes, atol=1e-4)
-            wanted = wanted.with_objects(_with(wanted.objects, scene.objects, "boxes", "layout_boxes"))
+            wanted = wanted.with_objects(
+                _with(wanted.objects, scene.objects, "boxes", "layout_boxes")
+            )
             if None in scene.objects.rle:
                 wanted = wanted.with_objects(_with(wanted.objects, scene.objects, "area"))
         assert not differences(wanted, scene), name
@@ -107,7 +126,9 @@ def test_every_written_format_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@pytest.mark.parametrize("table", [masked(), boxed(), SceneList(CATEGORIES, [])], ids=["masked", "boxed", "empty"])
+@pytest.mark.parametrize(
+    "table", [masked(), boxed(), SceneList(CATEGORIES, [])], ids=["masked", "boxed", "empty"]
+)
 def test_what_was_written_is_read_back(name: str, table: SceneList, tmp_path: Path) -> None:
     check(name, table, tmp_path / "out")
 
@@ -124,7 +145,12 @@ def test_the_same_scenes_are_the_same_bytes(name: str, tmp_path: Path) -> None:
     for out in ("a", "b"):
         MODULES[name].write(masked(), Folder.at(tmp_path / out))
     found = [
-        {p.relative_to(tmp_path / o): p.read_bytes() for p in (tmp_path / o).rglob("*") if p.is_file()} for o in "ab"
+        {
+            p.relative_to(tmp_path / o): p.read_bytes()
+            for p in (tmp_path / o).rglob("*")
+            if p.is_file()
+        }
+        for o in "ab"
     ]
     assert found[0] == found[1]
     assert found[0]
@@ -133,9 +159,14 @@ def test_the_same_scenes_are_the_same_bytes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_fingerprint_follows_the_labels(name: str, tmp_path: Path) -> None:
     table = masked()
-    marks = [written(name, table, tmp_path / "a").fingerprint(), written(name, table, tmp_path / "b").fingerprint()]
+    marks = [
+        written(name, table, tmp_path / "a").fingerprint(),
+        written(name, table, tmp_path / "b").fingerprint(),
+    ]
     scene = table.scenes[3]
-    table.scenes[3] = scene.with_objects(replace(scene.objects, category=scene.objects.category * 0))
+    table.scenes[3] = scene.with_objects(
+        replace(scene.objects, category=scene.objects.category * 0)
+    )
     marks.append(written(name, table, tmp_path / "c").fingerprint())
     assert marks[0] == marks[1] != marks[2]
 
@@ -179,7 +210,9 @@ def document_of(name: str, table: Dataset, out: Path) -> dict[str, Any]:
     if name == "coco":
         return dict(json.loads((out / "instances.json").read_text()))
     order = {back[i].image_id: i for i in range(len(back))}
-    return coco_record(SceneList(back.categories, [back[order[table[i].image_id]] for i in range(len(table))]))
+    return coco_record(
+        SceneList(back.categories, [back[order[table[i].image_id]] for i in range(len(table))])
+    )
 
 
 @pytest.mark.parametrize("library", ["pycocotools", "faster-coco-eval"])
@@ -214,8 +247,13 @@ def test_a_perfect_detector_scores_one_in_lvis_ap(make: Any, kind: str, tmp_path
     table = make()
     MODULES["lvis"].write(table, Folder.at(tmp_path))
     found = lvis_detections(table, tmp_path, kind)
-    if kind == "segm":  # its version 1.8 knows the size of an image by its objects only, and stops where there are none
-        shown = {a["image_id"] for a in json.loads((tmp_path / "lvis_train.json").read_text())["annotations"]}
+    if (
+        kind == "segm"
+    ):  # its version 1.8 knows the size of an image by its objects only, and stops where there are none
+        shown = {
+            a["image_id"]
+            for a in json.loads((tmp_path / "lvis_train.json").read_text())["annotations"]
+        }
         found = [d for d in found if d["image_id"] in shown]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(tmp_path / "lvis_train.json"))
@@ -228,7 +266,10 @@ def test_a_perfect_detector_scores_one_in_lvis_ap(make: Any, kind: str, tmp_path
 
 def lvis_detections(table: SceneList, folder: Path, kind: str) -> list[dict[str, Any]]:
     """Perfect detections under the class ids of the LVIS file, which run from 1; boxes stand in for masks that are none."""
-    ids = {c["original_id"]: c["id"] for c in json.loads((folder / "lvis_train.json").read_text())["categories"]}
+    ids = {
+        c["original_id"]: c["id"]
+        for c in json.loads((folder / "lvis_train.json").read_text())["categories"]
+    }
     assert sorted(ids.values()) == [1, 2, 3, 4]
     found = [d | {"category_id": ids[d["category_id"]]} for d in perfect(table)]
     for record in found:
@@ -241,7 +282,9 @@ def lvis_detections(table: SceneList, folder: Path, kind: str) -> list[dict[str,
     return found
 
 
-@pytest.mark.skipif("LVIS_PYTHON" not in os.environ, reason="LVIS_PYTHON names no Python with lvis (numpy < 1.24)")
+@pytest.mark.skipif(
+    "LVIS_PYTHON" not in os.environ, reason="LVIS_PYTHON names no Python with lvis (numpy < 1.24)"
+)
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_a_perfect_detector_scores_one_in_the_lvis_api(kind: str, tmp_path: Path) -> None:
     MODULES["lvis"].write(masked(), Folder.at(tmp_path))
@@ -251,7 +294,11 @@ def test_a_perfect_detector_scores_one_in_the_lvis_api(kind: str, tmp_path: Path
         f"e = LVISEval(gt, LVISResults(gt, 'found.json'), '{kind}'); e.run(); print(e.results['AP'], e.results['APr'])"
     )
     told = subprocess.run(
-        [os.environ["LVIS_PYTHON"], "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [os.environ["LVIS_PYTHON"], "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert told.stdout.split() == ["1.0", "1.0"]
 
@@ -259,9 +306,13 @@ def test_a_perfect_detector_scores_one_in_the_lvis_api(kind: str, tmp_path: Path
 def test_ids_of_lvis_run_from_one_and_nothing_has_a_crowd_flag(tmp_path: Path) -> None:
     MODULES["lvis"].write(masked(), Folder.at(tmp_path))
     document = json.loads((tmp_path / "lvis_train.json").read_text())
-    assert [a["id"] for a in document["annotations"]] == list(range(1, len(document["annotations"]) + 1))
+    assert [a["id"] for a in document["annotations"]] == list(
+        range(1, len(document["annotations"]) + 1)
+    )
     assert not any("iscrowd" in a for a in document["annotations"])
-    assert all(isinstance(a["segmentation"], list) and a["segmentation"] for a in document["annotations"])
+    assert all(
+        isinstance(a["segmentation"], list) and a["segmentation"] for a in document["annotations"]
+    )
     crowd = document["images"][4]
     assert (crowd["not_exhaustive_category_ids"], crowd["neg_category_ids"]) == ([1], [2, 3, 4])
     assert crowd["coco_url"].split("/")[-2:] == ["train", "image-4.png"]

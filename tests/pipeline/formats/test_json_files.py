@@ -16,16 +16,22 @@ from synthaug.pipeline.formats.validation import RecordError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
 )
-FAST = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @FAST
 @given(st.lists(JSON, max_size=5), st.sampled_from([None, 0, 3, "\t"]), st.booleans())
 def test_elements_are_those_of_the_list(tmp_path, values, indent, ascii_only):
-    data = (" " + json.dumps(values, indent=indent, ensure_ascii=ascii_only) + "\n").encode("utf-8", "surrogatepass")
+    data = (" " + json.dumps(values, indent=indent, ensure_ascii=ascii_only) + "\n").encode(
+        "utf-8", "surrogatepass"
+    )
     (tmp_path / "a.json").write_bytes(data)
     elements, digest = stream_list(tmp_path / "a.json")
     assert (values, hashlib.sha256(data).hexdigest()) == (list(elements), digest)
@@ -41,11 +47,25 @@ def test_a_truncated_list_is_refused(tmp_path, values, data):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2", "[1 2]", "[1,]", "[1]]", '[{"a": 1}, {"a"]', "[01]", "[" * 100_000, "[1] x", '["\udcff"]', "[,1]"]
+    "text",
+    [
+        "[1, 2",
+        "[1 2]",
+        "[1,]",
+        "[1]]",
+        '[{"a": 1}, {"a"]',
+        "[01]",
+        "[" * 100_000,
+        "[1] x",
+        '["\udcff"]',
+        "[,1]",
+    ],
 )
 def test_faults_are_named_like_those_of_a_whole_file(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DatasetError, match=r"a\.json: not valid JSON.*correct or restore the file") as caught:
+    with pytest.raises(
+        DatasetError, match=r"a\.json: not valid JSON.*correct or restore the file"
+    ) as caught:
         list(stream_list(tmp_path / "a.json")[0])
     assert "\n" not in str(caught.value)
     with pytest.raises(DatasetError, match=r"a\.json: not valid JSON"):
@@ -53,7 +73,8 @@ def test_faults_are_named_like_those_of_a_whole_file(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [('{"a": 1}', "top level must be a list"), ("", "top level must be a list")]
+    ("text", "message"),
+    [('{"a": 1}', "top level must be a list"), ("", "top level must be a list")],
 )
 def test_another_thing_than_a_list_is_said_so(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
@@ -72,7 +93,9 @@ def test_bad_records_stop_or_are_counted(tmp_path):
             raise RecordError("even", f"{record['n']} is even")
 
     records, skipped = [{"n": n, "key": n + 10} for n in range(5)], Counter()
-    with pytest.raises(DatasetError, match=r"x\.json: thing 10: 0 is even; correct it, or .* on_bad=skip"):
+    with pytest.raises(
+        DatasetError, match=r"x\.json: thing 10: 0 is even; correct it, or .* on_bad=skip"
+    ):
         Checker(tmp_path / "x.json", "stop", skipped).each(records, "thing", odd, "key")
     with pytest.raises(DatasetError, match=r"x\.json: thing at position 0: 0 is even"):
         Checker(tmp_path / "x.json", "stop", skipped).each(records, "thing", odd)

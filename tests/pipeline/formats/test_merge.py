@@ -17,7 +17,9 @@ from tests.hard_scenes import SIZE, boxed, masked, png
 
 def table(*categories: Category) -> SceneList:
     objects = Objects.build(range(len(categories)), np.array([[0, 0, 5, 5]] * len(categories)))
-    return SceneList(categories, [Scene("1", *SIZE, replace(masked()[0].image, data=png(SIZE)), objects)])
+    return SceneList(
+        categories, [Scene("1", *SIZE, replace(masked()[0].image, data=png(SIZE)), objects)]
+    )
 
 
 def test_classes_are_united_by_name_and_keep_the_first_id() -> None:
@@ -54,7 +56,13 @@ def test_ids_are_new_and_unique_and_the_rest_is_as_it_was() -> None:
     ids = np.concatenate([s.objects.id for s in scenes])
     assert len(set(ids.tolist())) == len(ids)
     assert ids.min() >= 1
-    assert [s.image_id for s in scenes[:5]] == ["real-box0", "real-box1", "real-box2", "real-box3", "synthetic-image-0"]
+    assert [s.image_id for s in scenes[:5]] == [
+        "real-box0",
+        "real-box1",
+        "real-box2",
+        "real-box3",
+        "synthetic-image-0",
+    ]
     assert scenes[4].provenance == masked()[0].provenance
     assert scenes[5].objects.rle == masked()[1].objects.rle
     with pytest.raises(IndexError):
@@ -78,7 +86,8 @@ def test_a_region_that_ends_in_an_objects_bits_gets_others() -> None:
     twice = scene.objects.select([*range(len(scene.objects)), 0])
     ids = np.append(scene.objects.id, (1 << 52) + (scene.objects.id[0] & (1 << 24) - 1))
     table = SceneList(
-        toy.read(toy.Config("train", count=1), Path()).categories, [replace(scene, objects=replace(twice, id=ids))]
+        toy.read(toy.Config("train", count=1), Path()).categories,
+        [replace(scene, objects=replace(twice, id=ids))],
     )
     merged = Merged({"a": table}, unite({"a": table}))[0].objects.id
     assert len(set(merged.tolist())) == len(merged)
@@ -88,7 +97,8 @@ def test_a_region_that_ends_in_an_objects_bits_gets_others() -> None:
 def test_the_fingerprint_follows_the_names_and_the_content() -> None:
     sets = {"a": boxed(), "b": masked()}
     marks = {
-        Merged(s, unite(s)).fingerprint() for s in (sets, {"a": boxed(), "c": masked()}, {"a": masked(), "b": boxed()})
+        Merged(s, unite(s)).fingerprint()
+        for s in (sets, {"a": boxed(), "c": masked()}, {"a": masked(), "b": boxed()})
     }
     assert len(marks) == 3
     assert Merged(sets, unite(sets)).fingerprint() in marks

@@ -48,7 +48,9 @@ def test_mistakes_name_the_key_and_the_way_out(reference, message, tmp_path):
 
 
 def test_options_and_defaults_reach_the_format(tmp_path):
-    dataset = open_dataset("toy:val?count=3", tmp_path, defaults={"labels": "no", "count": "9", "unheard_of": "1"})
+    dataset = open_dataset(
+        "toy:val?count=3", tmp_path, defaults={"labels": "no", "count": "9", "unheard_of": "1"}
+    )
     assert len(dataset) == 3
     assert len(dataset[0].objects) == 0
     assert dataset.categories == CATEGORIES

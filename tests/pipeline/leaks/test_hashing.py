@@ -21,7 +21,9 @@ IMAGES = [decode(TOY[i]) for i in range(60)]
 
 
 def jpeg(image, quality):
-    return cv2.imdecode(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1)[..., ::-1]
+    return cv2.imdecode(
+        cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1
+    )[..., ::-1]
 
 
 def cropped(image, side, rng):
@@ -43,13 +45,19 @@ CHANGES = {
 def close(a, b):
     """Whether the two are found as one picture, in either order."""
     bits = min(int(np.bitwise_count(x.hashes ^ y.hashes[0]).min()) for x, y in ((a, b), (b, a)))
-    return bits <= RADIUS and min(distance(a.thumbnail, b.thumbnail), distance(b.thumbnail, a.thumbnail)) <= LIMIT
+    return (
+        bits <= RADIUS
+        and min(distance(a.thumbnail, b.thumbnail), distance(b.thumbnail, a.thumbnail)) <= LIMIT
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_copy_is_found(change):
     rng = np.random.default_rng(0)
-    found = [close(marks(image), marks(np.ascontiguousarray(CHANGES[change](image, rng)))) for image in IMAGES[:20]]
+    found = [
+        close(marks(image), marks(np.ascontiguousarray(CHANGES[change](image, rng))))
+        for image in IMAGES[:20]
+    ]
     assert sum(found) >= (18 if "cropped" in change else 20)
 
 
@@ -64,7 +72,9 @@ def test_the_same_pixels_in_another_file_format_keep_their_digest_and_one_grey_l
     other = image.copy()
     other[3, 4, 0] ^= 1
     assert marks(np.ascontiguousarray(again)).pixels == marks(image).pixels != marks(other).pixels
-    assert marks(image.reshape(32, 128, 3)).pixels != marks(image).pixels, "the same bytes in another shape"
+    assert marks(image.reshape(32, 128, 3)).pixels != marks(image).pixels, (
+        "the same bytes in another shape"
+    )
 
 
 def test_the_hashes_of_mirror_images_are_those_of_the_mirrored_image():
@@ -79,11 +89,15 @@ def test_the_hashes_of_mirror_images_are_those_of_the_mirrored_image():
 def test_pictures_that_show_nothing_are_not_alike():
     black, grey = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 90, np.uint8)
     assert distance(marks(black).thumbnail, marks(grey).thumbnail) == 1
-    assert distance(marks(grey).thumbnail, marks(grey).thumbnail) == 1, "those of the same pixels are found by these"
+    assert distance(marks(grey).thumbnail, marks(grey).thumbnail) == 1, (
+        "those of the same pixels are found by these"
+    )
 
 
 hashes = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8)
-changes = st.lists(st.tuples(st.integers(0, 7), st.sets(st.integers(0, 63), max_size=14)), max_size=8)
+changes = st.lists(
+    st.tuples(st.integers(0, 7), st.sets(st.integers(0, 63), max_size=14)), max_size=8
+)
 
 
 @given(hashes, changes, st.integers(0, 15))
@@ -93,7 +107,9 @@ def test_the_search_finds_exactly_the_pairs_within_the_radius(base, edits, radiu
     near_ones = [base[k % len(base)] ^ sum(1 << bit for bit in bits) for k, bits in edits]
     queries = np.array([*near_ones, *base], np.uint64)
     groups = np.arange(len(queries)) % 2, np.arange(len(index)) % 2
-    found = set(zip(*(side.tolist() for side in near(queries, index, *groups, radius)), strict=True))
+    found = set(
+        zip(*(side.tolist() for side in near(queries, index, *groups, radius)), strict=True)
+    )
     expected = {
         (q, k)
         for q in range(len(queries))

@@ -38,7 +38,9 @@ def scene(index, name, change=None):
         return replace(found, image_id=name)
     out = io.BytesIO()
     Image.fromarray(change(decode(found))).save(out, "JPEG", quality=80)
-    return replace(found, image_id=name, image=ImageRef(out.getvalue(), f"{name}.jpg"), panoptic=None)
+    return replace(
+        found, image_id=name, image=ImageRef(out.getvalue(), f"{name}.jpg"), panoptic=None
+    )
 
 
 def table(root, name, scenes):
@@ -58,7 +60,9 @@ def job_of(root, *overrides, validation=()):
         "validation": table(root, "validation", [*own, *validation]),
     }
     given = [f"data.{key}={value}" for key, value in data.items()]
-    return load_job(BASE, ["name=t", "cluster.executor=serial", *given, *overrides], str(root / "run"))
+    return load_job(
+        BASE, ["name=t", "cluster.executor=serial", *given, *overrides], str(root / "run")
+    )
 
 
 def screen(lines):
@@ -75,7 +79,9 @@ def test_splits_that_share_no_image_pass_and_every_later_step_records_their_dige
     assert "splits_sha256" not in done["ingest"].manifest, "which comes before it"
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
     assert splits["sha256"] == told["sha256"]
-    assert [row[0] for row in splits["splits"]["validation"]["images"]] == [f"val{i}" for i in range(20, 26)]
+    assert [row[0] for row in splits["splits"]["validation"]["images"]] == [
+        f"val{i}" for i in range(20, 26)
+    ]
     assert {name: entry["count"] for name, entry in splits["splits"].items()} == {
         "labelled": 10,
         "validation": 6,
@@ -90,7 +96,9 @@ def test_splits_that_share_no_image_pass_and_every_later_step_records_their_dige
         (13, mirrored, "is a near copy of 'more13' ("),
     ],
 )
-def test_a_leak_stops_the_run_with_one_line_before_anything_is_trained(tmp_path, number, change, how):
+def test_a_leak_stops_the_run_with_one_line_before_anything_is_trained(
+    tmp_path, number, change, how
+):
     job = job_of(tmp_path, validation=[scene(number, "twin", change)])
     with pytest.raises(JobError) as refused:
         run.run_some(job, screen([]), tuple(STEPS))
@@ -105,12 +113,16 @@ def test_a_leak_stops_the_run_with_one_line_before_anything_is_trained(tmp_path,
     assert not list((tmp_path / "run" / "steps").glob("train_detector-*"))
 
 
-def test_told_to_report_the_run_goes_on_and_says_so_and_stop_is_never_taken_from_an_earlier_report(tmp_path):
+def test_told_to_report_the_run_goes_on_and_says_so_and_stop_is_never_taken_from_an_earlier_report(
+    tmp_path,
+):
     leaking = [scene(3, "twin"), scene(4, "other", mirrored)]
     lines = []
     job = job_of(tmp_path, "data.leaks=report", validation=leaking)
     done = run.run_some(job, screen(lines), ("ingest", "leaks"))
-    assert any("WARNING data.validation: image 'other'" in line or "image 'twin'" in line for line in lines)
+    assert any(
+        "WARNING data.validation: image 'other'" in line or "image 'twin'" in line for line in lines
+    )
     assert done["leaks"].manifest["pairs"] == {"leak: labelled and validation": 2}
     html = report_leaks.splits(done["leaks"].manifest)
     assert "2 pairs of images are both trained on and measured on" in html
@@ -128,14 +140,22 @@ def test_ingest_is_not_done_again_for_another_answer_to_leaks(tmp_path):
 def test_the_trials_own_data_sets_are_compared_too(tmp_path):
     evaluation = table(tmp_path, "evaluation", [scene(30, "test30"), scene(5, "test5", mirrored)])
     extra = table(tmp_path, "extra", [scene(i, f"extra{i}") for i in (21, 31)])
-    trial = ["trial.seeds=2", f"trial.evaluation={evaluation}", f"+trial.external.bought={extra}".lstrip("+")]
-    done = run.run_some(job_of(tmp_path, "data.leaks=report", *trial), screen([]), ("ingest", "leaks"))
+    trial = [
+        "trial.seeds=2",
+        f"trial.evaluation={evaluation}",
+        f"+trial.external.bought={extra}".lstrip("+"),
+    ]
+    done = run.run_some(
+        job_of(tmp_path, "data.leaks=report", *trial), screen([]), ("ingest", "leaks")
+    )
     assert done["leaks"].manifest["pairs"] == {
         "leak: labelled and trial.evaluation": 1,
         "leak: validation and trial.external.bought": 1,
     }
     plain = run.run_some(job_of(tmp_path, "data.leaks=report"), screen([]), ("ingest", "leaks"))
-    assert plain["leaks"].manifest["sha256"] == done["leaks"].manifest["sha256"], "what all steps share is the same"
+    assert plain["leaks"].manifest["sha256"] == done["leaks"].manifest["sha256"], (
+        "what all steps share is the same"
+    )
 
 
 def made(tmp_path, *overrides, scenes):
@@ -144,22 +164,34 @@ def made(tmp_path, *overrides, scenes):
     done = run.run_some(job, screen([]), ("ingest", "leaks"))
     synthetic = [replace(s, provenance=Provenance(1, "t", "", "", "")) for s in scenes]
     parquet.write(SceneList(toy.CATEGORIES, synthetic), Folder.at(tmp_path / "made"))
-    inputs = {"leaks": done["leaks"], "synthesize": Output(Folder.at(tmp_path / "made"), {"images": len(synthetic)})}
+    inputs = {
+        "leaks": done["leaks"],
+        "synthesize": Output(Folder.at(tmp_path / "made"), {"images": len(synthetic)}),
+    }
     lines = []
-    context = Context(job, Folder.at(tmp_path / "copies"), inputs, SerialExecutor(), lines.append, lambda *_: None)
+    context = Context(
+        job, Folder.at(tmp_path / "copies"), inputs, SerialExecutor(), lines.append, lambda *_: None
+    )
     return copies.run(context), lines
 
 
 def test_memorised_training_images_are_reported_and_pass(tmp_path):
-    told, lines = made(tmp_path, scenes=[scene(2, "s0", mirrored), scene(14, "s1"), scene(33, "s2")])
+    told, lines = made(
+        tmp_path, scenes=[scene(2, "s0", mirrored), scene(14, "s1"), scene(33, "s2")]
+    )
     assert told["copies"] == 2
-    assert told["pairs"] == {"memorised: labelled and synthetic": 1, "memorised: unlabelled and synthetic": 1}
+    assert told["pairs"] == {
+        "memorised: labelled and synthetic": 1,
+        "memorised: unlabelled and synthetic": 1,
+    }
     assert len(lines) == 1
     assert "2 of 3 synthetic images are near copies" in report_leaks.copies(told)
 
 
 def test_a_synthetic_copy_of_a_measured_image_is_refused(tmp_path):
-    with pytest.raises(JobError, match=r"^data\.validation: image 'val22' .* 's0' of the synthetic images") as refused:
+    with pytest.raises(
+        JobError, match=r"^data\.validation: image 'val22' .* 's0' of the synthetic images"
+    ) as refused:
         made(tmp_path, scenes=[scene(22, "s0", mirrored), scene(33, "s1")])
     assert "another seed" in str(refused.value)
 
@@ -168,7 +200,9 @@ def test_a_pair_is_named_by_where_its_images_are():
     def kind(a, b):
         return Pair((a, "x"), (b, "y"), True, 0.0).kind
 
-    assert kind("labelled", "validation") == kind("trial.external.more", "trial.evaluation") == "leak"
+    assert (
+        kind("labelled", "validation") == kind("trial.external.more", "trial.evaluation") == "leak"
+    )
     assert kind("validation", "trial.evaluation") == kind("labelled", "unlabelled") == "shared"
     assert kind("labelled", "synthetic") == "memorised"
     assert kind("trial.evaluation", "synthetic") == "leak"
@@ -183,5 +217,10 @@ def test_nothing_is_complained_of_without_a_leak():
 def test_the_steps_stand_where_they_can_stop_what_depends_on_them():
     names = list(STEPS)
     assert names.index("leaks") == 1
-    assert names.index("synthesize") < names.index("copies") < names.index("score") < names.index("trial")
+    assert (
+        names.index("synthesize")
+        < names.index("copies")
+        < names.index("score")
+        < names.index("trial")
+    )
     assert leaks.NEEDS == ("ingest",)

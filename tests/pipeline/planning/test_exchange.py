@@ -25,7 +25,12 @@ from synthaug.pipeline.planning.exchange import (
 )
 from synthaug.pipeline.planning.layout_statistics import Statistics, class_counts, deviation
 
-CLASSES = (Category(1, "tree"), Category(2, "car"), Category(3, "bus"), Category(4, "sky", isthing=False))
+CLASSES = (
+    Category(1, "tree"),
+    Category(2, "car"),
+    Category(3, "bus"),
+    Category(4, "sky", isthing=False),
+)
 THINGS = np.array([c.isthing for c in CLASSES])
 
 
@@ -34,7 +39,12 @@ def long_tail(count: int) -> list[Layout]:
     rng = np.random.default_rng(0)
     layouts = []
     for _ in range(count):
-        labels = [0] * int(rng.integers(1, 6)) + [1] * int(rng.integers(0, 3)) + [2] * int(rng.random() < 0.05) + [3]
+        labels = (
+            [0] * int(rng.integers(1, 6))
+            + [1] * int(rng.integers(0, 3))
+            + [2] * int(rng.random() < 0.05)
+            + [3]
+        )
         low = rng.random((len(labels), 2)) * 0.8
         boxes = np.concatenate([low, low + 0.1], 1).astype(np.float32)
         layouts.append(Layout(np.array(labels, np.int32), boxes))
@@ -43,7 +53,13 @@ def long_tail(count: int) -> list[Layout]:
 
 @pytest.mark.parametrize(
     ("target", "counts"),
-    [("natural", {}), ("sqrt", {}), ("balanced", {}), ("counts", {"bus": 900, "tree": 100}), ("counts", {"bus": 9000})],
+    [
+        ("natural", {}),
+        ("sqrt", {}),
+        ("balanced", {}),
+        ("counts", {"bus": 900, "tree": 100}),
+        ("counts", {"bus": 9000}),
+    ],
 )
 def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> None:
     layouts, images = long_tail(400), 3000
@@ -57,7 +73,9 @@ def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> N
     for i in range(images):
         rng = np.random.default_rng([1, i])
         source = layouts[i % len(layouts)]
-        layout, _, _ = draw_layout(source, pool, plan, THINGS, (100 - len(source.category), places.extra), rng)
+        layout, _, _ = draw_layout(
+            source, pool, plan, THINGS, (100 - len(source.category), places.extra), rng
+        )
         found += np.bincount(layout.category, minlength=4)
     np.testing.assert_allclose(found, wanted, rtol=0.08, atol=30)
 
@@ -76,14 +94,18 @@ def test_a_class_that_never_occurs_is_not_planned() -> None:
 
 
 def test_a_mistyped_class_is_named() -> None:
-    with pytest.raises(JobError, match=r"plan.counts.buss: the data has no such class; did you mean 'bus'\?"):
+    with pytest.raises(
+        JobError, match=r"plan.counts.buss: the data has no such class; did you mean 'bus'\?"
+    ):
         target_counts(np.ones(4), CLASSES, "counts", {"buss": 5})
 
 
 def test_what_is_missing_is_made_and_the_rest_stays_as_it_occurs() -> None:
     natural = np.array([300.0, 60.0, 0.0, 50.0])
     wanted = deficit_counts(natural, CLASSES, np.array([0.0, 140.0, 90.0, 30.0]))
-    np.testing.assert_allclose(wanted, [220, 140, 0, 50])  # 360 things as before; no layout has a bus; stuff stays
+    np.testing.assert_allclose(
+        wanted, [220, 140, 0, 50]
+    )  # 360 things as before; no layout has a bus; stuff stays
     fuller = deficit_counts(natural, CLASSES, np.array([0.0, 500.0, 0.0, 0.0]))
     np.testing.assert_allclose(fuller, [0, 500, 0, 50])
     alone = deficit_counts(natural, CLASSES, np.array([30.0, 30.0, 0.0, 0.0]))
@@ -95,14 +117,19 @@ def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted(
     layouts, most = long_tail(50), 6
     layouts = [layout for layout in layouts if len(layout.category) <= most]
     counts = class_counts(layouts, 4)
-    plan = exchange(counts.sum(0).astype(float), counts.sum(0) + np.array([0.0, 1000, 0, 0]), len(layouts))
+    plan = exchange(
+        counts.sum(0).astype(float), counts.sum(0) + np.array([0.0, 1000, 0, 0]), len(layouts)
+    )
     places = Places.of(counts, plan, most)
     room = most - counts.sum(1)
     np.testing.assert_allclose(places.receive, room)
     np.testing.assert_allclose(places.short * len(layouts), 1000 - room.sum())
     for i, (layout, free) in enumerate(zip(layouts, room.tolist(), strict=True)):
         pool, rng = Pool.of(layouts, 4), np.random.default_rng(i)
-        assert len(draw_layout(layout, pool, plan, THINGS, (free, places.extra), rng)[0].category) == most
+        assert (
+            len(draw_layout(layout, pool, plan, THINGS, (free, places.extra), rng)[0].category)
+            == most
+        )
 
 
 def two_worlds(count: int, seed: int) -> list[Layout]:
@@ -129,9 +156,14 @@ def test_natural_placement_keeps_companions_together() -> None:
         kernel = placement.affinity(counts, lifts)
         shares = placement.shares(kernel, placement.fit(kernel, places.receive, plan.wanted))
         drawn = [
-            draw_layout(layout, pool, replace(plan, wanted=row), np.ones(4, bool), (0, 0.0), np.random.default_rng(i))[
-                0
-            ]
+            draw_layout(
+                layout,
+                pool,
+                replace(plan, wanted=row),
+                np.ones(4, bool),
+                (0, 0.0),
+                np.random.default_rng(i),
+            )[0]
             for i, (layout, row) in enumerate(zip(layouts, shares, strict=True))
         ]
         found[name] = deviation(unseen, Statistics.of(drawn, 4))["pairs_given_frequency"]
@@ -144,7 +176,9 @@ def test_added_objects_are_real_boxes_of_their_class() -> None:
     plan = exchange(np.array([300.0, 100, 5, 100]), np.array([100.0, 100, 205, 100]), 100)
     seen = 0
     for i, layout in enumerate(layouts):
-        drawn, added, gone = draw_layout(layout, pool, plan, THINGS, (20, 0.05), np.random.default_rng(i))
+        drawn, added, gone = draw_layout(
+            layout, pool, plan, THINGS, (20, 0.05), np.random.default_rng(i)
+        )
         assert len(drawn.category) == len(layout.category) - len(gone) + len(added)
         for box, label in zip(drawn.boxes, drawn.category, strict=True):
             assert (pool.boxes[label] == box).all(1).any()
@@ -153,7 +187,9 @@ def test_added_objects_are_real_boxes_of_their_class() -> None:
 
 
 boxes = st.lists(
-    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 1), st.floats(0.02, 1)), min_size=0, max_size=6
+    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.02, 1), st.floats(0.02, 1)),
+    min_size=0,
+    max_size=6,
 )
 
 
@@ -161,7 +197,9 @@ boxes = st.lists(
 def test_varied_boxes_stay_inside_and_keep_an_extent(
     raw: list[tuple[float, float, float, float]], jitter: float, flip: float, seed: int
 ) -> None:
-    box = np.array([(x, y, min(1, x + w), min(1, y + h)) for x, y, w, h in raw], np.float32).reshape(-1, 4)
+    box = np.array(
+        [(x, y, min(1, x + w), min(1, y + h)) for x, y, w, h in raw], np.float32
+    ).reshape(-1, 4)
     layout = Layout(np.array([i % 4 for i in range(len(box))], np.int32), box)
     out = vary(layout, THINGS, jitter, flip, np.random.default_rng(seed)).boxes
     assert out.shape == box.shape

@@ -22,11 +22,15 @@ from synthaug.pipeline.planning.layout_statistics import (
 def layout(*objects: tuple[int, float, float, float]) -> Layout:
     """Objects as (class, centre x, centre y, side)."""
     boxes = [(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for _, x, y, s in objects]
-    return Layout(np.array([c for c, *_ in objects], np.int32), np.array(boxes, np.float32).reshape(-1, 4))
+    return Layout(
+        np.array([c for c, *_ in objects], np.int32), np.array(boxes, np.float32).reshape(-1, 4)
+    )
 
 
 def test_known_boxes_fall_into_their_bins() -> None:
-    found = Statistics.of([layout((0, 0.5, 0.5, 1.0), (2, 0.9, 0.1, 0.1)), layout(), layout((2, 0.9, 0.1, 0.2))], 3)
+    found = Statistics.of(
+        [layout((0, 0.5, 0.5, 1.0), (2, 0.9, 0.1, 0.1)), layout(), layout((2, 0.9, 0.1, 0.2))], 3
+    )
     np.testing.assert_array_equal(found.counts, [[1, 0, 1], [0, 0, 0], [0, 0, 1]])
     assert found.positions[2, 0, GRID - 1] == 2
     assert found.positions.sum() == 3

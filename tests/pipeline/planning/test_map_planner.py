@@ -18,7 +18,12 @@ from synthaug.pipeline.planning.map_planner import Config, MapPlanner, histogram
 
 TOY = toy.ToyDataset(toy.Config("train", count=80, size=48))
 STORED = SceneList(toy.CATEGORIES, [TOY[i] for i in range(80)])
-CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", isthing=False), Category(4, "sea", isthing=False))
+CLASSES = (
+    Category(1, "cat"),
+    Category(2, "dog"),
+    Category(3, "sky", isthing=False),
+    Category(4, "sea", isthing=False),
+)
 
 
 def check(scene: Scene) -> None:
@@ -42,7 +47,9 @@ def test_plans_of_the_toy_are_valid_and_meet_the_target(target):
         scene = planner.scene(index)
         check(scene)
         assert (panoptic.map_of(scene) > 0).all()
-        assert scene.provenance is not None and scene.provenance.source_image.startswith("toy-train-")
+        assert scene.provenance is not None and scene.provenance.source_image.startswith(
+            "toy-train-"
+        )
         assert scene.provenance.reason.startswith(f"{target}: ")
         found += histogram(scene, toy.CATEGORIES)
     things = np.array([c.isthing for c in toy.CATEGORIES])
@@ -58,7 +65,9 @@ def test_a_plan_depends_on_seed_and_index_alone():
     first, second = MapPlanner(STORED, config), MapPlanner(STORED, config)
     forward = [first.scene(i) for i in range(8)]
     backward = [second.scene(i) for i in reversed(range(8))][::-1]
-    assert [(s.panoptic, s.provenance) for s in forward] == [(s.panoptic, s.provenance) for s in backward]
+    assert [(s.panoptic, s.provenance) for s in forward] == [
+        (s.panoptic, s.provenance) for s in backward
+    ]
     assert {(40, 64)} == {(s.height, s.width) for s in forward}
     ids = np.concatenate([s.objects.id for s in forward])
     assert len(ids) == len(set(ids.tolist()))
@@ -93,12 +102,18 @@ def tables(draw):
     rows = []
     for number in range(draw(st.integers(1, 3))):
         shape = st.tuples(st.integers(1, 9), st.integers(1, 9))
-        ids = draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 11, 12, 13, 14, 15, 16])))
+        ids = draw(
+            hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 11, 12, 13, 14, 15, 16]))
+        )
         found = panoptic.segments_of(ids)
         category = [(0, 0, 1, 2, 3, 1)[i - 11] for i in found.ids]
         things = [k < 2 for k in category]
-        objects = panoptic.objects_of(found, number, category, isthing=things, iscrowd=found.ids == 16)
-        rows.append(Scene(str(number), *ids.shape, ImageRef(), objects, ImageRef(masks.panoptic_png(ids))))
+        objects = panoptic.objects_of(
+            found, number, category, isthing=things, iscrowd=found.ids == 16
+        )
+        rows.append(
+            Scene(str(number), *ids.shape, ImageRef(), objects, ImageRef(masks.panoptic_png(ids)))
+        )
     return SceneList(CLASSES, rows)
 
 
@@ -111,7 +126,9 @@ def tables(draw):
     st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
-    planner = MapPlanner(table, Config(6, target, size=size, min_area=min_area, rearrange=rearrange))
+    planner = MapPlanner(
+        table, Config(6, target, size=size, min_area=min_area, rearrange=rearrange)
+    )
     for index in range(6):
         scene = planner.scene(index)
         check(scene)
@@ -120,7 +137,11 @@ def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 4)))
+@given(
+    hnp.arrays(
+        np.int64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 4)
+    )
+)
 def test_holes_take_the_nearest_stuff(ids):
     """3 and 4 are stuff, 1 and 2 are holes; OpenCV's distances are exact to a tenth here."""
     holes, stuff = (ids == 1) | (ids == 2), ids >= 3
@@ -173,12 +194,22 @@ def test_rearranged_maps_have_the_same_things_elsewhere():
             assert told(f"~{name}") <= names.count(name)
         moved += after.provenance.reason.count("~")
         for k in np.flatnonzero(after.objects.isthing):
-            box, mask = after.objects.boxes[k], masks.decode_all(after.objects.select([k]), (48, 48))[0]
-            same = np.flatnonzero((before.objects.category == after.objects.category[k]) & before.objects.isthing)
+            box, mask = (
+                after.objects.boxes[k],
+                masks.decode_all(after.objects.select([k]), (48, 48))[0],
+            )
+            same = np.flatnonzero(
+                (before.objects.category == after.objects.category[k]) & before.objects.isthing
+            )
             stood = before.objects.boxes[same]
-            covered += not (stood[:, [1, 3]] == box[[1, 3]]).all(1).any()  # something came before it, or went
+            covered += (
+                not (stood[:, [1, 3]] == box[[1, 3]]).all(1).any()
+            )  # something came before it, or went
             for other in masks.decode_all(before.objects.select(same), (48, 48)):
-                shape, was = mask[np.ix_(mask.any(1), mask.any(0))], other[np.ix_(other.any(1), other.any(0))]
+                shape, was = (
+                    mask[np.ix_(mask.any(1), mask.any(0))],
+                    other[np.ix_(other.any(1), other.any(0))],
+                )
                 mirrored += np.array_equal(shape, was[:, ::-1]) and not np.array_equal(shape, was)
     things = sum(int(still.scene(i).objects.isthing.sum()) for i in range(40))
     assert moved > 0.3 * things and mirrored > 5
@@ -193,7 +224,11 @@ def test_what_is_taken_out_is_closed_by_stuff_and_the_map_before_stays():
     ids = canvas.ids.copy()
     free = canvas.without(1)
     assert np.array_equal(ids, canvas.ids) and canvas.things[1] and not free.things[1]
-    assert set(free.ids[5:11, 3:8].ravel()) <= {3, 4} and free.ids[8, 5] == 4 and (free.ids[ids == 2] == 2).all()
+    assert (
+        set(free.ids[5:11, 3:8].ravel()) <= {3, 4}
+        and free.ids[8, 5] == 4
+        and (free.ids[ids == 2] == 2).all()
+    )
     front = Cutout(np.ones((3, 3), bool), 9, 9, np.zeros(5), 1.0)
     free.place(front, np.ones((3, 3), bool), 1)
     assert (free.ids == 5).sum() == 9 and free.num_things == 2 and canvas.num_things == 2
@@ -204,18 +239,30 @@ def test_the_lower_foot_is_in_front_and_nothing_is_hidden_by_more_than_half():
     base = real_map(street(), 4, None, 1)
     item = cutout(base, 2, (12, 12), 4)
     assert item is not None and (4, 0) == (item.top, item.left) and item.whole < 1
-    assert [0, 0, 0.7, 0.3, 0] == item.around.tolist()  # ten pixels beside it are stuff, three of them sea
+    assert [
+        0,
+        0,
+        0.7,
+        0.3,
+        0,
+    ] == item.around.tolist()  # ten pixels beside it are stuff, three of them sea
     canvas = Canvas(base, np.zeros(5, bool), 4)
-    behind = Cutout(np.ones((5, 4), bool), 3, 5, item.around, 1.0)  # its foot is row 8, the dog's 11
+    behind = Cutout(
+        np.ones((5, 4), bool), 3, 5, item.around, 1.0
+    )  # its foot is row 8, the dog's 11
     score, seen = canvas.try_place(behind, 1) or (None, None)
     assert seen is not None and not seen[2:, :3].any() and seen[:2].all() and 0 <= score <= 1
     canvas.place(behind, seen, 0)
     assert (canvas.ids[5:8, 5:8] == 1).all() and (canvas.ids[3:5, 5:9] == 5).all()
-    front = Cutout(np.ones((6, 5), bool), 6, 3, item.around, 1.0)  # would hide nearly all of the dog
+    front = Cutout(
+        np.ones((6, 5), bool), 6, 3, item.around, 1.0
+    )  # would hide nearly all of the dog
     assert canvas.try_place(front, 1) is None
 
 
-@pytest.mark.parametrize(("left", "mirrored", "expected"), [(0, False, 0), (0, True, 8), (8, False, 8), (8, True, 0)])
+@pytest.mark.parametrize(
+    ("left", "mirrored", "expected"), [(0, False, 0), (0, True, 8), (8, False, 8), (8, True, 0)]
+)
 def test_what_the_border_cuts_stays_at_the_border(left, mirrored, expected):
     mask = np.array([[True, True, False, True]])
     item = Cutout(mask, 2, left, np.zeros(5), 1.0).moved(mirrored, 0.5, 12)

@@ -28,9 +28,14 @@ def test_pairs_and_lifts_against_their_definition() -> None:
 
 def test_a_class_fits_best_beside_its_companion() -> None:
     """A bus comes with roads, never with boats; half of the images have either, every tenth road a bus."""
-    counts = np.array([[1, 0, 1]] * 4 + [[1, 0, 0]] * 36 + [[0, 1, 0]] * 40, np.int32)  # road, boat, bus
+    counts = np.array(
+        [[1, 0, 1]] * 4 + [[1, 0, 0]] * 36 + [[0, 1, 0]] * 40, np.int32
+    )  # road, boat, bus
     fits = affinity(np.array([[1, 0, 0], [0, 1, 0]], np.int32), lift(counts))
-    lifts = [(4 + 1) / (4 * 40 / 80 + 1), 1 / (4 * 40 / 80 + 1)]  # of the bus with a road, with a boat
+    lifts = [
+        (4 + 1) / (4 * 40 / 80 + 1),
+        1 / (4 * 40 / 80 + 1),
+    ]  # of the bus with a road, with a boat
     assert lift(counts)[2, :2].tolist() == pytest.approx(lifts)
     given = shares(fits, fit(fits, np.array([1.0, 1.0]), np.array([0, 0.5, 1.5])))[:, 2]
     assert given[0] > given[1]
@@ -65,7 +70,9 @@ def test_of_all_that_meet_the_sums_the_nearest_is_taken() -> None:
 
 
 def test_equal_affinities_place_uniformly() -> None:
-    found = shares(np.ones((3, 4)), fit(np.ones((3, 4)), np.array([1.0, 5, 0]), np.array([0.0, 1, 2, 3])))
+    found = shares(
+        np.ones((3, 4)), fit(np.ones((3, 4)), np.array([1.0, 5, 0]), np.array([0.0, 1, 2, 3]))
+    )
     np.testing.assert_allclose(found, np.array([[0, 1, 2, 3]] * 3) / 6)
 
 

@@ -25,17 +25,30 @@ FID = {
 
 def test_a_score_in_the_unit_interval_has_its_controls_on_a_line_to_one() -> None:
     card = report_cards.card("dap", AP)
-    assert ("0.400", report_cards.Bar(40.0, 35.0, 45.0, [(80.0, True), (2.0, False)])) == (card.headline, card.bar)
+    assert ("0.400", report_cards.Bar(40.0, 35.0, 45.0, [(80.0, True), (2.0, False)])) == (
+        card.headline,
+        card.bar,
+    )
     assert ["AP50", "interval 0.350 – 0.450", "real 0.800", "shuffled 0.020"] == card.says
     assert [("a", [0.1, None]), ("b", [None, 4])] == card.classes
     assert [("protocol", "as made"), ("counts", "images 3, objects 9")] == card.protocol
 
 
 def test_every_number_with_an_interval_is_told_beside_the_headline() -> None:
-    values = {"AP": 0.2, "AP_low": 0.15, "AP_high": 0.25, "AP75": None, "AP75_low": None, "AP75_high": None}
+    values = {
+        "AP": 0.2,
+        "AP_low": 0.15,
+        "AP_high": 0.25,
+        "AP75": None,
+        "AP75_low": None,
+        "AP75_high": None,
+    }
     card = report_cards.card("dap", {**AP, "values": {**AP["values"], **values}})
     assert card.says[-1] == "AP 0.200, interval 0.150 – 0.250"
-    assert [text for text in card.says if "interval" in text] == ["interval 0.350 – 0.450", card.says[-1]]
+    assert [text for text in card.says if "interval" in text] == [
+        "interval 0.350 – 0.450",
+        card.says[-1],
+    ]
 
 
 def test_a_distance_has_a_line_up_to_the_largest_number() -> None:
@@ -48,7 +61,8 @@ def test_a_distance_has_a_line_up_to_the_largest_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", [{}, {"name": "x", "value": None}, {"name": "x", "value": -3.0}, {"name": "x", "value": 0}]
+    "metric",
+    [{}, {"name": "x", "value": None}, {"name": "x", "value": -3.0}, {"name": "x", "value": 0}],
 )
 def test_a_metric_that_says_little_has_a_card(metric: dict) -> None:
     card = report_cards.card("x", metric)
@@ -58,13 +72,20 @@ def test_a_metric_that_says_little_has_a_card(metric: dict) -> None:
 
 def test_the_card_may_name_its_headline() -> None:
     """Two numbers may be equal; the score knows which one it means."""
-    metric = {"name": "x", "value": 0.5, "values": {"a": 0.5, "b": 0.5}, "card": {"headline_key": "b", "left_out": []}}
+    metric = {
+        "name": "x",
+        "value": 0.5,
+        "values": {"a": 0.5, "b": 0.5},
+        "card": {"headline_key": "b", "left_out": []},
+    }
     assert "b" == report_cards.headline(metric)
     assert [("left_out", "none")] == report_cards.card("x", metric).protocol
 
 
 def test_a_number_below_nothing_has_its_place() -> None:
-    bar = report_cards.bar({"value": -0.001, "controls": {"real": {"kid": 0.003}}, "values": {"kid": -0.001}}, "kid")
+    bar = report_cards.bar(
+        {"value": -0.001, "controls": {"real": {"kid": 0.003}}, "values": {"kid": -0.001}}, "kid"
+    )
     assert bar is not None
     assert 0 <= bar.value < bar.marks[0][0] <= 100
 

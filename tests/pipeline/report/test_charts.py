@@ -19,12 +19,18 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parsed(svg: str) -> ElementTree.Element:
-    return ElementTree.fromstring(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+    return ElementTree.fromstring(
+        svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    )
 
 
 def ticks_of(root: ElementTree.Element) -> list[tuple[float, float]]:
     """(Place, value) of the numbers left of the y axis."""
-    texts = [t for t in root.iter(f"{SVG}text") if t.get("text-anchor") == "end" and t.get("transform") is None]
+    texts = [
+        t
+        for t in root.iter(f"{SVG}text")
+        if t.get("text-anchor") == "end" and t.get("transform") is None
+    ]
     return [(float(str(t.get("y"))) - 4, float(str(t.text).replace(",", ""))) for t in texts]
 
 
@@ -37,13 +43,18 @@ def read_off(root: ElementTree.Element, y: float) -> float:
 @given(st.lists(st.tuples(st.floats(0, 1e5), NUMBERS), min_size=2, max_size=20))
 def test_a_line_passes_where_the_ticks_say(points):
     root = parsed(line_chart("t", {"a": points}, "x", "y"))
-    drawn = [tuple(map(float, p.split(","))) for p in str(root.find(f"{SVG}polyline").get("points")).split()]
+    drawn = [
+        tuple(map(float, p.split(",")))
+        for p in str(root.find(f"{SVG}polyline").get("points")).split()
+    ]
     assert len(drawn) == len(points)
     values = [value for _, value in ticks_of(root)]
     step = (max(values) - min(values)) / 150  # of a unit of height
     for (x, y), (_, value) in zip(drawn, points, strict=True):
         assert LEFT <= x <= WIDTH - RIGHT
-        assert read_off(root, y) == pytest.approx(value, abs=0.2 * step + 1e-5 * max(map(abs, values)))
+        assert read_off(root, y) == pytest.approx(
+            value, abs=0.2 * step + 1e-5 * max(map(abs, values))
+        )
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=12))
@@ -77,7 +88,14 @@ def test_bars_of_one_group_stand_side_by_side():
 ])  # fmt: skip
 def test_texts_are_texts(svg):
     root = parsed(svg)
-    assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {"svg", "title", "text", "path", "rect", "polyline"}
+    assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {
+        "svg",
+        "title",
+        "text",
+        "path",
+        "rect",
+        "polyline",
+    }
     assert root.get("aria-label") == HOSTILE
     assert root.find(f"{SVG}title").text == HOSTILE
     assert not re.search(r"href|url\(|@import|\son\w+=", re.sub(r">[^<]*<", "><", svg))
@@ -95,7 +113,9 @@ def test_nothing_to_draw_says_so(svg):
 def test_one_point_is_a_dot_and_a_constant_a_line_inside_the_frame():
     assert parsed(line_chart("t", {"a": [(5, 0.5)]}, "x", "y")).find(f"{SVG}circle") is not None
     flat = parsed(line_chart("t", {"a": [(0, 0.0), (9, 0.0)]}, "x", "y"))
-    places = {float(p.split(",")[1]) for p in str(flat.find(f"{SVG}polyline").get("points")).split()}
+    places = {
+        float(p.split(",")[1]) for p in str(flat.find(f"{SVG}polyline").get("points")).split()
+    }
     assert len(places) == 1
     assert min(ticks_of(flat))[0] <= places.pop() <= max(ticks_of(flat))[0]
 
@@ -110,18 +130,25 @@ def test_a_value_that_is_no_number_is_refused():
 def test_bins_are_thinned_and_long_names_stand_upright():
     bins = parsed(bar_chart("t", [f"{k / 20:.2f}" for k in range(20)], {"": [1.0] * 20}, "n"))
     shown = [
-        t for t in bins.iter(f"{SVG}text") if re.fullmatch(r"0\.\d\d", str(t.text)) and t.get("text-anchor") == "middle"
+        t
+        for t in bins.iter(f"{SVG}text")
+        if re.fullmatch(r"0\.\d\d", str(t.text)) and t.get("text-anchor") == "middle"
     ]
     assert 5 <= len(shown) <= 10
     names = [f"class with a long name {k}" for k in range(9)]
     upright = parsed(bar_chart("t", names, {"": [1.0] * 9}, "n"))
-    turned = [t for t in upright.iter(f"{SVG}text") if t.get("transform") and t.get("text-anchor") == "end"]
+    turned = [
+        t
+        for t in upright.iter(f"{SVG}text")
+        if t.get("transform") and t.get("text-anchor") == "end"
+    ]
     assert len(turned) == 9
     assert all(len(str(t.text)) <= 16 for t in turned)
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.012, 0.0123), (-3, 7), (0, 12345), (5, 5), (0, 0), (-1e-8, 1e-8), (5, 5 + 1e-12)]
+    ("low", "high"),
+    [(0, 1), (0.012, 0.0123), (-3, 7), (0, 12345), (5, 5), (0, 0), (-1e-8, 1e-8), (5, 5 + 1e-12)],
 )
 def test_ticks_are_few_and_enclose_the_values(low, high):
     ticks = nice_ticks(low, high)

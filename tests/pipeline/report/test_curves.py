@@ -6,8 +6,14 @@ import re
 
 from synthaug.pipeline.report import curves as report_curves
 
-LOSSES = [{"step": k, "steps": 8, "steps_per_s": 2.0, "class": 1 / k, "total": 2 / k} for k in (2, 4, 6, 8)]
-GAN = [{"step": k, "steps": 8, "steps_per_s": 2.0, "d_object": 1.0, "g_object": 0.5, "g_l1": 0.2} for k in (4, 8)]
+LOSSES = [
+    {"step": k, "steps": 8, "steps_per_s": 2.0, "class": 1 / k, "total": 2 / k}
+    for k in (2, 4, 6, 8)
+]
+GAN = [
+    {"step": k, "steps": 8, "steps_per_s": 2.0, "d_object": 1.0, "g_object": 0.5, "g_l1": 0.2}
+    for k in (4, 8)
+]
 MEASURED = [
     {"step": 2, "AP50": 0.1, "AP": None, "images": 9},
     {"step": 4, "AP50": 0.3, "AP": 0.1, "images": 9},
@@ -21,7 +27,9 @@ def lines(svg: str) -> list[int]:
 
 
 def test_each_network_has_its_chart_and_each_number_its_line() -> None:
-    drawn = report_curves.charts({"train_detector": LOSSES, "evaluation": MEASURED, "train_generator": GAN})
+    drawn = report_curves.charts(
+        {"train_detector": LOSSES, "evaluation": MEASURED, "train_generator": GAN}
+    )
     titles = [re.search(r"<title>([^<]*)", svg).group(1) for svg in drawn]
     assert titles == ["Detector", "Detector on validation images", "Discriminator", "Generator"]
     assert [lines(svg) for svg in drawn] == [[4, 4], [3, 2], [2], [2, 2]]
@@ -30,7 +38,13 @@ def test_each_network_has_its_chart_and_each_number_its_line() -> None:
 
 
 def test_a_mean_teacher_has_its_losses_and_how_much_it_was_sure_of() -> None:
-    row = {"box": 0.5, "unsupervised_box": 0.4, "total": 0.9, "pseudo_boxes": 2.5, "pseudo_images": 0.8}
+    row = {
+        "box": 0.5,
+        "unsupervised_box": 0.4,
+        "total": 0.9,
+        "pseudo_boxes": 2.5,
+        "pseudo_images": 0.8,
+    }
     drawn = report_curves.charts({"self_train": [{"step": k, **row} for k in (1, 2)]})
     assert [lines(svg) for svg in drawn] == [[2, 2], [2]]
     assert "per unlabelled image" in drawn[1]
@@ -42,7 +56,9 @@ def test_what_left_no_log_has_no_chart() -> None:
 
 
 def test_a_measurement_without_truth_is_no_point() -> None:
-    svg = report_curves.charts({"evaluation": [{"step": 6, "AP50": None, "AP": None, "images": 3}]})[0]
+    svg = report_curves.charts(
+        {"evaluation": [{"step": 6, "AP50": None, "AP": None, "images": 3}]}
+    )[0]
     assert "no data" in svg
 
 

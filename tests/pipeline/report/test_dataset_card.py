@@ -105,7 +105,9 @@ def test_a_run_tells_its_scores_with_their_controls_and_says_what_is_not_known()
     assert "steps" not in told.split("## What it is known")[0].split("looked for every")[1]
 
 
-@pytest.mark.parametrize("name", ["a|b", "<script>", "x`y`", "# a", "[a](b)", "&amp;", "\ud800", "a\nb", "1. a", "- a"])
+@pytest.mark.parametrize(
+    "name", ["a|b", "<script>", "x`y`", "# a", "[a](b)", "&amp;", "\ud800", "a\nb", "1. a", "- a"]
+)
 def test_a_name_stays_text(name: str) -> None:
     shown = plain(name)
     assert "\n" not in shown
@@ -120,4 +122,6 @@ def test_a_name_stays_text(name: str) -> None:
 @settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_any_title_gives_valid_front_matter(title: str) -> None:
-    assert front(card(facts(title=title)))["pretty_name"] == title.encode("utf-8", "replace").decode()
+    assert (
+        front(card(facts(title=title)))["pretty_name"] == title.encode("utf-8", "replace").decode()
+    )

@@ -14,7 +14,11 @@ from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance
 from synthaug.pipeline.report import gallery as report_gallery
 from synthaug.pipeline.report.gallery import GRAINS, UNSEEN, Item, Tables, content, spread
 
-CATEGORIES = (Category(1, "</script><script>alert(1)</script>"), Category(2, "sky", isthing=False), Category(3, "car"))
+CATEGORIES = (
+    Category(1, "</script><script>alert(1)</script>"),
+    Category(2, "sky", isthing=False),
+    Category(3, "car"),
+)
 
 
 def scene(name: str, seed: int, made: bool = False, size: int = 48) -> Scene:
@@ -26,7 +30,9 @@ def scene(name: str, seed: int, made: bool = False, size: int = 48) -> Scene:
     for mask, (x1, y1, x2, y2) in zip(drawn, boxes.astype(int), strict=True):
         mask[y1:y2, x1:x2] = True
     ids = np.arange(3) + 1 + 10 * seed
-    objects = Objects.build([0, 1, 2], boxes, id=ids, isthing=[True, False, True], rle=masks.encode(drawn))
+    objects = Objects.build(
+        [0, 1, 2], boxes, id=ids, isthing=[True, False, True], rle=masks.encode(drawn)
+    )
     origin = Provenance(seed, "g", "", f"real-{seed % 4}", "natural") if made else None
     return Scene(name, size, size, ImageRef(encode(pixels, "png")), objects, None, origin)
 
@@ -54,7 +60,11 @@ def test_real_images_are_those_the_layouts_came_from() -> None:
     """Each once; a quarter as many pseudo-labelled ones; what is shown of how many is said."""
     found = content(tables(), tables().real, 8)
     by = {kind: [i for i in found["images"] if i["kind"] == kind] for kind in report_gallery.KINDS}
-    assert {"synthetic": 8, "real": 4, "pseudo": 2} == found["shown"] == {k: len(v) for k, v in by.items()}
+    assert (
+        {"synthetic": 8, "real": 4, "pseudo": 2}
+        == found["shown"]
+        == {k: len(v) for k, v in by.items()}
+    )
     assert {"synthetic": 12, "real": 6, "pseudo": 8} == found["totals"]
     assert {i["id"] for i in by["real"]} == {i["from"] for i in by["synthetic"]}
     assert {"natural"} == {i["why"] for i in by["synthetic"]}

@@ -35,7 +35,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags[tag] += 1
-        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "action")]
+        self.links += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset", "action")
+        ]
         self.alts += [value for name, value in attrs if name == "alt"]
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
@@ -67,18 +71,23 @@ def test_page_asks_nothing_of_the_network_and_runs_one_script(page):
     """One file: pictures inside it, links within it, a policy that allows its own script and forbids the rest."""
     parsed = Page(page)
     assert 50 < parsed.tags["img"]
-    assert [] == [link for link in parsed.links if not link.startswith(("data:image/webp;base64,", "#"))]
+    assert [] == [
+        link for link in parsed.links if not link.startswith(("data:image/webp;base64,", "#"))
+    ]
     assert parsed.tags["img"] == sum(link.startswith("data:") for link in parsed.links)
     assert 0 == sum(parsed.tags[tag] for tag in ("link", "iframe", "object", "embed", "base"))
     scripts = re.findall(r"<script>(.*?)</script>", page.decode(), re.S)
     assert (
-        2 == parsed.tags["script"] == len(scripts) + page.count(b'<script type="application/json" id="gallery-data">')
+        2
+        == parsed.tags["script"]
+        == len(scripts) + page.count(b'<script type="application/json" id="gallery-data">')
     )
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert f'content="{policy}; base-uri' in page.decode()
     assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|fetch\(|import\(", scripts[0]
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|fetch\(|import\(",
+        scripts[0],
     )
     assert not re.search(rb"url\(|@import", page)
     assert [] == parsed.handlers
@@ -93,7 +102,16 @@ def test_every_picture_says_in_words_what_it_shows(page):
 
 def test_numbers_stand_on_the_page_with_their_ceiling_and_floor(page):
     words = text_of(page)
-    for number in ("0.876", "0.432", "0.023", "0.346", "0.765", "0.912 / 0.832", "0.111", "49 % of the ceiling"):
+    for number in (
+        "0.876",
+        "0.432",
+        "0.023",
+        "0.346",
+        "0.765",
+        "0.912 / 0.832",
+        "0.111",
+        "49 % of the ceiling",
+    ):
         assert number in words, number
     assert "1,234 unlabelled" in words
     assert "n/a" in words
@@ -102,7 +120,10 @@ def test_numbers_stand_on_the_page_with_their_ceiling_and_floor(page):
 
 
 def test_page_says_what_scores_do_not_say(page):
-    assert "What these numbers do not say: whether this data makes your detector better." in text_of(page)
+    assert (
+        "What these numbers do not say: whether this data makes your detector better."
+        in text_of(page)
+    )
 
 
 def test_same_run_gives_the_same_bytes_and_no_path_of_the_machine(context, page):
@@ -118,7 +139,10 @@ def test_page_is_small(page):
 def test_hostile_names_are_text(tmp_path):
     """Neither a tag, nor an attribute, nor a link comes out of a class name, a title or an image's name."""
     names = [HOSTILE, QUOTES, "{{ 7*7 }}", "]]></svg><img src=x onerror=alert(1)>"]
-    categories = tuple(replace(c, name=names[k] if k < len(names) else c.name) for k, c in enumerate(toy.CATEGORIES))
+    categories = tuple(
+        replace(c, name=names[k] if k < len(names) else c.name)
+        for k, c in enumerate(toy.CATEGORIES)
+    )
     context = fake_run(tmp_path, categories, labelled=12, images=6)
     title = replace(context.job, report=replace(context.job.report, title=f"</title>{HOSTILE}"))
     data = written(replace(change(context, "synthesize", dropped={HOSTILE: 2}), job=title))
@@ -150,21 +174,39 @@ def test_run_without_pseudo_labels_scores_and_logs_says_so(tmp_path):
     assert "DAP was not measured" in words
     assert "CAS was not measured" in words
     assert "No training left a log." in words
-    assert "scores, validation images outside generator.min_objects, max_objects or min_area 24" in words
+    assert (
+        "scores, validation images outside generator.min_objects, max_objects or min_area 24"
+        in words
+    )
 
 
 def test_the_page_says_what_self_training_did_and_which_detector_labelled(context):
-    told = {"steps": 40, "before": {"AP50": 0.6111, "AP": 0.3}, "after": {"AP50": 0.5999, "AP": None}}
-    for kept, said in (("supervised", "trained on labels alone was kept"), ("last", "chosen on validation")):
+    told = {
+        "steps": 40,
+        "before": {"AP50": 0.6111, "AP": 0.3},
+        "after": {"AP50": 0.5999, "AP": None},
+    }
+    for kept, said in (
+        ("supervised", "trained on labels alone was kept"),
+        ("last", "chosen on validation"),
+    ):
         changed = change(context, "self_train", **told, kept=kept)
         words = text_of(written(replace(changed, folder=context.folder.sub(kept))))
         assert "0.611 before and 0.600 after, AP 0.300 and n/a" in words
         assert said in words
-    assert "mean teacher" not in text_of(written(replace(context, folder=context.folder.sub("off"))))
+    assert "mean teacher" not in text_of(
+        written(replace(context, folder=context.folder.sub("off")))
+    )
 
 
 def test_unknown_truth_of_pseudo_labels_is_said(context):
-    words = text_of(written(replace(change(context, "pseudo_label", quality=None), folder=context.folder.sub("truth"))))
+    words = text_of(
+        written(
+            replace(
+                change(context, "pseudo_label", quality=None), folder=context.folder.sub("truth")
+            )
+        )
+    )
     assert "Their truth is not known" in words
 
 
@@ -172,7 +214,13 @@ def test_thresholds_their_worth_and_trust_stand_on_the_page(page):
     """What was kept from which score on, held-out numbers of every rule, calibration errors, a diagram."""
     words = text_of(page)
     assert "130 of 403 detections in 1,234 unlabelled images became labels" in words
-    for told in ("0.457 its own objects", "highest F1 per class used", "0.723", "0.612", "0.091 as scored, 0.018"):
+    for told in (
+        "0.457 its own objects",
+        "highest F1 per class used",
+        "0.723",
+        "0.612",
+        "0.091 as scored, 0.018",
+    ):
         assert told in words, told
     diagram = page.decode().split("<title>Reliability</title>")[1].split("</svg>")[0]
     assert 3 == diagram.count("<polyline")
@@ -209,7 +257,9 @@ def test_no_samples_means_no_pictures(tmp_path):
 def test_many_classes_are_capped_and_the_rarest_are_shown(tmp_path):
     """What is not shown is counted, and long tables are folded with all rows still there."""
     extra = tuple(Category(100 + k, f"extra {k}") for k in range(158))
-    context = fake_run(tmp_path, toy.CATEGORIES + extra, ["report.samples=3"], labelled=24, images=8)
+    context = fake_run(
+        tmp_path, toy.CATEGORIES + extra, ["report.samples=3"], labelled=24, images=8
+    )
     data = written(context)
     shown = re.findall(r'<div class="class"><div><h3>(.*?)</h3>', data.decode())
     counts = context.inputs["ingest"].manifest["splits"]["labelled"]["objects"]
@@ -239,7 +289,9 @@ def test_losses_are_listed_and_their_absence_is_said(context):
     plan["tree"] = {**plan["tree"], "target": plan["tree"]["planned"] + 1000.0}
     lossy = change(change(context, "ingest", splits=splits), "plan", classes=plan)
     lossy = change(
-        change(lossy, "synthesize", dropped={"car": 77}), "train_generator", left_out={"pseudo_labelled": 55}
+        change(lossy, "synthesize", dropped={"car": 77}),
+        "train_generator",
+        left_out={"pseudo_labelled": 55},
     )
     words = text_of(written(replace(lossy, folder=context.folder.sub("lossy"))))
     assert "labelled set unreadable image 4,321" in words
@@ -251,7 +303,9 @@ def test_losses_are_listed_and_their_absence_is_said(context):
 def test_sources_are_found_and_dropped_objects_drawn(context):
     """The real half of a pair is the image the layout came from; what the plan had more is marked as dropped."""
     folders = {name: out.folder.uri for name, out in context.inputs.items()}
-    spec = report.Spec(context.job, {n: dict(o.manifest) for n, o in context.inputs.items()}, folders, "")
+    spec = report.Spec(
+        context.job, {n: dict(o.manifest) for n, o in context.inputs.items()}, folders, ""
+    )
     told = Run(context.job, spec.manifests, {})
     shown = report.gallery(spec, told)
     assert 12 == len(shown.pairs)
@@ -263,16 +317,26 @@ def test_sources_are_found_and_dropped_objects_drawn(context):
     for samples in shown.classes:
         name = toy.CATEGORIES[samples.index].name
         assert 1 <= len(samples.real) <= report.EXAMPLES
-        assert {name} == {shape.name for picture in (*samples.made, *samples.real) for shape in picture.shapes}
+        assert {name} == {
+            shape.name for picture in (*samples.made, *samples.real) for shape in picture.shapes
+        }
 
 
 def test_dropped_things_are_marked():
     planned = Objects.build([0, 1], [[2, 2, 10, 10], [20, 20, 30, 30]], id=[7, 8])
-    scene = Scene("a", 32, 64, ImageRef(), planned.select([0]), None, Provenance(1, "", "", "b", ""))
-    picture = report_pictures.whole(scene, np.zeros((32, 64, 3), np.uint8), toy.CATEGORIES, 128, planned)
+    scene = Scene(
+        "a", 32, 64, ImageRef(), planned.select([0]), None, Provenance(1, "", "", "b", "")
+    )
+    picture = report_pictures.whole(
+        scene, np.zeros((32, 64, 3), np.uint8), toy.CATEGORIES, 128, planned
+    )
     assert (128, 64) == (picture.width, picture.height)
-    assert [("thing", "tree"), ("asked", "tree"), ("dropped", "car")] == [(s.kind, s.name) for s in picture.shapes]
-    assert (40, 40, 20, 20) == tuple(getattr(picture.shapes[2], k) for k in ("x", "y", "width", "height"))
+    assert [("thing", "tree"), ("asked", "tree"), ("dropped", "car")] == [
+        (s.kind, s.name) for s in picture.shapes
+    ]
+    assert (40, 40, 20, 20) == tuple(
+        getattr(picture.shapes[2], k) for k in ("x", "y", "width", "height")
+    )
 
 
 @pytest.mark.parametrize("hole", [False, True])
@@ -294,7 +358,9 @@ def test_outline_covers_the_mask(hole):
 
 
 def test_crowds_are_not_outlined():
-    crowd = Objects.build([0], [[0, 0, 8, 8]], iscrowd=[True], rle=masks.encode(np.ones((1, 16, 16), bool)))
+    crowd = Objects.build(
+        [0], [[0, 0, 8, 8]], iscrowd=[True], rle=masks.encode(np.ones((1, 16, 16), bool))
+    )
     picture = report_pictures.whole(
         Scene("a", 16, 16, ImageRef(), crowd), np.zeros((16, 16, 3), np.uint8), toy.CATEGORIES, 64
     )
@@ -304,7 +370,9 @@ def test_crowds_are_not_outlined():
 def test_crop_stays_inside_the_image():
     objects = Objects.build([0], [[50, 2, 62, 60]])
     scene = Scene("a", 64, 64, ImageRef(), objects)
-    picture = report_pictures.single(scene, np.zeros((64, 64, 3), np.uint8), toy.CATEGORIES, 192, 0, crop=True)
+    picture = report_pictures.single(
+        scene, np.zeros((64, 64, 3), np.uint8), toy.CATEGORIES, 192, 0, crop=True
+    )
     assert (192, 192) == (picture.width, picture.height)
     shape = picture.shapes[0]
     assert 0 <= shape.x < shape.x + shape.width <= 192

@@ -35,15 +35,24 @@ NAMES = [
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifty synthetic images of classes with hostile names; every third object is said to be missing."""
     root = tmp_path_factory.mktemp("<b>run & 'quotes'")
-    categories = tuple(replace(c, name=NAMES[k] if k < len(NAMES) else c.name) for k, c in enumerate(toy.CATEGORIES))
+    categories = tuple(
+        replace(c, name=NAMES[k] if k < len(NAMES) else c.name)
+        for k, c in enumerate(toy.CATEGORIES)
+    )
     context = fake_run(root, categories, ["report.samples=60"], labelled=12, images=60)
     job = replace(context.job, report=replace(context.job.report, title=HOSTILE))
     folders = {name: out.folder.uri for name, out in context.inputs.items()}
-    spec = report.Spec(job, {name: dict(out.manifest) for name, out in context.inputs.items()}, folders, "")
+    spec = report.Spec(
+        job, {name: dict(out.manifest) for name, out in context.inputs.items()}, folders, ""
+    )
     told = Run(job, spec.manifests, report.read_logs(folders))
     gallery = report.gallery(spec, told)
     for image in gallery.explorer["images"]:
-        things = [found for found in image["objects"] if found["kind"] == "thing" and image["kind"] == "synthetic"]
+        things = [
+            found
+            for found in image["objects"]
+            if found["kind"] == "thing" and image["kind"] == "synthetic"
+        ]
         for k, found in enumerate(things):
             found |= {"verdict": "kept" if k % 3 else "missing", "score": 0.5}
     path = root / "report.html"
@@ -77,7 +86,8 @@ def fitting(data: dict[str, Any], kind: str = "", name: str = "", verdict: str =
     return sum(
         (not kind or image["kind"] == kind)
         and any(
-            (not name or data["classes"][found["c"]] == name) and (not verdict or found.get("verdict") == verdict)
+            (not name or data["classes"][found["c"]] == name)
+            and (not verdict or found.get("verdict") == verdict)
             for found in image["objects"]
         )
         for image in data["images"]
@@ -89,12 +99,16 @@ def test_hostile_names_are_words_and_nothing_is_loaded(tab: Browser, page: Path)
     assert [] == tab.said()
     assert {page.absolute().as_uri()} == tab.loaded()
     assert 2 == tab.ask("document.scripts.length")
-    assert 0 == tab.ask("[...document.images].filter(i => !i.src.startsWith('data:image/webp')).length")
+    assert 0 == tab.ask(
+        "[...document.images].filter(i => !i.src.startsWith('data:image/webp')).length"
+    )
     assert HOSTILE == tab.ask("document.querySelector('h1').textContent")
     options = tab.ask("[...document.querySelectorAll('#g-class option')].map(o => o.value)")
     assert set(NAMES) <= set(options)
     assert set(NAMES) <= set(
-        tab.ask("[...document.querySelectorAll('#classes tbody th')].map(e => e.firstChild.data.trim())")
+        tab.ask(
+            "[...document.querySelectorAll('#classes tbody th')].map(e => e.firstChild.data.trim())"
+        )
     )
     assert 0 == tab.ask(
         "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('on'))).length"
@@ -106,7 +120,9 @@ def test_the_policy_refuses_any_other_script(tab: Browser, page: Path) -> None:
     tab.ask(
         "(() => { const s = document.createElement('script'); s.textContent = 'window.hit = 1'; document.body.append(s); })()"
     )
-    tab.ask("(() => { const i = new Image(); i.src = 'file:///etc/hostname'; document.body.append(i); })()")
+    tab.ask(
+        "(() => { const i = new Image(); i.src = 'file:///etc/hostname'; document.body.append(i); })()"
+    )
     assert tab.ask("window.hit === undefined")
     assert any("Content Security Policy" in line for line in tab.said())
 
@@ -115,9 +131,7 @@ def test_filters_find_what_python_finds(tab: Browser, page: Path, data: dict[str
     tab.open(page)
     assert len(data["images"]) == shown(tab)
     assert 48 == tab.ask("document.querySelectorAll('#grid li').length")
-    choose = (
-        "(() => {{ const s = document.getElementById('g-{}'); s.value = {}; s.dispatchEvent(new Event('input')); }})()"
-    )
+    choose = "(() => {{ const s = document.getElementById('g-{}'); s.value = {}; s.dispatchEvent(new Event('input')); }})()"
     for key, value in (("source", "synthetic"), ("class", HOSTILE), ("verdict", "missing")):
         tab.ask(choose.format(key, json.dumps(value)))
     assert fitting(data, "synthetic", HOSTILE, "missing") == shown(tab) > 0
@@ -129,7 +143,9 @@ def test_filters_find_what_python_finds(tab: Browser, page: Path, data: dict[str
     assert fitting(data, "synthetic", HOSTILE, "missing") == shown(tab)
 
 
-def test_links_lead_to_a_view_and_nonsense_in_them_is_ignored(tab: Browser, page: Path, data: dict[str, Any]) -> None:
+def test_links_lead_to_a_view_and_nonsense_in_them_is_ignored(
+    tab: Browser, page: Path, data: dict[str, Any]
+) -> None:
     tab.open(page, f"class={quote(HOSTILE)}&masks=0&page=99")
     assert fitting(data, name=HOSTILE) == shown(tab)
     assert not tab.ask("document.getElementById('show-masks').checked")
@@ -141,26 +157,40 @@ def test_links_lead_to_a_view_and_nonsense_in_them_is_ignored(tab: Browser, page
 def test_switches_show_and_hide_what_is_drawn(tab: Browser, page: Path) -> None:
     tab.open(page, "source=synthetic")
     style = "getComputedStyle(document.querySelector('#grid {}')).display"
-    for name, selector in (("masks", ".thing path"), ("boxes", ".thing rect"), ("names", "text.thing")):
+    for name, selector in (
+        ("masks", ".thing path"),
+        ("boxes", ".thing rect"),
+        ("names", "text.thing"),
+    ):
         assert "none" != tab.ask(style.format(selector))
         tab.click(f"#show-{name}")
         assert "none" == tab.ask(style.format(selector))
     for name, selector in (("layout", ".asked rect"), ("stuff", ".stuff path")):
-        before = tab.ask(f"document.querySelector('#grid {selector}').getBoundingClientRect().width")
+        before = tab.ask(
+            f"document.querySelector('#grid {selector}').getBoundingClientRect().width"
+        )
         tab.click(f"#show-{name}")
-        assert before == 0 < tab.ask(f"document.querySelector('#grid {selector}').getBoundingClientRect().width")
+        assert (
+            before
+            == 0
+            < tab.ask(f"document.querySelector('#grid {selector}').getBoundingClientRect().width")
+        )
     tab.press("m")
     assert "none" != tab.ask(style.format(".thing path"))
     assert "boxes=0" in tab.ask("location.hash")
 
 
-def test_the_viewer_opens_goes_on_zooms_and_closes(tab: Browser, page: Path, data: dict[str, Any]) -> None:
+def test_the_viewer_opens_goes_on_zooms_and_closes(
+    tab: Browser, page: Path, data: dict[str, Any]
+) -> None:
     tab.open(page, "source=synthetic")
     tab.click("#grid li:nth-child(3) button")
     assert tab.ask("document.getElementById('viewer').open")
     assert "3 of 60" == tab.ask("document.getElementById('v-where').textContent")
     images = [image for image in data["images"] if image["kind"] == "synthetic"]
-    titles = tab.ask("[...document.querySelectorAll('#v-panes figcaption')].map(c => c.textContent)")
+    titles = tab.ask(
+        "[...document.querySelectorAll('#v-panes figcaption')].map(c => c.textContent)"
+    )
     assert images[2]["id"] in titles[0]
     assert "real" in titles[1]
     assert images[2]["from"] in titles[1]
@@ -174,7 +204,9 @@ def test_the_viewer_opens_goes_on_zooms_and_closes(tab: Browser, page: Path, dat
     assert 1.9 * small < tab.ask(width)
     tab.press("0")
     assert small == tab.ask(width)
-    listed = tab.ask("[...document.querySelectorAll('#v-objects td:nth-child(2)')].map(c => c.textContent)")
+    listed = tab.ask(
+        "[...document.querySelectorAll('#v-objects td:nth-child(2)')].map(c => c.textContent)"
+    )
     assert {"kept", "missing"} <= set(listed)
     tab.press("Escape")
     assert not tab.ask("document.getElementById('viewer').open")
@@ -203,9 +235,7 @@ def test_keys_move_through_the_pictures_and_the_pages(tab: Browser, page: Path) 
 
 def test_tables_are_sorted_by_a_click(tab: Browser, page: Path) -> None:
     tab.open(page)
-    cells = (
-        "[...document.querySelectorAll('#classes table')[0].tBodies[0].rows].map(r => Number(r.cells[6].textContent))"
-    )
+    cells = "[...document.querySelectorAll('#classes table')[0].tBodies[0].rows].map(r => Number(r.cells[6].textContent))"
     head = "#classes thead th:nth-child(7)"
     tab.click(f"{head} button")
     falling = tab.ask(cells)
@@ -247,6 +277,8 @@ def test_dark_light_narrow_and_paper(tab: Browser, page: Path) -> None:
     tab.size(390, 800)
     tab.open(page)
     wide = "[...document.querySelectorAll('main *, header *, nav *')].filter(e => e.getBoundingClientRect().right > 391"
-    assert [] == tab.ask(f"{wide} && !e.closest('.scroll, svg')).map(e => e.outerHTML.slice(0, 90))")
+    assert [] == tab.ask(
+        f"{wide} && !e.closest('.scroll, svg')).map(e => e.outerHTML.slice(0, 90))"
+    )
     assert 390 >= tab.ask("document.documentElement.scrollWidth")
     tab.size(1280, 900)

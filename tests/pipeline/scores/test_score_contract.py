@@ -25,7 +25,14 @@ from synthaug.pipeline.scores.segmentation.segmentation import Config as Segment
 from synthaug.pipeline.scores.segmentation.segmenter import Own
 from synthaug.pipeline.scoring import engine as measuring
 
-SMALL = {"width": 4, "fpn_channels": 4, "image_size": 64, "anchor_sizes": (8, 16), "box_head": 8, "backbone": "small"}
+SMALL = {
+    "width": 4,
+    "fpn_channels": 4,
+    "image_size": 64,
+    "anchor_sizes": (8, 16),
+    "box_head": 8,
+    "backbone": "small",
+}
 TINY: dict[str, Any] = {  # settings of scores whose defaults take long
     "cas": Cas(width=4, steps=3, batch=8, samples_per_layout=2),
     "segmentation": Segmentation(own=Own(width=2, steps=3, batch=4, side=32)),
@@ -44,7 +51,9 @@ class Tables:
                 painted = other[(i + sample) % LAYOUTS]
                 origin = Provenance(sample, "test", "", real[i].image_id, "score")
                 name = f"{real[i].image_id}~{sample}"
-                scenes.append(replace(real[i], image_id=name, image=painted.image, provenance=origin))
+                scenes.append(
+                    replace(real[i], image_id=name, image=painted.image, provenance=origin)
+                )
         self.tables: dict[str, Dataset] = {
             "train": ToyDataset(Config("train", 24)),
             "real": real,
@@ -58,7 +67,9 @@ class Tables:
 class Backwards(SerialExecutor):
     """Does the last item first, as a pool may."""
 
-    def pool(self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int) -> Iterator[Any]:
+    def pool(
+        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+    ) -> Iterator[Any]:
         yield from super().pool(make, list(items)[::-1], workers)
 
 
@@ -83,14 +94,18 @@ def plan_of(folder: Path, judge: Path | None, tables: Tables | None = None) -> m
     )
 
 
-def measured(plan: measuring.Plan, executor: SerialExecutor) -> tuple[dict[str, Any], dict[str, str]]:
+def measured(
+    plan: measuring.Plan, executor: SerialExecutor
+) -> tuple[dict[str, Any], dict[str, str]]:
     reasons = measuring.prepare(plan)
     context = Context(None, Folder.at(plan.folder), {}, executor, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
     return measuring.measure(context, measuring.without(plan, reasons)), reasons
 
 
 @pytest.fixture(scope="module")
-def whole(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
+def whole(
+    judge: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], dict[str, str]]:
     return measured(plan_of(tmp_path_factory.mktemp("scores"), judge), SerialExecutor())
 
 
@@ -105,7 +120,9 @@ def recut(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_numbers_are_finite_and_the_card_is_complete(name: str, whole: tuple[dict[str, Any], dict[str, str]]) -> None:
+def test_numbers_are_finite_and_the_card_is_complete(
+    name: str, whole: tuple[dict[str, Any], dict[str, str]]
+) -> None:
     found, reasons = whole
     if name in reasons:
         assert "\n" not in reasons[name] and len(reasons[name]) > 20
@@ -119,7 +136,9 @@ def test_numbers_are_finite_and_the_card_is_complete(name: str, whole: tuple[dic
     assert metric["value"] is not None and math.isfinite(metric["value"])
     assert metric["controls"], "nothing to compare the number with"
     key = metric["card"]["headline_key"]
-    assert any(key in numbers for numbers in metric["controls"].values()), "no control has the headline's number"
+    assert any(key in numbers for numbers in metric["controls"].values()), (
+        "no control has the headline's number"
+    )
     assert name in measuring.sentence(metric)
 
 
@@ -164,8 +183,17 @@ def test_only_the_wanted_samples_and_layouts_are_shown() -> None:
     tables = Tables().tables
     layout, sample = pair(tables["real"], tables["synthetic"])
     material = Material(tables, layout, sample, painted=True)
-    look = replace(measuring.module_of("dap").looks(measuring.module_of("dap").Config())[0], limit=3)
+    look = replace(
+        measuring.module_of("dap").looks(measuring.module_of("dap").Config())[0], limit=3
+    )
     shown = [i for i in range(len(layout)) if material.shows(look, "synthetic", i)]
     assert shown == [0, 2, 4]
     given = replace(material, painted=False)
-    assert [i for i in range(len(layout)) if given.shows(look, "synthetic", i)] == [0, 1, 2, 3, 4, 5]
+    assert [i for i in range(len(layout)) if given.shows(look, "synthetic", i)] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]

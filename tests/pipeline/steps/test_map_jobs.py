@@ -54,9 +54,19 @@ def test_cityscapes_goes_the_whole_path(tmp_path: Path) -> None:
         "data.validation='cityscapes:cityscapes_format_mini?split=val'",
         *(
             f"detector.{key}"
-            for key in ("backbone=small", "steps=2", "batch=2", "width=16", "image_size=64", "threads=1")
+            for key in (
+                "backbone=small",
+                "steps=2",
+                "batch=2",
+                "width=16",
+                "image_size=64",
+                "threads=1",
+            )
         ),
-        *(f"generator.{key}" for key in ("resolution=128", "steps=2", "batch=2", "width=2", "width_d=4", "threads=1")),
+        *(
+            f"generator.{key}"
+            for key in ("resolution=128", "steps=2", "batch=2", "width=2", "width_d=4", "threads=1")
+        ),
         "plan.count=2",
         "verify.enabled=false",
         "score.names=[dap]",
@@ -64,7 +74,9 @@ def test_cityscapes_goes_the_whole_path(tmp_path: Path) -> None:
     )
     job = load_job(ROOT / "jobs" / "cityscapes.yaml", overrides, str(tmp_path / "run"))
     run(job, Screen(lambda _: None, lambda *_: None))
-    trained = json.loads(next((tmp_path / "run").glob("steps/train_generator-*/manifest.json")).read_text())
+    trained = json.loads(
+        next((tmp_path / "run").glob("steps/train_generator-*/manifest.json")).read_text()
+    )
     assert trained["used"] == {"labelled": 8} and trained["left_out"] == {"labelled": 0}
     written = json.loads((tmp_path / "run" / "coco" / "panoptic.json").read_text())
     assert [(i["height"], i["width"]) for i in written["images"]] == [(64, 128)] * 2

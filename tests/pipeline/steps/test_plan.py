@@ -48,26 +48,39 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def bccd(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not BCCD.is_dir():
         pytest.skip("the sample data shared/data/bccd is not beside the checkout")
-    return table_of("coco:annotations/train_labelled.json?images=images", BCCD, tmp_path_factory.mktemp("bccd"))
+    return table_of(
+        "coco:annotations/train_labelled.json?images=images", BCCD, tmp_path_factory.mktemp("bccd")
+    )
 
 
 def planned_counts(planner: Planner) -> np.ndarray:
     """Objects per planned image and class [count, C]."""
     scenes = (planner.scene(i) for i in range(planner.count))
-    return np.stack([np.bincount(s.objects.category, minlength=len(planner.categories)) for s in scenes])
+    return np.stack(
+        [np.bincount(s.objects.category, minlength=len(planner.categories)) for s in scenes]
+    )
 
 
 def assert_target_met(planner: Planner) -> None:
     counts = planned_counts(planner)
     sigma = counts.std(0) * np.sqrt(len(counts))
     assert planner.places.short == pytest.approx(0, abs=1e-9)
-    assert (np.abs(counts.sum(0) - planner.target) <= 3 * sigma + 1e-6).all(), (counts.sum(0), planner.target, sigma)
+    assert (np.abs(counts.sum(0) - planner.target) <= 3 * sigma + 1e-6).all(), (
+        counts.sum(0),
+        planner.target,
+        sigma,
+    )
 
 
 @pytest.mark.parametrize("target", ["sqrt", "balanced"])
 @pytest.mark.parametrize("placement", ["natural", "uniform"])
 def test_targets_are_met_within_three_sigma_on_toy(toy: str, target: str, placement: str) -> None:
-    words = ("plan.count=400", f"plan.target={target}", f"plan.placement={placement}", "generator.max_objects=12")
+    words = (
+        "plan.count=400",
+        f"plan.target={target}",
+        f"plan.placement={placement}",
+        "generator.max_objects=12",
+    )
     assert_target_met(Planner(job_of("semi_supervised", *words), toy))
 
 
@@ -90,7 +103,9 @@ def test_deficit_counts_what_is_missing_and_images_it_takes(toy: str) -> None:
     planner = Planner(job_of("semi_supervised", "plan.target=deficit", "plan.count=0"), toy)
     things = planner.isthing & (planner.natural > 0)
     missing = np.maximum(200 - planner.labelled, 0)[things]
-    rate = sum(planner.isthing[layout.category].sum() for _, _, layout in planner.sources) / len(planner.sources)
+    rate = sum(planner.isthing[layout.category].sum() for _, _, layout in planner.sources) / len(
+        planner.sources
+    )
     assert planner.count == int(np.ceil(missing.sum() / rate))
     assert planner.need.natural > 3 * planner.need.exchanged
     np.testing.assert_allclose(planner.target[things][missing > 0], missing[missing > 0])
@@ -110,11 +125,21 @@ def test_nothing_missing_is_one_line(toy: str) -> None:
 
 def test_images_needed_of_known_numbers() -> None:
     need = images_needed(np.array([0.0, 30, 50]), np.array([100.0, 10, 0]), 55)
-    assert (need.objects, need.exchanged, need.natural) == (30, 15, 165)  # 2 things per image; the third has no layout
+    assert (need.objects, need.exchanged, need.natural) == (
+        30,
+        15,
+        165,
+    )  # 2 things per image; the third has no layout
 
 
 def test_the_command_plans_and_a_page_shows_it(tmp_path: Path) -> None:
-    words = ["plan", str(ROOT / "jobs" / "smoke.yaml"), "cluster.executor=serial", "--output", str(tmp_path)]
+    words = [
+        "plan",
+        str(ROOT / "jobs" / "smoke.yaml"),
+        "cluster.executor=serial",
+        "--output",
+        str(tmp_path),
+    ]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, (result.output, result.exception)
     table = result.output[result.output.index("class ") : result.output.index("page:")]
@@ -132,14 +157,29 @@ def many(count: int) -> Plan:
     """A plan of classes with long, hostile names."""
     categories = [Category(i + 1, f"<script>{'x' * 40}{i}\n\x1b[2J") for i in range(count)]
     layouts = [
-        Layout(np.array([i, (i + 1) % count], np.int32), np.array([[0, 0, 0.1, 0.1]] * 2, np.float32))
+        Layout(
+            np.array([i, (i + 1) % count], np.int32), np.array([[0, 0, 0.1, 0.1]] * 2, np.float32)
+        )
         for i in range(count)
     ]
     real = Statistics.of(layouts, count)
     told = {"natural": 1e7, "target": 2e7, "planned": 20_000_000, "labelled": 10_000_000}
     need = {"objects_per_class": 10**9, "objects": 10**9, "exchanged": 10**9, "natural": 10**9}
-    manifest = {"images": 1, "sources": 2, "short": 5, "need": need, "classes": {c.name: told for c in categories}}
-    return Plan("<b>", "balanced", "natural", manifest, class_rows(categories, real, manifest), deviation(real, real))
+    manifest = {
+        "images": 1,
+        "sources": 2,
+        "short": 5,
+        "need": need,
+        "classes": {c.name: told for c in categories},
+    }
+    return Plan(
+        "<b>",
+        "balanced",
+        "natural",
+        manifest,
+        class_rows(categories, real, manifest),
+        deviation(real, real),
+    )
 
 
 def test_long_tables_are_folded_and_lines_stay_short_and_plain() -> None:
@@ -177,7 +217,12 @@ def test_a_plan_without_pictures_has_no_gallery() -> None:
 
 
 def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy: str) -> None:
-    words = ("generator.system=copy_paste", "plan.count=300", "plan.target=sqrt", "generator.max_objects=14")
+    words = (
+        "generator.system=copy_paste",
+        "plan.count=300",
+        "plan.target=sqrt",
+        "generator.max_objects=14",
+    )
     planner = Planner(job_of("semi_supervised", *words), toy)
     counts, natural = planned_counts(planner), planner.natural
     sigma = counts.std(0) * np.sqrt(len(counts))
@@ -188,9 +233,14 @@ def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy
         scene = planner.scene(i)
         assert scene.provenance is not None
         layout = known[scene.provenance.source_image]
-        kept = scene.objects.select([k for k, source in enumerate(scene.objects.source) if source == "human"])
+        kept = scene.objects.select(
+            [k for k, source in enumerate(scene.objects.source) if source == "human"]
+        )
         np.testing.assert_array_equal(kept.category, layout.category)
-        plain, mirror = layout.boxes * 64, layout.boxes[:, [2, 1, 0, 3]] * [-64, 64, -64, 64] + [64, 0, 64, 0]
+        plain, mirror = (
+            layout.boxes * 64,
+            layout.boxes[:, [2, 1, 0, 3]] * [-64, 64, -64, 64] + [64, 0, 64, 0],
+        )
         same = [np.allclose(kept.boxes, boxes, atol=1e-3) for boxes in (plain, mirror)]
         assert any(same)
         turned += same[1]
@@ -200,7 +250,9 @@ def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy
 def test_the_page_does_not_say_that_pasting_gives_objects_up() -> None:
     need = {"objects_per_class": 1, "objects": 0}
     manifest = {"images": 5, "sources": 5, "need": need, "short": 0}
-    zero = dict.fromkeys(("pairs", "pairs_given_frequency", "objects_per_image", "sizes", "positions"), 0.0)
+    zero = dict.fromkeys(
+        ("pairs", "pairs_given_frequency", "objects_per_image", "sizes", "positions"), 0.0
+    )
     row = plan_page.Row("tree", True, 0, 9, 5, 9, 4, 9, 0, 0.1, "top", [], [])
     for adds_only, words in (
         (True, "all 9 objects stay, 5 of them above the target"),

@@ -53,9 +53,15 @@ class Informed:
         rng = np.random.default_rng(int(objects.id.sum()))
         n = len(objects)
         seen = rng.random(n) < 0.75
-        boxes = np.concatenate([objects.boxes[seen], objects.boxes[:, [1, 0, 3, 2]] * 0.5]).astype(np.float32)
-        labels = np.concatenate([objects.category[seen], rng.permutation(objects.category)]).astype(np.int64)
-        scores = np.concatenate([rng.uniform(0.35, 0.95, seen.sum()), rng.uniform(0.05, 0.4, n)]).astype(np.float32)
+        boxes = np.concatenate([objects.boxes[seen], objects.boxes[:, [1, 0, 3, 2]] * 0.5]).astype(
+            np.float32
+        )
+        labels = np.concatenate([objects.category[seen], rng.permutation(objects.category)]).astype(
+            np.int64
+        )
+        scores = np.concatenate(
+            [rng.uniform(0.35, 0.95, seen.sum()), rng.uniform(0.05, 0.4, n)]
+        ).astype(np.float32)
         order = np.argsort(-scores)
         soft = rng.random((len(order), 7, 7), np.float32) if self.with_masks else None
         return Prediction(boxes[order], labels[order], scores[order], soft)
@@ -71,10 +77,16 @@ def contexts(root, *overrides, detector=None):
     with pytest.MonkeyPatch.context() as patch:
         for step in (calibrate, pseudo_label):
             patch.setattr(step, "load_labeller", lambda *_: Views(informed, flip=False, scales=()))
-        for name, step in (("ingest", ingest), ("calibrate", calibrate), ("pseudo_label", pseudo_label)):
+        for name, step in (
+            ("ingest", ingest),
+            ("calibrate", calibrate),
+            ("pseudo_label", pseudo_label),
+        ):
             folder = Folder.at(root / name)
             inputs = {need: done[need] for need in step.NEEDS}
-            context = Context(job, folder, inputs, SerialExecutor(), lambda _: None, lambda *_: None)
+            context = Context(
+                job, folder, inputs, SerialExecutor(), lambda _: None, lambda *_: None
+            )
             done[name] = Output(folder, json.loads(json.dumps(step.run(context), sort_keys=True)))
     return done
 
@@ -113,16 +125,25 @@ def test_calibration_tells_of_every_class_and_of_images_held_out(done):
 def test_what_is_kept_reaches_its_threshold_and_carries_its_probability(done):
     manifest = done["pseudo_label"].manifest
     table = parquet.read(parquet.Config(done["pseudo_label"].folder.uri))
-    found = {(r["image_id"], r["category_id"], r["score"]) for r in read_json(done["pseudo_label"], "detections.json")}
+    found = {
+        (r["image_id"], r["category_id"], r["score"])
+        for r in read_json(done["pseudo_label"], "detections.json")
+    }
     kept = Counter()
     for i in range(len(table)):
         scene = table[i]
         assert decode(scene).shape == (64, 64, 3)
-        for category, score in zip(scene.objects.category.tolist(), scene.objects.score.tolist(), strict=True):
+        for category, score in zip(
+            scene.objects.category.tolist(), scene.objects.score.tolist(), strict=True
+        ):
             name = toy.CATEGORIES[category].name
             kept[name] += 1
             assert score >= manifest["thresholds"][name]["least"] - 1e-6
-            assert (scene.image_id, toy.CATEGORIES[category].id, coco_results.short(np.float32(score))) in found
+            assert (
+                scene.image_id,
+                toy.CATEGORIES[category].id,
+                coco_results.short(np.float32(score)),
+            ) in found
     assert manifest["objects"] == dict(kept)
     for c in toy.CATEGORIES:
         least = manifest["thresholds"][c.name]["least"]
@@ -142,16 +163,29 @@ def test_pycocotools_measures_the_files_as_they_are(done, tmp_path):
     for i in range(20):
         scene = source[i]
         images.append({"id": scene.image_id, "height": 64, "width": 64, "file_name": "x"})
-        for c, box in zip(scene.objects.category.tolist(), scene.objects.boxes.astype(float), strict=True):
+        for c, box in zip(
+            scene.objects.category.tolist(), scene.objects.boxes.astype(float), strict=True
+        ):
             xywh = [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
             area = xywh[2] * xywh[3]
-            records.append({"id": len(records) + 1, "image_id": scene.image_id, "category_id": c + 1, "bbox": xywh})
+            records.append(
+                {
+                    "id": len(records) + 1,
+                    "image_id": scene.image_id,
+                    "category_id": c + 1,
+                    "bbox": xywh,
+                }
+            )
             records[-1] |= {"area": area, "iscrowd": 0}
     names = [{"id": c.id, "name": c.name} for c in toy.CATEGORIES]
-    (tmp_path / "truth.json").write_text(json.dumps({"images": images, "annotations": records, "categories": names}))
+    (tmp_path / "truth.json").write_text(
+        json.dumps({"images": images, "annotations": records, "categories": names})
+    )
     truth = COCO(str(tmp_path / "truth.json"))
     evaluation = COCOeval(
-        truth, truth.loadRes(done["pseudo_label"].folder.local_path("detections.json").as_posix()), "bbox"
+        truth,
+        truth.loadRes(done["pseudo_label"].folder.local_path("detections.json").as_posix()),
+        "bbox",
     )
     evaluation.evaluate()
     evaluation.accumulate()
@@ -176,12 +210,19 @@ def test_a_changed_rule_looks_at_no_validation_image_again():
 
 
 def test_fixed_rule_keeps_the_networks_scores(tmp_path):
-    done = contexts(tmp_path, "pseudo_label.rule=fixed", "pseudo_label.calibrate=false", "pseudo_label.threshold=0.6")
+    done = contexts(
+        tmp_path,
+        "pseudo_label.rule=fixed",
+        "pseudo_label.calibrate=false",
+        "pseudo_label.threshold=0.6",
+    )
     scores = [r["score"] for r in read_json(done["pseudo_label"], "detections.json")]
     kept = [a["score"] for a in read_json(done["pseudo_label"], "instances.json")["annotations"]]
     assert sorted(kept) == sorted(score for score in scores if score >= 0.6)
     assert min(scores) < 0.1
-    assert {"score": 0.6, "least": 0.6, "basis": "fixed"} == done["pseudo_label"].manifest["thresholds"]["tree"]
+    assert {"score": 0.6, "least": 0.6, "basis": "fixed"} == done["pseudo_label"].manifest[
+        "thresholds"
+    ]["tree"]
 
 
 def test_masks_are_kept_where_the_detector_has_them(tmp_path):
@@ -199,8 +240,13 @@ def test_masks_are_kept_where_the_detector_has_them(tmp_path):
 
 def test_without_unlabelled_images_nothing_is_done(tmp_path):
     job = load_job(BASE, ["name=t", "data.unlabelled="], str(tmp_path))
-    outputs = {"ingest": Output(Folder.at(tmp_path), {}), "train_detector": Output(Folder.at(tmp_path), {})}
-    context = Context(job, Folder.at(tmp_path / "c"), outputs, SerialExecutor(), lambda _: None, lambda *_: None)
+    outputs = {
+        "ingest": Output(Folder.at(tmp_path), {}),
+        "train_detector": Output(Folder.at(tmp_path), {}),
+    }
+    context = Context(
+        job, Folder.at(tmp_path / "c"), outputs, SerialExecutor(), lambda _: None, lambda *_: None
+    )
     assert {"classes": {}} == calibrate.run(context)
     assert {"images": 0, "objects": {}, "quality": None} == pseudo_label.run(context)
 
@@ -218,7 +264,16 @@ def test_every_image_is_looked_at_once_and_in_order(count, batch):
 
 @pytest.mark.parametrize(
     ("text", "original"),
-    [("12", 12), ("0", 0), ("-3", -3), ("007", "007"), ("cat-7", "cat-7"), ("1e3", "1e3"), ("", ""), ("٣", "٣")],
+    [
+        ("12", 12),
+        ("0", 0),
+        ("-3", -3),
+        ("007", "007"),
+        ("cat-7", "cat-7"),
+        ("1e3", "1e3"),
+        ("", ""),
+        ("٣", "٣"),
+    ],
 )
 def test_ids_are_the_users_own(text, original):
     assert coco_results.original_id(text) == original
@@ -233,9 +288,15 @@ def test_labels_read_back_as_coco_where_the_images_are(tmp_path):
     for i, name in enumerate(("a/one.png", "a/two.png", "b/one.png")):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).write_bytes(pixels[i].image.data)
-        objects = Objects.build([i % 2], [[1, 2, 30.25, 40]], id=[i + 1], score=[0.25 * i], source=["pseudo"])
-        scenes.append(Scene(str(i + 10), 64, 64, ImageRef(None, str(tmp_path / "images" / name)), objects))
-    with parquet.ShardWriter(Folder.at(tmp_path / "out"), "part-00000.parquet", categories) as writer:
+        objects = Objects.build(
+            [i % 2], [[1, 2, 30.25, 40]], id=[i + 1], score=[0.25 * i], source=["pseudo"]
+        )
+        scenes.append(
+            Scene(str(i + 10), 64, 64, ImageRef(None, str(tmp_path / "images" / name)), objects)
+        )
+    with parquet.ShardWriter(
+        Folder.at(tmp_path / "out"), "part-00000.parquet", categories
+    ) as writer:
         writer.write(scenes)
     with coco_results.spool(Folder.at(tmp_path / "out" / "found"), "part-00000") as spooled:
         coco_results.add(spooled, [])
@@ -244,7 +305,9 @@ def test_labels_read_back_as_coco_where_the_images_are(tmp_path):
     assert [] == json.loads((tmp_path / "out" / "detections.json").read_text())
     written = json.loads((tmp_path / "out" / "instances.json").read_text())
     assert [10, 11, 12] == [image["id"] for image in written["images"]]
-    back = coco.read(coco.Config(str(tmp_path / "out" / "instances.json"), images=str(tmp_path / "images")))
+    back = coco.read(
+        coco.Config(str(tmp_path / "out" / "instances.json"), images=str(tmp_path / "images"))
+    )
     for scene, again in zip(scenes, (back[i] for i in range(3)), strict=True):
         assert scene.image_id == again.image_id
         assert scene.objects.boxes.tolist() == again.objects.boxes.tolist()
@@ -265,10 +328,17 @@ def test_both_ends_of_certainty_take_turns_over_the_classes():
     categories = (Category(1, "a"), Category(2, "b"), Category(3, "sky", isthing=False))
     scores = [[0.9, 0.5, 1.0], [0.8, 0.6, 0.1], [0.7, 0.4, 0.2]]
     box = [[0, 0, 4, 4]] * 3
-    scenes = [Scene(str(i), 8, 8, ImageRef(), Objects.build([0, 1, 2], box, score=s)) for i, s in enumerate(scores)]
+    scenes = [
+        Scene(str(i), 8, 8, ImageRef(), Objects.build([0, 1, 2], box, score=s))
+        for i, s in enumerate(scores)
+    ]
     most, least = report_pseudo.ends(SceneList(categories, scenes), 4)
-    assert [(0, 0.9), (1, 0.6), (0, 0.8), (1, 0.5)] == [(c.category, round(c.score, 4)) for c in most]
-    assert [(1, 0.4), (0, 0.7), (1, 0.5), (0, 0.8)] == [(c.category, round(c.score, 4)) for c in least]
+    assert [(0, 0.9), (1, 0.6), (0, 0.8), (1, 0.5)] == [
+        (c.category, round(c.score, 4)) for c in most
+    ]
+    assert [(1, 0.4), (0, 0.7), (1, 0.5), (0, 0.8)] == [
+        (c.category, round(c.score, 4)) for c in least
+    ]
     assert [(0, 0), (1, 1), (1, 0), (0, 1)] == [(c.scene, c.place) for c in most]
 
 

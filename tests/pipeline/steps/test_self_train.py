@@ -22,7 +22,12 @@ SMALL = (
     "data.unlabelled=toy:unlabelled?count=10",
     "data.validation=toy:val?count=8",
 )
-ON = ("self_train.steps=4", "self_train.batch=2", "self_train.unlabelled_batch=3", "self_train.save_every=2")
+ON = (
+    "self_train.steps=4",
+    "self_train.batch=2",
+    "self_train.unlabelled_batch=3",
+    "self_train.save_every=2",
+)
 LOW = ("self_train.threshold=0.05", "self_train.ramp=0.0", "self_train.decay=0.5")
 
 
@@ -30,10 +35,14 @@ def job_with(*overrides: str) -> Job:
     return load_job(SMOKE, [*SMALL, "detector.steps=3", *overrides])
 
 
-def output(step: Any, job: Job, folder: Path, inputs: dict[str, Output], said: list[str] | None = None) -> Output:
+def output(
+    step: Any, job: Job, folder: Path, inputs: dict[str, Output], said: list[str] | None = None
+) -> Output:
     tell = (said if said is not None else []).append
     place = Folder.at(folder)
-    return Output(place, step.run(Context(job, place, inputs, SerialExecutor(), tell, lambda *_: None)))
+    return Output(
+        place, step.run(Context(job, place, inputs, SerialExecutor(), tell, lambda *_: None))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +53,17 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Output]:
     return {**made, "train_detector": output(train_detector, job, root / "detector", made)}
 
 
-def test_switched_off_the_labeller_is_the_detector_to_the_byte(inputs: dict[str, Output], tmp_path: Path) -> None:
+def test_switched_off_the_labeller_is_the_detector_to_the_byte(
+    inputs: dict[str, Output], tmp_path: Path
+) -> None:
     made = output(self_train, job_with(), tmp_path, inputs)
     assert (made.manifest["steps"], made.manifest["kept"]) == (0, "supervised")
     trained = inputs["train_detector"].folder.read_bytes(train_detector.WEIGHTS)
     assert made.folder.read_bytes(self_train.WEIGHTS) == trained
     assert self_train.settings(job_with("self_train.lr=0.1")) == self_train.settings(job_with())
-    assert self_train.settings(job_with(*ON)) != self_train.settings(job_with(*ON, "self_train.decay=0.5"))
+    assert self_train.settings(job_with(*ON)) != self_train.settings(
+        job_with(*ON, "self_train.decay=0.5")
+    )
 
 
 def test_it_trains_and_goes_on_bit_for_bit_and_labels_with_the_result(
@@ -60,9 +73,9 @@ def test_it_trains_and_goes_on_bit_for_bit_and_labels_with_the_result(
     straight = output(self_train, job, tmp_path / "a", inputs)
     assert straight.manifest["last"]["pseudo_boxes"] > 0
     assert straight.manifest["last"]["unsupervised_class"] > 0
-    assert straight.folder.read_bytes(self_train.WEIGHTS) != inputs["train_detector"].folder.read_bytes(
-        "detector.safetensors"
-    )
+    assert straight.folder.read_bytes(self_train.WEIGHTS) != inputs[
+        "train_detector"
+    ].folder.read_bytes("detector.safetensors")
 
     whole = self_train.prepare
 
@@ -91,20 +104,32 @@ def test_it_trains_and_goes_on_bit_for_bit_and_labels_with_the_result(
 
 
 @pytest.mark.parametrize(
-    ("keep", "after", "kept"), [("better", 0.4, "supervised"), ("better", 0.5, "last"), ("last", 0.4, "last")]
+    ("keep", "after", "kept"),
+    [("better", 0.4, "supervised"), ("better", 0.5, "last"), ("last", 0.4, "last")],
 )
 def test_a_worse_detector_is_kept_only_where_asked_for_and_always_said(
-    inputs: dict[str, Output], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, after: float, kept: str
+    inputs: dict[str, Output],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keep: str,
+    after: float,
+    kept: str,
 ) -> None:
     measured = iter([{"AP50": 0.5, "AP": 0.2}, {"AP50": after, "AP": None}])
     monkeypatch.setattr(self_train, "measure", lambda *_: next(measured))
     said: list[str] = []
     made = output(
-        self_train, job_with("self_train.steps=1", *ON[1:], f"self_train.keep={keep}"), tmp_path, inputs, said
+        self_train,
+        job_with("self_train.steps=1", *ON[1:], f"self_train.keep={keep}"),
+        tmp_path,
+        inputs,
+        said,
     )
     assert made.manifest["kept"] == kept
     assert f"AP50 0.500 before and {after:.3f} after, AP 0.200 before and n/a after" in said[0]
-    assert ("worse, so the detector trained on labels is kept" in said[-1]) == (kept == "supervised")
+    assert ("worse, so the detector trained on labels is kept" in said[-1]) == (
+        kept == "supervised"
+    )
     same = made.folder.read_bytes(self_train.WEIGHTS) == inputs["train_detector"].folder.read_bytes(
         "detector.safetensors"
     )
@@ -130,13 +155,20 @@ def test_ap_of_the_truth_itself_is_one_and_of_nothing_zero(inputs: dict[str, Out
                 self.place += 1
                 n = len(objects) if self.knows else 0
                 found.append(
-                    Prediction(objects.boxes[:n], objects.category[:n].astype(np.int64), np.ones(n, np.float32))
+                    Prediction(
+                        objects.boxes[:n],
+                        objects.category[:n].astype(np.int64),
+                        np.ones(n, np.float32),
+                    )
                 )
             return found
 
     perfect: Any = Oracle(True)
     blind: Any = Oracle(False)
-    assert self_train.measure(perfect, table, 3) == {"AP50": pytest.approx(1.0), "AP": pytest.approx(1.0)}
+    assert self_train.measure(perfect, table, 3) == {
+        "AP50": pytest.approx(1.0),
+        "AP": pytest.approx(1.0),
+    }
     assert self_train.measure(blind, table, 3) == {"AP50": 0.0, "AP": 0.0}
     assert not self_train.worse({"AP50": None}, {"AP50": 0.5})
 
@@ -144,7 +176,8 @@ def test_ap_of_the_truth_itself_is_one_and_of_nothing_zero(inputs: dict[str, Out
 def test_batches_are_a_function_of_the_step(inputs: dict[str, Output]) -> None:
     spec = self_train.Spec(job_with(*ON), inputs["ingest"].folder.uri, "", "")
     first, second = (
-        self_train.mixed_batches(spec.job, spec.table("labelled"), spec.table("unlabelled"), 5) for _ in "ab"
+        self_train.mixed_batches(spec.job, spec.table("labelled"), spec.table("unlabelled"), 5)
+        for _ in "ab"
     )
     for step in (3, 0):
         assert len(first(step).labelled) == 2
@@ -155,7 +188,11 @@ def test_batches_are_a_function_of_the_step(inputs: dict[str, Output]) -> None:
 
 
 def test_mistakes_are_one_sentence(inputs: dict[str, Output]) -> None:
-    categories = self_train.Spec(job_with(), inputs["ingest"].folder.uri, "", "").table("labelled").categories
+    categories = (
+        self_train.Spec(job_with(), inputs["ingest"].folder.uri, "", "")
+        .table("labelled")
+        .categories
+    )
     name = categories[1].name
     right = self_train.thresholds(job_with(f"self_train.thresholds={{{name}: 0.25}}"), categories)
     assert right.tolist() == pytest.approx([0.25 if c.name == name else 0.7 for c in categories])

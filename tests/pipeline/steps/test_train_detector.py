@@ -43,8 +43,13 @@ def ingest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = toy.read(toy.Config(source), Path())
         found = [table[i] for i in scenes]
         if split == "none":
-            found = [scene.with_objects(scene.objects.select(scene.objects.category < 0)) for scene in found]
-        with parquet.ShardWriter(Folder.at(root / split), "part-00000.parquet", table.categories) as writer:
+            found = [
+                scene.with_objects(scene.objects.select(scene.objects.category < 0))
+                for scene in found
+            ]
+        with parquet.ShardWriter(
+            Folder.at(root / split), "part-00000.parquet", table.categories
+        ) as writer:
             writer.write(found)
     return root
 
@@ -52,12 +57,21 @@ def ingest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(*overrides: str) -> Job:
     return load_job(
         SMOKE,
-        ["detector.steps=6", "detector.batch=4", "detector.save_every=3", "detector.evaluate_every=2", *overrides],
+        [
+            "detector.steps=6",
+            "detector.batch=4",
+            "detector.save_every=3",
+            "detector.evaluate_every=2",
+            *overrides,
+        ],
     )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (WEIGHTS, BEST, EVALUATION, "state.safetensors")}
+    return {
+        name: (folder / name).read_bytes()
+        for name in (WEIGHTS, BEST, EVALUATION, "state.safetensors")
+    }
 
 
 def step_of(path: Path) -> int:
@@ -80,7 +94,9 @@ def test_it_is_measured_when_it_should_be_and_the_best_is_kept(uninterrupted: Pa
     rows = read_log(Folder.at(uninterrupted), EVALUATION)
     assert [row["step"] for row in rows] == [2, 4, 6]
     assert [row["images"] for row in rows] == [10, 10, 10]
-    assert step_of(uninterrupted / WEIGHTS) == step_of(uninterrupted / BEST) == best_of(rows)["step"]
+    assert (
+        step_of(uninterrupted / WEIGHTS) == step_of(uninterrupted / BEST) == best_of(rows)["step"]
+    )
 
 
 def test_the_weights_kept_are_those_that_were_measured(uninterrupted: Path, ingest: Path) -> None:
@@ -118,7 +134,9 @@ def test_killed_and_resumed_it_leaves_the_same_files(
     assert contents(tmp_path) == contents(uninterrupted)
 
 
-def test_looking_does_not_change_what_is_learnt(ingest: Path, uninterrupted: Path, tmp_path: Path) -> None:
+def test_looking_does_not_change_what_is_learnt(
+    ingest: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
     """The last weights are the same bytes, measured three times or once; without evaluate_every there is no best."""
     for name, every in (("often", 2), ("once", 0)):
         told = fit(Spec(job(f"detector.evaluate_every={every}"), str(ingest), str(tmp_path / name)))
@@ -138,7 +156,8 @@ def test_the_best_needs_an_object_to_find(ingest: Path, tmp_path: Path) -> None:
 
 def test_of_equals_the_first_is_best() -> None:
     rows = [
-        {"step": k, "AP50": a, "AP": b} for k, (a, b) in enumerate([(None, None), (0.5, 0.1), (0.5, 0.2), (0.5, 0.2)])
+        {"step": k, "AP50": a, "AP": b}
+        for k, (a, b) in enumerate([(None, None), (0.5, 0.1), (0.5, 0.2), (0.5, 0.2)])
     ]
     assert best_of(rows)["step"] == 2
     assert best_of(rows[:1])["step"] == 0
@@ -151,7 +170,9 @@ def test_a_limit_takes_evenly_spaced_images(ingest: Path) -> None:
     class Nobody:
         def predict(self, images: list[Any]) -> list[Any]:
             seen.append(len(images))
-            empty = Prediction(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+            empty = Prediction(
+                np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+            )
             return [empty for _ in images]
 
     assert Validation(table, 4).measure(Nobody())["images"] == 4
@@ -195,4 +216,6 @@ def test_a_group_finishes_though_a_member_is_killed(
     assert (tmp_path / "died").exists()
     assert (told["resumed_from"], told["workers"], told["evaluations"]) == (3, 2, 3)
     alone, together = read_log(Folder.at(uninterrupted)), read_log(Folder.at(tmp_path))
-    assert [row["total"] for row in together] == pytest.approx([row["total"] for row in alone], rel=0.02)
+    assert [row["total"] for row in together] == pytest.approx(
+        [row["total"] for row in alone], rel=0.02
+    )

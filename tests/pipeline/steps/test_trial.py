@@ -32,7 +32,13 @@ from synthaug.pipeline.trial.arms import (
     on_top_of,
     real_draw,
 )
-from synthaug.pipeline.trial.conclusions import Classes, _group_says, best_control, conclude, values_of
+from synthaug.pipeline.trial.conclusions import (
+    Classes,
+    _group_says,
+    best_control,
+    conclude,
+    values_of,
+)
 from synthaug.pipeline.trial.paired_tests import paired
 
 
@@ -55,8 +61,18 @@ def planted(gains: dict[str, float], seeds: int = 5, noise: float = 0.004) -> li
                 str(c): {"AP": ap, "AP50": ap + 0.2, "AP75": ap - 0.1, "AP_fixed": ap + 0.01}
                 for c, ap in enumerate(per.tolist())
             }
-            values = {key: float(np.mean([row[key] for row in per_class.values()])) for key in per_class["0"]}
-            run = {"arm": name, "seed": seed, "seconds": 10.0, "looking": 2.0, "values": values, "per_class": per_class}
+            values = {
+                key: float(np.mean([row[key] for row in per_class.values()]))
+                for key in per_class["0"]
+            }
+            run = {
+                "arm": name,
+                "seed": seed,
+                "seconds": 10.0,
+                "looking": 2.0,
+                "values": values,
+                "per_class": per_class,
+            }
             runs.append(run)
     return runs
 
@@ -101,7 +117,9 @@ def test_the_section_escapes_names_and_is_empty_without_a_trial() -> None:
     page = report_trial.section(told)
     assert "<b>emu</b>" not in page and "&lt;b&gt;emu&lt;/b&gt;" in page
     assert "synthetic helps" in page and "87 real images" in page
-    assert len(re.findall(r"<svg", page)) == 1 and page.count("<circle") == 2, "rfs and synthetic against real"
+    assert len(re.findall(r"<svg", page)) == 1 and page.count("<circle") == 2, (
+        "rfs and synthetic against real"
+    )
     assert page.index("synthetic helps") < page.index("5 seeds per arm") < page.index("<svg")
     assert report_trial.section({"seeds": 0}) == ""
 
@@ -112,7 +130,10 @@ def test_the_same_as_markdown() -> None:
     assert text.startswith("- synthetic helps: ") and "\\<b\\>emu" in text and "<b>" not in text
     tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert tables[:5] == [tables[0]] * 5 and tables[0] == 10
-    assert re.search(r"^\| real \| 4\d\.\d ± \d\.\d \|.* – \| 12 \|$", text, re.M) and "p <0.001" in text
+    assert (
+        re.search(r"^\| real \| 4\d\.\d ± \d\.\d \|.* – \| 12 \|$", text, re.M)
+        and "p <0.001" in text
+    )
 
 
 def test_groups_follow_lvis_where_the_job_or_the_data_says_so() -> None:
@@ -137,13 +158,17 @@ def test_a_line_tells_which_classes_gain_and_which_lose() -> None:
 
     def line(rare: float, frequent: float) -> list[str]:
         groups = {
-            "frequent": paired([frequent + noise for noise in (0.0, 0.01, -0.01)], [0.0] * 3).to_json(),
+            "frequent": paired(
+                [frequent + noise for noise in (0.0, 0.01, -0.01)], [0.0] * 3
+            ).to_json(),
             "rare": paired([rare + noise for noise in (0.01, 0.0, -0.01)], [0.0] * 3).to_json(),
         }
         return _group_says({"synthetic": {"groups": groups}}, ["synthetic"])
 
     (told,) = line(0.1, -0.2)
-    assert told.startswith("synthetic against real data alone: frequent classes lose 20.0 points [-22.5, -17.5], rare")
+    assert told.startswith(
+        "synthetic against real data alone: frequent classes lose 20.0 points [-22.5, -17.5], rare"
+    )
     assert "rare classes gain 10.0 points [+7.5, +12.5]" in told
     assert line(0.0, 0.005) == []
 
@@ -161,7 +186,12 @@ def test_what_the_detector_would_have_returned() -> None:
 
 
 def test_trial_keys_that_cannot_be_are_refused() -> None:
-    for wrong in ({"seeds": 1}, {"arms": ("synthetic",)}, {"curve": (1.0,)}, {"arms": ("real", "real")}):
+    for wrong in (
+        {"seeds": 1},
+        {"arms": ("synthetic",)},
+        {"curve": (1.0,)},
+        {"arms": ("real", "real")},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Trial(**{"seeds": 5, **wrong})
 
@@ -181,13 +211,16 @@ def test_permuted_labels_are_all_there_and_none_at_its_own_image() -> None:
 def test_a_smaller_part_is_contained_in_a_larger_one() -> None:
     table = toy_table(20)
     small, large = (
-        {s.image_id for s in map(first_part(table, f, 5).__getitem__, range(n))} for f, n in ((0.2, 4), (0.6, 12))
+        {s.image_id for s in map(first_part(table, f, 5).__getitem__, range(n))}
+        for f, n in ((0.2, 4), (0.6, 12))
     )
     assert small < large and len(first_part(table, 1.0, 5)) == 20
 
 
 def test_instance_aware_factors_repeat_what_is_rare_in_images_or_in_instances() -> None:
-    present = np.array([[9, 1, 0]] * 9 + [[9, 0, 1]])  # class 1 is in nearly all images, but a tenth of the instances
+    present = np.array(
+        [[9, 1, 0]] * 9 + [[9, 0, 1]]
+    )  # class 1 is in nearly all images, but a tenth of the instances
     factors = instance_aware_factors(present, 0.5)
     rare_class = math.sqrt(0.5 / math.sqrt(0.9 * 9 / 100))
     rarest = math.sqrt(0.5 / math.sqrt(0.1 * 1 / 100))
@@ -200,7 +233,11 @@ def test_tables_that_an_arm_adds_share_its_part_equally() -> None:
     batches = arm_batches(real, real_draw(real, 4, 7, "uniform", 0.1), [few, many], 3, 7)
     pixels = {decode(few[i]).tobytes() for i in range(3)}
     known = pixels | {decode(real[i]).tobytes() for i in range(10)}
-    kinds = [(s.image.tobytes() in pixels, s.image.tobytes() not in known) for k in range(6) for s in batches(k)]
+    kinds = [
+        (s.image.tobytes() in pixels, s.image.tobytes() not in known)
+        for k in range(6)
+        for s in batches(k)
+    ]
     assert len(kinds) == 42 and [sum(kind) for kind in zip(*kinds, strict=True)] == [9, 9]
 
 

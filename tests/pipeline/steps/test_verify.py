@@ -36,7 +36,14 @@ from tests import paths
 BASE = paths.JOBS / "base.yaml"
 REAL, MADE = 60, 24
 SOURCE = toy.read(toy.Config("test", MADE), Path())
-FAULTS = ("missing", "swapped", "misplaced", "duplicate", "extra", None)  # of image i: FAULTS[i % 6]
+FAULTS = (
+    "missing",
+    "swapped",
+    "misplaced",
+    "duplicate",
+    "extra",
+    None,
+)  # of image i: FAULTS[i % 6]
 
 
 class Informed:
@@ -46,7 +53,11 @@ class Informed:
 
     def __init__(self):
         tables = [SOURCE, toy.read(toy.Config("val", REAL), Path())]
-        self.truth = {decode(table[i]).tobytes(): table[i].objects for table in tables for i in range(len(table))}
+        self.truth = {
+            decode(table[i]).tobytes(): table[i].objects
+            for table in tables
+            for i in range(len(table))
+        }
 
     def predict(self, images, scale=1.0):
         return [self._found(self.truth[image.tobytes()]) for image in images]
@@ -68,7 +79,9 @@ def falsified(index):
     keep = np.arange(len(objects))
     if kind == "missing":  # at the first of some places that hold no such thing
         taken = boxes[category == category[0]]
-        places = np.array([(x, y, x + 14, y + 14) for x in range(0, 49, 4) for y in range(0, 49, 4)], np.float32)
+        places = np.array(
+            [(x, y, x + 14, y + 14) for x in range(0, 49, 4) for y in range(0, 49, 4)], np.float32
+        )
         clear = overlaps(places, taken, np.zeros(len(taken), bool)).max(1) == 0
         boxes[0] = places[clear.argmax()]
     elif kind == "swapped":
@@ -84,11 +97,17 @@ def falsified(index):
     identity = index * 10_000 + 1 + np.arange(len(made))
     made = replace(made, id=identity, source=("synthetic",) * len(made), rle=(None,) * len(made))
     origin = Provenance(index, "test", "c0ffee", "toy", "natural")
-    return replace(scene.with_objects(made), image_id=f"t-{index:08d}", provenance=origin, panoptic=None), first
+    return replace(
+        scene.with_objects(made), image_id=f"t-{index:08d}", provenance=origin, panoptic=None
+    ), first
 
 
 def context_of(root, inputs, name, *overrides):
-    given = ["name=t", f"data.labelled=toy:train?count={REAL}", f"data.validation=toy:val?count={REAL}"]
+    given = [
+        "name=t",
+        f"data.labelled=toy:train?count={REAL}",
+        f"data.validation=toy:val?count={REAL}",
+    ]
     given += [
         "data.unlabelled=''",
         "plan.shard=10",
@@ -97,7 +116,9 @@ def context_of(root, inputs, name, *overrides):
         "verify.min_recall=0.5",
     ]
     job = load_job(BASE, [*given, *overrides], str(root))
-    return Context(job, Folder.at(root / name), inputs, SerialExecutor(), lambda _: None, lambda *_: None)
+    return Context(
+        job, Folder.at(root / name), inputs, SerialExecutor(), lambda _: None, lambda *_: None
+    )
 
 
 def done_by(step, context):
@@ -110,13 +131,19 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     outputs = {"ingest": done_by(ingest, context_of(root, {}, "ingest"))}
     for number, start in enumerate(range(0, MADE, 10)):
-        with parquet.ShardWriter(Folder.at(root / "made"), f"part-{number:05d}.parquet", toy.CATEGORIES) as writer:
+        with parquet.ShardWriter(
+            Folder.at(root / "made"), f"part-{number:05d}.parquet", toy.CATEGORIES
+        ) as writer:
             writer.write([falsified(i)[0] for i in range(start, min(MADE, start + 10))])
-    outputs["synthesize"] = Output(Folder.at(root / "made"), {"images": MADE, "objects": {"tree": 1}})
+    outputs["synthesize"] = Output(
+        Folder.at(root / "made"), {"images": MADE, "objects": {"tree": 1}}
+    )
     with pytest.MonkeyPatch.context() as patch:
         informed = Views(Informed(), flip=False, scales=())
         patch.setattr(verify.Spec, "judge", lambda _: informed)
-        patch.setattr(verify, "_trained", lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False}))
+        patch.setattr(
+            verify, "_trained", lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False})
+        )
         outputs["verify"] = done_by(verify, context_of(root, outputs, "verify"))
     outputs["export"] = done_by(export, context_of(root, outputs, "export"))
     return outputs
@@ -134,12 +161,18 @@ def test_every_planted_fault_gets_its_verdict_and_what_its_policy_says(outputs):
         verdicts = [v for v in scene.objects.verdict if v not in (KEPT, None)]
         verdicts += list(rejected[scene.image_id].verdict) if scene.image_id in rejected else []
         judged += 1
-        expected = {"missing": ["extra", "missing"], None: []}.get(kind, [kind])  # the true one has lost its label
+        expected = {"missing": ["extra", "missing"], None: []}.get(
+            kind, [kind]
+        )  # the true one has lost its label
         named += sorted(verdicts) == expected
         if sorted(verdicts) != expected:
             print(index, kind, verdicts)
-        for verdict, crowd in zip(scene.objects.verdict, scene.objects.iscrowd.tolist(), strict=True):
-            assert crowd == (verdict not in (KEPT, None)), "ignored is what stayed without being right"
+        for verdict, crowd in zip(
+            scene.objects.verdict, scene.objects.iscrowd.tolist(), strict=True
+        ):
+            assert crowd == (verdict not in (KEPT, None)), (
+                "ignored is what stayed without being right"
+            )
     assert judged == MADE
     assert named >= MADE - 4, "things cover each other in toy scenes"
 
@@ -149,9 +182,13 @@ def test_nothing_vanishes(outputs):
     manifest = outputs["verify"].manifest
     table = parquet.read(parquet.Config(outputs["verify"].folder.uri))
     rest = parquet.read(parquet.Config(outputs["verify"].folder.sub(verify.REJECTED).uri))
-    ids = [int(k) for t in (table, rest) for i in range(len(t)) for k in t[i].objects.id if k < 1 << 52]
+    ids = [
+        int(k) for t in (table, rest) for i in range(len(t)) for k in t[i].objects.id if k < 1 << 52
+    ]
     assert sorted(ids) == sorted(int(k) for i in range(MADE) for k in falsified(i)[0].objects.id)
-    counted = sum(sum(manifest[key].values()) for key in verify.COUNTS if key not in (EXTRA, "objects"))
+    counted = sum(
+        sum(manifest[key].values()) for key in verify.COUNTS if key not in (EXTRA, "objects")
+    )
     assert counted == len(ids)
     assert manifest["images"] == {"verified": MADE, "failed": 0, "empty": 0}
     left = sum(int((~table[i].objects.iscrowd).sum()) for i in range(len(table)))
@@ -171,7 +208,13 @@ def test_a_perfect_detector_scores_one_on_the_exported_file(outputs):
         for a in coco.anns.values():
             x, y, w, h = a["bbox"]
             inside = [x + 0.1 * w, y + 0.1 * h, 0.8 * w, 0.8 * h] if a["iscrowd"] else a["bbox"]
-            found.append({**{key: a[key] for key in ("image_id", "category_id")}, "bbox": inside, "score": 1.0})
+            found.append(
+                {
+                    **{key: a[key] for key in ("image_id", "category_id")},
+                    "bbox": inside,
+                    "score": 1.0,
+                }
+            )
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
         evaluation.params.catIds = sorted(things)
         evaluation.evaluate()
@@ -220,10 +263,20 @@ def case(verdicts, **policy):
     """Settle a scene with one object per verdict."""
     n = len(verdicts)
     boxes = np.array([[4 * k, 4, 4 * k + 3.5, 12] for k in range(n)], np.float32)
-    scene = replace(SOURCE[0], panoptic=None).with_objects(Objects.build([0] * n, boxes, rle=[None] * n))
+    scene = replace(SOURCE[0], panoptic=None).with_objects(
+        Objects.build([0] * n, boxes, rle=[None] * n)
+    )
     found = np.array([[40, 40, 50.5, 50]], np.float32)
     row = DetectionRow(
-        0, 64, 64, boxes, np.zeros(n, np.int64), np.zeros(n, bool), found, np.array([1]), np.array([0.9], np.float32)
+        0,
+        64,
+        64,
+        boxes,
+        np.zeros(n, np.int64),
+        np.zeros(n, bool),
+        found,
+        np.array([1]),
+        np.array([0.9], np.float32),
     )
     judged = Judged(tuple(verdicts), np.ones(n, np.float32), boxes, np.array([0]))
     return settle(scene, row, judged, Verify(**policy), 7)
@@ -233,7 +286,9 @@ def test_an_image_goes_when_too_much_failed_or_nothing_is_left():
     assert case(["kept", "missing", "missing"]).dropped == "failed"
     assert case(["kept", "missing"]).dropped == ""
     assert case(["missing"], max_failed=1.0).dropped == "empty"
-    assert case(["swapped", None], max_failed=1.0).dropped == "empty", "ignore regions alone teach nothing"
+    assert case(["swapped", None], max_failed=1.0).dropped == "empty", (
+        "ignore regions alone teach nothing"
+    )
     assert case([None, None]).dropped == ""
     assert case(["missing"], missing="keep", max_failed=1.0).dropped == ""
     assert len(case(["kept", "missing", "missing"]).rejected) == 3
@@ -262,22 +317,36 @@ def test_a_panoptic_map_loses_what_is_dropped_and_keeps_the_segments_of_what_is_
     scene = SOURCE[1]
     things = np.flatnonzero(scene.objects.isthing)
     verdicts = [
-        "missing" if k == things[0] else "swapped" if k == things[1] else None for k in range(len(scene.objects))
+        "missing" if k == things[0] else "swapped" if k == things[1] else None
+        for k in range(len(scene.objects))
     ]
     row = DetectionRow(
         0, 64, 64, scene.objects.boxes, scene.objects.category.astype(np.int64), scene.objects.iscrowd,
         scene.objects.boxes[:1], np.array([1]), np.array([0.9], np.float32),
     )  # fmt: skip
-    judged = Judged(tuple(verdicts), np.ones(len(verdicts), np.float32), scene.objects.boxes, np.array([0]))
-    settled = settle(scene, row, judged, Verify(max_failed=1.0, swapped="ignore", missing="drop", min_recall=0.5), 0)
+    judged = Judged(
+        tuple(verdicts), np.ones(len(verdicts), np.float32), scene.objects.boxes, np.array([0])
+    )
+    settled = settle(
+        scene,
+        row,
+        judged,
+        Verify(max_failed=1.0, swapped="ignore", missing="drop", min_recall=0.5),
+        0,
+    )
     assert settled.dropped == "empty"
     judged = replace(
-        judged, verdict=tuple("kept" if v is None and k == things[-1] else v for k, v in enumerate(verdicts))
+        judged,
+        verdict=tuple(
+            "kept" if v is None and k == things[-1] else v for k, v in enumerate(verdicts)
+        ),
     )
     settled = settle(scene, row, judged, Verify(max_failed=1.0), 0)
     assert settled.scene is not None
     shown = np.unique(panoptic.map_of(settled.scene))
     assert panoptic.segment_ids(settled.rejected)[0] not in shown
-    assert set(shown[shown > 0].tolist()) == set(panoptic.segment_ids(segments_only(settled.scene).objects).tolist())
+    assert set(shown[shown > 0].tolist()) == set(
+        panoptic.segment_ids(segments_only(settled.scene).objects).tolist()
+    )
     ignored = settled.scene.objects.verdict.index("swapped")
     assert settled.scene.objects.rle[ignored] == scene.objects.rle[things[1]]

@@ -30,8 +30,14 @@ TINY = (
     "data.labelled='toy:train?count=20'",
     "data.validation='toy:val?count=6'",
     "data.unlabelled='toy:unlabelled?count=4'",
-    *(f"detector.{key}" for key in ("steps=2", "batch=2", "width=16", "image_size=64", "threads=1")),
-    *(f"generator.{key}" for key in ("steps=2", "batch=4", "width=2", "width_d=4", "threads=1", "use_pseudo=true")),
+    *(
+        f"detector.{key}"
+        for key in ("steps=2", "batch=2", "width=16", "image_size=64", "threads=1")
+    ),
+    *(
+        f"generator.{key}"
+        for key in ("steps=2", "batch=4", "width=2", "width_d=4", "threads=1", "use_pseudo=true")
+    ),
     "plan.count=6",
     "plan.shard=4",
     "synthesize.size=generator",
@@ -52,7 +58,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest(output: Path, step: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(next(output.glob(f"steps/{step}-*/manifest.json")).read_text())
+    found: dict[str, Any] = json.loads(
+        next(output.glob(f"steps/{step}-*/manifest.json")).read_text()
+    )
     return found
 
 
@@ -81,7 +89,9 @@ def test_objects_are_those_of_the_planned_map(output: Path) -> None:
 def test_the_export_reads_back_as_coco_panoptic(output: Path) -> None:
     made = {scene.image_id: scene for scene in scenes(output / "data")}
     table = coco_panoptic.read(
-        coco_panoptic.Config(str(output / "coco" / "panoptic.json"), images=str(output / "coco" / "images"))
+        coco_panoptic.Config(
+            str(output / "coco" / "panoptic.json"), images=str(output / "coco" / "images")
+        )
     )
     assert len(table) == len(made)
     for i in range(len(table)):
@@ -136,7 +146,10 @@ def test_only_maps_are_rearranged() -> None:
     with pytest.raises(JobError, match=r"plan\.rearrange: 0\.5 is for generators driven by maps"):
         plan.settings(load_job(smoke, ["plan.rearrange=0.5"]))
     told, moved = plan.settings(job_of()), plan.settings(job_of("plan.rearrange=0.5"))
-    assert told["plan"] == moved["plan"] and (told["maps"]["rearrange"], moved["maps"]["rearrange"]) == (0.0, 0.5)
+    assert told["plan"] == moved["plan"] and (
+        told["maps"]["rearrange"],
+        moved["maps"]["rearrange"],
+    ) == (0.0, 0.5)
 
 
 def test_data_without_maps_is_refused_in_one_line() -> None:

@@ -15,7 +15,15 @@ CLASSES = (Category(7, "car"), Category(9, "bus"))
 
 def planned(boxes: list[list[float]]) -> Scene:
     objects = Objects.build([0] * len(boxes), boxes, id=np.arange(len(boxes)) + 40)
-    return Scene("x-00000004", 8, 8, ImageRef(), objects, None, Provenance(5, "lostgan", "", "real-1", "natural"))
+    return Scene(
+        "x-00000004",
+        8,
+        8,
+        ImageRef(),
+        objects,
+        None,
+        Provenance(5, "lostgan", "", "real-1", "natural"),
+    )
 
 
 THINGS = np.array([True, True])
@@ -52,7 +60,9 @@ def test_stuff_takes_only_what_things_leave() -> None:
 @given(st.lists(st.tuples(*[st.floats(-3, 20)] * 4), max_size=5), st.integers(0, 2**32))
 def test_masks_are_disjoint_and_inside_their_boxes(raw: list[tuple[float, ...]], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    boxes = np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in raw], np.float32).reshape(-1, 4)
+    boxes = np.array(
+        [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in raw], np.float32
+    ).reshape(-1, 4)
     inside = np.clip(boxes, 0, [11, 15, 12, 16])
     soft = rng.random((len(boxes), 16, 12)).astype(np.float32)
     found = resolve(soft, boxes, rng.random(len(boxes)) < 0.7)
@@ -68,14 +78,22 @@ def test_masks_are_disjoint_and_inside_their_boxes(raw: list[tuple[float, ...]],
 
 
 def test_no_objects_give_no_masks() -> None:
-    assert resolve(np.zeros((0, 8, 8), np.float32), np.zeros((0, 4), np.float32), THINGS[:0]).shape == (0, 8, 8)
+    assert resolve(
+        np.zeros((0, 8, 8), np.float32), np.zeros((0, 4), np.float32), THINGS[:0]
+    ).shape == (0, 8, 8)
 
 
 def test_finished_objects_are_tight_and_hidden_ones_are_counted() -> None:
     visible = np.zeros((2, 8, 8), bool)
     visible[0, 2:5, 1:7] = True
     scene, dropped = finish(
-        planned([[0, 0, 8, 8], [1, 1, 2, 2]]), np.zeros((8, 8, 3), np.uint8), visible, CLASSES, "png", 4, "abc"
+        planned([[0, 0, 8, 8], [1, 1, 2, 2]]),
+        np.zeros((8, 8, 3), np.uint8),
+        visible,
+        CLASSES,
+        "png",
+        4,
+        "abc",
     )
     assert dict(dropped) == {"car": 1}
     assert scene.objects.boxes.tolist() == [[1, 2, 7, 5]]

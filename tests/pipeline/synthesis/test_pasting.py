@@ -41,7 +41,9 @@ def toy_table(count: int) -> Dataset:
     return open_dataset(f"toy:train?count={count}", Path())
 
 
-def scene(boxes: list[list[float]], category: list[int], masked: bool, name: str = "a", **columns: object) -> Scene:
+def scene(
+    boxes: list[list[float]], category: list[int], masked: bool, name: str = "a", **columns: object
+) -> Scene:
     """A noise image of 20 x 20 whose objects fill their boxes."""
     shown = np.zeros((len(boxes), 20, 20), bool)
     for mask, (x0, y0, x1, y1) in zip(shown, np.array(boxes, int).reshape(-1, 4), strict=True):
@@ -57,7 +59,9 @@ def covered(there: Scene, box: list[float], config: Config = HARD) -> tuple[Obje
     """Paste a whole image over an xyxy box of a scene."""
     canvas = Canvas.of(there, decode(there), Frame.still((20, 20)))
     giver = scene([[0, 0, 20, 20]], [1], masked=False)
-    one = pasting.piece_of(decode(giver), pasting.extent(giver, 0), np.array(box, np.float32), False, config)
+    one = pasting.piece_of(
+        decode(giver), pasting.extent(giver, 0), np.array(box, np.float32), False, config
+    )
     ids = np.arange(1, len(there.objects) + 2)
     labels = Labels(ids, np.array([box], np.float32), np.array([1]), 1.0)
     _, objects, lost = finished(canvas, [one], labels, config, CLASSES)
@@ -66,14 +70,20 @@ def covered(there: Scene, box: list[float], config: Config = HARD) -> tuple[Obje
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_covered_object_becomes_its_visible_part(masked: bool) -> None:
-    objects, lost = covered(scene([[2, 2, 12, 12], [14, 14, 18, 18]], [0, 0], masked), [7, 0, 20, 13])
+    objects, lost = covered(
+        scene([[2, 2, 12, 12], [14, 14, 18, 18]], [0, 0], masked), [7, 0, 20, 13]
+    )
     assert not lost and objects.category.tolist() == [0, 0, 1]
     assert objects.boxes[:2].tolist() == [[2, 2, 7, 12], [14, 14, 18, 18]]
     assert objects.area[:2].tolist() == [50, 16]
     assert [rle is not None for rle in objects.rle] == [masked, masked, False]
     if masked:
         assert masks.area(objects.rle[0] or "") == 50
-    assert objects.boxes[2].tolist() == [7, 0, 20, 13] and objects.source == ("human", "human", "synthetic")
+    assert objects.boxes[2].tolist() == [7, 0, 20, 13] and objects.source == (
+        "human",
+        "human",
+        "synthetic",
+    )
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -81,7 +91,9 @@ def test_a_hidden_object_is_removed_and_counted(masked: bool) -> None:
     there = scene([[2, 2, 12, 12], [5, 5, 7, 7]], [0, 1], masked)
     objects, lost = covered(there, [4, 4, 9, 9])
     assert lost == {"dog": 1} and objects.id.tolist() == [1, 3]
-    assert objects.boxes[0].tolist() == [2, 2, 12, 12], "a hole in the middle leaves the box as it was"
+    assert objects.boxes[0].tolist() == [2, 2, 12, 12], (
+        "a hole in the middle leaves the box as it was"
+    )
     objects, lost = covered(there, [0, 0, 12, 11.0])
     assert lost == {"dog": 1}, "a tenth of the cat is seen"
     _, lost = covered(there, [0, 0, 12, 11.0], replace(HARD, min_visible=0.2))
@@ -93,7 +105,9 @@ def test_ignore_regions_stay_until_nothing_is_left_and_are_never_cut() -> None:
     there = scene([[0, 0, 20, 20], [1, 1, 5, 5]], [0, 0], True, iscrowd=crowd)
     assert pasteable(there.objects) == [1]
     objects, lost = covered(there, [0, 0, 20, 19])
-    assert objects.iscrowd.tolist() == [True, False] and objects.area[0] == 20 and lost == {"cat": 1}
+    assert (
+        objects.iscrowd.tolist() == [True, False] and objects.area[0] == 20 and lost == {"cat": 1}
+    )
     objects, lost = covered(there, [0, 0, 20, 20])
     assert len(objects) == 1 and lost == {"cat": 1}
     stuff = scene([[0, 0, 20, 20], [1, 1, 5, 5]], [2, 0], True, source=("human", "pseudo"))
@@ -150,7 +164,11 @@ def test_a_part_is_drawn_and_never_empty() -> None:
 
 def test_objects_cut_by_the_border_are_taken_only_where_there_are_no_others() -> None:
     table = SceneList(
-        CLASSES, [scene([[0, 4, 6, 10], [8, 8, 14, 14]], [0, 0], False), scene([[0, 4, 6, 10]], [1], False, "b")]
+        CLASSES,
+        [
+            scene([[0, 4, 6, 10], [8, 8, 14, 14]], [0, 0], False),
+            scene([[0, 4, 6, 10]], [1], False, "b"),
+        ],
     )
     bank = Bank.of(table, table, HARD)
     box = np.array([3, 3, 9, 9], np.float32)
@@ -165,7 +183,9 @@ def test_objects_cut_by_the_border_are_taken_only_where_there_are_no_others() ->
 
 
 def test_a_layout_gets_its_things_on_a_background_that_shows_little_else() -> None:
-    table = SceneList(CLASSES, [scene([[0, 0, 19, 19]], [0], False), scene([[2, 2, 8, 8]], [0], False, "b")])
+    table = SceneList(
+        CLASSES, [scene([[0, 0, 19, 19]], [0], False), scene([[2, 2, 8, 8]], [0], False, "b")]
+    )
     bank = Bank.of(table, table, HARD)
     asked = scene([[2, 2, 8, 8]], [0], False)
     _, objects, _ = paste_layout(bank, asked, CLASSES)
@@ -222,7 +242,11 @@ def test_a_job_makes_a_data_set_with_the_planned_objects(made: dict[str, Path]) 
         assert shown.sum(0).max() <= 1 and (masks.tight_boxes(shown) == scene.objects.boxes).all()
         assert set(scene.objects.id.tolist()) <= set(planned.objects.id.tolist())
         for count, objects in ((asked, planned.objects), (seen, scene.objects)):
-            count.update(names[c] for c, s in zip(objects.category, objects.source, strict=True) if s == "synthetic")
+            count.update(
+                names[c]
+                for c, s in zip(objects.category, objects.source, strict=True)
+                if s == "synthetic"
+            )
         assert scene.provenance is not None
         source = by_id[scene.provenance.source_image]
         mine, theirs = decode(scene), decode(source)
@@ -253,6 +277,8 @@ def test_twins_of_validation_layouts_show_what_was_asked_for(made: dict[str, Pat
 
 def test_what_pasting_cannot_do_is_refused_before_any_work() -> None:
     for override in ("synthesize.size=generator", "synthesize.compiled=true"):
-        job = load_job(REPOSITORY / "jobs" / "smoke.yaml", ["generator.system=copy_paste", override], None)
+        job = load_job(
+            REPOSITORY / "jobs" / "smoke.yaml", ["generator.system=copy_paste", override], None
+        )
         with pytest.raises(JobError, match=override.split("=")[0]):
             guide_of(job).check()

@@ -50,7 +50,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with torch.no_grad():
                 for value in network.parameters():
                     value.normal_(std=0.1)
-        checkpoint.save(folder / f"{name}.safetensors", network, system.__name__.split(".")[-1], config, classes, {})
+        checkpoint.save(
+            folder / f"{name}.safetensors",
+            network,
+            system.__name__.split(".")[-1],
+            config,
+            classes,
+            {},
+        )
     return folder
 
 
@@ -65,7 +72,9 @@ def job_of(files: Path, *overrides: str) -> Job:
 
 def planned(index: int) -> Scene:
     scene = toy.ToyDataset(toy.Config("train", count=4))[index]
-    return replace(scene, panoptic=None, provenance=Provenance(index, "posthoc", "", scene.image_id, ""))
+    return replace(
+        scene, panoptic=None, provenance=Provenance(index, "posthoc", "", scene.image_id, "")
+    )
 
 
 def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
@@ -80,7 +89,9 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
     told = train_generator.fit(train_generator.Spec(job, (str(table),), str(tmp_path / "made")))
     assert told["used"] == [2]
     weights = tmp_path / "made" / train_generator.WEIGHTS
-    apart = replace(posthoc.Config("a", "b"), parts=checkpoint.read_header(weights)["config"]["parts"])
+    apart = replace(
+        posthoc.Config("a", "b"), parts=checkpoint.read_header(weights)["config"]["parts"]
+    )
     assert posthoc.headers(apart).keys() == {"layouts", "maps"}
     system, network, header = checkpoint.load(weights)
     assert header["classes"] == NAMES
@@ -110,7 +121,12 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 3)), st.booleans())
+@given(
+    hnp.arrays(
+        np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 3)
+    ),
+    st.booleans(),
+)
 def test_a_map_of_masks_has_the_class_of_its_mask(place: np.ndarray, dont_care: bool) -> None:
     """Objects 0 and 1 are things of one class, 2 is stuff; 3 is no mask."""
     visible = place == np.arange(3)[:, None, None]
@@ -129,10 +145,19 @@ def test_a_map_of_masks_has_the_class_of_its_mask(place: np.ndarray, dont_care: 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("generator.layouts='{files}/panoptic.safetensors'", "generator.layouts: .* is not driven by boxes"),
-        ("generator.maps='{files}/lostgan.safetensors'", "generator.maps: .* is not driven by maps"),
+        (
+            "generator.layouts='{files}/panoptic.safetensors'",
+            "generator.layouts: .* is not driven by boxes",
+        ),
+        (
+            "generator.maps='{files}/lostgan.safetensors'",
+            "generator.maps: .* is not driven by maps",
+        ),
         ("generator.maps='{files}/other.safetensors'", "generator.maps: .* other classes"),
-        ("generator.maps='{files}/none.safetensors'", "none.safetensors: not a readable safetensors file"),
+        (
+            "generator.maps='{files}/none.safetensors'",
+            "none.safetensors: not a readable safetensors file",
+        ),
     ],
 )
 def test_mistakes_are_one_line(files: Path, override: str, said: str) -> None:

@@ -26,7 +26,9 @@ ROOT = paths.ROOT
 TOY = toy.ToyDataset(toy.Config("train", count=3, size=48))
 
 
-def scene_of(stack: np.ndarray, scores: list[float], things: list[bool], source: str = "pseudo") -> Scene:
+def scene_of(
+    stack: np.ndarray, scores: list[float], things: list[bool], source: str = "pseudo"
+) -> Scene:
     n, height, width = stack.shape
     objects = Objects.build(
         np.arange(n) % 2,
@@ -46,7 +48,9 @@ def pseudo(index: int, score: float) -> Scene:
     objects = scene.objects.select(scene.objects.isthing)
     n = len(objects)
     return replace(
-        scene, panoptic=None, objects=replace(objects, score=np.full(n, score, np.float32), source=("pseudo",) * n)
+        scene,
+        panoptic=None,
+        objects=replace(objects, score=np.full(n, score, np.float32), source=("pseudo",) * n),
     )
 
 
@@ -72,8 +76,13 @@ def test_things_are_before_stuff_and_the_surer_before_the_less_sure(given_):
         winner = max(there, key=lambda k: (things[k], scores[k], -k))
         shown = ids[y, x] - 1
         assert made.objects.score[shown] == np.float32(scores[winner])
-        assert (made.objects.category[shown], made.objects.isthing[shown]) == (winner % 2, things[winner])
-    assert made.objects.area.tolist() == [int((ids == k).sum()) for k in range(1, len(made.objects) + 1)]
+        assert (made.objects.category[shown], made.objects.isthing[shown]) == (
+            winner % 2,
+            things[winner],
+        )
+    assert made.objects.area.tolist() == [
+        int((ids == k).sum()) for k in range(1, len(made.objects) + 1)
+    ]
     assert set(made.objects.source) <= {"pseudo"}
 
 
@@ -107,7 +116,9 @@ def test_unsure_labels_move_the_discriminator_less():
 
     scores = [[torch.randn(1, 1, 5, 5, generator=torch.Generator().manual_seed(0))]]
     whole = torch.stack(discriminator_loss(scores, scores, "hinge"))
-    quarter = torch.stack(discriminator_loss(scores, scores, "hinge", torch.full((1, 40, 40), 0.25)))
+    quarter = torch.stack(
+        discriminator_loss(scores, scores, "hinge", torch.full((1, 40, 40), 0.25))
+    )
     assert torch.allclose(quarter, whole / 4)
     half = torch.ones(1, 40, 40)
     half[:, :, :8] = 0  # the first column of scores
@@ -124,14 +135,18 @@ def test_a_generator_learns_from_them_by_their_weight():
     from synthaug.generators.training.adversarial import AdversarialTraining
     from synthaug.generators.training.adversarial import Config as Loop
 
-    job = load_job(ROOT / "jobs" / "panoptic.yaml", ["generator.system=spade", "generator.resolution=32"])
+    job = load_job(
+        ROOT / "jobs" / "panoptic.yaml", ["generator.system=spade", "generator.resolution=32"]
+    )
     told = {}
     for score in (1.0, 0.25):
         guide = guide_of(job)
         table = guide.accepted(SceneList(toy.CATEGORIES, [pseudo(i, score) for i in range(3)]))
         assert len(table) == 3
         torch.manual_seed(0)
-        trainee = spade_system.trainee(spade.Config(resolution=32, width=2, width_d=2), len(toy.CATEGORIES))
+        trainee = spade_system.trainee(
+            spade.Config(resolution=32, width=2, width_d=2), len(toy.CATEGORIES)
+        )
         loop = AdversarialTraining(trainee, Loop(accumulate=2), 1, 0)
         batch = guide.batches([table], Draw(3, 4, seed=1), 0, 1)(0)
         told[score] = loop.step(0, batch)
@@ -141,7 +156,9 @@ def test_a_generator_learns_from_them_by_their_weight():
 
 def test_without_a_channel_for_the_unlabelled_it_is_refused():
     overrides = ["generator.dont_care=false", "detector.masks=true", "generator.use_pseudo=true"]
-    job = load_job(ROOT / "jobs" / "panoptic.yaml", [*overrides, "data.unlabelled='toy:unlabelled?count=4'"])
+    job = load_job(
+        ROOT / "jobs" / "panoptic.yaml", [*overrides, "data.unlabelled='toy:unlabelled?count=4'"]
+    )
     with pytest.raises(JobError, match=r"generator\.dont_care: false"):
         guide_of(job).check()
     guide_of(load_job(ROOT / "jobs" / "panoptic.yaml", overrides)).check()

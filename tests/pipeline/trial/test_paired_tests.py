@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from synthaug.pipeline.trial.paired_tests import budget_curve, detectable, holm, judge, not_worse, paired, sentence
+from synthaug.pipeline.trial.paired_tests import (
+    budget_curve,
+    detectable,
+    holm,
+    judge,
+    not_worse,
+    paired,
+    sentence,
+)
 
 SEEDS = 5
 NOISE = 0.01  # of one training: 1 AP point
@@ -49,7 +57,9 @@ def test_holm_is_monotone_and_between_the_raw_values_and_bonferroni(p: dict[str,
 
 
 def test_holm_on_a_worked_example() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06}
+    )
 
 
 def test_the_detectable_effect_is_found_as_often_as_it_promises() -> None:
@@ -68,14 +78,18 @@ def test_two_identical_arms_cannot_be_told_apart() -> None:
     rng = np.random.default_rng(2)
     words = [judge(a, b, {}).word for a, b in (arms(rng, 0.0, 0.0) for _ in range(4000))]
     assert words.count("cannot tell") / 4000 == pytest.approx(0.95, abs=0.01)
-    words = [judge(a, b, {"rfs": c}).word for a, b, c in (arms(rng, 0.0, 0.0, 0.0) for _ in range(2000))]
+    words = [
+        judge(a, b, {"rfs": c}).word for a, b, c in (arms(rng, 0.0, 0.0, 0.0) for _ in range(2000))
+    ]
     assert words.count("helps") / 2000 < 0.015
 
 
 def test_planted_truths_come_out() -> None:
     """Perfect extra data helps, shuffled labels hurt, a placebo does not help: in nearly every simulated trial."""
     rng = np.random.default_rng(3)
-    trials = [arms(rng, 0.0, 0.0, 0.06, 0.0, -0.06) for _ in range(300)]  # real, rfs, perfect, placebo, shuffled
+    trials = [
+        arms(rng, 0.0, 0.0, 0.06, 0.0, -0.06) for _ in range(300)
+    ]  # real, rfs, perfect, placebo, shuffled
     perfect = [judge(good, real, {"rfs": rfs}).word for real, rfs, good, _, _ in trials]
     placebo = [judge(none, real, {"rfs": rfs}).word for real, rfs, _, none, _ in trials]
     shuffled = [judge(bad, real, {"rfs": rfs}).word for real, rfs, _, _, bad in trials]
@@ -98,7 +112,9 @@ def test_an_arm_must_beat_every_control_not_only_real_data() -> None:
 def test_sentences_name_number_and_interval() -> None:
     real, good = [0.5, 0.51, 0.5], [0.55, 0.562, 0.551]
     text = sentence("synthetic", judge(good, real, {}))
-    assert text.startswith("synthetic helps: +5.1 points [+") and "AP against real data alone" in text
+    assert (
+        text.startswith("synthetic helps: +5.1 points [+") and "AP against real data alone" in text
+    )
     assert sentence("placebo", judge(real, good, {})).startswith("placebo hurts: -5.1 points")
 
 

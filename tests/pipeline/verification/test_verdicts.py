@@ -74,7 +74,12 @@ def row(objects, found, crowd=()):
         ([(CAR, PLACE)], [(CAR, [22, 10, 42, 30], 0.9)], [MISPLACED], 0),
         ([(CAR, PLACE)], [(CAR, [29, 29, 49, 49], 0.9)], [MISSING], 1),
         ([(CAR, PLACE), (CAR, [11, 10, 31, 30])], [(CAR, PLACE, 0.9)], [KEPT, DUPLICATE], 0),
-        ([(CAR, PLACE), (CAR, [10, 20, 30, 40])], [(CAR, [10, 10, 30, 40], 0.9)], [KEPT, DUPLICATE], 0),
+        (
+            [(CAR, PLACE), (CAR, [10, 20, 30, 40])],
+            [(CAR, [10, 10, 30, 40], 0.9)],
+            [KEPT, DUPLICATE],
+            0,
+        ),
         (
             [(CAR, PLACE), (CAR, [11, 10, 31, 30])],
             [(CAR, PLACE, 0.9), (CAR, [12, 8, 32, 26], 0.5)],
@@ -87,7 +92,12 @@ def row(objects, found, crowd=()):
         ([(CAR, [10, 10, 12, 12])], [(CAR, [10, 10, 12, 12], 0.9)], [KEPT], 0),
         ([(SKY, [0, 0, 100, 50]), (CAR, PLACE)], [(CAR, PLACE, 0.9)], [None, KEPT], 0),
         ([(SKY, PLACE)], [(CAR, PLACE, 0.9)], [None], 1),
-        ([], [(CAR, PLACE, 0.9), (CAR, [50, 50, 70, 70], 0.7), (BUS, [50, 50, 70, 70], 0.99)], [], 1),
+        (
+            [],
+            [(CAR, PLACE, 0.9), (CAR, [50, 50, 70, 70], 0.7), (BUS, [50, 50, 70, 70], 0.99)],
+            [],
+            1,
+        ),
     ],
 )
 def test_constructed_images(objects, found, verdicts, extra):
@@ -97,7 +107,9 @@ def test_constructed_images(objects, found, verdicts, extra):
 
 
 def test_a_crowd_is_not_judged_and_explains_what_lies_in_it():
-    judged = judge(row([(CAR, [0, 0, 60, 60])], [(CAR, PLACE, 0.9), (BUS, PLACE, 0.9)], crowd=(0,)), BARS)
+    judged = judge(
+        row([(CAR, [0, 0, 60, 60])], [(CAR, PLACE, 0.9), (BUS, PLACE, 0.9)], crowd=(0,)), BARS
+    )
     assert judged.verdict == (None,)
     assert not len(judged.extra)
     assert np.isnan(judged.score).all()
@@ -105,7 +117,12 @@ def test_a_crowd_is_not_judged_and_explains_what_lies_in_it():
 
 def test_the_score_is_that_of_the_detection_the_verdict_rests_on():
     found = [(CAR, PLACE, 0.9), (BUS, [40, 40, 60, 60], 0.6), (CAR, [70, 70, 90, 90], 0.25)]
-    objects = [(CAR, PLACE), (CAR, [40, 40, 60, 60]), (CAR, [70, 70, 90, 90]), (CAR, [0, 60, 20, 80])]
+    objects = [
+        (CAR, PLACE),
+        (CAR, [40, 40, 60, 60]),
+        (CAR, [70, 70, 90, 90]),
+        (CAR, [0, 60, 20, 80]),
+    ]
     judged = judge(row(objects, found), BARS)
     assert judged.verdict == (KEPT, SWAPPED, DOUBTFUL, MISSING)
     assert judged.score.tolist() == pytest.approx([0.9, 0.6, 0.25, 0.0])
@@ -140,8 +157,14 @@ def test_a_perfect_detector_keeps_every_object_in_any_order(objects, random):
     random.shuffle(found)
     judged = judge(row(objects, found), BARS)
     assert set(judged.verdict) <= {KEPT, DUPLICATE}
-    for place, verdict in enumerate(judged.verdict):  # what is labelled twice is the only thing wrong
-        twins = [box for label, box in objects if label == objects[place][0] and _iou(box, objects[place][1]) >= TWIN]
+    for place, verdict in enumerate(
+        judged.verdict
+    ):  # what is labelled twice is the only thing wrong
+        twins = [
+            box
+            for label, box in objects
+            if label == objects[place][0] and _iou(box, objects[place][1]) >= TWIN
+        ]
         assert verdict == KEPT or len(twins) > 1
 
 
@@ -149,7 +172,9 @@ def test_a_perfect_detector_keeps_every_object_in_any_order(objects, random):
 def test_no_detection_speaks_for_two_objects(objects, found):
     judged = judge(row(objects, [(label, box, 0.9) for label, box in found]), BARS)
     for label in (CAR, BUS):
-        kept = sum(v == KEPT and o[0] == label for v, o in zip(judged.verdict, objects, strict=True))
+        kept = sum(
+            v == KEPT and o[0] == label for v, o in zip(judged.verdict, objects, strict=True)
+        )
         assert kept <= sum(f[0] == label for f in found)
 
 
@@ -170,7 +195,15 @@ def imperfect(index, misses=0.05, noise=0.04):
     labels = truth.category.astype(np.int64)
     scores = rng.uniform(0.5, 1, len(seen)).astype(np.float32)
     return DetectionRow(
-        index, scene.height, scene.width, truth.boxes, labels, truth.iscrowd, found, labels[seen], scores
+        index,
+        scene.height,
+        scene.width,
+        truth.boxes,
+        labels,
+        truth.iscrowd,
+        found,
+        labels[seen],
+        scores,
     )
 
 
@@ -217,7 +250,10 @@ def test_a_planted_fault_is_what_its_name_says(kind, rows):
     """Against a detector that sees exactly what is there, each planted fault gets its name and nothing else changes."""
     bars = replace(
         BARS,
-        **{name: np.full(len(TOY_THINGS), value) for name, value in (("score", 0.4), ("iou", 0.5), ("confident", 0.8))},
+        **{
+            name: np.full(len(TOY_THINGS), value)
+            for name, value in (("score", 0.4), ("iou", 0.5), ("confident", 0.8))
+        },
         least_area=np.full(len(TOY_THINGS), 0.004),
         judged=TOY_THINGS,
         things=TOY_THINGS,
@@ -225,13 +261,18 @@ def test_a_planted_fault_is_what_its_name_says(kind, rows):
     count = found = 0
     for index in range(40):
         perfect = replace(
-            imperfect(index, 0, 0), pred_scores=np.ones(int(TOY[index].objects.isthing.sum()), np.float32)
+            imperfect(index, 0, 0),
+            pred_scores=np.ones(int(TOY[index].objects.isthing.sum()), np.float32),
         )
-        fault = planted.plant(perfect, rows[(index + 7) % 40], kind, bars, rng_for("test", kind, index))
+        fault = planted.plant(
+            perfect, rows[(index + 7) % 40], kind, bars, rng_for("test", kind, index)
+        )
         if fault is None:
             continue
         count += 1
-        judged = judge(replace(perfect, boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars)
+        judged = judge(
+            replace(perfect, boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars
+        )
         failed = [(place, v) for place, v in enumerate(judged.verdict) if v not in (KEPT, None)]
         if kind == EXTRA:
             found += len(judged.extra)  # one that another object covers is explained by that

@@ -12,14 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synthaug.generators.nn.panoptic.conv import Form, panoptic_conv, panoptic_conv_reference, panoptic_upsample
+from synthaug.generators.nn.panoptic.conv import (
+    Form,
+    panoptic_conv,
+    panoptic_conv_reference,
+    panoptic_upsample,
+)
 from synthaug.generators.nn.panoptic.neighbourhood import Border, ScaleGuide, Scaling
 from tests import paths
 from tests.panoptic_maps import blobs, randn, with_gradients
 from tests.parity import panoptic as parity
 
 RECORDED = paths.SHARED / "parity" / "spade"
-recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded evaluations of the operators are not here")
+recorded = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded evaluations of the operators are not here"
+)
 FORMS: tuple[Form, ...] = ("windows", "taps")
 BORDERS: tuple[Border, ...] = ("hole", "same")
 SCALINGS: tuple[Scaling, ...] = ("mean", "root")
@@ -28,7 +35,12 @@ borders = pytest.mark.parametrize("border", BORDERS)
 
 
 def looped(
-    x: Tensor, weight: Tensor, bias: Tensor, identity: Tensor, border: Border, scaling: Scaling = "mean"
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    identity: Tensor,
+    border: Border,
+    scaling: Scaling = "mean",
 ) -> Tensor:
     """Equations 1 and 2, one tap of one window at a time."""
     (images, _, height, width), kernel = x.shape, weight.shape[-1]
@@ -84,9 +96,13 @@ def test_every_form_is_the_definition_with_its_gradients(
         randn(channels[1]),
     )
     guide = ScaleGuide(identity, border=border, scaling=scaling)
-    expected = with_gradients(lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border, scaling), *leaves)
+    expected = with_gradients(
+        lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border, scaling), *leaves
+    )
     for form in ("auto", *FORMS):
-        made = with_gradients(lambda x, w, b, form=form: panoptic_conv(x, w, b, guide, form), *leaves)
+        made = with_gradients(
+            lambda x, w, b, form=form: panoptic_conv(x, w, b, guide, form), *leaves
+        )
         for e, m in zip(expected, made, strict=True):
             torch.testing.assert_close(m, e, rtol=0, atol=1e-11)
 
@@ -95,7 +111,9 @@ def test_every_form_is_the_definition_with_its_gradients(
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_gradients_are_those_of_finite_differences(form: Form, kernel: int) -> None:
     guide = ScaleGuide(blobs(2, 4, 5))
-    leaves = [t.requires_grad_() for t in (randn(2, 2, 4, 5), randn(2, 2, kernel, kernel), randn(2))]
+    leaves = [
+        t.requires_grad_() for t in (randn(2, 2, 4, 5), randn(2, 2, kernel, kernel), randn(2))
+    ]
     assert torch.autograd.gradcheck(lambda *given: panoptic_conv(*given, guide, form), leaves)
 
 
@@ -111,10 +129,17 @@ def test_one_identity_is_a_plain_convolution(form: Form) -> None:
 
 def test_root_keeps_the_variance_of_independent_features_and_mean_does_not() -> None:
     """What equation 2 does to windows with few matching taps: independent values of variance 1 come out with 9 / n."""
-    identity = torch.arange(8)[None, None].expand(1, 8, 8).contiguous()  # columns: three taps of nine match
-    x, weight = randn(1, 400, 8, 8, seed=3), randn(400, 400, 3, 3, seed=4) / 60  # 60 = sqrt(9 x 400)
+    identity = (
+        torch.arange(8)[None, None].expand(1, 8, 8).contiguous()
+    )  # columns: three taps of nine match
+    x, weight = (
+        randn(1, 400, 8, 8, seed=3),
+        randn(400, 400, 3, 3, seed=4) / 60,
+    )  # 60 = sqrt(9 x 400)
     for scaling, variance in (("root", 1.0), ("mean", 3.0)):
-        made = panoptic_conv(x, weight, None, ScaleGuide(identity, border="same", scaling=scaling))[:, :, 1:-1, 1:-1]
+        made = panoptic_conv(x, weight, None, ScaleGuide(identity, border="same", scaling=scaling))[
+            :, :, 1:-1, 1:-1
+        ]
         assert float(made.var()) == pytest.approx(variance, rel=0.1)
 
 
@@ -143,7 +168,9 @@ def test_nothing_of_one_identity_reaches_another(form: Form) -> None:
 
     out, grad_x = forward_backward(x, grad)
     strange = torch.tensor(float("nan"))
-    out_beside, grad_beside = forward_backward(torch.where(own, x, strange), torch.where(own, grad, strange))
+    out_beside, grad_beside = forward_backward(
+        torch.where(own, x, strange), torch.where(own, grad, strange)
+    )
     assert own.any() and not own.all()
     for before, after in ((out, out_beside), (grad_x, grad_beside)):
         assert torch.equal(before * own, after.nan_to_num() * own)
@@ -169,7 +196,9 @@ def test_a_batch_is_its_images(form: Form) -> None:
 
 @forms
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_short_numbers_cost_one_rounding_of_the_exact_result(form: Form, dtype: torch.dtype) -> None:
+def test_short_numbers_cost_one_rounding_of_the_exact_result(
+    form: Form, dtype: torch.dtype
+) -> None:
     """On windows of few taps too, where equation 2 multiplies by up to 9; gradients likewise."""
     identity = blobs(1, 24, 24, cell=4, ids=9)
     leaves = [t.to(dtype) for t in (randn(1, 64, 24, 24), randn(32, 64, 3, 3) / 24, randn(32))]
@@ -188,7 +217,11 @@ def test_short_numbers_cost_one_rounding_of_the_exact_result(form: Form, dtype: 
 
 
 def test_autocast_decides_the_type() -> None:
-    x, weight, bias = randn(1, 4, 6, 6).float().requires_grad_(), randn(4, 4, 3, 3).float(), randn(4).float()
+    x, weight, bias = (
+        randn(1, 4, 6, 6).float().requires_grad_(),
+        randn(4, 4, 3, 3).float(),
+        randn(4).float(),
+    )
     guide = ScaleGuide(blobs(1, 6, 6))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = panoptic_conv(x, weight, bias, guide)
@@ -244,7 +277,9 @@ def test_the_recorded_evaluations_are_met() -> None:
 
 
 @recorded
-@pytest.mark.parametrize(("name", "array"), [("panoptic_conv", "k5/dx"), ("panoptic_upsample", "large_ids/xy/dF")])
+@pytest.mark.parametrize(
+    ("name", "array"), [("panoptic_conv", "k5/dx"), ("panoptic_upsample", "large_ids/xy/dF")]
+)
 def test_a_damaged_recording_is_noticed(tmp_path: Path, name: str, array: str) -> None:
     arrays = dict(np.load(RECORDED / f"{name}.npz"))
     arrays[array].flat[0] += 1e-3
@@ -260,7 +295,9 @@ def test_a_damaged_recording_is_noticed(tmp_path: Path, name: str, array: str) -
 def test_a_gpu_gives_the_same(form: Form, dtype: torch.dtype) -> None:
     identity = blobs(2, 16, 16)
     leaves = [t.to(dtype) for t in (randn(2, 8, 16, 16), randn(8, 8, 3, 3) / 9, randn(8))]
-    expected = with_gradients(lambda *given: panoptic_conv(*given, ScaleGuide(identity), form), *leaves)
+    expected = with_gradients(
+        lambda *given: panoptic_conv(*given, ScaleGuide(identity), form), *leaves
+    )
     guide = ScaleGuide(identity.cuda())
     leaves = [t.cuda() for t in leaves]
     made = with_gradients(lambda *given: panoptic_conv(*given, guide, form).cpu(), *leaves)

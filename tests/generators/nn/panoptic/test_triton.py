@@ -24,7 +24,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and not CUDA
 DEVICE = "cuda" if CUDA else "cpu"
 FOUND = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else "0.0"
 INTERPRETS = tuple(int(part) for part in FOUND.split(".")[:2]) >= (3, 7)
-kernels = [pytest.mark.gpu, pytest.mark.skipif(not (CUDA or INTERPRETED), reason="needs a CUDA device")]
+kernels = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not (CUDA or INTERPRETED), reason="needs a CUDA device"),
+]
 # the interpreter is slow, and knows no products of bfloat16
 DTYPES = [torch.float32, torch.float16, torch.bfloat16] if CUDA else [torch.float32]
 
@@ -49,7 +52,9 @@ def exact_products():
     torch.backends.cudnn.allow_tf32 = before
 
 
-def gradients(form: Form | None, border: Border, identity: Tensor, dtype: torch.dtype, *leaves: Tensor) -> list[Tensor]:
+def gradients(
+    form: Form | None, border: Border, identity: Tensor, dtype: torch.dtype, *leaves: Tensor
+) -> list[Tensor]:
     """The result and three gradients; by the definition in float64 with `form` None. Inputs and gradient have `dtype`."""
     device, wide = (DEVICE, dtype) if form else ("cpu", torch.float64)
     own = [leaf.to(dtype).to(device, wide).requires_grad_() for leaf in leaves]
@@ -90,7 +95,11 @@ def test_kernels_are_the_definition_with_its_gradients(
 ) -> None:
     identity = blobs(*shape, seed=3)
     c, d = channels
-    leaves = randn(shape[0], c, *shape[1:]), randn(d, c, kernel, kernel, seed=1) / 10, randn(d, seed=2)
+    leaves = (
+        randn(shape[0], c, *shape[1:]),
+        randn(d, c, kernel, kernel, seed=1) / 10,
+        randn(d, seed=2),
+    )
     exact = gradients(None, border, identity, dtype, *leaves)
     made = gradients("fused", border, identity, dtype, *leaves)
     check(made, exact, {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}[dtype])
@@ -103,7 +112,9 @@ def test_one_identity_and_a_matching_border_is_a_plain_convolution() -> None:
     x, weight = randn(1, 16, 6, 6).float(), randn(16, 16, 3, 3, seed=1).float() / 12
     guide = ScaleGuide(identity.to(DEVICE), border="same")
     made = panoptic_conv(x.to(DEVICE), weight.to(DEVICE), None, guide, "fused")
-    torch.testing.assert_close(made.cpu(), torch.nn.functional.conv2d(x, weight, padding=1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        made.cpu(), torch.nn.functional.conv2d(x, weight, padding=1), rtol=0, atol=1e-5
+    )
 
 
 @run_with(pytest.mark.skipif(not CUDA, reason="needs a CUDA device"))
@@ -117,18 +128,31 @@ def test_float64_and_large_kernels_go_the_other_way() -> None:
         torch.testing.assert_close(made.cpu().double(), exact, rtol=0, atol=1e-4)
 
 
-@run_with(pytest.mark.parametrize("size", [(256, 128, 8, 3), (128, 256, 8, 3), (64, 128, 4, 4), (128, 64, 4, 3)]))
+@run_with(
+    pytest.mark.parametrize(
+        "size", [(256, 128, 8, 3), (128, 256, 8, 3), (64, 128, 4, 4), (128, 64, 4, 3)]
+    )
+)
 def test_every_tile_gives_the_same(size: tuple[int, int, int, int]) -> None:
     """More rows and channels than the map and the kernel have among them."""
     from synthaug.generators.nn.panoptic import triton
 
     dtype, (rows, columns, warps, stages) = DTYPES[-1], size
-    x, weight, grad = randn(1, 20, 6, 5), randn(18, 20, 3, 3, seed=1) / 13, randn(1, 18, 6, 5, seed=2)
-    x, weight, grad = (t.to(DEVICE, dtype, memory_format=torch.channels_last) for t in (x, weight, grad))
+    x, weight, grad = (
+        randn(1, 20, 6, 5),
+        randn(18, 20, 3, 3, seed=1) / 13,
+        randn(1, 18, 6, 5, seed=2),
+    )
+    x, weight, grad = (
+        t.to(DEVICE, dtype, memory_format=torch.channels_last) for t in (x, weight, grad)
+    )
     windows = ScaleGuide(blobs(1, 6, 5).to(DEVICE)).windows(3)
     made = []
     for tile in (triton.Tile(32, 32, 32, 4, 2), triton.Tile(rows, columns, 32, warps, stages)):
-        calls = triton.convolve(x, weight, None, windows, tile), triton.gradient_of_input(grad, weight, windows, tile)
+        calls = (
+            triton.convolve(x, weight, None, windows, tile),
+            triton.gradient_of_input(grad, weight, windows, tile),
+        )
         made.append([*calls, triton.gradient_of_weight(grad, x, windows, tile)])
     for one, other in zip(*made, strict=True):
         check([other.double()], [one.double()], 1e-6 if dtype == torch.float32 else 1e-2)
@@ -161,12 +185,20 @@ def test_a_tile_fits_the_memory_of_a_program(dtype: torch.dtype, kilobytes: int)
 
 @pytest.mark.skipif(CUDA or INTERPRETED, reason="the tests above run as they are")
 @pytest.mark.skipif(
-    not INTERPRETS, reason="needs triton 3.7; the interpreter of older ones cannot count with numpy 2.4"
+    not INTERPRETS,
+    reason="needs triton 3.7; the interpreter of older ones cannot count with numpy 2.4",
 )
 def test_under_the_interpreter() -> None:
     """Triton decides when it is imported whether it interprets: a process of its own."""
     root = paths.ROOT
-    code = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).relative_to(root))]
+    code = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        str(Path(__file__).relative_to(root)),
+    ]
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     told = subprocess.run(code, check=False, cwd=root, env=env, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout[-3000:]

@@ -44,7 +44,9 @@ def test_upsampling_and_filling_are_the_definition_with_their_gradients(
 
     def defined(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
         up, mask = panoptic_upsample_reference(x, coarse, fine, order)
-        filling = F.conv2d(panoptic_conv_reference(semantic, weight, bias, fine, border), reduce, shift)
+        filling = F.conv2d(
+            panoptic_conv_reference(semantic, weight, bias, fine, border), reduce, shift
+        )
         return up + ~mask[:, None] * filling
 
     def fast(x: Tensor, weight: Tensor, bias: Tensor, reduce: Tensor, shift: Tensor) -> Tensor:
@@ -62,7 +64,9 @@ def test_algorithm_1_copies_the_first_neighbour_that_matches() -> None:
     x = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
     up, mask = panoptic_upsample_reference(x, coarse, fine)
     # (0, 2) is 1 over coarse 2, whose right and lower neighbours are no 1: a hole; (1, 1) takes 2 from its right
-    expected = torch.tensor([[10.0, 10, 0, 20], [10, 20, 20, 20], [30, 30, 40, 40], [30, 30, 40, 0]])
+    expected = torch.tensor(
+        [[10.0, 10, 0, 20], [10, 20, 20, 20], [30, 30, 40, 40], [30, 30, 40, 0]]
+    )
     assert torch.equal(up[0, 0], expected)
     assert (~mask[0]).nonzero().tolist() == [[0, 2], [3, 3]]
     guide = ScaleGuide(fine, coarse=coarse)
@@ -81,7 +85,9 @@ def test_the_order_of_passes_chooses_between_right_and_below() -> None:
 def test_gradients_of_upsampling_are_those_of_finite_differences() -> None:
     fine = blobs(2, 6, 6, seed=3, cell=1)
     guide = ScaleGuide(fine, fine)
-    leaves = [t.requires_grad_() for t in (randn(2, 2, 3, 3), randn(len(guide.upsampling.holes), 2))]
+    leaves = [
+        t.requires_grad_() for t in (randn(2, 2, 3, 3), randn(len(guide.upsampling.holes), 2))
+    ]
     assert len(leaves[1])
     assert torch.autograd.gradcheck(lambda x, rows: panoptic_upsample(x, guide, rows), leaves)
     weight, bias = randn(3, 4, 3, 3).requires_grad_(), randn(3).requires_grad_()
@@ -102,12 +108,17 @@ def test_holes_of_all_scales_at_once_are_those_of_each() -> None:
     rows = hole_features(weight, bias, guides)
     assert [len(r) for r in rows] == [len(g.upsampling.holes) for g in guides]
     assert len(rows[0]) and not len(rows[1]) and len(rows[2])
-    for alone, together in zip([hole_features(weight, bias, [g])[0] for g in guides], rows, strict=True):
+    for alone, together in zip(
+        [hole_features(weight, bias, [g])[0] for g in guides], rows, strict=True
+    ):
         torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
 def test_a_guide_reads_the_top_left_pixel_of_each_block() -> None:
-    identity, classes = torch.arange(2 * 8 * 16).view(2, 8, 16), torch.arange(2 * 8 * 16).view(2, 8, 16) % 5
+    identity, classes = (
+        torch.arange(2 * 8 * 16).view(2, 8, 16),
+        torch.arange(2 * 8 * 16).view(2, 8, 16) % 5,
+    )
     guide = Guide(identity, classes, identity[:, None].float())
     low = guide.at(2)
     assert low is guide.at(2)

@@ -43,12 +43,18 @@ def content(ref: ImageRef | None) -> bytes:
 
 
 def differences(a: Scene, b: Scene) -> list[str]:
-    found = [n for n in ("image_id", "height", "width", "provenance") if getattr(a, n) != getattr(b, n)]
+    found = [
+        n for n in ("image_id", "height", "width", "provenance") if getattr(a, n) != getattr(b, n)
+    ]
     found += [n for n in ("image", "panoptic") if content(getattr(a, n)) != content(getattr(b, n))]
     for field in fields(Objects):
         x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
         if isinstance(x, np.ndarray):
-            same = x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            same = (
+                x.dtype == y.dtype
+                and x.shape == y.shape
+                and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            )
         else:
             same = x == y
         found += [] if same else [field.name]
@@ -109,7 +115,9 @@ def test_the_toy_survives_the_journey_and_a_table_takes_its_maps_in(tmp_path):
 def test_the_official_sample():
     folder = SHARED / "coco_panoptic_official_mini"
     if not folder.is_dir():
-        pytest.skip("the sample data shared/data/coco_panoptic_official_mini is not beside the checkout")
+        pytest.skip(
+            "the sample data shared/data/coco_panoptic_official_mini is not beside the checkout"
+        )
     config = coco_panoptic.Config("annotations/panoptic_val.json", maps="panoptic_val")
     dataset = coco_panoptic.read(config, folder)
     truth = json.loads((folder / "annotations/panoptic_val.json").read_text())
@@ -134,7 +142,16 @@ def written(tmp_path):
     for number in range(2):
         ids = np.array([[1, 1, 2], [0, 2, 2]])
         objects = panoptic.objects_of(panoptic.segments_of(ids), number, [0, 1])
-        rows.append(Scene(str(number + 1), 2, 3, ImageRef(png(2, 3)), objects, ImageRef(masks.panoptic_png(ids))))
+        rows.append(
+            Scene(
+                str(number + 1),
+                2,
+                3,
+                ImageRef(png(2, 3)),
+                objects,
+                ImageRef(masks.panoptic_png(ids)),
+            )
+        )
     coco_panoptic.write(SceneList(CATEGORIES, rows), Folder.at(tmp_path))
     document = json.loads((tmp_path / "panoptic.json").read_text())
 
@@ -152,9 +169,20 @@ def change(record, key, value):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda a: change(a["segments_info"][0], "id", 0), "segment id 0 is no whole number from 1"),
-        (lambda a: change(a["segments_info"][0], "id", 2**24), "segment id 16777216 is no whole number"),
-        (lambda a: change(a["segments_info"][0], "id", 2) or a["segments_info"][0].pop("object_id"), "same id"),
+        (
+            lambda a: change(a["segments_info"][0], "id", 0),
+            "segment id 0 is no whole number from 1",
+        ),
+        (
+            lambda a: change(a["segments_info"][0], "id", 2**24),
+            "segment id 16777216 is no whole number",
+        ),
+        (
+            lambda a: (
+                change(a["segments_info"][0], "id", 2) or a["segments_info"][0].pop("object_id")
+            ),
+            "same id",
+        ),
         (lambda a: change(a["segments_info"][0], "category_id", 4), "category_id 4 of segment 1"),
         (lambda a: change(a["segments_info"][0], "object_id", 2), "object_id 2 does not end in"),
         (lambda a: change(a["segments_info"][0], "iscrowd", 2), "iscrowd is 2"),
@@ -172,7 +200,11 @@ def test_a_bad_record_is_named_or_counted(written, spoil, words):
         reopen()
     assert "\n" not in str(error.value) and "panoptic.json: annotation of image" in str(error.value)
     kept = reopen("skip")
-    assert 1 == len(kept) and 1 == kept.skipped["image without a panoptic map"] and 2 == kept.skipped.total()
+    assert (
+        1 == len(kept)
+        and 1 == kept.skipped["image without a panoptic map"]
+        and 2 == kept.skipped.total()
+    )
 
 
 def test_map_and_json_must_name_the_same_segments(written):
@@ -180,7 +212,9 @@ def test_map_and_json_must_name_the_same_segments(written):
     document["annotations"][0]["segments_info"].pop()
     document["annotations"][1]["segments_info"].append({"id": 9, "category_id": 3})
     dataset = reopen()
-    with pytest.raises(DatasetError, match=r"1\.png: pixels of id 2 are no segment in .*panoptic\.json"):
+    with pytest.raises(
+        DatasetError, match=r"1\.png: pixels of id 2 are no segment in .*panoptic\.json"
+    ):
         dataset[0]
     with pytest.raises(DatasetError, match=r"2\.png: segment 9 of .*panoptic\.json has no pixel"):
         dataset[1]
@@ -210,10 +244,15 @@ def test_a_bad_map_stops_the_reading_of_a_job_or_is_counted(written):
     (folder / "panoptic" / "1.png").write_bytes(b"broken")
     base = paths.JOBS / "base.yaml"
     names = ("labelled", "unlabelled", "validation")
-    common = [f"data.root={folder}", *(f"data.{name}=coco_panoptic:panoptic.json" for name in names)]
+    common = [
+        f"data.root={folder}",
+        *(f"data.{name}=coco_panoptic:panoptic.json" for name in names),
+    ]
     with pytest.raises(DatasetError, match=r"1\.png: the map cannot be decoded"):
         _Reader(load_job(base, common), str(folder / "a"))("s", ("labelled", range(2)))
-    row = _Reader(load_job(base, [*common, "data.on_bad=skip"]), str(folder / "b"))("s", ("labelled", range(2)))
+    row = _Reader(load_job(base, [*common, "data.on_bad=skip"]), str(folder / "b"))(
+        "s", ("labelled", range(2))
+    )
     assert {"unreadable image or map": 1} == row["skipped"] and 1 == row["rows"]
     kept = parquet.read(parquet.Config(str(folder / "b")))[0]
     assert "2" == kept.image_id and [[1, 1, 2], [0, 2, 2]] == panoptic.map_of(kept).tolist()

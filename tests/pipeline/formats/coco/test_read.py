@@ -49,12 +49,20 @@ def differences(a: Scene, b: Scene) -> list[str]:
     def content(ref: ImageRef) -> bytes:
         return ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
 
-    found = [n for n in ("image_id", "height", "width", "panoptic", "provenance") if getattr(a, n) != getattr(b, n)]
+    found = [
+        n
+        for n in ("image_id", "height", "width", "panoptic", "provenance")
+        if getattr(a, n) != getattr(b, n)
+    ]
     found += [] if content(a.image) == content(b.image) else ["image"]
     for field in fields(Objects):
         x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
         if isinstance(x, np.ndarray):
-            same = x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            same = (
+                x.dtype == y.dtype
+                and x.shape == y.shape
+                and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            )
         else:
             same = x == y
         found += [] if same else [field.name]
@@ -86,7 +94,11 @@ def scenes(draw, number):
             x, y = draw(st.integers(0, W - 1)), draw(st.integers(0, H - 1))
             mask = np.zeros((1, H, W), bool)
             mask[0, y : draw(st.integers(y + 1, H)), x : draw(st.integers(x + 1, W))] = True
-            rle[i], boxes[i], area[i] = masks.encode(mask)[0], masks.tight_boxes(mask)[0], mask.sum()
+            rle[i], boxes[i], area[i] = (
+                masks.encode(mask)[0],
+                masks.tight_boxes(mask)[0],
+                mask.sum(),
+            )
     objects = Objects.build(
         column(st.integers(0, len(CATEGORIES) - 1)),
         boxes,
@@ -153,16 +165,27 @@ def written(tmp_path):
 
 def test_the_bytes_are_the_same_each_time(written, tmp_path):
     coco.write(SceneList(CATEGORIES, made()), Folder.at(tmp_path / "again"))
-    assert (written / "instances.json").read_bytes() == (tmp_path / "again" / "instances.json").read_bytes()
-    assert [f"job-{i:08d}.png" for i in range(6)] == Folder.at(tmp_path / "again" / "images").names()
+    assert (written / "instances.json").read_bytes() == (
+        tmp_path / "again" / "instances.json"
+    ).read_bytes()
+    assert [f"job-{i:08d}.png" for i in range(6)] == Folder.at(
+        tmp_path / "again" / "images"
+    ).names()
 
 
 def test_ids_run_from_one_and_numbers_stay_short(tmp_path):
     box = np.array([[473.07, 0.1, 511.72, 20.3]], np.float32)
-    scenes = [Scene(f"s{i}", 40, 512, ImageRef(png(40, 512)), Objects.build([0], box, id=[i + 7])) for i in range(2)]
+    scenes = [
+        Scene(f"s{i}", 40, 512, ImageRef(png(40, 512)), Objects.build([0], box, id=[i + 7]))
+        for i in range(2)
+    ]
     coco.write(SceneList(CATEGORIES, scenes), Folder.at(tmp_path))
     document = json.loads((tmp_path / "instances.json").read_text())
-    assert [1, 2] == [a["id"] for a in document["annotations"]] == [i["id"] for i in document["images"]]
+    assert (
+        [1, 2]
+        == [a["id"] for a in document["annotations"]]
+        == [i["id"] for i in document["images"]]
+    )
     assert document["annotations"][0]["bbox"] == [473.07, 0.1, 38.65, 20.2]
     assert document["annotations"][0]["segmentation"] == []
 
@@ -171,15 +194,25 @@ def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
     mask = np.zeros((1, 10, 12), bool)
     mask[0, 2:5, 3:9] = True
     objects = Objects.build([0], [[0, 0, 12, 10]], rle=masks.encode(mask), source=["synthetic"])
-    coco.write(SceneList(CATEGORIES, [Scene("a", 10, 12, ImageRef(png(10, 12)), objects)]), Folder.at(tmp_path))
+    coco.write(
+        SceneList(CATEGORIES, [Scene("a", 10, 12, ImageRef(png(10, 12)), objects)]),
+        Folder.at(tmp_path),
+    )
     record = json.loads((tmp_path / "instances.json").read_text())["annotations"][0]
-    assert (record["bbox"], record["area"], record["layout_bbox"]) == ([3, 2, 6, 3], 18, [0, 0, 12, 10])
+    assert (record["bbox"], record["area"], record["layout_bbox"]) == (
+        [3, 2, 6, 3],
+        18,
+        [0, 0, 12, 10],
+    )
     assert record["segmentation"]["size"] == [10, 12]
 
 
 def test_an_exception_inside_leaves_no_json(tmp_path):
     scene = made(1)[0]
-    with pytest.raises(ZeroDivisionError), coco.CocoWriter(Folder.at(tmp_path), CATEGORIES) as writer:
+    with (
+        pytest.raises(ZeroDivisionError),
+        coco.CocoWriter(Folder.at(tmp_path), CATEGORIES) as writer,
+    ):
         _add_and_fail(writer, scene)
     assert Folder.at(tmp_path).names() == []
 
@@ -232,7 +265,10 @@ def test_a_perfect_detector_scores_one(written, library, kind):
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(written / "instances.json"))
         found = [
-            {k: a[k] for k in ("image_id", "category_id", "bbox" if kind == "bbox" else "segmentation")}
+            {
+                k: a[k]
+                for k in ("image_id", "category_id", "bbox" if kind == "bbox" else "segmentation")
+            }
             | {"score": 0.9}
             for a in truth.dataset["annotations"]
         ]
@@ -249,7 +285,14 @@ def test_a_perfect_detector_scores_one(written, library, kind):
 
 def document() -> dict:
     image = {"id": 1, "file_name": "a.png", "height": 10, "width": 20}
-    annotation = {"id": 5, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    annotation = {
+        "id": 5,
+        "image_id": 1,
+        "category_id": 2,
+        "bbox": [1, 2, 3, 4],
+        "area": 12,
+        "iscrowd": 0,
+    }
     return {"images": [image], "annotations": [annotation], "categories": [{"id": 2, "name": "x"}]}
 
 
@@ -266,7 +309,10 @@ FULL = masks.encode(np.ones((1, 10, 20), bool))[0]
 ANNOTATIONS = {
     "unknown image": ({"image_id": 9}, "image_id 9 is not among the images"),
     "unknown category": ({"category_id": 9}, "category_id 9 is not among the categories"),
-    "box outside the image": ({"bbox": [15, 2, 10, 4]}, "bbox lies 5 pixels outside the image of 20x10"),
+    "box outside the image": (
+        {"bbox": [15, 2, 10, 4]},
+        "bbox lies 5 pixels outside the image of 20x10",
+    ),
     "empty box": ({"bbox": [1, 2, 0, 4]}, "has no extent"),
     "empty box ": ({"bbox": [1, 2, 3, -4]}, "has no extent"),
     "empty box  ": ({"bbox": [20.0, 2, 0.5, 4]}, "no extent inside the image"),
@@ -281,9 +327,18 @@ ANNOTATIONS = {
     "missing key": ({"bbox": None, "delete": "bbox"}, "key 'bbox' is missing"),
     "missing key ": ({"delete": "category_id"}, "key 'category_id' is missing"),
     "bad mask": ({"segmentation": [[1, 2, 3]]}, "segmentation: a polygon needs"),
-    "bad mask ": ({"segmentation": {"size": [20, 10], "counts": FULL}}, "its size [20, 10] is not that of the image"),
-    "bad mask  ": ({"segmentation": {"size": [10, 20], "counts": "~~~~"}}, "are not COCO compressed run lengths"),
-    "bad mask   ": ({"segmentation": {"size": [10, 20], "counts": [7, 7]}}, "the counts cover 14 pixels"),
+    "bad mask ": (
+        {"segmentation": {"size": [20, 10], "counts": FULL}},
+        "its size [20, 10] is not that of the image",
+    ),
+    "bad mask  ": (
+        {"segmentation": {"size": [10, 20], "counts": "~~~~"}},
+        "are not COCO compressed run lengths",
+    ),
+    "bad mask   ": (
+        {"segmentation": {"size": [10, 20], "counts": [7, 7]}},
+        "the counts cover 14 pixels",
+    ),
     "bad mask    ": ({"segmentation": "everything"}, "must be a list of polygons"),
     "bad mask     ": ({"segmentation": {"size": [10, 20]}}, "neither a list nor a text"),
 }
@@ -316,7 +371,10 @@ IMAGES = {
     "unsafe file name  ": ({"file_name": "link.png"}, "through a link"),
     "bad image size": ({"height": 0}, "height 0 must be whole numbers above 0"),
     "bad image size ": ({"width": "20"}, "must be whole numbers above 0"),
-    "image too large": ({"width": 20_000, "height": 20_000}, "20000x20000 is over max_pixels=100000000"),
+    "image too large": (
+        {"width": 20_000, "height": 20_000},
+        "20000x20000 is over max_pixels=100000000",
+    ),
     "missing key": ({"delete": "file_name"}, "key 'file_name' is missing"),
     "bad value": ({"scene_id": "\ud800"}, "is not Unicode text"),
     "bad value ": ({"provenance": {"seed": 1}}, "provenance needs texts"),
@@ -355,10 +413,22 @@ def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_pa
         ({"images": [], "annotations": []}, "key 'categories' is missing"),
         ({"images": [], "categories": []}, "key 'annotations' is missing"),
         ({"images": {}, "annotations": [], "categories": []}, "'images' must be a list"),
-        ({"images": [7], "annotations": [], "categories": []}, "image at position 0: is no JSON object"),
-        ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "category 1: key 'name' is missing"),
-        ({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}] * 2}, "category 1: another category"),
-        ({"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}, "its id must be a whole number"),
+        (
+            {"images": [7], "annotations": [], "categories": []},
+            "image at position 0: is no JSON object",
+        ),
+        (
+            {"images": [], "annotations": [], "categories": [{"id": 1}]},
+            "category 1: key 'name' is missing",
+        ),
+        (
+            {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}] * 2},
+            "category 1: another category",
+        ),
+        (
+            {"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]},
+            "its id must be a whole number",
+        ),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, content, message):
@@ -392,12 +462,17 @@ def test_a_box_out_by_rounding_is_clipped_and_counted(tmp_path):
     assert Counter() == opened(tmp_path, content).skipped
 
 
-@pytest.mark.parametrize("ids", [[0, 1], [4, 4], [None, 2], ["a", "b"], [-1, 3], [1.0, 2.0], [True, 2]])
+@pytest.mark.parametrize(
+    "ids", [[0, 1], [4, 4], [None, 2], ["a", "b"], [-1, 3], [1.0, 2.0], [True, 2]]
+)
 def test_unusable_annotation_ids_are_renumbered_and_counted(tmp_path, ids):
     content = document()
     content["annotations"] = [content["annotations"][0] | {"id": i} for i in ids]
     dataset = opened(tmp_path, content)
-    assert ([1, 2], Counter({"renumbered ids": 2})) == (dataset[0].objects.id.tolist(), dataset.skipped)
+    assert ([1, 2], Counter({"renumbered ids": 2})) == (
+        dataset[0].objects.id.tolist(),
+        dataset.skipped,
+    )
 
 
 def test_every_kind_of_mask_and_an_image_without_annotations(tmp_path):
@@ -411,14 +486,18 @@ def test_every_kind_of_mask_and_an_image_without_annotations(tmp_path):
         [],
     ]
     content["annotations"] = [
-        content["annotations"][0] | {"id": i, "segmentation": kind, "iscrowd": i % 2} for i, kind in enumerate(kinds, 1)
+        content["annotations"][0] | {"id": i, "segmentation": kind, "iscrowd": i % 2}
+        for i, kind in enumerate(kinds, 1)
     ]
     content["images"].append({"id": "b", "file_name": "b.png", "height": 10, "width": 20})
     content["categories"].insert(0, {"id": 30, "name": "sky", "isthing": 0, "supercategory": "up"})
     dataset = opened(tmp_path, content)
     objects = dataset[0].objects
     assert [masks.encode(mask)[0]] * 3 + [None] == list(objects.rle)
-    assert (objects.iscrowd.tolist(), objects.category.tolist()) == ([True, False, True, False], [0] * 4)
+    assert (objects.iscrowd.tolist(), objects.category.tolist()) == (
+        [True, False, True, False],
+        [0] * 4,
+    )
     assert (dataset[1].image_id, len(dataset[1].objects)) == ("b", 0)
     assert (Category(2, "x"), Category(30, "sky", "up", isthing=False)) == dataset.categories
     with pytest.raises(IndexError):
@@ -472,7 +551,8 @@ def test_bccd_is_read_whole():
 def test_polygons_and_run_lengths_of_the_same_masks_agree():
     root = shared("coco_stuff_mini")
     runs, polygons = (
-        coco.read(coco.Config(f"annotations/instances_train{end}.json"), root) for end in ("", "_polygons")
+        coco.read(coco.Config(f"annotations/instances_train{end}.json"), root)
+        for end in ("", "_polygons")
     )
     worst = 1.0
     for a, b in zip(runs, polygons, strict=True):

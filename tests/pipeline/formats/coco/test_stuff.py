@@ -32,11 +32,22 @@ KEPT = (
 
 
 def image(key: int = 1) -> dict:
-    return {"id": key, "file_name": f"{key}.png", "height": 10, "width": 20}  # 200 pixels: 2 % are 4
+    return {
+        "id": key,
+        "file_name": f"{key}.png",
+        "height": 10,
+        "width": 20,
+    }  # 200 pixels: 2 % are 4
 
 
 def thing(key: int = 1, **change) -> dict:
-    return {"id": key, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 5], "iscrowd": 0} | change
+    return {
+        "id": key,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [0, 0, 10, 5],
+        "iscrowd": 0,
+    } | change
 
 
 def stuff(key: int = 101, **change) -> dict:
@@ -62,7 +73,9 @@ def ids(dataset) -> list[list[int]]:
 
 
 def test_things_come_first_and_every_class_keeps_its_id(tmp_path):
-    dataset = opened(tmp_path, [thing(7), thing(3, category_id=90)], [stuff(200, category_id=182), stuff(150)])
+    dataset = opened(
+        tmp_path, [thing(7), thing(3, category_id=90)], [stuff(200, category_id=182), stuff(150)]
+    )
     objects = dataset[0].objects
     assert (KEPT, Counter()) == (dataset.categories, dataset.skipped)
     assert ([7, 3, 200, 150], [0, 1, 3, 2]) == (objects.id.tolist(), objects.category.tolist())
@@ -82,7 +95,10 @@ def test_masks_of_both_files_are_kept(tmp_path):
     ("change", "reason"),
     [
         ({"bbox": [0, 0, 2, 2]}, "object under 2 % of the image"),  # exactly 2 %
-        ({"bbox": [0, 0, 0, 10]}, "object under 2 % of the image"),  # official files hold a few of these
+        (
+            {"bbox": [0, 0, 0, 10]},
+            "object under 2 % of the image",
+        ),  # official files hold a few of these
         ({"iscrowd": 1}, "crowd"),
         ({"category_id": 183}, "object of the class 'other'"),
     ],
@@ -107,7 +123,9 @@ def test_an_image_with_only_stuff_that_is_left_out_has_stuff_all_the_same(tmp_pa
 
 def test_images_out_of_range_are_dropped_whole(tmp_path):
     things = [
-        thing(10 * key + n, image_id=key) for key, number in ((1, 3), (2, 1), (3, 8), (4, 7)) for n in range(number)
+        thing(10 * key + n, image_id=key)
+        for key, number in ((1, 3), (2, 1), (3, 8), (4, 7))
+        for n in range(number)
     ]
     regions = [stuff(100 + key, image_id=key) for key in (2, 3, 4)]
     dataset = opened(tmp_path, things, regions, (1, 2, 3, 4, 5))
@@ -121,7 +139,9 @@ def test_images_out_of_range_are_dropped_whole(tmp_path):
     }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
         st.builds(
@@ -159,9 +179,13 @@ def test_the_filters_are_those_of_the_specification(tmp_path, records, limits):
             expected[str(key)] = kept
     options = {"min_area": min_area, "min_objects": low, "max_objects": high}
     dataset = opened(tmp_path, things, regions, (1, 2, 3), **options)
-    assert expected == {dataset[i].image_id: dataset[i].objects.id.tolist() for i in range(len(dataset))}
+    assert expected == {
+        dataset[i].image_id: dataset[i].objects.id.tolist() for i in range(len(dataset))
+    }
     images = sum(count for reason, count in dataset.skipped.items() if reason.startswith("image"))
-    objects = sum(count for reason, count in dataset.skipped.items() if not reason.startswith("image"))
+    objects = sum(
+        count for reason, count in dataset.skipped.items() if not reason.startswith("image")
+    )
     assert (3, len(records)) == (len(dataset) + images, sum(map(len, expected.values())) + objects)
 
 
@@ -172,12 +196,28 @@ def test_the_filters_are_those_of_the_specification(tmp_path, records, limits):
     ("things", "regions", "message"),
     [
         ([], [stuff(category_id=7)], "stuff_x.json: annotation 101: category_id 7 is not among"),
-        ([], [stuff(image_id=9)], "stuff_x.json: annotation 101: image_id 9 is not among the images"),
-        ([thing(bbox=[0, 0, -5, 5])], [], "instances_x.json: annotation 1: bbox [0, 0, -5, 5] has no extent"),
-        ([thing(bbox=[0, 0, 9])], [], "instances_x.json: annotation 1: bbox [0, 0, 9] must be a list"),
+        (
+            [],
+            [stuff(image_id=9)],
+            "stuff_x.json: annotation 101: image_id 9 is not among the images",
+        ),
+        (
+            [thing(bbox=[0, 0, -5, 5])],
+            [],
+            "instances_x.json: annotation 1: bbox [0, 0, -5, 5] has no extent",
+        ),
+        (
+            [thing(bbox=[0, 0, 9])],
+            [],
+            "instances_x.json: annotation 1: bbox [0, 0, 9] must be a list",
+        ),
         ([thing(bbox=[15, 0, 10, 5])], [], "bbox lies 5 pixels outside the image"),
         ([thing(bbox=[0, 0, "9", 5])], [], "bbox is '9', not a finite number"),
-        ([{"id": 4, "image_id": 1, "category_id": 1}], [], "instances_x.json: annotation 4: key 'bbox' is missing"),
+        (
+            [{"id": 4, "image_id": 1, "category_id": 1}],
+            [],
+            "instances_x.json: annotation 4: key 'bbox' is missing",
+        ),
         ([7], [], "instances_x.json: annotation at position 0: is no JSON object"),
         ([], [stuff(segmentation={"size": [20, 10], "counts": "x"})], "is not that of the image"),
         ([], [stuff(iscrowd="no")], "stuff_x.json: annotation 101: iscrowd is 'no'"),
@@ -198,7 +238,9 @@ def test_a_class_in_both_files_is_named(tmp_path):
     document = json.loads((tmp_path / "stuff_x.json").read_text())
     document["categories"].append({"id": 90, "name": "brush"})
     (tmp_path / "stuff_x.json").write_text(json.dumps(document))
-    with pytest.raises(DatasetError, match=r"stuff_x\.json: category 90: another category has the same id"):
+    with pytest.raises(
+        DatasetError, match=r"stuff_x\.json: category 90: another category has the same id"
+    ):
         coco_stuff.read(coco_stuff.Config("instances_x.json"), tmp_path)
 
 
@@ -207,9 +249,13 @@ def test_a_missing_stuff_file_says_what_to_give(tmp_path):
     (tmp_path / "stuff_x.json").rename(tmp_path / "regions.json")
     with pytest.raises(DatasetError, match=r"stuff_x\.json: no such file; give .* with stuff=FILE"):
         coco_stuff.read(coco_stuff.Config("instances_x.json"), tmp_path)
-    assert 0 == len(coco_stuff.read(coco_stuff.Config("instances_x.json", stuff="regions.json"), tmp_path))
+    assert 0 == len(
+        coco_stuff.read(coco_stuff.Config("instances_x.json", stuff="regions.json"), tmp_path)
+    )
     (tmp_path / "instances_x.json").rename(tmp_path / "things.json")
-    with pytest.raises(DatasetError, match=r"things\.json: no stuff file is given and the name has no 'instances_'"):
+    with pytest.raises(
+        DatasetError, match=r"things\.json: no stuff file is given and the name has no 'instances_'"
+    ):
         coco_stuff.read(coco_stuff.Config("things.json"), tmp_path)
     with pytest.raises(DatasetError, match=r"instances_x\.json: cannot be read \(No such file"):
         coco_stuff.read(coco_stuff.Config("instances_x.json"), tmp_path)
@@ -230,13 +276,22 @@ def test_no_image_is_read_from_outside_the_folder(tmp_path):
     document["images"][0]["file_name"] = "../stuff_x.json"
     (tmp_path / "instances_x.json").write_text(json.dumps(document))
     with pytest.raises(
-        DatasetError, match=r"instances_x\.json: image 1: its file_name '\.\./stuff_x\.json' is absolute or leaves"
+        DatasetError,
+        match=r"instances_x\.json: image 1: its file_name '\.\./stuff_x\.json' is absolute or leaves",
     ):
         coco_stuff.read(coco_stuff.Config("instances_x.json"), tmp_path)
 
 
 @pytest.mark.parametrize(
-    "options", ["min_area=1", "min_area=-0.1", "min_objects=9", "min_objects=-1", "on_bad=maybe", "max_pixels=0"]
+    "options",
+    [
+        "min_area=1",
+        "min_area=-0.1",
+        "min_objects=9",
+        "min_objects=-1",
+        "on_bad=maybe",
+        "max_pixels=0",
+    ],
 )
 def test_bad_settings_name_the_key(tmp_path, options):
     with pytest.raises(JobError, match=f"data: .*{options.partition('=')[0]}"):
@@ -267,11 +322,16 @@ def shared() -> Path:
 def test_real_coco_stuff_is_filtered_as_in_the_papers():
     root = shared() / "annotations"
     dataset = coco_stuff.read(coco_stuff.Config("annotations/instances_train.json"), shared())
-    assert (171, 80) == (len(dataset.categories), sum(category.isthing for category in dataset.categories))
+    assert (171, 80) == (
+        len(dataset.categories),
+        sum(category.isthing for category in dataset.categories),
+    )
     numbers = [category.id for category in dataset.categories]
     assert sorted(set(numbers)) == numbers
     assert (1, 182) == (numbers[0], numbers[-1])
-    things, regions = (json.loads((root / f"{name}_train.json").read_text()) for name in ("instances", "stuff"))
+    things, regions = (
+        json.loads((root / f"{name}_train.json").read_text()) for name in ("instances", "stuff")
+    )
     sizes = {record["id"]: record["width"] * record["height"] for record in things["images"]}
     large = Counter(
         record["image_id"]
@@ -287,7 +347,9 @@ def test_real_coco_stuff_is_filtered_as_in_the_papers():
 
 
 def test_masks_of_real_objects_lie_in_their_boxes():
-    dataset = coco_stuff.read(coco_stuff.Config("annotations/instances_train.json", max_objects=20), shared())
+    dataset = coco_stuff.read(
+        coco_stuff.Config("annotations/instances_train.json", max_objects=20), shared()
+    )
     for scene in (dataset[i] for i in range(len(dataset))):
         stack = masks.decode_all(scene.objects, (scene.height, scene.width))
         assert np.abs(masks.tight_boxes(stack) - scene.objects.boxes).max() <= 1
@@ -296,7 +358,9 @@ def test_masks_of_real_objects_lie_in_their_boxes():
 
 def test_a_file_without_its_own_stuff_file_takes_the_given_one():
     options = {"stuff": "annotations/stuff_train.json", "images": "images"}
-    polygons = coco_stuff.read(coco_stuff.Config("annotations/instances_train_polygons.json", **options), shared())
+    polygons = coco_stuff.read(
+        coco_stuff.Config("annotations/instances_train_polygons.json", **options), shared()
+    )
     runs = coco_stuff.read(coco_stuff.Config("annotations/instances_train.json"), shared())
     assert ids(runs) == ids(polygons)
     assert runs.fingerprint() != polygons.fingerprint()

@@ -35,7 +35,9 @@ def png(pixels: np.ndarray) -> bytes:
 
 def test_the_names_are_those_of_the_data():
     published = json.loads((sample() / "annotations/categories_171.json").read_text())
-    assert {c["id"]: c["name"] for c in published} == {c["id"]: NAMES[c["id"] - 1] for c in published}
+    assert {c["id"]: c["name"] for c in published} == {
+        c["id"]: NAMES[c["id"] - 1] for c in published
+    }
     assert 182 == len(NAMES) == len(set(NAMES))
     assert all(c["isthing"] == (c["id"] <= 91) for c in published)
 
@@ -51,7 +53,9 @@ def test_the_sample_is_its_own_panoptic_file(file):
     same = pixels = 0
     for index in range(13):
         a, b = composed[index], truth[index]
-        labels = np.asarray(Image.open(sample() / f"semantic_train/{int(a.image_id):012d}.png")).astype(int)
+        labels = np.asarray(
+            Image.open(sample() / f"semantic_train/{int(a.image_id):012d}.png")
+        ).astype(int)
         maps = panoptic.maps_of(a, 182)
         assert np.array_equal(np.where(labels == 255, 182, labels), maps.labels)
         if file == "instances_train.json":
@@ -68,7 +72,9 @@ def folder(tmp_path):
     for name in ("images", "maps"):
         (tmp_path / name).mkdir()
     (tmp_path / "images/7.jpg").write_bytes(png(np.zeros((2, 5, 3))))
-    (tmp_path / "maps/7.png").write_bytes(png(np.array([[156, 156, 156, 156, 156], [0, 0, 0, 0, 255]])))
+    (tmp_path / "maps/7.png").write_bytes(
+        png(np.array([[156, 156, 156, 156, 156], [0, 0, 0, 0, 255]]))
+    )
 
     def record(number, columns, **more):
         mask = np.zeros((1, 2, 5), bool)
@@ -85,13 +91,19 @@ def folder(tmp_path):
     document = {
         "images": [{"id": 7, "file_name": "7.jpg", "height": 2, "width": 5}],
         "categories": [{"id": 1, "name": "person", "supercategory": "human"}],
-        "annotations": [record(4, [0, 1]), record(9, [1, 2]), record(5, [0, 1, 2, 3], iscrowd=1), record(6, [4])],
+        "annotations": [
+            record(4, [0, 1]),
+            record(9, [1, 2]),
+            record(5, [0, 1, 2, 3], iscrowd=1),
+            record(6, [4]),
+        ],
     }
 
     def reopen(**options):
         (tmp_path / "i.json").write_text(json.dumps(document))
         return coco_stuff_maps.read(
-            coco_stuff_maps.Config("i.json", **{"maps": "maps", "images": "images"} | options), tmp_path
+            coco_stuff_maps.Config("i.json", **{"maps": "maps", "images": "images"} | options),
+            tmp_path,
         )
 
     return document, reopen, tmp_path
@@ -108,9 +120,16 @@ def test_later_instances_are_in_front_and_leftovers_are_a_crowd(folder):
     assert {"crowd (a crowd of the map in its place)": 1} == dict(dataset.skipped)
     found = [
         (NAMES[c], int(a), bool(w))
-        for c, a, w in zip(scene.objects.category, scene.objects.area, scene.objects.iscrowd, strict=True)
+        for c, a, w in zip(
+            scene.objects.category, scene.objects.area, scene.objects.iscrowd, strict=True
+        )
     ]
-    assert [("person", 1, True), ("person", 1, False), ("person", 2, False), ("sky-other", 5, False)] == found
+    assert [
+        ("person", 1, True),
+        ("person", 1, False),
+        ("person", 2, False),
+        ("sky-other", 5, False),
+    ] == found
     assert "human" == dataset.categories[0].supercategory and not dataset.categories[156].isthing
 
 

@@ -26,7 +26,14 @@ def repeated(count: int, category: int, made: bool = False, source: str = "human
     found = Objects.build([category], np.array([[1, 1, 9, 9]]), source=[source])
     name = f"{category}{source}"
     return [
-        Scene(f"{name}{i}", *SIZE, ref, replace(found, id=np.array([crc32(f"{name}{i}".encode()) + 1])), None, origin)
+        Scene(
+            f"{name}{i}",
+            *SIZE,
+            ref,
+            replace(found, id=np.array([crc32(f"{name}{i}".encode()) + 1])),
+            None,
+            origin,
+        )
         for i in range(count)
     ]
 
@@ -39,7 +46,9 @@ def classes(folder: Path, split: str = "train") -> dict[str, Any]:
 def test_rare_and_common_are_told_by_what_people_labelled_in_training(tmp_path: Path) -> None:
     people = [*repeated(10, 0), *repeated(11, 1), *repeated(101, 2)]
     train = SceneList(CATEGORIES, [*people, *repeated(200, 0, made=True, source="synthetic")])
-    lvis.write_splits({"train": train, "val": SceneList(CATEGORIES, repeated(2, 2))}, Folder.at(tmp_path))
+    lvis.write_splits(
+        {"train": train, "val": SceneList(CATEGORIES, repeated(2, 2))}, Folder.at(tmp_path)
+    )
     for split in ("train", "val"):
         assert [c["frequency"] for c in classes(tmp_path, split).values()] == ["r", "c", "f", "r"]
     assert classes(tmp_path)["no"]["image_count"] == 210
@@ -47,7 +56,9 @@ def test_rare_and_common_are_told_by_what_people_labelled_in_training(tmp_path: 
 
 
 def test_synthetic_images_alone_are_counted_themselves(tmp_path: Path) -> None:
-    lvis.write(SceneList(CATEGORIES, repeated(11, 0, made=True, source="synthetic")), Folder.at(tmp_path))
+    lvis.write(
+        SceneList(CATEGORIES, repeated(11, 0, made=True, source="synthetic")), Folder.at(tmp_path)
+    )
     assert classes(tmp_path)["no"]["frequency"] == "c"
 
 
@@ -69,7 +80,13 @@ def official(tmp_path: Path) -> Path:
     """A file as LVIS publishes it: no file_name, no iscrowd."""
     (tmp_path / "coco" / "val2017").mkdir(parents=True)
     (tmp_path / "coco" / "val2017" / "000000000139.png").write_bytes(png(SIZE))
-    image = {"id": 139, "width": 40, "height": 24, "neg_category_ids": [2], "not_exhaustive_category_ids": []}
+    image = {
+        "id": 139,
+        "width": 40,
+        "height": 24,
+        "neg_category_ids": [2],
+        "not_exhaustive_category_ids": [],
+    }
     document = {
         "info": {},
         "licenses": [],
@@ -93,7 +110,8 @@ def test_an_official_file_is_read_by_its_urls(official: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"), [("http://x/../../etc/passwd", "is not in"), ("../..", "absolute or leaves"), (5, "file_name")]
+    ("url", "told"),
+    [("http://x/../../etc/passwd", "is not in"), ("../..", "absolute or leaves"), (5, "file_name")],
 )
 def test_a_bad_url_is_one_line(official: Path, url: Any, told: str) -> None:
     document = json.loads((official / "lvis.json").read_text())

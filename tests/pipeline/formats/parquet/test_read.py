@@ -38,7 +38,12 @@ def object_tables(draw, size):
 
     def box():
         x, y = draw(corners)
-        return x / 64, y / 64, draw(st.integers(x + 1, W * 64)) / 64, draw(st.integers(y + 1, H * 64)) / 64
+        return (
+            x / 64,
+            y / 64,
+            draw(st.integers(x + 1, W * 64)) / 64,
+            draw(st.integers(y + 1, H * 64)) / 64,
+        )
 
     def column(values):
         return draw(st.lists(values, min_size=n, max_size=n))
@@ -65,7 +70,12 @@ def scenes(draw):
     size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     origin = st.builds(Provenance, st.integers(0, 2**63 - 1), TEXT, TEXT, TEXT, TEXT)
     return Scene(
-        draw(TEXT), *size, draw(REFS), draw(object_tables(size)), draw(st.none() | REFS), draw(st.none() | origin)
+        draw(TEXT),
+        *size,
+        draw(REFS),
+        draw(object_tables(size)),
+        draw(st.none() | REFS),
+        draw(st.none() | origin),
     )
 
 
@@ -76,7 +86,11 @@ def differences(a: Scene, b: Scene) -> list[str]:
     for field in fields(Objects):
         x, y = getattr(a.objects, field.name), getattr(b.objects, field.name)
         if isinstance(x, np.ndarray):
-            same = x.dtype == y.dtype and x.shape == y.shape and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            same = (
+                x.dtype == y.dtype
+                and x.shape == y.shape
+                and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            )
         else:
             same = x == y
         found += [] if same else [field.name]
@@ -87,13 +101,19 @@ def table(count: int, pixels: int = 50) -> list[Scene]:
     rng = np.random.default_rng(0)
     return [
         Scene(
-            f"s-{i:08d}", 8, 8, ImageRef(rng.bytes(pixels)), Objects.build([i % 3], [[0, 0, 4, 4 + i % 4]], id=[i + 1])
+            f"s-{i:08d}",
+            8,
+            8,
+            ImageRef(rng.bytes(pixels)),
+            Objects.build([i % 3], [[0, 0, 4, 4 + i % 4]], id=[i + 1]),
         )
         for i in range(count)
     ]
 
 
-def shard(folder: Folder, rows: list[Scene], chunks: list[int], name: str = "part-0.parquet") -> bytes:
+def shard(
+    folder: Folder, rows: list[Scene], chunks: list[int], name: str = "part-0.parquet"
+) -> bytes:
     with parquet.ShardWriter(folder, name, CATEGORIES, "job") as writer:
         for start, end in zip([0, *chunks], [*chunks, len(rows)], strict=True):
             writer.write(rows[start:end])
@@ -101,7 +121,9 @@ def shard(folder: Folder, rows: list[Scene], chunks: list[int], name: str = "par
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(scenes(), max_size=5))
 def test_reading_gives_back_what_was_written(tmp_path, rows):
@@ -114,7 +136,9 @@ def test_reading_gives_back_what_was_written(tmp_path, rows):
     assert [[]] * len(rows) == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.floats(0, 4096, width=32), min_size=4, max_size=4))
 def test_any_box_comes_back_within_one_step_of_float32(tmp_path, values):
     box = np.array([[*np.sort(values[:2]), *np.sort(values[2:])]], np.float32)[:, [0, 2, 1, 3]]
@@ -129,7 +153,9 @@ def test_bytes_depend_on_the_scenes_alone(tmp_path):
     rows = table(450)
     first = shard(Folder.at(tmp_path / "a"), rows, [])
     assert first == shard(Folder.at(tmp_path / "b"), rows, [1, 2, 199, 201, 400])
-    assert [pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)] == [200, 200, 50]
+    assert [
+        pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)
+    ] == [200, 200, 50]
     assert first != shard(Folder.at(tmp_path / "c"), rows[::-1], [])
 
 
@@ -142,7 +168,9 @@ def test_a_row_group_closes_early_rather_than_grow(tmp_path, monkeypatch):
 def test_an_exception_inside_leaves_nothing(tmp_path):
     with (
         pytest.raises(ZeroDivisionError),
-        parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES, rows_per_group=2) as writer,
+        parquet.ShardWriter(
+            Folder.at(tmp_path), "x.parquet", CATEGORIES, rows_per_group=2
+        ) as writer,
     ):
         _fail_after(writer, table(5))
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +212,10 @@ def test_an_empty_table_keeps_its_categories(tmp_path):
 
 
 def test_without_pixels_everything_else_is_there(tmp_path):
-    rows = [replace(scene, panoptic=ImageRef(b"p", "pan.png"), image=ImageRef(b"i", "i.png")) for scene in table(3)]
+    rows = [
+        replace(scene, panoptic=ImageRef(b"p", "pan.png"), image=ImageRef(b"i", "i.png"))
+        for scene in table(3)
+    ]
     shard(Folder.at(tmp_path), rows, [])
     scene = parquet.read(parquet.Config("part-0.parquet"), tmp_path, pixels=False)[2]
     assert (ImageRef(None, "i.png"), ImageRef(None, "pan.png")) == (scene.image, scene.panoptic)
@@ -215,12 +246,22 @@ def test_the_fingerprint_sees_pixels_and_not_the_place(tmp_path):
 def test_the_layout_is_the_one_promised(tmp_path):
     shard(Folder.at(tmp_path), table(3), [])
     metadata = pq.read_metadata(tmp_path / "part-0.parquet")
-    columns = {metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i) for i in range(23)}
+    columns = {
+        metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i)
+        for i in range(23)
+    }
     assert columns["image.bytes"].compression == "UNCOMPRESSED"
     assert {"ZSTD"} == {c.compression for name, c in columns.items() if name != "image.bytes"}
-    assert (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics) == (False, None)
+    assert (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics) == (
+        False,
+        None,
+    )
     footer = json.loads(metadata.metadata[b"synthaug"])
-    assert (footer["schema_version"], footer["job"], footer["categories"][2]["id"]) == (1, "job", 90)
+    assert (footer["schema_version"], footer["job"], footer["categories"][2]["id"]) == (
+        1,
+        "job",
+        90,
+    )
     features = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
     assert (
@@ -229,7 +270,9 @@ def test_the_layout_is_the_one_promised(tmp_path):
     ) == ("Sequence", "ClassLabel")
     assert len(set(features["objects"]["feature"]["category"]["names"])) == 3
     objects = pq.read_schema(tmp_path / "part-0.parquet").field("objects").type
-    assert "list<element: int64>" == str(objects.field("category").type)  # Hugging Face class labels need int64
+    assert "list<element: int64>" == str(
+        objects.field("category").type
+    )  # Hugging Face class labels need int64
     row = pq.read_table(tmp_path).to_pylist()[1]
     assert (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0]) == ([0, 0, 4, 5], None)
 
@@ -255,22 +298,28 @@ def broken_files():
         "or cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
         "cut short": lambda path: path.write_bytes(b""),
         "no scene table": rewritten(lambda t: t.replace_schema_metadata({})),
-        "schema_version 99 is unknown": rewritten(lambda t: t.replace_schema_metadata(metadata(99))),
+        "schema_version 99 is unknown": rewritten(
+            lambda t: t.replace_schema_metadata(metadata(99))
+        ),
         "column 'objects' is missing": rewritten(lambda t: t.drop_columns(["objects"])),
         "column 'image.path' is missing": rewritten(
-            lambda t: t.set_column(1, "image", pa.array([{"bytes": b""}] * 3)).replace_schema_metadata(
-                t.schema.metadata
-            )
+            lambda t: t.set_column(
+                1, "image", pa.array([{"bytes": b""}] * 3)
+            ).replace_schema_metadata(t.schema.metadata)
         ),
         "column 'height' has type": rewritten(
-            lambda t: t.set_column(2, "height", pa.array(["8"] * 3)).replace_schema_metadata(t.schema.metadata)
-        ),
-        "column 'image_id' has empty rows": rewritten(
-            lambda t: t.set_column(0, "image_id", pa.array([None] * 3, pa.string())).replace_schema_metadata(
+            lambda t: t.set_column(2, "height", pa.array(["8"] * 3)).replace_schema_metadata(
                 t.schema.metadata
             )
         ),
-        "a category that the footer does not list": rewritten(lambda t: t.replace_schema_metadata(metadata(1))),
+        "column 'image_id' has empty rows": rewritten(
+            lambda t: t.set_column(
+                0, "image_id", pa.array([None] * 3, pa.string())
+            ).replace_schema_metadata(t.schema.metadata)
+        ),
+        "a category that the footer does not list": rewritten(
+            lambda t: t.replace_schema_metadata(metadata(1))
+        ),
         "row group 0 cannot be read": wrong_page,
     }
 
@@ -291,8 +340,13 @@ def test_integers_of_another_width_are_read(tmp_path):
     rows = table(3)
     shard(Folder.at(tmp_path), rows, [])
     old = pq.read_table(tmp_path / "part-0.parquet")
-    kinds = [f.with_type(pa.list_(pa.int32())) if f.name == "category" else f for f in old.schema.field("objects").type]
-    narrow = old.schema.set(4, pa.field("objects", pa.struct(kinds))).set(2, pa.field("height", pa.int64()))
+    kinds = [
+        f.with_type(pa.list_(pa.int32())) if f.name == "category" else f
+        for f in old.schema.field("objects").type
+    ]
+    narrow = old.schema.set(4, pa.field("objects", pa.struct(kinds))).set(
+        2, pa.field("height", pa.int64())
+    )
     pq.write_table(old.cast(narrow), tmp_path / "part-0.parquet")
     dataset = parquet.read(parquet.Config("."), tmp_path)
     assert [[]] * 3 == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
@@ -309,7 +363,9 @@ def test_a_folder_without_shards_and_two_tables_in_one_folder(tmp_path):
 
 
 def test_memory_stays_flat_over_many_row_groups(tmp_path):
-    with parquet.ShardWriter(Folder.at(tmp_path), "a.parquet", CATEGORIES, rows_per_group=10) as writer:
+    with parquet.ShardWriter(
+        Folder.at(tmp_path), "a.parquet", CATEGORIES, rows_per_group=10
+    ) as writer:
         for scene in table(300, pixels=200_000):
             writer.write([scene])
     dataset = parquet.read(parquet.Config("."), tmp_path)

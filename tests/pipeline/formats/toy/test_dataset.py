@@ -31,7 +31,12 @@ def pixels(ref: ImageRef | None) -> NDArray[np.uint8]:
 def masks(scene: Scene) -> NDArray[np.bool_]:
     """Decoded masks [N, H, W]."""
     size = [scene.height, scene.width]
-    return np.stack([coco_mask.decode({"size": size, "counts": code}).astype(bool) for code in scene.objects.rle])
+    return np.stack(
+        [
+            coco_mask.decode({"size": size, "counts": code}).astype(bool)
+            for code in scene.objects.rle
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,9 @@ def test_ids_survive_the_encoding_far_into_the_table() -> None:
 
 def test_boxes_and_areas_are_those_of_the_masks(scenes: list[Scene]) -> None:
     for scene in scenes:
-        for mask, box, area in zip(masks(scene), scene.objects.boxes, scene.objects.area, strict=True):
+        for mask, box, area in zip(
+            masks(scene), scene.objects.boxes, scene.objects.area, strict=True
+        ):
             y, x = np.nonzero(mask)
             assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
             assert len(x) == area
@@ -121,12 +128,17 @@ def test_every_thing_is_big_enough_to_be_seen(scenes: list[Scene]) -> None:
 def test_things_have_a_long_tail() -> None:
     dataset = toy()
     worlds = [dataset.world(index) for index in range(1500)]
-    count = np.bincount([thing.category for world in worlds for thing in world.things], minlength=len(THINGS))
+    count = np.bincount(
+        [thing.category for world in worlds for thing in world.things], minlength=len(THINGS)
+    )
     assert 30 <= count[0] / count[-1] <= 80
     assert (np.diff(count) < 0).all()
     assert count[-1] * 1600 / 1500 >= 40
     assert 3 <= count.sum() / len(worlds) <= 4
-    assert {1, 7} == {min(len(world.things) for world in worlds), max(len(world.things) for world in worlds)}
+    assert {1, 7} == {
+        min(len(world.things) for world in worlds),
+        max(len(world.things) for world in worlds),
+    }
 
 
 def test_number_of_things_can_be_chosen() -> None:
@@ -152,7 +164,9 @@ def test_size_changes_the_resolution_only() -> None:
     small, large = toy(size=64)[5], toy(size=256)[5]
     assert small.objects.category.tolist() == large.objects.category.tolist()
     np.testing.assert_allclose(4 * small.objects.boxes, large.objects.boxes, atol=7)
-    reduced = np.asarray(Image.fromarray(pixels(large.image)).resize((64, 64), Image.Resampling.BOX), float)
+    reduced = np.asarray(
+        Image.fromarray(pixels(large.image)).resize((64, 64), Image.Resampling.BOX), float
+    )
     assert np.abs(reduced - pixels(small.image)).mean() < 6
 
 
@@ -187,7 +201,14 @@ def test_without_labels_the_picture_stays_and_the_objects_go() -> None:
 def test_fingerprint_changes_with_what_changes_the_content() -> None:
     same = toy(count=1600).fingerprint()
     assert same == toy().fingerprint()
-    others = [toy(seed=1), toy(size=65), toy(path="unlabelled"), toy(labels=False), toy(count=9), toy(max_objects=3)]
+    others = [
+        toy(seed=1),
+        toy(size=65),
+        toy(path="unlabelled"),
+        toy(labels=False),
+        toy(count=9),
+        toy(max_objects=3),
+    ]
     assert len({same, *(other.fingerprint() for other in others)}) == 7
 
 

@@ -25,7 +25,11 @@ def item(key: int, name: str = "tree", **change) -> dict:
 
 
 def relation(subject: int, other: int, predicate: str = "on") -> dict:
-    return {"subject": {"object_id": subject}, "object": {"object_id": other}, "predicate": predicate}
+    return {
+        "subject": {"object_id": subject},
+        "object": {"object_id": other},
+        "predicate": predicate,
+    }
 
 
 def picture(key: int, **change) -> dict:
@@ -47,7 +51,9 @@ def jpeg(width: int = 300, height: int = 200) -> bytes:
     return out.getvalue()
 
 
-def make(folder: Path, objects: dict[int, list], relations: dict[int, list] | None = None, **files) -> Path:
+def make(
+    folder: Path, objects: dict[int, list], relations: dict[int, list] | None = None, **files
+) -> Path:
     """Write a folder whose images all train; `files` replace or add files, their names with _ for the dot."""
     (folder / "VG_100K").mkdir(exist_ok=True)
     for key in objects:
@@ -58,7 +64,9 @@ def make(folder: Path, objects: dict[int, list], relations: dict[int, list] | No
         "vg_splits_json": {"train": list(objects), "val": [], "test": []},
     }
     if relations is not None:
-        parts["relationships_json"] = [{"image_id": key, "relationships": of} for key, of in relations.items()]
+        parts["relationships_json"] = [
+            {"image_id": key, "relationships": of} for key, of in relations.items()
+        ]
     for name, content in (parts | files).items():
         write(folder, ".".join(name.rsplit("_", 1)), content)
     return folder
@@ -81,12 +89,16 @@ def three(first: int, name: str = "tree") -> list[dict]:
 
 def test_classes_are_frequent_names_after_aliases_by_count_then_alphabet(tmp_path):
     names = ["sky", "sky", "trees", "tree", "oak", "car", "car", "man", "bus", "bus"]
-    objects = {1: [item(n, name, w=5) for n, name in enumerate(names, 1)]}  # small objects count too
+    objects = {
+        1: [item(n, name, w=5) for n, name in enumerate(names, 1)]
+    }  # small objects count too
     make(tmp_path, objects, object_alias_txt="tree, trees,oak\n\nbus,coach\n")
     dataset = opened(tmp_path)
     found = [(category.id, category.name, category.isthing) for category in dataset.categories]
     assert [(1, "tree", True), (2, "bus", True), (3, "car", True), (4, "sky", True)] == found
-    assert ["tree", "bus", "car", "sky", "man"] == [c.name for c in opened(tmp_path, min_count=1).categories]
+    assert ["tree", "bus", "car", "sky", "man"] == [
+        c.name for c in opened(tmp_path, min_count=1).categories
+    ]
 
 
 def test_only_large_training_images_make_the_vocabulary(tmp_path):
@@ -102,11 +114,20 @@ def test_only_large_training_images_make_the_vocabulary(tmp_path):
     assert ["tree"] == [category.name for category in held_out.categories]
     assert {"object of no class": 3, "image with fewer than 3 objects": 1} == held_out.skipped
     assert {"image with a side under 200 px": 1} == opened(tmp_path).skipped
-    assert ["bus", "tree"] == [category.name for category in opened(tmp_path, split="all").categories]
+    assert ["bus", "tree"] == [
+        category.name for category in opened(tmp_path, split="all").categories
+    ]
 
 
 def test_an_object_takes_the_first_of_its_names_that_is_a_class(tmp_path):
-    objects = {1: [*three(1), *three(11, "car"), item(21, names=["thing", "autos", "tree"]), item(22, names=[])]}
+    objects = {
+        1: [
+            *three(1),
+            *three(11, "car"),
+            item(21, names=["thing", "autos", "tree"]),
+            item(22, names=[]),
+        ]
+    }
     dataset = opened(make(tmp_path, objects, object_alias_txt="car,autos"))
     assert {"1": [1, 2, 3, 11, 12, 13, 21]} == ids(dataset)
     assert "car" == dataset.categories[dataset[0].objects.category[6]].name
@@ -118,28 +139,47 @@ def test_an_object_takes_the_first_of_its_names_that_is_a_class(tmp_path):
     [
         (["sky", "tree"], [(1, "sky"), (2, "tree")]),
         (["__image__", "sky", "tree"], [(1, "sky"), (2, "tree")]),
-        ({"object_idx_to_name": ["__image__", "tree"], "pred_idx_to_name": ["__in_image__", "on"]}, [(1, "tree")]),
+        (
+            {
+                "object_idx_to_name": ["__image__", "tree"],
+                "pred_idx_to_name": ["__in_image__", "on"],
+            },
+            [(1, "tree")],
+        ),
     ],
 )
-def test_a_given_vocabulary_sets_the_order_and_needs_no_training_images(tmp_path, content, expected):
-    make(tmp_path, {1: three(1)}, {1: [relation(1, 2)]}, vg_splits_json={"val": [1], "train": [1]}, v_json=content)
+def test_a_given_vocabulary_sets_the_order_and_needs_no_training_images(
+    tmp_path, content, expected
+):
+    make(
+        tmp_path,
+        {1: three(1)},
+        {1: [relation(1, 2)]},
+        vg_splits_json={"val": [1], "train": [1]},
+        v_json=content,
+    )
     dataset = opened(tmp_path, vocabulary=f"{tmp_path.name}/v.json", split="val", min_count=99)
     assert expected == [(category.id, category.name) for category in dataset.categories]
     assert {"1": [1, 2, 3]} == ids(dataset)
 
 
 @pytest.mark.parametrize(
-    "content", [["a", "a"], [], ["__image__"], {"names": ["a"]}, [1], {"object_idx_to_name": "ab"}, "{"]
+    "content",
+    [["a", "a"], [], ["__image__"], {"names": ["a"]}, [1], {"object_idx_to_name": "ab"}, "{"],
 )
 def test_a_bad_vocabulary_is_named(tmp_path, content):
     make(tmp_path, {1: three(1)}, v_json=content)
-    with pytest.raises(DatasetError, match=r"v\.json: (must be a list|names no class|not valid JSON)"):
+    with pytest.raises(
+        DatasetError, match=r"v\.json: (must be a list|names no class|not valid JSON)"
+    ):
         opened(tmp_path, vocabulary=f"{tmp_path.name}/v.json")
 
 
 def test_a_count_no_name_reaches_says_what_the_most_is(tmp_path):
     make(tmp_path, {1: three(1)})
-    with pytest.raises(DatasetError, match=r"no name has min_count=2000 .*\(the most has 'tree' with 3\); lower it"):
+    with pytest.raises(
+        DatasetError, match=r"no name has min_count=2000 .*\(the most has 'tree' with 3\); lower it"
+    ):
         opened(tmp_path, min_count=2000)
 
 
@@ -154,20 +194,36 @@ def test_objects_need_32_pixels_both_ways(tmp_path):
 
 
 def test_boxes_are_clipped_by_any_amount_and_counted(tmp_path):
-    outside = [item(4, x=-20, y=-3, w=60), item(5, x=250, w=90), item(6, x=300), item(7, y=-50), item(2, y=30)]
+    outside = [
+        item(4, x=-20, y=-3, w=60),
+        item(5, x=250, w=90),
+        item(6, x=300),
+        item(7, y=-50),
+        item(2, y=30),
+    ]
     dataset = opened(make(tmp_path, {1: three(1) + outside}))
     assert {"1": [1, 2, 3, 4, 5]} == ids(dataset)
     assert [[0, 0, 40, 47], [250, 20, 300, 70]] == dataset[0].objects.boxes[3:].tolist()
-    assert {"clipped to image": 2, "object outside its image": 2, "object listed twice": 1} == dataset.skipped
+    assert {
+        "clipped to image": 2,
+        "object outside its image": 2,
+        "object listed twice": 1,
+    } == dataset.skipped
 
 
 def test_ids_that_are_not_unique_are_given_anew(tmp_path):
     dataset = opened(make(tmp_path, {1: three(1), 2: three(1)}))
-    assert ({"1": [1, 2, 3], "2": [4, 5, 6]}, {"renumbered ids": 6}) == (ids(dataset), dataset.skipped)
+    assert ({"1": [1, 2, 3], "2": [4, 5, 6]}, {"renumbered ids": 6}) == (
+        ids(dataset),
+        dataset.skipped,
+    )
 
 
 def test_images_with_too_few_or_too_many_objects_are_left_out(tmp_path):
-    objects = {key: [item(100 * key + n) for n in range(number)] for key, number in ((1, 2), (2, 3), (3, 5), (4, 6))}
+    objects = {
+        key: [item(100 * key + n) for n in range(number)]
+        for key, number in ((1, 2), (2, 3), (3, 5), (4, 6))
+    }
     dataset = opened(make(tmp_path, objects), max_objects=5)
     assert {"2": 3, "3": 5} == {key: len(of) for key, of in ids(dataset).items()}
     assert dataset.skipped == {
@@ -201,7 +257,8 @@ def test_images_need_a_usable_relationship_where_there_are_relationships(tmp_pat
     (tmp_path / "relationships.json").unlink()
     assert 4 == len(opened(tmp_path))
     with pytest.raises(
-        DatasetError, match=r"relationships\.json: no such file; put it there, or give relationships=ignored"
+        DatasetError,
+        match=r"relationships\.json: no such file; put it there, or give relationships=ignored",
     ):
         opened(tmp_path, relationships="required")
 
@@ -209,7 +266,11 @@ def test_images_need_a_usable_relationship_where_there_are_relationships(tmp_pat
 def test_predicates_are_brought_to_their_main_name_in_training_images_only(tmp_path):
     """As in the published preparation; the papers' numbers of validation images depend on it."""
     objects = {key: three(10 * key) for key in (1, 2, 3)}
-    relations = {1: [relation(10, 11, " ON ")], 2: [relation(20, 21, "upon")], 3: [relation(30, 31, "upon")]}
+    relations = {
+        1: [relation(10, 11, " ON ")],
+        2: [relation(20, 21, "upon")],
+        3: [relation(30, 31, "upon")],
+    }
     splits = {"train": [1, 2], "val": [3]}
     make(tmp_path, objects, relations, relationship_alias_txt="on,upon", vg_splits_json=splits)
     assert ["1", "2"] == list(ids(opened(tmp_path, min_predicate=2)))
@@ -243,7 +304,9 @@ def test_relationships_may_fill_every_place(tmp_path):
     make(tmp_path, objects, {1: [relation(6, 4), relation(2, 4)]})
     taken = {places: ids(opened(tmp_path, places=places))["1"] for places in (1, 2, 3, 4, 5, 7, 8)}
     assert ([2, 4, 6], [2, 4, 6]) == (taken[3], taken[4])
-    assert {1: 1, 2: 2, 5: 4, 7: 6, 8: 6} == {places: len(taken[places]) for places in (1, 2, 5, 7, 8)}
+    assert {1: 1, 2: 2, 5: 4, 7: 6, 8: 6} == {
+        places: len(taken[places]) for places in (1, 2, 5, 7, 8)
+    }
     assert set(taken[1] + taken[2]) <= {2, 4, 6}
 
 
@@ -256,7 +319,9 @@ def test_the_choice_depends_on_the_image_alone(tmp_path):
     one, other = (ids(opened(folder, places=5)) for folder in (first, second))
     assert {key: one[key] for key in ("1", "3")} == other
     assert {4} == {len(of) for of in one.values()}
-    assert 1 < len({tuple(n % 100 for n in of) for of in one.values()})  # not the same places in every image
+    assert 1 < len(
+        {tuple(n % 100 for n in of) for of in one.values()}
+    )  # not the same places in every image
 
 
 def genome(seed: int) -> tuple[dict, dict, int]:
@@ -268,9 +333,17 @@ def genome(seed: int) -> tuple[dict, dict, int]:
     objects, relations = {}, {}
     for key in (1, 2, 3, 4):
         number = rng.randint(3, 9)
-        sides = [(rng.choice([31, *range(32, 39)]), rng.choice([20, *range(32, 39)])) for _ in range(number)]
+        sides = [
+            (rng.choice([31, *range(32, 39)]), rng.choice([20, *range(32, 39)]))
+            for _ in range(number)
+        ]
         objects[key] = [
-            item(10 * key + n, names=rng.choices(["a", "A", "b", "c"], k=rng.choice([0, 1, 2, 2])), w=w, h=h)
+            item(
+                10 * key + n,
+                names=rng.choices(["a", "A", "b", "c"], k=rng.choice([0, 1, 2, 2])),
+                w=w,
+                h=h,
+            )
             for n, (w, h) in enumerate(sides)
         ]
         relations[key] = [
@@ -288,11 +361,28 @@ def genome(seed: int) -> tuple[dict, dict, int]:
 def test_the_filters_are_those_of_the_specification(tmp_path, seed, split):
     """The rules once more, written over whole tables; what may be drawn at random is compared as a set of candidates."""
     objects, relations, places = genome(seed)
-    rules = {"min_count": 3, "min_predicate": 2, "max_objects": 6, "max_relationships": 5, "places": places}
+    rules = {
+        "min_count": 3,
+        "min_predicate": 2,
+        "max_objects": 6,
+        "max_relationships": 5,
+        "places": places,
+    }
     splits = {"train": [2, 1], "val": [4, 3]}
-    make(tmp_path, objects, relations, object_alias_txt="a,A", relationship_alias_txt="by,at", vg_splits_json=splits)
-    counts = Counter(n for key in (1, 2) for o in objects[key] for n in {name.lower() for name in o["names"]})
-    classes = sorted((name for name in counts if counts[name] >= 3), key=lambda name: (-counts[name], name))
+    make(
+        tmp_path,
+        objects,
+        relations,
+        object_alias_txt="a,A",
+        relationship_alias_txt="by,at",
+        vg_splits_json=splits,
+    )
+    counts = Counter(
+        n for key in (1, 2) for o in objects[key] for n in {name.lower() for name in o["names"]}
+    )
+    classes = sorted(
+        (name for name in counts if counts[name] >= 3), key=lambda name: (-counts[name], name)
+    )
     if not classes:
         with pytest.raises(DatasetError, match="no name has min_count=3"):
             opened(tmp_path, split=split, **rules)
@@ -305,12 +395,19 @@ def test_the_filters_are_those_of_the_specification(tmp_path, seed, split):
     }
     main = {"on": "on", "ON": "on", "by": "by", "at": "by"}
     said = [
-        (key, r["subject"]["object_id"], r["object"]["object_id"], main[r["predicate"]] if key < 3 else r["predicate"])
+        (
+            key,
+            r["subject"]["object_id"],
+            r["object"]["object_id"],
+            main[r["predicate"]] if key < 3 else r["predicate"],
+        )
         for key, of in relations.items()
         for r in of
     ]
     said = [row for row in said if row[1] in named and row[2] in named]
-    frequent = {p for p, number in Counter(row[3] for row in said if row[0] < 3).items() if number >= 2}
+    frequent = {
+        p for p, number in Counter(row[3] for row in said if row[0] < 3).items() if number >= 2
+    }
     said = [row for row in said if row[3] in frequent]
     dataset = opened(tmp_path, split=split, **rules)
     assert classes == [category.name for category in dataset.categories]
@@ -333,7 +430,9 @@ def test_the_filters_are_those_of_the_specification(tmp_path, seed, split):
             assert min(len(others), places - 1 - len(related)) == len(got) - len(related)
     assert expected == list(found)
     for scene in (dataset[i] for i in range(len(dataset))):
-        assert [classes.index(named[i]) for i in scene.objects.id.tolist()] == scene.objects.category.tolist()
+        assert [
+            classes.index(named[i]) for i in scene.objects.id.tolist()
+        ] == scene.objects.category.tolist()
     images = sum(number for reason, number in dataset.skipped.items() if reason.startswith("image"))
     lost = sum(number for reason, number in dataset.skipped.items() if reason.startswith("object"))
     total = sum(len(objects[key]) for key in splits[split])
@@ -344,9 +443,15 @@ def test_the_filters_are_those_of_the_specification(tmp_path, seed, split):
 
 OBJECTS = {
     "bad value": (item(9, w="40"), "image 1: object 9: w is '40', not a finite number"),
-    "bad value ": (item(9, names="tree"), "image 1: object 9: names 'tree' must be a list of texts"),
+    "bad value ": (
+        item(9, names="tree"),
+        "image 1: object 9: names 'tree' must be a list of texts",
+    ),
     "bad value  ": (item(9, names=[3]), "image 1: object 9: names [3] must be a list of texts"),
-    "bad value   ": (item(9, object_id="9"), "image 1: object '9': object_id is '9', not a whole number"),
+    "bad value   ": (
+        item(9, object_id="9"),
+        "image 1: object '9': object_id is '9', not a whole number",
+    ),
     "bad value    ": (item(9, x=float("nan")), "image 1: object 9: x is nan"),
     "missing key": ({"object_id": 9, "names": []}, "image 1: object 9: key 'x' is missing"),
     "missing key ": (None, "image 1: object at position 3: is no JSON object"),
@@ -372,7 +477,10 @@ RELATIONS = {
         "relationship at position 1: key 'object' is missing",
     ),
     "missing key ": ({"relationship_id": 8, "subject": 3}, "relationship 8: is no JSON object"),
-    "bad value": (relation(1, "2") | {"relationship_id": 8}, "relationship 8: object_id is '2', not a whole number"),
+    "bad value": (
+        relation(1, "2") | {"relationship_id": 8},
+        "relationship 8: object_id is '2', not a whole number",
+    ),
     "bad value ": (relation(1, 2, None), "relationship at position 1: predicate None is no text"),
 }
 
@@ -441,7 +549,10 @@ def test_a_bad_image_stops_with_its_id_or_is_counted(tmp_path, reason):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"objects_json": '[{"image_id": 1, "objects": ['}, "objects.json: not valid JSON at line 1, column 30"),
+        (
+            {"objects_json": '[{"image_id": 1, "objects": ['},
+            "objects.json: not valid JSON at line 1, column 30",
+        ),
         ({"objects_json": {"image_id": 1}}, "objects.json: the top level must be a list"),
         (
             {"objects_json": [{"image_id": 5, "objects": []}]},
@@ -451,21 +562,33 @@ def test_a_bad_image_stops_with_its_id_or_is_counted(tmp_path, reason):
             {"objects_json": [{"image_id": 1, "objects": []}] * 2},
             "objects.json: image 1: another record has the same image_id",
         ),
-        ({"objects_json": [{"image_id": 1, "objects": {}}]}, "objects.json: image 1: its objects must be a list"),
+        (
+            {"objects_json": [{"image_id": 1, "objects": {}}]},
+            "objects.json: image 1: its objects must be a list",
+        ),
         ({"objects_json": [{"image_id": 1}]}, "objects.json: image 1: key 'objects' is missing"),
         ({"objects_json": [[]]}, "objects.json: image at position 0: is no JSON object"),
         (
             {"image_data_json": "[]"},
             "vg_splits.json: train image at position 0: image 1 has no record in image_data.json",
         ),
-        ({"vg_splits_json": {"val": [1]}}, "vg_splits.json: has no list of image ids 'train'; known: val"),
+        (
+            {"vg_splits_json": {"val": [1]}},
+            "vg_splits.json: has no list of image ids 'train'; known: val",
+        ),
         ({"vg_splits_json": [1]}, "vg_splits.json: has no list of image ids 'train'"),
         (
             {"vg_splits_json": {"train": [1, 1]}},
             "vg_splits.json: train image at position 1: 1 is no whole number, or is listed",
         ),
-        ({"vg_splits_json": {"train": ["1"]}}, "vg_splits.json: train image at position 0: '1' is no whole number"),
-        ({"vg_splits_json": {"train": [2]}}, "vg_splits.json: train image at position 0: image 2 has no record"),
+        (
+            {"vg_splits_json": {"train": ["1"]}},
+            "vg_splits.json: train image at position 0: '1' is no whole number",
+        ),
+        (
+            {"vg_splits_json": {"train": [2]}},
+            "vg_splits.json: train image at position 0: image 2 has no record",
+        ),
         (
             {"relationships_json": [{"image_id": 7, "relationships": []}]},
             "relationships.json: image 7: its image_id is not",
@@ -485,7 +608,9 @@ def test_a_broken_file_is_named(tmp_path, files, message):
 def test_a_missing_file_or_folder_is_named(tmp_path, name):
     make(tmp_path, {1: three(1)})
     (tmp_path / name).unlink()
-    with pytest.raises(DatasetError, match=rf"{name}: (cannot be read \(No such file|no such file; put it there)"):
+    with pytest.raises(
+        DatasetError, match=rf"{name}: (cannot be read \(No such file|no such file; put it there)"
+    ):
         opened(tmp_path)
     with pytest.raises(DatasetError, match="nowhere: no such folder; give the one that holds"):
         visual_genome.read(visual_genome.Config("nowhere"), tmp_path)
@@ -545,9 +670,13 @@ def test_two_real_images_keep_their_large_objects():
     config = visual_genome.Config(shared("vg_mini"), split="all", min_count=1)
     dataset = visual_genome.read(config, SHARED)
     records = {
-        entry["image_id"]: entry["objects"] for entry in json.loads((SHARED / "vg_mini/objects.json").read_text())
+        entry["image_id"]: entry["objects"]
+        for entry in json.loads((SHARED / "vg_mini/objects.json").read_text())
     }
-    large = {str(key): {o["object_id"] for o in of if min(o["w"], o["h"]) >= 32} for key, of in records.items()}
+    large = {
+        str(key): {o["object_id"] for o in of if min(o["w"], o["h"]) >= 32}
+        for key, of in records.items()
+    }
     assert large == {key: set(of) for key, of in ids(dataset).items()}
     assert {"object under 32 px": 31 + 25 - sum(map(len, large.values()))} == dataset.skipped
     named = {o["object_id"]: o["names"][0] for of in records.values() for o in of}
@@ -561,7 +690,8 @@ def test_two_real_images_keep_their_large_objects():
 def test_the_made_pack_with_every_file_is_read():
     options = {"min_count": 2, "min_predicate": 3, "min_objects": 1}
     splits = {
-        name: visual_genome.Config(shared("vg_format_mini"), split=name, **options) for name in ("train", "val", "test")
+        name: visual_genome.Config(shared("vg_format_mini"), split=name, **options)
+        for name in ("train", "val", "test")
     }
     sets = {name: visual_genome.read(config, SHARED) for name, config in splits.items()}
     assert 1 == len({dataset.categories for dataset in sets.values()})
@@ -572,6 +702,10 @@ def test_the_made_pack_with_every_file_is_read():
     assert {"VG_100K", "VG_100K_2"} == folders
     given = json.loads((SHARED / "vg_format_mini/vg_splits.json").read_text())
     for name, dataset in sets.items():
-        dropped = sum(number for reason, number in dataset.skipped.items() if reason.startswith("image"))
+        dropped = sum(
+            number for reason, number in dataset.skipped.items() if reason.startswith("image")
+        )
         assert len(given[name]) == len(dataset) + dropped
-        assert [int(key) for key in ids(dataset)] == [key for key in given[name] if str(key) in ids(dataset)]
+        assert [int(key) for key in ids(dataset)] == [
+            key for key in given[name] if str(key) in ids(dataset)
+        ]

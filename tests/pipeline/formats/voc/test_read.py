@@ -57,7 +57,10 @@ def test_difficult_objects_are_ignored_or_learnt(folder: Path) -> None:
 def test_classes_come_from_a_file_where_one_is_named(folder: Path) -> None:
     (folder / "names.txt").write_text("cat\ndog\n")
     table = open_dataset("voc:.?classes=names.txt&split=all", folder)
-    assert ([c.name for c in table.categories], table[0].objects.category.tolist()) == (["cat", "dog"], [1])
+    assert ([c.name for c in table.categories], table[0].objects.category.tolist()) == (
+        ["cat", "dog"],
+        [1],
+    )
     (folder / "names.txt").write_text("cat\n")
     with pytest.raises(DatasetError, match="'dog' is not among the classes"):
         open_dataset("voc:.?classes=names.txt", folder)
@@ -105,7 +108,10 @@ def test_a_document_type_is_refused_in_any_encoding() -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no list": (lambda f: (f / "ImageSets/Main/train.txt").rename(f / "ImageSets/Main/val.txt"), "there are val"),
+    "no list": (
+        lambda f: (f / "ImageSets/Main/train.txt").rename(f / "ImageSets/Main/val.txt"),
+        "there are val",
+    ),
     "escape": (lambda f: (f / "ImageSets/Main/train.txt").write_text("../a\n"), "leaves"),
     "twice": (lambda f: (f / "ImageSets/Main/train.txt").write_text("a\na\n"), "listed twice"),
     "no xml": (lambda f: (f / "Annotations/a.xml").unlink(), "is not in"),
@@ -125,17 +131,24 @@ def test_a_fault_is_one_line_with_advice(folder: Path, fault: str) -> None:
 
 
 def test_boxes_are_rounded_by_half_a_pixel_and_never_vanish() -> None:
-    boxes = np.array([[0.5, 0.49, 3.5, 2.2], [9.7, 4.9, 10, 5], [0.1, 0.2, 0.3, 0.4], [0, 0, 10, 5]], np.float32)
+    boxes = np.array(
+        [[0.5, 0.49, 3.5, 2.2], [9.7, 4.9, 10, 5], [0.1, 0.2, 0.3, 0.4], [0, 0, 10, 5]], np.float32
+    )
     wanted = [[1, 0, 4, 2], [9, 4, 10, 5], [0, 0, 1, 1], [0, 0, 10, 5]]
     assert whole_boxes(boxes, (5, 10)).tolist() == wanted
 
 
 @pytest.mark.parametrize(
-    ("names", "told"), [(("a\x01",), "XML cannot spell"), (("\ud800",), "cannot spell"), (("a", "a"), "two classes")]
+    ("names", "told"),
+    [(("a\x01",), "XML cannot spell"), (("\ud800",), "cannot spell"), (("a", "a"), "two classes")],
 )
-def test_names_that_cannot_be_told_apart_are_refused(names: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_names_that_cannot_be_told_apart_are_refused(
+    names: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
     with pytest.raises(DatasetError, match=told):
-        voc.write(SceneList(tuple(Category(k, n) for k, n in enumerate(names)), []), Folder.at(tmp_path))
+        voc.write(
+            SceneList(tuple(Category(k, n) for k, n in enumerate(names)), []), Folder.at(tmp_path)
+        )
 
 
 def test_two_splits_with_one_name_are_refused(tmp_path: Path) -> None:
@@ -146,8 +159,12 @@ def test_two_splits_with_one_name_are_refused(tmp_path: Path) -> None:
 def test_what_is_lost_is_counted_and_lists_are_plain(tmp_path: Path) -> None:
     lost = voc.write_splits({"train": masked(), "val": boxed()}, Folder.at(tmp_path))
     assert lost["images converted to JPEG"] == 10
-    assert lost["masks (kept in coco/)"] == sum(rle is not None for s in masked() for rle in s.objects.rle)
-    assert (tmp_path / "ImageSets/Main/val.txt").read_text().splitlines() == [s.image_id for s in boxed()]
+    assert lost["masks (kept in coco/)"] == sum(
+        rle is not None for s in masked() for rle in s.objects.rle
+    )
+    assert (tmp_path / "ImageSets/Main/val.txt").read_text().splitlines() == [
+        s.image_id for s in boxed()
+    ]
     xml = (tmp_path / "Annotations/image-4.xml").read_text()
     assert "<difficult>1</difficult><" not in xml
     assert xml.count("<difficult>1</difficult>") == 1

@@ -27,8 +27,12 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / part).mkdir(parents=True)
     for name in ("a", "b"):
         Image.new("RGB", (40, 20)).save(tmp_path / "images" / "train" / f"{name}.jpg")
-    (tmp_path / "labels" / "train" / "a.txt").write_text("1 0.5 0.5 0.5 0.25\n\n0 0 0 0.5 0 0.5 1 0 1\n")
-    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    (tmp_path / "labels" / "train" / "a.txt").write_text(
+        "1 0.5 0.5 0.5 0.25\n\n0 0 0 0.5 0 0.5 1 0 1\n"
+    )
+    (tmp_path / "data.yaml").write_text(
+        "train: images/train\nval: images/train\nnames: [cat, dog]\n"
+    )
     return tmp_path
 
 
@@ -49,7 +53,9 @@ def test_a_folder_beside_the_file_that_is_called_one_up_is_found(folder: Path) -
 
 
 def test_val_may_be_called_validation(folder: Path) -> None:
-    (folder / "data.yaml").write_text("train: images/train\nvalidation: images/train\nnames: [cat, dog]\n")
+    (folder / "data.yaml").write_text(
+        "train: images/train\nvalidation: images/train\nnames: [cat, dog]\n"
+    )
     assert len(open_dataset("yolo:.?split=val", folder)) == 2
 
 
@@ -104,7 +110,9 @@ def write_yaml(text: str) -> Callable[[Path], object]:
 
 
 TENS = [f"n{k}: &n{k} [{', '.join([f'*n{k - 1}'] * 10)}]" for k in range(1, 12)]
-BOMB = "\n".join(["n0: &n0 [a]", *TENS, "train: images/train", "names: *n11"])  # a list of 10 to the 11th
+BOMB = "\n".join(
+    ["n0: &n0 [a]", *TENS, "train: images/train", "names: *n11"]
+)  # a list of 10 to the 11th
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "turned": (turn, "EXIF"),
@@ -150,7 +158,9 @@ def test_the_layout_is_what_ultralytics_documents(tmp_path: Path) -> None:
         for image in sorted((tmp_path / document[split]).iterdir()):
             label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
             rows = [[float(word) for word in row.split()] for row in label.read_text().splitlines()]
-            assert all(len(row) > 6 and len(row) % 2 == 1 for row in rows), "a file of polygons holds polygons only"
+            assert all(len(row) > 6 and len(row) % 2 == 1 for row in rows), (
+                "a file of polygons holds polygons only"
+            )
             assert all(0 <= value <= 1 for row in rows for value in row[1:])
     assert lost == Counter({"ignore regions, left out of the labels (kept in coco/)": 4})
 
@@ -159,13 +169,17 @@ def test_what_labels_cannot_hold_is_in_the_coco_file(tmp_path: Path) -> None:
     yolo.write(masked(), Folder.at(tmp_path))
     table = open_dataset("coco:coco/train.json?images=images/train", tmp_path)
     assert [table[i].provenance for i in range(6)] == [scene.provenance for scene in masked()]
-    assert [table[i].objects.iscrowd.tolist() for i in range(6)] == [s.objects.iscrowd.tolist() for s in masked()]
+    assert [table[i].objects.iscrowd.tolist() for i in range(6)] == [
+        s.objects.iscrowd.tolist() for s in masked()
+    ]
 
 
 def test_one_object_without_a_mask_makes_boxes_of_all_and_is_told(tmp_path: Path) -> None:
     mixed = SceneList(CATEGORIES, [*masked().scenes, boxed().scenes[0]])
     lost = yolo.write_splits({"train": mixed}, Folder.at(tmp_path))
-    rows = [row for p in (tmp_path / "labels/train").iterdir() for row in p.read_text().splitlines()]
+    rows = [
+        row for p in (tmp_path / "labels/train").iterdir() for row in p.read_text().splitlines()
+    ]
     assert {len(row.split()) for row in rows} == {5}
     assert lost["masks, written as boxes because not every object has one (kept in coco/)"] == 8
 
@@ -184,13 +198,20 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_gif_becomes_a_png(tmp_path: Path) -> None:
     Image.new("RGB", (40, 24), (200, 0, 0)).save(tmp_path / "x.gif")
-    scene = Scene("g", *SIZE, ImageRef(None, str(tmp_path / "x.gif")), Objects.build([0], np.array([[0, 0, 9, 9]])))
+    scene = Scene(
+        "g",
+        *SIZE,
+        ImageRef(None, str(tmp_path / "x.gif")),
+        Objects.build([0], np.array([[0, 0, 9, 9]])),
+    )
     yolo.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path / "out"))
     assert [p.name for p in (tmp_path / "out/images/train").iterdir()] == ["g.png"]
 
 
 def test_the_coco_file_names_the_same_images(tmp_path: Path) -> None:
-    scene = Scene("../x y", *SIZE, ImageRef(png(SIZE)), Objects.build([0], np.array([[0, 0, 9, 9]])))
+    scene = Scene(
+        "../x y", *SIZE, ImageRef(png(SIZE)), Objects.build([0], np.array([[0, 0, 9, 9]]))
+    )
     yolo.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
     record = json.loads((tmp_path / "coco/train.json").read_text())["images"][0]
     assert record["scene_id"] == "../x y"

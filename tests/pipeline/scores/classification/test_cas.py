@@ -46,10 +46,16 @@ def test_separable_classes_are_learned_and_the_metric_tells_how():
     """The training set is 9 to 1: balanced batches must not let the rare class drown."""
     train, test = noisy([0] * 90 + [1] * 10, 0), noisy([0] * 30 + [1] * 60, 1)
     model = trained(SMALL, train)
-    metric = cas.measured({"synthetic": [model], "real": [model]}, train, test, CATEGORIES, SMALL, {"files": "PNG"})
+    metric = cas.measured(
+        {"synthetic": [model], "real": [model]}, train, test, CATEGORIES, SMALL, {"files": "PNG"}
+    )
     assert metric.value > 0.95
     assert metric.values["balanced"] > 0.95
-    assert metric.controls["floor"] == {"chance": 0.5, "majority": pytest.approx(2 / 3), "top1": 0.5}
+    assert metric.controls["floor"] == {
+        "chance": 0.5,
+        "majority": pytest.approx(2 / 3),
+        "top1": 0.5,
+    }
     assert metric.controls["real"]["top1"] == metric.value
     assert list(metric.per_class) == ["dark", "light"]
     assert metric.per_class["light"]["train_crops"] == 10
@@ -63,11 +69,17 @@ def test_several_trainings_give_mean_and_spread_and_one_gives_no_spread():
     short = replace(SMALL, steps=2)
     models = [trained(replace(short, seed=seed), train) for seed in range(3)]
     single = [cas_classifier.accuracy(model, test.crops, test.labels) for model in models]
-    assert len({one.top1 for one in single}) > 1, "the seeds do not matter here, so nothing is tested"
-    metric = cas.measured({"synthetic": models, "real": models[:1]}, train, test, CATEGORIES, short, {})
+    assert len({one.top1 for one in single}) > 1, (
+        "the seeds do not matter here, so nothing is tested"
+    )
+    metric = cas.measured(
+        {"synthetic": models, "real": models[:1]}, train, test, CATEGORIES, short, {}
+    )
     assert metric.value == pytest.approx(np.mean([one.top1 for one in single]))
     assert metric.values["top1_std"] == pytest.approx(np.std([one.top1 for one in single], ddof=1))
-    assert metric.per_class["light"]["accuracy"] == pytest.approx(np.mean([one.per_class[1] for one in single]))
+    assert metric.per_class["light"]["accuracy"] == pytest.approx(
+        np.mean([one.per_class[1] for one in single])
+    )
     assert "top1_std" not in metric.controls["real"]
     assert metric.per_class["light"]["test_crops"] == 30, (
         "each crop is a test crop once, however many classifiers see it"
@@ -106,7 +118,9 @@ def test_resumed_training_is_equal_bit_for_bit():
 
 
 def test_batches_are_balanced_whatever_the_shares_and_follow_seed_and_step():
-    training = cas_classifier.ClassifierTraining(replace(SMALL, batch=400), noisy([0] * 95 + [1] * 5, 0), 2)
+    training = cas_classifier.ClassifierTraining(
+        replace(SMALL, batch=400), noisy([0] * 95 + [1] * 5, 0), 2
+    )
     crops, labels = training.batch(3)
     assert (crops.shape, crops.dtype) == ((400, 8, 8, 3), np.uint8)
     assert 140 < labels.sum() < 260
@@ -117,19 +131,26 @@ def test_batches_are_balanced_whatever_the_shares_and_follow_seed_and_step():
 def test_augmentation_flips_and_shifts_only_when_asked():
     crops = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     still = replace(SMALL, flip=False, shift=0)
-    np.testing.assert_array_equal(crops, cas_classifier.augment(crops, still, np.random.default_rng(0)))
+    np.testing.assert_array_equal(
+        crops, cas_classifier.augment(crops, still, np.random.default_rng(0))
+    )
     flips = cas_classifier.augment(
         np.repeat(crops[:1], 40, axis=0), replace(still, flip=True), np.random.default_rng(0)
     )
     kinds = {flip.tobytes() for flip in flips}
     assert kinds == {crops[0].tobytes(), np.ascontiguousarray(crops[0][:, ::-1]).tobytes()}
-    shifts = cas_classifier.augment(np.repeat(crops[:1], 90, axis=0), replace(still, shift=1), np.random.default_rng(0))
+    shifts = cas_classifier.augment(
+        np.repeat(crops[:1], 90, axis=0), replace(still, shift=1), np.random.default_rng(0)
+    )
     assert len({shift.tobytes() for shift in shifts}) == 9
 
 
 def test_the_published_network_has_its_published_size():
     """ResNet-101 in CIFAR form with ten classes has 42.5 M weights, ResNet-20 with projections 0.27 M."""
-    count = [sum(p.numel() for p in network(*shape, 10, seed=0).parameters()) for shape in ((101, 64), (20, 16))]
+    count = [
+        sum(p.numel() for p in network(*shape, 10, seed=0).parameters())
+        for shape in ((101, 64), (20, 16))
+    ]
     assert count == [42_512_970, 272_474]
 
 
@@ -143,8 +164,13 @@ def test_every_depth_answers_each_class_and_same_seed_same_weights(depth):
 
 
 def test_an_answer_does_not_depend_on_the_other_crops_of_the_batch():
-    model, test = trained(replace(SMALL, steps=4), noisy([0, 1] * 10, 0)), noisy([0] * 30 + [1] * 20, 1)
-    together, apart = (cas_classifier.accuracy(model, test.crops, test.labels, batch) for batch in (50, 7))
+    model, test = (
+        trained(replace(SMALL, steps=4), noisy([0, 1] * 10, 0)),
+        noisy([0] * 30 + [1] * 20, 1),
+    )
+    together, apart = (
+        cas_classifier.accuracy(model, test.crops, test.labels, batch) for batch in (50, 7)
+    )
     np.testing.assert_array_equal(together.confusion, apart.confusion)
     assert not model.training
 
@@ -153,7 +179,9 @@ def test_every_step_sets_the_rate_of_its_index():
     training = cas_classifier.ClassifierTraining(SMALL, noisy([0, 1] * 10, 0), 2)
     for index in (20, 3):
         training.step(index, training.batch(index))
-        assert training.optimizers["classifier"].param_groups[0]["lr"] == cas_classifier.learning_rate(SMALL, index)
+        assert training.optimizers["classifier"].param_groups[0][
+            "lr"
+        ] == cas_classifier.learning_rate(SMALL, index)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -168,13 +196,25 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 def test_crops_at_the_border_are_clipped_and_boxes_without_pixels_counted():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 200
-    boxes = [(-10, -10, 20, 20), (30, 0, 90, 90), (70, 0, 90, 40), (10, 10, 10, 30), (5, 5, 5.5, 30), (0, 0, 60, 40)]
+    boxes = [
+        (-10, -10, 20, 20),
+        (30, 0, 90, 90),
+        (70, 0, 90, 40),
+        (10, 10, 10, 30),
+        (5, 5, 5.5, 30),
+        (0, 0, 60, 40),
+    ]
     found, kept = crops.crops(image, np.asarray(boxes, np.float32), 32)
     assert kept.tolist() == [True, True, False, False, False, True]
     assert (found.shape, found.dtype) == ((3, 32, 32, 3), np.uint8)
-    assert (found[0].max(), found[1].min()) == (0, 200)  # the left part is black, the right part only light
+    assert (found[0].max(), found[1].min()) == (
+        0,
+        200,
+    )  # the left part is black, the right part only light
     assert (found[2][:, :15].max(), found[2][:, 17:].min()) == (0, 200)
-    assert crops.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).labels.tolist() == [0, 1, 5]
+    assert crops.cut(
+        0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32
+    ).labels.tolist() == [0, 1, 5]
     assert crops.cut(0, 0, image, np.asarray(boxes, np.float32), np.arange(6), 32).skipped == 3
 
 
@@ -185,7 +225,9 @@ def test_no_boxes_give_no_crops():
 
 def test_shrinking_averages_pixels():
     """A fine checkerboard becomes grey, not black or white as with point sampling."""
-    board = (np.indices((64, 64)).sum(axis=0) % 2 * 254).astype(np.uint8)[..., None].repeat(3, axis=2)
+    board = (
+        (np.indices((64, 64)).sum(axis=0) % 2 * 254).astype(np.uint8)[..., None].repeat(3, axis=2)
+    )
     found, _ = crops.crops(board, np.asarray([(0, 0, 64, 64)], np.float32), 32)
     assert set(found.ravel().tolist()) == {127}
 
@@ -193,7 +235,9 @@ def test_shrinking_averages_pixels():
 def test_the_table_is_capped_per_class_and_blind_to_order():
     rng = np.random.default_rng(0)
     rows = [
-        crops.CropRow(i, s, rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2]), skipped=1)
+        crops.CropRow(
+            i, s, rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8), np.array([0, 1, 2]), skipped=1
+        )
         for i in range(10)
         for s in range(2)
     ]
@@ -217,7 +261,12 @@ def test_absent_classes_are_none_and_an_empty_test_set_has_no_value():
     test = noisy([0] * 5, 1)
     test = replace(test, found=np.array([5, 0, 0]))
     metric = cas.measured(
-        {"synthetic": [model]}, replace(train, found=np.array([10, 10, 0])), test, CATEGORIES, config, {}
+        {"synthetic": [model]},
+        replace(train, found=np.array([10, 10, 0])),
+        test,
+        CATEGORIES,
+        config,
+        {},
     )
     assert metric.per_class["light"]["accuracy"] is None
     assert metric.values["balanced"] == metric.value

@@ -25,7 +25,9 @@ def drawn(evaluator, resamples, rng):
 
 def of_classes(rows, key):
     """COCO's figure of each class, through faster-coco-eval."""
-    return [np.nan if n[key] is None else n[key] for n in evaluate(rows).result().per_class.values()]
+    return [
+        np.nan if n[key] is None else n[key] for n in evaluate(rows).result().per_class.values()
+    ]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -36,12 +38,15 @@ def test_without_resampling_it_is_cocos_figure(key):
     assert np.isnan(draws[0, 3])  # has no truth
 
 
-@pytest.mark.parametrize("counts", [[2, 0, 1, 3, 0, 0, 1, 1], [0, 0, 0, 0, 8, 0, 0, 0], [0, 3, 0, 0, 1, 2, 2, 0]])
+@pytest.mark.parametrize(
+    "counts", [[2, 0, 1, 3, 0, 0, 1, 1], [0, 0, 0, 0, 8, 0, 0, 0], [0, 3, 0, 0, 1, 2, 2, 0]]
+)
 def test_a_resample_equals_evaluating_the_images_it_repeats(counts):
     rows = random_rows(8, np.random.default_rng(3))
     repeated = [r for r, n in zip(rows, counts, strict=True) for _ in range(n)]
     copies = [
-        row(i, r.boxes, r.labels, r.pred_boxes, r.pred_labels, r.pred_scores, r.crowd) for i, r in enumerate(repeated)
+        row(i, r.boxes, r.labels, r.pred_boxes, r.pred_labels, r.pred_scores, r.crowd)
+        for i, r in enumerate(repeated)
     ]
     draws = drawn(evaluate(rows), 1, Counts(counts))
     for key in KEYS:
@@ -59,7 +64,11 @@ def test_small_blocks_of_resamples_are_one_large_one(monkeypatch):
 
 def test_samples_of_one_layout_are_drawn_together():
     one, other = random_rows(2, np.random.default_rng(8))
-    twice = [one, row(0, one.boxes, one.labels, one.boxes, one.labels, np.ones(len(one.labels)), sample=1), other]
+    twice = [
+        one,
+        row(0, one.boxes, one.labels, one.boxes, one.labels, np.ones(len(one.labels)), sample=1),
+        other,
+    ]
     draws = drawn(evaluate(twice), 1, Counts([1, 0]))
     np.testing.assert_allclose(draws["AP"][0], of_classes(twice[:2], "AP"), rtol=0, atol=1e-12)
 

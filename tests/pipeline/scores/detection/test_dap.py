@@ -11,7 +11,12 @@ from synthaug.pipeline.scores.card import Metric
 from synthaug.pipeline.scores.detection import dap
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 
-CATEGORIES = (Category(1, "cell"), Category(2, "platelet"), Category(9, "sky", isthing=False), Category(4, "absent"))
+CATEGORIES = (
+    Category(1, "cell"),
+    Category(2, "platelet"),
+    Category(9, "sky", isthing=False),
+    Category(4, "absent"),
+)
 TRAIN_COUNTS = (900, 50, 300, 0)
 
 
@@ -21,11 +26,17 @@ def scattered(num, seed=0, samples=1):
     rows = []
     for index in range(num):
         corner = rng.uniform(0, 500, (3, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(20, 60, (3, 2))], axis=1).astype(np.float32)
+        boxes = np.concatenate([corner, corner + rng.uniform(20, 60, (3, 2))], axis=1).astype(
+            np.float32
+        )
         labels = np.arange(3)
         for sample in range(samples):
             scores = rng.uniform(0.5, 1, 3).astype(np.float32)
-            rows.append(DetectionRow(index, 600, 600, boxes, labels, np.zeros(3, bool), boxes, labels, scores, sample))
+            rows.append(
+                DetectionRow(
+                    index, 600, 600, boxes, labels, np.zeros(3, bool), boxes, labels, scores, sample
+                )
+            )
     return rows
 
 
@@ -75,13 +86,21 @@ def test_the_tail_is_reported_apart_and_absent_classes_are_none():
     assert metric.per_class["absent"]["AP50"] is None
     assert metric.per_class["platelet"]["AP50"] == 0.0
     assert metric.per_class["platelet"]["real_AP50"] == pytest.approx(1.0)
-    assert metric.card["groups"] == {"head": ["cell"], "middle": [], "tail": ["platelet"], "unseen": ["absent"]}
+    assert metric.card["groups"] == {
+        "head": ["cell"],
+        "middle": [],
+        "tail": ["platelet"],
+        "unseen": ["absent"],
+    }
 
 
 def test_no_layout_meets_its_own_predictions_and_boxes_follow_the_size():
     rows = scattered(7, samples=2)
     wide = [
-        replace(row, width=1200, boxes=row.boxes * np.float32([2, 1, 2, 1])) if row.index == 3 else row for row in rows
+        replace(row, width=1200, boxes=row.boxes * np.float32([2, 1, 2, 1]))
+        if row.index == 3
+        else row
+        for row in rows
     ]
     own = {row.index: row.boxes for row in wide}
     control = dap.shuffled(wide, seed=4)
@@ -108,7 +127,10 @@ def test_the_interval_is_optional_and_counts_layouts_not_samples():
     halves = [blind(row, 0) if row.index % 2 else row for row in scattered(30, samples=4)]
     assert "AP50_low" not in measured(halves, config=dap.Config(resamples=0)).values
     config = dap.Config(resamples=200)
-    many, single = measured(halves, config=config), measured([r for r in halves if r.sample == 0], config=config)
+    many, single = (
+        measured(halves, config=config),
+        measured([r for r in halves if r.sample == 0], config=config),
+    )
     assert many.values["AP50_low"] < many.value < many.values["AP50_high"]
     for key in ("AP", "AP50", "AP75"):
         assert many.values[f"{key}_low"] < many.values[key] < many.values[f"{key}_high"]
@@ -124,7 +146,11 @@ def test_groups_of_classes_have_intervals_of_their_own():
     halves = [blind(row, 0) if row.index % 2 else row for row in scattered(30)]
     metric = measured(halves, config=dap.Config(resamples=100))
     members = metric.card["groups"]
-    alone = [part for part, names in members.items() if len(names) == 1 and f"AP50_{part}" in metric.values]
+    alone = [
+        part
+        for part, names in members.items()
+        if len(names) == 1 and f"AP50_{part}" in metric.values
+    ]
     assert alone
     for part in alone:
         for key in ("AP", "AP50"):
@@ -132,7 +158,9 @@ def test_groups_of_classes_have_intervals_of_their_own():
                 own = metric.per_class[members[part][0]][f"{key}_{side}"]
                 assert metric.values[f"{key}_{part}_{side}"] == own
     assert all(
-        metric.values[f"AP_{part}_low"] is None for part, names in members.items() if part in dap.PARTS and not names
+        metric.values[f"AP_{part}_low"] is None
+        for part, names in members.items()
+        if part in dap.PARTS and not names
     )
 
 
@@ -146,7 +174,9 @@ def test_the_callers_card_is_kept_and_everything_is_json():
     metric = measured(scattered(3), scattered(3), card={"detector_sha256": "ab", "files": "PNG"})
     assert metric.card["detector_sha256"] == "ab"
     assert metric == Metric.from_json(json.loads(json.dumps(metric.to_json(), allow_nan=False)))
-    assert metric == measured(scattered(3)[::-1], scattered(3)[::-1], card={"detector_sha256": "ab", "files": "PNG"})
+    assert metric == measured(
+        scattered(3)[::-1], scattered(3)[::-1], card={"detector_sha256": "ab", "files": "PNG"}
+    )
 
 
 def test_bad_settings_name_the_key():

@@ -21,10 +21,25 @@ from synthaug.pipeline.scores.detection.evaluator import (
 )
 
 CATEGORIES = tuple(Category(10 * c + 7, f"class{c}") for c in range(4))
-KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # of COCOeval.stats
+KEYS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+)  # of COCOeval.stats
 
 
-def row(index, boxes=(), labels=(), pred_boxes=(), pred_labels=(), pred_scores=(), crowd=None, **more):
+def row(
+    index, boxes=(), labels=(), pred_boxes=(), pred_labels=(), pred_scores=(), crowd=None, **more
+):
     return DetectionRow(
         index=index,
         height=200,
@@ -48,11 +63,15 @@ def random_rows(num, rng, classes=3):
         boxes = np.concatenate([corner, corner + rng.uniform(4, 110, (n, 2))], axis=1)
         labels = rng.integers(0, classes, n)
         extra = rng.uniform(0, 90, (3, 2))
-        guesses = np.concatenate([boxes + rng.normal(0, 4, (n, 4)), np.concatenate([extra, extra + 40], axis=1)])
+        guesses = np.concatenate(
+            [boxes + rng.normal(0, 4, (n, 4)), np.concatenate([extra, extra + 40], axis=1)]
+        )
         guesses[:, 2:] = np.maximum(guesses[:, 2:], guesses[:, :2] + 1)
         guess_labels = np.concatenate([labels, rng.integers(0, classes, 3)])
         scores = np.round(rng.uniform(0, 1, n + 3), 2)
-        rows.append(row(index, boxes, labels, guesses, guess_labels, scores, crowd=rng.random(n) < 0.15))
+        rows.append(
+            row(index, boxes, labels, guesses, guess_labels, scores, crowd=rng.random(n) < 0.15)
+        )
     return rows
 
 
@@ -75,11 +94,22 @@ def pycocotools_stats(rows, classes):
     for r in rows:
         of_boxes = (r.boxes[:, 2] - r.boxes[:, 0]) * (r.boxes[:, 3] - r.boxes[:, 1])
         area = (of_boxes if r.area is None else r.area).tolist()
-        for box, label, crowd, size in zip(xywh(r.boxes), r.labels.tolist(), r.crowd.tolist(), area, strict=True):
-            record = {"id": len(truth) + 1, "image_id": r.index + 1, "bbox": box, "category_id": label + 1}
+        for box, label, crowd, size in zip(
+            xywh(r.boxes), r.labels.tolist(), r.crowd.tolist(), area, strict=True
+        ):
+            record = {
+                "id": len(truth) + 1,
+                "image_id": r.index + 1,
+                "bbox": box,
+                "category_id": label + 1,
+            }
             truth.append({**record, "iscrowd": int(crowd), "area": size})
-        for box, label, score in zip(xywh(r.pred_boxes), r.pred_labels.tolist(), r.pred_scores.tolist(), strict=True):
-            found.append({"image_id": r.index + 1, "bbox": box, "category_id": label + 1, "score": score})
+        for box, label, score in zip(
+            xywh(r.pred_boxes), r.pred_labels.tolist(), r.pred_scores.tolist(), strict=True
+        ):
+            found.append(
+                {"image_id": r.index + 1, "bbox": box, "category_id": label + 1, "score": score}
+            )
     gt = COCO()
     gt.dataset = {
         "info": {},
@@ -122,13 +152,25 @@ def test_crowded_images_empty_ones_and_ties_score_what_pycocotools_says():
         guesses = np.tile(boxes, (6, 1)) + np.repeat(rng.normal(0, 2, (6, 1)), 40, axis=0)
         labels = rng.integers(0, 2, 40)
         scores = np.round(rng.uniform(0, 1, 240), 1)
-        rows.append(row(index, boxes, labels, guesses, np.tile(labels, 6), scores, crowd=rng.random(40) < 0.1))
+        rows.append(
+            row(
+                index,
+                boxes,
+                labels,
+                guesses,
+                np.tile(labels, 6),
+                scores,
+                crowd=rng.random(40) < 0.1,
+            )
+        )
     rows += [row(18), row(19, [[0, 0, 9, 9]], [1]), row(20, (), (), [[0, 0, 9, 9]], [1], [0.9])]
     assert max(np.bincount(r.pred_labels).max(initial=0) for r in rows) > 100
     expected = pycocotools_stats(rows, range(4))
     assert equal(expected, evaluate(rows).result().values)
     assert expected["AR10"] < expected["AR100"]
-    assert evaluate(rows).result().per_class[1]["gt_images"] == sum((r.labels[~r.crowd] == 1).any() for r in rows)
+    assert evaluate(rows).result().per_class[1]["gt_images"] == sum(
+        (r.labels[~r.crowd] == 1).any() for r in rows
+    )
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -136,7 +178,9 @@ def test_areas_of_masks_split_the_sizes_as_in_pycocotools(seed):
     """Masks fill 2 to 100 % of their boxes, so many objects are of a smaller size than their boxes; two lie on the bounds."""
     rng = np.random.default_rng(seed)
     by_box = [
-        replace(one, boxes=one.boxes * np.float32(scale), pred_boxes=one.pred_boxes * np.float32(scale))
+        replace(
+            one, boxes=one.boxes * np.float32(scale), pred_boxes=one.pred_boxes * np.float32(scale)
+        )
         for one, scale in zip(random_rows(40, rng), rng.uniform(1.0, 3.0, 40), strict=True)
     ]
     of_boxes = [(r.boxes[:, 2:] - r.boxes[:, :2]).prod(axis=1) for r in by_box]
@@ -147,20 +191,29 @@ def test_areas_of_masks_split_the_sizes_as_in_pycocotools(seed):
     full = [r.area for r in rows if len(r.area) and not r.crowd[0]]
     full[0][0], full[1][0] = 32**2, 96**2  # COCO counts an object on a bound on both sides
     bounds = [0, 32**2, 96**2]
-    groups = [np.searchsorted(bounds, np.concatenate(areas)) for areas in ([r.area for r in rows], of_boxes)]
+    groups = [
+        np.searchsorted(bounds, np.concatenate(areas))
+        for areas in ([r.area for r in rows], of_boxes)
+    ]
     assert (groups[0] < groups[1]).sum() > 20
     assert np.bincount(groups[0])[1:].min() > 5  # small, medium and large ones are there
     expected = pycocotools_stats(rows, range(4))
     assert equal(expected, evaluate(rows).result().values)
     boxes_only = evaluate(by_box).result().values
-    assert all(expected[key] != boxes_only[key] for key in ("APs", "APm", "APl", "ARs", "ARm", "ARl"))
-    assert all(expected[key] == boxes_only[key] for key in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100"))
+    assert all(
+        expected[key] != boxes_only[key] for key in ("APs", "APm", "APl", "ARs", "ARm", "ARl")
+    )
+    assert all(
+        expected[key] == boxes_only[key] for key in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")
+    )
 
 
 def test_matching_at_several_thresholds_is_matching_at_each():
     for one in random_rows(10, np.random.default_rng(6)):
         several = match_at(one, range(3), (0.5, 0.75, 0.9), floor=0.2)
-        np.testing.assert_array_equal(several, [match_row(one, range(3), iou, 0.2) for iou in (0.5, 0.75, 0.9)])
+        np.testing.assert_array_equal(
+            several, [match_row(one, range(3), iou, 0.2) for iou in (0.5, 0.75, 0.9)]
+        )
 
 
 def test_order_of_arrival_does_not_matter():
@@ -172,7 +225,9 @@ def test_a_hand_made_case_has_the_ap_of_its_curve():
     """Hit, false alarm, hit: precision 1 up to recall 1/2 (51 points), 2/3 beyond (50 points)."""
     near, far = (10, 10, 50, 50), (100, 100, 150, 150)
     one = row(0, [near, far], [0, 0], [near, (60, 60, 90, 90), far], [0, 0, 0], [0.9, 0.8, 0.7])
-    assert pytest.approx(evaluate([one]).result().values["AP"], abs=1e-12) == (51 + 50 * 2 / 3) / 101
+    assert (
+        pytest.approx(evaluate([one]).result().values["AP"], abs=1e-12) == (51 + 50 * 2 / 3) / 101
+    )
 
 
 def test_truth_as_prediction_is_perfect_and_the_first_object_counts():
@@ -185,7 +240,11 @@ def test_truth_as_prediction_is_perfect_and_the_first_object_counts():
 
 def test_no_detections_are_zero_and_no_truth_is_none():
     found_nothing = evaluate([row(0, [(10, 10, 50, 50)], [1]), row(1)]).result()
-    assert (found_nothing.values["AP"], found_nothing.values["AP50"], found_nothing.num_gt) == (0.0, 0.0, 1)
+    assert (found_nothing.values["AP"], found_nothing.values["AP50"], found_nothing.num_gt) == (
+        0.0,
+        0.0,
+        1,
+    )
     assert found_nothing.per_class[0]["AP"] is None
     no_truth = evaluate([row(0, (), (), [(10, 10, 50, 50)], [1], [0.5])]).result()
     assert {None} == set(no_truth.values.values())
@@ -193,7 +252,9 @@ def test_no_detections_are_zero_and_no_truth_is_none():
 
 
 def test_only_crowds_are_no_truth():
-    crowds = evaluate([row(0, [(10, 10, 90, 90)], [1], [(10, 10, 90, 90)], [1], [0.5], crowd=[True])]).result()
+    crowds = evaluate(
+        [row(0, [(10, 10, 90, 90)], [1], [(10, 10, 90, 90)], [1], [0.5], crowd=[True])]
+    ).result()
     assert (crowds.values["AP"], crowds.num_gt) == (None, 0)
 
 
@@ -208,9 +269,18 @@ def test_classes_left_out_touch_nothing():
 
 
 def test_mask_areas_decide_the_size_group():
-    one = {"boxes": [(0, 0, 100, 100)], "labels": [0], "pred_boxes": [(0, 0, 100, 100)], "pred_labels": [0]}
+    one = {
+        "boxes": [(0, 0, 100, 100)],
+        "labels": [0],
+        "pred_boxes": [(0, 0, 100, 100)],
+        "pred_labels": [0],
+    }
     by_box = evaluate([row(0, **one, pred_scores=[0.9])]).result().values
-    by_mask = evaluate([row(0, **one, pred_scores=[0.9], area=np.array([500.0], np.float32))]).result().values
+    by_mask = (
+        evaluate([row(0, **one, pred_scores=[0.9], area=np.array([500.0], np.float32))])
+        .result()
+        .values
+    )
     assert (by_box["APs"], by_box["APl"]) == (None, 1.0)
     assert (by_mask["APs"], by_mask["APl"]) == (1.0, None)
 
@@ -243,9 +313,19 @@ def test_counts_of_matches_on_hand_made_boxes():
 
 def test_frequency_groups_by_share_of_the_largest_and_by_lvis():
     counts = [800, 400, 399, 100, 99, 1, 0]
-    assert frequency_groups(counts) == {"head": [0, 1], "middle": [2, 3], "tail": [4, 5], "unseen": [6]}
+    assert frequency_groups(counts) == {
+        "head": [0, 1],
+        "middle": [2, 3],
+        "tail": [4, 5],
+        "unseen": [6],
+    }
     assert frequency_groups([0]) == {"head": [], "middle": [], "tail": [], "unseen": [0]}
-    assert lvis_groups([1, 10, 11, 100, 101, 0]) == {"rare": [0, 1], "common": [2, 3], "frequent": [4], "unseen": [5]}
+    assert lvis_groups([1, 10, 11, 100, 101, 0]) == {
+        "rare": [0, 1],
+        "common": [2, 3],
+        "frequent": [4],
+        "unseen": [5],
+    }
 
 
 def test_a_metric_comes_back_from_json_and_nan_is_null():
@@ -259,7 +339,11 @@ def test_a_metric_comes_back_from_json_and_nan_is_null():
     )
     text = json.dumps(metric.to_json(), allow_nan=False)
     assert metric == Metric.from_json(json.loads(text))
-    assert (metric.value, metric.values["AP"], metric.per_class["cell"]["AP50"]) == (None, 0.5, None)
+    assert (metric.value, metric.values["AP"], metric.per_class["cell"]["AP50"]) == (
+        None,
+        0.5,
+        None,
+    )
     assert metric.card["size"] == [64, 64]
     with pytest.raises(AssertionError, match="no object"):
         Metric("dap", 0.0, card={"thing": object()})

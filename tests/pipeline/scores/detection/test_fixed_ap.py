@@ -24,7 +24,15 @@ def row(index: int, truth: int, found: int, rng: np.random.Generator) -> Detecti
     kind = np.where(rng.random(found) < 0.8, labels[near], rng.integers(0, 3, found))
     crowd = np.zeros(truth, bool)
     return DetectionRow(
-        index, 100, 100, boxes, labels, crowd, pred.astype(np.float32), kind, rng.random(found).astype(np.float32)
+        index,
+        100,
+        100,
+        boxes,
+        labels,
+        crowd,
+        pred.astype(np.float32),
+        kind,
+        rng.random(found).astype(np.float32),
     )
 
 
@@ -58,7 +66,9 @@ def test_it_is_the_ap_of_the_best_detections_of_the_set(budget: int) -> None:
     result = evaluator.result()
     for c in range(3):
         assert result.per_class[c]["AP"] == pytest.approx(by_hand(rows, c, budget), abs=2e-3)
-    assert max(sum((r.pred_labels == c).sum() for r in evaluator.rows()) for c in range(3)) <= budget
+    assert (
+        max(sum((r.pred_labels == c).sum() for r in evaluator.rows()) for c in range(3)) <= budget
+    )
 
 
 def test_an_image_with_many_objects_is_not_cut_at_a_hundred() -> None:
@@ -77,6 +87,8 @@ def test_nothing_found_and_nothing_to_find() -> None:
     assert empty.result().values["AP"] is None
     none = np.zeros((0, 4), np.float32)
     flags = np.zeros(0, np.int64)
-    one = DetectionRow(0, 9, 9, none, flags, flags.astype(bool), none, flags, flags.astype(np.float32))
+    one = DetectionRow(
+        0, 9, 9, none, flags, flags.astype(bool), none, flags, flags.astype(np.float32)
+    )
     empty.add(one)
     assert empty.result().values["AP"] is None

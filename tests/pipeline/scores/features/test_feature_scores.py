@@ -42,7 +42,10 @@ SCORES = {
     "prdc": (prdc, prdc.Config(neighbours=2)),
     "diversity": (diversity, diversity.Config()),
     "nearest": (nearest, nearest.Config(features="alexnet", pairs=2)),
-    "detector_features": (detector_features, detector_features.Config(subsets=3, neighbours=2, samples_per_layout=2)),
+    "detector_features": (
+        detector_features,
+        detector_features.Config(subsets=3, neighbours=2, samples_per_layout=2),
+    ),
 }
 
 
@@ -84,7 +87,9 @@ def look_at(material: Material, look: Look, name: str, batch: int = BATCH) -> It
 def material(judge: Path) -> Material:
     """12 real images, two synthetic ones of each, 20 training images."""
     real = table([scene(f"r{i}", i) for i in range(12)])
-    synthetic = table([scene(f"r{i}~{s}", 100 + 2 * i + s, f"r{i}", 120) for i in range(12) for s in range(2)])
+    synthetic = table(
+        [scene(f"r{i}~{s}", 100 + 2 * i + s, f"r{i}", 120) for i in range(12) for s in range(2)]
+    )
     train = table([scene(f"t{i}", 200 + i) for i in range(20)])
     layout, sample = pair(real, synthetic)
     tables = {"real": real, "synthetic": synthetic, "train": train}
@@ -112,9 +117,16 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Distance(Pixels):
         def __call__(self, first: Any, second: Any = ()) -> Any:  # type: ignore[override]
-            return np.array([np.abs(a.astype(float) - b).mean() for a, b in zip(first, second, strict=True)])
+            return np.array(
+                [np.abs(a.astype(float) - b).mean() for a, b in zip(first, second, strict=True)]
+            )
 
-    for name, fake in (("Inception", Both), ("Vgg16", Pixels), ("AlexNetPool5", Pixels), ("Lpips", Distance)):
+    for name, fake in (
+        ("Inception", Both),
+        ("Vgg16", Pixels),
+        ("AlexNetPool5", Pixels),
+        ("Lpips", Distance),
+    ):
         monkeypatch.setattr(networks, name, fake)
     monkeypatch.setattr(weights, "read", lambda *_: ({}, "cd"))
     monkeypatch.setattr(weights, "find", lambda *_: weights.Found(Path("x"), "cd" * 32))
@@ -135,7 +147,9 @@ def test_every_score_gives_numbers_with_a_full_card(name: str, material: Materia
     assert metric.card["network_sha256"] in ("cd" * 32, "ab")
     assert metric.card["warnings"]
     assert metric.controls
-    assert all(number is not None for control in metric.controls.values() for number in control.values())
+    assert all(
+        number is not None for control in metric.controls.values() for number in control.values()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SCORES if name not in ("detector_features",)])
@@ -149,14 +163,21 @@ def test_without_weights_a_published_score_is_not_there(name: str, material: Mat
 
 
 def test_without_a_detector_its_features_are_not_there(material: Material) -> None:
-    for module, config in ((detector_features, detector_features.Config()), (nearest, nearest.Config())):
+    for module, config in (
+        (detector_features, detector_features.Config()),
+        (nearest, nearest.Config()),
+    ):
         assert module.available(material, config) is None
         assert "no detector" in (module.available(replace(material, judge=None), config) or "")
 
 
 @pytest.mark.usefixtures("stand_ins")
 def test_one_look_serves_the_three_inception_scores() -> None:
-    found = {look.key for name in ("fid", "kid", "inception_score") for look in SCORES[name][0].looks(SCORES[name][1])}
+    found = {
+        look.key
+        for name in ("fid", "kid", "inception_score")
+        for look in SCORES[name][0].looks(SCORES[name][1])
+    }
     assert len(found) == 1
     own = detector_features.looks(detector_features.Config())
     assert own[0] in nearest.looks(nearest.Config())
@@ -172,7 +193,11 @@ def test_the_floor_has_as_many_images_as_the_score(material: Material) -> None:
     same = replace(same, records=lambda look, name: look_at(same, look, name))
     found = detector_features.score(same, config)
     assert found.value == pytest.approx(0, abs=1e-6)
-    assert (found.values["precision"], found.values["recall"], found.values["coverage"]) == (1, 1, 1)
+    assert (found.values["precision"], found.values["recall"], found.values["coverage"]) == (
+        1,
+        1,
+        1,
+    )
     assert found.controls == {}
 
 
@@ -186,13 +211,21 @@ def test_variety_is_nought_where_the_latents_change_nothing(material: Material) 
     collapsed = replace(collapsed, records=lambda look, name: look_at(collapsed, look, name))
     assert detector_features.score(collapsed, config).values["variety"] == 0
     assert independent and 0.6 < independent < 1.4
-    assert "variety" not in detector_features.score(material, replace(config, samples_per_layout=1)).values
+    assert (
+        "variety"
+        not in detector_features.score(material, replace(config, samples_per_layout=1)).values
+    )
 
 
 def test_copies_are_found(material: Material) -> None:
     """Half of the synthetic images are training images: these are near copies, named with their originals, and pictured."""
     made, train = material.tables["synthetic"], material.tables["train"]
-    mixed = table([replace(made[i], image=train[i // 2].image) if i % 4 == 0 else made[i] for i in range(len(made))])
+    mixed = table(
+        [
+            replace(made[i], image=train[i // 2].image) if i % 4 == 0 else made[i]
+            for i in range(len(made))
+        ]
+    )
     copying = replace(material, tables={**material.tables, "synthetic": mixed})
     copying = replace(copying, records=lambda look, name: look_at(copying, look, name))
     config = nearest.Config(pairs=6)
@@ -200,10 +233,14 @@ def test_copies_are_found(material: Material) -> None:
     assert metric.value == pytest.approx(0.5)
     listed = nearest.pairs(metric)
     assert listed == nearest.pairs(json.loads(json.dumps(metric.to_json())))
-    assert {(p.synthetic, p.train) for p in listed} == {(f"r{i}~0", f"t{2 * i // 2}") for i in range(0, 12, 2)}
+    assert {(p.synthetic, p.train) for p in listed} == {
+        (f"r{i}~0", f"t{2 * i // 2}") for i in range(0, 12, 2)
+    }
     assert all(p.similarity == pytest.approx(1) for p in listed)
     assert nearest.score(material, config).value == pytest.approx(0, abs=0.3)
-    few = nearest.score(copying, replace(config, max_images=6))  # every other layout: r0, r2 ..., all of them copies
+    few = nearest.score(
+        copying, replace(config, max_images=6)
+    )  # every other layout: r0, r2 ..., all of them copies
     assert few.value == 1
     assert {p.synthetic for p in nearest.pairs(few)} == {f"r{i}~0" for i in range(0, 12, 2)}
     picture = sheet(listed, copying.tables["synthetic"], copying.tables["train"])
@@ -241,7 +278,10 @@ def test_a_sparse_look_keeps_what_was_asked_for(material: Material) -> None:
         whole, parts = (list(look_at(material, look, name, batch)) for batch in (BATCH, 3))
         kept = [record.index for record in whole if record.arrays["layout"].size]
         assert (len(kept), kept) == (count, first)
-        assert all(np.array_equal(a.arrays["layout"], b.arrays["layout"]) for a, b in zip(whole, parts, strict=True))
+        assert all(
+            np.array_equal(a.arrays["layout"], b.arrays["layout"])
+            for a, b in zip(whole, parts, strict=True)
+        )
     assert DetectorLook().key != DetectorLook(train_images=5).key
 
 

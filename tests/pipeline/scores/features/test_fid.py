@@ -19,7 +19,9 @@ def given(mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> Moments
 
 def rows(count: int, width: int, seed: int, scale: float = 1.0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(count, width)) @ rng.normal(size=(width, width)) * scale + seed).astype(np.float32)
+    return (
+        rng.normal(size=(count, width)) @ rng.normal(size=(width, width)) * scale + seed
+    ).astype(np.float32)
 
 
 def test_diagonal_gaussians_have_a_closed_form() -> None:
@@ -27,7 +29,9 @@ def test_diagonal_gaussians_have_a_closed_form() -> None:
     rng = np.random.default_rng(0)
     m1, m2, s1, s2 = rng.normal(size=7), rng.normal(size=7), rng.random(7), rng.random(7)
     expected = ((m1 - m2) ** 2).sum() + ((np.sqrt(s1) - np.sqrt(s2)) ** 2).sum()
-    assert frechet(given(m1, np.diag(s1)), given(m2, np.diag(s2))) == pytest.approx(expected, rel=1e-13)
+    assert frechet(given(m1, np.diag(s1)), given(m2, np.diag(s2))) == pytest.approx(
+        expected, rel=1e-13
+    )
 
 
 def test_general_gaussians_agree_with_the_matrix_root() -> None:
@@ -69,7 +73,9 @@ def test_moments_do_not_depend_on_how_the_stream_is_cut() -> None:
     assert whole and parts
     assert np.array_equal(whole.covariance, parts.covariance)
     assert np.array_equal(whole.mean, parts.mean)
-    np.testing.assert_allclose(whole.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-9)
+    np.testing.assert_allclose(
+        whole.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-9
+    )
     np.testing.assert_allclose(whole.mean, x.astype(np.float64).mean(axis=0), rtol=1e-14)
 
 

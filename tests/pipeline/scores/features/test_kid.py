@@ -23,8 +23,12 @@ def direct(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
         return (sum(float(p) * float(q) for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
 
     n, m = len(x), len(y)
-    within_x = sum(kernel(x[i], x[j]) for i, j in itertools.permutations(range(n), 2)) / (n * (n - 1))
-    within_y = sum(kernel(y[i], y[j]) for i, j in itertools.permutations(range(m), 2)) / (m * (m - 1))
+    within_x = sum(kernel(x[i], x[j]) for i, j in itertools.permutations(range(n), 2)) / (
+        n * (n - 1)
+    )
+    within_y = sum(kernel(y[i], y[j]) for i, j in itertools.permutations(range(m), 2)) / (
+        m * (m - 1)
+    )
     return within_x + within_y - 2 * sum(kernel(a, b) for a in x for b in y) / (n * m)
 
 

@@ -176,11 +176,17 @@ def test_pool5_has_the_papers_shape(alexnet_state: dict[str, torch.Tensor]) -> N
     found = networks.AlexNetPool5(alexnet_state)([image])
     model = alexnet(weights=None)
     model.load_state_dict(alexnet_state)
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     with torch.inference_mode():
-        pool = model.eval().features((torch.from_numpy(image).permute(2, 0, 1)[None] / 255 - mean) / std)
+        pool = model.eval().features(
+            (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 - mean) / std
+        )
     assert pool.shape == (1, 256, 7, 7)
-    np.testing.assert_allclose(found[0], (pool / pool.norm()).flatten().numpy(), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        found[0], (pool / pool.norm()).flatten().numpy(), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_wrong_architecture_is_one_line(alexnet_state: dict[str, torch.Tensor]) -> None:

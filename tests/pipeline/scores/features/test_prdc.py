@@ -14,18 +14,27 @@ def rows(count: int, seed: int, spread: float = 1.0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(0, spread, (count, 3)).astype(np.float32)
 
 
-def direct(real: NDArray[np.float32], fake: NDArray[np.float32], k: int) -> tuple[float, float, float, float]:
+def direct(
+    real: NDArray[np.float32], fake: NDArray[np.float32], k: int
+) -> tuple[float, float, float, float]:
     """Naeem et al. 2020, eqs. 1 to 4, with loops."""
 
     def distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         return float(np.linalg.norm(a.astype(np.float64) - b.astype(np.float64)))
 
     def reach(points: NDArray[np.float32]) -> list[float]:
-        return [sorted(distance(p, q) for j, q in enumerate(points) if j != i)[k - 1] for i, p in enumerate(points)]
+        return [
+            sorted(distance(p, q) for j, q in enumerate(points) if j != i)[k - 1]
+            for i, p in enumerate(points)
+        ]
 
     of_real, of_fake = reach(real), reach(fake)
-    inside = np.array([[distance(r, f) <= radius for f in fake] for r, radius in zip(real, of_real, strict=True)])
-    other = np.array([[distance(r, f) <= radius for f, radius in zip(fake, of_fake, strict=True)] for r in real])
+    inside = np.array(
+        [[distance(r, f) <= radius for f in fake] for r, radius in zip(real, of_real, strict=True)]
+    )
+    other = np.array(
+        [[distance(r, f) <= radius for f, radius in zip(fake, of_fake, strict=True)] for r in real]
+    )
     density = inside.sum() / (k * len(fake))
     return inside.any(0).mean(), other.any(1).mean(), density, inside.any(1).mean()
 
@@ -36,7 +45,9 @@ def test_the_definitions(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = rows(23, 0), rows(17, 1, 0.7)
     found = prdc(real, fake, k)
     assert found
-    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(direct(real, fake, k))
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(
+        direct(real, fake, k)
+    )
     monkeypatch.setattr(features.spans, "__defaults__", (5,))
     assert prdc(real, fake, k) == found
 

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.features import streams as features
 from synthaug.pipeline.scores.features.neighbours import Standard, nearest
-from synthaug.pipeline.scores.features.streams import blocks, on_disk, spaced, squared_distances, thinned
+from synthaug.pipeline.scores.features.streams import (
+    blocks,
+    on_disk,
+    spaced,
+    squared_distances,
+    thinned,
+)
 
 
 def rows(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -31,14 +37,22 @@ def test_blocks_keep_all_rows_in_order(parts: list[int], size: int) -> None:
     assert np.array_equal(np.concatenate([whole[:0], *found]), whole)
 
 
-def test_on_disk_reads_like_the_rows_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_disk_reads_like_the_rows_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Slices and places, in any order and twice; the file goes with the block."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     whole = np.concatenate([rows(3), rows(2, 1)])
     with on_disk([rows(3), rows(0), rows(2, 1)]) as found:
         assert (len(found), found.shape) == (5, (5, 4))
         assert len(list(tmp_path.iterdir())) == 1
-        for wanted in (slice(None), slice(1, 4), slice(9, 9), np.array([4, 0, 1, 1, 2]), np.zeros(0, np.int64)):
+        for wanted in (
+            slice(None),
+            slice(1, 4),
+            slice(9, 9),
+            np.array([4, 0, 1, 1, 2]),
+            np.zeros(0, np.int64),
+        ):
             assert np.array_equal(found[wanted], whole[wanted])
     assert not list(tmp_path.iterdir())
     with on_disk([]) as nothing:
@@ -68,7 +82,10 @@ def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """Best first; in blocks too; of equal ones the first; a vector of zeros is near nothing."""
     queries, corpus = rows(9), rows(13, 1)
     corpus[7] = corpus[3] * 2  # the same direction
-    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (queries.astype(float), corpus.astype(float))]
+    unit = [
+        v / np.linalg.norm(v, axis=1, keepdims=True)
+        for v in (queries.astype(float), corpus.astype(float))
+    ]
     cosine = unit[0] @ unit[1].T
     expected = np.argsort(-np.round(cosine, 12), axis=1, kind="stable")[:, :3]
     for size in (512, 4):
@@ -77,7 +94,9 @@ def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.array_equal(found.place, expected)
         assert found.similarity == pytest.approx(np.take_along_axis(cosine, expected, axis=1))
     shifted = Standard(corpus.astype(float).mean(0) + 5, np.array([1.0, 2.0, 0.0, 3.0]))
-    by_hand = [np.delete((v - shifted.mean) / np.array([1, 2, 1, 3]), 2, axis=1) for v in (queries, corpus)]
+    by_hand = [
+        np.delete((v - shifted.mean) / np.array([1, 2, 1, 3]), 2, axis=1) for v in (queries, corpus)
+    ]
     unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in by_hand]
     found = nearest(queries, corpus, 2, shifted)
     assert found.similarity == pytest.approx(np.sort(unit[0] @ unit[1].T, axis=1)[:, ::-1][:, :2])

@@ -39,7 +39,8 @@ def test_names_end_with_their_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "says"), [(None, "score.weights names no folder"), (Path("/nowhere"), "there is no weights-inception")]
+    ("folder", "says"),
+    [(None, "score.weights names no folder"), (Path("/nowhere"), "there is no weights-inception")],
 )
 def test_what_is_not_there(folder: Path | None, says: str) -> None:
     assert says in (find(folder, "inception").reason or "")
@@ -65,7 +66,9 @@ def test_a_folder_in_its_place(small: Path) -> None:
     assert "cannot be read" in (find(small, "tiny").reason or "")
 
 
-def test_a_hostile_file_is_refused_and_not_run(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_file_is_refused_and_not_run(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even one with the right digest."""
     mark = small / "ran"
 
@@ -83,7 +86,9 @@ def test_a_hostile_file_is_refused_and_not_run(small: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 3}])
-def test_other_contents_are_refused(small: Path, monkeypatch: pytest.MonkeyPatch, content: Any) -> None:
+def test_other_contents_are_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch, content: Any
+) -> None:
     torch.save(content, small / "x.pth")
     with pytest.raises(ValueError, match="does not hold the named tensors"):
         weights.read_tensors(small / "x.pth")

@@ -38,12 +38,16 @@ def square() -> NDArray[np.bool_]:
 
 def scene(name: str, shapes: list[tuple[int, NDArray[np.bool_]]], source: str = "") -> Scene:
     stacked = np.stack([mask for _, mask in shapes]) if shapes else np.zeros((0, SIDE, SIDE), bool)
-    objects = Objects.build([c for c, _ in shapes], masks.tight_boxes(stacked), rle=masks.encode(stacked))
+    objects = Objects.build(
+        [c for c, _ in shapes], masks.tight_boxes(stacked), rle=masks.encode(stacked)
+    )
     origin = Provenance(0, "g", "", source, "score") if source else None
     return Scene(name, SIDE, SIDE, ImageRef(b""), objects, None, origin)
 
 
-def scored(train: list[Scene], real: list[Scene], synthetic: list[Scene], config: Config | None = None) -> Any:
+def scored(
+    train: list[Scene], real: list[Scene], synthetic: list[Scene], config: Config | None = None
+) -> Any:
     config = config or Config()
     tables = {"train": SceneList(CATEGORIES, train), "real": SceneList(CATEGORIES, real)}
     tables |= {"synthetic": SceneList(CATEGORIES, synthetic)}
@@ -54,9 +58,14 @@ def scored(train: list[Scene], real: list[Scene], synthetic: list[Scene], config
     def records(look: Any, table: str) -> Any:
         observe = look.observer(material)
         views = [material.view(table, i) for i in range(len(tables[table]))]
-        return [Record(v.table, v.index, v.layout, v.sample, f) for v, f in zip(views, observe(views), strict=True)]
+        return [
+            Record(v.table, v.index, v.layout, v.sample, f)
+            for v, f in zip(views, observe(views), strict=True)
+        ]
 
-    return mask_iou.score(replace(material, records=lambda look, table: iter(records(look, table))), config)
+    return mask_iou.score(
+        replace(material, records=lambda look, table: iter(records(look, table))), config
+    )
 
 
 def test_iou_with_the_nearest_is_what_counting_gives() -> None:
@@ -87,7 +96,9 @@ def test_known_numbers_for_known_shapes() -> None:
     assert metric.controls["real"]["miou"] == pytest.approx(share)
     assert metric.controls["box"]["miou"] == 1.0
     both = [scene("t", [(0, rows), (0, columns)])]
-    metric = scored(both, real, [scene("s", [(0, rows), (0, columns)], "a"), scene("u", [(0, square())], "a")])
+    metric = scored(
+        both, real, [scene("s", [(0, rows), (0, columns)], "a"), scene("u", [(0, square())], "a")]
+    )
     assert metric.value == pytest.approx((1 + 1 + share) / 3)
     assert metric.controls["box"]["miou"] == pytest.approx(share)
 
@@ -108,7 +119,9 @@ def test_only_masks_of_the_same_class_are_candidates_and_classes_weigh_alike() -
 def test_empty_masks_are_counted_and_a_class_without_true_masks_has_no_number() -> None:
     nothing = np.zeros((SIDE, SIDE), bool)
     made = scene("s", [(2, square()), (0, square())], "a")
-    lost = made.with_objects(replace(made.objects, rle=(made.objects.rle[0], masks.encode(nothing[None])[0])))
+    lost = made.with_objects(
+        replace(made.objects, rle=(made.objects.rle[0], masks.encode(nothing[None])[0]))
+    )
     metric = scored([scene("t", [(0, square())])], [scene("a", [])], [lost])
     assert metric.card["masks"] == {"synthetic": 0, "true": 1, "empty": 1}
     assert metric.per_class["cup"]["iou"] is None and metric.value is None

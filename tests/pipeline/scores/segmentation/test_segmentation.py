@@ -23,7 +23,11 @@ PAIRS = st.integers(1, 6).flatmap(
 def test_scores_are_what_counting_gives(maps):
     """Class 3 never occurs; 4, 255 and -1 are don't care where true and no class where found."""
     truth, found = maps
-    pixels = [(t, f) for t, f in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True) if 0 <= t < C]
+    pixels = [
+        (t, f)
+        for t, f in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True)
+        if 0 <= t < C
+    ]
     values = summary(confusion(truth, found, C), list("abcd")).values
     expected, accuracies, weighted = {}, [], 0.0
     for k in range(C):
@@ -38,7 +42,9 @@ def test_scores_are_what_counting_gives(maps):
     if not pixels:
         assert all(value is None for value in values.values())
         return
-    assert np.mean([iou for iou, true in expected.values() if true]) == pytest.approx(values["miou"])
+    assert np.mean([iou for iou, true in expected.values() if true]) == pytest.approx(
+        values["miou"]
+    )
     assert np.mean([iou for iou, _ in expected.values()]) == pytest.approx(values["miou_found"])
     assert sum(t == f for t, f in pixels) / len(pixels) == pytest.approx(values["pixel_accuracy"])
     assert np.mean(accuracies) == pytest.approx(values["mean_accuracy"])
@@ -66,6 +72,7 @@ def test_small_labels_do_not_overflow_and_the_card_is_json():
     )
     assert {1.0} == set(perfect.values.values()) and {0.0} == set(nothing.values.values())
     assert (
-        182 == nothing.card["found_no_class"] and {"iou": 1.0, "accuracy": 1.0, "pixels": 1} == perfect.per_class["181"]
+        182 == nothing.card["found_no_class"]
+        and {"iou": 1.0, "accuracy": 1.0, "pixels": 1} == perfect.per_class["181"]
     )
     json.dumps(summary(confusion(truth, truth, 183), [*names, "x"]).to_json(), allow_nan=False)

@@ -17,7 +17,14 @@ from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
 from synthaug.pipeline.scores.base import Lesson, Material, Record, pair
 from synthaug.pipeline.scores.segmentation import segmentation
-from synthaug.pipeline.scores.segmentation.segmenter import IGNORE, Own, OwnBatches, OwnTraining, from_file, unet
+from synthaug.pipeline.scores.segmentation.segmenter import (
+    IGNORE,
+    Own,
+    OwnBatches,
+    OwnTraining,
+    from_file,
+    unet,
+)
 
 CLASSES = len(CATEGORIES)
 TINY = Own(width=4, steps=40, batch=8, side=32, lr=1e-2)
@@ -54,7 +61,9 @@ def test_batches_mirror_image_and_map_together_and_ignore_what_has_no_class() ->
 
 def test_a_batch_without_known_pixels_changes_no_weight_into_nonsense() -> None:
     training = OwnTraining(TINY, CLASSES, "cpu")
-    loss = training.step(0, ([np.zeros((32, 32, 3), np.uint8)], np.full((1, 32, 32), IGNORE)))["loss"]
+    loss = training.step(0, ([np.zeros((32, 32, 3), np.uint8)], np.full((1, 32, 32), IGNORE)))[
+        "loss"
+    ]
     assert float(loss) == 0
     assert all(bool(p.isfinite().all()) for p in training.modules["segmenter"].parameters())
 
@@ -100,7 +109,9 @@ def test_a_file_that_does_not_fit_is_told(program: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"broken\.pt: no TorchScript program"):
         from_file("torchscript", broken, (), THREE, "cpu")
     save_file({"x": torch.zeros(1)}, tmp_path / "net.safetensors")
-    with pytest.raises(ValueError, match="not the weights of lraspp_mobilenet_v3_large with 3 classes"):
+    with pytest.raises(
+        ValueError, match="not the weights of lraspp_mobilenet_v3_large with 3 classes"
+    ):
         from_file("lraspp_mobilenet_v3_large", tmp_path / "net.safetensors", (), THREE, "cpu")
 
 
@@ -127,16 +138,24 @@ def records(given: Material, segment: Any, table: str) -> list[Record]:
         segmentation.network = before
     views = [given.view(table, i) for i in range(len(given.tables[table]))]
     found = observe(views)
-    return [Record(v.table, v.index, v.layout, v.sample, f) for v, f in zip(views, found, strict=True)]
+    return [
+        Record(v.table, v.index, v.layout, v.sample, f) for v, f in zip(views, found, strict=True)
+    ]
 
 
 def test_a_perfect_network_scores_one_and_shuffled_maps_less() -> None:
     given = material()
     answers = {
-        given.view("real", i).pixels().tobytes(): maps_of(given.tables["real"][i], CLASSES).labels for i in range(6)
+        given.view("real", i).pixels().tobytes(): maps_of(given.tables["real"][i], CLASSES).labels
+        for i in range(6)
     }
-    seen = {name: records(given, lambda image: answers[image.tobytes()], name) for name in ("real", "synthetic")}
-    metric = segmentation.score(replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config())
+    seen = {
+        name: records(given, lambda image: answers[image.tobytes()], name)
+        for name in ("real", "synthetic")
+    }
+    metric = segmentation.score(
+        replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config()
+    )
     assert metric.value == 1.0
     assert metric.values["pixel_accuracy"] == 1.0
     assert metric.controls["real"]["miou"] == 1.0
@@ -148,11 +167,18 @@ def test_a_perfect_network_scores_one_and_shuffled_maps_less() -> None:
 def test_a_network_that_says_one_class_scores_its_share() -> None:
     """All pixels called class k: IoU of k is its share of the pixels, of every other class 0."""
     given = material()
-    truth = np.concatenate([maps_of(given.tables["real"][i], CLASSES).labels.ravel() for i in range(6)])
+    truth = np.concatenate(
+        [maps_of(given.tables["real"][i], CLASSES).labels.ravel() for i in range(6)]
+    )
     known = truth[truth < CLASSES]
     most = int(np.bincount(known).argmax())
-    seen = {name: records(given, lambda image: np.full(image.shape[:2], most), name) for name in ("real", "synthetic")}
-    metric = segmentation.score(replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config())
+    seen = {
+        name: records(given, lambda image: np.full(image.shape[:2], most), name)
+        for name in ("real", "synthetic")
+    }
+    metric = segmentation.score(
+        replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config()
+    )
     share = float((known == most).mean())
     assert metric.values["pixel_accuracy"] == pytest.approx(share)
     assert metric.value == pytest.approx(share / len(np.unique(known)))
@@ -172,7 +198,11 @@ def test_images_without_a_map_are_left_out_and_no_map_at_all_is_told() -> None:
     reason = segmentation.available(replace(given, tables=tables), segmentation.Config())
     assert reason == "none of the synthetic images has a panoptic map"
     assert segmentation.available(given, segmentation.Config()) is None
-    empty = records(replace(given, tables=tables), lambda _: pytest.fail("there is nothing to segment"), "synthetic")
+    empty = records(
+        replace(given, tables=tables),
+        lambda _: pytest.fail("there is nothing to segment"),
+        "synthetic",
+    )
     assert all(not record.arrays["own"].size for record in empty)
 
 
