@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from synthaug.detectors.torchvision_rcnn import Config, build
-from synthaug.pipeline.batches.images_and_layouts import class_counts, detector_batches, draw_for
+from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.detection.evaluation import Validation
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.scores.detection.evaluator import frequency_groups
@@ -30,7 +31,7 @@ def main() -> None:
     steps, *seeds = [int(word) for word in sys.argv[1:]] or [300]
     torch.set_num_threads(1)
     train, held_out = (toy.read(toy.Config(split), Path()) for split in ("train", "val"))
-    found = class_counts([train], len(train.categories)).tolist()
+    found = class_counts(train, len(train.categories)).tolist()
     groups = frequency_groups(
         [n if c.isthing else 0 for n, c in zip(found, train.categories, strict=True)]
     )

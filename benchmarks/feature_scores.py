@@ -29,7 +29,7 @@ SIDE, REAL, WIDTH = 32, 2000, 2048
 
 
 @dataclass
-class Drawn:
+class Drawn(Dataset):
     """A table of small noisy pictures, drawn when they are read."""
 
     name: str

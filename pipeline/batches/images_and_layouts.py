@@ -53,16 +53,6 @@ class Pixels:
         return entry
 
 
-def class_counts(tables: Sequence[Dataset], num_classes: int) -> NDArray[np.int64]:
-    """Objects per class [C], crowds left out."""
-    counts = np.zeros(num_classes, np.int64)
-    for table in tables:
-        for i in range(len(table)):
-            objects = table[i].objects
-            counts += np.bincount(objects.category[~objects.iscrowd], minlength=num_classes)
-    return counts
-
-
 def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.float64]:
     """How often each image is drawn relative to the others (LVIS, Gupta et al. 2019, section 4.3).
 
@@ -246,7 +236,7 @@ def generator_batches(
 
 
 @dataclass
-class Subset:
+class Subset(Dataset):
     """Some scenes of a table, as a table."""
 
     table: Dataset

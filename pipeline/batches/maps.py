@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.images_and_layouts import CACHE_BYTES, Draw
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.panoptic_maps import (
     Maps,
-    Size,
     map_of,
     maps_from,
     replace_ids,

@@ -33,7 +33,7 @@ VERSION = 1  # raised when what is written changes
 Progress = Callable[[int, int, str], None]
 
 
-class Counted:
+class Counted(Dataset):
     """A data set whose images are upright; what each scene holds is counted when it is first read."""
 
     def __init__(

@@ -45,7 +45,7 @@ class Request:
 
 
 @dataclass
-class Renamed:
+class Renamed(Dataset):
     """A table whose classes are put into the order of another one, by their names."""
 
     table: Dataset

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.scene import Objects
 
-Size = tuple[int, int]  # (H, W)
 _MAX_CHARS = 12  # per run; 5 bits each, so one run never overflows 64 bits
 
 

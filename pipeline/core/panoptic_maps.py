@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
 
-Size = tuple[int, int]  # (H, W)
 BITS = 24  # of a panoptic PNG's pixel
 MOST = (1 << BITS) - 1  # largest segment id
 

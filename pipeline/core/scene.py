@@ -7,13 +7,17 @@ indices into the table's `Category` tuple, original ids come back at export; a s
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synthaug.pipeline.core.boxes import Size, scale_boxes
 
 SOURCES = ("human", "pseudo", "synthetic")
 TWIN = "score"  # reason of a synthetic scene that is no part of a plan: a layout to be painted from nothing but itself
@@ -88,6 +92,20 @@ class Objects:
 
         return Objects(**{f.name: pick(getattr(self, f.name)) for f in fields(self)})
 
+    def scaled(self, old: Size, new: Size) -> Objects:
+        """Return the objects of an image of size `old` as they lie in one of size `new`, both (H, W).
+
+        Masks belong to one size of image and are dropped.
+        """
+        ratio = (new[0] * new[1]) / (old[0] * old[1])
+        return replace(
+            self,
+            boxes=scale_boxes(self.boxes, old, new),
+            layout_boxes=scale_boxes(self.layout_boxes, old, new),
+            area=self.area * np.float32(ratio),
+            rle=(None,) * len(self),
+        )
+
     @staticmethod
     def build(
         category: Sequence[int] | NDArray[Any],
@@ -131,12 +149,17 @@ class Scene:
     panoptic: ImageRef | None = None
     provenance: Provenance | None = None
 
+    @property
+    def size(self) -> Size:
+        """The size (H, W) in pixels."""
+        return self.height, self.width
+
     def with_objects(self, objects: Objects) -> Scene:
         """Return the same image with other objects."""
         return replace(self, objects=objects)
 
 
-class Dataset(Protocol):
+class Dataset(ABC):
     """A map-style table of scenes: what every format reads and every step consumes.
 
     `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without being counted).
@@ -145,17 +168,24 @@ class Dataset(Protocol):
     categories: tuple[Category, ...]
     skipped: Counter[str]
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Scene: ...
 
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest that changes when the content changes; cheap (no pixels are decoded)."""
-        ...
+        """Return a hex digest that changes with the content; cheap, no pixels are decoded."""
+
+    def __iter__(self) -> Iterator[Scene]:
+        """Yield the scenes in order, one at a time."""
+        for index in range(len(self)):
+            yield self[index]
 
 
 @dataclass
-class SceneList:
+class SceneList(Dataset):
     """A Dataset held in memory, for tests and small tables."""
 
     categories: tuple[Category, ...]
@@ -168,15 +198,19 @@ class SceneList:
     def __getitem__(self, index: int) -> Scene:
         return self.scenes[index]
 
-    def __iter__(self) -> Iterator[Scene]:
-        return iter(self.scenes)
-
     def fingerprint(self) -> str:
-        """Digest of ids and boxes."""
-        import hashlib
-
+        """Return the digest of ids and boxes."""
         digest = hashlib.sha256()
         for scene in self.scenes:
             digest.update(scene.image_id.encode())
             digest.update(scene.objects.boxes.tobytes())
         return digest.hexdigest()
+
+
+def class_counts(scenes: Iterable[Scene], num_classes: int) -> NDArray[np.int64]:
+    """Count the objects of each class [C] of a table or of some scenes, crowds left out."""
+    counts = np.zeros(num_classes, np.int64)
+    for scene in scenes:
+        objects = scene.objects
+        counts += np.bincount(objects.category[~objects.iscrowd], minlength=num_classes)
+    return counts

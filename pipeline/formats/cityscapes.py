@@ -119,7 +119,7 @@ class Frame:
     size: tuple[int, int]  # (H, W)
 
 
-class CityscapesDataset:
+class CityscapesDataset(Dataset):
     """The frames of one split, by city and name."""
 
     def __init__(self, config: Config, frames: list[Frame], skipped: Counter[str]) -> None:

@@ -14,7 +14,7 @@ from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.seeding import permuted
 
 
-class Part:
+class Part(Dataset):
     """Part k of n of a data set: disjoint parts of equal size (but for one image), drawn by a fixed permutation."""
 
     def __init__(self, table: Dataset, text: str) -> None:
@@ -38,7 +38,7 @@ class Part:
         return f"{self._table.fingerprint()}:{self._name}"
 
 
-class Joined:
+class Joined(Dataset):
     """Several data sets one after the other; image ids begin with the number of their set, because sets may share ids."""
 
     def __init__(self, tables: Sequence[Dataset], key: str) -> None:

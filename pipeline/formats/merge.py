@@ -74,7 +74,7 @@ def _check_spelling(key: str, name: str, owner: dict[str, str], known: bool) -> 
         )
 
 
-class Merged:
+class Merged(Dataset):
     """Named data sets one after the other, with the classes of `united`.
 
     Image ids become `<set>-<id>`; object ids number the images in the bits above those that a panoptic map holds.

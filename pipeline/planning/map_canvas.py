@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.panoptic_maps import Size, map_of, replace_ids, resize_map, segment_ids
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.panoptic_maps import map_of, replace_ids, resize_map, segment_ids
 from synthaug.pipeline.core.scene import Scene
 
 HIDDEN = 0.5  # share of an earlier thing that an addition may hide

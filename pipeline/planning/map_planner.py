@@ -16,8 +16,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
-from synthaug.pipeline.core.panoptic_maps import Size, objects_of, replace_ids, segments_of
+from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning.exchange import Exchange, exchange, target_counts

@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from synthaug.pipeline.batches.images_and_layouts import class_counts as class_totals
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.scene import Scene, class_counts
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.exchange import images_needed
 from synthaug.pipeline.planning.map_planner import Config as MapConfig
@@ -50,9 +49,9 @@ class MapPlans:
             job.plan.count,
             job.generator.training.max_objects,
         )
-        self.labelled = class_totals([whole], len(whole.categories))
+        self.labelled = class_counts(whole, len(whole.categories))
         things = np.array([c.isthing for c in self.categories], bool)
-        stuff = class_totals([self.sources], len(things)) * (
+        stuff = class_counts(self.sources, len(things)) * (
             self.count / len(self.sources)
         )  # it is copied as it is
         self.natural = np.where(things, self._planner.natural, stuff)

@@ -19,7 +19,7 @@ from synthaug.pipeline.synthesis.conditioning import BoxGuide, Guide, guide_of
 
 
 @dataclass
-class Kept:
+class Kept(Dataset):
     """The scenes of a table, each with those objects alone that the generator is shown: with a map, all that it shows."""
 
     table: Dataset

@@ -224,7 +224,7 @@ def finished(
     return image, objects.select(keep), lost
 
 
-class Pasted:
+class Pasted(Dataset):
     """A table of pictures made of two real images each, drawn from (seed, index) whenever they are read.
 
     It is what Simple Copy-Paste trains on: background and source zoomed and mirrored, a part of the source's objects pasted.

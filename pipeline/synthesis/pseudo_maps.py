@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
-from synthaug.pipeline.core.panoptic_maps import Maps, Size
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.panoptic_maps import Maps
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.planning.map_canvas import complete
 
@@ -72,7 +73,7 @@ def maps_of_masks(
     return Maps(category[chosen], instance[chosen])
 
 
-class Composed:
+class Composed(Dataset):
     """A table whose pseudo-labelled scenes have maps, as far as they have masks."""
 
     def __init__(self, table: Dataset) -> None:

@@ -18,11 +18,10 @@ from synthaug.pipeline.batches.images_and_layouts import (
     Draw,
     Pixels,
     Subset,
-    class_counts,
     crowds,
     repeat_factors,
 )
-from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.pasting import Pasted
 
@@ -101,7 +100,7 @@ def on_top_of(control: Arm, candidate: str = "synthetic") -> Arm:
 
 
 @dataclass
-class Permuted:
+class Permuted(Dataset):
     """The images of a table with the labels of other images: what added pixels alone do, without what they show.
 
     Boxes are scaled to the image that receives them.
@@ -162,7 +161,7 @@ def real_draw(table: Dataset, batch: int, seed: int, sampling: str, threshold: f
     """Return the draw of real images that an arm asks for."""
     if sampling == "uniform":
         return Draw(len(table), batch, seed)
-    one = [class_counts([Subset(table, [i])], len(table.categories)) for i in range(len(table))]
+    one = [class_counts([scene], len(table.categories)) for scene in table]
     present = np.stack(one)  # [N, C]
     factors = repeat_factors(present > 0, threshold)
     if sampling == "instance_aware":

@@ -86,7 +86,7 @@ class Annotation:
 _COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
 
 
-class PanopticDataset:
+class PanopticDataset(Dataset):
     """A checked panoptic file; maps are decoded when a scene is asked for."""
 
     def __init__(

@@ -15,7 +15,15 @@ from typing import Any
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import SOURCES, Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import (
+    SOURCES,
+    Category,
+    Dataset,
+    ImageRef,
+    Objects,
+    Provenance,
+    Scene,
+)
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats.coco.write import BOX_ONLY, CocoWriter, write
 from synthaug.pipeline.formats.json_files import Checker, check_limits, load_object, section
@@ -94,7 +102,7 @@ class Label:
     verdict_score: float
 
 
-class CocoDataset:
+class CocoDataset(Dataset):
     """A checked COCO file; masks given as polygons are rasterised when a scene is asked for."""
 
     def __init__(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.coco.stuff_names import NAMES, NUM_THINGS
@@ -67,7 +67,7 @@ class Row:
     instances: tuple[coco.Label, ...]
 
 
-class StuffMapsDataset:
+class StuffMapsDataset(Dataset):
     """Panoptic scenes, each composed when it is asked for."""
 
     def __init__(

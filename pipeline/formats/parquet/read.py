@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
 from synthaug.pipeline.formats.parquet.write import ShardWriter, taken_in, write
@@ -57,7 +57,7 @@ class _Shard:
     groups: tuple[int, ...]  # rows of each row group
 
 
-class ParquetDataset:
+class ParquetDataset(Dataset):
     """A table of shards, read one row group at a time; what is kept in memory does not depend on the number of rows."""
 
     def __init__(

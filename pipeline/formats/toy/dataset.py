@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.formats.toy.draw import disc, hsv
 from synthaug.pipeline.formats.toy.world import (
@@ -86,7 +86,7 @@ CATEGORIES = tuple(
 )
 
 
-class ToyDataset:
+class ToyDataset(Dataset):
     """A Dataset of toy scenes; nothing is stored, every access paints."""
 
     categories = CATEGORIES

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.formats.json_files import check_limits
 from synthaug.pipeline.formats.validation import Box, RecordError
@@ -112,7 +112,7 @@ class _Label:
 _Rows = list[tuple[Picture, list[_Label]]]
 
 
-class VisualGenome:
+class VisualGenome(Dataset):
     """The images that passed the filters with the objects taken of each; boxes only, and every class is a thing."""
 
     def __init__(

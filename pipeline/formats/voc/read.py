@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats.json_files import Checker, check_limits, load_json, read_bytes
 from synthaug.pipeline.formats.validation import RecordError, inside_box, is_text
@@ -64,7 +64,7 @@ class Frame:
     difficult: NDArray[np.bool_]  # [N]
 
 
-class VocDataset:
+class VocDataset(Dataset):
     """The images of one list, in its order."""
 
     def __init__(

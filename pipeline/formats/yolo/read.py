@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError, suggest
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats import image_files as pictures
 from synthaug.pipeline.formats.json_files import Checker, check_limits, read_bytes
@@ -63,7 +63,7 @@ class Frame:
     labels: str  # sha256 of the label file
 
 
-class YoloDataset:
+class YoloDataset(Dataset):
     """The images of one split, by name; polygons are rasterised when a scene is asked for."""
 
     def __init__(self, categories: tuple[Category, ...], frames: list[Frame], digest: str) -> None:

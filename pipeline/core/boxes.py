@@ -1,0 +1,45 @@
+"""Plain arithmetic on arrays of xyxy boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Size = tuple[int, int]  # (H, W), pixels
+Boxes = NDArray[np.float32]  # [N, 4] xyxy
+
+
+def scale_boxes(boxes: Boxes, old: Size, new: Size) -> Boxes:
+    """Return the boxes of an image of size `old` as they lie in one of size `new`."""
+    x_scale = new[1] / old[1]
+    y_scale = new[0] / old[0]
+    return boxes * np.array([x_scale, y_scale, x_scale, y_scale], np.float32)
+
+
+def relative_boxes(boxes: Boxes, size: Size) -> Boxes:
+    """Return boxes in pixels of an image of this size as fractions of its width and height."""
+    relative: Boxes = boxes / _sides(size)
+    return relative
+
+
+def absolute_boxes(boxes: Boxes, size: Size) -> Boxes:
+    """Return boxes in fractions of width and height in pixels of an image of this size."""
+    return boxes * _sides(size)
+
+
+def mirror_boxes(boxes: Boxes, width: float) -> Boxes:
+    """Return the boxes as they lie in the mirror image; `width` is 1 for fractions."""
+    mirrored = boxes.copy()
+    mirrored[:, 0] = width - boxes[:, 2]
+    mirrored[:, 2] = width - boxes[:, 0]
+    return mirrored
+
+
+def clip_boxes(boxes: Boxes, size: Size) -> Boxes:
+    """Return the boxes cut off at the border of an image of this size."""
+    return boxes.clip(0, _sides(size))
+
+
+def _sides(size: Size) -> Boxes:
+    height, width = size
+    return np.array([width, height, width, height], np.float32)
