@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthaug.pipeline.report.frame import plain
+from synthaug.pipeline.report.number_text import plain
 
 SMALL = (
     0.2  # where every number is below, a bar does not reach up to 1: differences would not be seen

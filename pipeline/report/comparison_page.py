@@ -15,6 +15,7 @@ from synthaug.pipeline.report import curves as report_curves
 from synthaug.pipeline.report import frame as report_frame
 from synthaug.pipeline.report import tables as report_tables
 from synthaug.pipeline.report.cards import Card
+from synthaug.pipeline.report.number_text import count, share
 from synthaug.pipeline.report.pictures import Picture
 from synthaug.pipeline.report.tables import ClassRow, Run
 
@@ -132,8 +133,8 @@ def verdict(run: Run) -> Verdict:
     left, made = sum(told["objects"].values()), sum(run.manifests["synthesize"]["objects"].values())
     return Verdict(
         run.manifests["trial"].get("says", ()),
-        f"{report_frame.count(left)} of {report_frame.count(made)} objects left ({report_tables.share(left, made)}), "
-        f"{report_frame.count(told['images']['verified'])} images",
+        f"{count(left)} of {count(made)} objects left ({share(left, made)}), "
+        f"{count(told['images']['verified'])} images",
     )
 
 
@@ -155,13 +156,11 @@ def warnings(runs: Sequence[Run]) -> list[str]:
 
 def render(contestants: Sequence[Contestant], title: str) -> bytes:
     """Return the page, UTF-8."""
-    from markupsafe import Markup
-
     runs = [contestant.run for contestant in contestants]
     letters = LETTERS[: len(runs)]
     logs = {letter: run.logs for letter, run in zip(letters, runs, strict=True)}
     plans = {run.manifests["plan"].get("key") for run in runs}
-    return report_frame.render(
+    return report_frame.render_framed(
         "compare.html.j2",
         title=title,
         contestants=list(zip(letters, contestants, strict=True)),
@@ -171,7 +170,7 @@ def render(contestants: Sequence[Contestant], title: str) -> bytes:
         classes=class_rows(runs),
         verified=any(run.verified for run in runs),
         verdicts=[verdict(run) for run in runs],
-        charts=[Markup(svg) for svg in report_curves.overlaid(logs)],  # noqa: S704 - escaped where it is drawn
+        charts=[report_frame.escaped(svg) for svg in report_curves.overlaid(logs)],
         differs=job_differences(runs),
         same_plan=len(plans) == 1 and None not in plans,
         seconds=[

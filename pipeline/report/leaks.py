@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-TEMPLATE = Path(__file__).with_name("templates") / "leaks.html.j2"
+from synthaug.pipeline.report.frame import render_section
 
 
 def splits(told: Mapping[str, Any]) -> str:
@@ -30,11 +29,7 @@ def copies(told: Mapping[str, Any]) -> str:
 
 
 def _render(step: str, title: str, told: Mapping[str, Any], says: str) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(TEMPLATE.read_text("utf-8"))
     leaks = sum(number for key, number in told["pairs"].items() if key.startswith("leak"))
-    return page.render(step=step, title=title, leaks=leaks, says=says, rows=told["shown"])
+    return render_section(
+        "leaks.html.j2", step=step, title=title, leaks=leaks, says=says, rows=told["shown"]
+    )

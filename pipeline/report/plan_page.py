@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.planning.layout_statistics import Statistics
 from synthaug.pipeline.planning.placement import lift, pair_counts
+from synthaug.pipeline.report.frame import render_page
+from synthaug.pipeline.report.number_text import count, percent
 from synthaug.pipeline.report.pictures import COLOURS, Picture
 
-TEMPLATE = Path(__file__).with_name("templates") / "plan_page.html.j2"
 WIDTH = 120  # columns of the terminal's table
 NAME = 20  # columns of a class name; longer ones are cut
 ENDS = 12  # rows at either end of a table that is too long for a terminal
@@ -150,22 +150,6 @@ def place(positions: NDArray[np.int64]) -> str:
     )
 
 
-def count(value: int) -> str:
-    """A whole number, grouped by thousands."""
-    return f"{value:,}"
-
-
-def percent(value: float | None) -> str:
-    """A share in percent, with two figures where it is small."""
-    return (
-        "n/a"
-        if value is None
-        else f"{100 * value:.1f} %"
-        if value < 0.1
-        else f"{100 * value:.0f} %"
-    )
-
-
 def cut(text: str, most: int) -> str:
     """Shorten a text to columns of a terminal; what would move its cursor becomes a question mark."""
     plain = "".join(c if c.isprintable() else "?" for c in text)
@@ -262,13 +246,4 @@ def sentences(plan: Plan) -> list[str]:
 
 def render(plan: Plan) -> bytes:
     """Return the page, UTF-8."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": count, "percent": percent}
-    page = environment.from_string(TEMPLATE.read_text("utf-8")).render(
-        plan=plan, sentences=sentences(plan)
-    )
-    return f"{page.strip()}\n".encode()
+    return render_page("plan_page.html.j2", plan=plan, sentences=sentences(plan))

@@ -9,6 +9,7 @@ from typing import Any
 
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.report.charts import line_chart
+from synthaug.pipeline.report.frame import escaped
 from synthaug.pipeline.report.pictures import Picture
 
 SHEET = 12  # labels shown at either end of certainty
@@ -111,13 +112,11 @@ def histogram(counts: Sequence[int], least: float | None) -> list[Bar]:
 
 def trust(learnt: Mapping[str, Any], rule: str) -> dict[str, Any]:
     """Return what the template says of thresholds and probabilities on held-out validation images."""
-    from markupsafe import Markup
-
     return {
         "images": learnt.get("images", 0),
         "held_out": learnt.get("held_out"),
         "rules": rule_rows(learnt, rule),
-        "reliability": Markup(reliability(learnt)),  # noqa: S704 - escaped where it is drawn
+        "reliability": escaped(reliability(learnt)),
     }
 
 

@@ -81,22 +81,18 @@ def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Pseu
 
 def sections(run: Run) -> list[tuple[str, str, str]]:
     """(Id, title, HTML) of the steps that have a section of their own and something to say."""
-    from markupsafe import Markup
-
     made = [
         (step, title, section(run.manifests.get(step, {})))
         for step, (title, section) in PARTS.items()
     ]
-    return [(step, title, Markup(html)) for step, title, html in made if html]  # noqa: S704 - escaped by its own template
+    return [(step, title, html) for step, title, html in made if html]
 
 
 def render(run: Run, gallery: Gallery) -> bytes:
     """Return the page, UTF-8."""
-    from markupsafe import Markup
-
     rows = report_tables.class_rows(run)
     most = max([max(row.labelled + row.pseudo, row.made, row.target) for row in rows], default=0)
-    return report_frame.render(
+    return report_frame.render_framed(
         "report.html.j2",
         gallery.explorer,
         explorer=gallery.explorer,
@@ -128,7 +124,7 @@ def render(run: Run, gallery: Gallery) -> bytes:
         pseudo=run.manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
         trust=report_pseudo.trust(run.manifests["calibrate"], run.job.pseudo_label.rule),
-        charts=[Markup(svg) for svg in report_curves.charts(run.logs)],  # noqa: S704 - escaped where it is drawn
+        charts=[report_frame.escaped(svg) for svg in report_curves.charts(run.logs)],
         chosen=report_curves.chosen(run.manifests["train_detector"]),
         losses=report_tables.losses(run, rows),
         misses=fold(report_tables.misses(rows)),

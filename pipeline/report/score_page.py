@@ -47,7 +47,7 @@ def render(
     versions: Mapping[str, str],
 ) -> bytes:
     """Return the page, UTF-8; `reasons` says why a score was not measured, `sheets` are picture files that scores drew."""
-    return report_frame.render(
+    return report_frame.render_framed(
         "score_page.html.j2",
         title=next((s.reference for s in sets if s.name == "synthetic"), ""),
         sets=sets,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.report.number_text import share
 from synthaug.pipeline.scores.detection.evaluator import frequency_groups
 
 LONG = 60  # rows a table may have before its middle is folded away
@@ -111,11 +112,6 @@ class Folded:
     def hidden(self) -> int:
         """Rows between the two ends."""
         return max(0, len(self.whole) - len(self.first) - len(self.last))
-
-
-def share(part: float | None, whole: float | None) -> str:
-    """How much of the whole a part is, in percent."""
-    return f"{100 * part / whole:.0f} %" if part is not None and whole else "n/a"
 
 
 def fold(rows: Sequence[Any]) -> Folded:

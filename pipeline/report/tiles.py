@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.pipeline.report import pseudo_labels as report_pseudo
-from synthaug.pipeline.report.frame import count, num
-from synthaug.pipeline.report.tables import ClassRow, Run, share
+from synthaug.pipeline.report.number_text import count, num, share
+from synthaug.pipeline.report.tables import ClassRow, Run
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.report.charts import Interval, forest_chart, line_chart
+from synthaug.pipeline.report.frame import escaped, render_section
+from synthaug.pipeline.report.number_text import ap, ap_difference, p_value
 
-TEMPLATE = Path(__file__).with_name("templates") / "trial.html.j2"
 GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order they are shown
 COLOURS = {"control": 4, "placebo": 3, "candidate": 0}  # of an arm's interval, by its role
 RULES = {
@@ -20,23 +20,16 @@ Row = Mapping[str, Any]
 
 def section(trial: Mapping[str, Any]) -> str:
     """Return the HTML of the section, every text escaped; empty where there was no trial."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     if not trial.get("seeds"):
         return ""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"points": points, "ap": ap, "chance": chance}
-    page = environment.from_string(TEMPLATE.read_text("utf-8"))
     verdicts, notes = said(trial)
-    return page.render(
+    return render_section(
+        "trial.html.j2",
         trial=trial,
         verdicts=verdicts,
         notes=notes,
-        forest=Markup(forest(trial)),  # noqa: S704 - escaped where it is drawn
-        curve=Markup(curve(trial)),  # noqa: S704
+        forest=escaped(forest(trial)),
+        curve=escaped(curve(trial)),
         differences=against_real(trial),
         classes=class_rows(trial),
         groups=shown_groups(trial),
@@ -101,22 +94,6 @@ def class_rows(trial: Mapping[str, Any]) -> list[tuple[str, Sequence[Mapping[str
     return [(name, [classes.get(name) for classes in found]) for name in names]
 
 
-def points(difference: Mapping[str, float]) -> str:
-    """A difference with its interval, in AP points."""
-    mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def ap(value: float | None) -> str:
-    """An AP in points."""
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
-def chance(p: float) -> str:
-    """A p-value, three digits."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def markdown(trial: Mapping[str, Any]) -> str:
     """Return the same as Markdown: verdicts, the arms, differences per group and per class, the budget curve."""
     verdicts, notes = said(trial)
@@ -143,7 +120,8 @@ def markdown(trial: Mapping[str, Any]) -> str:
         parts += _table(["group or class", *map(_plain, judged)], rows)
     if trial["curve"]:
         steps = [
-            [str(s["images"]), points(s["gain"]), _cell(s["increment"])] for s in trial["curve"]
+            [str(s["images"]), ap_difference(s["gain"]), _cell(s["increment"])]
+            for s in trial["curve"]
         ]
         parts += [
             "",
@@ -161,7 +139,7 @@ def _arms(trial: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for arm in trial["arms"]:
         name, mean = arm["name"], arm["mean"]
-        told = points(differences[name]) if name in differences else "–"
+        told = ap_difference(differences[name]) if name in differences else "–"
         numbers = [ap(mean["AP50"]), *(ap(arm["groups"][g]) for g in groups), ap(mean["AP_fixed"])]
         rows.append(
             [
@@ -185,8 +163,8 @@ def _groups(trial: Mapping[str, Any]) -> str:
 def _cell(difference: Mapping[str, float] | None) -> str:
     if difference is None:
         return "n/a"
-    return points(difference) + (
-        f", p {chance(difference['p_holm'])}" if "p_holm" in difference else ""
+    return ap_difference(difference) + (
+        f", p {p_value(difference['p_holm'])}" if "p_holm" in difference else ""
     )
 
 

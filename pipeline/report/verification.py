@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.report.frame import render_section
 from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT
 
-TEMPLATE = Path(__file__).with_name("templates") / "verify.html.j2"
 NAMES = {
     "kept": "found where it should be",
     "missing": "not found at all",
@@ -38,17 +37,11 @@ class ClassYield:
 
 def section(told: Mapping[str, Any]) -> str:
     """Return the HTML of the section from the step's manifest, every text escaped; empty where nothing was verified."""
-    from jinja2 import Environment, StrictUndefined
-
     if not told.get("enabled"):
         return ""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = percent
-    page = environment.from_string(TEMPLATE.read_text("utf-8"))
     rows = class_rows(told)
-    return page.render(
+    return render_section(
+        "verify.html.j2",
         told=told,
         rows=rows,
         made=sum(row.made for row in rows),
@@ -82,8 +75,3 @@ def class_rows(told: Mapping[str, Any]) -> list[ClassYield]:
 
 def _in_order(planted: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
     return [(name, planted[name]) for name in (*FAILED, EXTRA) if name in planted]
-
-
-def percent(part: float | None, whole: float | None = 1) -> str:
-    """How much of the whole a part is."""
-    return f"{100 * part / whole:.0f} %" if part is not None and whole else "n/a"

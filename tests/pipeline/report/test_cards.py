@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthaug.pipeline.report import cards as report_cards
-from synthaug.pipeline.report.frame import plain
+from synthaug.pipeline.report.number_text import plain
 
 AP = {
     "name": "dap",

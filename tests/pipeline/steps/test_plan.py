@@ -209,7 +209,6 @@ def test_places_in_words() -> None:
     middle[3:5, 3:5] = 1
     assert place(middle) == "centre"
     assert cut("abcdef", 4) == "abc…"
-    assert plan_page.percent(0.0123) == "1.2 %"
 
 
 def test_a_plan_without_pictures_has_no_gallery() -> None:
