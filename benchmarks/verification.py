@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from synthaug.detectors import load
-from synthaug.detectors.tta import Views
+from synthaug.detectors.tta import TestTimeAugmented
 from synthaug.pipeline.config.schema import Verify
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.detection.inference import detect
@@ -34,7 +34,7 @@ from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Bars, judge
 MISSED = "missed"
 
 
-def looked(judge_: Views, reference: str) -> tuple[list[DetectionRow], np.ndarray]:
+def looked(judge_: TestTimeAugmented, reference: str) -> tuple[list[DetectionRow], np.ndarray]:
     """What the judge finds in each image of a data set, and which of its classes are things."""
     table = open_dataset(reference, Path())
     rows = [
@@ -76,7 +76,7 @@ def main() -> None:
     """Print the bars' own error rates, and precision and recall per verdict on images the bars did not see."""
     path, *references = sys.argv[1:]
     learn, test, labelled = [*references, *("toy:val", "toy:test", "toy:train")[len(references) :]]
-    seen = Views(load(Path(path)), flip=False, scales=())
+    seen = TestTimeAugmented(load(Path(path)), flip=False, scales=())
     how = Verify()
     demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
     rows, things = looked(seen, learn)

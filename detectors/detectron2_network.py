@@ -28,7 +28,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from synthaug.detectors import rcnn
+from synthaug.detectors import rcnn_config as rcnn
 from synthaug.detectors.backbones import (
     IMAGENET_MEAN,
     IMAGENET_STD,

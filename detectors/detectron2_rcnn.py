@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthaug.detectors import rcnn, zoo
+from synthaug.detectors import detectron2_zoo as zoo
+from synthaug.detectors import rcnn_config as rcnn
 from synthaug.detectors.base import Sample
 from synthaug.detectors.rcnn_detector import RcnnDetector, tensor
 from synthaug.detectors.weights import read_settings, torchvision_names

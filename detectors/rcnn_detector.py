@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthaug.detectors.base import Prediction, Sample
-from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.training import StepTraining
 from synthaug.detectors.weights import (
     load_checkpoint,

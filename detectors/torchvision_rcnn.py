@@ -23,7 +23,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, proj
 from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from synthaug.detectors import rcnn
+from synthaug.detectors import rcnn_config as rcnn
 from synthaug.detectors.backbones import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -32,8 +32,8 @@ from synthaug.detectors.backbones import (
     small_pyramid,
 )
 from synthaug.detectors.base import Sample
+from synthaug.detectors.ignore_regions import Proposals, spared
 from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss, tensor
-from synthaug.detectors.regions import Proposals, spared
 from synthaug.detectors.roi_pool import LookupRoIAlign, torchvision_pool
 from synthaug.detectors.samplers import PlacedSampler, placed_choice
 from synthaug.detectors.weights import torchvision_names

@@ -20,7 +20,7 @@ IOU = 0.55  # from which on two views see the same object; the paper's value
 _LEAST_WEIGHT = 1e-12  # of a score of 0, so that a group of such boxes still has a mean
 
 
-class Views:
+class TestTimeAugmented:
     """A detector that looks several times; `predict` is all of the contract it offers."""
 
     def __init__(self, detector: Detector, flip: bool, scales: Sequence[float]) -> None:

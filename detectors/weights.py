@@ -1,7 +1,7 @@
 """Files of detector weights: our own safetensors checkpoints, and pretrained files in torchvision's naming.
 
 Nothing in a file is ever executed: safetensors holds numbers only, other files are read with `weights_only=True` or, a
-zoo's pickles, by a reader that knows arrays only (zoo.py).
+zoo's pickles, by a reader that knows arrays only (detectron2_zoo.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synthaug.detectors.zoo import read_pickle
+from synthaug.detectors.detectron2_zoo import read_pickle
 
 KIND = "detector"
 HEADER = "synthaug"

@@ -18,28 +18,28 @@ from synthaug.pipeline.execution.training import device
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Prediction
-    from synthaug.detectors.tta import Views
+    from synthaug.detectors.tta import TestTimeAugmented
 
 Batch = tuple[list[Scene], list[NDArray[np.uint8]]]
 
 
-def load_labeller(job: Job, weights: Folder, name: str) -> Views:
+def load_labeller(job: Job, weights: Folder, name: str) -> TestTimeAugmented:
     """Return the trained detector as `pseudo_label` lets it look: with or without views mirrored and at other sizes."""
     import torch
 
     from synthaug.detectors import DETECTORS
-    from synthaug.detectors.tta import Views
+    from synthaug.detectors.tta import TestTimeAugmented
 
     torch.set_num_threads(1)
     backend = importlib.import_module(DETECTORS[job.detector.backend])
     with weights.local_copy(name) as path:
-        return Views(
+        return TestTimeAugmented(
             backend.load(path, device=device()), job.pseudo_label.flip, job.pseudo_label.scales
         )
 
 
 def detect(
-    detector: Views, table: Dataset, places: range, batch: int
+    detector: TestTimeAugmented, table: Dataset, places: range, batch: int
 ) -> Iterator[tuple[int, Scene, Prediction]]:
     """Yield (place, scene, what was found) in order; at most two batches of pixels are in memory."""
 

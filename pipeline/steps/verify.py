@@ -31,7 +31,7 @@ from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Bars, j
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Prediction
-    from synthaug.detectors.tta import Views
+    from synthaug.detectors.tta import TestTimeAugmented
 
 NEEDS = ("ingest", "synthesize")
 VERSION = 2
@@ -56,17 +56,17 @@ class Spec:
         uri = self.made if split == "made" else Folder.at(self.ingest).sub(split).uri
         return parquet.read(parquet.Config(uri), pixels=pixels)
 
-    def judge(self) -> Views:
+    def judge(self) -> TestTimeAugmented:
         """Load the detector that judges; it need not be of the job's back-end."""
         import torch
 
         from synthaug.detectors import load
-        from synthaug.detectors.tta import Views
+        from synthaug.detectors.tta import TestTimeAugmented
 
         torch.set_num_threads(1)
         folder, name = self.weights
         with Folder.at(folder).local_copy(name) as path:
-            return Views(load(path, device=device()), flip=False, scales=())
+            return TestTimeAugmented(load(path, device=device()), flip=False, scales=())
 
 
 def settings(job: Job) -> dict[str, Any]:

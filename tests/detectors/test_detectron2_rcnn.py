@@ -16,7 +16,7 @@ from torchvision.models import resnet50
 
 from synthaug import detectors
 from synthaug.detectors import detectron2_rcnn
-from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_config import Config
 from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import needs, painted
 

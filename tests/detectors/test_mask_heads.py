@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from synthaug import detectors
-from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.rcnn_detector import RcnnDetector
 from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import empty, needs, painted

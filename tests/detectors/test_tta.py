@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
-from synthaug.detectors.tta import Views, merge, mirror
+from synthaug.detectors.tta import merge, mirror
 
 WIDTH, HEIGHT = 64, 48
 
@@ -145,7 +146,7 @@ def scene(*places):
 
 def test_a_perfect_detector_stays_perfect_and_looks_where_it_is_told():
     oracle = Oracle(marks)
-    views = Views(oracle, flip=True, scales=(2.0, 0.5, 1.0))
+    views = tta.TestTimeAugmented(oracle, flip=True, scales=(2.0, 0.5, 1.0))
     image = scene((3, 250), (30, 128), (50, 90))
     expected = marks(image)
     found = views.predict([image, np.ascontiguousarray(image[:, ::-1])])
@@ -164,7 +165,7 @@ def test_mirrored_images_give_mirrored_answers_once_both_are_seen(flip):
         left = 1 - found.boxes[:, 0] / (2 * WIDTH)
         return prediction(found.boxes + left[:, None], found.labels, found.scores * left)
 
-    views = Views(Oracle(leaning), flip=flip, scales=())
+    views = tta.TestTimeAugmented(Oracle(leaning), flip=flip, scales=())
     image = scene((3, 250), (30, 128), (50, 90))
     one = views.predict([image])[0]
     other = views.predict([np.ascontiguousarray(image[:, ::-1])])[0]
@@ -174,5 +175,8 @@ def test_mirrored_images_give_mirrored_answers_once_both_are_seen(flip):
 def test_a_single_view_is_the_detectors_own_answer():
     answer = prediction([[0, 0, 1, 1]], [2], [0.5])
     assert (
-        Views(Oracle(lambda _: answer), flip=False, scales=(1.0,)).predict([scene()])[0] is answer
+        tta.TestTimeAugmented(Oracle(lambda _: answer), flip=False, scales=(1.0,)).predict(
+            [scene()]
+        )[0]
+        is answer
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
-from synthaug.detectors.tta import Views
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
@@ -76,7 +76,11 @@ def contexts(root, *overrides, detector=None):
     informed = detector or Informed()
     with pytest.MonkeyPatch.context() as patch:
         for step in (calibrate, pseudo_label):
-            patch.setattr(step, "load_labeller", lambda *_: Views(informed, flip=False, scales=()))
+            patch.setattr(
+                step,
+                "load_labeller",
+                lambda *_: tta.TestTimeAugmented(informed, flip=False, scales=()),
+            )
         for name, step in (
             ("ingest", ingest),
             ("calibrate", calibrate),
@@ -256,7 +260,11 @@ def test_every_image_is_looked_at_once_and_in_order(count, batch):
     informed = Informed()
     table = toy.read(toy.Config("val", 20), Path())
     places = range(3, 3 + count)
-    seen = list(detecting.detect(Views(informed, flip=False, scales=()), table, places, batch))
+    seen = list(
+        detecting.detect(
+            tta.TestTimeAugmented(informed, flip=False, scales=()), table, places, batch
+        )
+    )
     assert list(places) == [place for place, _, _ in seen]
     assert all(scene.image_id == table[place].image_id for place, scene, _ in seen)
     assert [batch] * (count // batch) + [count % batch] * bool(count % batch) == informed.batches

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
-from synthaug.detectors.tta import Views
 from synthaug.pipeline import run
 from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
 from synthaug.pipeline.config.load import load_job
@@ -139,7 +139,7 @@ def outputs(tmp_path_factory):
         Folder.at(root / "made"), {"images": MADE, "objects": {"tree": 1}}
     )
     with pytest.MonkeyPatch.context() as patch:
-        informed = Views(Informed(), flip=False, scales=())
+        informed = tta.TestTimeAugmented(Informed(), flip=False, scales=())
         patch.setattr(verify.Spec, "judge", lambda _: informed)
         patch.setattr(
             verify, "_trained", lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False})

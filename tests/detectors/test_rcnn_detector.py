@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 
 from synthaug import detectors
 from synthaug.detectors.base import Prediction, Sample
-from synthaug.detectors.rcnn import Config
+from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss
 from synthaug.detectors.training import StepTraining
 from tests.detectors.painted import empty, needs, painted

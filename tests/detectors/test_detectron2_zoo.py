@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthaug.detectors import zoo
+from synthaug.detectors import detectron2_zoo as zoo
 from synthaug.detectors.weights import read_tensors
 from tests.detectors.painted import needs
 

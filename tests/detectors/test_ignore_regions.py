@@ -11,8 +11,8 @@ import torch
 from synthaug import detectors
 from synthaug.detectors.augment import augment
 from synthaug.detectors.base import Sample
-from synthaug.detectors.rcnn import Config
-from synthaug.detectors.regions import spared
+from synthaug.detectors.ignore_regions import spared
+from synthaug.detectors.rcnn_config import Config
 from tests.detectors.painted import painted
 
 TINY = Config(
@@ -69,7 +69,7 @@ def test_neither_anchors_nor_proposals_in_a_region_are_background(monkeypatch):
         return seen[-1][1]
 
     for module in (
-        "synthaug.detectors.regions.spared",
+        "synthaug.detectors.ignore_regions.spared",
         "synthaug.detectors.torchvision_rcnn.spared",
     ):
         monkeypatch.setattr(module, spy)
