@@ -15,7 +15,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from synthaug import detectors
@@ -72,21 +71,7 @@ def measured(
         found = detector.predict(images)
         spent += time.perf_counter() - began
         for i, (scene, p) in enumerate(zip(scenes, found, strict=True), start):
-            truth = scene.objects
-            labels = truth.category.astype(np.int64)
-            evaluator.add(
-                DetectionRow(
-                    i,
-                    scene.height,
-                    scene.width,
-                    truth.boxes,
-                    labels,
-                    truth.iscrowd,
-                    p.boxes,
-                    p.labels,
-                    p.scores,
-                )
-            )
+            evaluator.add(DetectionRow.of(i, scene, p))
     return dict(evaluator.result().values), 1000 * spent / len(table)
 
 

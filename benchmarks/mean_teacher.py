@@ -25,6 +25,7 @@ from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.training import device, read_log, train
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.steps import self_train
@@ -78,10 +79,9 @@ def measure(job: Job, folder: Path, name: str, tables: dict[str, Dataset]) -> di
     path = folder / f"{name}.json"
     if not path.exists():
         detector = arm(name, job, tables, folder)
+        batch = job.self_train.training.unlabelled_batch
         found: dict[str, Any] = {
-            split: self_train.measure(
-                detector, tables[split], job.self_train.training.unlabelled_batch
-            )
+            split: average_precision(evaluate(detector, tables[split], batch))
             for split in ("validation", "test")
             if split in tables
         }

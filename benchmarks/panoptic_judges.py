@@ -206,10 +206,8 @@ def detected(detector: Any, table: Dataset, images: NDArray[np.uint8]) -> dict[s
     for start in range(0, len(images), 32):
         for i, p in enumerate(detector.predict(list(images[start : start + 32])), start):
             truth = table[i].objects
-            labels, size = truth.category.astype(np.int64), images.shape[1:3]
-            found = DetectionRow(
-                i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores
-            )
+            height, width = images.shape[1:3]
+            found = DetectionRow.of(i, replace(table[i], height=height, width=width), p)
             every.add(found)
             alone = ~meets_another(truth.boxes, truth.isthing)
             meeting.add(

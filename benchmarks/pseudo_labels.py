@@ -27,7 +27,6 @@ from synthaug.pipeline.detection.calibration import Rule
 from synthaug.pipeline.detection.inference import detect, load_labeller
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
-from synthaug.pipeline.steps.calibrate import compared
 from synthaug.pipeline.steps.ingest import TRUTH
 from synthaug.pipeline.steps.train_detector import WEIGHTS
 
@@ -46,7 +45,7 @@ def looked(job: Job, run: Path, split: str) -> tuple[list[DetectionRow], float]:
     detector = load_labeller(job, Folder.at(newest(run, "train_detector")), WEIGHTS)
     began = time.process_time()
     rows = [
-        compared(i, scene, truth[i].objects, found)
+        DetectionRow.of(i, scene.with_objects(truth[i].objects), found)
         for i, scene, found in detect(detector, table, range(len(table)), job.pseudo_label.batch)
     ]
     return rows, 1000 * (time.process_time() - began) / len(rows)

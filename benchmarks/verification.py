@@ -22,10 +22,10 @@ from synthaug.detectors import load
 from synthaug.detectors.tta import TestTimeAugmented
 from synthaug.pipeline.config.schema import Verify
 from synthaug.pipeline.core.seeding import rng_for
-from synthaug.pipeline.detection.inference import detect
+from synthaug.pipeline.detection.inference import detect_rows
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
-from synthaug.pipeline.steps.verify import beside, box_areas
+from synthaug.pipeline.steps.verify import box_areas
 from synthaug.pipeline.verification import injected_errors as planted
 from synthaug.pipeline.verification import thresholds as verification_bars
 from synthaug.pipeline.verification.thresholds import Demand
@@ -37,9 +37,7 @@ MISSED = "missed"
 def looked(judge_: TestTimeAugmented, reference: str) -> tuple[list[DetectionRow], np.ndarray]:
     """What the judge finds in each image of a data set, and which of its classes are things."""
     table = open_dataset(reference, Path())
-    rows = [
-        beside(i, scene, found) for i, scene, found in detect(judge_, table, range(len(table)), 16)
-    ]
+    rows = list(detect_rows(judge_, table, range(len(table)), 16))
     return rows, np.array([category.isthing for category in table.categories], bool)
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.batches.images_and_layouts import Pixels
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.inference import Predictor, detect_rows
 from synthaug.pipeline.execution.training import EVALUATION, read_log
 from synthaug.pipeline.scores.detection.evaluator import (
     DetectionEvaluator,
@@ -37,46 +38,60 @@ class Validation:
     """Images to measure a detector on, their pixels kept in memory where they fit."""
 
     def __init__(self, table: Dataset, limit: int = 0) -> None:
-        size = min(limit, len(table)) if limit else len(table)
-        self._index = [k * len(table) // size for k in range(size)]  # evenly spaced
+        size = len(table)
+        if limit:
+            size = min(limit, size)
+        self._indices = [k * len(table) // size for k in range(size)]  # evenly spaced
         self._pixels = Pixels([table], None)
         self._categories = table.categories
-        self.classes = [
-            c for c, category in enumerate(table.categories) if category.isthing
-        ] or None
+        self._classes = evaluated_classes(table.categories)
 
     def has_truth(self) -> bool:
-        """Whether there is an object to find."""
-        found = (self._pixels[i][0].objects for i in self._index)
-        wanted = range(len(self._categories)) if self.classes is None else self.classes
-        return any(np.isin(objects.category[~objects.iscrowd], wanted).any() for objects in found)
+        """Return whether there is an object to detect."""
+        for index in self._indices:
+            scene, _ = self._pixels[index]
+            labels = scene.objects.category[~scene.objects.iscrowd]
+            if np.isin(labels, self._classes).any():
+                return True
+        return False
 
     def measure(self, detector: Detector) -> dict[str, Any]:
-        """AP50 and AP of `result`, 6 digits."""
-        values = self.result(detector).values
-        numbers = {
-            key: None if values[key] is None else round(float(values[key] or 0.0), 6)
-            for key in ("AP50", "AP")
-        }
-        return {**numbers, "images": len(self._index)}
+        """Return AP50 and AP of `result`, rounded to 6 digits, and the number of images."""
+        numbers: dict[str, Any] = {}
+        for key, value in average_precision(self.result(detector)).items():
+            numbers[key] = None if value is None else round(value, 6)
+        numbers["images"] = len(self._indices)
+        return numbers
 
     def result(self, detector: Detector) -> DetectionResult:
-        """Everything COCO counts, over things (over all classes where there are none)."""
-        evaluator = DetectionEvaluator(self._categories, self.classes)
-        for start in range(0, len(self._index), BATCH):
-            index = self._index[start : start + BATCH]
-            entries = [self._pixels[i] for i in index]
-            for i, (scene, _), p in zip(
-                index, entries, detector.predict([e[1] for e in entries]), strict=True
-            ):
-                truth, size = scene.objects, (scene.height, scene.width)
-                labels = truth.category.astype(np.int64)
-                evaluator.add(
-                    DetectionRow(
-                        i, *size, truth.boxes, labels, truth.iscrowd, p.boxes, p.labels, p.scores
-                    )
-                )
+        """Return COCO's numbers over the evaluated classes."""
+        evaluator = DetectionEvaluator(self._categories, self._classes)
+        for start in range(0, len(self._indices), BATCH):
+            indices = self._indices[start : start + BATCH]
+            entries = [self._pixels[i] for i in indices]
+            predictions = detector.predict([pixels for _, pixels in entries])
+            for index, (scene, _), prediction in zip(indices, entries, predictions, strict=True):
+                evaluator.add(DetectionRow.of(index, scene, prediction))
         return evaluator.result()
+
+
+def evaluate(detector: Predictor, table: Dataset, batch: int) -> DetectionResult:
+    """Return COCO's numbers of a detector on a table, over the evaluated classes; no pixels are kept."""
+    evaluator = DetectionEvaluator(table.categories, evaluated_classes(table.categories))
+    for row in detect_rows(detector, table, range(len(table)), batch):
+        evaluator.add(row)
+    return evaluator.result()
+
+
+def evaluated_classes(categories: Sequence[Category]) -> list[int]:
+    """Return the classes that count: the things, or all classes where there is no thing."""
+    things = [c for c, category in enumerate(categories) if category.isthing]
+    return things or list(range(len(categories)))
+
+
+def average_precision(result: DetectionResult) -> dict[str, float | None]:
+    """Return AP50 and AP; None where there is no object to detect."""
+    return {"AP50": result.values["AP50"], "AP": result.values["AP"]}
 
 
 def best_of(rows: Sequence[Row]) -> Row:

@@ -1,11 +1,12 @@
-"""A detector at work on a table of images: the next batch is decoded while the network looks at this one."""
+"""A detector over a table of images: image by image, as rows for the evaluator, or in shards on the pool of workers."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,30 @@ from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.store import write_rows
+from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.execution.training import device
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Prediction
     from synthaug.detectors.tta import TestTimeAugmented
 
-Batch = tuple[list[Scene], list[NDArray[np.uint8]]]
+SHARD = 64  # images
+
+Images = list[NDArray[np.uint8]]
+
+
+class Predictor(Protocol):
+    """A detector, with or without test-time augmentation."""
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Detect in a batch of images [H, W, 3]."""
+        ...
 
 
 def load_labeller(job: Job, weights: Folder, name: str) -> TestTimeAugmented:
-    """Return the trained detector as `pseudo_label` lets it look: with or without views mirrored and at other sizes."""
+    """Return the trained detector with the test-time augmentation of `pseudo_label`."""
     import torch
 
     from synthaug.detectors import DETECTORS
@@ -33,27 +47,74 @@ def load_labeller(job: Job, weights: Folder, name: str) -> TestTimeAugmented:
     torch.set_num_threads(1)
     backend = importlib.import_module(DETECTORS[job.detector.backend])
     with weights.local_copy(name) as path:
-        return TestTimeAugmented(
-            backend.load(path, device=device()), job.pseudo_label.flip, job.pseudo_label.scales
-        )
+        detector = backend.load(path, device=device())
+    return TestTimeAugmented(detector, job.pseudo_label.flip, job.pseudo_label.scales)
 
 
 def detect(
-    detector: TestTimeAugmented, table: Dataset, places: range, batch: int
+    detector: Predictor, table: Dataset, indices: range, batch: int
 ) -> Iterator[tuple[int, Scene, Prediction]]:
-    """Yield (place, scene, what was found) in order; at most two batches of pixels are in memory."""
+    """Yield (index, scene, prediction) in order.
 
-    def read(start: int) -> Batch:
-        scenes = [table[i] for i in places[start : start + batch]]
-        return scenes, [decode(scene) for scene in scenes]
+    The next batch is decoded while the network works on this one; at most two batches of pixels are in memory.
+    """
 
-    starts = range(0, len(places), batch)
+    def read(start: int) -> tuple[list[Scene], Images]:
+        scenes = [table[i] for i in indices[start : start + batch]]
+        images = [decode(scene) for scene in scenes]
+        return scenes, images
+
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(read, 0)
-        for start in starts:
-            scenes, pixels = following.result()
-            if start + batch < len(places):
+        for start in range(0, len(indices), batch):
+            scenes, images = following.result()
+            if start + batch < len(indices):
                 following = reader.submit(read, start + batch)
-            yield from zip(
-                places[start : start + batch], scenes, detector.predict(pixels), strict=True
-            )
+            predictions = detector.predict(images)
+            yield from zip(indices[start : start + batch], scenes, predictions, strict=True)
+
+
+def detect_rows(
+    detector: Predictor, table: Dataset, indices: range, batch: int
+) -> Iterator[DetectionRow]:
+    """Yield the predictions on some images of a table with its objects as ground truth, in order."""
+    for index, scene, prediction in detect(detector, table, indices, batch):
+        yield DetectionRow.of(index, scene, prediction)
+
+
+def detect_shards(
+    context: Context,
+    open_table: Callable[[], Dataset],
+    load_detector: Callable[[], Predictor],
+    count: int,
+    batch: int,
+    folder: Folder,
+    unit: str,
+) -> None:
+    """Store the rows of a table of `count` images in a folder, shard by shard on the pool of workers.
+
+    Each worker opens the table and loads the detector once. Shards that are stored already are not done again.
+    """
+    make = partial(_ShardDetector, open_table, load_detector, batch, folder.uri)
+    context.shards(make, cut(count, SHARD), folder, unit)
+
+
+class _ShardDetector:
+    """Runs in a worker: detects in a shard of a table and stores the rows."""
+
+    def __init__(
+        self,
+        open_table: Callable[[], Dataset],
+        load_detector: Callable[[], Predictor],
+        batch: int,
+        folder: str,
+    ) -> None:
+        self._table = open_table()
+        self._detector = load_detector()
+        self._batch = batch
+        self._folder = Folder.at(folder)
+
+    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+        rows = list(detect_rows(self._detector, self._table, indices, self._batch))
+        write_rows(self._folder, name, rows)
+        return {"rows": len(rows)}

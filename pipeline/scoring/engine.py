@@ -34,7 +34,7 @@ from synthaug.pipeline.scoring import records as observations
 
 SHARD = 2 * BATCH  # images
 PAIRS = "pairs.npy"
-RECORDS = "records"
+RECORDS = "extracted"
 Tables = Callable[[bool], Mapping[str, Dataset]]  # whether with pixels -> the tables, by name
 
 
@@ -194,7 +194,7 @@ class _Looker:
             views += [
                 View(v.table, v.index, v.layout, v.sample, v.scene) for v in batch
             ]  # without their pixels
-        observations.write(self._folder, f"{name}.parquet", views, found)
+        observations.write(self._folder, name, views, found)
         return {"rows": len(places)}
 
     def _look(self, look: Look, batch: list[View]) -> list[Arrays | None]:

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.scene import Objects, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
-from synthaug.pipeline.detection import store as evidence
 from synthaug.pipeline.detection.calibration import (
     Calibration,
     Curve,
@@ -22,16 +20,15 @@ from synthaug.pipeline.detection.calibration import (
     Rule,
     Threshold,
 )
-from synthaug.pipeline.detection.inference import detect, load_labeller
-from synthaug.pipeline.detection.store import Evidence
-from synthaug.pipeline.execution.context import Context, cut
+from synthaug.pipeline.detection.inference import detect_shards, load_labeller
+from synthaug.pipeline.detection.store import read_rows
+from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps.self_train import WEIGHTS
 
 NEEDS = ("ingest", "self_train")
 VERSION = 1
-SHARD = 64  # scenes
+DETECTIONS = "detections"  # folder of what is matched
 RESULT = "calibration.json"
 LATER = ("rule", "calibrate")  # keys of pseudo_label that only choose among what is learnt here
 
@@ -58,30 +55,6 @@ def labeller_weights(context: Context) -> Folder:
     return context.inputs["self_train"].folder
 
 
-class _Looker:
-    """Runs in a worker: detects in one shard of validation images and keeps what was found beside the truth."""
-
-    def __init__(self, job: Job, ingest: str, weights: str, out: str) -> None:
-        self._batch, self._out = job.pseudo_label.batch, Folder.at(out)
-        self._table = parquet.read(parquet.Config(Folder.at(ingest).sub("validation").uri))
-        self._detector = load_labeller(job, Folder.at(weights), WEIGHTS)
-
-    def __call__(self, name: str, places: range) -> dict[str, Any]:
-        rows = [
-            Evidence(True, compared(i, scene, scene.objects, found), None)
-            for i, scene, found in detect(self._detector, self._table, places, self._batch)
-        ]
-        evidence.write(self._out, f"{name}.parquet", rows, 1)
-        return {"rows": len(places)}
-
-
-def compared(index: int, scene: Scene, truth: Objects, found: Any) -> DetectionRow:
-    """One image's true objects beside a detector's Prediction."""
-    labels = truth.category.astype(np.int64)
-    boxes = (truth.boxes, labels, truth.iscrowd, found.boxes, found.labels, found.scores)
-    return DetectionRow(index, scene.height, scene.width, *boxes)
-
-
 def run(context: Context) -> dict[str, Any]:
     """Write `calibration.json`: curves, thresholds by every rule, and how both do on images they did not see."""
     job, ingest = context.job, context.inputs["ingest"]
@@ -89,9 +62,16 @@ def run(context: Context) -> dict[str, Any]:
         context.tell("  no unlabelled images")
         return {"classes": {}}
     weights = labeller_weights(context)
-    make = partial(_Looker, job, ingest.folder.uri, weights.uri, context.folder.uri)
-    items = cut(ingest.manifest["splits"]["validation"]["images"], SHARD)
-    context.shards(make, items, context.folder, "images")
+    validation = parquet.Config(ingest.folder.sub("validation").uri)
+    detect_shards(
+        context,
+        partial(parquet.read, validation),
+        partial(load_labeller, job, weights, WEIGHTS),
+        ingest.manifest["splits"]["validation"]["images"],
+        job.pseudo_label.batch,
+        context.folder.sub(DETECTIONS),
+        "images",
+    )
     names = tuple(c["name"] for c in ingest.manifest["classes"])
     result: dict[str, Any] = context.executor.call(fit, Spec(job, context.folder.uri, names))
     context.tell(_sentence(result, job.pseudo_label.rule))
@@ -100,7 +80,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def fit(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: match, fit, choose, and judge on held-out images; returns what it writes."""
-    rows = (row.detection for row in evidence.read(Folder.at(spec.folder)) if row.detection)
+    rows = read_rows(Folder.at(spec.folder).sub(DETECTIONS))
     matches = calibration.match(rows, len(spec.classes))
     section = spec.job.pseudo_label
     wanted = Rule("", section.threshold, section.precision, section.min_truths)

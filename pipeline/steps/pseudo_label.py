@@ -21,6 +21,7 @@ from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.coco import results as coco_results
 from synthaug.pipeline.formats.coco.write import CocoWriter
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import calibrate
 from synthaug.pipeline.steps.ingest import TRUTH
 from synthaug.pipeline.steps.self_train import WEIGHTS
@@ -138,7 +139,8 @@ class _Labeller:
         """Count hits, false alarms and misses per class [C, 3] of what is kept; zeros where the truth is not known."""
         if self._truth is None:
             return np.zeros((len(self._names), 3), np.int64)
-        row = calibrate.compared(place, scene, self._truth[place].objects, found)
+        labelled = scene.with_objects(self._truth[place].objects)
+        row = DetectionRow.of(place, labelled, found)
         return calibration.count(calibration.match([row], len(self._names)), self._thresholds)
 
 

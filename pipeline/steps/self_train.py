@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from synthaug.pipeline.batches.images_and_layouts import Draw, Pixels, detector_batches, draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
 from synthaug.pipeline.steps.train_detector import WEIGHTS as SUPERVISED
 
 if TYPE_CHECKING:
@@ -98,30 +97,6 @@ def mixed_batches(
     return lambda step: Mixed(samples(step), [pixels[i][1] for i in draw(step)])
 
 
-def measure(detector: Detector, table: Dataset, batch: int) -> dict[str, float | None]:
-    """AP50 and AP of a detector on labelled images: COCO's, mean over thing classes (all classes where there is none)."""
-    things = [k for k, c in enumerate(table.categories) if c.isthing]
-    evaluator = DetectionEvaluator(table.categories, things or None)
-    for start in range(0, len(table), batch):
-        index = range(start, min(start + batch, len(table)))
-        scenes = [table[i] for i in index]
-        for i, scene, found in zip(
-            index, scenes, detector.predict([decode(s) for s in scenes]), strict=True
-        ):
-            truth = scene.objects
-            boxes = (
-                truth.boxes,
-                truth.category.astype(np.int64),
-                truth.iscrowd,
-                found.boxes,
-                found.labels,
-                found.scores,
-            )
-            evaluator.add(DetectionRow(i, scene.height, scene.width, *boxes))
-    values = evaluator.result().values
-    return {key: values[key] for key in ("AP50", "AP")}
-
-
 def fit(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: train from the last checkpoint on, measure before and after, and write the chosen weights."""
     import torch
@@ -134,11 +109,11 @@ def fit(spec: Spec) -> dict[str, Any]:
     with Folder.at(spec.detector).local_copy(SUPERVISED) as path:
         detector = backend.load(path, device=device())
     tables = {split: spec.table(split) for split in SPLITS}
-    before = measure(detector, tables["validation"], plan.unlabelled_batch)
+    before = average_precision(evaluate(detector, tables["validation"], plan.unlabelled_batch))
     training, batches = prepare(detector, job, tables)
     start = train(training, batches, plan.steps, plan.save_every, folder)
     training.finish()
-    after = measure(detector, tables["validation"], plan.unlabelled_batch)
+    after = average_precision(evaluate(detector, tables["validation"], plan.unlabelled_batch))
     kept = "last" if plan.keep == "last" or not worse(after, before) else "supervised"
     if kept == "last":
         classes = [c.name for c in tables["labelled"].categories]

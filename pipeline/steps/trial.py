@@ -15,12 +15,11 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.detection import store as evidence
-from synthaug.pipeline.detection.store import Evidence
+from synthaug.pipeline.detection.inference import detect_rows
+from synthaug.pipeline.detection.store import write_rows
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import device, train
 from synthaug.pipeline.formats.parquet import read as parquet
@@ -146,8 +145,8 @@ class _Runner:
         folder = Folder.at(self._sources.folder)
         detector, start = self._trained(arm, number, folder.sub(name))
         trained = time.monotonic()
-        rows = self._look(detector, images)
-        evidence.write(folder, f"{name}.parquet", [Evidence(True, row, None) for row in rows], 1)
+        rows = list(detect_rows(detector, self._evaluation, images, BATCH))
+        write_rows(folder, name, rows)
         folder.sub(name).delete("state.safetensors")
         seconds = {
             "seconds": round(trained - began, 1),
@@ -187,22 +186,6 @@ class _Runner:
         )
         training.finish()
         return detector, start
-
-    def _look(self, detector: Any, images: range) -> list[DetectionRow]:
-        rows = []
-        for start in range(images.start, images.stop, BATCH):
-            index = range(start, min(start + BATCH, images.stop))
-            scenes = [self._evaluation[i] for i in index]
-            for i, scene, found in zip(
-                index, scenes, detector.predict([decode(s) for s in scenes]), strict=True
-            ):
-                truth = scene.objects
-                row = DetectionRow(
-                    i, scene.height, scene.width, truth.boxes, truth.category.astype(np.int64), truth.iscrowd,
-                    found.boxes, found.labels, found.scores,
-                )  # fmt: skip
-                rows.append(row)
-        return rows
 
 
 def seeing_everything(config: Any) -> Any:

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest, link_all
-from synthaug.pipeline.detection import store as evidence
-from synthaug.pipeline.detection.inference import detect
-from synthaug.pipeline.detection.store import Evidence
+from synthaug.pipeline.detection.inference import detect, detect_shards
+from synthaug.pipeline.detection.store import read_rows
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
@@ -30,14 +29,12 @@ from synthaug.pipeline.verification.thresholds import Bar, Demand
 from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Bars, judge
 
 if TYPE_CHECKING:
-    from synthaug.detectors.base import Prediction
     from synthaug.detectors.tta import TestTimeAugmented
 
 NEEDS = ("ingest", "synthesize")
 VERSION = 2
-SHARD = 64  # validation images
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
-JUDGE, LOOKED, REJECTED = "judge", "validation", "rejected"  # folders inside the step's
+JUDGE, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
 
 
 @dataclass(frozen=True)
@@ -86,36 +83,11 @@ def _own(job: Job) -> Job:
     return replace(job, detector=replace(job.detector, training=plan))
 
 
-class _Looker:
-    """Runs in a worker: the judge looks at a shard of validation images."""
-
-    def __init__(self, spec: Spec) -> None:
-        self._batch, self._out = spec.job.verify.batch, Folder.at(spec.out).sub(LOOKED)
-        self._table, self._judge = spec.table("validation"), spec.judge()
-
-    def __call__(self, name: str, places: range) -> dict[str, Any]:
-        found = detect(self._judge, self._table, places, self._batch)
-        rows = [Evidence(True, beside(i, scene, seen), None) for i, scene, seen in found]
-        evidence.write(self._out, f"{name}.parquet", rows, 1)
-        return {"rows": len(places)}
-
-
-def beside(index: int, scene: Scene, found: Prediction) -> DetectionRow:
-    """The labels of a scene beside what was found in it."""
-    truth = scene.objects
-    labels = (truth.boxes, truth.category.astype(np.int64), truth.iscrowd)
-    return DetectionRow(
-        index, scene.height, scene.width, *labels, found.boxes, found.labels, found.scores
-    )
-
-
 def learn(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: the bars of all classes, and how often the judge errs."""
     how, table = spec.job.verify, spec.table("labelled", pixels=False)
     things = np.array([category.isthing for category in table.categories], bool)
-    rows = [
-        row.detection for row in evidence.read(Folder.at(spec.out).sub(LOOKED)) if row.detection
-    ]
+    rows = list(read_rows(Folder.at(spec.out).sub(DETECTIONS)))
     demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
     least = verification_bars.least_areas(box_areas(table), len(things), how.small)
     errors = verification_bars.held_out(
@@ -169,7 +141,7 @@ class _Verifier:
             ) as aside,
         ):
             for place, scene, found in detect(self._judge, self._table, places, self._how.batch):
-                row = beside(place, scene, found)
+                row = DetectionRow.of(place, scene, found)
                 judged = judge(row, self._bars)
                 settled = settle(scene, row, judged, self._how, place)
                 images[settled.dropped or "verified"] += 1
@@ -204,8 +176,14 @@ def run(context: Context) -> dict[str, Any]:
         job, context.inputs["ingest"].folder.uri, made.folder.uri, weights, context.folder.uri, {}
     )
     real = context.inputs["ingest"].manifest["splits"]["validation"]["images"]
-    context.shards(
-        partial(_Looker, spec), cut(real, SHARD), context.folder.sub(LOOKED), "validation images"
+    detect_shards(
+        context,
+        partial(spec.table, "validation"),
+        spec.judge,
+        real,
+        job.verify.batch,
+        context.folder.sub(DETECTIONS),
+        "validation images",
     )
     learnt: dict[str, Any] = context.executor.call(learn, spec)
     rows = context.shards(

@@ -1,11 +1,9 @@
-"""What the judging detector finds in each image, beside what the image was to show."""
+"""Detections of the reference detector in each image, with the objects that the image was to show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, Record, View, truth
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
@@ -16,27 +14,19 @@ class Detections(Look):
     """Runs a detector on real and synthetic images."""
 
     def observer(self, material: Material) -> Observer:
-        """Load the judge; an observer of its boxes, classes and scores."""
+        """Load the detector; return the function that runs it."""
         from synthaug.detectors import load
 
         assert material.judge is not None
         detector = load(material.judge, device=material.device)
 
         def observe(views: Sequence[View]) -> list[Arrays]:
-            found = detector.predict([view.pixels() for view in views])
+            predictions = detector.predict([view.pixels() for view in views])
             records: list[Arrays] = []
-            for view, prediction in zip(views, found, strict=True):
-                _, boxes, labels = truth(view.scene)
-                records.append(
-                    {
-                        "size": np.array([view.scene.height, view.scene.width]),  # [2]
-                        "boxes": boxes,  # [G, 4] xyxy, pixels
-                        "labels": labels,  # [G]
-                        "pred_boxes": prediction.boxes,  # [D, 4] xyxy, pixels
-                        "pred_labels": np.asarray(prediction.labels, np.int64),  # [D]
-                        "pred_scores": prediction.scores,  # [D]
-                    }
-                )
+            for view, prediction in zip(views, predictions, strict=True):
+                objects, boxes, _ = truth(view.scene)
+                layout = view.scene.with_objects(replace(objects, boxes=boxes))
+                records.append(DetectionRow.of(view.index, layout, prediction).arrays())
             return records
 
         return observe
@@ -44,18 +34,7 @@ class Detections(Look):
 
 def detection_row(record: Record, offset: int) -> DetectionRow:
     """Return a record as a row of the evaluator; images without a partner stand behind the `offset` real ones."""
-    arrays = record.arrays
-    place = record.layout if record.layout >= 0 else offset + record.index
-    height, width = arrays["size"].tolist()
-    none = np.zeros(len(arrays["labels"]), bool)
-    found = (arrays["pred_boxes"], arrays["pred_labels"], arrays["pred_scores"])
-    return DetectionRow(
-        place,
-        height,
-        width,
-        arrays["boxes"],
-        arrays["labels"],
-        none,
-        *found,
-        sample=max(0, record.sample),
-    )
+    index = record.layout
+    if index < 0:
+        index = offset + record.index
+    return DetectionRow.from_arrays(index, record.arrays, sample=max(0, record.sample))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.scene import Category, Scene
+
+if TYPE_CHECKING:
+    from synthaug.detectors.base import Prediction
 
 MAX_DETECTIONS = 100  # per image and class, as COCO counts
 KEYS = (
@@ -34,7 +37,7 @@ Numbers = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """One image with its truth and what a detector said of it; small arrays that travel between processes.
+    """The true objects of one image and a detector's predictions; small arrays that travel between processes.
 
     `index` names the evaluated image or layout; several samples of one layout share it and differ in `sample`.
     """
@@ -64,6 +67,57 @@ class DetectionRow:
         )
         assert bool(np.isfinite(self.pred_boxes).all()), (
             f"image {self.index}: a predicted box is not finite"
+        )
+
+    @staticmethod
+    def of(index: int, scene: Scene, prediction: Prediction) -> DetectionRow:
+        """Return the objects of a scene with the detector's prediction on its image."""
+        objects = scene.objects
+        return DetectionRow(
+            index,
+            scene.height,
+            scene.width,
+            boxes=objects.boxes,
+            labels=objects.category.astype(np.int64),
+            crowd=objects.iscrowd,
+            pred_boxes=prediction.boxes,
+            pred_labels=np.asarray(prediction.labels, np.int64),
+            pred_scores=prediction.scores,
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the row as named arrays, to be stored; `index` and `sample` are not among them."""
+        arrays: dict[str, NDArray[Any]] = {
+            "size": np.array([self.height, self.width]),
+            "boxes": self.boxes,
+            "labels": self.labels,
+            "crowd": self.crowd,
+            "pred_boxes": self.pred_boxes,
+            "pred_labels": self.pred_labels,
+            "pred_scores": self.pred_scores,
+        }
+        if self.area is not None:
+            arrays["area"] = self.area
+        return arrays
+
+    @staticmethod
+    def from_arrays(
+        index: int, arrays: Mapping[str, NDArray[Any]], sample: int = 0
+    ) -> DetectionRow:
+        """Return the row that `arrays` describes."""
+        height, width = arrays["size"].tolist()
+        return DetectionRow(
+            index,
+            height,
+            width,
+            boxes=arrays["boxes"],
+            labels=arrays["labels"],
+            crowd=arrays["crowd"],
+            pred_boxes=arrays["pred_boxes"],
+            pred_labels=arrays["pred_labels"],
+            pred_scores=arrays["pred_scores"],
+            sample=sample,
+            area=arrays.get("area"),
         )
 
 

@@ -11,6 +11,7 @@ from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.steps import calibrate, ingest, pseudo_label, self_train, train_detector
@@ -116,7 +117,8 @@ def test_a_worse_detector_is_kept_only_where_asked_for_and_always_said(
     kept: str,
 ) -> None:
     measured = iter([{"AP50": 0.5, "AP": 0.2}, {"AP50": after, "AP": None}])
-    monkeypatch.setattr(self_train, "measure", lambda *_: next(measured))
+    monkeypatch.setattr(self_train, "evaluate", lambda *_: None)
+    monkeypatch.setattr(self_train, "average_precision", lambda _: next(measured))
     said: list[str] = []
     made = output(
         self_train,
@@ -165,11 +167,11 @@ def test_ap_of_the_truth_itself_is_one_and_of_nothing_zero(inputs: dict[str, Out
 
     perfect: Any = Oracle(True)
     blind: Any = Oracle(False)
-    assert self_train.measure(perfect, table, 3) == {
+    assert average_precision(evaluate(perfect, table, 3)) == {
         "AP50": pytest.approx(1.0),
         "AP": pytest.approx(1.0),
     }
-    assert self_train.measure(blind, table, 3) == {"AP50": 0.0, "AP": 0.0}
+    assert average_precision(evaluate(blind, table, 3)) == {"AP50": 0.0, "AP": 0.0}
     assert not self_train.worse({"AP50": None}, {"AP50": 0.5})
 
 
