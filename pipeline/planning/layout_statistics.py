@@ -1,4 +1,4 @@
-"""What is natural about layouts, and how far planned ones are from it: pure functions of arrays.
+"""Statistics of layouts, and how far planned layouts are from natural ones: pure functions of arrays.
 
 Distances are Jensen-Shannon divergences in bits: 0 = the same distribution, 1 = nothing in common.
 """
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.planning.exchange import Layout
+from synthaug.pipeline.planning.exchange import Layout, concatenate
 from synthaug.pipeline.planning.placement import pair_counts
 
 GRID = 8  # cells per side of a position map
 SIZE_BINS = 16  # of box areas, two per octave; the first holds all below 1/256 of the image
 ROUNDS = 500  # of scaling a pair matrix
-EXACT = 1e-9
+TOLERANCE = 1e-9  # relative error of the margins at which scaling ends
 
 Floats = NDArray[np.float64]
 
@@ -34,88 +34,99 @@ class Statistics:
     @staticmethod
     def of(layouts: Sequence[Layout], num_classes: int) -> Statistics:
         """Measure layouts."""
-        counts = class_counts(layouts, num_classes)
-        category = np.concatenate(
-            [layout.category for layout in layouts] or [np.zeros(0, np.int32)]
-        )
-        boxes = np.concatenate(
-            [layout.boxes for layout in layouts] or [np.zeros((0, 4), np.float32)]
-        )
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)  # [N]
-        cell = (
-            ((boxes[:, :2] + boxes[:, 2:]) / 2 * GRID).astype(np.int64).clip(0, GRID - 1)
-        )  # [N, 2] x, y
-        bins = (SIZE_BINS + 2 * np.log2(area.clip(1e-9))).astype(np.int64).clip(0, SIZE_BINS - 1)
+        objects = concatenate(layouts)
+        category = objects.category
+        low, high = objects.boxes[:, :2], objects.boxes[:, 2:]
+        area = (high - low).prod(1)  # [N]
+        cell = ((low + high) / 2 * GRID).astype(np.int64).clip(0, GRID - 1)  # [N, 2] x, y
+        octave = 2 * np.log2(area.clip(1e-9))
+        size_bin = (SIZE_BINS + octave).astype(np.int64).clip(0, SIZE_BINS - 1)
         positions = np.zeros((num_classes, GRID, GRID), np.int64)
-        sizes = np.zeros((num_classes, SIZE_BINS), np.int64)
         np.add.at(positions, (category, cell[:, 1], cell[:, 0]), 1)
-        np.add.at(sizes, (category, bins), 1)
-        medians = [
-            float(np.median(area[category == c])) if counts[:, c].any() else np.nan
-            for c in range(num_classes)
-        ]
-        return Statistics(counts, np.array(medians), positions, sizes)
+        sizes = np.zeros((num_classes, SIZE_BINS), np.int64)
+        np.add.at(sizes, (category, size_bin), 1)
+        median_area = np.full(num_classes, np.nan)
+        for label in np.unique(category):
+            median_area[label] = np.median(area[category == label])
+        return Statistics(class_counts(layouts, num_classes), median_area, positions, sizes)
 
 
 def class_counts(layouts: Sequence[Layout], num_classes: int) -> NDArray[np.int32]:
-    """Objects per layout and class [S, C]."""
+    """Return the objects per layout and class [S, C]."""
     counts = np.zeros((len(layouts), num_classes), np.int32)
     for row, layout in zip(counts, layouts, strict=True):
-        row += np.bincount(layout.category, minlength=num_classes).astype(np.int32)
+        np.add.at(row, layout.category, 1)
     return counts
 
 
 def divergence(p: NDArray[np.generic], q: NDArray[np.generic]) -> float:
-    """Jensen-Shannon divergence in bits of two histograms of one shape; 0 where either is empty."""
-    one, other = np.asarray(p, np.float64).ravel(), np.asarray(q, np.float64).ravel()
-    if not one.sum() or not other.sum():
+    """Compute the Jensen-Shannon divergence in bits of two histograms of one shape; 0 where either is empty."""
+    first = np.asarray(p, np.float64).ravel()
+    second = np.asarray(q, np.float64).ravel()
+    if not first.sum() or not second.sum():
         return 0.0
-    one, other = one / one.sum(), other / other.sum()
-    middle = (one + other) / 2
+    first = first / first.sum()
+    second = second / second.sum()
+    mean = (first + second) / 2
+    distance = (_relative_entropy(first, mean) + _relative_entropy(second, mean)) / 2
+    return max(0.0, distance)
 
-    def relative(a: Floats) -> float:
-        some = a > 0
-        return float((a[some] * np.log2(a[some] / middle[some])).sum())
 
-    return max(0.0, (relative(one) + relative(other)) / 2)
+def _relative_entropy(p: Floats, q: Floats) -> float:
+    """Compute the Kullback-Leibler divergence of p from q in bits."""
+    some = p > 0
+    return float((p[some] * np.log2(p[some] / q[some])).sum())
 
 
 def with_margins(pairs: Floats, margins: Floats) -> Floats:
     """Scale a symmetric pair matrix [C, C] to the row sums `margins` [C]; its odds ratios stay.
 
-    What co-occurrence would be, had nothing changed but the frequencies of the classes (iterative proportional fitting).
+    Gives the co-occurrence if nothing had changed but the frequencies of the classes (iterative proportional fitting).
     """
     scale = np.ones(len(pairs))
     for _ in range(ROUNDS):
-        given = scale * (pairs @ scale)
-        ratio = np.divide(margins, given, out=np.zeros_like(given), where=given > 0)
-        if np.abs(ratio[given > 0] - 1).max(initial=0) < EXACT:
+        sums = scale * (pairs @ scale)
+        ratio = np.divide(margins, sums, out=np.zeros_like(sums), where=sums > 0)
+        if np.abs(ratio[sums > 0] - 1).max(initial=0) < TOLERANCE:
             break
         scale = scale * np.sqrt(ratio)
-    result: Floats = scale[:, None] * pairs * scale
-    return result
+    scaled: Floats = scale[:, None] * pairs * scale
+    return scaled
 
 
 def deviation(natural: Statistics, planned: Statistics) -> dict[str, float]:
-    """How far planned layouts are from natural ones, each in bits.
+    """Compute how far planned layouts are from natural ones, each in bits.
 
     `pairs`: classes that share an image; no plan can avoid most of it, since its target changes how frequent classes are.
     `pairs_given_frequency`: the same to the natural matrix scaled to the planned frequencies, which a plan can come near.
     `objects_per_image`; `sizes` and `positions`: mean over the classes, weighted by their planned objects.
     """
-    before, after = pair_counts(natural.counts), pair_counts(planned.counts)
-    most = int(max(natural.counts.sum(1).max(initial=0), planned.counts.sum(1).max(initial=0)))
-    per_image = [np.bincount(s.counts.sum(1), minlength=most + 1) for s in (natural, planned)]
-    weights = planned.counts.sum(0) / max(1, planned.counts.sum())
-
-    def mean(name: str) -> float:
-        pairs = zip(getattr(natural, name), getattr(planned, name), strict=True)
-        return float(weights @ np.array([divergence(a, b) for a, b in pairs]))
-
+    natural_pairs = pair_counts(natural.counts)
+    planned_pairs = pair_counts(planned.counts)
+    expected_pairs = with_margins(natural_pairs, planned_pairs.sum(1))
     return {
-        "pairs": divergence(before, after),
-        "pairs_given_frequency": divergence(with_margins(before, after.sum(1)), after),
-        "objects_per_image": divergence(*per_image),
-        "sizes": mean("sizes"),
-        "positions": mean("positions"),
+        "pairs": divergence(natural_pairs, planned_pairs),
+        "pairs_given_frequency": divergence(expected_pairs, planned_pairs),
+        "objects_per_image": _divergence_of_fullness(natural.counts, planned.counts),
+        "sizes": _mean_divergence(natural.sizes, planned.sizes, planned.counts),
+        "positions": _mean_divergence(natural.positions, planned.positions, planned.counts),
     }
+
+
+def _divergence_of_fullness(natural: NDArray[np.int32], planned: NDArray[np.int32]) -> float:
+    """Compute the divergence of the objects per image, given counts [S, C]."""
+    natural_sizes = natural.sum(1)
+    planned_sizes = planned.sum(1)
+    most = int(max(natural_sizes.max(initial=0), planned_sizes.max(initial=0)))
+    natural_histogram = np.bincount(natural_sizes, minlength=most + 1)
+    planned_histogram = np.bincount(planned_sizes, minlength=most + 1)
+    return divergence(natural_histogram, planned_histogram)
+
+
+def _mean_divergence(
+    natural: NDArray[np.int64], planned: NDArray[np.int64], counts: NDArray[np.int32]
+) -> float:
+    """Average the divergences of histograms [C, ...], weighted by the objects of each class in `counts` [S, C]."""
+    per_class = [divergence(before, after) for before, after in zip(natural, planned, strict=True)]
+    weights = counts.sum(0) / max(1, counts.sum())
+    return float(weights @ np.array(per_class))

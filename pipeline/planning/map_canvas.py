@@ -12,8 +12,9 @@ from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.panoptic_maps import map_of, replace_ids, resize_map, segment_ids
 from synthaug.pipeline.core.scene import Scene
 
-HIDDEN = 0.5  # share of an earlier thing that an addition may hide
-SHOWN = 0.5  # share of an addition that must be seen
+MAX_HIDDEN = 0.5  # share of an earlier thing that an addition may hide
+MIN_VISIBLE = 0.5  # share of an addition that must be visible
+RING = 0.05  # width of the surroundings that are compared, share of a thing's longer side
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,31 @@ class RealMap:
     crowd: NDArray[np.bool_]  # [n + 1]
     foot: NDArray[np.int64]  # [n + 1] lowest row, exclusive; 0 for what is no thing
 
+    @property
+    def stuff(self) -> NDArray[np.bool_]:
+        """Return which ids [n + 1] are neither things nor crowds nor unlabelled."""
+        stuff = ~self.things & ~self.crowd
+        stuff[0] = False
+        return stuff
+
 
 def real_map(scene: Scene, num_classes: int, size: Size | None, min_area: int) -> RealMap:
-    """Return the map of a scene; things below `min_area` pixels give their place to the nearest stuff."""
+    """Return the map of a scene; things below `min_area` pixels give way to the nearest stuff."""
     ids = map_of(scene)
-    ids = resize_map(ids, size) if size else ids
+    if size:
+        ids = resize_map(ids, size)
     n = len(scene.objects)
     ids = replace_ids(ids, segment_ids(scene.objects), np.arange(1, n + 1), 0)
     category = np.append(num_classes, scene.objects.category.astype(np.int64))
     crowd = np.append(False, scene.objects.iscrowd)
-    alone = np.append(False, scene.objects.isthing) & ~crowd
+    countable = np.append(False, scene.objects.isthing) & ~crowd
     area = np.bincount(ids.ravel(), minlength=n + 1)
-    specks = alone & (area < min_area)
-    stuff = ~alone & ~crowd
+    specks = countable & (area < min_area)
+    stuff = ~countable & ~crowd
     stuff[0] = False
     ids = complete(ids, specks[ids], stuff[ids])
-    return RealMap(ids, category, alone & ~specks, crowd, _feet(ids, alone & ~specks))
+    things = countable & ~specks
+    return RealMap(ids, category, things, crowd, _feet(ids, things))
 
 
 def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -63,30 +73,39 @@ def complete(
 
     if not holes.any():
         return ids
-    if not (stuff & ~holes).any():
+    sources = stuff & ~holes
+    if not sources.any():
         return np.where(holes, 0, ids)
-    source = np.where(stuff & ~holes, 0, 1).astype(np.uint8)  # the distance is to the nearest zero
+    background = np.where(sources, 0, 1).astype(np.uint8)  # the distance is to the nearest zero
     _, nearest = cv2.distanceTransformWithLabels(
-        source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        background, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    of_label = np.zeros(int(nearest.max()) + 1, np.int64)
-    at = source == 0
-    of_label[nearest[at]] = ids[at]
-    return np.where(holes, of_label[nearest], ids)
+    id_of_label = np.zeros(int(nearest.max()) + 1, np.int64)
+    id_of_label[nearest[sources]] = ids[sources]
+    return np.where(holes, id_of_label[nearest], ids)
 
 
-def _enclosed(ids: NDArray[np.int64], gone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the unlabelled patches [H, W] that border on nothing but the things `gone` [n + 1], such as number plates."""
+def _enclosed(ids: NDArray[np.int64], removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the unlabelled patches [H, W] that border on nothing but the things `removed` [n + 1].
+
+    Such patches are parts of the things, number plates for example.
+    """
     import cv2
 
     count, patch = cv2.connectedComponents((ids == 0).astype(np.uint8), connectivity=4)
-    beside, open_ = np.zeros(count, bool), np.zeros(count, bool)
-    for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        for here, there in ((a, b), (b, a)):
-            other = ids[there]
-            beside[patch[here][gone[other]]] = True
-            open_[patch[here][(other != 0) & ~gone[other]]] = True
-    enclosed: NDArray[np.bool_] = (beside & ~open_)[patch] & (ids == 0)
+    touches_removed = np.zeros(count, bool)
+    touches_others = np.zeros(count, bool)
+    below, above = np.s_[1:], np.s_[:-1]
+    right, left = np.s_[:, 1:], np.s_[:, :-1]
+    neighbours = ((below, above), (above, below), (right, left), (left, right))
+    for here, there in neighbours:
+        other = ids[there]
+        of_removed = removed[other]
+        of_others = (other != 0) & ~of_removed
+        touches_removed[patch[here][of_removed]] = True
+        touches_others[patch[here][of_others]] = True
+    inside = touches_removed & ~touches_others
+    enclosed: NDArray[np.bool_] = inside[patch] & (ids == 0)
     return enclosed
 
 
@@ -98,37 +117,49 @@ class Cutout:
     top: int
     left: int
     around: NDArray[np.float64]  # [C + 1] share of each class of stuff in a ring around it
-    whole: float  # share of the ring where nothing is in front of it
+    unoccluded: float  # share of the ring where nothing is in front of it
 
     def moved(self, mirrored: bool, shift: float, width: int) -> Cutout:
-        """Return it mirrored or not, at `shift` in [0, 1) of where it can be; what the border cuts stays at the border."""
+        """Return it at `shift` in [0, 1) of its possible columns; a thing cut by the border stays at the border."""
         w = self.mask.shape[1]
-        at_left, at_right = self.left == 0, self.left + w == width
+        at_left = self.left == 0
+        at_right = self.left + w == width
         left = int(shift * (width - w + 1))
         if at_left or at_right:
-            left = 0 if at_left != mirrored else width - w
-        return replace(self, mask=self.mask[:, ::-1] if mirrored else self.mask, left=left)
+            now_at_left = at_left != mirrored
+            left = 0 if now_at_left else width - w
+        mask = self.mask
+        if mirrored:
+            mask = mask[:, ::-1]
+        return replace(self, mask=mask, left=left)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a cutout fits into a map, in [0, 1], and the part of its mask that is visible there."""
+
+    score: float
+    visible: NDArray[np.bool_]  # [h, w]
 
 
 def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout | None:
     """Cut thing `thing` out of a map, stretched to (H, W); None when nothing of it is left."""
     ids = resize_map(source.ids, size)
     mask = ids == thing
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask.any(1))
+    columns = np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
     top, left = int(rows[0]), int(columns[0])
-    small = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    ring = _ring(ids, small, top, left)
-    nearer = source.foot[ring] > source.foot[thing]
-    stuff = np.where(source.things | source.crowd, num_classes, source.category)[ring]
-    return Cutout(
-        small,
-        top,
-        left,
-        _shares(stuff, num_classes),
-        1 - float(nearer.mean()) if len(ring) else 1.0,
-    )
+    mask = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    ring = _ring(ids, mask, top, left)  # [P] ids
+    class_of_stuff = np.where(source.things | source.crowd, num_classes, source.category)
+    around = _shares(class_of_stuff[ring], num_classes)
+    unoccluded = 1.0
+    if len(ring):
+        in_front = source.foot[ring] > source.foot[thing]
+        unoccluded = 1 - float(in_front.mean())
+    return Cutout(mask, top, left, around, unoccluded)
 
 
 def _ring(
@@ -137,19 +168,24 @@ def _ring(
     """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it: [P]."""
     import cv2
 
-    reach = max(1, round(0.05 * max(mask.shape)))
+    reach = max(1, round(RING * max(mask.shape)))
     (H, W), (h, w) = values.shape, mask.shape
-    wide = np.pad(mask, reach).astype(np.uint8)
-    ring = (cv2.dilate(wide, np.ones((2 * reach + 1,) * 2, np.uint8)) > 0) & (wide == 0)
+    padded = np.pad(mask, reach).astype(np.uint8)
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    ring = (cv2.dilate(padded, kernel) > 0) & (padded == 0)
+    # the part of the padded mask that lies inside the map
     y0, x0 = max(0, reach - top), max(0, reach - left)
-    y1, x1 = min(h + 2 * reach, H - top + reach), min(w + 2 * reach, W - left + reach)
-    under = values[top - reach + y0 : top - reach + y1, left - reach + x0 : left - reach + x1]
-    found: NDArray[np.int64] = under[ring[y0:y1, x0:x1]]
-    return found
+    y1 = min(h + 2 * reach, H - top + reach)
+    x1 = min(w + 2 * reach, W - left + reach)
+    rows = np.s_[top - reach + y0 : top - reach + y1]
+    columns = np.s_[left - reach + x0 : left - reach + x1]
+    window = values[rows, columns]
+    around: NDArray[np.int64] = window[ring[y0:y1, x0:x1]]
+    return around
 
 
 def _shares(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
-    """Return the share of each class [C + 1] among labels [P]; num_classes, of what says nothing of a place, has none."""
+    """Return the share of each class [C + 1] among labels [P]; num_classes, which says nothing of a position, has none."""
     counts = np.bincount(labels, minlength=num_classes + 1).astype(np.float64)
     counts[num_classes] = 0
     shares: NDArray[np.float64] = counts / max(1.0, counts.sum())
@@ -159,64 +195,77 @@ def _shares(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
 class Canvas:
     """A map being composed; ids grow, things in front take pixels of those behind."""
 
-    def __init__(self, base: RealMap, gone: NDArray[np.bool_], num_classes: int) -> None:
-        """Start from a real map without the things `gone` [n + 1]."""
+    def __init__(self, base: RealMap, removed: NDArray[np.bool_], num_classes: int) -> None:
+        """Start from a real map without the things `removed` [n + 1]."""
         self._num_classes = num_classes
-        stuff = ~base.things & ~base.crowd
-        stuff[0] = False
-        holes = gone[base.ids] | _enclosed(base.ids, gone)
-        self._backdrop = np.append(
-            stuff, False
-        )  # [n + 2] by id: what closes holes; the last is for every addition
-        self.ids = complete(base.ids, holes, stuff[base.ids])
-        self.category = base.category.tolist()
-        self.things = (base.things & ~gone).tolist()
-        self.crowd = base.crowd.tolist()
-        self.foot = base.foot.tolist()
-        behind = complete(base.ids, (base.things | base.crowd)[base.ids], stuff[base.ids])
+        is_stuff = base.stuff[base.ids]  # [H, W]
+        holes = removed[base.ids] | _enclosed(base.ids, removed)
+        self.ids = complete(base.ids, holes, is_stuff)
+        self.category: list[int] = base.category.tolist()
+        self.things: list[bool] = (base.things & ~removed).tolist()
+        self.crowd: list[bool] = base.crowd.tolist()
+        self.foot: list[int] = base.foot.tolist()
+        # [n + 2] by id, the last for every addition: whether its pixels may close a hole
+        self._closes_holes = np.append(base.stuff, False)
+        in_front = (base.things | base.crowd)[base.ids]
+        behind = complete(base.ids, in_front, is_stuff)
         self._stuff = base.category[behind]  # [H, W] class of the stuff behind all things
-        self._area = np.bincount(self.ids.ravel(), minlength=len(self.category))
+        self._area = self._areas()
+
+    def _areas(self) -> NDArray[np.int64]:
+        """Count the pixels of each id."""
+        return np.bincount(self.ids.ravel(), minlength=len(self.category))
 
     @property
     def num_things(self) -> int:
         """Return how many things there are."""
         return sum(self.things)
 
-    def try_place(self, item: Cutout, min_area: int) -> tuple[float, NDArray[np.bool_]] | None:
-        """Return how well a cutout fits where it is, in [0, 1], and its visible part [h, w]; None where it cannot be."""
+    def try_place(self, item: Cutout, min_area: int) -> Fit | None:
+        """Return how well a cutout fits at its position; None where it cannot be.
+
+        It cannot be where too little of it is visible, or where it hides too much of a thing.
+        """
         h, w = item.mask.shape
-        under = self.ids[item.top : item.top + h, item.left : item.left + w]
-        in_front = (np.array(self.things) & (np.array(self.foot) > item.top + h))[under]
-        seen = item.mask & ~in_front
-        if seen.sum() < max(min_area, SHOWN * item.mask.sum()):
+        things = np.array(self.things)
+        under = self.ids[item.top : item.top + h, item.left : item.left + w]  # [h, w]
+        nearer = things & (np.array(self.foot) > item.top + h)
+        visible = item.mask & ~nearer[under]
+        if visible.sum() < max(min_area, MIN_VISIBLE * item.mask.sum()):
             return None
-        hidden = np.bincount(under[seen], minlength=len(self.things))
-        left = self._area - hidden
-        limit = np.maximum(min_area, (1 - HIDDEN) * self._area)
-        if (np.array(self.things) & (hidden > 0) & (left < limit)).any():
+        hidden = np.bincount(under[visible], minlength=len(self.things))
+        remaining = self._area - hidden
+        limit = np.maximum(min_area, (1 - MAX_HIDDEN) * self._area)
+        too_hidden = things & (hidden > 0) & (remaining < limit)
+        if too_hidden.any():
             return None
         around = _shares(_ring(self._stuff, item.mask, item.top, item.left), self._num_classes)
-        return item.whole * float(np.minimum(around, item.around).sum()), seen
+        similarity = float(np.minimum(around, item.around).sum())
+        return Fit(item.unoccluded * similarity, visible)
 
     def without(self, thing: int) -> Canvas:
-        """Return the map without one thing, the nearest stuff in its place; this one stays as it is."""
+        """Return the map with the nearest stuff in place of one thing; this one stays as it is."""
+        last = len(self._closes_holes) - 1
+        is_stuff = self._closes_holes[np.minimum(self.ids, last)]  # [H, W]
+        removed = np.arange(len(self.things)) == thing
+        holes = removed[self.ids] | _enclosed(self.ids, removed)
         other = copy.copy(self)
-        last = len(self._backdrop) - 1
-        backdrop = self._backdrop[np.minimum(self.ids, last)]
-        gone = np.arange(len(self.things)) == thing
-        other.ids = complete(self.ids, gone[self.ids] | _enclosed(self.ids, gone), backdrop)
-        other.category, other.crowd = self.category.copy(), self.crowd.copy()
-        other.things, other.foot = self.things.copy(), self.foot.copy()
-        other.things[thing], other.foot[thing] = False, 0
-        other._area = np.bincount(other.ids.ravel(), minlength=len(self.category))
+        other.ids = complete(self.ids, holes, is_stuff)
+        other.category = self.category.copy()
+        other.crowd = self.crowd.copy()
+        other.things = self.things.copy()
+        other.foot = self.foot.copy()
+        other.things[thing] = False
+        other.foot[thing] = 0
+        other._area = other._areas()
         return other
 
-    def place(self, item: Cutout, seen: NDArray[np.bool_], category: int) -> None:
-        """Put a cutout in, as far as it is seen."""
+    def place(self, item: Cutout, visible: NDArray[np.bool_], category: int) -> None:
+        """Put the visible part [h, w] of a cutout in."""
         h, w = item.mask.shape
-        self.ids[item.top : item.top + h, item.left : item.left + w][seen] = len(self.category)
+        self.ids[item.top : item.top + h, item.left : item.left + w][visible] = len(self.category)
         self.category.append(category)
         self.things.append(True)
         self.crowd.append(False)
         self.foot.append(item.top + h)
-        self._area = np.bincount(self.ids.ravel(), minlength=len(self.category))
+        self._area = self._areas()

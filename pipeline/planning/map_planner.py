@@ -1,15 +1,16 @@
-"""Planning panoptic maps for the long tail: whole maps with things taken out and things of other maps put in.
+"""Planning panoptic maps for the long tail: real maps with things taken out and things of other maps put in.
 
 Every planned map copies a real one. Where a class is to be rarer, each of its things is given up with a fixed probability
 and the nearest stuff closes the hole; where a class is to be more frequent, a thing of it from another real map is put in
-with its own outline and height in the image, moved sideways and perhaps mirrored, where what surrounds it is most like what
-surrounded it. Of two things the one whose foot is lower in the image is in front. The probabilities are those of
-`layouts.exchange`, so any target histogram is met in expectation as long as places are found. Things that stay may be
+with its own outline and height in the image, moved sideways and perhaps mirrored, where its surroundings are most like
+those it came from. Of two things the one whose foot is lower in the image is in front. The probabilities are those of
+`targets.exchange`, so any target histogram is met in expectation as long as positions are found. Things that stay may be
 rearranged: taken out, stuff completed behind them, and put in again in the same way, elsewhere in their own map.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,28 +20,29 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
 from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
-from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import Dataset, ImageRef, Provenance, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
-from synthaug.pipeline.planning.exchange import Exchange, exchange, target_counts
-from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, RealMap, cutout, real_map
+from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, cutout, real_map
+from synthaug.pipeline.planning.targets import exchange, target_counts
 
-TRIES = 12  # things tried for one addition; the best place of all is taken
+TRIES = 12  # things, or positions, tried for one addition; the best of all is taken
+UNOCCLUDED = (
+    0.99  # share of a thing's surroundings with nothing in front, from which on it may be moved
+)
+NO_PLACE = ": no place)"  # ends the part of a reason that tells of an addition without a position
 _CACHED_MAPS = 64
-WHOLE = 0.99  # share of a thing's surroundings in front of which nothing stands, from which on it may be moved
-NO_PLACE = ": no place)"  # ends what a reason says of an addition that could not be made
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is planned."""
+    """Options of a plan of maps."""
 
     count: int  # maps
-    target: str = "natural"  # natural | sqrt | balanced | counts, as in layouts.target_counts
+    target: str = "natural"  # natural | sqrt | balanced | counts, as in targets.target_counts
     counts: tuple[tuple[str, int], ...] = ()  # of target "counts": (class name, things)
     seed: int = 0
-    rearrange: float = (
-        0.0  # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
-    )
+    # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
+    rearrange: float = 0.0
     flip: float = 0.5  # probability that a whole map is mirrored
     size: Size | None = None  # (H, W) of the planned maps; None = of the source
     min_area: int = 16  # pixels; smaller things are neither planned nor added
@@ -52,156 +54,169 @@ class Config:
             raise ValueError(f"target is '{self.target}'; use natural, sqrt, balanced or counts")
         if self.count < 1 or self.min_area < 1:
             raise ValueError(f"count={self.count}, min_area={self.min_area}; use 1 or more")
-        for name in ("flip", "rearrange"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; use a probability, 0 to 1")
+        for name, value in (("flip", self.flip), ("rearrange", self.rearrange)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; use a probability, 0 to 1")
 
 
 class MapPlanner:
-    """Holds where the things of a table are; draws planned scene `index` from (seed, index) alone.
+    """Draws planned scene `index` from (seed, index) alone; holds where the things of a table are.
 
     Opening it reads every scene's objects once and no map.
     """
 
     def __init__(self, table: Dataset, config: Config) -> None:
         """Take a table with maps, pixels are not needed; JobError for a class of `counts` that the table has not."""
-        self.config, self.categories, self._table = config, table.categories, table
-        places: list[list[tuple[int, int]]] = [
-            [] for _ in table.categories
-        ]  # (scene, id in its real map)
+        self.config = config
+        self.categories = table.categories
+        self._table = table
+        locations: list[list[tuple[int, int]]] = [[] for _ in table.categories]
         for number in range(len(table)):
             scene = table[number]
-            for category, position in _countable(scene, config):
-                places[category].append((number, position + 1))
-        self._places = [np.array(found, np.int64).reshape(-1, 2) for found in places]
-        present = np.array([len(found) for found in places], np.float64)  # [C]
+            for position in countable_things(scene, config):
+                category = scene.objects.category[position]
+                locations[category].append((number, position + 1))
+        # per class [n, 2]: number of the scene, id of the thing in its real map
+        self._locations = [np.array(rows, np.int64).reshape(-1, 2) for rows in locations]
+        present = np.array([len(rows) for rows in locations], np.float64)  # [C]
         self.natural = present * (config.count / max(1, len(table)))
         self.target = target_counts(
             self.natural, self.categories, config.target, dict(config.counts)
         )
-        self.exchange: Exchange = exchange(self.natural, self.target, config.count)
+        self.exchange = exchange(self.natural, self.target, config.count)
         self._map = lru_cache(_CACHED_MAPS)(self._real_map)
 
     def _real_map(self, number: int) -> tuple[str, RealMap]:
+        """Return the id and the map of a scene of the table."""
         scene = self._table[number]
-        return scene.image_id, real_map(
-            scene, len(self.categories), self.config.size, self.config.min_area
-        )
+        config = self.config
+        return scene.image_id, real_map(scene, len(self.categories), config.size, config.min_area)
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`: a panoptic map with ids 1 .. n and its objects, without pixels."""
-        config, count = self.config, len(self._table)
-        round_, place = divmod(index, count)
-        name, base = self._map(permuted(place, count, seed_for(config.seed, "map plan", round_)))
+        config = self.config
+        epoch, position = divmod(index, len(self._table))
+        shuffle = seed_for(config.seed, "map plan", epoch)
+        source, base = self._map(permuted(position, len(self._table), shuffle))
+
         rng = rng_for(config.seed, "map", index)
-        gone = base.things & (
-            rng.random(len(base.things)) < np.append(self.exchange.give_up, 0)[base.category]
-        )
-        canvas = Canvas(base, gone, len(self.categories))
-        added = int((rng.random(int(gone.sum())) < self.exchange.refill).sum()) + int(
-            rng.poisson(self.exchange.extra)
-        )
-        changes = [f"-{self.categories[c].name}" for c in base.category[gone]]
-        canvas, moved = self._rearranged(
-            canvas, base, base.things & ~gone, rng_for(config.seed, "map moves", index)
-        )
-        changes += moved
-        for category in (
-            rng.choice(len(self.categories), added, p=self.exchange.wanted).tolist()
-            if added
-            else []
-        ):
+        give_up = np.append(
+            self.exchange.give_up, 0
+        )  # [C + 1]; unlabelled pixels are never given up
+        removed = base.things & (rng.random(len(base.things)) < give_up[base.category])
+        num_refilled = int((rng.random(int(removed.sum())) < self.exchange.refill).sum())
+        num_added = num_refilled + int(rng.poisson(self.exchange.extra))
+
+        canvas = Canvas(base, removed, len(self.categories))
+        changes = [f"-{self.categories[c].name}" for c in base.category[removed]]
+        moves_rng = rng_for(config.seed, "map moves", index)
+        canvas, moves = self._rearrange(canvas, base, base.things & ~removed, moves_rng)
+        changes += moves
+        added: list[int] = []
+        if num_added:
+            added = rng.choice(len(self.categories), num_added, p=self.exchange.shares).tolist()
+        for category in added:
             if canvas.num_things < config.most:
                 changes.append(self._add(canvas, category, rng))
-        ids = canvas.ids[:, ::-1] if rng.random() < config.flip else canvas.ids
-        reason = f"{config.target}: {' '.join(changes) or 'as in the source'}"
-        made = Provenance(seed_for(config.seed, "image", index), "", "", name, reason)
-        return self._finished(ids, canvas, index, made)
 
-    def _rearranged(
-        self, canvas: Canvas, base: RealMap, there: NDArray[np.bool_], rng: np.random.Generator
+        ids = canvas.ids
+        if rng.random() < config.flip:
+            ids = ids[:, ::-1]
+        summary = " ".join(changes) or "as in the source"
+        reason = f"{config.target}: {summary}"
+        provenance = Provenance(seed_for(config.seed, "image", index), "", "", source, reason)
+        return self._scene_of(ids, canvas, index, provenance)
+
+    def _rearrange(
+        self, canvas: Canvas, base: RealMap, things: NDArray[np.bool_], rng: np.random.Generator
     ) -> tuple[Canvas, list[str]]:
-        """Move some of the things `there` [n + 1], those behind first, each to the best of some places; say which."""
+        """Move some of the things [n + 1], those behind first, each to the best of some positions; list the moves."""
         size = (canvas.ids.shape[0], canvas.ids.shape[1])
-        chosen = np.flatnonzero(there & (rng.random(len(there)) < self.config.rearrange))
-        moved = []
-        for thing in chosen[np.argsort(base.foot[chosen], kind="stable")].tolist():
+        chosen = np.flatnonzero(things & (rng.random(len(things)) < self.config.rearrange))
+        back_to_front = chosen[np.argsort(base.foot[chosen], kind="stable")]
+        moves = []
+        for thing in back_to_front.tolist():
             item = cutout(base, thing, size, len(self.categories))
-            if (
-                item is None or item.whole < WHOLE
-            ):  # what hides a part of it would leave its outline behind
+            # a thing in front of it would leave its outline behind
+            if item is None or item.unoccluded < UNOCCLUDED:
                 continue
+            mirrored = rng.random(TRIES) < 0.5
+            shifts = rng.random(TRIES)
             free = canvas.without(thing)
-            best: tuple[float, Cutout, NDArray[np.bool_]] | None = None
-            for mirrored, shift in zip(
-                rng.random(TRIES) < 0.5, rng.random(TRIES).tolist(), strict=True
-            ):
-                tried = item.moved(bool(mirrored), shift, size[1])
-                found = free.try_place(tried, self.config.min_area)
-                if found is not None and (best is None or found[0] > best[0]):
-                    best = (found[0], tried, found[1])
+            best: tuple[Fit, Cutout] | None = None
+            for mirror, shift in zip(mirrored.tolist(), shifts.tolist(), strict=True):
+                candidate = item.moved(mirror, shift, size[1])
+                fit = free.try_place(candidate, self.config.min_area)
+                if fit is not None and (best is None or fit.score > best[0].score):
+                    best = (fit, candidate)
             if best is not None:
-                free.place(best[1], best[2], int(base.category[thing]))
+                fit, candidate = best
+                category = int(base.category[thing])
+                free.place(candidate, fit.visible, category)
                 canvas = free
-                moved.append(f"~{self.categories[base.category[thing]].name}")
-        return canvas, moved
+                moves.append(f"~{self.categories[category].name}")
+        return canvas, moves
 
     def _add(self, canvas: Canvas, category: int, rng: np.random.Generator) -> str:
-        """Put a thing of a class where it fits best among some tries; say which, or that no place was found."""
+        """Put a thing of a class where it fits best among some tries; describe the addition, or its failure."""
+        name = self.categories[category].name
+        best: tuple[Fit, Cutout, str] | None = None
+        for fit, candidate, source in self._candidates(canvas, category, rng):
+            if best is None or fit.score > best[0].score:
+                best = (fit, candidate, source)
+        if best is None:
+            return f"({name}{NO_PLACE}"
+        fit, candidate, source = best
+        canvas.place(candidate, fit.visible, category)
+        return f"+{name}@{source}"
+
+    def _candidates(
+        self, canvas: Canvas, category: int, rng: np.random.Generator
+    ) -> Iterator[tuple[Fit, Cutout, str]]:
+        """Draw real things of a class and yield those that fit, with the ids of their images."""
         H, W = canvas.ids.shape
-        best: tuple[float, Cutout, NDArray[np.bool_], str] | None = None
-        for row in rng.integers(len(self._places[category]), size=TRIES):
-            number, thing = self._places[category][row].tolist()
-            mirrored, shift = rng.random() < 0.5, rng.random()
-            name, source = self._map(number)
-            item = cutout(source, thing, (H, W), len(self.categories))
+        locations = self._locations[category]
+        for row in rng.integers(len(locations), size=TRIES):
+            number, thing = locations[row].tolist()
+            mirror = rng.random() < 0.5
+            shift = rng.random()
+            source, real = self._map(number)
+            item = cutout(real, thing, (H, W), len(self.categories))
             if item is None:
                 continue
-            item = item.moved(mirrored, shift, W)
-            found = canvas.try_place(item, self.config.min_area)
-            if found is not None and (best is None or found[0] > best[0]):
-                best = (found[0], item, found[1], name)
-        if best is None:
-            return f"({self.categories[category].name}{NO_PLACE}"
-        canvas.place(best[1], best[2], category)
-        return f"+{self.categories[category].name}@{best[3]}"
+            candidate = item.moved(mirror, shift, W)
+            fit = canvas.try_place(candidate, self.config.min_area)
+            if fit is not None:
+                yield fit, candidate, source
 
-    def _finished(
-        self, ids: NDArray[np.int64], canvas: Canvas, index: int, made: Provenance
+    def _scene_of(
+        self, ids: NDArray[np.int64], canvas: Canvas, index: int, provenance: Provenance
     ) -> Scene:
-        kept = np.unique(ids)
-        kept = kept[kept > 0]
-        ids = replace_ids(ids, kept, np.arange(1, len(kept) + 1), 0)
-        things = np.array(canvas.things)[kept]
-        objects: Objects = objects_of(
+        """Return the scene of a composed map [H, W]; its objects get the ids 1 .. n."""
+        visible = np.unique(ids[ids > 0])
+        ids = replace_ids(ids, visible, np.arange(1, len(visible) + 1), 0)
+        crowd = np.array(canvas.crowd)[visible]
+        objects = objects_of(
             segments_of(ids),
             index,
-            np.array(canvas.category)[kept],
-            isthing=things | np.array(canvas.crowd)[kept],
-            iscrowd=np.array(canvas.crowd)[kept],
-            source=("synthetic",) * len(kept),
+            np.array(canvas.category)[visible],
+            isthing=np.array(canvas.things)[visible] | crowd,
+            iscrowd=crowd,
+            source=("synthetic",) * len(visible),
         )
-        name = f"{self.config.name}-{index:08d}"
+        image_id = f"{self.config.name}-{index:08d}"
         height, width = ids.shape
-        png = ImageRef(panoptic_png(ids), f"{name}.png")
-        return Scene(name, height, width, ImageRef(None, None), objects, png, made)
+        png = ImageRef(panoptic_png(ids), f"{image_id}.png")
+        return Scene(image_id, height, width, ImageRef(None, None), objects, png, provenance)
 
 
-def _countable(scene: Scene, config: Config) -> list[tuple[int, int]]:
-    """Return (category, position) of the things of a scene that are large enough at planning size."""
+def countable_things(scene: Scene, config: Config) -> list[int]:
+    """Return the positions of the things of a scene that are large enough at planning size."""
     objects = scene.objects
-    scale = (
-        1.0
-        if config.size is None
-        else config.size[0] * config.size[1] / (scene.height * scene.width)
-    )
-    keep = objects.isthing & ~objects.iscrowd & (objects.area * scale >= config.min_area)
-    return [(int(objects.category[i]), int(i)) for i in np.flatnonzero(keep)]
-
-
-def histogram(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
-    """Return the things per class [C] of a scene, crowds left out."""
-    objects = scene.objects
-    return np.bincount(
-        objects.category[objects.isthing & ~objects.iscrowd], minlength=len(categories)
-    )
+    scale = 1.0
+    if config.size is not None:
+        height, width = config.size
+        scale = height * width / (scene.height * scene.width)
+    countable = objects.isthing & ~objects.iscrowd & (objects.area * scale >= config.min_area)
+    positions: list[int] = np.flatnonzero(countable).tolist()
+    return positions

@@ -15,46 +15,51 @@ from numpy.typing import NDArray
 
 SMOOTHING = 1.0  # images; pulls the lift of pairs that are seldom expected towards 1
 ROUNDS = 500  # of scaling
-EXACT = 1e-6  # relative error of the sums at which scaling ends
-_LEAST = -100.0  # of a logarithm, so that every class keeps a chance everywhere
+TOLERANCE = 1e-6  # relative error of the sums at which scaling ends
+_MIN_LOG = -100.0  # so that every class keeps a chance everywhere
 
 Floats = NDArray[np.float64]
 
 
 def pair_counts(counts: NDArray[np.int32]) -> Floats:
-    """Images that hold both classes [C, C], from objects per image and class [S, C]; the diagonal: two or more of it."""
+    """Return images that hold both classes [C, C], given objects per image and class [S, C].
+
+    The diagonal has the images with two objects or more of the class.
+    """
     present = (counts > 0).astype(np.float32)
-    both = (present.T @ present).astype(np.float64)
-    np.fill_diagonal(both, (counts > 1).sum(0))
-    return both
+    pairs = (present.T @ present).astype(np.float64)
+    np.fill_diagonal(pairs, (counts > 1).sum(0))
+    return pairs
 
 
 def lift(counts: NDArray[np.int32]) -> Floats:
-    """How many times more often two classes share an image than if they were independent [C, C]; 1 = independent.
+    """Return how much more often two classes share an image than if they were independent [C, C]; 1 = independent.
 
     lift = (n_kc + a) / (n_k n_c / S + a) with n_kc of `pair_counts` and a = SMOOTHING; above 0 everywhere.
     """
     images = (counts > 0).sum(0).astype(np.float64)  # [C]
     expected = np.outer(images, images) / max(1, len(counts))
-    result: Floats = (pair_counts(counts) + SMOOTHING) / (expected + SMOOTHING)
-    return result
+    lifts: Floats = (pair_counts(counts) + SMOOTHING) / (expected + SMOOTHING)
+    return lifts
 
 
 def affinity(counts: NDArray[np.int32], lifts: Floats) -> Floats:
-    """How well each class fits into layouts [S, C]: the product of its lifts with the classes that are there.
+    """Return the fit of each class to each layout [S, C]: the product of its lifts with the classes that are there.
 
     The product is what follows when classes are independent given the one that is added (naive Bayes).
     """
-    logs = (counts > 0).astype(np.float64) @ np.log(lifts)
-    result: Floats = np.exp(np.maximum(logs - logs.max(1, keepdims=True), _LEAST))
-    return result
+    present = (counts > 0).astype(np.float64)
+    logs = present @ np.log(lifts)
+    relative = logs - logs.max(1, keepdims=True)
+    affinities: Floats = np.exp(np.maximum(relative, _MIN_LOG))
+    return affinities
 
 
 def shares(affinities: Floats, weights: Floats) -> Floats:
-    """Return the share of each class among what a layout receives [S, C]; rows sum to 1."""
+    """Return the share of each class among the objects a layout receives [S, C]; rows sum to 1."""
     scaled = affinities * weights
-    result: Floats = scaled / scaled.sum(1, keepdims=True)
-    return result
+    rows: Floats = scaled / scaled.sum(1, keepdims=True)
+    return rows
 
 
 def fit(affinities: Floats, rows: Floats, columns: Floats) -> Floats:
@@ -65,14 +70,15 @@ def fit(affinities: Floats, rows: Floats, columns: Floats) -> Floats:
     weights: Floats = columns / columns.sum()
     if not rows.any():
         return weights
-    wanted = columns > 0
-    goal = columns[wanted] * (rows.sum() / columns.sum())
-    kernel, found = affinities[:, wanted], weights[wanted]
+    added = columns > 0
+    goal = columns[added] * (rows.sum() / columns.sum())
+    kernel = affinities[:, added]
+    scale = weights[added]
     for _ in range(ROUNDS):
-        given = rows @ shares(kernel, found)
-        if np.abs(given / goal - 1).max() < EXACT:
+        received = rows @ shares(kernel, scale)
+        if np.abs(received / goal - 1).max() < TOLERANCE:
             break
-        found = found * goal / given
-        found = found / found.sum()
-    weights[wanted] = found
+        scale = scale * goal / received
+        scale = scale / scale.sum()
+    weights[added] = scale
     return weights

@@ -10,9 +10,9 @@ import numpy as np
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.scene import Scene, class_counts
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.planning.exchange import images_needed
 from synthaug.pipeline.planning.map_planner import Config as MapConfig
 from synthaug.pipeline.planning.map_planner import MapPlanner
+from synthaug.pipeline.planning.targets import images_needed
 from synthaug.pipeline.synthesis.conditioning import guide_of
 
 

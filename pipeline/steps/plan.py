@@ -19,21 +19,17 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning import placement
-from synthaug.pipeline.planning.exchange import (
+from synthaug.pipeline.planning.exchange import Layout, Pool, Slots, draw_layout, vary
+from synthaug.pipeline.planning.layout_statistics import class_counts
+from synthaug.pipeline.planning.map_planner import NO_PLACE
+from synthaug.pipeline.planning.targets import (
     Exchange,
-    Layout,
-    Places,
-    Pool,
     additions,
     deficit_counts,
-    draw_layout,
     exchange,
     images_needed,
     target_counts,
-    vary,
 )
-from synthaug.pipeline.planning.layout_statistics import class_counts
-from synthaug.pipeline.planning.map_planner import NO_PLACE
 from synthaug.pipeline.steps.map_plan import MapPlans, map_config
 from synthaug.pipeline.synthesis.conditioning import BoxGuide, MapGuide, PosthocGuide, guide_of
 from synthaug.pipeline.synthesis.copy_paste import PasteGuide
@@ -133,7 +129,7 @@ class Planner:
         )
         counts = class_counts(layouts, len(self.categories))  # [S, C]
         self.most = job.generator.training.max_objects
-        self.places = Places.of(counts, self.exchange, self.most)
+        self.slots = Slots.of(counts, self.exchange, self.most)
         self._lifts = (
             placement.lift(counts)
             if plan.placement == "natural"
@@ -141,13 +137,13 @@ class Planner:
         )
         self.weights = self._weights(counts) if weights is None else weights
         self.again = partial(Planner, job, labelled, self.weights)
-        self.short = round(self.places.short * self.count)
+        self.short = round(self.slots.short * self.count)
 
     def _weights(self, counts: NDArray[np.int32]) -> NDArray[np.float64]:
-        wanted = self.exchange.wanted
+        wanted = self.exchange.shares
         if not wanted.any():
             return wanted
-        return placement.fit(placement.affinity(counts, self._lifts), self.places.receive, wanted)
+        return placement.fit(placement.affinity(counts, self._lifts), self.slots.receive, wanted)
 
     def _wanted(self, layout: Layout) -> NDArray[np.float64]:
         """Return the share of each class [C] among what this layout receives."""
@@ -168,14 +164,14 @@ class Planner:
             permuted(place, count, seed_for(seed, "plan", round_))
         ]
         rng = rng_for(seed, "layout", index)
-        here = replace(self.exchange, wanted=self._wanted(layout))
-        free = (max(0, self.most - len(layout.category)), self.places.extra)
-        drawn, added, gone = draw_layout(layout, self.pool, here, self.isthing, free, rng)
+        here = replace(self.exchange, shares=self._wanted(layout))
+        free = (max(0, self.most - len(layout.category)), self.slots.extra)
+        drawn = draw_layout(layout, self.pool, here, self.isthing, free, rng)
         made_with = seed_for(seed, "image", index)
         kept = (
             len(layout.category) if self.pasting else 0
         )  # real objects, which stay where they are
-        final = self._varied(drawn, kept, made_with, rng)
+        final = self._varied(drawn.layout, kept, made_with, rng)
         scale = np.array([width, height, width, height], np.float32)
         n = len(final.category)
         objects = Objects.build(
@@ -186,7 +182,11 @@ class Planner:
             source=(*(BACKGROUND,) * kept, *(PASTED,) * (n - kept)),
         )
         made = Provenance(
-            made_with, self.job.generator.system, "", source, self._reason(added, gone)
+            made_with,
+            self.job.generator.system,
+            "",
+            source,
+            self._reason(drawn.added, drawn.removed),
         )
         name = f"{self.job.name}-{index:08d}"
         return Scene(name, height, width, ImageRef(None, None), objects, None, made)

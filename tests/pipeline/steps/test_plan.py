@@ -17,7 +17,7 @@ from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.planning.exchange import Layout, images_needed
+from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
 from synthaug.pipeline.report import plan_page
 from synthaug.pipeline.report.plan_page import WIDTH, Plan, class_rows, cut, lines, place, render
@@ -64,7 +64,7 @@ def planned_counts(planner: Planner) -> np.ndarray:
 def assert_target_met(planner: Planner) -> None:
     counts = planned_counts(planner)
     sigma = counts.std(0) * np.sqrt(len(counts))
-    assert planner.places.short == pytest.approx(0, abs=1e-9)
+    assert planner.slots.short == pytest.approx(0, abs=1e-9)
     assert (np.abs(counts.sum(0) - planner.target) <= 3 * sigma + 1e-6).all(), (
         counts.sum(0),
         planner.target,
@@ -121,15 +121,6 @@ def test_nothing_missing_is_one_line(toy: str) -> None:
     assert Planner(job_of("semi_supervised", *words[::2], "plan.count=9"), toy).count == 9
     with pytest.raises(JobError, match=r"plan.count: 0 images, as many as are needed"):
         job_of("semi_supervised", "plan.count=0")
-
-
-def test_images_needed_of_known_numbers() -> None:
-    need = images_needed(np.array([0.0, 30, 50]), np.array([100.0, 10, 0]), 55)
-    assert (need.objects, need.exchanged, need.natural) == (
-        30,
-        15,
-        165,
-    )  # 2 things per image; the third has no layout
 
 
 def test_the_command_plans_and_a_page_shows_it(tmp_path: Path) -> None:
