@@ -1,0 +1,159 @@
+"""Objects per class that a plan aims at, and the exchange of objects that leads there: pure functions of arrays [C]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.scene import Category
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Probabilities, per object and per image, that turn the natural histogram into the target."""
+
+    give_up: Floats  # [C] probability that an object of the class is given up
+    refill: float  # probability that a given-up object is replaced by another
+    extra: float  # mean number of further objects per image
+    shares: Floats  # [C] share of each class among added objects, sums to 1 (or 0)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Images it takes until each thing class that has layouts has `objects_per_class` objects, labelled ones included."""
+
+    objects: int  # that are missing
+    exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
+    natural: int  # images, when layouts are copied as they are
+
+
+def target_counts(
+    natural: Floats,
+    categories: tuple[Category, ...],
+    target: str,
+    counts: Mapping[str, int],
+) -> Floats:
+    """Return the objects per class [C] of a target, given the natural expectation [C]; stuff always stays natural.
+
+    `sqrt` and `balanced` keep the natural total of things and share it by the square root of the frequencies, or equally,
+    among the things that occur. `counts` says numbers by class name; JobError for a class that cannot be planned.
+    """
+    if target == "natural":
+        return natural.copy()
+    if target == "counts":
+        return _counts_by_name(natural, categories, counts)
+    movable = _things_that_occur(natural, categories)
+    if not movable.any():
+        return natural.copy()
+    share = np.ones(int(movable.sum()))  # balanced
+    if target == "sqrt":
+        share = np.sqrt(natural[movable])
+    goal = natural.copy()
+    goal[movable] = natural[movable].sum() * share / share.sum()
+    return goal
+
+
+def _counts_by_name(
+    natural: Floats, categories: tuple[Category, ...], counts: Mapping[str, int]
+) -> Floats:
+    """Return the natural counts [C] with those of the named classes replaced."""
+    goal = natural.copy()
+    index_of = {category.name: index for index, category in enumerate(categories)}
+    for name, number in counts.items():
+        if name not in index_of:
+            hint = suggest(name, index_of)
+            raise JobError(f"plan.counts.{name}: the data has no such class{hint}")
+        index = index_of[name]
+        if number and not natural[index]:
+            raise JobError(
+                f"plan.counts.{name}: no real layout has this class, so none can be planned; set it to 0"
+            )
+        goal[index] = number
+    return goal
+
+
+def _things_that_occur(natural: Floats, categories: tuple[Category, ...]) -> NDArray[np.bool_]:
+    """Return the classes [C] whose counts a target may change."""
+    isthing = np.array([category.isthing for category in categories])
+    return isthing & (natural > 0)
+
+
+def deficit_counts(
+    natural: Floats, categories: tuple[Category, ...], missing: NDArray[np.int64] | Floats
+) -> Floats:
+    """Return objects per class [C] such that what is `missing` [C] of each thing is made; stuff stays natural.
+
+    The natural number of things is kept: what is left of it after the missing ones is shared by the other things as they
+    naturally occur. Where more is missing than that number, images become fuller; where no other class is left to fill
+    them, the missing classes fill them.
+    """
+    movable = _things_that_occur(natural, categories)
+    lacking = movable & (missing > 0)
+    others = movable & ~lacking
+    goal = natural.copy()
+    if not lacking.any():
+        return goal
+    total = natural[movable].sum()
+    needed = missing[lacking].sum()
+    if others.any():
+        goal[lacking] = missing[lacking]
+        goal[others] *= max(0.0, total - needed) / natural[others].sum()
+    else:
+        goal[lacking] = missing[lacking] * max(1.0, total / needed)
+    return goal
+
+
+def exchange(natural: Floats, target: Floats, images: int) -> Exchange:
+    """Return the probabilities that lead from `natural` to `target` [C] over some images."""
+    surplus = np.maximum(natural - target, 0)
+    deficit = np.maximum(target - natural, 0)
+    num_free = surplus.sum()
+    num_needed = deficit.sum()
+    give_up = np.divide(surplus, natural, out=np.zeros_like(surplus), where=natural > 0)
+    refill = 0.0
+    if num_free:
+        refill = min(1.0, num_needed / num_free)
+    extra = max(0.0, num_needed - num_free) / images
+    return Exchange(give_up, refill, extra, _normalize(deficit))
+
+
+def additions(natural: Floats, target: Floats, images: int) -> Exchange:
+    """Return what leads as near to `target` [C] as can be when nothing is given up: the deficits are added."""
+    deficit = np.maximum(target - natural, 0)
+    nothing = np.zeros_like(natural)
+    return Exchange(nothing, 0.0, deficit.sum() / images, _normalize(deficit))
+
+
+def _normalize(deficit: Floats) -> Floats:
+    """Return the share [C] of each class; all 0 where nothing is missing."""
+    total = deficit.sum()
+    if not total:
+        return deficit
+    shares: Floats = deficit / total
+    return shares
+
+
+def missing_objects(
+    labelled: NDArray[np.int64], isthing: NDArray[np.bool_], objects_per_class: int
+) -> NDArray[np.int64]:
+    """Return how many objects each thing class [C] lacks to have `objects_per_class`; stuff lacks none."""
+    lacking = np.maximum(objects_per_class - labelled, 0)
+    return np.where(isthing, lacking, 0)
+
+
+def images_needed(missing: NDArray[np.int64] | Floats, present: Floats, images: int) -> Need:
+    """Count images for missing objects [C], 0 where a class is not asked for, and objects `present` [C] in real layouts."""
+    possible = (missing > 0) & (present > 0)
+    if not possible.any():
+        return Need(0, 0, 0)
+    total = missing[possible].sum()
+    exchanged = math.ceil(total * images / present.sum())
+    natural = (missing[possible] / present[possible]).max() * images
+    return Need(int(total), exchanged, math.ceil(natural))

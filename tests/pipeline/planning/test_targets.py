@@ -1,0 +1,112 @@
+"""Targets: totals are kept, stuff stays, the exchange leads from the natural histogram to the target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.planning.targets import (
+    additions,
+    deficit_counts,
+    exchange,
+    images_needed,
+    missing_objects,
+    target_counts,
+)
+
+CLASSES = (
+    Category(1, "tree"),
+    Category(2, "car"),
+    Category(3, "bus"),
+    Category(4, "sky", isthing=False),
+)
+THINGS = np.array([c.isthing for c in CLASSES])
+
+
+def test_balanced_keeps_the_total_and_leaves_stuff_alone() -> None:
+    natural = np.array([300.0, 60.0, 6.0, 50.0])
+    wanted = target_counts(natural, CLASSES, "balanced", {})
+    np.testing.assert_allclose(wanted, [122, 122, 122, 50])
+
+
+def test_a_class_that_never_occurs_is_not_planned() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    assert target_counts(natural, CLASSES, "balanced", {})[2] == 0
+    with pytest.raises(JobError, match=r"plan.counts.bus: no real layout has this class"):
+        target_counts(natural, CLASSES, "counts", {"bus": 5})
+
+
+def test_a_mistyped_class_is_named() -> None:
+    with pytest.raises(
+        JobError, match=r"plan.counts.buss: the data has no such class; did you mean 'bus'\?"
+    ):
+        target_counts(np.ones(4), CLASSES, "counts", {"buss": 5})
+
+
+def test_what_is_missing_is_made_and_the_rest_stays_as_it_occurs() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    wanted = deficit_counts(natural, CLASSES, np.array([0.0, 140.0, 90.0, 30.0]))
+    np.testing.assert_allclose(
+        wanted, [220, 140, 0, 50]
+    )  # 360 things as before; no layout has a bus; stuff stays
+    fuller = deficit_counts(natural, CLASSES, np.array([0.0, 500.0, 0.0, 0.0]))
+    np.testing.assert_allclose(fuller, [0, 500, 0, 50])
+    alone = deficit_counts(natural, CLASSES, np.array([30.0, 30.0, 0.0, 0.0]))
+    np.testing.assert_allclose(alone, [180, 180, 0, 50])
+    np.testing.assert_array_equal(deficit_counts(natural, CLASSES, np.zeros(4)), natural)
+
+
+def test_square_roots_lie_between_natural_and_balanced() -> None:
+    natural = np.array([400.0, 100.0, 0.0, 50.0])
+    np.testing.assert_allclose(
+        target_counts(natural, CLASSES, "sqrt", {}), [500 * 2 / 3, 500 / 3, 0, 50]
+    )
+
+
+@pytest.mark.parametrize("target", ["natural", "sqrt", "balanced", "counts"])
+def test_without_things_nothing_can_be_planned_and_stuff_stays(target: str) -> None:
+    natural = np.array([0.0, 0.0, 0.0, 7.0])
+    np.testing.assert_array_equal(target_counts(natural, CLASSES, target, {"bus": 0}), natural)
+
+
+histograms = st.lists(st.floats(0, 1000), min_size=3, max_size=3)
+
+
+@given(histograms, histograms, st.integers(1, 500))
+def test_the_exchange_leads_to_the_target_in_expectation(
+    before: list[float], after: list[float], images: int
+) -> None:
+    natural = np.array(before)
+    target = np.where(natural > 0, after, 0.0)
+    plan = exchange(natural, target, images)
+    assert (plan.give_up >= 0).all() and (plan.give_up <= 1).all()
+    removed = natural * plan.give_up
+    num_added = removed.sum() * plan.refill + plan.extra * images
+    np.testing.assert_allclose(
+        natural - removed + num_added * plan.shares, target, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_additions_take_nothing_away() -> None:
+    natural, target = np.array([10.0, 4.0, 0.0]), np.array([2.0, 7.0, 1.0])
+    plan = additions(natural, target, 8)
+    assert not plan.give_up.any() and plan.refill == 0
+    np.testing.assert_allclose(8 * plan.extra * plan.shares, [0, 3, 1])
+    assert not additions(natural, natural, 8).shares.any()
+
+
+def test_only_things_are_missing() -> None:
+    labelled = np.array([3, 12, 0, 1])
+    assert [7, 0, 10, 0] == missing_objects(labelled, THINGS, 10).tolist()
+
+
+def test_images_needed_of_known_numbers() -> None:
+    # 2 things per image; the third class has no layout
+    need = images_needed(np.array([0.0, 30, 50]), np.array([100.0, 10, 0]), 55)
+    assert (30, 15, 165) == (need.objects, need.exchanged, need.natural)
+    nothing = images_needed(np.zeros(3), np.array([100.0, 10, 0]), 55)
+    assert (0, 0, 0) == (nothing.objects, nothing.exchanged, nothing.natural)
