@@ -48,10 +48,10 @@ class Statistics:
         median_area = np.full(num_classes, np.nan)
         for label in np.unique(category):
             median_area[label] = np.median(area[category == label])
-        return Statistics(class_counts(layouts, num_classes), median_area, positions, sizes)
+        return Statistics(object_counts(layouts, num_classes), median_area, positions, sizes)
 
 
-def class_counts(layouts: Sequence[Layout], num_classes: int) -> NDArray[np.int32]:
+def object_counts(layouts: Sequence[Layout], num_classes: int) -> NDArray[np.int32]:
     """Return the objects per layout and class [S, C]."""
     counts = np.zeros((len(layouts), num_classes), np.int32)
     for row, layout in zip(counts, layouts, strict=True):

@@ -26,9 +26,7 @@ from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, 
 from synthaug.pipeline.planning.targets import exchange, target_counts
 
 TRIES = 12  # things, or positions, tried for one addition; the best of all is taken
-UNOCCLUDED = (
-    0.99  # share of a thing's surroundings with nothing in front, from which on it may be moved
-)
+UNOCCLUDED = 0.99  # least share of a thing's ring with nothing in front for it to be moved
 NO_PLACE = ": no place)"  # ends the part of a reason that tells of an addition without a position
 _CACHED_MAPS = 64
 

@@ -20,7 +20,7 @@ from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning import placement
 from synthaug.pipeline.planning.exchange import Layout, Pool, Slots, draw_layout, vary
-from synthaug.pipeline.planning.layout_statistics import class_counts
+from synthaug.pipeline.planning.layout_statistics import object_counts
 from synthaug.pipeline.planning.map_planner import NO_PLACE
 from synthaug.pipeline.planning.targets import (
     Exchange,
@@ -127,7 +127,7 @@ class Planner:
         self.exchange: Exchange = (additions if self.pasting else exchange)(
             self.natural, self.target, self.count
         )
-        counts = class_counts(layouts, len(self.categories))  # [S, C]
+        counts = object_counts(layouts, len(self.categories))  # [S, C]
         self.most = job.generator.training.max_objects
         self.slots = Slots.of(counts, self.exchange, self.most)
         self._lifts = (
@@ -149,7 +149,7 @@ class Planner:
         """Return the share of each class [C] among what this layout receives."""
         if not self.weights.any():
             return self.weights
-        counts = class_counts([layout], len(self.categories))
+        counts = object_counts([layout], len(self.categories))
         share: NDArray[np.float64] = placement.shares(
             placement.affinity(counts, self._lifts), self.weights
         )[0]

@@ -19,7 +19,7 @@ from synthaug.pipeline.planning.exchange import (
     overlap,
     vary,
 )
-from synthaug.pipeline.planning.layout_statistics import Statistics, class_counts, deviation
+from synthaug.pipeline.planning.layout_statistics import Statistics, deviation, object_counts
 from synthaug.pipeline.planning.targets import exchange, target_counts
 
 CLASSES = (
@@ -64,7 +64,7 @@ def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> N
     natural = np.array([len(b) for b in pool.boxes], float) * images / len(layouts)
     wanted = target_counts(natural, CLASSES, target, counts)
     plan = exchange(natural, wanted, images)
-    slots = Slots.of(class_counts(layouts, 4), plan, 100)
+    slots = Slots.of(object_counts(layouts, 4), plan, 100)
     assert slots.short == 0
     found = np.zeros(4)
     for i in range(images):
@@ -79,7 +79,7 @@ def test_drawn_layouts_meet_the_target(target: str, counts: dict[str, int]) -> N
 def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted() -> None:
     layouts, most = long_tail(50), 6
     layouts = [layout for layout in layouts if len(layout.category) <= most]
-    counts = class_counts(layouts, 4)
+    counts = object_counts(layouts, 4)
     plan = exchange(
         counts.sum(0).astype(float), counts.sum(0) + np.array([0.0, 1000, 0, 0]), len(layouts)
     )
@@ -109,7 +109,7 @@ def test_natural_placement_keeps_companions_together() -> None:
     """Where classes do have companions, additions follow them; measured on other images than the lifts come from."""
     layouts, unseen = two_worlds(600, 0), Statistics.of(two_worlds(600, 1), 4)
     things = tuple(Category(i + 1, str(i)) for i in range(4))
-    pool, counts = Pool.of(layouts, 4), class_counts(layouts, 4)
+    pool, counts = Pool.of(layouts, 4), object_counts(layouts, 4)
     natural = counts.sum(0).astype(float)
     plan = exchange(natural, target_counts(natural, things, "sqrt", {}), len(layouts))
     slots, found = Slots.of(counts, plan, 100), {}
