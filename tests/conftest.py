@@ -1,10 +1,32 @@
-"""The order of the tests: whole runs first, so that with two processes the long file and all short ones end together."""
+"""Order of the tests, and what the end of a test run says of those that were skipped."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stable: within and after the whole runs the order stays."""
+    """Put whole runs first, so that with two processes the long file and the short ones end together."""
     items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests were skipped, by reason."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reasons[skip_reason(report)] += 1
+    if not reasons:
+        return
+    terminalreporter.section(f"{reasons.total()} skipped")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}")
+
+
+def skip_reason(report: pytest.TestReport) -> str:
+    """Return the sentence with which a test was skipped."""
+    if not isinstance(report.longrepr, tuple):
+        return str(report.longrepr)
+    _path, _line, message = report.longrepr
+    return message.removeprefix("Skipped: ")

@@ -21,7 +21,7 @@ from tests import paths
 
 State = dict[str, Tensor]
 CANVAS = 64
-PARITY = paths.SHARED / "parity" / "lostgan"
+PARITY = paths.FIXTURES / "lostgan"
 
 # names of the blocks of a discriminator that halve the side, its image head and the side from which an object is large
 _D_POOLS = {64: (3, 4, 5), 128: (1, 2, 3, 4, 5), 256: (1, 2, 3, 4, 5, 6)}

@@ -16,6 +16,12 @@ import yaml
 
 from synthaug.pipeline.config.build import FaultError, build, join, one_line, short
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.config.shipped_jobs import (
+    FOLDER,
+    find_base,
+    find_job,
+    shipped_names,
+)
 from synthaug.pipeline.core.errors import JobError, suggest
 
 MAX_BYTES = 1_000_000  # of one job file
@@ -49,7 +55,7 @@ def _scan_file(path: Path, origin: dict[str, str], children: tuple[str, ...]) ->
     entries = [(key, value) for key, value in root.value if key.value == "defaults"]
     for _, value in entries:
         for name in _neighbours(value, path):
-            _scan_file(path.with_name(f"{name}.yaml"), origin, (*children, path.stem))
+            _scan_file(find_base(name, path), origin, (*children, path.stem))
     root.value = [pair for pair in root.value if pair not in entries]
     try:
         _scan(root, "", str(path), origin)
@@ -68,6 +74,8 @@ def _neighbours(node: yaml.Node, path: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
+    if not path.suffix and not path.exists():
+        raise JobError(f"{path}: no job of this name ships{suggest(path.name, shipped_names())}")
     if path.suffix != ".yaml":
         raise JobError(f"{path}: a job file ends in .yaml; rename it")
     if not path.is_file():
@@ -157,10 +165,13 @@ def _scan_key(node: yaml.Node, key: str, seen: set[str]) -> None:
 
 
 def load_job(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Job:
-    """Read a job file with `key=value` overrides; `output` beats the key of that name.
+    """Read a job file, or a shipped job by its name, with `key=value` overrides.
+
+    `output` beats the key of that name.
 
     Raises JobError, one line: the file or override, the dotted key, what is wrong, what to do.
     """
+    path = find_job(path)
     origin: dict[str, str] = {}  # dotted key -> the file or override that wrote it last
     _scan_file(path, origin, ())
     parsed = [_parse_override(text, origin) for text in overrides]
@@ -187,7 +198,8 @@ def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(path.absolute().parent), version_base="1.3"):
-            composed = compose(config_name=path.stem, overrides=list(overrides))
+            inherited = f"hydra.searchpath=[{FOLDER.as_uri()}]"  # for a job in another folder
+            composed = compose(config_name=path.stem, overrides=[inherited, *overrides])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
         raise FaultError("", one_line(err)) from err
     raw = OmegaConf.to_container(composed, resolve=False)

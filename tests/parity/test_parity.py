@@ -19,10 +19,7 @@ from tests.parity.lostgan_discriminator import forward
 from tests.parity.lostgan_fixtures import Fixture
 from tests.parity.weights import read_keys, rebuild
 
-RECORDED = paths.SHARED / "parity" / "lostgan"
-recorded = pytest.mark.skipif(
-    not RECORDED.is_dir(), reason="the recorded outputs of the published networks are not here"
-)
+RECORDED = paths.FIXTURES / "lostgan"
 
 
 def test_errors_are_absolute_up_to_one_and_relative_above() -> None:
@@ -103,7 +100,6 @@ def test_nothing_to_compare_and_broken_files_are_one_line(
         assert lines[0].startswith(f"error: {folder}")
 
 
-@recorded
 @pytest.mark.slow
 def test_the_recorded_networks_are_met(capsys: pytest.CaptureFixture[str]) -> None:
     code = main([str(RECORDED)])
@@ -112,7 +108,6 @@ def test_the_recorded_networks_are_met(capsys: pytest.CaptureFixture[str]) -> No
     assert all(word in out for word in ("g_v2_128", "out_ac0", "g_grad_norms"))
 
 
-@recorded
 def test_a_damaged_recording_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(RECORDED / "g_v1_64.keys.json", tmp_path)
     arrays = dict(np.load(RECORDED / "g_v1_64.npz"))

@@ -11,10 +11,7 @@ import pytest
 from tests import paths
 from tests.parity.spade import run
 
-RECORDED = paths.SHARED / "parity" / "spade"
-recorded = pytest.mark.skipif(
-    not RECORDED.is_dir(), reason="the recorded outputs of the official networks are not here"
-)
+RECORDED = paths.FIXTURES / "spade"
 
 
 def some(folder: Path, *names: str) -> Path:
@@ -24,7 +21,6 @@ def some(folder: Path, *names: str) -> Path:
     return folder
 
 
-@recorded
 def test_small_recordings_are_met(tmp_path: Path) -> None:
     rows = list(
         run(
@@ -40,7 +36,6 @@ def test_small_recordings_are_met(tmp_path: Path) -> None:
     assert not [row for row in rows if "not compared" in row.detail]
 
 
-@recorded
 @pytest.mark.slow
 def test_generators_are_met_by_pixels_by_windows_and_in_production(tmp_path: Path) -> None:
     rows = list(run(some(tmp_path, "g_coco_ngf16", "g_coco_vae_ngf16"), 2e-5))
@@ -48,7 +43,6 @@ def test_generators_are_met_by_pixels_by_windows_and_in_production(tmp_path: Pat
     assert 4 == sum(row.array in ("image by windows", "image in production") for row in rows)
 
 
-@recorded
 def test_a_damaged_recording_is_noticed(tmp_path: Path) -> None:
     some(tmp_path, "e_coco_ngf16")
     arrays = dict(np.load(tmp_path / "e_coco_ngf16.npz"))

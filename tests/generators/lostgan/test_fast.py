@@ -23,10 +23,6 @@ from tests import direct_lostgan
 from tests.parity.lostgan_discriminator import recorded_image
 from tests.parity.weights import recorded_weights
 
-recorded = pytest.mark.skipif(
-    not direct_lostgan.PARITY.is_dir(),
-    reason="the recorded outputs of the published networks are not here",
-)
 TINY: dict[str, Any] = {
     "resolution": 64,
     "width": 3,
@@ -297,7 +293,6 @@ def _leave_out_dropout(trainee: lostgan.LostGanTrainee) -> None:
             module.p = 0.0
 
 
-@recorded
 @pytest.mark.parametrize(("name", "align_corners"), [("g_v1_64", False), ("g_v2_128", True)])
 @torch.inference_mode()
 def test_fast_form_equals_the_published_models(name: str, align_corners: bool) -> None:
@@ -330,7 +325,6 @@ def test_fast_form_equals_the_published_models(name: str, align_corners: bool) -
     torch.testing.assert_close(bfloat16, expected, rtol=0, atol=4e-2)
 
 
-@recorded
 @pytest.mark.parametrize("side", [64, 128])
 @torch.inference_mode()
 def test_direct_discriminator_equals_the_published_ones(side: int) -> None:
@@ -342,7 +336,6 @@ def test_direct_discriminator_equals_the_published_ones(side: int) -> None:
     np.testing.assert_allclose(objects.numpy(), file["out_obj_input_order"], rtol=0, atol=1e-5)
 
 
-@recorded
 def test_direct_training_step_equals_the_recorded_one() -> None:
     file, given = (
         np.load(direct_lostgan.PARITY / "step_v1_64.npz"),

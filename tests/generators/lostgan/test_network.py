@@ -15,10 +15,7 @@ from synthaug.generators.lostgan import network as lostgan
 from tests import paths
 from tests.parity.weights import recorded_weights
 
-PARITY = paths.SHARED / "parity" / "lostgan"
-recorded = pytest.mark.skipif(
-    not PARITY.is_dir(), reason="the recorded outputs of the published networks are not here"
-)
+PARITY = paths.FIXTURES / "lostgan"
 TINY = lostgan.Config(resolution=64, width=4, z_image=8, z_object=8, embedding=8, mask_hidden=8)
 
 
@@ -30,7 +27,6 @@ def layouts_of(file: np.lib.npyio.NpzFile) -> Layouts:
     return Layouts(labels, boxes, torch.ones(labels.shape))
 
 
-@recorded
 @pytest.mark.parametrize("name", ["g_v1_64", "g_v2_128"])
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_generator_equals_the_published_models(name: str, align_corners: bool) -> None:
@@ -47,7 +43,6 @@ def test_generator_equals_the_published_models(name: str, align_corners: bool) -
     np.testing.assert_allclose(images.numpy(), expected, rtol=0, atol=1e-5)
 
 
-@recorded
 @pytest.mark.parametrize("side", [64, 128])
 def test_discriminator_equals_the_published_ones(side: int) -> None:
     file = np.load(PARITY / f"d_{side}.npz")

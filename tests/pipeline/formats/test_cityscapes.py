@@ -24,14 +24,11 @@ from synthaug.pipeline.formats.cityscapes import CATEGORIES, LABELS, Config, rea
 from synthaug.pipeline.formats.toy import dataset as toy
 from tests import paths
 
-SHARED = paths.SHARED / "data" / "cityscapes_format_mini"
 NUMBERED = [k for k, label in enumerate(LABELS) if label.instances]
 
 
 def sample() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the sample data shared/data/cityscapes_format_mini is not beside the checkout")
-    return SHARED
+    return paths.sample_data("cityscapes_format_mini")
 
 
 def png(pixels: np.ndarray) -> bytes:

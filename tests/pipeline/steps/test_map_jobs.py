@@ -14,7 +14,6 @@ from synthaug.pipeline.synthesis.conditioning import MapGuide, guide_of
 from tests import paths
 
 ROOT = paths.ROOT
-SAMPLES = ROOT / ".." / "shared" / "data"
 
 
 @pytest.mark.parametrize(
@@ -45,11 +44,10 @@ def test_settings_are_the_papers(
 
 def test_cityscapes_goes_the_whole_path(tmp_path: Path) -> None:
     """Two steps of everything at a quarter of the size, on drawn streets in the data set's form."""
-    if not (SAMPLES / "cityscapes_format_mini").is_dir():
-        pytest.skip("the sample data shared/data/cityscapes_format_mini is not beside the checkout")
+    samples = paths.sample_data("cityscapes_format_mini").parent
     overrides = (
         "cluster.executor=serial",
-        f"data.root='{SAMPLES.resolve()}'",
+        f"data.root='{samples}'",
         "data.labelled='cityscapes:cityscapes_format_mini?split=train'",
         "data.validation='cityscapes:cityscapes_format_mini?split=val'",
         *(

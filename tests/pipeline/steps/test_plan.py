@@ -25,7 +25,6 @@ from synthaug.pipeline.steps.plan import Planner
 from tests import paths
 
 ROOT = paths.ROOT
-BCCD = ROOT / ".." / "shared" / "data" / "bccd"
 
 
 def job_of(name: str, *overrides: str) -> Job:
@@ -46,10 +45,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def bccd(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if not BCCD.is_dir():
-        pytest.skip("the sample data shared/data/bccd is not beside the checkout")
+    folder = paths.sample_data("bccd")
     return table_of(
-        "coco:annotations/train_labelled.json?images=images", BCCD, tmp_path_factory.mktemp("bccd")
+        "coco:annotations/train_labelled.json?images=images",
+        folder,
+        tmp_path_factory.mktemp("bccd"),
     )
 
 

@@ -23,10 +23,7 @@ from tests import paths
 from tests.panoptic_maps import blobs, randn, with_gradients
 from tests.parity import panoptic as parity
 
-RECORDED = paths.SHARED / "parity" / "spade"
-recorded = pytest.mark.skipif(
-    not RECORDED.is_dir(), reason="the recorded evaluations of the operators are not here"
-)
+RECORDED = paths.FIXTURES / "spade"
 FORMS: tuple[Form, ...] = ("windows", "taps")
 BORDERS: tuple[Border, ...] = ("hole", "same")
 SCALINGS: tuple[Scaling, ...] = ("mean", "root")
@@ -267,7 +264,6 @@ def test_gradients_of_gradients_are_refused() -> None:
             grad.sum().backward()
 
 
-@recorded
 def test_the_recorded_evaluations_are_met() -> None:
     rows = list(parity.run(RECORDED, 1e-5))
     assert {row.fixture for row in rows} >= {"panoptic_conv", "panoptic_upsample"}
@@ -276,7 +272,6 @@ def test_the_recorded_evaluations_are_met() -> None:
     assert len(double) > 300 and all(row.allowed == pytest.approx(1e-10) for row in double)
 
 
-@recorded
 @pytest.mark.parametrize(
     ("name", "array"), [("panoptic_conv", "k5/dx"), ("panoptic_upsample", "large_ids/xy/dF")]
 )

@@ -26,7 +26,6 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from tests import paths
 
-SHARED = paths.SHARED / "data"
 CATEGORIES = (Category(3, "kite", "sport"), Category(7, "sky", "", isthing=False))
 IDS = st.sampled_from([0, 1, 2, 257, 65536, 2**24 - 1])
 
@@ -113,11 +112,7 @@ def test_the_toy_survives_the_journey_and_a_table_takes_its_maps_in(tmp_path):
 
 
 def test_the_official_sample():
-    folder = SHARED / "coco_panoptic_official_mini"
-    if not folder.is_dir():
-        pytest.skip(
-            "the sample data shared/data/coco_panoptic_official_mini is not beside the checkout"
-        )
+    folder = paths.sample_data("coco_panoptic_official_mini")
     config = coco_panoptic.Config("annotations/panoptic_val.json", maps="panoptic_val")
     dataset = coco_panoptic.read(config, folder)
     truth = json.loads((folder / "annotations/panoptic_val.json").read_text())

@@ -22,7 +22,6 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco import read as coco
 from tests import paths
 
-SHARED = paths.SHARED / "data"
 CATEGORIES = (
     Category(3, "<script>alert(1)</script>", "bad"),
     Category(7, "🐮", "", isthing=False),
@@ -35,12 +34,6 @@ def png(height: int, width: int, value: int = 0) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (width, height), (value, 0, 0)).save(out, "PNG")
     return out.getvalue()
-
-
-def shared(name: str) -> Path:
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the sample data shared/data/{name} is not beside the checkout")
-    return SHARED / name
 
 
 def differences(a: Scene, b: Scene) -> list[str]:
@@ -538,18 +531,20 @@ def test_the_fingerprint_sees_annotations_and_files(tmp_path):
 
 
 def test_bccd_is_read_whole():
-    dataset = coco.read(coco.Config("annotations/train_labelled.json"), shared("bccd"))
+    dataset = coco.read(coco.Config("annotations/train_labelled.json"), paths.sample_data("bccd"))
     assert (103, Counter()) == (len(dataset), dataset.skipped)
     assert [category.name for category in dataset.categories] == ["RBC", "WBC", "Platelets"]
     counts = sum(np.bincount(scene.objects.category, minlength=3) for scene in dataset)
     assert counts.tolist() == [1199, 107, 99]
     dataset.verify(0)
-    unlabelled = coco.read(coco.Config("annotations/train_unlabelled.json"), shared("bccd"))
+    unlabelled = coco.read(
+        coco.Config("annotations/train_unlabelled.json"), paths.sample_data("bccd")
+    )
     assert (len(unlabelled), len(unlabelled[5].objects)) == (102, 0)
 
 
 def test_polygons_and_run_lengths_of_the_same_masks_agree():
-    root = shared("coco_stuff_mini")
+    root = paths.sample_data("coco_stuff_mini")
     runs, polygons = (
         coco.read(coco.Config(f"annotations/instances_train{end}.json"), root)
         for end in ("", "_polygons")
@@ -567,7 +562,9 @@ def test_polygons_and_run_lengths_of_the_same_masks_agree():
 
 
 def test_real_scenes_survive_a_round_trip(tmp_path):
-    original = coco.read(coco.Config("annotations/stuff_train.json"), shared("coco_stuff_mini"))
+    original = coco.read(
+        coco.Config("annotations/stuff_train.json"), paths.sample_data("coco_stuff_mini")
+    )
     coco.write(original, Folder.at(tmp_path))
     again = coco.read(coco.Config("instances.json"), tmp_path)
     assert (original.categories, len(original)) == (again.categories, len(again))

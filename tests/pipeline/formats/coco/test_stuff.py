@@ -20,7 +20,6 @@ from synthaug.pipeline.formats.coco import stuff as coco_stuff
 from synthaug.pipeline.formats.reference import open_dataset
 from tests import paths
 
-SHARED = paths.SHARED / "data"
 THINGS = [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
 STUFF = [{"id": 183, "name": "other"}, {"id": 92, "name": "banner"}, {"id": 182, "name": "wood"}]
 KEPT = (
@@ -313,15 +312,11 @@ def test_the_fingerprint_sees_both_files_and_the_filters(tmp_path):
 # --- real files --
 
 
-def shared() -> Path:
-    if not (SHARED / "coco_stuff_mini").is_dir():
-        pytest.skip("the sample data shared/data/coco_stuff_mini is not beside the checkout")
-    return SHARED / "coco_stuff_mini"
-
-
 def test_real_coco_stuff_is_filtered_as_in_the_papers():
-    root = shared() / "annotations"
-    dataset = coco_stuff.read(coco_stuff.Config("annotations/instances_train.json"), shared())
+    root = paths.sample_data("coco_stuff_mini") / "annotations"
+    dataset = coco_stuff.read(
+        coco_stuff.Config("annotations/instances_train.json"), paths.sample_data("coco_stuff_mini")
+    )
     assert (171, 80) == (
         len(dataset.categories),
         sum(category.isthing for category in dataset.categories),
@@ -348,7 +343,8 @@ def test_real_coco_stuff_is_filtered_as_in_the_papers():
 
 def test_masks_of_real_objects_lie_in_their_boxes():
     dataset = coco_stuff.read(
-        coco_stuff.Config("annotations/instances_train.json", max_objects=20), shared()
+        coco_stuff.Config("annotations/instances_train.json", max_objects=20),
+        paths.sample_data("coco_stuff_mini"),
     )
     for scene in (dataset[i] for i in range(len(dataset))):
         stack = masks.decode_all(scene.objects, (scene.height, scene.width))
@@ -359,8 +355,11 @@ def test_masks_of_real_objects_lie_in_their_boxes():
 def test_a_file_without_its_own_stuff_file_takes_the_given_one():
     options = {"stuff": "annotations/stuff_train.json", "images": "images"}
     polygons = coco_stuff.read(
-        coco_stuff.Config("annotations/instances_train_polygons.json", **options), shared()
+        coco_stuff.Config("annotations/instances_train_polygons.json", **options),
+        paths.sample_data("coco_stuff_mini"),
     )
-    runs = coco_stuff.read(coco_stuff.Config("annotations/instances_train.json"), shared())
+    runs = coco_stuff.read(
+        coco_stuff.Config("annotations/instances_train.json"), paths.sample_data("coco_stuff_mini")
+    )
     assert ids(runs) == ids(polygons)
     assert runs.fingerprint() != polygons.fingerprint()

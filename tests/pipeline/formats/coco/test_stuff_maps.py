@@ -18,13 +18,9 @@ from synthaug.pipeline.formats.coco import stuff_maps as coco_stuff_maps
 from synthaug.pipeline.formats.coco.stuff_names import NAMES
 from tests import paths
 
-SHARED = paths.SHARED / "data" / "coco_stuff_mini"
-
 
 def sample() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the sample data shared/data/coco_stuff_mini is not beside the checkout")
-    return SHARED
+    return paths.sample_data("coco_stuff_mini")
 
 
 def png(pixels: np.ndarray) -> bytes:

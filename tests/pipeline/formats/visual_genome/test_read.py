@@ -16,7 +16,6 @@ from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.formats.visual_genome import read as visual_genome
 from tests import paths
 
-SHARED = paths.SHARED / "data"
 SMALL = {"min_count": 2, "min_predicate": 1}  # so that a few records suffice
 
 
@@ -660,18 +659,13 @@ def test_the_fingerprint_sees_files_and_filters_but_not_where_they_are(tmp_path)
 # --- real files --
 
 
-def shared(name: str) -> str:
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the sample data shared/data/{name} is not beside the checkout")
-    return name
-
-
 def test_two_real_images_keep_their_large_objects():
-    config = visual_genome.Config(shared("vg_mini"), split="all", min_count=1)
-    dataset = visual_genome.read(config, SHARED)
+    folder = paths.sample_data("vg_mini")
+    config = visual_genome.Config("vg_mini", split="all", min_count=1)
+    dataset = visual_genome.read(config, folder.parent)
     records = {
         entry["image_id"]: entry["objects"]
-        for entry in json.loads((SHARED / "vg_mini/objects.json").read_text())
+        for entry in json.loads((folder / "objects.json").read_text())
     }
     large = {
         str(key): {o["object_id"] for o in of if min(o["w"], o["h"]) >= 32}
@@ -688,19 +682,20 @@ def test_two_real_images_keep_their_large_objects():
 
 
 def test_the_made_pack_with_every_file_is_read():
+    folder = paths.sample_data("vg_format_mini")
     options = {"min_count": 2, "min_predicate": 3, "min_objects": 1}
     splits = {
-        name: visual_genome.Config(shared("vg_format_mini"), split=name, **options)
+        name: visual_genome.Config("vg_format_mini", split=name, **options)
         for name in ("train", "val", "test")
     }
-    sets = {name: visual_genome.read(config, SHARED) for name, config in splits.items()}
+    sets = {name: visual_genome.read(config, folder.parent) for name, config in splits.items()}
     assert 1 == len({dataset.categories for dataset in sets.values()})
     names = [category.name for category in sets["train"].categories]
     assert "person" == names[0]
     assert not {"human", "television", "automobile", "ocean"} & set(names)  # aliases
     folders = {Path(d[i].image.path).parent.name for d in sets.values() for i in range(len(d))}
     assert {"VG_100K", "VG_100K_2"} == folders
-    given = json.loads((SHARED / "vg_format_mini/vg_splits.json").read_text())
+    given = json.loads((folder / "vg_splits.json").read_text())
     for name, dataset in sets.items():
         dropped = sum(
             number for reason, number in dataset.skipped.items() if reason.startswith("image")
