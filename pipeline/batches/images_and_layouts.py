@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.images import decode, resize
 from synthaug.pipeline.core.masks import decode_all
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
@@ -235,27 +236,6 @@ def generator_batches(
     return batch
 
 
-@dataclass
-class Subset(Dataset):
-    """Some scenes of a table, as a table."""
-
-    table: Dataset
-    index: list[int]
-
-    def __post_init__(self) -> None:
-        self.categories, self.skipped = self.table.categories, self.table.skipped
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, i: int) -> Scene:
-        return self.table[self.index[i]]
-
-    def fingerprint(self) -> str:
-        """Digest of the table's digest and the choice."""
-        return f"{self.table.fingerprint()}:{seed_for(*self.index)}"
-
-
 def accepted(table: Dataset, keep: LayoutFilter) -> Subset:
     """Return the scenes a generator may learn from or draw layouts from."""
-    return Subset(table, [i for i in range(len(table)) if keep.accepts(table[i])])
+    return Subset(table, [i for i, scene in enumerate(table) if keep.accepts(scene)])

@@ -15,57 +15,50 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from synthaug.pipeline.commands.export_sources import Request, Splits, open_splits, read_object
+from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS, hf
 from synthaug.pipeline.formats.coco.write import encoded_image
 from synthaug.pipeline.formats.image_files import upright
-from synthaug.pipeline.formats.merge import Merged, unite
+from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
 from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, card
 from synthaug.pipeline.run import versions
 
 RECORD = "export.json"  # marks a finished export
 VERSION = 1  # raised when what is written changes
+TURNED = "JPEG images that an EXIF tag turned, stored upright as their boxes are"
 Progress = Callable[[int, int, str], None]
 
 
-class Counted(Dataset):
+class Counted(View):
     """A data set whose images are upright; what each scene holds is counted when it is first read."""
 
     def __init__(
         self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]
     ) -> None:
-        self.categories, self.skipped = table.categories, table.skipped
+        super().__init__(table)
         self.marks: set[bytes] = set()  # of the image files
-        self._table, self._counts, self._turned, self._tick = table, counts, turned, tick
+        self._counts, self._turned, self._tick = counts, turned, tick
         self._seen = bytearray(len(table))
 
-    def __len__(self) -> int:
-        return len(self._table)
-
     def __getitem__(self, index: int) -> Scene:
-        scene, turned = upright(self._table[index])
+        scene, turned = upright(self.table[index])
         if not self._seen[index]:
             self._seen[index] = 1
-            kept = np.flatnonzero(~scene.objects.iscrowd).tolist()
-            self._counts.objects.update(
-                (int(scene.objects.category[i]), scene.objects.source[i]) for i in kept
-            )
-            self._counts.ignored += int(scene.objects.iscrowd.sum())
-            self._turned[
-                "JPEG images that an EXIF tag turned, stored upright as their boxes are"
-            ] += turned
-            self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
+            self._count(scene)
+            self._turned[TURNED] += turned
             self._tick()
         return scene
 
-    def fingerprint(self) -> str:
-        """That of the table."""
-        return self._table.fingerprint()
+    def _count(self, scene: Scene) -> None:
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        categories = objects.category.tolist()
+        self._counts.objects.update(zip(categories, objects.source, strict=True))
+        self._counts.ignored += int(scene.objects.iscrowd.sum())
+        self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
 
 
 def export(request: Request, progress: Progress) -> Iterator[str]:
@@ -205,7 +198,7 @@ class _Export:
         if len(self._sets) == 1:
             return self._sets[0].categories, {self._counts[0].split: self._sets[0]}
         named = {part.name: table for part, table in zip(self._counts, self._sets, strict=True)}
-        united = unite(named)
+        united = unify_classes(named)
         for part in self._counts:
             part.index = united.index[part.name].tolist()
         self._notes += [
@@ -216,7 +209,7 @@ class _Export:
             split: {p.name: named[p.name] for p in self._counts if p.split == split}
             for split in splits
         }
-        return united.categories, {split: Merged(sets, united) for split, sets in of.items()}
+        return united.categories, {split: MergedDataset(sets, united) for split, sets in of.items()}
 
     def write(self, folder: Folder) -> None:
         """Write the data and the card."""

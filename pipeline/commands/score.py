@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from synthaug.pipeline.config.build import build
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.datasets import RelabeledCategories
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
-from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.ray_executor import open_executor
@@ -42,30 +41,6 @@ class Request:
     weights: Path | None = None
     output: str = "runs/score"
     job: Path | None = None
-
-
-@dataclass
-class Renamed(Dataset):
-    """A table whose classes are put into the order of another one, by their names."""
-
-    table: Dataset
-    categories: tuple[Category, ...]
-    places: tuple[int, ...]  # of the table's own classes
-
-    def __post_init__(self) -> None:
-        self.skipped = self.table.skipped
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Scene:
-        scene = self.table[index]
-        category = np.array(self.places, np.int32)[scene.objects.category]
-        return scene.with_objects(replace(scene.objects, category=category))
-
-    def fingerprint(self) -> str:
-        """Digest of the table's digest and the order."""
-        return f"{self.table.fingerprint()}:{self.places}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +81,8 @@ def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
         raise DatasetError(
             f"{told} {what}, which the real images do not have{near}; give both the same class names"
         )
-    return Renamed(table, wanted, tuple(places[c.name] for c in table.categories))
+    index = tuple(places[category.name] for category in table.categories)
+    return RelabeledCategories(table, wanted, index)
 
 
 def score(request: Request, screen: Any) -> list[str]:

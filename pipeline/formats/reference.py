@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.datasets import Concatenation, Subset, random_part
+from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats import FORMATS
-from synthaug.pipeline.formats.combine import Joined, Part
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -67,7 +67,14 @@ def open_dataset(
     JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
     """
     tables = [_open_one(part.strip(), root, key, defaults or {}) for part in reference.split(" + ")]
-    return tables[0] if len(tables) == 1 else Joined(tables, key)
+    if len(tables) == 1:
+        return tables[0]
+    for number, table in enumerate(tables[1:], start=2):
+        if table.categories != tables[0].categories:
+            raise DatasetError(
+                f"{key}: data set {number} has other classes than the first; use the same categories in each"
+            )
+    return Concatenation(tables)
 
 
 def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
@@ -77,10 +84,16 @@ def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str])
     part = options.pop("part", "")
     module = importlib.import_module(FORMATS[name])
     dataset: Dataset = module.read(_config(module.Config, name, options, key, defaults), root)
-    try:
-        return Part(dataset, part) if part else dataset
-    except ValueError as err:
-        raise JobError(f"{key}: {err}") from err
+    return _part(dataset, part, key) if part else dataset
+
+
+def _part(table: Dataset, text: str, key: str) -> Subset:
+    """Return part "k/n" of a table."""
+    number, slash, parts = text.partition("/")
+    written = slash and number.isdecimal() and parts.isdecimal()
+    if not (written and 1 <= int(number) <= int(parts)):
+        raise JobError(f"{key}: option part is '{text}'; use k/n with k from 1 to n, such as 1/2")
+    return random_part(table, int(number), int(parts))
 
 
 def _config(

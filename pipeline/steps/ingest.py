@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from synthaug.pipeline.batches.images_and_layouts import Subset
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene

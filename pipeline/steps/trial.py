@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.datasets import ShuffledLabels
 from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
@@ -35,7 +36,6 @@ from synthaug.pipeline.trial.arms import (
     BEST,
     EXTERNAL,
     Arm,
-    Permuted,
     arm_batches,
     arm_named,
     first_part,
@@ -87,7 +87,9 @@ class Sources:
         table = parquet.read(
             parquet.Config(self.tables["synthetic" if name == "placebo" else name])
         )
-        return Permuted(table, seed_for(job.seed, "placebo")) if name == "placebo" else table
+        if name == "placebo":
+            return ShuffledLabels(table, seed_for(job.seed, "placebo"))
+        return table
 
     def evaluation(self) -> Dataset:
         """Open the images that arms are measured on."""

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from synthaug.pipeline.batches.images_and_layouts import (
     Draw,
     LayoutFilter,
-    Subset,
     accepted,
     generator_batches,
 )
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.config.schema import Job, Synthesize
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import encode, resize
 from synthaug.pipeline.core.panoptic_maps import maps_of
@@ -30,7 +30,7 @@ from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.synthesis.copy_paste import PasteGuide
 from synthaug.pipeline.synthesis.masks_from_levels import at_size, finish, resolve, synthesise
-from synthaug.pipeline.synthesis.pseudo_maps import Composed, can_compose, maps_of_masks
+from synthaug.pipeline.synthesis.pseudo_maps import can_compose, maps_of_masks, with_composed_maps
 
 if TYPE_CHECKING:
     from synthaug.generators.base import Batch
@@ -279,10 +279,11 @@ class MapGuide:
 
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes that have a panoptic map, or pseudo-labels with masks to compose one from."""
-        able = [
-            i for i in range(len(table)) if table[i].panoptic is not None or can_compose(table[i])
-        ]
-        return Subset(Composed(table), able)
+        index = []
+        for i, scene in enumerate(table):
+            if scene.panoptic is not None or can_compose(scene):
+                index.append(i)
+        return Subset(with_composed_maps(table), index)
 
     def none_left(self) -> DatasetError:
         """Name the data."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import Draw, LayoutFilter, Subset
+from synthaug.pipeline.batches.images_and_layouts import Draw, LayoutFilter
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import TWIN, Category, Dataset, ImageRef, Scene

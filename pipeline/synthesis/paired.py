@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from synthaug.pipeline.batches.images_and_layouts import LayoutFilter
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.datasets import Mapped
 from synthaug.pipeline.core.scene import TWIN, Dataset, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
@@ -18,35 +20,21 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.synthesis.conditioning import BoxGuide, Guide, guide_of
 
 
-@dataclass
-class Kept(Dataset):
-    """The scenes of a table, each with those objects alone that the generator is shown: with a map, all that it shows."""
-
-    table: Dataset
-    keep: LayoutFilter
-
-    def __post_init__(self) -> None:
-        self.categories, self.skipped = self.table.categories, self.table.skipped
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Scene:
-        scene = self.table[index]
-        if scene.panoptic is not None:  # its crowds, too, are somebody's pixels
-            return scene
-        return scene.with_objects(self.keep.select(scene.objects, (scene.height, scene.width)))
-
-    def fingerprint(self) -> str:
-        """Digest of the table's digest and the choice."""
-        return f"{self.table.fingerprint()}:{self.keep}"
-
-
 def shown(job: Job, table: Dataset) -> Dataset:
     """Return the scenes of a table that the job's generator can be shown, as it sees them: a map is shown whole."""
     guide = guide_of(job)
     accepted = guide.accepted(table)
-    return Kept(accepted, guide.keep) if isinstance(guide, BoxGuide) else accepted
+    if not isinstance(guide, BoxGuide):
+        return accepted
+    keep = guide.keep
+    return Mapped(accepted, partial(_seen_by_generator, keep), str(keep))
+
+
+def _seen_by_generator(keep: LayoutFilter, scene: Scene) -> Scene:
+    """Return the scene with those objects alone that the generator sees; with a map, it sees all."""
+    if scene.panoptic is not None:
+        return scene
+    return scene.with_objects(keep.select(scene.objects, scene.size))
 
 
 class Painter:

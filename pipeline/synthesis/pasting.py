@@ -17,6 +17,7 @@ from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Frame, Piece
 from synthaug.pipeline.batches.images_and_layouts import Pixels
 from synthaug.pipeline.core import masks as mask_tools
+from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -224,15 +225,16 @@ def finished(
     return image, objects.select(keep), lost
 
 
-class Pasted(Dataset):
+class Pasted(View):
     """A table of pictures made of two real images each, drawn from (seed, index) whenever they are read.
 
     It is what Simple Copy-Paste trains on: background and source zoomed and mirrored, a part of the source's objects pasted.
     """
 
     def __init__(self, table: Dataset, config: Config, seed: int, size: int) -> None:
-        self.table, self.config, self.seed, self._size = table, config, seed, size
-        self.categories, self.skipped = table.categories, Counter[str]()
+        super().__init__(table, f"{config}:{seed}:{size}")
+        self.skipped = Counter()
+        self.config, self.seed, self._size = config, seed, size
         self._pixels = Pixels([table], None)
 
     def __len__(self) -> int:
@@ -265,10 +267,6 @@ class Pasted(Dataset):
     def __getitem__(self, index: int) -> Scene:
         scene, picture = self.entry(index)
         return replace(scene, image=ImageRef(encode(picture, "png"), None))
-
-    def fingerprint(self) -> str:
-        """Digest of the table's digest, the settings, the seed and the size."""
-        return f"{self.table.fingerprint()}:{self.config}:{self.seed}:{self._size}"
 
 
 def part_of(numbers: list[int], part: float, rng: np.random.Generator) -> list[int]:

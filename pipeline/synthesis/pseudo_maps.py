@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.datasets import Mapped
 from synthaug.pipeline.core.panoptic_maps import Maps
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.planning.map_canvas import complete
@@ -73,20 +74,12 @@ def maps_of_masks(
     return Maps(category[chosen], instance[chosen])
 
 
-class Composed(Dataset):
-    """A table whose pseudo-labelled scenes have maps, as far as they have masks."""
+def with_composed_maps(table: Dataset) -> Dataset:
+    """Return the table with maps for its pseudo-labelled scenes, as far as they have masks."""
+    return Mapped(table, _complete)
 
-    def __init__(self, table: Dataset) -> None:
-        self._table = table
-        self.categories, self.skipped = table.categories, table.skipped
 
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int) -> Scene:
-        scene = self._table[index]
-        return composed(scene) if scene.panoptic is None and can_compose(scene) else scene
-
-    def fingerprint(self) -> str:
-        """Digest of the table: maps follow from it."""
-        return self._table.fingerprint()
+def _complete(scene: Scene) -> Scene:
+    if scene.panoptic is None and can_compose(scene):
+        return composed(scene)
+    return scene

@@ -6,7 +6,6 @@ batches. `real` is what is compared with; controls are what costs no generator; 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 from synthaug.pipeline.batches.images_and_layouts import (
     Draw,
     Pixels,
-    Subset,
     crowds,
     repeat_factors,
 )
-from synthaug.pipeline.core.scene import Dataset, Objects, Scene, class_counts
+from synthaug.pipeline.core.datasets import Subset
+from synthaug.pipeline.core.scene import Dataset, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.pasting import Pasted
 
@@ -97,41 +96,6 @@ def on_top_of(control: Arm, candidate: str = "synthetic") -> Arm:
         says=f"{candidate} images on top of {control.name}",
         added=added,
     )
-
-
-@dataclass
-class Permuted(Dataset):
-    """The images of a table with the labels of other images: what added pixels alone do, without what they show.
-
-    Boxes are scaled to the image that receives them.
-    """
-
-    table: Dataset
-    seed: int
-
-    def __post_init__(self) -> None:
-        self.categories, self.skipped = self.table.categories, Counter[str]()
-        size = len(self.table)
-        order = [permuted(i, size, seed_for(self.seed, "giver")) for i in range(size)]
-        # each gives to the one before it in a random order: nobody keeps its own, where there are two images or more
-        self._giver = dict(zip(order, [*order[1:], *order[:1]], strict=True))
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Scene:
-        own, other = self.table[index], self.table[self._giver[index]]
-        scale = np.array([own.width / other.width, own.height / other.height] * 2, np.float32)
-        boxes = other.objects.boxes * scale
-        columns = {
-            name: getattr(other.objects, name)
-            for name in ("id", "iscrowd", "isthing", "score", "source")
-        }
-        return own.with_objects(Objects.build(other.objects.category, boxes, **columns))
-
-    def fingerprint(self) -> str:
-        """Digest of the table's digest and the permutation."""
-        return f"{self.table.fingerprint()}:permuted:{self.seed}"
 
 
 def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:

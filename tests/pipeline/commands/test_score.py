@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from synthaug import detectors
 from synthaug.pipeline.cli import main
-from synthaug.pipeline.commands.score import Renamed, aligned
+from synthaug.pipeline.commands.score import aligned
+from synthaug.pipeline.core.datasets import RelabeledCategories
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
@@ -181,7 +182,7 @@ def test_classes_are_put_in_order_by_name_or_refused() -> None:
     table = SceneList((Category(7, "cup"), Category(9, "cow")), [])
     wanted = (Category(1, "cow"), Category(2, "cup"))
     found = aligned(table, wanted, "X: y")
-    assert isinstance(found, Renamed) and found.places == (1, 0)
+    assert isinstance(found, RelabeledCategories) and found.index == (1, 0)
     assert aligned(SceneList(wanted, []), wanted, "").categories == wanted
     with pytest.raises(
         Exception,

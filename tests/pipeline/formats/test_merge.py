@@ -10,7 +10,7 @@ import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Objects, Scene, SceneList
-from synthaug.pipeline.formats.merge import Merged, unite
+from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
 from synthaug.pipeline.formats.toy import dataset as toy
 from tests.hard_scenes import SIZE, boxed, masked, png
 
@@ -25,10 +25,10 @@ def table(*categories: Category) -> SceneList:
 def test_classes_are_united_by_name_and_keep_the_first_id() -> None:
     first = table(Category(3, "cow"), Category(7, "cat"))
     second = table(Category(1, "cat"), Category(3, "dog"), Category(9, "cow"))
-    united = unite({"a": first, "b": second})
+    united = unify_classes({"a": first, "b": second})
     assert [(c.id, c.name) for c in united.categories] == [(3, "cow"), (7, "cat"), (8, "dog")]
     assert united.renumbered == {"dog": 8}
-    merged = Merged({"a": first, "b": second}, united)
+    merged = MergedDataset({"a": first, "b": second}, united)
     assert [merged[i].objects.category.tolist() for i in range(2)] == [[0, 1], [1, 2, 0]]
 
 
@@ -43,7 +43,7 @@ def test_classes_are_united_by_name_and_keep_the_first_id() -> None:
 )
 def test_a_conflict_is_one_line_that_names_the_set(other: tuple[Category, ...], told: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        unite({"first": table(Category(3, "cow")), "second": table(*other)})
+        unify_classes({"first": table(Category(3, "cow")), "second": table(*other)})
     assert str(caught.value).startswith("second: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -51,7 +51,7 @@ def test_a_conflict_is_one_line_that_names_the_set(other: tuple[Category, ...], 
 
 def test_ids_are_new_and_unique_and_the_rest_is_as_it_was() -> None:
     sets = {"real": boxed(), "synthetic": masked()}
-    merged = Merged(sets, unite(sets))
+    merged = MergedDataset(sets, unify_classes(sets))
     scenes = [merged[i] for i in range(len(merged))]
     ids = np.concatenate([s.objects.id for s in scenes])
     assert len(set(ids.tolist())) == len(ids)
@@ -73,7 +73,7 @@ def test_panoptic_maps_keep_meaning_their_objects() -> None:
     maps = toy.read(toy.Config("train", count=3), Path())
     sets = {"real": boxed(), "toy": maps}
     low = (1 << 24) - 1
-    merged = Merged(sets, unite(sets))
+    merged = MergedDataset(sets, unify_classes(sets))
     for i in range(3):
         scene = merged[4 + i]
         assert scene.panoptic == maps[i].panoptic
@@ -89,7 +89,7 @@ def test_a_region_that_ends_in_an_objects_bits_gets_others() -> None:
         toy.read(toy.Config("train", count=1), Path()).categories,
         [replace(scene, objects=replace(twice, id=ids))],
     )
-    merged = Merged({"a": table}, unite({"a": table}))[0].objects.id
+    merged = MergedDataset({"a": table}, unify_classes({"a": table}))[0].objects.id
     assert len(set(merged.tolist())) == len(merged)
     assert (merged[:-1] & (1 << 24) - 1).tolist() == (scene.objects.id & (1 << 24) - 1).tolist()
 
@@ -97,8 +97,8 @@ def test_a_region_that_ends_in_an_objects_bits_gets_others() -> None:
 def test_the_fingerprint_follows_the_names_and_the_content() -> None:
     sets = {"a": boxed(), "b": masked()}
     marks = {
-        Merged(s, unite(s)).fingerprint()
+        MergedDataset(s, unify_classes(s)).fingerprint()
         for s in (sets, {"a": boxed(), "c": masked()}, {"a": masked(), "b": boxed()})
     }
     assert len(marks) == 3
-    assert Merged(sets, unite(sets)).fingerprint() in marks
+    assert MergedDataset(sets, unify_classes(sets)).fingerprint() in marks

@@ -36,6 +36,11 @@ def test_s3_connection_options_stay_with_the_address():
         ("coco:a?on_bad=explode", "on_bad is 'explode'"),
         ("toy:train?labels=perhaps", "option labels is 'perhaps'; use true or false"),
         ("toy:nowhere", "toy split 'nowhere'"),
+        ("toy:train?part=3", "option part is '3'; use k/n with k from 1 to n, such as 1/2"),
+        ("toy:train?part=0/2", "option part is '0/2'"),
+        ("toy:train?part=3/2", "option part is '3/2'"),
+        ("toy:train?part=-1/2", "option part is '-1/2'"),
+        ("toy:train?part=a/b", "option part is 'a/b'"),
     ],
 )
 def test_mistakes_name_the_key_and_the_way_out(reference, message, tmp_path):
@@ -63,3 +68,19 @@ def test_paths_start_at_the_root_unless_absolute(reference, tmp_path):
     name, path = reference.split(":")
     with pytest.raises(DatasetError, match=r"^/elsewhere/none"):
         open_dataset(f"{name}:/elsewhere/{path}", tmp_path)
+
+
+def test_parts_of_one_set_and_other_sets_may_be_joined(tmp_path):
+    whole = open_dataset("toy:train?count=10", tmp_path)
+    halves = "toy:train?count=10&part=1/2 + toy:train?count=10&part=2/2"
+    joined = open_dataset(halves, tmp_path)
+    assert {scene.image_id for scene in whole} == {s.image_id[2:] for s in joined}
+    assert ["1:", "2:"] == [joined[4].image_id[:2], joined[5].image_id[:2]]
+
+
+def test_sets_of_other_classes_are_not_joined(tmp_path):
+    (tmp_path / "one.json").write_text(
+        '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}]}'
+    )
+    with pytest.raises(DatasetError, match=r"^data\.labelled: data set 2 has other classes"):
+        open_dataset("toy:train?count=1 + coco:one.json", tmp_path, key="data.labelled")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from synthaug.pipeline.steps.trial import seeing_everything, usual
 from synthaug.pipeline.synthesis.pasting import Pasted
 from synthaug.pipeline.trial.arms import (
     ARMS,
-    Permuted,
     arm_batches,
     arm_named,
     first_part,
@@ -194,18 +192,6 @@ def test_trial_keys_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Trial(**{"seeds": 5, **wrong})
-
-
-def test_permuted_labels_are_all_there_and_none_at_its_own_image() -> None:
-    table = toy_table(12)
-    other = Permuted(table, seed=3)
-    given = [tuple(other[i].objects.category.tolist()) for i in range(12)]
-    own = [tuple(table[i].objects.category.tolist()) for i in range(12)]
-    assert Counter(given) == Counter(own)
-    assert all(other[i].image == table[i].image for i in range(12))
-    boxes = {tuple(np.round(table[i].objects.boxes.ravel(), 2).tolist()): i for i in range(12)}
-    givers = [boxes[tuple(np.round(other[i].objects.boxes.ravel(), 2).tolist())] for i in range(12)]
-    assert sorted(givers) == list(range(12)) and all(giver != i for i, giver in enumerate(givers))
 
 
 def test_a_smaller_part_is_contained_in_a_larger_one() -> None:

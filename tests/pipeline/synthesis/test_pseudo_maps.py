@@ -19,7 +19,7 @@ from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.synthesis.conditioning import guide_of
-from synthaug.pipeline.synthesis.pseudo_maps import Composed, can_compose, composed
+from synthaug.pipeline.synthesis.pseudo_maps import can_compose, composed, with_composed_maps
 from tests import paths
 
 ROOT = paths.ROOT
@@ -93,14 +93,14 @@ def test_only_pseudo_labels_with_masks_are_composed():
     assert not can_compose(replace(mine, objects=replace(mine.objects, rle=(None,))))
     assert not can_compose(mine.with_objects(mine.objects.select(np.zeros(1, bool))))
     table = SceneList(toy.CATEGORIES, [TOY[0], mine, scene_of(stack, [1.0], [True], "human")])
-    maps = [Composed(table)[i].panoptic for i in range(3)]
+    maps = [with_composed_maps(table)[i].panoptic for i in range(3)]
     assert maps[0] == TOY[0].panoptic and maps[1] is not None and maps[2] is None
     guide = guide_of(load_job(ROOT / "jobs" / "panoptic.yaml"))
     assert len(guide.accepted(table)) == 2
 
 
 def test_a_pixel_weighs_the_score_of_its_label():
-    table = Composed(SceneList(toy.CATEGORIES, [pseudo(0, 0.25)]))
+    table = with_composed_maps(SceneList(toy.CATEGORIES, [pseudo(0, 0.25)]))
     batch = map_batches([table], Draw(1, 2, seed=1), View((48, 48)), False)(0)
     assert batch.weights is not None and batch.weights.shape == batch.labels.shape
     unlabelled = batch.labels == len(toy.CATEGORIES)
