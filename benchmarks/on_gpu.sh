@@ -27,7 +27,7 @@ limited() { # NAME SECONDS COMMAND...: run it, keep what it prints
 }
 
 run() {
-  local ops=("$python" -m benchmarks.panoptic_ops "$maps/panoptic_train" --device cuda)
+  local ops=("$python" -m benchmarks.panoptic_ops_cuda "$maps/panoptic_train")
   case $1 in
     tests) limited tests 120 "$python" -m pytest -m gpu -o addopts=--import-mode=importlib -p no:cacheprovider -q -rfE \
       --tb=short --durations=5 tests/test_cuda.py tests/generators/nn/panoptic/test_triton.py \
@@ -39,7 +39,7 @@ run() {
     convolution) limited convolution 75 "${ops[@]}" convolution ;;
     tiles) limited tiles 60 "${ops[@]}" tiles ;;
     upsampling) limited upsampling 45 "${ops[@]}" upsampling guide memory ;;
-    spade) limited spade 75 "$python" -m benchmarks.spade_speed "$maps" cuda ;;
+    spade) limited spade 75 "$python" -m benchmarks.spade_speed_cuda "$maps" ;;
     lostgan) limited lostgan 75 "$python" -m benchmarks.lostgan_speed cuda ;;
     compare)
       limited compare "$((60 * ${MINUTES:-4} + 120))" "$python" -m benchmarks.panoptic_against_spade "$logs/compare_run" \

@@ -1,7 +1,8 @@
 """What panoptic awareness costs: convolution against a plain one, upsampling against nearest, on real maps at 256 x 256.
 
     python -m benchmarks.panoptic_ops MAPS [convolution] [upsampling] [guide] [memory]
-    python -m benchmarks.panoptic_ops MAPS --device cuda [the same, and tiles]         see panoptic_ops_cuda.py
+
+On a GPU panoptic_ops_cuda.py prints these tables.
 
 MAPS is a folder of COCO panoptic PNGs. Channels are those of the generator at each scale. One thread of one process
 takes turns, every round with the next map: plain, ours, the definition by unfolding; what counts is the median over rounds of
@@ -340,11 +341,6 @@ def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    if sys.argv[2:4] == ["--device", "cuda"]:
-        from benchmarks import panoptic_ops_cuda
-
-        panoptic_ops_cuda.run(Path(sys.argv[1]), sys.argv[4:])
-        return
     if sys.argv[1] == "peak":
         folder, form, *sizes = sys.argv[2:]
         print(peak_of(form, *map(int, sizes), Path(folder)))

@@ -1,6 +1,6 @@
 """What panoptic awareness costs on a GPU: the tables of panoptic_ops.py, and the tiles of the kernels.
 
-    python -m benchmarks.panoptic_ops MAPS --device cuda [convolution] [upsampling] [guide] [memory] [tiles]
+    python -m benchmarks.panoptic_ops_cuda MAPS [convolution] [upsampling] [guide] [memory] [tiles]
 
 Batches of BATCH maps, channels last; forward and backward unless said; times are medians of calls as a user makes them, by
 device events. float32 is multiplied as torch's defaults say. "lists" is what is done without triton: a plain convolution with
@@ -10,6 +10,7 @@ the kernels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -308,8 +309,11 @@ def compile_forms(given: Maps, dtype: torch.dtype, side: int) -> None:
         )
 
 
-def run(folder: Path, words: list[str]) -> None:
+def main() -> None:
     """Print the tables that are named, or all but the tiles'."""
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    folder, words = Path(sys.argv[1]), sys.argv[2:]
     given = batch_of(folder)
     if words[:1] == ["compile-tiles"]:
         compile_tiles(given, int(words[1]), int(words[2]))
@@ -332,7 +336,9 @@ def run(folder: Path, words: list[str]) -> None:
             tasks = [["compile-tiles", str(n), "10"] for n in range(10)]
         elif name == "convolution":
             tasks = [["compile-forms", dtype, str(side)] for dtype in dtypes for side in BLOCKS]
-        in_parallel(
-            "benchmarks.panoptic_ops", [[str(folder), "--device", "cuda", *task] for task in tasks]
-        )
+        in_parallel("benchmarks.panoptic_ops_cuda", [[str(folder), *task] for task in tasks])
         parts[name](given, dtypes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """How much faster are SPADE's production form and its training by windows than its convolutions, evaluated directly?
 
     python -m benchmarks.spade_speed FOLDER [inference] [training]
-    python -m benchmarks.spade_speed FOLDER cuda [inference] [training]        see spade_speed_cuda.py
+
+On a GPU spade_speed_cuda.py asks the same.
 
 FOLDER is COCO-Stuff with `semantic_train` (class indices, 255 = don't care) and `panoptic_train`: its maps, at 256 x 256. The
 baseline is `generators/spade/network.py` with `fast_modulation: false`: every convolution the paper names, spectral norms at
@@ -148,11 +149,6 @@ def main() -> None:
         )
     maps = read_maps(Path(sys.argv[1]))
     wanted = sys.argv[2:] or ["inference", "training"]
-    if wanted[0] == "cuda":
-        from benchmarks import spade_speed_cuda
-
-        spade_speed_cuda.run(maps, wanted[1:] or ["inference", "training"])
-        return
     if "inference" in wanted:
         inference(maps)
     if "training" in wanted:

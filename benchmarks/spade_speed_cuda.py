@@ -1,6 +1,6 @@
 """SPADE and the panoptic-aware generator on a GPU: production and training by form, on real maps at 256 x 256.
 
-    python -m benchmarks.spade_speed FOLDER cuda [inference] [training]
+    python -m benchmarks.spade_speed_cuda FOLDER [inference] [training]
 
 Published widths, random weights; the maps' semantic tensors, windows and guides are made in each call, as for a user. Times
 are medians by device events; the ratio is to the direct form in float32. "by windows" evaluates the modulation once per
@@ -9,15 +9,17 @@ distinct window of the maps, "direct" by the paper's convolutions. float32 is mu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmarks.cuda_timing import Call, about, heading, milliseconds, peak_bytes, row, tried
-from benchmarks.spade_speed import CLASSES, CONFIG, LOOP, SIDE, settled
+from benchmarks.spade_speed import CLASSES, CONFIG, LOOP, SIDE, read_maps, settled
 from synthaug.generators import panoptic as panoptic_system
 from synthaug.generators import spade as spade_system
 from synthaug.generators.base import MapBatch, Maps
@@ -129,10 +131,18 @@ def training(maps: Sequence[Maps]) -> None:
                 del loop, trainee, calls
 
 
-def run(maps: Sequence[Maps], words: Sequence[str]) -> None:
-    """Print the tables that are named."""
+def main() -> None:
+    """Print the tables that are named, or both."""
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    maps = read_maps(Path(sys.argv[1]))
+    words = sys.argv[2:] or ["inference", "training"]
     print(f"{len(maps)} maps, {about()}")
     if "inference" in words:
         inference(maps)
     if "training" in words:
         training(maps)
+
+
+if __name__ == "__main__":
+    main()

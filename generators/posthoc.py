@@ -29,7 +29,7 @@ class Config:
 
     layouts: str = ""  # of a generator that is driven by boxes (lostgan); its masks are used
     maps: str = ""  # of a generator that is driven by maps (spade, panoptic); it paints
-    parts: str = ""  # what the two files say of themselves, as JSON; filled in, so that this one's own checkpoint needs neither
+    parts: str = ""  # both headers as JSON, filled in: the checkpoint needs neither file
 
     def __post_init__(self) -> None:
         for name in KINDS:
