@@ -2,7 +2,7 @@
 
     python benchmarks/verification.py CHECKPOINT [LEARN TEST [LABELLED]]
 
-CHECKPOINT is a trained detector, such as steps/verify-*/judge/detector.safetensors of a run. The bars are learnt on the
+CHECKPOINT is a trained detector, such as steps/verify-*/judge/detector.safetensors of a run. The thresholds are fitted on the
 images of LEARN (default toy:val) with the job's defaults, as the step does. In each image of TEST (toy:test) one fault of
 each kind is planted in turn, and all labels of the image are judged: "named" is the share of planted faults that get their
 verdict (its recall), precision the share of a verdict that is a planted fault of its kind, where one label of each image is
@@ -26,10 +26,9 @@ from synthaug.pipeline.detection.inference import detect_rows
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 from synthaug.pipeline.steps.verify import box_areas
-from synthaug.pipeline.verification import injected_errors as planted
-from synthaug.pipeline.verification import thresholds as verification_bars
-from synthaug.pipeline.verification.thresholds import Demand
-from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Bars, judge
+from synthaug.pipeline.verification.injected_errors import KINDS, inject
+from synthaug.pipeline.verification.thresholds import Requirements, fit, least_areas, stack
+from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Thresholds, verdicts
 
 MISSED = "missed"
 
@@ -41,54 +40,51 @@ def looked(judge_: TestTimeAugmented, reference: str) -> tuple[list[DetectionRow
     return rows, np.array([category.isthing for category in table.categories], bool)
 
 
-def confusion(rows: list[DetectionRow], bars: Bars) -> dict[str, Counter[str]]:
+def confusion(rows: list[DetectionRow], thresholds: Thresholds) -> dict[str, Counter[str]]:
     """(What was planted, or "true") -> verdicts; a planted extra thing is EXTRA where it was found, else MISSED."""
-    told: dict[str, Counter[str]] = {kind: Counter() for kind in ("true", *planted.FAULTS)}
+    told: dict[str, Counter[str]] = {kind: Counter() for kind in ("true", *KINDS)}
     for i, row in enumerate(rows):
-        for kind in planted.FAULTS:
+        for kind in KINDS:
             rng = rng_for("benchmark", kind, i)
-            fault = planted.plant(row, rows[int(rng.integers(len(rows)))], kind, bars, rng)
-            if fault is None:
+            error = inject(row, rows[int(rng.integers(len(rows)))], kind, thresholds, rng)
+            if error is None:
                 continue
-            judged = judge(
-                replace(row, boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars
-            )
-            found = row.pred_boxes[judged.extra]
+            wrong = replace(row, boxes=error.boxes, labels=error.labels, crowd=error.crowd)
+            result = verdicts(wrong, thresholds)
+            found = row.pred_boxes[result.extra]
             if kind == EXTRA:
-                hits = overlaps(found, fault.at[None], np.zeros(1, bool))[:, 0] >= 0.5
+                hits = overlaps(found, error.box[None], np.zeros(1, bool))[:, 0] >= 0.5
                 told[EXTRA][EXTRA if hits.any() else MISSED] += 1
                 told["true"][EXTRA] += int((~hits).sum())
-            verdicts = [judged.verdict[place] for place in fault.places]
+            own = [result.verdict[place] for place in error.indices]
             if kind != EXTRA:  # of two that are one, either may be taken for the true one
-                told[kind][next((v for v in verdicts if v not in (KEPT, None)), KEPT) or KEPT] += 1
+                told[kind][next((v for v in own if v not in (KEPT, None)), KEPT) or KEPT] += 1
             rest = [
                 v
-                for place, v in enumerate(judged.verdict)
-                if place not in fault.places and v is not None
+                for place, v in enumerate(result.verdict)
+                if place not in error.indices and v is not None
             ]
             told["true"].update(rest)
     return told
 
 
 def main() -> None:
-    """Print the bars' own error rates, and precision and recall per verdict on images the bars did not see."""
+    """Print precision and recall per verdict on images that the thresholds were not fitted on."""
     path, *references = sys.argv[1:]
     learn, test, labelled = [*references, *("toy:val", "toy:test", "toy:train")[len(references) :]]
     seen = TestTimeAugmented(load(Path(path)), flip=False, scales=())
     how = Verify()
-    demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
+    required = Requirements(how.recall, how.min_recall, how.min_truths, how.precision)
     rows, things = looked(seen, learn)
-    least = verification_bars.least_areas(
-        box_areas(open_dataset(labelled, Path())), len(things), how.small
-    )
-    bars = verification_bars.bars_of(verification_bars.learn(rows, things, demand), things, least)
-    told = confusion(looked(seen, test)[0], bars)
-    print(f"judged classes: {int(bars.judged.sum())} of {int(things.sum())}")
+    least = least_areas(box_areas(open_dataset(labelled, Path())), len(things), how.small)
+    thresholds = stack(fit(rows, things, required), things, least)
+    told = confusion(looked(seen, test)[0], thresholds)
+    print(f"judged classes: {int(thresholds.judged.sum())} of {int(things.sum())}")
     print("| planted | labels | passed | named | precision of the verdict |")
     print("|---|---|---|---|---|")
-    for kind in planted.FAULTS:
+    for kind in KINDS:
         counted, total = told[kind], max(1, sum(told[kind].values()))
-        given = sum(verdicts[kind] for verdicts in told.values())
+        given = sum(counts[kind] for counts in told.values())
         passed = counted[MISSED if kind == EXTRA else KEPT]
         print(
             f"| {kind} | {total} | {100 * passed / total:.1f} % | {100 * counted[kind] / total:.1f} % | "

@@ -23,10 +23,10 @@ from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import train_detector
-from synthaug.pipeline.verification import thresholds as verification_bars
-from synthaug.pipeline.verification.policy import NOT_JUDGED, settle, tally
-from synthaug.pipeline.verification.thresholds import Bar, Demand
-from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Bars, judge
+from synthaug.pipeline.verification import thresholds as verification_thresholds
+from synthaug.pipeline.verification.policy import NOT_JUDGED, apply_policy, count_objects
+from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
+from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Thresholds, verdicts
 
 if TYPE_CHECKING:
     from synthaug.detectors.tta import TestTimeAugmented
@@ -84,16 +84,16 @@ def _own(job: Job) -> Job:
 
 
 def learn(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: the bars of all classes, and how often the judge errs."""
+    """Runs in a worker: fit the thresholds of all classes, and count how often the judge errs."""
     how, table = spec.job.verify, spec.table("labelled", pixels=False)
     things = np.array([category.isthing for category in table.categories], bool)
     rows = list(read_rows(Folder.at(spec.out).sub(DETECTIONS)))
-    demand = Demand(how.recall, how.min_recall, how.min_truths, how.precision)
-    least = verification_bars.least_areas(box_areas(table), len(things), how.small)
-    errors = verification_bars.held_out(
-        rows, things, least, demand, seed_for(spec.job.seed, "verify", "folds")
+    required = Requirements(how.recall, how.min_recall, how.min_truths, how.precision)
+    least = verification_thresholds.least_areas(box_areas(table), len(things), how.small)
+    errors = verification_thresholds.held_out_errors(
+        rows, things, least, required, seed_for(spec.job.seed, "verify", "folds")
     )
-    bars = [bar.to_json() for bar in verification_bars.learn(rows, things, demand)]
+    bars = [own.to_json() for own in verification_thresholds.fit(rows, things, required)]
     names = [category.name for category in table.categories]
     errors["true"] = {names[label]: counted for label, counted in errors["true"].items()}
     return {
@@ -115,10 +115,10 @@ def box_areas(table: Dataset) -> dict[int, list[float]]:
     return areas
 
 
-def read(learnt: Mapping[str, Any], names: list[str], things: NDArray[np.bool_]) -> Bars:
-    """Return the bars from the step's manifest, in the order of the class names."""
-    bars = [Bar(**learnt["bars"][name]) for name in names]
-    return verification_bars.bars_of(bars, things, np.array(learnt["least_area"]))
+def read(learnt: Mapping[str, Any], names: list[str], things: NDArray[np.bool_]) -> Thresholds:
+    """Return the thresholds from the step's manifest, in the order of the class names."""
+    fitted = [ClassThresholds(**learnt["bars"][name]) for name in names]
+    return verification_thresholds.stack(fitted, things, np.array(learnt["least_area"]))
 
 
 class _Verifier:
@@ -129,7 +129,9 @@ class _Verifier:
         self._table, self._judge = spec.table("made"), spec.judge()
         self._categories = self._table.categories
         things = np.array([category.isthing for category in self._categories], bool)
-        self._bars = read(spec.learnt, [category.name for category in self._categories], things)
+        self._thresholds = read(
+            spec.learnt, [category.name for category in self._categories], things
+        )
 
     def __call__(self, name: str, places: range) -> dict[str, Any]:
         counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
@@ -142,16 +144,16 @@ class _Verifier:
         ):
             for place, scene, found in detect(self._judge, self._table, places, self._how.batch):
                 row = DetectionRow.of(place, scene, found)
-                judged = judge(row, self._bars)
-                settled = settle(scene, row, judged, self._how, place)
-                images[settled.dropped or "verified"] += 1
-                for key, counted in tally(settled, judged, row, self._categories).items():
+                result = verdicts(row, self._thresholds)
+                verified = apply_policy(scene, row, result, self._how, place)
+                images[verified.dropped or "verified"] += 1
+                for key, counted in count_objects(verified, result, row, self._categories).items():
                     counts[key].update(counted)
-                if settled.scene is not None:
-                    writer.write([settled.scene])
-                if len(settled.rejected):
+                if verified.scene is not None:
+                    writer.write([verified.scene])
+                if len(verified.rejected):
                     bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
-                    aside.write([bare.with_objects(settled.rejected)])
+                    aside.write([bare.with_objects(verified.rejected)])
         return {
             "rows": len(places),
             "images": images,

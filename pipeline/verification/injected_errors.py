@@ -1,4 +1,4 @@
-"""Faults planted in correct labels, of which a verification must find as many as it can; the pixels stay as they are."""
+"""Label errors injected into correct labels, of which verification must find as many as it can; pixels stay as they are."""
 
 from __future__ import annotations
 
@@ -15,147 +15,168 @@ from synthaug.pipeline.verification.verdicts import (
     MISSING,
     SWAPPED,
     TOO_SMALL,
-    Bars,
+    Thresholds,
 )
 
-FAULTS = (MISSING, SWAPPED, MISPLACED, DUPLICATE, TOO_SMALL, EXTRA)
-TRIES = 50  # places tried before an image is given up
-FREE = 0.05  # IoU with true objects of the class below which a place is free of it
-SHIFTED = (0.12, 0.4)  # IoU of a shifted box with the true one
+KINDS = (MISSING, SWAPPED, MISPLACED, DUPLICATE, TOO_SMALL, EXTRA)
+TRIES = 50  # positions tried before an image is given up
+FREE_IOU = 0.05  # IoU with true objects of the class below which a position is free of it
+SHIFTED_IOU = (0.12, 0.4)  # IoU of a shifted box with the true one
+JITTER = 0.05  # of a duplicate's edges, share of the box's side
 
 Box = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Labels of an image with one fault in them."""
+class InjectedError:
+    """Labels of an image with one error in them."""
 
     boxes: NDArray[np.float32]  # [G, 4] xyxy, pixels
     labels: NDArray[np.int64]  # [G]
     crowd: NDArray[np.bool_]  # [G]
-    places: tuple[
-        int, ...
-    ]  # of the false label; of a duplicate also its twin, as either may be taken for the true one
-    at: Box  # [4] where the fault is
+    indices: tuple[int, ...]  # of the false label; of a duplicate both, as either may be confirmed
+    box: Box  # [4] where the error is
 
 
-def plant(
-    row: DetectionRow, donor: DetectionRow, kind: str, bars: Bars, rng: np.random.Generator
-) -> Fault | None:
-    """Put one fault of a kind of FAULTS into the labels of `row`; None where the image offers no room for it.
+def inject(
+    row: DetectionRow,
+    donor: DetectionRow,
+    kind: str,
+    thresholds: Thresholds,
+    rng: np.random.Generator,
+) -> InjectedError | None:
+    """Put one error of a kind of KINDS into the labels of `row`; None where the image has no room for it.
 
-    Only objects of classes that `bars` judges are touched. A missing object is one that `donor`, another image, has:
-    labelled here, where there is none.
+    Only objects of judged classes are touched. A missing object is one that `donor`, another image, has: labelled here,
+    where there is none.
     """
-    own = np.flatnonzero(_eligible(row, bars))
     if kind == MISSING:
-        return _absent(row, donor, bars, rng)
-    if not len(own):
+        return _label_without_object(row, donor, thresholds, rng)
+    eligible = _eligible(row, thresholds)
+    if not len(eligible):
         return None
-    place = int(own[rng.integers(len(own))])
+    index = int(eligible[rng.integers(len(eligible))])
     if kind == SWAPPED:
-        return _swapped(row, place, bars, rng)
+        return _swapped_class(row, index, thresholds, rng)
     if kind == MISPLACED:
-        return _shifted(row, place, rng)
+        return _shifted_box(row, index, rng)
     if kind == TOO_SMALL:
-        return _shrunk(row, place, bars)
+        return _shrunken_box(row, index, thresholds)
     if kind == DUPLICATE:
-        box = _jittered(row, place, rng)
-        return _added(row, box, int(row.labels[place]), (place,))
+        box = _jittered(row, index, rng)
+        return _with_label(row, box, int(row.labels[index]), (index,))
     assert kind == EXTRA, kind
-    rest = np.arange(len(row.labels)) != place
-    return Fault(row.boxes[rest], row.labels[rest], row.crowd[rest], (), row.boxes[place])
+    rest = np.arange(len(row.labels)) != index
+    return InjectedError(row.boxes[rest], row.labels[rest], row.crowd[rest], (), row.boxes[index])
 
 
-def _eligible(row: DetectionRow, bars: Bars) -> NDArray[np.bool_]:
-    return np.asarray(bars.judged[row.labels] & ~row.crowd)
+def _eligible(row: DetectionRow, thresholds: Thresholds) -> NDArray[np.int64]:
+    """Return the indices of the objects of judged classes."""
+    return np.flatnonzero(thresholds.judged[row.labels] & ~row.crowd)
 
 
-def _added(row: DetectionRow, box: Box, label: int, twins: tuple[int, ...] = ()) -> Fault:
-    return Fault(
-        np.concatenate([row.boxes, box[None]]).astype(np.float32),
-        np.append(row.labels, label),
-        np.append(row.crowd, False),
-        (len(row.labels), *twins),
-        box,
+def _with_label(
+    row: DetectionRow, box: Box, label: int, others: tuple[int, ...] = ()
+) -> InjectedError:
+    """Return the labels with one more at the end, which is false with those at the indices `others`."""
+    return InjectedError(
+        boxes=np.concatenate([row.boxes, box[None]]).astype(np.float32),
+        labels=np.append(row.labels, label),
+        crowd=np.append(row.crowd, False),
+        indices=(len(row.labels), *others),
+        box=box,
     )
 
 
-def _changed(row: DetectionRow, place: int, box: Box, label: int) -> Fault:
-    boxes, labels = row.boxes.copy(), row.labels.copy()
-    boxes[place], labels[place] = box, label
-    return Fault(boxes, labels, row.crowd, (place,), box)
+def _with_change(row: DetectionRow, index: int, box: Box, label: int) -> InjectedError:
+    """Return the labels with another box or class for one object."""
+    boxes = row.boxes.copy()
+    labels = row.labels.copy()
+    boxes[index] = box
+    labels[index] = label
+    return InjectedError(boxes, labels, row.crowd, (index,), box)
 
 
-def _most(row: DetectionRow, box: Box, label: int) -> float:
-    """The highest IoU of a box with the true objects of a class."""
-    same = row.boxes[row.labels == label]
-    return float(overlaps(box[None], same, np.zeros(len(same), bool)).max(initial=0.0))
+def _highest_iou(box: Box, others: NDArray[np.float32]) -> float:
+    """Return the highest IoU of a box [4] with others [N, 4], 0 without any."""
+    no_crowd = np.zeros(len(others), bool)
+    return float(overlaps(box[None], others, no_crowd).max(initial=0.0))
 
 
-def _absent(
-    row: DetectionRow, donor: DetectionRow, bars: Bars, rng: np.random.Generator
-) -> Fault | None:
-    own = np.flatnonzero(_eligible(donor, bars))
-    if not len(own):
+def _is_free(row: DetectionRow, box: Box, label: int) -> bool:
+    """Return whether no true object of a class is where the box is."""
+    return _highest_iou(box, row.boxes[row.labels == label]) < FREE_IOU
+
+
+def _label_without_object(
+    row: DetectionRow, donor: DetectionRow, thresholds: Thresholds, rng: np.random.Generator
+) -> InjectedError | None:
+    """Label an object of the donor where there is none: at its own position, else at random ones."""
+    eligible = _eligible(donor, thresholds)
+    if not len(eligible):
         return None
-    place = int(own[rng.integers(len(own))])
-    label, size = int(donor.labels[place]), np.array([row.width, row.height], np.float32)
-    box = donor.boxes[place] * np.tile(size / [donor.width, donor.height], 2).astype(np.float32)
+    index = int(eligible[rng.integers(len(eligible))])
+    label = int(donor.labels[index])
+    size = np.array([row.width, row.height], np.float32)
+    scale = np.tile(size / [donor.width, donor.height], 2).astype(np.float32)
+    box = donor.boxes[index] * scale
     side = box[2:] - box[:2]
     for _ in range(TRIES):
-        if _most(row, box, label) < FREE:
-            return _added(row, box, label)
+        if _is_free(row, box, label):
+            return _with_label(row, box, label)
         corner = (rng.random(2) * np.maximum(size - side, 0)).astype(np.float32)
         box = np.concatenate([corner, corner + side])
     return None
 
 
-def _swapped(row: DetectionRow, place: int, bars: Bars, rng: np.random.Generator) -> Fault | None:
-    others = np.flatnonzero(bars.judged)
-    others = others[others != row.labels[place]]
+def _swapped_class(
+    row: DetectionRow, index: int, thresholds: Thresholds, rng: np.random.Generator
+) -> InjectedError | None:
+    """Give an object a class of which nothing is there."""
+    judged = np.flatnonzero(thresholds.judged)
+    others = judged[judged != row.labels[index]]
     for label in rng.permutation(others).tolist():
-        if _most(row, row.boxes[place], label) < FREE:
-            return _changed(row, place, row.boxes[place], label)
+        if _is_free(row, row.boxes[index], label):
+            return _with_change(row, index, row.boxes[index], label)
     return None
 
 
-def _shifted(row: DetectionRow, place: int, rng: np.random.Generator) -> Fault | None:
-    true = row.boxes[place]
+def _shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> InjectedError | None:
+    """Move a box so that it still overlaps its object, but is not right for it, nor for any other."""
+    true = row.boxes[index]
     limit = np.array([row.width, row.height] * 2, np.float32)
+    same_class = row.labels == row.labels[index]
+    same_class[index] = False
+    others = row.boxes[same_class]
+    low, high = SHIFTED_IOU
     for _ in range(TRIES):
         move = (rng.uniform(-1, 1, 2) * (true[2:] - true[:2])).astype(np.float32)
         box = np.clip(true + np.tile(move, 2), 0, limit).astype(np.float32)
-        iou = float(overlaps(box[None], true[None], np.zeros(1, bool))[0, 0])
-        others = row.boxes[
-            (row.labels == row.labels[place]) & (np.arange(len(row.labels)) != place)
-        ]
-        clear = (
-            overlaps(box[None], others, np.zeros(len(others), bool)).max(initial=0.0) < SHIFTED[0]
-        )
-        if SHIFTED[0] <= iou <= SHIFTED[1] and clear:
-            return _changed(row, place, box, int(row.labels[place]))
+        own = _highest_iou(box, true[None])
+        if low <= own <= high and _highest_iou(box, others) < low:
+            return _with_change(row, index, box, int(row.labels[index]))
     return None
 
 
-def _shrunk(row: DetectionRow, place: int, bars: Bars) -> Fault | None:
-    """The box's middle, half as large as what is too small."""
-    label, true = int(row.labels[place]), row.boxes[place].astype(np.float64)
-    area = float((true[2:] - true[:2]).prod())
-    wanted = 0.5 * bars.least_area[label] * row.height * row.width
-    if not 0 < wanted < area:
+def _shrunken_box(row: DetectionRow, index: int, thresholds: Thresholds) -> InjectedError | None:
+    """Replace a box by its middle, with half the area below which an object is too small."""
+    label = int(row.labels[index])
+    true = row.boxes[index].astype(np.float64)
+    side = true[2:] - true[:2]
+    area = float(side.prod())
+    target = 0.5 * thresholds.least_area[label] * row.height * row.width
+    if not 0 < target < area:
         return None
-    half = (true[2:] - true[:2]) / 2 * np.sqrt(wanted / area)
+    half = side / 2 * np.sqrt(target / area)
     middle = (true[:2] + true[2:]) / 2
-    return _changed(
-        row, place, np.concatenate([middle - half, middle + half]).astype(np.float32), label
-    )
+    box = np.concatenate([middle - half, middle + half]).astype(np.float32)
+    return _with_change(row, index, box, label)
 
 
-def _jittered(row: DetectionRow, place: int, rng: np.random.Generator) -> Box:
-    """The box, each edge moved by up to a twentieth of its side."""
-    box = row.boxes[place]
+def _jittered(row: DetectionRow, index: int, rng: np.random.Generator) -> Box:
+    """Return the box with each edge moved by up to JITTER of its side."""
+    box = row.boxes[index]
     side = np.tile(box[2:] - box[:2], 2)
-    moved = box + rng.uniform(-0.05, 0.05, 4) * side
+    moved = box + rng.uniform(-JITTER, JITTER, 4) * side
     limit = np.array([row.width, row.height] * 2, np.float32)
     return np.asarray(np.clip(moved, 0, limit), np.float32)

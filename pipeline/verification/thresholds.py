@@ -1,8 +1,10 @@
-"""What the judge must find in a true object, learnt per class on real validation images, and how often it errs.
+"""Thresholds of verification, fitted per class on real validation images, and both of its error rates.
 
-The bars of a class are one quantile of the scores and the same quantile of the IoUs that the judge reaches on true
-objects: the highest at which the wanted share of them still passes both. Both error rates are counted on images that the
-bars were not learnt on: true objects that are rejected, and false labels, planted there on purpose, that pass.
+The thresholds of a class are one quantile of the scores and the same quantile of the IoUs with which true objects are
+detected: the highest at which the required share of them still passes both. Both error rates are counted on images that
+the thresholds were not fitted on: true objects that are rejected, and false labels, injected there, that are accepted.
+
+Legend: N true objects, K detections that overlap one, G and D objects and detections of an image, C classes.
 """
 
 from __future__ import annotations
@@ -17,29 +19,32 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.seeding import permuted, rng_for
 from synthaug.pipeline.detection import calibration
-from synthaug.pipeline.detection.calibration import Rule
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
-from synthaug.pipeline.verification import injected_errors as planted
+from synthaug.pipeline.verification.injected_errors import KINDS, inject
 from synthaug.pipeline.verification.verdicts import (
     EXTRA,
     FAILED,
     KEPT,
     LEAST_IOU,
     LEAST_SCORE,
-    PLACED,
-    Bars,
-    judge,
+    SAME_PLACE_IOU,
+    Thresholds,
+    verdicts,
 )
 
-STEPS = 40  # quantiles tried
+QUANTILES = 40  # tried per class
 FOLDS = 5
+FOUND_IOU = 0.5  # of a detection with an object whose label was taken away, to be that object
+SMALLEST = 0.01  # quantile of the labelled areas of a class that counts as its smallest
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What is asked of the bars; the keys of `verify` of the same names."""
+class Requirements:
+    """What the thresholds must reach; the keys of `verify` of the same names."""
 
     recall: float = 0.95
     min_recall: float = 0.8
@@ -48,203 +53,226 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """The bar of one class, and what it was learnt from."""
+class ClassThresholds:
+    """The thresholds of one class, and what they were fitted on."""
 
     score: float
     iou: float
     confident: float | None  # None: no score is high enough
     judged: bool
     basis: str  # class | pooled (all classes together)
-    truths: int  # real objects it was learnt on
-    reached: float  # share of these that pass the lowest bars
+    truths: int  # real objects they were fitted on
+    reached: float  # share of these that pass the lowest thresholds
 
     def to_json(self) -> dict[str, Any]:
-        """Plain content."""
+        """Return plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Sightings:
-    """What the judge saw of N true objects: for each, the detections of its class that overlap it."""
+class ObjectDetections:
+    """The detections of its class that overlap each of N true objects."""
 
-    label: NDArray[np.int64]  # [N]
-    owner: NDArray[np.int64]  # [K] which object
+    label: Indices  # [N]
+    owner: Indices  # [K] index of the object
     score: Floats  # [K]
     iou: Floats  # [K]
 
-    def of(self, chosen: NDArray[np.bool_]) -> Sightings:
+    def of(self, chosen: Flags) -> ObjectDetections:
         """Return those of the objects at a mask [N]."""
-        number = np.cumsum(chosen) - 1
+        new_index = np.cumsum(chosen) - 1
         kept = chosen[self.owner]
-        return Sightings(
-            self.label[chosen], number[self.owner[kept]], self.score[kept], self.iou[kept]
-        )
+        owner = new_index[self.owner[kept]]
+        return ObjectDetections(self.label[chosen], owner, self.score[kept], self.iou[kept])
 
     def passing(self, score: float, iou: float) -> float:
-        """Share of the objects with a detection that reaches both."""
+        """Return the share of the objects with a detection that reaches both thresholds."""
+        if not len(self.label):
+            return 0.0
         good = (self.score >= score) & (self.iou >= iou)
-        return len(np.unique(self.owner[good])) / len(self.label) if len(self.label) else 0.0
+        return len(np.unique(self.owner[good])) / len(self.label)
+
+    def best(self) -> Floats:
+        """Return score and IoU [N, 2] of each object's best detection, 0 without one."""
+        best = np.zeros((len(self.label), 2))
+        for index in np.argsort(self.score * self.iou, kind="stable"):
+            best[self.owner[index]] = self.score[index], self.iou[index]
+        return best
 
 
-def sightings(rows: Sequence[DetectionRow], things: NDArray[np.bool_]) -> Sightings:
-    """Collect, over images, the detections at each true thing that is no crowd."""
-    labels, owners, scores, ious, count = [], [], [], [], 0
+def object_detections(rows: Sequence[DetectionRow], things: Flags) -> ObjectDetections:
+    """Collect, over images, the detections that overlap each true thing that is no crowd."""
+    labels = [np.zeros(0, np.int64)]
+    owners = [np.zeros(0, np.int64)]
+    scores = [np.zeros(0, np.float64)]
+    ious = [np.zeros(0, np.float64)]
+    count = 0
     for row in rows:
         true = np.flatnonzero(~row.crowd & things[row.labels])
-        overlap = overlaps(row.pred_boxes, row.boxes[true], np.zeros(len(true), bool)).T  # [G, D]
-        at, found = np.nonzero(
-            (overlap >= PLACED) & (row.labels[true][:, None] == row.pred_labels[None])
-        )
+        no_crowd = np.zeros(len(true), bool)
+        iou = overlaps(row.pred_boxes, row.boxes[true], no_crowd).T  # [G, D]
+        same_class = row.labels[true][:, None] == row.pred_labels[None]
+        at, detection = np.nonzero((iou >= SAME_PLACE_IOU) & same_class)
         labels.append(row.labels[true])
         owners.append(at + count)
-        scores.append(row.pred_scores[found].astype(np.float64))
-        ious.append(overlap[at, found])
+        scores.append(row.pred_scores[detection].astype(np.float64))
+        ious.append(iou[at, detection])
         count += len(true)
-    whole = np.zeros(0, np.int64)
-    return Sightings(
-        np.concatenate([whole, *labels]),
-        np.concatenate([whole, *owners]).astype(np.int64),
-        np.concatenate([whole.astype(np.float64), *scores]),
-        np.concatenate([whole.astype(np.float64), *ious]),
+    return ObjectDetections(
+        np.concatenate(labels),
+        np.concatenate(owners).astype(np.int64),
+        np.concatenate(scores),
+        np.concatenate(ious),
     )
 
 
-def _bar(seen: Sightings, recall: float) -> tuple[float, float]:
-    """The highest (score, IoU) of one quantile that `recall` of the objects pass; the lowest ones where none does."""
-    best = np.zeros((len(seen.label), 2))  # score, IoU of each object's best detection
-    for place in np.argsort(seen.score * seen.iou, kind="stable"):
-        best[seen.owner[place]] = seen.score[place], seen.iou[place]
-    for q in np.linspace(1 - recall, 0, STEPS) if len(best) else ():
-        score, iou = (float(value) for value in np.quantile(best, q, axis=0, method="lower"))
-        score, iou = max(score, LEAST_SCORE), max(iou, LEAST_IOU)
-        if seen.passing(score, iou) >= recall - 1e-9:
+def fit(
+    rows: Sequence[DetectionRow], things: Flags, required: Requirements
+) -> list[ClassThresholds]:
+    """Return the thresholds of each class [C]; a class with few true objects takes those of all together."""
+    detections = object_detections(rows, things)
+    pooled = _highest_passing(detections, required.recall)
+    confident = _confident_scores(rows, len(things), required)
+    fitted = []
+    for label, thing in enumerate(things.tolist()):
+        own = detections.of(detections.label == label)
+        truths = len(own.label)
+        basis, (score, iou) = "pooled", pooled
+        if truths >= required.min_truths:
+            basis, (score, iou) = "class", _highest_passing(own, required.recall)
+        reached = own.passing(LEAST_SCORE, LEAST_IOU)
+        judged = thing and truths > 0 and reached >= required.min_recall
+        fitted.append(
+            ClassThresholds(
+                score=score,
+                iou=iou,
+                confident=confident[label],
+                judged=bool(judged),
+                basis=basis,
+                truths=truths,
+                reached=round(reached, 4),
+            )
+        )
+    return fitted
+
+
+def _highest_passing(detections: ObjectDetections, recall: float) -> tuple[float, float]:
+    """Return the highest (score, IoU) of one quantile that `recall` of the objects pass, else the lowest."""
+    best = detections.best()
+    if not len(best):
+        return LEAST_SCORE, LEAST_IOU
+    for quantile in np.linspace(1 - recall, 0, QUANTILES):
+        score, iou = np.quantile(best, quantile, axis=0, method="lower").tolist()
+        score = max(score, LEAST_SCORE)
+        iou = max(iou, LEAST_IOU)
+        if detections.passing(score, iou) >= recall - 1e-9:
             return score, iou
     return LEAST_SCORE, LEAST_IOU
 
 
-def learn(rows: Sequence[DetectionRow], things: NDArray[np.bool_], demand: Demand) -> list[Bar]:
-    """Return the bar of each class [C]; a class with few true objects takes that of all classes together."""
-    seen = sightings(rows, things)
-    pooled = _bar(seen, demand.recall)
-    confident = _confident(rows, len(things), demand)
-    bars = []
-    for label, thing in enumerate(things.tolist()):
-        own = seen.of(seen.label == label)
-        enough = len(own.label) >= demand.min_truths
-        score, iou = _bar(own, demand.recall) if enough else pooled
-        reached = own.passing(LEAST_SCORE, LEAST_IOU)
-        judged = thing and len(own.label) > 0 and reached >= demand.min_recall
-        basis = "class" if enough else "pooled"
-        bars.append(
-            Bar(
-                score, iou, confident[label], bool(judged), basis, len(own.label), round(reached, 4)
-            )
-        )
-    return bars
-
-
-def _confident(
-    rows: Sequence[DetectionRow], num_classes: int, demand: Demand
+def _confident_scores(
+    rows: Sequence[DetectionRow], num_classes: int, required: Requirements
 ) -> list[float | None]:
-    """Per class the score from which on `precision` of the detections are right."""
+    """Return per class the score from which on `precision` of the detections are right."""
     matches = calibration.match(rows, num_classes)
-    rule = Rule("precision", precision=demand.precision, min_truths=demand.min_truths)
-    return [
-        t.score if t.basis != "fixed" else None
-        for t in calibration.choose(matches, calibration.fit(matches), rule)
-    ]
+    rule = calibration.Rule(
+        "precision", precision=required.precision, min_truths=required.min_truths
+    )
+    chosen = calibration.choose(matches, calibration.fit(matches), rule)
+    scores: list[float | None] = []
+    for threshold in chosen:
+        learnt = threshold.basis != "fixed"
+        scores.append(threshold.score if learnt else None)
+    return scores
 
 
-def bars_of(learnt: Sequence[Bar], things: NDArray[np.bool_], least_area: Floats) -> Bars:
-    """Return bars as `judge` takes them."""
-    return Bars(
-        np.array([bar.score for bar in learnt]),
-        np.array([bar.iou for bar in learnt]),
-        np.array(
-            [np.inf if bar.confident is None else max(bar.confident, bar.score) for bar in learnt]
-        ),
-        least_area,
-        np.array([bar.judged for bar in learnt], bool),
-        things,
+def stack(fitted: Sequence[ClassThresholds], things: Flags, least_area: Floats) -> Thresholds:
+    """Return the thresholds of all classes as arrays [C]."""
+    confident = []
+    for own in fitted:
+        never = own.confident is None
+        confident.append(np.inf if never else max(own.confident or 0.0, own.score))
+    return Thresholds(
+        score=np.array([own.score for own in fitted]),
+        iou=np.array([own.iou for own in fitted]),
+        confident=np.array(confident),
+        least_area=least_area,
+        judged=np.array([own.judged for own in fitted], bool),
+        things=things,
     )
 
 
 def least_areas(areas: Mapping[int, Sequence[float]], num_classes: int, part: float) -> Floats:
-    """Share of the image [C] below which a box is too small: `part` of what 99 % of the labelled boxes of its class have."""
-    pooled = [area for found in areas.values() for area in found]
-    return np.array(
-        [
-            part * float(np.quantile(areas.get(c) or pooled or [0.0], 0.01))
-            for c in range(num_classes)
-        ]
-    )
+    """Return the share of the image [C] below which an object that is not found is too small.
+
+    It is `part` of the area of the class's smallest labelled boxes; `areas` has the areas of all of them by class.
+    """
+    pooled = [area for own in areas.values() for area in own] or [0.0]
+    least = [np.quantile(areas.get(label) or pooled, SMALLEST) for label in range(num_classes)]
+    return part * np.array(least, np.float64)
 
 
-def held_out(
+def held_out_errors(
     rows: Sequence[DetectionRow],
-    things: NDArray[np.bool_],
+    things: Flags,
     least_area: Floats,
-    demand: Demand,
+    required: Requirements,
     seed: int,
 ) -> dict[str, Any]:
-    """Both error rates, on images the bars were not learnt on (K-fold); content of `errors` in the manifest.
+    """Return both error rates on images that the thresholds were not fitted on, by K-fold cross-validation.
 
-    `true` [per class]: verdicts on true objects. `planted` [per kind of fault]: how many false labels were planted, how many
-    passed as kept, how many got the verdict they deserve. `extra`: confident detections that no true object explains.
+    `true` [per class]: verdicts on true objects. `planted` [per kind of error]: how many false labels were injected, how
+    many were accepted, how many got the verdict they deserve. `extra`: confident detections that no true object explains.
     """
     folds = min(FOLDS, len(rows))
-    true: dict[int, Counter[str]] = {}
-    faults = {kind: Counter(planted=0, accepted=0, named=0) for kind in planted.FAULTS}
-    extra = 0
     if folds < 2:
         return {"folds": 0, "true": {}, "planted": {}, "extra": 0, "images": len(rows)}
-    part = [permuted(i, len(rows), seed) % folds for i in range(len(rows))]
+    true: dict[int, Counter[str]] = {}
+    errors = {kind: Counter(planted=0, accepted=0, named=0) for kind in KINDS}
+    extra = 0
+    fold_of = [permuted(index, len(rows), seed) % folds for index in range(len(rows))]
     for fold in range(folds):
-        learnt = learn(
-            [row for row, k in zip(rows, part, strict=True) if k != fold], things, demand
-        )
-        bars = bars_of(learnt, things, least_area)
-        for i in (i for i, k in enumerate(part) if k == fold):
-            judged = judge(rows[i], bars)
-            extra += len(judged.extra)
-            for label, verdict in zip(rows[i].labels.tolist(), judged.verdict, strict=True):
+        others = [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
+        thresholds = stack(fit(others, things, required), things, least_area)
+        held_out = [index for index, own in enumerate(fold_of) if own == fold]
+        for index in held_out:
+            result = verdicts(rows[index], thresholds)
+            extra += len(result.extra)
+            for label, verdict in zip(rows[index].labels.tolist(), result.verdict, strict=True):
                 if verdict is not None:
                     true.setdefault(label, Counter())[verdict] += 1
-            for kind, counted in faults.items():
-                counted.update(_planted(rows, i, kind, bars, seed))
+            for kind, counted in errors.items():
+                counted.update(_inject_and_count(rows, index, kind, thresholds, seed))
+    counts = {}
+    for label, counted in sorted(true.items()):
+        counts[label] = {name: counted[name] for name in (KEPT, *FAILED)}
     return {
         "folds": folds,
         "images": len(rows),
-        "true": {
-            label: {name: counted[name] for name in (KEPT, *FAILED)}
-            for label, counted in sorted(true.items())
-        },
-        "planted": {kind: dict(counted) for kind, counted in faults.items()},
+        "true": counts,
+        "planted": {kind: dict(counted) for kind, counted in errors.items()},
         "extra": extra,
     }
 
 
-def _planted(
-    rows: Sequence[DetectionRow], index: int, kind: str, bars: Bars, seed: int
+def _inject_and_count(
+    rows: Sequence[DetectionRow], index: int, kind: str, thresholds: Thresholds, seed: int
 ) -> Counter[str]:
-    """Plant one fault in the labels of an image and judge them: counts under planted, accepted and named."""
+    """Inject one error into an image's labels and judge them: 1 under planted, accepted, named where so."""
     rng = rng_for(seed, "planted", kind, index)
+    row = rows[index]
     donor = rows[int(rng.integers(len(rows)))]
-    fault = planted.plant(rows[index], donor, kind, bars, rng)
-    if fault is None:
+    error = inject(row, donor, kind, thresholds, rng)
+    if error is None:
         return Counter()
-    judged = judge(
-        replace(rows[index], boxes=fault.boxes, labels=fault.labels, crowd=fault.crowd), bars
-    )
+    wrong = replace(row, boxes=error.boxes, labels=error.labels, crowd=error.crowd)
+    result = verdicts(wrong, thresholds)
     if kind == EXTRA:
-        found = rows[index].pred_boxes[judged.extra]
-        named = (
-            bool((overlaps(found, fault.at[None], np.zeros(1, bool)) >= 0.5).any())
-            if len(found)
-            else False
-        )
-        return Counter(planted=1, accepted=int(not named), named=int(named))
-    verdicts = [judged.verdict[place] for place in fault.places]
-    accepted = all(verdict == KEPT for verdict in verdicts)
-    return Counter(planted=1, accepted=int(accepted), named=int(kind in verdicts))
+        iou = overlaps(row.pred_boxes[result.extra], error.box[None], np.zeros(1, bool))
+        named = bool((iou >= FOUND_IOU).any())
+        accepted = not named
+    else:
+        own = [result.verdict[position] for position in error.indices]
+        accepted = all(verdict == KEPT for verdict in own)
+        named = kind in own
+    return Counter(planted=1, accepted=int(accepted), named=int(named))

@@ -1,11 +1,11 @@
-"""Is each labelled object in its image? Verdicts from what an independent detector finds; pure functions of arrays.
+"""Verdicts on the labelled objects of an image, from what an independent detector finds in it.
 
-A detection speaks for an object of its class when its score and its IoU with the object's box reach the bars of that
-class (verification_bars.py learns them on real images). Objects and detections are paired one to one, so that two labels
-cannot rest on one find. What is left over decides how an object failed; the kinds of label error are those of Tkachenko,
+A detection confirms an object of its class when its score and its IoU with the object's box reach the thresholds of that
+class (thresholds.py fits them on real images). Objects and detections are matched one to one, so that two labels cannot
+rest on one detection. What is left over decides how an object failed; the kinds of label error are those of Tkachenko,
 Thyagarajan and Mueller 2023 (ObjectLab: overlooked, badly located, swapped), seen from the side of the label.
 
-Legend: G labelled objects, D detections, C classes.
+Legend: G labelled objects, D detections, C classes. A match is a detection's index, -1 stands for none.
 """
 
 from __future__ import annotations
@@ -21,206 +21,215 @@ from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 KEPT, MISSING, SWAPPED, MISPLACED = "kept", "missing", "swapped", "misplaced"
 DUPLICATE, DOUBTFUL, TOO_SMALL, EXTRA = "duplicate", "doubtful", "too_small", "extra"
 FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, DOUBTFUL, TOO_SMALL)  # of a labelled object
-PLACED = 0.1  # IoU from which on a detection of the class is this object, badly placed, rather than another one
-LEAST_SCORE, LEAST_IOU = (
-    0.05,
-    0.3,
-)  # no bar is lower: from here on a detection says that something may be there
-SHARED = 0.5  # IoU from which on a detection that another object has taken explains this one too
-TWIN = 0.7  # IoU of two objects of a class from which on they are one object labelled twice
-PART = 0.8  # share of a detection that must lie in an object of its class to be a part of that rather than another one
-IN_CROWD = 0.5  # share of a detection that must lie in a crowd to belong to it
+
+# No threshold is lower: from these on a detection says that something may be there.
+LEAST_SCORE = 0.05
+LEAST_IOU = 0.3
+# IoU from which on a detection of the class is the object itself, badly placed, and not another one.
+SAME_PLACE_IOU = 0.1
+# IoU from which on a detection that confirms another object explains this one too.
+SHARED_IOU = 0.5
+# IoU of two objects of a class from which on they are one object labelled twice.
+DUPLICATE_IOU = 0.7
+# Share of a detection that must lie in an object of its class to be a part of that object.
+PART_SHARE = 0.8
+# Share of a detection that must lie in a crowd to belong to it.
+CROWD_SHARE = 0.5
 
 Floats = NDArray[np.float64]
+Boxes = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Bars:
-    """What a detection must reach to speak for an object, per class [C]."""
+class Thresholds:
+    """The least score and IoU with which a detection confirms an object, per class [C]."""
 
     score: Floats
     iou: Floats
     confident: Floats  # score from which on a detection that no object explains counts; inf: never
-    least_area: (
-        Floats  # share of the image's area below which a box is too small to be judged otherwise
-    )
+    least_area: Floats  # share of the image's area below which a missing object is too small
     judged: Flags  # whether the detector knows the class well enough
     things: Flags
 
 
 @dataclass(frozen=True)
-class Judged:
+class Verdicts:
     """The verdicts on one image."""
 
-    verdict: tuple[
-        str | None, ...
-    ]  # [G] None: not judged (stuff, crowds, classes the detector does not know)
-    score: NDArray[
-        np.float32
-    ]  # [G] of the detection the verdict rests on, 0 without one, NaN where not judged
-    region: NDArray[
-        np.float32
-    ]  # [G, 4] xyxy: the object's box and the detection the verdict rests on
-    extra: Places  # detections that no object explains, best first
+    # [G] None: not judged (stuff, crowds, classes that the detector does not know)
+    verdict: tuple[str | None, ...]
+    # [G] of the detection that the verdict rests on, 0 without one, NaN where not judged
+    score: NDArray[np.float32]
+    # [G, 4] xyxy, pixels: around the object's box and the detection that the verdict rests on
+    region: Boxes
+    # Detections that no object explains, best first
+    extra: Indices
 
 
-def judge(row: DetectionRow, bars: Bars) -> Judged:
-    """Compare the labelled objects of one image with what was found in it."""
-    matching = _Matching(row, bars)
-    open_ = matching.solid & (matching.partner < 0)
-    verdict = np.where(matching.solid & ~open_, KEPT, MISSING).astype("<U9")
-    rests_on = matching.partner.copy()
+def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
+    """Return the verdict on each labelled object of an image, and the detections without a label."""
+    image = _Comparison(row, thresholds)
+    match = image.confirmations()  # [G] the detection each verdict rests on
+    verdict = np.full(len(match), MISSING, "<U9")
+    verdict[match >= 0] = KEPT
+    undecided = image.judgeable & (match < 0)
 
-    def settle(name: str, chosen: Places) -> None:
-        nonlocal open_
-        hit = open_ & (chosen >= 0)
-        verdict[hit], rests_on[hit] = name, chosen[hit]
-        open_ = open_ & ~hit
+    too_small = undecided & image.too_small()
+    verdict[too_small] = TOO_SMALL
+    undecided &= ~too_small
 
-    small = open_ & (_areas(row.boxes) / (row.height * row.width) < bars.least_area[row.labels])
-    verdict[small], open_ = TOO_SMALL, open_ & ~small
-    settle(DUPLICATE, matching.twin(rests_on))
-    settle(SWAPPED, _pair(matching.iou, matching.other_class(rests_on) & open_[:, None]))
-    settle(MISPLACED, _pair(matching.iou, matching.badly_placed(rests_on) & open_[:, None]))
-    settle(DUPLICATE, matching.twin(rests_on))
-    settle(DOUBTFUL, matching.faint(rests_on))
-    judged = bars.judged[row.labels] & matching.solid
-    return Judged(
-        tuple(str(name) if known else None for name, known in zip(verdict, judged, strict=True)),
-        np.where(judged, matching.heard_score(rests_on), np.nan).astype(np.float32),
-        _joined(
-            row.boxes,
-            row.pred_boxes,
-            np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, rests_on),
-        ),
-        matching.unexplained(rests_on),
+    def decide(name: str, candidates: Indices) -> None:
+        """Give the verdict `name` to the undecided objects that have a candidate."""
+        chosen = undecided & (candidates >= 0)
+        verdict[chosen] = name
+        match[chosen] = candidates[chosen]
+        undecided[chosen] = False
+
+    # The first verdict that applies counts; each takes detections that no earlier verdict rests on.
+    decide(DUPLICATE, image.duplicates(match))
+    decide(SWAPPED, _assign(image.iou, image.other_class(match) & undecided[:, None]))
+    decide(MISPLACED, _assign(image.iou, image.badly_placed(match) & undecided[:, None]))
+    decide(DUPLICATE, image.duplicates(match))
+    decide(DOUBTFUL, image.unsure(match))
+
+    judged = thresholds.judged[row.labels] & image.judgeable
+    names = zip(verdict.tolist(), judged.tolist(), strict=True)
+    scores = np.where(judged, image.match_scores(match), np.nan)
+    # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its region.
+    own = np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, match)
+    return Verdicts(
+        verdict=tuple(name if known else None for name, known in names),
+        score=scores.astype(np.float32),
+        region=_enclosing(row.boxes, row.pred_boxes, own),
+        extra=image.unexplained(match),
     )
 
 
-class _Matching:
-    """Objects against detections: which pairs agree in place, in class, in both."""
+class _Comparison:
+    """The labelled objects of one image against its detections: which agree in place, in class, in both."""
 
-    def __init__(self, row: DetectionRow, bars: Bars) -> None:
-        self._row, self._bars = row, bars
+    def __init__(self, row: DetectionRow, thresholds: Thresholds) -> None:
+        self._row = row
+        self._thresholds = thresholds
         no_crowd = np.zeros(len(row.labels), bool)
-        self.solid = bars.things[row.labels] & ~row.crowd  # [G]
+        self.judgeable = thresholds.things[row.labels] & ~row.crowd  # [G]
         self.iou = overlaps(row.pred_boxes, row.boxes, no_crowd).T  # [G, D]
-        self._same = row.labels[:, None] == row.pred_labels[None]  # [G, D]
-        self._a_thing = bars.things[
-            row.pred_labels
-        ]  # [D] a detector may have learnt stuff too; that speaks for nothing
-        self._heard = self._a_thing & (
-            row.pred_scores.astype(np.float64) >= bars.score[row.pred_labels]
-        )  # [D]
-        self._fits = self.iou >= bars.iou[row.labels][:, None]  # [G, D]
-        self.partner = _pair(
-            self.iou, self._same & self._heard & self._fits & self.solid[:, None]
-        )  # [G]
-        self._alike = overlaps(row.boxes, row.boxes, no_crowd) >= TWIN  # [G, G]
-        self._alike &= row.labels[:, None] == row.labels[None]
-        np.fill_diagonal(self._alike, val=False)
-        self._leave_twins()
+        self._same_class = row.labels[:, None] == row.pred_labels[None]  # [G, D]
+        self._scores = row.pred_scores.astype(np.float64)  # [D]
+        # A detector may have learnt stuff too; its detections confirm nothing and explain nothing.
+        self._is_thing = thresholds.things[row.pred_labels]  # [D]
+        self._sure = self._is_thing & (self._scores >= thresholds.score[row.pred_labels])  # [D]
+        self._well_placed = self.iou >= thresholds.iou[row.labels][:, None]  # [G, D]
+        labelled_twice = overlaps(row.boxes, row.boxes, no_crowd) >= DUPLICATE_IOU  # [G, G]
+        labelled_twice &= row.labels[:, None] == row.labels[None]
+        np.fill_diagonal(labelled_twice, val=False)
+        self._labelled_twice = labelled_twice
 
-    def _leave_twins(self) -> None:
-        """Of two objects that are one labelled twice, only the one with the better partner keeps it."""
-        pairs = zip(*np.nonzero(np.triu(self._alike)), strict=True)
-        for a, b in pairs:
-            if min(self.partner[a], self.partner[b]) >= 0:
-                scores = self._row.pred_scores[self.partner[[a, b]]]
-                self.partner[a if scores[0] < scores[1] else b] = -1
+    def confirmations(self) -> Indices:
+        """Return the detection [G] that confirms each object.
 
-    def _free(self, rests_on: Places) -> Flags:
-        free = np.ones(len(self._row.pred_labels), bool)
-        free[rests_on[rests_on >= 0]] = False
+        Of two objects that are one labelled twice, only the one with the better detection has one.
+        """
+        allowed = self._same_class & self._sure & self._well_placed & self.judgeable[:, None]
+        match = _assign(self.iou, allowed)
+        for first, second in np.argwhere(np.triu(self._labelled_twice)).tolist():
+            if match[first] < 0 or match[second] < 0:
+                continue
+            scores = self._row.pred_scores[match[[first, second]]]
+            weaker = first if scores[0] < scores[1] else second
+            match[weaker] = -1
+        return match
+
+    def too_small(self) -> Flags:
+        """Return which objects [G] are smaller than the labelled ones of their class."""
+        sides = self._row.boxes[:, 2:].astype(np.float64) - self._row.boxes[:, :2]
+        area = sides.prod(1) / (self._row.height * self._row.width)
+        return np.asarray(area < self._thresholds.least_area[self._row.labels])
+
+    def duplicates(self, match: Indices) -> Indices:
+        """Return the detection [G] that confirms another object of the class and explains this one too."""
+        labels = self._row.labels
+        iou = np.minimum(self._thresholds.iou[labels], SHARED_IOU)
+        shared = (self.iou >= iou[:, None]) & self._same_class & self._sure & ~self._free(match)
+        twins = self._labelled_twice & (match >= 0)[None]
+        found = np.full(len(labels), -1, np.int64)
+        for index in range(len(labels)):
+            if shared[index].any():
+                found[index] = np.where(shared[index], self.iou[index], -1).argmax()
+            elif twins[index].any():
+                found[index] = match[twins[index].argmax()]
+        return found
+
+    def other_class(self, match: Indices) -> Flags:
+        """Return which free detections [G, D] of another class are at an object's place."""
+        well_placed = self.iou >= self._thresholds.iou[self._row.pred_labels][None]
+        return np.asarray(well_placed & ~self._same_class & self._sure & self._free(match))
+
+    def badly_placed(self, match: Indices) -> Flags:
+        """Return which free detections [G, D] of an object's class overlap it."""
+        near = self.iou >= SAME_PLACE_IOU
+        return np.asarray(near & self._same_class & self._sure & self._free(match))
+
+    def unsure(self, match: Indices) -> Indices:
+        """Return the best detection [G] of an object's class at its place that confirms no object.
+
+        Where the detector is sure of nearly all real objects of a class the threshold is high, and what it is less sure of
+        in a synthetic image may be seen by anyone. Taken for missing, its label would go and the object stay.
+        """
+        if not len(self._scores):
+            return np.full(len(match), -1, np.int64)
+        near = (self.iou >= LEAST_IOU) & self._same_class & (self._scores >= LEAST_SCORE)
+        rank = np.where(near, self._scores + self._free(match), -1.0)  # free ones first
+        return np.where(near.any(1), rank.argmax(1), -1)
+
+    def match_scores(self, match: Indices) -> Floats:
+        """Return the score [G] of the matched detection, or of the best free one of the class there."""
+        if not len(self._scores):
+            return np.zeros(len(match))
+        near = self._same_class & self._well_placed & self._free(match)
+        best = np.where(near, self._scores, 0.0).max(1, initial=0.0)
+        return np.where(match >= 0, self._scores[match], best)
+
+    def unexplained(self, match: Indices) -> Indices:
+        """Return the confident detections that no labelled thing and no crowd explains, best first."""
+        row = self._row
+        every = np.ones(len(row.boxes), bool)
+        inside = overlaps(row.pred_boxes, row.boxes, every).T  # [G, D] share of the detection
+        part = self._same_class & (inside >= PART_SHARE)
+        # An object without a detection may be this one, badly placed.
+        misplaced = self._same_class & (self.iou >= SAME_PLACE_IOU) & (match < 0)[:, None]
+        by_object = (self.iou >= SHARED_IOU) | part | misplaced
+        by_crowd = inside >= CROWD_SHARE
+        explained = (by_object & self.judgeable[:, None]) | (by_crowd & row.crowd[:, None])
+        confident = self._scores >= self._thresholds.confident[row.pred_labels]
+        extra = confident & self._is_thing & self._free(match) & ~explained.any(0)
+        found = np.flatnonzero(extra)
+        order = np.argsort(-row.pred_scores[found], kind="stable")
+        return np.asarray(found[order], np.int64)
+
+    def _free(self, match: Indices) -> Flags:
+        """Return the detections [D] on which no verdict rests."""
+        free = np.ones(len(self._scores), bool)
+        free[match[match >= 0]] = False
         return free
 
-    def other_class(self, rests_on: Places) -> Flags:
-        """Free detections [G, D] of another class at an object's place."""
-        fits = self.iou >= self._bars.iou[self._row.pred_labels][None]
-        return np.asarray(fits & ~self._same & self._heard & self._free(rests_on))
 
-    def badly_placed(self, rests_on: Places) -> Flags:
-        """Free detections [G, D] of an object's class that overlap it."""
-        return np.asarray((self.iou >= PLACED) & self._same & self._heard & self._free(rests_on))
-
-    def twin(self, rests_on: Places) -> Places:
-        """Per object [G] the detection that explains another object of its class and this one too; -1: none."""
-        labels = self._row.labels
-        near = (self.iou >= np.minimum(self._bars.iou[labels], SHARED)[:, None]) & self._same
-        shared = near & ~self._free(rests_on) & self._heard
-        alike = self._alike & (rests_on >= 0)[None]
-        chosen = np.full(len(labels), -1, np.int64)
-        for place in range(len(labels)):
-            if shared[place].any():
-                chosen[place] = np.where(shared[place], self.iou[place], -1).argmax()
-            elif alike[place].any():
-                chosen[place] = rests_on[alike[place].argmax()]
-        return chosen
-
-    def faint(self, rests_on: Places) -> Places:
-        """Per object [G] the best detection of its class at its place, too unsure to speak for it or another's; -1: none.
-
-        Where the judge is sure of nearly all real objects of a class its bar is high, and what it finds less sure in a
-        synthetic image may be seen by anyone. Taken for missing, its label would go and the object stay.
-        """
-        scores = self._row.pred_scores.astype(np.float64)
-        near = (self.iou >= LEAST_IOU) & self._same & (scores >= LEAST_SCORE)
-        worth = np.where(near, scores + self._free(rests_on), -1.0)  # free ones first
-        return (
-            np.where(near.any(1), worth.argmax(1), -1)
-            if len(scores)
-            else np.full(len(near), -1, np.int64)
-        )
-
-    def heard_score(self, rests_on: Places) -> Floats:
-        """Score [G] of the detection a verdict rests on; without one, of the best of the class at the object's place."""
-        scores = self._row.pred_scores.astype(np.float64)
-        if not len(scores):
-            return np.zeros(len(rests_on))
-        best = np.where(self._same & self._fits & self._free(rests_on), scores, 0.0).max(
-            1, initial=0.0
-        )
-        return np.where(rests_on >= 0, scores[rests_on], best)
-
-    def unexplained(self, rests_on: Places) -> Places:
-        """Confident detections that no labelled thing and no crowd explains, best first."""
-        row, boxes = self._row, self._row.boxes
-        inside = overlaps(
-            row.pred_boxes, boxes, np.ones(len(boxes), bool)
-        ).T  # [G, D] part of the detection
-        unmet = (rests_on < 0)[:, None]  # what such an object asked for may be this, badly placed
-        near = (self.iou >= SHARED) | (
-            self._same & ((inside >= PART) | (unmet & (self.iou >= PLACED)))
-        )
-        explains = (near & self.solid[:, None]) | ((inside >= IN_CROWD) & row.crowd[:, None])
-        confident = row.pred_scores.astype(np.float64) >= self._bars.confident[row.pred_labels]
-        found = np.flatnonzero(confident & self._a_thing & self._free(rests_on) & ~explains.any(0))
-        return np.asarray(found[np.argsort(-row.pred_scores[found], kind="stable")], np.int64)
-
-
-def _pair(iou: Floats, allowed: Flags) -> Places:
-    """Pair rows and columns one to one, as many and as well overlapping as can be: the column of each row, -1: none."""
-    partner = np.full(len(iou), -1, np.int64)
+def _assign(iou: Floats, allowed: Flags) -> Indices:
+    """Return the column of each row, matched one to one: as many and as well overlapping as can be."""
+    match = np.full(len(iou), -1, np.int64)
     rows, columns = linear_sum_assignment(np.where(allowed, 1 + iou, 0.0), maximize=True)
     good = allowed[rows, columns]
-    partner[rows[good]] = columns[good]
-    return partner
+    match[rows[good]] = columns[good]
+    return match
 
 
-def _joined(
-    boxes: NDArray[np.float32], found: NDArray[np.float32], rests_on: Places
-) -> NDArray[np.float32]:
-    """Boxes [G, 4] grown to hold the detection at `rests_on` (-1: none) too."""
+def _enclosing(boxes: Boxes, detections: Boxes, match: Indices) -> Boxes:
+    """Return boxes [G, 4] grown to hold the matched detection too."""
     region = boxes.astype(np.float32)
-    has = rests_on >= 0
-    other = found[rests_on[has]]
-    low, high = np.minimum(region[has, :2], other[:, :2]), np.maximum(region[has, 2:], other[:, 2:])
-    region[has] = np.concatenate([low, high], axis=1)
+    matched = match >= 0
+    other = detections[match[matched]]
+    region[matched, :2] = np.minimum(region[matched, :2], other[:, :2])
+    region[matched, 2:] = np.maximum(region[matched, 2:], other[:, 2:])
     return region
-
-
-def _areas(boxes: NDArray[np.float32]) -> Floats:
-    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    return np.asarray(sides.prod(1))

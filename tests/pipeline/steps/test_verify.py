@@ -16,21 +16,18 @@ from synthaug.detectors.base import Prediction
 from synthaug.pipeline import run
 from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.config.schema import Verify
-from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Objects, Provenance
+from synthaug.pipeline.core.scene import Provenance
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.report import verification as report_verify
-from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
+from synthaug.pipeline.scores.detection.evaluator import overlaps
 from synthaug.pipeline.steps import export, ingest, verify
-from synthaug.pipeline.verification.policy import settle
-from synthaug.pipeline.verification.verdicts import EXTRA, KEPT, Judged
+from synthaug.pipeline.verification.verdicts import EXTRA, KEPT
 from tests import paths
 
 BASE = paths.JOBS / "base.yaml"
@@ -252,101 +249,3 @@ def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
     job = load_job(BASE, [f"verify.judge={tmp_path}/none.safetensors"], str(tmp_path / "run"))
     with pytest.raises(JobError, match=r"^verify\.judge: there is no file"):
         run.check_files(job)
-
-
-# ---- policies ----
-
-CATEGORIES = toy.CATEGORIES
-
-
-def case(verdicts, **policy):
-    """Settle a scene with one object per verdict."""
-    n = len(verdicts)
-    boxes = np.array([[4 * k, 4, 4 * k + 3.5, 12] for k in range(n)], np.float32)
-    scene = replace(SOURCE[0], panoptic=None).with_objects(
-        Objects.build([0] * n, boxes, rle=[None] * n)
-    )
-    found = np.array([[40, 40, 50.5, 50]], np.float32)
-    row = DetectionRow(
-        0,
-        64,
-        64,
-        boxes,
-        np.zeros(n, np.int64),
-        np.zeros(n, bool),
-        found,
-        np.array([1]),
-        np.array([0.9], np.float32),
-    )
-    judged = Judged(tuple(verdicts), np.ones(n, np.float32), boxes, np.array([0]))
-    return settle(scene, row, judged, Verify(**policy), 7)
-
-
-def test_an_image_goes_when_too_much_failed_or_nothing_is_left():
-    assert case(["kept", "missing", "missing"]).dropped == "failed"
-    assert case(["kept", "missing"]).dropped == ""
-    assert case(["missing"], max_failed=1.0).dropped == "empty"
-    assert case(["swapped", None], max_failed=1.0).dropped == "empty", (
-        "ignore regions alone teach nothing"
-    )
-    assert case([None, None]).dropped == ""
-    assert case(["missing"], missing="keep", max_failed=1.0).dropped == ""
-    assert len(case(["kept", "missing", "missing"]).rejected) == 3
-
-
-def test_policies_do_what_they_say():
-    settled = case(["kept", "missing", "swapped", "misplaced"], max_failed=1.0, misplaced="keep")
-    assert settled.scene is not None
-    objects = settled.scene.objects
-    assert objects.verdict == ("kept", "swapped", "misplaced", "extra")
-    assert objects.iscrowd.tolist() == [False, True, False, True]
-    assert settled.rejected.verdict == ("missing",)
-    assert objects.boxes[1].tolist() == [8, 4, 12, 12], "a region is whole pixels"
-    assert masks.area(objects.rle[1] or "") == 32 == objects.area[1]
-    assert objects.boxes[3].tolist() == [40, 40, 51, 50]
-    assert len(set(objects.id.tolist())) == 4
-    alone = case(["kept"], extra="keep").scene
-    assert alone is not None
-    assert alone.objects.verdict == ("kept",)
-
-
-def test_a_panoptic_map_loses_what_is_dropped_and_keeps_the_segments_of_what_is_ignored():
-    from synthaug.pipeline.core import panoptic_maps as panoptic
-    from synthaug.pipeline.verification.policy import segments_only
-
-    scene = SOURCE[1]
-    things = np.flatnonzero(scene.objects.isthing)
-    verdicts = [
-        "missing" if k == things[0] else "swapped" if k == things[1] else None
-        for k in range(len(scene.objects))
-    ]
-    row = DetectionRow(
-        0, 64, 64, scene.objects.boxes, scene.objects.category.astype(np.int64), scene.objects.iscrowd,
-        scene.objects.boxes[:1], np.array([1]), np.array([0.9], np.float32),
-    )  # fmt: skip
-    judged = Judged(
-        tuple(verdicts), np.ones(len(verdicts), np.float32), scene.objects.boxes, np.array([0])
-    )
-    settled = settle(
-        scene,
-        row,
-        judged,
-        Verify(max_failed=1.0, swapped="ignore", missing="drop", min_recall=0.5),
-        0,
-    )
-    assert settled.dropped == "empty"
-    judged = replace(
-        judged,
-        verdict=tuple(
-            "kept" if v is None and k == things[-1] else v for k, v in enumerate(verdicts)
-        ),
-    )
-    settled = settle(scene, row, judged, Verify(max_failed=1.0), 0)
-    assert settled.scene is not None
-    shown = np.unique(panoptic.map_of(settled.scene))
-    assert panoptic.segment_ids(settled.rejected)[0] not in shown
-    assert set(shown[shown > 0].tolist()) == set(
-        panoptic.segment_ids(segments_only(settled.scene).objects).tolist()
-    )
-    ignored = settled.scene.objects.verdict.index("swapped")
-    assert settled.scene.objects.rle[ignored] == scene.objects.rle[things[1]]
