@@ -18,17 +18,9 @@ from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.validation import RecordError, is_int
 from synthaug.pipeline.studio import drawing
+from synthaug.pipeline.studio.edits import Edit, read_edits, usual_edits
 from synthaug.pipeline.studio.layout_files import SHEET, GivenLayout, read_layout
-from synthaug.pipeline.studio.sheets import (
-    CONTRAST,
-    SHEETS,
-    Cell,
-    Edit,
-    Row,
-    Subject,
-    read_edits,
-    usual_edits,
-)
+from synthaug.pipeline.studio.sheets import CONTRAST, SHEETS, Cell, Row, Subject
 
 if TYPE_CHECKING:
     from synthaug.generators.lostgan.control import Controlled, Rendered, Studio
@@ -186,7 +178,7 @@ def _write_sheet(
     folder: Folder, name: str, title: str, studio: Studio, subject: Subject
 ) -> list[dict[str, Any]]:
     """Paint a sheet row by row and write it, its pictures first; return what sheet.json says of the pictures."""
-    size = drawing.shown_size(studio.resolution, subject.layout.size)
+    size = drawing.picture_size(studio.resolution, subject.layout.size)
     strips, said = [], []
     for number, row in enumerate(SHEETS[name](subject)):
         shown = [("layout" if row.caption else "", drawing.layout_picture(_marks(row), size))]

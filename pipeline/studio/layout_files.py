@@ -1,4 +1,4 @@
-"""One layout to generate from: a small JSON file, a sheet.json made earlier, a COCO file, or an image of any data set."""
+"""Reading one layout to generate from: a small JSON file, a sheet.json, a COCO file, or an image of any data set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.formats import FORMATS
@@ -33,27 +34,30 @@ class GivenLayout:
     origin: str  # where it comes from, for titles and messages
     names: tuple[str, ...]
     boxes: tuple[Box, ...]
-    size: tuple[int, int] | None = None
-    things: frozenset[str] | None = (
-        None  # classes of the data set that are things; None where nobody says
-    )
+    size: Size | None = None
+    things: frozenset[str] | None = None  # names of classes that are things; None = not known
     options: Mapping[str, Any] = field(default_factory=dict)  # how a sheet.json was made
 
     def objects(self) -> list[tuple[str, Box]]:
-        """Class names with boxes as shares of the image."""
+        """Return class names with boxes as shares of the image."""
         height, width = self.size or (1, 1)
-        shares = [
-            (x0 / width, y0 / height, x1 / width, y1 / height) for x0, y0, x1, y1 in self.boxes
-        ]
-        return list(zip(self.names, shares, strict=True))
+        objects = []
+        for name, (x0, y0, x1, y1) in zip(self.names, self.boxes, strict=True):
+            objects.append((name, (x0 / width, y0 / height, x1 / width, y1 / height)))
+        return objects
 
     def record(self) -> dict[str, Any]:
-        """The layout as the JSON file that `read_layout` reads."""
-        listed = [
-            {"class": name, "box": list(box)}
-            for name, box in zip(self.names, self.boxes, strict=True)
-        ]
-        return {"objects": listed} | ({"size": list(self.size)} if self.size else {})
+        """Return the layout as the JSON file that `read_layout` reads."""
+        pairs = zip(self.names, self.boxes, strict=True)
+        objects = [{"class": name, "box": list(box)} for name, box in pairs]
+        record: dict[str, Any] = {"objects": objects}
+        if self.size:
+            record["size"] = list(self.size)
+        return record
+
+    def is_thing(self, name: str) -> bool:
+        """Return whether a class is a thing; where that is not known, every class is."""
+        return self.things is None or name in self.things
 
 
 def read_layout(reference: str, image: str | None) -> GivenLayout:
@@ -73,31 +77,33 @@ def read_layout(reference: str, image: str | None) -> GivenLayout:
     dataset = open_dataset(reference, Path(), key="LAYOUT")
     scene = _pick(dataset, reference, image)
     objects = scene.objects.select(~scene.objects.iscrowd)
-    return GivenLayout(
-        f"image {scene.image_id} of {reference}",
-        tuple(dataset.categories[c].name for c in objects.category.tolist()),
-        tuple(tuple(row) for row in objects.layout_boxes.tolist()),
-        (scene.height, scene.width),
-        frozenset(c.name for c in dataset.categories if c.isthing),
-    )
+    names = [dataset.categories[c].name for c in objects.category.tolist()]
+    boxes: list[Box] = []
+    for x0, y0, x1, y1 in objects.layout_boxes.tolist():
+        boxes.append((x0, y0, x1, y1))
+    things = frozenset(category.name for category in dataset.categories if category.isthing)
+    origin = f"image {scene.image_id} of {reference}"
+    return GivenLayout(origin, tuple(names), tuple(boxes), scene.size, things)
 
 
 def _pick(dataset: Dataset, reference: str, image: str | None) -> Scene:
-    wanted = image or "0"
-    if wanted.isdecimal():
-        if int(wanted) >= len(dataset):
+    """Return the scene at a position, or with an id; JobError where there is none."""
+    asked = image or "0"
+    if asked.isdecimal():
+        position = int(asked)
+        if position >= len(dataset):
             raise JobError(
-                f"--image: {reference} has {len(dataset)} images, counted from 0; there is no {wanted} "
-                f"(for the image whose id is {wanted} write id:{wanted})"
+                f"--image: {reference} has {len(dataset)} images, counted from 0; there is no {asked} "
+                f"(for the image whose id is {asked} write id:{asked})"
             )
-        return dataset[int(wanted)]
-    wanted = wanted.removeprefix("id:")
-    found = next((i for i in range(len(dataset)) if dataset[i].image_id == wanted), None)
-    if found is None:
-        raise JobError(
-            f"--image: {reference} has no image '{wanted}'; give an id of it, or a position from 0"
-        )
-    return dataset[found]
+        return dataset[position]
+    asked = asked.removeprefix("id:")
+    for scene in dataset:
+        if scene.image_id == asked:
+            return scene
+    raise JobError(
+        f"--image: {reference} has no image '{asked}'; give an id of it, or a position from 0"
+    )
 
 
 def _read_file(file: Path, image: str | None) -> GivenLayout:
@@ -105,26 +111,27 @@ def _read_file(file: Path, image: str | None) -> GivenLayout:
     try:
         if SHEET in document:
             options = mapping(document[SHEET], SHEET)
-            return _from_record(mapping(need(options, "layout"), "layout"), str(file), options)
+            layout = mapping(need(options, "layout"), "layout")
+            return _from_record(layout, str(file), options)
         if "annotations" in document:
             return _from_coco(document, file, image)
         if image is not None:
             raise JobError(f"--image: {file} is one layout, not a data set; leave --image out")
         return _from_record(document, str(file), {})
-    except RecordError as bad:
-        raise DatasetError(
-            f"{file}: {bad.detail}" + ("" if bad.detail.endswith("?") else "; correct the file")
-        ) from bad
+    except RecordError as err:
+        advice = "" if err.detail.endswith("?") else "; correct the file"
+        raise DatasetError(f"{file}: {err.detail}{advice}") from err
 
 
 def _from_record(document: dict[str, Any], origin: str, options: Mapping[str, Any]) -> GivenLayout:
+    """Return the layout of our own JSON form; RecordError for a wrong key or value."""
     only(document, ("objects", "size"), "the layout")
-    listed = need(document, "objects")
-    if not isinstance(listed, list):
+    records = need(document, "objects")
+    if not isinstance(records, list):
         raise RecordError("bad value", "'objects' must be a list")
     names, boxes = [], []
-    for place, record in enumerate(listed):
-        where = f"object {place}"
+    for position, record in enumerate(records):
+        where = f"object {position}"
         only(mapping(record, where), ("class", "box"), where)
         names.append(text(record, "class", where))
         boxes.append(box_of(record, where))
@@ -132,50 +139,74 @@ def _from_record(document: dict[str, Any], origin: str, options: Mapping[str, An
 
 
 def _from_coco(document: dict[str, Any], file: Path, image: str | None) -> GivenLayout:
-    """Only sizes, boxes and names are read: the image files need not be there."""
+    """Return the layout of an image of a COCO file; its image files need not be there."""
     images = {key_of(record, "id"): record for record in section(document, "images", file)}
     if not images:
         raise RecordError("missing key", "it lists no images")
-    wanted = next(iter(images)) if image is None else image.removeprefix("id:")
-    if wanted not in images:
-        raise JobError(
-            f"--image: {file} has no image with the id {wanted}{suggest(wanted, list(images)[:1000])}"
-        )
-    size = (need(images[wanted], "height"), need(images[wanted], "width"))
-    if not all(is_int(n) and n > 0 for n in size):
-        raise RecordError(
-            "bad image size", f"image {wanted}: width and height must be whole numbers above 0"
-        )
-    known = {key_of(c, "id"): c for c in section(document, "categories", file)}
-    mine = [r for r in section(document, "annotations", file) if key_of(r, "image_id") == wanted]
+    asked = next(iter(images)) if image is None else image.removeprefix("id:")
+    if asked not in images:
+        hint = suggest(asked, list(images)[:1000])
+        raise JobError(f"--image: {file} has no image with the id {asked}{hint}")
+    size = _image_size(images[asked], asked)
+    categories = {key_of(record, "id"): record for record in section(document, "categories", file)}
     names, boxes = [], []
-    for record in (r for r in mine if not r.get("iscrowd")):
+    for record in section(document, "annotations", file):
+        if key_of(record, "image_id") != asked or record.get("iscrowd"):
+            continue
         where = f"annotation {record.get('id')!r}"
-        category = key_of(record, "category_id")
-        if category not in known:
-            raise RecordError(
-                "unknown category", f"{where}: category_id {category} is not among the categories"
-            )
-        names.append(text(known[category], "name", f"category {category}"))
-        try:
-            boxes.append(inside_box(corners(record, "bbox"), size)[0])
-        except RecordError as bad:
-            raise RecordError(bad.reason, f"{where}: {bad.detail}") from bad
-    things = frozenset(
-        c["name"]
-        for c in known.values()
-        if isinstance(c.get("name"), str) and c.get("isthing", True)
-    )
-    return GivenLayout(f"image {wanted} of {file}", tuple(names), tuple(boxes), size, things)
+        names.append(_class_name(record, categories, where))
+        boxes.append(_box_inside(record, size, where))
+    things = set()
+    for category in categories.values():
+        name = category.get("name")
+        if isinstance(name, str) and category.get("isthing", True):
+            things.add(name)
+    origin = f"image {asked} of {file}"
+    return GivenLayout(origin, tuple(names), tuple(boxes), size, frozenset(things))
 
 
-def _size(document: dict[str, Any]) -> tuple[int, int] | None:
+def _image_size(record: dict[str, Any], image: str) -> Size:
+    """Return the size (H, W) of an image record."""
+    height, width = need(record, "height"), need(record, "width")
+    if not (_is_positive(height) and _is_positive(width)):
+        raise RecordError(
+            "bad image size", f"image {image}: width and height must be whole numbers above 0"
+        )
+    return height, width
+
+
+def _class_name(
+    record: dict[str, Any], categories: Mapping[str, dict[str, Any]], where: str
+) -> str:
+    """Return the class name of an annotation."""
+    category = key_of(record, "category_id")
+    if category not in categories:
+        raise RecordError(
+            "unknown category", f"{where}: category_id {category} is not among the categories"
+        )
+    return text(categories[category], "name", f"category {category}")
+
+
+def _box_inside(record: dict[str, Any], size: Size, where: str) -> Box:
+    """Return the xyxy box of an annotation, cut off at the border of the image."""
+    try:
+        box, _ = inside_box(corners(record, "bbox"), size)
+    except RecordError as err:
+        raise RecordError(err.reason, f"{where}: {err.detail}") from err
+    return box
+
+
+def _size(document: dict[str, Any]) -> Size | None:
     size = document.get("size")
     if size is None:
         return None
-    if not isinstance(size, list) or len(size) != 2 or not all(is_int(n) and n > 0 for n in size):
+    if not isinstance(size, list) or len(size) != 2 or not all(_is_positive(n) for n in size):
         raise RecordError("bad value", f"size {size!r} must be [height, width] in whole pixels")
     return size[0], size[1]
+
+
+def _is_positive(value: Any) -> bool:
+    return is_int(value) and value > 0
 
 
 def box_of(record: dict[str, Any], where: str) -> Box:

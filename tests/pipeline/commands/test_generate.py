@@ -17,9 +17,7 @@ from synthaug.generators import lostgan as lostgan_system
 from synthaug.generators.base import Layouts
 from synthaug.generators.lostgan import network as lostgan
 from synthaug.pipeline.cli import main
-from synthaug.pipeline.studio import drawing as control_sheets
-from synthaug.pipeline.studio.layout_files import GivenLayout, read_layout
-from synthaug.pipeline.studio.sheets import SHEETS, usual_edits
+from synthaug.pipeline.studio.sheets import SHEETS
 
 CLASSES = ["tree", "car", "cow", "sky"]
 LAYOUT = {
@@ -163,65 +161,6 @@ def test_edits_of_a_file_are_made_one_after_the_other(
     last = record["pictures"][-1]["scene"]
     assert [1, 2, 3] == [thing["number"] for thing in last["objects"]]
     assert [60 / 96, 40 / 64, 80 / 96, 60 / 64] == last["objects"][2]["box"]
-
-
-def test_layouts_come_from_files_coco_and_data_sets(tmp_path: Path) -> None:
-    file = written(tmp_path / "a.json", LAYOUT)
-    assert ("cow", (8 / 96, 30 / 64, 40 / 96, 60 / 64)) == read_layout(str(file), None).objects()[1]
-    shares = written(tmp_path / "b.json", {"objects": [{"class": "cow", "box": [0, 0, 0.5, 1]}]})
-    assert [("cow", (0, 0, 0.5, 1))] == read_layout(str(shares), None).objects()
-    coco = {
-        "images": [{"id": 1, "height": 10, "width": 20}, {"id": 5, "height": 50, "width": 100}],
-        "categories": [{"id": 3, "name": "cow"}],
-        "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5]},
-            {"id": 2, "image_id": 5, "category_id": 3, "bbox": [10, 10, 50, 20]},
-            {"id": 3, "image_id": 5, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1},
-        ],
-    }
-    path = str(written(tmp_path / "coco.json", coco))
-    assert [("cow", (0.1, 0.2, 0.6, 0.6))] == read_layout(path, "5").objects()
-    assert (10, 20) == read_layout(path, None).size
-    toy = read_layout("toy:val?count=4", "2")
-    named = read_layout("toy:val?count=4", "id:" + toy.origin.split()[1])
-    assert toy.objects() == named.objects() != read_layout("toy:val?count=4", None).objects()
-    assert toy.things is not None and "sky" not in toy.things
-
-
-def test_the_usual_edits_move_a_small_thing_into_free_room() -> None:
-    boxes = ((0.0, 0.0, 100.0, 50.0), (60.0, 40.0, 90.0, 80.0), (5.0, 40.0, 20.0, 80.0))
-    layout = GivenLayout(
-        "here", ("sky", "cow", "tree"), boxes, (100, 100), frozenset({"cow", "tree", "car"})
-    )
-    edits = usual_edits(layout, CLASSES)
-    assert ["move", "move", "add", "move", "relabel", "remove"] == [edit.action for edit in edits]
-    assert (25.0, 40.0, 55.0, 80.0) == edits[1].box
-    assert ((60.0, 40.0, 90.0, 80.0), "cow") == (edits[2].box, edits[2].name)
-    assert (2, "tree") == (edits[-1].number, edits[-2].name)
-    whole = GivenLayout("here", ("sky",), ((0.0, 0.0, 1.0, 1.0),))
-    assert ["move", "relabel", "remove"] == [edit.action for edit in usual_edits(whole, ["sky"])]
-
-
-def test_masks_become_the_colour_of_the_highest() -> None:
-    stack = np.zeros((3, 2, 2), np.float32)  # the third slot is padding
-    stack[0, 0], stack[1, :, 1] = 0.4, 0.6
-    expected = [
-        [control_sheets.colour(4), control_sheets.colour(7)],
-        [control_sheets.NOBODY, control_sheets.colour(7)],
-    ]
-    assert np.array(expected).tolist() == control_sheets.mask_map(stack, [4, 7]).tolist()
-    assert (2, 2, 3) == control_sheets.mask_map(stack, []).shape
-
-
-def test_a_crowded_layout_has_a_legend() -> None:
-    labels = ["cow", "tree", "tree", "tree", "cow", "sky", "sky", "tree", "tree"]
-    marks = [control_sheets.Mark(i, label, (0, 0, 0.1, 0.1)) for i, label in enumerate(labels)]
-    assert "cow 0 4, tree 1-3 7-8, sky 5-6" == control_sheets.legend(marks)
-    assert "" == control_sheets.legend(marks[:8])
-
-
-def test_colours_of_the_first_objects_differ() -> None:
-    assert 21 == len({control_sheets.colour(number) for number in range(21)})
 
 
 @pytest.mark.parametrize(
