@@ -17,7 +17,7 @@ from typing import Any
 
 from synthaug.pipeline.commands.export_sources import Request, Splits, open_splits, read_object
 from synthaug.pipeline.core.datasets import View
-from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.errors import JobError, one_line, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS, hf
@@ -82,9 +82,8 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
             }
             folder.write_json(RECORD, record)
     except OSError as err:
-        reason = err.strerror or " ".join(str(err).split())
         raise JobError(
-            f"--out: cannot write {target} ({reason}); nothing was left there: make room or choose another"
+            f"--out: cannot write {target} ({one_line(err)}); nothing was left there: make room or choose another"
         ) from err
     yield from job.lines(target)
 

@@ -36,10 +36,27 @@ class RunError(SynthaugError):
     """A step failed for a reason the user's input does not explain."""
 
 
+def one_line(err: BaseException, most: int = 200) -> str:
+    """Return the message of an exception on one line; of a system call, the reason alone."""
+    text = str(err)
+    if isinstance(err, OSError) and err.strerror:
+        text = err.strerror
+    words = text.split() or [type(err).__name__]
+    return " ".join(words)[:most].rstrip(".")
+
+
+def first_line(err: BaseException, most: int = 200) -> str:
+    """Return the first line of the message of an exception: torch and Ray put advice and traces below it."""
+    text = str(err).strip() or type(err).__name__
+    return text.splitlines()[0][:most]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, else the list of what there is."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    if names:
+        return f"; known: {', '.join(names)}"
+    return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import Scene
 
 # what is decoded; never all that Pillow knows, of which some start other programs
@@ -39,7 +39,7 @@ def decode(scene: Scene) -> NDArray[np.uint8]:
         ) from err
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
         raise DatasetError(
-            f"{label}: the image cannot be decoded ({err}); replace the file"
+            f"{label}: the image cannot be decoded ({one_line(err)}); replace the file"
         ) from err
 
 

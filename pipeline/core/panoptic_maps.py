@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.boxes import Size
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
 
 BITS = 24  # of a panoptic PNG's pixel
@@ -71,9 +71,8 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
     except FileNotFoundError as err:
         raise DatasetError(f"{name}: the map is missing; restore it or remove its image") from err
     except (OSError, SyntaxError, ValueError, EOFError) as err:
-        reason = " ".join(str(err).split())[:160]
         raise DatasetError(
-            f"{name}: the map cannot be decoded ({reason}); replace the file"
+            f"{name}: the map cannot be decoded ({one_line(err)}); replace the file"
         ) from err
 
 

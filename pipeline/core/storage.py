@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from pyarrow import fs
 
-from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.errors import DatasetError, JobError, one_line
 
 _CHUNK = 1 << 20
 _PROBE = ".synthaug-probe"
@@ -60,7 +60,7 @@ class Folder:
             )
         except (OSError, ValueError) as err:
             raise JobError(
-                f"{text}: not a usable S3 address ({_reason(err)}); write s3://bucket/prefix"
+                f"{text}: not a usable S3 address ({one_line(err)}); write s3://bucket/prefix"
             ) from err
         return Folder(filesystem, path.rstrip("/"), text.partition("?")[2])
 
@@ -232,11 +232,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _reason(err: Exception) -> str:
-    text = getattr(err, "strerror", None) or str(err)
-    return " ".join(text.split())[:200]
-
-
 def check_writable(uri: str) -> None:
     """Write and remove a probe file; JobError when that fails; leaves no folder behind that was not there."""
     folder = Folder.at(uri)
@@ -249,7 +244,7 @@ def check_writable(uri: str) -> None:
         folder.delete(_PROBE)
     except OSError as err:
         problem = (
-            f"output: cannot write to {uri}: {_reason(err)}; choose another folder with --output"
+            f"output: cannot write to {uri}: {one_line(err)}; choose another folder with --output"
         )
         raise JobError(problem) from err
     finally:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError
+from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, first_line
 from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor, Tick
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
@@ -70,7 +70,7 @@ class RayExecutor:
                 else "a local Ray could not be started"
             )
             raise JobError(
-                f"cluster.address: {where} ({_first_line(err)}); set cluster.executor=serial to go without"
+                f"cluster.address: {where} ({first_line(err)}); set cluster.executor=serial to go without"
             ) from err
 
     def _environment(self, address: str) -> None:
@@ -349,11 +349,6 @@ class _Member:
 def _secret() -> str:
     """The token of this process's clusters; one for all, because Ray reads it once in the life of a process."""
     return os.urandom(24).hex()
-
-
-def _first_line(err: BaseException) -> str:
-    text = str(err).strip()
-    return text.splitlines()[0][:200] if text else type(err).__name__
 
 
 def open_executor(kind: str, workers: int, address: str, memory_mb: int) -> Executor:

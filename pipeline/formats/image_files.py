@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthaug.pipeline.core import images
+from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
 from synthaug.pipeline.formats.coco.write import encoded_image
 
@@ -94,7 +95,7 @@ def header(path: Path, max_pixels: int) -> Header:
                 file.seek(0)
                 turned = image.format == "JPEG" and _orientation(file.read(_HEAD)) is not None
     except (OSError, SyntaxError, Image.DecompressionBombError) as err:
-        raise ValueError(f"cannot be decoded ({' '.join(str(err).split())[:100]})") from err
+        raise ValueError(f"cannot be decoded ({one_line(err)})") from err
     if size[0] * size[1] > max_pixels:
         raise ValueError(f"has {size[1]}x{size[0]} pixels, over max_pixels={max_pixels}")
     return Header(size, turned)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.formats.validation import RecordError, line
+from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.formats.validation import RecordError
 
 
 @dataclass(frozen=True)
@@ -138,5 +138,5 @@ def _invalid(file: Path, err: Exception) -> DatasetError:
         if isinstance(err, json.JSONDecodeError)
         else ""
     )
-    reason = err.msg if isinstance(err, json.JSONDecodeError) else line(err)
+    reason = err.msg if isinstance(err, json.JSONDecodeError) else one_line(err)
     return DatasetError(f"{file}: not valid JSON{where} ({reason}); correct or restore the file")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.scene import Provenance
 
 _TOLERANCE = 1.0  # pixels a box may stick out of its image; it is clipped
@@ -121,7 +122,7 @@ def read_segmentation(value: Any, size: tuple[int, int]) -> Segmentation:
         masks.check(counts, size)
         return counts
     except (ValueError, OverflowError) as err:
-        raise RecordError("bad mask", f"segmentation: {line(err)}") from err
+        raise RecordError("bad mask", f"segmentation: {one_line(err)}") from err
 
 
 def provenance(record: dict[str, Any]) -> Provenance | None:
@@ -135,8 +136,3 @@ def provenance(record: dict[str, Any]) -> Provenance | None:
     if not all(is_text(value.get(name)) for name in texts):
         raise RecordError("bad value", f"provenance needs texts {', '.join(texts)}")
     return Provenance(value["seed"], *(value[name] for name in texts))
-
-
-def line(err: Exception) -> str:
-    """Return what an error says, on one line."""
-    return " ".join(str(err).split())[:200]

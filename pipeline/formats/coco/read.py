@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import (
     SOURCES,
     Category,
@@ -36,7 +36,6 @@ from synthaug.pipeline.formats.validation import (
     is_int,
     is_text,
     key_of,
-    line,
     need,
     number,
     provenance,
@@ -189,7 +188,7 @@ def _decoded_size(path: Path, max_pixels: int) -> tuple[int, int]:
                 return image.size
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as err:
         raise DatasetError(
-            f"{path}: the image cannot be decoded ({line(err)}); replace the file"
+            f"{path}: the image cannot be decoded ({one_line(err)}); replace the file"
         ) from err
 
 

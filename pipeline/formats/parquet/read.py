@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
@@ -107,7 +107,7 @@ class ParquetDataset(Dataset):
                 )
             return _Group(table, len(categories))
         except _BROKEN as err:
-            problem = f"{folder.path}/{name}: row group {group} cannot be read ({_line(err)}); write the file again"
+            problem = f"{folder.path}/{name}: row group {group} cannot be read ({one_line(err)}); write the file again"
             raise DatasetError(problem) from err
 
 
@@ -219,7 +219,7 @@ def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
             schema, metadata = found.schema_arrow, found.metadata
     except _BROKEN as err:
         problem = (
-            f"{where}: not a Parquet file, or cut short ({_line(err)}); write or copy it again"
+            f"{where}: not a Parquet file, or cut short ({one_line(err)}); write or copy it again"
         )
         raise DatasetError(problem) from err
     ours = json.loads((metadata.metadata or {}).get(b"synthaug", b"{}"))
@@ -265,7 +265,3 @@ def _alike(found: Any, wanted: Any) -> bool:
     return bool(
         found.equals(wanted) or (pa.types.is_integer(found) and pa.types.is_integer(wanted))
     )
-
-
-def _line(err: Exception) -> str:
-    return " ".join(str(err).split())[:160].rstrip(".")

@@ -6,7 +6,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from synthaug.pipeline.formats.validation import RecordError, line
+from synthaug.pipeline.core.errors import one_line
+from synthaug.pipeline.formats.validation import RecordError
 
 _MOST = 16 << 20  # bytes; an annotation file has a few thousand
 _DEEPEST = 50
@@ -57,7 +58,7 @@ def parse(data: bytes, name: str) -> Element:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as err:
-        raise RecordError("bad XML", f"{name} is not well-formed XML ({line(err)})") from err
+        raise RecordError("bad XML", f"{name} is not well-formed XML ({one_line(err)})") from err
     root: Element = builder.close()
     return root
 

@@ -20,12 +20,12 @@ import yaml
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.errors import DatasetError, suggest
+from synthaug.pipeline.core.errors import DatasetError, one_line, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats import image_files as pictures
 from synthaug.pipeline.formats.json_files import Checker, check_limits, read_bytes
-from synthaug.pipeline.formats.validation import RecordError, inside_box, is_int, is_text, line
+from synthaug.pipeline.formats.validation import RecordError, inside_box, is_int, is_text
 from synthaug.pipeline.formats.yolo.write import EXTRA, SPLITS, write, write_splits
 
 __all__ = ["Config", "YoloDataset", "read", "write", "write_splits"]
@@ -129,7 +129,7 @@ def _load(file: Path) -> tuple[dict[str, Any], str]:
     try:
         document = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as err:
-        raise DatasetError(f"{file}: not valid YAML ({line(err)}); correct the file") from err
+        raise DatasetError(f"{file}: not valid YAML ({one_line(err)}); correct the file") from err
     if not isinstance(document, dict):
         raise DatasetError(
             f"{file}: the top level must be keys with values (train, val, names); this is no data.yaml"
@@ -292,7 +292,9 @@ class _Reader:
                 values = [float(word) for word in row.split()]
                 label, shape = self._row(values, size)
             except ValueError as err:
-                raise RecordError("bad label", f"line {number} of its labels: {line(err)}") from err
+                raise RecordError(
+                    "bad label", f"line {number} of its labels: {one_line(err)}"
+                ) from err
             except RecordError as err:
                 raise RecordError(err.reason, f"line {number} of its labels: {err}") from err
             category.append(label)

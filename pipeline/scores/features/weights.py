@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthaug.pipeline.core.errors import first_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -105,10 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as err:
-        text = str(err).strip().splitlines()
-        raise ValueError(
-            f"{path}: is no file of weights ({text[0][:120] if text else type(err).__name__}); get it anew"
-        ) from err
+        raise ValueError(f"{path}: is no file of weights ({first_line(err)}); get it anew") from err
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
     ):

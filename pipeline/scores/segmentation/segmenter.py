@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.errors import first_line, one_line
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -257,9 +258,7 @@ def _program(file: Path, device: str) -> Any:
         program: Any = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call] # torch has no types here
         return program.eval()
     except RuntimeError as err:
-        raise ValueError(
-            f"{file}: no TorchScript program ({str(err).splitlines()[0][:120]})"
-        ) from err
+        raise ValueError(f"{file}: no TorchScript program ({first_line(err)})") from err
 
 
 def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
@@ -279,9 +278,8 @@ def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
     try:
         network.load_state_dict(state)
     except RuntimeError as err:
-        reason = " ".join(str(err).split())[:200]
         raise ValueError(
-            f"{file}: not the weights of {kind} with {outputs} classes ({reason})"
+            f"{file}: not the weights of {kind} with {outputs} classes ({one_line(err)})"
         ) from err
     return network.eval().to(device)
 
