@@ -27,7 +27,7 @@ from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.execution.training import cores, device
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
-from synthaug.pipeline.steps.ingest import open_inputs
+from synthaug.pipeline.steps.inputs import open_inputs
 
 COLUMNS = ("AP", "AP50", "AP75", "seconds", "CPU seconds", "predict ms/image")
 

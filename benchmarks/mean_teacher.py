@@ -29,7 +29,7 @@ from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.training import device, read_log, train
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.steps import self_train
-from synthaug.pipeline.steps.ingest import open_inputs
+from synthaug.pipeline.steps.inputs import open_inputs
 
 ARMS = {
     "burn-in": "labels alone, detector.steps",

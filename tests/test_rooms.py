@@ -32,7 +32,7 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/studio": {"core", "formats", "planning", "generators"},
     "pipeline/report": {"core", "scores", "config", "planning", "verification"},
     "pipeline/steps": {"*"},  # everything above; never run, commands or cli
-    "pipeline/run": {"core", "config", "execution", "scoring", "synthesis", "steps", "detectors"},
+    "pipeline/run": {"core", "config", "execution", "steps"},
     "pipeline/commands": {"*", "steps", "run"},
     "pipeline/cli": {"*", "steps", "run", "commands"},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from synthaug.pipeline.report import pictures as report_pictures
 from synthaug.pipeline.report.comparison_page import Contestant
 from synthaug.pipeline.report.tables import UNDONE, Run
 from synthaug.pipeline.run import step_key
-from synthaug.pipeline.steps import STEPS
 from synthaug.pipeline.steps import report as step
+from synthaug.pipeline.steps.contract import load_steps
 
 COMPARISON = "comparison.html"
 MOST = 8  # runs side by side that a page has room for
@@ -96,20 +95,19 @@ def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
     folders: dict[str, Path] = {}
     other: list[str] = []
     outdated: set[str] = set()
-    for name, module in STEPS.items():
+    for name, made in load_steps().items():
         if name == "report":
             continue
-        made = importlib.import_module(module)
-        keys[name] = step_key(job, name, made, keys)
+        keys[name] = step_key(job, made, keys)
         own = path / "steps" / f"{name}-{keys[name]}"
         finished = [p for p in (path / "steps").glob(f"{name}-*") if (p / MANIFEST).is_file()]
         newest = max(finished, key=_finished, default=None)
-        inputs = [_finished(folders[need]) for need in made.NEEDS if need in folders]
+        inputs = [_finished(folders[need]) for need in made.needs if need in folders]
         if own in finished:
             folders[name] = own
         elif (
             newest
-            and not outdated & set(made.NEEDS)
+            and not outdated & set(made.needs)
             and _finished(newest) >= max(inputs, default=0)
         ):
             folders[name] = newest

@@ -1,9 +1,17 @@
 """The steps of a run, in the order data flows. One file each, with
 
-NEEDS     names of the steps whose outputs it reads
-VERSION   raised when the step's code changes what it writes
-settings  (job) -> plain content; together with NEEDS and VERSION it names the output folder
-run       (context) -> manifest content, written when everything else is
+NEEDS       names of the steps whose outputs it reads
+VERSION     raised when the step's code changes what it writes
+PUBLISHES   files of its folder that appear in the output folder
+settings    (job) -> plain content; together with NEEDS and VERSION it names the output folder
+run         (context) -> manifest content, written when everything else is
+
+and, where there is something to say,
+
+check       (job): raises JobError for what can be known from the job and the files it names
+check_data  (job, inputs): raises JobError or DatasetError for what the data sets show
+metrics     (manifest) -> content of metrics.json
+provenance  (manifest) -> content that the manifests of all later steps repeat
 """
 
 from __future__ import annotations

@@ -24,12 +24,14 @@ from synthaug.pipeline.detection.inference import detect_shards, load_labeller
 from synthaug.pipeline.detection.store import read_rows
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.self_train import WEIGHTS
 
 NEEDS = ("ingest", "self_train")
 VERSION = 1
 DETECTIONS = "detections"  # folder of what is matched
 RESULT = "calibration.json"
+PUBLISHES = (Published(RESULT, "pseudo"),)
 LATER = ("rule", "calibrate")  # keys of pseudo_label that only choose among what is learnt here
 
 
@@ -48,6 +50,12 @@ def settings(job: Job) -> dict[str, Any]:
         key: value for key, value in section_dict(job, "pseudo_label").items() if key not in LATER
     }
     return {"pseudo_label": keys, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the number of images, and the numbers of held-out ones; None without unlabelled images."""
+    keys = ("images", "held_out")
+    return {"calibration": {key: manifest.get(key) for key in keys}}
 
 
 def labeller_weights(context: Context) -> Folder:

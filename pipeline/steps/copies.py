@@ -12,10 +12,12 @@ from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.leaks import hashing as image_hash
 from synthaug.pipeline.leaks.pairs import SYNTHETIC, Pair, pairs
+from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.leaks import SHARD, Hasher, settle, write_pairs
 
 NEEDS = ("leaks", "synthesize")
 VERSION = 1
+PUBLISHES: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Spec:
 def settings(job: Job) -> dict[str, Any]:
     """Whether leaks stop the run."""
     return {"leaks": job.data.leaks}
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the number of pairs."""
+    return {"leaks": {"copies": manifest["pairs"]}}
 
 
 def _hasher(spec: Spec) -> Hasher:

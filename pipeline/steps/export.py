@@ -15,10 +15,17 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.coco.panoptic import PanopticWriter
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.verification.policy import segments_only
 
 NEEDS = ("verify",)
 VERSION = 2
+PUBLISHES = (
+    Published("instances.json", "coco"),
+    Published("panoptic.json", "coco"),
+    Published("*", "coco/images", "images"),
+    Published("*", "coco/panoptic", "panoptic"),
+)
 
 
 @dataclass(frozen=True)

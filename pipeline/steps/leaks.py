@@ -33,11 +33,13 @@ from synthaug.pipeline.leaks.pairs import (
     pairs,
     split_manifest,
 )
+from synthaug.pipeline.steps.contract import Manifest, Published
 
 NEEDS = ("ingest",)
 VERSION = 2
 SHARD = 512  # images
 SPLITS, FOUND = "splits.json", "leaks.json"
+PUBLISHES = (Published(SPLITS),)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,16 @@ def settings(job: Job) -> dict[str, Any]:
         "leaks": job.data.leaks,
         "fingerprints": {key: table.fingerprint() for key, table in opened.items()},
     }
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the number of pairs, and the digest of the manifest of splits."""
+    return {"leaks": {"leaks": manifest["pairs"]}, "splits_sha256": manifest["sha256"]}
+
+
+def provenance(manifest: Manifest) -> dict[str, str]:
+    """Return the digest of the one manifest of which image is in which split."""
+    return {"splits_sha256": manifest["sha256"]}
 
 
 class Hasher:

@@ -30,6 +30,8 @@ from synthaug.pipeline.planning.targets import (
     images_needed,
     target_counts,
 )
+from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.steps.map_plan import MapPlans, map_config
 from synthaug.pipeline.synthesis.conditioning import BoxGuide, MapGuide, PosthocGuide, guide_of
 from synthaug.pipeline.synthesis.copy_paste import PasteGuide
@@ -37,18 +39,13 @@ from synthaug.pipeline.synthesis.pasting import BACKGROUND, PASTED, mirrored
 
 NEEDS = ("ingest",)
 VERSION = 2
+PUBLISHES: tuple[Published, ...] = ()
 IDS_PER_IMAGE = 10_000
 
 
 def settings(job: Job) -> dict[str, Any]:
     """The plan, and the filter layouts must pass; of maps their size."""
     guide = guide_of(job)
-    guide.check()
-    if job.plan.rearrange and not isinstance(guide, MapGuide):
-        raise JobError(
-            f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set "
-            "it to 0; plan.jitter moves boxes"
-        )
     plan = {
         key: value for key, value in section_dict(job, "plan").items() if key != "rearrange"
     }  # it is in `maps`
@@ -58,10 +55,28 @@ def settings(job: Job) -> dict[str, Any]:
     return told if isinstance(guide, BoxGuide) else told | {"system": job.generator.system}
 
 
-def check_counts(job: Job, categories: tuple[Category, ...]) -> None:
-    """Raise JobError when the plan names a class the data has not; possible before any data is read."""
+def check(job: Job) -> None:
+    """Raise JobError for settings that the generator's conditioning has no use for."""
+    guide = guide_of(job)
+    guide.check()
+    if job.plan.rearrange and not isinstance(guide, MapGuide):
+        raise JobError(
+            f"plan.rearrange: {job.plan.rearrange:g} is for generators driven by maps, not for {job.generator.system}; set "
+            "it to 0; plan.jitter moves boxes"
+        )
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError for a class that is not there, DatasetError for images of no use to the generator."""
+    guide_of(job).check_data(inputs.splits["labelled"])
+    categories = inputs.categories
     if job.plan.target == "counts":
         target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the natural, wanted and planned number of objects of each class."""
+    return {"plan": manifest["classes"]}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from synthaug.pipeline.formats.coco.write import CocoWriter
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import calibrate
+from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.ingest import TRUTH
 from synthaug.pipeline.steps.self_train import WEIGHTS
 
@@ -36,6 +37,7 @@ BINS = 20  # of the scores of a class, 0 to 1
 IDS_PER_IMAGE = 10_000  # ids are image position * this + place in the image + 1
 SPOOL = "found"  # folder of all detections, one file per shard
 DETECTIONS, LABELS = "detections.json", "instances.json"
+PUBLISHES = (Published(DETECTIONS, "pseudo"), Published(LABELS, "pseudo"))
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ def settings(job: Job) -> dict[str, Any]:
         "pseudo_label": section_dict(job, "pseudo_label"),
         "unlabelled": bool(job.data.unlabelled),
     }
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the number of images and objects, and what the labels are worth where that is known."""
+    return {"pseudo_label": {key: manifest[key] for key in ("images", "objects", "quality")}}
 
 
 class _Labeller:

@@ -25,6 +25,7 @@ from synthaug.pipeline.report.pseudo_labels import Candidate, Labelled, Sheets
 from synthaug.pipeline.report.run_page import Gallery, Pair, Samples
 from synthaug.pipeline.report.tables import UNDONE, Run, class_rows
 from synthaug.pipeline.steps import verify
+from synthaug.pipeline.steps.contract import Published
 
 NEEDS = (
     "ingest",
@@ -45,6 +46,7 @@ NEEDS = (
 VERSION = 5
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
+PUBLISHES = (Published(PAGE),)
 PAIRS = 12  # images shown beside their source
 CLASSES = 24  # with examples
 EXAMPLES = 6  # instances of a class, of each kind

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.features.weights import FILES, find
 from synthaug.pipeline.scoring import engine as measuring
+from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
 from synthaug.pipeline.steps.synthesize import load_generator
 from synthaug.pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from synthaug.pipeline.synthesis import paired as twins
@@ -23,6 +26,7 @@ NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 5
 SHARD = 32  # validation images
 TWINS = "twins"
+PUBLISHES = (Published("nearest.jpg"),)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,47 @@ def settings(job: Job) -> dict[str, Any]:
     networks = {name: find(Path(weights), name).sha256 for name in FILES} if weights else {}
     named = {"networks": networks} if networks else {}
     return {**sections, "seed": job.seed, "judge": file_digest(job.score.judge), **named}
+
+
+def check(job: Job) -> None:
+    """Raise JobError when a file or a published network that the job needs is not there."""
+    check_file("score.judge", job.score.judge)
+    folder = job.score.weights
+    if folder and not Path(folder).is_dir():
+        raise JobError(
+            f"score.weights: there is no folder '{folder}'; correct the path or leave the key empty"
+        )
+    for name in job.score.asked:
+        _check_score(name, job.score.settings[name], folder)
+
+
+def _check_score(name: str, config: Any, folder: str) -> None:
+    where = "is looked for in the folder score.weights, which is empty"
+    if folder:
+        where = f"is not in '{folder}'"
+    for file in measuring.files_of(name, config):
+        if not folder or not (Path(folder) / file).is_file():
+            raise JobError(
+                f"score.names: '{name}' needs the network {file}, which {where}; "
+                "put it there, or leave the score out"
+            )
+    reason = measuring.lacks(name, config, folder)
+    if reason:
+        raise JobError(f"score.names: '{name}' cannot be had: {reason}")
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError when the detector the job names knows other classes."""
+    check_detector("score.judge", job.score.judge, len(inputs.categories))
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the scores, the reason for each that is missing, and what is known of the validation images."""
+    return {
+        "scores": manifest["scores"],
+        "scores_unavailable": manifest["unavailable"],
+        "validation": manifest["validation"],
+    }
 
 
 def run(context: Context) -> dict[str, Any]:

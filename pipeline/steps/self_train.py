@@ -20,6 +20,8 @@ from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.steps.train_detector import WEIGHTS as SUPERVISED
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ WEIGHTS = (
     "labeller.safetensors"  # of the detector that labels the unlabelled images, trained here or not
 )
 SPLITS = ("labelled", "validation", "unlabelled")
+PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ def settings(job: Job) -> dict[str, Any]:
     """The section, unless it is off."""
     section = section_dict(job, "self_train")
     return {"self_train": section, "seed": job.seed} if section["steps"] else {"steps": 0}
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError for a threshold of a class that is not there."""
+    thresholds(job, inputs.categories)
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return how long the training was, whose detector labels, and what both are worth."""
+    keys = ("steps", "kept", "before", "after")
+    return {"self_train": {key: manifest[key] for key in keys if key in manifest}}
 
 
 def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:

@@ -11,16 +11,23 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.train_generator import WEIGHTS
 from synthaug.pipeline.synthesis.conditioning import guide_of
 
 NEEDS = ("plan", "train_generator")
 VERSION = 3
+PUBLISHES: tuple[Published, ...] = ()
 
 
 def settings(job: Job) -> dict[str, Any]:
     """The synthesize section; a change of its keys needs no other plan and no other training."""
     return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the number of images, of objects, and of objects that were lost."""
+    return {"synthetic": {key: manifest[key] for key in ("images", "objects", "dropped")}}
 
 
 def load_generator(folder: Folder, job: Job) -> Any:

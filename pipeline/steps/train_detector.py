@@ -15,6 +15,8 @@ from synthaug.pipeline.detection.evaluation import Evaluated, Row, Validation, b
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Published
+from synthaug.pipeline.steps.inputs import check_file
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 NEEDS = ("ingest",)
 VERSION = 3
 WEIGHTS = "detector.safetensors"
+PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 BEST = (
     "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
 )
@@ -49,6 +52,17 @@ def settings(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         **({"weights": weights} if weights else {}),
     }
+
+
+def check(job: Job) -> None:
+    """Raise JobError when the detector's weights or its back-end's library are not there."""
+    from synthaug.detectors import check_installed
+
+    check_file("detector.weights", getattr(job.detector.config, "weights", ""))
+    try:
+        check_installed(job.detector.backend)
+    except ValueError as err:
+        raise JobError(f"detector.backend: {err}") from err
 
 
 def fit(spec: Spec) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.steps.contract import Published
+from synthaug.pipeline.steps.inputs import check_file
 from synthaug.pipeline.synthesis.conditioning import PosthocGuide, guide_of
 from synthaug.pipeline.synthesis.copy_paste import PasteGuide, remember
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 2
 WEIGHTS = "generator.safetensors"
+PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class Spec:
 
 def settings(job: Job) -> dict[str, Any]:
     """The generator section and the optimiser's."""
-    guide_of(job).check()
     sections = ("generator", "train_generator")
     config = job.generator.config
     weights = file_digest(getattr(config, "perceptual_weights", ""))
@@ -48,6 +50,13 @@ def settings(job: Job) -> dict[str, Any]:
         **made_of,
         **{name: section_dict(job, name) for name in sections},
     }
+
+
+def check(job: Job) -> None:
+    """Raise JobError for settings the generator has no use for, or weights that are not there."""
+    config = job.generator.config
+    check_file("generator.perceptual_weights", getattr(config, "perceptual_weights", ""))
+    guide_of(job).check()
 
 
 def fit(spec: Spec) -> dict[str, Any]:

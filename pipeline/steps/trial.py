@@ -28,7 +28,8 @@ from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.report import trial as report_trial
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
 from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
-from synthaug.pipeline.steps.ingest import open_inputs
+from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.pasting import Pasted
 from synthaug.pipeline.trial import conclusions as trial_tables
 from synthaug.pipeline.trial.arms import (
@@ -58,6 +59,7 @@ EVERYTHING = {
     "detections_per_image": 1000,
 }  # what fixed AP looks at, of each image
 TEXT = "trial.md"
+PUBLISHES = (Published(TEXT),)
 
 
 @dataclass(frozen=True)
@@ -104,31 +106,61 @@ def settings(job: Job) -> dict[str, Any]:
     trial = job.trial
     if not trial.seeds:
         return {"seeds": 0}
+    tables = external_tables(job)
+    marks = {
+        key.replace("external.", EXTERNAL): table.fingerprint() for key, table in tables.items()
+    }
+    sections = {name: section_dict(job, name) for name in ("trial", "detector")}
+    return {**sections, "seed": job.seed, "fingerprints": marks}
+
+
+def external_tables(job: Job) -> dict[str, Dataset]:
+    """Open the data sets that only the trial reads, by their keys."""
+    trial = job.trial
+    references = {f"trial.external.{name}": text for name, text in trial.external.items()}
+    if trial.evaluation:
+        references["trial.evaluation"] = trial.evaluation
+    root = Path(job.data.root)
+    return {key: open_dataset(text, root, key=key) for key, text in references.items()}
+
+
+def check(job: Job) -> None:
+    """Raise JobError for an arm that is unknown, or of which the job has no images."""
+    trial = job.trial
+    if not trial.seeds:
+        return
     known = [*ARMS, BEST]
     for name in trial.arms:
         if name not in known:
             raise JobError(f"trial.arms: '{name}' is no arm{suggest(name, known)}")
     if "pseudo" in trial.arms and not job.data.unlabelled:
         raise JobError(
-            "trial.arms: 'pseudo' needs unlabelled images; name them in data.unlabelled or leave the arm out"
+            "trial.arms: 'pseudo' needs unlabelled images; "
+            "name them in data.unlabelled or leave the arm out"
         )
     if "verified" in trial.arms and not job.verify.enabled:
         raise JobError(
-            "trial.arms: 'verified' needs verified images; set verify.enabled to true or leave the arm out"
+            "trial.arms: 'verified' needs verified images; "
+            "set verify.enabled to true or leave the arm out"
         )
-    references = {f"trial.external.{name}": text for name, text in trial.external.items()}
-    references |= {"trial.evaluation": trial.evaluation} if trial.evaluation else {}
-    marks = {}
-    classes = [c.name for c in open_inputs(job).categories] if references else []
-    for key, reference in references.items():
-        table = open_dataset(reference, Path(job.data.root), key=key)
-        if [c.name for c in table.categories] != classes:
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError for a data set of the trial with other classes."""
+    if not job.trial.seeds:
+        return
+    classes = [category.name for category in inputs.categories]
+    for key, table in external_tables(job).items():
+        if [category.name for category in table.categories] != classes:
             raise JobError(
-                f"{key}: its classes differ from data.labelled's; use the same categories in every file"
+                f"{key}: its classes differ from data.labelled's; "
+                "use the same categories in every file"
             )
-        marks[key.replace("external.", EXTERNAL)] = table.fingerprint()
-    sections = {name: section_dict(job, name) for name in ("trial", "detector")}
-    return {**sections, "seed": job.seed, "fingerprints": marks}
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the arms, their comparisons and the verdict."""
+    return {"trial": dict(manifest)}
 
 
 class _Runner:

@@ -23,6 +23,8 @@ from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import train_detector
+from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
 from synthaug.pipeline.verification import thresholds as verification_thresholds
 from synthaug.pipeline.verification.policy import NOT_JUDGED, apply_policy, count_objects
 from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("ingest", "synthesize")
 VERSION = 2
+PUBLISHES = (Published("*.parquet", "data"),)
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
 JUDGE, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
 
@@ -74,6 +77,21 @@ def settings(job: Job) -> dict[str, Any]:
     if job.verify.judge:
         return {"verify": how, "judge": file_digest(job.verify.judge), "seed": job.seed}
     return {"verify": how, **train_detector.settings(_own(job))}
+
+
+def check(job: Job) -> None:
+    """Raise JobError when the detector the job names is not there."""
+    check_file("verify.judge", job.verify.judge)
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError when the detector the job names knows other classes."""
+    check_detector("verify.judge", job.verify.judge, len(inputs.categories))
+
+
+def metrics(manifest: Manifest) -> dict[str, Any]:
+    """Return the verdicts, and how often the detector errs."""
+    return {"verified": dict(manifest)}
 
 
 def _own(job: Job) -> Job:

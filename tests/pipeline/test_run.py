@@ -1,4 +1,4 @@
-"""What a run shows at the top of its output folder is of this run, never of an earlier one."""
+"""What a run shows at the top of its output folder is of this run, and its errors come in time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.run import publish
+from synthaug.pipeline.execution.context import Output
+from synthaug.pipeline.run import Screen, metrics, publish, run_some
+from synthaug.pipeline.steps.contract import load_steps
+from tests.paths import JOBS
 
 
 @pytest.mark.parametrize(("step", "file"), [("trial", "trial.md"), ("score", "nearest.jpg")])
@@ -19,11 +24,12 @@ def test_a_file_of_an_earlier_run_goes_when_this_one_has_none(
     )
     first.write_bytes(file, b"earlier")
     output.write_bytes("job.yaml", b"kept")
-    publish(step, first, output)
+    published = load_steps()[step].publishes
+    publish(published, first, output)
     assert output.read_bytes(file) == b"earlier"
-    publish(step, second, output)
+    publish(published, second, output)
     assert output.names() == ["job.yaml"]
-    publish(step, second, output)  # nothing there to remove
+    publish(published, second, output)  # nothing there to remove
 
 
 def test_shards_of_an_earlier_longer_plan_go(tmp_path: Path) -> None:
@@ -33,6 +39,34 @@ def test_shards_of_an_earlier_longer_plan_go(tmp_path: Path) -> None:
     for folder, count in ((first, 2), (second, 1)):
         for number in range(count):
             folder.write_bytes(f"part-{number}.parquet", b"rows")
-    publish("verify", first, output)
-    publish("verify", second, output)
+    published = load_steps()["verify"].publishes
+    publish(published, first, output)
+    publish(published, second, output)
     assert output.sub("data").names() == ["part-0.parquet"]
+
+
+def test_numbers_of_two_steps_under_one_key_stand_side_by_side(tmp_path: Path) -> None:
+    steps = load_steps(("leaks", "copies"))
+    results = {"seconds": 1.0, "sha256": "ab"}
+    done = {
+        "leaks": Output(Folder.at(tmp_path / "leaks-12"), {**results, "pairs": {"leak": 1}}),
+        "copies": Output(Folder.at(tmp_path / "copies-34"), {**results, "pairs": {"leak": 2}}),
+    }
+    content = metrics(load_job(JOBS / "smoke.yaml"), steps, done)
+    assert content["leaks"] == {"leaks": {"leak": 1}, "copies": {"leak": 2}}
+    assert content["splits_sha256"] == "ab"
+    assert content["steps"] == {"leaks": "leaks-12", "copies": "copies-34"}
+
+
+def test_what_only_the_data_shows_is_said_before_a_step_runs(tmp_path: Path) -> None:
+    lines: list[str] = []
+    job = load_job(
+        JOBS / "smoke.yaml",
+        ["self_train.thresholds={zebra: 0.5}", "cluster.executor=serial"],
+        str(tmp_path / "run"),
+    )
+    with pytest.raises(JobError, match=r"^self_train\.thresholds: there is no class 'zebra'"):
+        run_some(
+            job, Screen(lines.append, lambda *_: None), ("ingest", "train_detector", "self_train")
+        )
+    assert lines == ["[1/3] ingest"]

@@ -94,11 +94,9 @@ def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) 
     run = copied(finished, tmp_path / "own")
     keys: dict[str, str] = {}
     job = reporting.load_job(run / "job.yaml")
-    for name, module in STEPS.items():
+    for name, step in reporting.load_steps().items():
         if name != "report":
-            keys[name] = reporting.step_key(
-                job, name, reporting.importlib.import_module(module), keys
-            )
+            keys[name] = reporting.step_key(job, step, keys)
             next(run.glob(f"steps/{name}-*")).rename(run / "steps" / f"{name}-{keys[name]}")
     shutil.copytree(run / "steps" / f"score-{keys['score']}", run / "steps" / "score-newer")
     found = reporting.look(run)

@@ -13,7 +13,6 @@ import pytest
 
 from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
-from synthaug.pipeline import run
 from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
@@ -248,4 +247,4 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
     job = load_job(BASE, [f"verify.judge={tmp_path}/none.safetensors"], str(tmp_path / "run"))
     with pytest.raises(JobError, match=r"^verify\.judge: there is no file"):
-        run.check_files(job)
+        verify.check(job)

@@ -144,7 +144,7 @@ def test_only_maps_are_rearranged() -> None:
 
     smoke = ROOT / "jobs" / "smoke.yaml"
     with pytest.raises(JobError, match=r"plan\.rearrange: 0\.5 is for generators driven by maps"):
-        plan.settings(load_job(smoke, ["plan.rearrange=0.5"]))
+        plan.check(load_job(smoke, ["plan.rearrange=0.5"]))
     told, moved = plan.settings(job_of()), plan.settings(job_of("plan.rearrange=0.5"))
     assert told["plan"] == moved["plan"] and (
         told["maps"]["rearrange"],

@@ -1,0 +1,92 @@
+"""The contract of a step, checked when its module is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.steps import STEPS
+from synthaug.pipeline.steps.inputs import Inputs
+
+Manifest = Mapping[str, Any]
+OBLIGATORY = ("NEEDS", "VERSION", "PUBLISHES", "settings", "run")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Files of a step's folder that a run links into its output folder.
+
+    Files there that match the pattern and that this step does not have are of an earlier run, and go.
+    """
+
+    pattern: str  # of file names, as in a shell: trial.md, *.parquet
+    target: str = ""  # folder inside the output folder; "" = its top
+    source: str = ""  # folder inside the step's; "" = its top
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as a run sees it."""
+
+    name: str
+    needs: tuple[str, ...]
+    version: int
+    publishes: tuple[Published, ...]
+    settings: Callable[[Job], dict[str, Any]]
+    run: Callable[[Context], dict[str, Any]]
+    check: Callable[[Job], None]
+    check_data: Callable[[Job, Inputs], None]
+    metrics: Callable[[Manifest], dict[str, Any]]
+    provenance: Callable[[Manifest], dict[str, str]]
+
+
+def _nothing_to_check(job: Job) -> None:
+    """Accept every job."""
+
+
+def _no_data_to_check(job: Job, inputs: Inputs) -> None:
+    """Accept every data set."""
+
+
+def _nothing_to_tell(_manifest: Manifest) -> dict[str, Any]:
+    """Return no content."""
+    return {}
+
+
+def load_steps(names: Iterable[str] = tuple(STEPS)) -> dict[str, Step]:
+    """Return steps by name, in the order data flows; raises RunError for an incomplete module."""
+    chosen = set(names)
+    steps = {}
+    for name, path in STEPS.items():
+        if name in chosen:
+            steps[name] = read_step(name, importlib.import_module(path))
+    return steps
+
+
+def read_step(name: str, module: ModuleType) -> Step:
+    """Return the step a module defines; raises RunError that names the parts it lacks."""
+    parts = vars(module)
+    missing = [part for part in OBLIGATORY if part not in parts]
+    if missing:
+        raise RunError(
+            f"step {name}: {module.__name__} does not define {', '.join(missing)}; "
+            "pipeline/steps/__init__.py says what a step's module has"
+        )
+    return Step(
+        name,
+        parts["NEEDS"],
+        parts["VERSION"],
+        parts["PUBLISHES"],
+        parts["settings"],
+        parts["run"],
+        parts.get("check", _nothing_to_check),
+        parts.get("check_data", _no_data_to_check),
+        parts.get("metrics", _nothing_to_tell),
+        parts.get("provenance", _nothing_to_tell),
+    )

@@ -1,0 +1,112 @@
+"""The data sets and files that a job names, opened and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.datasets import Subset
+from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.seeding import permuted, seed_for
+from synthaug.pipeline.formats.reference import open_dataset
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data sets of a job, opened."""
+
+    splits: dict[str, Dataset]  # "labelled", "validation" and, where given, "unlabelled"
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """Return the classes all splits share."""
+        return self.splits["labelled"].categories
+
+
+def open_inputs(job: Job) -> Inputs:
+    """Open every data set the job names; raises DatasetError where they disagree on the classes."""
+    data = job.data
+    root = Path(data.root)
+    options = {"on_bad": data.on_bad, "max_pixels": str(data.max_pixels)}
+
+    def opened(split: str, reference: str) -> Dataset:
+        return open_dataset(reference, root, key=f"data.{split}", defaults=options)
+
+    labelled = opened("labelled", data.labelled)
+    if len(labelled) == 0:
+        raise DatasetError("data.labelled: the data set has no image; name one that has")
+    splits: dict[str, Dataset] = {"labelled": labelled}
+    if data.validation:
+        splits["validation"] = opened("validation", data.validation)
+    else:
+        train, held_out = _hold_out(labelled, data.validation_fraction, job.seed)
+        splits["labelled"], splits["validation"] = train, held_out
+    if data.unlabelled:
+        splits["unlabelled"] = opened("unlabelled", data.unlabelled)
+    _check_agreement(splits)
+    return Inputs(splits)
+
+
+def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
+    """Split by a fixed pseudo-random permutation: (rest, held out)."""
+    count = max(1, round(fraction * len(table)))
+    if count >= len(table):
+        raise JobError(
+            f"data.validation_fraction: {fraction} leaves no image to train on; "
+            "name a data.validation set"
+        )
+    key = seed_for(seed, "validation")
+    order = [permuted(i, len(table), key) for i in range(len(table))]
+    return Subset(table, sorted(order[count:])), Subset(table, sorted(order[:count]))
+
+
+def _check_agreement(splits: dict[str, Dataset]) -> None:
+    """Raise DatasetError for a split whose classes are not those of the labelled images."""
+    names = {category.id: category.name for category in splits["labelled"].categories}
+    for split, table in splits.items():
+        other = {category.id: category.name for category in table.categories}
+        if other == names:
+            continue
+        differing = set(names.items()) ^ set(other.items())
+        number, name = sorted(differing)[0]
+        raise DatasetError(
+            f"data.{split}: its classes differ from data.labelled's "
+            f"(class {number} '{name}' is not in both); use the same categories in every file"
+        )
+
+
+def check_scene(scene: Scene, max_pixels: int) -> None:
+    """Raise DatasetError when the pixels of a scene are missing, broken, too many or of another size."""
+    if scene.height * scene.width > max_pixels:
+        name = scene.image.path or scene.image_id
+        raise DatasetError(
+            f"{name}: {scene.width}x{scene.height} is over data.max_pixels={max_pixels}; "
+            "raise it or shrink the image"
+        )
+    decode(scene)
+
+
+def check_file(key: str, path: str) -> None:
+    """Raise JobError when a key names a file that is not there."""
+    if path and not Path(path).is_file():
+        raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
+
+
+def check_detector(key: str, path: str, num_classes: int) -> None:
+    """Raise JobError when a key names a detector's checkpoint for another number of classes."""
+    from synthaug.detectors.weights import read_header
+
+    if not path:
+        return
+    try:
+        known = read_header(Path(path))["num_classes"]
+    except ValueError as err:
+        raise JobError(f"{key}: {err}") from err
+    if known != num_classes:
+        raise JobError(
+            f"{key}: {path} knows {known} classes, the data set has {num_classes}; "
+            "name a detector of the same classes"
+        )
