@@ -207,19 +207,3 @@ def panoptic_png(ids: NDArray[np.integer[Any]]) -> bytes:
     done, data = cv2.imencode(".png", blue_first)
     assert done
     return bytes(data.tobytes())
-
-
-def panoptic_ids(data: bytes) -> NDArray[np.int64]:
-    """Return the segment ids [H, W] of a panoptic PNG; raises ValueError when it cannot be decoded."""
-    import cv2
-
-    try:
-        pixels = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error as err:
-        raise ValueError("the panoptic PNG cannot be decoded") from err
-    if pixels is None:
-        raise ValueError("the panoptic PNG cannot be decoded")
-    blue, green, red = (np.asarray(pixels[:, :, i], np.int64) for i in range(3))
-    return red + 256 * green + 65536 * blue

@@ -209,20 +209,3 @@ def replace_ids(
     at = np.searchsorted(ranked, ids).clip(0, len(known))
     replaced: NDArray[np.int64] = np.where(ranked[at] == ids, wanted[at], other)
     return replaced
-
-
-def identity(maps: Maps) -> NDArray[np.int64]:
-    """Return one number per pair (class, instance) [H, W], unique whatever numbering the instances have."""
-    assert maps.labels.min(initial=0) >= 0 and maps.instances.min(initial=0) >= 0
-    return (maps.labels << 32) | maps.instances
-
-
-def edges(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where a map [H, W] differs from one of its four neighbours; the border of the image is no edge."""
-    found = np.zeros(values.shape, np.bool_)
-    down, right = values[1:] != values[:-1], values[:, 1:] != values[:, :-1]
-    found[1:] |= down
-    found[:-1] |= down
-    found[:, 1:] |= right
-    found[:, :-1] |= right
-    return found

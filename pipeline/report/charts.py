@@ -21,7 +21,6 @@ FOREST_WIDTH, FOREST_NAMES, FOREST_ROW = (
 )  # of a forest plot: whole, most for names, height of a row
 LETTER = 6.3  # width of a letter at FONT, about
 FONT = 11
-LONGEST_LABEL = 16  # letters of a group's name that are shown
 PALETTE = ("#0b67a8", "#d9760a", "#00835f", "#b3568c", "#5f6670", "#8a6d00", "#3a9ad0")
 DASHES = (
     "",
@@ -65,44 +64,6 @@ def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: 
     return _svg(
         title, frame, list(series), [*_grid(frame, y_ticks), *labels, *lines], x_label, y_label
     )
-
-
-def bar_chart(
-    title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]], y_label: str
-) -> str:
-    """Draw one bar per group and series (a value per group each), side by side within a group, from the line of 0.
-
-    Suits histograms (groups are the bins' names) and comparisons of classes alike. All numbers must be finite.
-    """
-    values = [value for bars in series.values() for value in bars]
-    assert all(len(bars) == len(groups) for bars in series.values()), f"{title}: a value is missing"
-    assert all(map(math.isfinite, values)), f"{title}: a value is not finite"
-    if not values:
-        return _empty(title)
-    ticks = nice_ticks(min(0.0, *values), max(0.0, *values))
-    slot = (WIDTH - LEFT - RIGHT) / len(groups)
-    names = [
-        name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…" for name in groups
-    ]
-    widest = LETTER * max(map(len, names))
-    upright = widest > slot and not all(map(_is_number, groups))
-    frame = _Frame.below(
-        title, list(series), (0, len(groups)), (ticks[0], ticks[-1]), widest + 8 if upright else 18
-    )
-    every = math.ceil(
-        (FONT + 1 if upright else widest + 4) / slot
-    )  # a long row of bins names some of them
-    labels = [_group_label(frame, k, names[k], upright) for k in range(0, len(groups), every)]
-    thickness = 0.8 / len(series)
-    bars = []
-    for k, (name, heights) in enumerate(series.items()):
-        for group, value in enumerate(heights):
-            left, right = (frame.x(group + 0.1 + thickness * side) for side in (k, k + 1))
-            top, foot = frame.y(max(0.0, value)), frame.y(min(0.0, value))
-            shape = f'x="{left}" y="{top}" width="{right - left:.1f}" height="{foot - top:.1f}"'
-            told = escape(f"{groups[group]}, {name}: {value:,g}")
-            bars.append(f'<rect {shape} style="fill:{_colour(k)}"><title>{told}</title></rect>')
-    return _svg(title, frame, list(series), [*_grid(frame, ticks), *labels, *bars], "", y_label)
 
 
 @dataclass(frozen=True)
@@ -246,14 +207,6 @@ def _grid(frame: _Frame, ticks: Sequence[float]) -> list[str]:
     return drawn
 
 
-def _group_label(frame: _Frame, group: int, name: str, upright: bool) -> str:
-    x, y = frame.x(group + 0.5), frame.bottom + 14
-    if not upright:
-        return f'<text x="{x}" y="{y}" text-anchor="middle">{escape(name)}</text>'
-    x, y = x + 4, frame.bottom + 6
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="end" transform="rotate(-90 {x:.1f} {y})">{escape(name)}</text>'
-
-
 def _legend(names: list[str], top: float) -> list[str]:
     drawn = []
     for row, members in enumerate(_legend_rows(names)):
@@ -282,11 +235,3 @@ def _legend_rows(names: list[str]) -> list[list[tuple[int, float]]]:
 
 def _colour(k: int) -> str:
     return f"var(--k{k % len(PALETTE)},{PALETTE[k % len(PALETTE)]})"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

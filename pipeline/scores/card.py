@@ -41,11 +41,6 @@ class Metric:
         """Return a dict of JSON values only; `json.dumps(..., allow_nan=False)` accepts it."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Metric:
-        """Make the metric again from what `to_json` returned."""
-        return Metric(**{f.name: record[f.name] for f in fields(Metric) if f.name in record})
-
 
 def _plain(value: Any) -> Any:
     """Return `value` as JSON knows it: no numpy, no tuples, no numbers that are not finite."""

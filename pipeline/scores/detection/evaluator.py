@@ -285,23 +285,6 @@ def lvis_groups(train_images: Sequence[int]) -> dict[str, list[int]]:
     return groups
 
 
-def match_precision_recall(
-    rows: Iterable[DetectionRow], num_classes: int, threshold: float, iou: float = 0.5
-) -> NDArray[np.int64]:
-    """Count hits, false alarms and misses (TP, FP, FN) per class [C, 3] of predictions with score >= threshold.
-
-    Within one image and class the best score chooses first, among the true boxes still free; crowds count neither way.
-    """
-    counts = np.zeros((num_classes, 3), np.int64)
-    for row in rows:
-        state = match_row(row, range(num_classes), iou, threshold)
-        hits = np.bincount(row.pred_labels[state == 1], minlength=num_classes)
-        truth = np.bincount(row.labels[~row.crowd], minlength=num_classes)
-        false = np.bincount(row.pred_labels[state == 0], minlength=num_classes)
-        counts += np.stack([hits, false, truth - hits], axis=1)
-    return counts
-
-
 def match_row(
     row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf
 ) -> NDArray[np.int8]:

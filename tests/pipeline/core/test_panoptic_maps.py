@@ -15,7 +15,6 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
-from synthaug.pipeline.formats.toy import dataset as toy
 
 MAPS = hnp.arrays(
     np.int64,
@@ -63,18 +62,6 @@ def test_maps_say_of_each_pixel_whose_it_is(ids, number, data):
         assert (label, 4 + k if alone else label) == (maps.labels[y, x], maps.instances[y, x])
 
 
-@settings(max_examples=60, deadline=None)
-@given(MAPS)
-def test_edges_are_where_one_of_four_neighbours_differs(ids):
-    H, W = ids.shape
-    expected = np.zeros((H, W), bool)
-    for y, x in np.ndindex(H, W):
-        near = [(y + dy, x + dx) for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-        expected[y, x] = any(ids[p] != ids[y, x] for p in near if 0 <= p[0] < H and 0 <= p[1] < W)
-    assert np.array_equal(expected, panoptic.edges(ids))
-    assert np.array_equal(panoptic.edges(ids), panoptic.edges(ids[:, ::-1])[:, ::-1])
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 40), st.integers(1, 40))
 def test_resizing_takes_pillows_samples(height, width, new_height, new_width):
@@ -89,16 +76,6 @@ def test_resizing_takes_pillows_samples(height, width, new_height, new_width):
 
 def test_the_centre_sample_is_taken_not_the_corner():
     assert [4 * i + 2 for i in range(512)] == panoptic.nearest(2048, 512).tolist()
-
-
-def test_identities_are_pairs_and_edges_of_instances_are_those_of_identities():
-    scene = toy.ToyDataset(toy.Config("train", count=3))[1]
-    maps = panoptic.maps_of(scene, len(toy.CATEGORIES))
-    identity = panoptic.identity(maps)
-    pairs = np.unique(np.stack([maps.labels.ravel(), maps.instances.ravel()], 1), axis=0)
-    assert len(pairs) == len(np.unique(identity)) == len(scene.objects)
-    assert np.array_equal(panoptic.edges(identity), panoptic.edges(maps.instances))
-    assert not (maps.labels == len(toy.CATEGORIES)).any()
 
 
 def test_ids_of_two_images_differ_and_keep_what_the_map_says():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection.calibration import Calibration, Curve, Matches, Rule, Threshold
-from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_precision_recall
+from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_row
 
 
 def world(rng, images=60, per_image=20, curves=((1.5, 0.5), (0.7, -1.0)), missed=3):
@@ -122,7 +122,14 @@ def rows(rng, images=40, num_classes=3):
 def test_matching_once_gives_the_counts_of_matching_at_each_threshold(threshold):
     made = rows(np.random.default_rng(3))
     counted = calibration.count(calibration.match(made, 3), [Threshold(threshold, "fixed")] * 3)
-    assert match_precision_recall(made, 3, threshold).tolist() == counted.tolist()
+    expected = np.zeros((3, 3), int)  # [C, 3] hits, false alarms, misses
+    for row in made:
+        state = match_row(row, range(3), 0.5, threshold)
+        for c in range(3):
+            hits, false = (int(((state == s) & (row.pred_labels == c)).sum()) for s in (1, 0))
+            truth = int(((row.labels == c) & ~row.crowd).sum())
+            expected[c] += hits, false, truth - hits
+    assert expected.tolist() == counted.tolist()
 
 
 def test_f1_rule_finds_the_best_set_by_brute_force():

@@ -23,6 +23,7 @@ from synthaug.pipeline.formats import cityscapes
 from synthaug.pipeline.formats.cityscapes import CATEGORIES, LABELS, Config, read, write
 from synthaug.pipeline.formats.toy import dataset as toy
 from tests import paths
+from tests.hard_scenes import edges
 
 NUMBERED = [k for k, label in enumerate(LABELS) if label.instances]
 
@@ -98,7 +99,7 @@ def test_labels_are_the_ids_of_the_label_maps_and_crowds_are_their_class():
         assert np.array_equal(np.where(stored == 255, 34, stored), maps.labels)
         instances = ids_on_disk(sample(), dataset[index].image_id)
         assert np.array_equal(instances >= 1000, maps.instances > 34)
-        assert np.array_equal(panoptic.edges(instances), panoptic.edges(maps.instances))
+        assert np.array_equal(edges(instances), edges(maps.instances))
 
 
 def test_writing_gives_the_files_back(tmp_path):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthaug.pipeline.report.charts import LEFT, RIGHT, WIDTH, bar_chart, line_chart, nice_ticks
+from synthaug.pipeline.report.charts import LEFT, RIGHT, WIDTH, line_chart, nice_ticks
 
 HOSTILE = "\"'><script>alert(1)</script>&"
 NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.floats(-2, 2), st.integers(-3, 900).map(float))
@@ -57,36 +56,8 @@ def test_a_line_passes_where_the_ticks_say(points):
         )
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=12))
-def test_bars_reach_from_zero_to_their_value(values):
-    groups = [f"g{k}" for k in range(len(values))]
-    root = parsed(bar_chart("t", groups, {"a": values}, "n"))
-    bars = [r for r in root.iter(f"{SVG}rect") if r.find(f"{SVG}title") is not None]
-    numbers = [value for _, value in ticks_of(root)]
-    off = 0.3 * (max(numbers) - min(numbers)) / 150 + 1e-5 * max(map(abs, numbers))
-    for bar, value in zip(bars, values, strict=True):
-        top = float(bar.get("y"))
-        ends = sorted([read_off(root, top), read_off(root, top + float(bar.get("height")))])
-        assert ends == pytest.approx(sorted([0.0, value]), abs=off)
-
-
-def test_bars_of_one_group_stand_side_by_side():
-    root = parsed(bar_chart("t", ["a", "b"], {"real": [1, 2], "made": [3, 4]}, "n"))
-    bars = sorted(
-        (float(r.get("x")), float(r.get("width")), str(r.find(f"{SVG}title").text))
-        for r in root.iter(f"{SVG}rect")
-        if r.find(f"{SVG}title") is not None
-    )
-    assert [name for _, _, name in bars] == ["a, real: 1", "a, made: 3", "b, real: 2", "b, made: 4"]
-    for (x, width, _), (following, _, _) in pairwise(bars):
-        assert x + width <= following + 0.11
-
-
-@pytest.mark.parametrize("svg", [
-    line_chart(HOSTILE, {HOSTILE: [(0, 1), (1, 2)]}, HOSTILE, HOSTILE),
-    bar_chart(HOSTILE, [HOSTILE], {HOSTILE: [1.0]}, HOSTILE),
-])  # fmt: skip
-def test_texts_are_texts(svg):
+def test_texts_are_texts():
+    svg = line_chart(HOSTILE, {HOSTILE: [(0, 1), (1, 2)]}, HOSTILE, HOSTILE)
     root = parsed(svg)
     assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {
         "svg",
@@ -101,11 +72,9 @@ def test_texts_are_texts(svg):
     assert not re.search(r"href|url\(|@import|\son\w+=", re.sub(r">[^<]*<", "><", svg))
 
 
-@pytest.mark.parametrize("svg", [
-    line_chart("t", {}, "x", "y"), line_chart("t", {"a": []}, "x", "y"), bar_chart("t", [], {"a": []}, "n"),
-    bar_chart("t", ["a"], {}, "n"),
-])  # fmt: skip
-def test_nothing_to_draw_says_so(svg):
+@pytest.mark.parametrize("series", [{}, {"a": []}])
+def test_nothing_to_draw_says_so(series):
+    svg = line_chart("t", series, "x", "y")
     assert "no data" in svg
     parsed(svg)
 
@@ -123,27 +92,6 @@ def test_one_point_is_a_dot_and_a_constant_a_line_inside_the_frame():
 def test_a_value_that_is_no_number_is_refused():
     with pytest.raises(AssertionError, match="not finite"):
         line_chart("t", {"a": [(0, math.nan)]}, "x", "y")
-    with pytest.raises(AssertionError, match="not finite"):
-        bar_chart("t", ["a"], {"a": [math.inf]}, "n")
-
-
-def test_bins_are_thinned_and_long_names_stand_upright():
-    bins = parsed(bar_chart("t", [f"{k / 20:.2f}" for k in range(20)], {"": [1.0] * 20}, "n"))
-    shown = [
-        t
-        for t in bins.iter(f"{SVG}text")
-        if re.fullmatch(r"0\.\d\d", str(t.text)) and t.get("text-anchor") == "middle"
-    ]
-    assert 5 <= len(shown) <= 10
-    names = [f"class with a long name {k}" for k in range(9)]
-    upright = parsed(bar_chart("t", names, {"": [1.0] * 9}, "n"))
-    turned = [
-        t
-        for t in upright.iter(f"{SVG}text")
-        if t.get("transform") and t.get("text-anchor") == "end"
-    ]
-    assert len(turned) == 9
-    assert all(len(str(t.text)) <= 16 for t in turned)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from synthaug.pipeline.formats.coco import panoptic as coco_panoptic
 from synthaug.pipeline.formats.coco import stuff_maps as coco_stuff_maps
 from synthaug.pipeline.formats.coco.stuff_names import NAMES
 from tests import paths
+from tests.hard_scenes import edges
 
 
 def sample() -> Path:
@@ -57,7 +58,7 @@ def test_the_sample_is_its_own_panoptic_file(file):
         if file == "instances_train.json":
             assert sorted(a.objects.rle) == sorted(b.objects.rle) and not a.objects.iscrowd.any()
         instances = panoptic.maps_of(b, 171).instances
-        same += int((panoptic.edges(instances) == panoptic.edges(maps.instances)).sum())
+        same += int((edges(instances) == edges(maps.instances)).sum())
         pixels += labels.size
     assert same / pixels > (0.9999 if file == "instances_train.json" else 0.99)
 

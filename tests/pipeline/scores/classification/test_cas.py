@@ -61,7 +61,7 @@ def test_separable_classes_are_learned_and_the_metric_tells_how():
     assert metric.per_class["light"]["train_crops"] == 10
     assert np.sum(metric.card["confusion"]) == 90
     assert metric.card["files"] == "PNG"
-    assert metric == Metric.from_json(json.loads(json.dumps(metric.to_json(), allow_nan=False)))
+    assert metric == Metric(**json.loads(json.dumps(metric.to_json(), allow_nan=False)))
 
 
 def test_several_trainings_give_mean_and_spread_and_one_gives_no_spread():

@@ -173,7 +173,7 @@ def test_few_objects_are_warned_of_by_name():
 def test_the_callers_card_is_kept_and_everything_is_json():
     metric = measured(scattered(3), scattered(3), card={"detector_sha256": "ab", "files": "PNG"})
     assert metric.card["detector_sha256"] == "ab"
-    assert metric == Metric.from_json(json.loads(json.dumps(metric.to_json(), allow_nan=False)))
+    assert metric == Metric(**json.loads(json.dumps(metric.to_json(), allow_nan=False)))
     assert metric == measured(
         scattered(3)[::-1], scattered(3)[::-1], card={"detector_sha256": "ab", "files": "PNG"}
     )

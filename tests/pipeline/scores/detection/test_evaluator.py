@@ -16,7 +16,6 @@ from synthaug.pipeline.scores.detection.evaluator import (
     frequency_groups,
     lvis_groups,
     match_at,
-    match_precision_recall,
     match_row,
 )
 
@@ -294,8 +293,8 @@ def test_a_score_that_is_nan_and_an_image_added_twice_are_refused():
     evaluator.add(row(3, sample=1))
 
 
-def test_counts_of_matches_on_hand_made_boxes():
-    """Class 0: hit, duplicate, one under the threshold, wrong class. Class 1: missed, two on a crowd."""
+def test_matches_of_hand_made_boxes():
+    """Class 0: hit, duplicate, hit with a low score, wrong class. Class 1: two on a crowd."""
     a, b, c, crowd = (0, 0, 40, 40), (60, 60, 90, 90), (100, 0, 140, 40), (0, 100, 200, 200)
     one = row(
         0,
@@ -306,9 +305,11 @@ def test_counts_of_matches_on_hand_made_boxes():
         [0.9, 0.8, 0.3, 0.7, 0.9, 0.6],
         crowd=[False, False, False, True],
     )
-    assert match_precision_recall([one], 2, threshold=0.5).tolist() == [[1, 2, 1], [0, 0, 1]]
-    assert match_precision_recall([one], 2, threshold=0.0).tolist() == [[2, 2, 0], [0, 0, 1]]
-    assert match_precision_recall([one, one], 2, threshold=0.5).tolist() == [[2, 4, 2], [0, 0, 2]]
+    HIT, FALSE, NEITHER = 1, 0, -1
+    expected = [HIT, FALSE, HIT, FALSE, NEITHER, NEITHER]
+    assert expected == match_row(one, range(2), 0.5).tolist()
+    below = [HIT, FALSE, NEITHER, FALSE, NEITHER, NEITHER]
+    assert below == match_row(one, range(2), 0.5, floor=0.5).tolist()
 
 
 def test_frequency_groups_by_share_of_the_largest_and_by_lvis():
@@ -328,7 +329,7 @@ def test_frequency_groups_by_share_of_the_largest_and_by_lvis():
     }
 
 
-def test_a_metric_comes_back_from_json_and_nan_is_null():
+def test_a_metric_is_plain_json_and_nan_is_null():
     metric = Metric(
         "dap",
         float("nan"),
@@ -337,8 +338,8 @@ def test_a_metric_comes_back_from_json_and_nan_is_null():
         card={"size": (64, 64), "scores": np.arange(2), "weights": {"sha256": "ab"}},
         controls={"real": {"AP": 0.75}},
     )
-    text = json.dumps(metric.to_json(), allow_nan=False)
-    assert metric == Metric.from_json(json.loads(text))
+    record = metric.to_json()
+    assert record == json.loads(json.dumps(record, allow_nan=False))
     assert (metric.value, metric.values["AP"], metric.per_class["cell"]["AP50"]) == (
         None,
         0.5,
