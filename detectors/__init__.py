@@ -1,8 +1,9 @@
-"""Detectors: images in, boxes out. One line per back-end; a module is imported when it is chosen.
+"""Detectors: images in, boxes out. One line per back-end, imported when it is chosen.
 
-A back-end module has a frozen dataclass `Config`, `build(config, num_classes, *, seed, device) -> Detector` and
-`load(path, *, device) -> Detector`. One that needs a library of its own can be imported without it, so that jobs can be
-checked, and says with `check_installed()` (ValueError) whether it can be used.
+A back-end module has a frozen dataclass `Config`, `build(config, num_classes, *, seed, device) ->
+Detector`, `load(path, *, device) -> Detector` and `check_installed()`, which raises ValueError
+unless the back-end's library is there. It can be imported without that library, so that jobs can be
+checked.
 """
 
 from __future__ import annotations
@@ -23,23 +24,29 @@ DETECTORS = {
 
 
 def backend(name: str) -> ModuleType:
-    """Import and return a back-end's module; raises ValueError when the name is not in DETECTORS."""
+    """Import a back-end's module; raises ValueError when its name is not in DETECTORS."""
     if name not in DETECTORS:
         raise ValueError(f"detector: '{name}' is unknown; choose {', '.join(DETECTORS)}")
     return importlib.import_module(DETECTORS[name])
 
 
 def check_installed(name: str) -> None:
-    """Raise ValueError, one line that says what to do, when a back-end's library is not there."""
-    check = getattr(backend(name), "check_installed", None)
-    if check:
-        check()
+    """Raise ValueError, one line with a remedy, when a back-end's library is not there."""
+    backend(name).check_installed()
 
 
 def build(
-    name: str, settings: Mapping[str, Any], num_classes: int, *, seed: int = 0, device: str = "cpu"
+    name: str,
+    settings: Mapping[str, Any],
+    num_classes: int,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Detector:
-    """Make an untrained detector for classes 0..num_classes-1; raises ValueError for an unknown or bad setting."""
+    """Return an untrained detector for classes 0..num_classes-1.
+
+    Raises ValueError for a setting that is unknown or out of range.
+    """
     module = backend(name)
     try:
         config = module.Config(**settings)
@@ -50,13 +57,12 @@ def build(
 
 
 def load(path: Path, *, device: str = "cpu") -> Detector:
-    """Read a detector that any back-end saved; raises ValueError, one line that names the file."""
+    """Read a detector of any back-end; raises ValueError, one line that names the file."""
     from synthaug.detectors.weights import read_header
 
     name = read_header(path)["backend"]
     if name not in DETECTORS:
-        raise ValueError(
-            f"{path}: was written by detector '{name}', unknown here; known: {', '.join(DETECTORS)}"
-        )
+        known = ", ".join(DETECTORS)
+        raise ValueError(f"{path}: was written by detector '{name}', unknown here; known: {known}")
     detector: Detector = backend(name).load(path, device=device)
     return detector

@@ -1,6 +1,7 @@
-"""Feature pyramids for the detectors: a compact residual network for CPUs and torchvision's ResNet-50 FPN.
+"""Feature pyramids: a compact residual network for CPUs and torchvision's ResNet-50 FPN.
 
-Both have the children `body` and `fpn`, so their parameter names are those of torchvision's detection files.
+Both have the children `body` and `fpn`, so their parameter names are those of torchvision's
+detection files.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 NormLayer = Callable[[int], nn.Module]
 NORMS = ("gn", "bn", "frozen_bn")
-IMAGENET_MEAN = (
-    0.485,
-    0.456,
-    0.406,
-)  # RGB in [0, 1]; what torchvision's pretrained networks are given
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1], of torchvision's pretrained networks
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def norm_layer(norm: str, eps: float) -> NormLayer:
-    """Return the constructor channels -> normalisation layer."""
+    """Return the constructor channels -> normalization layer."""
     if norm == "gn":
         return partial(_group_norm, eps=eps)
-    return partial(FrozenBatchNorm2d if norm == "frozen_bn" else nn.BatchNorm2d, eps=eps)
+    if norm == "frozen_bn":
+        return partial(FrozenBatchNorm2d, eps=eps)
+    return partial(nn.BatchNorm2d, eps=eps)
 
 
 def _group_norm(channels: int, eps: float) -> nn.Module:
-    groups = next(
-        g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= min(4, channels)
-    )
-    return nn.GroupNorm(groups, channels, eps=eps)
+    """Return a group norm of as many groups as leave at least four channels in each."""
+    for groups in (32, 16, 8, 4, 2):
+        per_group = channels // groups
+        if channels % groups == 0 and per_group >= min(4, channels):
+            return nn.GroupNorm(groups, channels, eps=eps)
+    return nn.GroupNorm(1, channels, eps=eps)
 
 
 class Residual(nn.Module):
@@ -52,53 +53,55 @@ class Residual(nn.Module):
         self.norm2 = norm(channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
-            # Averaging before the 1x1 keeps all pixels in the shortcut where a strided 1x1 would drop three of four.
-            pool: nn.Module = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
-            self.shortcut = nn.Sequential(
-                pool, nn.Conv2d(in_channels, channels, 1, bias=False), norm(channels)
-            )
+            # A strided 1x1 would drop three of four pixels; averaging before it keeps all.
+            pool: nn.Module = nn.Identity()
+            if stride == 2:
+                pool = nn.AvgPool2d(2)
+            conv = nn.Conv2d(in_channels, channels, 1, bias=False)
+            self.shortcut = nn.Sequential(pool, conv, norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H / stride, W / stride]."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
+        y = self.norm2(self.conv2(y))
+        return F.relu(y + self.shortcut(x), inplace=True)
 
 
 class SmallBody(nn.Module):
-    """Stem at stride 2, then one residual block per stage at strides 4, 8, 16 ...; channels double up to 4 x width.
+    """Stem at stride 2, then one residual block per stage at strides 4, 8, 16 ...
 
-    Only the stages at `strides` come out, finest first.
+    Channels double up to 4 x width. Only the stages at `strides` come out, finest first.
     """
 
     def __init__(self, width: int, strides: Sequence[int], norm: NormLayer) -> None:
         super().__init__()
         depth = strides[-1].bit_length() - 2  # stages at strides 4 .. strides[-1]
         channels = [min(width * 2**i, 4 * width) for i in range(depth)]
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 3, 2, 1, bias=False), norm(width), nn.ReLU(inplace=True)
-        )
-        ins = [width, *channels[:-1]]
-        self.stages = nn.ModuleList(
-            Residual(i, o, 2, norm) for i, o in zip(ins, channels, strict=True)
-        )
+        conv = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+        self.stem = nn.Sequential(conv, norm(width), nn.ReLU(inplace=True))
+        self.stages = nn.ModuleList()
+        in_channels = width
+        for out_channels in channels:
+            self.stages.append(Residual(in_channels, out_channels, 2, norm))
+            in_channels = out_channels
         self.out_channels = channels[depth - len(strides) :]
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Map normalised images [B, 3, H, W] to feature maps named "0", "1" ..., finest first."""
+        """Map normalized images [B, 3, H, W] to feature maps named "0", "1" ..., finest first."""
         x = self.stem(x)
         features: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        features = features[len(features) - len(self.out_channels) :]
-        return OrderedDict((str(i), feature) for i, feature in enumerate(features))
+        skipped = len(features) - len(self.out_channels)
+        return OrderedDict((str(i), feature) for i, feature in enumerate(features[skipped:]))
 
 
 class Pyramid(nn.Module):
-    """A body and its feature pyramid; with `bf16` the convolutions run in bfloat16 and the maps come out as float32.
+    """A body and its feature pyramid; with `bf16` the convolutions run in bfloat16.
 
-    The maps must be float32: torchvision makes its anchors in the dtype of the maps, and bfloat16 cannot hold the
-    coordinates of an image wider than 256 pixels.
+    The maps are float32: torchvision makes its anchors in the dtype of the maps, and bfloat16 cannot
+    hold the coordinates of an image wider than 256 pixels.
     """
 
     def __init__(self, body: nn.Module, fpn: nn.Module, out_channels: int, bf16: bool) -> None:
@@ -109,7 +112,7 @@ class Pyramid(nn.Module):
         self.bf16 = bf16
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Map normalised images [B, 3, H, W] to float32 maps [B, C, H / stride, W / stride] by level name."""
+        """Map normalized images [B, 3, H, W] to maps [B, C, H / stride, W / stride] by name."""
         x = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.fpn(self.body(x))
@@ -117,27 +120,36 @@ class Pyramid(nn.Module):
 
 
 def small_pyramid(
-    width: int, strides: Sequence[int], out_channels: int, norm: NormLayer, bf16: bool
+    width: int,
+    strides: Sequence[int],
+    out_channels: int,
+    norm: NormLayer,
+    bf16: bool,
 ) -> Pyramid:
-    """Return the compact pyramid with maps at `strides`, each twice the one before, the first 4 or 8."""
+    """Return the compact pyramid with maps at `strides`.
+
+    Each stride is twice the one before, the first is 4 or 8.
+    """
     body = SmallBody(width, strides, norm)
     fpn = FeaturePyramidNetwork(body.out_channels, out_channels)
     for name, parameter in body.named_parameters():
         if parameter.ndim == 4:
             nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
         elif name.endswith("norm2.weight"):
-            nn.init.zeros_(
-                parameter
-            )  # each block starts as its shortcut, which trains faster from scratch
+            # each block starts as its shortcut, which trains faster from scratch
+            nn.init.zeros_(parameter)
     return Pyramid(body, fpn, out_channels, bf16)
 
 
 def resnet50_pyramid(norm: NormLayer, trainable_layers: int, bf16: bool) -> Pyramid:
-    """Return torchvision's ResNet-50 FPN (256 channels, five maps); the lowest `5 - trainable_layers` stay frozen."""
-    whole = resnet_fpn_backbone(
+    """Return torchvision's ResNet-50 FPN: five maps of 256 channels.
+
+    The lowest `5 - trainable_layers` stages stay frozen.
+    """
+    backbone = resnet_fpn_backbone(
         backbone_name=resnet50.__name__,
         weights=None,
         norm_layer=norm,
         trainable_layers=trainable_layers,
     )
-    return Pyramid(whole.body, whole.fpn, whole.out_channels, bf16)
+    return Pyramid(backbone.body, backbone.fpn, backbone.out_channels, bf16)

@@ -1,6 +1,7 @@
-"""What every detector is: images in, boxes out.
+"""The contract of detectors: images in, boxes out.
 
-Images are uint8 RGB [H, W, 3]; boxes xyxy float32 pixels of that image; labels contiguous class indices 0..C-1.
+Images are uint8 RGB [H, W, 3]; boxes xyxy float32, pixels of that image; labels contiguous class
+indices 0..C-1.
 """
 
 from __future__ import annotations
@@ -16,29 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-LOSSES = (
-    "objectness",
-    "proposal_box",
-    "class",
-    "box",
-    "mask",
-)  # the names every back-end gives its losses
+LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # names shared by all back-ends
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of one image, best first."""
+    """Detections of one image, best first."""
 
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
     labels: NDArray[np.int64]  # [N] 0..C-1
     scores: NDArray[np.float32]  # [N] in [0, 1]
-    masks: NDArray[np.float32] | None = (
-        None  # [N, M, M] in [0, 1], each stretched over its box; None without mask head
-    )
+    # [N, M, M] in [0, 1], each stretched over its box; None without mask head
+    masks: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        assert self.boxes.shape == (len(self.labels), 4) and len(self.scores) == len(self.labels)
-        assert self.masks is None or len(self.masks) == len(self.labels)
+        count = len(self.labels)
+        assert self.boxes.shape == (count, 4)
+        assert len(self.scores) == count
+        assert self.masks is None or len(self.masks) == count
 
 
 @dataclass(frozen=True)
@@ -48,38 +44,39 @@ class Sample:
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
     labels: NDArray[np.int64]  # [N] 0..C-1
-    masks: NDArray[np.bool_] | None = (
-        None  # [N, H, W]; None where the data has none or nobody learns them
-    )
-    ignore: NDArray[np.float32] | None = (
-        None  # [K, 4] xyxy, pixels: what lies in there is neither object nor background
-    )
+    # [N, H, W]; None where the data has none or nobody learns them
+    masks: NDArray[np.bool_] | None = None
+    # [K, 4] xyxy, pixels: regions that are neither object nor background
+    ignore: NDArray[np.float32] | None = None
 
 
 class DetectorTraining(Protocol):
     """A detector being trained; the caller owns the loop, the checkpoints and the resume.
 
-    Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from the step
-    index, so a training restored from these at step k continues bit for bit.
+    Everything that changes from step to step is in `modules` and `optimizers`; all randomness
+    derives from the step index, so a training restored from these at step k continues bit for bit.
     """
 
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, Optimizer]
 
     def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` (0-based) on the batch; return named losses, detached scalars.
+        """Do optimizer step `index` (0-based) on the batch; return named detached losses.
 
-        In a process group (torch.distributed) the batch is this process's part, images rank, rank + world ... of the
-        step's batch, and all processes come out with the same weights.
+        In a process group (torch.distributed) the batch is this process's part, images rank,
+        rank + world ... of the step's batch, and all processes come out with the same weights.
         """
         ...
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Meanwhile the detector has the weights that `finish` would give it; the training is not disturbed."""
+        """Give the detector the weights of `finish` meanwhile; the training is not disturbed."""
         ...
 
     def finish(self) -> None:
-        """After the last step: give the detector the weights to predict with (the averaged ones, where they are kept)."""
+        """Give the detector the weights to predict with, after the last step.
+
+        These are the averaged ones where such are kept.
+        """
         ...
 
 
@@ -92,24 +89,24 @@ class Detector(Protocol):
     def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
         """Detect in a batch of images; scores below the configured floor are left out.
 
-        `scale` enlarges or shrinks the images inside the network (test-time augmentation); boxes stay in pixels of
-        the images as given.
+        `scale` enlarges or shrinks the images inside the network (test-time augmentation); boxes
+        stay in pixels of the images as given.
         """
         ...
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return what the backbone sees in a batch of images, one vector each [N, D], for distances between images."""
+        """Return the backbone's features [N, D], one vector per image, to measure distances."""
         ...
 
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """The network's losses on samples as they are: scalars with gradient, named as in LOSSES.
+        """Return the network's losses on samples, scalars with gradient named as in LOSSES.
 
         Puts the network into training mode; may draw from torch's global generator.
         """
         ...
 
     def training(self, steps: int, seed: int) -> DetectorTraining:
-        """Start training this detector for `steps` optimiser steps; the detector itself holds the trained weights."""
+        """Start a training of `steps` optimizer steps; the detector holds the trained weights."""
         ...
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
-"""Faster and Mask R-CNN of detectron2 (Wu et al. 2019) behind the contract; detectron2 is imported when one is made.
+"""Faster and Mask R-CNN of detectron2 (Wu et al. 2019) behind the detectors' contract.
 
-`backbone: resnet50` is detectron2's own R50-FPN, so weights of its model zoo fit; `backbone: small` is our compact pyramid
-with detectron2's proposals, pooling and heads.
+`backbone: resnet50` is detectron2's own R50-FPN, so weights of its model zoo fit; `backbone: small`
+is our compact pyramid with detectron2's proposals, pooling and heads. Detectron2 itself is imported
+when a detector is built.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synthaug.detectors import detectron2_zoo as zoo
-from synthaug.detectors import rcnn_config as rcnn
 from synthaug.detectors.base import Sample
-from synthaug.detectors.rcnn_detector import RcnnDetector, tensor
+from synthaug.detectors.detectron2_zoo import is_caffe2, is_detectron2, is_resnet, to_detectron2
+from synthaug.detectors.rcnn_config import Config
+from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
 from synthaug.detectors.weights import read_settings, torchvision_names
 
-Config = rcnn.Config
-MISSING = (
+NOT_INSTALLED = (
     "detectron2 is not installed; build it with pip install --no-build-isolation "
     "'git+https://github.com/facebookresearch/detectron2', or set backend: torchvision"
 )
-NAMES = {  # detectron2's names of losses, and ours
+LOSS_NAMES = {  # detectron2's name -> the name in base.LOSSES
     "loss_rpn_cls": "objectness",
     "loss_rpn_loc": "proposal_box",
     "loss_cls": "class",
@@ -41,119 +41,156 @@ class Detectron2Detector(RcnnDetector):
     """Detectron2's network behind the contract."""
 
     backend = "detectron2"
-    body: ClassVar[Mapping[str, str]] = {
+    body_prefixes: ClassVar[Mapping[str, str]] = {
         "small": "backbone.body.",
         "resnet50": "backbone.bottom_up.",
     }
 
     @classmethod
-    def network(cls, config: rcnn.Config, num_classes: int) -> nn.Module:
-        """Put the parts together; raises ValueError where detectron2 cannot be imported."""
+    def build_network(cls, config: Config, num_classes: int) -> nn.Module:
+        """Return the network; raises ValueError where detectron2 cannot be imported."""
         check_installed()
         try:
-            from synthaug.detectors.detectron2_network import network
+            from synthaug.detectors.detectron2_network import build_network
         except ImportError as err:  # built for another torch
             raise ValueError(
                 f"detectron2 cannot be imported ({err}); build it again for this torch"
             ) from err
-        return network(config, num_classes)
+        return build_network(config, num_classes)
 
     @classmethod
-    def suited(cls, config: rcnn.Config, weights: Mapping[str, Tensor]) -> rcnn.Config:
-        """Settle the colours, unless the job has: what the file was trained with; see docs/detectors.md."""
-        config = super().suited(config, weights)
+    def adapt_config(cls, config: Config, weights: Mapping[str, Tensor]) -> Config:
+        """Set the order of colors of the weights file, unless the job has set it.
+
+        See docs/detectors.md.
+        """
+        config = super().adapt_config(config, weights)
         if config.input_format:
             return config
-        if config.backbone == "small":
-            return replace(config, input_format="rgb")
-        own = read_settings(Path(config.weights)) if weights else {}
-        if "input_format" in own:
-            return replace(config, input_format=own["input_format"] or "rgb")
-        caffe = zoo.is_caffe2(weights) or (zoo.is_detectron2(weights) and _unscaled(weights))
-        return replace(config, input_format="bgr" if caffe else "rgb")
+        input_format = "rgb"
+        if config.backbone == "resnet50" and weights:
+            input_format = _input_format(Path(config.weights), weights)
+        return replace(config, input_format=input_format)
 
     @classmethod
-    def renamed(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Detectron2's names; torchvision's heads number the classes otherwise and are left out."""
-        known = (
-            zoo.is_detectron2(weights)
-            or zoo.is_caffe2(weights)
-            or any(n.startswith("res2.") for n in weights)
-        )
-        return zoo.to_detectron2(weights if known else torchvision_names(weights))
+    def rename_weights(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return tensors under detectron2's names.
+
+        Torchvision's heads number the classes otherwise and are left out.
+        """
+        if is_detectron2(weights) or is_caffe2(weights) or is_resnet(weights):
+            return to_detectron2(weights)
+        return to_detectron2(torchvision_names(weights))
 
     def detect(self, images: Sequence[Tensor], scale: float) -> list[dict[str, Tensor]]:
         """Detect, masks as they come from the head; see the base class."""
-        from synthaug.detectors.detectron2_network import detections
+        from synthaug.detectors.detectron2_network import network_detections
 
-        shorter, longer = round(self.config.image_size * scale), round(self.config.max_size * scale)
-        resized = [_resized(image.float(), shorter, longer) for image in images]
-        found = detections(self.model, resized)
-        for output, image, seen in zip(found, images, resized, strict=True):
-            output["boxes"] = output["boxes"] / _ratios(image, seen)
-        return found
+        shorter = round(self.config.image_size * scale)
+        longer = round(self.config.max_size * scale)
+        resized = [_resize(image.float(), shorter, longer) for image in images]
+        outputs = network_detections(self.model, resized)
+        for output, image, input_image in zip(outputs, images, resized, strict=True):
+            output["boxes"] = output["boxes"] / _ratios(image, input_image)
+        return outputs
 
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """The network's losses; raises ValueError when training has diverged; see the base class."""
-        from synthaug.detectors.detectron2_network import Truth, losses
+        """Return the network's losses; raises ValueError when training has diverged."""
+        from synthaug.detectors.detectron2_network import network_losses
 
         self.model.train()
-        sizes = self.config.train_sizes or (self.config.image_size,)
+        sizes = self.config.shorter_sides()
         drawn = torch.randint(len(sizes), (len(samples),)).tolist()
-        resized, truths = [], []
-        for sample, k in zip(samples, drawn, strict=True):
-            image = tensor(sample.image, self.device)
-            seen = _resized(image.float(), sizes[k], self.config.max_size)
-            boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4)).to(
-                self.device
-            )
-            labels = torch.from_numpy(np.asarray(sample.labels, np.int64)).to(self.device)
-            masks = _masks(sample, seen) if self.config.masks else None
-            resized.append(seen)
-            truths.append(Truth(boxes * _ratios(image, seen), labels, masks))
-        return {NAMES[name]: loss for name, loss in losses(self.model, resized, truths).items()}
+        inputs = []
+        for sample, index in zip(samples, drawn, strict=True):
+            inputs.append(self._training_input(sample, sizes[index]))
+        losses = network_losses(self.model, inputs)
+        return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
+
+    def _training_input(self, sample: Sample, shorter: int) -> dict[str, Tensor]:
+        """Return an image [3, H, W] of a shorter side with its truth in the resized pixels.
+
+        boxes [N, 4] xyxy, labels [N] 0..C-1 and, where they are learned and known, masks [N, H, W].
+        """
+        device = self.device
+        image = image_tensor(sample.image, device)
+        resized = _resize(image.float(), shorter, self.config.max_size)
+        boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4)).to(device)
+        labels = torch.from_numpy(np.asarray(sample.labels, np.int64)).to(device)
+        network_input = {
+            "image": resized,
+            "boxes": boxes * _ratios(image, resized),
+            "labels": labels,
+        }
+        if self.config.masks and sample.masks is not None and len(sample.masks):
+            masks = torch.from_numpy(sample.masks).to(device)[:, None].float()
+            resized_masks = F.interpolate(masks, resized.shape[-2:])[:, 0]
+            network_input["masks"] = resized_masks > 0
+        return network_input
 
 
 def check_installed() -> None:
-    """Raise ValueError, one line that says what to do, unless detectron2 is there."""
+    """Raise ValueError, one line with a remedy, unless detectron2 is there."""
     if importlib.util.find_spec("detectron2") is None:
-        raise ValueError(MISSING)
+        raise ValueError(NOT_INSTALLED)
 
 
 def build(
-    config: rcnn.Config, num_classes: int, *, seed: int = 0, device: str | torch.device = "cpu"
+    config: Config,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Detectron2Detector:
-    """Make a detector for classes 0..num_classes-1; raises ValueError for a weights file that does not fit."""
+    """Return a detector for classes 0..num_classes-1.
+
+    Raises ValueError for a weights file that does not fit.
+    """
     return Detectron2Detector.build(config, num_classes, seed, device)
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> Detectron2Detector:
-    """Read a detector that `save` wrote; raises ValueError naming the file when it cannot be used."""
+    """Read a detector written by `save`; raises ValueError naming a file that cannot be used."""
     return Detectron2Detector.load(path, device)
 
 
-def _unscaled(weights: Mapping[str, Tensor]) -> bool:
-    """Whether a zoo detector saw pixels that were not divided by their deviation, as all on Caffe-style ResNets."""
-    return "pixel_std" not in weights or bool((weights["pixel_std"] == 1).all())
+def _input_format(path: Path, weights: Mapping[str, Tensor]) -> str:
+    """Return the order of colors, rgb or bgr, that a file's ResNet was trained with."""
+    settings = read_settings(path)
+    if "input_format" in settings:
+        return str(settings["input_format"] or "rgb")
+    if is_caffe2(weights):
+        return "bgr"
+    if is_detectron2(weights) and _is_unscaled(weights):
+        return "bgr"
+    return "rgb"
 
 
-def _resized(image: Tensor, shorter: int, longer: int) -> Tensor:
-    """Bring an image [3, H, W] to a shorter side, the longer one within a limit; averaged where it shrinks, as by PIL."""
+def _is_unscaled(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether a zoo detector's pixels were not divided by their deviation.
+
+    This is so for all on Caffe-style ResNets.
+    """
+    if "pixel_std" not in weights:
+        return True
+    return bool((weights["pixel_std"] == 1).all())
+
+
+def _resize(image: Tensor, shorter: int, longer: int) -> Tensor:
+    """Resize an image [3, H, W] to a shorter side, the longer one within a limit.
+
+    It is averaged where it shrinks, as by PIL.
+    """
     height, width = image.shape[-2:]
     factor = min(shorter / min(height, width), longer / max(height, width))
-    size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    new_height = max(1, round(height * factor))
+    new_width = max(1, round(width * factor))
+    resized = F.interpolate(image[None], (new_height, new_width), mode="bilinear", antialias=True)
+    return resized[0]
 
 
-def _ratios(image: Tensor, seen: Tensor) -> Tensor:
-    """By how much x, y, x, y grew between two sizes of an image [4]."""
-    x, y = seen.shape[-1] / image.shape[-1], seen.shape[-2] / image.shape[-2]
+def _ratios(image: Tensor, resized: Tensor) -> Tensor:
+    """Return the factors [4] of x, y, x, y from an image to its resized version."""
+    x = resized.shape[-1] / image.shape[-1]
+    y = resized.shape[-2] / image.shape[-2]
     return torch.tensor([x, y, x, y], device=image.device)
-
-
-def _masks(sample: Sample, seen: Tensor) -> Tensor | None:
-    """A sample's masks at the size the network sees [N, H, W], None where it has none."""
-    if sample.masks is None:
-        return None
-    masks = torch.from_numpy(sample.masks).to(seen.device)
-    return F.interpolate(masks[:, None].float(), seen.shape[-2:])[:, 0] > 0 if len(masks) else None

@@ -1,4 +1,4 @@
-"""What is drawn for each image by itself, so that it is the same however many processes share a batch."""
+"""Random draws for each image by itself, the same however many processes share a batch."""
 
 from __future__ import annotations
 
@@ -10,46 +10,60 @@ from torch import Tensor
 from synthaug.detectors.parallel import positions
 
 
-class PlacedSampler:
-    """Draws up to `per_image` boxes per image, at most the share `positive` of them objects (Faster R-CNN, section 3.1.3).
+class BoxSampler:
+    """Draws up to `per_image` boxes per image, at most the share `positive` of them objects.
 
-    What torchvision's own sampler does, but the draw of an image derives from torch's global generator and the image's place
-    in the step's batch alone.
+    Faster R-CNN, section 3.1.3. Does the same as torchvision's own sampler, but the draw of an image
+    derives from torch's global generator and the image's position in the step's batch alone.
     """
 
     def __init__(self, per_image: int, positive: float) -> None:
-        self.per_image, self.positive = per_image, positive
+        self.per_image = per_image
+        self.max_objects = int(per_image * positive)
 
     def __call__(self, matched: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image [A], 1 and more: an object, 0: background, -1: neither; returns bool masks [A] of both, drawn."""
-        base = int(torch.randint(2**62, ()))  # once a call: the same in every process
+        """Return bool masks [A] per image of the objects and of the background drawn.
+
+        `matched` has [A] per image: 1 and more for an object, 0 background, -1 neither.
+        """
+        seed = _draw_seed()
         objects, background = [], []
-        for place, labels in zip(positions(len(matched)), matched, strict=True):
-            rng = torch.Generator().manual_seed(base + place)
-            drawn = _drawn(labels >= 1, int(self.per_image * self.positive), rng)
-            objects.append(drawn)
-            background.append(_drawn(labels == 0, self.per_image - int(drawn.sum()), rng))
+        for position, labels in zip(positions(len(matched)), matched, strict=True):
+            rng = torch.Generator().manual_seed(seed + position)
+            object_mask = _draw_mask(labels >= 1, self.max_objects, rng)
+            remaining = self.per_image - int(object_mask.sum())
+            background_mask = _draw_mask(labels == 0, remaining, rng)
+            objects.append(object_mask)
+            background.append(background_mask)
         return objects, background
 
 
-def placed_choice(images: int) -> Callable[[Sequence[int]], int]:
-    """Return a function that draws one of some sizes for each of this process's images in turn, by its place likewise.
+def size_chooser(images: int) -> Callable[[Sequence[int]], int]:
+    """Return a function that draws one of some sizes for each of this process's images in turn.
 
-    In the place of `torch_choice` of torchvision's transform, which draws from the global generator image after image.
+    It replaces `torch_choice` of torchvision's transform, which draws from the global generator image
+    after image; the draw here derives from the image's position in the step's batch.
     """
-    base, places = int(torch.randint(2**62, ())), iter(positions(images))
+    seed = _draw_seed()
+    remaining = iter(positions(images))
 
     def choose(sizes: Sequence[int]) -> int:
-        rng = torch.Generator().manual_seed(base + next(places))
-        return sizes[int(torch.randint(len(sizes), (), generator=rng))]
+        rng = torch.Generator().manual_seed(seed + next(remaining))
+        index = int(torch.randint(len(sizes), (), generator=rng))
+        return sizes[index]
 
     return choose
 
 
-def _drawn(candidates: Tensor, most: int, rng: torch.Generator) -> Tensor:
-    """Mask [A] of at most `most` of the candidates [A]."""
-    places = candidates.nonzero()[:, 0]
-    chosen = torch.randperm(len(places), generator=rng)[:most]
+def _draw_seed() -> int:
+    """Draw a seed from torch's global generator, which is in the same state in every process."""
+    return int(torch.randint(2**62, ()))
+
+
+def _draw_mask(candidates: Tensor, limit: int, rng: torch.Generator) -> Tensor:
+    """Return a mask [A] of at most `limit` of the candidates [A]."""
+    indices = candidates.nonzero()[:, 0]
+    chosen = torch.randperm(len(indices), generator=rng)[:limit]
     mask = torch.zeros_like(candidates)
-    mask[places[chosen.to(places.device)]] = True
+    mask[indices[chosen.to(indices.device)]] = True
     return mask

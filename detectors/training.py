@@ -1,4 +1,4 @@
-"""One optimiser step after another for any detector whose network maps images and boxes to losses."""
+"""Optimizer steps of any detector whose network maps images and boxes to losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from synthaug.detectors.augment import augment
+from synthaug.detectors.augmentations import augment
 from synthaug.detectors.base import Sample
 from synthaug.detectors.parallel import (
     average_gradients,
@@ -22,12 +22,12 @@ from synthaug.detectors.parallel import (
     positions,
 )
 
-LOWEST_RATE = 0.01  # of the peak, at the last step
+FINAL_RATE = 0.01  # of the cosine schedule at the last step, share of the peak
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: see the fields of the same names in a back-end's Config."""
+    """Settings of the training loop: see the fields of the same names in a back-end's Config."""
 
     optimizer: str
     lr: float
@@ -49,42 +49,44 @@ class Recipe:
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr: {self.lr} is out of range; give more than 0")
         for name in ("weight_decay", "clip_grad", "scale_jitter"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is out of range; give 0 or more")
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}: {value} is out of range; give 0 or more")
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: '{self.schedule}' is unknown; choose cosine or step")
-        if not all(0 < share < 1 for share in self.milestones) or list(self.milestones) != sorted(
-            self.milestones
-        ):
+        milestones = list(self.milestones)
+        between = all(0 < share < 1 for share in milestones)
+        if not between or milestones != sorted(milestones):
             raise ValueError(
-                f"milestones: {list(self.milestones)} must be rising shares of the steps between 0 and 1"
+                f"milestones: {milestones} must be rising shares of the steps between 0 and 1"
             )
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay: {self.decay} is out of range; give more than 0 and at most 1")
         for name in ("warmup", "momentum", "ema", "colour_jitter"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)} is out of range; give 0 or more and less than 1"
-                )
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
 
     def lr_at(self, index: int, steps: int) -> float:
         """Return the learning rate of a step."""
         if self.schedule == "cosine":
-            return self.lr * rate(index, steps, self.warmup)
+            return self.lr * cosine_rate(index, steps, self.warmup)
         return self.lr * step_rate(index, steps, self.warmup, self.milestones, self.decay)
 
 
 class StepTraining:
-    """Optimiser steps on a model; see `DetectorTraining` for who owns what.
+    """Optimizer steps on a model; see `DetectorTraining` for who owns what.
 
-    `losses` maps augmented samples to named scalar losses of the model in training mode; it may draw from torch's
-    global generator, which is seeded from (seed, step) meanwhile and given back untouched.
+    `losses` maps augmented samples to named scalar losses of the model in training mode; it may draw
+    from torch's global generator, which is seeded from (seed, step) meanwhile and given back
+    untouched.
 
-    Where several processes train together (detectors.parallel), `step` is given this process's part of the batch: an image
-    is augmented by its place in the whole batch, gradients, losses and batch norm's running statistics are averaged. What
-    remains of the partition: rounding; batch norm, which normalises each part by itself; images of several shapes, which are
-    padded to the largest of their part; and losses that divide by a number which differs between images (fewer proposals
-    than `box_samples`), as each part divides by its own.
+    Where several processes train together (detectors.parallel), `step` is given this process's part
+    of the batch: an image is augmented by its position in the step's batch, and gradients, losses
+    and batch norm's running statistics are averaged. The result still differs from one process's by
+    rounding; by batch norm, which normalizes each part by itself; by images of several shapes, which
+    are padded to the largest of their part; and by losses that divide by a number which differs
+    between images (fewer proposals than `box_samples`), as each part divides by its own.
     """
 
     def __init__(
@@ -97,8 +99,11 @@ class StepTraining:
     ) -> None:
         assert steps > 0
         assert seed >= 0
-        self.recipe, self.steps, self.seed = recipe, steps, seed
-        self._model, self._losses = model, losses
+        self.recipe = recipe
+        self.steps = steps
+        self.seed = seed
+        self._model = model
+        self._losses = losses
         self._optimizer = make_optimizer(model, recipe)
         self.modules: dict[str, nn.Module] = {"model": model}
         self.optimizers: dict[str, Optimizer] = {"model": self._optimizer}
@@ -106,88 +111,136 @@ class StepTraining:
             self.modules["ema"] = copy.deepcopy(model).requires_grad_(False)
 
     def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` on images of any sizes, with or without boxes; return losses and their total."""
-        r = self.recipe
-        seeds = [[self.seed, index, place] for place in positions(len(batch))]
-        samples = [
-            augment(sample, np.random.default_rng(seed), r.flip, r.scale_jitter, r.colour_jitter)
-            for sample, seed in zip(batch, seeds, strict=True)
-        ]
-        for group in self._optimizer.param_groups:
-            group["lr"] = r.lr_at(index, self.steps)
-        device = next(self._model.parameters()).device
+        """Do optimizer step `index` on images of any sizes; return losses and their total."""
+        recipe = self.recipe
+        samples = self._augment(index, batch)
+        set_learning_rate(self._optimizer, recipe.lr_at(index, self.steps))
+
+        # forward
         self._model.train()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(np.random.default_rng([self.seed, index]).integers(2**62)))
+        seed = int(np.random.default_rng([self.seed, index]).integers(2**62))
+        with seeded(seed, self._model):
             losses = self._losses(samples)
+
+        # backward
         self._optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(losses.values())).sum())
+        total = torch.stack(list(losses.values())).sum()
+        torch.autograd.backward(total)
         average_gradients(self._model.parameters(), len(batch))
         average_statistics(self._model)
-        if r.clip_grad > 0:
-            nn.utils.clip_grad_norm_(self._model.parameters(), r.clip_grad)
+        if recipe.clip_grad > 0:
+            nn.utils.clip_grad_norm_(self._model.parameters(), recipe.clip_grad)
         self._optimizer.step()
-        if r.ema > 0:
-            average(self.modules["ema"], self._model, min(r.ema, (1 + index) / (10 + index)))
-        told = average_losses({name: loss.detach() for name, loss in losses.items()}, len(batch))
-        return {**told, "total": torch.stack(list(told.values())).sum()}
+        if recipe.ema > 0:
+            # the average follows faster at first, when the weights are still far from good
+            decay = min(recipe.ema, (1 + index) / (10 + index))
+            update_average(self.modules["ema"], self._model, decay)
+
+        detached = {name: loss.detach() for name, loss in losses.items()}
+        averaged = average_losses(detached, len(batch))
+        averaged["total"] = torch.stack(list(averaged.values())).sum()
+        return averaged
 
     def finish(self) -> None:
-        """After the last step: give the detector the averaged weights, where they are kept; harmless if repeated."""
+        """Give the detector the averaged weights, where such are kept; harmless if repeated."""
         if "ema" in self.modules:
             self._model.load_state_dict(self.modules["ema"].state_dict())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Meanwhile the detector has the weights that `finish` would give it; the training is not disturbed."""
+        """Give the detector the weights of `finish` meanwhile; the training is not disturbed."""
         if "ema" not in self.modules:
             yield
             return
-        kept = copy.deepcopy(self._model.state_dict())
+        weights = copy.deepcopy(self._model.state_dict())
         self.finish()
         try:
             yield
         finally:
-            self._model.load_state_dict(kept)
+            self._model.load_state_dict(weights)
+
+    def _augment(self, index: int, batch: Sequence[Sample]) -> list[Sample]:
+        """Augment each image with a generator of its own: seed, step and position in the batch."""
+        recipe = self.recipe
+        samples = []
+        for position, sample in zip(positions(len(batch)), batch, strict=True):
+            rng = np.random.default_rng([self.seed, index, position])
+            samples.append(
+                augment(sample, rng, recipe.flip, recipe.scale_jitter, recipe.colour_jitter)
+            )
+        return samples
 
 
-def rate(index: int, steps: int, warmup: float) -> float:
-    """Return the learning rate's factor in (0, 1] at a step: a linear rise, then a cosine down to LOWEST_RATE."""
+def cosine_rate(index: int, steps: int, warmup: float) -> float:
+    """Return the learning rate's factor in (0, 1]: a linear rise, then a cosine to FINAL_RATE."""
     rise = max(1, round(steps * warmup))
     if index < rise:
         return (index + 1) / rise
-    done = min(1.0, (index - rise + 1) / max(1, steps - rise))
-    return LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+    progress = min(1.0, (index - rise + 1) / max(1, steps - rise))
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
 
 def step_rate(
-    index: int, steps: int, warmup: float, milestones: Sequence[float], decay: float
+    index: int,
+    steps: int,
+    warmup: float,
+    milestones: Sequence[float],
+    decay: float,
 ) -> float:
-    """Return the factor in (0, 1]: a linear rise, then 1, multiplied by `decay` from each of the shares of the steps on.
+    """Return the learning rate's factor in (0, 1]: a linear rise, then steps down.
 
-    With milestones 2/3 and 8/9 and decay 0.1 this is the schedule of Detectron's 1x trainings (Lin et al. 2017).
+    It is multiplied by `decay` from each of the milestones on, shares of the steps. With milestones
+    2/3 and 8/9 and decay 0.1 this is the schedule of Detectron's 1x trainings (Lin et al. 2017).
     """
     rise = max(1, round(steps * warmup))
+    warm = min(1.0, (index + 1) / rise)
     passed = sum(index >= round(steps * share) for share in milestones)
-    return float(min(1.0, (index + 1) / rise) * decay**passed)
+    return float(warm * decay**passed)
 
 
 @torch.no_grad()
-def average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
-    """averaged <- decay * averaged + (1 - decay) * model; statistics of normalisation layers are copied."""
+def update_average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Set averaged to decay * averaged + (1 - decay) * model.
+
+    Buffers, the statistics of normalization layers, are copied.
+    """
     for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for kept, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
-        kept.copy_(buffer)
+    for target, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+        target.copy_(buffer)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Make the optimiser over what learns; biases and normalisation (one axis) do not decay."""
+    """Return the optimizer of the parameters that learn.
+
+    Biases and normalization, parameters of one axis, do not decay.
+    """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in learned if parameter.ndim > 1]
+    others = [parameter for parameter in learned if parameter.ndim <= 1]
     groups = [
-        {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
         return SGD(groups, recipe.lr, momentum=recipe.momentum)
     return AdamW(groups, recipe.lr)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters of an optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@contextmanager
+def seeded(seed: int, model: nn.Module) -> Iterator[None]:
+    """Seed torch's global generators of the CPU and of the model's device, and restore them."""
+    device = next(model.parameters()).device
+    devices = []
+    if device.type == "cuda":
+        devices.append(device)
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,7 +1,7 @@
-"""Files of detector weights: our own safetensors checkpoints, and pretrained files in torchvision's naming.
+"""Files of detector weights: our safetensors checkpoints and other people's pretrained files.
 
-Nothing in a file is ever executed: safetensors holds numbers only, other files are read with `weights_only=True` or, a
-zoo's pickles, by a reader that knows arrays only (detectron2_zoo.py).
+Nothing in a file is ever executed: safetensors holds numbers only, other files are read with
+`weights_only=True` or, a zoo's pickles, by a reader that knows arrays only (detectron2_zoo.py).
 """
 
 from __future__ import annotations
@@ -19,15 +19,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synthaug.detectors.detectron2_zoo import read_pickle
+from synthaug.detectors.detectron2_zoo import innermost, one_line, read_pickle
 
 KIND = "detector"
-HEADER = "synthaug"
+HEADER = "synthaug"  # key of the one entry in a file's metadata
 RESERVED = ("kind", "backend", "config", "num_classes")
 # Files made before torchvision 0.13 name these convolutions without the wrapper's indices.
 OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
     (re.compile(r"^(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
+)
+# Errors that torch.load raises for damaged files
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    struct.error,
 )
 
 
@@ -39,7 +51,7 @@ def write_checkpoint(
     num_classes: int,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write the model's tensors and what is needed to rebuild it to `path`, complete or not at all.
+    """Write the model's tensors and its config to `path`, complete or not at all.
 
     Raises ValueError when `metadata` uses one of the names RESERVED.
     """
@@ -48,13 +60,19 @@ def write_checkpoint(
         raise ValueError(
             f"metadata: '{taken[0]}' is written by the detector itself; choose another name"
         )
-    header = {"kind": KIND, "backend": backend, "config": dict(config), "num_classes": num_classes}
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    header = {
+        "kind": KIND,
+        "backend": backend,
+        "config": dict(config),
+        "num_classes": num_classes,
+        **metadata,
     }
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        tensors[name] = tensor.detach().cpu().contiguous()
     partial = path.with_name(path.name + ".partial")
     # one entry, because safetensors writes several in an order that changes from process to process
-    save_file(tensors, partial, {HEADER: json.dumps({**header, **metadata}, sort_keys=True)})
+    save_file(tensors, partial, {HEADER: json.dumps(header, sort_keys=True)})
     partial.replace(path)
 
 
@@ -63,40 +81,44 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises ValueError, one line that names the file, when it is absent, damaged or not a detector.
     """
+    metadata = _open(path).metadata() or {}
     try:
-        header: dict[str, Any] = dict(json.loads((_open(path).metadata() or {}).get(HEADER, "{}")))
+        header: dict[str, Any] = dict(json.loads(metadata.get(HEADER, "{}")))
     except (TypeError, json.JSONDecodeError) as err:
-        raise ValueError(
-            f"{path}: header is damaged ({_line(err)}); write the checkpoint again"
-        ) from err
+        raise ValueError(_damaged_header(path, err)) from err
     if header.get("kind") != KIND:
-        found = f"a {header['kind']}" if "kind" in header else "no kind in its header"
+        kind = "no kind in its header"
+        if "kind" in header:
+            kind = f"a {header['kind']}"
         raise ValueError(
-            f"{path}: is not a detector checkpoint ({found}); give a file written by this program"
+            f"{path}: is not a detector checkpoint ({kind}); give a file written by this program"
         )
-    missing = [key for key in RESERVED if key not in header]
-    if missing:
-        raise ValueError(f"{path}: header lacks '{missing[0]}'; write the checkpoint again")
+    for key in RESERVED:
+        if key not in header:
+            raise ValueError(f"{path}: header lacks '{key}'; write the checkpoint again")
     try:
         header["config"] = dict(header["config"])
         header["num_classes"] = int(header["num_classes"])
     except (ValueError, TypeError) as err:
-        raise ValueError(
-            f"{path}: header is damaged ({_line(err)}); write the checkpoint again"
-        ) from err
+        raise ValueError(_damaged_header(path, err)) from err
     return header
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the config in a checkpoint of this program, nothing for any other file of weights."""
+    if path.suffix != ".safetensors":
+        return {}
     try:
-        return dict(read_header(path)["config"]) if path.suffix == ".safetensors" else {}
+        return dict(read_header(path)["config"])
     except ValueError:
         return {}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors, torch or detectron2 zoo file, on the CPU; raises ValueError naming the file."""
+    """Return the tensors of a safetensors, torch or detectron2 zoo file, on the CPU.
+
+    Raises ValueError naming the file.
+    """
     if path.suffix == ".safetensors":
         file = _open(path)
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the handle is no mapping)
@@ -104,106 +126,126 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: no such weights file; check the path")
     if path.suffix == ".pkl":
         return read_pickle(path)
-    broken = (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, *broken) as err:
+    except UNREADABLE as err:
+        reason = one_line(err)
         raise ValueError(
-            f"{path}: is not a readable file of plain weights ({_line(err)}); download it again"
+            f"{path}: is not a readable file of plain weights ({reason}); download it again"
         ) from err
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = (
-        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
+    tensors = {}
+    for name, value in innermost(content, ("model", "state_dict")).items():
+        if isinstance(value, Tensor):
+            tensors[str(name)] = value
     if not tensors:
         raise ValueError(f"{path}: holds no weights by name; give a state dict")
     return tensors
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Fill the model from its own checkpoint; raises ValueError when a tensor is missing, left over or misshapen."""
+    """Fill the model from its own checkpoint.
+
+    Raises ValueError when a tensor is missing, left over or misshapen.
+    """
     tensors = read_tensors(path)
     state = model.state_dict()
     for name in sorted(state.keys() ^ tensors.keys()):
-        what = "lacks" if name in state else "has an unknown"
+        verb = "has an unknown"
+        if name in state:
+            verb = "lacks"
         raise ValueError(
-            f"{path}: {what} tensor '{name}'; it was written for another model, write it again"
+            f"{path}: {verb} tensor '{name}'; it was written for another model, write it again"
         )
     for name, tensor in tensors.items():
         if tensor.shape != state[name].shape:
-            shapes = f"{list(tensor.shape)}, not {list(state[name].shape)}"
+            shapes = _compare_shapes(tensor, state[name])
             raise ValueError(
                 f"{path}: tensor '{name}' is {shapes}; it was written for another model"
             )
     model.load_state_dict(tensors)
 
 
-def load_pretrained(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, body: str) -> str:
-    """Fill what fits from a detector's or a plain ResNet's file; return one line that says what was loaded.
+def load_pretrained(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    body_prefix: str,
+) -> str:
+    """Fill the model's tensors that a pretrained file has; return one line about it.
 
-    The body, all whose names begin with `body`, must be complete;
-    heads that do not fit (other classes, other anchors) or are absent stay as they are.
-    Raises ValueError, one line that names the file, for a file that is damaged or made for another network.
+    The body, all tensors whose names begin with `body_prefix`, must be complete; heads that do not
+    fit (other classes, other anchors) or are absent stay as they are. Raises ValueError, one line
+    that names the file, for a file made for another network.
     """
     state = model.state_dict()
-    needed = [
-        name for name in state if name.startswith(body) and not name.endswith("num_batches_tracked")
-    ]
-    absent = [name for name in needed if name not in tensors]
-    if absent:
-        raise ValueError(
-            f"{path}: lacks '{absent[0]}' of this backbone; set backend, backbone and norm as in the file"
-        )
-    alien = [
-        n
-        for n in tensors
-        if n.startswith("backbone.") and n not in state and not n.endswith("tracked")
-    ]
-    if alien:
-        raise ValueError(
-            f"{path}: '{alien[0]}' has no place in this backbone; set backend, backbone and norm as in the file"
-        )
-    misfits = [
-        name for name in state if name in tensors and tensors[name].shape != state[name].shape
-    ]
-    for name in misfits:
-        if name.startswith("backbone."):
-            shapes = f"{list(tensors[name].shape)}, not {list(state[name].shape)}"
+    _check_backbone(state, tensors, path, body_prefix)
+    fitting = {}
+    fresh = []
+    for name, tensor in state.items():
+        if name in tensors and tensors[name].shape == tensor.shape:
+            fitting[name] = tensors[name]
+        elif not _is_counter(name):
+            fresh.append(name)
+    model.load_state_dict({**state, **fitting})
+    summary = f"{path.name}: {len(fitting)} of {len(state)} tensors"
+    if fresh:
+        return f"{summary}; fresh: {', '.join(fresh)}"
+    return summary
+
+
+def _check_backbone(
+    state: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    body_prefix: str,
+) -> None:
+    """Raise ValueError unless the file's backbone is the model's."""
+    advice = "set backend, backbone and norm as in the file"
+    for name in state:
+        if name.startswith(body_prefix) and name not in tensors and not _is_counter(name):
+            raise ValueError(f"{path}: lacks '{name}' of this backbone; {advice}")
+    for name in tensors:
+        if name.startswith("backbone.") and name not in state and not _is_counter(name):
+            raise ValueError(f"{path}: '{name}' has no place in this backbone; {advice}")
+    for name, tensor in state.items():
+        if not name.startswith("backbone.") or name not in tensors:
+            continue
+        if tensors[name].shape != tensor.shape:
+            shapes = _compare_shapes(tensors[name], tensor)
             raise ValueError(
                 f"{path}: '{name}' is {shapes}; set backbone, width and fpn_channels as in the file"
             )
-    fitting = {name: tensors[name] for name in state if name in tensors and name not in misfits}
-    model.load_state_dict({**state, **fitting})
-    fresh = [n for n in state if n not in fitting and not n.endswith("num_batches_tracked")]
-    text = f"{path.name}: {len(fitting)} of {len(state)} tensors"
-    return f"{text}; fresh: {', '.join(fresh)}" if fresh else text
 
 
 def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring old torchvision names to today's; a plain ResNet loses its classifier and becomes `backbone.body.*`."""
-    plain = not any(name.startswith("backbone.") for name in tensors)
+    """Return tensors with old torchvision names under today's.
+
+    A plain ResNet loses its classifier and becomes `backbone.body.*`.
+    """
+    plain_resnet = not any(name.startswith("backbone.") for name in tensors)
     renamed = {}
     for name, tensor in tensors.items():
-        if plain and name.startswith("fc."):
-            continue
-        new = f"backbone.body.{name}" if plain else name
+        if plain_resnet:
+            if name.startswith("fc."):
+                continue
+            name = f"backbone.body.{name}"
         for pattern, replacement in OLD_NAMES:
-            new = pattern.sub(replacement, new)
-        renamed[new] = tensor
+            name = pattern.sub(replacement, name)
+        renamed[name] = tensor
     return renamed
+
+
+def _is_counter(name: str) -> bool:
+    """Return whether a tensor is the counter of batches in a batch norm, which files may lack."""
+    return name.endswith("num_batches_tracked")
+
+
+def _compare_shapes(tensor: Tensor, expected: Tensor) -> str:
+    return f"{list(tensor.shape)}, not {list(expected.shape)}"
+
+
+def _damaged_header(path: Path, err: Exception) -> str:
+    return f"{path}: header is damaged ({one_line(err)}); write the checkpoint again"
 
 
 def _open(path: Path) -> Any:
@@ -213,12 +255,7 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as err:
+        reason = one_line(err)
         raise ValueError(
-            f"{path}: is not a complete safetensors file ({_line(err)}); write or copy it again"
+            f"{path}: is not a complete safetensors file ({reason}); write or copy it again"
         ) from err
-
-
-def _line(err: Exception) -> str:
-    """First line of an error's text, short."""
-    text = str(err).strip() or type(err).__name__
-    return text.splitlines()[0][:120]

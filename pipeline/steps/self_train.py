@@ -26,7 +26,7 @@ from synthaug.pipeline.steps.train_detector import WEIGHTS as SUPERVISED
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
-    from synthaug.detectors.mean_teacher import MeanTeacher, Mixed
+    from synthaug.detectors.mean_teacher import MeanTeacher, MixedBatch
 
 NEEDS = ("ingest", "train_detector")
 VERSION = 1
@@ -82,7 +82,7 @@ def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
 
 def prepare(
     detector: Detector, job: Job, tables: Mapping[str, Dataset]
-) -> tuple[MeanTeacher, Callable[[int], Mixed]]:
+) -> tuple[MeanTeacher, Callable[[int], MixedBatch]]:
     """Return the training of a trained detector and its batches; the detector is changed by it."""
     from synthaug.detectors.mean_teacher import MeanTeacher
 
@@ -98,9 +98,9 @@ def prepare(
 
 def mixed_batches(
     job: Job, labelled: Dataset, unlabelled: Dataset, seed: int
-) -> Callable[[int], Mixed]:
+) -> Callable[[int], MixedBatch]:
     """Return step -> labelled samples, drawn as for the detector, and unlabelled images in uniform epochs."""
-    from synthaug.detectors.mean_teacher import Mixed
+    from synthaug.detectors.mean_teacher import MixedBatch
 
     plan, how = job.self_train.training, job.detector.training
     samples = detector_batches(
@@ -108,7 +108,7 @@ def mixed_batches(
     )
     draw = Draw(len(unlabelled), plan.unlabelled_batch, seed_for(seed, "unlabelled"))
     pixels = Pixels([unlabelled], None)
-    return lambda step: Mixed(samples(step), [pixels[i][1] for i in draw(step)])
+    return lambda step: MixedBatch(samples(step), [pixels[i][1] for i in draw(step)])
 
 
 def fit(spec: Spec) -> dict[str, Any]:

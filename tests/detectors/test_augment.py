@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthaug.detectors.augment import augment
+from synthaug.detectors.augmentations import augment
 from synthaug.detectors.base import Sample
 from tests.detectors.painted import painted
 
@@ -26,7 +26,7 @@ def extent(image: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_box_follows_its_pixels(seed):
     changed = augment(
-        marked((22, 10, 41, 30)), np.random.default_rng(seed), flip=True, scale=0.6, colour=0
+        marked((22, 10, 41, 30)), np.random.default_rng(seed), flip=True, scale=0.6, color=0
     )
     if len(changed.boxes):
         assert extent(changed.image) == changed.boxes[0].tolist()
@@ -78,7 +78,7 @@ def test_no_boxes_is_fine():
 @pytest.mark.parametrize("seed", range(12))
 def test_masks_follow_their_pixels_and_go_with_their_boxes(seed):
     sample = painted(seed, (48, 60), masks=True)
-    changed = augment(sample, np.random.default_rng(seed), flip=True, scale=1.0, colour=0)
+    changed = augment(sample, np.random.default_rng(seed), flip=True, scale=1.0, color=0)
     assert changed.masks is not None
     assert changed.masks.shape == (len(changed.labels), *changed.image.shape[:2])
     assert changed.masks.flags.c_contiguous

@@ -92,7 +92,7 @@ def test_a_zoo_file_fills_every_tensor_and_predictions_and_losses_are_the_same(t
     torch.manual_seed(5)
     losses = {k: float(v) for k, v in ours.losses([sample]).items()}
     assert losses == pytest.approx(
-        {detectron2_rcnn.NAMES[name]: float(loss) for name, loss in named.items()}, rel=1e-4
+        {detectron2_rcnn.LOSS_NAMES[name]: float(loss) for name, loss in named.items()}, rel=1e-4
     )
     theirs_frozen = {name for name, p in theirs.named_parameters() if not p.requires_grad}
     assert theirs_frozen == {

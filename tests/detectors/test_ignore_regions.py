@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from synthaug import detectors
-from synthaug.detectors.augment import augment
+from synthaug.detectors.augmentations import augment
 from synthaug.detectors.base import Sample
-from synthaug.detectors.ignore_regions import spared
+from synthaug.detectors.ignore_regions import ignore_background
 from synthaug.detectors.rcnn_config import Config
 from tests.detectors.painted import painted
 
@@ -32,10 +32,10 @@ def test_background_in_a_region_is_neither_and_objects_stay():
     )
     region = torch.tensor([[0.0, 0, 10, 10]])
     labels = torch.tensor([0, 2, 0, 0, 0])
-    assert spared(boxes, labels, region).tolist() == [-1, 2, -1, 0, 0]
-    assert spared(boxes, labels, None) is labels
+    assert ignore_background(boxes, labels, region).tolist() == [-1, 2, -1, 0, 0]
+    assert ignore_background(boxes, labels, None) is labels
     everything = torch.tensor([[0.0, 0, 100, 100]])
-    assert spared(boxes[:1], labels[:1], everything).tolist() == [0], (
+    assert ignore_background(boxes[:1], labels[:1], everything).tolist() == [0], (
         "an image without anything to learn"
     )
 
@@ -65,12 +65,12 @@ def test_neither_anchors_nor_proposals_in_a_region_are_background(monkeypatch):
     seen = []
 
     def spy(boxes, labels, ignore):
-        seen.append((boxes, spared(boxes, labels, ignore)))
+        seen.append((boxes, ignore_background(boxes, labels, ignore)))
         return seen[-1][1]
 
     for module in (
-        "synthaug.detectors.ignore_regions.spared",
-        "synthaug.detectors.torchvision_rcnn.spared",
+        "synthaug.detectors.ignore_regions.ignore_background",
+        "synthaug.detectors.torchvision_network.ignore_background",
     ):
         monkeypatch.setattr(module, spy)
     sample = painted(3)

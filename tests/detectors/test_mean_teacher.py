@@ -10,10 +10,16 @@ import torch
 from torch import nn
 
 from synthaug.detectors import mean_teacher, torchvision_rcnn
+from synthaug.detectors.augmentations import Strong
 from synthaug.detectors.base import Prediction, Sample
-from synthaug.detectors.mean_teacher import Config, MeanTeacher, Mixed, certain, ramp
+from synthaug.detectors.mean_teacher import (
+    Config,
+    MeanTeacher,
+    MixedBatch,
+    confident_detections,
+    ramp,
+)
 from synthaug.detectors.training import Recipe
-from synthaug.detectors.views import Strong
 
 PLAIN = Strong(scale=0, colour=0, grey=0, blur=0, erase=0)
 RECIPE = Recipe(
@@ -72,7 +78,7 @@ def test_the_student_learns_the_sure_boxes_and_of_them_no_box_regression():
     training = MeanTeacher(
         fake, RECIPE, Config(0.7, weight=2.0, ramp=0, decay=0.5, strong=PLAIN), 10, 0
     )
-    told = training.step(0, Mixed([sample()], images(2)))
+    told = training.step(0, MixedBatch([sample()], images(2)))
     assert [[len(s.boxes) for s in shown] for shown in fake.shown] == [[1], [2, 2]]
     rate = training.optimizers["student"].param_groups[0]["lr"]
     assert training.modules["student"].weight.item() == pytest.approx(1 - rate * (3 + 2.0 * 12))
@@ -89,7 +95,7 @@ def test_with_pseudo_boxes_all_but_masks_is_learnt():
         fake, RECIPE, Config(ramp=0, weight=1.0, pseudo_boxes=True, strong=PLAIN), 10, 0
     )
     fake.masked = True
-    told = training.step(0, Mixed([sample()], images(1)))
+    told = training.step(0, MixedBatch([sample()], images(1)))
     assert {f"unsupervised_{name}" for name in LOSSES[:4]} == {
         name for name in told if name.startswith("unsupervised_")
     }
@@ -101,7 +107,7 @@ def test_the_teacher_is_the_average_of_all_students_in_float64():
     training = MeanTeacher(fake, RECIPE, Config(decay=decay, strong=PLAIN), 6, 0)
     expected = 1.0
     for index in range(6):
-        training.step(index, Mixed([sample()], images(1)))
+        training.step(index, MixedBatch([sample()], images(1)))
         expected = decay * expected + (1 - decay) * fake.model.weight.item()
     teacher = training.modules["teacher"].weight.item()
     assert teacher == pytest.approx(expected, rel=1e-5)
@@ -113,7 +119,7 @@ def test_the_teacher_is_the_average_of_all_students_in_float64():
 def test_images_nothing_is_sure_in_teach_nothing_and_are_seen_in_the_log():
     fake = Fake(prediction(0.3))
     training = MeanTeacher(fake, RECIPE, Config(strong=PLAIN), 10, 0)
-    told = training.step(0, Mixed([sample()], images(3)))
+    told = training.step(0, MixedBatch([sample()], images(3)))
     assert len(fake.shown) == 1
     assert (float(told["pseudo_boxes"]), float(told["pseudo_images"])) == (0.0, 0.0)
     assert float(told["unsupervised_class"]) == 0.0
@@ -122,13 +128,16 @@ def test_images_nothing_is_sure_in_teach_nothing_and_are_seen_in_the_log():
 def test_thresholds_of_classes_replace_the_common_one():
     """Labels 0, 1, 2, 0; boxes thinner than a pixel are never targets."""
     found = prediction(0.9, 0.6, 0.3, 0.5)
-    assert certain(found, np.array([0.8, 0.6, 0.4], np.float32)).labels.tolist() == [0, 1]
+    assert confident_detections(found, np.array([0.8, 0.6, 0.4], np.float32)).labels.tolist() == [
+        0,
+        1,
+    ]
     found.boxes[1, 2] = 1.5
-    assert certain(found, np.array([0.8, 0.6, 0.4], np.float32)).labels.tolist() == [0]
+    assert confident_detections(found, np.array([0.8, 0.6, 0.4], np.float32)).labels.tolist() == [0]
     fake = Fake(prediction(0.9, 0.6, 0.3))
     least = np.array([0.95, 0.5, 0.2], np.float32)
     MeanTeacher(fake, RECIPE, Config(strong=PLAIN, ramp=0), 10, 0, least).step(
-        0, Mixed([sample()], images(1))
+        0, MixedBatch([sample()], images(1))
     )
     assert fake.shown[1][0].labels.tolist() == [1, 2]
 
@@ -170,7 +179,7 @@ def test_a_real_step_depends_on_seed_and_index_alone_and_leaves_torchs_generator
         )
         torch.manual_seed(len(results))
         state = torch.random.get_rng_state()
-        told = training.step(index, Mixed([sample(1), sample(2)], images(2)))
+        told = training.step(index, MixedBatch([sample(1), sample(2)], images(2)))
         assert torch.equal(state, torch.random.get_rng_state())
         results.append(
             (told, {k: v.clone() for k, v in training.modules["teacher"].state_dict().items()})
@@ -191,7 +200,7 @@ def test_the_teacher_labels_what_the_student_sees(monkeypatch) -> None:
     )
     originals = images(8)
     monkeypatch.setattr(mean_teacher, "strong", lambda s, *_: seen.append((s.image, s)) or s)
-    training.step(0, Mixed([sample()], originals))
+    training.step(0, MixedBatch([sample()], originals))
     mirrored = [
         not np.array_equal(view, image) for (view, _), image in zip(seen, originals, strict=True)
     ]

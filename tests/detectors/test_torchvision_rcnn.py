@@ -9,7 +9,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn, maskrcnn_resne
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from synthaug import detectors
-from synthaug.detectors.samplers import placed_choice
+from synthaug.detectors.samplers import size_chooser
 from synthaug.detectors.torchvision_rcnn import Config, build
 from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import painted
@@ -63,7 +63,7 @@ def test_files_fill_every_tensor_and_predictions_and_losses_are_the_same(tmp_pat
     ):  # the same draws of boxes, which we make per place in the batch
         theirs.get_submodule(part).fg_bg_sampler = ours.model.get_submodule(part).fg_bg_sampler
     torch.manual_seed(5)
-    theirs.transform.torch_choice = placed_choice(1)
+    theirs.transform.torch_choice = size_chooser(1)
     expected_losses = sorted(float(loss) for loss in theirs.train()([given], [target]).values())
     torch.manual_seed(5)
     np.testing.assert_allclose(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from synthaug.detectors.base import Sample
-from synthaug.detectors.training import Recipe, StepTraining, rate, step_rate
+from synthaug.detectors.training import Recipe, StepTraining, cosine_rate, step_rate
 
 GOOD = Recipe(
     optimizer="sgd",
@@ -30,11 +30,11 @@ GOOD = Recipe(
 
 
 def test_the_rate_rises_then_falls_to_a_hundredth_and_depends_on_the_step_alone():
-    rates = [rate(i, 100, 0.1) for i in range(100)]
+    rates = [cosine_rate(i, 100, 0.1) for i in range(100)]
     assert sorted(rates[:10]) == rates[:10]
     assert sorted(rates[10:], reverse=True) == rates[10:]
     assert (max(rates), pytest.approx(rates[-1])) == (1.0, 0.01)
-    assert rate(0, 1, 0.0) == 1.0
+    assert cosine_rate(0, 1, 0.0) == 1.0
 
 
 def test_the_step_schedule_falls_at_its_milestones_and_nowhere_else():
@@ -48,7 +48,7 @@ def test_the_step_schedule_falls_at_its_milestones_and_nowhere_else():
 
 def test_the_cosine_ignores_what_belongs_to_the_other_schedule():
     assert replace(GOOD, schedule="cosine", decay=0.5).lr_at(60, 100) == pytest.approx(
-        0.1 * rate(60, 100, 0.1)
+        0.1 * cosine_rate(60, 100, 0.1)
     )
 
 

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthaug.detectors.augment import MIN_VISIBLE
+from synthaug.detectors.augmentations import (
+    LUMA,
+    MIN_VISIBLE,
+    Strong,
+    blur,
+    erase,
+    strong,
+    to_grey,
+    weak,
+)
 from synthaug.detectors.base import Sample
-from synthaug.detectors.views import LUMA, Strong, blurred, decoloured, erased, strong, weak
 
 GEOMETRY = Strong(scale=0.6, colour=0, grey=0, blur=0, erase=0)
 SIZE = (40, 60)
@@ -64,7 +72,7 @@ def test_boxes_stay_inside_with_their_labels_whatever_happens(seed, chance):
 @given(st.integers(0, 10_000), st.lists(boxes, min_size=1, max_size=4))
 def test_what_a_hole_hides_is_no_target_and_the_rest_of_the_image_stays(seed, holes):
     sample = noise(seed)
-    seen = erased(sample, np.array(holes), np.random.default_rng(0))
+    seen = erase(sample, np.array(holes), np.random.default_rng(0))
     gone = np.zeros(SIZE, bool)
     for x1, y1, x2, y2 in holes:
         for y in range(y1, min(y2, SIZE[0])):
@@ -105,13 +113,13 @@ def test_blur_is_the_gaussian_summed_pixel_by_pixel(sigma):
             expected[y, x] = np.einsum(
                 "i,j,ijc->c", kernel, kernel, image[np.ix_(rows, columns)].astype(np.float64)
             )
-    assert np.abs(blurred(image, sigma).astype(np.float64) - expected).max() <= 0.51
+    assert np.abs(blur(image, sigma).astype(np.float64) - expected).max() <= 0.51
 
 
 def test_no_blur_changes_nothing_and_grey_is_the_weighted_sum():
     image = noise(4).image
-    np.testing.assert_array_equal(blurred(image, 0.0), image)
-    grey = decoloured(image).astype(np.float64)
+    np.testing.assert_array_equal(blur(image, 0.0), image)
+    grey = to_grey(image).astype(np.float64)
     assert np.ptp(grey, axis=2).max() == 0
     assert np.abs(grey[:, :, 0] - image.astype(np.float64) @ LUMA.astype(np.float64)).max() <= 0.501
 

@@ -1,0 +1,300 @@
+"""Augmentations of images with their boxes, masks and regions to ignore.
+
+`augment` is for images with true boxes. `weak` and `strong` are the two views of Unbiased Teacher
+(Liu et al., ICLR 2021, appendix): the teacher labels the weak one, the student learns from the
+strong one. Every draw comes from the generator passed in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from synthaug.detectors.base import Sample
+from synthaug.detectors.boxes import box_areas, mirror_boxes
+
+MIN_VISIBLE = 0.3  # of a box's area; an object of which less is visible is not recognisable
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B in grey (ITU-R BT.601)
+MAX_HOLES = 3
+MAX_ASPECT = 3.0  # of a hole: longer side / shorter side
+
+
+@dataclass(frozen=True)
+class Strong:
+    """How far the strong view may be from the weak one; 0 switches a change off."""
+
+    scale: float = 0.3  # zoom by up to this much more or less
+    colour: float = 0.4  # brightness, contrast and tint by up to this share
+    grey: float = 0.2  # chance of losing the colours
+    blur: float = 0.5  # chance of a Gaussian blur
+    sigma: float = 0.006  # largest standard deviation of the blur, share of the longer side
+    erase: float = 0.5  # chance of each of MAX_HOLES holes
+    hole: float = 0.05  # largest area of a hole, share of the image
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "sigma"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}: {value} is out of range; give 0 or more")
+        for name in ("colour", "hole"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
+        for name in ("grey", "blur", "erase"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: {value} is no chance; give 0 to 1")
+
+
+def augment(
+    sample: Sample,
+    rng: np.random.Generator,
+    flip: bool,
+    scale: float,
+    color: float,
+) -> Sample:
+    """Return a copy, mirrored with chance 1/2, zoomed and with other colors.
+
+    It is zoomed in or out by a factor of up to 1 + `scale`, which crops or pads; the detector's own
+    resize to a fixed size then enlarges or shrinks the content. Brightness, contrast and tint
+    change by up to `color`.
+    """
+    augmented = replace(sample, boxes=sample.boxes.astype(np.float32))
+    if flip and rng.random() < 0.5:
+        augmented = _mirror(augmented)
+    if scale > 0:
+        augmented = _zoom(augmented, rng, scale)
+    image = augmented.image
+    if color > 0:
+        image = _shift_colors(image, rng, color)
+    masks = augmented.masks
+    if masks is not None:
+        masks = np.ascontiguousarray(masks)
+    return replace(augmented, image=np.ascontiguousarray(image), masks=masks)
+
+
+def weak(image: NDArray[np.uint8], rng: np.random.Generator, flip: bool) -> NDArray[np.uint8]:
+    """Return the image [H, W, 3], mirrored with chance 1/2 where `flip`."""
+    if flip and rng.random() < 0.5:
+        return np.ascontiguousarray(image[:, ::-1])
+    return image
+
+
+def strong(sample: Sample, rng: np.random.Generator, config: Strong, flip: bool) -> Sample:
+    """Return a strong view of a weak one.
+
+    Boxes follow their pixels; those of which less than MIN_VISIBLE is left are dropped.
+    """
+    view = augment(sample, rng, flip, config.scale, config.colour)
+    image = view.image
+    if rng.random() < config.grey:
+        image = to_grey(image)
+    if rng.random() < config.blur:
+        strength = float(rng.uniform(0.1, 1.0))
+        image = blur(image, strength * config.sigma * max(image.shape[:2]))
+    holes = []
+    for _ in range(MAX_HOLES):
+        if rng.random() < config.erase:
+            holes.append(_draw_hole(image.shape[:2], rng, config.hole))
+    corners = np.array(holes, np.int64).reshape(-1, 4)
+    return erase(replace(view, image=image), corners, rng)
+
+
+def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image [H, W, 3] with three equal channels."""
+    luma = image.astype(np.float32) @ LUMA  # [H, W]
+    grey = np.rint(luma).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def blur(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    """Convolve the image [H, W, 3] with a Gaussian of `sigma` pixels.
+
+    The Gaussian is cut off at 3 sigma, and the pixels at the border are repeated.
+    """
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return image
+    kernel = _gaussian(radius, sigma)
+    channels = np.ascontiguousarray(image.transpose(2, 0, 1))
+    planes = torch.from_numpy(channels).float()[:, None]  # [3, 1, H, W]
+    planes = F.pad(planes, (radius,) * 4, mode="replicate")
+    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
+    planes = F.conv2d(planes, kernel.view(1, 1, -1, 1))
+    rounded = planes[:, 0].permute(1, 2, 0).round().clamp(0, 255).byte()
+    smooth: NDArray[np.uint8] = rounded.contiguous().numpy()
+    return smooth
+
+
+def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) -> Sample:
+    """Fill holes [K, 4] xyxy, pixels, with one random color each.
+
+    Boxes that keep less than MIN_VISIBLE are dropped.
+    """
+    if not len(holes):
+        return sample
+    image = sample.image.copy()
+    erased = np.zeros(image.shape[:2], np.bool_)
+    for x1, y1, x2, y2 in holes.tolist():
+        image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
+        erased[y1:y2, x1:x2] = True
+    kept = _visible_shares(sample.boxes, erased) >= MIN_VISIBLE
+    view = replace(sample, image=image, boxes=sample.boxes[kept], labels=sample.labels[kept])
+    if sample.masks is None:
+        return view
+    return replace(view, masks=sample.masks[kept])
+
+
+# ---- geometry ----
+
+
+def _mirror(sample: Sample) -> Sample:
+    """Exchange left and right."""
+    width = sample.image.shape[1]
+    mirrored = replace(
+        sample,
+        image=sample.image[:, ::-1],
+        boxes=mirror_boxes(sample.boxes, width),
+    )
+    if sample.masks is not None:
+        mirrored = replace(mirrored, masks=sample.masks[:, :, ::-1])
+    if sample.ignore is not None:
+        mirrored = replace(mirrored, ignore=mirror_boxes(sample.ignore, width))
+    return mirrored
+
+
+def _zoom(sample: Sample, rng: np.random.Generator, scale: float) -> Sample:
+    """Zoom by a factor drawn log-uniformly from 1 / (1 + scale) to 1 + scale."""
+    factor = math.exp(rng.uniform(-1.0, 1.0) * math.log1p(scale))
+    if factor > 1:
+        return _crop(sample, factor, rng)
+    return _pad(sample, factor, rng)
+
+
+def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
+    """Cut a window of 1 / zoom of the image, with the objects that stay visible."""
+    height, width = sample.image.shape[:2]
+    crop_height = max(1, round(height / zoom))
+    crop_width = max(1, round(width / zoom))
+    top, left = _draw_offset(height - crop_height, width - crop_width, rng)
+    rows = slice(top, top + crop_height)
+    columns = slice(left, left + crop_width)
+    shift = np.array([left, top, left, top], np.float32)
+    limit = np.array([crop_width, crop_height, crop_width, crop_height], np.float32)
+
+    shifted = sample.boxes - shift
+    clipped = np.clip(shifted, 0, limit)
+    areas = np.maximum(box_areas(shifted), 1e-6)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    kept = box_areas(clipped) >= MIN_VISIBLE * areas
+    kept &= (sides >= 1).all(axis=1)
+    cropped = replace(
+        sample,
+        image=sample.image[rows, columns],
+        boxes=clipped[kept],
+        labels=sample.labels[kept],
+    )
+    if sample.masks is not None:
+        cropped = replace(cropped, masks=sample.masks[kept, rows, columns])
+    if sample.ignore is not None:
+        regions = np.clip(sample.ignore - shift, 0, limit)
+        cropped = replace(cropped, ignore=regions[box_areas(regions) > 0])
+    return cropped
+
+
+def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
+    """Put the image on a canvas 1 / zoom as large; all objects stay.
+
+    The canvas has the image's mean color.
+    """
+    height, width = sample.image.shape[:2]
+    canvas_height = round(height / zoom)
+    canvas_width = round(width / zoom)
+    top, left = _draw_offset(canvas_height - height, canvas_width - width, rng)
+    bottom = canvas_height - height - top
+    right = canvas_width - width - left
+    canvas = np.empty((canvas_height, canvas_width, 3), np.uint8)
+    canvas[:] = sample.image.mean((0, 1)).astype(np.uint8)
+    canvas[top : top + height, left : left + width] = sample.image
+    shift = np.array([left, top, left, top], np.float32)
+
+    padded = replace(sample, image=canvas, boxes=sample.boxes + shift)
+    if sample.masks is not None:
+        margins = ((0, 0), (top, bottom), (left, right))
+        padded = replace(padded, masks=np.pad(sample.masks, margins))
+    if sample.ignore is not None:
+        padded = replace(padded, ignore=sample.ignore + shift)
+    return padded
+
+
+def _draw_offset(rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the (top, left) corner of a window that has so many rows and columns to spare."""
+    top = int(rng.integers(rows + 1))
+    left = int(rng.integers(columns + 1))
+    return top, left
+
+
+def _draw_hole(
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    max_share: float,
+) -> tuple[int, int, int, int]:
+    """Draw a rectangle xyxy of up to `max_share` of an image of `size` (H, W)."""
+    height, width = size
+    area = rng.uniform(0, max_share) * height * width
+    aspect = math.exp(rng.uniform(-1, 1) * math.log(MAX_ASPECT))
+    hole_height = min(height, round(math.sqrt(area * aspect)))
+    hole_width = min(width, round(math.sqrt(area / aspect)))
+    top, left = _draw_offset(height - hole_height, width - hole_width, rng)
+    return left, top, left + hole_width, top + hole_height
+
+
+def _visible_shares(
+    boxes: NDArray[np.float32],
+    erased: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return the share [N] of each box outside `erased` [H, W], to whole pixels."""
+    shares = np.ones(len(boxes))
+    for n, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        rows = slice(math.floor(y1), math.ceil(y2))
+        columns = slice(math.floor(x1), math.ceil(x2))
+        inside = erased[rows, columns]
+        if inside.size:
+            shares[n] = 1 - inside.mean()
+        else:
+            shares[n] = 0.0
+    return shares
+
+
+# ---- colors ----
+
+
+def _shift_colors(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    color: float,
+) -> NDArray[np.uint8]:
+    """Change brightness and contrast, and the gain of each channel half as much."""
+    contrast = 1 + color * rng.uniform(-1.0, 1.0)
+    brightness = 1 + color * rng.uniform(-1.0, 1.0)
+    tint = 1 + 0.5 * color * rng.uniform(-1.0, 1.0, 3)
+    gain = brightness * tint  # [3]
+    mean = float(image.mean())
+    slope = (contrast * gain).astype(np.float32)
+    shift = ((1 - contrast) * mean * gain).astype(np.float32)
+    shifted: NDArray[np.uint8] = np.clip(image * slope + shift, 0, 255).astype(np.uint8)
+    return shifted
+
+
+def _gaussian(radius: int, sigma: float) -> Tensor:
+    """Return a Gaussian [2 * radius + 1] that sums to one."""
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    return weights

@@ -1,0 +1,35 @@
+"""Arithmetic on boxes: arrays [N, 4] of xyxy, pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def box_areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the areas [N] of boxes [N, 4]."""
+    widths = boxes[:, 2] - boxes[:, 0]
+    heights = boxes[:, 3] - boxes[:, 1]
+    areas: NDArray[np.float32] = widths * heights
+    return areas
+
+
+def mirror_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Return boxes [N, 4] of an image as they lie in its mirror image."""
+    mirrored = boxes.copy()
+    mirrored[:, 0] = width - boxes[:, 2]
+    mirrored[:, 2] = width - boxes[:, 0]
+    return mirrored
+
+
+def pairwise_iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intersection over union [N, N] of each pair; 0 where both are empty."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    sides = (high - low).clip(min=0)  # [N, N, 2]
+    intersection = sides.prod(axis=2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    union = area[:, None] + area[None] - intersection
+    iou: NDArray[np.float64] = np.zeros_like(intersection)
+    np.divide(intersection, union, out=iou, where=union > 0)
+    return iou
