@@ -19,7 +19,6 @@ from synthaug.detectors.parallel import (
     positions,
     rank_and_world,
 )
-from synthaug.detectors.samplers import BoxSampler, size_chooser
 from synthaug.detectors.torchvision_rcnn import Config, build
 
 TINY = Config(
@@ -95,41 +94,3 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     assert first["told"] == second["told"]
     for mine, theirs in zip(told, first["told"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
-
-
-def test_the_sampler_draws_as_many_as_there_are_and_no_more_than_wanted() -> None:
-    torch.manual_seed(0)
-    labels = [
-        torch.tensor([1] * 30 + [0] * 50 + [-1] * 20),
-        torch.tensor([2, 0, 0, -1]),
-        torch.full((7,), -1),
-    ]
-    objects, background = BoxSampler(20, 0.25)(labels)
-    assert [int(mask.sum()) for mask in objects] == [5, 1, 0]
-    assert [int(mask.sum()) for mask in background] == [15, 2, 0]
-    for found, rest, matched in zip(objects, background, labels, strict=True):
-        assert (matched[found] >= 1).all()
-        assert (matched[rest] == 0).all()
-
-
-def test_sizes_are_drawn_by_place() -> None:
-    torch.manual_seed(0)
-    choose = size_chooser(64)
-    drawn = [choose((480, 640, 800)) for _ in range(64)]
-    assert set(drawn) == {480, 640, 800}
-    torch.manual_seed(0)
-    again = size_chooser(3)
-    assert [again((480, 640, 800)) for _ in range(3)] == drawn[:3]
-
-
-def test_the_draw_of_an_image_does_not_depend_on_its_neighbours_but_on_place_and_seed() -> None:
-    sampler, labels = BoxSampler(8, 0.5), torch.tensor([1] * 40 + [0] * 40)
-    other = torch.zeros(200, dtype=torch.long)
-
-    def drawn(seed: int, *batch: Tensor) -> Tensor:
-        torch.manual_seed(seed)
-        return sampler(list(batch))[0][-1]
-
-    assert torch.equal(drawn(0, labels, labels), drawn(0, other, labels))
-    assert not torch.equal(drawn(0, labels, labels), drawn(0, labels))
-    assert not torch.equal(drawn(0, labels), drawn(1, labels))

@@ -207,37 +207,6 @@ def test_a_saved_detector_predicts_the_same(learned, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "word"),
-    [
-        ({"backbone": "vgg"}, "backbone"),
-        ({"norm": "layer"}, "norm"),
-        ({"optimizer": "lion"}, "optimizer"),
-        ({"lr": -1.0}, "lr"),
-        ({"ema": 1.0}, "ema"),
-        ({"image_size": 16}, "image_size"),
-        ({"max_size": 64}, "image_size"),
-        ({"anchor_sizes": (8, 16, 32, 64, 128)}, "anchor_sizes"),
-        ({"backbone": "resnet50", "anchor_sizes": (8,)}, "anchor_sizes"),
-        ({"backbone": "resnet50", "fpn_channels": 64}, "resnet50"),
-        ({"anchor_ratios": ()}, "anchor_ratios"),
-        ({"score_floor": -0.1}, "score_floor"),
-        ({"weight_decay": float("nan")}, "weight_decay"),
-        ({"frobnicate": 1}, "frobnicate"),
-        ({"classification": "hinge"}, "classification"),
-        ({"focal_gamma": -1.0}, "focal_gamma"),
-        ({"train_sizes": (16, 64)}, "train_sizes"),
-        ({"train_sizes": (9999,)}, "train_sizes"),
-        ({"input_format": "hsv"}, "input_format"),
-        ({"input_format": "bgr"}, "input_format"),
-    ],
-)
-def test_a_bad_setting_is_named(setting, word):
-    for name in BACKENDS:  # the settings are checked without the back-end's library
-        with pytest.raises(ValueError, match=word):
-            detectors.build(name, setting, 2)
-
-
 @pytest.mark.parametrize("name", BACKENDS)
 def test_frozen_statistics_from_scratch_are_refused(name):
     with pytest.raises(ValueError, match="frozen_bn"):
@@ -253,17 +222,6 @@ def test_bfloat16_keeps_boxes_in_full_precision(name):
     maps = detector.model.get_submodule("backbone")(torch.rand(1, 3, 64, 64))
     assert {torch.float32} == {feature.dtype for feature in maps.values()}
     assert np.float32 == detector.predict([image])[0].boxes.dtype
-
-
-def test_what_is_left_out_takes_the_backbones_usual_value():
-    assert tuple(
-        getattr(Config(backbone="resnet50").resolved(), name)
-        for name in ("image_size", "max_size", "fpn_channels", "lr")
-    ) == (800, 1333, 256, 1e-4)
-    assert (
-        Config(image_size=96).resolved().image_size,
-        Config(image_size=96).resolved().max_size,
-    ) == (96, 160)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
