@@ -31,7 +31,6 @@ from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.pasting import Pasted
-from synthaug.pipeline.trial import conclusions as trial_tables
 from synthaug.pipeline.trial.arms import (
     ARMS,
     BEST,
@@ -43,6 +42,7 @@ from synthaug.pipeline.trial.arms import (
     on_top_of,
     real_draw,
 )
+from synthaug.pipeline.trial.conclusions import FIXED, TrialClasses, best_control, conclude
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
 VERSION = 3
@@ -52,7 +52,6 @@ ARMS_FOLDER = (
 )
 BATCH = 16  # images per detector call
 KEYS = ("AP", "AP50", "AP75")
-FIXED = trial_tables.FIXED
 LONGEST = 2  # times the usual steps: real_2x
 EVERYTHING = {
     "score_floor": 0.001,
@@ -290,12 +289,12 @@ def run(context: Context) -> dict[str, Any]:
     rows = _train(context, sources, arms, images)
     if BEST in trial.arms:
         best = on_top_of(
-            trial_tables.best_control(rows, arms),
+            best_control(rows, arms),
             "verified" if "verified" in trial.arms else "synthetic",
         )
         rows += _train(context, sources, [best], images)
         arms.append(best)
-    manifest = trial_tables.conclude(
+    manifest = conclude(
         rows, arms, job.trial, _classes(context), int(inputs["synthesize"].manifest["images"])
     )
     for line in manifest["says"]:
@@ -342,7 +341,7 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
         "arm": {
             name: value
             for name, value in asdict(arm).items()
-            if name not in ("name", "role", "says")
+            if name not in ("name", "role", "description")
         },
         "detector": section_dict(job, "detector"),
         "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
@@ -361,7 +360,7 @@ def _key(context: Context, arm: Arm, marks: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _classes(context: Context) -> trial_tables.Classes:
+def _classes(context: Context) -> TrialClasses:
     """The thing classes, what the labelled images have of each, and by which rule they are rare."""
     ingest, job = context.inputs["ingest"], context.job
     told = ingest.manifest
@@ -375,6 +374,4 @@ def _classes(context: Context) -> trial_tables.Classes:
     lvis = any(part.strip().startswith("lvis:") for part in job.data.labelled.split(" + "))
     rule = job.trial.groups if job.trial.groups != "auto" else "lvis" if lvis else "relative"
     index = [i for i, _ in things]
-    return trial_tables.Classes(
-        [name for _, name in things], index, objects, seen[index].tolist(), rule
-    )
+    return TrialClasses([name for _, name in things], index, objects, seen[index].tolist(), rule)

@@ -1,7 +1,7 @@
 """The arms of a trial: what each adds to the real images, and how its batches are drawn.
 
-All arms train the same detector with the same optimiser steps, batch size and seeds; they differ in which images fill the
-batches. `real` is what is compared with; controls are what costs no generator; candidates are judged.
+All arms train the same detector with the same optimizer steps, batch size and seeds; they differ in which images fill the
+batches. `real` is the baseline; controls cost no generator; candidates are compared with both.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from synthaug.pipeline.batches.images_and_layouts import (
     repeat_factors,
 )
 from synthaug.pipeline.core.datasets import Subset
-from synthaug.pipeline.core.scene import Dataset, class_counts
+from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.pasting import Pasted
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Sample
 
+Entry = tuple[Scene, NDArray[np.uint8]]  # a scene and its pixels [H, W, 3]
 EXTERNAL = "external:"  # prefix of arms whose images are a data set named in trial.external
 
 
@@ -36,65 +37,81 @@ class Arm:
 
     name: str
     role: Literal["baseline", "control", "placebo", "candidate"]
-    says: str  # what it is, for the reader of a report
+    description: str  # for the reader of a report
     added: tuple[str, ...] = ()  # tables whose images fill `trial.share` of each batch
-    sampling: Literal["uniform", "repeat_factor", "instance_aware"] = (
-        "uniform"  # of the real images
-    )
+    # Of the real images:
+    sampling: Literal["uniform", "repeat_factor", "instance_aware"] = "uniform"
     steps: float = 1.0  # times the steps of the other arms
     fraction: float = 1.0  # of the added images that is used
 
 
-ARMS = {
-    arm.name: arm
-    for arm in (
-        Arm("real", "baseline", "real images, drawn uniformly"),
-        Arm(
-            "rfs", "control", "repeat-factor sampling (Gupta et al. 2019)", sampling="repeat_factor"
-        ),
-        Arm(
-            "irfs",
-            "control",
-            "instance-aware repeat factors (Yaman et al. 2023)",
-            sampling="instance_aware",
-        ),
-        Arm(
-            "copy_paste",
-            "control",
-            "real objects pasted into real images (Ghiasi et al. 2021)",
-            ("copy_paste",),
-        ),
-        Arm("pseudo", "control", "unlabelled images with the detector's own labels", ("pseudo",)),
-        Arm("real_2x", "control", "real images, twice the steps", steps=2.0),
-        Arm("placebo", "placebo", "the synthetic images with each other's labels", ("placebo",)),
-        Arm("synthetic", "candidate", "synthetic images as they were made", ("synthetic",)),
-        Arm(
-            "verified",
-            "candidate",
-            "synthetic images after verification of each instance",
-            ("verified",),
-        ),
-    )
-}
-BEST = "synthetic_best"  # synthetic images on top of the best control, chosen when the controls are done
+_ARMS = (
+    Arm("real", "baseline", "real images, drawn uniformly"),
+    Arm(
+        "rfs",
+        "control",
+        "repeat-factor sampling (Gupta et al. 2019)",
+        sampling="repeat_factor",
+    ),
+    Arm(
+        "irfs",
+        "control",
+        "instance-aware repeat factors (Yaman et al. 2023)",
+        sampling="instance_aware",
+    ),
+    Arm(
+        "copy_paste",
+        "control",
+        "real objects pasted into real images (Ghiasi et al. 2021)",
+        added=("copy_paste",),
+    ),
+    Arm(
+        "pseudo",
+        "control",
+        "unlabelled images with the detector's own labels",
+        added=("pseudo",),
+    ),
+    Arm("real_2x", "control", "real images, twice the steps", steps=2.0),
+    Arm(
+        "placebo",
+        "placebo",
+        "the synthetic images with each other's labels",
+        added=("placebo",),
+    ),
+    Arm(
+        "synthetic",
+        "candidate",
+        "synthetic images as they were made",
+        added=("synthetic",),
+    ),
+    Arm(
+        "verified",
+        "candidate",
+        "synthetic images after verification of each instance",
+        added=("verified",),
+    ),
+)
+ARMS = {arm.name: arm for arm in _ARMS}
+# Synthetic images on top of the best control, chosen when the controls are done.
+BEST = "synthetic_best"
 
 
 def arm_named(name: str) -> Arm:
     """Return an arm of ARMS, or one that adds an external data set."""
     if name.startswith(EXTERNAL):
-        return Arm(name, "candidate", f"the data set '{name.removeprefix(EXTERNAL)}'", (name,))
+        data_set = name.removeprefix(EXTERNAL)
+        return Arm(name, "candidate", f"the data set '{data_set}'", added=(name,))
     return ARMS[name]
 
 
 def on_top_of(control: Arm, candidate: str = "synthetic") -> Arm:
-    """Return the arm that adds the candidate's images to a control's recipe, at the control's sampling and steps."""
-    added = (*control.added, *ARMS[candidate].added)
+    """Return the arm that adds the candidate's images to a control's recipe, with its sampling and steps."""
     return replace(
         control,
         name=BEST,
         role="candidate",
-        says=f"{candidate} images on top of {control.name}",
-        added=added,
+        description=f"{candidate} images on top of {control.name}",
+        added=(*control.added, *ARMS[candidate].added),
     )
 
 
@@ -102,70 +119,83 @@ def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
     """Return a fixed pseudo-random part of a table; a smaller part is contained in a larger one."""
     if fraction >= 1:
         return table
-    kept = max(1, round(fraction * len(table)))
-    return Subset(
-        table, sorted(permuted(i, len(table), seed_for(seed, "part")) for i in range(kept))
-    )
+    size = len(table)
+    count = max(1, round(fraction * size))
+    own_seed = seed_for(seed, "part")
+    chosen = sorted(permuted(i, size, own_seed) for i in range(count))
+    return Subset(table, chosen)
 
 
-def instance_aware_factors(present: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
-    """How often each image is drawn, by image and instance frequency (IRFS, Yaman et al. 2023, eq. 3).
+def instance_aware_factors(counts: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
+    """Return how often each image [N] is drawn, by image and instance frequency (IRFS, Yaman et al. 2023, eq. 3).
 
-    present [N, C] counts the instances of each class in each image; a class of image frequency f and share of instances b
-    is repeated max(1, sqrt(threshold / sqrt(f b))) times.
+    counts [N, C] are the instances of each class in each image; a class of image frequency f and share of instances b
+    is repeated max(1, sqrt(threshold / sqrt(f b))) times, an image as often as its rarest class.
     """
-    images = (present > 0).mean(0)
-    instances = present.sum(0) / max(1, present.sum())
-    per_class = np.maximum(1.0, np.sqrt(threshold / np.sqrt(images * instances).clip(1e-9)))  # [C]
-    factors: NDArray[np.float64] = np.where(present > 0, per_class, 1.0).max(1, initial=1.0)
-    return factors
+    present = counts > 0  # [N, C]
+    image_frequency = present.mean(0)  # [C]
+    instance_share = counts.sum(0) / max(1, counts.sum())  # [C]
+    frequency = np.sqrt(image_frequency * instance_share).clip(1e-9)
+    per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
+    return np.asarray(np.where(present, per_class, 1.0).max(1, initial=1.0))
 
 
 def real_draw(table: Dataset, batch: int, seed: int, sampling: str, threshold: float) -> Draw:
     """Return the draw of real images that an arm asks for."""
     if sampling == "uniform":
         return Draw(len(table), batch, seed)
-    one = [class_counts([scene], len(table.categories)) for scene in table]
-    present = np.stack(one)  # [N, C]
-    factors = repeat_factors(present > 0, threshold)
+    num_classes = len(table.categories)
+    counts = np.stack([class_counts([scene], num_classes) for scene in table])  # [N, C]
     if sampling == "instance_aware":
-        factors = instance_aware_factors(present, threshold)
+        factors = instance_aware_factors(counts, threshold)
+    else:
+        factors = repeat_factors(counts > 0, threshold)
     return Draw(len(table), batch, seed, factors)
 
 
 def arm_batches(
     real: Dataset, draw: Draw, added: Sequence[Dataset], count: int, seed: int
 ) -> Callable[[int], list[Sample]]:
-    """Return step -> samples: `draw`'s real images and `count` of the added ones, equally many of each added table."""
-    from synthaug.detectors.base import Sample
+    """Return step -> samples: the real images of `draw` and `count` added ones.
 
-    used = [table for table in added if len(table)] if count else []
-    more = [
-        Draw(len(table), 1, seed_for(seed, "added", *([k] if k else [])))
-        for k, table in enumerate(used)
-    ]
-    read = [
-        table.entry if isinstance(table, Pasted) else Pixels([table], None).__getitem__
-        for table in (real, *used)
-    ]
-
-    def sample(table: int, index: int) -> Sample:
-        scene, image = read[table](index)
-        objects = scene.objects.select(~scene.objects.iscrowd)
-        return Sample(
-            image, objects.boxes, objects.category.astype(np.int64), ignore=crowds(scene.objects)
-        )
+    The added tables take turns, from batch to batch too, so each gives equally many whatever its size.
+    """
+    used: list[Dataset] = []
+    if count:
+        used = [table for table in added if len(table)]
+    read_real = _reader(real)
+    read_added = [_reader(table) for table in used]
+    added_draws = []
+    for number, table in enumerate(used):
+        identity = ("added", number) if number else ("added",)
+        added_draws.append(Draw(len(table), 1, seed_for(seed, *identity)))
 
     def batch(step: int) -> list[Sample]:
-        chosen = [(0, i) for i in draw(step)]
-        for place in range(step * count, (step + 1) * count) if used else ():
-            whole_turns, table = divmod(
-                place, len(used)
-            )  # the tables take turns, from batch to batch too
-            chosen.append((1 + table, more[table](whole_turns)[0]))
-        order = rng_for(seed, "order", step).permutation(
-            len(chosen)
-        )  # no place in a batch belongs to one kind
-        return [sample(*chosen[i]) for i in order]
+        entries = [read_real(index) for index in draw(step)]
+        first = step * count
+        last = first + count if used else first
+        for position in range(first, last):
+            turn, number = divmod(position, len(used))
+            (index,) = added_draws[number](turn)
+            entries.append(read_added[number](index))
+        # Real and added images are mixed: no position in a batch belongs to one kind.
+        order = rng_for(seed, "order", step).permutation(len(entries))
+        return [_sample(*entries[i]) for i in order]
 
     return batch
+
+
+def _reader(table: Dataset) -> Callable[[int], Entry]:
+    """Return index -> scene and pixels of a table; those of files are kept in memory."""
+    if isinstance(table, Pasted):  # drawn when they are read; hardly any comes twice
+        return table.entry
+    return Pixels([table], None).__getitem__
+
+
+def _sample(scene: Scene, image: NDArray[np.uint8]) -> Sample:
+    """Return an image with its objects; crowds are regions to ignore."""
+    from synthaug.detectors.base import Sample
+
+    objects = scene.objects.select(~scene.objects.iscrowd)
+    labels = objects.category.astype(np.int64)
+    return Sample(image, objects.boxes, labels, ignore=crowds(scene.objects))

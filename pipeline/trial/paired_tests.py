@@ -1,4 +1,4 @@
-"""What a paired trial may say: intervals over seeds, corrections for many looks, and the verdict.
+"""Significance tests of a paired trial: intervals over seeds, corrections for many comparisons, conclusions.
 
 Legend: N seeds. Every arm was trained with the same N seeds, so arms are compared seed by seed: the difference of two
 runs with one seed has less noise than their values. Intervals are Student's t intervals of the mean difference; they
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -34,40 +34,55 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers."""
-        return {name: getattr(self, name) for name in ("mean", "low", "high", "p", "seeds", "sd")}
+        return asdict(self)
 
 
-def paired(arm: Sequence[float], control: Sequence[float], level: float = LEVEL) -> Difference:
+def paired_difference(
+    arm: Sequence[float], control: Sequence[float], level: float = LEVEL
+) -> Difference:
     """Compare two arms seed by seed; both have one value per seed, in the same order, at least two.
 
     Differences that are all equal have an interval of width zero; if they are all zero, p is 1.
     """
     from scipy import stats
 
+    seeds = len(arm)
+    assert seeds == len(control), "a paired comparison needs the same seeds in both arms"
+    assert seeds >= 2, "a paired comparison needs two seeds or more"
     gains = np.asarray(arm, np.float64) - np.asarray(control, np.float64)
-    n = len(gains)
-    assert n >= 2 and gains.shape == (n,), "a paired comparison needs two seeds or more"
-    mean, sd = float(gains.mean()), float(gains.std(ddof=1))
-    error = sd / math.sqrt(n)
-    reach = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
-    certain = 1.0 if mean == 0 else 0.0
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else certain
-    return Difference(mean, mean - reach, mean + reach, p, n, sd)
+    mean = float(gains.mean())
+    sd = float(gains.std(ddof=1))
+    standard_error = sd / math.sqrt(seeds)
+    quantile = float(stats.t.ppf(0.5 + level / 2, seeds - 1))
+    half_width = quantile * standard_error
+    if standard_error > 0:
+        p = float(2 * stats.t.sf(abs(mean) / standard_error, seeds - 1))
+    elif mean == 0:
+        p = 1.0
+    else:
+        p = 0.0
+    return Difference(mean, mean - half_width, mean + half_width, p, seeds, sd)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return Holm's adjusted p-values (Holm 1979): below alpha, a difference stands although many were looked at."""
+def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return Holm's adjusted p-values (Holm 1979), by name.
+
+    Below alpha, a difference stands although many were tested.
+    """
     order = sorted(p_values, key=lambda name: p_values[name])
     adjusted: dict[str, float] = {}
     largest = 0.0
     for rank, name in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[name]))
+        own = (len(order) - rank) * p_values[name]
+        largest = max(largest, min(1.0, own))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
 
 
-def detectable(sd: float, seeds: int, level: float = LEVEL, power: float = POWER) -> float:
-    """Return the smallest true difference that a trial of `seeds` pairs finds with probability `power`.
+def detectable_difference(
+    sd: float, seeds: int, level: float = LEVEL, power: float = POWER
+) -> float:
+    """Return the smallest true difference that a trial of `seeds` pairs detects with probability `power`.
 
     `sd` is the standard deviation of paired differences; solved with the noncentral t distribution.
     """
@@ -75,24 +90,28 @@ def detectable(sd: float, seeds: int, level: float = LEVEL, power: float = POWER
 
     if sd == 0:
         return 0.0
-    freedom, edge = seeds - 1, float(stats.t.ppf(0.5 + level / 2, seeds - 1))
+    freedom = seeds - 1
+    edge = float(stats.t.ppf(0.5 + level / 2, freedom))
 
-    def missing(effect: float) -> float:
+    def excess_power(effect: float) -> float:
+        """Return the power for an effect (in standard deviations) above the wanted one."""
         shift = effect * math.sqrt(seeds)
-        found = float(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift))
-        return (
-            found if math.isfinite(found) else 1.0
-        ) - power  # far out the library gives up: certain to be found
+        above = float(stats.nct.sf(edge, freedom, shift))
+        below = float(stats.nct.cdf(-edge, freedom, shift))
+        detected = above + below
+        if not math.isfinite(detected):  # far out the library gives up: certain to be detected
+            detected = 1.0
+        return detected - power
 
     upper = 1.0
-    while missing(upper) < 0:
+    while excess_power(upper) < 0:
         upper *= 2
-    return sd * float(optimize.brentq(missing, 0.0, upper))
+    return sd * float(optimize.brentq(excess_power, 0.0, upper))
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What may be said of one arm: against plain real data, and against every cheap control."""
+class Conclusion:
+    """What may be said of one arm: against plain real data, and against every control."""
 
     word: Word
     against_real: Difference
@@ -105,64 +124,70 @@ class Verdict:
         return self.against_controls.get(self.best_control, self.against_real)
 
 
-def judge(
+def compare_arms(
     arm: Sequence[float],
     real: Sequence[float],
     controls: Mapping[str, Sequence[float]],
     level: float = LEVEL,
-) -> Verdict:
-    """Judge an arm: `helps` when it beats real data and every control, `hurts` when it is worse than real data alone.
+) -> Conclusion:
+    """Conclude on an arm: `helps` when it beats real data and every control, `hurts` when it is worse than real data.
 
     "Every control" is an intersection-union test (Berger 1982): each difference must have its whole interval above zero, so
     no correction for several controls is due, and choosing the luckiest control as the best one cannot favour the arm.
     """
-    against_real = paired(arm, real, level)
-    against = {name: paired(arm, values, level) for name, values in controls.items()}
-    means = {
-        "real": float(np.mean(real)),
-        **{name: float(np.mean(values)) for name, values in controls.items()},
-    }
-    best = max(means, key=lambda name: means[name])
+    against_real = paired_difference(arm, real, level)
+    against_controls = {}
+    means = {"real": float(np.mean(real))}
+    for name, values in controls.items():
+        against_controls[name] = paired_difference(arm, values, level)
+        means[name] = float(np.mean(values))
+    best_control = max(means, key=lambda name: means[name])
+    beats_controls = all(difference.low > 0 for difference in against_controls.values())
     word: Word = "cannot tell"
     if against_real.high < 0:
         word = "hurts"
-    elif against_real.low > 0 and all(difference.low > 0 for difference in against.values()):
+    elif against_real.low > 0 and beats_controls:
         word = "helps"
-    return Verdict(word, against_real, against, best)
+    return Conclusion(word, against_real, against_controls, best_control)
 
 
-def not_worse(difference: Difference, margin: float) -> bool:
-    """Whether the arm is shown not to be worse by `margin` or more: the interval's low end lies above -margin."""
+def is_not_worse(difference: Difference, margin: float) -> bool:
+    """Return whether an arm is shown not to be worse by `margin` or more (a non-inferiority test)."""
     return difference.low > -margin
 
 
-def sentence(name: str, verdict: Verdict, key: str = "AP") -> str:
-    """Put a verdict into words; differences in AP points (hundredths)."""
-    real, best = verdict.against_real, verdict.against_best
-    beside = f"{_points(best)} {key} against the best control, {verdict.best_control}"
-    if verdict.best_control == "real":
-        beside = f"{_points(real)} {key} against real data alone, which no control beats"
-    alone = f"{_points(real)} against real data alone"
-    if verdict.word == "helps":
-        return f"{name} helps: {beside}" + (
-            "." if verdict.best_control == "real" else f"; {alone}."
-        )
-    if verdict.word == "hurts":
+def sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
+    """Put a conclusion into words; differences in AP points (hundredths)."""
+    best = points(conclusion.against_best)
+    real = points(conclusion.against_real)
+    alone = f"{real} against real data alone"
+    if conclusion.best_control == "real":
+        against_best = f"{best} {key} against real data alone, which no control beats"
+        end = "."
+    else:
+        against_best = f"{best} {key} against the best control, {conclusion.best_control}"
+        end = f"; {alone}."
+    if conclusion.word == "helps":
+        return f"{name} helps: {against_best}{end}"
+    if conclusion.word == "hurts":
         return f"{name} hurts: {alone}."
-    if real.low > 0:
-        return f"cannot tell whether {name} helps beyond cheap controls: {beside}; it does beat real data alone: {alone}."
-    return f"cannot tell whether {name} helps: {beside}" + (
-        "." if verdict.best_control == "real" else f"; {alone}."
-    )
+    if conclusion.against_real.low > 0:
+        return (
+            f"cannot tell whether {name} helps beyond cheap controls: {against_best}; "
+            f"it does beat real data alone: {alone}."
+        )
+    return f"cannot tell whether {name} helps: {against_best}{end}"
 
 
-def _points(difference: Difference) -> str:
-    return f"{100 * difference.mean:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+def points(difference: Difference) -> str:
+    """Return a difference with its interval, in AP points."""
+    low, high = 100 * difference.low, 100 * difference.high
+    return f"{100 * difference.mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of a budget curve: more synthetic images, and what they brought over the step before."""
+class BudgetStep:
+    """One step of a budget curve: more synthetic images, and the gain they brought over the step before."""
 
     images: int
     gain: Difference  # over real data alone
@@ -171,19 +196,22 @@ class Step:
 
 def budget_curve(
     real: Sequence[float], amounts: Mapping[int, Sequence[float]], worthwhile: float
-) -> tuple[list[Step], int | None]:
+) -> tuple[list[BudgetStep], int | None]:
     """Return gain against number of synthetic images, and the amount at which to stop (None: keep going).
 
     Stop at the first amount whose next step is shown to bring less than `worthwhile`: the increment's interval lies
     wholly below it. An interval that still reaches above it is no reason to stop.
     """
-    steps: list[Step] = []
-    stop: int | None = None
-    ordered = sorted(amounts)
-    for place, images in enumerate(ordered):
-        before = amounts[ordered[place - 1]] if place else None
-        increment = None if before is None else paired(amounts[images], before)
-        if stop is None and increment is not None and increment.high < worthwhile:
-            stop = ordered[place - 1]
-        steps.append(Step(images, paired(amounts[images], real), increment))
-    return steps, stop
+    steps: list[BudgetStep] = []
+    enough: int | None = None
+    before: int | None = None
+    for images in sorted(amounts):
+        gain = paired_difference(amounts[images], real)
+        increment = None
+        if before is not None:
+            increment = paired_difference(amounts[images], amounts[before])
+            if enough is None and increment.high < worthwhile:
+                enough = before
+        steps.append(BudgetStep(images, gain, increment))
+        before = images
+    return steps, enough
