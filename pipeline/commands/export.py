@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import itertools
 import json
 import os
@@ -20,9 +19,8 @@ from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.errors import JobError, one_line, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats import FORMATS, hf
-from synthaug.pipeline.formats.coco.write import encoded_image
-from synthaug.pipeline.formats.image_files import upright
+from synthaug.pipeline.formats import FORMATS, can_write, hf, load_format
+from synthaug.pipeline.formats.image_files import encoded_image, upright
 from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
 from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, card
 from synthaug.pipeline.run import versions
@@ -92,9 +90,9 @@ def _format(name: str) -> Any:
     """Return the module of a format that can be written."""
     if not name:
         raise JobError("--to: names no format; write for example --to coco")
-    if name in FORMATS and hasattr(module := importlib.import_module(FORMATS[name]), "write"):
-        return module
-    can = [key for key, path in FORMATS.items() if hasattr(importlib.import_module(path), "write")]
+    if name in FORMATS and can_write(name):
+        return load_format(name)
+    can = [key for key in FORMATS if can_write(key)]
     what = "is read only" if name in FORMATS else "is unknown"
     near = suggest(name, can) if name not in FORMATS else f"; use {', '.join(can)}"
     raise JobError(f"--to: format '{name}' {what}{near}")

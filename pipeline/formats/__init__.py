@@ -3,9 +3,21 @@
 A format module has a frozen dataclass `Config` (the options; `path` first), `read(config, root) -> Dataset`, and, where
 writing makes sense, `write(dataset, out)`; reading what was written gives equal scenes, as far as the format can hold them.
 A format with splits of its own has `write_splits(splits, out)` too, which counts what it cannot hold, by reason.
+`checked.py` has the part that readers share. The contract tests find a format here; one that is only read needs a sample
+in tests/pipeline/formats/samples.py, and one that cannot hold everything says so there.
 """
 
 from __future__ import annotations
+
+import importlib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from synthaug.pipeline.core.errors import JobError, suggest
+
+if TYPE_CHECKING:
+    from synthaug.pipeline.core.scene import Dataset
 
 FORMATS = {
     "cityscapes": "synthaug.pipeline.formats.cityscapes",
@@ -21,3 +33,42 @@ FORMATS = {
     "voc": "synthaug.pipeline.formats.voc.read",
     "yolo": "synthaug.pipeline.formats.yolo.read",
 }
+
+
+class Format(Protocol):
+    """The names that every format module has."""
+
+    Config: type[Any]
+
+    def read(self, config: Any, root: Path = ...) -> Dataset:
+        """Open a data set; relative paths start at `root`."""
+        ...
+
+
+def load_format(name: str, key: str = "data") -> Format:
+    """Import a format's module; JobError, naming `key`, when it is unknown or lacks something."""
+    if name not in FORMATS:
+        raise JobError(f"{key}: unknown format '{name}'{suggest(name, FORMATS)}")
+    try:
+        module = importlib.import_module(FORMATS[name])
+    except ImportError as err:
+        raise JobError(
+            f"{key}: format '{name}' cannot be imported ({err}); "
+            "install what is missing, or correct its line in pipeline/formats/__init__.py"
+        ) from err
+    names = vars(module)
+    for needed in ("Config", "read"):
+        if needed not in names:
+            raise JobError(f"{key}: format '{name}' has no '{needed}'; add it to {module.__file__}")
+    config = names["Config"]
+    if not is_dataclass(config) or [field.name for field in fields(config)][:1] != ["path"]:
+        raise JobError(
+            f"{key}: format '{name}' needs a Config that is a dataclass whose first field is 'path'; "
+            f"correct it in {module.__file__}"
+        )
+    return cast(Format, module)
+
+
+def can_write(name: str) -> bool:
+    """Whether a format has `write`."""
+    return "write" in vars(load_format(name))

@@ -8,7 +8,6 @@ instances of a class that has them; without a number it is a group, here a crowd
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -24,9 +23,10 @@ from synthaug.pipeline.core import images, masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
-from synthaug.pipeline.core.storage import Folder, inside
-from synthaug.pipeline.formats.coco.write import encoded_image
-from synthaug.pipeline.formats.json_files import Checker, check_limits
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker
+from synthaug.pipeline.formats.image_files import encoded_image
+from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import RecordError
 
 _PER_CLASS = 1000  # an instance is class x 1000 + number
@@ -89,17 +89,14 @@ CATEGORIES = tuple(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(CheckedConfig):
     """Options of a Cityscapes reference; `path` is the folder that holds leftImg8bit and gtFine."""
 
-    path: str
     split: str = "train"
     classes: str = "all"  # all 34 ids, as SPADE takes them | evaluated: 19, pixels of the others are unlabelled
-    on_bad: str = "stop"  # as in coco
-    max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        check_limits(self.on_bad, self.max_pixels)
+        super().__post_init__()
         if self.classes not in ("all", "evaluated"):
             raise ValueError(f"classes is '{self.classes}'; use all or evaluated")
         if not _PLAIN_NAME.fullmatch(self.split):
@@ -115,67 +112,71 @@ class Frame:
     image_id: str
     image: Path
     map: Path
-    bytes: tuple[int, int]  # sizes of both files
+    num_bytes: tuple[int, int]  # of both files
     size: tuple[int, int]  # (H, W)
 
 
-class CityscapesDataset(Dataset):
+class CityscapesDataset(CheckedDataset[Frame]):
     """The frames of one split, by city and name."""
 
     def __init__(self, config: Config, frames: list[Frame], skipped: Counter[str]) -> None:
         keep = [config.classes == "all" or not label.ignored for label in LABELS]
-        self.categories = tuple(c for c in CATEGORIES if keep[c.id])
-        self.skipped = skipped
-        self._config, self._frames = config, frames
-        self._index = {category.id: index for index, category in enumerate(self.categories)}
-        self._segment = _segment_table(keep)
+        categories = tuple(category for category in CATEGORIES if keep[category.id])
+        super().__init__(categories, frames, skipped)
+        self._config = config
+        self._index = {category.id: index for index, category in enumerate(categories)}
+        self._segment_of_value = _segment_table(keep)
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, index: int) -> Scene:
+    def scene(self, index: int, row: Frame) -> Scene:
         """Return a scene; DatasetError when its map is broken or has an id that is none."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        frame = self._frames[index]
-        ids = panoptic.pixels_of(ImageRef(None, str(frame.map)), frame.size, frame.image_id)
-        if ids.ndim != 2:
+        values = _instance_ids(row)  # [H, W]
+        id_map = self._segment_of_value[values]  # [H, W]
+        wrong = values[id_map < 0]
+        if len(wrong):
             raise DatasetError(
-                f"{frame.map}: instance ids are a grey PNG, this one has colours; replace the file"
+                f"{row.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the map"
             )
-        segments = self._segment[ids]
-        if (wrong := ids[segments < 0]).size:
-            raise DatasetError(
-                f"{frame.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the map"
-            )
-        found = panoptic.segments_of(segments)
-        label = _classes(found.ids)
-        things = np.array([LABELS[k].instances for k in label], bool)
+        segments = panoptic.segments_of(id_map)
+        classes = _classes(segments.ids).tolist()
+        isthing = np.array([LABELS[k].instances for k in classes], bool)
         objects = panoptic.objects_of(
-            found,
+            segments,
             index,
-            [self._index[int(k)] for k in label],
-            isthing=things,
-            iscrowd=things & (found.ids < _PER_CLASS),
+            [self._index[k] for k in classes],
+            isthing=isthing,
+            iscrowd=isthing & (segments.ids < _PER_CLASS),
         )
-        png = ImageRef(masks.panoptic_png(segments), f"{frame.image_id}_panoptic.png")
-        return Scene(frame.image_id, *frame.size, ImageRef(None, str(frame.image)), objects, png)
+        png = ImageRef(masks.panoptic_png(id_map), f"{row.image_id}_panoptic.png")
+        return Scene(row.image_id, *row.size, ImageRef(None, str(row.image)), objects, png)
 
-    def fingerprint(self) -> str:
-        """Digest of the classes and of the names and sizes of all files."""
-        files = [(frame.image_id, frame.bytes) for frame in self._frames]
-        text = json.dumps([self._config.split, self._config.classes, files])
-        return hashlib.sha256(text.encode()).hexdigest()
+    def content(self) -> str:
+        """Return the split, the classes and the names and sizes of all files."""
+        files = [(frame.image_id, frame.num_bytes) for frame in self.rows]
+        return json.dumps([self._config.split, self._config.classes, files])
+
+
+def _instance_ids(frame: Frame) -> NDArray[np.int64]:
+    """Decode the instance ids [H, W] of a frame."""
+    ids = panoptic.pixels_of(ImageRef(None, str(frame.map)), frame.size, frame.image_id)
+    if ids.ndim != 2:
+        raise DatasetError(
+            f"{frame.map}: instance ids are a grey PNG, this one has colours; replace the file"
+        )
+    return ids
 
 
 def _segment_table(keep: list[bool]) -> NDArray[np.int64]:
     """Return the segment id of every 16-bit pixel value: 0 for none, -1 where the value means nothing."""
     table = np.full(1 << 16, -1, np.int64)
     for k, label in enumerate(LABELS):
-        table[k] = (k or _UNLABELED) if keep[k] else 0
+        values = [k]
+        table[k] = k or _UNLABELED
         if label.instances:
             numbers = np.arange(_PER_CLASS * k, _PER_CLASS * (k + 1))
-            table[numbers] = numbers if keep[k] else 0
+            table[numbers] = numbers
+            values += numbers.tolist()
+        if not keep[k]:
+            table[values] = 0
     table[list(_NO_CLASS)] = 0
     return table
 
@@ -189,46 +190,47 @@ def _classes(segments: NDArray[np.int64]) -> NDArray[np.int64]:
 def read(config: Config, root: Path = Path()) -> CityscapesDataset:
     """Find the frames of a split; an image without its map, or too large, stops the reading or is counted."""
     base = (root / config.path).resolve()
-    pictures, maps = base / "leftImg8bit" / config.split, base / "gtFine" / config.split
-    for folder in (pictures, maps):
+    image_folder = base / "leftImg8bit" / config.split
+    map_folder = base / "gtFine" / config.split
+    for folder in (image_folder, map_folder):
         if not folder.is_dir():
             raise DatasetError(
                 f"{folder}: no such folder; a Cityscapes folder holds leftImg8bit and gtFine with splits"
             )
-    skipped: Counter[str] = Counter()
     frames: dict[str, Frame] = {}
-    names = sorted(path.relative_to(pictures).as_posix() for path in pictures.glob(f"*/*{_IMAGE}"))
 
     def add(record: dict[str, Any]) -> None:
-        frame = _frame(pictures, maps, record["file_name"], config.max_pixels)
+        frame = _frame(image_folder, map_folder, record["file_name"], config.max_pixels)
         if frame.image_id in frames:
             raise RecordError("duplicate image id", "another city has an image of the same name")
         frames[frame.image_id] = frame
 
-    records = [{"file_name": name} for name in names]
-    Checker(pictures, config.on_bad, skipped).each(records, "image", add, key="file_name")
-    return CityscapesDataset(config, list(frames.values()), skipped)
+    paths = image_folder.glob(f"*/*{_IMAGE}")
+    names = sorted(path.relative_to(image_folder).as_posix() for path in paths)
+    check = Checker(image_folder, config.on_bad)
+    check.each([{"file_name": name} for name in names], "image", add, key="file_name")
+    return CityscapesDataset(config, list(frames.values()), check.skipped)
 
 
-def _frame(pictures: Path, maps: Path, name: str, max_pixels: int) -> Frame:
+def _frame(image_folder: Path, map_folder: Path, name: str, max_pixels: int) -> Frame:
     stem = name.removesuffix(_IMAGE)
-    try:
-        image, image_bytes = inside(pictures, name)
-        labels, map_bytes = inside(maps, stem + _MAP)
-    except PermissionError as err:
-        raise RecordError("unsafe file name", f"its name {err}") from err
-    except FileNotFoundError as err:
-        raise RecordError("missing map", f"its file {err}") from err
+    image, image_bytes = find_file(
+        image_folder, name, "file", named_by="name", missing="missing map"
+    )
+    instances, map_bytes = find_file(
+        map_folder, stem + _MAP, "file", named_by="name", missing="missing map"
+    )
     with image.open("rb") as file:
         head = file.read(24)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR" or len(head) < 24:
         raise RecordError("bad image", "it is no PNG file")
-    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    width = int.from_bytes(head[16:20], "big")
+    height = int.from_bytes(head[20:24], "big")
     if not 0 < width * height <= max_pixels:
         raise RecordError(
             "image too large", f"{width}x{height} is empty or over max_pixels={max_pixels}"
         )
-    return Frame(Path(stem).name, image, labels, (image_bytes, map_bytes), (height, width))
+    return Frame(Path(stem).name, image, instances, (image_bytes, map_bytes), (height, width))
 
 
 def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
@@ -238,53 +240,56 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
     per class. Raises DatasetError for a class, a name or a scene that the format has no place for.
     """
     for category in dataset.categories:
-        if not (0 <= category.id < len(LABELS) and LABELS[category.id].name == category.name):
+        if category.id not in range(len(LABELS)) or LABELS[category.id].name != category.name:
             raise DatasetError(
                 f"class '{category.name}' (id {category.id}) is none of Cityscapes'; write it as coco_panoptic"
             )
+    image_folder = out.sub("leftImg8bit").sub(split).create()
+    map_folder = out.sub("gtFine").sub(split).create()
     for index in range(len(dataset)):
         scene = dataset[index]
-        if not _PLAIN_NAME.fullmatch(scene.image_id):
+        name = scene.image_id
+        if not _PLAIN_NAME.fullmatch(name):
             raise DatasetError(
-                f"image id {scene.image_id!r} is no file name; use letters, digits, '_', '-' and '.'"
+                f"image id {name!r} is no file name; use letters, digits, '_', '-' and '.'"
             )
-        city = scene.image_id.split("_")[0]
-        pictures, maps = (out.sub(kind).sub(split).sub(city) for kind in ("leftImg8bit", "gtFine"))
-        ids = instance_map(scene, dataset.categories)
-        label_map = np.where(
-            ids == _NO_CLASS[1], _NO_CLASS[0], np.where(ids < _PER_CLASS, ids, ids // _PER_CLASS)
-        )
-        pictures.write_bytes(scene.image_id + _IMAGE, _png_of(scene), durable=False)
-        maps.write_bytes(scene.image_id + _MAP, _grey_png(ids.astype(np.uint16)), durable=False)
-        maps.write_bytes(
-            scene.image_id + _LABELS, _grey_png(label_map.astype(np.uint8)), durable=False
-        )
+        city = name.split("_")[0]
+        instances = instance_map(scene, dataset.categories)
+        labels = np.where(instances < _PER_CLASS, instances, instances // _PER_CLASS)
+        labels[instances == _NO_CLASS[1]] = _NO_CLASS[0]
+        image_folder.sub(city).write_bytes(name + _IMAGE, _png_of(scene), durable=False)
+        maps = map_folder.sub(city)
+        maps.write_bytes(name + _MAP, _grey_png(instances.astype(np.uint16)), durable=False)
+        maps.write_bytes(name + _LABELS, _grey_png(labels.astype(np.uint8)), durable=False)
 
 
 def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
     """Return the Cityscapes instance ids [H, W] of a scene whose classes are Cityscapes'."""
-    objects, ids = scene.objects, panoptic.map_of(scene)
-    label = np.array([categories[k].id for k in objects.category], np.int64)
-    segments = panoptic.segment_ids(objects)
-    alone = (
-        objects.isthing & ~objects.iscrowd & np.array([LABELS[k].instances for k in label], bool)
-    )
-    value = np.where(alone, segments, label)
-    if not np.array_equal(segments[alone] // _PER_CLASS, label[alone]):
-        seen: Counter[int] = Counter()
-        for i in np.flatnonzero(alone):
-            value[i] = _PER_CLASS * label[i] + seen[int(label[i])]
-            seen[int(label[i])] += 1
-        if seen and max(seen.values()) > _PER_CLASS:
+    objects = scene.objects
+    id_map = panoptic.map_of(scene)
+    segments = panoptic.segment_ids(objects)  # [N]
+    label = np.array([categories[k].id for k in objects.category], np.int64)  # [N]
+    has_instances = np.array([LABELS[k].instances for k in label], bool)
+    numbered = objects.isthing & ~objects.iscrowd & has_instances
+    value = np.where(numbered, segments, label)
+    if not np.array_equal(segments[numbered] // _PER_CLASS, label[numbered]):
+        instances: Counter[int] = Counter()
+        for i in np.flatnonzero(numbered):
+            k = int(label[i])
+            value[i] = _PER_CLASS * k + instances[k]
+            instances[k] += 1
+        if max(instances.values(), default=0) > _PER_CLASS:
             raise DatasetError(
                 f"image {scene.image_id!r} has over {_PER_CLASS} instances of a class; write coco_panoptic"
             )
-    return panoptic.replace_ids(ids, segments, value, _NO_CLASS[1])
+    return panoptic.replace_ids(id_map, segments, value, _NO_CLASS[1])
 
 
 def _png_of(scene: Scene) -> bytes:
     data = encoded_image(scene)
-    return data if data.startswith(b"\x89PNG") else images.encode(images.decode(scene), "png")
+    if data.startswith(b"\x89PNG"):
+        return data
+    return images.encode(images.decode(scene), "png")
 
 
 def _grey_png(values: NDArray[Any]) -> bytes:

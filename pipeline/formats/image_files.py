@@ -8,13 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthaug.pipeline.core import images
-from synthaug.pipeline.core.errors import one_line
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
-from synthaug.pipeline.formats.coco.write import encoded_image
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEAD = 1 << 16  # bytes in which EXIF is looked for
 _ORIENTATION = 0x0112  # EXIF tag: how a viewer is to turn the image
+
+
+def encoded_image(scene: Scene) -> bytes:
+    """Return the encoded image of a scene; DatasetError when it has none or its file is gone."""
+    if scene.image.data is not None:
+        return scene.image.data
+    if scene.image.path is None:
+        raise DatasetError(
+            f"scene {scene.image_id!r} has no image to write; read the table with its pixels"
+        )
+    try:
+        return Path(scene.image.path).read_bytes()
+    except OSError as err:
+        raise DatasetError(
+            f"{scene.image.path}: the image cannot be read ({err.strerror}); restore the file"
+        ) from err
 
 
 def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:

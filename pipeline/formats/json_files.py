@@ -1,63 +1,17 @@
-"""JSON files of records, and what becomes of a bad record: it stops the reading or it is counted."""
+"""JSON files of records: read, streamed, and numbers for those that are written."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synthaug.pipeline.core.errors import DatasetError, one_line
-from synthaug.pipeline.formats.validation import RecordError
-
-
-@dataclass(frozen=True)
-class Checker:
-    """Passes the records of one file to what checks them, under the `on_bad` rule of the data set."""
-
-    file: Path
-    on_bad: str  # stop | skip
-    skipped: Counter[str]
-
-    def each(
-        self, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str = "id"
-    ) -> None:
-        """Pass on every record; one that is refused (RecordError) is named by its `key` or its position, or counted."""
-        for position, record in enumerate(records):
-            try:
-                take(record)
-            except RecordError as bad:
-                if self.on_bad == "stop":
-                    name = record.get(key) if isinstance(record, dict) else None
-                    which = (
-                        f"{kind} {name!r}" if name is not None else f"{kind} at position {position}"
-                    )
-                    advice = "correct it, or leave such records out with on_bad=skip"
-                    raise DatasetError(
-                        f"{self.file}: {which}: {bad.detail[:400]}; {advice}"
-                    ) from bad
-                self.skipped[bad.reason] += 1
-
-
-def check_limits(on_bad: str, max_pixels: int) -> None:
-    """Two options that all formats have; ValueError for one that means nothing."""
-    if on_bad not in ("stop", "skip"):
-        raise ValueError(f"on_bad is '{on_bad}'; use stop or skip")
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels is {max_pixels}; use a positive number of pixels")
-
-
-def read_bytes(file: Path) -> tuple[bytes, str]:
-    """Return the content of a file and its sha256."""
-    try:
-        data = file.read_bytes()
-    except OSError as err:
-        raise DatasetError(f"{file}: cannot be read ({err.strerror}); check the path") from err
-    return data, hashlib.sha256(data).hexdigest()
+from synthaug.pipeline.formats.source_files import read_bytes
 
 
 def load_json(file: Path) -> tuple[Any, str]:
@@ -105,12 +59,13 @@ def stream_list(file: Path) -> tuple[Iterator[Any], str]:
 
 
 def _elements(text: str, file: Path) -> Iterator[Any]:
-    decode, spaces = json.JSONDecoder().raw_decode, re.compile(r"[ \t\n\r]*")
+    decode = json.JSONDecoder().raw_decode
+    spaces = re.compile(r"[ \t\n\r]*")
 
     def past_spaces(at: int) -> int:
-        found = spaces.match(text, at)
-        assert found is not None  # it matches nothing, too
-        return found.end()
+        match = spaces.match(text, at)
+        assert match is not None  # it matches nothing, too
+        return match.end()
 
     at = past_spaces(0)
     if text[at : at + 1] != "[":
@@ -123,20 +78,26 @@ def _elements(text: str, file: Path) -> Iterator[Any]:
             yield element
             at = past_spaces(at)
             more = text[at : at + 1] == ","
-            at = past_spaces(at + 1) if more else at
+            if more:
+                at = past_spaces(at + 1)
         if text[at : at + 1] != "]":
             raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        if past_spaces(at + 1) != len(text):
-            raise json.JSONDecodeError("Extra data", text, past_spaces(at + 1))
+        end = past_spaces(at + 1)
+        if end != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
     except (ValueError, RecursionError) as err:
         raise _invalid(file, err) from err
 
 
 def _invalid(file: Path, err: Exception) -> DatasetError:
-    where = (
-        f" at line {err.lineno}, column {err.colno}"
-        if isinstance(err, json.JSONDecodeError)
-        else ""
-    )
-    reason = err.msg if isinstance(err, json.JSONDecodeError) else one_line(err)
+    where = ""
+    reason = one_line(err)
+    if isinstance(err, json.JSONDecodeError):
+        where = f" at line {err.lineno}, column {err.colno}"
+        reason = err.msg
     return DatasetError(f"{file}: not valid JSON{where} ({reason}); correct or restore the file")
+
+
+def short_decimal(value: np.float32) -> float:
+    """Return the shortest decimal that is this float32: 473.07, not 473.07000732421875."""
+    return float(str(np.float32(value)))

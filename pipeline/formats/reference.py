@@ -5,7 +5,6 @@ Every format takes the option `part=k/n` (part k of n disjoint random parts); se
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, get_type_hints
 from synthaug.pipeline.core.datasets import Concatenation, Subset, random_part
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.scene import Dataset
-from synthaug.pipeline.formats import FORMATS
+from synthaug.pipeline.formats import load_format
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -79,11 +78,9 @@ def open_dataset(
 
 def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
     name, options = parse(reference, key)
-    if name not in FORMATS:
-        raise JobError(f"{key}: unknown format '{name}'{suggest(name, FORMATS)}")
     part = options.pop("part", "")
-    module = importlib.import_module(FORMATS[name])
-    dataset: Dataset = module.read(_config(module.Config, name, options, key, defaults), root)
+    module = load_format(name, key)
+    dataset = module.read(_config(module.Config, name, options, key, defaults), root)
     return _part(dataset, part, key) if part else dataset
 
 

@@ -7,7 +7,6 @@ its ids must be a segment, and each segment must have pixels.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -20,41 +19,26 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import SOURCES, Category, Dataset, ImageRef, Scene
-from synthaug.pipeline.core.storage import Folder, inside
-from synthaug.pipeline.formats.coco import read as coco
-from synthaug.pipeline.formats.coco.write import BOX_ONLY, CocoWriter, annotation_record
-from synthaug.pipeline.formats.json_files import Checker, load_object, section
-from synthaug.pipeline.formats.validation import (
-    Box,
-    RecordError,
-    corners,
-    flag,
-    is_int,
-    key_of,
-    need,
-    number,
-)
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.checked import CheckedDataset, Checker
+from synthaug.pipeline.formats.coco import records as coco
+from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
+from synthaug.pipeline.formats.json_files import load_object, section
+from synthaug.pipeline.formats.source_files import find_file
+from synthaug.pipeline.formats.validation import Box, RecordError, flag, is_int, need, number
 
 __all__ = ["Config", "PanopticDataset", "PanopticWriter", "read", "write"]
 
+_COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
+
 
 @dataclass(frozen=True)
-class Config:
-    """Options of a COCO panoptic reference; `path` is the JSON file."""
+class Config(coco.Config):
+    """Options of a COCO panoptic reference, those of coco among them; `path` is the JSON file."""
 
-    path: str
-    maps: str = ""  # folder of the PNG maps; by default the JSON's path without .json, as in the official data
-    images: str = ""  # as in coco
-    on_bad: str = "stop"  # as in coco
-    max_pixels: int = 100_000_000  # per image
-
-    def __post_init__(self) -> None:
-        self.coco()
-
-    def coco(self) -> coco.Config:
-        """Return the options under which the image records are read."""
-        return coco.Config(self.path, self.images, self.on_bad, self.max_pixels)
+    # folder of the PNG maps; by default the JSON's path without .json, as in the official data
+    maps: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +47,7 @@ class Segment:
 
     id: int  # in the map
     object_id: int  # in the table; 0 where the file does not say
-    category: int
+    category: int  # index
     layout_box: Box | None  # None: the box of the map
     iscrowd: bool
     isthing: bool
@@ -79,194 +63,188 @@ class Annotation:
 
     path: Path
     name: str
-    size: int  # bytes of the file
+    num_bytes: int
     segments: tuple[Segment, ...]
 
 
-_COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
+Row = tuple[coco.Image, Annotation]
 
 
-class PanopticDataset(Dataset):
-    """A checked panoptic file; maps are decoded when a scene is asked for."""
+class PanopticDataset(CheckedDataset[Row]):
+    """The images of a checked panoptic file; maps are decoded when a scene is asked for."""
 
     def __init__(
         self,
         file: Path,
         digest: str,
         categories: tuple[Category, ...],
-        rows: list[tuple[coco.Image, Annotation]],
-        own_ids: bool,
+        rows: list[Row],
+        skipped: Counter[str],
     ) -> None:
-        """`own_ids` says that the object ids of the file are to be used: all have one, and each is unique."""
-        self.categories = categories
-        self.skipped: Counter[str] = Counter()
-        self._file, self._digest, self._rows, self._own_ids = file, digest, rows, own_ids
+        """`digest` is that of `file`; its object ids are kept when all objects have unique ones."""
+        object_ids: Counter[int] = Counter()
+        for _, annotation in rows:
+            object_ids.update(segment.object_id for segment in annotation.segments)
+        self._own_ids = 0 not in object_ids and len(object_ids) == object_ids.total()
+        if not self._own_ids:
+            skipped["renumbered ids"] += object_ids.total() - object_ids[0]
+        super().__init__(categories, rows, skipped)
+        self._file = file
+        self._digest = digest
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> Scene:
+    def scene(self, index: int, row: Row) -> Scene:
         """Return a scene; DatasetError when its map is broken or disagrees with the JSON."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        image, annotation = self._rows[index]
+        image, annotation = row
+        segments = annotation.segments
+        ids = [segment.id for segment in segments]
         ref = ImageRef(None, str(annotation.path))
-        found = panoptic.segments_of(
-            panoptic.ids_of(ref, (image.height, image.width), image.image_id)
-        )
-        ids = [segment.id for segment in annotation.segments]
-        self._compare(annotation.path, found.ids, ids)
-        picked = panoptic.pick(found, ids)
-        layout = [segment.layout_box for segment in annotation.segments]
-        boxes = [
-            box if asked is None else asked for box, asked in zip(picked.boxes, layout, strict=True)
-        ]
-        columns: dict[str, Any] = {
-            n: [getattr(segment, n) for segment in annotation.segments] for n in _COLUMNS
-        }
+        in_map = panoptic.segments_of(panoptic.ids_of(ref, image.size, image.image_id))
+        self._compare(annotation.path, set(in_map.ids.tolist()), set(ids))
+        listed = panoptic.pick(in_map, ids)
+        columns = coco.columns(segments, _COLUMNS)
         if self._own_ids:
-            columns["id"] = [segment.object_id for segment in annotation.segments]
-        category = [segment.category for segment in annotation.segments]
-        objects = panoptic.objects_of(picked, index, category, layout_boxes=boxes, **columns)
+            columns["id"] = [segment.object_id for segment in segments]
+        objects = panoptic.objects_of(
+            listed,
+            index,
+            [segment.category for segment in segments],
+            layout_boxes=_layout_boxes(segments, listed.boxes),
+            **columns,
+        )
         pixels = ImageRef(None, str(image.path))
         return Scene(
             image.image_id, image.height, image.width, pixels, objects, ref, image.provenance
         )
 
-    def _compare(self, path: Path, found: NDArray[np.int64], listed: list[int]) -> None:
-        if loose := sorted(set(found.tolist()) - set(listed)):
+    def _compare(self, path: Path, in_map: set[int], listed: set[int]) -> None:
+        unlisted = in_map - listed
+        if unlisted:
             raise DatasetError(
-                f"{path}: pixels of id {loose[0]} are no segment in {self._file}; correct one of them"
+                f"{path}: pixels of id {min(unlisted)} are no segment in {self._file}; correct one of them"
             )
-        if empty := sorted(set(listed) - set(found.tolist())):
+        without_pixels = listed - in_map
+        if without_pixels:
             raise DatasetError(
-                f"{path}: segment {empty[0]} of {self._file} has no pixel; correct one of them"
+                f"{path}: segment {min(without_pixels)} of {self._file} has no pixel; correct one of them"
             )
 
-    def fingerprint(self) -> str:
-        """Digest of the JSON bytes and of the names and sizes of all image and map files."""
-        files = [
-            (image.name, image.size, annotation.name, annotation.size)
-            for image, annotation in self._rows
-        ]
-        return hashlib.sha256(f"{self._digest} {json.dumps(files)}".encode()).hexdigest()
+    def content(self) -> str:
+        """Return the digest of the JSON and the names and sizes of all image and map files."""
+        files = []
+        for image, annotation in self.rows:
+            files.append((image.name, image.num_bytes, annotation.name, annotation.num_bytes))
+        return f"{self._digest} {json.dumps(files)}"
+
+
+def _layout_boxes(
+    segments: tuple[Segment, ...], map_boxes: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the boxes [N, 4] of the layout, those of the map [N, 4] where the file has none."""
+    boxes = map_boxes.copy()
+    for k, segment in enumerate(segments):
+        if segment.layout_box is not None:
+            boxes[k] = segment.layout_box
+    return boxes
 
 
 def read(config: Config, root: Path = Path()) -> PanopticDataset:
-    """Open a panoptic file and check every record; bad ones stop the reading or are counted in `skipped`."""
+    """Open a panoptic file; bad records stop the reading or are counted in `skipped`."""
     file = root / config.path
     document, digest = load_object(file)
-    skipped: Counter[str] = Counter()
-    check = Checker(file, config.on_bad, skipped)
-    categories: dict[int, Category] = {}
-    check.each(
-        section(document, "categories", file),
-        "category",
-        lambda record: coco.add_category(record, categories),
-    )
-    ordered = tuple(categories[key] for key in sorted(categories))
-    images = coco.read_images(document, config.coco(), root, check)
-    folder = root / config.maps if config.maps else file.with_suffix("")
-    listed = section(document, "annotations", file)
-    if listed and not folder.is_dir():
+    check = Checker(file, config.on_bad)
+    categories = coco.read_categories(document, check)
+    images = coco.read_images(document, config, root, check)
+    folder = file.with_suffix("")
+    if config.maps:
+        folder = root / config.maps
+    records = section(document, "annotations", file)
+    if records and not folder.is_dir():
         raise DatasetError(
             f"{folder}: no such folder; name the one of the PNG maps with maps=FOLDER"
         )
-    annotations = _Annotations(folder.resolve(), images, ordered, skipped)
-    check.each(listed, "annotation of image", annotations.add, key="image_id")
-    found = annotations.found
-    skipped["image without a panoptic map"] += len(images.images) - len(found)
-    rows = [(image, found[key]) for key, image in images.images.items() if key in found]
-    given = Counter(segment.object_id for _, annotation in rows for segment in annotation.segments)
-    own_ids = 0 not in given and len(given) == given.total()
-    skipped["renumbered ids"] += 0 if own_ids else given.total() - given[0]
-    dataset = PanopticDataset(file, digest, ordered, rows, own_ids)
-    dataset.skipped = +skipped
-    return dataset
+    reader = _AnnotationReader(folder.resolve(), images, categories, check.skipped)
+    check.each(records, "annotation of image", reader.add, key="image_id")
+    rows = []
+    for key, image in images.images.items():
+        if key in reader.annotations:
+            rows.append((image, reader.annotations[key]))
+    check.skipped["image without a panoptic map"] += len(images.images) - len(rows)
+    return PanopticDataset(file, digest, categories, rows, check.skipped)
 
 
-class _Annotations:
+class _AnnotationReader:
     """Checks annotation records: one per image, with its segments."""
 
     def __init__(
         self,
         folder: Path,
-        images: coco.Images,
+        images: coco.ImageReader,
         categories: tuple[Category, ...],
         skipped: Counter[str],
     ) -> None:
-        self._folder, self._images, self._categories, self._skipped = (
-            folder,
-            images,
-            categories,
-            skipped,
-        )
+        self._folder = folder
+        self._images = images
+        self._categories = categories
+        self._skipped = skipped
         self._index = {category.id: index for index, category in enumerate(categories)}
-        self.found: dict[str, Annotation] = {}  # by the image's id in the file
+        self.annotations: dict[str, Annotation] = {}  # by the image's id in the file
 
     def add(self, record: Any) -> None:
-        key = key_of(record, "image_id")
-        if key not in self._images.images:
-            if key not in self._images.refused:
-                raise RecordError(
-                    "unknown image", f"image_id {record['image_id']!r} is not among the images"
-                )
-            self._skipped["annotation of a skipped image"] += 1
+        key = self._images.key_of_image(record, self._skipped)
+        if key is None:
             return
-        if key in self.found:
+        if key in self.annotations:
             raise RecordError("duplicate map", "the image has another annotation")
-        name, listed = need(record, "file_name"), need(record, "segments_info")
-        if not isinstance(name, str) or not isinstance(listed, list):
+        name = need(record, "file_name")
+        segment_records = need(record, "segments_info")
+        if not isinstance(name, str) or not isinstance(segment_records, list):
             raise RecordError("bad value", "file_name must be a text and segments_info a list")
-        try:
-            path, size = inside(self._folder, name)
-        except PermissionError as err:
-            raise RecordError("unsafe file name", f"its file_name {err}") from err
-        except FileNotFoundError as err:
-            raise RecordError("missing map", f"its map {err}") from err
-        segments = tuple(self._segment(segment) for segment in listed)
+        path, num_bytes = find_file(self._folder, name, "map", named_by="file_name")
+        segments = tuple(self._segment(segment) for segment in segment_records)
         if len({segment.id for segment in segments}) < len(segments):
             raise RecordError("duplicate segment id", "two segments have the same id")
-        self.found[key] = Annotation(path, name, size, segments)
+        self.annotations[key] = Annotation(path, name, num_bytes, segments)
 
     def _segment(self, record: Any) -> Segment:
-        segment, category = need(record, "id"), need(record, "category_id")
-        if not is_int(segment) or not 1 <= segment <= panoptic.MOST:
+        segment_id = need(record, "id")
+        category_id = need(record, "category_id")
+        if not is_int(segment_id) or not 1 <= segment_id <= panoptic.MOST:
             raise RecordError(
                 "bad segment id",
-                f"segment id {segment!r} is no whole number from 1 to {panoptic.MOST}",
+                f"segment id {segment_id!r} is no whole number from 1 to {panoptic.MOST}",
             )
-        if not is_int(category) or category not in self._index:
+        if not is_int(category_id) or category_id not in self._index:
             raise RecordError(
                 "unknown category",
-                f"category_id {category!r} of segment {segment} is not among the categories",
+                f"category_id {category_id!r} of segment {segment_id} is not among the categories",
             )
-        position = self._index[category]
-        own = record.get("object_id", 0)
-        if own != 0 and not (is_int(own) and 0 < own < 1 << 63 and own & panoptic.MOST == segment):
-            raise RecordError(
-                "bad value", f"object_id {own!r} does not end in the 24 bits of segment {segment}"
-            )
-        source, verdict = record.get("source", "human"), record.get("verdict")
-        if source not in SOURCES or not isinstance(verdict, str | None):
-            raise RecordError(
-                "bad value",
-                f"source {source!r} must be one of {', '.join(SOURCES)}, verdict a text",
-            )
+        index = self._index[category_id]
+        source, verdict = coco.read_source_and_verdict(record)
         return Segment(
-            id=segment,
-            object_id=own,
-            category=position,
-            layout_box=corners(record, "layout_bbox") if "layout_bbox" in record else None,
+            id=segment_id,
+            object_id=_object_id(record, segment_id),
+            category=index,
+            layout_box=coco.read_layout_box(record),
             iscrowd=flag(record, "iscrowd", False),
-            isthing=flag(record, "isthing", self._categories[position].isthing),
+            isthing=flag(record, "isthing", self._categories[index].isthing),
             score=number(record.get("score", 1.0), "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=number(record["verdict_score"], "verdict_score")
-            if "verdict_score" in record
-            else float("nan"),
+            verdict_score=coco.read_verdict_score(record),
         )
+
+
+def _object_id(record: dict[str, Any], segment_id: int) -> int:
+    """Return the object's id in the table, whose low 24 bits are the segment; 0 without one."""
+    value = record.get("object_id", 0)
+    if value == 0:
+        return 0
+    fits = is_int(value) and 0 < value < 1 << 63
+    if not fits or value & panoptic.MOST != segment_id:
+        raise RecordError(
+            "bad value", f"object_id {value!r} does not end in the 24 bits of segment {segment_id}"
+        )
+    return int(value)
 
 
 class PanopticWriter(CocoWriter):
@@ -277,30 +255,31 @@ class PanopticWriter(CocoWriter):
         self._maps = folder.sub("panoptic")
 
     def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
-        data = _map_bytes(scene)
         map_name = f"{Path(image['file_name']).stem}.png"
-        self._maps.write_bytes(map_name, data, durable=False)
+        self._maps.write_bytes(map_name, _map_bytes(scene), durable=False)
         segments = []
-        for position, segment in enumerate(panoptic.segment_ids(scene.objects).tolist()):
-            record = annotation_record(scene, position, (segment, image["id"]), self._categories)
-            for name in ("segmentation", BOX_ONLY):  # the map says it
+        for position, segment_id in enumerate(panoptic.segment_ids(scene.objects).tolist()):
+            ids = (segment_id, image["id"])
+            record = annotation_record(scene, position, ids, self._categories)
+            for name in ("segmentation", coco.BOX_ONLY):  # the map says it
                 record.pop(name, None)
             record.pop("image_id")
-            segments.append({"object_id": segment} | record)
+            segments.append({"object_id": segment_id} | record)
         return [{"image_id": image["id"], "file_name": map_name, "segments_info": segments}]
 
 
 def _map_bytes(scene: Scene) -> bytes:
     """Return the PNG of a scene's map; DatasetError when its ids are not those of the objects."""
-    found = np.unique(panoptic.map_of(scene))
-    known = np.sort(panoptic.segment_ids(scene.objects))
-    if not np.array_equal(found[found > 0], known):
+    in_map = np.unique(panoptic.map_of(scene))
+    of_objects = np.sort(panoptic.segment_ids(scene.objects))
+    if not np.array_equal(in_map[in_map > 0], of_objects):
         raise DatasetError(
             f"image {scene.image_id!r}: the ids of its panoptic map are not those of its objects"
         )
     assert scene.panoptic is not None
-    ref = scene.panoptic
-    return ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
+    if scene.panoptic.data is not None:
+        return scene.panoptic.data
+    return Path(scene.panoptic.path or "").read_bytes()
 
 
 def write(dataset: Dataset, out: Folder) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats.coco.write import short
+from synthaug.pipeline.formats.json_files import short_decimal
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Prediction
@@ -49,7 +49,7 @@ def results(
             "image_id": original_id(scene.image_id),
             "category_id": categories[label].id,
         }
-        record |= {"bbox": box, "score": short(found.scores[k])}
+        record |= {"bbox": box, "score": short_decimal(found.scores[k])}
         if counts[k] is not None:
             record["segmentation"] = {"size": [scene.height, scene.width], "counts": counts[k]}
         records.append(record)

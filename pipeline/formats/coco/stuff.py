@@ -16,28 +16,26 @@ from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category
-from synthaug.pipeline.formats.coco import read as coco
-from synthaug.pipeline.formats.json_files import Checker, load_object, section
+from synthaug.pipeline.formats.checked import Checker
+from synthaug.pipeline.formats.coco import records as coco
+from synthaug.pipeline.formats.coco.read import CocoDataset
+from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.validation import RecordError, flag, need, number
 
 _OTHER = "other"  # the stuff class of every pixel that belongs to no class
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of a COCO-Stuff reference; `path` is the instances file."""
+class Config(coco.Config):
+    """Options of a COCO-Stuff reference, those of coco among them; `path` is the instances file."""
 
-    path: str
     stuff: str = ""  # the stuff file; by default path with stuff_ in the place of instances_
-    images: str = ""  # as in coco
     min_area: float = 0.02  # share of the image; the box of an object must be larger
     min_objects: int = 3  # per image, things and stuff
     max_objects: int = 8
-    on_bad: str = "stop"  # as in coco
-    max_pixels: int = 100_000_000  # per image
 
     def __post_init__(self) -> None:
-        self.instances()
+        super().__post_init__()
         if not 0 <= self.min_area < 1:
             raise ValueError(
                 f"min_area is {self.min_area}; use a share of the image, 0 or more and below 1"
@@ -47,13 +45,9 @@ class Config:
                 f"min_objects={self.min_objects}, max_objects={self.max_objects}; use 0 <= min_objects <= max_objects"
             )
 
-    def instances(self) -> coco.Config:
-        """Return the options under which the instances file is read."""
-        return coco.Config(self.path, self.images, self.on_bad, self.max_pixels)
 
-
-def read(config: Config, root: Path = Path()) -> coco.CocoDataset:
-    """Open both files, check their records and keep what the filters let through; DatasetError for a missing file."""
+def read(config: Config, root: Path = Path()) -> CocoDataset:
+    """Open both files and keep what the filters let through; DatasetError for a missing file."""
     things_file = root / config.path
     stuff_file = root / (config.stuff or _stuff_name(config.path))
     if things_file.is_file() and not stuff_file.is_file():  # said before a large file is read
@@ -63,29 +57,29 @@ def read(config: Config, root: Path = Path()) -> coco.CocoDataset:
     things, things_digest = load_object(things_file)
     stuff, stuff_digest = load_object(stuff_file)
     skipped: Counter[str] = Counter()
-    check_things, check_stuff = (
-        Checker(file, config.on_bad, skipped) for file in (things_file, stuff_file)
-    )
+    check_things = Checker(things_file, config.on_bad, skipped)
+    check_stuff = Checker(stuff_file, config.on_bad, skipped)
+
     found: dict[int, Category] = {}
     _read_categories(things, check_things, found, isthing=True)
     _read_categories(stuff, check_stuff, found, isthing=False)
     # the class "other" comes last: its objects are recognised while reading, and no other index depends on it
-    ordered = sorted(found.values(), key=lambda category: (category.name == _OTHER, category.id))
-    kept = tuple(category for category in ordered if category.name != _OTHER)
+    every = sorted(found.values(), key=lambda category: (category.name == _OTHER, category.id))
+    categories = tuple(category for category in every if category.name != _OTHER)
 
-    images = coco.read_images(things, config.instances(), root, check_things)
-    objects = _Objects(config, coco.Labels(images, tuple(ordered), skipped), len(kept), skipped)
+    images = coco.read_images(things, config, root, check_things)
+    labels = coco.LabelReader(images, tuple(every), skipped)
+    objects = _ObjectFilter(config.min_area, labels, len(categories), skipped)
     check_things.each(section(things, "annotations", things_file), "annotation", objects.add)
     check_stuff.each(section(stuff, "annotations", stuff_file), "annotation", objects.add_stuff)
+
     chosen = _choose(images.images, objects, config, skipped)
-    labels = [(key, label) for key, label in objects.found if key in chosen]
-    skipped["object of an image left out"] += len(objects.found) - len(labels)
+    kept = [(key, label) for key, label in objects.labels if key in chosen]
+    skipped["object of an image left out"] += len(objects.labels) - len(kept)
+    numbered = coco.with_ids(kept, skipped)
     rules = (config.min_area, config.min_objects, config.max_objects)
     digest = hashlib.sha256(f"{things_digest} {stuff_digest} {rules}".encode()).hexdigest()
-    numbered = coco.with_ids(labels, skipped)
-    dataset = coco.CocoDataset(things_file, config.instances(), digest, kept, chosen, numbered)
-    dataset.skipped = +skipped
-    return dataset
+    return CocoDataset(digest, categories, chosen, numbered, skipped)
 
 
 def _stuff_name(path: str) -> str:
@@ -98,79 +92,82 @@ def _stuff_name(path: str) -> str:
 
 
 def _read_categories(
-    document: dict[str, Any], check: Checker, found: dict[int, Category], isthing: bool
+    document: dict[str, Any], check: Checker, categories: dict[int, Category], isthing: bool
 ) -> None:
     """Add the categories of one file; a class is a thing or stuff by the file it comes from."""
-    before = set(found)
-    records = section(document, "categories", check.file)
-    check.each(records, "category", lambda record: coco.add_category(record, found))
-    for key in set(found) - before:
-        found[key] = replace(found[key], isthing=isthing)
+
+    def add(record: Any) -> None:
+        coco.add_category(record, categories)
+        key = record["id"]
+        categories[key] = replace(categories[key], isthing=isthing)
+
+    check.each(section(document, "categories", check.file), "category", add)
 
 
-class _Objects:
-    """Keeps the annotations that pass the object filters, in the order in which they come, and counts the others."""
+class _ObjectFilter:
+    """Keeps the annotations that pass the object filters, in their order, and counts the others."""
 
     def __init__(
-        self, config: Config, labels: coco.Labels, num_kept: int, skipped: Counter[str]
+        self, min_area: float, reader: coco.LabelReader, num_classes: int, skipped: Counter[str]
     ) -> None:
-        self._min_area, self._labels, self._num_kept, self._skipped = (
-            config.min_area,
-            labels,
-            num_kept,
-            skipped,
-        )
-        self.found: list[tuple[str, coco.Label]] = []
+        """Classes from `num_classes` on are those of no use."""
+        self._min_area = min_area
+        self._reader = reader
+        self._num_classes = num_classes
+        self._skipped = skipped
+        self.labels: list[tuple[str, coco.Label]] = []  # each with the key of its image
         self.with_stuff: set[str] = set()  # keys of images
 
     def add_stuff(self, record: Any) -> None:
         """Check and filter one record of the stuff file; its image has stuff, whatever becomes of it."""
-        place = self._labels.place(record)
-        if place is not None:
-            self.with_stuff.add(place.key)
-            self._keep(record, place)
+        target = self._reader.target(record)
+        if target is not None:
+            self.with_stuff.add(target.key)
+            self._keep(record, target)
 
     def add(self, record: Any) -> None:
         """Check and filter one record of the instances file."""
-        place = self._labels.place(record)
-        if place is not None:
-            self._keep(record, place)
+        target = self._reader.target(record)
+        if target is not None:
+            self._keep(record, target)
 
-    def _keep(self, record: dict[str, Any], place: coco.Place) -> None:
+    def _keep(self, record: dict[str, Any], target: coco.Target) -> None:
         if flag(record, "iscrowd", False):
             self._skipped["crowd"] += 1
-        elif place.category >= self._num_kept:
+        elif target.category >= self._num_classes:
             self._skipped[f"object of the class '{_OTHER}'"] += 1
-        elif _share(record, place) <= self._min_area:
+        elif _share(record, target.image) <= self._min_area:
             # before the full check: most objects are small, and official files hold some without extent
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
-            self.found.append((place.key, self._labels.read(record, place)))
+            label = self._reader.read(record, target)
+            self.labels.append((target.key, label))
 
 
-def _share(record: dict[str, Any], place: coco.Place) -> float:
+def _share(record: dict[str, Any], image: coco.Image) -> float:
     """Return the share of the image that the box takes, as written in the file (not rounded, not clipped)."""
     box = need(record, "bbox")
     if not isinstance(box, list) or len(box) != 4:
         raise RecordError("bad box", f"bbox {box!r} must be a list [x, y, width, height]")
-    width, height = (number(value, "bbox") for value in box[2:])
+    width = number(box[2], "bbox")
+    height = number(box[3], "bbox")
     if width < 0 or height < 0:
         raise RecordError("empty box", f"bbox {box!r} has no extent")
-    return width * height / (place.image.width * place.image.height)
+    return width * height / (image.width * image.height)
 
 
 def _choose(
-    images: dict[str, coco.Image], objects: _Objects, config: Config, skipped: Counter[str]
+    images: dict[str, coco.Image], objects: _ObjectFilter, config: Config, skipped: Counter[str]
 ) -> dict[str, coco.Image]:
     """Return the images that pass the image filters."""
-    number_of = Counter(key for key, _ in objects.found)
+    num_objects = Counter(key for key, _ in objects.labels)
     chosen = {}
     for key, image in images.items():
         if key not in objects.with_stuff:
             skipped["image without stuff annotation"] += 1
-        elif number_of[key] < config.min_objects:
+        elif num_objects[key] < config.min_objects:
             skipped[f"image with fewer than {config.min_objects} objects"] += 1
-        elif number_of[key] > config.max_objects:
+        elif num_objects[key] > config.max_objects:
             skipped[f"image with more than {config.max_objects} objects"] += 1
         else:
             chosen[key] = image

@@ -25,9 +25,11 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.coco.records import BOX_ONLY
+from synthaug.pipeline.formats.image_files import encoded_image
+from synthaug.pipeline.formats.json_files import short_decimal
 
 _MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
-BOX_ONLY = "box_only"  # extra field: the object has no mask, what stands for one is its box
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -149,22 +151,6 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode("ascii")
 
 
-def encoded_image(scene: Scene) -> bytes:
-    """Return the encoded image of a scene; DatasetError when it has none or its file is gone."""
-    if scene.image.data is not None:
-        return scene.image.data
-    if scene.image.path is None:
-        raise DatasetError(
-            f"scene {scene.image_id!r} has no image to write; read the table with its pixels"
-        )
-    try:
-        return Path(scene.image.path).read_bytes()
-    except OSError as err:
-        raise DatasetError(
-            f"{scene.image.path}: the image cannot be read ({err.strerror}); restore the file"
-        ) from err
-
-
 def _file_name(scene: Scene, data: bytes) -> str:
     """Name the file after the image id where that is a harmless name, else after its digest."""
     suffix = next(
@@ -212,7 +198,7 @@ def annotation_record(
         "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
         "iscrowd": int(objects.iscrowd[position]),
         "layout_bbox": _xywh(objects.layout_boxes[position]),
-        "score": short(objects.score[position]),
+        "score": short_decimal(objects.score[position]),
         "source": objects.source[position],
     }
     if (
@@ -222,7 +208,7 @@ def annotation_record(
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
     if not np.isnan(objects.verdict_score[position]):
-        record["verdict_score"] = short(objects.verdict_score[position])
+        record["verdict_score"] = short_decimal(objects.verdict_score[position])
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
     if int(objects.id[position]) != ids[0]:
@@ -245,17 +231,12 @@ def _extent(
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
         return masks.tight_box(rle, size), float(area)
-    return objects.boxes[position], short(objects.area[position])
-
-
-def short(value: np.float32) -> float:
-    """Return the shortest decimal that is this float32, so that 473.07 is not written as 473.07000732421875."""
-    return float(str(np.float32(value)))
+    return objects.boxes[position], short_decimal(objects.area[position])
 
 
 def _xywh(box: NDArray[np.float32]) -> list[float]:
     """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
-    near, far = [short(v) for v in box[:2]], [short(v) for v in box[2:]]
+    near, far = [short_decimal(v) for v in box[:2]], [short_decimal(v) for v in box[2:]]
     extent = []
     for start, end in zip(near, far, strict=True):
         rounded = round(end - start, 4)

@@ -18,7 +18,9 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files as pictures
-from synthaug.pipeline.formats.coco.write import BOX_ONLY, CocoWriter, annotation_record, short
+from synthaug.pipeline.formats.coco.records import BOX_ONLY
+from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
+from synthaug.pipeline.formats.json_files import short_decimal
 
 # fields that other readers pass over
 IGNORED = "ignore_regions"  # of an image: annotations of its crowds
@@ -125,7 +127,7 @@ class LvisWriter(CocoWriter):
             ring = outlines.polygon(masks.decode(rle, (scene.height, scene.width)))
             return {"segmentation": [ring.ravel().tolist()]}
         self.lost["objects without a mask, written with their box as polygon"] += 1
-        x1, y1, x2, y2 = (short(value) for value in scene.objects.boxes[position])
+        x1, y1, x2, y2 = (short_decimal(value) for value in scene.objects.boxes[position])
         return {"segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]], BOX_ONLY: 1}
 
 

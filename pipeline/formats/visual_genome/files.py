@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError, suggest
-from synthaug.pipeline.core.storage import inside
-from synthaug.pipeline.formats.json_files import Checker, load_json, read_bytes, stream_list
+from synthaug.pipeline.formats.checked import Checker
+from synthaug.pipeline.formats.json_files import load_json, stream_list
+from synthaug.pipeline.formats.source_files import find_file, read_bytes
 from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need
 
 ALL = "all"  # the split of every image
@@ -57,7 +58,7 @@ class Picture:
     width: int
     path: Path
     name: str
-    size: int  # bytes of the file
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -111,34 +112,44 @@ def read_aliases(files: Files, name: str) -> dict[str, str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as err:
         raise DatasetError(f"{files.folder / name}: is not UTF-8 text; restore the file") from err
-    main: dict[str, str] = {}
+    main_names: dict[str, str] = {}
     for row in text.splitlines():
         names = [part.strip() for part in row.split(",")]
-        main |= {other: names[0] for other in names if other and names[0]}
-    return main
+        for other in names:
+            if other and names[0]:
+                main_names[other] = names[0]
+    return main_names
 
 
 def read_vocabulary(file: Path, files: Files) -> Vocabulary:
     """Return the names a JSON file lists, as a list or, as sg2im's vocab.json does, under `object_idx_to_name`.
 
-    Ids are places in the list: from 0 when it begins with "__image__", which is left out, else from 1. Predicates are those
-    of `pred_idx_to_name`, where the file has it.
+    Ids are positions in the list: from 0 when it begins with "__image__", which is left out, else from 1. Predicates are
+    those of `pred_idx_to_name`, where the file has it.
     """
     document, digest = load_json(file)
     files.digests.append(digest)
-    names, predicates = document, None
+    names = document
+    predicates = None
     if isinstance(document, dict):
-        names, predicates = document.get("object_idx_to_name"), document.get("pred_idx_to_name")
-    for listed in (names, [] if predicates is None else predicates):
-        if not isinstance(listed, list) or not all(is_text(name) for name in listed):
-            raise DatasetError(
-                f"{file}: must be a list of names, or an object with such a list as object_idx_to_name"
-            )
-    numbered = enumerate(names, 0 if names[:1] == ["__image__"] else 1)
-    classes = {place: name for place, name in numbered if place}
+        names = document.get("object_idx_to_name")
+        predicates = document.get("pred_idx_to_name")
+    if not _are_names(names) or not (predicates is None or _are_names(predicates)):
+        raise DatasetError(
+            f"{file}: must be a list of names, or an object with such a list as object_idx_to_name"
+        )
+    first = 0 if names[:1] == ["__image__"] else 1
+    classes = dict(enumerate(names, first))
+    classes.pop(0, None)
     if not classes or len(set(classes.values())) < len(classes):
         raise DatasetError(f"{file}: names no class, or one class twice; name each class once")
-    return Vocabulary(classes, None if predicates is None else frozenset(predicates))
+    if predicates is None:
+        return Vocabulary(classes, None)
+    return Vocabulary(classes, frozenset(predicates))
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(is_text(name) for name in value)
 
 
 def read_images(files: Files) -> dict[int, dict[str, Any]]:
@@ -146,7 +157,9 @@ def read_images(files: Files) -> dict[int, dict[str, Any]]:
     records: dict[int, dict[str, Any]] = {}
 
     def add(record: Any) -> None:
-        key, height, width = (whole(record, name) for name in ("image_id", "height", "width"))
+        key = whole(record, "image_id")
+        height = whole(record, "height")
+        width = whole(record, "width")
         if key in records:
             raise RecordError("duplicate image id", "another image has the same id")
         if height < 1 or width < 1:
@@ -167,12 +180,8 @@ def locate(
     folder = folder.resolve()
 
     def add(record: Any) -> None:
-        key, height, width, url = (
-            record["image_id"],
-            record["height"],
-            record["width"],
-            need(record, "url"),
-        )
+        key, height, width = record["image_id"], record["height"], record["width"]
+        url = need(record, "url")
         if height * width > max_pixels:
             raise RecordError(
                 "image too large", f"{width}x{height} is over max_pixels={max_pixels}"
@@ -180,13 +189,8 @@ def locate(
         if not is_text(url):
             raise RecordError("missing image file", "its url is no text")
         name = "/".join(url.rsplit("/", 2)[-2:])
-        try:
-            path, size = inside(folder, name)
-        except PermissionError as err:
-            raise RecordError("unsafe file name", f"its image file {err}") from err
-        except FileNotFoundError as err:
-            raise RecordError("missing image file", f"its image file {err}") from err
-        pictures[key] = Picture(key, height, width, path, name, size)
+        path, num_bytes = find_file(folder, name, "image file")
+        pictures[key] = Picture(key, height, width, path, name, num_bytes)
 
     files.check(IMAGES, records, "image", add, "image_id")
     return pictures

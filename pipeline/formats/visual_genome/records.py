@@ -24,7 +24,7 @@ Relation = tuple[int, str, int]  # object id of the subject, predicate, object i
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NamedObject:
     """An object that is large enough, under all its names."""
 
     object_id: int
@@ -47,12 +47,14 @@ class ObjectReader:
         training: Collection[int],
         min_size: float,
     ) -> None:
-        self._files, self._images, self._wanted, self._training = files, images, wanted, training
+        self._files = files
+        self._images = images
+        self._wanted = wanted
+        self._training = training
         self._min_size = min_size
         self._aliases = read_aliases(files, "object_alias.txt")
-        self.found: dict[
-            int, list[Found]
-        ] = {}  # by image id, of the images in `wanted` or `training`
+        # by image id, of the images in `wanted` or `training`
+        self.objects: dict[int, list[NamedObject]] = {}
         self.names: Counter[str] = Counter()  # whatever the size of the object
 
     def read(self) -> None:
@@ -60,36 +62,40 @@ class ObjectReader:
         seen: set[int] = set()
 
         def add(record: Any) -> None:
-            key, objects = image_part(record, "objects", self._images, seen)
+            key, records = image_part(record, "objects", self._images, seen)
             if key in self._wanted or key in self._training:
-                self.found[key] = self._objects(key, objects)
+                self.objects[key] = self._objects(key, records)
 
         self._files.each(OBJECTS, add)
 
-    def _objects(self, image_id: int, records: list[Any]) -> list[Found]:
-        kept: dict[int, Found] = {}
+    def _objects(self, image_id: int, records: list[Any]) -> list[NamedObject]:
+        """Check the objects of one image and return the large enough ones."""
+        objects: dict[int, NamedObject] = {}
         image = self._images[image_id]
-        left_out = self._files.skipped if image_id in self._wanted else Counter[str]()
+        left_out: Counter[str] = Counter()
 
         def add(record: Any) -> None:
-            object_id, names = whole(record, "object_id"), self._names(record)
-            box = [number(need(record, name), name) for name in "xywh"]
+            object_id = whole(record, "object_id")
+            names = self._names(record)
+            x, y, width, height = (number(need(record, name), name) for name in "xywh")
             if image_id in self._training:
                 self.names.update(names)
-            if box[2] < self._min_size or box[3] < self._min_size:
+            if width < self._min_size or height < self._min_size:
                 left_out[f"object under {self._min_size:g} px"] += 1
                 return
-            inner = _inside(box, image["height"], image["width"])
+            box = (x, y, x + width, y + height)
+            inner = _clip(box, image["height"], image["width"])
             if inner is None:
                 left_out["object outside its image"] += 1
-            elif object_id in kept:
+            elif object_id in objects:
                 left_out["object listed twice"] += 1
             else:
-                outer = (box[0], box[1], box[0] + box[2], box[1] + box[3])
-                kept[object_id] = Found(object_id, names, inner, inner != outer)
+                objects[object_id] = NamedObject(object_id, names, inner, inner != box)
 
         self._files.check(OBJECTS, records, f"image {image_id}: object", add, "object_id")
-        return list(kept.values())
+        if image_id in self._wanted:
+            self._files.skipped.update(left_out)
+        return list(objects.values())
 
     def _names(self, record: dict[str, Any]) -> tuple[str, ...]:
         """Return the main names of an object, each once."""
@@ -97,7 +103,10 @@ class ObjectReader:
         if not isinstance(names, list) or not all(is_text(name) for name in names):
             raise RecordError("bad value", f"names {names!r} must be a list of texts")
         texts: list[str] = names
-        return tuple(dict.fromkeys(sys.intern(self._aliases.get(text, text)) for text in texts))
+        main_names: dict[str, None] = {}  # a set in order
+        for name in texts:
+            main_names[sys.intern(self._aliases.get(name, name))] = None
+        return tuple(main_names)
 
 
 def image_part(
@@ -115,17 +124,16 @@ def image_part(
     return key, listed
 
 
-def _inside(box: list[float], height: int, width: int) -> Box | None:
-    """Clip an xywh box to its image and return it as xyxy; None where nothing is left.
+def _clip(box: Box, height: int, width: int) -> Box | None:
+    """Clip a box to its image; None where nothing is left.
 
     By any amount: the annotators drew over the edges of images, so unlike in a COCO file that is no sign of a wrong one.
     """
-    x, y, w, h = box
-    inner = (max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height)))
-    flat = np.float32(inner[0]) >= np.float32(inner[2]) or np.float32(inner[1]) >= np.float32(
-        inner[3]
-    )
-    return None if flat else inner
+    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
+    x2, y2 = min(box[2], float(width)), min(box[3], float(height))
+    if np.float32(x1) >= np.float32(x2) or np.float32(y1) >= np.float32(y2):
+        return None
+    return x1, y1, x2, y2
 
 
 def read_relations(
@@ -140,31 +148,33 @@ def read_relations(
     as written: the published preparation does so, and the numbers of images in the papers come from it.
     """
     aliases = read_aliases(files, "relationship_alias.txt")
-    found: dict[int, list[Relation]] = {}
+    relations: dict[int, list[Relation]] = {}
     seen: set[int] = set()
 
     def add(record: Any) -> None:
-        key, relations = image_part(record, "relationships", images, seen)
-        if kept.get(key):
-            taker = _Taker(kept[key], aliases if key in training else None)
-            files.check(
-                RELATIONS, relations, f"image {key}: relationship", taker.add, "relationship_id"
-            )
-            found[key] = taker.found
+        key, records = image_part(record, "relationships", images, seen)
+        if not kept.get(key):
+            return
+        reader = _RelationReader(kept[key], aliases if key in training else None)
+        files.check(RELATIONS, records, f"image {key}: relationship", reader.add, "relationship_id")
+        relations[key] = reader.relations
 
     files.each(RELATIONS, add)
-    return found
+    return relations
 
 
-class _Taker:
+class _RelationReader:
     """Checks the relationships of one image."""
 
     def __init__(self, ids: Collection[int], aliases: dict[str, str] | None) -> None:
-        self._ids, self._aliases = ids, aliases
-        self.found: list[Relation] = []
+        """Predicates are taken as written without `aliases`."""
+        self._ids = ids
+        self._aliases = aliases
+        self.relations: list[Relation] = []
 
     def add(self, record: Any) -> None:
-        subject, other = (whole(need(record, end), "object_id") for end in ("subject", "object"))
+        subject = whole(need(record, "subject"), "object_id")
+        other = whole(need(record, "object"), "object_id")
         predicate = need(record, "predicate")
         if not is_text(predicate):
             raise RecordError("bad value", f"predicate {predicate!r} is no text")
@@ -172,4 +182,4 @@ class _Taker:
             lowered = predicate.lower().strip()
             predicate = self._aliases.get(lowered, lowered)
         if subject in self._ids and other in self._ids:
-            self.found.append((subject, sys.intern(predicate), other))
+            self.relations.append((subject, sys.intern(predicate), other))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.formats.json_files import Checker, load_json, stream_list
-from synthaug.pipeline.formats.validation import RecordError
+from synthaug.pipeline.formats.json_files import load_json, stream_list
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -85,19 +83,3 @@ def test_another_thing_than_a_list_is_said_so(tmp_path, text, message):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"none\.json: cannot be read \(No such file"):
         stream_list(tmp_path / "none.json")
-
-
-def test_bad_records_stop_or_are_counted(tmp_path):
-    def odd(record):
-        if record["n"] % 2 == 0:
-            raise RecordError("even", f"{record['n']} is even")
-
-    records, skipped = [{"n": n, "key": n + 10} for n in range(5)], Counter()
-    with pytest.raises(
-        DatasetError, match=r"x\.json: thing 10: 0 is even; correct it, or .* on_bad=skip"
-    ):
-        Checker(tmp_path / "x.json", "stop", skipped).each(records, "thing", odd, "key")
-    with pytest.raises(DatasetError, match=r"x\.json: thing at position 0: 0 is even"):
-        Checker(tmp_path / "x.json", "stop", skipped).each(records, "thing", odd)
-    Checker(tmp_path / "x.json", "skip", skipped).each(records, "thing", odd)
-    assert {"even": 3} == skipped

@@ -1,0 +1,68 @@
+"""Files of a data set: only ordinary ones inside its folder, and named when they are not there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.formats.source_files import find_file, read_bytes, read_lines
+from synthaug.pipeline.formats.validation import RecordError
+
+
+def test_a_file_is_found_with_its_size(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").write_bytes(b"12345")
+    assert find_file(tmp_path, "sub/a.png", "image file") == (tmp_path / "sub" / "a.png", 5)
+
+
+def test_a_missing_file_is_counted_under_its_kind(tmp_path: Path) -> None:
+    with pytest.raises(RecordError) as caught:
+        find_file(tmp_path, "a.png", "image file")
+    assert caught.value.reason == "missing image file"
+    assert caught.value.detail == f"its image file 'a.png' is not in {tmp_path}"
+    with pytest.raises(RecordError) as caught:
+        find_file(tmp_path, "a.png", "file", missing="missing map")
+    assert caught.value.reason == "missing map"
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a.png", "b/../../a.png"])
+def test_a_name_that_leaves_the_folder_is_blamed_on_its_key(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    with pytest.raises(RecordError) as caught:
+        find_file(inner, name, "image file", named_by="file_name")
+    assert caught.value.reason == "unsafe file name"
+    assert caught.value.detail == f"its file_name {name!r} is absolute or leaves {inner}"
+
+
+def test_a_link_out_of_the_folder_and_a_folder_are_no_files(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    (inner / "b.png").mkdir(parents=True)
+    (tmp_path / "a.png").write_bytes(b"")
+    (inner / "a.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(RecordError, match=r"its map 'a\.png' leaves .* through a link"):
+        find_file(inner, "a.png", "map")
+    with pytest.raises(RecordError, match=r"its map 'b\.png' is no ordinary file"):
+        find_file(inner, "b.png", "map")
+
+
+def test_bytes_come_with_their_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x\r\n")
+    assert read_bytes(tmp_path / "a") == (b"x\r\n", hashlib.sha256(b"x\r\n").hexdigest())
+
+
+def test_lines_are_stripped_and_blank_ones_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"  one \r\n\n\ttwo\xff\n  \nthree")
+    assert read_lines(tmp_path / "a") == ["one", "two\ufffd", "three"]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        read_lines(tmp_path / "none")
+    assert str(caught.value) == (
+        f"{tmp_path}/none: cannot be read (No such file or directory); check the path"
+    )

@@ -1,0 +1,132 @@
+"""Values of records: what passes, what is clipped, and the exact word for what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    flag,
+    inside_box,
+    is_int,
+    is_text,
+    key_of,
+    need,
+    number,
+)
+
+SIZE = (10, 20)
+
+
+def refusal(check: Any, *values: Any) -> tuple[str, str]:
+    with pytest.raises(RecordError) as caught:
+        check(*values)
+    assert str(caught.value) == caught.value.detail
+    return caught.value.reason, caught.value.detail
+
+
+def test_what_a_record_must_have_is_returned_or_missed() -> None:
+    assert need({"a": None}, "a") is None
+    assert refusal(need, {"b": 1}, "a") == ("missing key", "key 'a' is missing")
+    assert refusal(need, ["a"], "a") == ("missing key", "is no JSON object")
+
+
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), ("007", "007"), (-1, "-1"), ("", "")])
+def test_an_id_is_a_whole_number_or_a_text(value: Any, text: str) -> None:
+    assert key_of({"id": value}, "id") == text
+
+
+@pytest.mark.parametrize("value", [True, 1.0, None, [1]])
+def test_other_ids_are_refused(value: Any) -> None:
+    assert refusal(key_of, {"id": value}, "id") == (
+        "bad value",
+        "id must be a whole number or a text",
+    )
+
+
+def test_truth_values_are_no_whole_numbers() -> None:
+    assert [is_int(value) for value in (0, -5, 1 << 70, True, 1.0, "1")] == [True] * 3 + [False] * 3
+
+
+def test_half_a_character_is_no_text() -> None:
+    assert [is_text(value) for value in ("", "naïve", "🐮")] == [True] * 3
+    assert [is_text(value) for value in ("\ud83d", "a\udcff", 1, None)] == [False] * 4
+
+
+def test_numbers_are_finite_and_fit_float32() -> None:
+    assert number(3, "x") == 3.0
+    assert number(0, "x", low=0.0) == 0.0
+    assert np.isfinite(np.float32(number(9.9e37, "x")))
+    for value in (math.nan, math.inf, -math.inf, 1e38, "1", None, 10**400):
+        reason, detail = refusal(number, value, "x")
+        assert (reason, detail) == ("bad value", f"x is {value!r}, not a finite number")
+    assert refusal(number, -1, "x", 0.0)[1] == "x is -1, not a finite number >= 0"
+
+
+def test_flags_are_zero_one_or_truth_values() -> None:
+    assert [flag({"f": value}, "f", False) for value in (0, 1, True, False)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert flag({}, "f", True)
+    assert refusal(flag, {"f": "1"}, "f", False) == ("bad value", "f is '1', not 0 or 1")
+
+
+def test_a_box_inside_stays_as_it_is() -> None:
+    assert inside_box((0.0, 0.0, 20.0, 10.0), SIZE) == ((0.0, 0.0, 20.0, 10.0), False)
+
+
+def test_a_box_out_by_a_pixel_is_clipped_and_reported() -> None:
+    assert inside_box((-1.0, -0.5, 21.0, 10.25), SIZE) == ((0.0, 0.0, 20.0, 10.0), True)
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((-1.5, 0.0, 5.0, 5.0), "1.5"),
+        ((0.0, -2.0, 5.0, 5.0), "2"),
+        ((0.0, 0.0, 23.0, 5.0), "3"),
+        ((0.0, 0.0, 5.0, 14.0), "4"),
+    ],
+)
+def test_a_box_out_by_more_is_refused_at_each_edge(box: Box, pixels: str) -> None:
+    assert refusal(inside_box, box, SIZE) == (
+        "box outside the image",
+        f"bbox lies {pixels} pixels outside the image of 20x10",
+    )
+
+
+@pytest.mark.parametrize(
+    "box", [(20.0, 0.0, 21.0, 5.0), (3.0, 10.0, 5.0, 10.5), (4.0, 4.0, 4.0, 5.0)]
+)
+def test_a_box_of_which_nothing_is_left_is_refused(box: Box) -> None:
+    assert refusal(inside_box, box, SIZE) == ("empty box", "bbox has no extent inside the image")
+
+
+def test_an_extent_that_float32_cannot_hold_is_none() -> None:
+    assert refusal(inside_box, (5.0, 0.0, 5.0 + 1e-9, 5.0), SIZE)[0] == "empty box"
+
+
+EDGE = st.floats(-3, 24, width=32)
+
+
+@given(EDGE, EDGE, EDGE, EDGE)
+def test_what_passes_lies_inside_and_has_an_extent(
+    x1: float, y1: float, x2: float, y2: float
+) -> None:
+    try:
+        box, clipped = inside_box((x1, y1, x2, y2), SIZE)
+    except RecordError:
+        return
+    assert 0 <= box[0] < box[2] <= 20
+    assert 0 <= box[1] < box[3] <= 10
+    assert clipped == (box != (x1, y1, x2, y2))
