@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from synthaug.generators import checkpoint
-from synthaug.generators.base import Maps
+from synthaug.generators.base import Maps, SamplerOptions
 from synthaug.pipeline.core.panoptic_maps import maps_of
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.formats.reference import open_dataset
@@ -113,12 +113,12 @@ def main() -> None:
     parser.add_argument("--zoom", type=int, default=4)
     parser.add_argument("--styles", type=int, default=0)
     given = parser.parse_args()
-    painters: dict[str, Any] = {}
+    samplers: dict[str, Any] = {}
     for name in ("spade", "panoptic"):
         system, network, _ = checkpoint.load(checkpoint_of(getattr(given, name)))
-        painters[name] = system.producer(network)
-    size = painters["panoptic"].resolution
-    if size != painters["spade"].resolution:
+        samplers[name] = system.sampler(network, SamplerOptions())
+    size = samplers["panoptic"].size
+    if size != samplers["spade"].size:
         raise SystemExit("both generators must paint images of the same size")
     table = open_dataset(given.maps, Path())
     classes, side = len(table.categories), max(8, round(WINDOW * size[1]))
@@ -129,13 +129,13 @@ def main() -> None:
         found.append((-count, index, (top, left, side), maps))
     chosen = sorted(found, key=lambda row: row[:2])[: given.rows]
     rows = []
-    styles = given.styles if painters["panoptic"].config.vae else 0
+    styles = given.styles if samplers["panoptic"].config.vae else 0
     for _, index, _, maps in chosen:
         batch = Maps.collate([maps.labels], [maps.instances], classes)
         seeds = [seed_for(0, "sheet", index, k) for k in range(1 + styles)]
         made = [
-            painters["spade"].paint(batch, seeds[:1])[0],
-            *(painters["panoptic"].paint(batch, [s])[0] for s in seeds),
+            samplers["spade"].sample(batch, seeds[:1]).images[0],
+            *(samplers["panoptic"].sample(batch, [s]).images[0] for s in seeds),
         ]
         rows.append([coloured(maps.labels, maps.instances, classes), *made])
     captions = ["map", "SPADE", "panoptic-aware", *(f"style {k + 2}" for k in range(styles))]

@@ -196,8 +196,8 @@ def training_of(
     version: int, resolution: int, batch: int, precision: str, joint: bool, device: str = "cpu"
 ) -> tuple[AdversarialTraining, TrainingBatch, Given]:
     torch.manual_seed(0)
-    trainee = lostgan.LostGanTrainee(config_of(version, resolution, joint), LABELS)
-    for network in trainee.networks.values():
+    objective = lostgan.LostGanObjective(config_of(version, resolution, joint), LABELS)
+    for network in objective.networks.values():
         settle(network)
         network.to(device)
     given = given_of(batch, device)
@@ -205,7 +205,9 @@ def training_of(
         torch.rand(batch, 3, resolution, resolution, generator=torch.Generator().manual_seed(2)) * 2
         - 1
     )
-    training = AdversarialTraining(trainee, TrainingConfig(precision=precision), steps=1000, seed=0)
+    training = AdversarialTraining(
+        objective, TrainingConfig(precision=precision), steps=1000, seed=0
+    )
     return training, TrainingBatch(real.to(device), layouts_of(given)), given
 
 

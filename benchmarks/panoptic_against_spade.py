@@ -18,7 +18,6 @@ precision.
 from __future__ import annotations
 
 import argparse
-import importlib
 import subprocess
 import sys
 import tarfile
@@ -41,9 +40,8 @@ from benchmarks.panoptic_judges import (
     train_detector,
     train_segmenter,
 )
-from synthaug.generators import GENERATORS, checkpoint
-from synthaug.generators.base import MapBatch, Maps
-from synthaug.generators.training.adversarial import AdversarialTraining
+from synthaug.generators import checkpoint, load_system
+from synthaug.generators.base import MapBatch, Maps, SamplerOptions
 from synthaug.generators.training.adversarial import Config as TrainingConfig
 from synthaug.pipeline.batches.images_and_layouts import draw_for
 from synthaug.pipeline.batches.maps import View, map_batches
@@ -89,7 +87,7 @@ def prepare(plan: Plan) -> None:
 def train_generator(plan: Plan, name: str) -> None:
     """Train one system with one seed; paint the held-out maps at every point."""
     system, seed = name.rsplit("-", 1)
-    module = importlib.import_module(GENERATORS[system])
+    module = load_system(system)
     config = module.Config(
         resolution=plan.size,
         width=plan.width,
@@ -99,12 +97,8 @@ def train_generator(plan: Plan, name: str) -> None:
     )
     table, classes = plan.table("train"), len(ToyDataset.categories)
     identity = seed_for("panoptic against spade", int(seed))  # the same for both systems
-    torch.manual_seed(identity % 2**31)
-    trainee = module.trainee(config, classes)
-    for network in trainee.networks.values():
-        network.to(plan.device, memory_format=torch.channels_last)
     loop = TrainingConfig(lr_d=4e-4, beta2=0.9, precision=plan.precision)  # SPADE's
-    training = AdversarialTraining(trainee, loop, plan.steps, identity % 2**31)
+    training = module.training(config, loop, classes, plan.steps, identity % 2**31, plan.device)
     read = map_batches(
         [table],
         draw_for([table], plan.batch, identity, "uniform", 0.0),
@@ -145,14 +139,14 @@ def train_generator(plan: Plan, name: str) -> None:
 def paint(plan: Plan, module: Any, network: nn.Module) -> NDArray[np.uint8]:
     """Images [N, H, W, 3] of the held-out maps."""
     table, made = plan.table("val"), []
-    producer = module.producer(network, plan.device, plan.precision)
+    sampler = module.sampler(network, SamplerOptions(plan.device, precision=plan.precision))
     for start in range(0, len(table), plan.batch):
         scenes = [table[i] for i in range(start, min(len(table), start + plan.batch))]
-        found = [maps_of(scene, producer.num_classes, producer.resolution) for scene in scenes]
+        found = [maps_of(scene, sampler.num_classes, sampler.size) for scene in scenes]
         maps = Maps.collate(
-            [m.labels for m in found], [m.instances for m in found], producer.num_classes
+            [m.labels for m in found], [m.instances for m in found], sampler.num_classes
         )
-        made.append(producer.paint(maps, [0] * len(scenes)))
+        made.append(sampler.sample(maps, [0] * len(scenes)).images)
     return np.concatenate(made)
 
 

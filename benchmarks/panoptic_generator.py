@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from benchmarks.spade_speed import CLASSES, LOOP, SIDE, read_maps
 from synthaug.generators import panoptic as panoptic_system
 from synthaug.generators import spade as spade_system
-from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.base import MapBatch, Maps, SamplerOptions
 from synthaug.generators.panoptic import network as panoptic
 from synthaug.generators.spade import network as spade
 from synthaug.generators.spade.semantics import semantics
-from synthaug.generators.training.adversarial import AdversarialTraining
 
 CONFIG = panoptic.Config()
 BAR = 1.15
@@ -116,13 +115,12 @@ def network(maps: Sequence[Maps], device: str) -> None:
 def production(maps: Sequence[Maps], device: str) -> None:
     own, other = networks(device)
     for precision in ("float32", "bfloat16"):
-        ours, theirs = (
-            panoptic_system.producer(own, device, precision),
-            spade_system.producer(other, device, precision),
-        )
+        options = SamplerOptions(device, precision=precision)
+        ours = panoptic_system.sampler(own, options)
+        theirs = spade_system.sampler(other, options)
         calls: dict[str, Call] = {
-            name: (lambda given, made=made: made.paint(given, [0]))
-            for name, made in {"panoptic": ours, "spade": theirs}.items()
+            name: (lambda given, sampler=sampler: sampler.sample(given, [0]))
+            for name, sampler in {"panoptic": ours, "spade": theirs}.items()
         }
         report(f"production, {precision}", turns(calls, maps, device))
 
@@ -131,16 +129,9 @@ def training(maps: Sequence[Maps], device: str) -> None:
     real = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 2 - 1
     for precision in ("float32", "bfloat16"):
         calls: dict[str, Call] = {}
-        for name in ("panoptic", "spade"):
-            torch.manual_seed(0)
-            made = (
-                panoptic_system.trainee(CONFIG, CLASSES)
-                if name == "panoptic"
-                else spade_system.trainee(CONFIG, CLASSES)
-            )
-            for part in made.networks.values():
-                part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            loop = AdversarialTraining(made, replace(LOOP, precision=precision), 1000, seed=0)
+        for name, system in (("panoptic", panoptic_system), ("spade", spade_system)):
+            config = replace(LOOP, precision=precision)
+            loop = system.training(CONFIG, config, CLASSES, 1000, 0, device)
             calls[name] = lambda given, loop=loop: loop.step(0, MapBatch(real, given).to(device))
         report(
             f"training step, {precision}",

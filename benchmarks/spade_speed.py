@@ -30,7 +30,6 @@ from synthaug.generators.base import MapBatch, Maps
 from synthaug.generators.spade import network as spade
 from synthaug.generators.spade.fast import FastGenerator
 from synthaug.generators.spade.semantics import semantics
-from synthaug.generators.training.adversarial import AdversarialTraining
 from synthaug.generators.training.adversarial import Config as TrainingConfig
 
 CLASSES, SIDE = 182, 256
@@ -111,13 +110,9 @@ def training(maps: Sequence[Maps]) -> None:
     for precision in ("float32", "bfloat16"):
         for fast in (False, True):
             name = f"{'by windows' if fast else 'by pixels'}, {precision}"
-            torch.manual_seed(0)
-            trainee = spade_system.trainee(replace(CONFIG, fast_modulation=fast), CLASSES)
-            for network in trainee.networks.values():
-                network.to(memory_format=torch.channels_last)  # as the pipeline has it
-            loops[name] = AdversarialTraining(
-                trainee, replace(LOOP, precision=precision), 1000, seed=0
-            )
+            config = replace(CONFIG, fast_modulation=fast)
+            loop = replace(LOOP, precision=precision)
+            loops[name] = spade_system.training(config, loop, CLASSES, 1000, seed=0)
             spent[name] = []
     real = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 2 - 1
     told: dict[str, dict[str, Tensor]] = {}

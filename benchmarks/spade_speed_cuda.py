@@ -27,7 +27,6 @@ from synthaug.generators.panoptic import network as panoptic
 from synthaug.generators.spade import network as spade
 from synthaug.generators.spade.fast import FastGenerator
 from synthaug.generators.spade.semantics import semantics
-from synthaug.generators.training.adversarial import AdversarialTraining
 
 BATCHES = (1, 8)
 TRAINED = 4  # images of a training step
@@ -113,13 +112,9 @@ def training(maps: Sequence[Maps]) -> None:
     for system in (spade, panoptic):
         for precision in ("float32", "bfloat16"):
             for fast in (False, True):
-                torch.manual_seed(0)
                 config = system.Config(**{**asdict(CONFIG), "fast_modulation": fast})
-                trainee = system.trainee(config, CLASSES)
-                for network in trainee.networks.values():
-                    network.to("cuda", memory_format=torch.channels_last)
-                loop = AdversarialTraining(
-                    trainee, replace(LOOP, precision=precision), 1000, seed=0
+                loop = system.training(
+                    config, replace(LOOP, precision=precision), CLASSES, 1000, 0, "cuda"
                 )
                 name = f"{system.__name__.split('.')[1]} {'by windows' if fast else 'direct'}, {precision}"
                 calls: dict[str, Call] = {name: partial(loop.step, 1, batch)}
@@ -128,7 +123,7 @@ def training(maps: Sequence[Maps]) -> None:
                 first = spent if first != first else first
                 speeds = f"{spent:.0f}", f"{1e3 * TRAINED / spent:.1f}", f"{first / spent:.2f}"
                 row(name, *speeds, f"{peak / 1e6:.0f}")
-                del loop, trainee, calls
+                del loop, calls
 
 
 def main() -> None:

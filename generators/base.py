@@ -1,8 +1,8 @@
-"""What every generator is: layouts in, images and masks out.
+"""Conditions, samples and batches: the types that all generators share, and what a sampler and a training are.
 
-Legend: B images, O object slots per image, K label rows, H W pixels. Labels are contiguous class indices + 1, because
-row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1]. Maps have a
-class index per pixel, without a row for the background: class k here is label k + 1 there.
+Legend: B images, O object slots per image, K label rows, H W pixels. Labels of layouts are contiguous class indices + 1,
+because row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1].
+Maps have a class index per pixel, without a row for the background: class k here is label k + 1 there.
 """
 
 from __future__ import annotations
@@ -16,12 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-PAD_BOX = (
-    -0.6,
-    -0.6,
-    -0.1,
-    -0.1,
-)  # lies outside the canvas, so a padded slot paints nothing (specs: COCO loader)
+# lies outside the canvas, so a padded slot paints nothing (specs: COCO loader)
+PAD_BOX = (-0.6, -0.6, -0.1, -0.1)
 
 
 @dataclass(frozen=True)
@@ -49,36 +45,105 @@ class Layouts:
         boxes: Sequence[NDArray[np.float32]],
         scores: Sequence[NDArray[np.float32]],
     ) -> Layouts:
-        """Pad ragged per-image labels [n] (already + 1), boxes [n, 4] and scores [n] to the longest image of the batch."""
+        """Pad labels [n] (already + 1), boxes [n, 4] and scores [n] of images to the longest of the batch."""
+        count = len(labels)
         slots = max(1, *(len(row) for row in labels))
-        out_labels = torch.zeros(len(labels), slots, dtype=torch.int64)
-        out_boxes = torch.tensor(PAD_BOX).repeat(len(labels), slots, 1)
-        out_scores = torch.zeros(len(labels), slots)
+        padded_labels = torch.zeros(count, slots, dtype=torch.int64)
+        padded_boxes = torch.tensor(PAD_BOX).repeat(count, slots, 1)
+        padded_scores = torch.zeros(count, slots)
         for i, (label, box, score) in enumerate(zip(labels, boxes, scores, strict=True)):
             n = len(label)
-            out_labels[i, :n] = torch.from_numpy(np.asarray(label, np.int64))
-            out_boxes[i, :n] = torch.from_numpy(np.asarray(box, np.float32).reshape(n, 4))
-            out_scores[i, :n] = torch.from_numpy(np.asarray(score, np.float32))
-        return Layouts(out_labels, out_boxes, out_scores)
+            padded_labels[i, :n] = torch.from_numpy(np.asarray(label, np.int64))
+            padded_boxes[i, :n] = torch.from_numpy(np.asarray(box, np.float32).reshape(n, 4))
+            padded_scores[i, :n] = torch.from_numpy(np.asarray(score, np.float32))
+        return Layouts(padded_labels, padded_boxes, padded_scores)
 
 
 @dataclass(frozen=True)
-class Synthesis:
-    """What a generator made of a batch of layouts."""
+class Maps:
+    """A batch of panoptic maps: the class of every pixel, and the thing it belongs to."""
+
+    labels: Tensor  # [B, H, W] int64 class indices 0 .. classes - 1; `classes` itself = don't care
+    instances: Tensor  # [B, H, W] int64; only where two of them differ counts
+    classes: int
+
+    def __post_init__(self) -> None:
+        assert self.labels.ndim == 3 and self.labels.shape == self.instances.shape
+        assert self.labels.dtype == self.instances.dtype == torch.int64
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device | str) -> Maps:
+        """Return the same maps on another device."""
+        return Maps(self.labels.to(device), self.instances.to(device), self.classes)
+
+    @staticmethod
+    def collate(
+        labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int
+    ) -> Maps:
+        """Stack labels and instances [H, W] of images; ValueError names a label that is no class and not don't care."""
+        stacked_labels = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
+        unknown = stacked_labels[(stacked_labels < 0) | (stacked_labels > classes)]
+        if unknown.numel():
+            raise ValueError(
+                f"labels: {int(unknown[0])} is not a class index 0 to {classes - 1}, nor {classes} for don't care; "
+                "map the labels of the data set to class indices first"
+            )
+        stacked_ids = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances]))
+        return Maps(stacked_labels, stacked_ids, classes)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of a batch of conditions."""
 
     images: NDArray[np.uint8]  # [B, H, W, 3] RGB
-    masks: NDArray[
-        np.float32
-    ]  # [B, O, H, W] soft mask of each object in [0, 1]; padded slots are 0
+    # of systems that infer them: soft mask of each object in [0, 1], float32 [B, O, H, W]; padded slots are 0
+    masks: NDArray[np.float32] | None = None
 
 
-class Generator(Protocol):
-    """A generator ready to produce; each image depends on its own layout and seed only."""
+@dataclass(frozen=True)
+class SamplerOptions:
+    """Settings of a sampler; a system that has no use for one ignores it."""
 
-    resolution: tuple[int, int]  # (H, W)
+    device: torch.device | str = "cpu"
+    truncation: float = 2.0  # elements of latent codes beyond it are drawn again; 0 = none are
+    precision: str = "float32"  # float32 | bfloat16 | auto: bfloat16 where the hardware has it
+    compiled: bool = False  # by torch.compile
 
-    def __call__(self, layouts: Layouts, seeds: Sequence[int]) -> Synthesis:
-        """Synthesise one image per layout."""
+
+AnyConditions_contra = TypeVar("AnyConditions_contra", contravariant=True)
+
+
+class Sampler(Protocol[AnyConditions_contra]):
+    """A generator ready to be sampled."""
+
+    def sample(self, conditions: AnyConditions_contra, seeds: Sequence[int]) -> Samples:
+        """Return one image per condition; it depends on its own condition and seed only."""
+        ...
+
+
+class LayoutSampler(Sampler[Layouts], Protocol):
+    """A sampler of images for layouts; its samples have masks."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        ...
+
+
+class MapSampler(Sampler[Maps], Protocol):
+    """A sampler of images for maps."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images, and of the maps it takes."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the maps it takes."""
         ...
 
 
@@ -102,56 +167,9 @@ class TrainingBatch:
 
         Raises ValueError when the images cannot be cut so.
         """
-        cut = _cut(count, self.images, self.layouts.labels, self.layouts.boxes, self.layouts.scores)
-        return [TrainingBatch(images, Layouts(*layouts)) for images, *layouts in cut]
-
-
-def _cut(count: int, *fields: Tensor) -> list[tuple[Tensor, ...]]:
-    """Cut tensors that have a row per image into `count` parts of equally many."""
-    size, left = divmod(len(fields[0]), count)
-    if left or not size:
-        raise ValueError(
-            f"a batch of {len(fields[0])} images cannot be cut into {count} equal parts; choose a number that divides it"
-        )
-    return list(zip(*(torch.split(field, size) for field in fields), strict=True))
-
-
-@dataclass(frozen=True)
-class Maps:
-    """A batch of panoptic maps: what every pixel is, and which thing it belongs to."""
-
-    labels: Tensor  # [B, H, W] int64 class indices 0 .. classes - 1; `classes` itself = don't care
-    instances: Tensor  # [B, H, W] int64; only where two of them differ counts
-    classes: int
-
-    def __post_init__(self) -> None:
-        assert self.labels.ndim == 3 and self.labels.shape == self.instances.shape
-        assert self.labels.dtype == self.instances.dtype == torch.int64
-
-    def __len__(self) -> int:
-        return self.labels.shape[0]
-
-    def to(self, device: torch.device | str) -> Maps:
-        """Return the same maps on another device."""
-        return Maps(self.labels.to(device), self.instances.to(device), self.classes)
-
-    @staticmethod
-    def collate(
-        labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int
-    ) -> Maps:
-        """Stack per-image labels and instances [H, W]; ValueError names a label that is no class and not don't-care."""
-        stacked = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
-        wrong = stacked[(stacked < 0) | (stacked > classes)]
-        if wrong.numel():
-            raise ValueError(
-                f"labels: {int(wrong[0])} is not a class index 0 to {classes - 1}, nor {classes} for don't care; "
-                "map the labels of the data set to class indices first"
-            )
-        return Maps(
-            stacked,
-            torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances])),
-            classes,
-        )
+        layouts = self.layouts
+        cut = _cut(count, self.images, layouts.labels, layouts.boxes, layouts.scores)
+        return [TrainingBatch(images, Layouts(*fields)) for images, *fields in cut]
 
 
 @dataclass(frozen=True)
@@ -160,31 +178,44 @@ class MapBatch:
 
     images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
     maps: Maps
-    weights: Tensor | None = (
-        None  # [B, H, W] float32: how sure the label of each pixel is; None = all are
-    )
-
-    def num_objects(self) -> Tensor:
-        """Return the number of objects; map-driven losses have no term per object, so each image counts as one."""
-        return self.maps.labels.new_tensor(len(self.maps))
+    weights: Tensor | None = None  # [B, H, W] float32: confidence of each pixel's label; None = 1
 
     def to(self, device: torch.device | str) -> MapBatch:
         """Return the same batch on another device."""
-        weights = None if self.weights is None else self.weights.to(device)
+        weights = self.weights
+        if weights is not None:
+            weights = weights.to(device)
         return MapBatch(self.images.to(device), self.maps.to(device), weights)
 
+    def num_objects(self) -> Tensor:
+        """Return the number of images, int64 scalar: losses of maps have no term per object."""
+        return self.maps.labels.new_tensor(len(self.maps))
+
     def parts(self, count: int) -> list[MapBatch]:
-        """Cut into `count` batches of equally many images, in order; ValueError when the images cannot be cut so."""
-        sure = [] if self.weights is None else [self.weights]
-        cut = _cut(count, self.images, self.maps.labels, self.maps.instances, *sure)
-        return [
-            MapBatch(images, Maps(labels, ids, self.maps.classes), *rest)
-            for images, labels, ids, *rest in cut
-        ]
+        """Cut into `count` batches of equally many images, in order; ValueError when they cannot be cut so."""
+        fields = [self.images, self.maps.labels, self.maps.instances]
+        if self.weights is not None:
+            fields.append(self.weights)
+        batches = []
+        for images, labels, instances, *weights in _cut(count, *fields):
+            maps = Maps(labels, instances, self.maps.classes)
+            batches.append(MapBatch(images, maps, *weights))
+        return batches
+
+
+def _cut(count: int, *fields: Tensor) -> list[tuple[Tensor, ...]]:
+    """Cut tensors that have a row per image into `count` parts of equally many."""
+    size, rest = divmod(len(fields[0]), count)
+    if rest or not size:
+        raise ValueError(
+            f"a batch of {len(fields[0])} images cannot be cut into {count} equal parts; choose a number that divides it"
+        )
+    pieces = [torch.split(field, size) for field in fields]
+    return list(zip(*pieces, strict=True))
 
 
 class Batch(Protocol):
-    """What the loop needs to know of a batch, whatever drives the generator."""
+    """Real images with their conditions, as far as a training loop must know them."""
 
     @property
     def images(self) -> Tensor:
@@ -196,7 +227,7 @@ class Batch(Protocol):
         ...
 
     def num_objects(self) -> Tensor:
-        """Return how many objects `_object` terms are means over, int64 scalar."""
+        """Return the number of objects that a mean over objects is taken over, int64 scalar."""
         ...
 
     def parts(self, count: int) -> Sequence[Self]:
@@ -208,24 +239,30 @@ AnyBatch = TypeVar("AnyBatch", bound=Batch)
 AnyBatch_contra = TypeVar("AnyBatch_contra", bound=Batch, contravariant=True)
 
 
-class Trainee(Protocol[AnyBatch_contra]):
-    """A system in training: its networks and its losses; the loop (train.py) owns optimisers, EMA and phases.
+class Training(Protocol[AnyBatch_contra]):
+    """A system being trained; the caller owns the data, the loop, the checkpoints and the resume.
 
-    A term of the losses is a mean over the objects of its batch when its name ends in `_object`, a sum over its images when
-    it ends in `_sum`, else a mean over its images: by this the loop weighs the terms of a batch that it learns from in
-    parts. A trainee that has an attribute `generator_first`, true, has G learn before D, and D on fakes made anew.
+    Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from the seed and the
+    step index, so a training restored from these at step k continues bit for bit.
     """
 
-    networks: Mapping[str, nn.Module]  # "G" and "D"; any other one learns with G
-
-    def forward(self, batch: AnyBatch_contra, rng: torch.Generator) -> Tensor:
-        """Draw latents from `rng` and return fake images [B, 3, H, W] in [-1, 1], with graph."""
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Networks, by name."""
         ...
 
-    def discriminator_losses(self, batch: AnyBatch_contra, fake: Tensor) -> dict[str, Tensor]:
-        """Weighted scalar terms of D's loss; their sum is minimised."""
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Optimisers, by name."""
         ...
 
-    def generator_losses(self, batch: AnyBatch_contra, fake: Tensor) -> dict[str, Tensor]:
-        """Weighted scalar terms of G's loss; their sum is minimised."""
+    def step(self, index: int, batch: AnyBatch_contra) -> Mapping[str, Tensor]:
+        """Do optimiser step `index` (0-based) on a batch; return named losses, detached scalars.
+
+        In a process group (torch.distributed) the batch is this process's part, and all come out with the same weights.
+        """
+        ...
+
+    def generator(self) -> nn.Module:
+        """Return the network to sample from, as `build` returns it."""
         ...

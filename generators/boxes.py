@@ -1,4 +1,4 @@
-"""The generator that learns nothing: each box in the flat colour of its class. A floor for scores, and a no-op for tests."""
+"""The generator that learns nothing: each box in the flat color of its class. A floor for scores, a no-op for tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from synthaug.generators.base import Layouts, Synthesis
+from synthaug.generators.base import Layouts, SamplerOptions, Samples
 
-GUIDE = "boxes"  # what drives it
+CONDITION = "layout"
+LEARNS = False
+ADDS_ONLY = False
+TWO_STAGE = False
+FILES = ()
 
 
 @dataclass(frozen=True)
@@ -29,34 +33,38 @@ class Config:
 class Boxes(nn.Module):
     """Holds the palette [K, 3]; row 0 is the background."""
 
+    palette: torch.Tensor
+
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        hues = [colorsys.hsv_to_rgb(i / max(1, num_classes), 0.7, 0.9) for i in range(num_classes)]
-        self.register_buffer("palette", torch.tensor([(0.5, 0.5, 0.5), *hues]))
+        colors = [(0.5, 0.5, 0.5)]
+        for i in range(num_classes):
+            colors.append(colorsys.hsv_to_rgb(i / num_classes, 0.7, 0.9))
+        self.register_buffer("palette", torch.tensor(colors))
 
 
-class BoxPainter:
-    """Paints boxes in the order of the slots (generators.base.Generator)."""
+class BoxSampler:
+    """Paints boxes in the order of the slots (generators.base.LayoutSampler)."""
 
     def __init__(self, network: Boxes) -> None:
-        self.resolution = (network.config.resolution, network.config.resolution)
-        self._palette = (network.get_buffer("palette").numpy() * 255).astype(np.uint8)
+        self.size = (network.config.resolution, network.config.resolution)  # (H, W)
+        self._palette = (network.palette.numpy() * 255).astype(np.uint8)
 
-    def __call__(self, layouts: Layouts, seeds: Sequence[int]) -> Synthesis:
-        """Images [B, R, R, 3], masks [B, O, R, R]: 1 inside a box, later slots on top."""
-        side = self.resolution[0]
-        count, slots = layouts.labels.shape
+    def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
+        """Return images [B, R, R, 3] and masks [B, O, R, R]: 1 inside a box, later slots on top."""
+        side = self.size[0]
+        count, slots = conditions.labels.shape
         images = np.broadcast_to(self._palette[0], (count, side, side, 3)).copy()
         masks = np.zeros((count, slots, side, side), np.float32)
-        edges = (layouts.boxes.clamp(0, 1) * side).round().int().numpy()
+        edges = (conditions.boxes.clamp(0, 1) * side).round().int().numpy()
         for i in range(count):
-            for slot, label in enumerate(layouts.labels[i].tolist()):
+            for slot, label in enumerate(conditions.labels[i].tolist()):
                 x0, y0, x1, y1 = edges[i, slot]
                 images[i, y0:y1, x0:x1] = self._palette[label]
                 masks[i, :slot, y0:y1, x0:x1] = 0
                 masks[i, slot, y0:y1, x0:x1] = 1
-        return Synthesis(images, masks)
+        return Samples(images, masks)
 
 
 def build(config: Config, num_classes: int) -> Boxes:
@@ -64,7 +72,7 @@ def build(config: Config, num_classes: int) -> Boxes:
     return Boxes(config, num_classes)
 
 
-def producer(network: nn.Module, *_how: object) -> BoxPainter:
-    """Wrap it for production; it runs on the CPU and has no latents, so no other argument changes anything."""
+def sampler(network: nn.Module, _options: SamplerOptions) -> BoxSampler:
+    """Return the sampler; it runs on the CPU and has no latent codes, so no option changes anything."""
     assert isinstance(network, Boxes)
-    return BoxPainter(network)
+    return BoxSampler(network)

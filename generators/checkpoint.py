@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from synthaug.generators import GENERATORS
+from synthaug.generators import GENERATORS, System, load_system
 
 HEADER = "synthaug"
-PARTS = {
-    "discriminator": "D",
-    "encoder": "E",
-}  # kinds of checkpoints besides generators: their names in a trainee
 
 
 def save(
@@ -30,7 +24,7 @@ def save(
     config: Any,
     classes: list[str],
     extra: Mapping[str, Any],
-    kind: str = "generator",  # or a key of PARTS
+    kind: str = "generator",  # | discriminator | encoder: imported from official files, for use elsewhere
 ) -> None:
     """Write the weights of `network` with its system name, Config and class names."""
     header = {
@@ -46,8 +40,8 @@ def save(
     save_file(state, path, {HEADER: json.dumps(header, sort_keys=True)})
 
 
-def read_header(path: Path, kind: str = "generator") -> dict[str, Any]:
-    """Return the header of a checkpoint; ValueError in one sentence when the file is not one of ours of that kind."""
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header of a generator's checkpoint; ValueError in one sentence when the file is none of ours."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -61,39 +55,18 @@ def read_header(path: Path, kind: str = "generator") -> dict[str, Any]:
         raise ValueError(
             f"{path}: its header is damaged ({err}); train the generator again"
         ) from err
-    if header.get("kind") != kind or header.get("system") not in GENERATORS:
+    if header.get("kind") != "generator" or header.get("system") not in GENERATORS:
         raise ValueError(
-            f"{path}: not a {kind} checkpoint of synthaug; give the file a training run wrote"
+            f"{path}: not a generator checkpoint of synthaug; give the file a training run wrote"
         )
     return header
 
 
-def load(path: Path) -> tuple[Any, nn.Module, dict[str, Any]]:
-    """Return (system module, network, header)."""
+def load(path: Path) -> tuple[System, nn.Module, dict[str, Any]]:
+    """Return (system, network, header); ValueError when the weights are not those of the header's network."""
     header = read_header(path)
-    system = importlib.import_module(GENERATORS[header["system"]])
+    system = load_system(header["system"])
     network = system.build(system.Config(**header["config"]), len(header["classes"]))
-    _fill(network, path)
-    return system, network, header
-
-
-def load_discriminator(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return (discriminator, header) of a checkpoint of that kind, the network as the system's trainee builds it."""
-    return load_part(path, "discriminator")
-
-
-def load_part(path: Path, kind: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Return (network, header) of a checkpoint of a kind in PARTS, the network as the system's trainee builds it."""
-    header = read_header(path, kind)
-    system = importlib.import_module(GENERATORS[header["system"]])
-    with torch.device("meta"):  # the trainee makes a generator too, which nobody needs here
-        trainee = system.trainee(system.Config(**header["config"]), len(header["classes"]))
-        network: nn.Module = trainee.networks[PARTS[kind]]
-    _fill(network.to_empty(device="cpu"), path)
-    return network, header
-
-
-def _fill(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path), strict=True)
     except RuntimeError as err:
@@ -101,3 +74,4 @@ def _fill(network: nn.Module, path: Path) -> None:
         raise ValueError(
             f"{path}: the weights do not fit the network of its header ({reason})"
         ) from err
+    return system, network, header

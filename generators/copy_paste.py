@@ -19,7 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-GUIDE = "pastes"  # what drives it
+from synthaug.generators.base import SamplerOptions, Samples
+
+CONDITION = "edit"
+LEARNS = False
+ADDS_ONLY = True
+TWO_STAGE = False
+FILES = ()
 ZOOMS = {
     "standard": (0.8, 1.25),
     "large": (0.1, 2.0),
@@ -303,7 +309,35 @@ def build(config: Config, _num_classes: int) -> Scissors:
     return Scissors(config)
 
 
-def producer(network: nn.Module) -> Config:
-    """Return how to cut and paste; what to cut from is a table of the pipeline (pipeline/synthesis/pasting.py)."""
+@dataclass(frozen=True)
+class Edit:
+    """A real image, its objects, and the pieces to be pasted onto it."""
+
+    image: Image  # [H, W, 3]
+    objects: Flags  # [N, H, W] disjoint
+    pieces: Sequence[Piece]  # P, later ones on top
+
+
+class PasteSampler:
+    """Pastes; `config` says how pieces are cut and blended, which the pipeline does (pipeline/synthesis/pasting.py)."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
+        """Return the pictures of edits with the same sizes and numbers, and what is seen of every object.
+
+        The masks [B, N + P, H, W] are 0 or 1: those of the objects, then those of the pieces. Nothing is drawn from seeds.
+        """
+        images, masks = [], []
+        for edit in conditions:
+            image, visible = compose(edit.image, edit.objects, edit.pieces)
+            images.append(image)
+            masks.append(visible.astype(np.float32))
+        return Samples(np.stack(images), np.stack(masks))
+
+
+def sampler(network: nn.Module, _options: SamplerOptions) -> PasteSampler:
+    """Return the sampler; no option changes anything."""
     assert isinstance(network, Scissors)
-    return network.config
+    return PasteSampler(network.config)

@@ -2,62 +2,89 @@
 
 Sun & Wu (LostGAN-V2, section 2.2.3 and Table 6, "GauGAN + our inferred masks"): the masks that a trained LostGAN infers are
 the map that a generator of the other kind, trained with true maps, is given in testing. Nothing is trained here. How masks
-become a map is not told in the paper; ours is the rule by which all synthetic objects get theirs
-(pipeline/synthesis/masks_from_levels.py).
+become a map is not told in the paper; the pipeline's rule is the one by which all synthetic objects get theirs
+(pipeline/synthesis/masks_from_levels.py), for which it samples the two parts one after the other.
+
+Legend: B images, O object slots, H W pixels of the map.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from synthaug.generators import GENERATORS, checkpoint
+from synthaug.generators import checkpoint, load_system
+from synthaug.generators.base import (
+    Layouts,
+    LayoutSampler,
+    Maps,
+    MapSampler,
+    SamplerOptions,
+    Samples,
+)
 
-GUIDE = "posthoc"  # what drives it: layouts, and then the maps made of its masks
-KINDS = {"layouts": "boxes", "maps": "maps"}  # key: what drives the generator it names
+CONDITION = "layout"
+LEARNS = False
+ADDS_ONLY = False
+TWO_STAGE = True
+FILES = ("layouts", "maps")
+CONDITIONS = {"layouts": "layout", "maps": "map"}  # key: condition of the generator it names
 
 
 @dataclass(frozen=True)
 class Config:
     """Two checkpoints of generators with the same classes."""
 
-    layouts: str = ""  # of a generator that is driven by boxes (lostgan); its masks are used
-    maps: str = ""  # of a generator that is driven by maps (spade, panoptic); it paints
-    parts: str = ""  # both headers as JSON, filled in: the checkpoint needs neither file
+    layouts: str = ""  # of a generator conditioned on layouts (lostgan); its masks are used
+    maps: str = ""  # of a generator conditioned on maps (spade, panoptic); its images are used
+    # both headers as JSON text, as in every checkpoint so far; filled in, so that a checkpoint needs neither file
+    parts: str = ""
 
     def __post_init__(self) -> None:
-        for name in KINDS:
-            if not self.parts and not getattr(self, name):
+        if self.parts:
+            return
+        for name, path in (("layouts", self.layouts), ("maps", self.maps)):
+            if not path:
                 raise ValueError(
                     f"{name}: names no checkpoint; give the generator.safetensors of a run"
                 )
 
 
-def headers(config: Config) -> dict[str, dict[str, Any]]:
-    """Read what both files say of themselves; ValueError when they cannot work together."""
+def read_headers(config: Config) -> dict[str, dict[str, Any]]:
+    """Return system, config and classes of both generators; ValueError when they cannot work together."""
     if config.parts:
         return dict(json.loads(config.parts))
-    found = {}
-    for name, kind in KINDS.items():
-        path = Path(getattr(config, name))
-        header = checkpoint.read_header(path)
-        system = header["system"]
-        if importlib.import_module(GENERATORS[system]).GUIDE != kind:
-            raise ValueError(
-                f"{name}: {path} holds a {system} generator, which is not driven by {kind}; give another file"
-            )
-        found[name] = {key: header[key] for key in ("system", "config", "classes")}
-    if found["layouts"]["classes"] != found["maps"]["classes"]:
+    headers = {
+        "layouts": _read_header("layouts", config.layouts),
+        "maps": _read_header("maps", config.maps),
+    }
+    if headers["layouts"]["classes"] != headers["maps"]["classes"]:
         raise ValueError(
             f"maps: {config.maps} was trained on other classes than {config.layouts}; train both on the same data set"
         )
-    return found
+    return headers
+
+
+def _read_header(name: str, path: str) -> dict[str, Any]:
+    """Return what is kept of a checkpoint's header; ValueError when its system has another condition than needed."""
+    try:
+        header = checkpoint.read_header(Path(path))
+    except ValueError as err:
+        raise ValueError(f"{name}: {err}") from err
+    system = header["system"]
+    condition = CONDITIONS[name]
+    if load_system(system).CONDITION != condition:
+        raise ValueError(
+            f"{name}: {path} holds a {system} generator, which is not conditioned on a {condition}; give another file"
+        )
+    return {key: header[key] for key in ("system", "config", "classes")}
 
 
 class Posthoc(nn.Module):
@@ -65,35 +92,76 @@ class Posthoc(nn.Module):
 
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
-        told = headers(config)
-        self.config = replace(config, parts=json.dumps(told, sort_keys=True))
-        self.systems, self.classes = {}, list(told["maps"]["classes"])
+        headers = read_headers(config)
+        self.config = replace(config, parts=json.dumps(headers, sort_keys=True))
+        self.classes = list(headers["maps"]["classes"])
         if len(self.classes) != num_classes:
             raise ValueError(
                 f"layouts: {config.layouts} knows {len(self.classes)} classes, the data has {num_classes}"
             )
+        self.systems = {name: load_system(header["system"]) for name, header in headers.items()}
         self.parts = nn.ModuleDict()
-        for name, header in told.items():
-            system = self.systems[name] = importlib.import_module(GENERATORS[header["system"]])
-            self.parts[name] = system.build(system.Config(**header["config"]), num_classes)
-            if not config.parts:
-                _, network, _ = checkpoint.load(Path(getattr(config, name)))
-                self.parts[name].load_state_dict(network.state_dict())
+        for name, header in headers.items():
+            system = self.systems[name]
+            part_config = system.Config(**header["config"])
+            self.parts[name] = system.build(part_config, num_classes)
+        self.dont_care = bool(headers["maps"]["config"]["dont_care"])
+        if not config.parts:
+            self._copy_weights("layouts", config.layouts)
+            self._copy_weights("maps", config.maps)
+
+    def _copy_weights(self, name: str, path: str) -> None:
+        try:
+            _, network, _ = checkpoint.load(Path(path))
+        except ValueError as err:
+            raise ValueError(f"{name}: {err}") from err
+        self.parts[name].load_state_dict(network.state_dict())
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Both generators, ready to produce."""
+class PosthocSampler:
+    """Samplers of both generators."""
 
-    layouts: Any  # generators.base.Generator
-    maps: Any  # spade_production.Spade or alike
-    dont_care: bool  # whether the painting one knows pixels of no class
+    layouts: LayoutSampler  # its masks are used
+    maps: MapSampler  # its images are used
+    dont_care: bool  # whether the second one knows pixels of no class
 
     @property
-    def resolution(self) -> tuple[int, int]:
-        """(H, W) of the images that are painted."""
-        size: tuple[int, int] = self.maps.resolution
-        return size
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return self.maps.size
+
+    def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
+        """Return one image per layout and the disjoint masks it was made of, 0 or 1.
+
+        The rule is the plainest: a pixel is of the object whose soft mask is highest there (LostGAN-V2, component iii).
+        """
+        inferred = self.layouts.sample(conditions, seeds)
+        assert inferred.masks is not None
+        soft = torch.from_numpy(inferred.masks)
+        soft = F.interpolate(soft, self.size, mode="bilinear", align_corners=False)
+        maps, masks = maps_of_masks(soft, conditions.labels, self.maps.num_classes, self.dont_care)
+        painted = self.maps.sample(maps, seeds)
+        return Samples(painted.images, masks.numpy())
+
+
+def maps_of_masks(
+    soft: Tensor, labels: Tensor, num_classes: int, dont_care: bool
+) -> tuple[Maps, Tensor]:
+    """Return maps [B, H, W] of soft masks [B, O, H, W] and labels [B, O] of layouts, and disjoint masks [B, O, H, W].
+
+    A pixel without any mask is of no class, or, where the maps must not have such, of class 0.
+    """
+    height, owner = soft.max(1)  # [B, H, W]
+    free = height <= 0
+    rows = owner.flatten(1)  # [B, H W]
+    classes = labels.gather(1, rows).view_as(owner) - 1
+    classes[free] = num_classes if dont_care else 0
+    instances = owner + 1
+    instances[free] = 0
+    slots = torch.arange(soft.shape[1])[None, :, None, None]
+    masks = (owner[:, None] == slots) & ~free[:, None]
+    return Maps(classes, instances, num_classes), masks.float()
 
 
 def build(config: Config, num_classes: int) -> Posthoc:
@@ -101,18 +169,10 @@ def build(config: Config, num_classes: int) -> Posthoc:
     return Posthoc(config, num_classes)
 
 
-def producer(
-    network: nn.Module,
-    device: torch.device | str = "cpu",
-    truncation: float = 2.0,
-    precision: str = "float32",
-    compiled: bool = False,
-) -> Pair:
-    """Wrap both for production; `truncation` and `compiled` are the layout generator's."""
+def sampler(network: nn.Module, options: SamplerOptions) -> PosthocSampler:
+    """Return the sampler of both generators, each with the same options."""
     assert isinstance(network, Posthoc)
-    layouts = network.systems["layouts"].producer(
-        network.parts["layouts"], device, truncation, precision, compiled
-    )
-    maps = network.systems["maps"].producer(network.parts["maps"], device, precision)
-    dont_care = bool(json.loads(network.config.parts)["maps"]["config"]["dont_care"])
-    return Pair(layouts, maps, dont_care)
+    systems, parts = network.systems, network.parts
+    layouts = systems["layouts"].sampler(parts["layouts"], options)
+    maps = systems["maps"].sampler(parts["maps"], options)
+    return PosthocSampler(cast(LayoutSampler, layouts), cast(MapSampler, maps), network.dont_care)

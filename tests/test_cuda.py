@@ -6,7 +6,6 @@ Needs only what generators/ and detectors/ need, and pytest: `python -m pytest -
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from torch import Tensor
 
 from synthaug.detectors import torchvision_rcnn
 from synthaug.detectors.base import Sample
-from synthaug.generators import GENERATORS
-from synthaug.generators.base import Layouts, MapBatch, Maps, TrainingBatch
+from synthaug.generators import load_system
+from synthaug.generators.base import Layouts, MapBatch, Maps, SamplerOptions, TrainingBatch
 from synthaug.generators.lostgan.fast import FastGenerator as FastLostGan
 from synthaug.generators.nn.layers import SpectralNormed
 from synthaug.generators.nn.panoptic.conv import Guide, hole_features, panoptic_upsample
@@ -60,15 +59,13 @@ def full_products() -> Iterator[None]:
 
 
 def config_of(system: str, **changed: Any) -> Any:
-    return importlib.import_module(GENERATORS[system]).Config(**{**SETTINGS[system], **changed})
+    return load_system(system).Config(**{**SETTINGS[system], **changed})
 
 
 def build(system: str, **changed: Any) -> torch.nn.Module:
     """A network whose numbers are large enough to show."""
     torch.manual_seed(0)
-    network: torch.nn.Module = importlib.import_module(GENERATORS[system]).build(
-        config_of(system, **changed), CLASSES
-    )
+    network = load_system(system).build(config_of(system, **changed), CLASSES)
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 1.5)
@@ -102,13 +99,10 @@ def batch_of(system: str) -> Any:
 def training(
     system: str, device: str, precision: str = "float32", **changed: Any
 ) -> AdversarialTraining[Any]:
-    torch.manual_seed(0)
-    trainee = importlib.import_module(GENERATORS[system]).trainee(
-        config_of(system, **changed), CLASSES
-    )
-    for network in trainee.networks.values():
-        network.to(device, memory_format=torch.channels_last)
-    return AdversarialTraining(trainee, TrainingConfig(precision=precision, ema=0.9), 10, 0)
+    loop = TrainingConfig(precision=precision, ema=0.9)
+    made = load_system(system).training(config_of(system, **changed), loop, CLASSES, 10, 0, device)
+    assert isinstance(made, AdversarialTraining)
+    return made
 
 
 def close(made: Tensor, expected: Tensor, allowed: float) -> None:
@@ -190,14 +184,12 @@ def test_lostgans_fast_form_is_the_network(dtype: torch.dtype, allowed: float) -
 
 @systems
 def test_production_is_a_cpus(system: str) -> None:
-    module, network = importlib.import_module(GENERATORS[system]), build(system)
+    module, network = load_system(system), build(system)
     made = []
     for device in ("cpu", DEVICE):
-        producer = module.producer(copy.deepcopy(network), device)
-        if system == "lostgan":
-            made.append(producer(layouts(), [1, 2]).images)
-        else:
-            made.append(producer.paint(maps(), [1, 2]))
+        sampler = module.sampler(copy.deepcopy(network), SamplerOptions(device))
+        conditions = layouts() if module.CONDITION == "layout" else maps()
+        made.append(sampler.sample(conditions, [1, 2]).images)
     assert np.abs(made[0].astype(int) - made[1].astype(int)).max() <= 1
     assert made[0].std() > 0
 

@@ -1,16 +1,23 @@
-"""LostGAN (Sun & Wu 2021), versions 1 and 2: what the pipeline asks of it. The network is in network.py."""
+"""LostGAN (Sun & Wu 2021), versions 1 and 2, as a system of the contract. The network is in network.py."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from synthaug.generators.lostgan.network import Config, LostGanGenerator, LostGanTrainee
-from synthaug.generators.lostgan.sampler import LostGan
+from synthaug.generators.base import SamplerOptions, TrainingBatch
+from synthaug.generators.lostgan.config import Config
+from synthaug.generators.lostgan.network import LostGanGenerator, LostGanObjective
+from synthaug.generators.lostgan.sampler import LostGanSampler
+from synthaug.generators.training import adversarial
 
-__all__ = ["GUIDE", "Config", "build", "producer", "trainee"]
+__all__ = ["Config", "build", "sampler", "training"]
 
-GUIDE = "boxes"  # what drives it
+CONDITION = "layout"
+LEARNS = True
+ADDS_ONLY = False
+TWO_STAGE = False
+FILES = ("perceptual_weights",)
 
 
 def build(config: Config, num_classes: int) -> LostGanGenerator:
@@ -18,21 +25,21 @@ def build(config: Config, num_classes: int) -> LostGanGenerator:
     return LostGanGenerator(config, num_classes + 1)
 
 
-def producer(
-    network: nn.Module,
-    device: torch.device | str = "cpu",
-    truncation: float = 2.0,
-    precision: str = "float32",
-    compiled: bool = False,
-) -> LostGan:
-    """Wrap a trained network for production; latents are truncated at 2 like the published samples, unless told else.
-
-    `precision` float32, bfloat16 or auto (bfloat16 where the hardware has it); `compiled` by torch.compile.
-    """
+def sampler(network: nn.Module, options: SamplerOptions) -> LostGanSampler:
+    """Return the sampler of a trained network."""
     assert isinstance(network, LostGanGenerator)
-    return LostGan(network, device, truncation, precision, compiled)
+    return LostGanSampler(network, options)
 
 
-def trainee(config: Config, num_classes: int) -> LostGanTrainee:
-    """Return G, D and losses for training."""
-    return LostGanTrainee(config, num_classes + 1)
+def training(
+    config: Config,
+    loop: adversarial.Config,
+    num_classes: int,
+    steps: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> adversarial.AdversarialTraining[TrainingBatch]:
+    """Return the training of fresh networks; D learns first."""
+    return adversarial.adversarial_training(
+        lambda: LostGanObjective(config, num_classes + 1), loop, steps, seed, device
+    )

@@ -68,6 +68,11 @@ class Config:
         False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
     )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return self.resolution, self.resolution
+
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version: {self.version} is not 1 or 2")

@@ -1,7 +1,7 @@
 """Reconfiguring layout and style by hand (Sun & Wu 2021, sections 2.1 and 3.2.1): change one code, keep all others.
 
 A style is written as a recipe, a weighted sum of what seeds draw, so that a scene can be stored as text and made again.
-The z_obj of object number k under seed s is what slot k of the image with seed s gets in production (LostGan.draw):
+The z_obj of object number k under seed s is what slot k of the image with seed s gets in production (LostGanSampler.draw):
 `Studio.scene(layout, seed)` shows what mass production makes of that layout and seed.
 
 Legend: B images, O object slots, R image side, S side of a mask stack, Z width of a latent code.
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.generators import checkpoint
-from synthaug.generators.base import Layouts
-from synthaug.generators.lostgan import producer
-from synthaug.generators.lostgan.sampler import LostGan
+from synthaug.generators.base import Layouts, SamplerOptions
+from synthaug.generators.lostgan.network import LostGanGenerator
+from synthaug.generators.lostgan.sampler import LostGanSampler
 from synthaug.generators.lostgan.styles import Box, Codebook, Style, checked_box, recipe, style_of
 
 BATCH = 16  # images painted at once
@@ -178,9 +178,9 @@ class Rendered:
 class Studio:
     """A trained generator for making and changing scenes by hand."""
 
-    def __init__(self, generator: LostGan, classes: Sequence[str]) -> None:
-        self._generator = generator
-        self.codebook = Codebook(tuple(classes), generator.config, generator.truncation)
+    def __init__(self, sampler: LostGanSampler, classes: Sequence[str]) -> None:
+        self._sampler = sampler
+        self.codebook = Codebook(tuple(classes), sampler.config, sampler.truncation)
 
     @staticmethod
     def open(
@@ -196,17 +196,19 @@ class Studio:
                 f"{path}: '{header['system']}' has no layout and style codes to control; use a lostgan"
             )
         _, network, _ = checkpoint.load(Path(path))
-        return Studio(producer(network, device, truncation), header["classes"])
+        assert isinstance(network, LostGanGenerator)
+        options = SamplerOptions(device, truncation)
+        return Studio(LostGanSampler(network, options), header["classes"])
 
     @property
     def resolution(self) -> int:
         """Side of the images, pixels."""
-        return self._generator.config.resolution
+        return self._sampler.config.resolution
 
     @property
     def stages(self) -> int:
         """How many mask stacks a rendering has."""
-        return self._generator.stages
+        return self._sampler.num_stages
 
     def scene(self, objects: Iterable[tuple[str, Sequence[float]]], seed: int) -> Controlled:
         """Return the scene of a layout, pairs of class name and xyxy box in [0, 1]; `seed` draws all its codes."""
@@ -256,9 +258,9 @@ class Studio:
         for start in range(0, len(scenes), BATCH):
             part = slice(start, start + BATCH)
             some = Layouts(layouts.labels[part], layouts.boxes[part], layouts.scores[part])
-            painted, stacks = self._generator.paint(some, z_image[part], z_objects[part])
+            painted, stacks = self._sampler.generate(some, z_image[part], z_objects[part])
             images.append(painted)
-            masks.append(self._generator.at_full_size(stacks[-1]))
+            masks.append(self._sampler.at_full_size(stacks[-1]))
             stages.append([stack.float().cpu().numpy() for stack in stacks])
         joined = tuple(np.concatenate(stage) for stage in zip(*stages, strict=True))
         return Rendered(np.concatenate(images), np.concatenate(masks), joined)

@@ -1,9 +1,9 @@
 """LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
 
-Top to bottom: ISLA-Norm, generator, losses, build and trainee. Equation and section numbers are the paper's. Where the
+Top to bottom: ISLA-Norm, generator, objective. Equation and section numbers are the paper's. Where the
 published code differs from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the
-differences). Parameter names are those of the official checkpoints. Config, mask networks, discriminator, production and
-fast inference have files of their own.
+differences). Parameter names are those of the official checkpoints. Config, mask networks, discriminator, sampler and fast
+inference have files of their own.
 
 Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
 R image side, Z width of a latent code, D_w width of the joint label and style code.
@@ -12,7 +12,6 @@ R image side, Z width of a latent code, D_w width of the joint label and style c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +32,9 @@ from synthaug.generators.nn.layers import (
     resize,
     upsample2,
 )
-from synthaug.generators.nn.perceptual import PerceptualLoss
-from synthaug.generators.training.losses import hinge_fake, hinge_real
+from synthaug.generators.nn.perceptual import perceptual_loss
+from synthaug.generators.training.adversarial import Fakes
+from synthaug.generators.training.losses import Loss, hinge_fake, hinge_real
 
 CANVAS = 64  # side of the canvas masks are placed on, whatever the resolution (specs: section 4.2)
 
@@ -118,7 +118,7 @@ class GeneratorBlock(nn.Module):
 
 
 class LostGanGenerator(nn.Module):
-    """G of eq. 1: `forward` is differentiable, lostgan_production.LostGan produces."""
+    """G of eq. 1: `forward` is differentiable; the sampler is in sampler.py."""
 
     def __init__(self, config: Config, labels: int) -> None:
         super().__init__()
@@ -202,79 +202,91 @@ class LostGanGenerator(nn.Module):
         return (1 - alpha) * resize(placed, side) + alpha * from_features
 
 
-class LostGanTrainee:
+class LostGanObjective:
     """G, D and their losses (eqs. 11-15)."""
 
     def __init__(self, config: Config, labels: int) -> None:
         self.config = config
-        wide = config.width_d or config.width
+        width = config.width_d or config.width
         orthogonal = config.orthogonal_d or None
         self.networks: Mapping[str, nn.Module] = {
             "G": LostGanGenerator(config, labels),
-            "D": Discriminator(config.resolution, wide, labels, config.early_pool, orthogonal),
+            "D": Discriminator(config.resolution, width, labels, config.early_pool, orthogonal),
         }
-        wanted = config.perceptual_weights and config.lambda_perceptual
-        self.perceptual = PerceptualLoss(Path(config.perceptual_weights)) if wanted else None
+        self.perceptual = perceptual_loss(config.perceptual_weights, config.lambda_perceptual)
 
-    def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
-        """Fake images [B, 3, R, R] for the layouts of the batch, latents from N(0, I)."""
-        layouts = with_background(batch.layouts) if self.config.background else batch.layouts
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
+        """Return fakes for the layouts of the batch, latents from N(0, I)."""
+        device = batch.images.device
+        layouts = batch.layouts
+        if self.config.background:
+            layouts = with_background(layouts)
         count, slots = layouts.labels.shape
-        z_image = torch.randn(count, self.config.z_image, generator=rng).to(batch.images.device)
-        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(
-            batch.images.device
-        )
-        images: Tensor = self.networks["G"](layouts, z_image, z_objects)[0]
-        return images
+        z_image = torch.randn(count, self.config.z_image, generator=rng).to(device)
+        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(device)
+        images, _ = self.networks["G"](layouts, z_image, z_objects)
+        return Fakes(images)
 
-    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
-        """Eq. 14 with the object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
-        d, layouts = self.networks["D"], batch.layouts
-        if self.config.joint_pass:
-            both = Layouts(
-                *(torch.cat([t, t]) for t in (layouts.labels, layouts.boxes, layouts.scores))
+    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+        """Return eq. 14, its object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
+        config, layouts = self.config, batch.layouts
+        if config.joint_pass:
+            images, objects = self.networks["D"](
+                torch.cat([batch.images, fake]), _twice(batch.layouts)
             )
-            image, objects = d(torch.cat([batch.images, fake]), both)
-            (real_image, fake_image), (real_obj, fake_obj) = image.chunk(2), objects.chunk(2)
+            real_images, fake_images = images.chunk(2)
+            real_objects, fake_objects = objects.chunk(2)
         else:
-            real_image, real_obj = d(batch.images, layouts)
-            fake_image, fake_obj = d(fake, layouts)
-        weights = self._weights(layouts)
-        objects_loss = hinge_real(real_obj, weights) + hinge_fake(fake_obj, weights)
-        image_loss = hinge_real(real_image) + hinge_fake(fake_image)
-        objects = (
-            "d_object_image" if self.config.per_image else "d_object"
-        )  # the suffix tells train.py what it averages
-        return {
-            objects: self.config.lambda_object * objects_loss,
-            "d_image": self.config.lambda_image * image_loss,
-        }
+            real_images, real_objects = self.networks["D"](batch.images, layouts)
+            fake_images, fake_objects = self.networks["D"](fake, layouts)
+        weights = self._object_weights(layouts)
+        object_loss = hinge_real(real_objects, weights) + hinge_fake(fake_objects, weights)
+        image_loss = hinge_real(real_images) + hinge_fake(fake_images)
+        d_image = Loss(config.lambda_image * image_loss)
+        if config.per_image:
+            d_object = Loss(config.lambda_object * object_loss, mean_over="images")
+            return {"d_object_image": d_object, "d_image": d_image}
+        d_object = Loss(config.lambda_object * object_loss, mean_over="objects")
+        return {"d_object": d_object, "d_image": d_image}
 
-    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
-        """Eq. 11."""
-        config = self.config
-        image, objects = self.networks["D"](fake, batch.layouts)
-        even = per_image_weights(batch.layouts) if config.per_image else 1
-        losses = {
-            "g_object_image" if config.per_image else "g_object": -config.lambda_object
-            * (objects * even).mean()
-            if len(objects)
-            else objects.sum(),
-            "g_image": -config.lambda_image * image.mean(),
-            "g_l1": config.lambda_l1 * F.l1_loss(fake.float(), batch.images),
-        }
+    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+        """Return eq. 11."""
+        config, layouts = self.config, batch.layouts
+        images, objects = self.networks["D"](fake, layouts)
+        losses: dict[str, Loss] = {}
+        if config.per_image:
+            object_loss = _negative_mean(objects * per_image_weights(layouts))
+            losses["g_object_image"] = Loss(config.lambda_object * object_loss, mean_over="images")
+        else:
+            object_loss = _negative_mean(objects)
+            losses["g_object"] = Loss(config.lambda_object * object_loss, mean_over="objects")
+        losses["g_image"] = Loss(-config.lambda_image * images.mean())
+        losses["g_l1"] = Loss(config.lambda_l1 * F.l1_loss(fake.float(), batch.images))
         if self.perceptual is not None:
             distance = self.perceptual.to(fake.device)(fake, batch.images)
-            losses["g_perceptual"] = config.lambda_perceptual * distance
+            losses["g_perceptual"] = Loss(config.lambda_perceptual * distance)
         return losses
 
-    def _weights(self, layouts: Layouts) -> Tensor | None:
-        """What each object term of D counts [n]: its detection score p_i (eq. 15); None when all count the same."""
-        weights = layouts.scores[layouts.labels > 0] if self.config.weigh_scores else None
-        if self.config.per_image:
-            even = per_image_weights(layouts)
-            return even if weights is None else weights * even
-        return weights
+    def _object_weights(self, layouts: Layouts) -> Tensor | None:
+        """Return the weight of each object term of D [n]: its detection score p_i (eq. 15); None when all are 1."""
+        scores = layouts.scores[layouts.labels > 0]
+        if not self.config.per_image:
+            return scores if self.config.weigh_scores else None
+        weights = per_image_weights(layouts)
+        return weights * scores if self.config.weigh_scores else weights
+
+
+def _negative_mean(scores: Tensor) -> Tensor:
+    """Return minus the mean of scores [n], 0 when n = 0."""
+    if not len(scores):
+        return scores.sum()
+    return -scores.mean()
+
+
+def _twice(layouts: Layouts) -> Layouts:
+    """Return the layouts, and after them the same again."""
+    labels, boxes, scores = layouts.labels, layouts.boxes, layouts.scores
+    return Layouts(torch.cat([labels] * 2), torch.cat([boxes] * 2), torch.cat([scores] * 2))
 
 
 def per_image_weights(layouts: Layouts) -> Tensor:

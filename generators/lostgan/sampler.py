@@ -1,6 +1,6 @@
-"""Producing with a trained LostGAN: latent codes from seeds, pixels and masks from layouts.
+"""Sampling from a trained LostGAN: latent codes from seeds, pixels and masks from layouts.
 
-Legend: B images, O object slots, R image side, Z width of a latent code.
+Legend: B images, O object slots, R image side, S side of a mask stack, Z width of a latent code.
 """
 
 from __future__ import annotations
@@ -12,85 +12,95 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthaug.generators.base import Layouts, Synthesis
+from synthaug.generators.base import Layouts, SamplerOptions, Samples
 from synthaug.generators.lostgan.config import Config
 from synthaug.generators.lostgan.fast import FastGenerator
 from synthaug.generators.lostgan.network import LostGanGenerator, with_background
 from synthaug.generators.nn.layers import resize
-from synthaug.generators.training.adversarial import has_bf16
+from synthaug.generators.nn.precision import uses_bfloat16
 
 
-def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:
-    """z_img [Z] and z_obj [slots, Z] of one image; elements over `truncation` are redrawn (0 = none are).
+class LostGanSampler:
+    """A trained generator, ready to be sampled (generators.base.LayoutSampler)."""
 
-    Slot i draws the same whatever comes after it.
-    """
-    rng = torch.Generator().manual_seed(seed)
-
-    def draw(width: int) -> Tensor:
-        z = torch.randn(width, generator=rng)
-        while truncation and bool((outside := z.abs() > truncation).any()):
-            z[outside] = torch.randn(int(outside.sum()), generator=rng)
-        return z
-
-    z_image = draw(config.z_image)
-    return z_image, torch.stack([draw(config.z_object) for _ in range(slots)])
-
-
-class LostGan:
-    """A trained generator, ready to produce (generators.base.Generator)."""
-
-    def __init__(
-        self,
-        network: LostGanGenerator,
-        device: torch.device | str,
-        truncation: float,
-        precision: str,
-        compiled: bool,
-    ) -> None:
-        narrow = precision == "bfloat16" or (precision == "auto" and has_bf16(torch.device(device)))
-        dtype = torch.bfloat16 if narrow else torch.float32
-        self.network = FastGenerator(network.eval().to(device), dtype, compiled)
-        self.stages = 1 + len(network.refined)  # of the masks: m_0, m_1, ...
-        self.truncation = truncation
+    def __init__(self, network: LostGanGenerator, options: SamplerOptions) -> None:
+        dtype = torch.float32
+        if uses_bfloat16(options.precision, options.device):
+            dtype = torch.bfloat16
+        self.network = FastGenerator(network.eval().to(options.device), dtype, options.compiled)
         self.config = network.config
-        self.device = device
-        self.resolution = (network.config.resolution, network.config.resolution)
+        self.size = network.config.size  # (H, W)
+        self.num_stages = 1 + len(network.refined)  # of the masks: m_0, m_1, ...
+        self.truncation = options.truncation
+        self.device = options.device
 
-    def __call__(self, layouts: Layouts, seeds: Sequence[int]) -> Synthesis:
-        """One uint8 image and one soft mask per object slot."""
-        images, stacks = self.paint(layouts, *self.draw(layouts.labels.shape[1], seeds))
-        return Synthesis(images, self.at_full_size(stacks[-1]))
+    def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
+        """Return one image per layout, and one soft mask per object slot."""
+        slots = conditions.labels.shape[1]
+        z_image, z_objects = self.draw(slots, seeds)
+        images, stacks = self.generate(conditions, z_image, z_objects)
+        return Samples(images, self.at_full_size(stacks[-1]))
 
     def draw(self, slots: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """z_img [B, Z] and z_obj [B, O, Z] of the images with these seeds; O = slots, + 1 with a background, its the last.
+        """Return z_img [B, Z] and z_obj [B, O, Z] of the images with these seeds.
 
-        The background's is drawn first, so that it does not depend on how many objects there are.
+        O = slots; with a background slots + 1, the last of which is the background's. It is drawn first, so that it does not
+        depend on the number of objects.
         """
-        extra = int(self.config.background)
-        drawn = [draw_latents(self.config, slots + extra, seed, self.truncation) for seed in seeds]
-        return torch.stack([z for z, _ in drawn]), torch.stack(
-            [z.roll(-extra, 0) for _, z in drawn]
-        )
+        z_images, z_objects = [], []
+        for seed in seeds:
+            if self.config.background:
+                z_image, z_object = draw_latents(self.config, slots + 1, seed, self.truncation)
+                z_object = z_object.roll(-1, 0)
+            else:
+                z_image, z_object = draw_latents(self.config, slots, seed, self.truncation)
+            z_images.append(z_image)
+            z_objects.append(z_object)
+        return torch.stack(z_images), torch.stack(z_objects)
 
     @torch.inference_mode()
-    def paint(
+    def generate(
         self, layouts: Layouts, z_image: Tensor, z_objects: Tensor
     ) -> tuple[NDArray[np.uint8], tuple[Tensor, ...]]:
-        """Images [B, R, R, 3] and the mask stack of every stage [B, O, S, S], the initial one first (Fig. 13).
+        """Return images [B, R, R, 3] and the mask stack of every stage [B, O, S, S], the initial one first (Fig. 13).
 
-        z_image [B, Z] and z_objects [B, O, Z] as `draw` gives them; any of their rows may be changed.
+        z_image [B, Z] and z_objects [B, O, Z] as `draw` returns them; any of their rows may be changed.
         """
         slots = layouts.labels.shape[1]
         layouts = layouts.to(self.device)
-        given = with_background(layouts) if self.config.background else layouts
-        images, stacks = self.network(given, z_image.to(self.device), z_objects.to(self.device))
+        if self.config.background:
+            layouts = with_background(layouts)
+        images, stacks = self.network(layouts, z_image.to(self.device), z_objects.to(self.device))
         pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        shown = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
-        return shown, tuple(stack[:, :slots] for stack in stacks)  # without the background's own
+        channels_last = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        without_background = tuple(stack[:, :slots] for stack in stacks)
+        return channels_last, without_background
 
+    @torch.inference_mode()
     def at_full_size(self, stack: Tensor) -> NDArray[np.float32]:
-        """A mask stack [B, O, S, S] at the resolution of the images [B, O, R, R]."""
-        with torch.inference_mode():
-            full: NDArray[np.float32] = resize(stack.float(), self.config.resolution).cpu().numpy()
+        """Return a mask stack [B, O, S, S] at the size of the images [B, O, R, R]."""
+        full: NDArray[np.float32] = resize(stack.float(), self.config.resolution).cpu().numpy()
         return full
+
+
+def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:
+    """Return z_img [Z] and z_obj [slots, Z] of one image; elements beyond `truncation` are drawn again (0 = none are).
+
+    A slot draws the same whatever slots come after it.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    z_image = _draw(config.z_image, truncation, rng)
+    z_objects = [_draw(config.z_object, truncation, rng) for _ in range(slots)]
+    return z_image, torch.stack(z_objects)
+
+
+def _draw(width: int, truncation: float, rng: torch.Generator) -> Tensor:
+    """Return a latent code [width] from the truncated normal distribution."""
+    z = torch.randn(width, generator=rng)
+    if not truncation:
+        return z
+    outside = z.abs() > truncation
+    while outside.any():
+        z[outside] = torch.randn(int(outside.sum()), generator=rng)
+        outside = z.abs() > truncation
+    return z

@@ -72,6 +72,19 @@ class PerceptualLoss(nn.Module):
         return taps
 
 
+def perceptual_loss(weights: str, factor: float) -> PerceptualLoss | None:
+    """Return the loss of a Config's `perceptual_weights` (a file) and `lambda_perceptual`; None where either is 0 or "".
+
+    ValueError names the key and the file.
+    """
+    if not weights or not factor:
+        return None
+    try:
+        return PerceptualLoss(Path(weights))
+    except ValueError as err:
+        raise ValueError(f"perceptual_weights: {err}") from err
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors or torch file by name, on the CPU; nothing in it is ever executed."""
     if not path.is_file():

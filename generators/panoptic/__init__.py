@@ -1,16 +1,22 @@
-"""Panoptic-aware synthesis (Dundar et al. 2020): what the pipeline asks of it. The network is in network.py."""
+"""Panoptic-aware synthesis (Dundar et al. 2020) as a system of the contract. The network is in network.py."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from synthaug.generators.panoptic.network import Config, PanopticGenerator, PanopticTrainee
-from synthaug.generators.panoptic.sampler import PanopticSpade
+from synthaug.generators.base import MapBatch, SamplerOptions
+from synthaug.generators.panoptic.network import Config, PanopticGenerator, PanopticObjective
+from synthaug.generators.panoptic.sampler import PanopticSampler
+from synthaug.generators.training import adversarial
 
-__all__ = ["GUIDE", "Config", "build", "producer", "trainee"]
+__all__ = ["Config", "build", "sampler", "training"]
 
-GUIDE = "maps"  # what drives it
+CONDITION = "map"
+LEARNS = True
+ADDS_ONLY = False
+TWO_STAGE = False
+FILES = ("perceptual_weights",)
 
 
 def build(config: Config, num_classes: int) -> PanopticGenerator:
@@ -18,14 +24,26 @@ def build(config: Config, num_classes: int) -> PanopticGenerator:
     return PanopticGenerator(config, num_classes)
 
 
-def producer(
-    network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32"
-) -> PanopticSpade:
-    """Wrap a trained network for production; `precision` float32, bfloat16 or auto (bfloat16 where hardware has it)."""
+def sampler(network: nn.Module, options: SamplerOptions) -> PanopticSampler:
+    """Return the sampler of a trained network; nothing is truncated or compiled."""
     assert isinstance(network, PanopticGenerator)
-    return PanopticSpade(network, device, precision)
+    return PanopticSampler(network, options)
 
 
-def trainee(config: Config, num_classes: int) -> PanopticTrainee:
-    """Return the networks and losses for training."""
-    return PanopticTrainee(config, num_classes)
+def training(
+    config: Config,
+    loop: adversarial.Config,
+    num_classes: int,
+    steps: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> adversarial.AdversarialTraining[MapBatch]:
+    """Return the training of fresh networks; G learns first."""
+    return adversarial.adversarial_training(
+        lambda: PanopticObjective(config, num_classes),
+        loop,
+        steps,
+        seed,
+        device,
+        generator_first=True,
+    )

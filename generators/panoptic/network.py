@@ -25,7 +25,7 @@ from synthaug.generators.spade.network import (
     SpadeBlock,
     SpadeGenerator,
     SpadeNorm,
-    SpadeTrainee,
+    SpadeObjective,
 )
 from synthaug.generators.spade.semantics import Semantics
 
@@ -189,7 +189,7 @@ class PanopticGenerator(SpadeGenerator):
         return style
 
 
-class PanopticTrainee(SpadeTrainee):
+class PanopticObjective(SpadeObjective):
     """SPADE's training with this generator."""
 
     config: Config

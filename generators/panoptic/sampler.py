@@ -1,4 +1,4 @@
-"""Producing with a trained panoptic-aware generator: on a CPU by its fast form, on a GPU as it was trained."""
+"""Sampling from a trained panoptic-aware generator: on a CPU by its fast form, on a GPU as it was trained."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from synthaug.generators.panoptic.fast import FastPanoptic
 from synthaug.generators.panoptic.network import PanopticGenerator
 from synthaug.generators.spade.network import SpadeGenerator
-from synthaug.generators.spade.sampler import Spade
+from synthaug.generators.spade.sampler import SpadeSampler
 from synthaug.generators.spade.semantics import Semantics
 
 
-class PanopticSpade(Spade):
-    """A trained generator, ready to produce."""
+class PanopticSampler(SpadeSampler):
+    """A trained generator, ready to be sampled."""
 
     def runner(
         self, network: SpadeGenerator, narrow: bool

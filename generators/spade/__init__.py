@@ -1,16 +1,22 @@
-"""SPADE / GauGAN (Park et al. 2019): what the pipeline asks of it. The network is in network.py."""
+"""SPADE / GauGAN (Park et al. 2019) as a system of the contract. The network is in network.py."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from synthaug.generators.spade.network import Config, SpadeGenerator, SpadeTrainee
-from synthaug.generators.spade.sampler import Spade
+from synthaug.generators.base import MapBatch, SamplerOptions
+from synthaug.generators.spade.network import Config, SpadeGenerator, SpadeObjective
+from synthaug.generators.spade.sampler import SpadeSampler
+from synthaug.generators.training import adversarial
 
-__all__ = ["GUIDE", "Config", "build", "producer", "trainee"]
+__all__ = ["Config", "build", "sampler", "training"]
 
-GUIDE = "maps"  # what drives it
+CONDITION = "map"
+LEARNS = True
+ADDS_ONLY = False
+TWO_STAGE = False
+FILES = ("perceptual_weights",)
 
 
 def build(config: Config, num_classes: int) -> SpadeGenerator:
@@ -18,14 +24,21 @@ def build(config: Config, num_classes: int) -> SpadeGenerator:
     return SpadeGenerator(config, num_classes)
 
 
-def producer(
-    network: nn.Module, device: torch.device | str = "cpu", precision: str = "float32"
-) -> Spade:
-    """Wrap a trained network for production; `precision` float32, bfloat16 or auto (bfloat16 where hardware has it)."""
+def sampler(network: nn.Module, options: SamplerOptions) -> SpadeSampler:
+    """Return the sampler of a trained network; nothing is truncated or compiled."""
     assert isinstance(network, SpadeGenerator)
-    return Spade(network, device, precision)
+    return SpadeSampler(network, options)
 
 
-def trainee(config: Config, num_classes: int) -> SpadeTrainee:
-    """Return the networks and losses for training."""
-    return SpadeTrainee(config, num_classes)
+def training(
+    config: Config,
+    loop: adversarial.Config,
+    num_classes: int,
+    steps: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> adversarial.AdversarialTraining[MapBatch]:
+    """Return the training of fresh networks; G learns first."""
+    return adversarial.adversarial_training(
+        lambda: SpadeObjective(config, num_classes), loop, steps, seed, device, generator_first=True
+    )

@@ -1,6 +1,6 @@
 """SPADE: panoptic map to image (Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019).
 
-Top to bottom: Config, SPADE norm, residual block, generator, trainee and build. Where paper and published code differ we
+Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and published code differ we
 follow the code, whose numbers the paper reports (docs/spade.md lists the differences). Parameter names are those of the
 official checkpoints. What the networks see of a map, the discriminator, the losses and production have files of their own.
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from synthaug.generators.base import MapBatch
 from synthaug.generators.nn.layers import BatchNorm2d, SpectralNormed, upsample2
-from synthaug.generators.nn.perceptual import PerceptualLoss
+from synthaug.generators.nn.perceptual import perceptual_loss
 from synthaug.generators.spade.discriminator import (
     Discriminator,
     Encoder,
@@ -36,6 +35,8 @@ from synthaug.generators.spade.losses import (
 )
 from synthaug.generators.spade.semantics import Semantics, semantics
 from synthaug.generators.spade.windows import by_tap, class_rows, of_classes, of_windows
+from synthaug.generators.training.adversarial import Fakes
+from synthaug.generators.training.losses import Loss
 
 HIDDEN = 128  # channels between semantic tensor and modulation, whatever the width
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}  # of the side, from the first map to the image
@@ -217,7 +218,7 @@ def stages(config: Config) -> list[tuple[str, int, int, bool]]:
 
 
 class SpadeGenerator(nn.Module):
-    """G: `forward` is differentiable, spade_production.Spade produces."""
+    """G: `forward` is differentiable; the sampler is in sampler.py."""
 
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
@@ -273,19 +274,13 @@ class SpadeGenerator(nn.Module):
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
 
-class SpadeTrainee:
+class SpadeObjective:
     """G, D, with a latent code E, and their losses (paper section 3.2)."""
-
-    generator_first = True
 
     def __init__(self, config: Config, num_classes: int) -> None:
         self.config = config
         self.networks: Mapping[str, nn.Module] = self.build_networks(num_classes)
-        wanted = config.perceptual_weights and config.lambda_perceptual
-        self.perceptual = PerceptualLoss(Path(config.perceptual_weights)) if wanted else None
-        self.posterior: tuple[Tensor, Tensor] | None = (
-            None  # mu and logvar of the batch that `forward` saw last
-        )
+        self.perceptual = perceptual_loss(config.perceptual_weights, config.lambda_perceptual)
 
     def build_networks(self, num_classes: int) -> dict[str, nn.Module]:
         """Return fresh networks by name."""
@@ -298,34 +293,38 @@ class SpadeTrainee:
         }
         return networks | {"E": Encoder(config.width, config.z)} if config.vae else networks
 
-    def forward(self, batch: MapBatch, rng: torch.Generator) -> Tensor:
-        """Fake images [B, 3, H, W] for the maps of the batch; with a latent code from codes of its real images."""
+    def generate(self, batch: MapBatch, rng: torch.Generator) -> Fakes:
+        """Return fakes for the maps of the batch; with a latent code from codes of its real images."""
+        config = self.config
         z = None
-        if self.config.vae:
-            mu, logvar = self.posterior = self.networks["E"](batch.images)
+        losses: dict[str, Loss] = {}
+        if config.vae:
+            mu, logvar = self.networks["E"](batch.images)
             z = mu + torch.randn(mu.shape, generator=rng).to(mu.device) * (0.5 * logvar).exp()
+            if config.lambda_kl:
+                divergence = kl_divergence(mu, logvar)
+                losses["g_kl_sum"] = Loss(config.lambda_kl * divergence, mean_over="sum")
         images: Tensor = self.networks["G"](self.see(batch), z)
-        return images
+        return Fakes(images, losses)
 
-    def discriminator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Tensor]:
-        """The two terms of D's loss."""
+    def discriminator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Loss]:
+        """Return the two terms of D's loss."""
         fakes, reals = self._judged(batch, fake)
         weights = batch.weights if self.config.weigh_scores else None
         real, fooled = discriminator_loss(reals, fakes, self.config.gan_mode, weights)
-        return {"d_real": real, "d_fake": fooled}
+        return {"d_real": Loss(real), "d_fake": Loss(fooled)}
 
-    def generator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Tensor]:
-        """Adversarial, feature matching, perceptual term, KL divergence, as far as they are on."""
+    def generator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Loss]:
+        """Return adversarial, feature matching and perceptual term, as far as they are on."""
         config = self.config
         fakes, reals = self._judged(batch, fake)
-        losses = {"g_image": generator_loss(fakes, config.gan_mode)}
+        losses = {"g_image": Loss(generator_loss(fakes, config.gan_mode))}
         if config.lambda_features:
-            losses["g_features"] = config.lambda_features * feature_matching(fakes, reals)
+            distance = feature_matching(fakes, reals)
+            losses["g_features"] = Loss(config.lambda_features * distance)
         if self.perceptual is not None:
             distance = self.perceptual.to(fake.device)(fake, batch.images)
-            losses["g_perceptual"] = config.lambda_perceptual * distance
-        if self.posterior is not None and config.lambda_kl:
-            losses["g_kl_sum"] = config.lambda_kl * kl_divergence(*self.posterior)
+            losses["g_perceptual"] = Loss(config.lambda_perceptual * distance)
         return losses
 
     def see(self, batch: MapBatch) -> Semantics:

@@ -1,23 +1,54 @@
-"""Adversarial losses that more than one system uses."""
+"""A term of a loss with its kind of mean, and the adversarial losses that more than one system uses."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
 
+Mean = Literal["images", "objects", "sum"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A term of a loss, weighted and with its graph; terms are added up and the sum is minimised.
+
+    By `mean_over` the loop weighs the terms of a batch that it learns from in parts.
+    """
+
+    value: Tensor  # scalar
+    mean_over: Mean = (
+        "images"  # of the batch: a mean over its images, over its objects, or a sum over its images
+    )
+
+    def __post_init__(self) -> None:
+        if self.value.ndim:
+            raise ValueError(f"value: has shape {list(self.value.shape)}; give a scalar")
+        if self.mean_over not in get_args(Mean):
+            raise ValueError(
+                f"mean_over: '{self.mean_over}' is not one of {', '.join(get_args(Mean))}"
+            )
+
 
 def hinge_real(scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of max(0, 1 - score) (LostGAN-V2 eq. 12), each term times its weight (eq. 15); scores [n], 0 when n = 0."""
+    """Return the mean of max(0, 1 - score) (LostGAN-V2 eq. 12), each term times its weight (eq. 15).
+
+    scores and weights [n]; 0 when n = 0.
+    """
     return _weighted_mean(F.relu(1 - scores), weights)
 
 
 def hinge_fake(scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of max(0, 1 + score) (eq. 12), each term times its weight (eq. 15)."""
+    """Return the mean of max(0, 1 + score) (eq. 12), each term times its weight (eq. 15)."""
     return _weighted_mean(F.relu(1 + scores), weights)
 
 
 def _weighted_mean(terms: Tensor, weights: Tensor | None) -> Tensor:
-    """Sum of weight * term over the count: an unsure object counts less, it does not make the others count more."""
+    """Return sum of weight * term over the count: an unsure object does not make the others count more."""
     if terms.numel() == 0:
         return terms.sum()
-    return (terms if weights is None else terms * weights).mean()
+    if weights is not None:
+        terms = terms * weights
+    return terms.mean()

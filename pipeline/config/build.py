@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
-from synthaug.detectors import DETECTORS
-from synthaug.generators import GENERATORS
+from synthaug.detectors import DETECTORS, backend
+from synthaug.generators import GENERATORS, load_system
 from synthaug.pipeline.config.schema import (
     DetectorJob,
     DetectorSection,
@@ -76,8 +76,12 @@ def build(raw: dict[str, Any], stem: str) -> Job:
             if hints[name] in (int, str)
         },
     }
-    detector = _component(raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS)
-    generator = _component(raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS)
+    detector = _component(
+        raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS, backend
+    )
+    generator = _component(
+        raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS, load_system
+    )
     values["detector"], values["generator"] = (
         DetectorSection(*detector),
         GeneratorSection(*generator),
@@ -94,17 +98,21 @@ def build(raw: dict[str, Any], stem: str) -> Job:
 
 
 def _component(
-    raw: Any, section: str, choice: str, training: Any, room: Mapping[str, str]
+    raw: Any,
+    section: str,
+    choice: str,
+    training: Any,
+    room: Mapping[str, str],
+    load: Callable[[str], Any],
 ) -> tuple[str, Any, Any]:
     """Return the component's name, its training and its Config from one mapping with the keys of all three."""
     keys = _mapping(raw, section)
     name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
-    config = _import(room[name], join(section, choice)).Config
+    config = _load(load, name, join(section, choice)).Config
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
     assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
-    for key in _of_others(
-        keys.keys() - own - theirs, room
-    ):  # base.yaml writes the keys of the usual component
+    # base.yaml writes the keys of the usual component
+    for key in _of_others(keys.keys() - own - theirs, room, load):
         del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
     return name, *_halves(keys, section, training, config)
@@ -120,13 +128,15 @@ def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -
     return _fill(training, halves[0], section), _fill(config, halves[1], section)
 
 
-def _of_others(keys: Collection[str], room: Mapping[str, str]) -> set[str]:
+def _of_others(
+    keys: Collection[str], room: Mapping[str, str], load: Callable[[str], Any]
+) -> set[str]:
     """Return those of some unknown keys that are keys of another component of the room: they do not concern this one."""
     known: set[str] = set()
-    for path in room.values() if keys else ():
+    for name in room if keys else ():
         try:
-            known |= {f.name for f in fields(importlib.import_module(path).Config)}
-        except ModuleNotFoundError:  # an optional component that is not installed
+            known |= {f.name for f in fields(load(name).Config)}
+        except (ModuleNotFoundError, ValueError):  # not installed, or not complete
             continue
     return known & set(keys)
 
@@ -164,8 +174,15 @@ def _trial(raw: Any) -> Trial:
 
 
 def _import(module: str, key: str) -> Any:
+    return _load(importlib.import_module, module, key)
+
+
+def _load(load: Callable[[str], Any], name: str, key: str) -> Any:
+    """Return a module; one that lacks a library or a part of its contract is a fault of the key that chose it."""
     try:
-        return importlib.import_module(module)
+        return load(name)
+    except ValueError as err:
+        raise FaultError(key, str(err)) from err
     except ModuleNotFoundError as err:
         raise FaultError(
             key, f"needs the library '{err.name}', which is not installed; install it"

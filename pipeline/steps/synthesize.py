@@ -39,7 +39,7 @@ def load_generator(folder: Folder, job: Job) -> Any:
     torch.set_num_threads(job.synthesize.threads)
     with folder.local_copy(WEIGHTS) as path:
         system, network, _ = checkpoint.load(path)
-    return guide_of(job).producer(system, network, device(), folder)
+    return guide_of(job).sampler(system, network, device(), folder)
 
 
 class Producer:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from synthaug.generators import System, load_system
 from synthaug.pipeline.batches.images_and_layouts import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import DatasetError, JobError
@@ -16,8 +16,8 @@ from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import check_file
-from synthaug.pipeline.synthesis.conditioning import PosthocGuide, guide_of
-from synthaug.pipeline.synthesis.copy_paste import PasteGuide, remember
+from synthaug.pipeline.synthesis.conditioning import guide_of
+from synthaug.pipeline.synthesis.copy_paste import remember
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 2
@@ -37,25 +37,22 @@ class Spec:
 def settings(job: Job) -> dict[str, Any]:
     """The generator section and the optimiser's."""
     sections = ("generator", "train_generator")
-    config = job.generator.config
-    weights = file_digest(getattr(config, "perceptual_weights", ""))
-    made_of = {
-        name: file_digest(path)
-        for name in ("layouts", "maps")
-        if (path := getattr(config, name, ""))
-    }
+    digests = {"perceptual_weights": ""}
+    for key in load_system(job.generator.system).FILES:
+        digests[key] = file_digest(getattr(job.generator.config, key))
+    perceptual = digests.pop("perceptual_weights")
     return {
         "seed": job.seed,
-        "perceptual": weights,
-        **made_of,
+        "perceptual": perceptual,
+        **digests,
         **{name: section_dict(job, name) for name in sections},
     }
 
 
 def check(job: Job) -> None:
     """Raise JobError for settings the generator has no use for, or weights that are not there."""
-    config = job.generator.config
-    check_file("generator.perceptual_weights", getattr(config, "perceptual_weights", ""))
+    if "perceptual_weights" in load_system(job.generator.system).FILES:
+        check_file("generator.perceptual_weights", job.generator.config.perceptual_weights)
     guide_of(job).check()
 
 
@@ -64,15 +61,14 @@ def fit(spec: Spec) -> dict[str, Any]:
     import torch
     import torch.distributed as dist
 
-    from synthaug.generators import GENERATORS, checkpoint
+    from synthaug.generators import checkpoint
     from synthaug.generators.base import Batch
-    from synthaug.generators.training.adversarial import AdversarialTraining
 
     job, folder = spec.job, Folder.at(spec.folder)
     section, plan = job.generator, job.generator.training
     grouped = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
-    system = importlib.import_module(GENERATORS[section.system])
+    system = load_system(section.system)
     whole = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
     guide = guide_of(job)
     tables = [guide.accepted(table) for table in whole]
@@ -81,16 +77,16 @@ def fit(spec: Spec) -> dict[str, Any]:
     if not sum(used):
         raise guide.none_left()
     start, config = 0, section.config
-    if hasattr(system, "trainee"):
+    network: Any
+    if system.LEARNS:
         torch.set_num_threads(plan.threads or cores())
         seed = seed_for(job.seed, "train_generator")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed % 2**31)
-            trainee = system.trainee(section.config, len(classes))
-        for network in trainee.networks.values():
-            # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
-            network.to(device(), memory_format=torch.channels_last)
-        training = AdversarialTraining(trainee, job.train_generator, plan.steps, seed % 2**31)
+        try:
+            training = system.training(
+                config, job.train_generator, len(classes), plan.steps, seed % 2**31, device()
+            )
+        except ValueError as err:
+            raise JobError(f"generator.{err}") from err
         draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, guide.keep)
         read = guide.batches(tables, draw, rank, world)
 
@@ -100,8 +96,9 @@ def fit(spec: Spec) -> dict[str, Any]:
         start = train(training, batches, plan.steps, plan.save_every, folder, rank)
         network = training.generator()
     else:
-        network, config = _made(system, section.config, classes)
-    if isinstance(guide, PasteGuide):
+        network = _build(system, section.config, classes)
+        config = network.config
+    if system.CONDITION == "edit":
         remember(folder, spec.tables[0])
     if rank == 0:
         with folder.atomic_path(WEIGHTS) as path:
@@ -113,29 +110,29 @@ def fit(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _made(system: Any, config: Any, classes: list[str]) -> tuple[Any, Any]:
-    """Return a network that is not trained here, and the Config it is saved with."""
+def _build(system: System, config: Any, classes: list[str]) -> Any:
+    """Return a network that is not trained here."""
+    network: Any
     try:
         network = system.build(config, len(classes))
     except ValueError as err:
         raise JobError(f"generator.{err}") from err
-    if getattr(network, "classes", classes) != classes:
+    if system.TWO_STAGE and network.classes != classes:
         raise DatasetError(
             "generator.layouts and generator.maps: their classes are not those of data.labelled; train them on its data set"
         )
-    return network, getattr(network, "config", config)
+    return network
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train; the manifest says how many images of each set were used and left out."""
     job = context.job
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
-    made = isinstance(guide_of(job), PosthocGuide)  # of two that are trained already
-    pasting = isinstance(guide_of(job), PasteGuide)  # which cuts out only what a person labelled
+    system = load_system(job.generator.system)
     if (
         job.generator.training.use_pseudo
         and context.inputs["pseudo_label"].manifest["images"]
-        and not (pasting or made)
+        and system.LEARNS
     ):
         tables.append(context.inputs["pseudo_label"].folder.uri)
     plan, parts = job.generator.training, job.train_generator.accumulate
@@ -152,14 +149,14 @@ def run(context: Context) -> dict[str, Any]:
     names = ("labelled", "pseudo_labelled")
     used = dict(zip(names, told["used"], strict=False))
     left_out = dict(zip(names, told["left_out"], strict=False))
-    if getattr(job.generator.config, "perceptual_weights", None) == "":
+    if "perceptual_weights" in system.FILES and not job.generator.config.perceptual_weights:
         context.tell("  without the perceptual term: generator.perceptual_weights names no file")
     context.tell(f"  images used {used}; left out {left_out}")
-    if pasting:
+    if system.ADDS_ONLY:
         context.tell(
             f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made"
         )
-    if made:
+    if system.TWO_STAGE:
         context.tell("  nothing is trained: both generators come from their files")
     log = read_log(context.folder)
     last = log[-1] if log else {}
@@ -168,6 +165,6 @@ def run(context: Context) -> dict[str, Any]:
         "sha256": context.folder.sha256(WEIGHTS),
         "used": used,
         "left_out": left_out,
-        "trained": not (pasting or made),
+        "trained": system.LEARNS,
         "last": last,
     }

@@ -1,11 +1,10 @@
 """What drives a generator, behind one interface: layouts of boxes, panoptic maps, or real images to paste into.
 
-A generator's module says which, by its attribute GUIDE. The steps ask `guide_of(job)` and differ in nothing else.
+A generator's module says which, by CONDITION and TWO_STAGE. The steps ask `guide_of(job)` and differ in nothing else.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,8 @@ from synthaug.pipeline.synthesis.masks_from_levels import at_size, finish, resol
 from synthaug.pipeline.synthesis.pseudo_maps import can_compose, maps_of_masks, with_composed_maps
 
 if TYPE_CHECKING:
-    from synthaug.generators.base import Batch
+    from synthaug.generators import System
+    from synthaug.generators.base import Batch, SamplerOptions
 
 Made = tuple[Scene, Counter[str]]  # a synthetic scene, and the objects per class that it lost
 
@@ -68,8 +68,8 @@ class Guide(Protocol):
         """Return step -> real images with what drives the generator."""
         ...
 
-    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
-        """Return a trained network, ready to produce; `trained` is the folder its training left."""
+    def sampler(self, system: System, network: Any, device: Any, trained: Folder) -> Any:
+        """Return a trained network, ready to be sampled; `trained` is the folder its training left."""
         ...
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -85,10 +85,12 @@ class Guide(Protocol):
 
 def guide_of(job: Job) -> Guide:
     """Return what drives the generator of a job."""
-    from synthaug.generators import GENERATORS
+    from synthaug.generators import load_system
 
-    system = importlib.import_module(GENERATORS[job.generator.system])
-    return GUIDES[system.GUIDE](job)
+    system = load_system(job.generator.system)
+    if system.TWO_STAGE:
+        return PosthocGuide(job)
+    return GUIDES[system.CONDITION](job)
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,14 @@ class BoxGuide:
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
     ) -> Callable[[int], Batch]:
         """Return step -> images with layouts."""
-        size = (self.job.generator.config.resolution,) * 2
+        size = self.job.generator.config.size
         return generator_batches(
             tables, draw, size, self.keep, self.job.generator.training.flip, rank, world
         )
 
-    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
-        """Return the network with latents as the job truncates them."""
-        how = self.job.synthesize
-        return system.producer(network, device, how.truncation, how.precision, how.compiled)
+    def sampler(self, system: System, network: Any, device: Any, trained: Folder) -> Any:
+        """Return the network's sampler with the job's options."""
+        return system.sampler(network, sampler_options(self.job, device))
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, which is what `keep` keeps of a scene."""
@@ -151,7 +152,7 @@ class BoxGuide:
         how, made = self.job.synthesize, synthesise(generator, scenes)
         results = []
         for place, planned in enumerate(scenes):
-            scene = planned if how.size == "source" else _rescaled(planned, generator.resolution)
+            scene = planned if how.size == "source" else _rescaled(planned, generator.size)
             image, soft = at_size(made, place, len(scene.objects), (scene.height, scene.width))
             visible = resolve(soft, scene.objects.boxes, scene.objects.isthing)
             results.append(
@@ -169,7 +170,7 @@ class PosthocGuide(BoxGuide):
 
         config = self.job.generator.config
         try:
-            posthoc.headers(config)
+            posthoc.read_headers(config)
         except ValueError as err:
             raise JobError(f"generator.{err}") from err
 
@@ -185,9 +186,7 @@ class PosthocGuide(BoxGuide):
     ) -> list[Made]:
         """Return scenes whose masks and boxes are those that were inferred and painted."""
         how = self.job.synthesize
-        planned = [
-            s if how.size == "source" else _rescaled(s, generator.resolution) for s in scenes
-        ]
+        planned = [s if how.size == "source" else _rescaled(s, generator.size) for s in scenes]
         return [
             finish(scene, image, visible, categories, how.format, how.min_mask_area, digest)
             for scene, (image, visible) in zip(
@@ -212,16 +211,23 @@ class PosthocGuide(BoxGuide):
             ]  # else it is dropped
             shown.append(visible)
             maps.append(
-                maps_of_masks(visible, objects, classes, generator.resolution, generator.dont_care)
+                maps_of_masks(visible, objects, classes, generator.size, generator.dont_care)
             )
         whole = Maps.collate([m.labels for m in maps], [m.instances for m in maps], classes)
-        images = generator.maps.paint(
-            whole, [s.provenance.seed if s.provenance else 0 for s in scenes]
-        )
+        seeds = [s.provenance.seed if s.provenance else 0 for s in scenes]
+        images = generator.maps.sample(whole, seeds).images
         return [
             (resize(image, (scene.height, scene.width)), visible)
             for image, scene, visible in zip(images, scenes, shown, strict=True)
         ]
+
+
+def sampler_options(job: Job, device: Any) -> SamplerOptions:
+    """Return the job's settings of a sampler."""
+    from synthaug.generators.base import SamplerOptions
+
+    how = job.synthesize
+    return SamplerOptions(device, how.truncation, how.precision, how.compiled)
 
 
 def _rescaled(scene: Scene, size: tuple[int, int]) -> Scene:
@@ -313,21 +319,20 @@ class MapGuide:
 
         return batch
 
-    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Any:
-        """Return the network; nothing is truncated."""
-        return system.producer(network, device, self.job.synthesize.precision)
+    def sampler(self, system: System, network: Any, device: Any, trained: Folder) -> Any:
+        """Return the network's sampler with the job's options."""
+        return system.sampler(network, sampler_options(self.job, device))
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per map."""
         from synthaug.generators.base import Maps
 
-        found = [maps_of(scene, generator.num_classes, generator.resolution) for scene in scenes]
+        found = [maps_of(scene, generator.num_classes, generator.size) for scene in scenes]
         maps = Maps.collate(
             [m.labels for m in found], [m.instances for m in found], generator.num_classes
         )
-        images = generator.paint(
-            maps, [scene.provenance.seed if scene.provenance else 0 for scene in scenes]
-        )
+        seeds = [scene.provenance.seed if scene.provenance else 0 for scene in scenes]
+        images = generator.sample(maps, seeds).images
         return [
             resize(image, (scene.height, scene.width))
             for image, scene in zip(images, scenes, strict=True)
@@ -353,8 +358,7 @@ def painted(planned: Scene, image: NDArray[np.uint8], how: Synthesize, digest: s
 
 
 GUIDES: dict[str, Callable[[Job], Guide]] = {
-    "boxes": BoxGuide,
-    "maps": MapGuide,
-    "pastes": PasteGuide,
-    "posthoc": PosthocGuide,
+    "layout": BoxGuide,
+    "map": MapGuide,
+    "edit": PasteGuide,
 }

@@ -24,6 +24,7 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.synthesis.pasting import Bank, mirrored, paste_layout, paste_plan, pasteable
 
 if TYPE_CHECKING:
+    from synthaug.generators import System
     from synthaug.generators.base import Batch
 
 BANK = "bank.json"  # beside the checkpoint: the table objects are cut from, relative to the folder of all steps
@@ -79,14 +80,12 @@ class PasteGuide:
         """There is nothing to train."""
         raise NotImplementedError("copy-paste learns nothing")
 
-    def producer(self, system: Any, network: Any, device: Any, trained: Folder) -> Bank:
+    def sampler(self, system: System, network: Any, device: Any, trained: Folder) -> Bank:
         """Return the bank of objects of the table beside the checkpoint."""
         name = trained.read_json(BANK)["table"]
         steps = replace(trained, path=trained.path.rstrip("/").rpartition("/")[0])
         config = parquet.Config(steps.sub(name).uri)
-        return Bank.of(
-            parquet.read(config), parquet.read(config, pixels=False), system.producer(network)
-        )
+        return Bank.of(parquet.read(config), parquet.read(config, pixels=False), network.config)
 
     def paint(self, generator: Bank, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, on a background that shows little else."""

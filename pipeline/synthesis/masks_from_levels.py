@@ -16,7 +16,7 @@ from synthaug.pipeline.core.images import encode, resize, resize_maps
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 
 if TYPE_CHECKING:
-    from synthaug.generators.base import Generator, Synthesis
+    from synthaug.generators.base import LayoutSampler, Samples
 
 REACH = (
     0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
@@ -123,15 +123,16 @@ def finish(
     return replace(planned, image=data, objects=made, provenance=provenance), dropped
 
 
-def synthesise(generator: Generator, planned: Sequence[Scene]) -> Synthesis:
+def synthesise(generator: LayoutSampler, planned: Sequence[Scene]) -> Samples:
     """Run the generator on planned scenes, each with its own seed."""
     layouts = collate_layouts([(scene.objects, (scene.height, scene.width)) for scene in planned])
     seeds = [scene.provenance.seed if scene.provenance else 0 for scene in planned]
-    return generator(layouts, seeds)
+    return generator.sample(layouts, seeds)
 
 
 def at_size(
-    made: Synthesis, place: int, count: int, size: tuple[int, int]
+    made: Samples, place: int, count: int, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Image `place` of a batch with its first `count` masks, at (H, W)."""
+    assert made.masks is not None
     return resize(made.images[place], size), resize_maps(made.masks[place, :count], size)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from synthaug.generators import checkpoint, copy_paste
+from synthaug.generators.base import SamplerOptions
 from synthaug.generators.copy_paste import Config, Frame, Piece, blurred, compose, cut, piece
 
 HARD = Config(blend="none", feather=0.0)
@@ -167,7 +168,7 @@ def test_it_is_saved_and_loaded_like_a_network(tmp_path: Path) -> None:
     checkpoint.save(file, network, "copy_paste", network.config, ["a", "b", "c"], {"seed": 1})
     system, loaded, header = checkpoint.load(file)
     assert system is copy_paste and header["classes"] == ["a", "b", "c"]
-    assert copy_paste.producer(loaded) == Config(zoom="large", edge=2.0)
+    assert copy_paste.sampler(loaded, SamplerOptions()).config == Config(zoom="large", edge=2.0)
 
 
 def test_a_piece_says_how_it_is_labelled() -> None:

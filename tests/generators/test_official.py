@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synthaug.generators import checkpoint
 from synthaug.generators import official as importing
-from synthaug.generators.base import Layouts
+from synthaug.generators.base import Layouts, SamplerOptions
 from synthaug.generators.lostgan import network as lostgan
 
 MODELS = [(1, 64), (1, 128), (2, 64), (2, 128), (2, 256), (2, 512)]
@@ -81,9 +81,7 @@ def test_every_generator_comes_back_from_an_official_file(
 
 @pytest.mark.parametrize("resolution", [64, 128, 256, 512])
 @pytest.mark.parametrize("prefix", ["", "obD.", "module.obD."])
-def test_every_discriminator_comes_back_and_can_be_loaded(
-    resolution: int, prefix: str, tmp_path: Path
-) -> None:
+def test_every_discriminator_comes_back(resolution: int, prefix: str, tmp_path: Path) -> None:
     state = lostgan.Discriminator(resolution, 2, 12).state_dict()
     imported = importing.read(written(tmp_path / "netD.pt", state, prefix))
     assert (resolution, 2, 12) == (
@@ -92,9 +90,9 @@ def test_every_discriminator_comes_back_and_can_be_loaded(
         imported.found.labels,
     )
     assert importing.write(imported, [f"c{i}" for i in range(11)], tmp_path / "d.safetensors")
-    network, header = checkpoint.load_discriminator(tmp_path / "d.safetensors")
-    assert same(state, network)
-    assert header["kind"] == "discriminator"
+    kept = load_file(tmp_path / "d.safetensors")
+    assert kept.keys() == state.keys()
+    assert all(torch.equal(value, kept[key]) for key, value in state.items())
     with pytest.raises(ValueError, match="not a generator checkpoint"):
         checkpoint.load(tmp_path / "d.safetensors")
 
@@ -189,7 +187,7 @@ def test_production_runs_on_an_imported_generator(tmp_path: Path) -> None:
         [np.array([[0, 0, 0.5, 0.5], [0.2, 0.2, 1, 1]], np.float32)],
         [np.ones(2, np.float32)],
     )
-    made = system.producer(network)(layouts, [3])
+    made = system.sampler(network, SamplerOptions()).sample(layouts, [3])
     assert made.images.shape == (1, 64, 64, 3)
     assert header["classes"][0] == "class 1"
     assert header["source"]["file"] == "g.pth"

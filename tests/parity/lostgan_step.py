@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synthaug.generators import lostgan as lostgan_system
 from synthaug.generators.base import Layouts, TrainingBatch
 from synthaug.generators.lostgan import network as lostgan
 from synthaug.generators.training.losses import hinge_fake, hinge_real
@@ -31,7 +30,7 @@ TURNED = 0.001
 
 
 def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
-    """Repeat the step through the trainee's own losses and compare everything recorded."""
+    """Repeat the step through the objective's own losses and compare everything recorded."""
     size = fixture.name.removeprefix("step_")
     inputs = fixture.folder / f"g_{size}.npz"
     if not inputs.is_file():
@@ -94,8 +93,8 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
     """One iteration in the published order: D(real), G, D(fake), D's update, D(fake), G's update."""
     g, d = networks["G"].train(), networks["D"].train()
     with torch.device("meta"):
-        trainee = lostgan_system.trainee(g.config, g.label_embedding.num_embeddings - 1)
-    trainee.networks = networks
+        objective = lostgan.LostGanObjective(g.config, g.label_embedding.num_embeddings)
+    objective.networks = networks
     layouts: Layouts = inputs.layouts()
     batch = TrainingBatch(recorded_image(g.config.resolution), layouts)
     adams = {
@@ -106,12 +105,13 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
 
     z_image, z_objects = (torch.from_numpy(inputs.arrays[name]) for name in ("z_img", "z_obj"))
     fake = g(layouts, z_image, z_objects)[0]
-    d_loss = torch.stack([*trainee.discriminator_losses(batch, fake.detach()).values()]).sum()
+    d_terms = objective.discriminator_losses(batch, fake.detach())
+    d_loss = torch.stack([loss.value for loss in d_terms.values()]).sum()
     d_loss.backward()
     made = {f"D {name}": p.grad.norm() for name, p in d.named_parameters()}
     adams["D"].step()
-    terms = trainee.generator_losses(batch, fake)
-    g_loss = torch.stack([*terms.values()]).sum()
+    terms = objective.generator_losses(batch, fake)
+    g_loss = torch.stack([loss.value for loss in terms.values()]).sum()
     g_loss.backward()
     made |= {f"G {name}": p.grad.norm() for name, p in g.named_parameters()}
     adams["G"].step()
@@ -119,7 +119,7 @@ def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
     (real_image, real_object), (fake_image, fake_object), (new_image, new_object) = scores
     made |= {"d_img_real": hinge_real(real_image), "d_obj_real": hinge_real(real_object)}
     made |= {"d_img_fake": hinge_fake(fake_image), "d_obj_fake": hinge_fake(fake_object)}
-    made |= {"d_loss": d_loss, "g_loss": g_loss, "l1": terms["g_l1"], "fake": fake}
+    made |= {"d_loss": d_loss, "g_loss": g_loss, "l1": terms["g_l1"].value, "fake": fake}
     made |= {"g_img": -new_image.mean(), "g_obj": -new_object.mean()}
     made |= {"out_img_real": real_image[:, None], "out_obj_real": real_object[:, None]}
     return made | {

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthaug.generators import spade as spade_system
 from synthaug.generators.base import MapBatch
 from synthaug.generators.spade import network as spade
 from synthaug.generators.training.adversarial import AdversarialTraining
@@ -31,9 +30,9 @@ LATER = 1e-4  # allowed of losses from the second iteration on
 def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     """Repeat the iterations and compare everything recorded."""
     meta, arrays = fixture.meta, fixture.arrays
-    trainee = spade_system.trainee(fixture.config(), meta["opt"]["label_nc"])
+    objective = spade.SpadeObjective(fixture.config(), meta["opt"]["label_nc"])
     keys = read_keys(fixture.folder / f"{fixture.name}.keys.json")
-    for name, network in trainee.networks.items():
+    for name, network in objective.networks.items():
         own = [
             (key.removeprefix(f"{name}/"), shape, dtype)
             for key, shape, dtype in keys
@@ -45,14 +44,14 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     config = TrainingConfig(
         lr_g=meta["lrG"], lr_d=meta["lrD"], beta1=meta["betas"][0], beta2=meta["betas"][1]
     )
-    training = AdversarialTraining(trainee, config, meta["iters"], seed=0)
+    training = AdversarialTraining(objective, config, meta["iters"], seed=0, generator_first=True)
     images = torch.from_numpy(
         ((arrays["image_u8"].astype(np.float64) / 255 - 0.5) / 0.5).astype(np.float32)
     )
     batch = MapBatch(images, fixture.maps())
 
     fakes: list[Tensor] = []
-    handle = trainee.networks["G"].register_forward_hook(
+    handle = objective.networks["G"].register_forward_hook(
         lambda _m, _i, out: fakes.append(out.detach())
     )
     told = []
@@ -67,13 +66,13 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
                 tolerance,
             )
             for name in ("G", "D"):
-                yield gradient_row(fixture, name, trainee, tolerance)
+                yield gradient_row(fixture, name, objective, tolerance)
     handle.remove()
     losses = np.array([[float(terms[name]) for name in TERMS] for terms in told])
     yield compare(fixture.name, "losses of the first", arrays["losses"][0], losses[0], tolerance)
     yield compare(fixture.name, "losses", arrays["losses"], losses, max(tolerance, LATER))
     for name, rate in (("G", meta["lrG"]), ("D", meta["lrD"])):
-        yield from end_rows(fixture, name, trainee.networks[name].state_dict(), rate)
+        yield from end_rows(fixture, name, objective.networks[name].state_dict(), rate)
     known = ("it0/", "end/")
     done = {"label", "inst", "image_u8", "losses"} | {
         name for name in arrays if name.startswith(known)
@@ -82,7 +81,7 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 
 def gradient_row(
-    fixture: Fixture, network: str, trainee: spade.SpadeTrainee, tolerance: float
+    fixture: Fixture, network: str, objective: spade.SpadeObjective, tolerance: float
 ) -> Row:
     """Compare norm and samples of each parameter's gradient after the first iteration, relative to its norm.
 
@@ -96,7 +95,7 @@ def gradient_row(
     }
     ours = {
         name: summary(p.grad, 32)
-        for name, p in trainee.networks[network].named_parameters()
+        for name, p in objective.networks[network].named_parameters()
         if p.grad is not None
     }
     if unlike := recorded.keys() ^ ours.keys():

@@ -12,7 +12,7 @@ import torch
 
 from synthaug.generators import boxes, checkpoint
 from synthaug.generators import lostgan as lostgan_system
-from synthaug.generators.base import Layouts
+from synthaug.generators.base import Layouts, SamplerOptions
 from synthaug.generators.lostgan import network as lostgan
 from synthaug.generators.lostgan.control import Controlled, Studio
 
@@ -39,7 +39,7 @@ def trained(config: lostgan.Config) -> lostgan.LostGanGenerator:
 
 def studio_of(**settings: object) -> Studio:
     network = trained(lostgan.Config(**(TINY | settings)))
-    return Studio(lostgan_system.producer(network), CLASSES)
+    return Studio(lostgan_system.sampler(network, SamplerOptions()), CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_scene_is_what_production_makes_of_its_seed() -> None:
         labels = np.array([CLASSES.index(name) + 1 for name, _ in LAYOUT])
         boxes_ = np.array([box for _, box in LAYOUT], np.float32)
         layouts = Layouts.collate([labels], [boxes_], [np.ones(3, np.float32)])
-        made = studio._generator(layouts, [11])
+        made = studio._sampler.sample(layouts, [11])
         shown = studio.render([scene])
         np.testing.assert_array_equal(made.images, shown.images)
         np.testing.assert_array_equal(made.masks, shown.masks)

@@ -255,17 +255,17 @@ def test_discriminator_is_the_published_equations(resolution: int) -> None:
 def test_a_training_step_is_the_published_one(version: int, resolution: int) -> None:
     settings = {**TINY, "version": version, "resolution": resolution}
     torch.manual_seed(0)
-    trainee = lostgan_system.trainee(lostgan.Config(**settings), CLASSES)
-    g, d = trainee.networks["G"], trainee.networks["D"]
+    objective = lostgan.LostGanObjective(lostgan.Config(**settings), CLASSES + 1)
+    g, d = objective.networks["G"], objective.networks["D"]
     for network in (g, d):
         network.load_state_dict(direct_lostgan.power_iterated(network.state_dict()))
     training = direct_lostgan.Training.of(version, resolution, g.state_dict(), d.state_dict())
     layouts = layouts_of((4, 2, 3))
     batch = TrainingBatch(torch.rand(3, 3, resolution, resolution) * 2 - 1, layouts)
-    _leave_out_dropout(trainee)
+    _leave_out_dropout(g)
     drawn: list[tuple[Tensor, Tensor]] = []
     g.register_forward_pre_hook(lambda _, given: drawn.append(given[1:]))
-    ours = AdversarialTraining(trainee, TrainingConfig(), steps=10, seed=0).step(0, batch)
+    ours = AdversarialTraining(objective, TrainingConfig(), steps=10, seed=0).step(0, batch)
     theirs = training.step(batch.images, layouts.labels, xywh(layouts), *drawn[0], dropout=0.0)
 
     assert ours["d_object"].item() == pytest.approx(
@@ -287,8 +287,8 @@ def test_a_training_step_is_the_published_one(version: int, resolution: int) -> 
                 )
 
 
-def _leave_out_dropout(trainee: lostgan.LostGanTrainee) -> None:
-    for module in trainee.networks["G"].modules():
+def _leave_out_dropout(network: torch.nn.Module) -> None:
+    for module in network.modules():
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from synthaug.generators import lostgan as lostgan_system
-from synthaug.generators.base import Layouts, TrainingBatch
+from synthaug.generators.base import Layouts, SamplerOptions, TrainingBatch
 from synthaug.generators.lostgan import network as lostgan
 from tests import paths
 from tests.parity.weights import recorded_weights
@@ -75,26 +75,26 @@ def produce(config: lostgan.Config, layouts: Layouts, seeds: list[int]) -> np.nd
     network.train()
     with torch.no_grad():  # one training pass, so that the spectral norms know their weights
         network(layouts, torch.randn(len(layouts), 8), torch.randn(*layouts.labels.shape, 8))
-    made = lostgan_system.producer(network)(layouts, seeds)
-    return made.images
+    return lostgan_system.sampler(network, SamplerOptions()).sample(layouts, seeds).images
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_an_image_depends_on_its_layout_and_seed_only(background: bool) -> None:
     config = lostgan.Config(**{**vars(TINY), "background": background})
     torch.manual_seed(0)
-    network = lostgan_system.producer(lostgan_system.build(config, 5))
+    sampler = lostgan_system.sampler(lostgan_system.build(config, 5), SamplerOptions())
     both = some_layouts()
     alone = Layouts(both.labels[1:, :1], both.boxes[1:, :1], both.scores[1:, :1])
-    together = network(both, [7, 8]).images[1].astype(int)
-    single = network(alone, [8]).images[0].astype(int)
+    together = sampler.sample(both, [7, 8]).images[1].astype(int)
+    single = sampler.sample(alone, [8]).images[0].astype(int)
     assert np.abs(together - single).max() <= 1
-    assert (network(alone, [9]).images[0] != single).any()
+    assert (sampler.sample(alone, [9]).images[0] != single).any()
 
 
 def test_padded_slots_have_no_mask_and_objects_do() -> None:
-    network = lostgan_system.producer(lostgan_system.build(TINY, 5))
-    masks = network(some_layouts(), [1, 2]).masks
+    sampler = lostgan_system.sampler(lostgan_system.build(TINY, 5), SamplerOptions())
+    masks = sampler.sample(some_layouts(), [1, 2]).masks
+    assert masks is not None
     assert masks.shape == (2, 3, 64, 64)
     assert masks[1, 1:].max() == 0
     assert masks[0].max(axis=(1, 2)).min() > 0
@@ -103,14 +103,15 @@ def test_padded_slots_have_no_mask_and_objects_do() -> None:
 def test_scores_weigh_the_discriminators_object_terms() -> None:
     """Eq. 15: with all scores zero the object terms vanish; halving them halves the terms; images terms do not move."""
     torch.manual_seed(0)
-    trainee = lostgan_system.trainee(TINY, 5)
-    trainee.networks["D"].eval()
+    objective = lostgan.LostGanObjective(TINY, 6)
+    objective.networks["D"].eval()
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     full = some_layouts()
 
     def losses(factor: float) -> dict[str, float]:
         batch = TrainingBatch(images, Layouts(full.labels, full.boxes, full.scores * factor))
-        return {k: v.item() for k, v in trainee.discriminator_losses(batch, -images).items()}
+        terms = objective.discriminator_losses(batch, -images)
+        return {name: loss.value.item() for name, loss in terms.items()}
 
     one, half, none = losses(1.0), losses(0.5), losses(0.0)
     assert none["d_object"] == 0
@@ -120,18 +121,19 @@ def test_scores_weigh_the_discriminators_object_terms() -> None:
 
 def test_images_without_objects_train() -> None:
     torch.manual_seed(0)
-    trainee = lostgan_system.trainee(TINY, 5)
+    objective = lostgan.LostGanObjective(TINY, 6)
     empty = Layouts.collate(
         [np.zeros(0, np.int64)] * 2,
         [np.zeros((0, 4), np.float32)] * 2,
         [np.zeros(0, np.float32)] * 2,
     )
     batch = TrainingBatch(torch.zeros(2, 3, 64, 64), empty)
-    fake = trainee.forward(batch, torch.Generator().manual_seed(0))
-    total = sum(trainee.generator_losses(batch, fake).values()) + sum(
-        trainee.discriminator_losses(batch, fake.detach()).values()
-    )
-    assert isinstance(total, torch.Tensor)
+    fake = objective.generate(batch, torch.Generator().manual_seed(0)).images
+    terms = [
+        *objective.generator_losses(batch, fake).values(),
+        *objective.discriminator_losses(batch, fake.detach()).values(),
+    ]
+    total = torch.stack([loss.value for loss in terms]).sum()
     total.backward()
     assert torch.isfinite(total)
 
@@ -139,8 +141,8 @@ def test_images_without_objects_train() -> None:
 @pytest.mark.parametrize("resolution", [64, 128, 256, 512])
 def test_every_resolution_is_the_same_code(resolution: int) -> None:
     config = lostgan.Config(**{**vars(TINY), "resolution": resolution, "width": 2})
-    network = lostgan_system.producer(lostgan_system.build(config, 5))
-    made = network(some_layouts(), [1, 2])
+    sampler = lostgan_system.sampler(lostgan_system.build(config, 5), SamplerOptions())
+    made = sampler.sample(some_layouts(), [1, 2])
     assert made.images.shape == (2, resolution, resolution, 3)
     disc: nn.Module = lostgan.Discriminator(resolution, 2, 6)
     image, objects = disc(torch.zeros(2, 3, resolution, resolution), some_layouts())
@@ -163,10 +165,6 @@ def test_per_image_weights_turn_a_mean_over_objects_into_the_mean_of_the_images_
 @pytest.mark.parametrize("orthogonal", [False, True])
 def test_a_larger_discriminator_starts_orthogonal_only_when_asked(orthogonal: bool) -> None:
     config = lostgan.Config(**{**vars(TINY), "resolution": 128, "orthogonal_d": orthogonal})
-    rows = (
-        lostgan_system.trainee(config, 5)
-        .networks["D"]
-        .state_dict()["block2.conv1.weight_orig"]
-        .flatten(1)
-    )
+    d = lostgan.LostGanObjective(config, 6).networks["D"]
+    rows = d.state_dict()["block2.conv1.weight_orig"].flatten(1)
     assert torch.allclose(rows @ rows.t(), torch.eye(len(rows)), atol=1e-5) == orthogonal

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from synthaug.generators import checkpoint
 from synthaug.generators import panoptic as panoptic_system
 from synthaug.generators import spade as spade_system
-from synthaug.generators.base import MapBatch, Maps
+from synthaug.generators.base import MapBatch, Maps, SamplerOptions
 from synthaug.generators.panoptic import network as panoptic
 from synthaug.generators.panoptic.fast import FastPanoptic
 from synthaug.generators.spade import network as spade
 from synthaug.generators.spade.semantics import Semantics, semantics
-from synthaug.generators.training.adversarial import AdversarialTraining
 from synthaug.generators.training.adversarial import Config as TrainingConfig
 from tests.panoptic_maps import blobs
 
@@ -173,12 +172,14 @@ def test_seeds_are_styles() -> None:
     with torch.no_grad():
         for value in network.parameters():
             value.normal_(std=0.1)
-    paints = panoptic_system.producer(network)
+    sampler = panoptic_system.sampler(network, SamplerOptions())
     one = maps_of(4, 1)
     both = Maps(one.labels.repeat(3, 1, 1), one.instances.repeat(3, 1, 1), 3)
-    made = paints.paint(both, [7, 8, 7])
+    made = sampler.sample(both, [7, 8, 7]).images
     assert (made[0] == made[2]).all() and (made[0] != made[1]).mean() > 0.02
-    assert (paints.paint(one, [8])[0] == made[1]).mean() > 0.99  # whatever else is in the batch
+    assert (
+        sampler.sample(one, [8]).images[0] == made[1]
+    ).mean() > 0.99  # whatever else is in the batch
 
 
 def test_holes_have_the_style_of_their_own_image() -> None:
@@ -203,27 +204,25 @@ def test_holes_have_the_style_of_their_own_image() -> None:
 
 
 def test_the_encoder_learns_with_the_generator() -> None:
-    trainee = panoptic_system.trainee(replace(STYLED, lambda_kl=0.05), 3)
-    assert set(trainee.networks) == {"G", "D", "E"}
-    training: AdversarialTraining[MapBatch] = AdversarialTraining(
-        trainee, TrainingConfig(lr_d=4e-4), 2, 0
-    )
+    config = replace(STYLED, lambda_kl=0.05)
+    training = panoptic_system.training(config, TrainingConfig(lr_d=4e-4), 3, 2, 0)
+    objective = training.objective
+    assert set(objective.networks) == {"G", "D", "E"}
     batch = MapBatch(torch.rand(2, 3, 32, 32) * 2 - 1, maps_of(5))
-    before = {name: value.clone() for name, value in trainee.networks["E"].named_parameters()}
+    before = {name: value.clone() for name, value in objective.networks["E"].named_parameters()}
     told = training.step(0, batch)
     assert told["g_kl_sum"] > 0
     moved = [
         name
-        for name, value in trainee.networks["E"].named_parameters()
+        for name, value in objective.networks["E"].named_parameters()
         if not torch.equal(before[name], value)
     ]
     assert len(moved) == len(before)
-    trainee.networks["G"].zero_grad()
-    trainee.networks["E"].zero_grad()
-    trainee.forward(
-        batch, torch.Generator().manual_seed(0)
-    ).square().mean().backward()  # without the KL term
-    assert all(value.grad.abs().max() > 0 for value in trainee.networks["E"].fc_mu.parameters())
+    objective.networks["G"].zero_grad()
+    objective.networks["E"].zero_grad()
+    fakes = objective.generate(batch, torch.Generator().manual_seed(0))
+    fakes.images.square().mean().backward()  # without the KL term
+    assert all(value.grad.abs().max() > 0 for value in objective.networks["E"].fc_mu.parameters())
 
 
 def test_parameters_are_the_papers() -> None:
@@ -236,11 +235,8 @@ def test_parameters_are_the_papers() -> None:
 
 
 def test_it_trains_and_comes_back_from_its_file(tmp_path: Path) -> None:
-    trainee = panoptic_system.trainee(SMALL, 3)
-    training: AdversarialTraining[MapBatch] = AdversarialTraining(
-        trainee, TrainingConfig(lr_d=4e-4), 2, 0
-    )
-    before = {name: value.clone() for name, value in trainee.networks["G"].named_parameters()}
+    training = panoptic_system.training(SMALL, TrainingConfig(lr_d=4e-4), 3, 2, 0)
+    before = {name: value.clone() for name, value in training.modules["G"].named_parameters()}
     batch = MapBatch(torch.rand(2, 3, 32, 32) * 2 - 1, maps_of(5))
     for step in range(2):
         told = training.step(step, batch)
@@ -251,9 +247,10 @@ def test_it_trains_and_comes_back_from_its_file(tmp_path: Path) -> None:
     checkpoint.save(path, network, "panoptic", SMALL, ["a", "b", "c"], {})
     system, loaded, _ = checkpoint.load(path)
     maps = maps_of(6)
-    first = panoptic_system.producer(network).paint(maps, [0, 1])
+    first = panoptic_system.sampler(network, SamplerOptions()).sample(maps, [0, 1]).images
     assert first.shape == (2, 32, 32, 3) and first.std() > 0
-    assert (system.producer(loaded).paint(maps, [5, 6]) == first).all()
+    again = system.sampler(loaded, SamplerOptions()).sample(maps, [5, 6]).images
+    assert (again == first).all()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts, TrainingBatch
 from synthaug.generators.nn.layers import BatchNorm2d, SNConv2d, SNLinear
-from synthaug.generators.training.adversarial import AdversarialTraining, Config
-from synthaug.generators.training.losses import hinge_fake, hinge_real
+from synthaug.generators.training.adversarial import AdversarialTraining, Config, Fakes
+from synthaug.generators.training.losses import Loss, hinge_fake, hinge_real
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from tests import paths
@@ -107,7 +107,7 @@ class Judge(nn.Module):
 
 
 class Toy:
-    """A trainee with the terms of a layout GAN; it remembers the fakes that its losses were asked about."""
+    """An objective with the terms of a layout GAN; it remembers the fakes that its losses were asked about."""
 
     def __init__(self, norms: bool = False) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -116,28 +116,28 @@ class Toy:
         self.norms = norms
         self.seen: dict[str, list[Tensor]] = {"D": [], "G": []}
 
-    def forward(self, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
         # without norms without latents too: which latents are drawn is the one thing that parts may change
         z = torch.randn(len(batch.layouts), 4, generator=rng) * self.norms
-        images: Tensor = self.networks["G"](batch.layouts.boxes, z)
-        return images
+        return Fakes(self.networks["G"](batch.layouts.boxes, z))
 
-    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         self.seen["D"].append(fake.detach())
         real, real_objects = self.networks["D"](batch.images, batch.layouts)
         image, objects = self.networks["D"](fake, batch.layouts)
         weights = batch.layouts.scores[batch.layouts.labels > 0]
         d_object = hinge_real(real_objects, weights) + hinge_fake(objects, weights)
-        return {"d_object": d_object, "d_image": hinge_real(real) + hinge_fake(image)}
+        d_image = hinge_real(real) + hinge_fake(image)
+        return {"d_object": Loss(d_object, mean_over="objects"), "d_image": Loss(d_image)}
 
-    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Tensor]:
+    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         self.seen["G"].append(fake.detach())
         image, objects = self.networks["D"](fake, batch.layouts)
         g_object = -objects.mean() if len(objects) else objects.sum()
         return {
-            "g_object": g_object,
-            "g_image": -image.mean(),
-            "g_l1": F.l1_loss(fake, batch.images),
+            "g_object": Loss(g_object, mean_over="objects"),
+            "g_image": Loss(-image.mean()),
+            "g_l1": Loss(F.l1_loss(fake, batch.images)),
         }
 
 

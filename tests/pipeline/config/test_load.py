@@ -74,6 +74,10 @@ def _components(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(f"fake_{name}")
         module.Config = config  # type: ignore[attr-defined] # a module made here has no stub
         monkeypatch.setitem(sys.modules, f"fake_{name}", module)
+    for name in ("LEARNS", "ADDS_ONLY", "TWO_STAGE"):
+        setattr(sys.modules["fake_generator"], name, False)
+    for name, value in (("CONDITION", "layout"), ("FILES", ()), ("build", None), ("sampler", None)):
+        setattr(sys.modules["fake_generator"], name, value)
     fakes = (
         (DETECTORS, {"torchvision": "fake_detector"}),
         (GENERATORS, {"lostgan": "fake_generator"}),
@@ -123,6 +127,14 @@ def test_a_minimal_job_gets_every_default(write: Write) -> None:
     )
     with pytest.raises(FrozenInstanceError):
         job.seed = 1  # type: ignore[misc] # that is the test
+
+
+def test_a_generator_that_lacks_a_part_of_its_contract_is_one_line(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sys.modules["fake_generator"], "CONDITION")
+    text = message(write(MINIMAL + "generator: {system: lostgan}"))
+    assert text.startswith("x.yaml: generator.system: fake_generator lacks CONDITION; ")
 
 
 def test_one_mapping_feeds_training_and_component(write: Write) -> None:

@@ -21,12 +21,7 @@ TINY = lostgan.Config(resolution=64, width=2, z_image=4, z_object=4, embedding=4
 
 
 def gan(steps: int) -> AdversarialTraining:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        trainee = lostgan_system.trainee(TINY, 3)
-    for network in trainee.networks.values():
-        network.to(memory_format=torch.channels_last)
-    return AdversarialTraining(trainee, Config(ema=0.9, decay_from=0.5), steps, seed=5)
+    return lostgan_system.training(TINY, Config(ema=0.9, decay_from=0.5), 3, steps, seed=5)
 
 
 def batch(step: int) -> TrainingBatch:

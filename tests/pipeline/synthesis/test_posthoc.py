@@ -92,7 +92,7 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
     apart = replace(
         posthoc.Config("a", "b"), parts=checkpoint.read_header(weights)["config"]["parts"]
     )
-    assert posthoc.headers(apart).keys() == {"layouts", "maps"}
+    assert posthoc.read_headers(apart).keys() == {"layouts", "maps"}
     system, network, header = checkpoint.load(weights)
     assert header["classes"] == NAMES
     for name, file in (("layouts", "lostgan"), ("maps", "panoptic")):
@@ -100,11 +100,11 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
         kept = network.get_submodule(f"parts.{name}").state_dict()
         assert all(torch.equal(value, kept[key]) for key, value in original.state_dict().items())
 
-    generator = guide.producer(system, network, "cpu", Folder.at(str(tmp_path / "made")))
-    assert generator.resolution == (32, 32)
+    generator = guide.sampler(system, network, "cpu", Folder.at(str(tmp_path / "made")))
+    assert generator.size == (32, 32)
     given_maps: list[Any] = []
-    paint = generator.maps.paint
-    generator.maps.paint = lambda maps, seeds: (given_maps.append(maps), paint(maps, seeds))[1]
+    sample = generator.maps.sample
+    generator.maps.sample = lambda maps, seeds: (given_maps.append(maps), sample(maps, seeds))[1]
     scenes = [planned(0), planned(1)]
     made = guide.produce(generator, scenes, toy.CATEGORIES, "f" * 64)
     images = guide.paint(generator, scenes)
@@ -147,16 +147,16 @@ def test_a_map_of_masks_has_the_class_of_its_mask(place: np.ndarray, dont_care: 
     [
         (
             "generator.layouts='{files}/panoptic.safetensors'",
-            "generator.layouts: .* is not driven by boxes",
+            "generator.layouts: .* is not conditioned on a layout",
         ),
         (
             "generator.maps='{files}/lostgan.safetensors'",
-            "generator.maps: .* is not driven by maps",
+            "generator.maps: .* is not conditioned on a map",
         ),
         ("generator.maps='{files}/other.safetensors'", "generator.maps: .* other classes"),
         (
             "generator.maps='{files}/none.safetensors'",
-            "none.safetensors: not a readable safetensors file",
+            "generator.maps: .*none.safetensors: not a readable safetensors file",
         ),
     ],
 )
@@ -169,8 +169,8 @@ def test_mistakes_are_one_line(files: Path, override: str, said: str) -> None:
 def test_other_classes_than_the_datas_are_refused(files: Path) -> None:
     config = posthoc.Config(str(files / "lostgan.safetensors"), str(files / "panoptic.safetensors"))
     with pytest.raises(JobError, match=r"generator\.layouts: .* knows 13 classes"):
-        train_generator._made(posthoc, config, NAMES[1:])
+        train_generator._build(posthoc, config, NAMES[1:])
     with pytest.raises(DatasetError, match=r"not those of data\.labelled"):
-        train_generator._made(posthoc, config, NAMES[::-1])
+        train_generator._build(posthoc, config, NAMES[::-1])
     with pytest.raises(JobError, match=r"generator\.maps: names no checkpoint"):
         job_of(files, "generator.maps=''")

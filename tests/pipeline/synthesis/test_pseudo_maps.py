@@ -132,7 +132,6 @@ def test_a_generator_learns_from_them_by_their_weight():
 
     from synthaug.generators import spade as spade_system
     from synthaug.generators.spade import network as spade
-    from synthaug.generators.training.adversarial import AdversarialTraining
     from synthaug.generators.training.adversarial import Config as Loop
 
     job = load_job(
@@ -143,11 +142,8 @@ def test_a_generator_learns_from_them_by_their_weight():
         guide = guide_of(job)
         table = guide.accepted(SceneList(toy.CATEGORIES, [pseudo(i, score) for i in range(3)]))
         assert len(table) == 3
-        torch.manual_seed(0)
-        trainee = spade_system.trainee(
-            spade.Config(resolution=32, width=2, width_d=2), len(toy.CATEGORIES)
-        )
-        loop = AdversarialTraining(trainee, Loop(accumulate=2), 1, 0)
+        config = spade.Config(resolution=32, width=2, width_d=2)
+        loop = spade_system.training(config, Loop(accumulate=2), len(toy.CATEGORIES), 1, 0)
         batch = guide.batches([table], Draw(3, 4, seed=1), 0, 1)(0)
         told[score] = loop.step(0, batch)
     assert told[0.25]["d_real"] < told[1.0]["d_real"]

@@ -1,0 +1,24 @@
+"""Which floating-point format a job's `precision` means on a device."""
+
+from __future__ import annotations
+
+import torch
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+
+def uses_bfloat16(precision: str, device: torch.device | str) -> bool:
+    """Return whether `precision` means bfloat16 on a device; "auto" does where the hardware has it."""
+    if precision == "auto":
+        return has_bfloat16(torch.device(device))
+    return precision == "bfloat16"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 is a format of the hardware; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(
+        torch.cpu, "_is_avx512_bf16_supported", None
+    )  # torch has no public one for CPUs
+    return bool(probe and probe())
