@@ -79,7 +79,7 @@ def whole(count: int) -> None:
     from synthaug.pipeline.execution.context import Context
     from synthaug.pipeline.execution.executor import SerialExecutor
     from synthaug.pipeline.scores.features import detector_features, nearest
-    from synthaug.pipeline.scoring import engine as measuring
+    from synthaug.pipeline.scoring import engine
 
     with tempfile.TemporaryDirectory() as scratch:
         small = {
@@ -94,17 +94,17 @@ def whole(count: int) -> None:
             "detector_features": detector_features.Config(subsets=20),
             "nearest": nearest.Config(),
         }
-        plan = measuring.Plan(
+        plan = engine.ScoringJob(
             settings,
             partial(tables, count),
             f"{scratch}/scores",
-            judge=(scratch, "detector.safetensors"),
-            judge_sha256="-",
+            detector=(scratch, "detector.safetensors"),
+            detector_sha256="-",
         )
-        assert not measuring.prepare(plan)
+        assert not engine.prepare(plan)
         folder = Folder.at(plan.folder)
         context = Context(None, folder, {}, SerialExecutor(), lambda _: None, lambda *_: None)  # type: ignore[arg-type]
-        measuring.measure(context, plan)
+        engine.measure(context, plan)
 
 
 def statistics(count: int) -> None:

@@ -20,9 +20,10 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.ray_executor import open_executor
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.report import score_page
-from synthaug.pipeline.scores import SCORES
-from synthaug.pipeline.scores.base import versions
-from synthaug.pipeline.scoring import engine as measuring
+from synthaug.pipeline.scores import SCORES, load_score
+from synthaug.pipeline.scores.card import versions
+from synthaug.pipeline.scoring import engine
+from synthaug.pipeline.scoring.summary import summary_cells
 
 VERSION = 1
 PAGE = "scores.html"
@@ -95,11 +96,11 @@ def score(request: Request, screen: Any) -> list[str]:
     )
     opened = tables(False)
     plan = _plan(request, job, tables, opened)
-    reasons = measuring.prepare(plan)
+    reasons = engine.prepare(plan)
     for name in _asked(request):
         if name in reasons:
             raise JobError(f"--names: {name} cannot be had: {reasons[name]}")
-    plan = measuring.without(plan, reasons)
+    plan = plan.without(reasons)
     scores, sheets = _measure(job, plan, screen) if plan.settings else ({}, {})
     used = versions(*PACKAGES)
     out = Folder.at(request.output)
@@ -122,19 +123,19 @@ def score(request: Request, screen: Any) -> list[str]:
 
 
 def _measure(
-    job: Job, plan: measuring.Plan, screen: Any
+    job: Job, plan: engine.ScoringJob, screen: Any
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the scores of a prepared plan, and the files that they draw."""
     cluster, folder = job.cluster, Folder.at(plan.folder)
     executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
     try:
-        scores = measuring.measure(
+        scores = engine.measure(
             Context(job, folder, {}, executor, screen.tell, screen.progress), plan
         )
         drawn = [
             file
             for name, metric in scores.items()
-            for file in executor.call(measuring.draw, plan, name, metric)
+            for file in executor.call(engine.draw, plan, name, metric)
         ]
     finally:
         executor.close()
@@ -159,11 +160,9 @@ def _job(request: Request) -> Job:
 
 def _plan(
     request: Request, job: Job, tables: Tables, opened: Mapping[str, Dataset]
-) -> measuring.Plan:
+) -> engine.ScoringJob:
     names = _asked(request) or list(SCORES)
-    settings = {
-        name: job.score.settings.get(name) or measuring.module_of(name).Config() for name in names
-    }
+    settings = {name: job.score.settings.get(name) or load_score(name).Config() for name in names}
     judge = Path(request.judge or job.score.judge) if request.judge or job.score.judge else None
     weights = str(request.weights or job.score.weights)
     weights = str(Path(weights).absolute()) if weights else ""
@@ -178,15 +177,15 @@ def _plan(
         "seed": job.seed,
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    return measuring.Plan(
+    return engine.ScoringJob(
         settings,
         tables,
         Folder.at(request.output).sub("work").sub(key).uri,
-        judge=(str(judge.absolute().parent), judge.name) if judge else None,
-        judge_sha256=digest,
+        detector=(str(judge.absolute().parent), judge.name) if judge else None,
+        detector_sha256=digest,
         weights=weights,
         seed=job.seed,
-        about={"data_sets": dict(tables.references)},
+        card_entries={"data_sets": dict(tables.references)},
     )
 
 
@@ -212,7 +211,7 @@ def _check_judge(judge: Path | None, classes: int) -> str:
 def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
     """Return the scores as a table, a row each, then what was not measured, and what the numbers are too small for."""
     head = ("score", "number", "value", "95 %", "compare with")
-    rows = [head, *(measuring.cells(metric) for metric in scores.values())]
+    rows = [head, *(summary_cells(metric) for metric in scores.values())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     told = [
         "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()

@@ -24,7 +24,7 @@ from synthaug.pipeline.config.schema import (
     Trial,
 )
 from synthaug.pipeline.core.errors import suggest
-from synthaug.pipeline.scores import SCORES, USUAL
+from synthaug.pipeline.scores import SCORES, USUAL, load_score
 
 PASTES = (
     "synthaug.generators.copy_paste"  # whose Config says how a trial's arm of that name is made
@@ -158,7 +158,7 @@ def _score(raw: Any) -> Score:
         *keys,
     }  # settings of a score that is not measured are judged too, for their typos
     settings = {
-        name: _fill(_import(SCORES[name], "score.names").Config, keys.get(name), f"score.{name}")
+        name: _fill(load_score(name).Config, keys.get(name), f"score.{name}")
         for name in SCORES
         if name in used
     }

@@ -1,25 +1,39 @@
-"""Scores: one module each; a score looks at images, reduces what it saw to named numbers with a card, and does no more.
+"""Scores: one module each; a score measures images, reduces its records to named numbers with a card, and does no more.
 
 A score module has
 
-    Config                               frozen dataclass: all that can be chosen, with defaults and checks
-    looks(config) -> tuple[Look, ...]    what is observed in each image (`base.Look`), and of how many images per layout
-    available(material, config)          None, or in one line why this score cannot be had; cheap, no pixel is decoded
-    score(material, config) -> Metric    from `material.seen(look, table)`, in flat memory: number, controls, card
-    files(config) -> tuple[str, ...]     optional: names of published networks, looked for in the folder of weights
-    lacks(folder, config)                optional: None, or why this machine cannot have it, whatever the data
-    pictures(material, metric)           optional: files to look at, name -> bytes, drawn when the metric is there
-    pupils(material, config) -> tuple    optional: networks (`base.Pupil`) trained on the records, between looks and `score`
+    Config                                   frozen dataclass: every setting, with defaults and checks
+    extractors(config)                       the per-image measurements (`base.Extractor`)
+    available(inputs, config)                None, or in one line why this score cannot be had; cheap, no pixel is decoded
+    score(inputs, config) -> Metric          from `inputs.extracted(extractor, table)`, in flat memory: number, controls, card
 
-`base.py` tells what a look, a record, a pupil and the material are; `full_card` there makes a complete card. The pipeline
-paints the synthetic twins, runs the looks on the pool, trains the pupils, and calls `score`; `synthaug score` does the same
-with any two data sets. Looks that are equal are done once, so scores that read the same features share them.
+and, where it needs them,
+
+    unsupported(weights, config)             None, or why this machine cannot have it, whatever the data
+    auxiliary_models(inputs, config)         networks (`base.AuxiliaryModel`) trained on records, before `score`
+    pictures(inputs, metric)                 files to look at, name -> bytes, drawn when the metric is there
+
+`card.full_card` makes a complete card. The pipeline generates the synthetic images, runs the extractors on the pool of
+workers, trains the auxiliary models, and calls `score`; `synthaug score` does the same with any two data sets. Equal
+extractors run once, so scores that read the same features share them.
 
 A new score is a new file and a line in SCORES; tests/pipeline/scores/test_score_contract.py then tests it. USUAL are those
 that a job measures, where they can be had, when it does not name any.
 """
 
 from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthaug.pipeline.core.errors import RunError
+
+if TYPE_CHECKING:
+    from synthaug.pipeline.scores.base import AuxiliaryModel, Extractor, MetricInputs
+    from synthaug.pipeline.scores.card import Metric
 
 SCORES = {
     "dap": "synthaug.pipeline.scores.detection.dap",
@@ -35,3 +49,51 @@ SCORES = {
     "diversity": "synthaug.pipeline.scores.features.diversity",
 }
 USUAL = ("dap", "cas", "mask_iou", "detector_features", "nearest")
+
+OBLIGATORY = ("Config", "extractors", "available", "score")
+
+
+def _supported(_weights: Path | None, _config: Any) -> str | None:
+    return None
+
+
+def _no_models(_inputs: MetricInputs, _config: Any) -> tuple[AuxiliaryModel, ...]:
+    return ()
+
+
+def _no_pictures(_inputs: MetricInputs, _metric: Mapping[str, Any]) -> dict[str, bytes]:
+    return {}
+
+
+@dataclass(frozen=True)
+class ScoreModule:
+    """The functions of a score module, as described above."""
+
+    Config: type[Any]
+    extractors: Callable[[Any], tuple[Extractor, ...]]
+    available: Callable[[MetricInputs, Any], str | None]
+    score: Callable[[MetricInputs, Any], Metric]
+    unsupported: Callable[[Path | None, Any], str | None]
+    auxiliary_models: Callable[[MetricInputs, Any], tuple[AuxiliaryModel, ...]]
+    pictures: Callable[[MetricInputs, Mapping[str, Any]], dict[str, bytes]]
+
+
+def load_score(name: str) -> ScoreModule:
+    """Import a score; raises RunError that names the parts its module lacks."""
+    path = SCORES[name]
+    parts = vars(importlib.import_module(path))
+    missing = [part for part in OBLIGATORY if part not in parts]
+    if missing:
+        raise RunError(
+            f"score {name}: {path} does not define {', '.join(missing)}; "
+            "pipeline/scores/__init__.py says what a score's module has"
+        )
+    return ScoreModule(
+        parts["Config"],
+        parts["extractors"],
+        parts["available"],
+        parts["score"],
+        parts.get("unsupported", _supported),
+        parts.get("auxiliary_models", _no_models),
+        parts.get("pictures", _no_pictures),
+    )

@@ -1,9 +1,10 @@
-"""What every score is made of: tables of images, looks at them that leave records, networks trained for it, a Metric.
+"""The contract of the scores: extractors measure each image, records keep what they measured, a metric reduces records.
 
-Three tables have names: `real` (validation images), `synthetic` (images to be judged), `train` (labelled images). A *look*
-turns each image of some tables into one record of plain arrays; records are written to Parquet shards on the pool and come
-back one by one, in the order of the table, so memory is flat and neither the number of workers nor the cut into shards can
-change a number. A *pupil* is a network that is trained for a score, before a look (on images) or after it (on records).
+Three tables have names: `real` (validation images), `synthetic` (images to be scored), `train` (labelled images). An
+extractor turns each image of some tables into one record of arrays. Records are written to Parquet shards on the pool of
+workers and come back one by one, in the order of the table: memory is flat, and neither the number of workers nor the cut
+into shards can change a number. An auxiliary model is a network that is trained for a score, before extraction (on images) or
+after it (on records).
 """
 
 from __future__ import annotations
@@ -11,40 +12,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
-from synthaug.pipeline.core.seeding import permuted
+from synthaug.pipeline.core.record_files import read_records, write_records
+from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene, class_counts
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.scores.pairing import Pairing
 
 if TYPE_CHECKING:
     from torch import nn
 
 TABLES = ("train", "real", "synthetic")
-BATCH = 16  # images an observer sees at a time; the batches start at multiples of it, whatever the shards
+BATCH = 16  # images that are extracted together; the batches start at multiples of it, whatever the shards
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class View:
-    """One image of one table, as an observer gets it. Its pixels are decoded by `pixels()`."""
+class TableImage:
+    """One image of one table. Its pixels are decoded by `pixels()`."""
 
     table: str  # of TABLES
-    index: int  # place in the table
-    layout: int  # place in `real` of the image whose layout it shows; its own for `real`; -1 = none
-    sample: int  # which of the images of that layout, from 0
+    index: int  # in the table
+    layout: int  # index in `real` of the image whose layout it shows; its own for `real`; -1 = none
+    sample: int  # number among the images of that layout, from 0
     scene: Scene
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the image, uint8 RGB [H, W, 3]; decoded once for all looks."""
+        """Return the image, uint8 RGB [H, W, 3]; decoded once for all extractors."""
         return self._pixels
 
     @cached_property
@@ -54,7 +56,7 @@ class View:
 
 @dataclass(frozen=True)
 class Record:
-    """What a look left of one image."""
+    """The arrays that an extractor measured of one image; the other fields as in TableImage."""
 
     table: str
     index: int
@@ -63,52 +65,51 @@ class Record:
     arrays: Arrays
 
 
-Observer = Callable[
-    [Sequence[View]], list[Arrays]
-]  # at most BATCH views of one table -> one record each
+# at most BATCH images of one table -> the arrays of each
+ExtractFunction = Callable[[Sequence[TableImage]], list[Arrays]]
 
 
 @dataclass(frozen=True)
-class Look:
-    """Base of the looks: what is observed, as plain data. Looks that are equal are done once and shared by the scores.
+class Extractor:
+    """Base of the extractors: a per-image measurement as plain data. Equal extractors run once and are shared by the scores.
 
-    A subclass is a frozen dataclass of JSON values (they name its columns in the records) with `observer`. `samples` is how
-    many images of each layout the score asks a generator to paint; images that are there already are all looked at.
+    A subclass is a frozen dataclass of JSON values with a `name` of its own and `extract_function`. Name and values say which
+    columns of the records are its own.
     """
 
+    name: ClassVar[str] = ""
     tables: tuple[str, ...] = ("real", "synthetic")
-    samples: int = 1  # images per layout; the others of `synthetic` are not shown
-    limit: int = 0  # layouts looked at, the first in table order; 0 = all
+    samples: int = 1  # images per layout that a generator is asked for; images that are there already are all used
+    limit: int = 0  # layouts, the first in table order; 0 = all
 
-    def observer(self, material: Material) -> Observer:
-        """Return what does the looking; made once per worker, and told nothing of the others."""
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
+        """Return the function that measures images; called once per worker."""
         raise NotImplementedError
 
     @property
-    def needs(self) -> tuple[Pupil, ...]:
-        """The networks that must be trained before looking."""
+    def auxiliary_models(self) -> tuple[AuxiliaryModel, ...]:
+        """The networks that must be trained before extraction."""
         return ()
 
     @property
     def key(self) -> str:
-        """The name of the look's columns in the records."""
-        content = json.dumps(
-            [type(self).__module__, type(self).__qualname__, asdict(self)], sort_keys=True
-        )
-        return f"{type(self).__name__.lower()}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+        """The name of its columns in the records."""
+        assert self.name, f"{type(self).__qualname__} has no name"
+        content = json.dumps([self.name, asdict(self)], sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A network in training: what the loop of `pipeline/execution/training.py` drives, for how long."""
+class TrainingSpec:
+    """The training of an auxiliary model, as the loop of `pipeline/execution/training.py` drives it."""
 
-    training: Any  # pipeline.training.Training
+    training: Any  # execution.training.Training
     batches: Callable[[int], Any]  # step -> batch, a pure function of the step
     steps: int
     threads: int = 1  # of torch
 
 
-class Pupil(Protocol):
+class AuxiliaryModel(Protocol):
     """A network to be trained, as plain data (a frozen dataclass)."""
 
     @property
@@ -116,40 +117,89 @@ class Pupil(Protocol):
         """The name of its folder, different for different content."""
         ...
 
-    def lesson(self, material: Material) -> Lesson:
+    def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
         """Return the training; the same every time."""
         ...
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a score may use; opened anew in each process."""
+class TrainedNetworks(Protocol):
+    """The auxiliary models that were trained."""
 
-    tables: Mapping[
-        str, Dataset
-    ]  # of TABLES, those there are; crowds and what a generator never sees are left out
-    layout: NDArray[
-        np.int64
-    ]  # [synthetic] place in `real` of the image whose layout it shows; -1 = none
-    sample: NDArray[np.int64]  # [synthetic] which of the images of that layout
-    painted: bool = False  # whether `synthetic` was painted for the scores, so that `Look.samples` decides how many
-    judge: Path | None = None  # a detector's checkpoint
-    judge_sha256: str = ""
+    def load(self, model: AuxiliaryModel, inputs: MetricInputs) -> Mapping[str, nn.Module]:
+        """Return the networks of a trained model."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecordStore:
+    """The records of all extractors, in Parquet: a row per image, a column per array of each extractor.
+
+    An extractor is read by its own columns alone, so a score pays only for what it asks for.
+    """
+
+    folder: Folder
+
+    def write(
+        self,
+        name: str,
+        images: Sequence[TableImage],
+        arrays: Mapping[str, Sequence[Arrays | None]],
+    ) -> None:
+        """Write a shard: by an extractor's key the arrays of each image, None where it does not use the image."""
+        records: list[dict[str, Any]] = []
+        for image in images:
+            position = {"index": image.index, "layout": image.layout, "sample": image.sample}
+            records.append(dict(position))
+        for key, arrays_of_images in arrays.items():
+            for record, named in zip(records, arrays_of_images, strict=True):
+                for array, value in (named or {}).items():
+                    record[f"{key}/{array}"] = value
+        write_records(self.folder, name, records)
+
+    def read(self, extractor: Extractor, table: str) -> Iterator[Record]:
+        """Yield the records of an extractor on one table, in the order of the table."""
+        prefix = f"{extractor.key}/"
+
+        def wanted(column: str) -> bool:
+            return column in _POSITION or column.startswith(prefix)
+
+        for record in read_records(self.folder, f"{table}-", wanted):
+            index, layout, sample = (record.pop(name) for name in _POSITION)
+            arrays = {column.removeprefix(prefix): value for column, value in record.items()}
+            if arrays:
+                yield Record(table, index, layout, sample, arrays)
+
+
+_POSITION = ("index", "layout", "sample")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Networks that are at hand whatever the data, and the device they run on."""
+
+    detector: Path | None = None  # checkpoint of the reference detector
+    detector_sha256: str = ""
     weights: Path | None = None  # folder of published networks
     device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class MetricInputs:
+    """The inputs of a score; opened anew in each process."""
+
+    # of TABLES, those there are; crowds and what a generator never sees are left out
+    tables: Mapping[str, Dataset]
+    pairing: Pairing
+    records: RecordStore
+    networks: TrainedNetworks
+    resources: Resources = field(default_factory=Resources)
+    generated: bool = False  # whether `synthetic` was generated for the scores, `Extractor.samples` images of each layout
     seed: int = 0
-    train_counts: tuple[
-        int, ...
-    ] = ()  # labelled objects per class, all of them; () = as `train` has, or `real`
-    about: Mapping[str, Any] = field(
+    # labelled objects per class, all of them; () = as `train` has, or `real`
+    train_counts: tuple[int, ...] = ()
+    card_entries: Mapping[str, Any] = field(
         default_factory=dict
-    )  # what only the caller knows; goes into every card
-    records: Callable[[Look, str], Iterator[Record]] | None = (
-        None  # of a look that was done, in the table's order
-    )
-    state: Callable[[Pupil, Lesson], None] | None = (
-        None  # puts a trained pupil's weights into its training
-    )
+    )  # of every card, known to the caller alone
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -157,191 +207,76 @@ class Material:
         return next(iter(self.tables.values())).categories
 
     @property
-    def counts(self) -> list[int]:
+    def class_counts(self) -> list[int]:
         """Training objects per class, which decide what is head and what is tail."""
         if self.train_counts:
             return list(self.train_counts)
         table = self.tables.get("train") or self.tables["real"]
-        found = np.zeros(len(self.categories), np.int64)
-        for i in range(len(table)):
-            objects = table[i].objects
-            found += np.bincount(objects.category[~objects.iscrowd], minlength=len(found))
-        return [int(n) for n in found]
+        return [int(count) for count in class_counts(table, len(self.categories))]
 
-    def seen(self, look: Look, table: str) -> Iterator[Record]:
-        """Return the records of a finished look at one table, in the order of the table."""
-        assert self.records is not None
-        return self.records(look, table)
+    def extracted(self, extractor: Extractor, table: str) -> Iterator[Record]:
+        """Return the records of an extractor on one table, in the order of the table."""
+        return self.records.read(extractor, table)
 
-    def trained(self, pupil: Pupil) -> Mapping[str, nn.Module]:
-        """Return the networks of a finished pupil."""
-        assert self.state is not None
-        lesson = pupil.lesson(self)
-        self.state(pupil, lesson)
-        modules: Mapping[str, nn.Module] = lesson.training.modules
-        return modules
+    def trained(self, model: AuxiliaryModel) -> Mapping[str, nn.Module]:
+        """Return the networks of a trained auxiliary model."""
+        return self.networks.load(model, self)
 
-    def view(self, table: str, index: int) -> View:
+    def image(self, table: str, index: int) -> TableImage:
         """Return one image of a table."""
-        layout, sample = index if table == "real" else -1, 0
+        layout, sample = -1, 0
+        if table == "real":
+            layout = index
+        elif table == "synthetic":
+            layout, sample = int(self.pairing.layout[index]), int(self.pairing.sample[index])
+        return TableImage(table, index, layout, sample, self.tables[table][index])
+
+    def uses(self, extractor: Extractor, table: str, index: int) -> bool:
+        """Return whether an extractor measures this image."""
+        layout = index
         if table == "synthetic":
-            layout, sample = int(self.layout[index]), int(self.sample[index])
-        return View(table, index, layout, sample, self.tables[table][index])
-
-    def shows(self, look: Look, table: str, index: int) -> bool:
-        """Whether a look sees this image."""
-        layout = (
-            int(self.layout[index]) if table == "synthetic" and self.layout[index] >= 0 else index
-        )
-        if self.painted and table == "synthetic" and self.sample[index] >= look.samples:
-            return False
-        return not (look.limit and table != "train" and layout >= look.limit)
+            if self.generated and self.pairing.sample[index] >= extractor.samples:
+                return False
+            if self.pairing.layout[index] >= 0:
+                layout = int(self.pairing.layout[index])
+        if table == "train" or not extractor.limit:
+            return True
+        return layout < extractor.limit
 
 
-def pair(real: Dataset, synthetic: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each synthetic image (layout, sample): the place of the real one whose layout it shows, and its turn.
-
-    They belong together by `provenance.source_image`, else by equal `image_id`; -1 where there is no partner.
-    """
-    places = {real[i].image_id: i for i in range(len(real))}
-    layout = np.full(len(synthetic), -1, np.int64)
-    sample, turns = np.zeros(len(synthetic), np.int64), np.zeros(len(real), np.int64)
-    for i in range(len(synthetic)):
-        scene = synthetic[i]
-        source = scene.provenance.source_image if scene.provenance else scene.image_id
-        place = places.get(source, -1)
-        layout[i] = place
-        if place >= 0:
-            sample[i] = turns[place]
-            turns[place] += 1
-    return layout, sample
-
-
-def lacking(
-    material: Material,
+def missing_input(
+    inputs: MetricInputs,
     tables: Sequence[str] = ("real", "synthetic"),
-    pairs: bool = False,
-    judge: bool = False,
+    detector: bool = False,
     masks: Sequence[str] = (),
     maps: Sequence[str] = (),
-    files: Sequence[str] = (),
 ) -> str | None:
     """Return in one line what a score needs and does not have, else None; the usual body of `available`.
 
-    `masks` and `maps` name tables in which at least one image must have object masks, or a panoptic map; `files` are names
-    looked for in the folder of weights.
+    `masks` and `maps` name tables in which at least one image must have object masks, or a panoptic map.
     """
     for name in tables:
-        if name not in material.tables or not len(material.tables[name]):
-            return f"there are no {_TOLD[name]}"
-    if judge and material.judge is None:
+        if name not in inputs.tables or not len(inputs.tables[name]):
+            return f"there are no {_TABLE_NAMES[name]}"
+    if detector and inputs.resources.detector is None:
         return "there is no detector to judge with (score.judge, or --judge CHECKPOINT)"
-    if pairs and not (material.layout >= 0).any():
-        return "no synthetic image names the real one whose layout it shows (provenance.source_image, or equal image_id)"
     for name in masks:
-        if not _some(material.tables[name], lambda scene: any(scene.objects.rle)):
-            return f"no object of the {_TOLD[name]} has a mask"
+        if not any(any(scene.objects.rle) for scene in inputs.tables[name]):
+            return f"no object of the {_TABLE_NAMES[name]} has a mask"
     for name in maps:
-        if not _some(material.tables[name], lambda scene: scene.panoptic is not None):
-            return f"none of the {_TOLD[name]} has a panoptic map"
-    for name in files:
-        if material.weights is None:
-            return f"it needs the network {name}, and no folder of weights is named (score.weights, or --weights FOLDER)"
-        if not (material.weights / name).is_file():
-            return f"it needs the network {name}, which is not in {material.weights}"
+        if not any(scene.panoptic is not None for scene in inputs.tables[name]):
+            return f"none of the {_TABLE_NAMES[name]} has a panoptic map"
     return None
 
 
-_TOLD = {
+_TABLE_NAMES = {
     "train": "labelled images to train on",
     "real": "real images",
     "synthetic": "synthetic images",
 }
 
 
-def _some(table: Dataset, test: Callable[[Scene], bool]) -> bool:
-    return any(test(table[i]) for i in range(len(table)))
-
-
-def strangers(count: int, seed: int) -> NDArray[np.int64]:
-    """Return for each of `count` images another one [count], each used once: the successor in a fixed permutation."""
-    order = np.array([permuted(place, count, seed) for place in range(count)], np.int64)
-    following = np.empty(count, np.int64)
-    following[order] = np.roll(order, -1)
-    return following
-
-
-def truth(scene: Scene) -> tuple[Objects, NDArray[np.float32], NDArray[np.int64]]:
-    """Return what an image was to show: its objects without crowds, their boxes as asked for [N, 4], labels [N]."""
+def layout_objects(scene: Scene) -> Objects:
+    """Return the objects that an image was to show: without crowds, their boxes as asked for."""
     objects = scene.objects.select(~scene.objects.iscrowd)
-    return objects, objects.layout_boxes, objects.category.astype(np.int64)
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of the libraries that decide a number, for its card."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-CARD = (  # keys that the card of every score has
-    "protocol",
-    "headline_key",  # of values and of the controls: the number that stands for the score
-    "images",  # how many of each table
-    "selection",  # which images, by what rule
-    "resize",  # filter, or "none"
-    "file_format",  # of the images that were read
-    "splits",  # of the statistic over parts of the sample, or "none"
-    "seed",
-    "network",  # what it is, or "none"
-    "network_sha256",  # or "none"; of networks trained here: what they were trained from and for how long
-    "versions",
-    "warnings",  # sentences: where the sample is too small for the score
-)
-
-
-def full_card(material: Material, look: Look | None, **entries: Any) -> dict[str, Any]:
-    """Return a card with every key of CARD, what the caller of the score knows among them.
-
-    `entries` add to what is the same for all scores, or replace it.
-    """
-    counts = {
-        name: sum(material.shows(look, name, i) for i in range(len(table))) if look else len(table)
-        for name, table in material.tables.items()
-        if look is None or name in look.tables
-    }
-    whole = "all images of each table, in its order"
-    limit = (
-        f"the first {look.limit} layouts and their synthetic images"
-        if look and look.limit
-        else whole
-    )
-    fixed = {
-        "images": counts,
-        "selection": limit,
-        "resize": "none",
-        "file_format": formats(material),
-        "splits": "none",
-        "seed": material.seed,
-        "network": "none",
-        "network_sha256": "none",
-        "versions": versions("numpy"),
-        "warnings": [],
-    }
-    result = {**fixed, **entries, **material.about}
-    missing = [key for key in CARD if key not in result]
-    assert not missing, f"the card has no {missing}"
-    return result
-
-
-def formats(material: Material) -> dict[str, str]:
-    """Return by table how the images are stored, told by the name of the first one."""
-    found = {}
-    for name, table in material.tables.items():
-        path = Path((table[0].image.path or "") if len(table) else "")
-        found[name] = path.suffix.lstrip(".").lower() or "unknown"
-    return found
+    return replace(objects, boxes=objects.layout_boxes)

@@ -1,37 +1,52 @@
-"""The metric card: a number never travels without how it was made."""
+"""Metric cards: a number never travels without its protocol."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from synthaug.pipeline.scores.base import Extractor, MetricInputs
+
+CARD = (  # keys that the card of every score has
+    "protocol",
+    "headline_key",  # of values and of the controls: the number that stands for the score
+    "images",  # number of each table
+    "selection",  # rule by which images are used
+    "resize",  # filter, or "none"
+    "file_format",  # of the images that were read
+    "splits",  # of the statistic over parts of the sample, or "none"
+    "seed",
+    "network",  # name, or "none"
+    "network_sha256",  # or "none"; of networks trained here: their training data and steps
+    "versions",
+    "warnings",  # sentences: where the sample is too small for the score
+)
 
 
 @dataclass(frozen=True)
 class Metric:
     """One score: the headline, every other number, and the protocol that gave them.
 
-    Numbers that do not exist (a class without truth, a mean over nothing) are None, never NaN: whatever is not finite
-    becomes None, and numpy values become plain Python ones, when the metric is made.
+    Numbers that do not exist (a class without truth, a mean over nothing) are None, never NaN: a number that is not finite
+    becomes None, and NumPy values become plain Python ones, when the metric is built.
     """
 
     name: str
     value: float | None  # the headline
-    values: Mapping[str, float | None] = field(
-        default_factory=dict
-    )  # all named numbers, the headline among them
-    per_class: Mapping[str, Mapping[str, float | None]] = field(
-        default_factory=dict
-    )  # class name -> named numbers
-    card: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what was measured on what; counts, files, sha256, seeds
-    controls: Mapping[str, Mapping[str, float | None]] = field(
-        default_factory=dict
-    )  # the same numbers, elsewhere
+    # all named numbers, the headline among them
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    # class name -> named numbers
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    # protocol: counts, files, sha256, seeds
+    card: Mapping[str, Any] = field(default_factory=dict)
+    # the same numbers of other images: ceilings, floors, chance
+    controls: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -43,7 +58,7 @@ class Metric:
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` as JSON knows it: no numpy, no tuples, no numbers that are not finite."""
+    """Return `value` as JSON knows it: no NumPy, no tuples, no numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -58,3 +73,61 @@ def _plain(value: Any) -> Any:
         f"a card holds no {type(value).__name__}"
     )
     return value
+
+
+def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> dict[str, Any]:
+    """Return a card with every key of CARD and the entries of the caller of the score.
+
+    `entries` add to what is the same for all scores, or replace it.
+    """
+    selection = "all images of each table, in its order"
+    if extractor.limit:
+        selection = f"the first {extractor.limit} layouts and their synthetic images"
+    usual = {
+        "images": _image_counts(inputs, extractor),
+        "selection": selection,
+        "resize": "none",
+        "file_format": file_formats(inputs),
+        "splits": "none",
+        "seed": inputs.seed,
+        "network": "none",
+        "network_sha256": "none",
+        "versions": versions("numpy"),
+        "warnings": [],
+    }
+    card = {**usual, **entries, **inputs.card_entries}
+    missing = [key for key in CARD if key not in card]
+    assert not missing, f"the card has no {missing}"
+    return card
+
+
+def _image_counts(inputs: MetricInputs, extractor: Extractor) -> dict[str, int]:
+    """Return the number of images of each table that an extractor measures."""
+    counts = {}
+    for name, table in inputs.tables.items():
+        if name in extractor.tables:
+            used = [inputs.uses(extractor, name, index) for index in range(len(table))]
+            counts[name] = sum(used)
+    return counts
+
+
+def file_formats(inputs: MetricInputs) -> dict[str, str]:
+    """Return the file format of the images of each table, by the name of the first one."""
+    formats = {}
+    for name, table in inputs.tables.items():
+        suffix = ""
+        if len(table):
+            suffix = Path(table[0].image.path or "").suffix.lstrip(".").lower()
+        formats[name] = suffix or "unknown"
+    return formats
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of the libraries that decide a number, as far as they are installed."""
+    installed = {}
+    for name in packages:
+        try:
+            installed[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return installed

@@ -1,15 +1,14 @@
-"""Scores of any tables: looks at all images once, on the pool; then networks trained on what was seen; then the numbers."""
+"""Scores of any tables in three phases: prepare pairs the images, extract measures each, reduce computes the metrics."""
 
 from __future__ import annotations
 
-import importlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,268 +16,253 @@ from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.execution.training import device, load_state, train
-from synthaug.pipeline.scores import SCORES
+from synthaug.pipeline.scores import load_score
 from synthaug.pipeline.scores.base import (
     BATCH,
     TABLES,
     Arrays,
-    Look,
-    Material,
-    Observer,
-    Pupil,
-    View,
-    lacking,
-    pair,
+    AuxiliaryModel,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    RecordStore,
+    Resources,
+    TableImage,
 )
-from synthaug.pipeline.scoring import records as observations
+from synthaug.pipeline.scores.pairing import Pairing, pair
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SHARD = 2 * BATCH  # images
 PAIRS = "pairs.npy"
-RECORDS = "extracted"
+RECORDS = "extracted"  # folder of the records
 Tables = Callable[[bool], Mapping[str, Dataset]]  # whether with pixels -> the tables, by name
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be measured on what, as plain data that travels to workers."""
+class ScoringJob:
+    """The scores to measure and the tables to measure them on, as plain data that travels to workers."""
 
     settings: Mapping[str, Any]  # score -> its Config
-    tables: Tables
-    folder: str  # where records and trained networks go
-    painted: bool = False
-    judge: tuple[str, str] | None = None  # folder and name of a detector's checkpoint
-    judge_sha256: str = ""
+    open_tables: Tables
+    folder: str  # of records and trained networks
+    generated: bool = False  # as in MetricInputs
+    detector: tuple[str, str] | None = (
+        None  # folder and name of the reference detector's checkpoint
+    )
+    detector_sha256: str = ""
     weights: str = ""  # folder of published networks
     seed: int = 0
     train_counts: tuple[int, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    card_entries: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def material(self, pixels: bool = True) -> Iterator[Material]:
-        """Open what the scores may use; the judge's checkpoint is there as long as the block."""
-        folder, tables = Folder.at(self.folder), self.tables(pixels)
-        layout, sample = np.load(io.BytesIO(folder.read_bytes(PAIRS)), allow_pickle=False)
-
-        def state(pupil: Pupil, lesson: Any) -> None:
-            assert load_state(lesson.training, folder.sub(pupil.name)) == lesson.steps, (
-                f"{pupil.name} is not trained"
-            )
-
-        made = partial(
-            Material,
-            tables,
-            layout,
-            sample,
-            self.painted,
-            judge_sha256=self.judge_sha256,
-            weights=Path(self.weights) if self.weights else None,
-            device=device(),
-            seed=self.seed,
-            train_counts=self.train_counts,
-            about=self.about,
-            records=lambda look, table: observations.read(folder.sub(RECORDS), look.key, table),
-            state=state,
+    def inputs(self, pixels: bool = True) -> Iterator[MetricInputs]:
+        """Open the inputs of the scores; the detector's checkpoint is at hand as long as the block."""
+        folder = Folder.at(self.folder)
+        weights = Path(self.weights) if self.weights else None
+        inputs = MetricInputs(
+            self.open_tables(pixels),
+            _read_pairing(folder),
+            RecordStore(folder.sub(RECORDS)),
+            _TrainedNetworks(folder),
+            Resources(None, self.detector_sha256, weights, device()),
+            self.generated,
+            self.seed,
+            self.train_counts,
+            self.card_entries,
         )
-        if self.judge is None:
-            yield made()
+        if self.detector is None:
+            yield inputs
             return
-        with Folder.at(self.judge[0]).local_copy(self.judge[1]) as path:
-            yield made(judge=path)
+        uri, name = self.detector
+        with Folder.at(uri).local_copy(name) as path:
+            yield replace(inputs, resources=replace(inputs.resources, detector=path))
+
+    def without(self, names: Iterable[str]) -> ScoringJob:
+        """Return the job without some scores."""
+        left_out = set(names)
+        settings = {name: config for name, config in self.settings.items() if name not in left_out}
+        return replace(self, settings=settings)
 
 
-def module_of(name: str) -> Any:
-    """Return the module of a score."""
-    return importlib.import_module(SCORES[name])
+def extractors_of(settings: Mapping[str, Any]) -> list[Extractor]:
+    """Return the extractors of some scores, each once, in a fixed order."""
+    by_key: dict[str, Extractor] = {}
+    for name, config in settings.items():
+        for extractor in load_score(name).extractors(config):
+            by_key[extractor.key] = extractor
+    return [by_key[key] for key in sorted(by_key)]
 
 
-def files_of(name: str, config: Any) -> tuple[str, ...]:
-    """Return the names of the published networks that a score needs."""
-    module = module_of(name)
-    return tuple(module.files(config)) if hasattr(module, "files") else ()
-
-
-def looks_of(settings: Mapping[str, Any]) -> list[Look]:
-    """Return the looks of some scores, each once, in a fixed order."""
-    found = {
-        look.key: look
-        for name, config in settings.items()
-        for look in module_of(name).looks(config)
-    }
-    return [found[key] for key in sorted(found)]
-
-
-def prepare(plan: Plan) -> dict[str, str]:
-    """Pair the images and return, by score, why those that cannot be had cannot; no pixel is decoded."""
-    tables = plan.tables(False)
-    pairs = np.stack(pair(tables["real"], tables["synthetic"]))
-    out = io.BytesIO()
-    np.save(out, pairs, allow_pickle=False)
-    Folder.at(plan.folder).write_bytes(PAIRS, out.getvalue())
+def prepare(job: ScoringJob) -> dict[str, str]:
+    """Pair the images, and return by score the reasons why some cannot be had; no pixel is decoded."""
+    tables = job.open_tables(False)
+    _write_pairing(Folder.at(job.folder), pair(tables["real"], tables["synthetic"]))
     reasons = {}
-    with plan.material(pixels=False) as material:
-        for name, config in plan.settings.items():
-            reason = module_of(name).available(material, config)
-            reason = reason or lacking(material, (), files=files_of(name, config))
+    with job.inputs(pixels=False) as inputs:
+        for name, config in job.settings.items():
+            reason = load_score(name).available(inputs, config)
             if reason:
                 reasons[name] = reason
     return reasons
 
 
-def measure(context: Context, plan: Plan) -> dict[str, Any]:
-    """Return the metrics of a prepared plan, as JSON; what was finished in its folder earlier is not done again."""
-    looks, executor = looks_of(plan.settings), context.executor
-    before = {pupil.name: pupil for look in looks for pupil in look.needs}
-    _learn(context, plan, before)
-    tables = {name: len(table) for name, table in plan.tables(False).items()}
-    seen = {name for look in looks for name in look.tables}
-    items = [
-        (shard, (name, places))
-        for name in TABLES
-        if name in tables and name in seen
-        for shard, places in cut(tables[name], SHARD, name)
-    ]
-    context.shards(
-        partial(_Looker, plan), items, Folder.at(plan.folder).sub(RECORDS), "images looked at"
-    )
-    modules = {name: module_of(name) for name in plan.settings}
-    with plan.material(pixels=False) as material:
-        after = [
-            m.pupils(material, plan.settings[name])
-            for name, m in modules.items()
-            if hasattr(m, "pupils")
-        ]
-    _learn(context, plan, {pupil.name: pupil for pupils in after for pupil in pupils})
-    crew = max(1, min(len(plan.settings), executor.workers))
-    found: dict[str, Any] = dict(executor.pool(partial(_Scorer, plan), list(plan.settings), crew))
-    return {name: found[name] for name in plan.settings}
+def measure(context: Context, job: ScoringJob) -> dict[str, Any]:
+    """Return the metrics of a prepared job, as JSON; work that was finished in its folder is not done again."""
+    extract(context, job)
+    return reduce(context, job)
 
 
-def _learn(context: Context, plan: Plan, pupils: Mapping[str, Pupil]) -> None:
-    if pupils:
-        crew = min(len(pupils), context.executor.workers)
-        list(
-            context.executor.pool(
-                partial(_Teacher, plan), [pupils[name] for name in sorted(pupils)], crew
-            )
-        )
+def extract(context: Context, job: ScoringJob) -> None:
+    """Measure every image with every extractor on the pool of workers, and store the records.
+
+    Networks that the extractors need are trained first.
+    """
+    extractors = extractors_of(job.settings)
+    models: list[AuxiliaryModel] = []
+    for extractor in extractors:
+        models += extractor.auxiliary_models
+    _train(context, job, models)
+
+    extracted = {name for extractor in extractors for name in extractor.tables}
+    tables = job.open_tables(False)
+    shards: list[tuple[str, tuple[str, range]]] = []
+    for table in TABLES:
+        if table in tables and table in extracted:
+            for shard, indices in cut(len(tables[table]), SHARD, table):
+                shards.append((shard, (table, indices)))
+    records = Folder.at(job.folder).sub(RECORDS)
+    context.shards(partial(_ShardExtractor, job), shards, records, "images looked at")
 
 
-class _Looker:
-    """Runs in a worker: lets every look see a range of a table, and keeps what they leave."""
+def reduce(context: Context, job: ScoringJob) -> dict[str, Any]:
+    """Compute the metrics from the records, as JSON; networks that learn from records are trained first."""
+    models: list[AuxiliaryModel] = []
+    with job.inputs(pixels=False) as inputs:
+        for name, config in job.settings.items():
+            models += load_score(name).auxiliary_models(inputs, config)
+    _train(context, job, models)
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._folder = plan, Folder.at(plan.folder).sub(RECORDS)
-        self._looks = looks_of(plan.settings)
-        self._observers: dict[str, Observer] = {}
-        with plan.material() as material:
-            self._material = material
-            for look in self._looks:
-                if set(look.tables) & set(material.tables):
-                    self._observers[look.key] = look.observer(material)
-
-    def __call__(self, name: str, item: tuple[str, range]) -> dict[str, Any]:
-        table, places = item
-        views: list[View] = []
-        found: dict[str, list[Arrays | None]] = {
-            look.key: []
-            for look in self._looks
-            if table in look.tables and look.key in self._observers
-        }
-        for start in range(places.start, places.stop, BATCH):
-            batch = [
-                self._material.view(table, i) for i in range(start, min(start + BATCH, places.stop))
-            ]
-            for look in self._looks:
-                if look.key in found:
-                    found[look.key] += self._look(look, batch)
-            views += [
-                View(v.table, v.index, v.layout, v.sample, v.scene) for v in batch
-            ]  # without their pixels
-        observations.write(self._folder, name, views, found)
-        return {"rows": len(places)}
-
-    def _look(self, look: Look, batch: list[View]) -> list[Arrays | None]:
-        shown = [view for view in batch if self._material.shows(look, view.table, view.index)]
-        records = iter(self._observers[look.key](shown) if shown else [])
-        chosen = {view.index for view in shown}
-        return [next(records) if view.index in chosen else None for view in batch]
+    names = list(job.settings)
+    workers = max(1, min(len(names), context.executor.workers))
+    metrics = dict(context.executor.pool(partial(_Reducer, job), names, workers))
+    return {name: metrics[name] for name in names}
 
 
-class _Teacher:
-    """Runs in a worker: trains one network."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def __call__(self, pupil: Pupil) -> str:
-        import torch
-
-        with self._plan.material() as material:
-            lesson = pupil.lesson(material)
-            torch.set_num_threads(lesson.threads)
-            folder = Folder.at(self._plan.folder).sub(pupil.name)
-            train(lesson.training, lesson.batches, lesson.steps, max(1, lesson.steps // 4), folder)
-        return pupil.name
-
-
-class _Scorer:
-    """Runs in a worker: reduces records to one score."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def __call__(self, name: str) -> tuple[str, dict[str, Any]]:
-        with self._plan.material() as material:
-            return name, module_of(name).score(material, self._plan.settings[name]).to_json()
-
-
-def lacks(name: str, config: Any, folder: str) -> str | None:
-    """Return why this machine cannot have a score, whatever the data; `folder` has the published networks, "" = none."""
-    module = module_of(name)
-    if not hasattr(module, "lacks"):
-        return None
-    reason: str | None = module.lacks(Path(folder) if folder else None, config)
-    return reason
-
-
-def draw(plan: Plan, name: str, metric: Mapping[str, Any]) -> list[str]:
-    """Runs in a worker: write what a score has to show into the plan's folder; returns the files' names."""
-    module = module_of(name)
-    with plan.material() as material:
-        pictures: Mapping[str, bytes] = (
-            module.pictures(material, metric) if hasattr(module, "pictures") else {}
-        )
+def draw(job: ScoringJob, name: str, metric: Mapping[str, Any]) -> list[str]:
+    """Runs in a worker: write a score's pictures into the job's folder; returns the names of the files."""
+    with job.inputs() as inputs:
+        pictures = load_score(name).pictures(inputs, metric)
+    folder = Folder.at(job.folder)
     for file, data in pictures.items():
-        Folder.at(plan.folder).write_bytes(file, data)
+        folder.write_bytes(file, data)
     return list(pictures)
 
 
-def without(plan: Plan, names: Mapping[str, Any]) -> Plan:
-    """Return the plan without some scores."""
-    return replace(
-        plan, settings={name: config for name, config in plan.settings.items() if name not in names}
-    )
+def _train(context: Context, job: ScoringJob, models: Iterable[AuxiliaryModel]) -> None:
+    """Train networks on the pool of workers, each once."""
+    by_name = {model.name: model for model in models}
+    if not by_name:
+        return
+    workers = min(len(by_name), context.executor.workers)
+    in_order = [by_name[name] for name in sorted(by_name)]
+    for _ in context.executor.pool(partial(_Trainer, job), in_order, workers):
+        pass
 
 
-def cells(metric: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return of a score: its name, which number stands for it, that number, its interval, what to compare it with."""
-    key = metric["card"].get("headline_key", "")
-    beside = [
-        f"{name} {_number(n[key])}"
-        for name, n in metric["controls"].items()
-        if n.get(key) is not None
-    ]
-    ends = [metric["values"].get(f"{key}_{end}") for end in ("low", "high")]
-    spread = "" if None in ends else f"[{_number(ends[0])}, {_number(ends[1])}]"
-    return metric["name"], key, _number(metric["value"]), spread, ", ".join(beside)
+class _Trainer:
+    """Runs in a worker: trains an auxiliary model."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        self._job = job
+
+    def __call__(self, model: AuxiliaryModel) -> str:
+        import torch
+
+        with self._job.inputs() as inputs:
+            spec = model.training_spec(inputs)
+            torch.set_num_threads(spec.threads)
+            folder = Folder.at(self._job.folder).sub(model.name)
+            save_every = max(1, spec.steps // 4)
+            train(spec.training, spec.batches, spec.steps, save_every, folder)
+        return model.name
 
 
-def sentence(metric: Mapping[str, Any]) -> str:
-    """Return a score's headline with what it must be compared with, in one line."""
-    name, key, value, spread, beside = cells(metric)
-    told = " ".join(part for part in (f"{name}:", key, value, spread) if part)
-    return f"{told} ({beside})" if beside else told
+class _TrainedNetworks:
+    """The auxiliary models in a job's folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def load(self, model: AuxiliaryModel, inputs: MetricInputs) -> Mapping[str, nn.Module]:
+        """Return the networks of a trained model."""
+        spec = model.training_spec(inputs)
+        step = load_state(spec.training, self._folder.sub(model.name))
+        assert step == spec.steps, f"{model.name} is not trained"
+        modules: Mapping[str, nn.Module] = spec.training.modules
+        return modules
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+class _ShardExtractor:
+    """Runs in a worker: measures a range of a table with every extractor, and stores the records."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        self._extractors: list[Extractor] = []
+        self._functions: dict[str, ExtractFunction] = {}
+        with job.inputs() as inputs:
+            self._inputs = inputs
+            for extractor in extractors_of(job.settings):
+                if not set(extractor.tables).isdisjoint(inputs.tables):
+                    self._extractors.append(extractor)
+                    self._functions[extractor.key] = extractor.extract_function(inputs)
+
+    def __call__(self, name: str, item: tuple[str, range]) -> dict[str, Any]:
+        table, indices = item
+        extractors = [extractor for extractor in self._extractors if table in extractor.tables]
+        images: list[TableImage] = []
+        arrays: dict[str, list[Arrays | None]] = {extractor.key: [] for extractor in extractors}
+        for start in range(indices.start, indices.stop, BATCH):
+            stop = min(start + BATCH, indices.stop)
+            batch = [self._inputs.image(table, index) for index in range(start, stop)]
+            for extractor in extractors:
+                arrays[extractor.key] += self._extract(extractor, batch)
+            images += [replace(image) for image in batch]  # copies, without the decoded pixels
+        self._inputs.records.write(name, images, arrays)
+        return {"rows": len(indices)}
+
+    def _extract(self, extractor: Extractor, batch: list[TableImage]) -> list[Arrays | None]:
+        """Return the arrays of each image of a batch, None of those that the extractor does not use."""
+        used = []
+        for image in batch:
+            if self._inputs.uses(extractor, image.table, image.index):
+                used.append(image)
+        if not used:
+            return [None] * len(batch)
+        measured = self._functions[extractor.key](used)
+        by_index = {image.index: arrays for image, arrays in zip(used, measured, strict=True)}
+        return [by_index.get(image.index) for image in batch]
+
+
+class _Reducer:
+    """Runs in a worker: reduces records to one score."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        self._job = job
+
+    def __call__(self, name: str) -> tuple[str, dict[str, Any]]:
+        with self._job.inputs() as inputs:
+            metric = load_score(name).score(inputs, self._job.settings[name])
+        return name, metric.to_json()
+
+
+def _write_pairing(folder: Folder, pairing: Pairing) -> None:
+    out = io.BytesIO()
+    np.save(out, np.stack([pairing.layout, pairing.sample]), allow_pickle=False)
+    folder.write_bytes(PAIRS, out.getvalue())
+
+
+def _read_pairing(folder: Folder) -> Pairing:
+    layout, sample = np.load(io.BytesIO(folder.read_bytes(PAIRS)), allow_pickle=False)
+    return Pairing(layout, sample)

@@ -14,8 +14,10 @@ from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.scores import load_score
 from synthaug.pipeline.scores.features.weights import FILES, find
-from synthaug.pipeline.scoring import engine as measuring
+from synthaug.pipeline.scoring import engine
+from synthaug.pipeline.scoring.summary import summary
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
 from synthaug.pipeline.steps.synthesize import load_generator
@@ -76,16 +78,8 @@ def check(job: Job) -> None:
 
 
 def _check_score(name: str, config: Any, folder: str) -> None:
-    where = "is looked for in the folder score.weights, which is empty"
-    if folder:
-        where = f"is not in '{folder}'"
-    for file in measuring.files_of(name, config):
-        if not folder or not (Path(folder) / file).is_file():
-            raise JobError(
-                f"score.names: '{name}' needs the network {file}, which {where}; "
-                "put it there, or leave the score out"
-            )
-    reason = measuring.lacks(name, config, folder)
+    weights = Path(folder) if folder else None
+    reason = load_score(name).unsupported(weights, config)
     if reason:
         raise JobError(f"score.names: '{name}' cannot be had: {reason}")
 
@@ -115,22 +109,22 @@ def run(context: Context) -> dict[str, Any]:
     if not count:
         context.tell("  no validation image is one the generator could make; nothing can be scored")
         return {"scores": {}, "unavailable": {}, "validation": used}
-    samples = max((look.samples for look in measuring.looks_of(job.score.settings)), default=0)
+    samples = max((one.samples for one in engine.extractors_of(job.score.settings)), default=0)
     if not samples:
         return {"scores": {}, "unavailable": {}, "validation": used}
     load = partial(_generator, generator, job)
     make = partial(twins.Painter, job, load, tables.validation, samples, tables.twins)
     context.shards(make, cut(count, SHARD), Folder.at(tables.twins), "layouts painted")
-    plan = _plan(context, tables, detector, used)
-    reasons = measuring.prepare(plan)
+    scoring = _scoring_job(context, tables, detector, used)
+    reasons = engine.prepare(scoring)
     for name, reason in reasons.items():
         context.tell(f"  {name}: not measured: {reason}")
-    plan = measuring.without(plan, reasons)
-    scores = measuring.measure(context, plan)
+    scoring = scoring.without(reasons)
+    scores = engine.measure(context, scoring)
     context.folder.write_json("scores.json", {"scores": scores, "unavailable": reasons})
     for name, metric in scores.items():
-        context.tell(f"  {measuring.sentence(metric)}")
-        for file in context.executor.call(measuring.draw, plan, name, metric):
+        context.tell(f"  {summary(metric)}")
+        for file in context.executor.call(engine.draw, scoring, name, metric):
             context.tell(f"    pictures: {file}")
     return {"scores": scores, "unavailable": reasons, "validation": used}
 
@@ -139,9 +133,9 @@ def _generator(folder: str, job: Job) -> Any:
     return load_generator(Folder.at(folder), job)
 
 
-def _plan(
+def _scoring_job(
     context: Context, tables: Tables, detector: str, used: Mapping[str, int]
-) -> measuring.Plan:
+) -> engine.ScoringJob:
     """Say what is measured on what, with all that only the run knows."""
     job, ingest = context.job, context.inputs["ingest"].manifest
     own = Folder.at(detector)
@@ -152,17 +146,17 @@ def _plan(
         if job.score.judge
         else (own.uri, "", DETECTOR)
     )
-    return measuring.Plan(
+    return engine.ScoringJob(
         job.score.settings,
         tables,
         context.folder.uri,
-        painted=True,
-        judge=(judge[0], judge[2]),
-        judge_sha256=digest,
+        generated=True,
+        detector=(judge[0], judge[2]),
+        detector_sha256=digest,
         weights=job.score.weights,
         seed=job.seed,
         train_counts=tuple(objects.get(c["name"], 0) for c in ingest["classes"]),
-        about={
+        card_entries={
             "detector_sha256": digest,
             "generator_sha256": context.inputs["train_generator"].manifest["sha256"],
             "validation_images": dict(used),

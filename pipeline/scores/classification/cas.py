@@ -20,15 +20,13 @@ import numpy as np
 
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.scores.base import (
-    Lesson,
-    Look,
-    Material,
-    full_card,
-    lacking,
-    truth,
-    versions,
+    Extractor,
+    MetricInputs,
+    TrainingSpec,
+    layout_objects,
+    missing_input,
 )
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.card import Metric, full_card, versions
 from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH
 from synthaug.pipeline.scores.classification.classifier import (
     Accuracy,
@@ -39,7 +37,7 @@ from synthaug.pipeline.scores.classification.classifier import (
 )
 from synthaug.pipeline.scores.classification.crops import (
     PAPER_SIZE,
-    Crops,
+    CropExtractor,
     CropSet,
     CropTable,
     crop_row,
@@ -53,7 +51,7 @@ FEW = 30  # test crops of a class; with fewer its accuracy is chance
 
 
 @dataclass(frozen=True)
-class Student:
+class CropClassifier:
     """The classifier that learns from the crops of one table."""
 
     table: str  # train | synthetic
@@ -67,64 +65,69 @@ class Student:
         ).hexdigest()
         return f"cas-{self.table}-{content[:10]}"
 
-    def lesson(self, material: Material) -> Lesson:
+    def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
         """Return its training, the crops among it."""
-        crops = collect(material, self.config, self.table)
+        crops = collect(inputs, self.config, self.table)
         training = ClassifierTraining(
-            self.config, crops, len(self.config.selected(material.categories)), material.device
+            self.config,
+            crops,
+            len(self.config.selected(inputs.categories)),
+            inputs.resources.device,
         )
-        return Lesson(training, training.batch, self.config.steps, self.config.threads)
+        return TrainingSpec(training, training.batch, self.config.steps, self.config.threads)
 
 
-def collect(material: Material, config: Config, table: str, cap: int | None = None) -> CropSet:
+def collect(inputs: MetricInputs, config: Config, table: str, cap: int | None = None) -> CropSet:
     """Return the crops of one table; `cap` as in CropTable."""
-    found = CropTable(config, config.selected(material.categories), cap)
-    (look,) = looks(config)
-    for record in material.seen(look, table):
+    found = CropTable(config, config.selected(inputs.categories), cap)
+    (extractor,) = extractors(config)
+    for record in inputs.extracted(extractor, table):
         found.add(crop_row(record))
     return found.result()
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """Scissors in all three tables."""
-    return (Crops(("train", "real", "synthetic"), config.samples_per_layout, size=config.size),)
+    return (
+        CropExtractor(("train", "real", "synthetic"), config.samples_per_layout, size=config.size),
+    )
 
 
-def available(material: Material, config: Config) -> str | None:
+def available(inputs: MetricInputs, config: Config) -> str | None:
     """It needs objects in real and synthetic images; without labelled ones it has no ceiling."""
-    missing = lacking(material)
+    missing = missing_input(inputs)
     if missing:
         return missing
-    selected = config.selected(material.categories)
+    selected = config.selected(inputs.categories)
     for name in ("real", "synthetic"):
-        table = material.tables[name]
-        if not any(np.isin(truth(table[i])[2], selected).any() for i in range(len(table))):
+        table = inputs.tables[name]
+        if not any(np.isin(layout_objects(scene).category, selected).any() for scene in table):
             return f"the {name} images have no object of the classes to tell apart (cas.classes: {config.classes})"
     return None
 
 
-def pupils(material: Material, config: Config) -> tuple[Student, ...]:
+def auxiliary_models(inputs: MetricInputs, config: Config) -> tuple[CropClassifier, ...]:
     """Classifiers on synthetic and, for the ceiling, on real crops."""
-    tables = [name for name in ("synthetic", "train") if name in material.tables]
+    tables = [name for name in ("synthetic", "train") if name in inputs.tables]
     once = [
         replace(config, seed=config.seed + number, repeats=1) for number in range(config.repeats)
     ]
-    return tuple(Student(name, one) for name in tables for one in once)
+    return tuple(CropClassifier(name, one) for name in tables for one in once)
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return CAS from the crops and the trained classifiers."""
-    (look,) = looks(config)
-    train = collect(material, config, "synthetic")
+    (extractor,) = extractors(config)
+    train = collect(inputs, config, "synthetic")
     models: dict[str, list[nn.Module]] = {}
-    for student in pupils(material, config):
+    for student in auxiliary_models(inputs, config):
         name = "real" if student.table == "train" else student.table
-        models.setdefault(name, []).append(material.trained(student)["classifier"])
+        models.setdefault(name, []).append(inputs.trained(student)["classifier"])
     # all test crops, because a cap per class would change the class shares and with them top-1
-    test = collect(material, config, "real", cap=0)
+    test = collect(inputs, config, "real", cap=0)
     card = full_card(
-        material,
-        look,
+        inputs,
+        extractor,
         protocol="classifier trained on synthetic object crops only, tested on real validation crops",
         headline_key="top1",
         resize=f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else INTER_LINEAR",
@@ -132,7 +135,7 @@ def score(material: Material, config: Config) -> Metric:
         network_sha256=f"none: trained here, {config.steps} steps of {config.batch} crops",
         versions=versions("torch", "opencv-python-headless", "numpy"),
     )
-    return measured(models, train, test, material.categories, config, card)
+    return measured(models, train, test, inputs.categories, config, card)
 
 
 def measured(

@@ -9,13 +9,21 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.seeding import seed_for
-from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, Record, View, truth
+from synthaug.pipeline.scores.base import (
+    Arrays,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    Record,
+    TableImage,
+    layout_objects,
+)
 
 PAPER_SIZE = 32  # pixels
 
@@ -140,25 +148,29 @@ class CropTable:
 
 
 @dataclass(frozen=True)
-class Crops(Look):
+class CropExtractor(Extractor):
     """Cuts the objects out of labelled, real and synthetic images."""
 
+    name: ClassVar[str] = "crops"
     size: int = PAPER_SIZE  # crop side, pixels
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """An observer with scissors."""
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
             records: list[Arrays] = []
-            for view in views:
-                _, boxes, labels = truth(view.scene)
-                row = cut(view.index, view.sample, view.pixels(), boxes, labels, self.size)
+            for image in images:
+                objects = layout_objects(image.scene)
+                labels = objects.category.astype(np.int64)
+                row = cut(
+                    image.index, image.sample, image.pixels(), objects.boxes, labels, self.size
+                )
                 records.append(
                     {"crops": row.crops, "labels": row.labels, "skipped": np.array(row.skipped)}
                 )
             return records
 
-        return observe
+        return extract
 
 
 def crop_row(record: Record) -> CropRow:

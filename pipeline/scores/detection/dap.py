@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for
-from synthaug.pipeline.scores.base import Look, Material, full_card, lacking, versions
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
+from synthaug.pipeline.scores.card import Metric, full_card, versions
 from synthaug.pipeline.scores.detection.bootstrap import bootstrap_ap, interval
-from synthaug.pipeline.scores.detection.detections import Detections, detection_row
+from synthaug.pipeline.scores.detection.detections import DetectionExtractor, detection_row
 from synthaug.pipeline.scores.detection.evaluator import (
     KEYS,
     DetectionEvaluator,
@@ -54,36 +54,36 @@ class Config:
             raise ValueError("dap.resamples is 1; give 0 for no interval, or 100 and more")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The judge looks at the real and the synthetic images."""
-    return (Detections(samples=config.samples_per_layout, limit=config.max_images),)
+    return (DetectionExtractor(samples=config.samples_per_layout, limit=config.max_images),)
 
 
-def available(material: Material, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
+def available(inputs: MetricInputs, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
     """It needs a judge."""
-    return lacking(material, judge=True)
+    return missing_input(inputs, detector=True)
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return DAP of what the judge found."""
-    (look,) = looks(config)
+    (extractor,) = extractors(config)
     synthetic, real = (
         [
-            detection_row(record, len(material.tables["real"]))
-            for record in material.seen(look, table)
+            detection_row(record, len(inputs.tables["real"]))
+            for record in inputs.extracted(extractor, table)
         ]
         for table in ("synthetic", "real")
     )
     card = full_card(
-        material,
-        look,
+        inputs,
+        extractor,
         protocol="real-trained detector on images made from validation layouts; the layouts' boxes are the truth",
         headline_key="AP50",
         network="the judging detector",
-        network_sha256=material.judge_sha256,
+        network_sha256=inputs.resources.detector_sha256,
         versions=versions("torch", "torchvision", "faster-coco-eval", "numpy"),
     )
-    return measured(synthetic, real, material.categories, material.counts, card, config)
+    return measured(synthetic, real, inputs.categories, inputs.class_counts, card, config)
 
 
 def measured(

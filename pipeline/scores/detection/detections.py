@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
-from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, Record, View, truth
+from synthaug.pipeline.scores.base import (
+    Arrays,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    Record,
+    TableImage,
+    layout_objects,
+)
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 
 
 @dataclass(frozen=True)
-class Detections(Look):
-    """Runs a detector on real and synthetic images."""
+class DetectionExtractor(Extractor):
+    """Runs the reference detector on real and synthetic images."""
 
-    def observer(self, material: Material) -> Observer:
+    name: ClassVar[str] = "detections"
+
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """Load the detector; return the function that runs it."""
         from synthaug.detectors import load
 
-        assert material.judge is not None
-        detector = load(material.judge, device=material.device)
+        assert inputs.resources.detector is not None
+        detector = load(inputs.resources.detector, device=inputs.resources.device)
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
-            predictions = detector.predict([view.pixels() for view in views])
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
+            predictions = detector.predict([image.pixels() for image in images])
             records: list[Arrays] = []
-            for view, prediction in zip(views, predictions, strict=True):
-                objects, boxes, _ = truth(view.scene)
-                layout = view.scene.with_objects(replace(objects, boxes=boxes))
-                records.append(DetectionRow.of(view.index, layout, prediction).arrays())
+            for image, prediction in zip(images, predictions, strict=True):
+                layout = image.scene.with_objects(layout_objects(image.scene))
+                records.append(DetectionRow.of(image.index, layout, prediction).arrays())
             return records
 
-        return observe
+        return extract
 
 
 def detection_row(record: Record, offset: int) -> DetectionRow:

@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from synthaug.pipeline.scores.base import Look, Material, full_card, lacking, versions
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
+from synthaug.pipeline.scores.card import Metric, full_card, versions
 from synthaug.pipeline.scores.features import fid, kid, prdc
-from synthaug.pipeline.scores.features.extractors import FEATURES, DetectorLook, counted, rows
+from synthaug.pipeline.scores.features.extractors import (
+    FEATURES,
+    DetectorFeatureExtractor,
+    counted,
+    rows,
+)
 from synthaug.pipeline.scores.features.published import at_least
 from synthaug.pipeline.scores.features.streams import Features, on_disk, thinned
 
@@ -40,36 +45,36 @@ class Config:
         at_least(0, "detector_features", self, "train_images", "max_images")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The features of the judge's backbone."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, _: Config) -> str | None:
+def available(inputs: MetricInputs, _: Config) -> str | None:
     """Both sets and a detector must be there."""
-    return lacking(material, judge=True)
+    return missing_input(inputs, detector=True)
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return `frechet` (the headline), `kernel`, precision to coverage and `variety`; control `train`: training images."""
-    look = _look(config)
-    found, floor, counts = _frechet(material, look)
-    kernel, kernel_floor = _kernel(material, look, config)
-    shares, share_floor, _ = prdc.measured(material, look, config.neighbours, config.max_images)
-    values = {**found, **kid.values(kernel, "kernel"), **shares, **_variety(material, look)}
+    extractor = _extractor(config)
+    found, floor, counts = _frechet(inputs, extractor)
+    kernel, kernel_floor = _kernel(inputs, extractor, config)
+    shares, share_floor, _ = prdc.measured(inputs, extractor, config.neighbours, config.max_images)
+    values = {**found, **kid.values(kernel, "kernel"), **shares, **_variety(inputs, extractor)}
     controls = (
         {**floor, **kid.values(kernel_floor, "kernel"), **share_floor.get("train", {})}
         if floor
         else {}
     )
-    width = next((row.shape[1] for row in rows(material, look, "real")), 0)
+    width = next((row.shape[1] for row in rows(inputs, extractor, "real")), 0)
     return Metric(
         name="detector_features",
         value=values["frechet"],
         values=values,
         card=full_card(
-            material,
-            look,
+            inputs,
+            extractor,
             headline_key="frechet",
             protocol=f"{width} features of the detector's backbone, each map averaged over the image",
             comparability="between runs with one judge; not with FID, KID or published precision and recall",
@@ -79,7 +84,7 @@ def score(material: Material, config: Config) -> Metric:
             else "none",
             seed=kid.SUBSET_SEED,
             network="backbone of the detector that judges",
-            network_sha256=material.judge_sha256,
+            network_sha256=inputs.resources.detector_sha256,
             neighbours=config.neighbours,
             floor=fid.FLOOR,
             versions=versions("torch", "torchvision", "numpy"),
@@ -90,38 +95,42 @@ def score(material: Material, config: Config) -> Metric:
 
 
 def _frechet(
-    material: Material, look: DetectorLook
+    inputs: MetricInputs, extractor: DetectorFeatureExtractor
 ) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
-    real, synthetic = (fid.moments(rows(material, look, table)) for table in ("real", "synthetic"))
+    real, synthetic = (
+        fid.moments(rows(inputs, extractor, table)) for table in ("real", "synthetic")
+    )
     assert real and synthetic
     train = fid.moments(
-        thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count)
+        thinned(
+            rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), synthetic.count
+        )
     )
     floor = {"frechet": fid.frechet(train, real), "images": train.count} if train else {}
     return {"frechet": fid.frechet(synthetic, real)}, floor, [real.count, synthetic.count]
 
 
 def _kernel(
-    material: Material, look: DetectorLook, config: Config
+    inputs: MetricInputs, extractor: DetectorFeatureExtractor, config: Config
 ) -> tuple[kid.Kernel | None, kid.Kernel | None]:
-    with on_disk(rows(material, look, "real")) as real:
-        with on_disk(rows(material, look, "synthetic")) as synthetic:
+    with on_disk(rows(inputs, extractor, "real")) as real:
+        with on_disk(rows(inputs, extractor, "synthetic")) as synthetic:
             found, count = (
                 kid.kernel_distance(synthetic, real, config.subsets, config.subset_size),
                 len(synthetic),
             )
         with on_disk(
-            thinned(rows(material, look, "train"), counted(material, look, "train"), count)
+            thinned(rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), count)
         ) as train:
             return found, kid.kernel_distance(train, real, config.subsets, config.subset_size)
 
 
-def _variety(material: Material, look: DetectorLook) -> dict[str, float | None]:
+def _variety(inputs: MetricInputs, extractor: DetectorFeatureExtractor) -> dict[str, float | None]:
     """How far apart two images of one layout are, in units of the distance between images of neighbouring layouts.
 
     0: the latent codes change nothing; 1: as different as images of different layouts. Nothing with one image per layout.
     """
-    pairs = list(_distances(material, look))
+    pairs = list(_distances(inputs, extractor))
     same = [distance for one_layout, distance in pairs if one_layout]
     other = [distance for one_layout, distance in pairs if not one_layout]
     if not same:
@@ -130,11 +139,13 @@ def _variety(material: Material, look: DetectorLook) -> dict[str, float | None]:
     return {"variety": float(np.mean(same)) / apart if apart else None}
 
 
-def _distances(material: Material, look: DetectorLook) -> Iterator[tuple[bool, float]]:
+def _distances(
+    inputs: MetricInputs, extractor: DetectorFeatureExtractor
+) -> Iterator[tuple[bool, float]]:
     """Yield (one layout?, distance) of the first two images of each layout, and of the first ones of neighbours."""
     first: dict[int, Features] = {}
     previous: Features | None = None
-    for record in material.seen(look, "synthetic"):
+    for record in inputs.extracted(extractor, "synthetic"):
         if record.sample == 0:
             if previous is not None:
                 yield False, float(np.linalg.norm(record.arrays[FEATURES] - previous))
@@ -152,5 +163,7 @@ def _warnings(counts: list[int], width: int) -> list[str]:
     ]
 
 
-def _look(config: Config) -> DetectorLook:
-    return DetectorLook(samples=config.samples_per_layout, train_images=config.train_images)
+def _extractor(config: Config) -> DetectorFeatureExtractor:
+    return DetectorFeatureExtractor(
+        samples=config.samples_per_layout, train_images=config.train_images
+    )

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.images import resize
-from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, View, full_card
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.base import (
+    Arrays,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    TableImage,
+)
+from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features import networks, weights
 from synthaug.pipeline.scores.features.published import RESIZE, entries, reason, unusable
 
@@ -37,37 +43,38 @@ class Config:
 
 
 @dataclass(frozen=True)
-class PairLook(Look):
+class LpipsExtractor(Extractor):
     """LPIPS between the first two images of a layout, and between the first ones of two layouts."""
 
+    name: ClassVar[str] = "lpips"
     tables: tuple[str, ...] = ("synthetic",)
     samples: int = 2
     net: Net = "alex"
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class; the partner of an image is read from the table."""
-        state, _ = weights.read(material.weights, networks.LPIPS_NETS[self.net])
-        network = networks.Lpips(self.net, state, material.device)
+        state, _ = weights.read(inputs.resources.weights, networks.LPIPS_NETS[self.net])
+        network = networks.Lpips(self.net, state, inputs.resources.device)
         place = {
             pair: i
             for i, pair in enumerate(
-                zip(material.layout.tolist(), material.sample.tolist(), strict=True)
+                zip(inputs.pairing.layout.tolist(), inputs.pairing.sample.tolist(), strict=True)
             )
         }
         layouts = sorted({layout for layout, sample in place if layout >= 0 and sample == 0})
         after = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
             nothing = np.zeros(0)
             found: list[dict[str, NDArray[np.float64]]] = [
-                {SAME: nothing, OTHER: nothing} for _ in views
+                {SAME: nothing, OTHER: nothing} for _ in images
             ]
             for name in (SAME, OTHER):
-                jobs = [(i, _partner(view, name, place, after)) for i, view in enumerate(views)]
+                jobs = [(i, _partner(image, name, place, after)) for i, image in enumerate(images)]
                 pairs = [
-                    (i, views[i].pixels(), partner) for i, partner in jobs if partner is not None
+                    (i, images[i].pixels(), partner) for i, partner in jobs if partner is not None
                 ]
-                others = [material.view("synthetic", partner).pixels() for _, _, partner in pairs]
+                others = [inputs.image("synthetic", partner).pixels() for _, _, partner in pairs]
                 others = [
                     resize(b, a.shape[:2]) for (_, a, _), b in zip(pairs, others, strict=True)
                 ]
@@ -76,46 +83,46 @@ class PairLook(Look):
                     found[i][name] = np.array([distance])
             return list(found)
 
-        return observe
+        return extract
 
 
 def _partner(
-    view: View, name: str, place: dict[tuple[int, int], int], after: dict[int, int]
+    image: TableImage, name: str, place: dict[tuple[int, int], int], after: dict[int, int]
 ) -> int | None:
     """Return the place of the image that a first image of a layout is compared with."""
-    if view.sample or view.layout < 0:
+    if image.sample or image.layout < 0:
         return None
     if name == SAME:
-        return place.get((view.layout, 1))
-    other = after.get(view.layout, view.layout)
-    return place[other, 0] if other != view.layout else None
+        return place.get((image.layout, 1))
+    other = after.get(image.layout, image.layout)
+    return place[other, 0] if other != image.layout else None
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """Pairs of synthetic images."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, config: Config) -> str | None:
+def available(inputs: MetricInputs, config: Config) -> str | None:
     """Two synthetic images of a layout, the library and the published weights must be there."""
-    why = reason(material, networks.LPIPS_NETS[config.net], "lpips")
+    why = reason(inputs, networks.LPIPS_NETS[config.net], "lpips")
     if why:
         return why
-    if not material.painted and not (material.sample > 0).any():
+    if not inputs.generated and not (inputs.pairing.sample > 0).any():
         return "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
     return None
 
 
-def lacks(folder: Path | None, config: Config) -> str | None:
+def unsupported(folder: Path | None, config: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
     return unusable(folder, networks.LPIPS_NETS[config.net], "lpips")
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the mean LPIPS distance of two images of one layout; control `other_layout`: of images of two layouts."""
-    look = _look(config)
+    extractor = _extractor(config)
     found: dict[str, list[float]] = {SAME: [], OTHER: []}
-    for record in material.seen(look, "synthetic"):
+    for record in inputs.extracted(extractor, "synthetic"):
         for name, distances in found.items():
             distances += record.arrays[name].tolist()
     same, other = (_values(distances) for distances in found.values())
@@ -129,9 +136,9 @@ def score(material: Material, config: Config) -> Metric:
         value=same["diversity"],
         values=same,
         card=full_card(
-            material,
-            look,
-            **entries(material, networks.LPIPS_NETS[config.net])
+            inputs,
+            extractor,
+            **entries(inputs, networks.LPIPS_NETS[config.net])
             | {"resize": RESIZE["lpips"]}
             | {
                 "network": f"LPIPS 0.1, {config.net}: published linear heads (torchmetrics) on torchvision's ImageNet weights"
@@ -150,5 +157,5 @@ def _values(distances: list[float]) -> dict[str, float | None]:
     return {"diversity": mean, "diversity_std": std, "layouts": len(distances)}
 
 
-def _look(config: Config) -> PairLook:
-    return PairLook(net=config.net, limit=config.max_layouts)
+def _extractor(config: Config) -> LpipsExtractor:
+    return LpipsExtractor(net=config.net, limit=config.max_layouts)

@@ -15,7 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Arrays, Look, Material, Observer, View, truth
+from synthaug.pipeline.scores.base import (
+    Arrays,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    TableImage,
+    layout_objects,
+)
 from synthaug.pipeline.scores.features import networks, weights
 from synthaug.pipeline.scores.features.streams import Features, spaced
 
@@ -23,7 +30,7 @@ FEATURES, LOGITS, LAYOUT = "features", "logits", "layout"
 
 
 @dataclass(frozen=True)
-class Sparse(Look):
+class SpacedExtractor(Extractor):
     """A look at some of the images of a table, evenly spaced; of the others it keeps empty arrays."""
 
     arrays: ClassVar[tuple[str, ...]] = (FEATURES,)  # the names of what it keeps
@@ -31,101 +38,115 @@ class Sparse(Look):
     train_images: int = 0  # at most; 0 = all
     other_images: int = 0  # of each other table, at most; 0 = all
 
-    def places(self, material: Material, table: str) -> NDArray[np.int64]:
+    def places(self, inputs: MetricInputs, table: str) -> NDArray[np.int64]:
         """Return which images of a table are looked at, rising."""
-        shown = [i for i in range(len(material.tables[table])) if material.shows(self, table, i)]
+        shown = [i for i in range(len(inputs.tables[table])) if inputs.uses(self, table, i)]
         most = self.train_images if table == "train" else self.other_images
         return np.array(shown, np.int64)[spaced(len(shown), most)]
 
-    def watch(self, material: Material, see: Callable[[list[View]], list[Arrays]]) -> Observer:
+    def watch(
+        self, inputs: MetricInputs, see: Callable[[list[TableImage]], list[Arrays]]
+    ) -> ExtractFunction:
         """Return an observer that shows `see` the chosen views of a batch, and keeps nothing of the others."""
         nothing: Arrays = {name: np.zeros(0, np.float32) for name in self.arrays}
         wanted = {
-            name: set(self.places(material, name).tolist())
+            name: set(self.places(inputs, name).tolist())
             for name in self.tables
-            if name in material.tables
+            if name in inputs.tables
         }
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
-            kept = [view for view in views if view.index in wanted[view.table]]
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
+            kept = [image for image in images if image.index in wanted[image.table]]
             found = iter(see(kept)) if kept else iter(())
-            return [next(found) if view.index in wanted[view.table] else nothing for view in views]
+            return [
+                next(found) if image.index in wanted[image.table] else nothing for image in images
+            ]
 
-        return observe
+        return extract
 
 
 @dataclass(frozen=True)
-class InceptionLook(Sparse):
+class InceptionExtractor(SpacedExtractor):
     """Pool features [2048] and logits [1008] of the published Inception network."""
 
+    name: ClassVar[str] = "inception"
     arrays: ClassVar[tuple[str, ...]] = (FEATURES, LOGITS)
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class."""
-        state, _ = weights.read(material.weights, "inception")
-        network = networks.Inception(state, material.device)
+        state, _ = weights.read(inputs.resources.weights, "inception")
+        network = networks.Inception(state, inputs.resources.device)
 
-        def see(views: list[View]) -> list[Arrays]:
-            pool, logits = network([view.pixels() for view in views])
+        def see(images: list[TableImage]) -> list[Arrays]:
+            pool, logits = network([image.pixels() for image in images])
             return [{FEATURES: p, LOGITS: q} for p, q in zip(pool, logits, strict=True)]
 
-        return self.watch(material, see)
+        return self.watch(inputs, see)
 
 
 @dataclass(frozen=True)
-class Vgg16Look(Sparse):
+class Vgg16Extractor(SpacedExtractor):
     """fc2 features [4096] of the published VGG-16."""
 
-    def observer(self, material: Material) -> Observer:
+    name: ClassVar[str] = "vgg16"
+
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class."""
-        state, _ = weights.read(material.weights, "vgg16")
-        return self.watch(material, _features(networks.Vgg16(state, material.device)))
+        state, _ = weights.read(inputs.resources.weights, "vgg16")
+        return self.watch(inputs, _features(networks.Vgg16(state, inputs.resources.device)))
 
 
 @dataclass(frozen=True)
-class Pool5Look(Sparse):
+class AlexNetExtractor(SpacedExtractor):
     """pool5 features [12544] of the published AlexNet."""
 
-    def observer(self, material: Material) -> Observer:
+    name: ClassVar[str] = "alexnet_pool5"
+
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class."""
-        state, _ = weights.read(material.weights, "alexnet")
-        return self.watch(material, _features(networks.AlexNetPool5(state, material.device)))
+        state, _ = weights.read(inputs.resources.weights, "alexnet")
+        return self.watch(inputs, _features(networks.AlexNetPool5(state, inputs.resources.device)))
 
 
 @dataclass(frozen=True)
-class DetectorLook(Sparse):
+class DetectorFeatureExtractor(SpacedExtractor):
     """Features [D] of the backbone of the detector that judges: it was trained on the user's real images."""
 
-    def observer(self, material: Material) -> Observer:
+    name: ClassVar[str] = "detector_features"
+
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class."""
         from synthaug.detectors import load
 
-        assert material.judge is not None
+        assert inputs.resources.detector is not None
         return self.watch(
-            material, _features(load(material.judge, device=material.device).features)
+            inputs,
+            _features(load(inputs.resources.detector, device=inputs.resources.device).features),
         )
 
 
 @dataclass(frozen=True)
-class LayoutLook(Sparse):
+class LayoutMapExtractor(SpacedExtractor):
     """A coarse map [S, S] of which class lies where in the layout; -1 where there is no box."""
 
+    name: ClassVar[str] = "layout_map"
     arrays: ClassVar[tuple[str, ...]] = (LAYOUT,)
     side: int = 32
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class; no pixel is decoded."""
 
-        def see(views: list[View]) -> list[Arrays]:
-            return [{LAYOUT: label_map(view, self.side).reshape(-1)} for view in views]
+        def see(images: list[TableImage]) -> list[Arrays]:
+            return [{LAYOUT: label_map(image, self.side).reshape(-1)} for image in images]
 
-        return self.watch(material, see)
+        return self.watch(inputs, see)
 
 
-def label_map(view: View, side: int) -> NDArray[np.int16]:
+def label_map(image: TableImage, side: int) -> NDArray[np.int16]:
     """Paint a layout's boxes into [side, side], the largest first; a box covers the cells it touches."""
-    _, boxes, labels = truth(view.scene)
-    scale = np.array([side / view.scene.width, side / view.scene.height] * 2)
+    objects = layout_objects(image.scene)
+    boxes, labels = objects.boxes, objects.category
+    scale = np.array([side / image.scene.width, side / image.scene.height] * 2)
     cells = boxes.astype(np.float64) * scale
     areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
     found = np.full((side, side), -1, np.int16)
@@ -136,23 +157,25 @@ def label_map(view: View, side: int) -> NDArray[np.int16]:
     return found
 
 
-def counted(material: Material, look: Sparse, table: str) -> int:
+def counted(inputs: MetricInputs, extractor: SpacedExtractor, table: str) -> int:
     """Return how many images of a table a look keeps."""
-    return len(look.places(material, table)) if table in material.tables else 0
+    return len(extractor.places(inputs, table)) if table in inputs.tables else 0
 
 
-def rows(material: Material, look: Sparse, table: str, name: str = FEATURES) -> Iterator[Features]:
+def rows(
+    inputs: MetricInputs, extractor: SpacedExtractor, table: str, name: str = FEATURES
+) -> Iterator[Features]:
     """Yield what a finished look kept of a table, one row [1, D] per image it looked at, in the table's order."""
-    if table in material.tables:
-        for record in material.seen(look, table):
+    if table in inputs.tables:
+        for record in inputs.extracted(extractor, table):
             if record.arrays[name].size:
                 yield record.arrays[name][None]
 
 
 def _features(
     run: Callable[[list[NDArray[np.uint8]]], Any],
-) -> Callable[[list[View]], list[Arrays]]:
-    def see(views: list[View]) -> list[Arrays]:
-        return [{FEATURES: row} for row in run([view.pixels() for view in views])]
+) -> Callable[[list[TableImage]], list[Arrays]]:
+    def see(images: list[TableImage]) -> list[Arrays]:
+        return [{FEATURES: row} for row in run([image.pixels() for image in images])]
 
     return see

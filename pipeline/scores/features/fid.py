@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Look, Material, full_card
-from synthaug.pipeline.scores.card import Metric
-from synthaug.pipeline.scores.features.extractors import InceptionLook, counted, rows
+from synthaug.pipeline.scores.base import Extractor, MetricInputs
+from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.features.extractors import InceptionExtractor, counted, rows
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import Features, blocks, thinned
 
@@ -36,29 +36,31 @@ class Config:
         at_least(0, "fid", self, "train_images")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The pool features of all tables."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, _: Config) -> str | None:
+def available(inputs: MetricInputs, _: Config) -> str | None:
     """Both sets, the library and the published weights must be there."""
-    return reason(material, "inception")
+    return reason(inputs, "inception")
 
 
-def lacks(folder: Path | None, _: Config) -> str | None:
+def unsupported(folder: Path | None, _: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
     return unusable(folder, "inception")
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return FID of synthetic against real images; control `train`: as many training images against the same real ones."""
-    look = _look(config)
-    real, synthetic = (moments(rows(material, look, table)) for table in ("real", "synthetic"))
+    extractor = _extractor(config)
+    real, synthetic = (moments(rows(inputs, extractor, table)) for table in ("real", "synthetic"))
     assert real and synthetic
     value = frechet(synthetic, real)
     train = moments(
-        thinned(rows(material, look, "train"), counted(material, look, "train"), synthetic.count)
+        thinned(
+            rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), synthetic.count
+        )
     )
     controls = {"train": {"fid": frechet(train, real), "images": train.count}} if train else {}
     return Metric(
@@ -66,9 +68,9 @@ def score(material: Material, config: Config) -> Metric:
         value=value,
         values={"fid": value},
         card=full_card(
-            material,
-            look,
-            **entries(material, "inception"),
+            inputs,
+            extractor,
+            **entries(inputs, "inception"),
             headline_key="fid",
             protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
             floor=FLOOR,
@@ -81,8 +83,8 @@ def score(material: Material, config: Config) -> Metric:
 FLOOR = "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
 
 
-def _look(config: Config) -> InceptionLook:
-    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
+def _extractor(config: Config) -> InceptionExtractor:
+    return InceptionExtractor(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 class Moments:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Look, Material, full_card
-from synthaug.pipeline.scores.card import Metric
-from synthaug.pipeline.scores.features.extractors import LOGITS, InceptionLook, counted, rows
+from synthaug.pipeline.scores.base import Extractor, MetricInputs
+from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.features.extractors import LOGITS, InceptionExtractor, counted, rows
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import Features, blocks
 
@@ -38,41 +38,41 @@ class Config:
         at_least(0, "inception_score", self, "train_images")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The same look as FID's."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, _: Config) -> str | None:
+def available(inputs: MetricInputs, _: Config) -> str | None:
     """Synthetic images, the library and the published weights must be there."""
-    return reason(material, "inception")
+    return reason(inputs, "inception")
 
 
-def lacks(folder: Path | None, _: Config) -> str | None:
+def unsupported(folder: Path | None, _: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
     return unusable(folder, "inception")
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the Inception Score of the synthetic images; controls: that of the real and of the training images."""
-    look = _look(config)
+    extractor = _extractor(config)
     found = {
         table: inception_score(
-            rows(material, look, table, LOGITS), counted(material, look, table), config.splits
+            rows(inputs, extractor, table, LOGITS), counted(inputs, extractor, table), config.splits
         )
         for table in ("synthetic", "real", "train")
     }
     numbers = {table: _values(result) for table, result in found.items() if result}
-    count = counted(material, look, "synthetic")
+    count = counted(inputs, extractor, "synthetic")
     few = f"{count} images in {config.splits} splits: with fewer than 5000 each the score is biased downwards"
     return Metric(
         name="inception_score",
         value=numbers.get("synthetic", {}).get("inception_score"),
         values=numbers.pop("synthetic", {"inception_score": None}),
         card=full_card(
-            material,
-            look,
-            **entries(material, "inception"),
+            inputs,
+            extractor,
+            **entries(inputs, "inception"),
             headline_key="inception_score",
             protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
             splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
@@ -87,8 +87,8 @@ def _values(found: InceptionScore) -> dict[str, float | None]:
     return {"inception_score": found.mean, "inception_score_std": found.std, "images": found.images}
 
 
-def _look(config: Config) -> InceptionLook:
-    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
+def _extractor(config: Config) -> InceptionExtractor:
+    return InceptionExtractor(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Look, Material, full_card
-from synthaug.pipeline.scores.card import Metric
-from synthaug.pipeline.scores.features.extractors import InceptionLook, counted, rows
+from synthaug.pipeline.scores.base import Extractor, MetricInputs
+from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.features.extractors import InceptionExtractor, counted, rows
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import Features, on_disk, spans, thinned
 
@@ -36,32 +36,32 @@ class Config:
         at_least(0, "kid", self, "train_images")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The same look as FID's."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, _: Config) -> str | None:
+def available(inputs: MetricInputs, _: Config) -> str | None:
     """Both sets, the library and the published weights must be there."""
-    return reason(material, "inception")
+    return reason(inputs, "inception")
 
 
-def lacks(folder: Path | None, _: Config) -> str | None:
+def unsupported(folder: Path | None, _: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
     return unusable(folder, "inception")
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return KID of synthetic against real images; control `train`: as many training images against the same real ones."""
-    look = _look(config)
-    with on_disk(rows(material, look, "real")) as real:
-        with on_disk(rows(material, look, "synthetic")) as synthetic:
+    extractor = _extractor(config)
+    with on_disk(rows(inputs, extractor, "real")) as real:
+        with on_disk(rows(inputs, extractor, "synthetic")) as synthetic:
             found, count = (
                 kernel_distance(synthetic, real, config.subsets, config.subset_size),
                 len(synthetic),
             )
         with on_disk(
-            thinned(rows(material, look, "train"), counted(material, look, "train"), count)
+            thinned(rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), count)
         ) as train:
             floor = kernel_distance(train, real, config.subsets, config.subset_size)
     return Metric(
@@ -69,9 +69,9 @@ def score(material: Material, config: Config) -> Metric:
         value=found.mean if found else None,
         values=values(found, "kid"),
         card=full_card(
-            material,
-            look,
-            **entries(material, "inception"),
+            inputs,
+            extractor,
+            **entries(inputs, "inception"),
             headline_key="kid",
             protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
             splits=f"{found.subsets} random subsets of {found.subset_size}" if found else "none",
@@ -99,8 +99,8 @@ def warnings(found: Kernel | None, asked: int) -> list[str]:
     return []
 
 
-def _look(config: Config) -> InceptionLook:
-    return InceptionLook(samples=config.samples_per_layout, train_images=config.train_images)
+def _extractor(config: Config) -> InceptionExtractor:
+    return InceptionExtractor(samples=config.samples_per_layout, train_images=config.train_images)
 
 
 @dataclass(frozen=True)

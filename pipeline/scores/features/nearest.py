@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Look, Material, full_card, lacking, versions
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
+from synthaug.pipeline.scores.card import Metric, full_card, versions
 from synthaug.pipeline.scores.features.extractors import (
     LAYOUT,
-    DetectorLook,
-    LayoutLook,
-    Pool5Look,
-    Sparse,
+    AlexNetExtractor,
+    DetectorFeatureExtractor,
+    LayoutMapExtractor,
+    SpacedExtractor,
     counted,
     rows,
 )
@@ -61,39 +61,39 @@ class Config:
         at_least(0, "nearest", self, "train_images", "max_images", "pairs")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The features of all tables, and their layouts."""
-    return _looks(config)
+    return _extractors(config)
 
 
-def available(material: Material, config: Config) -> str | None:
+def available(inputs: MetricInputs, config: Config) -> str | None:
     """Training images too must be there, and a detector or AlexNet's published weights."""
     tables = ("train", "real", "synthetic")
     if config.features == "alexnet":
-        return reason(material, "alexnet", tables=tables)
-    return lacking(material, tables, judge=True)
+        return reason(inputs, "alexnet", tables=tables)
+    return missing_input(inputs, tables, detector=True)
 
 
-def lacks(folder: Path | None, config: Config) -> str | None:
+def unsupported(folder: Path | None, config: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: with features alexnet, the weights in this folder."""
     return unusable(folder, "alexnet") if config.features == "alexnet" else None
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return `near_copies` (the headline): the share of synthetic images that are nearer to a training image than 99 % of
     the real validation images are.
 
     A generator that copies nothing has about 0.01, one whose images are unlike all real ones 0. `similarity` and
     `layout_similarity` are means over the synthetic images; control `real` has those of the real ones.
     """
-    look, layouts = _looks(config)
-    near = _nearest(material, look, config.max_images)
-    alike = _alike(material, layouts)
+    extractor, layouts = _extractors(config)
+    near = _nearest(inputs, extractor, config.max_images)
+    alike = _alike(inputs, layouts)
     found, real = near["synthetic"].similarity[:, 0], near["real"].similarity[:, 0]
     limit = float(np.quantile(real, QUANTILE))
-    places = layouts.places(material, "synthetic")
+    places = layouts.places(inputs, "synthetic")
     listed = list(
-        _pairs(material, look, near["synthetic"], alike["synthetic"], places, config.pairs)
+        _pairs(inputs, extractor, near["synthetic"], alike["synthetic"], places, config.pairs)
     )
     few = (
         [f"{len(real)} real images: below {FEW_REAL} the yardstick is one or two images"]
@@ -108,13 +108,14 @@ def score(material: Material, config: Config) -> Metric:
             **_means(near["synthetic"], alike["synthetic"]),
         },
         card=full_card(
-            material,
-            look,
-            **_network(material, config),
+            inputs,
+            extractor,
+            **_network(inputs, config),
             headline_key="near_copies",
             protocol=f"cosine similarity {_space(config)} to the nearest training image; near copies are above the"
             f" {QUANTILE:.0%} quantile of real validation images, {limit:.4f}",
-            selection=f"evenly spaced: {len(places)} synthetic, {len(real)} real, {_count(material, look)} training images",
+            selection=f"evenly spaced: {len(places)} synthetic, {len(real)} real,"
+            f" {_count(inputs, extractor)} training images",
             layout_similarity="mean of the share of equal cells and of the intersection of class histograms, in"
             f" {config.layout_side} x {config.layout_side} cells (the paper names GSC and gives no formula)",
             yardstick=limit,
@@ -136,31 +137,31 @@ def pairs(metric: Metric | Mapping[str, Any]) -> list[Pair]:
     return [Pair(**entry) for entry in card.get("pairs", [])]
 
 
-def pictures(material: Material, metric: Mapping[str, Any]) -> dict[str, bytes]:
+def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes]:
     """Return, by file name, what a metric (as JSON) has to show: the listed pairs beside each other."""
-    drawn = sheet(pairs(metric), material.tables["synthetic"], material.tables["train"])
+    drawn = sheet(pairs(metric), inputs.tables["synthetic"], inputs.tables["train"])
     return {"nearest.jpg": drawn} if drawn else {}
 
 
-def _looks(config: Config) -> tuple[Sparse, LayoutLook]:
+def _extractors(config: Config) -> tuple[SpacedExtractor, LayoutMapExtractor]:
     train, other = config.train_images, config.max_images
-    layouts = LayoutLook(train_images=train, other_images=other, side=config.layout_side)
+    layouts = LayoutMapExtractor(train_images=train, other_images=other, side=config.layout_side)
     if config.features == "alexnet":
-        return Pool5Look(train_images=train, other_images=other), layouts
-    return DetectorLook(
+        return AlexNetExtractor(train_images=train, other_images=other), layouts
+    return DetectorFeatureExtractor(
         train_images=train
     ), layouts  # the look of detector_features; thinned when it is read
 
 
-def _nearest(material: Material, look: Sparse, most: int) -> dict[str, Neighbours]:
-    with on_disk(rows(material, look, "train")) as train:
+def _nearest(inputs: MetricInputs, extractor: SpacedExtractor, most: int) -> dict[str, Neighbours]:
+    with on_disk(rows(inputs, extractor, "train")) as train:
         standard = (
-            None if isinstance(look, Pool5Look) else _standard(train)
+            None if isinstance(extractor, AlexNetExtractor) else _standard(train)
         )  # the paper compares pool5 as it is
         found = {}
         for table in ("synthetic", "real"):
             with on_disk(
-                thinned(rows(material, look, table), counted(material, look, table), most)
+                thinned(rows(inputs, extractor, table), counted(inputs, extractor, table), most)
             ) as queries:
                 found[table] = nearest(queries, train, standard=standard)
         return found
@@ -172,27 +173,27 @@ def _standard(train: Features) -> Standard:
     return Standard(spread.mean, np.sqrt(np.diag(spread.covariance)))
 
 
-def _alike(material: Material, look: LayoutLook) -> dict[str, Neighbours]:
+def _alike(inputs: MetricInputs, extractor: LayoutMapExtractor) -> dict[str, Neighbours]:
     maps = {
-        t: np.concatenate(list(rows(material, look, t, LAYOUT)))
+        t: np.concatenate(list(rows(inputs, extractor, t, LAYOUT)))
         for t in ("train", "synthetic", "real")
     }
-    num = len(material.categories)
+    num = len(inputs.categories)
     return {
         table: similar_layouts(maps[table], maps["train"], num) for table in ("synthetic", "real")
     }
 
 
 def _pairs(
-    material: Material,
-    look: Sparse,
+    inputs: MetricInputs,
+    extractor: SpacedExtractor,
     near: Neighbours,
     alike: Neighbours,
     places: NDArray[np.int64],
     most: int,
 ) -> Iterator[Pair]:
-    corpus = look.places(material, "train")
-    train, made = material.tables["train"], material.tables["synthetic"]
+    corpus = extractor.places(inputs, "train")
+    train, made = inputs.tables["train"], inputs.tables["synthetic"]
     for i in np.argsort(-near.similarity[:, 0], kind="stable")[:most]:
         own, by_image, by_layout = (
             int(v) for v in (places[i], corpus[near.place[i, 0]], corpus[alike.place[i, 0]])
@@ -224,16 +225,16 @@ def _space(config: Config) -> str:
     )
 
 
-def _network(material: Material, config: Config) -> dict[str, Any]:
+def _network(inputs: MetricInputs, config: Config) -> dict[str, Any]:
     if config.features == "alexnet":
-        return entries(material, "alexnet")
+        return entries(inputs, "alexnet")
     return {
         "network": "backbone of the detector that judges",
-        "network_sha256": material.judge_sha256,
+        "network_sha256": inputs.resources.detector_sha256,
         "resize": "as the detector does it",
         "versions": versions("torch", "torchvision", "numpy"),
     }
 
 
-def _count(material: Material, look: Sparse) -> int:
-    return len(look.places(material, "train"))
+def _count(inputs: MetricInputs, extractor: SpacedExtractor) -> int:
+    return len(extractor.places(inputs, "train"))

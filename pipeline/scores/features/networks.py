@@ -116,10 +116,10 @@ class Lpips:
             pretrained=True, net=net, pnet_rand=True
         )  # the heads; the body comes from `state`
         wanted = {name: f"features.{name.split('.', 1)[1]}" for name in model.net.state_dict()}
-        lacking = [name for name in wanted.values() if name not in state]
-        if lacking:
+        missing = [name for name in wanted.values() if name not in state]
+        if missing:
             raise ValueError(
-                f"these are not the weights of {LPIPS_NETS[net]}: '{lacking[0]}' is missing"
+                f"these are not the weights of {LPIPS_NETS[net]}: '{missing[0]}' is missing"
             )
         _load(model.net, {name: state[source] for name, source in wanted.items()}, LPIPS_NETS[net])
         self._device, self._model = device, model.eval().requires_grad_(False).to(device)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.base import Look, Material, full_card
-from synthaug.pipeline.scores.card import Metric
-from synthaug.pipeline.scores.features.extractors import Sparse, Vgg16Look, rows
+from synthaug.pipeline.scores.base import Extractor, MetricInputs
+from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.features.extractors import SpacedExtractor, Vgg16Extractor, rows
 from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
 from synthaug.pipeline.scores.features.streams import (
     Features,
@@ -41,33 +41,33 @@ class Config:
         at_least(0, "prdc", self, "max_images")
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """The features of VGG-16."""
-    return (_look(config),)
+    return (_extractor(config),)
 
 
-def available(material: Material, _: Config) -> str | None:
+def available(inputs: MetricInputs, _: Config) -> str | None:
     """Both sets, the library and the published weights must be there."""
-    return reason(material, "vgg16")
+    return reason(inputs, "vgg16")
 
 
-def lacks(folder: Path | None, _: Config) -> str | None:
+def unsupported(folder: Path | None, _: Config) -> str | None:
     """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
     return unusable(folder, "vgg16")
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return precision (the headline), recall, density and coverage; control `train`: of training images instead."""
-    look = _look(config)
-    found, controls, counts = measured(material, look, config.neighbours)
+    extractor = _extractor(config)
+    found, controls, counts = measured(inputs, extractor, config.neighbours)
     return Metric(
         name="prdc",
         value=found["precision"],
         values=found,
         card=full_card(
-            material,
-            look,
-            **entries(material, "vgg16"),
+            inputs,
+            extractor,
+            **entries(inputs, "vgg16"),
             headline_key="precision",
             protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
             selection=f"at most {config.max_images} images of each set, evenly spaced"
@@ -81,16 +81,16 @@ def score(material: Material, config: Config) -> Metric:
 
 
 def measured(
-    material: Material, look: Sparse, k: int, most: int = 0
+    inputs: MetricInputs, extractor: SpacedExtractor, k: int, most: int = 0
 ) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]], list[int]]:
     """Return the four numbers of synthetic against real images, those of training images, and the two sets' sizes."""
     with (
-        on_disk(rows(material, look, "real")) as whole_real,
-        on_disk(rows(material, look, "synthetic")) as whole,
+        on_disk(rows(inputs, extractor, "real")) as whole_real,
+        on_disk(rows(inputs, extractor, "synthetic")) as whole,
     ):
         real, synthetic = (_some(features, most) for features in (whole_real, whole))
         found = prdc(real, synthetic, k)
-        with on_disk(rows(material, look, "train")) as train:
+        with on_disk(rows(inputs, extractor, "train")) as train:
             control = prdc(real, _some(train, len(synthetic)), k) if len(synthetic) else None
     counts = [len(real), len(synthetic)]
     return values(found), {"train": values(control)} if control else {}, counts
@@ -115,8 +115,8 @@ def _some(features: Features, most: int) -> Features:
     return np.asarray(features[spaced(len(features), most)])
 
 
-def _look(config: Config) -> Vgg16Look:
-    return Vgg16Look(
+def _extractor(config: Config) -> Vgg16Extractor:
+    return Vgg16Extractor(
         samples=config.samples_per_layout,
         train_images=config.max_images,
         other_images=config.max_images,

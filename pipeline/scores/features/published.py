@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthaug.pipeline.scores.base import Material, lacking, versions
+from synthaug.pipeline.scores.base import MetricInputs, missing_input
+from synthaug.pipeline.scores.card import versions
 from synthaug.pipeline.scores.features import networks, weights
 
 RESIZE = {
@@ -17,13 +18,13 @@ RESIZE = {
 
 
 def reason(
-    material: Material,
+    inputs: MetricInputs,
     network: str,
     library: str = "",
     tables: tuple[str, ...] = ("real", "synthetic"),
 ) -> str | None:
     """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
-    return lacking(material, tables) or unusable(material.weights, network, library)
+    return missing_input(inputs, tables) or unusable(inputs.resources.weights, network, library)
 
 
 def unusable(folder: Path | None, network: str, library: str = "") -> str | None:
@@ -31,12 +32,12 @@ def unusable(folder: Path | None, network: str, library: str = "") -> str | None
     return networks.missing_library(library or network) or weights.find(folder, network).reason
 
 
-def entries(material: Material, network: str) -> dict[str, Any]:
+def entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
     """Return the entries of a card that say which network looked, and how images were brought to its size."""
     return {
         "network": weights.FILES[network].network,
         "network_file": weights.FILES[network].file,
-        "network_sha256": weights.find(material.weights, network).sha256,
+        "network_sha256": weights.find(inputs.resources.weights, network).sha256,
         "resize": RESIZE[network],
         "versions": versions("torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"),
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,13 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
     Arrays,
-    Look,
-    Material,
-    Observer,
-    View,
-    full_card,
-    lacking,
-    versions,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    TableImage,
+    missing_input,
 )
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.card import Metric, full_card, versions
 
 PAPER_SIDE = 32  # pixels
 CHUNK = 1024  # masks compared at once
@@ -55,18 +54,19 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Shapes(Look):
+class MaskShapeExtractor(Extractor):
     """Crops every object's mask to its tight box and brings it to one size; no pixel is decoded."""
 
+    name: ClassVar[str] = "mask_shapes"
     side: int = PAPER_SIDE
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """An observer of masks as bits."""
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
             records: list[Arrays] = []
-            for view in views:
-                objects = view.scene.objects
+            for image in images:
+                objects = image.scene.objects
                 chosen = [
                     i
                     for i in range(len(objects))
@@ -74,7 +74,7 @@ class Shapes(Look):
                 ]
                 found = [
                     shape(
-                        masks.decode(str(objects.rle[i]), (view.scene.height, view.scene.width)),
+                        masks.decode(str(objects.rle[i]), (image.scene.height, image.scene.width)),
                         self.side,
                     )
                     for i in chosen
@@ -97,7 +97,7 @@ class Shapes(Look):
                 )
             return records
 
-        return observe
+        return extract
 
 
 def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
@@ -134,44 +134,48 @@ def nearest_iou(asked: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np
     return best
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """Masks of all three tables."""
-    return (Shapes(("train", "real", "synthetic"), config.samples_per_layout, side=config.side),)
+    return (
+        MaskShapeExtractor(
+            ("train", "real", "synthetic"), config.samples_per_layout, side=config.side
+        ),
+    )
 
 
-def available(material: Material, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
+def available(inputs: MetricInputs, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
     """It needs masks that the generator made, and true ones."""
-    missing = lacking(material) or lacking(material, masks=("synthetic", _source(material)))
+    missing = missing_input(inputs) or missing_input(inputs, masks=("synthetic", _source(inputs)))
     if missing:
         return missing
-    real, synthetic = material.tables["real"], material.tables["synthetic"]
-    pairs = [i for i in range(len(synthetic)) if material.layout[i] >= 0][:LOOKED_AT]
+    real, synthetic = inputs.tables["real"], inputs.tables["synthetic"]
+    pairs = [i for i in range(len(synthetic)) if inputs.pairing.layout[i] >= 0][:LOOKED_AT]
     if pairs and all(
-        synthetic[i].objects.rle == real[int(material.layout[i])].objects.rle for i in pairs
+        synthetic[i].objects.rle == real[int(inputs.pairing.layout[i])].objects.rle for i in pairs
     ):
         return "the synthetic masks are those of the layouts themselves, so the generator has learnt none"
     return None
 
 
-def _source(material: Material) -> str:
+def _source(inputs: MetricInputs) -> str:
     """The table of true masks: the labelled images where they are there."""
-    return "train" if "train" in material.tables and len(material.tables["train"]) else "real"
+    return "train" if "train" in inputs.tables and len(inputs.tables["train"]) else "real"
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the mean IoU with the nearest true mask, per class and over the classes."""
-    (look,) = looks(config)
+    (extractor,) = extractors(config)
     classes = [
         c
-        for c, category in enumerate(material.categories)
+        for c, category in enumerate(inputs.categories)
         if config.classes == "all" or category.isthing
     ]
-    source = _source(material)
-    true = gallery(material, look, source, config, classes)
-    found, empty = _against(material, look, "synthetic", true, classes, config.side)
+    source = _source(inputs)
+    true = gallery(inputs, extractor, source, config, classes)
+    found, empty = _against(inputs, extractor, "synthetic", true, classes, config.side)
     parts = {"synthetic": found}
     if source == "train":
-        parts["real"], _ = _against(material, look, "real", true, classes, config.side)
+        parts["real"], _ = _against(inputs, extractor, "real", true, classes, config.side)
     box = np.ones((1, config.side**2), bool)
     floor = {
         c: np.full(len(found[c]), nearest_iou(box, true[c])[0]) if len(true[c]) else found[c]
@@ -179,10 +183,10 @@ def score(material: Material, config: Config) -> Metric:
     }
     means = {name: _means(part) for name, part in {**parts, "box": floor}.items()}
     total = {name: _over(list(part.values())) for name, part in means.items()}
-    few = [material.categories[c].name for c in classes if 0 < len(found[c]) < FEW]
+    few = [inputs.categories[c].name for c in classes if 0 < len(found[c]) < FEW]
     card = full_card(
-        material,
-        look,
+        inputs,
+        extractor,
         protocol="IoU of each synthetic mask with its nearest true mask of the same class; mean over objects, then classes",
         headline_key="miou",
         resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: bilinear), from 1/2 inside",
@@ -202,7 +206,7 @@ def score(material: Material, config: Config) -> Metric:
         warnings=[f"fewer than {FEW} synthetic masks of {', '.join(few)}"] if few else [],
     )
     per_class = {
-        material.categories[c].name: {
+        inputs.categories[c].name: {
             "iou": means["synthetic"][c],
             "masks": len(found[c]),
             "true_masks": len(true[c]),
@@ -218,11 +222,11 @@ def score(material: Material, config: Config) -> Metric:
 
 
 def gallery(
-    material: Material, look: Look, table: str, config: Config, classes: Sequence[int]
+    inputs: MetricInputs, extractor: Extractor, table: str, config: Config, classes: Sequence[int]
 ) -> dict[int, NDArray[np.bool_]]:
     """Return the true masks [G, P] of each class; of more than the cap a draw by what they are, not by their order."""
     kept: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {c: [] for c in classes}
-    for record in material.seen(look, table):
+    for record in inputs.extracted(extractor, table):
         for number, (bits, label) in enumerate(
             zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True)
         ):
@@ -247,8 +251,8 @@ def _bits(packed: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
 
 
 def _against(
-    material: Material,
-    look: Look,
+    inputs: MetricInputs,
+    extractor: Extractor,
     table: str,
     true: dict[int, NDArray[np.bool_]],
     classes: Sequence[int],
@@ -264,7 +268,7 @@ def _against(
             parts[c].append(nearest_iou(_bits(np.stack(waiting[c]), side), true[c]))
         waiting[c] = []
 
-    for record in material.seen(look, table):
+    for record in inputs.extracted(extractor, table):
         empty += int(record.arrays["empty"])
         for bits, label in zip(
             record.arrays["bits"], record.arrays["labels"].tolist(), strict=True

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,15 @@ from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.storage import file_digest
 from synthaug.pipeline.scores.base import (
     Arrays,
-    Look,
-    Material,
-    Observer,
-    Pupil,
-    View,
-    full_card,
-    lacking,
-    strangers,
-    versions,
+    AuxiliaryModel,
+    ExtractFunction,
+    Extractor,
+    MetricInputs,
+    TableImage,
+    missing_input,
 )
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.pairing import derangement
 from synthaug.pipeline.scores.segmentation.segmenter import (
     OWN,
     TORCHVISION,
@@ -71,43 +69,44 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Segmented(Look):
+class SegmentationExtractor(Extractor):
     """Segments real and synthetic images, and counts pixels against their maps and against those of other images."""
 
+    name: ClassVar[str] = "segmentation"
     config: Config = field(default_factory=Config)
     sha256: str = ""
 
     @property
-    def needs(self) -> tuple[Pupil, ...]:
+    def auxiliary_models(self) -> tuple[AuxiliaryModel, ...]:
         """The own network is trained first."""
         return (self.config.own,) if self.config.network == OWN else ()
 
-    def observer(self, material: Material) -> Observer:
+    def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """Load the network; an observer of confusion matrices."""
-        segment, classes = network(material, self.config), len(material.categories)
-        real = material.tables["real"]
-        others = strangers(len(real), self.config.seed)
+        segment, classes = network(inputs, self.config), len(inputs.categories)
+        real = inputs.tables["real"]
+        others = derangement(len(real), self.config.seed)
 
-        def observe(views: Sequence[View]) -> list[Arrays]:
+        def extract(images: Sequence[TableImage]) -> list[Arrays]:
             records: list[Arrays] = []
-            for view in views:
+            for image in images:
                 truth = other = None
-                if view.scene.panoptic is not None:
-                    found = segment(view.pixels())
-                    truth = confusion(maps_of(view.scene, classes).labels, found, classes)
-                    place = view.layout if view.layout >= 0 else view.index % len(real)
+                if image.scene.panoptic is not None:
+                    found = segment(image.pixels())
+                    truth = confusion(maps_of(image.scene, classes).labels, found, classes)
+                    place = image.layout if image.layout >= 0 else image.index % len(real)
                     stranger = real[int(others[place])]
                     if stranger.panoptic is not None and others[place] != place:
                         labels = maps_of(stranger, classes).labels
                         other = confusion(
-                            resize_map(labels, (view.scene.height, view.scene.width)),
+                            resize_map(labels, (image.scene.height, image.scene.width)),
                             found,
                             classes,
                         )
                 records.append({"own": _sparse(truth), "other": _sparse(other)})
             return records
 
-        return observe
+        return extract
 
 
 def _sparse(matrix: NDArray[np.int64] | None) -> NDArray[np.int64]:
@@ -118,43 +117,49 @@ def _sparse(matrix: NDArray[np.int64] | None) -> NDArray[np.int64]:
     return np.stack([rows, columns, matrix[rows, columns]])
 
 
-def network(material: Material, config: Config) -> Segment:
+def network(inputs: MetricInputs, config: Config) -> Segment:
     """Return the network that segments, ready."""
     if config.network == OWN:
-        return config.own.segment(material)
+        return config.own.segment(inputs)
     return from_file(
-        config.network, Path(config.file), config.outputs, material.categories, material.device
+        config.network,
+        Path(config.file),
+        config.outputs,
+        inputs.categories,
+        inputs.resources.device,
     )
 
 
-def looks(config: Config) -> tuple[Look, ...]:
+def extractors(config: Config) -> tuple[Extractor, ...]:
     """Segmentation of real and synthetic images."""
     digest = file_digest(config.file)
     return (
-        Segmented(("real", "synthetic"), config.samples_per_layout, config=config, sha256=digest),
+        SegmentationExtractor(
+            ("real", "synthetic"), config.samples_per_layout, config=config, sha256=digest
+        ),
     )
 
 
-def available(material: Material, config: Config) -> str | None:
+def available(inputs: MetricInputs, config: Config) -> str | None:
     """It needs panoptic maps, in the labelled images too where the network is trained on them."""
     if config.file and not Path(config.file).is_file():
         return f"there is no file '{config.file}' (score.segmentation.file)"
     own = ("train",) if config.network == OWN else ()
     tables = (*own, "real", "synthetic")
-    return lacking(material, tables, maps=tables)
+    return missing_input(inputs, tables, maps=tables)
 
 
-def score(material: Material, config: Config) -> Metric:
+def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return mean IoU and pixel accuracy, with ceiling and floor."""
-    (look,) = looks(config)
-    classes = [category.name for category in material.categories]
+    (extractor,) = extractors(config)
+    classes = [category.name for category in inputs.categories]
     total = {
         key: np.zeros((len(classes), len(classes) + 1), np.int64)
         for key in ("synthetic", "real", "shuffled")
     }
     images = 0
     for table in ("real", "synthetic"):
-        for record in material.seen(look, table):
+        for record in inputs.extracted(extractor, table):
             images += table == "synthetic" and record.arrays["own"].size > 0
             for name, key in (("own", table), ("other", "shuffled")):
                 if name == "own" or table == "synthetic":
@@ -166,8 +171,8 @@ def score(material: Material, config: Config) -> Metric:
         f"{images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"
     ] * (images < FEW)
     card = full_card(
-        material,
-        look,
+        inputs,
+        extractor,
         protocol="a segmentation network trained on real images; the class maps the images were made from are the truth",
         headline_key="miou",
         selection=f"all images with a panoptic map ({images} synthetic ones)",

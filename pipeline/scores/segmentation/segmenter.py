@@ -21,7 +21,7 @@ from synthaug.pipeline.core.errors import first_line, one_line
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
-from synthaug.pipeline.scores.base import Lesson, Material
+from synthaug.pipeline.scores.base import MetricInputs, TrainingSpec
 
 if TYPE_CHECKING:
     import torch
@@ -69,20 +69,20 @@ class Own:
         """Its folder."""
         return f"segmenter-{hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]}"
 
-    def lesson(self, material: Material) -> Lesson:
+    def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
         """Return its training on the labelled images that have a map."""
-        training = OwnTraining(self, len(material.categories), material.device)
-        return Lesson(training, OwnBatches(self, material), self.steps)
+        training = OwnTraining(self, len(inputs.categories), inputs.resources.device)
+        return TrainingSpec(training, OwnBatches(self, inputs), self.steps)
 
-    def segment(self, material: Material) -> Segment:
+    def segment(self, inputs: MetricInputs) -> Segment:
         """Return the trained network at work."""
-        network = material.trained(self)["segmenter"].eval()
+        network = inputs.trained(self)["segmenter"].eval()
 
         def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
             import torch
 
             with torch.inference_mode():
-                logits = network(normalised([resized(image, self.side)], material.device))
+                logits = network(normalised([resized(image, self.side)], inputs.resources.device))
             return resize_map(
                 logits.argmax(1)[0].cpu().numpy().astype(np.int64), (image.shape[0], image.shape[1])
             )
@@ -93,9 +93,9 @@ class Own:
 class OwnBatches:
     """Step -> images [B, S, S, 3] and class maps [B, S, S]: epochs in random order, half of the images mirrored."""
 
-    def __init__(self, own: Own, material: Material) -> None:
-        table = material.tables["train"]
-        self._own, self._table, self._classes = own, table, len(material.categories)
+    def __init__(self, own: Own, inputs: MetricInputs) -> None:
+        table = inputs.tables["train"]
+        self._own, self._table, self._classes = own, table, len(inputs.categories)
         self._read = lru_cache(CACHED)(self._one)
 
     @cached_property

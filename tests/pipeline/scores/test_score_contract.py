@@ -18,12 +18,16 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
-from synthaug.pipeline.scores import SCORES, USUAL
-from synthaug.pipeline.scores.base import CARD, Material, pair, strangers
+from synthaug.pipeline.scores import SCORES, USUAL, load_score
+from synthaug.pipeline.scores.card import CARD
 from synthaug.pipeline.scores.classification.cas import Config as Cas
+from synthaug.pipeline.scores.pairing import derangement, pair
 from synthaug.pipeline.scores.segmentation.segmentation import Config as Segmentation
 from synthaug.pipeline.scores.segmentation.segmenter import Own
-from synthaug.pipeline.scoring import engine as measuring
+from synthaug.pipeline.scoring import engine
+from synthaug.pipeline.scoring.engine import ScoringJob
+from synthaug.pipeline.scoring.summary import summary
+from tests.score_inputs import score_inputs
 
 SMALL = {
     "width": 4,
@@ -34,7 +38,8 @@ SMALL = {
     "backbone": "small",
 }
 TINY: dict[str, Any] = {  # settings of scores whose defaults take long
-    "cas": Cas(width=4, steps=3, batch=8, samples_per_layout=2),
+    # oneDNN of torch 2.11 frees memory twice in the backward pass of 4 channels
+    "cas": Cas(width=8, steps=3, batch=8, samples_per_layout=2),
     "segmentation": Segmentation(own=Own(width=2, steps=3, batch=4, side=32)),
 }
 LAYOUTS, SAMPLES = 20, 2
@@ -80,43 +85,41 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def plan_of(folder: Path, judge: Path | None, tables: Tables | None = None) -> measuring.Plan:
-    settings = {name: TINY.get(name, measuring.module_of(name).Config()) for name in SCORES}
+def job_of(folder: Path, judge: Path | None, tables: Tables | None = None) -> ScoringJob:
+    settings = {name: TINY.get(name, load_score(name).Config()) for name in SCORES}
     found = (str(judge.parent), judge.name) if judge else None
-    return measuring.Plan(
+    return ScoringJob(
         settings,
         tables or Tables(),
         str(folder),
-        painted=True,
-        judge=found,
-        judge_sha256="ab",
-        about={"generator": "g"},
+        generated=True,
+        detector=found,
+        detector_sha256="ab",
+        card_entries={"generator": "g"},
     )
 
 
-def measured(
-    plan: measuring.Plan, executor: SerialExecutor
-) -> tuple[dict[str, Any], dict[str, str]]:
-    reasons = measuring.prepare(plan)
-    context = Context(None, Folder.at(plan.folder), {}, executor, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
-    return measuring.measure(context, measuring.without(plan, reasons)), reasons
+def measured(job: ScoringJob, executor: SerialExecutor) -> tuple[dict[str, Any], dict[str, str]]:
+    reasons = engine.prepare(job)
+    context = Context(None, Folder.at(job.folder), {}, executor, lambda _: None, lambda *_: None)  # type: ignore[arg-type]
+    return engine.measure(context, job.without(reasons)), reasons
 
 
 @pytest.fixture(scope="module")
 def whole(
     judge: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    return measured(plan_of(tmp_path_factory.mktemp("scores"), judge), SerialExecutor())
+    return measured(job_of(tmp_path_factory.mktemp("scores"), judge), SerialExecutor())
 
 
 @pytest.fixture(scope="module")
 def recut(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The same with smaller shards, done in another order."""
-    before, measuring.SHARD = measuring.SHARD, measuring.BATCH
+    before, engine.SHARD = engine.SHARD, engine.BATCH
     try:
-        return measured(plan_of(tmp_path_factory.mktemp("scores"), judge), Backwards())[0]
+        return measured(job_of(tmp_path_factory.mktemp("scores"), judge), Backwards())[0]
     finally:
-        measuring.SHARD = before
+        engine.SHARD = before
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -139,7 +142,7 @@ def test_numbers_are_finite_and_the_card_is_complete(
     assert any(key in numbers for numbers in metric["controls"].values()), (
         "no control has the headline's number"
     )
-    assert name in measuring.sentence(metric)
+    assert name in summary(metric)
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -151,10 +154,10 @@ def test_other_shards_in_another_order_give_the_same(
 
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_says_what_it_lacks(name: str, tmp_path: Path) -> None:
-    """Without synthetic images nothing can be had; without a judge or weights some cannot, and say so before any look."""
-    assert name in measuring.prepare(plan_of(tmp_path, None, Tables(synthetic=0)))
+    """Without synthetic images nothing can be had; without a judge or weights some cannot, and say so before extraction."""
+    assert name in engine.prepare(job_of(tmp_path, None, Tables(synthetic=0)))
     needs_judge = {"dap", "detector_features"}
-    reasons = measuring.prepare(plan_of(tmp_path, None))
+    reasons = engine.prepare(job_of(tmp_path, None))
     assert name not in needs_judge or "judge" in reasons[name]
 
 
@@ -165,31 +168,30 @@ def test_usual_scores_exist() -> None:
 def test_pairs_follow_provenance_or_equal_ids() -> None:
     tables = Tables().tables
     real, synthetic = tables["real"], tables["synthetic"]
-    layout, sample = pair(real, synthetic)
-    assert layout.tolist() == [i for i in range(LAYOUTS) for _ in range(SAMPLES)]
-    assert sample.tolist() == [0, 1] * LAYOUTS
+    pairing = pair(real, synthetic)
+    assert pairing.layout.tolist() == [i for i in range(LAYOUTS) for _ in range(SAMPLES)]
+    assert pairing.sample.tolist() == [0, 1] * LAYOUTS
     same = SceneList(CATEGORIES, [real[3], replace(real[1], image_id="other")])
-    assert [found.tolist() for found in pair(real, same)] == [[3, -1], [0, 0]]
+    pairing = pair(real, same)
+    assert (pairing.layout.tolist(), pairing.sample.tolist()) == ([3, -1], [0, 0])
 
 
-def test_strangers_are_a_round_in_which_nobody_meets_himself() -> None:
+def test_a_derangement_leaves_no_image_in_its_place() -> None:
     for count in (2, 7, 20):
-        others = strangers(count, seed=3)
+        others = derangement(count, seed=3)
         assert sorted(others.tolist()) == list(range(count))
         assert not np.any(others == np.arange(count))
 
 
 def test_only_the_wanted_samples_and_layouts_are_shown() -> None:
     tables = Tables().tables
-    layout, sample = pair(tables["real"], tables["synthetic"])
-    material = Material(tables, layout, sample, painted=True)
-    look = replace(
-        measuring.module_of("dap").looks(measuring.module_of("dap").Config())[0], limit=3
-    )
-    shown = [i for i in range(len(layout)) if material.shows(look, "synthetic", i)]
+    inputs = score_inputs(tables, generated=True)
+    count = len(tables["synthetic"])
+    extractor = replace(load_score("dap").extractors(load_score("dap").Config())[0], limit=3)
+    shown = [i for i in range(count) if inputs.uses(extractor, "synthetic", i)]
     assert shown == [0, 2, 4]
-    given = replace(material, painted=False)
-    assert [i for i in range(len(layout)) if given.shows(look, "synthetic", i)] == [
+    given = replace(inputs, generated=False)
+    assert [i for i in range(count) if given.uses(extractor, "synthetic", i)] == [
         0,
         1,
         2,

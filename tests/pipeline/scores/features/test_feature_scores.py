@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image
 from synthaug import detectors
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
-from synthaug.pipeline.scores.base import BATCH, Look, Material, Record, pair
+from synthaug.pipeline.scores.base import BATCH, MetricInputs
 from synthaug.pipeline.scores.features import (
     detector_features,
     diversity,
@@ -29,8 +28,13 @@ from synthaug.pipeline.scores.features import (
     prdc,
     weights,
 )
-from synthaug.pipeline.scores.features.extractors import DetectorLook, LayoutLook, label_map
+from synthaug.pipeline.scores.features.extractors import (
+    DetectorFeatureExtractor,
+    LayoutMapExtractor,
+    label_map,
+)
 from synthaug.pipeline.scores.features.nearest_sheet import sheet
+from tests.score_inputs import records_of, score_inputs
 
 CATEGORIES = (Category(1, "cat"), Category(2, "dog"))
 SIDE = 32
@@ -71,30 +75,20 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def look_at(material: Material, look: Look, name: str, batch: int = BATCH) -> Iterator[Record]:
-    """Do a look here and now."""
-    observe = look.observer(material)
-    shown = [i for i in range(len(material.tables[name])) if material.shows(look, name, i)]
-    for start in range(0, len(shown), batch):
-        views = [material.view(name, i) for i in shown[start : start + batch]]
-        found = observe(views)
-        assert len({tuple(arrays) for arrays in found}) == 1  # a column per array
-        for view, arrays in zip(views, found, strict=True):
-            yield Record(name, view.index, view.layout, view.sample, arrays)
-
-
 @pytest.fixture
-def material(judge: Path) -> Material:
+def inputs(judge: Path) -> MetricInputs:
     """12 real images, two synthetic ones of each, 20 training images."""
     real = table([scene(f"r{i}", i) for i in range(12)])
     synthetic = table(
         [scene(f"r{i}~{s}", 100 + 2 * i + s, f"r{i}", 120) for i in range(12) for s in range(2)]
     )
     train = table([scene(f"t{i}", 200 + i) for i in range(20)])
-    layout, sample = pair(real, synthetic)
     tables = {"real": real, "synthetic": synthetic, "train": train}
-    made = Material(tables, layout, sample, painted=True, judge=judge, judge_sha256="ab")
-    return replace(made, records=lambda look, name: look_at(made, look, name))
+    return score_inputs(tables, generated=True, detector=judge, detector_sha256="ab")
+
+
+def with_resources(inputs: MetricInputs, **changes: Any) -> MetricInputs:
+    return replace(inputs, resources=replace(inputs.resources, **changes))
 
 
 @pytest.fixture
@@ -134,11 +128,11 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stand_ins")
 @pytest.mark.parametrize("name", SCORES)
-def test_every_score_gives_numbers_with_a_full_card(name: str, material: Material) -> None:
+def test_every_score_gives_numbers_with_a_full_card(name: str, inputs: MetricInputs) -> None:
     """A number, JSON all through, its network's digest, and a sample too small said to be so."""
     module, config = SCORES[name]
-    assert module.available(material, config) is None
-    metric = module.score(material, config)
+    assert module.available(inputs, config) is None
+    metric = module.score(inputs, config)
     assert metric.name == name
     assert metric.value is not None
     assert metric.value == metric.values[metric.card["headline_key"]]
@@ -153,44 +147,45 @@ def test_every_score_gives_numbers_with_a_full_card(name: str, material: Materia
 
 
 @pytest.mark.parametrize("name", [name for name in SCORES if name not in ("detector_features",)])
-def test_without_weights_a_published_score_is_not_there(name: str, material: Material) -> None:
+def test_without_weights_a_published_score_is_not_there(name: str, inputs: MetricInputs) -> None:
     """It says which file is missing; the scores on the detector need none."""
     module, config = SCORES[name]
-    reason = module.available(replace(material, weights=Path("/nowhere")), config)
+    reason = module.available(with_resources(inputs, weights=Path("/nowhere")), config)
     assert reason and ".pth" in reason
     assert "\n" not in reason
-    assert "score.weights" in (module.available(material, config) or "")
+    assert "score.weights" in (module.available(inputs, config) or "")
 
 
-def test_without_a_detector_its_features_are_not_there(material: Material) -> None:
+def test_without_a_detector_its_features_are_not_there(inputs: MetricInputs) -> None:
     for module, config in (
         (detector_features, detector_features.Config()),
         (nearest, nearest.Config()),
     ):
-        assert module.available(material, config) is None
-        assert "no detector" in (module.available(replace(material, judge=None), config) or "")
+        assert module.available(inputs, config) is None
+        assert "no detector" in (
+            module.available(with_resources(inputs, detector=None), config) or ""
+        )
 
 
 @pytest.mark.usefixtures("stand_ins")
-def test_one_look_serves_the_three_inception_scores() -> None:
+def test_one_extractor_serves_the_three_inception_scores() -> None:
     found = {
-        look.key
+        extractor.key
         for name in ("fid", "kid", "inception_score")
-        for look in SCORES[name][0].looks(SCORES[name][1])
+        for extractor in SCORES[name][0].extractors(SCORES[name][1])
     }
     assert len(found) == 1
-    own = detector_features.looks(detector_features.Config())
-    assert own[0] in nearest.looks(nearest.Config())
+    own = detector_features.extractors(detector_features.Config())
+    assert own[0] in nearest.extractors(nearest.Config())
 
 
-def test_the_floor_has_as_many_images_as_the_score(material: Material) -> None:
+def test_the_floor_has_as_many_images_as_the_score(inputs: MetricInputs) -> None:
     """12 synthetic ones, so 12 of the 20 training images; a set has no distance from itself."""
     config = detector_features.Config(subsets=3, neighbours=2)
-    metric = detector_features.score(material, config)
+    metric = detector_features.score(inputs, config)
     assert metric.controls["train"]["images"] == 12
-    real = material.tables["real"]
-    same = Material({"real": real, "synthetic": real}, *pair(real, real), judge=material.judge)
-    same = replace(same, records=lambda look, name: look_at(same, look, name))
+    real = inputs.tables["real"]
+    same = score_inputs({"real": real, "synthetic": real}, detector=inputs.resources.detector)
     found = detector_features.score(same, config)
     assert found.value == pytest.approx(0, abs=1e-6)
     assert (found.values["precision"], found.values["recall"], found.values["coverage"]) == (
@@ -201,33 +196,31 @@ def test_the_floor_has_as_many_images_as_the_score(material: Material) -> None:
     assert found.controls == {}
 
 
-def test_variety_is_nought_where_the_latents_change_nothing(material: Material) -> None:
+def test_variety_is_nought_where_the_latents_change_nothing(inputs: MetricInputs) -> None:
     """The second image of each layout is the first one; against it, independent images."""
     config = detector_features.Config(subsets=3, neighbours=2, samples_per_layout=2)
-    independent = detector_features.score(material, config).values["variety"]
-    made = material.tables["synthetic"]
+    independent = detector_features.score(inputs, config).values["variety"]
+    made = inputs.tables["synthetic"]
     twins = table([replace(made[i], image=made[i - i % 2].image) for i in range(len(made))])
-    collapsed = replace(material, tables={**material.tables, "synthetic": twins})
-    collapsed = replace(collapsed, records=lambda look, name: look_at(collapsed, look, name))
+    collapsed = replace(inputs, tables={**inputs.tables, "synthetic": twins})
     assert detector_features.score(collapsed, config).values["variety"] == 0
     assert independent and 0.6 < independent < 1.4
     assert (
         "variety"
-        not in detector_features.score(material, replace(config, samples_per_layout=1)).values
+        not in detector_features.score(inputs, replace(config, samples_per_layout=1)).values
     )
 
 
-def test_copies_are_found(material: Material) -> None:
+def test_copies_are_found(inputs: MetricInputs) -> None:
     """Half of the synthetic images are training images: these are near copies, named with their originals, and pictured."""
-    made, train = material.tables["synthetic"], material.tables["train"]
+    made, train = inputs.tables["synthetic"], inputs.tables["train"]
     mixed = table(
         [
             replace(made[i], image=train[i // 2].image) if i % 4 == 0 else made[i]
             for i in range(len(made))
         ]
     )
-    copying = replace(material, tables={**material.tables, "synthetic": mixed})
-    copying = replace(copying, records=lambda look, name: look_at(copying, look, name))
+    copying = replace(inputs, tables={**inputs.tables, "synthetic": mixed})
     config = nearest.Config(pairs=6)
     metric = nearest.score(copying, config)
     assert metric.value == pytest.approx(0.5)
@@ -237,7 +230,7 @@ def test_copies_are_found(material: Material) -> None:
         (f"r{i}~0", f"t{2 * i // 2}") for i in range(0, 12, 2)
     }
     assert all(p.similarity == pytest.approx(1) for p in listed)
-    assert nearest.score(material, config).value == pytest.approx(0, abs=0.3)
+    assert nearest.score(inputs, config).value == pytest.approx(0, abs=0.3)
     few = nearest.score(
         copying, replace(config, max_images=6)
     )  # every other layout: r0, r2 ..., all of them copies
@@ -253,15 +246,15 @@ def test_copies_are_found(material: Material) -> None:
     assert sheet([], copying.tables["synthetic"], copying.tables["train"]) is None
 
 
-def test_layouts_are_maps_of_their_boxes(material: Material) -> None:
+def test_layouts_are_maps_of_their_boxes(inputs: MetricInputs) -> None:
     """The smaller box lies on the larger one; cells are those it touches; where the layout is the same, similarity is 1."""
-    view = material.view("real", 0)
+    image = inputs.image("real", 0)
     boxes = [[0, 0, 32, 16], [8, 8, 17, 12], [40, 40, 50, 50]]
-    view = replace(view, scene=view.scene.with_objects(Objects.build([0, 1, 1], boxes)))
+    image = replace(image, scene=image.scene.with_objects(Objects.build([0, 1, 1], boxes)))
     expected = np.full((4, 4), -1)
     expected[:2] = 0
     expected[1, 1:3] = 1
-    assert np.array_equal(label_map(view, 4), expected)
+    assert np.array_equal(label_map(image, 4), expected)
     from synthaug.pipeline.scores.features.neighbours import similar_layouts
 
     maps = np.array([[0, 0, 1, -1], [0, 1, 0, -1], [1, 1, 1, 1]], np.int16)
@@ -270,19 +263,19 @@ def test_layouts_are_maps_of_their_boxes(material: Material) -> None:
     assert found.similarity[:, 0].tolist() == [1.0, 0.25]
 
 
-def test_a_sparse_look_keeps_what_was_asked_for(material: Material) -> None:
-    """Evenly spaced images of each table; the batches of the observer do not change what it sees."""
-    look = LayoutLook(train_images=5, other_images=3, side=4)
+def test_a_spaced_extractor_keeps_what_was_asked_for(inputs: MetricInputs) -> None:
+    """Evenly spaced images of each table; the batches do not change its records."""
+    extractor = LayoutMapExtractor(train_images=5, other_images=3, side=4)
     for name, count, first in (("train", 5, [0, 4, 8, 12, 16]), ("real", 3, [0, 4, 8])):
-        assert look.places(material, name).tolist() == first
-        whole, parts = (list(look_at(material, look, name, batch)) for batch in (BATCH, 3))
+        assert extractor.places(inputs, name).tolist() == first
+        whole, parts = (list(records_of(inputs, extractor, name, batch)) for batch in (BATCH, 3))
         kept = [record.index for record in whole if record.arrays["layout"].size]
         assert (len(kept), kept) == (count, first)
         assert all(
             np.array_equal(a.arrays["layout"], b.arrays["layout"])
             for a, b in zip(whole, parts, strict=True)
         )
-    assert DetectorLook().key != DetectorLook(train_images=5).key
+    assert DetectorFeatureExtractor().key != DetectorFeatureExtractor(train_images=5).key
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
-from synthaug.pipeline.scores.base import Material, Record, pair
 from synthaug.pipeline.scores.segmentation import mask_iou
 from synthaug.pipeline.scores.segmentation.mask_iou import Config, nearest_iou, shape
+from tests.score_inputs import score_inputs
 
 CATEGORIES = (Category(1, "cow"), Category(2, "sky", isthing=False), Category(3, "cup"))
 SIDE = 64
@@ -53,19 +53,7 @@ def scored(
     tables |= {"synthetic": SceneList(CATEGORIES, synthetic)}
     if not train:
         del tables["train"]
-    material = Material(tables, *pair(tables["real"], tables["synthetic"]))
-
-    def records(look: Any, table: str) -> Any:
-        observe = look.observer(material)
-        views = [material.view(table, i) for i in range(len(tables[table]))]
-        return [
-            Record(v.table, v.index, v.layout, v.sample, f)
-            for v, f in zip(views, observe(views), strict=True)
-        ]
-
-    return mask_iou.score(
-        replace(material, records=lambda look, table: iter(records(look, table))), config
-    )
+    return mask_iou.score(score_inputs(tables), config)
 
 
 def test_iou_with_the_nearest_is_what_counting_gives() -> None:
@@ -142,10 +130,10 @@ def test_masks_that_are_the_layouts_own_are_no_score() -> None:
         "real": SceneList(CATEGORIES, real),
         "synthetic": SceneList(CATEGORIES, [scene("s", [(0, half(0))], "a")]),
     }
-    material = Material(tables, *pair(tables["real"], tables["synthetic"]))
-    assert "those of the layouts themselves" in str(mask_iou.available(material, Config()))
+    inputs = score_inputs(tables)
+    assert "those of the layouts themselves" in str(mask_iou.available(inputs, Config()))
     other = {**tables, "synthetic": SceneList(CATEGORIES, [scene("s", [(0, square())], "a")])}
-    assert mask_iou.available(replace(material, tables=other), Config()) is None
+    assert mask_iou.available(replace(inputs, tables=other), Config()) is None
 
 
 def test_bad_settings_name_the_key() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
-from synthaug.pipeline.scores.base import Lesson, Material, Record, pair
+from synthaug.pipeline.scores.base import MetricInputs, Record, TrainingSpec
 from synthaug.pipeline.scores.segmentation import segmentation
 from synthaug.pipeline.scores.segmentation.segmenter import (
     IGNORE,
@@ -25,33 +25,33 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     from_file,
     unet,
 )
+from tests.score_inputs import records_of, score_inputs
 
 CLASSES = len(CATEGORIES)
 TINY = Own(width=4, steps=40, batch=8, side=32, lr=1e-2)
 THREE = (Category(1, "sky"), Category(2, "road"), Category(3, "cow"))
 
 
-def material(**changes: Any) -> Material:
+def inputs(**changes: Any) -> MetricInputs:
     real = ToyDataset(Config("val", 6))
-    layout, sample = pair(real, real)
     tables = {"train": ToyDataset(Config("train", 16)), "real": real, "synthetic": real}
-    return replace(Material(tables, layout, sample), **changes)
+    return score_inputs(tables, **changes)
 
 
 def test_the_own_network_learns_and_is_the_same_every_time() -> None:
     torch.set_num_threads(1)
-    training, batches = OwnTraining(TINY, CLASSES, "cpu"), OwnBatches(TINY, material())
+    training, batches = OwnTraining(TINY, CLASSES, "cpu"), OwnBatches(TINY, inputs())
     losses = [float(training.step(i, batches(i))["loss"]) for i in range(TINY.steps)]
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3])
     again = OwnTraining(TINY, CLASSES, "cpu")
-    assert float(again.step(0, OwnBatches(TINY, material())(0))["loss"]) == losses[0]
+    assert float(again.step(0, OwnBatches(TINY, inputs())(0))["loss"]) == losses[0]
 
 
 def test_batches_mirror_image_and_map_together_and_ignore_what_has_no_class() -> None:
-    images, maps = OwnBatches(replace(TINY, batch=16), material())(0)
+    images, maps = OwnBatches(replace(TINY, batch=16), inputs())(0)
     assert maps.shape == (16, 32, 32) and len(images) == 16
     assert set(np.unique(maps)) <= {*range(CLASSES), IGNORE}
-    table = material().tables["train"]
+    table = inputs().tables["train"]
     plain = [resize_map(maps_of(table[i], CLASSES).labels, (32, 32)) for i in range(len(table))]
     known = {turned.tobytes() for labels in plain for turned in (labels, labels[:, ::-1])}
     assert {np.where(labels == IGNORE, CLASSES, labels).tobytes() for labels in maps} <= known
@@ -126,36 +126,40 @@ def test_torchvisions_weights_are_read_from_a_file(tmp_path: Path) -> None:
     assert found.shape == (32, 40) and found.min() >= 0 and found.max() < 3
 
 
-def records(given: Material, segment: Any, table: str) -> list[Record]:
-    """What the look leaves when the network answers as told."""
+class KnownRecords(MetricInputs):
+    """Inputs whose records are given, by table."""
+
+    def __init__(self, given: MetricInputs, records: dict[str, list[Record]]) -> None:
+        super().__init__(given.tables, given.pairing, given.records, given.networks)
+        object.__setattr__(self, "known", records)
+
+    def extracted(self, extractor: Any, table: str) -> Any:
+        yield from self.known[table]  # type: ignore[attr-defined]
+
+
+def records(given: MetricInputs, segment: Any, table: str) -> list[Record]:
+    """The records of a network that answers as told."""
     config = segmentation.Config()
-    (look,) = segmentation.looks(config)
+    (extractor,) = segmentation.extractors(config)
     before = segmentation.network
     segmentation.network = lambda *_: segment  # type: ignore[assignment]
     try:
-        observe = look.observer(given)
+        return list(records_of(given, extractor, table))
     finally:
         segmentation.network = before
-    views = [given.view(table, i) for i in range(len(given.tables[table]))]
-    found = observe(views)
-    return [
-        Record(v.table, v.index, v.layout, v.sample, f) for v, f in zip(views, found, strict=True)
-    ]
 
 
 def test_a_perfect_network_scores_one_and_shuffled_maps_less() -> None:
-    given = material()
+    given = inputs()
     answers = {
-        given.view("real", i).pixels().tobytes(): maps_of(given.tables["real"][i], CLASSES).labels
+        given.image("real", i).pixels().tobytes(): maps_of(given.tables["real"][i], CLASSES).labels
         for i in range(6)
     }
     seen = {
         name: records(given, lambda image: answers[image.tobytes()], name)
         for name in ("real", "synthetic")
     }
-    metric = segmentation.score(
-        replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config()
-    )
+    metric = segmentation.score(KnownRecords(given, seen), segmentation.Config())
     assert metric.value == 1.0
     assert metric.values["pixel_accuracy"] == 1.0
     assert metric.controls["real"]["miou"] == 1.0
@@ -166,7 +170,7 @@ def test_a_perfect_network_scores_one_and_shuffled_maps_less() -> None:
 
 def test_a_network_that_says_one_class_scores_its_share() -> None:
     """All pixels called class k: IoU of k is its share of the pixels, of every other class 0."""
-    given = material()
+    given = inputs()
     truth = np.concatenate(
         [maps_of(given.tables["real"][i], CLASSES).labels.ravel() for i in range(6)]
     )
@@ -176,16 +180,14 @@ def test_a_network_that_says_one_class_scores_its_share() -> None:
         name: records(given, lambda image: np.full(image.shape[:2], most), name)
         for name in ("real", "synthetic")
     }
-    metric = segmentation.score(
-        replace(given, records=lambda _, table: iter(seen[table])), segmentation.Config()
-    )
+    metric = segmentation.score(KnownRecords(given, seen), segmentation.Config())
     share = float((known == most).mean())
     assert metric.values["pixel_accuracy"] == pytest.approx(share)
     assert metric.value == pytest.approx(share / len(np.unique(known)))
 
 
 def test_images_without_a_map_are_left_out_and_no_map_at_all_is_told() -> None:
-    given = material()
+    given = inputs()
 
     def bare(scene: Scene) -> Scene:
         return replace(scene, panoptic=None)
@@ -219,7 +221,7 @@ def test_bad_settings_name_the_key() -> None:
         Own(side=20)
 
 
-def test_the_lesson_is_the_whole_training() -> None:
-    lesson = TINY.lesson(material())
-    assert isinstance(lesson, Lesson) and lesson.steps == 40
+def test_the_spec_is_the_whole_training() -> None:
+    spec = TINY.training_spec(inputs())
+    assert isinstance(spec, TrainingSpec) and spec.steps == 40
     assert TINY.name != replace(TINY, width=8).name
