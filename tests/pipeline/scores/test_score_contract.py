@@ -38,7 +38,7 @@ SMALL = {
     "backbone": "small",
 }
 TINY: dict[str, Any] = {  # settings of scores whose defaults take long
-    # oneDNN of torch 2.11 frees memory twice in the backward pass of 4 channels
+    # oneDNN of this torch frees memory twice in the backward pass of 4 channels
     "cas": Cas(width=8, steps=3, batch=8, samples_per_layout=2),
     "segmentation": Segmentation(own=Own(width=2, steps=3, batch=4, side=32)),
 }
