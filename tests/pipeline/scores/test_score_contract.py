@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from synthaug import detectors
+from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.core.scene import Dataset, Provenance, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
 from synthaug.pipeline.scores import SCORES, USUAL, load_score
+from synthaug.pipeline.scores.base import Extractor
 from synthaug.pipeline.scores.card import CARD
 from synthaug.pipeline.scores.classification.cas import Config as Cas
 from synthaug.pipeline.scores.pairing import derangement, pair
@@ -199,3 +203,42 @@ def test_only_the_wanted_samples_and_layouts_are_shown() -> None:
         4,
         5,
     ]
+
+
+def test_a_module_without_an_obligatory_part_is_named_with_the_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("brightness")
+    module.Config = Cas  # type: ignore[attr-defined]
+    module.score = lambda *_: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "brightness", module)
+    monkeypatch.setitem(SCORES, "brightness", "brightness")
+    with pytest.raises(RunError) as raised:
+        load_score("brightness")
+    assert str(raised.value) == (
+        "score brightness: brightness does not define extractors, available; "
+        "pipeline/scores/__init__.py says what a score's module has"
+    )
+
+
+def test_no_two_extractors_share_a_name() -> None:
+    """Equal names and values would let one extractor read the columns of another."""
+    for name in SCORES:
+        load_score(name)
+    names = [one.name for one in subclasses(Extractor) if one.name]
+    assert len(names) > 8
+    assert len(set(names)) == len(names)
+
+
+def subclasses(base: type[Extractor]) -> Iterator[type[Extractor]]:
+    for child in base.__subclasses__():
+        if child.__module__.startswith("synthaug."):
+            yield child
+            yield from subclasses(child)
+
+
+def test_the_columns_of_an_extractor_do_not_depend_on_its_file() -> None:
+    """The names of stored columns are part of unfinished runs: they change with the settings alone."""
+    (extractor,) = load_score("dap").extractors(load_score("dap").Config())
+    assert extractor.key == "detections-5a996f46b0"
+    assert replace(extractor, samples=2).key != extractor.key
