@@ -8,26 +8,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
-from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.scene import ImageRef, Scene
 
 # what is decoded; never all that Pillow knows, of which some start other programs
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 
+Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
-def decode(scene: Scene) -> NDArray[np.uint8]:
-    """Return the pixels of a scene, uint8 RGB [H, W, 3]; DatasetError when the file is missing, broken or another size."""
+
+def decode(scene: Scene) -> Pixels:
+    """Return the pixels of a scene; DatasetError when the file is missing, broken or of another size."""
     from PIL import Image, UnidentifiedImageError
 
-    ref, label = scene.image, scene.image.path or scene.image_id
+    label = scene.image.path or scene.image_id
     try:
-        data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
+        data = read_file(scene.image)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.size != (
-                scene.width,
-                scene.height,
-            ):  # before decoding: the header may promise gigapixels
+            # before decoding: the header may promise gigapixels
+            if image.size != (scene.width, scene.height):
                 raise DatasetError(
                     f"{label}: the image is {image.width}x{image.height} pixels, its annotation says "
                     f"{scene.width}x{scene.height}; correct the annotation"
@@ -43,6 +44,13 @@ def decode(scene: Scene) -> NDArray[np.uint8]:
         ) from err
 
 
+def read_file(image: ImageRef) -> bytes:
+    """Return the bytes of an encoded image, from memory or from its path; OSError when it cannot be read."""
+    if image.data is not None:
+        return image.data
+    return Path(image.path or "").read_bytes()
+
+
 def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
     """Encode uint8 RGB [H, W, 3] (or [H, W]) as 'png' (lossless) or 'jpeg' (quality 95)."""
     import cv2
@@ -54,30 +62,37 @@ def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
     return bytes(data.tobytes())
 
 
-def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Antialiased bilinear resize of uint8 RGB [H, W, 3] to (H, W); the filter generators are trained with."""
-    if pixels.shape[:2] == size:
+def resize(pixels: Pixels, size: Size) -> Pixels:
+    """Resize to (H, W), bilinear and antialiased: the filter generators are trained with."""
+    old_height, old_width = pixels.shape[:2]
+    height, width = size
+    if (old_height, old_width) == size:
         return pixels
-    if (
-        pixels.shape[0] <= size[0] and pixels.shape[1] <= size[1]
-    ):  # then nothing is averaged, and OpenCV is quicker
-        import cv2
-
-        return np.asarray(
-            cv2.resize(pixels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8
-        )
+    if old_height <= height and old_width <= width:
+        return _enlarge(pixels, size)
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
-def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bilinear resize of soft masks float32 [N, h, w] to [N, H, W]."""
+def _enlarge(pixels: Pixels, size: Size) -> Pixels:
+    """Resize where nothing is averaged: the same filter, and OpenCV is quicker."""
+    import cv2
+
+    height, width = size
+    enlarged = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.uint8)
+
+
+def resize_maps(maps: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    """Resize soft masks [N, h, w] to [N, H, W], bilinear."""
     if maps.shape[1:] == size or len(maps) == 0:
         return maps.reshape(len(maps), *size)
     import cv2
 
-    resized = np.empty((len(maps), *size), np.float32)
+    height, width = size
+    resized = np.empty((len(maps), height, width), np.float32)
     for source, target in zip(maps, resized, strict=True):
-        cv2.resize(source, (size[1], size[0]), dst=target, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
     return resized

@@ -1,4 +1,4 @@
-"""Panoptic maps as pure functions of arrays: segments, boxes and run lengths, class and instance maps, identities.
+"""Panoptic maps as pure functions of arrays: segments with boxes and run lengths, class and instance maps.
 
 A segment id map [H, W] is what a panoptic PNG holds: id = R + 256 G + 65536 B, 0 where nothing is labelled. Its ids are
 the low 24 bits of `Objects.id`; the bits above tell the images of a table apart, so ids of official files, unique in
@@ -11,35 +11,37 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.images import read_file
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
 
 BITS = 24  # of a panoptic PNG's pixel
 MOST = (1 << BITS) - 1  # largest segment id
 
+Ids = NDArray[np.int64]  # [N] of segments, or a map of them [H, W]
+
 
 @dataclass(frozen=True)
 class Maps:
-    """What a map-to-image generator is given for one image, both [H, W] int64."""
+    """The conditioning of a map-driven generator for one image, both [H, W] int64."""
 
     labels: NDArray[np.int64]  # index of the class, num_classes = don't care
     instances: NDArray[np.int64]  # of a thing num_classes + 1, + 2, ...; elsewhere the label
 
 
-def table_ids(number: int, segments: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+def table_ids(number: int, segments: Sequence[int] | NDArray[Any]) -> Ids:
     """Return object ids [N], unique in a table, of the segments of its image `number` (from 0)."""
     return np.asarray(segments, np.int64) + (np.int64(number) << BITS)
 
 
-def segment_ids(objects: Objects) -> NDArray[np.int64]:
+def segment_ids(objects: Objects) -> Ids:
     """Return the ids [N] that objects have in the panoptic map of their scene."""
     return objects.id & MOST
 
@@ -52,15 +54,13 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
     from PIL import Image
 
     name = ref.path or label
+    height, width = size
     try:
-        data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.size != (
-                size[1],
-                size[0],
-            ):  # before decoding: the header may promise gigapixels
+        with Image.open(io.BytesIO(read_file(ref)), formats=("PNG",)) as image:
+            # before decoding: the header may promise gigapixels
+            if image.size != (width, height):
                 raise DatasetError(
-                    f"{name}: the map is {image.width}x{image.height} pixels, its image {size[1]}x{size[0]}; "
+                    f"{name}: the map is {image.width}x{image.height} pixels, its image {width}x{height}; "
                     "correct one of them"
                 )
             if image.mode not in ("L", "P", "RGB", "I", "I;16", "I;16B"):
@@ -76,29 +76,35 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
         ) from err
 
 
-def map_of(scene: Scene) -> NDArray[np.int64]:
-    """Return the segment ids [H, W] of a scene; DatasetError when it has no map, a bad one, or one of other objects."""
+def map_of(scene: Scene) -> Ids:
+    """Return the segment ids [H, W] of a scene.
+
+    Raises DatasetError when it has no map, a bad one, or one of other objects.
+    """
     if scene.panoptic is None:
         raise DatasetError(
             f"image {scene.image_id!r} has no panoptic map; use a data set whose images have one"
         )
-    ids = ids_of(scene.panoptic, (scene.height, scene.width), scene.image_id)
-    if (missing := ids[~np.isin(ids, segment_ids(scene.objects)) & (ids != 0)]).size:
+    ids = ids_of(scene.panoptic, scene.size, scene.image_id)
+    labelled = ids[ids != 0]
+    unknown = labelled[~np.isin(labelled, segment_ids(scene.objects))]
+    if len(unknown):
         name = scene.panoptic.path or scene.image_id
         raise DatasetError(
-            f"{name}: pixels of id {int(missing[0])} belong to no object; correct the map or the objects"
+            f"{name}: pixels of id {int(unknown[0])} belong to no object; correct the map or the objects"
         )
     return ids
 
 
-def ids_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
+def ids_of(ref: ImageRef, size: Size, label: str) -> Ids:
     """Return the segment ids [H, W] of a panoptic PNG; DatasetError as `pixels_of`, and when it has no colours."""
     pixels = pixels_of(ref, size, label)
     if pixels.ndim != 3:
         raise DatasetError(
             f"{ref.path or label}: a panoptic map is an RGB PNG, this one is grey; name the other folder"
         )
-    ids: NDArray[np.int64] = pixels[..., 0] | pixels[..., 1] << 8 | pixels[..., 2] << 16
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    ids: Ids = red | green << 8 | blue << 16
     return ids
 
 
@@ -106,8 +112,8 @@ def ids_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
 class Segments:
     """The segments of a map, by ascending id."""
 
-    ids: NDArray[np.int64]  # [N]
-    boxes: NDArray[np.float32]  # [N, 4] xyxy pixels, tight
+    ids: Ids  # [N]
+    boxes: Boxes  # [N, 4] xyxy pixels, tight
     area: NDArray[np.int64]  # [N] pixels
     rle: tuple[str, ...]  # COCO compressed counts
 
@@ -117,46 +123,61 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
 
     All run lengths come from one pass over the map column by column, so memory does not grow with the number of segments.
     """
-    H, W = ids.shape
+    size = (ids.shape[0], ids.shape[1])
     flat = np.ascontiguousarray(ids.T).reshape(-1)  # [W * H], columns first
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    ends = np.append(starts[1:], len(flat))
-    order = np.argsort(flat[starts], kind="stable")
-    found, first = np.unique(flat[starts][order], return_index=True)
-    kept, boxes, areas, codes = [], [], [], []
-    for segment, place in zip(found.tolist(), np.split(order, first[1:]), strict=True):
-        if segment:
-            counts = _counts(starts[place], ends[place], len(flat))
-            code = masks.from_uncompressed(counts, (H, W))
-            kept.append(segment)
-            boxes.append(masks.tight_box(code, (H, W)))
-            areas.append(sum(counts[1::2]))
-            codes.append(code)
-    box = np.array(boxes, np.float32).reshape(-1, 4)
-    return Segments(np.array(kept, np.int64), box, np.array(areas, np.int64), tuple(codes))
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate(([0], changes))  # [R] of the runs of one id
+    ends = np.append(changes, len(flat))
+    order = np.argsort(flat[starts], kind="stable")  # runs by id, then by place
+    run_ids, first = np.unique(flat[starts][order], return_index=True)
+    runs_of_each = np.split(order, first[1:])
 
-
-def pick(found: Segments, ids: Sequence[int]) -> Segments:
-    """Return the segments of some ids, in that order; all must be there."""
-    at = np.searchsorted(found.ids, np.asarray(ids, np.int64))
-    return Segments(found.ids[at], found.boxes[at], found.area[at], tuple(found.rle[i] for i in at))
+    segments, boxes, areas, codes = [], [], [], []
+    for segment, runs in zip(run_ids.tolist(), runs_of_each, strict=True):
+        if segment == 0:
+            continue
+        counts = _counts(starts[runs], ends[runs], len(flat))
+        code = masks.from_uncompressed(counts, size)
+        segments.append(segment)
+        boxes.append(masks.tight_box(code, size))
+        areas.append(sum(counts[1::2]))
+        codes.append(code)
+    return Segments(
+        np.array(segments, np.int64),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(areas, np.int64),
+        tuple(codes),
+    )
 
 
 def _counts(starts: NDArray[np.int64], ends: NDArray[np.int64], length: int) -> list[int]:
     """Return run lengths, background first, of a mask that is on from each start to its end."""
-    edges = np.stack([starts, ends], 1).reshape(-1)
-    counts: list[int] = np.diff(edges, prepend=0).tolist()
-    return [*counts, length - int(ends[-1])] if ends[-1] < length else counts
+    borders = np.stack([starts, ends], 1).reshape(-1)
+    counts: list[int] = np.diff(borders, prepend=0).tolist()
+    rest = length - int(ends[-1])
+    if rest:
+        counts.append(rest)
+    return counts
+
+
+def pick(segments: Segments, ids: Sequence[int]) -> Segments:
+    """Return the segments of some ids, in that order; all must be there."""
+    index = np.searchsorted(segments.ids, np.asarray(ids, np.int64))
+    return Segments(
+        segments.ids[index],
+        segments.boxes[index],
+        segments.area[index],
+        tuple(segments.rle[i] for i in index),
+    )
 
 
 def objects_of(
-    found: Segments, number: int, category: Sequence[int] | NDArray[Any], **columns: Any
+    segments: Segments, number: int, category: Sequence[int] | NDArray[Any], **columns: Any
 ) -> Objects:
     """Make the objects of image `number` from its segments and their categories [N]; columns as in `Objects.build`."""
-    columns.setdefault("id", table_ids(number, found.ids))
-    return Objects.build(
-        category, found.boxes, rle=found.rle, area=found.area.astype(np.float32), **columns
-    )
+    columns.setdefault("id", table_ids(number, segments.ids))
+    area = segments.area.astype(np.float32)
+    return Objects.build(category, segments.boxes, rle=segments.rle, area=area, **columns)
 
 
 @lru_cache(64)
@@ -165,18 +186,17 @@ def nearest(length: int, wanted: int) -> NDArray[np.int64]:
     from PIL import Image
 
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
-    picked: NDArray[np.int64] = np.asarray(line.resize((wanted, 1), Image.Resampling.NEAREST))[
-        0
-    ].astype(np.int64)
-    picked.setflags(write=False)  # it is shared by all callers
-    return picked
+    resized = line.resize((wanted, 1), Image.Resampling.NEAREST)
+    index: NDArray[np.int64] = np.asarray(resized)[0].astype(np.int64)
+    index.setflags(write=False)  # it is shared by all callers
+    return index
 
 
 def resize_map(values: NDArray[Any], size: Size) -> NDArray[Any]:
     """Resize a map [h, w] of any integers to (H, W), nearest, as Pillow does (not torch: that takes the corner sample)."""
-    resized: NDArray[Any] = values[
-        nearest(values.shape[0], size[0])[:, None], nearest(values.shape[1], size[1])[None, :]
-    ]
+    rows = nearest(values.shape[0], size[0])
+    columns = nearest(values.shape[1], size[1])
+    resized: NDArray[Any] = values[rows[:, None], columns[None, :]]
     return resized
 
 
@@ -186,26 +206,30 @@ def maps_of(scene: Scene, num_classes: int, size: Size | None = None) -> Maps:
     Pixels of crowds and of stuff have their class for an instance, so every value of `instances` is one identity.
     """
     ids = map_of(scene)
-    return maps_from(resize_map(ids, size) if size else ids, scene, num_classes)
+    if size:
+        ids = resize_map(ids, size)
+    return maps_from(ids, scene, num_classes)
 
 
-def maps_from(ids: NDArray[np.int64], scene: Scene, num_classes: int) -> Maps:
+def maps_from(ids: Ids, scene: Scene, num_classes: int) -> Maps:
     """Return the maps of the segment ids [H, W] of a scene, or of a resized or cropped form of them."""
     objects = scene.objects
     known = segment_ids(objects)
     category = objects.category.astype(np.int64)
-    alone = objects.isthing & ~objects.iscrowd
-    instance = np.where(alone, num_classes + 1 + np.arange(len(objects)), category)
+    is_instance = objects.isthing & ~objects.iscrowd
+    number = num_classes + 1 + np.arange(len(objects))
+    instance = np.where(is_instance, number, category)
     labels = replace_ids(ids, known, category, num_classes)
-    return Maps(labels, replace_ids(ids, known, instance, num_classes))
+    instances = replace_ids(ids, known, instance, num_classes)
+    return Maps(labels, instances)
 
 
-def replace_ids(
-    ids: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[np.int64], other: int
-) -> NDArray[np.int64]:
+def replace_ids(ids: Ids, known: Ids, values: NDArray[np.int64], other: int) -> NDArray[np.int64]:
     """Put values [N] in the place of the ids [N] in a map [H, W], and `other` in the place of all other ids."""
     order = np.argsort(known, kind="stable")
-    ranked, wanted = np.append(known[order], MOST + 1), np.append(values[order], other)
-    at = np.searchsorted(ranked, ids).clip(0, len(known))
-    replaced: NDArray[np.int64] = np.where(ranked[at] == ids, wanted[at], other)
+    sorted_ids = np.append(known[order], MOST + 1)
+    sorted_values = np.append(values[order], other)
+    position = np.searchsorted(sorted_ids, ids).clip(0, len(known))
+    is_known = sorted_ids[position] == ids
+    replaced: NDArray[np.int64] = np.where(is_known, sorted_values[position], other)
     return replaced

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size, scale_boxes
 
 SOURCES = ("human", "pseudo", "synthetic")
-TWIN = "score"  # reason of a synthetic scene that is no part of a plan: a layout to be painted from nothing but itself
+TWIN = "score"  # reason of a synthetic scene that no plan holds: a layout as it is, for the scores
 
 
 @dataclass(frozen=True)
 class Category:
-    """One class: `id` is the id in the user's files, the index in the tuple is the id inside the house."""
+    """One class: `id` is its id in the user's files, its index in the table's tuple the id inside the house."""
 
     id: int
     name: str
@@ -35,7 +35,7 @@ class Category:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where the pixels are: encoded file bytes, or a path to them (absolute or relative to the working folder)."""
+    """An encoded image: its bytes, or a path to them (absolute or relative to the working folder)."""
 
     data: bytes | None = None
     path: str | None = None
@@ -43,7 +43,7 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a synthetic scene came to be; enough to make it again."""
+    """The origin of a synthetic scene: enough to make it again."""
 
     seed: int
     generator: str
@@ -65,18 +65,15 @@ class Objects:
     isthing: NDArray[np.bool_]  # [N]
     score: NDArray[np.float32]  # [N] 1.0 for human labels
     source: tuple[str, ...]  # one of SOURCES
-    layout_boxes: NDArray[
-        np.float32
-    ]  # [N, 4] xyxy pixels: the box that was asked for; equals boxes for real scenes
+    layout_boxes: NDArray[np.float32]  # [N, 4] xyxy pixels, as planned; `boxes` in real scenes
     verdict: tuple[str | None, ...]  # set by verification, else None
     verdict_score: NDArray[np.float32]  # [N], NaN without verdict
 
     def __post_init__(self) -> None:
         n = len(self.id)
-        for f in fields(self):
-            assert len(getattr(self, f.name)) == n, (
-                f"objects.{f.name} has {len(getattr(self, f.name))} entries, not {n}"
-            )
+        for column in fields(self):
+            length = len(getattr(self, column.name))
+            assert length == n, f"objects.{column.name} has {length} entries, not {n}"
         assert self.boxes.shape == (n, 4) and self.layout_boxes.shape == (n, 4)
 
     def __len__(self) -> int:
@@ -85,12 +82,17 @@ class Objects:
     def select(self, keep: NDArray[Any] | Sequence[int]) -> Objects:
         """Return the objects at a boolean mask [N] or at a list of positions, in that order."""
         index = np.asarray(keep)
-        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-
-        def pick(value: Any) -> Any:
-            return value[index] if isinstance(value, np.ndarray) else tuple(value[i] for i in index)
-
-        return Objects(**{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        index = index.astype(np.int64)
+        columns: dict[str, Any] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            if isinstance(values, np.ndarray):
+                columns[column.name] = values[index]
+            else:
+                columns[column.name] = tuple(values[i] for i in index)
+        return Objects(**columns)
 
     def scaled(self, old: Size, new: Size) -> Objects:
         """Return the objects of an image of size `old` as they lie in one of size `new`, both (H, W).
@@ -112,29 +114,36 @@ class Objects:
         boxes: Sequence[Sequence[float]] | NDArray[Any],
         **columns: Any,
     ) -> Objects:
-        """Make objects from categories [N] and xyxy boxes [N, 4]; columns not given take the value of a human box label."""
+        """Make objects from categories [N] and xyxy boxes [N, 4].
+
+        Columns that are not given take the value of a human box label.
+        """
         n = len(category)
         box = np.asarray(boxes, np.float32).reshape(n, 4)
-        size = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-        kinds: dict[str, Any] = {
-            "id": (np.int64, np.arange(1, n + 1)),
-            "area": (np.float32, size),
-            "iscrowd": (np.bool_, np.zeros(n)),
-            "isthing": (np.bool_, np.ones(n)),
-            "score": (np.float32, np.ones(n)),
-            "verdict_score": (np.float32, np.full(n, np.nan)),
-            "layout_boxes": (np.float32, box),
-        }
-        values: dict[str, Any] = {
-            name: np.asarray(columns.pop(name, default), dtype)
-            for name, (dtype, default) in kinds.items()
-        }
-        values["layout_boxes"] = values["layout_boxes"].reshape(n, 4)
-        values["rle"] = tuple(columns.pop("rle", (None,) * n))
-        values["source"] = tuple(columns.pop("source", ("human",) * n))
-        values["verdict"] = tuple(columns.pop("verdict", (None,) * n))
+        sides = box[:, 2:] - box[:, :2]
+
+        def array(name: str, dtype: type[np.generic], default: Any) -> NDArray[Any]:
+            return np.asarray(columns.pop(name, default), dtype)
+
+        def texts(name: str, default: str | None) -> tuple[Any, ...]:
+            return tuple(columns.pop(name, (default,) * n))
+
+        objects = Objects(
+            category=np.asarray(category, np.int32),
+            boxes=box,
+            id=array("id", np.int64, np.arange(1, n + 1)),
+            rle=texts("rle", None),
+            area=array("area", np.float32, sides[:, 0] * sides[:, 1]),
+            iscrowd=array("iscrowd", np.bool_, np.zeros(n)),
+            isthing=array("isthing", np.bool_, np.ones(n)),
+            score=array("score", np.float32, np.ones(n)),
+            source=texts("source", "human"),
+            layout_boxes=array("layout_boxes", np.float32, box).reshape(n, 4),
+            verdict=texts("verdict", None),
+            verdict_score=array("verdict_score", np.float32, np.full(n, np.nan)),
+        )
         assert not columns, f"unknown columns {sorted(columns)}"
-        return Objects(category=np.asarray(category, np.int32), boxes=box, **values)
+        return objects
 
 
 @dataclass(frozen=True)

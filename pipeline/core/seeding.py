@@ -10,8 +10,10 @@ import numpy as np
 
 def seed_for(*identity: int | str) -> int:
     """Return a 63-bit seed for an identity such as (job seed, "synthesize", image index)."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in identity)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    parts = [f"{type(part).__name__}:{part}" for part in identity]
+    text = "\x1f".join(parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def rng_for(*identity: int | str) -> np.random.Generator:
@@ -20,7 +22,7 @@ def rng_for(*identity: int | str) -> np.random.Generator:
 
 
 def permuted(index: int, size: int, seed: int) -> int:
-    """Map index 0..size-1 to its place in a fixed pseudo-random permutation, in O(1) memory.
+    """Map an index to its place in a fixed pseudo-random permutation of 0..size-1, in O(1) memory.
 
     An affine map i -> (a i + b) mod size with gcd(a, size) = 1: over any `size` consecutive indices each value comes once.
     """

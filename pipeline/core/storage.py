@@ -23,7 +23,7 @@ _PROBE = ".synthaug-probe"
 
 
 def file_digest(path: str) -> str:
-    """Hex sha256 of a local file that a job names; "" for no name."""
+    """Return the hex sha256 of a local file that a job names; "" for no name."""
     if not path:
         return ""
     with Path(path).open("rb") as file:
@@ -36,9 +36,7 @@ class Folder:
 
     filesystem: Any  # pyarrow.fs.FileSystem
     path: str  # absolute local path, or bucket/prefix
-    query: str = (
-        ""  # the connection options of an S3 address, e.g. "endpoint_override=...&scheme=http"
-    )
+    query: str = ""  # connection options of an S3 address, e.g. "endpoint_override=...&scheme=http"
 
     @staticmethod
     def at(uri: str | Path) -> Folder:
@@ -46,27 +44,26 @@ class Folder:
         text = str(uri)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
-            return Folder(
-                fs.LocalFileSystem(), str(Path(rest if separator else text).expanduser().absolute())
-            )
+            path = Path(text.removeprefix("file://")).expanduser().absolute()
+            return Folder(fs.LocalFileSystem(), str(path))
         if scheme != "s3":
             raise JobError(
                 f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix"
             )
+        _, _, query = rest.partition("?")
+        mark = "&" if query else "?"
         try:
             # so that a small object is one PUT instead of an upload in parts
-            filesystem, path = fs.FileSystem.from_uri(
-                f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true"
-            )
+            filesystem, prefix = fs.FileSystem.from_uri(f"{text}{mark}allow_delayed_open=true")
         except (OSError, ValueError) as err:
             raise JobError(
                 f"{text}: not a usable S3 address ({one_line(err)}); write s3://bucket/prefix"
             ) from err
-        return Folder(filesystem, path.rstrip("/"), text.partition("?")[2])
+        return Folder(filesystem, prefix.rstrip("/"), query)
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder is on this machine's file system."""
+        """True when the folder is on this machine's file system."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property
@@ -74,7 +71,9 @@ class Folder:
         """The text that `Folder.at` turns into this folder again."""
         if self.is_local:
             return self.path
-        return f"s3://{self.path}" + (f"?{self.query}" if self.query else "")
+        if not self.query:
+            return f"s3://{self.path}"
+        return f"s3://{self.path}?{self.query}"
 
     def split(self) -> tuple[Folder, str]:
         """Return (this folder, ""), or (the folder around it, its name) when the address turns out to name a file."""
@@ -122,13 +121,14 @@ class Folder:
         self.write_bytes(name, f"{text}\n".encode())
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file or folder of this name."""
-        return bool(self.filesystem.get_file_info(self._inside(name)).type != fs.FileType.NotFound)
+        """Return whether there is a file or folder of this name."""
+        entry = self.filesystem.get_file_info(self._inside(name))
+        return bool(entry.type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:
         """Return the sorted names of the files directly inside; none when the folder does not exist."""
-        found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+        entries = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.File)
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
@@ -136,11 +136,11 @@ class Folder:
             self.filesystem.delete_file(self._inside(name))
 
     def sweep(self) -> int:
-        """Remove what killed writers left directly inside; return how many files. Call it while nobody is writing."""
-        left = [name for name in self.names() if name.endswith(".tmp")]
-        for name in left:
+        """Remove the temporary files of killed writers; return how many. Call it while nobody is writing."""
+        leftovers = [name for name in self.names() if name.endswith(".tmp")]
+        for name in leftovers:
             self.delete(name)
-        return len(left)
+        return len(leftovers)
 
     def open_input(self, name: str) -> Any:
         """Open a file for seekable reading (a pyarrow file); raises FileNotFoundError when there is none."""
@@ -151,7 +151,7 @@ class Folder:
         """Yield a binary file that takes its final name only when the block ends without an exception."""
         target = self._inside(name)
         if self.is_local:
-            with _renamed_at_the_end(Path(target), durable) as out:
+            with _atomic_file(Path(target), durable) as out:
                 yield out
             return
         # A stream to S3 that is dropped half way still becomes an object, so nothing is sent before all is known.
@@ -185,7 +185,9 @@ class Folder:
         """Return the path of a file (or of the folder itself) for libraries that know only paths; JobError on S3."""
         if not self.is_local:
             raise JobError(f"{self.uri}: this needs a local folder; choose one")
-        return Path(self._inside(name) if name else self.path)
+        if not name:
+            return Path(self.path)
+        return Path(self._inside(name))
 
     def sha256(self, name: str) -> str:
         """Return the hex digest of a file's bytes, read in pieces."""
@@ -206,7 +208,8 @@ class Folder:
 
 
 @contextlib.contextmanager
-def _renamed_at_the_end(path: Path, durable: bool) -> Iterator[IO[bytes]]:
+def _atomic_file(path: Path, durable: bool) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that is renamed to `path` when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -236,17 +239,18 @@ def check_writable(uri: str) -> None:
     """Write and remove a probe file; JobError when that fails; leaves no folder behind that was not there."""
     folder = Folder.at(uri)
     path = Path(folder.path)
-    created = [p for p in (path, *path.parents) if not p.exists()] if folder.is_local else []
+    created = []
+    if folder.is_local:
+        created = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         if folder.is_local and path.is_file():
             raise NotADirectoryError(0, "it is a file, not a folder")
         folder.write_bytes(_PROBE, bytes(4096))
         folder.delete(_PROBE)
     except OSError as err:
-        problem = (
+        raise JobError(
             f"output: cannot write to {uri}: {one_line(err)}; choose another folder with --output"
-        )
-        raise JobError(problem) from err
+        ) from err
     finally:
         for empty in created:
             with contextlib.suppress(OSError):
@@ -280,13 +284,13 @@ def link_all(source: Folder, target: Folder, names: list[str]) -> None:
         if not (source.is_local and target.is_local):
             target.write_bytes(name, source.read_bytes(name))
             continue
-        here, there = source.local_path(name), target.local_path(name)
-        if there.exists() and there.samefile(here):
+        old, new = source.local_path(name), target.local_path(name)
+        if new.exists() and new.samefile(old):
             continue
-        there.parent.mkdir(parents=True, exist_ok=True)
-        fresh = there.with_name(f"{there.name}.{os.getpid()}.tmp")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        temporary = new.with_name(f"{new.name}.{os.getpid()}.tmp")
         try:
-            os.link(here, fresh)
+            os.link(old, temporary)
         except OSError:  # another file system, or one without links
-            fresh.write_bytes(here.read_bytes())
-        fresh.replace(there)
+            temporary.write_bytes(old.read_bytes())
+        temporary.replace(new)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.storage import Folder, check_writable, inside
+from synthaug.pipeline.core.storage import Folder, check_writable, file_digest, inside, link_all
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -194,3 +194,46 @@ def test_inside_finds_files_and_refuses_to_leave(tmp_path):
     for name in ("none", "sub", "pipe", "", "a\0b", "n" * 300):
         with pytest.raises(FileNotFoundError):
             inside(Path(root), name)
+
+
+def test_a_local_copy_can_be_read_by_path(folder):
+    folder.write_bytes("sub/x.bin", b"123")
+    with folder.local_copy("sub/x.bin") as path:
+        assert b"123" == path.read_bytes()
+        assert folder.is_local == path.is_relative_to(folder.path)
+
+
+def test_s3_has_no_local_paths(folder):
+    if folder.is_local:
+        assert Path(folder.path) == folder.create().local_path()
+        return
+    assert folder == folder.create()  # there is nothing to create
+    with pytest.raises(JobError, match=r"^s3://.*: this needs a local folder"):
+        folder.local_path("x")
+
+
+def test_a_result_appears_in_another_folder_and_replaces_what_differs(folder, tmp_path):
+    folder.write_bytes("a/x", b"new")
+    target = Folder.at(tmp_path / "published")
+    target.write_bytes("a/x", b"old")
+    for _ in range(2):
+        link_all(folder, target, ["a/x"])
+        assert b"new" == target.read_bytes("a/x")
+    assert folder.is_local == (2 == (tmp_path / "published/a/x").stat().st_nlink)
+
+
+def test_without_links_a_result_is_copied(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source, target = Folder.at(tmp_path / "a"), Folder.at(tmp_path / "b")
+    source.write_bytes("x", b"1")
+    link_all(source, target, ["x"])
+    assert (b"1", ["x"]) == (target.read_bytes("x"), target.names())
+
+
+def test_the_digest_of_no_file_is_empty(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    assert hashlib.sha256(b"12345").hexdigest() == file_digest(str(tmp_path / "x"))
+    assert "" == file_digest("")

@@ -1,0 +1,106 @@
+"""Images are decoded as they are labelled or refused in one line, and resized with one filter."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from synthaug.pipeline.core import images
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (6, 9, 3), np.uint8)  # [H, W, 3]
+
+
+def scene_of(ref: ImageRef, size: tuple[int, int] = (6, 9)) -> Scene:
+    return Scene("image-1", *size, ref, Objects.build([], []))
+
+
+def file_of(pixels: NDArray[np.uint8], kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_png_gives_every_pixel_back_in_rgb_order(tmp_path: Path) -> None:
+    data = images.encode(PIXELS, "png")
+    assert np.array_equal(PIXELS, np.asarray(Image.open(io.BytesIO(data))))
+    (tmp_path / "a.png").write_bytes(data)
+    for ref in (ImageRef(data), ImageRef(None, str(tmp_path / "a.png"))):
+        assert np.array_equal(PIXELS, images.decode(scene_of(ref)))
+
+
+def test_jpeg_is_close_and_grey_stays_grey() -> None:
+    smooth = np.full((16, 16, 3), (200, 60, 20), np.uint8)
+    back = np.asarray(Image.open(io.BytesIO(images.encode(smooth, "jpeg"))))
+    assert np.abs(back.astype(int) - smooth).max() <= 3
+    grey = np.asarray(Image.open(io.BytesIO(images.encode(PIXELS[..., 0], "png"))))
+    assert np.array_equal(PIXELS[..., 0], grey)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF"])
+def test_other_formats_and_grey_files_are_decoded_as_rgb(kind: str) -> None:
+    grey = np.full((6, 9), 77, np.uint8)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    decoded = images.decode(scene_of(ImageRef(file_of(grey, kind, **options))))
+    assert (6, 9, 3) == decoded.shape
+    assert {77} == set(decoded.ravel().tolist())
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        (ImageRef(file_of(PIXELS, "PNG")[:-30], "cut.png"), "cut.png: the image cannot be decoded ("),
+        (ImageRef(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 6\n"), "image-1: the image cannot be"),
+        (ImageRef(None, "/no/such/file.png"), "/no/such/file.png: the image file is missing"),
+        (ImageRef(file_of(PIXELS.transpose(1, 0, 2), "PNG")), "is 6x9 pixels, its annotation says 9x6"),
+        (ImageRef(), "cannot be decoded"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_decoded_is_one_line(ref: ImageRef, message: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        images.decode(scene_of(ref))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_promises_too_much_is_refused_before_decoding(monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(DatasetError, match="its annotation says 2x1"):
+        images.decode(scene_of(ImageRef(file_of(PIXELS, "PNG")), (1, 2)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_resizing_is_pillows_antialiased_filter_within_rounding(height: int, width: int) -> None:
+    expected = Image.fromarray(PIXELS).resize((width, height), Image.Resampling.BILINEAR)
+    resized = images.resize(PIXELS, (height, width))
+    assert (height, width, 3) == resized.shape
+    assert np.abs(resized.astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_resizing_to_the_same_size_costs_nothing() -> None:
+    assert images.resize(PIXELS, (6, 9)) is PIXELS
+
+
+def test_soft_masks_are_resized_each_by_itself() -> None:
+    maps = RNG.random((3, 4, 5)).astype(np.float32)
+    resized = images.resize_maps(maps, (8, 15))
+    assert (3, 8, 15) == resized.shape
+    for one, expected in zip(resized, maps, strict=True):
+        alone = images.resize_maps(expected[None], (8, 15))[0]
+        assert np.array_equal(one, alone)
+    assert (0, 8, 15) == images.resize_maps(maps[:0], (8, 15)).shape
+    ramp = np.tile(np.arange(4, dtype=np.float32), (2, 1))[None]  # grows with x only
+    assert (np.diff(images.resize_maps(ramp, (6, 12))[0], axis=0) == 0).all()
