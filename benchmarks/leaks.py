@@ -21,7 +21,9 @@ from PIL import Image
 
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.leaks.hashing import LIMIT, RADIUS, WINDOWS, Marks, distance, marks, near
+from synthaug.pipeline.leaks.hashing import WINDOWS, Signature, signature
+from synthaug.pipeline.leaks.search import RADIUS, pairs_within
+from synthaug.pipeline.leaks.thumbnails import LIMIT, distance
 
 TOYS, COPIED = 3000, 200
 Picture = np.ndarray
@@ -67,12 +69,12 @@ FORMS: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
 }
 
 
-def apart(a: Marks, b: Marks) -> float:
+def apart(a: Signature, b: Signature) -> float:
     """The distance the leak guard compares with its limit."""
     return min(distance(a.thumbnail, b.thumbnail), distance(b.thumbnail, a.thumbnail))
 
 
-def alike(a: Marks, b: Marks) -> bool:
+def alike(a: Signature, b: Signature) -> bool:
     """Whether the leak guard takes two images for one picture."""
     bits = min(int(np.bitwise_count(x.hashes ^ y.hashes[0]).min()) for x, y in ((a, b), (b, a)))
     return bits <= RADIUS and apart(a, b) <= LIMIT
@@ -82,20 +84,22 @@ def measure(name: str, images: list[Picture]) -> None:
     """Print what is found among some images."""
     rng = np.random.default_rng(0)
     began = time.process_time()
-    known = [marks(image) for image in images]
+    known = [signature(image) for image in images]
     cost = (time.process_time() - began) / len(images)
     print(
-        f"\n{name}: {len(images)} images, {images[0].shape[1]}x{images[0].shape[0]}; marks take {1000 * cost:.1f} ms each"
+        f"\n{name}: {len(images)} images, {images[0].shape[1]}x{images[0].shape[0]}; signing takes {1000 * cost:.1f} ms"
     )
     chosen = range(0, len(images), max(1, len(images) // COPIED))
     for form, change in FORMS.items():
         found = sum(
-            alike(known[i], marks(np.ascontiguousarray(change(images[i], rng)))) for i in chosen
+            alike(known[i], signature(np.ascontiguousarray(change(images[i], rng)))) for i in chosen
         )
         print(f"| {form} | {100 * found / len(chosen):.1f} % |")
-    hashes = np.stack([mark.hashes for mark in known])
+    hashes = np.stack([own.hashes for own in known])
     windows, each = hashes.shape[1], np.arange(len(known))
-    queries, positions = near(hashes.reshape(-1), hashes[:, 0], np.repeat(each, windows), each)
+    queries, positions = pairs_within(
+        hashes.reshape(-1), hashes[:, 0], np.repeat(each, windows), each
+    )
     pairs = {
         (min(a, b), max(a, b))
         for a, b in zip((queries // windows).tolist(), positions.tolist(), strict=True)
@@ -119,7 +123,7 @@ def search(name: str, whole: np.ndarray) -> None:
     queries[:, 1:] ^= np.bitwise_xor.reduce(np.uint64(1) << noise, axis=2)
     each = np.arange(count)
     began = time.process_time()
-    found = near(queries.reshape(-1), whole, np.repeat(each, windows), each)
+    found = pairs_within(queries.reshape(-1), whole, np.repeat(each, windows), each)
     print(
         f"{name}: {count} hashes, {queries.size} queries: {time.process_time() - began:.0f} s, {len(found[0])} candidates"
     )
@@ -135,7 +139,7 @@ def main() -> None:
         measure(Path(folder).name, [np.asarray(Image.open(path).convert("RGB")) for path in paths])
     rng = np.random.default_rng(2)
     search("random", rng.integers(0, 2**64, 100_000, dtype=np.uint64))
-    base = np.array([marks(image).hashes[0] for image in images], np.uint64)
+    base = np.array([signature(image).hashes[0] for image in images], np.uint64)
     flips = np.bitwise_xor.reduce(
         np.uint64(1) << rng.integers(0, 64, (100_000, 12), dtype=np.uint64), axis=1
     )

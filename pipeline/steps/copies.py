@@ -10,10 +10,10 @@ from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.leaks import hashing as image_hash
-from synthaug.pipeline.leaks.pairs import SYNTHETIC, Pair, pairs
+from synthaug.pipeline.leaks.pairs import SYNTHETIC, Pair, find_pairs
+from synthaug.pipeline.leaks.signatures import read_signatures
 from synthaug.pipeline.steps.contract import Manifest, Published
-from synthaug.pipeline.steps.leaks import SHARD, Hasher, settle, write_pairs
+from synthaug.pipeline.steps.leaks import SHARD, Hasher, report_pairs, write_pairs
 
 NEEDS = ("leaks", "synthesize")
 VERSION = 1
@@ -48,8 +48,10 @@ def compare(spec: Spec) -> list[Pair]:
     """Runs in a worker: all pairs of a synthetic and a real image that show the same, written to `leaks.json`."""
     real = Folder.at(spec.real)
     folders = [(split, real.sub(split)) for split in spec.splits]
-    table = image_hash.read([*folders, (SYNTHETIC, Folder.at(spec.out).sub(SYNTHETIC))])
-    found = pairs(table, {split: int(split == SYNTHETIC) for split in (*spec.splits, SYNTHETIC)})
+    signatures = read_signatures([*folders, (SYNTHETIC, Folder.at(spec.out).sub(SYNTHETIC))])
+    found = find_pairs(
+        signatures, {split: int(split == SYNTHETIC) for split in (*spec.splits, SYNTHETIC)}
+    )
     write_pairs(Folder.at(spec.out), found)
     return found
 
@@ -67,5 +69,5 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "images": images,
         "copies": len(copied),
-        **settle(context, found, "no synthetic image is a copy of a real one"),
+        **report_pairs(context, found, "no synthetic image is a copy of a real one"),
     }

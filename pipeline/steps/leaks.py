@@ -1,4 +1,4 @@
-"""Look for images that are in two splits, before anything is trained; write the one manifest of who sees which image.
+"""Find images that are in two splits, before anything is trained; write the one manifest of the images of each split.
 
 A step of its own and not a part of `ingest`: what it compares includes the trial's own data sets, which ingest does not
 read, and a change of `data.leaks` is no reason to read all data again.
@@ -20,31 +20,32 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.leaks import hashing as image_hash
-from synthaug.pipeline.leaks.hashing import Marks, marks
+from synthaug.pipeline.leaks.hashing import Signature, signature
 from synthaug.pipeline.leaks.pairs import (
     EVALUATION,
     EXTERNAL,
-    SHOWN,
+    KINDS,
+    LISTED,
     Pair,
     advice,
-    complaint,
-    count,
-    pairs,
+    count_pairs,
+    find_pairs,
+    leak_message,
     split_manifest,
 )
+from synthaug.pipeline.leaks.signatures import read_signatures, write_signatures
 from synthaug.pipeline.steps.contract import Manifest, Published
 
 NEEDS = ("ingest",)
 VERSION = 2
 SHARD = 512  # images
-SPLITS, FOUND = "splits.json", "leaks.json"
+SPLITS, PAIRS = "splits.json", "leaks.json"
 PUBLISHES = (Published(SPLITS),)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the tasks need, as plain data."""
+    """The job and the folders that workers need, as plain data."""
 
     job: Job
     ingest: str
@@ -59,36 +60,35 @@ class Spec:
 
 
 def references(job: Job) -> dict[str, str]:
-    """The data sets that only the trial reads, by their keys."""
+    """Return the data sets that only the trial reads, by their keys."""
     if not job.trial.seeds:
         return {}
-    named = {f"{EXTERNAL}{name}": text for name, text in job.trial.external.items()}
-    return named | ({EVALUATION: job.trial.evaluation} if job.trial.evaluation else {})
+    data_sets = {f"{EXTERNAL}{name}": text for name, text in job.trial.external.items()}
+    if job.trial.evaluation:
+        data_sets[EVALUATION] = job.trial.evaluation
+    return data_sets
 
 
 def keys(job: Job) -> dict[str, str]:
-    """The job's key behind each split, for messages."""
-    held = (
-        "data.validation"
-        if job.data.validation
-        else "data.labelled (the part held out for validation)"
-    )
+    """Return the job's key behind each split, for messages."""
+    validation = "data.validation"
+    if not job.data.validation:
+        validation = "data.labelled (the part held out for validation)"
     return {
         "labelled": "data.labelled",
         "unlabelled": "data.unlabelled",
-        "validation": held,
+        "validation": validation,
         "synthetic": "the synthetic images",
     }
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Whether leaks stop the run, and the content of the data sets that ingest does not read."""
+    """Return whether leaks stop the run, and the content of the data sets that ingest does not read."""
     root = Path(job.data.root)
-    opened = {key: open_dataset(text, root, key=key) for key, text in references(job).items()}
-    return {
-        "leaks": job.data.leaks,
-        "fingerprints": {key: table.fingerprint() for key, table in opened.items()},
-    }
+    fingerprints = {}
+    for key, text in references(job).items():
+        fingerprints[key] = open_dataset(text, root, key=key).fingerprint()
+    return {"leaks": job.data.leaks, "fingerprints": fingerprints}
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -102,20 +102,23 @@ def provenance(manifest: Manifest) -> dict[str, str]:
 
 
 class Hasher:
-    """Runs in a worker: computes the marks of a shard of images."""
+    """Runs in a worker: computes the signatures of a shard of images."""
 
     def __init__(self, table: Dataset, out: str) -> None:
-        self._table, self._out = table, Folder.at(out)
+        self._table = table
+        self._out = Folder.at(out)
 
-    def __call__(self, name: str, places: range) -> dict[str, Any]:
-        """Write the marks of the images at `places` as shard `name`."""
-        scenes = (self._table[i] for i in places)
-        image_hash.write(self._out, f"{name}.parquet", [_marked(scene) for scene in scenes])
-        return {"rows": len(places)}
+    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+        """Write the signatures of some images as shard `name`."""
+        rows = [_signature_row(self._table[index]) for index in indices]
+        write_signatures(self._out, name, rows)
+        return {"rows": len(indices)}
 
 
-def _marked(scene: Scene) -> tuple[str, str, Marks]:
-    return scene.image_id, PurePath(scene.image.path or "").name, marks(decode(scene))
+def _signature_row(scene: Scene) -> tuple[str, str, Signature]:
+    """Return a scene's id, the name of its file and its signature."""
+    file = PurePath(scene.image.path or "").name
+    return scene.image_id, file, signature(decode(scene))
 
 
 def _hasher(spec: Spec, split: str) -> Hasher:
@@ -123,58 +126,65 @@ def _hasher(spec: Spec, split: str) -> Hasher:
 
 
 def compare(spec: Spec) -> tuple[dict[str, Any], list[Pair]]:
-    """Runs in a worker: write `splits.json` and `leaks.json`; returns the former without its images, and all pairs."""
+    """Runs in a worker: write `splits.json` and `leaks.json`; return the former without its images, and all pairs."""
     folder = Folder.at(spec.out)
-    table = image_hash.read([(split, folder.sub(split)) for split in spec.splits])
-    manifest = split_manifest(
-        table, [split for split in spec.splits if split not in references(spec.job)]
-    )
+    signatures = read_signatures([(split, folder.sub(split)) for split in spec.splits])
+    only_trial = references(spec.job)
+    shared = [split for split in spec.splits if split not in only_trial]
+    manifest = split_manifest(signatures, shared)
     folder.write_json(SPLITS, manifest)
-    found = pairs(table, {split: number for number, split in enumerate(spec.splits)})
-    write_pairs(folder, found)
-    told = {
-        split: {key: entry[key] for key in ("count", "sha256")}
-        for split, entry in manifest["splits"].items()
-    }
-    return {"sha256": manifest["sha256"], "splits": told}, found
+    pairs = find_pairs(signatures, {split: number for number, split in enumerate(spec.splits)})
+    write_pairs(folder, pairs)
+    splits = {}
+    for split, entry in manifest["splits"].items():
+        splits[split] = {"count": entry["count"], "sha256": entry["sha256"]}
+    return {"sha256": manifest["sha256"], "splits": splits}, pairs
 
 
-def write_pairs(folder: Folder, found: Sequence[Pair]) -> None:
+def write_pairs(folder: Folder, pairs: Sequence[Pair]) -> None:
     """Write all pairs where a user can read them."""
-    folder.write_json(FOUND, {"pairs": [pair.to_json() for pair in found], "count": count(found)})
+    content = {"pairs": [pair.to_json() for pair in pairs], "count": count_pairs(pairs)}
+    folder.write_json(PAIRS, content)
 
 
-def settle(context: Context, found: Sequence[Pair], nothing: str) -> dict[str, Any]:
-    """Stop the run at a leak if the job says so, else tell of it; returns what the manifest says of the pairs."""
-    told = complaint(found, keys(context.job), f"{context.folder.uri}/{FOUND}")
-    if told and context.job.data.leaks == "stop":
+def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str, Any]:
+    """Stop the run at a leak if the job says so, else print it; return the manifest's part on the pairs.
+
+    `none` is printed where there is no pair.
+    """
+    message = leak_message(pairs, keys(context.job), f"{context.folder.uri}/{PAIRS}")
+    if message and context.job.data.leaks == "stop":
         raise JobError(
-            f"{told}; {advice(found)}, or set data.leaks=report to go on with results that are too good"
+            f"{message}; {advice(pairs)}, or set data.leaks=report to go on with results that are too good"
         )
-    if told:
+    if message:
         context.tell(
-            f"  WARNING {told}: results are too good by what this gives away; {advice(found)}"
+            f"  WARNING {message}: results are too good by what this gives away; {advice(pairs)}"
         )
-    counted = count(found)
-    others = [
-        f"{n} pairs {key}" for key, n in sorted(counted.items()) if not key.startswith("leak")
-    ]
-    if others or not told:
-        context.tell(f"  {'; '.join(others) or nothing}")
-    shown = sorted(found, key=lambda pair: ("leak", "memorised", "shared").index(pair.kind))[:SHOWN]
-    return {"pairs": counted, "shown": [pair.to_json() for pair in shown]}
+    counts = count_pairs(pairs)
+    others = []
+    for key, number in sorted(counts.items()):
+        if not key.startswith("leak"):
+            others.append(f"{number} pairs {key}")
+    if others:
+        context.tell(f"  {'; '.join(others)}")
+    elif not message:
+        context.tell(f"  {none}")
+    gravest = sorted(pairs, key=lambda pair: KINDS.index(pair.kind))
+    return {"pairs": counts, "shown": [pair.to_json() for pair in gravest[:LISTED]]}
 
 
 def run(context: Context) -> dict[str, Any]:
     """Hash every image of every split and compare them; the manifest has the digest that later steps record."""
-    job, ingest = context.job, context.inputs["ingest"]
-    sizes = {split: told["images"] for split, told in ingest.manifest["splits"].items()}
-    spec = Spec(job, ingest.folder.uri, context.folder.uri, (*sizes, *references(job)))
-    sizes |= {split: len(spec.table(split)) for split in references(job)}
+    ingest = context.inputs["ingest"]
+    only_trial = references(context.job)
+    sizes = {split: entry["images"] for split, entry in ingest.manifest["splits"].items()}
+    spec = Spec(context.job, ingest.folder.uri, context.folder.uri, (*sizes, *only_trial))
+    for split in only_trial:
+        sizes[split] = len(spec.table(split))
     for split in spec.splits:
         folder = context.folder.sub(split)
-        context.shards(
-            partial(_hasher, spec, split), cut(sizes[split], SHARD), folder, f"images of {split}"
-        )
-    told, found = context.executor.call(compare, spec)
-    return {**told, **settle(context, found, "no image is in two splits")}
+        shards = cut(sizes[split], SHARD)
+        context.shards(partial(_hasher, spec, split), shards, folder, f"images of {split}")
+    manifest, pairs = context.executor.call(compare, spec)
+    return {**manifest, **report_pairs(context, pairs, "no image is in two splits")}

@@ -1,226 +1,181 @@
-"""Images planted in two splits: what the steps find, say and refuse, and what every later step records."""
+"""Pairs of images that show the same: which are found, what they mean, what is said of them."""
 
 from __future__ import annotations
 
-import io
-import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from synthaug.pipeline import run
-from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import ImageRef, Provenance, SceneList
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution.context import Context, Output
-from synthaug.pipeline.execution.executor import SerialExecutor
-from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.leaks.pairs import Pair, complaint, count
-from synthaug.pipeline.report import leaks as report_leaks
-from synthaug.pipeline.run import Screen
-from synthaug.pipeline.steps import STEPS, copies, leaks
-from tests import paths
-
-BASE = paths.JOBS / "base.yaml"
-TOY = toy.read(toy.Config("train", 40), Path())
-
-
-def scene(index, name, change=None):
-    """Toy scene `index` under another name; `change` stores the picture in another way."""
-    found = TOY[index]
-    if change is None:
-        return replace(found, image_id=name)
-    out = io.BytesIO()
-    Image.fromarray(change(decode(found))).save(out, "JPEG", quality=80)
-    return replace(
-        found, image_id=name, image=ImageRef(out.getvalue(), f"{name}.jpg"), panoptic=None
-    )
-
-
-def table(root, name, scenes):
-    parquet.write(SceneList(toy.CATEGORIES, scenes), Folder.at(root / name))
-    return f"parquet:{root / name}"
-
-
-def mirrored(image):
-    return np.ascontiguousarray(image[:, ::-1])
-
-
-def job_of(root, *overrides, validation=()):
-    own = [scene(i, f"val{i}") for i in range(20, 26)]
-    data = {
-        "labelled": table(root, "labelled", [scene(i, f"train{i}") for i in range(10)]),
-        "unlabelled": table(root, "unlabelled", [scene(i, f"more{i}") for i in range(10, 20)]),
-        "validation": table(root, "validation", [*own, *validation]),
-    }
-    given = [f"data.{key}={value}" for key, value in data.items()]
-    return load_job(
-        BASE, ["name=t", "cluster.executor=serial", *given, *overrides], str(root / "run")
-    )
-
-
-def screen(lines):
-    return Screen(lines.append, lambda *_: None)
-
-
-def test_splits_that_share_no_image_pass_and_every_later_step_records_their_digest(tmp_path):
-    lines = []
-    done = run.run_some(job_of(tmp_path), screen(lines), ("ingest", "leaks", "plan"))
-    told = done["leaks"].manifest
-    assert told["pairs"] == {}
-    assert "  no image is in two splits" in lines
-    assert done["plan"].manifest["splits_sha256"] == told["sha256"]
-    assert "splits_sha256" not in done["ingest"].manifest, "which comes before it"
-    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
-    assert splits["sha256"] == told["sha256"]
-    assert [row[0] for row in splits["splits"]["validation"]["images"]] == [
-        f"val{i}" for i in range(20, 26)
-    ]
-    assert {name: entry["count"] for name, entry in splits["splits"].items()} == {
-        "labelled": 10,
-        "validation": 6,
-        "unlabelled": 10,
-    }
-
-
-@pytest.mark.parametrize(
-    ("number", "change", "how"),
-    [
-        (3, None, "is 'train3' (toy-train-00000003.png) of data.labelled"),
-        (13, mirrored, "is a near copy of 'more13' ("),
-    ],
+from synthaug.pipeline.leaks.hashing import NUM_HASHES, signature
+from synthaug.pipeline.leaks.pairs import (
+    NEAREST,
+    Pair,
+    advice,
+    count_pairs,
+    digest_of,
+    find_pairs,
+    leak_message,
+    split_manifest,
 )
-def test_a_leak_stops_the_run_with_one_line_before_anything_is_trained(
-    tmp_path, number, change, how
-):
-    job = job_of(tmp_path, validation=[scene(number, "twin", change)])
-    with pytest.raises(JobError) as refused:
-        run.run_some(job, screen([]), tuple(STEPS))
-    line = str(refused.value)
-    assert line.startswith("data.validation: image 'twin'")
-    assert ", on which results are measured, " in line
-    assert how in line
-    assert "data.leaks=report" in line
-    assert "\n" not in line
-    listed = json.loads(Path(line.rsplit("(", 1)[1].split(")")[0]).read_text())
-    assert [pair["kind"] for pair in listed["pairs"]] == ["leak"]
-    assert not list((tmp_path / "run" / "steps").glob("train_detector-*"))
+from synthaug.pipeline.leaks.signatures import Signatures, read_signatures, write_signatures
+
+TOY = toy.read(toy.Config("train", 12), Path())
+IMAGES = [decode(scene) for scene in TOY]
 
 
-def test_told_to_report_the_run_goes_on_and_says_so_and_stop_is_never_taken_from_an_earlier_report(
-    tmp_path,
-):
-    leaking = [scene(3, "twin"), scene(4, "other", mirrored)]
-    lines = []
-    job = job_of(tmp_path, "data.leaks=report", validation=leaking)
-    done = run.run_some(job, screen(lines), ("ingest", "leaks"))
-    assert any(
-        "WARNING data.validation: image 'other'" in line or "image 'twin'" in line for line in lines
+def noisy(index: int, seed: int) -> np.ndarray:
+    """A near copy of image `index`, another one for every seed."""
+    noise = np.random.default_rng(seed).integers(-2, 3, IMAGES[index].shape)
+    return np.clip(IMAGES[index].astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def signed(root: Path, splits: dict[str, Sequence[np.ndarray]]) -> Signatures:
+    """Return the signatures of splits of images; image k of split s is s + k."""
+    for split, images in splits.items():
+        rows = [(f"{split}{k}", "", signature(image)) for k, image in enumerate(images)]
+        write_signatures(Folder.at(root / split), "part-00000", rows)
+    return read_signatures([(split, Folder.at(root / split)) for split in splits])
+
+
+def named(pairs: list[Pair]) -> list[tuple[str, str]]:
+    return [(pair.first[1], pair.second[1]) for pair in pairs]
+
+
+def pair(a: str, b: str, same: bool = True, files: tuple[str, str] = ("", "")) -> Pair:
+    return Pair((a, "x"), (b, "y"), same, 0.0, files)
+
+
+# ---- search ----
+
+
+def test_the_same_and_nearly_the_same_images_of_two_splits_are_pairs(tmp_path: Path) -> None:
+    table = signed(
+        tmp_path, {"a": [IMAGES[0], IMAGES[1]], "b": [noisy(1, 0), IMAGES[0], IMAGES[2]]}
     )
-    assert done["leaks"].manifest["pairs"] == {"leak: labelled and validation": 2}
-    html = report_leaks.splits(done["leaks"].manifest)
-    assert "2 pairs of images are both trained on and measured on" in html
-    with pytest.raises(JobError, match=r"data\.validation"):
-        run.run_some(job_of(tmp_path, validation=leaking), screen([]), ("ingest", "leaks"))
+    pairs = find_pairs(table, {"a": 0, "b": 1})
+    assert named(pairs) == [("a0", "b1"), ("a1", "b0")]
+    assert [found.same_pixels for found in pairs] == [True, False]
+    assert pairs[0].distance == 0 <= pairs[1].distance < 0.02
 
 
-def test_ingest_is_not_done_again_for_another_answer_to_leaks(tmp_path):
-    run.run_some(job_of(tmp_path), screen([]), ("ingest", "leaks"))
-    lines = []
-    run.run_some(job_of(tmp_path, "data.leaks=report"), screen(lines), ("ingest", "leaks"))
-    assert lines[0].endswith("ingest: finished earlier")
-
-
-def test_the_trials_own_data_sets_are_compared_too(tmp_path):
-    evaluation = table(tmp_path, "evaluation", [scene(30, "test30"), scene(5, "test5", mirrored)])
-    extra = table(tmp_path, "extra", [scene(i, f"extra{i}") for i in (21, 31)])
-    trial = [
-        "trial.seeds=2",
-        f"trial.evaluation={evaluation}",
-        f"+trial.external.bought={extra}".lstrip("+"),
+def test_images_of_one_split_or_of_splits_of_one_group_are_no_pairs(tmp_path: Path) -> None:
+    table = signed(tmp_path, {"a": [IMAGES[0], IMAGES[0]], "b": [IMAGES[0]], "c": [noisy(0, 1)]})
+    assert named(find_pairs(table, {"a": 0, "b": 0, "c": 1})) == [
+        ("a0", "c0"),
+        ("a1", "c0"),
+        ("b0", "c0"),
     ]
-    done = run.run_some(
-        job_of(tmp_path, "data.leaks=report", *trial), screen([]), ("ingest", "leaks")
-    )
-    assert done["leaks"].manifest["pairs"] == {
-        "leak: labelled and trial.evaluation": 1,
-        "leak: validation and trial.external.bought": 1,
+    assert find_pairs(table, {"a": 0, "b": 0, "c": 0}) == []
+
+
+def test_each_copy_of_the_same_pixels_is_listed_once_per_other_group(tmp_path: Path) -> None:
+    """Not every copy with every other one: of a thousand there would be half a million."""
+    table = signed(tmp_path, {"a": [IMAGES[0]] * 5, "b": [IMAGES[0]] * 5})
+    pairs = find_pairs(table, {"a": 0, "b": 1})
+    assert len(pairs) == 9
+    assert {name for found in named(pairs) for name in found} == {
+        *(f"a{k}" for k in range(5)),
+        *(f"b{k}" for k in range(5)),
     }
-    plain = run.run_some(job_of(tmp_path, "data.leaks=report"), screen([]), ("ingest", "leaks"))
-    assert plain["leaks"].manifest["sha256"] == done["leaks"].manifest["sha256"], (
-        "what all steps share is the same"
-    )
 
 
-def made(tmp_path, *overrides, scenes):
-    """Run `copies` on synthetic images of our choice."""
-    job = job_of(tmp_path, *overrides)
-    done = run.run_some(job, screen([]), ("ingest", "leaks"))
-    synthetic = [replace(s, provenance=Provenance(1, "t", "", "", "")) for s in scenes]
-    parquet.write(SceneList(toy.CATEGORIES, synthetic), Folder.at(tmp_path / "made"))
-    inputs = {
-        "leaks": done["leaks"],
-        "synthesize": Output(Folder.at(tmp_path / "made"), {"images": len(synthetic)}),
+def test_of_many_that_look_like_one_only_the_nearest_are_compared(tmp_path: Path) -> None:
+    """Two films of ten frames that all look alike: each frame with three of the other film, not with all."""
+    frame = signature(IMAGES[3])
+    frame = replace(frame, hashes=np.repeat(frame.hashes[:1], NUM_HASHES))  # every window alike
+    folders = []
+    for split in ("a", "b"):
+        rows = [(f"{split}{k}", "", replace(frame, pixels=f"{split}{k}")) for k in range(10)]
+        write_signatures(Folder.at(tmp_path / split), "part-00000", rows)
+        folders.append((split, Folder.at(tmp_path / split)))
+    pairs = find_pairs(read_signatures(folders), {"a": 0, "b": 1})
+    assert len(pairs) == 2 * 10 * NEAREST - NEAREST**2
+    assert len(named(pairs)) == len(set(named(pairs)))
+
+
+def test_nothing_is_paired_where_there_are_no_images(tmp_path: Path) -> None:
+    table = signed(tmp_path, {"a": [], "b": []})
+    assert find_pairs(table, {"a": 0, "b": 1}) == []
+
+
+# ---- kinds and words ----
+
+
+def test_a_pair_is_named_by_where_its_images_are() -> None:
+    kinds = {
+        ("labelled", "validation"): "leak",
+        ("trial.external.more", "trial.evaluation"): "leak",
+        ("validation", "trial.evaluation"): "shared",
+        ("labelled", "unlabelled"): "shared",
+        ("synthetic", "synthetic"): "shared",
+        ("labelled", "synthetic"): "memorised",
+        ("trial.evaluation", "synthetic"): "leak",
     }
-    lines = []
-    context = Context(
-        job, Folder.at(tmp_path / "copies"), inputs, SerialExecutor(), lines.append, lambda *_: None
+    for (a, b), kind in kinds.items():
+        assert pair(a, b).kind == pair(b, a).kind == kind
+
+
+def test_nothing_is_complained_of_without_a_leak() -> None:
+    shared = [pair("labelled", "unlabelled")]
+    assert leak_message(shared, {}, "") == ""
+    assert leak_message([], {}, "") == ""
+    assert count_pairs(shared * 2) == {"shared: labelled and unlabelled": 2}
+    assert count_pairs([]) == {}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_message_names_the_measured_image_first_and_its_key(swap: bool) -> None:
+    leak = Pair(("labelled", "t"), ("validation", "v"), False, 0.01, ("t.png", "other.png"))
+    if swap:
+        leak = Pair(leak.second, leak.first, False, 0.01, leak.files[::-1])
+    shared = pair("labelled", "unlabelled")
+    keys = {"labelled": "data.labelled", "validation": "data.validation"}
+    text = leak_message([shared, leak, leak, leak], keys, "leaks.json")
+    assert text == (
+        "data.validation: image 'v' (other.png), on which results are measured, is a near copy of "
+        "'t' of data.labelled, and 2 more pairs (leaks.json)"
     )
-    return copies.run(context), lines
 
 
-def test_memorised_training_images_are_reported_and_pass(tmp_path):
-    told, lines = made(
-        tmp_path, scenes=[scene(2, "s0", mirrored), scene(14, "s1"), scene(33, "s2")]
+def test_a_split_without_a_key_is_named_itself() -> None:
+    text = leak_message([pair("trial.evaluation", "trial.external.x")], {}, "P")
+    assert text == (
+        "trial.evaluation: image 'x', on which results are measured, is 'y' of trial.external.x (P)"
     )
-    assert told["copies"] == 2
-    assert told["pairs"] == {
-        "memorised: labelled and synthetic": 1,
-        "memorised: unlabelled and synthetic": 1,
-    }
-    assert len(lines) == 1
-    assert "2 of 3 synthetic images are near copies" in report_leaks.copies(told)
 
 
-def test_a_synthetic_copy_of_a_measured_image_is_refused(tmp_path):
-    with pytest.raises(
-        JobError, match=r"^data\.validation: image 'val22' .* 's0' of the synthetic images"
-    ) as refused:
-        made(tmp_path, scenes=[scene(22, "s0", mirrored), scene(33, "s1")])
-    assert "another seed" in str(refused.value)
+def test_the_advice_is_for_leaks_alone() -> None:
+    assert advice([pair("validation", "synthetic")]).endswith("another seed")
+    both = [pair("labelled", "synthetic"), pair("labelled", "validation")]
+    assert advice(both) == "take one of each pair out"
 
 
-def test_a_pair_is_named_by_where_its_images_are():
-    def kind(a, b):
-        return Pair((a, "x"), (b, "y"), True, 0.0).kind
-
-    assert (
-        kind("labelled", "validation") == kind("trial.external.more", "trial.evaluation") == "leak"
-    )
-    assert kind("validation", "trial.evaluation") == kind("labelled", "unlabelled") == "shared"
-    assert kind("labelled", "synthetic") == "memorised"
-    assert kind("trial.evaluation", "synthetic") == "leak"
+# ---- manifest ----
 
 
-def test_nothing_is_complained_of_without_a_leak():
-    shared = [Pair(("labelled", "x"), ("unlabelled", "y"), True, 0.0)]
-    assert complaint(shared, {}, "") == ""
-    assert count(shared * 2) == {"shared: labelled and unlabelled": 2}
+def test_the_digest_of_a_split_is_that_of_its_ids_and_pixels_in_any_order() -> None:
+    entries = [("a", "1"), ("b", "2")]
+    assert digest_of(entries) == digest_of(entries[::-1])
+    assert digest_of(entries) != digest_of([("a", "2"), ("b", "1")])
+    assert digest_of(entries) != digest_of(entries[:1])
 
 
-def test_the_steps_stand_where_they_can_stop_what_depends_on_them():
-    names = list(STEPS)
-    assert names.index("leaks") == 1
-    assert (
-        names.index("synthesize")
-        < names.index("copies")
-        < names.index("score")
-        < names.index("trial")
-    )
-    assert leaks.NEEDS == ("ingest",)
+def test_the_manifest_lists_every_image_and_its_digest_is_over_the_shared_splits(
+    tmp_path: Path,
+) -> None:
+    table = signed(tmp_path, {"a": IMAGES[:2], "b": IMAGES[2:3]})
+    manifest = split_manifest(table, ["a"])
+    assert [row[0] for row in manifest["splits"]["a"]["images"]] == ["a0", "a1"]
+    assert manifest["splits"]["b"]["count"] == 1
+    own = manifest["splits"]["a"]["images"][1]
+    assert own[1] == table.pixels[1]
+    assert int(own[2], 16) == int(table.hashes[1, 0])
+    assert manifest["sha256"] == digest_of([("a", manifest["splits"]["a"]["sha256"])])
+    assert manifest["sha256"] != split_manifest(table, ["a", "b"])["sha256"]
+    assert split_manifest(table, ["a", "gone"])["sha256"] == manifest["sha256"]

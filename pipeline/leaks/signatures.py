@@ -1,0 +1,111 @@
+"""The signatures of the images of some splits, stored in Parquet: a row per image, a file per shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.leaks.hashing import NUM_HASHES, THUMBNAIL_SIZE, Hashes, Signature
+
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of signatures, and the rows of a table that are in it."""
+
+    folder: str
+    name: str
+    rows: range
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """The signatures of N images of some splits, end to end; thumbnails stay on disk until they are needed."""
+
+    split: tuple[str, ...]  # [N]
+    image_id: tuple[str, ...]  # [N]
+    file: tuple[str, ...]  # [N] name of the image's file, "" where it has none
+    pixels: tuple[str, ...]  # [N] sha256
+    hashes: Hashes  # [N, W]
+    shards: tuple[Shard, ...]
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def thumbnails(self, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+        """Read the thumbnails of some images, by row, file by file."""
+        import pyarrow.parquet as pq
+
+        thumbnails: dict[int, NDArray[np.uint8]] = {}
+        shape = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
+        for shard in self.shards:
+            inside = [row for row in shard.rows if row in wanted]
+            if not inside:
+                continue
+            with Folder.at(shard.folder).open_input(shard.name) as stream:
+                column = pq.read_table(stream, columns=["thumbnail"]).column("thumbnail")
+            for row in inside:
+                data = column[row - shard.rows.start].as_py()
+                thumbnails[row] = np.frombuffer(data, np.uint8).reshape(shape)
+        return thumbnails
+
+
+def write_signatures(folder: Folder, name: str, rows: Sequence[tuple[str, str, Signature]]) -> None:
+    """Write rows (image id, name of its file, signature) as the file `name` (without suffix), atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    image_ids = [image_id for image_id, _, _ in rows]
+    files = [file for _, file, _ in rows]
+    signatures = [signature for _, _, signature in rows]
+    hashes = [own.hashes.tobytes() for own in signatures]
+    thumbnails = [own.thumbnail.tobytes() for own in signatures]
+    columns = {
+        "image_id": pa.array(image_ids, pa.string()),
+        "file": pa.array(files, pa.string()),
+        "pixels": pa.array([own.pixels for own in signatures], pa.string()),
+        "hashes": pa.array(hashes, pa.binary()),
+        "thumbnail": pa.array(thumbnails, pa.binary()),
+    }
+    with folder.atomic_output(f"{name}{SUFFIX}") as stream:
+        pq.write_table(pa.table(columns), stream, compression="zstd")
+
+
+def read_signatures(folders: Sequence[tuple[str, Folder]]) -> Signatures:
+    """Open the signatures of splits (name, folder), in this order."""
+    import pyarrow.parquet as pq
+
+    splits: list[str] = []
+    image_ids: list[str] = []
+    files: list[str] = []
+    pixels: list[str] = []
+    hashes = [np.zeros((0, NUM_HASHES), np.uint64)]
+    shards = []
+    columns = ["image_id", "file", "pixels", "hashes"]
+    for split, folder in folders:
+        for name in folder.names():
+            if not name.endswith(SUFFIX):
+                continue
+            with folder.open_input(name) as stream:
+                table = pq.read_table(stream, columns=columns)
+            first = len(image_ids)
+            shards.append(Shard(folder.uri, name, range(first, first + table.num_rows)))
+            splits += [split] * table.num_rows
+            image_ids += table.column("image_id").to_pylist()
+            files += table.column("file").to_pylist()
+            pixels += table.column("pixels").to_pylist()
+            data = b"".join(table.column("hashes").to_pylist())
+            hashes.append(np.frombuffer(data, np.uint64).reshape(-1, NUM_HASHES))
+    return Signatures(
+        split=tuple(splits),
+        image_id=tuple(image_ids),
+        file=tuple(files),
+        pixels=tuple(pixels),
+        hashes=np.concatenate(hashes),
+        shards=tuple(shards),
+    )
