@@ -1,6 +1,6 @@
 """Hugging Face data set folders: data/<split>-*.parquet, opened by `datasets.load_dataset(folder)` as they are.
 
-Reference: `hf:folder?split=validation`. The shards are scene tables (formats/parquet.py), so nothing is lost; their footers
+Reference: `hf:folder?split=validation`. The shards are scene tables (formats/parquet/), so nothing is lost; their footers
 tell `datasets` which column is an image and what the classes are called. The other form, `imagefolder` with
 metadata.jsonl, knows neither class names nor the types of nested columns, and needs a file per image.
 """
@@ -15,13 +15,10 @@ from pathlib import Path
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.parquet.write import shard_rows, write_rows
 
 ROWS = 1000  # per shard
-NAMES = {
-    "train": "train",
-    "val": "validation",
-    "test": "test",
-}  # our splits as `datasets` calls them
+NAMES = {"train": "train", "val": "validation", "test": "test"}  # our splits, those of `datasets`
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,8 @@ class Config:
 def read(config: Config, root: Path = Path()) -> parquet.ParquetDataset:
     """Open the shards of one split."""
     name = NAMES.get(config.split, config.split)
-    return parquet.read(parquet.Config(f"{config.path.rstrip('/')}/data"), root, prefix=f"{name}-")
+    folder = config.path.rstrip("/")
+    return parquet.read(parquet.Config(f"{folder}/data"), root, prefix=f"{name}-")
 
 
 def write(dataset: Dataset, out: Folder) -> None:
@@ -49,11 +47,10 @@ def write(dataset: Dataset, out: Folder) -> None:
 
 def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
     """Write data sets as splits; nothing is lost, so nothing is counted."""
+    folder = out.sub("data")
     for split, table in splits.items():
-        starts = range(0, max(1, len(table)), ROWS)
-        for shard, start in enumerate(starts):
-            name = f"{NAMES[split]}-{shard:05d}-of-{len(starts):05d}.parquet"
-            with parquet.ShardWriter(out.sub("data"), name, table.categories) as writer:
-                for index in range(start, min(len(table), start + ROWS)):
-                    writer.write([parquet.taken_in(table[index])])
+        shards = shard_rows(len(table), ROWS)
+        for number, rows in enumerate(shards):
+            name = f"{NAMES[split]}-{number:05d}-of-{len(shards):05d}.parquet"
+            write_rows(table, rows, folder, name)
     return Counter()

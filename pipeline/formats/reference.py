@@ -1,4 +1,4 @@
-"""How a job names a data set: `format:path?option=value&option=value`.
+"""References, by which a job names a data set: `format:path?option=value&option=value`.
 
 Every format takes the option `part=k/n` (part k of n disjoint random parts); several references joined by " + " are one set.
 """
@@ -15,6 +15,7 @@ from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats import load_format
 
+_EXPECTED = {int: "a whole number", float: "a number"}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -31,9 +32,12 @@ def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
         )
     path, _, query = rest.partition("?")
     if path.startswith("s3://"):
-        path, query = _s3_path(path, query)
+        connection, query = _split_s3_options(query)
+        if connection:
+            path = f"{path}?{connection}"
     options = {"path": path}
-    for item in query.split("&") if query else []:
+    items = query.split("&") if query else []
+    for item in items:
         option, equals, value = item.partition("=")
         if not equals or not option:
             raise JobError(
@@ -45,16 +49,15 @@ def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
     return name, options
 
 
-_S3_OPTIONS = ("endpoint_override", "scheme", "region")
+_S3_OPTIONS = ("endpoint_override=", "scheme=", "region=")
 
 
-def _s3_path(path: str, query: str) -> tuple[str, str]:
-    """Leave the options that belong to the S3 address itself with the path."""
-    items = query.split("&") if query else []
-    own = [item for item in items if item.partition("=")[0] in _S3_OPTIONS]
-    return path + (f"?{'&'.join(own)}" if own else ""), "&".join(
-        item for item in items if item not in own
-    )
+def _split_s3_options(query: str) -> tuple[str, str]:
+    """Return the options that belong to the S3 address itself, and the rest."""
+    items = query.split("&")
+    own = [item for item in items if item.startswith(_S3_OPTIONS)]
+    rest = [item for item in items if not item.startswith(_S3_OPTIONS)]
+    return "&".join(own), "&".join(rest)
 
 
 def open_dataset(
@@ -65,10 +68,12 @@ def open_dataset(
     `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
     JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
     """
-    tables = [_open_one(part.strip(), root, key, defaults or {}) for part in reference.split(" + ")]
+    tables = []
+    for part in reference.split(" + "):
+        tables.append(_open_one(part.strip(), root, key, defaults or {}))
     if len(tables) == 1:
         return tables[0]
-    for number, table in enumerate(tables[1:], start=2):
+    for number, table in enumerate(tables, start=1):
         if table.categories != tables[0].categories:
             raise DatasetError(
                 f"{key}: data set {number} has other classes than the first; use the same categories in each"
@@ -77,11 +82,13 @@ def open_dataset(
 
 
 def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
+    """Open a reference to one data set."""
     name, options = parse(reference, key)
     part = options.pop("part", "")
     module = load_format(name, key)
-    dataset = module.read(_config(module.Config, name, options, key, defaults), root)
-    return _part(dataset, part, key) if part else dataset
+    config = _config(module.Config, name, options, key, defaults)
+    table = module.read(config, root)
+    return _part(table, part, key) if part else table
 
 
 def _part(table: Dataset, text: str, key: str) -> Subset:
@@ -96,6 +103,7 @@ def _part(table: Dataset, text: str, key: str) -> Subset:
 def _config(
     config: Any, name: str, options: Mapping[str, str], key: str, defaults: Mapping[str, str]
 ) -> Any:
+    """Return the Config of a format with the options of a reference."""
     hints = get_type_hints(config)
     known = [field.name for field in fields(config)]
     for option in options:
@@ -103,13 +111,11 @@ def _config(
             raise JobError(
                 f"{key}: format '{name}' has no option '{option}'{suggest(option, known)}"
             )
-    wanted = {option: value for option, value in defaults.items() if option in known} | dict(
-        options
-    )
+    texts = {option: text for option, text in defaults.items() if option in known}
+    texts.update(options)
     try:
-        return config(
-            **{option: _value(option, value, hints[option]) for option, value in wanted.items()}
-        )
+        values = {option: _value(option, text, hints[option]) for option, text in texts.items()}
+        return config(**values)
     except ValueError as err:
         raise JobError(f"{key}: {err}") from err
 
@@ -123,7 +129,5 @@ def _value(option: str, text: str, kind: type) -> Any:
     try:
         return kind(text)
     except ValueError as err:
-        names = {int: "a whole number", float: "a number"}
-        raise ValueError(
-            f"option {option} is '{text}'; use {names.get(kind, 'another value')}"
-        ) from err
+        expected = _EXPECTED.get(kind, "another value")
+        raise ValueError(f"option {option} is '{text}'; use {expected}") from err

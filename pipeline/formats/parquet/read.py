@@ -1,4 +1,4 @@
-"""Scene tables as Parquet shards; these three files (schema, reading, writing) alone know the layout on disk.
+"""Scene tables as Parquet shards; the files of this folder alone know the layout on disk.
 
 Any Parquet reader opens them; `image.bytes` is stored as it is, since PNG and JPEG do not shrink. On disk boxes are
 xywh float32 (COCO); the far edge of a box that is off the grid of 1/64 pixel may come back one float32 step away.
@@ -24,7 +24,7 @@ from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
-from synthaug.pipeline.formats.parquet.write import ShardWriter, taken_in, write
+from synthaug.pipeline.formats.parquet.write import ShardWriter, embed_files, write
 
 __all__ = [
     "SCHEMA",
@@ -32,8 +32,8 @@ __all__ = [
     "Config",
     "ParquetDataset",
     "ShardWriter",
+    "embed_files",
     "read",
-    "taken_in",
     "write",
 ]
 
@@ -58,7 +58,7 @@ class _Shard:
 
 
 class ParquetDataset(Dataset):
-    """A table of shards, read one row group at a time; what is kept in memory does not depend on the number of rows."""
+    """A table of shards, read one row group at a time: memory does not grow with the number of rows."""
 
     def __init__(
         self,
@@ -67,52 +67,58 @@ class ParquetDataset(Dataset):
         categories: tuple[Category, ...],
         blobs: tuple[str, ...],
     ) -> None:
-        """`blobs` are the columns of bytes to be read."""
+        """Lay the row groups of the shards end to end; `blobs` are the columns of bytes to be read."""
         self.categories = categories
-        self.skipped: Counter[str] = Counter()
-        self._state = (folder, shards, categories, blobs)
-        rows = [(shard.name, group, n) for shard in shards for group, n in enumerate(shard.groups)]
-        self._places = [(name, group) for name, group, _ in rows]
-        self._starts = np.cumsum([0, *(n for _, _, n in rows)]).tolist()
-        self._group = lru_cache(_CACHED_GROUPS)(self._read_group)
+        self.skipped = Counter()
+        self._folder, self._shards, self._blobs = folder, shards, blobs
+        self._groups: list[tuple[str, int]] = []  # (file, row group) of all groups
+        self._starts = [0]  # first row of each group, and the number of rows
+        for shard in shards:
+            for number, rows in enumerate(shard.groups):
+                self._groups.append((shard.name, number))
+                self._starts.append(self._starts[-1] + rows)
+        self._cached_group = lru_cache(_CACHED_GROUPS)(self._read_group)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (
-            ParquetDataset,
-            self._state,
-        )  # the cache stays home when a dataset is sent to a worker
+        # the cache stays home when a dataset is sent to a worker
+        return ParquetDataset, (self._folder, self._shards, self.categories, self._blobs)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __getitem__(self, index: int) -> Scene:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        place = bisect_right(self._starts, index) - 1
-        return self._group(place).scene(index - self._starts[place])
+        group = bisect_right(self._starts, index) - 1
+        return self._cached_group(group).scene(index - self._starts[group])
 
     def fingerprint(self) -> str:
-        """Digest of the names, sizes and footers; a footer holds a digest of its rows."""
-        shards = [(s.name, s.size, s.footer) for s in self._state[1]]
+        """Return the digest of the names, sizes and footers; a footer holds a digest of its rows."""
+        shards = [(shard.name, shard.size, shard.footer) for shard in self._shards]
         return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
 
-    def _read_group(self, place: int) -> _Group:
-        folder, _, categories, blobs = self._state
-        name, group = self._places[place]
-        columns = None if blobs == BLOBS else [f for f in leaves() if f in blobs or f not in BLOBS]
+    def _read_group(self, group: int) -> _RowGroup:
+        name, number = self._groups[group]
         try:
-            with folder.open_input(name) as file:
-                table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(
-                    group, columns=columns
-                )
-            return _Group(table, len(categories))
+            with self._folder.open_input(name) as stream:
+                file = pq.ParquetFile(stream, page_checksum_verification=True)
+                table = file.read_row_group(number, columns=self._columns())
+            return _RowGroup(table, len(self.categories))
         except _BROKEN as err:
-            problem = f"{folder.path}/{name}: row group {group} cannot be read ({one_line(err)}); write the file again"
-            raise DatasetError(problem) from err
+            raise DatasetError(
+                f"{self._folder.path}/{name}: row group {number} cannot be read ({one_line(err)}); "
+                "write the file again"
+            ) from err
+
+    def _columns(self) -> list[str] | None:
+        """Return the leaf columns to be read; None for all."""
+        if self._blobs == BLOBS:
+            return None
+        return [leaf for leaf in leaves() if leaf in self._blobs or leaf not in BLOBS]
 
 
-class _Group:
-    """One row group, its lists flattened once so that a row is a slice."""
+class _RowGroup:
+    """The scenes of one row group; its lists are flattened once, so that a row is a slice."""
 
     def __init__(self, table: Any, num_categories: int) -> None:
         for name in _NEVER_NULL:
@@ -121,12 +127,7 @@ class _Group:
         self._table = table
         objects = table.column("objects").combine_chunks()
         lists = {name: objects.field(name) for name in OBJECTS}
-        lengths = {name: pc.list_value_length(column) for name, column in lists.items()}
-        if not all(
-            length.equals(lengths["id"]) and not length.null_count for length in lengths.values()
-        ):
-            raise pa.ArrowInvalid("the lists of 'objects' differ in length")
-        self._bounds = np.cumsum([0, *lengths["id"].to_pylist()])  # [rows + 1]
+        self._bounds = _row_bounds(lists)
         self._values = {OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
         category = self._values["category"]
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
@@ -134,29 +135,49 @@ class _Group:
         self._values["category"] = category.astype(np.int32)
 
     def scene(self, row: int) -> Scene:
-        start, end = (int(bound) for bound in self._bounds[row : row + 2])
-        values = {name: _part(column, start, end) for name, column in self._values.items()}
-        table = self._table
-        provenance = table.column("provenance")[row].as_py()
-        image = _ref(table.column("image")[row].as_py())
+        """Return the scene of a row, counted from the group's first."""
+        start, end = self._bounds[row : row + 2]
+        columns: dict[str, Any] = {}
+        for name, values in self._values.items():
+            if isinstance(values, np.ndarray):
+                columns[name] = values[start:end].copy()  # a view would keep the whole group alive
+            else:
+                columns[name] = tuple(values[start:end].to_pylist())
+        provenance = self._value("provenance", row)
+        image = _image_ref(self._value("image", row))
         assert image is not None
         return Scene(
-            image_id=table.column("image_id")[row].as_py(),
-            height=table.column("height")[row].as_py(),
-            width=table.column("width")[row].as_py(),
+            image_id=self._value("image_id", row),
+            height=self._value("height", row),
+            width=self._value("width", row),
             image=image,
-            objects=Objects(**values),
-            panoptic=_ref(table.column("panoptic")[row].as_py()),
+            objects=Objects(**columns),
+            panoptic=_image_ref(self._value("panoptic", row)),
             provenance=None if provenance is None else Provenance(**provenance),
         )
+
+    def _value(self, column: str, row: int) -> Any:
+        return self._table.column(column)[row].as_py()
+
+
+def _row_bounds(lists: dict[str, Any]) -> list[int]:
+    """Return where each row's objects begin in the flattened lists, and the end [rows + 1]."""
+    expected = pc.list_value_length(lists["id"])
+    for column in lists.values():
+        lengths = pc.list_value_length(column)
+        if lengths.null_count or not lengths.equals(expected):
+            raise pa.ArrowInvalid("the lists of 'objects' differ in length")
+    bounds: list[int] = np.cumsum([0, *expected.to_pylist()]).tolist()
+    return bounds
 
 
 def _flat(column: Any, name: str) -> Any:
     """Return the entries of all rows: strings as a pyarrow array, boxes as xyxy [N, 4], else numpy [N]."""
     values = column.flatten()
     if name in ("bbox", "layout_bbox"):
-        boxes = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
-        return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        xywh = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
+        corner, sides = xywh[:, :2], xywh[:, 2:]
+        return np.concatenate([corner, corner + sides], axis=1)
     if pa.types.is_string(values.type):
         return values
     if values.null_count and name != "verdict_score":
@@ -164,13 +185,7 @@ def _flat(column: Any, name: str) -> Any:
     return values.to_numpy(zero_copy_only=False)  # an empty verdict_score becomes NaN
 
 
-def _part(column: Any, start: int, end: int) -> Any:
-    if isinstance(column, np.ndarray):
-        return column[start:end].copy()  # a view would keep the whole row group alive
-    return tuple(column[start:end].to_pylist())
-
-
-def _ref(value: dict[str, Any] | None) -> ImageRef | None:
+def _image_ref(value: dict[str, Any] | None) -> ImageRef | None:
     return None if value is None else ImageRef(value.get("bytes"), value["path"])
 
 
@@ -184,84 +199,113 @@ def read(
 
     Raises DatasetError for what is missing, truncated, not a scene table or of another schema version.
     """
-    where = config.path if "://" in config.path else str(root / config.path)
-    folder, name = Folder.at(where).split()
-    names = (
-        [name]
-        if name
-        else [
-            name for name in folder.names() if name.startswith(prefix) and name.endswith(".parquet")
-        ]
-    )
+    address = config.path if "://" in config.path else str(root / config.path)
+    folder, file_name = Folder.at(address).split()
+    names = [file_name] if file_name else _shard_names(folder, prefix)
     if not names:
         raise DatasetError(
-            f"{where}: no {prefix}*.parquet file there; name a folder of shards or one file"
+            f"{address}: no {prefix}*.parquet file there; name a folder of shards or one file"
         )
-    opened = [_open(folder, name) for name in names]
-    categories = opened[0][1]
-    for shard, other in opened:
-        if other != categories:
+    shards: list[_Shard] = []
+    categories: tuple[Category, ...] = ()
+    for name in names:
+        shard, classes = _open(folder, name)
+        if not shards:
+            categories = classes
+        if classes != categories:
             raise DatasetError(
-                f"{folder.path}/{shard.name}: its categories differ from those of {names[0]}; keep one table per folder"
+                f"{folder.path}/{name}: its categories differ from those of {names[0]}; keep one table per folder"
             )
-    kept = BLOBS if pixels else BLOBS[1:] if maps else ()
-    return ParquetDataset(folder, tuple(shard for shard, _ in opened), categories, kept)
+        shards.append(shard)
+    blobs: tuple[str, ...] = BLOBS
+    if not pixels:
+        blobs = BLOBS[1:] if maps else ()
+    return ParquetDataset(folder, tuple(shards), categories, blobs)
+
+
+def _shard_names(folder: Folder, prefix: str) -> list[str]:
+    names = folder.names()
+    return [name for name in names if name.startswith(prefix) and name.endswith(".parquet")]
 
 
 def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
+    """Check the footer of a file and return the shard with the classes that it lists."""
     where = f"{folder.path}/{name}"
     try:
-        with folder.open_input(name) as file:
-            size = file.size()
-            length = int.from_bytes(file.read_at(4, max(0, size - 8)), "little")
-            footer = file.read_at(min(length, size), max(0, size - 8 - length))
-            found = pq.ParquetFile(file)
-            schema, metadata = found.schema_arrow, found.metadata
+        with folder.open_input(name) as stream:
+            size = stream.size()
+            footer = _footer_bytes(stream, size)
+            file = pq.ParquetFile(stream)
+            schema, metadata = file.schema_arrow, file.metadata
     except _BROKEN as err:
-        problem = (
+        raise DatasetError(
             f"{where}: not a Parquet file, or cut short ({one_line(err)}); write or copy it again"
-        )
-        raise DatasetError(problem) from err
-    ours = json.loads((metadata.metadata or {}).get(b"synthaug", b"{}"))
-    if not ours:
+        ) from err
+    categories = _categories_of(where, metadata)
+    _check_columns(where, schema)
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    digest = hashlib.sha256(footer).hexdigest()
+    return _Shard(name, size, digest, tuple(groups)), categories
+
+
+def _footer_bytes(stream: Any, size: int) -> bytes:
+    """Return the footer of a Parquet file, whose length stands in 4 bytes before the last 4."""
+    end = max(0, size - 8)
+    length = int.from_bytes(stream.read_at(4, end), "little")
+    return bytes(stream.read_at(min(length, size), max(0, end - length)))
+
+
+def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
+    """Return the classes in the footer of a file; raises DatasetError when it holds no scene table that we know."""
+    footer = (metadata.metadata or {}).get(b"synthaug")
+    if footer is None:
         raise DatasetError(
             f"{where}: no scene table (the footer has no 'synthaug' key); import it through another format"
         )
-    if ours.get("schema_version") != SCHEMA_VERSION:
+    try:
+        table = json.loads(footer)
+        version = table["schema_version"]
+        if version == SCHEMA_VERSION:
+            return tuple(Category(**category) for category in table["categories"])
+    except (ValueError, TypeError, KeyError) as err:
         raise DatasetError(
-            f"{where}: schema_version {ours.get('schema_version')!r} is unknown, this version reads {SCHEMA_VERSION}; "
-            "use the synthaug that wrote it"
-        )
-    _check_columns(where, schema)
-    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    categories = tuple(Category(**category) for category in ours["categories"])
-    return _Shard(name, size, hashlib.sha256(footer).hexdigest(), groups), categories
+            f"{where}: the 'synthaug' key of its footer is damaged; write the table again"
+        ) from err
+    raise DatasetError(
+        f"{where}: schema_version {version!r} is unknown, this version reads {SCHEMA_VERSION}; "
+        "use the synthaug that wrote it"
+    )
 
 
 def _check_columns(where: str, schema: Any) -> None:
     for field in SCHEMA:
-        at = schema.get_field_index(field.name)
-        if at < 0:
+        index = schema.get_field_index(field.name)
+        if index < 0:
             raise DatasetError(f"{where}: column '{field.name}' is missing; write the table again")
-        found = schema.field(at).type
-        inner = [child.name for child in field.type] if pa.types.is_struct(field.type) else []
-        for name in inner:
-            if not pa.types.is_struct(found) or found.get_field_index(name) < 0:
+        found = schema.field(index).type
+        for child in _children(field.type):
+            if not pa.types.is_struct(found) or found.get_field_index(child) < 0:
                 raise DatasetError(
-                    f"{where}: column '{field.name}.{name}' is missing; write the table again"
+                    f"{where}: column '{field.name}.{child}' is missing; write the table again"
                 )
-        if not _alike(found, field.type):
+        if not _readable_as(field.type, found):
             raise DatasetError(
                 f"{where}: column '{field.name}' has type {found}, not {field.type}; write the table again"
             )
 
 
-def _alike(found: Any, wanted: Any) -> bool:
-    """Whether a column can be read as ours; integers of any width can, other tools like to widen them."""
-    if pa.types.is_struct(wanted):
-        return all(_alike(found.field(child.name).type, child.type) for child in wanted)
-    if pa.types.is_list(wanted):
-        return bool(pa.types.is_list(found)) and _alike(found.value_type, wanted.value_type)
-    return bool(
-        found.equals(wanted) or (pa.types.is_integer(found) and pa.types.is_integer(wanted))
-    )
+def _children(kind: Any) -> list[str]:
+    if not pa.types.is_struct(kind):
+        return []
+    return [child.name for child in kind]
+
+
+def _readable_as(ours: Any, found: Any) -> bool:
+    """Return whether a column can be read as ours; integers of any width can, other tools like to widen them."""
+    if pa.types.is_struct(ours):
+        return all(_readable_as(child.type, found.field(child.name).type) for child in ours)
+    if pa.types.is_list(ours):
+        return bool(pa.types.is_list(found)) and _readable_as(ours.value_type, found.value_type)
+    if pa.types.is_integer(ours):
+        return bool(pa.types.is_integer(found))
+    return bool(found.equals(ours))

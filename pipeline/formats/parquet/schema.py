@@ -1,16 +1,13 @@
-"""The columns of scene tables in Parquet."""
+"""The columns of scene tables in Parquet: one per field of Scene, Objects and Provenance."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from synthaug.pipeline.core.scene import Provenance
 
 SCHEMA_VERSION = 1
 BLOBS = ("image.bytes", "panoptic.bytes")  # columns of encoded pixels
@@ -20,10 +17,8 @@ _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 # column on disk -> (field of Objects, type of one entry)
 OBJECTS: dict[str, tuple[str, Any]] = {
     "id": ("id", pa.int64()),
-    "category": (
-        "category",
-        pa.int64(),
-    ),  # int64, because `datasets` shows class names for no other type
+    # int64, because `datasets` shows class names for no other type
+    "category": ("category", pa.int64()),
     "bbox": ("boxes", BOX),
     "rle": ("rle", pa.string()),
     "area": ("area", pa.float32()),
@@ -35,8 +30,15 @@ OBJECTS: dict[str, tuple[str, Any]] = {
     "verdict": ("verdict", pa.string()),
     "verdict_score": ("verdict_score", pa.float32()),
 }
+_LISTS = [(name, pa.list_(kind)) for name, (_, kind) in OBJECTS.items()]
 PROVENANCE = pa.struct(
-    [(f.name, pa.int64() if f.name == "seed" else pa.string()) for f in fields(Provenance)]
+    [
+        ("seed", pa.int64()),
+        ("generator", pa.string()),
+        ("checkpoint", pa.string()),
+        ("source_image", pa.string()),
+        ("reason", pa.string()),
+    ]
 )
 SCHEMA = pa.schema(
     [
@@ -44,7 +46,7 @@ SCHEMA = pa.schema(
         ("image", _FILE),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("objects", pa.struct([(name, pa.list_(kind)) for name, (_, kind) in OBJECTS.items()])),
+        ("objects", pa.struct(_LISTS)),
         ("panoptic", _FILE),
         ("provenance", PROVENANCE),
     ]
@@ -54,8 +56,7 @@ SCHEMA = pa.schema(
 @lru_cache(1)
 def leaves() -> tuple[str, ...]:
     """Return the leaf columns as Parquet spells them; only a file knows, so an empty one is written to memory."""
-    out = io.BytesIO()
-    with pq.ParquetWriter(out, SCHEMA):
-        pass
-    schema = pq.read_metadata(io.BytesIO(out.getvalue())).schema
+    file = io.BytesIO()
+    pq.ParquetWriter(file, SCHEMA).close()
+    schema = pq.read_metadata(io.BytesIO(file.getvalue())).schema
     return tuple(schema.column(i).path for i in range(len(schema)))

@@ -1,12 +1,13 @@
-"""Scene tables into Parquet shards."""
+"""Write scene tables as Parquet shards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,37 +46,39 @@ class ShardWriter:
     ) -> None:
         assert name.endswith(".parquet")
         assert rows_per_group > 0
-        self._target = (folder, name)
+        self._folder, self._name = folder, name
         self._schema = SCHEMA.with_metadata(_metadata(categories, job_hash))
         self._rows_per_group = rows_per_group
-        self._waiting: list[Scene] = []
-        self._bytes = 0
+        self._pending: list[Scene] = []
+        self._pending_bytes = 0
         self._digest = hashlib.sha256()
 
     def __enter__(self) -> ShardWriter:
         with ExitStack() as stack:
-            out = stack.enter_context(self._target[0].atomic_output(self._target[1]))
+            out = stack.enter_context(self._folder.atomic_output(self._name))
             self._writer = stack.enter_context(pq.ParquetWriter(out, self._schema, **_options()))
             self._stack = stack.pop_all()
         return self
 
-    def write(self, scenes: Sequence[Scene]) -> None:
+    def write(self, scenes: Iterable[Scene]) -> None:
         """Append scenes; how they are cut into calls leaves no trace in the file."""
         for scene in scenes:
-            self._waiting.append(scene)
-            self._bytes += len(scene.image.data or b"")
-            if len(self._waiting) == self._rows_per_group or self._bytes >= _GROUP_BYTES:
+            self._pending.append(scene)
+            self._pending_bytes += len(scene.image.data or b"")
+            is_full = len(self._pending) == self._rows_per_group
+            if is_full or self._pending_bytes >= _GROUP_BYTES:
                 self._flush()
 
     def _flush(self) -> None:
-        if not self._waiting:
+        """Write the pending scenes as one row group."""
+        if not self._pending:
             return
-        for scene in self._waiting:
-            _digest_scene(self._digest, scene)
-        self._writer.write_table(
-            _table(self._waiting, self._schema), row_group_size=len(self._waiting)
-        )
-        self._waiting, self._bytes = [], 0
+        for scene in self._pending:
+            _update_digest(self._digest, scene)
+        table = _table(self._pending, self._schema)
+        self._writer.write_table(table, row_group_size=len(self._pending))
+        self._pending = []
+        self._pending_bytes = 0
 
     def __exit__(
         self,
@@ -93,23 +96,37 @@ class ShardWriter:
 
 
 def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
-    """Write a data set as shards `part-00000.parquet` ..., replacing earlier ones; image files are taken in."""
+    """Write a data set as shards `part-00000.parquet` ..., replacing earlier ones; image files are embedded."""
     for name in out.names():
         if name.startswith("part-") and name.endswith(".parquet"):
             out.delete(name)
-    for shard, start in enumerate(range(0, max(1, len(dataset)), rows_per_shard)):
-        with ShardWriter(out, f"part-{shard:05d}.parquet", dataset.categories) as writer:
-            for index in range(start, min(len(dataset), start + rows_per_shard)):
-                writer.write([taken_in(dataset[index])])
+    for number, rows in enumerate(shard_rows(len(dataset), rows_per_shard)):
+        write_rows(dataset, rows, out, f"part-{number:05d}.parquet")
 
 
-def taken_in(scene: Scene) -> Scene:
+def shard_rows(count: int, rows_per_shard: int) -> list[range]:
+    """Return the rows of each shard of a table of `count` rows; an empty table has one shard."""
+    starts = range(0, max(1, count), rows_per_shard)
+    return [range(start, min(count, start + rows_per_shard)) for start in starts]
+
+
+def write_rows(dataset: Dataset, rows: range, out: Folder, name: str) -> None:
+    """Write some rows of a data set as one shard; image files are embedded."""
+    with ShardWriter(out, name, dataset.categories) as writer:
+        for row in rows:
+            writer.write([embed_files(dataset[row])])
+
+
+def embed_files(scene: Scene) -> Scene:
     """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
-    panoptic = None if scene.panoptic is None else _bytes_of(scene.panoptic, scene.image_id)
-    return replace(scene, image=_bytes_of(scene.image, scene.image_id), panoptic=panoptic)
+    image = _embed(scene.image, scene.image_id)
+    panoptic = scene.panoptic
+    if panoptic is not None:
+        panoptic = _embed(panoptic, scene.image_id)
+    return replace(scene, image=image, panoptic=panoptic)
 
 
-def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
+def _embed(ref: ImageRef, image_id: str) -> ImageRef:
     if ref.data is not None or ref.path is None:
         return ref
     path = Path(ref.path)
@@ -122,95 +139,125 @@ def _bytes_of(ref: ImageRef, image_id: str) -> ImageRef:
 
 
 def _table(scenes: Sequence[Scene], schema: Any) -> Any:
-    bounds = pa.array(np.cumsum([0, *(len(scene.objects) for scene in scenes)]), pa.int32())
-    lists = []
-    for name, (attribute, kind) in OBJECTS.items():
-        entries = _entries([getattr(scene.objects, attribute) for scene in scenes], name, kind)
-        lists.append(pa.ListArray.from_arrays(bounds, entries))
-    columns = {
+    """Return scenes as an Arrow table with the columns of SCHEMA."""
+    columns: dict[str, list[Any]] = {
         "image_id": [scene.image_id for scene in scenes],
-        "image": [_pair(scene.image) for scene in scenes],
+        "image": [_image_struct(scene.image) for scene in scenes],
         "height": [scene.height for scene in scenes],
         "width": [scene.width for scene in scenes],
-        "panoptic": [_pair(scene.panoptic) for scene in scenes],
-        "provenance": [
-            None if scene.provenance is None else asdict(scene.provenance) for scene in scenes
-        ],
+        "panoptic": [_image_struct(scene.panoptic) for scene in scenes],
+        "provenance": [_provenance_struct(scene) for scene in scenes],
     }
-    arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
-    arrays["objects"] = pa.StructArray.from_arrays(lists, names=list(OBJECTS))
+    arrays = {}
+    for name, values in columns.items():
+        arrays[name] = pa.array(values, SCHEMA.field(name).type)
+    arrays["objects"] = _objects_column([scene.objects for scene in scenes])
     return pa.Table.from_arrays([arrays[name] for name in SCHEMA.names], schema=schema)
+
+
+def _objects_column(objects: Sequence[Objects]) -> Any:
+    """Return the objects of a row group as a struct of lists."""
+    lengths = [len(one) for one in objects]
+    bounds = pa.array(np.cumsum([0, *lengths]), pa.int32())  # [rows + 1]
+    lists = []
+    for name, (attribute, kind) in OBJECTS.items():
+        parts = [getattr(one, attribute) for one in objects]
+        lists.append(pa.ListArray.from_arrays(bounds, _entries(parts, name, kind)))
+    return pa.StructArray.from_arrays(lists, names=list(OBJECTS))
 
 
 def _entries(parts: list[Any], name: str, kind: Any) -> Any:
     """Join the values of one object column over the scenes of a row group."""
     if pa.types.is_string(kind):
-        return pa.array([value for part in parts for value in part], kind)
+        return pa.array(list(chain.from_iterable(parts)), kind)
     joined: NDArray[Any] = np.concatenate(parts)
     if kind == BOX:
-        xywh = np.concatenate(
-            [joined[:, :2], joined[:, 2:] - joined[:, :2]], axis=1
-        )  # [N, 4] xywh, pixels
+        corner, far = joined[:, :2], joined[:, 2:]
+        xywh = np.concatenate([corner, far - corner], axis=1)  # [N, 4] pixels
         return pa.FixedSizeListArray.from_arrays(pa.array(xywh.ravel(), pa.float32()), 4)
-    return pa.array(joined, kind, mask=np.isnan(joined) if name == "verdict_score" else None)
+    missing = np.isnan(joined) if name == "verdict_score" else None
+    return pa.array(joined, kind, mask=missing)
 
 
-def _pair(ref: ImageRef | None) -> dict[str, Any] | None:
+def _image_struct(ref: ImageRef | None) -> dict[str, Any] | None:
     return None if ref is None else {"bytes": ref.data, "path": ref.path}
 
 
-def _digest_scene(digest: Any, scene: Scene) -> None:
+def _provenance_struct(scene: Scene) -> dict[str, Any] | None:
+    return None if scene.provenance is None else asdict(scene.provenance)
+
+
+def _update_digest(digest: Any, scene: Scene) -> None:
+    """Take all of a scene into a digest."""
     for ref in (scene.image, scene.panoptic or ImageRef()):
         digest.update(hashlib.sha256(ref.data or b"").digest())
-    values = {name: getattr(scene.objects, name) for name in (f.name for f in fields(Objects))}
-    plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
-    origin = asdict(scene.provenance) if scene.provenance else None
-    digest.update(
-        json.dumps(
-            [scene.image_id, scene.height, scene.width, scene.image.path, plain, origin]
-        ).encode()
-    )
+    objects = {}
+    for column in fields(Objects):
+        values = getattr(scene.objects, column.name)
+        objects[column.name] = values.tolist() if isinstance(values, np.ndarray) else values
+    row = [
+        scene.image_id,
+        scene.height,
+        scene.width,
+        scene.image.path,
+        objects,
+        _provenance_struct(scene),
+    ]
+    digest.update(json.dumps(row).encode())
 
 
 def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
+    """Return the keys of a shard's footer: ours and that of Hugging Face `datasets`."""
     ours = {
         "schema_version": SCHEMA_VERSION,
-        "categories": [asdict(c) for c in categories],
+        "categories": [asdict(category) for category in categories],
         "job": job_hash,
     }
-    return {
-        "synthaug": json.dumps(ours, sort_keys=True),
-        "huggingface": json.dumps({"info": {"features": _features(categories)}}),
-    }
+    theirs = {"info": {"features": _features(categories)}}
+    return {"synthaug": json.dumps(ours, sort_keys=True), "huggingface": json.dumps(theirs)}
 
 
 def _features(categories: Sequence[Category]) -> dict[str, Any]:
     """Describe the columns to Hugging Face `datasets`, in the older `Sequence` form that all its versions read."""
-    names: list[str] = []
-    for category in categories:  # class names must differ there
-        names.append(
-            f"{category.name} ({category.id})" if category.name in names else category.name
-        )
-
-    def feature(kind: Any) -> dict[str, Any]:
-        if kind == BOX:
-            return {"feature": feature(pa.float32()), "length": 4, "_type": "Sequence"}
-        return {"dtype": {"float": "float32"}.get(str(kind), str(kind)), "_type": "Value"}
-
-    features = {name: feature(SCHEMA.field(name).type) for name in ("image_id", "height", "width")}
-    objects = {name: feature(kind) for name, (_, kind) in OBJECTS.items()}
-    objects["category"] = {"names": names, "_type": "ClassLabel"}
-    features |= {"image": {"_type": "Image"}, "panoptic": {"_type": "Image"}}
+    objects = {name: _feature(kind) for name, (_, kind) in OBJECTS.items()}
+    objects["category"] = {"names": _distinct_names(categories), "_type": "ClassLabel"}
+    features = {name: _feature(SCHEMA.field(name).type) for name in ("image_id", "height", "width")}
+    features["image"] = {"_type": "Image"}
+    features["panoptic"] = {"_type": "Image"}
     features["objects"] = {"feature": objects, "_type": "Sequence"}
-    features["provenance"] = {field.name: feature(field.type) for field in PROVENANCE}
+    features["provenance"] = {field.name: _feature(field.type) for field in PROVENANCE}
     return {name: features[name] for name in SCHEMA.names}
 
 
+def _feature(kind: Any) -> dict[str, Any]:
+    """Describe one column of an Arrow type."""
+    if kind == BOX:
+        return {"feature": _feature(pa.float32()), "length": 4, "_type": "Sequence"}
+    name = str(kind)
+    if name == "float":
+        name = "float32"
+    return {"dtype": name, "_type": "Value"}
+
+
+def _distinct_names(categories: Sequence[Category]) -> list[str]:
+    """Return the class names, with the id where a name comes again: `datasets` wants them different."""
+    names: list[str] = []
+    for category in categories:
+        name = category.name
+        if name in names:
+            name = f"{category.name} ({category.id})"
+        names.append(name)
+    return names
+
+
 def _options() -> dict[str, Any]:
-    others = [name for name in leaves() if name not in BLOBS]
+    """Return how pyarrow is to write the columns: encoded images are neither compressed nor counted."""
+    compression = dict.fromkeys(leaves(), "zstd")
+    compression["image.bytes"] = "none"
+    without_pixels = [name for name in leaves() if name not in BLOBS]
     return {
-        "compression": {name: "none" if name == "image.bytes" else "zstd" for name in leaves()},
-        "use_dictionary": others,
-        "write_statistics": others,
+        "compression": compression,
+        "use_dictionary": without_pixels,
+        "write_statistics": without_pixels,
         "write_page_checksum": True,
     }

@@ -21,6 +21,10 @@ def test_parse():
 def test_s3_connection_options_stay_with_the_address():
     expected = {"path": "s3://b/x?endpoint_override=h:1&scheme=http"}
     assert ("parquet", expected) == parse("parquet:s3://b/x?endpoint_override=h:1&scheme=http")
+    assert ("parquet", {"path": "s3://b/x"}) == parse("parquet:s3://b/x")
+    mixed = parse("parquet:s3://b/x?part=1/2&region=eu&on_bad=skip")
+    expected = {"path": "s3://b/x?region=eu", "part": "1/2", "on_bad": "skip"}
+    assert ("parquet", expected) == mixed
 
 
 @pytest.mark.parametrize(

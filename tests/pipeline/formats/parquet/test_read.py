@@ -18,7 +18,6 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.formats.parquet import write as parquet_write
 
 CATEGORIES = (
     Category(3, "<script>alert(1)</script>", "bad"),
@@ -149,60 +148,6 @@ def test_any_box_comes_back_within_one_step_of_float32(tmp_path, values):
     assert (np.abs(back - box) <= np.spacing(box)).all()
 
 
-def test_bytes_depend_on_the_scenes_alone(tmp_path):
-    rows = table(450)
-    first = shard(Folder.at(tmp_path / "a"), rows, [])
-    assert first == shard(Folder.at(tmp_path / "b"), rows, [1, 2, 199, 201, 400])
-    assert [
-        pq.read_metadata(tmp_path / "a/part-0.parquet").row_group(i).num_rows for i in range(3)
-    ] == [200, 200, 50]
-    assert first != shard(Folder.at(tmp_path / "c"), rows[::-1], [])
-
-
-def test_a_row_group_closes_early_rather_than_grow(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet_write, "_GROUP_BYTES", 1000)
-    shard(Folder.at(tmp_path), table(30, pixels=100), [7])
-    assert pq.read_metadata(tmp_path / "part-0.parquet").num_row_groups == 3
-
-
-def test_an_exception_inside_leaves_nothing(tmp_path):
-    with (
-        pytest.raises(ZeroDivisionError),
-        parquet.ShardWriter(
-            Folder.at(tmp_path), "x.parquet", CATEGORIES, rows_per_group=2
-        ) as writer,
-    ):
-        _fail_after(writer, table(5))
-    assert list(tmp_path.iterdir()) == []
-
-
-def _fail_after(writer, rows):
-    writer.write(rows)
-    raise ZeroDivisionError
-
-
-def test_a_scene_that_cannot_be_written_leaves_nothing(tmp_path):
-    broken = replace(table(1)[0], image_id="\ud800")
-    writer = parquet.ShardWriter(Folder.at(tmp_path), "x.parquet", CATEGORIES)
-    with pytest.raises(UnicodeEncodeError), writer:
-        writer.write([broken])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_write_cuts_shards_takes_files_in_and_replaces(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"pixels")
-    rows = [replace(scene, image=ImageRef(None, str(tmp_path / "x.png"))) for scene in table(7)]
-    out = Folder.at(tmp_path / "out")
-    parquet.write(SceneList(CATEGORIES, table(20)), out, rows_per_shard=3)
-    parquet.write(SceneList(CATEGORIES, rows), out, rows_per_shard=3)
-    assert [f"part-0000{i}.parquet" for i in range(3)] == out.names()
-    dataset = parquet.read(parquet.Config(out.uri))
-    assert [ImageRef(b"pixels", "x.png")] * 7 == [scene.image for scene in dataset]
-    gone = replace(rows[0], image_id="q", image=ImageRef(None, str(tmp_path / "gone.png")))
-    with pytest.raises(DatasetError, match=r"gone\.png: the image of 'q' cannot be read"):
-        parquet.write(SceneList(CATEGORIES, [gone]), Folder.at(tmp_path / "new"))
-
-
 def test_an_empty_table_keeps_its_categories(tmp_path):
     parquet.write(SceneList(CATEGORIES, []), Folder.at(tmp_path))
     dataset = parquet.read(parquet.Config("."), tmp_path)
@@ -243,40 +188,6 @@ def test_the_fingerprint_sees_pixels_and_not_the_place(tmp_path):
     assert a != c
 
 
-def test_the_layout_is_the_one_promised(tmp_path):
-    shard(Folder.at(tmp_path), table(3), [])
-    metadata = pq.read_metadata(tmp_path / "part-0.parquet")
-    columns = {
-        metadata.row_group(0).column(i).path_in_schema: metadata.row_group(0).column(i)
-        for i in range(23)
-    }
-    assert columns["image.bytes"].compression == "UNCOMPRESSED"
-    assert {"ZSTD"} == {c.compression for name, c in columns.items() if name != "image.bytes"}
-    assert (columns["image.bytes"].has_dictionary_page, columns["image.bytes"].statistics) == (
-        False,
-        None,
-    )
-    footer = json.loads(metadata.metadata[b"synthaug"])
-    assert (footer["schema_version"], footer["job"], footer["categories"][2]["id"]) == (
-        1,
-        "job",
-        90,
-    )
-    features = json.loads(metadata.metadata[b"huggingface"])["info"]["features"]
-    assert features["image"] == {"_type": "Image"}
-    assert (
-        features["objects"]["_type"],
-        features["objects"]["feature"]["category"]["_type"],
-    ) == ("Sequence", "ClassLabel")
-    assert len(set(features["objects"]["feature"]["category"]["names"])) == 3
-    objects = pq.read_schema(tmp_path / "part-0.parquet").field("objects").type
-    assert "list<element: int64>" == str(
-        objects.field("category").type
-    )  # Hugging Face class labels need int64
-    row = pq.read_table(tmp_path).to_pylist()[1]
-    assert (row["objects"]["bbox"][0], row["objects"]["verdict_score"][0]) == ([0, 0, 4, 5], None)
-
-
 def broken_files():
     def rewritten(change):
         def write(path):
@@ -298,6 +209,12 @@ def broken_files():
         "or cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
         "cut short": lambda path: path.write_bytes(b""),
         "no scene table": rewritten(lambda t: t.replace_schema_metadata({})),
+        "'synthaug' key of its footer is damaged; write": rewritten(
+            lambda t: t.replace_schema_metadata({"synthaug": "{"})
+        ),
+        "the 'synthaug' key of its footer is damaged": rewritten(
+            lambda t: t.replace_schema_metadata({"synthaug": '{"schema_version": 1}'})
+        ),
         "schema_version 99 is unknown": rewritten(
             lambda t: t.replace_schema_metadata(metadata(99))
         ),
