@@ -1,4 +1,4 @@
-"""How far COCO's average precision would move with other images: the bootstrap over images or layouts (Efron 1979).
+"""Bootstrap of COCO's average precision over images or layouts (Efron 1979): its spread with other images.
 
 Legend: N detections of one class, C classes, T IoU thresholds (10), P recall points (101), U units, R resamples, H hits.
 """
@@ -30,30 +30,32 @@ def bootstrap_ap(
     """
     if not rows:
         return {key: np.full((resamples, len(classes)), np.nan) for key in KEYS}
-    units, unit_of = np.unique([row.index for row in rows], return_inverse=True)
-    draws = rng.multinomial(
-        len(units), np.full(len(units), 1 / len(units)), size=resamples
-    )  # [R, U]
+    units, unit_of_row = np.unique([row.index for row in rows], return_inverse=True)
+    num_units = len(units)
+    draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=resamples)  # [R, U]
+
+    # all detections of all rows, one after the other [D]
     labels = np.concatenate([row.pred_labels for row in rows])
     scores = np.concatenate([row.pred_scores for row in rows])
-    states = np.concatenate(
-        [match_at(row, classes, THRESHOLDS.tolist()) for row in rows], axis=1
-    )  # [T, all detections]
-    unit = np.repeat(unit_of, [len(row.pred_labels) for row in rows])
-    curves = np.empty((len(THRESHOLDS), resamples, len(classes)))  # AP per threshold
+    thresholds = THRESHOLDS.tolist()
+    states = [match_at(row, classes, thresholds) for row in rows]
+    state = np.concatenate(states, axis=1)  # [T, D]
+    unit = np.repeat(unit_of_row, [len(row.pred_labels) for row in rows])
+
+    ap = np.empty((len(THRESHOLDS), resamples, len(classes)))
     for k, c in enumerate(classes):
-        own = np.flatnonzero(labels == c)
-        own = own[np.argsort(-scores[own], kind="stable")]
+        of_class = np.flatnonzero(labels == c)
+        order = np.argsort(-scores[of_class], kind="stable")
+        of_class = of_class[order]  # [N]
         counts = [int((row.labels[~row.crowd] == c).sum()) for row in rows]
-        per_unit = np.bincount(unit_of, weights=counts, minlength=len(units))  # [U]
+        per_unit = np.bincount(unit_of_row, weights=counts, minlength=num_units)  # [U]
         truth = draws.astype(np.float64) @ per_unit  # [R]
-        step = max(1, BLOCK // max(1, len(own)))
+        step = max(1, BLOCK // max(1, len(of_class)))
         for start in range(0, resamples, step):
             part = slice(start, start + step)
-            curves[:, part, k] = _average_precision(
-                states[:, own], draws[part][:, unit[own]], truth[part]
-            )
-    return {"AP": curves.mean(axis=0), "AP50": curves[0], "AP75": curves[5]}
+            weights = draws[part][:, unit[of_class]]  # [r, N]
+            ap[:, part, k] = _average_precision(state[:, of_class], weights, truth[part])
+    return {"AP": ap.mean(axis=0), "AP50": ap[0], "AP75": ap[5]}
 
 
 def interval(
@@ -76,20 +78,21 @@ def _average_precision(
 ) -> NDArray[np.float64]:
     """Return 101-point AP [T, R] of detections [T, N], best first, each counted weights [R, N] times; NaN without truth.
 
-    Precision is looked at where there is a hit only: recall is first reached at one, and its maximum lies at one.
+    Precision is computed at hits only: recall is first reached at one, and the maximum of precision lies at one.
     """
-    out = np.full((len(states), len(truth)), np.nan)
-    seen = np.cumsum(weights, axis=1)  # [R, N] detections up to each
+    ap = np.full((len(states), len(truth)), np.nan)
+    num_seen = np.cumsum(weights, axis=1)  # [R, N] detections up to each
     for t, state in enumerate(states):
-        hit, ignored = np.flatnonzero(state == 1), np.flatnonzero(state == -1)
-        aside = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))[
-            :, np.searchsorted(ignored, hit)
-        ]
-        hits = np.cumsum(weights[:, hit], axis=1)  # [R, H]
-        precision = hits / (seen[:, hit] - aside + np.spacing(1.0))
-        envelope = np.pad(
-            np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1], ((0, 0), (0, 1))
-        )  # [R, H + 1]
+        hit = np.flatnonzero(state == 1)
+        ignored = np.flatnonzero(state == -1)
+        # of the detections up to each hit, those that do not count [R, H]
+        num_ignored = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))
+        num_ignored = num_ignored[:, np.searchsorted(ignored, hit)]
+        num_hits = np.cumsum(weights[:, hit], axis=1)  # [R, H]
+        precision = num_hits / (num_seen[:, hit] - num_ignored + np.spacing(1.0))
+        highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        envelope = np.pad(highest, ((0, 0), (0, 1)))  # [R, H + 1]
         for r in np.flatnonzero(truth):
-            out[t, r] = envelope[r, np.searchsorted(hits[r] / truth[r], RECALL_POINTS)].mean()
-    return out
+            first = np.searchsorted(num_hits[r] / truth[r], RECALL_POINTS)
+            ap[t, r] = envelope[r, first].mean()
+    return ap

@@ -1,8 +1,8 @@
-"""DAP, detection average precision on synthetic images (LostGAN-V2, section 3): can what was asked for be found?
+"""DAP, detection average precision on synthetic images (LostGAN-V2, section 3): can the objects asked for be detected?
 
-A detector trained on real images looks at images synthesised from validation layouts; the layout's boxes are the truth.
+A detector trained on real images detects in images synthesised from validation layouts; the layout's boxes are the truth.
 The same detector on the real images of the same layouts is the ceiling; its synthetic predictions against the layouts
-of other images are the floor: what a detector gets for knowing the data set without looking.
+of other images are the floor: the AP of a detector that knows the data set and does not look.
 """
 
 from __future__ import annotations
@@ -32,48 +32,48 @@ from synthaug.pipeline.scores.detection.evaluator import (
 FEW = 30  # true boxes of a class; with fewer its AP is chance
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 PARTS = ("head", "middle", "tail")  # of the classes, by their training instances
-GROUPED = ("AP", "AP50")  # said of each part
+GROUPED = ("AP", "AP50")  # reported of each part
+
+Groups = Mapping[str, Sequence[int]]  # part -> classes
 
 
 @dataclass(frozen=True)
 class Config:
-    """How much is synthesised and measured for DAP."""
+    """Number of images and of bootstrap resamples."""
 
     samples_per_layout: int = 1  # images synthesised from each validation layout
     max_images: int = 0  # layouts evaluated, the first in table order; 0 = all
-    resamples: int = (
-        200  # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
-    )
+    # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
+    resamples: int = 200
     seed: int = 0  # of the shuffled control and of the bootstrap
 
     def __post_init__(self) -> None:
         for name, least in (("samples_per_layout", 1), ("max_images", 0), ("resamples", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"dap.{name} is {getattr(self, name)}; give {least} or more")
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"dap.{name} is {value}; give {least} or more")
         if self.resamples == 1:
             raise ValueError("dap.resamples is 1; give 0 for no interval, or 100 and more")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The judge looks at the real and the synthetic images."""
+    """Return the extractor of the reference detector's detections."""
     return (DetectionExtractor(samples=config.samples_per_layout, limit=config.max_images),)
 
 
-def available(inputs: MetricInputs, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
-    """It needs a judge."""
+def available(inputs: MetricInputs, _: Config) -> str | None:
+    """Return None where there are both sets and a reference detector."""
     return missing_input(inputs, detector=True)
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return DAP of what the judge found."""
+    """Return DAP of the stored detections."""
     (extractor,) = extractors(config)
-    synthetic, real = (
-        [
-            detection_row(record, len(inputs.tables["real"]))
-            for record in inputs.extracted(extractor, table)
-        ]
-        for table in ("synthetic", "real")
-    )
+    num_real = len(inputs.tables["real"])
+    rows: dict[str, list[DetectionRow]] = {"synthetic": [], "real": []}
+    for table, of_table in rows.items():
+        for record in inputs.extracted(extractor, table):
+            of_table.append(detection_row(record, num_real))
     card = full_card(
         inputs,
         extractor,
@@ -83,10 +83,12 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         network_sha256=inputs.resources.detector_sha256,
         versions=versions("torch", "torchvision", "faster-coco-eval", "numpy"),
     )
-    return measured(synthetic, real, inputs.categories, inputs.class_counts, card, config)
+    return dap(
+        rows["synthetic"], rows["real"], inputs.categories, inputs.class_counts, card, config
+    )
 
 
-def measured(
+def dap(
     synthetic: Iterable[DetectionRow],
     real: Iterable[DetectionRow],
     categories: Sequence[Category],
@@ -98,50 +100,48 @@ def measured(
 
     Boxes and predictions of `synthetic` are pixels of the image the detector saw. `real` holds one row per real image
     of the same layouts (may be empty: then there is no ceiling). `train_counts[c]` is the number of real training
-    instances of class c and decides the head / middle / tail groups. `card` is what only the caller knows (detector and
+    instances of class c and decides the head / middle / tail groups. `card` has what only the caller knows (detector and
     generator sha256, file format, resize filter ...). Stuff classes are evaluated apart, never in the headline.
     """
     assert len(train_counts) == len(categories)
-    rows, ceiling_rows = sorted(synthetic, key=_identity), sorted(real, key=_identity)
+    rows = sorted(synthetic, key=_identity)
+    real_rows = sorted(real, key=_identity)
     things = [c for c, category in enumerate(categories) if category.isthing]
-    groups = {
-        part: [c for c in found if c in things]
-        for part, found in frequency_groups(train_counts).items()
-    }
+    groups = _thing_groups(train_counts, things)
+
     evaluator = evaluate(rows, categories, things)
-    found = evaluator.result()
-    controls = {"shuffled": evaluate(shuffled(rows, config.seed), categories, things).result()}
-    controls["real"] = evaluate(ceiling_rows, categories, things).result()
-    values = {**summary(found, groups), **_stuff(rows, categories, things)}
-    per_class = {name: dict(numbers) for name, numbers in found.table(categories).items()}
+    result = evaluator.result()
+    ceiling = evaluate(real_rows, categories, things).result()
+    floor = evaluate(shuffled(rows, config.seed), categories, things).result()
+
+    values = summary(result, groups)
+    values |= _stuff(rows, categories, things)
+    per_class = {name: dict(numbers) for name, numbers in result.table(categories).items()}
     if config.resamples:
-        draws = bootstrap_ap(
-            evaluator.rows(), things, config.resamples, rng_for(config.seed, "dap", "bootstrap")
-        )
-        values |= _intervals(draws, found.values)
-        for part in PARTS:
-            of_part = {
-                f"{key}_{part}": draws[key][:, [things.index(c) for c in groups[part]]]
-                for key in GROUPED
-            }
-            values |= _intervals(of_part, values)
-        for k, (name, numbers) in enumerate(
-            found.table(categories).items()
-        ):  # in the order of `things`
-            per_class[name] |= _intervals(
-                {key: drawn[:, [k]] for key, drawn in draws.items()}, numbers
-            )
-    for name, numbers in controls["real"].table(categories).items():
-        per_class[name] |= {f"real_{key}": numbers[key] for key in HEADLINE}
+        rng = rng_for(config.seed, "dap", "bootstrap")
+        draws = bootstrap_ap(evaluator.rows(), things, config.resamples, rng)
+        values |= _intervals(draws, result.values)
+        values |= _group_intervals(draws, values, groups, things)
+        # the classes of a table stand in the order of `things`, as those of the draws
+        for k, (name, numbers) in enumerate(result.table(categories).items()):
+            draws_of_class = {key: drawn[:, [k]] for key, drawn in draws.items()}
+            per_class[name] |= _intervals(draws_of_class, numbers)
+    for name, numbers in ceiling.table(categories).items():
+        for key in HEADLINE:
+            per_class[name][f"real_{key}"] = numbers[key]
+
+    controls = {}
+    for name, control in (("shuffled", floor), ("real", ceiling)):
+        if control.num_images:
+            controls[name] = summary(control, groups)
+    protocol = _protocol(result, ceiling, config, categories, groups)
     return Metric(
         name="dap",
         value=values["AP50"],
         values=values,
         per_class=per_class,
-        card={**card, **_protocol(found, controls, config, categories, groups)},
-        controls={
-            name: summary(result, groups) for name, result in controls.items() if result.num_images
-        },
+        card={**card, **protocol},
+        controls=controls,
     )
 
 
@@ -165,32 +165,52 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
     layouts = {row.index: row for row in rows}
     if len(layouts) < 2:
         return []
-    names = sorted(layouts)
-    order = [names[permuted(place, len(names), seed)] for place in range(len(names))]
-    successor = dict(zip(order, [*order[1:], order[0]], strict=True))
-    return [_against(row, layouts[successor[row.index]]) for row in rows]
+    indices = sorted(layouts)
+    order = [indices[permuted(i, len(indices), seed)] for i in range(len(indices))]
+    following = dict(zip(order, [*order[1:], order[0]], strict=True))
+    return [_against(row, layouts[following[row.index]]) for row in rows]
 
 
-def summary(
-    result: DetectionResult, groups: Mapping[str, Sequence[int]]
-) -> dict[str, float | None]:
+def summary(result: DetectionResult, groups: Groups) -> dict[str, float | None]:
     """Return the headline numbers and, for every frequency group, its mean AP and AP50."""
     values = {key: result.values[key] for key in KEYS}
     for part in PARTS:
-        values |= {f"{key}_{part}": result.mean_over(groups[part], key) for key in GROUPED}
+        for key in GROUPED:
+            values[f"{key}_{part}"] = result.mean_over(groups[part], key)
     return values
+
+
+def _thing_groups(train_counts: Sequence[int], things: Sequence[int]) -> Groups:
+    """Return the thing classes of each frequency group."""
+    groups = {}
+    for part, classes in frequency_groups(train_counts).items():
+        groups[part] = [c for c in classes if c in things]
+    return groups
+
+
+def _group_intervals(
+    draws: Mapping[str, NDArray[np.float64]],
+    values: Numbers,
+    groups: Groups,
+    things: Sequence[int],
+) -> dict[str, float | None]:
+    """Return the intervals of the frequency groups; the draws [R, C] have a column per class of `things`."""
+    intervals = {}
+    for part in PARTS:
+        columns = [things.index(c) for c in groups[part]]
+        draws_of_part = {f"{key}_{part}": draws[key][:, columns] for key in GROUPED}
+        intervals.update(_intervals(draws_of_part, values))
+    return intervals
 
 
 def _intervals(
     draws: Mapping[str, NDArray[np.float64]], numbers: Numbers
 ) -> dict[str, float | None]:
     """Return `x_low` and `x_high` of every number x that was drawn, [R, C]."""
-    ends = {key: interval(drawn, numbers[key]) for key, drawn in draws.items()}
-    return {
-        f"{key}_{side}": end
-        for key, both in ends.items()
-        for side, end in zip(("low", "high"), both, strict=True)
-    }
+    ends = {}
+    for key, drawn in draws.items():
+        ends[f"{key}_low"], ends[f"{key}_high"] = interval(drawn, numbers[key])
+    return ends
 
 
 def _identity(row: DetectionRow) -> tuple[int, int]:
@@ -198,9 +218,9 @@ def _identity(row: DetectionRow) -> tuple[int, int]:
 
 
 def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
-    scale = np.array(
-        [other.width / row.width, other.height / row.height] * 2, np.float32
-    )  # [4] for xyxy
+    """Return a row's predictions with the layout of another row."""
+    scale_x, scale_y = other.width / row.width, other.height / row.height
+    scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     return replace(
         row,
         height=other.height,
@@ -215,45 +235,52 @@ def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
 
 def _stuff(
     rows: Sequence[DetectionRow], categories: Sequence[Category], things: Sequence[int]
-) -> Numbers:
+) -> dict[str, float | None]:
     """Return stuff numbers under names of their own; nothing for a set without stuff classes."""
     stuff = [c for c in range(len(categories)) if c not in things]
     if not stuff:
         return {}
-    found = evaluate(rows, categories, stuff).result().values
-    return {f"stuff_{key}": found[key] for key in ("AP", "AP50")}
+    values = evaluate(rows, categories, stuff).result().values
+    return {"stuff_AP": values["AP"], "stuff_AP50": values["AP50"]}
 
 
-def _warnings(found: DetectionResult, categories: Sequence[Category]) -> list[str]:
-    few = [
-        categories[c].name
-        for c, numbers in found.per_class.items()
-        if 0 < (numbers["gt"] or 0) < FEW
-    ]
-    return (
-        [f"fewer than {FEW} objects of {', '.join(few)}: their AP is hardly known"] if few else []
-    )
+def _warnings(result: DetectionResult, categories: Sequence[Category]) -> list[str]:
+    few = []
+    for c, numbers in result.per_class.items():
+        if 0 < (numbers["gt"] or 0) < FEW:
+            few.append(categories[c].name)
+    if not few:
+        return []
+    return [f"fewer than {FEW} objects of {', '.join(few)}: their AP is hardly known"]
 
 
 def _protocol(
-    found: DetectionResult,
-    controls: Mapping[str, DetectionResult],
+    result: DetectionResult,
+    ceiling: DetectionResult,
     config: Config,
     categories: Sequence[Category],
-    groups: Mapping[str, Sequence[int]],
+    groups: Groups,
 ) -> dict[str, Any]:
+    """Return the entries of the card that come from the numbers."""
+    group_names = {}
+    for part, classes in groups.items():
+        group_names[part] = [categories[c].name for c in classes]
+    bootstrap = "none"
+    if config.resamples:
+        bootstrap = (
+            f"AP, AP50, AP75 and those of groups: {config.resamples} resamples of layouts,"
+            " 1.96 standard deviations"
+        )
     return {
         "detAP": "AP; the panoptic paper's name for it where panoptic maps drive the generator",
         "headline": "AP50 (IoU 0.50, 101 recall points, at most 100 detections per class), mean over thing classes",
-        "objects": found.num_gt,
-        "predictions": found.num_predictions,
+        "objects": result.num_gt,
+        "predictions": result.num_predictions,
         "samples_per_layout": config.samples_per_layout,
-        "ceiling": f"the same detector on {controls['real'].num_images} real images of these layouts",
+        "ceiling": f"the same detector on {ceiling.num_images} real images of these layouts",
         "floor": f"the synthetic predictions against the layouts of other images, seed {config.seed}",
-        "groups": {part: [categories[c].name for c in classes] for part, classes in groups.items()},
+        "groups": group_names,
         "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
-        "warnings": _warnings(found, categories),
-        "bootstrap": f"AP, AP50, AP75 and those of groups: {config.resamples} resamples of layouts, 1.96 standard deviations"
-        if config.resamples
-        else "none",
+        "warnings": _warnings(result, categories),
+        "bootstrap": bootstrap,
     }

@@ -52,9 +52,8 @@ class DetectionRow:
     pred_labels: NDArray[np.int64]  # [D] class index
     pred_scores: NDArray[np.float32]  # [D]
     sample: int = 0
-    area: NDArray[np.float32] | None = (
-        None  # [G] mask areas for APs/m/l, pixels; None: the boxes' areas
-    )
+    # [G] mask areas for APs/m/l, pixels; None: the boxes' areas
+    area: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         num_gt, num_pred = len(self.labels), len(self.pred_labels)
@@ -83,6 +82,28 @@ class DetectionRow:
             pred_boxes=prediction.boxes,
             pred_labels=np.asarray(prediction.labels, np.int64),
             pred_scores=prediction.scores,
+        )
+
+    def with_predictions(self, keep: NDArray[Any]) -> DetectionRow:
+        """Return the row with the predictions at a mask [D] or at indices, in that order."""
+        return replace(
+            self,
+            pred_boxes=self.pred_boxes[keep],
+            pred_labels=self.pred_labels[keep],
+            pred_scores=self.pred_scores[keep],
+        )
+
+    def with_objects(self, keep: NDArray[np.bool_]) -> DetectionRow:
+        """Return the row with the true objects at a mask [G]."""
+        area = self.area
+        if area is not None:
+            area = area[keep]
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            crowd=self.crowd[keep],
+            area=area,
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -126,18 +147,22 @@ class DetectionResult:
     """COCO numbers in [0, 1]; None where there is no truth to compare with."""
 
     values: Numbers  # KEYS over all evaluated classes
-    per_class: Mapping[
-        int, Numbers
-    ]  # class index -> KEYS, "gt" (boxes that are not crowds), "gt_images"
+    # class index -> KEYS, "gt" (boxes that are not crowds), "gt_images"
+    per_class: Mapping[int, Numbers]
     num_images: int
     num_gt: int
     num_predictions: int
 
     def mean_over(self, classes: Iterable[int], key: str) -> float | None:
         """Return the mean of a per-class number over those of `classes` that have truth."""
-        numbers = (self.per_class[c][key] for c in classes if c in self.per_class)
-        found = [number for number in numbers if number is not None]
-        return float(np.mean(found)) if found else None
+        numbers = []
+        for c in classes:
+            number = self.per_class.get(c, {}).get(key)
+            if number is not None:
+                numbers.append(number)
+        if not numbers:
+            return None
+        return float(np.mean(numbers))
 
     def table(self, categories: Sequence[Category]) -> dict[str, Numbers]:
         """Return the per-class numbers by class name."""
@@ -154,35 +179,35 @@ class DetectionEvaluator:
         self, categories: Sequence[Category], classes: Iterable[int] | None = None
     ) -> None:
         self.categories = tuple(categories)
-        self.classes = sorted(set(range(len(self.categories)) if classes is None else classes))
+        if classes is None:
+            classes = range(len(self.categories))
+        self.classes = sorted(set(classes))
         assert all(0 <= c < len(self.categories) for c in self.classes)
-        self._counts = np.isin(np.arange(len(self.categories)), self.classes)
+        self._is_evaluated = np.isin(np.arange(len(self.categories)), self.classes)  # [C]
         self._rows: dict[tuple[int, int], DetectionRow] = {}
 
     def add(self, row: DetectionRow) -> None:
-        """Take one image; what COCO would not look at is dropped here, so memory holds compact arrays only."""
+        """Take one image; what COCO would not count is dropped here, so memory holds compact arrays only."""
         assert (row.index, row.sample) not in self._rows, (
             f"image {row.index} sample {row.sample} was added twice"
         )
         for labels in (row.labels, row.pred_labels):
             assert not len(labels) or 0 <= labels.min() <= labels.max() < len(self.categories)
-        gt, best = self._counts[row.labels], self._best(row)
-        area = _areas(row.boxes) if row.area is None else row.area
-        truth: dict[str, Any] = {
-            name: getattr(row, name)[gt] for name in ("boxes", "labels", "crowd")
-        }
-        found: dict[str, Any] = {
-            n: getattr(row, n)[best] for n in ("pred_boxes", "pred_labels", "pred_scores")
-        }
-        self._rows[row.index, row.sample] = replace(row, area=area[gt], **truth, **found)
+        if row.area is None:
+            row = replace(row, area=_areas(row.boxes))
+        evaluated = row.with_objects(self._is_evaluated[row.labels])
+        self._rows[row.index, row.sample] = evaluated.with_predictions(self._best(row))
 
     def _best(self, row: DetectionRow) -> NDArray[np.int64]:
-        """Class by class the best detections, at most MAX_DETECTIONS of each; of equal scores the first."""
+        """Return the indices of the best detections, class by class, at most MAX_DETECTIONS of each.
+
+        Of equal scores the first counts as better.
+        """
         order = np.lexsort((-row.pred_scores, row.pred_labels))
         labels = row.pred_labels[order]
         rank = np.arange(len(order)) - np.searchsorted(labels, labels)
-        kept: NDArray[np.int64] = order[(rank < MAX_DETECTIONS) & self._counts[labels]]
-        return kept
+        best: NDArray[np.int64] = order[(rank < MAX_DETECTIONS) & self._is_evaluated[labels]]
+        return best
 
     def _limit(self, _rows: Sequence[DetectionRow]) -> int:
         """Detections per image and class that count."""
@@ -196,20 +221,23 @@ class DetectionEvaluator:
         """Return COCO's twelve figures over all classes and of each: equal to pycocotools, through faster-coco-eval."""
         rows = self.rows()
         precision, recall = self._coco(rows)
-        per_class: dict[int, Numbers] = {}
-        boxes, images = (
-            np.zeros(len(self.categories), np.int64),
-            np.zeros(len(self.categories), np.int64),
-        )
+        num_boxes = np.zeros(len(self.categories), np.int64)
+        num_images = np.zeros(len(self.categories), np.int64)
+        num_gt, num_predictions = 0, 0
         for row in rows:
-            np.add.at(boxes, row.labels[~row.crowd], 1)
-            images[row.labels[~row.crowd]] += 1  # once per class, however often it is there
+            labels = row.labels[~row.crowd]
+            np.add.at(num_boxes, labels, 1)
+            num_images[labels] += 1  # once per class, however often it is there
+            num_gt += len(labels)
+            num_predictions += len(row.pred_labels)
+        per_class: dict[int, Numbers] = {}
         for k, c in enumerate(self.classes):
             numbers = _reduce(precision[:, :, k : k + 1], recall[:, k : k + 1])
-            per_class[c] = {**numbers, "gt": int(boxes[c]), "gt_images": int(images[c])}
-        num_gt = sum(int((~row.crowd).sum()) for row in rows)
-        num_found = sum(len(row.pred_labels) for row in rows)
-        return DetectionResult(_reduce(precision, recall), per_class, len(rows), num_gt, num_found)
+            numbers["gt"] = int(num_boxes[c])
+            numbers["gt_images"] = int(num_images[c])
+            per_class[c] = numbers
+        values = _reduce(precision, recall)
+        return DetectionResult(values, per_class, len(rows), num_gt, num_predictions)
 
     def _coco(self, rows: list[DetectionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return precision [T, P, C, area] at `_limit` detections and recall [T, C, area, 3] at 1, 10 and `_limit` of them.
@@ -218,32 +246,27 @@ class DetectionEvaluator:
         """
         from faster_coco_eval import COCO, COCOeval_faster
 
-        # An annotation with id 0 would silently never match.
-        truth = [
-            {"id": number, **record} for number, record in enumerate(_records(rows, _truth), 1)
-        ]
-        if not truth or not self.classes:
-            return np.full((10, 101, len(self.classes), 4), -1.0), np.full(
-                (10, len(self.classes), 4, 3), -1.0
-            )
-        sizes = [
-            {"id": number, "height": row.height, "width": row.width}
-            for number, row in enumerate(rows, 1)
-        ]
+        num_classes = len(self.classes)
+        annotations = _annotations(rows, _true_columns)
+        if not annotations or not self.classes:
+            no_precision = np.full((10, 101, num_classes, 4), -1.0)
+            return no_precision, np.full((10, num_classes, 4, 3), -1.0)
+        for number, annotation in enumerate(annotations, 1):
+            annotation["id"] = number  # one with id 0 would silently never match
+        images = []
+        for number, row in enumerate(rows, 1):
+            images.append({"id": number, "height": row.height, "width": row.width})
         names = [{"id": c + 1, "name": self.categories[c].name} for c in self.classes]
-        gt = COCO({"images": sizes, "annotations": truth, "categories": names})
-        evaluation = COCOeval_faster(
-            gt, gt.loadRes(_records(rows, _found)), "bbox", print_function=lambda *_: None
-        )
+        gt = COCO({"images": images, "annotations": annotations, "categories": names})
+        predictions = gt.loadRes(_annotations(rows, _predicted_columns))
+        evaluation = COCOeval_faster(gt, predictions, "bbox", print_function=lambda *_: None)
         evaluation.params.maxDets = [1, 10, self._limit(rows)]
         evaluation.evaluate()
         evaluation.accumulate()
-        shape = (10, 101, len(self.classes), 4, 3)
-        precision = np.asarray(evaluation.eval["precision"], np.float64).reshape(shape)
-        recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(
-            10, len(self.classes), 4, 3
-        )
-        return precision[..., 2], recall
+        precision = np.asarray(evaluation.eval["precision"], np.float64)
+        recall = np.asarray(evaluation.eval["recall"], np.float64)
+        precision = precision.reshape(10, 101, num_classes, 4, 3)
+        return precision[..., 2], recall.reshape(10, num_classes, 4, 3)
 
 
 def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
@@ -256,16 +279,14 @@ def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {"head": [], "middle": [], "tail": [], "unseen": []}
     most = max(train_counts, default=0)
     for c, count in enumerate(train_counts):
-        part = (
-            "unseen"
-            if count == 0
-            else "head"
-            if 2 * count >= most
-            else "tail"
-            if 8 * count < most
-            else "middle"
-        )
-        groups[part].append(c)
+        if count == 0:
+            groups["unseen"].append(c)
+        elif 2 * count >= most:
+            groups["head"].append(c)
+        elif 8 * count < most:
+            groups["tail"].append(c)
+        else:
+            groups["middle"].append(c)
     return groups
 
 
@@ -273,15 +294,14 @@ def lvis_groups(train_images: Sequence[int]) -> dict[str, list[int]]:
     """Split class indices as LVIS does, by training images with the class: rare 1-10, common 11-100, frequent above."""
     groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": [], "unseen": []}
     for c, count in enumerate(train_images):
-        groups[
-            "unseen"
-            if count == 0
-            else "rare"
-            if count <= 10
-            else "common"
-            if count <= 100
-            else "frequent"
-        ].append(c)
+        if count == 0:
+            groups["unseen"].append(c)
+        elif count <= 10:
+            groups["rare"].append(c)
+        elif count <= 100:
+            groups["common"].append(c)
+        else:
+            groups["frequent"].append(c)
     return groups
 
 
@@ -296,11 +316,12 @@ def match_row(
 def match_at(
     row: DetectionRow, classes: Iterable[int], ious: Sequence[float], floor: float = -np.inf
 ) -> NDArray[np.int8]:
-    """Return what `match_row` says at each of the IoU thresholds, [len(ious), D]; the overlaps are computed once."""
+    """Return the states of `match_row` at each of the IoU thresholds, [len(ious), D]; the overlaps are computed once."""
     state = np.full((len(ious), len(row.pred_labels)), -1, np.int8)
     for c in np.intersect1d(row.pred_labels, list(classes)):
         pred = np.flatnonzero((row.pred_labels == c) & (row.pred_scores >= floor))
-        pred = pred[np.argsort(-row.pred_scores[pred], kind="stable")]
+        order = np.argsort(-row.pred_scores[pred], kind="stable")
+        pred = pred[order]
         gt = np.flatnonzero(row.labels == c)
         crowd = row.crowd[gt]
         overlap = overlaps(row.pred_boxes[pred], row.boxes[gt], crowd)
@@ -313,10 +334,12 @@ def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -
     """Match greedily as COCO does; overlap [D, G] best prediction first, returns [D] as `match_row`."""
     state = np.zeros(len(overlap), np.int8)
     free = ~crowd
-    for d in np.flatnonzero((overlap >= iou).any(axis=1)):  # all others are false
-        candidates = np.where(free, overlap[d], -1.0)
-        if candidates.max() >= iou:
-            free[len(free) - 1 - candidates[::-1].argmax()] = False  # of equals COCO takes the last
+    candidates = np.flatnonzero((overlap >= iou).any(axis=1))  # all others are false
+    for d in candidates:
+        of_free = np.where(free, overlap[d], -1.0)
+        if of_free.max() >= iou:
+            last = len(free) - 1 - of_free[::-1].argmax()  # of equals COCO takes the last
+            free[last] = False
             state[d] = 1
         elif (overlap[d][crowd] >= iou).any():
             state[d] = -1
@@ -325,10 +348,13 @@ def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -
 
 def overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return IoU [D, G]; on a crowd, the part of the prediction that lies inside it."""
-    a, b = pred.astype(np.float64)[:, None], gt.astype(np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # [D, G, 2]
-    inter = sides.clip(min=0).prod(axis=-1)
-    union = _areas(a) + np.where(crowd, 0.0, _areas(b) - inter)
+    a = pred.astype(np.float64)[:, None]  # [D, 1, 4]
+    b = gt.astype(np.float64)[None]  # [1, G, 4]
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., 2:], b[..., 2:])
+    inter = (high - low).clip(min=0).prod(axis=-1)  # [D, G]
+    rest = np.where(crowd, 0.0, _areas(b) - inter)  # of the true box
+    union = _areas(a) + rest
     return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0))
 
 
@@ -339,47 +365,61 @@ def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
 
 def _reduce(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
     """Return KEYS from precision [T, P, C, area] and recall [T, C, area, limit]."""
-    sizes, limits = range(1, 4), range(3)
     all_sizes = precision[..., 0]
-    parts = [all_sizes, all_sizes[0], all_sizes[5], *(precision[..., size] for size in sizes)]
-    parts += [
-        *(recall[..., 0, limit] for limit in limits),
-        *(recall[..., size, 2] for size in sizes),
+    parts = [
+        all_sizes,
+        all_sizes[0],  # IoU 0.50
+        all_sizes[5],  # IoU 0.75
+        precision[..., 1],
+        precision[..., 2],
+        precision[..., 3],
+        recall[..., 0, 0],
+        recall[..., 0, 1],
+        recall[..., 0, 2],
+        recall[..., 1, 2],
+        recall[..., 2, 2],
+        recall[..., 3, 2],
     ]
-    known = (part[part > -1] for part in parts)
-    return {
-        key: float(part.mean()) if part.size else None
-        for key, part in zip(KEYS, known, strict=True)
-    }
+    numbers: dict[str, float | None] = {}
+    for key, part in zip(KEYS, parts, strict=True):
+        known = part[part > -1]
+        numbers[key] = float(known.mean()) if known.size else None
+    return numbers
 
 
-def _truth(row: DetectionRow) -> dict[str, list[Any]]:
+def _true_columns(row: DetectionRow) -> dict[str, list[Any]]:
     assert row.area is not None
-    crowd, area = row.crowd.astype(int).tolist(), row.area.tolist()
     return {
         "bbox": _xywh(row.boxes),
         "category_id": (row.labels + 1).tolist(),
-        "iscrowd": crowd,
-        "area": area,
+        "iscrowd": row.crowd.astype(int).tolist(),
+        "area": row.area.tolist(),
     }
 
 
-def _found(row: DetectionRow) -> dict[str, list[Any]]:
-    labels = (row.pred_labels + 1).tolist()
-    return {"bbox": _xywh(row.pred_boxes), "category_id": labels, "score": row.pred_scores.tolist()}
+def _predicted_columns(row: DetectionRow) -> dict[str, list[Any]]:
+    return {
+        "bbox": _xywh(row.pred_boxes),
+        "category_id": (row.pred_labels + 1).tolist(),
+        "score": row.pred_scores.tolist(),
+    }
 
 
-def _records(
-    rows: list[DetectionRow], columns: Callable[[DetectionRow], dict[str, list[Any]]]
+def _annotations(
+    rows: list[DetectionRow], columns_of: Callable[[DetectionRow], dict[str, list[Any]]]
 ) -> list[dict[str, Any]]:
-    """Turn columns of rows into COCO annotations; images count from 1."""
-    return [
-        {"image_id": number, **dict(zip(table, values, strict=True))}
-        for number, table in enumerate(map(columns, rows), 1)
-        for values in zip(*table.values(), strict=True)
-    ]
+    """Return columns of rows as COCO annotations; images count from 1."""
+    annotations = []
+    for number, row in enumerate(rows, 1):
+        columns = columns_of(row)
+        for values in zip(*columns.values(), strict=True):
+            annotation = dict(zip(columns, values, strict=True))
+            annotation["image_id"] = number
+            annotations.append(annotation)
+    return annotations
 
 
 def _xywh(boxes: NDArray[np.float32]) -> list[list[float]]:
     wide = boxes.astype(np.float64)
-    return list(np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1).tolist())
+    sides = wide[:, 2:] - wide[:, :2]
+    return list(np.concatenate([wide[:, :2], sides], axis=1).tolist())

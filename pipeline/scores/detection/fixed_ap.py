@@ -1,13 +1,12 @@
 """Fixed AP (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details", section 4.2).
 
-COCO's AP looks at the best detections of each image, so classes compete for places in it and rare ones lose them. Fixed AP
+COCO's AP counts the best detections of each image, so classes compete for places in it and rare ones lose them. Fixed AP
 has no limit per image: of each class the 10,000 detections with the highest scores in the whole set count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +40,15 @@ class FixedEvaluator(DetectionEvaluator):
         rows = super().rows()
         labels = np.concatenate([np.zeros(0, np.int64), *(row.pred_labels for row in rows)])
         scores = np.concatenate([np.zeros(0, np.float32), *(row.pred_scores for row in rows)])
-        keep = np.zeros(len(labels), bool)
+        counts = np.zeros(len(labels), bool)
         for c in self.classes:
-            own = np.flatnonzero(labels == c)
-            keep[own[np.argsort(-scores[own], kind="stable")[: self._budget]]] = True
-        parts = (
-            np.split(keep, np.cumsum([len(row.pred_labels) for row in rows])[:-1]) if rows else []
-        )
-        return [
-            replace(
-                row,
-                pred_boxes=row.pred_boxes[k],
-                pred_labels=row.pred_labels[k],
-                pred_scores=row.pred_scores[k],
-            )
-            for row, k in zip(rows, parts, strict=True)
-        ]
+            of_class = np.flatnonzero(labels == c)
+            order = np.argsort(-scores[of_class], kind="stable")
+            counts[of_class[order[: self._budget]]] = True
+        limited = []
+        start = 0
+        for row in rows:
+            stop = start + len(row.pred_labels)
+            limited.append(row.with_predictions(counts[start:stop]))
+            start = stop
+        return limited

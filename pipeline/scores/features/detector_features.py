@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,124 +18,121 @@ from synthaug.pipeline.scores.features import fid, kid, prdc
 from synthaug.pipeline.scores.features.extractors import (
     FEATURES,
     DetectorFeatureExtractor,
-    counted,
+    num_selected,
     rows,
 )
-from synthaug.pipeline.scores.features.published import at_least
-from synthaug.pipeline.scores.features.streams import Features, on_disk, thinned
+from synthaug.pipeline.scores.features.published import check_at_least
+from synthaug.pipeline.scores.features.streams import Features, thinned
+
+ENOUGH = 10  # images per feature
 
 
 @dataclass(frozen=True)
 class Config:
-    """How many images are looked at, and the parameters of the three distances."""
+    """Number of images, and the parameters of the three distances."""
 
-    samples_per_layout: int = (
-        1  # synthetic images of each validation layout; from 2 on their variety is measured too
-    )
-    train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
+    # synthetic images of each validation layout; from 2 on their variety is measured too
+    samples_per_layout: int = 1
+    train_images: int = 10_000  # training images measured for the floor, at most; 0 = all
     max_images: int = 10_000  # of each set, for precision to coverage; 0 = all
     subsets: int = 100  # of the kernel distance
     subset_size: int = 1000  # images; with fewer at hand, half of the smaller set
     neighbours: int = 5  # of precision, recall, density and coverage
 
     def __post_init__(self) -> None:
-        at_least(1, "detector_features", self, "samples_per_layout", "subsets", "neighbours")
-        at_least(2, "detector_features", self, "subset_size")
-        at_least(0, "detector_features", self, "train_images", "max_images")
+        section = "detector_features"
+        check_at_least(1, section, self, "samples_per_layout", "subsets", "neighbours")
+        check_at_least(2, section, self, "subset_size")
+        check_at_least(0, section, self, "train_images", "max_images")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The features of the judge's backbone."""
+    """Return the extractor of the features of the reference detector's backbone."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Both sets and a detector must be there."""
+    """Return None where both sets and a detector are there."""
     return missing_input(inputs, detector=True)
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return `frechet` (the headline), `kernel`, precision to coverage and `variety`; control `train`: training images."""
     extractor = _extractor(config)
-    found, floor, counts = _frechet(inputs, extractor)
-    kernel, kernel_floor = _kernel(inputs, extractor, config)
-    shares, share_floor, _ = prdc.measured(inputs, extractor, config.neighbours, config.max_images)
-    values = {**found, **kid.values(kernel, "kernel"), **shares, **_variety(inputs, extractor)}
-    controls = (
-        {**floor, **kid.values(kernel_floor, "kernel"), **share_floor.get("train", {})}
-        if floor
-        else {}
+    frechet, frechet_floor, counts = _frechet(inputs, extractor)
+    kernel, kernel_floor = kid.kernel_distances(
+        inputs, extractor, config.subsets, config.subset_size
     )
-    width = next((row.shape[1] for row in rows(inputs, extractor, "real")), 0)
+    shares = prdc.compare(inputs, extractor, config.neighbours, config.max_images)
+    values = {
+        "frechet": frechet,
+        **kid.values(kernel, "kernel"),
+        **prdc.values(shares.synthetic),
+        **_variety(inputs, extractor),
+    }
+    controls = {}
+    if frechet_floor:
+        controls["train"] = {**frechet_floor, **kid.values(kernel_floor, "kernel")}
+        if shares.train:
+            controls["train"] |= prdc.values(shares.train)
+    splits = "none"
+    if kernel:
+        splits = f"{kernel.subsets} random subsets of {kernel.subset_size} (kernel)"
+    first = next(rows(inputs, extractor, "real"), None)
+    width = 0 if first is None else first.shape[1]
+    card = full_card(
+        inputs,
+        extractor,
+        headline_key="frechet",
+        protocol=f"{width} features of the detector's backbone, each map averaged over the image",
+        comparability="between runs with one judge; not with FID, KID or published precision and recall",
+        resize="as the detector does it",
+        splits=splits,
+        seed=kid.SUBSET_SEED,
+        network="backbone of the detector that judges",
+        network_sha256=inputs.resources.detector_sha256,
+        neighbours=config.neighbours,
+        floor=fid.FLOOR,
+        versions=versions("torch", "torchvision", "numpy"),
+        warnings=[*_warnings(counts, width), *kid.warnings(kernel, 0)],
+    )
     return Metric(
-        name="detector_features",
-        value=values["frechet"],
-        values=values,
-        card=full_card(
-            inputs,
-            extractor,
-            headline_key="frechet",
-            protocol=f"{width} features of the detector's backbone, each map averaged over the image",
-            comparability="between runs with one judge; not with FID, KID or published precision and recall",
-            resize="as the detector does it",
-            splits=f"{kernel.subsets} random subsets of {kernel.subset_size} (kernel)"
-            if kernel
-            else "none",
-            seed=kid.SUBSET_SEED,
-            network="backbone of the detector that judges",
-            network_sha256=inputs.resources.detector_sha256,
-            neighbours=config.neighbours,
-            floor=fid.FLOOR,
-            versions=versions("torch", "torchvision", "numpy"),
-            warnings=[*_warnings(counts, width), *kid.warnings(kernel, 0)],
-        ),
-        controls={"train": controls} if controls else {},
+        name="detector_features", value=frechet, values=values, card=card, controls=controls
     )
 
 
 def _frechet(
     inputs: MetricInputs, extractor: DetectorFeatureExtractor
-) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
-    real, synthetic = (
-        fid.moments(rows(inputs, extractor, table)) for table in ("real", "synthetic")
-    )
+) -> tuple[float, dict[str, float | None], list[int]]:
+    """Return the distance of the synthetic images, the numbers of the training images, and the two sets' sizes."""
+    real = fid.moments(rows(inputs, extractor, "real"))
+    synthetic = fid.moments(rows(inputs, extractor, "synthetic"))
     assert real and synthetic
-    train = fid.moments(
-        thinned(
-            rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), synthetic.count
-        )
-    )
-    floor = {"frechet": fid.frechet(train, real), "images": train.count} if train else {}
-    return {"frechet": fid.frechet(synthetic, real)}, floor, [real.count, synthetic.count]
-
-
-def _kernel(
-    inputs: MetricInputs, extractor: DetectorFeatureExtractor, config: Config
-) -> tuple[kid.Kernel | None, kid.Kernel | None]:
-    with on_disk(rows(inputs, extractor, "real")) as real:
-        with on_disk(rows(inputs, extractor, "synthetic")) as synthetic:
-            found, count = (
-                kid.kernel_distance(synthetic, real, config.subsets, config.subset_size),
-                len(synthetic),
-            )
-        with on_disk(
-            thinned(rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), count)
-        ) as train:
-            return found, kid.kernel_distance(train, real, config.subsets, config.subset_size)
+    num_train = num_selected(inputs, extractor, "train")
+    train = fid.moments(thinned(rows(inputs, extractor, "train"), num_train, synthetic.count))
+    floor: dict[str, float | None] = {}
+    if train:
+        floor = {"frechet": fid.frechet(train, real), "images": train.count}
+    return fid.frechet(synthetic, real), floor, [real.count, synthetic.count]
 
 
 def _variety(inputs: MetricInputs, extractor: DetectorFeatureExtractor) -> dict[str, float | None]:
-    """How far apart two images of one layout are, in units of the distance between images of neighbouring layouts.
+    """Return the distance of two images of one layout, in units of that between images of neighbouring layouts.
 
     0: the latent codes change nothing; 1: as different as images of different layouts. Nothing with one image per layout.
     """
-    pairs = list(_distances(inputs, extractor))
-    same = [distance for one_layout, distance in pairs if one_layout]
-    other = [distance for one_layout, distance in pairs if not one_layout]
+    same, other = [], []
+    for one_layout, distance in _distances(inputs, extractor):
+        if one_layout:
+            same.append(distance)
+        else:
+            other.append(distance)
     if not same:
         return {}
-    apart = float(np.mean(other)) if other else 0.0
-    return {"variety": float(np.mean(same)) / apart if apart else None}
+    unit = float(np.mean(other)) if other else 0.0
+    if not unit:
+        return {"variety": None}
+    return {"variety": float(np.mean(same)) / unit}
 
 
 def _distances(
@@ -146,17 +142,18 @@ def _distances(
     first: dict[int, Features] = {}
     previous: Features | None = None
     for record in inputs.extracted(extractor, "synthetic"):
+        features = record.arrays[FEATURES]
         if record.sample == 0:
             if previous is not None:
-                yield False, float(np.linalg.norm(record.arrays[FEATURES] - previous))
-            previous = first[record.layout] = record.arrays[FEATURES]
+                yield False, float(np.linalg.norm(features - previous))
+            previous = first[record.layout] = features
         elif record.sample == 1 and record.layout in first:
-            yield True, float(np.linalg.norm(record.arrays[FEATURES] - first.pop(record.layout)))
+            yield True, float(np.linalg.norm(features - first.pop(record.layout)))
 
 
 def _warnings(counts: list[int], width: int) -> list[str]:
     least = min(counts)
-    if least > 10 * width:
+    if least > ENOUGH * width:
         return []
     return [
         f"{least} images for {width} features: below ten images per feature the distance is biased upwards"

@@ -24,15 +24,22 @@ from synthaug.pipeline.scores.base import (
 )
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features import networks, weights
-from synthaug.pipeline.scores.features.published import RESIZE, entries, reason, unusable
+from synthaug.pipeline.scores.features.published import (
+    RESIZE,
+    card_entries,
+    missing_network,
+    unusable,
+)
+from synthaug.pipeline.scores.pairing import Pairing
 
 Net = Literal["alex", "vgg"]
 SAME, OTHER = "same_layout", "other_layout"
+ENOUGH = 100  # layouts
 
 
 @dataclass(frozen=True)
 class Config:
-    """Whose LPIPS is used, on how many layouts."""
+    """The network of LPIPS and the number of layouts."""
 
     net: Net = "alex"  # alex (as published) | vgg
     max_layouts: int = 0  # validation layouts, the first in table order; 0 = all
@@ -52,108 +59,125 @@ class LpipsExtractor(Extractor):
     net: Net = "alex"
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """See the base class; the partner of an image is read from the table."""
+        """Load the network; the partner of an image is read from the table."""
         state, _ = weights.read(inputs.resources.weights, networks.LPIPS_NETS[self.net])
         network = networks.Lpips(self.net, state, inputs.resources.device)
-        place = {
-            pair: i
-            for i, pair in enumerate(
-                zip(inputs.pairing.layout.tolist(), inputs.pairing.sample.tolist(), strict=True)
-            )
-        }
-        layouts = sorted({layout for layout, sample in place if layout >= 0 and sample == 0})
-        after = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
+        partners = _Partners(inputs.pairing)
+
+        def distances(images: Sequence[TableImage], kind: str) -> dict[int, float]:
+            """Return the distance of each image that has a partner, by its position in the batch."""
+            positions, first, second = [], [], []
+            for position, image in enumerate(images):
+                partner = partners.find(image, kind)
+                if partner is None:
+                    continue
+                pixels = image.pixels()
+                other = inputs.image("synthetic", partner).pixels()
+                positions.append(position)
+                first.append(pixels)
+                second.append(resize(other, pixels.shape[:2]))
+            return dict(zip(positions, network(first, second).tolist(), strict=True))
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
-            nothing = np.zeros(0)
-            found: list[dict[str, NDArray[np.float64]]] = [
-                {SAME: nothing, OTHER: nothing} for _ in images
-            ]
-            for name in (SAME, OTHER):
-                jobs = [(i, _partner(image, name, place, after)) for i, image in enumerate(images)]
-                pairs = [
-                    (i, images[i].pixels(), partner) for i, partner in jobs if partner is not None
-                ]
-                others = [inputs.image("synthetic", partner).pixels() for _, _, partner in pairs]
-                others = [
-                    resize(b, a.shape[:2]) for (_, a, _), b in zip(pairs, others, strict=True)
-                ]
-                distances = network([a for _, a, _ in pairs], others)
-                for (i, _, _), distance in zip(pairs, distances, strict=True):
-                    found[i][name] = np.array([distance])
-            return list(found)
+            same = distances(images, SAME)
+            other = distances(images, OTHER)
+            records: list[Arrays] = []
+            for position in range(len(images)):
+                record = {SAME: _array(same.get(position)), OTHER: _array(other.get(position))}
+                records.append(record)
+            return records
 
         return extract
 
 
-def _partner(
-    image: TableImage, name: str, place: dict[tuple[int, int], int], after: dict[int, int]
-) -> int | None:
-    """Return the place of the image that a first image of a layout is compared with."""
-    if image.sample or image.layout < 0:
-        return None
-    if name == SAME:
-        return place.get((image.layout, 1))
-    other = after.get(image.layout, image.layout)
-    return place[other, 0] if other != image.layout else None
+def _array(distance: float | None) -> NDArray[np.float64]:
+    """Return one distance [1], or none [0]."""
+    if distance is None:
+        return np.zeros(0)
+    return np.array([distance])
+
+
+class _Partners:
+    """The images that the first image of each layout is compared with."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        positions = zip(pairing.layout.tolist(), pairing.sample.tolist(), strict=True)
+        self._index = {position: index for index, position in enumerate(positions)}
+        layouts = sorted(layout for layout, sample in self._index if layout >= 0 and sample == 0)
+        self._following = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
+
+    def find(self, image: TableImage, kind: str) -> int | None:
+        """Return the index of the partner of the first image of a layout: of the same layout, or of the next one."""
+        if image.sample or image.layout < 0:
+            return None
+        if kind == SAME:
+            return self._index.get((image.layout, 1))
+        following = self._following.get(image.layout, image.layout)
+        if following == image.layout:
+            return None
+        return self._index[following, 0]
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """Pairs of synthetic images."""
+    """Return the extractor of distances between synthetic images."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Two synthetic images of a layout, the library and the published weights must be there."""
-    why = reason(inputs, networks.LPIPS_NETS[config.net], "lpips")
-    if why:
-        return why
+    """Return None where two synthetic images of a layout, the library and the published weights are there."""
+    reason = missing_network(inputs, networks.LPIPS_NETS[config.net], "lpips")
+    if reason:
+        return reason
     if not inputs.generated and not (inputs.pairing.sample > 0).any():
         return "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
     return None
 
 
 def unsupported(folder: Path | None, config: Config) -> str | None:
-    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    """Return why this machine cannot use the library or the weights in this folder."""
     return unusable(folder, networks.LPIPS_NETS[config.net], "lpips")
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the mean LPIPS distance of two images of one layout; control `other_layout`: of images of two layouts."""
     extractor = _extractor(config)
-    found: dict[str, list[float]] = {SAME: [], OTHER: []}
+    same: list[float] = []
+    other: list[float] = []
     for record in inputs.extracted(extractor, "synthetic"):
-        for name, distances in found.items():
-            distances += record.arrays[name].tolist()
-    same, other = (_values(distances) for distances in found.values())
-    few = (
-        [f"{len(found[SAME])} layouts: below 100 the mean is uncertain"]
-        if len(found[SAME]) < 100
-        else []
+        same += record.arrays[SAME].tolist()
+        other += record.arrays[OTHER].tolist()
+    warnings = []
+    if len(same) < ENOUGH:
+        warnings.append(f"{len(same)} layouts: below {ENOUGH} the mean is uncertain")
+    entries = card_entries(inputs, networks.LPIPS_NETS[config.net])
+    entries["resize"] = RESIZE["lpips"]
+    entries["network"] = (
+        f"LPIPS 0.1, {config.net}: published linear heads (torchmetrics) on torchvision's ImageNet weights"
     )
+    card = full_card(
+        inputs,
+        extractor,
+        **entries,
+        headline_key="diversity",
+        protocol="LPIPS between two synthetic images of one layout, mean and standard deviation over layouts",
+        ceiling="other_layout: LPIPS between images of two layouts",
+        warnings=warnings,
+    )
+    values = _values(same)
     return Metric(
         name="diversity",
-        value=same["diversity"],
-        values=same,
-        card=full_card(
-            inputs,
-            extractor,
-            **entries(inputs, networks.LPIPS_NETS[config.net])
-            | {"resize": RESIZE["lpips"]}
-            | {
-                "network": f"LPIPS 0.1, {config.net}: published linear heads (torchmetrics) on torchvision's ImageNet weights"
-            },
-            headline_key="diversity",
-            protocol="LPIPS between two synthetic images of one layout, mean and standard deviation over layouts",
-            ceiling="other_layout: LPIPS between images of two layouts",
-            warnings=few,
-        ),
-        controls={OTHER: other},
+        value=values["diversity"],
+        values=values,
+        card=card,
+        controls={OTHER: _values(other)},
     )
 
 
 def _values(distances: list[float]) -> dict[str, float | None]:
-    mean, std = (float(np.mean(distances)), float(np.std(distances))) if distances else (None, None)
+    mean = std = None
+    if distances:
+        mean = float(np.mean(distances))
+        std = float(np.std(distances))
     return {"diversity": mean, "diversity_std": std, "layouts": len(distances)}
 
 

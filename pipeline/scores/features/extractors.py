@@ -1,6 +1,6 @@
-"""Looks that leave one feature vector of each image: by published networks, and by the detector of the user's own data.
+"""Extractors of one feature vector per image: by published networks, and by the detector of the user's own data.
 
-Training images are looked at too where they are there: their distance from the real validation images is what no generator
+Training images are measured too where they are there: their distance from the real validation images is what no generator
 can be expected to beat, and they are what synthetic images may be copies of.
 
 Legend: D features, S side of a layout's label map.
@@ -28,39 +28,42 @@ from synthaug.pipeline.scores.features.streams import Features, spaced
 
 FEATURES, LOGITS, LAYOUT = "features", "logits", "layout"
 
+Images = list[NDArray[np.uint8]]
+
 
 @dataclass(frozen=True)
 class SpacedExtractor(Extractor):
-    """A look at some of the images of a table, evenly spaced; of the others it keeps empty arrays."""
+    """Measures some images of each table, evenly spaced; of the others it records empty arrays."""
 
-    arrays: ClassVar[tuple[str, ...]] = (FEATURES,)  # the names of what it keeps
+    array_names: ClassVar[tuple[str, ...]] = (FEATURES,)
     tables: tuple[str, ...] = ("train", "real", "synthetic")
     train_images: int = 0  # at most; 0 = all
     other_images: int = 0  # of each other table, at most; 0 = all
 
-    def places(self, inputs: MetricInputs, table: str) -> NDArray[np.int64]:
-        """Return which images of a table are looked at, rising."""
-        shown = [i for i in range(len(inputs.tables[table])) if inputs.uses(self, table, i)]
+    def selected(self, inputs: MetricInputs, table: str) -> NDArray[np.int64]:
+        """Return the indices of the images of a table that are measured, rising."""
         most = self.train_images if table == "train" else self.other_images
-        return np.array(shown, np.int64)[spaced(len(shown), most)]
+        indices = range(len(inputs.tables[table]))
+        used = [index for index in indices if inputs.uses(self, table, index)]
+        return np.array(used, np.int64)[spaced(len(used), most)]
 
-    def watch(
-        self, inputs: MetricInputs, see: Callable[[list[TableImage]], list[Arrays]]
+    def on_selected(
+        self, inputs: MetricInputs, measure: Callable[[list[TableImage]], list[Arrays]]
     ) -> ExtractFunction:
-        """Return an observer that shows `see` the chosen views of a batch, and keeps nothing of the others."""
-        nothing: Arrays = {name: np.zeros(0, np.float32) for name in self.arrays}
-        wanted = {
-            name: set(self.places(inputs, name).tolist())
-            for name in self.tables
-            if name in inputs.tables
-        }
+        """Return the extract function that applies `measure` to the selected images of a batch."""
+        nothing: Arrays = {name: np.zeros(0, np.float32) for name in self.array_names}
+        selected: dict[str, set[int]] = {}
+        for table in self.tables:
+            if table in inputs.tables:
+                selected[table] = set(self.selected(inputs, table).tolist())
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
-            kept = [image for image in images if image.index in wanted[image.table]]
-            found = iter(see(kept)) if kept else iter(())
-            return [
-                next(found) if image.index in wanted[image.table] else nothing for image in images
-            ]
+            chosen = [image for image in images if image.index in selected[image.table]]
+            arrays: list[Arrays] = []
+            if chosen:
+                arrays = measure(chosen)
+            by_index = {image.index: one for image, one in zip(chosen, arrays, strict=True)}
+            return [by_index.get(image.index, nothing) for image in images]
 
         return extract
 
@@ -70,18 +73,19 @@ class InceptionExtractor(SpacedExtractor):
     """Pool features [2048] and logits [1008] of the published Inception network."""
 
     name: ClassVar[str] = "inception"
-    arrays: ClassVar[tuple[str, ...]] = (FEATURES, LOGITS)
+    array_names: ClassVar[tuple[str, ...]] = (FEATURES, LOGITS)
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """See the base class."""
+        """Load the network; see the base class."""
         state, _ = weights.read(inputs.resources.weights, "inception")
         network = networks.Inception(state, inputs.resources.device)
 
-        def see(images: list[TableImage]) -> list[Arrays]:
-            pool, logits = network([image.pixels() for image in images])
-            return [{FEATURES: p, LOGITS: q} for p, q in zip(pool, logits, strict=True)]
+        def measure(images: list[TableImage]) -> list[Arrays]:
+            features, logits = network([image.pixels() for image in images])
+            pairs = zip(features, logits, strict=True)
+            return [{FEATURES: row, LOGITS: of_row} for row, of_row in pairs]
 
-        return self.watch(inputs, see)
+        return self.on_selected(inputs, measure)
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,10 @@ class Vgg16Extractor(SpacedExtractor):
     name: ClassVar[str] = "vgg16"
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """See the base class."""
+        """Load the network; see the base class."""
         state, _ = weights.read(inputs.resources.weights, "vgg16")
-        return self.watch(inputs, _features(networks.Vgg16(state, inputs.resources.device)))
+        network = networks.Vgg16(state, inputs.resources.device)
+        return self.on_selected(inputs, _feature_arrays(network))
 
 
 @dataclass(frozen=True)
@@ -103,79 +108,86 @@ class AlexNetExtractor(SpacedExtractor):
     name: ClassVar[str] = "alexnet_pool5"
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """See the base class."""
+        """Load the network; see the base class."""
         state, _ = weights.read(inputs.resources.weights, "alexnet")
-        return self.watch(inputs, _features(networks.AlexNetPool5(state, inputs.resources.device)))
+        network = networks.AlexNetPool5(state, inputs.resources.device)
+        return self.on_selected(inputs, _feature_arrays(network))
 
 
 @dataclass(frozen=True)
 class DetectorFeatureExtractor(SpacedExtractor):
-    """Features [D] of the backbone of the detector that judges: it was trained on the user's real images."""
+    """Features [D] of the backbone of the reference detector, which was trained on the user's real images."""
 
     name: ClassVar[str] = "detector_features"
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """See the base class."""
+        """Load the detector; see the base class."""
         from synthaug.detectors import load
 
-        assert inputs.resources.detector is not None
-        return self.watch(
-            inputs,
-            _features(load(inputs.resources.detector, device=inputs.resources.device).features),
-        )
+        checkpoint = inputs.resources.detector
+        assert checkpoint is not None
+        detector = load(checkpoint, device=inputs.resources.device)
+        return self.on_selected(inputs, _feature_arrays(detector.features))
 
 
 @dataclass(frozen=True)
 class LayoutMapExtractor(SpacedExtractor):
-    """A coarse map [S, S] of which class lies where in the layout; -1 where there is no box."""
+    """A coarse map [S * S] of the classes of a layout; -1 where there is no box."""
 
     name: ClassVar[str] = "layout_map"
-    arrays: ClassVar[tuple[str, ...]] = (LAYOUT,)
+    array_names: ClassVar[tuple[str, ...]] = (LAYOUT,)
     side: int = 32
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class; no pixel is decoded."""
 
-        def see(images: list[TableImage]) -> list[Arrays]:
+        def measure(images: list[TableImage]) -> list[Arrays]:
             return [{LAYOUT: label_map(image, self.side).reshape(-1)} for image in images]
 
-        return self.watch(inputs, see)
+        return self.on_selected(inputs, measure)
 
 
 def label_map(image: TableImage, side: int) -> NDArray[np.int16]:
     """Paint a layout's boxes into [side, side], the largest first; a box covers the cells it touches."""
-    objects = layout_objects(image.scene)
-    boxes, labels = objects.boxes, objects.category
-    scale = np.array([side / image.scene.width, side / image.scene.height] * 2)
-    cells = boxes.astype(np.float64) * scale
+    scene = image.scene
+    objects = layout_objects(scene)
+    scale = np.array([side / scene.width, side / scene.height] * 2)
+    cells = objects.boxes.astype(np.float64) * scale  # [N, 4] xyxy, in cells
     areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
-    found = np.full((side, side), -1, np.int16)
+    canvas = np.full((side, side), -1, np.int16)
     for i in np.argsort(-areas, kind="stable"):
         x1, y1 = np.floor(np.clip(cells[i, :2], 0, side)).astype(int)
         x2, y2 = np.ceil(np.clip(cells[i, 2:], 0, side)).astype(int)
-        found[y1:y2, x1:x2] = labels[i]
-    return found
+        canvas[y1:y2, x1:x2] = objects.category[i]
+    return canvas
 
 
-def counted(inputs: MetricInputs, extractor: SpacedExtractor, table: str) -> int:
-    """Return how many images of a table a look keeps."""
-    return len(extractor.places(inputs, table)) if table in inputs.tables else 0
+def num_selected(inputs: MetricInputs, extractor: SpacedExtractor, table: str) -> int:
+    """Return the number of images of a table that an extractor measures; 0 without the table."""
+    if table not in inputs.tables:
+        return 0
+    return len(extractor.selected(inputs, table))
 
 
 def rows(
     inputs: MetricInputs, extractor: SpacedExtractor, table: str, name: str = FEATURES
 ) -> Iterator[Features]:
-    """Yield what a finished look kept of a table, one row [1, D] per image it looked at, in the table's order."""
-    if table in inputs.tables:
-        for record in inputs.extracted(extractor, table):
-            if record.arrays[name].size:
-                yield record.arrays[name][None]
+    """Yield an array of the records of a table, one row [1, D] per measured image, in the table's order."""
+    if table not in inputs.tables:
+        return
+    for record in inputs.extracted(extractor, table):
+        array = record.arrays[name]
+        if array.size:
+            yield array[None]
 
 
-def _features(
-    run: Callable[[list[NDArray[np.uint8]]], Any],
+def _feature_arrays(
+    features: Callable[[Images], Any],
 ) -> Callable[[list[TableImage]], list[Arrays]]:
-    def see(images: list[TableImage]) -> list[Arrays]:
-        return [{FEATURES: row} for row in run([image.pixels() for image in images])]
+    """Return a function of images that records the rows of `features`."""
 
-    return see
+    def measure(images: list[TableImage]) -> list[Arrays]:
+        pixels = [image.pixels() for image in images]
+        return [{FEATURES: row} for row in features(pixels)]
+
+    return measure

@@ -15,72 +15,69 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
-from synthaug.pipeline.scores.features.extractors import InceptionExtractor, counted, rows
-from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
+from synthaug.pipeline.scores.features.extractors import InceptionExtractor, num_selected, rows
+from synthaug.pipeline.scores.features.published import (
+    card_entries,
+    check_at_least,
+    missing_network,
+    unusable,
+)
 from synthaug.pipeline.scores.features.streams import Features, blocks, thinned
 
 ENOUGH = 10_000  # images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth 2020)
+FLOOR = "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
 
 
 @dataclass(frozen=True)
 class Config:
-    """How many images FID is computed from."""
+    """Number of images that FID is computed from."""
 
-    samples_per_layout: int = (
-        1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
-    )
-    train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
+    # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    samples_per_layout: int = 1
+    train_images: int = 10_000  # training images measured for the floor, at most; 0 = all
 
     def __post_init__(self) -> None:
-        at_least(1, "fid", self, "samples_per_layout")
-        at_least(0, "fid", self, "train_images")
+        check_at_least(1, "fid", self, "samples_per_layout")
+        check_at_least(0, "fid", self, "train_images")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The pool features of all tables."""
+    """Return the extractor of pool features of all tables."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Both sets, the library and the published weights must be there."""
-    return reason(inputs, "inception")
+    """Return None where both sets, the library and the published weights are there."""
+    return missing_network(inputs, "inception")
 
 
 def unsupported(folder: Path | None, _: Config) -> str | None:
-    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    """Return why this machine cannot use the library or the weights in this folder."""
     return unusable(folder, "inception")
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return FID of synthetic against real images; control `train`: as many training images against the same real ones."""
     extractor = _extractor(config)
-    real, synthetic = (moments(rows(inputs, extractor, table)) for table in ("real", "synthetic"))
+    real = moments(rows(inputs, extractor, "real"))
+    synthetic = moments(rows(inputs, extractor, "synthetic"))
     assert real and synthetic
     value = frechet(synthetic, real)
-    train = moments(
-        thinned(
-            rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), synthetic.count
-        )
+    num_train = num_selected(inputs, extractor, "train")
+    train = moments(thinned(rows(inputs, extractor, "train"), num_train, synthetic.count))
+    controls = {}
+    if train:
+        controls["train"] = {"fid": frechet(train, real), "images": train.count}
+    card = full_card(
+        inputs,
+        extractor,
+        **card_entries(inputs, "inception"),
+        headline_key="fid",
+        protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
+        floor=FLOOR,
+        warnings=warnings([real.count, synthetic.count], len(real.mean)),
     )
-    controls = {"train": {"fid": frechet(train, real), "images": train.count}} if train else {}
-    return Metric(
-        name="fid",
-        value=value,
-        values={"fid": value},
-        card=full_card(
-            inputs,
-            extractor,
-            **entries(inputs, "inception"),
-            headline_key="fid",
-            protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
-            floor=FLOOR,
-            warnings=warnings([real.count, synthetic.count], len(real.mean)),
-        ),
-        controls=controls,
-    )
-
-
-FLOOR = "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
+    return Metric(name="fid", value=value, values={"fid": value}, card=card, controls=controls)
 
 
 def _extractor(config: Config) -> InceptionExtractor:
@@ -93,36 +90,38 @@ class Moments:
     def __init__(self, width: int) -> None:
         self.count = 0
         self.mean: NDArray[np.float64] = np.zeros(width)
-        self._scatter: NDArray[np.float64] = np.zeros(
-            (width, width)
-        )  # sum of (x - mean)(x - mean)^T
+        # sum of (x - mean)(x - mean)^T
+        self._scatter: NDArray[np.float64] = np.zeros((width, width))
 
     def add(self, rows: Features) -> None:
         """Take rows [N, D]."""
-        if not len(rows):
+        num_rows = len(rows)
+        if not num_rows:
             return
         wide = rows.astype(np.float64)
-        mean, total = wide.mean(axis=0), self.count + len(wide)
-        centred, shift = wide - mean, mean - self.mean
-        self._scatter += centred.T @ centred + np.outer(shift, shift) * (
-            self.count * len(wide) / total
-        )
-        self.mean = self.mean + shift * (len(wide) / total)
+        mean = wide.mean(axis=0)
+        total = self.count + num_rows
+        centred = wide - mean
+        shift = mean - self.mean
+        between = np.outer(shift, shift) * (self.count * num_rows / total)
+        self._scatter += centred.T @ centred + between
+        self.mean = self.mean + shift * (num_rows / total)
         self.count = total
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """The unbiased covariance [D, D]; of fewer than two rows zeros."""
+        """Return the unbiased covariance [D, D]; of fewer than two rows zeros."""
         return self._scatter / max(1, self.count - 1)
 
 
 def moments(rows: Iterable[Features]) -> Moments | None:
     """Return the moments of a stream of arrays [n, D]; None of an empty one."""
-    found: Moments | None = None
+    statistics: Moments | None = None
     for block in blocks(rows):
-        found = found or Moments(block.shape[1])
-        found.add(block)
-    return found
+        if statistics is None:
+            statistics = Moments(block.shape[1])
+        statistics.add(block)
+    return statistics
 
 
 def frechet(a: Moments, b: Moments) -> float:
@@ -134,29 +133,29 @@ def frechet(a: Moments, b: Moments) -> float:
     first, second = a.covariance, b.covariance
     shift = a.mean - b.mean
     cross = float(np.linalg.svd(_root(first) @ _root(second).T, compute_uv=False).sum())
-    return max(
-        0.0, float(shift @ shift) + float(np.trace(first)) + float(np.trace(second)) - 2 * cross
-    )
+    traces = float(shift @ shift) + float(np.trace(first)) + float(np.trace(second))
+    return max(0.0, traces - 2 * cross)
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return R [rank, D] with R^T R = covariance; directions without variance are left out."""
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
+    least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
+    kept = values > least
     root: NDArray[np.float64] = (vectors[:, kept] * np.sqrt(values[kept])).T
     return root
 
 
 def warnings(counts: Iterable[int], width: int) -> list[str]:
-    """Say in sentences why a Fréchet distance of so many images with features of this width is to be taken with care."""
+    """Return sentences that say why a Fréchet distance of so few images with features of this width is uncertain."""
     least = min(counts)
-    said = []
+    sentences = []
     if least <= width:
-        said.append(
+        sentences.append(
             f"{least} images for {width} feature dimensions: the covariance is singular, the distance far too high"
         )
     if least < ENOUGH:
-        said.append(
+        sentences.append(
             f"{least} images: below {ENOUGH} the distance is biased upwards; compare only at equal numbers of images"
         )
-    return said
+    return sentences

@@ -16,75 +16,95 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
-from synthaug.pipeline.scores.features.extractors import LOGITS, InceptionExtractor, counted, rows
-from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
+from synthaug.pipeline.scores.features.extractors import (
+    LOGITS,
+    InceptionExtractor,
+    num_selected,
+    rows,
+)
+from synthaug.pipeline.scores.features.published import (
+    card_entries,
+    check_at_least,
+    missing_network,
+    unusable,
+)
 from synthaug.pipeline.scores.features.streams import Features, blocks
 
 SHUFFLE_SEED = 2020  # torch-fidelity's
+ENOUGH = 5000  # images of a split; with fewer the score is known to come out too low
 
 
 @dataclass(frozen=True)
 class Config:
-    """How many images and splits the score is computed from."""
+    """Number of images and splits that the score is computed from."""
 
-    samples_per_layout: int = (
-        1  # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
-    )
+    # synthetic images of each validation layout; LostGAN-V2: 5 on COCO-Stuff, 1 on VG
+    samples_per_layout: int = 1
     splits: int = 10  # as published; LostGAN-V2 speaks of 5
-    train_images: int = 10_000  # training images looked at for the control, at most; 0 = all
+    train_images: int = 10_000  # training images measured for the control, at most; 0 = all
 
     def __post_init__(self) -> None:
-        at_least(1, "inception_score", self, "samples_per_layout", "splits")
-        at_least(0, "inception_score", self, "train_images")
+        check_at_least(1, "inception_score", self, "samples_per_layout", "splits")
+        check_at_least(0, "inception_score", self, "train_images")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The same look as FID's."""
+    """Return the same extractor as FID's."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Synthetic images, the library and the published weights must be there."""
-    return reason(inputs, "inception")
+    """Return None where synthetic images, the library and the published weights are there."""
+    return missing_network(inputs, "inception")
 
 
 def unsupported(folder: Path | None, _: Config) -> str | None:
-    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    """Return why this machine cannot use the library or the weights in this folder."""
     return unusable(folder, "inception")
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the Inception Score of the synthetic images; controls: that of the real and of the training images."""
     extractor = _extractor(config)
-    found = {
-        table: inception_score(
-            rows(inputs, extractor, table, LOGITS), counted(inputs, extractor, table), config.splits
+    numbers: dict[str, dict[str, float | None]] = {}
+    for table in ("synthetic", "real", "train"):
+        logits = rows(inputs, extractor, table, LOGITS)
+        count = num_selected(inputs, extractor, table)
+        result = inception_score(logits, count, config.splits)
+        if result:
+            numbers[table] = _values(result)
+    values = numbers.pop("synthetic", {"inception_score": None})
+    count = num_selected(inputs, extractor, "synthetic")
+    warnings = []
+    if count < ENOUGH * config.splits:
+        warnings.append(
+            f"{count} images in {config.splits} splits: with fewer than {ENOUGH} each the score is biased downwards"
         )
-        for table in ("synthetic", "real", "train")
-    }
-    numbers = {table: _values(result) for table, result in found.items() if result}
-    count = counted(inputs, extractor, "synthetic")
-    few = f"{count} images in {config.splits} splits: with fewer than 5000 each the score is biased downwards"
+    card = full_card(
+        inputs,
+        extractor,
+        **card_entries(inputs, "inception"),
+        headline_key="inception_score",
+        protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
+        splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
+        seed=SHUFFLE_SEED,
+        warnings=warnings,
+    )
     return Metric(
         name="inception_score",
-        value=numbers.get("synthetic", {}).get("inception_score"),
-        values=numbers.pop("synthetic", {"inception_score": None}),
-        card=full_card(
-            inputs,
-            extractor,
-            **entries(inputs, "inception"),
-            headline_key="inception_score",
-            protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
-            splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
-            seed=SHUFFLE_SEED,
-            warnings=[few] if count < 5000 * config.splits else [],
-        ),
+        value=values["inception_score"],
+        values=values,
+        card=card,
         controls=numbers,
     )
 
 
-def _values(found: InceptionScore) -> dict[str, float | None]:
-    return {"inception_score": found.mean, "inception_score_std": found.std, "images": found.images}
+def _values(result: InceptionScore) -> dict[str, float | None]:
+    return {
+        "inception_score": result.mean,
+        "inception_score_std": result.std,
+        "images": result.images,
+    }
 
 
 def _extractor(config: Config) -> InceptionExtractor:
@@ -106,38 +126,41 @@ def inception_score(
     """Return the score of `count` rows of logits [n, C]; None with fewer images than splits. Memory is that of one block."""
     if count < splits:
         return None
-    of_row = _split_of(count, splits, seed)
-    sizes = np.bincount(of_row, minlength=splits)
-    entropy: NDArray[np.float64] = np.zeros(splits)  # sum of p log p
-    guesses: NDArray[np.float64] | None = None  # sum of p, per split
+    split_of_row = _split_of_row(count, splits, seed)
+    sizes = np.bincount(split_of_row, minlength=splits)
+    negative_entropy: NDArray[np.float64] = np.zeros(splits)  # sum of p log p over the images
+    probability: NDArray[np.float64] | None = None  # sum of p over the images [splits, C]
     start = 0
     for block in blocks(logits):
         p, log_p = _softmax(block)
-        if guesses is None:
-            guesses = np.zeros((splits, block.shape[1]))
-        member = of_row[start : start + len(block)]
-        np.add.at(entropy, member, (p * log_p).sum(axis=1))
-        np.add.at(guesses, member, p)
+        if probability is None:
+            probability = np.zeros((splits, block.shape[1]))
+        split = split_of_row[start : start + len(block)]
+        np.add.at(negative_entropy, split, (p * log_p).sum(axis=1))
+        np.add.at(probability, split, p)
         start += len(block)
-    assert start == count and guesses is not None
-    average = guesses / sizes[:, None]
-    log_average = np.log(average, out=np.zeros_like(average), where=average > 0)
-    scores = np.exp(entropy / sizes - (average * log_average).sum(axis=1))
+    assert start == count and probability is not None
+    mean_p = probability / sizes[:, None]
+    log_mean_p = np.log(mean_p, out=np.zeros_like(mean_p), where=mean_p > 0)
+    divergence = negative_entropy / sizes - (mean_p * log_mean_p).sum(axis=1)
+    scores = np.exp(divergence)
     return InceptionScore(float(scores.mean()), float(scores.std()), count)
 
 
-def _split_of(count: int, splits: int, seed: int) -> NDArray[np.int64]:
+def _split_of_row(count: int, splits: int, seed: int) -> NDArray[np.int64]:
     """Return the split of each row [N] after the shuffle."""
     edges = [i * count // splits for i in range(splits + 1)]
-    of_place = np.repeat(np.arange(splits), np.diff(edges))
-    of_row: NDArray[np.int64] = np.empty(count, np.int64)
-    of_row[np.random.RandomState(seed).permutation(count)] = of_place
-    return of_row
+    split_of_position = np.repeat(np.arange(splits), np.diff(edges))
+    split_of_row: NDArray[np.int64] = np.empty(count, np.int64)
+    order = np.random.RandomState(seed).permutation(count)
+    split_of_row[order] = split_of_position
+    return split_of_row
 
 
 def _softmax(logits: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return probabilities and their logarithms [N, C] in float64."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    total = np.exp(shifted).sum(axis=1, keepdims=True)
+    log_p = shifted - np.log(total)
     return np.exp(log_p), log_p

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
-from synthaug.pipeline.scores.features.extractors import InceptionExtractor, counted, rows
-from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
+from synthaug.pipeline.scores.features.extractors import (
+    InceptionExtractor,
+    SpacedExtractor,
+    num_selected,
+    rows,
+)
+from synthaug.pipeline.scores.features.published import (
+    card_entries,
+    check_at_least,
+    missing_network,
+    unusable,
+)
 from synthaug.pipeline.scores.features.streams import Features, on_disk, spans, thinned
 
 SUBSET_SEED = 2020  # torch-fidelity's
@@ -23,78 +33,90 @@ SUBSET_SEED = 2020  # torch-fidelity's
 
 @dataclass(frozen=True)
 class Config:
-    """How many images and subsets KID is computed from; `subsets` and `subset_size` as published and in torch-fidelity."""
+    """Number of images and subsets; `subsets` and `subset_size` as published and in torch-fidelity."""
 
     samples_per_layout: int = 1  # synthetic images of each validation layout
     subsets: int = 100
     subset_size: int = 1000  # images; with fewer at hand, half of the smaller set
-    train_images: int = 10_000  # training images looked at for the floor, at most; 0 = all
+    train_images: int = 10_000  # training images measured for the floor, at most; 0 = all
 
     def __post_init__(self) -> None:
-        at_least(1, "kid", self, "samples_per_layout", "subsets")
-        at_least(2, "kid", self, "subset_size")
-        at_least(0, "kid", self, "train_images")
+        check_at_least(1, "kid", self, "samples_per_layout", "subsets")
+        check_at_least(2, "kid", self, "subset_size")
+        check_at_least(0, "kid", self, "train_images")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The same look as FID's."""
+    """Return the same extractor as FID's."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Both sets, the library and the published weights must be there."""
-    return reason(inputs, "inception")
+    """Return None where both sets, the library and the published weights are there."""
+    return missing_network(inputs, "inception")
 
 
 def unsupported(folder: Path | None, _: Config) -> str | None:
-    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    """Return why this machine cannot use the library or the weights in this folder."""
     return unusable(folder, "inception")
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return KID of synthetic against real images; control `train`: as many training images against the same real ones."""
     extractor = _extractor(config)
+    kernel, floor = kernel_distances(inputs, extractor, config.subsets, config.subset_size)
+    splits = "none"
+    if kernel:
+        splits = f"{kernel.subsets} random subsets of {kernel.subset_size}"
+    controls = {}
+    if floor:
+        controls["train"] = values(floor, "kid")
+    numbers = values(kernel, "kid")
+    card = full_card(
+        inputs,
+        extractor,
+        **card_entries(inputs, "inception"),
+        headline_key="kid",
+        protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
+        splits=splits,
+        seed=SUBSET_SEED,
+        floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+        warnings=warnings(kernel, config.subset_size),
+    )
+    return Metric(name="kid", value=numbers["kid"], values=numbers, card=card, controls=controls)
+
+
+def kernel_distances(
+    inputs: MetricInputs, extractor: SpacedExtractor, subsets: int, subset_size: int
+) -> tuple[Kernel | None, Kernel | None]:
+    """Return the distance of the synthetic and that of the training images from the real ones.
+
+    Of the training images as many are used as there are synthetic ones.
+    """
     with on_disk(rows(inputs, extractor, "real")) as real:
         with on_disk(rows(inputs, extractor, "synthetic")) as synthetic:
-            found, count = (
-                kernel_distance(synthetic, real, config.subsets, config.subset_size),
-                len(synthetic),
-            )
-        with on_disk(
-            thinned(rows(inputs, extractor, "train"), counted(inputs, extractor, "train"), count)
-        ) as train:
-            floor = kernel_distance(train, real, config.subsets, config.subset_size)
-    return Metric(
-        name="kid",
-        value=found.mean if found else None,
-        values=values(found, "kid"),
-        card=full_card(
-            inputs,
-            extractor,
-            **entries(inputs, "inception"),
-            headline_key="kid",
-            protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
-            splits=f"{found.subsets} random subsets of {found.subset_size}" if found else "none",
-            seed=SUBSET_SEED,
-            floor="train: as many training images as there are synthetic ones (or all), against the same real images",
-            warnings=warnings(found, config.subset_size),
-        ),
-        controls={"train": values(floor, "kid")} if floor else {},
-    )
+            kernel = kernel_distance(synthetic, real, subsets, subset_size)
+            count = len(synthetic)
+        num_train = num_selected(inputs, extractor, "train")
+        with on_disk(thinned(rows(inputs, extractor, "train"), num_train, count)) as train:
+            floor = kernel_distance(train, real, subsets, subset_size)
+    return kernel, floor
 
 
-def values(found: Kernel | None, name: str) -> dict[str, float | None]:
-    """Return the numbers under the name of the score."""
-    return {name: found.mean if found else None, f"{name}_std": found.std if found else None}
+def values(kernel: Kernel | None, name: str) -> dict[str, float | None]:
+    """Return the numbers under the name of the score; None without a distance."""
+    if kernel is None:
+        return {name: None, f"{name}_std": None}
+    return {name: kernel.mean, f"{name}_std": kernel.std}
 
 
-def warnings(found: Kernel | None, asked: int) -> list[str]:
-    """Say in sentences where there are too few images."""
-    if not found:
+def warnings(kernel: Kernel | None, subset_size: int) -> list[str]:
+    """Return sentences that say where there are too few images for subsets of the size asked for."""
+    if not kernel:
         return ["fewer than 4 images: there is no kernel distance"]
-    if found.subset_size < asked:
+    if kernel.subset_size < subset_size:
         return [
-            f"subsets of {found.subset_size} instead of {asked} images: the mean is unbiased still, the spread larger"
+            f"subsets of {kernel.subset_size} instead of {subset_size} images: the mean is unbiased still, the spread larger"
         ]
     return []
 
@@ -105,7 +127,7 @@ def _extractor(config: Config) -> InceptionExtractor:
 
 @dataclass(frozen=True)
 class Kernel:
-    """An MMD estimate: mean and standard deviation over subsets, and how large these were."""
+    """An MMD estimate: mean and standard deviation over subsets, and the size of these."""
 
     mean: float
     std: float
@@ -122,7 +144,8 @@ def mmd(x: Features, y: Features) -> float:
     assert n > 1 and m > 1
     within_x = _kernel_sum(x, x) - _diagonal_sum(x)
     within_y = _kernel_sum(y, y) - _diagonal_sum(y)
-    return within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * _kernel_sum(x, y) / (n * m)
+    between = _kernel_sum(x, y)
+    return within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * between / (n * m)
 
 
 def kernel_distance(
@@ -136,14 +159,16 @@ def kernel_distance(
     least = min(len(x), len(y))
     if least < 4:
         return None
-    used = size if least >= size else least // 2
+    if least < size:
+        size = least // 2
     rng = np.random.RandomState(seed)
     draws: NDArray[np.float64] = np.zeros(subsets)
     for i in range(subsets):
-        picks = [rng.choice(len(rows), used, replace=False) for rows in (x, y)]
-        # a mapped array is read faster, and a product is the same, in any order of rows
-        draws[i] = mmd(*(rows[np.sort(pick)] for rows, pick in zip((x, y), picks, strict=True)))
-    return Kernel(float(draws.mean()), float(draws.std()), used, subsets)
+        x_indices = rng.choice(len(x), size, replace=False)
+        y_indices = rng.choice(len(y), size, replace=False)
+        # a file is read faster in order, and the sums are the same in any order of rows
+        draws[i] = mmd(x[np.sort(x_indices)], y[np.sort(y_indices)])
+    return Kernel(float(draws.mean()), float(draws.std()), size, subsets)
 
 
 def _polynomial(products: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -152,11 +177,16 @@ def _polynomial(products: NDArray[np.float64], width: int) -> NDArray[np.float64
 
 
 def _kernel_sum(x: Features, y: Features) -> float:
-    total, right = 0.0, y.astype(np.float64)
+    """Return the sum of the kernel over all pairs of rows."""
+    total = 0.0
+    right = y.astype(np.float64)
     for span in spans(len(x)):
-        total += float(_polynomial(x[span].astype(np.float64) @ right.T, x.shape[1]).sum())
+        products = x[span].astype(np.float64) @ right.T
+        total += float(_polynomial(products, x.shape[1]).sum())
     return total
 
 
 def _diagonal_sum(x: Features) -> float:
-    return float(_polynomial((x.astype(np.float64) ** 2).sum(axis=1), x.shape[1]).sum())
+    """Return the sum of the kernel of each row with itself."""
+    products = (x.astype(np.float64) ** 2).sum(axis=1)
+    return float(_polynomial(products, x.shape[1]).sum())

@@ -12,15 +12,15 @@ from synthaug.pipeline.scores.features.streams import Features, spans
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each query the best of a corpus: `similarity` [N, k] falling, `place` [N, k] its rows in the corpus."""
+    """The k most similar rows of a corpus for each of N queries, the most similar first."""
 
-    place: NDArray[np.int64]
-    similarity: NDArray[np.float64]
+    index: NDArray[np.int64]  # [N, k] rows of the corpus
+    similarity: NDArray[np.float64]  # [N, k] falling
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A synthetic image with the training images nearest to it, by `image_id` and by their place in the table."""
+class ImagePair:
+    """A synthetic image with the training images nearest to it, by `image_id` and by their index in the table."""
 
     synthetic: str
     synthetic_index: int
@@ -33,47 +33,45 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What features are centred and scaled by before they are compared."""
+class Standardization:
+    """Mean and deviation by which features are centred and scaled before they are compared."""
 
     mean: NDArray[np.float64]  # [D]
-    deviation: NDArray[np.float64]  # [D]; 0 = a feature that says nothing and is left out
+    deviation: NDArray[np.float64]  # [D]; a feature of deviation 0 is left out
 
 
 def nearest(
-    queries: Features, corpus: Features, k: int = 1, standard: Standard | None = None
+    queries: Features, corpus: Features, k: int = 1, standardization: Standardization | None = None
 ) -> Neighbours:
     """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
 
     Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1. Features that are never
-    negative all point the same way; with `standard` they are centred and scaled first.
+    negative all point the same way; with `standardization` they are centred and scaled first.
     """
     assert 0 < k <= len(corpus)
-    place = np.zeros((len(queries), k), np.int64)
+    index = np.zeros((len(queries), k), np.int64)
     best = np.full((len(queries), k), -np.inf)
     for span in spans(len(queries)):
-        wanted = _unit(queries[span], standard)
+        block = _unit(queries[span], standardization)
         for other in spans(len(corpus)):
-            found = np.concatenate([best[span], wanted @ _unit(corpus[other], standard).T], axis=1)
-            names = np.broadcast_to(
-                np.arange(other.start, other.stop), (len(wanted), other.stop - other.start)
-            )
-            names = np.concatenate([place[span], names], axis=1)
-            order = np.argsort(-found, axis=1, kind="stable")[
-                :, :k
-            ]  # earlier rows stand before later ones
-            best[span] = np.take_along_axis(found, order, axis=1)
-            place[span] = np.take_along_axis(names, order, axis=1)
-    return Neighbours(place, best)
+            similarity = block @ _unit(corpus[other], standardization).T  # [block, other]
+            rows = np.broadcast_to(np.arange(other.start, other.stop), similarity.shape)
+            # earlier rows stand before later ones, and the sort is stable
+            candidates = np.concatenate([best[span], similarity], axis=1)
+            candidate_rows = np.concatenate([index[span], rows], axis=1)
+            order = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
+            best[span] = np.take_along_axis(candidates, order, axis=1)
+            index[span] = np.take_along_axis(candidate_rows, order, axis=1)
+    return Neighbours(index, best)
 
 
-def _unit(rows: Features, standard: Standard | None) -> NDArray[np.float64]:
+def _unit(rows: Features, standardization: Standardization | None) -> NDArray[np.float64]:
+    """Return rows of length 1 in float64; a row of zeros stays one."""
     wide = rows.astype(np.float64)
-    if standard:
-        wide -= standard.mean
-        wide = np.divide(
-            wide, standard.deviation, out=np.zeros_like(wide), where=standard.deviation > 0
-        )
+    if standardization:
+        wide -= standardization.mean
+        deviation = standardization.deviation
+        wide = np.divide(wide, deviation, out=np.zeros_like(wide), where=deviation > 0)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit
@@ -84,24 +82,25 @@ def similar_layouts(
 ) -> Neighbours:
     """Return the layout of `corpus` [M, cells] most like each of `queries` [N, cells], maps of class indices, -1 = no box.
 
-    Similarity is the mean of two shares: cells with the same content in both, and what the two histograms over classes
-    (no box is one) have in common. Of equals the first counts as nearer.
+    Similarity is the mean of two shares: cells with the same content in both, and the intersection of the two histograms
+    over classes (no box is one). Of equals the first counts as nearer.
     """
-    shares = _histograms(corpus, num_classes)
-    place = np.zeros((len(queries), 1), np.int64)
+    corpus_histograms = _histograms(corpus, num_classes)
+    query_histograms = _histograms(queries, num_classes)
+    index = np.zeros((len(queries), 1), np.int64)
     best = np.zeros((len(queries), 1))
-    for i, (query, histogram) in enumerate(
-        zip(queries, _histograms(queries, num_classes), strict=True)
-    ):
-        alike = ((corpus == query).mean(axis=1) + np.minimum(shares, histogram).sum(axis=1)) / 2
-        place[i, 0] = alike.argmax()
-        best[i, 0] = alike[place[i, 0]]
-    return Neighbours(place, best)
+    for i, query in enumerate(queries):
+        equal_cells = (corpus == query).mean(axis=1)  # [M]
+        common = np.minimum(corpus_histograms, query_histograms[i]).sum(axis=1)  # [M]
+        similarity = (equal_cells + common) / 2
+        index[i, 0] = similarity.argmax()
+        best[i, 0] = similarity[index[i, 0]]
+    return Neighbours(index, best)
 
 
 def _histograms(maps: NDArray[np.int16], num_classes: int) -> NDArray[np.float64]:
     """Return the share of cells of each class, no box among them [N, num_classes + 1]."""
-    found: NDArray[np.float64] = np.zeros((len(maps), num_classes + 1))
+    shares: NDArray[np.float64] = np.zeros((len(maps), num_classes + 1))
     for content in np.unique(maps).tolist():
-        found[:, content] = (maps == content).mean(axis=1)  # no box, -1, is the last column
-    return found
+        shares[:, content] = (maps == content).mean(axis=1)  # no box, -1, is the last column
+    return shares

@@ -1,5 +1,4 @@
-"""The published networks that scores look at images with: architectures and preprocessing of torch-fidelity, torchmetrics and
-torchvision, weights from files of the user's.
+"""Published networks, architectures and preprocessing of torch-fidelity, torchmetrics and torchvision; weights from files.
 
 Every network takes uint8 RGB images [H, W, 3] of any sizes. Images of one size run together, in the order given.
 
@@ -32,7 +31,7 @@ LPIPS_NETS = {"alex": "alexnet", "vgg": "vgg16"}  # torchmetrics' name -> key of
 
 
 def missing_library(name: str) -> str | None:
-    """Say in one line which library a network needs and lacks."""
+    """Return in one line the library that a network needs and this machine lacks, else None."""
     library = LIBRARIES[name]
     if find_spec(library):
         return None
@@ -53,12 +52,18 @@ class Inception:
             )
             return extractor
 
-        self._device, self._model = device, _filled(build, state, "Inception v3").to(device)
+        self._device = device
+        self._model = _filled(build, state, "Inception v3").to(device)
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return pool features [N, 2048] and the logits without their bias [N, 1008]."""
-        pairs = _by_size(images, lambda group: _joined(self._model(_stack(group, self._device))))
-        return pairs[:, :-LOGITS], pairs[:, -LOGITS:]
+
+        def run(group: list[NDArray[np.uint8]]) -> Tensor:
+            features, logits = self._model(_stack(group, self._device))
+            return _side_by_side(features, logits)
+
+        both = _by_size(images, run)  # [N, 2048 + 1008]
+        return both[:, :-LOGITS], both[:, -LOGITS:]
 
 
 class Vgg16:
@@ -73,11 +78,17 @@ class Vgg16:
             )
             return extractor
 
-        self._device, self._model = device, _filled(build, state, "VGG-16").to(device)
+        self._device = device
+        self._model = _filled(build, state, "VGG-16").to(device)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Return features [N, 4096]."""
-        return _by_size(images, lambda group: self._model(_stack(group, self._device))[0])
+
+        def run(group: list[NDArray[np.uint8]]) -> Any:
+            (features,) = self._model(_stack(group, self._device))
+            return features
+
+        return _by_size(images, run)
 
 
 class AlexNetPool5:
@@ -88,7 +99,8 @@ class AlexNetPool5:
 
         model = alexnet(weights=None)
         _load(model, state, "AlexNet")
-        self._device, self._model = device, model.features.eval().requires_grad_(False).to(device)
+        self._device = device
+        self._model = model.features.eval().requires_grad_(False).to(device)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Return unit vectors [N, 12544]; the images are resized as the rest of the house does it."""
@@ -96,12 +108,12 @@ class AlexNetPool5:
 
         from synthaug.pipeline.core.images import resize
 
+        squares = [resize(image, (POOL5_SIDE, POOL5_SIDE)) for image in images]
         with torch.inference_mode():
-            pixels = _stack(
-                [resize(image, (POOL5_SIDE, POOL5_SIDE)) for image in images], self._device
-            )
+            pixels = _stack(squares, self._device)
             pool = self._model(_imagenet(pixels)).flatten(1)  # [N, 256 * 7 * 7]
-            return np.asarray(torch.nn.functional.normalize(pool).cpu().numpy(), np.float32)
+            unit = torch.nn.functional.normalize(pool)
+        return np.asarray(unit.cpu().numpy(), np.float32)
 
 
 class Lpips:
@@ -112,17 +124,19 @@ class Lpips:
     ) -> None:
         from torchmetrics.functional.image.lpips import _LPIPS
 
-        model = _LPIPS(
-            pretrained=True, net=net, pnet_rand=True
-        )  # the heads; the body comes from `state`
-        wanted = {name: f"features.{name.split('.', 1)[1]}" for name in model.net.state_dict()}
-        missing = [name for name in wanted.values() if name not in state]
-        if missing:
-            raise ValueError(
-                f"these are not the weights of {LPIPS_NETS[net]}: '{missing[0]}' is missing"
-            )
-        _load(model.net, {name: state[source] for name, source in wanted.items()}, LPIPS_NETS[net])
-        self._device, self._model = device, model.eval().requires_grad_(False).to(device)
+        # the published heads; the body comes from `state`
+        model = _LPIPS(pretrained=True, net=net, pnet_rand=True)
+        body = {}
+        for name in model.net.state_dict():
+            source = f"features.{name.split('.', 1)[1]}"
+            if source not in state:
+                raise ValueError(
+                    f"these are not the weights of {LPIPS_NETS[net]}: '{source}' is missing"
+                )
+            body[name] = state[source]
+        _load(model.net, body, LPIPS_NETS[net])
+        self._device = device
+        self._model = model.eval().requires_grad_(False).to(device)
 
     def __call__(self, first: Images, second: Images) -> NDArray[np.float64]:
         """Return the distances [N] of N pairs of images, the two of a pair of one size."""
@@ -131,12 +145,14 @@ class Lpips:
         out = np.zeros(len(first), np.float64)
         with torch.inference_mode():
             for members in _groups(first).values():
-                a, b = (
-                    _stack([images[i] for i in members], self._device) / 127.5 - 1
-                    for images in (first, second)
-                )
+                a = self._scaled(first, members)
+                b = self._scaled(second, members)
                 out[members] = self._model(a, b).flatten().double().cpu().numpy()
         return out
+
+    def _scaled(self, images: Images, members: list[int]) -> Tensor:
+        """Return some images of one size as float32 [n, 3, H, W] in [-1, 1]."""
+        return _stack([images[i] for i in members], self._device) / 127.5 - 1
 
 
 def _filled(
@@ -171,6 +187,7 @@ def _unfit(err: RuntimeError, what: str) -> str:
 
 
 def _groups(images: Images) -> dict[tuple[int, ...], list[int]]:
+    """Return the indices of the images of each shape."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, image in enumerate(images):
         groups.setdefault(image.shape, []).append(i)
@@ -184,32 +201,31 @@ def _by_size(images: Images, run: Callable[[list[NDArray[np.uint8]]], Any]) -> N
     rows: dict[int, NDArray[np.float32]] = {}
     with torch.inference_mode():
         for members in _groups(images).values():
-            rows |= dict(zip(members, run([images[i] for i in members]).cpu().numpy(), strict=True))
-    return np.stack([rows[i] for i in range(len(images))]).astype(np.float32, copy=False)
+            group = [images[i] for i in members]
+            outputs = run(group).cpu().numpy()
+            rows.update(zip(members, outputs, strict=True))
+    in_order = [rows[i] for i in range(len(images))]
+    return np.stack(in_order).astype(np.float32, copy=False)
 
 
-def _joined(outputs: Sequence[Tensor]) -> Tensor:
+def _side_by_side(a: Tensor, b: Tensor) -> Tensor:
     import torch
 
-    return torch.cat(list(outputs), dim=1)
+    return torch.cat([a, b], dim=1)
 
 
 def _stack(images: Images, device: str) -> Tensor:
-    """Images of one size as uint8 [N, 3, H, W] of a device."""
+    """Return images of one size as uint8 [N, 3, H, W] of a device."""
     import torch
 
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.from_numpy(np.stack(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def _imagenet(pixels: Tensor) -> Tensor:
-    """uint8 [N, 3, H, W] as torchvision's networks are given them."""
-    mean, std = (
-        pixels.new_tensor(v, dtype=_float()) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
-    return (pixels / 255 - mean[:, None, None]) / std[:, None, None]
-
-
-def _float() -> Any:
+    """Return uint8 [N, 3, H, W] as float32, normalized as torchvision's networks are given them."""
     import torch
 
-    return torch.float32
+    mean = pixels.new_tensor((0.485, 0.456, 0.406), dtype=torch.float32)
+    std = pixels.new_tensor((0.229, 0.224, 0.225), dtype=torch.float32)
+    return (pixels / 255 - mean[:, None, None]) / std[:, None, None]

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features.extractors import SpacedExtractor, Vgg16Extractor, rows
-from synthaug.pipeline.scores.features.published import at_least, entries, reason, unusable
+from synthaug.pipeline.scores.features.published import (
+    card_entries,
+    check_at_least,
+    missing_network,
+    unusable,
+)
 from synthaug.pipeline.scores.features.streams import (
     Features,
     on_disk,
@@ -25,90 +30,110 @@ from synthaug.pipeline.scores.features.streams import (
     squared_distances,
 )
 
+ENOUGH = 1000  # images
+
 
 @dataclass(frozen=True)
 class Config:
-    """How many images and neighbours are used."""
+    """Number of images and neighbours."""
 
     samples_per_layout: int = 1  # synthetic images of each validation layout
-    neighbours: int = (
-        3  # k, of precision and recall as published; density and coverage were published with 5
-    )
+    # k, of precision and recall as published; density and coverage were published with 5
+    neighbours: int = 3
     max_images: int = 10_000  # of each set, evenly spaced; time grows with the square; 0 = all
 
     def __post_init__(self) -> None:
-        at_least(1, "prdc", self, "samples_per_layout", "neighbours")
-        at_least(0, "prdc", self, "max_images")
+        check_at_least(1, "prdc", self, "samples_per_layout", "neighbours")
+        check_at_least(0, "prdc", self, "max_images")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """The features of VGG-16."""
+    """Return the extractor of VGG-16's features."""
     return (_extractor(config),)
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Both sets, the library and the published weights must be there."""
-    return reason(inputs, "vgg16")
+    """Return None where both sets, the library and the published weights are there."""
+    return missing_network(inputs, "vgg16")
 
 
 def unsupported(folder: Path | None, _: Config) -> str | None:
-    """Say what a machine lacks for this score, whatever the data: the library, or the weights in this folder."""
+    """Return why this machine cannot use the library or the weights in this folder."""
     return unusable(folder, "vgg16")
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return precision (the headline), recall, density and coverage; control `train`: of training images instead."""
     extractor = _extractor(config)
-    found, controls, counts = measured(inputs, extractor, config.neighbours)
+    result = compare(inputs, extractor, config.neighbours)
+    controls = {}
+    if result.train:
+        controls["train"] = values(result.train)
+    selection = "all"
+    if config.max_images:
+        selection = f"at most {config.max_images} images of each set, evenly spaced"
+    card = full_card(
+        inputs,
+        extractor,
+        **card_entries(inputs, "vgg16"),
+        headline_key="precision",
+        protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
+        selection=selection,
+        floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+        warnings=warnings(result),
+    )
+    numbers = values(result.synthetic)
     return Metric(
-        name="prdc",
-        value=found["precision"],
-        values=found,
-        card=full_card(
-            inputs,
-            extractor,
-            **entries(inputs, "vgg16"),
-            headline_key="precision",
-            protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
-            selection=f"at most {config.max_images} images of each set, evenly spaced"
-            if config.max_images
-            else "all",
-            floor="train: as many training images as there are synthetic ones (or all), against the same real images",
-            warnings=warnings(counts),
-        ),
-        controls=controls,
+        name="prdc", value=numbers["precision"], values=numbers, card=card, controls=controls
     )
 
 
-def measured(
-    inputs: MetricInputs, extractor: SpacedExtractor, k: int, most: int = 0
-) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]], list[int]]:
-    """Return the four numbers of synthetic against real images, those of training images, and the two sets' sizes."""
+@dataclass(frozen=True)
+class Comparison:
+    """The numbers of synthetic and of training images against the real ones; None with too few images."""
+
+    synthetic: Manifolds | None
+    train: Manifolds | None
+    num_real: int
+    num_synthetic: int
+
+
+def compare(inputs: MetricInputs, extractor: SpacedExtractor, k: int, most: int = 0) -> Comparison:
+    """Compare at most `most` images of each set, evenly spaced (0 = all); of the training images as many as synthetic."""
+    train_result = None
     with (
-        on_disk(rows(inputs, extractor, "real")) as whole_real,
-        on_disk(rows(inputs, extractor, "synthetic")) as whole,
+        on_disk(rows(inputs, extractor, "real")) as all_real,
+        on_disk(rows(inputs, extractor, "synthetic")) as all_synthetic,
     ):
-        real, synthetic = (_some(features, most) for features in (whole_real, whole))
-        found = prdc(real, synthetic, k)
+        real = _some(all_real, most)
+        synthetic = _some(all_synthetic, most)
+        synthetic_result = prdc(real, synthetic, k)
         with on_disk(rows(inputs, extractor, "train")) as train:
-            control = prdc(real, _some(train, len(synthetic)), k) if len(synthetic) else None
-    counts = [len(real), len(synthetic)]
-    return values(found), {"train": values(control)} if control else {}, counts
+            if len(synthetic):
+                train_result = prdc(real, _some(train, len(synthetic)), k)
+    return Comparison(synthetic_result, train_result, len(real), len(synthetic))
 
 
-def values(found: Manifolds | None) -> dict[str, float | None]:
-    """Return the four by name, None where there is no result."""
+def values(manifolds: Manifolds | None) -> dict[str, float | None]:
+    """Return the four numbers by name, None where there is no result."""
+    if manifolds is None:
+        return dict.fromkeys(("precision", "recall", "density", "coverage"))
     return {
-        name: getattr(found, name, None) for name in ("precision", "recall", "density", "coverage")
+        "precision": manifolds.precision,
+        "recall": manifolds.recall,
+        "density": manifolds.density,
+        "coverage": manifolds.coverage,
     }
 
 
-def warnings(counts: list[int]) -> list[str]:
-    """Say in sentences where there are too few images, or too different numbers of them."""
-    few = [
-        f"{min(counts)} images: below 1000 the neighbourhoods are wide and the four numbers coarse"
+def warnings(result: Comparison) -> list[str]:
+    """Return sentences that say where there are too few images."""
+    least = min(result.num_real, result.num_synthetic)
+    if least >= ENOUGH:
+        return []
+    return [
+        f"{least} images: below {ENOUGH} the neighbourhoods are wide and the four numbers coarse"
     ]
-    return few if min(counts) < 1000 else []
 
 
 def _some(features: Features, most: int) -> Features:
@@ -140,19 +165,22 @@ def prdc(real: Features, synthetic: Features, k: int) -> Manifolds | None:
     """
     if min(len(real), len(synthetic)) <= k:
         return None
-    of_real, of_synthetic = radii(real, k), radii(synthetic, k)
-    hits = 0
-    precise: NDArray[np.bool_] = np.zeros(len(synthetic), bool)
-    covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    real_radii = radii(real, k)
+    synthetic_radii = radii(synthetic, k)
+    num_hits = 0
+    precise = np.zeros(len(synthetic), bool)  # inside some real neighbourhood
+    covered = np.zeros(len(real), bool)  # whose neighbourhood holds a synthetic row
+    recalled = np.zeros(len(real), bool)  # inside some synthetic neighbourhood
     for span in spans(len(real)):
         for other in spans(len(synthetic)):
-            distance = squared_distances(real[span], synthetic[other])
-            inside = distance <= of_real[span][:, None]  # of real neighbourhoods [n, m]
-            hits += int(inside.sum())
-            precise[other] |= inside.any(axis=0)
-            covered[span] |= inside.any(axis=1)
-            recalled[span] |= (distance <= of_synthetic[other][None]).any(axis=1)
-    density = hits / (k * len(synthetic))
+            distance = squared_distances(real[span], synthetic[other])  # [n, m]
+            in_real = distance <= real_radii[span][:, None]
+            in_synthetic = distance <= synthetic_radii[other][None]
+            num_hits += int(in_real.sum())
+            precise[other] |= in_real.any(axis=0)
+            covered[span] |= in_real.any(axis=1)
+            recalled[span] |= in_synthetic.any(axis=1)
+    density = num_hits / (k * len(synthetic))
     return Manifolds(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
 
 

@@ -1,4 +1,4 @@
-"""What the scores on published networks share: whether the network can be had, and how its card describes it."""
+"""Scores on published networks: whether the network can be had, and its entries in a card."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESIZE = {
 }
 
 
-def reason(
+def missing_network(
     inputs: MetricInputs,
     network: str,
     library: str = "",
@@ -32,8 +32,8 @@ def unusable(folder: Path | None, network: str, library: str = "") -> str | None
     return networks.missing_library(library or network) or weights.find(folder, network).reason
 
 
-def entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
-    """Return the entries of a card that say which network looked, and how images were brought to its size."""
+def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
+    """Return the entries of a card for the network and the resize of its images."""
     return {
         "network": weights.FILES[network].network,
         "network_file": weights.FILES[network].file,
@@ -43,8 +43,9 @@ def entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
     }
 
 
-def at_least(least: int, section: str, config: Any, *names: str) -> None:
+def check_at_least(least: int, section: str, config: Any, *names: str) -> None:
     """Raise ValueError where a setting of a score is below `least`."""
     for name in names:
-        if getattr(config, name) < least:
-            raise ValueError(f"{section}.{name} is {getattr(config, name)}; give {least} or more")
+        value = getattr(config, name)
+        if value < least:
+            raise ValueError(f"{section}.{name} is {value}; give {least} or more")

@@ -33,7 +33,7 @@ SMALL = {
 JOB = """
 data: {labelled: "toy:train"}
 cluster: {executor: serial}
-score: {cas: {steps: 2, width: 4, batch: 8}, dap: {resamples: 4}}
+score: {cas: {steps: 2, width: 8, batch: 8}, dap: {resamples: 4}}
 """
 
 

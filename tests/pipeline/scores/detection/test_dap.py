@@ -52,7 +52,7 @@ def blind(row, label):
 
 
 def measured(rows, real=(), config=None, card=None):
-    return dap.measured(rows, real, CATEGORIES, TRAIN_COUNTS, card or {}, config or dap.Config())
+    return dap.dap(rows, real, CATEGORIES, TRAIN_COUNTS, card or {}, config or dap.Config())
 
 
 def test_perfect_images_score_one_and_shuffled_layouts_about_zero():

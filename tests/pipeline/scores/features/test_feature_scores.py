@@ -33,7 +33,7 @@ from synthaug.pipeline.scores.features.extractors import (
     LayoutMapExtractor,
     label_map,
 )
-from synthaug.pipeline.scores.features.nearest_sheet import sheet
+from synthaug.pipeline.scores.features.nearest_sheet import picture_sheet
 from tests.score_inputs import records_of, score_inputs
 
 CATEGORIES = (Category(1, "cat"), Category(2, "dog"))
@@ -224,8 +224,8 @@ def test_copies_are_found(inputs: MetricInputs) -> None:
     config = nearest.Config(pairs=6)
     metric = nearest.score(copying, config)
     assert metric.value == pytest.approx(0.5)
-    listed = nearest.pairs(metric)
-    assert listed == nearest.pairs(json.loads(json.dumps(metric.to_json())))
+    listed = nearest.listed_pairs(metric.to_json())
+    assert listed == nearest.listed_pairs(json.loads(json.dumps(metric.to_json())))
     assert {(p.synthetic, p.train) for p in listed} == {
         (f"r{i}~0", f"t{2 * i // 2}") for i in range(0, 12, 2)
     }
@@ -235,15 +235,17 @@ def test_copies_are_found(inputs: MetricInputs) -> None:
         copying, replace(config, max_images=6)
     )  # every other layout: r0, r2 ..., all of them copies
     assert few.value == 1
-    assert {p.synthetic for p in nearest.pairs(few)} == {f"r{i}~0" for i in range(0, 12, 2)}
-    picture = sheet(listed, copying.tables["synthetic"], copying.tables["train"])
+    assert {p.synthetic for p in nearest.listed_pairs(few.to_json())} == {
+        f"r{i}~0" for i in range(0, 12, 2)
+    }
+    picture = picture_sheet(listed, copying.tables["synthetic"], copying.tables["train"])
     assert picture
     with Image.open(io.BytesIO(picture)) as drawn:
         assert drawn.format == "JPEG"
         pixels = np.asarray(drawn).astype(int)
     left, right = pixels[22:160, 8:152], pixels[22:160, 160:304]  # a copy beside its original
     assert np.abs(left - right).mean() < 3
-    assert sheet([], copying.tables["synthetic"], copying.tables["train"]) is None
+    assert picture_sheet([], copying.tables["synthetic"], copying.tables["train"]) is None
 
 
 def test_layouts_are_maps_of_their_boxes(inputs: MetricInputs) -> None:
@@ -259,7 +261,7 @@ def test_layouts_are_maps_of_their_boxes(inputs: MetricInputs) -> None:
 
     maps = np.array([[0, 0, 1, -1], [0, 1, 0, -1], [1, 1, 1, 1]], np.int16)
     found = similar_layouts(np.array([[0, 1, 0, -1], [-1, -1, -1, -1]], np.int16), maps, 2)
-    assert found.place[:, 0].tolist() == [1, 0]
+    assert found.index[:, 0].tolist() == [1, 0]
     assert found.similarity[:, 0].tolist() == [1.0, 0.25]
 
 
@@ -267,7 +269,7 @@ def test_a_spaced_extractor_keeps_what_was_asked_for(inputs: MetricInputs) -> No
     """Evenly spaced images of each table; the batches do not change its records."""
     extractor = LayoutMapExtractor(train_images=5, other_images=3, side=4)
     for name, count, first in (("train", 5, [0, 4, 8, 12, 16]), ("real", 3, [0, 4, 8])):
-        assert extractor.places(inputs, name).tolist() == first
+        assert extractor.selected(inputs, name).tolist() == first
         whole, parts = (list(records_of(inputs, extractor, name, batch)) for batch in (BATCH, 3))
         kept = [record.index for record in whole if record.arrays["layout"].size]
         assert (len(kept), kept) == (count, first)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.features import streams as features
-from synthaug.pipeline.scores.features.neighbours import Standard, nearest
+from synthaug.pipeline.scores.features.neighbours import Standardization, nearest
 from synthaug.pipeline.scores.features.streams import (
     blocks,
     on_disk,
@@ -91,9 +91,9 @@ def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (512, 4):
         monkeypatch.setattr(features.spans, "__defaults__", (size,))
         found = nearest(queries, corpus, 3)
-        assert np.array_equal(found.place, expected)
+        assert np.array_equal(found.index, expected)
         assert found.similarity == pytest.approx(np.take_along_axis(cosine, expected, axis=1))
-    shifted = Standard(corpus.astype(float).mean(0) + 5, np.array([1.0, 2.0, 0.0, 3.0]))
+    shifted = Standardization(corpus.astype(float).mean(0) + 5, np.array([1.0, 2.0, 0.0, 3.0]))
     by_hand = [
         np.delete((v - shifted.mean) / np.array([1, 2, 1, 3]), 2, axis=1) for v in (queries, corpus)
     ]
