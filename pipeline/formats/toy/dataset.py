@@ -10,42 +10,28 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.masks import encode_with_boxes, panoptic_png
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
-from synthaug.pipeline.core.seeding import rng_for
-from synthaug.pipeline.formats.toy.draw import disc, hsv
-from synthaug.pipeline.formats.toy.world import (
-    GRASS,
-    ROAD,
-    STUFF,
-    THINGS,
-    WATER,
-    Thing,
-    World,
-    fill,
-    rasterise,
-    sample_world,
-)
-
-Image = NDArray[np.float32]
+from synthaug.pipeline.formats.toy.paint import paint
+from synthaug.pipeline.formats.toy.world import STUFF, THINGS, World, sample_world
 
 SPLITS = {"train": 1600, "unlabelled": 1600, "val": 300, "test": 300}  # default number of scenes
 CONTENT_VERSION = "1"  # raise when the same index would show something else
 _FIRST_STUFF = len(THINGS)
-_TILE = 128
 _IDS_PER_SCENE = 16  # at most 7 things and 4 kinds of stuff
 _MAX_COUNT = 1_000_000  # so that ids fit the 24 bits of a panoptic PNG
-_KINDS_OF = {
+_SUPERCATEGORIES = {
     "tree": "plant",
     "person": "person",
     "cow": "animal",
     "house": "building",
     "windmill": "building",
-}
+}  # of all other things "vehicle"
 
 
 @dataclass(frozen=True)
@@ -78,60 +64,66 @@ class Config:
             )
 
 
-CATEGORIES = tuple(
-    Category(
-        k + 1, name, "" if k >= _FIRST_STUFF else _KINDS_OF.get(name, "vehicle"), k < _FIRST_STUFF
-    )
-    for k, name in enumerate((*THINGS, *STUFF))
-)
+def _categories() -> tuple[Category, ...]:
+    """Return the things, then the stuff; ids count from 1."""
+    categories: list[Category] = []
+    for name in THINGS:
+        supercategory = _SUPERCATEGORIES.get(name, "vehicle")
+        categories.append(Category(len(categories) + 1, name, supercategory))
+    for name in STUFF:
+        categories.append(Category(len(categories) + 1, name, isthing=False))
+    return tuple(categories)
+
+
+CATEGORIES = _categories()
 
 
 class ToyDataset(Dataset):
-    """A Dataset of toy scenes; nothing is stored, every access paints."""
+    """A table of toy scenes; nothing is stored, every access paints."""
 
     categories = CATEGORIES
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Counter()
 
     def __len__(self) -> int:
         return self.config.count or SPLITS[self.config.path]
 
     def world(self, index: int) -> World:
-        """What scene `index` shows, without painting it; quick."""
+        """Return scene `index` without painting it; quick."""
         if not 0 <= index < len(self):
             raise IndexError(f"toy:{self.config.path} has scenes 0..{len(self) - 1}, not {index}")
         config = self.config
-        return sample_world(
-            ("toy", config.seed, config.path, index), config.min_objects, config.max_objects
-        )
+        identity = ("toy", config.seed, config.path, index)
+        return sample_world(identity, config.min_objects, config.max_objects)
 
     def __getitem__(self, index: int) -> Scene:
-        world, size = self.world(index), self.config.size
+        world = self.world(index)
+        size = self.config.size
         name = f"toy-{self.config.path}-{index:08d}"
-        image, owner = paint(world, size)
-        picture = ImageRef(_encode_png(image), f"{name}.png")
+        pixels, owner = paint(world, size)
+        image = ImageRef(encode(pixels, "png"), f"{name}.png")
         if not self.config.labels:
-            return Scene(name, size, size, picture, Objects.build([], []))
+            return Scene(name, size, size, image, Objects.build([], []))
         objects, ids = _annotate(world, owner, index)
-        panoptic = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], 2).astype(np.uint8)
-        return Scene(
-            name,
-            size,
-            size,
-            picture,
-            objects,
-            ImageRef(_encode_png(panoptic), f"{name}_panoptic.png"),
-        )
+        panoptic = ImageRef(panoptic_png(ids), f"{name}_panoptic.png")
+        return Scene(name, size, size, image, objects, panoptic)
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the content's version."""
+        """Return the digest of the options and of the content's version."""
         config = self.config
-        parts = (CONTENT_VERSION, config.path, len(self), config.size, config.seed, config.labels)
-        return hashlib.sha256(
-            repr((*parts, config.min_objects, config.max_objects)).encode()
-        ).hexdigest()
+        parts = (
+            CONTENT_VERSION,
+            config.path,
+            len(self),
+            config.size,
+            config.seed,
+            config.labels,
+            config.min_objects,
+            config.max_objects,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def read(config: Config, root: Path) -> ToyDataset:  # noqa: ARG001 - every format takes the data root; this one needs none
@@ -139,212 +131,29 @@ def read(config: Config, root: Path) -> ToyDataset:  # noqa: ARG001 - every form
     return ToyDataset(config)
 
 
-def _encode_png(rgb: NDArray[np.uint8]) -> bytes:
-    import cv2
-
-    done, buffer = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
-    assert done
-    return bytes(buffer)
-
-
 def _annotate(
     world: World, owner: NDArray[np.uint8], index: int
 ) -> tuple[Objects, NDArray[np.int32]]:
-    """Objects of an owner map [H, W] (stuff label, or 4 + position of the thing), and the map of their ids [H, W]."""
-    from pycocotools import mask as coco_mask
+    """Return the objects of an owner map [H, W] and the map of their ids [H, W].
 
-    count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(world.things))
-    labels = [*range(len(STUFF), len(count)), *(k for k in range(len(STUFF)) if count[k])]
-    assert all(count[labels] > 0)
-    category = [
-        world.things[k - len(STUFF)].category if k >= len(STUFF) else _FIRST_STUFF + k
-        for k in labels
-    ]
-    identity = index * _IDS_PER_SCENE + 1 + np.arange(len(labels))
-    masks = np.asfortranarray(owner[..., None] == np.array(labels, np.uint8), np.uint8)  # [H, W, N]
-    codes = coco_mask.encode(masks)
-    boxes = coco_mask.toBbox(codes)  # [N, 4] xywh
-    boxes[:, 2:] += boxes[:, :2]
-    objects = Objects.build(
-        category,
-        boxes,
-        id=identity,
-        rle=(code["counts"].decode() for code in codes),
-        area=count[labels],
-        isthing=np.array(category) < _FIRST_STUFF,
-    )
-    table = np.zeros(len(count), np.int32)
-    table[labels] = identity
-    return objects, table[owner]
-
-
-def paint(world: World, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the image [size, size, 3] and, per pixel, who owns it: stuff label, or 4 + position of the thing."""
-    import cv2
-
-    fine = size * 2
-    owner = np.zeros((fine, fine), np.uint8)
-    for label, line in world.regions:
-        fill(owner, line, label)
-    tile = _noise_tile(rng_for(*world.identity, "texture"))
-    land = _paint_land(world, owner, tile, size)
-    canvas = np.asarray(cv2.resize(land, (fine, fine), interpolation=cv2.INTER_NEAREST), np.float32)
-    for k, thing in enumerate(world.things):
-        _paint_thing(canvas, owner, world, thing, len(STUFF) + k, tile)
-    image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8), _majority(owner, size)
-
-
-def _cover(where: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
-    """How much of each pixel of a coarser grid is covered: [size, size], 0..255."""
-    import cv2
-
-    return np.asarray(
-        cv2.resize(where * np.uint8(255), (size, size), interpolation=cv2.INTER_AREA), np.uint8
-    )
-
-
-def _majority(owner: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Who owns most of each pixel's cells: [size, size]."""
-    labels = np.flatnonzero(np.bincount(owner.ravel()))[::-1]  # a tie goes to what is nearest
-    most = np.argmax([_cover(owner == k, size) for k in labels], 0)
-    return np.asarray(labels[most], np.uint8)
-
-
-def _noise_tile(rng: np.random.Generator) -> Image:
-    """Fractal noise [_TILE, _TILE] of mean 0 and deviation about 1."""
-    import cv2
-
-    tile = np.zeros((_TILE, _TILE), np.float32)
-    for cells, weight in ((6, 0.9), (14, 0.7), (32, 0.6), (64, 0.6), (_TILE, 0.5)):
-        coarse = (rng.random((cells, cells), np.float32) - np.float32(0.5)) * np.float32(
-            3.5 * weight
-        )
-        tile += cv2.resize(coarse, (_TILE, _TILE), interpolation=cv2.INTER_LINEAR)
-    return tile
-
-
-def _look_up(tile: Image, u: Image, v: Image) -> Image:
-    import cv2
-
-    u, v = np.broadcast_arrays(u + _TILE / 2, v + _TILE / 2)
-    return np.asarray(
-        cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32
-    )
-
-
-def _blend(low: Image, high: ArrayLike, share: NDArray[Any]) -> Image:
-    """Mix two colours (or images) by share [H, W] in [0, 1]: [H, W, 3]."""
-    mixed = low + (np.asarray(high, np.float32) - low) * share[..., None]
-    return np.asarray(mixed, np.float32)
-
-
-def _paint_land(world: World, owner: NDArray[np.uint8], tile: Image, size: int) -> Image:
-    """Sky, grass, water and road with the shadows of what stands on them: [size, size, 3], 0..255.
-
-    Only borders need cells finer than a pixel, so colours are made per pixel and mixed by how much each stuff covers.
+    The owner of a pixel is a kind of stuff (0..3), or 4 + the position of a thing. Objects are the things, then the stuff.
     """
-    cells = ((np.arange(size) + 0.5) / size).astype(np.float32)
-    x, y = cells[None, :], cells[:, None]
-    low, light = np.array(world.hour.low, np.float32), np.array(world.hour.light, np.float32)
-    depth = np.clip((y - world.horizon) / (1 - world.horizon), 0, 1)  # [size, 1]
-    far = 1 / (depth + 0.14) + 3 * np.maximum(world.horizon - y, 0)
-    noise = _look_up(tile, 64 * (x - 0.5) * np.minimum(far, 5), 46 * far)
-    tint = rng_for(*world.identity, "tint").random(4)
-    canvas = _paint_sky(world, x, y, tile)
-
-    def spread(colour: Image, where: NDArray[np.bool_]) -> None:
-        nonlocal canvas
-        canvas = _blend(canvas, colour, _cover(where, size) * np.float32(1 / 255))
-
-    def hazy(colour: Image) -> Image:
-        return _blend(colour, world.hour.low, 0.42 * (1 - depth) ** 3)
-
-    grass = (
-        np.array(hsv(0.19 + 0.09 * tint[0], 0.5 + 0.2 * tint[1], 0.52 + 0.16 * tint[2]), np.float32)
-        * light
-    )
-    spread(hazy(grass * (1 + 0.13 * noise * (0.4 + 0.6 * depth))[..., None]), owner == GRASS)
-    if (owner == WATER).any():
-        ripple = _look_up(tile, 20 * (x - 0.5) * far, 150 * far)
-        deep = np.array((38, 92, 138), np.float32) * light
-        spread(
-            _blend(low * 0.86, deep, np.clip(0.35 + 0.6 * depth + 0.09 * ripple, 0, 1)),
-            owner == WATER,
-        )
-    if (owner == ROAD).any():
-        tar = np.float32(118 + 20 * tint[3]) * light
-        spread(hazy(tar * (1 + 0.07 * noise)[..., None]), owner == ROAD)
-        dashes = np.zeros_like(owner)
-        for line in world.marks:
-            fill(dashes, line, 1)
-        spread(np.array((236, 232, 214), np.float32) * light, dashes > 0)
-    return canvas * (1 - 0.5 * _shadows(world, size))[..., None]
-
-
-def _paint_sky(world: World, x: Image, y: Image, tile: Image) -> Image:
-    hour = world.hour
-    climb = np.clip(y / (world.horizon + 0.02), 0, 1)
-    sky = _blend(
-        np.array(hour.zenith, np.float32) + np.zeros((1, 1, 3), np.float32), hour.low, climb**1.3
-    )
-    clouds = _look_up(tile, 58 * (x - 0.5), 150 * (y - 0.2))
-    sky = _blend(
-        sky,
-        0.35 * np.array(hour.low, np.float32) + 0.65 * 255,
-        np.clip(0.34 * clouds - 0.06, 0, 0.75),
-    )
-    glow = np.exp(-(((x - world.sun) / 0.3) ** 2) - ((y - 0.8 * world.horizon) / 0.16) ** 2)
-    return _blend(sky, (255.0, 236.0, 190.0), hour.glow * glow)
-
-
-def _shadows(world: World, size: int) -> Image:
-    """How dark the ground is for want of sun: [size, size] in [0, 1]."""
-    import cv2
-
-    dark = np.zeros((2 * size, 2 * size), np.uint8)
-    for thing in world.things:
-        if thing.depth > 0:
-            x = thing.foot[0] - 0.35 * world.lit * thing.reach
-            fill(dark, disc(x, thing.foot[1], 1.15 * thing.reach, 0.05 * thing.height), 255)
-    width = size // 12 | 1
-    soft = cv2.blur(cv2.blur(dark, (width, width)), (width, width))
-    return np.asarray(
-        cv2.resize(soft, (size, size), interpolation=cv2.INTER_AREA) / 255, np.float32
-    )
-
-
-def _paint_thing(
-    canvas: Image, owner: NDArray[np.uint8], world: World, thing: Thing, label: int, tile: Image
-) -> None:
-    """Paint one thing over what is behind it, in place."""
-    import cv2
-
-    if THINGS[thing.category] == "boat":
-        _reflect(canvas, owner, thing)
-    patch, top, left = rasterise(
-        thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), len(canvas)
-    )
-    height, width = patch.shape[:2]
-    start = int(thing.foot[0] * 80)
-    grain = cv2.resize(
-        tile[start : start + 40, :40], (width, height), interpolation=cv2.INTER_LINEAR
-    )
-    across = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * world.lit
-    down = np.linspace(1, -1, height, dtype=np.float32)[:, None]
-    haze = np.float32(0.26 * (1 - max(thing.depth, 0.45)) ** 1.5)
-    colour = patch[..., :3] * (1 + 0.10 * across + 0.08 * down + 0.055 * grain)[..., None]
-    colour *= np.array(world.hour.light, np.float32) * (1 - haze)
-    colour += np.array(world.hour.low, np.float32) * haze
-    place = slice(top, top + height), slice(left, left + width)
-    np.copyto(canvas[place], colour, where=patch[..., 3:] > 0)
-    owner[place][patch[..., 3] > 0] = label
-
-
-def _reflect(canvas: Image, owner: NDArray[np.uint8], thing: Thing) -> None:
-    """Mirror a boat in the water below it."""
-    scale = thing.mirror * thing.height, -0.6 * thing.height
-    patch, top, left = rasterise(thing.parts, thing.foot, scale, len(canvas))
-    place = slice(top, top + patch.shape[0]), slice(left, left + patch.shape[1])
-    wet = (patch[..., 3] > 0) & (owner[place] == WATER)
-    canvas[place] += (patch[..., :3] - canvas[place]) * np.float32(0.35) * wet[..., None]
+    count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(world.things))
+    owners, category = [], []
+    for position, thing in enumerate(world.things):
+        owners.append(len(STUFF) + position)
+        category.append(thing.category)
+    for stuff in range(len(STUFF)):
+        if count[stuff]:
+            owners.append(stuff)
+            category.append(_FIRST_STUFF + stuff)
+    assert all(count[owners] > 0)
+    masks = owner == np.array(owners, np.uint8)[:, None, None]  # [N, H, W]
+    rle, boxes = encode_with_boxes(masks)
+    ids = index * _IDS_PER_SCENE + 1 + np.arange(len(owners))
+    isthing = np.array(category) < _FIRST_STUFF
+    area = count[owners]
+    objects = Objects.build(category, boxes, id=ids, rle=rle, area=area, isthing=isthing)
+    id_of_owner = np.zeros(len(count), np.int32)
+    id_of_owner[owners] = ids
+    return objects, id_of_owner[owner]

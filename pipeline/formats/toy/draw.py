@@ -1,4 +1,4 @@
-"""The things of the toy world as lists of coloured polygons, independent of resolution.
+"""The things of the toy world as lists of colored polygons, independent of resolution.
 
 A thing stands on the origin: x runs to the right, y upwards, the unit is its nominal height. `style` is a vector of
 STYLE uniform numbers that fixes everything individual; `lit` is -1 or 1, the side the sun is on. Nothing here knows
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rgb = tuple[float, float, float]
-Part = tuple[NDArray[np.float64], Rgb]  # polygon [P, 2], colour 0..255
+Part = tuple[NDArray[np.float64], Rgb]  # polygon [P, 2], color 0..255
 Style = NDArray[np.float64]  # [STYLE] in [0, 1)
 
 STYLE = 48
@@ -26,17 +26,17 @@ TYRE: Rgb = (30, 30, 34)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Rgb:
-    """Colour 0..255 from hue, saturation, value in [0, 1]; hue wraps."""
+    """Color 0..255 from hue, saturation, value in [0, 1]; hue wraps."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return 255 * red, 255 * green, 255 * blue
 
 
-def shade(colour: Rgb, factor: float) -> Rgb:
-    """The same colour, darker or lighter."""
+def shade(color: Rgb, factor: float) -> Rgb:
+    """The same color, darker or lighter."""
     return (
-        min(255.0, colour[0] * factor),
-        min(255.0, colour[1] * factor),
-        min(255.0, colour[2] * factor),
+        min(255.0, color[0] * factor),
+        min(255.0, color[1] * factor),
+        min(255.0, color[2] * factor),
     )
 
 
@@ -316,7 +316,7 @@ def cow(style: Style, _lit: int) -> list[Part]:
 
 
 def boat(style: Style, lit: int) -> list[Part]:
-    """A sailing boat: coloured hull, mast, white main sail and a jib."""
+    """A sailing boat: colored hull, mast, white main sail and a jib."""
     hull = hsv((0.0, 0.04, 0.62, 0.07)[int(style[0] * 4)], 0.7, 0.42 + 0.2 * style[1])
     sail = hsv(0.12, 0.06 + 0.1 * style[2], 0.97)
     lean, long = 0.05 * (style[3] - 0.5), 0.42 + 0.07 * style[4]
@@ -341,9 +341,9 @@ def boat(style: Style, lit: int) -> list[Part]:
 
 
 def balloon(style: Style, lit: int) -> list[Part]:
-    """A hot-air balloon: gores in two colours, ropes and a basket; `foot` is the basket's floor."""
+    """A hot-air balloon: gores in two colors, ropes and a basket; `foot` is the basket's floor."""
     hue = 0.93 + 0.2 * style[0] if style[1] < 0.75 else 0.58 + 0.22 * style[0]
-    colours = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], 0.7 * float(style[2] < 0.6), 0.98)
+    colors = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], 0.7 * float(style[2] < 0.6), 0.98)
     outline = polygon(
         0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99
     )
@@ -360,12 +360,12 @@ def balloon(style: Style, lit: int) -> list[Part]:
     for k in range(7):
         gore = np.concatenate([outline * (edges[k], 1), outline[::-1] * (edges[k + 1], 1)])
         round_off = 1.08 - 0.42 * abs((edges[k] + edges[k + 1]) / 2 - 0.35 * lit) ** 1.5
-        parts.append((gore, shade(colours[k % 2], round_off)))
+        parts.append((gore, shade(colors[k % 2], round_off)))
     band = np.concatenate([outline[3:5], outline[3:5][::-1] * (-1, 1)])
     return [
         *parts,
-        (band, shade(colours[1], 0.8)),
-        (disc(0.14 * lit, 0.83, 0.06, 0.045), shade(colours[0], 1.5)),
+        (band, shade(colors[1], 0.8)),
+        (disc(0.14 * lit, 0.83, 0.06, 0.045), shade(colors[0], 1.5)),
     ]
 
 
@@ -389,7 +389,7 @@ def windmill(style: Style, lit: int) -> list[Part]:
         turned = np.array([(math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))])
         slats = [(bar(along, 0, along, 0.1, 0.018), wood) for along in (0.17, 0.27)]
         sail = [(box(0.08, 0, 0.37, 0.1), cloth), *slats, (bar(0, 0, 0.37, 0, 0.04), wood)]
-        parts += [(shape @ turned + (0, 0.63), colour) for shape, colour in sail]
+        parts += [(shape @ turned + (0, 0.63), color) for shape, color in sail]
     return [*parts, (disc(0, 0.63, 0.045), shade(wood, 1.3))]
 
 

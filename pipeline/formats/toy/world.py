@@ -1,4 +1,4 @@
-"""What is in a toy scene and where: the hour, the lie of the land, and things that stand where such things stand.
+"""Toy scenes before they have pixels: the hour, the lie of the land, and things that stand where such things stand.
 
 Everything is in fractions of the image side and is decided on a fixed grid of GRID x GRID cells, so a scene's content
 does not depend on the size it is painted at, and sampling scenes without painting them is quick.
@@ -22,6 +22,8 @@ HEAD_TO_TAIL = 50.0
 NUMBER_ODDS = (0.05, 0.14, 0.22, 0.24, 0.19, 0.10, 0.06)  # of 1..7 things
 STUFF = ("sky", "grass", "water", "road")
 SKY, GRASS, WATER, ROAD = range(4)
+NO_WATER, SEA, SHORE, LAKE = -1, 0, 1, 2  # shapes of water
+ROAD_DEPTHS = {NO_WATER: (0.35, 0.72), SEA: (0.62, 0.74), SHORE: (0.2, 0.3), LAKE: (0.8, 0.84)}
 _SHIFT = 4  # cv2 takes polygon corners in 1/16 pixel
 _TRIES = 40
 _MIN_STUFF = 0.015  # of the image; what is there must be worth a label
@@ -30,7 +32,7 @@ _MIN_AREA, _MIN_SIDE, _MIN_SEEN = 0.006, 0.118, 0.45  # of image, of side, of th
 
 @dataclass(frozen=True)
 class Hour:
-    """Light of one time of day; colours 0..255, `light` multiplies."""
+    """Light of one time of day; colors 0..255, `light` multiplies."""
 
     zenith: tuple[float, float, float]
     low: tuple[float, float, float]
@@ -103,105 +105,120 @@ def sample_world(identity: tuple[int | str, ...], min_things: int, max_things: i
     """Draw the scene that belongs to an identity such as ("toy", seed, split, index)."""
     rng = rng_for(*identity, "world")
     odds = np.array(NUMBER_ODDS[min_things - 1 : max_things])
-    number = int(rng.choice(len(odds), p=odds / odds.sum())) + min_things
-    share = HEAD_TO_TAIL ** (-np.arange(len(THINGS)) / (len(THINGS) - 1))
-    wanted = rng.choice(len(THINGS), size=number, p=share / share.sum())
-    world = _lay_land(
-        rng, {ground for k in wanted for ground in KINDS[THINGS[k]].ground[:1]}, identity
-    )
-    return replace(world, things=_Stage(world).fill(rng, wanted))
+    number = min_things + int(rng.choice(len(odds), p=odds / odds.sum()))
+    rank = np.arange(len(THINGS)) / (len(THINGS) - 1)
+    frequency = HEAD_TO_TAIL ** (-rank)
+    categories = rng.choice(len(THINGS), size=number, p=frequency / frequency.sum())
+    usual_grounds = {KINDS[THINGS[category]].ground[0] for category in categories}
+    world = _lay_land(rng, usual_grounds, identity)
+    return replace(world, things=_Stage(world).fill(rng, categories))
 
 
-def _lay_land(rng: np.random.Generator, needed: set[int], identity: tuple[int | str, ...]) -> World:
-    horizon, hills = rng.uniform(0.30, 0.44), rng.uniform(0.02, 0.11)
-    regions: list[tuple[int, Line]] = [
-        (SKY, _below(np.zeros(2))),
-        (GRASS, _below(horizon - hills * _wave(rng))),
-    ]
+def _lay_land(
+    rng: np.random.Generator, grounds: set[int], identity: tuple[int | str, ...]
+) -> World:
+    """Draw sky, hills, water and road, and the light; what things need to stand on is there."""
+    horizon = rng.uniform(0.30, 0.44)
+    hills = rng.uniform(0.02, 0.11)
+    skyline = horizon - hills * _wave(rng)
+    regions: list[tuple[int, Line]] = [(SKY, _below(np.zeros(2))), (GRASS, _below(skyline))]
     chance = rng.random(2)
-    lake, road = WATER in needed or chance[0] < 0.3, ROAD in needed or chance[1] < 0.3
-    shape = int(rng.integers(3)) if lake else -1
-    depth = 1.0 - horizon
-    if shape == 0:  # a sea up to the horizon
-        shore = horizon + depth * (rng.uniform(0.24, 0.36) + 0.09 * _wave(rng))
-        regions.append((WATER, np.concatenate([[(0, horizon), (1, horizon)], _edge(shore)[::-1]])))
-    elif shape == 1:  # the viewer stands at the shore
-        regions.append(
-            (WATER, _below(horizon + depth * (rng.uniform(0.52, 0.6) + 0.1 * _wave(rng))))
-        )
-    elif shape == 2:  # a lake
-        turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        reach = (
-            1
-            + 0.1 * np.sin(2 * turn + rng.uniform(0, 6))
-            + 0.06 * np.sin(3 * turn + rng.uniform(0, 6))
-        )
-        middle = rng.uniform(0.2, 0.8), horizon + depth * rng.uniform(0.36, 0.42)
-        radii = rng.uniform(0.36, 0.5), depth * rng.uniform(0.17, 0.22)
-        regions.append(
-            (WATER, np.stack([np.cos(turn) * reach, np.sin(turn) * reach], 1) * radii + middle)
-        )
+    has_water = WATER in grounds or chance[0] < 0.3
+    has_road = ROAD in grounds or chance[1] < 0.3
+
+    shape = NO_WATER
+    if has_water:
+        shape = int(rng.integers(3))
+        regions.append((WATER, _lay_water(rng, horizon, shape)))
     marks: tuple[Line, ...] = ()
-    if road:
-        low, high = {-1: (0.35, 0.72), 0: (0.62, 0.74), 1: (0.2, 0.3), 2: (0.8, 0.84)}[shape]
-        way = _lay_way(rng, horizon) if shape == -1 and rng.random() < 0.35 else None
-        polygon, marks = way or _lay_band(rng, horizon, rng.uniform(low, high))
-        regions.append((ROAD, polygon))
+    if has_road:
+        if shape == NO_WATER and rng.random() < 0.35:
+            road, marks = _lay_way(rng, horizon)
+        else:
+            road, marks = _lay_band(rng, horizon, rng.uniform(*ROAD_DEPTHS[shape]))
+        regions.append((ROAD, road))
+
     hour = HOURS[max(0, int(rng.integers(-1, len(HOURS))))]  # noon counts twice
     lit = 1 if rng.random() < 0.5 else -1
-    return World(
-        hour, 0.5 + lit * rng.uniform(0.1, 0.45), lit, horizon, tuple(regions), marks, (), identity
-    )
+    sun = 0.5 + lit * rng.uniform(0.1, 0.45)
+    return World(hour, sun, lit, horizon, tuple(regions), marks, (), identity)
+
+
+def _lay_water(rng: np.random.Generator, horizon: float, shape: int) -> Line:
+    """Draw a sea up to the horizon, the water before a viewer on the shore, or a lake."""
+    depth = 1.0 - horizon
+    if shape == SEA:
+        near_shore = horizon + depth * (rng.uniform(0.24, 0.36) + 0.09 * _wave(rng))
+        far_edge: list[tuple[float, float]] = [(0, horizon), (1, horizon)]
+        return np.concatenate([far_edge, _edge(near_shore)[::-1]])
+    if shape == SHORE:
+        return _below(horizon + depth * (rng.uniform(0.52, 0.6) + 0.1 * _wave(rng)))
+    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    bays = 0.1 * np.sin(2 * turn + rng.uniform(0, 6))
+    small_bays = 0.06 * np.sin(3 * turn + rng.uniform(0, 6))
+    reach = 1 + bays + small_bays
+    middle = (rng.uniform(0.2, 0.8), horizon + depth * rng.uniform(0.36, 0.42))
+    radii = (rng.uniform(0.36, 0.5), depth * rng.uniform(0.17, 0.22))
+    circle = np.stack([np.cos(turn) * reach, np.sin(turn) * reach], 1)
+    return circle * radii + middle
 
 
 def _wave(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A smooth curve in [0, 1] over the width: [40]."""
+    """Return a smooth curve in [0, 1] over the width [40]."""
     x = np.linspace(0, 1, 40)
     phase = rng.uniform(0, 2 * np.pi, 3)
-    wave = (
-        np.sin(4 * x + phase[0]) + 0.5 * np.sin(9 * x + phase[1]) + 0.2 * np.sin(21 * x + phase[2])
-    )
-    return np.asarray((wave + 1.7) / 3.4, np.float64)
+    slow = np.sin(4 * x + phase[0])
+    medium = 0.5 * np.sin(9 * x + phase[1])
+    fast = 0.2 * np.sin(21 * x + phase[2])
+    return np.asarray((slow + medium + fast + 1.7) / 3.4, np.float64)
 
 
 def _edge(y: NDArray[np.float64]) -> Line:
+    """Return the points of a curve over the whole width."""
     return np.stack([np.linspace(0, 1, len(y)), y], 1)
 
 
 def _below(y: NDArray[np.float64]) -> Line:
+    """Return the region from a curve down to the lower border."""
     return np.concatenate([_edge(y), [(1.0, 1.0), (0.0, 1.0)]])
 
 
 def _ribbon(line: Line, side: NDArray[np.float64]) -> Line:
+    """Return the region within `side` of a line, on both sides of it."""
     return np.concatenate([line - side, (line + side)[::-1]])
 
 
 def _lay_band(
     rng: np.random.Generator, horizon: float, depth: float
 ) -> tuple[Line, tuple[Line, ...]]:
-    """A road that crosses the picture."""
-    middle = (
-        horizon
-        + (1 - horizon) * depth
-        + 0.05 * (_wave(rng) - 0.5)
-        + np.linspace(0, rng.uniform(-0.05, 0.05), 40)
-    )
-    line, side = _edge(middle), np.array([0.0, 0.045 + 0.05 * depth])
-    return _ribbon(line, side), tuple(_ribbon(line[k : k + 3], 0.1 * side) for k in range(0, 38, 5))
+    """Draw a road that crosses the picture, and its dashes."""
+    level = horizon + (1 - horizon) * depth
+    bends = 0.05 * (_wave(rng) - 0.5)
+    slope = np.linspace(0, rng.uniform(-0.05, 0.05), 40)
+    line = _edge(level + bends + slope)
+    side = np.array([0.0, 0.045 + 0.05 * depth])
+    dashes = [_ribbon(line[start : start + 3], 0.1 * side) for start in range(0, 38, 5)]
+    return _ribbon(line, side), tuple(dashes)
 
 
 def _lay_way(rng: np.random.Generator, horizon: float) -> tuple[Line, tuple[Line, ...]]:
-    """A road that runs from the viewer to the horizon."""
-    near = np.linspace(0, 1, 40)
-    start, goal, bend = rng.uniform(0.25, 0.75), rng.uniform(0.3, 0.7), rng.uniform(-0.16, 0.16)
-    middle = start * near + goal * (1 - near) + bend * np.sin(2 * np.pi * near**0.6)
-    line = np.stack([middle, horizon + (1 - horizon) * near], 1)
+    """Draw a road that runs from the viewer to the horizon, and its dashes."""
+    near = np.linspace(0, 1, 40)  # 1 at the viewer
+    start = rng.uniform(0.25, 0.75)
+    goal = rng.uniform(0.3, 0.7)
+    bend = rng.uniform(-0.16, 0.16)
+    x = start * near + goal * (1 - near) + bend * np.sin(2 * np.pi * near**0.6)
+    y = horizon + (1 - horizon) * near
+    line = np.stack([x, y], 1)
     side = np.stack([0.012 + 0.25 * near, np.zeros(40)], 1)
-    spans = (slice(k, k + 2 + k // 8) for k in (8, 13, 19, 26, 34))
-    return _ribbon(line, side), tuple(_ribbon(line[span], 0.05 * side[span]) for span in spans)
+    dashes = []
+    for first in (8, 13, 19, 26, 34):
+        span = slice(first, first + 2 + first // 8)
+        dashes.append(_ribbon(line[span], 0.05 * side[span]))
+    return _ribbon(line, side), tuple(dashes)
 
 
-def rasterise(
+def rasterize(
     parts: list[Part], foot: tuple[float, float], scale: tuple[float, float], pixels: int
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Paint parts on their own patch of a square canvas; returns RGBA [h, w, 4] (alpha 0 or 255), top, left.
@@ -212,18 +229,18 @@ def rasterise(
     import cv2
 
     corners = np.concatenate([polygon for polygon, _ in parts])
-    corners = corners * (scale[0] * pixels, -scale[1] * pixels) + (
-        foot[0] * pixels - 0.5,
-        foot[1] * pixels - 0.5,
-    )
+    unit = (scale[0] * pixels, -scale[1] * pixels)
+    origin = (foot[0] * pixels - 0.5, foot[1] * pixels - 0.5)
+    corners = corners * unit + origin
     left, top = (max(0, math.floor(low) - 1) for low in corners.min(0))
     right, bottom = (min(pixels, math.ceil(high) + 2) for high in corners.max(0))
     patch = np.zeros((bottom - top, right - left, 4), np.uint8)
     fixed = np.rint((corners - (left, top)) * (1 << _SHIFT)).astype(np.int32)
     start = 0
-    for polygon, colour in parts:
-        cv2.fillPoly(patch, [fixed[start : start + len(polygon)]], (*colour, 255), shift=_SHIFT)
-        start += len(polygon)
+    for polygon, color in parts:
+        end = start + len(polygon)
+        cv2.fillPoly(patch, [fixed[start:end]], (*color, 255), shift=_SHIFT)
+        start = end
     return patch, top, left
 
 
@@ -236,14 +253,20 @@ def fill(canvas: NDArray[np.uint8], line: Line, value: int) -> None:
 
 
 @dataclass
-class _Seen:
-    """A placed thing's silhouette on the grid, and how many of its cells would show if nothing stood before it."""
+class _Placed:
+    """A thing with its silhouette on the grid, and how many cells it has if nothing stands before it."""
 
     thing: Thing
-    alpha: NDArray[np.bool_]
+    silhouette: NDArray[np.bool_]  # [h, w]
     top: int
     left: int
-    whole: int
+    num_cells: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The part of the grid that the silhouette lies on."""
+        height, width = self.silhouette.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 class _Stage:
@@ -252,80 +275,92 @@ class _Stage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.stuff = np.zeros((GRID, GRID), np.uint8)
-        for label, line in world.regions:
-            fill(self.stuff, line, label)
+        for label, outline in world.regions:
+            fill(self.stuff, outline, label)
         self.present = np.bincount(self.stuff.ravel(), minlength=4) > 0
-        self.seen: list[_Seen] = []
+        self.placed: list[_Placed] = []  # from back to front
 
-    def fill(self, rng: np.random.Generator, wanted: NDArray[np.int64]) -> tuple[Thing, ...]:
-        """Place one thing of each wanted category; one that finds no room in _TRIES tries is left out."""
-        for category in wanted:
+    def fill(self, rng: np.random.Generator, categories: NDArray[np.int64]) -> tuple[Thing, ...]:
+        """Place one thing of each category; one that finds no room in _TRIES tries is left out."""
+        for category in categories:
             for _ in range(_TRIES):
-                placed = self._try(rng, int(category))
-                if placed is not None:
-                    self.seen = placed
+                thing = self._propose(rng, int(category))
+                if thing is not None and self._insert(thing):
                     break
-        return tuple(seen.thing for seen in self.seen)
+        return tuple(placed.thing for placed in self.placed)
 
-    def _try(self, rng: np.random.Generator, category: int) -> list[_Seen] | None:
-        kind, horizon = KINDS[THINGS[category]], self.world.horizon
+    def _propose(self, rng: np.random.Generator, category: int) -> Thing | None:
+        """Draw a place and a look for a thing; None where it would not stand well."""
+        kind = KINDS[THINGS[category]]
+        horizon = self.world.horizon
         x, y, grow, turn, choice = rng.random(5).tolist()
-        x, grow = 0.05 + 0.9 * x, 0.9 + 0.22 * grow
+        x = 0.05 + 0.9 * x
+        grow = 0.9 + 0.22 * grow
         ground = kind.ground[0] if choice < 0.85 else kind.ground[-1]
         if ground == SKY:
-            height = min(kind.height * (kind.far + (1 - kind.far) * y) * grow, 0.94 * horizon)
-            depth, foot = height - 1.0, (x, height + 0.01 + turn * (horizon - height - 0.015))
+            height = kind.height * (kind.far + (1 - kind.far) * y) * grow
+            height = min(height, 0.94 * horizon)
+            depth = height - 1.0
+            foot = (x, height + 0.01 + turn * (horizon - height - 0.015))
         else:
             depth = kind.start + (0.98 - kind.start) * y
-            foot = x, horizon + (1 - horizon) * depth
+            foot = (x, horizon + (1 - horizon) * depth)
             height = kind.height * (kind.far + (1 - kind.far) * depth) * grow
         reach = 0.5 * kind.width / kind.height * height
         if foot[1] - height < -0.05 or not self._fits(foot, reach, depth, ground):
             return None
         mirror = 1 if turn < 0.5 else -1
-        parts = DRAWERS[THINGS[category]](rng.random(STYLE), self.world.lit * mirror)
-        return self._insert(Thing(category, foot, height, reach, mirror, depth, parts))
+        draw = DRAWERS[THINGS[category]]
+        parts = draw(rng.random(STYLE), self.world.lit * mirror)
+        return Thing(category, foot, height, reach, mirror, depth, parts)
 
     def _fits(self, foot: tuple[float, float], reach: float, depth: float, ground: int) -> bool:
-        """Whether it is mostly in the picture, all on its ground and not inside another thing."""
-        if foot[0] < 0.5 * reach or foot[0] > 1 - 0.5 * reach:
+        """Return whether it is mostly in the picture, all on its ground and not inside another thing."""
+        x, y = foot
+        if x < 0.5 * reach or x > 1 - 0.5 * reach:
             return False
-        row = int(foot[1] * GRID)
-        columns = (
-            min(GRID - 1, max(0, int((foot[0] + step * reach) * GRID))) for step in (-0.7, 0.0, 0.7)
-        )
-        if any(self.stuff[row, column] != ground for column in columns):
-            return False
-        near = [seen.thing for seen in self.seen if abs(depth - seen.thing.depth) < 0.1]
-        return all(abs(foot[0] - other.foot[0]) >= 0.8 * (reach + other.reach) for other in near)
+        row = int(y * GRID)
+        for step in (-0.7, 0.0, 0.7):
+            column = int((x + step * reach) * GRID)
+            column = min(GRID - 1, max(0, column))
+            if self.stuff[row, column] != ground:
+                return False
+        for placed in self.placed:
+            other = placed.thing
+            gap = abs(x - other.foot[0])
+            if abs(depth - other.depth) < 0.1 and gap < 0.8 * (reach + other.reach):
+                return False
+        return True
 
-    def _insert(self, thing: Thing) -> list[_Seen] | None:
-        """Return what would stand there with the thing added, or None if anything would be too hidden."""
-        patch, top, left = rasterise(
-            thing.parts, thing.foot, (thing.mirror * thing.height, thing.height), GRID
-        )
-        alpha = patch[..., 3] > 0
-        new = _Seen(thing, alpha, top, left, int(alpha.sum()))
-        seen = sorted([*self.seen, new], key=lambda one: one.thing.depth)
+    def _insert(self, thing: Thing) -> bool:
+        """Place a thing unless it, or anything else, would be too hidden; return whether it was placed."""
+        scale = (thing.mirror * thing.height, thing.height)
+        patch, top, left = rasterize(thing.parts, thing.foot, scale, GRID)
+        silhouette = patch[..., 3] > 0
+        new = _Placed(thing, silhouette, top, left, int(silhouette.sum()))
+        placed = sorted([*self.placed, new], key=lambda one: one.thing.depth)
         owner = self.stuff.copy()
-        for k, one in enumerate(seen):
-            h, w = one.alpha.shape
-            owner[one.top : one.top + h, one.left : one.left + w][one.alpha] = 4 + k
-        count = np.bincount(owner.ravel(), minlength=4 + len(seen))
-        if (count[:4][self.present] < _MIN_STUFF * GRID**2).any():
-            return None
-        doubtful = [k for k, one in enumerate(seen) if one is new or count[4 + k] < one.whole]
-        return (
-            seen
-            if all(_shows(owner, seen[k], 4 + k, int(count[4 + k])) for k in doubtful)
-            else None
-        )
+        for label, one in enumerate(placed, start=len(STUFF)):
+            owner[one.window][one.silhouette] = label
+        count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(placed))
+        stuff_left = count[: len(STUFF)][self.present]
+        if (stuff_left < _MIN_STUFF * GRID**2).any():
+            return False
+        for label, one in enumerate(placed, start=len(STUFF)):
+            is_affected = one is new or count[label] < one.num_cells
+            if is_affected and not _is_visible(owner, one, label, int(count[label])):
+                return False
+        self.placed = placed
+        return True
 
 
-def _shows(owner: NDArray[np.uint8], one: _Seen, label: int, count: int) -> bool:
-    if count < max(_MIN_AREA * GRID**2, _MIN_SEEN * one.whole):
+def _is_visible(owner: NDArray[np.uint8], one: _Placed, label: int, count: int) -> bool:
+    """Return whether `count` cells of a thing in an owner map [GRID, GRID] are enough to be labelled."""
+    if count < max(_MIN_AREA * GRID**2, _MIN_SEEN * one.num_cells):
         return False
-    h, w = one.alpha.shape
-    mine = owner[one.top : one.top + h, one.left : one.left + w] == label
-    sides = (np.ptp(np.flatnonzero(mine.any(axis))) + 1 for axis in (0, 1))
-    return all(side >= _MIN_SIDE * GRID for side in sides)
+    visible = owner[one.window] == label
+    for axis in (0, 1):
+        cells = np.flatnonzero(visible.any(axis))
+        if np.ptp(cells) + 1 < _MIN_SIDE * GRID:
+            return False
+    return True
