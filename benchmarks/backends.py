@@ -19,7 +19,8 @@ import torch
 
 from synthaug import detectors
 from synthaug.detectors.base import Detector
-from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.images import decode

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from synthaug.detectors.torchvision_rcnn import Config, build
-from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.detection.evaluation import Validation
 from synthaug.pipeline.formats.toy import dataset as toy

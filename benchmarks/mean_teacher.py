@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from synthaug.detectors import DETECTORS
-from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.scene import Dataset

@@ -43,7 +43,7 @@ from benchmarks.panoptic_judges import (
 from synthaug.generators import checkpoint, load_system
 from synthaug.generators.base import MapBatch, Maps, SamplerOptions
 from synthaug.generators.training.adversarial import Config as TrainingConfig
-from synthaug.pipeline.batches.images_and_layouts import draw_for
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.panoptic_maps import maps_of

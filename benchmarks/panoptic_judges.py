@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from synthaug.detectors import torchvision_rcnn
 from synthaug.generators.nn.panoptic.neighbourhood import matching_taps
-from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.panoptic_maps import maps_of

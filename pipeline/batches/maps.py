@@ -1,19 +1,20 @@
-"""Scene tables to batches of images with class and instance maps. Every batch is a pure function of (seed, step)."""
+"""Tables of scenes to batches of images with class and instance maps. Every batch is a pure function of (seed, step)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import CACHE_BYTES, Draw
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.pixels import CACHE_BYTES, SceneCache
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.panoptic_maps import (
-    Maps,
     map_of,
     maps_from,
     replace_ids,
@@ -23,10 +24,11 @@ from synthaug.pipeline.core.panoptic_maps import (
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 
+if TYPE_CHECKING:
+    from synthaug.generators.base import MapBatch
+
 MODES = ("fixed", "resize_and_crop")
-_MARGIN = (
-    286 / 256
-)  # how much larger than the crop images are stretched (SPADE's COCO-Stuff settings)
+_MARGIN = 286 / 256  # scale of images before the crop (SPADE's COCO-Stuff settings)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,9 @@ class View:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode is '{self.mode}'; use one of {', '.join(MODES)}")
-        if (
-            self.mode == "resize_and_crop"
-            and self.load != (0, 0)
-            and any(whole < cut for whole, cut in zip(self.load, self.size, strict=True))
-        ):
+        if self.mode == "fixed" or self.load == (0, 0):
+            return
+        if self.load[0] < self.size[0] or self.load[1] < self.size[1]:
             raise ValueError(
                 f"load size {self.load} is smaller than the crop {self.size}; enlarge it"
             )
@@ -56,37 +56,62 @@ class View:
         """Return the size (H, W) images are stretched to."""
         if self.mode == "fixed" or not training:
             return self.size
-        return (
-            self.load
-            if self.load != (0, 0)
-            else (round(self.size[0] * _MARGIN), round(self.size[1] * _MARGIN))
-        )
+        if self.load != (0, 0):
+            return self.load
+        height, width = self.size
+        return round(height * _MARGIN), round(width * _MARGIN)
 
 
 @dataclass(frozen=True)
 class MapArrays:
-    """A batch: images in [-1, 1] [B, 3, H, W], class indices and instances [B, H, W] as in `panoptic.Maps`."""
+    """A batch of images with maps, in the convention of `core.panoptic_maps.Maps`."""
 
-    images: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    instances: NDArray[np.int64]
+    images: NDArray[np.float32]  # [B, 3, H, W] in [-1, 1]
+    labels: NDArray[np.int64]  # [B, H, W] class indices
+    instances: NDArray[np.int64]  # [B, H, W]
     weights: NDArray[np.float32] | None  # [B, H, W] how sure each label is; None = all are
+
+    def tensors(self, num_classes: int) -> MapBatch:
+        """Return the batch as tensors, without a copy."""
+        import torch
+
+        from synthaug.generators.base import MapBatch, Maps
+
+        labels = torch.from_numpy(self.labels)
+        maps = Maps(labels, torch.from_numpy(self.instances), num_classes)
+        weights = None
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights)
+        return MapBatch(torch.from_numpy(self.images), maps, weights)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image, stretched: pixels uint8 [H, W, 3], maps int32 [H, W], scores of the labels float32 [H, W]."""
+    """One image with its maps, stretched or cut."""
 
-    image: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    instances: NDArray[np.int32]
-    weights: NDArray[np.float32]
+    image: NDArray[np.uint8]  # [H, W, 3]
+    labels: NDArray[np.int32]  # [H, W]
+    instances: NDArray[np.int32]  # [H, W]
+    weights: NDArray[np.float32]  # [H, W] scores of the labels
 
     @property
     def nbytes(self) -> int:
         """Return how much memory it takes; weights that are all 1 are one number."""
-        own = self.weights.nbytes if self.weights.strides[0] else 0
-        return self.image.nbytes + self.labels.nbytes + self.instances.nbytes + own
+        weights = 0
+        if self.weights.strides[0]:
+            weights = self.weights.nbytes
+        return self.image.nbytes + self.labels.nbytes + self.instances.nbytes + weights
+
+    def crop(self, top: int, left: int, size: Size, mirror: bool) -> Entry:
+        """Return the part of size (H, W) at a corner, mirrored or not."""
+        window = np.s_[top : top + size[0], left : left + size[1]]
+        flip = np.s_[:, ::-1] if mirror else np.s_[:, :]
+        return Entry(
+            self.image[window][flip],
+            self.labels[window][flip],
+            self.instances[window][flip],
+            self.weights[window][flip],
+        )
 
 
 def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
@@ -101,79 +126,67 @@ def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
     """Return a scene stretched to (H, W); DatasetError when its image or its map is missing or broken."""
     ids = resize_map(map_of(scene), size)
-    maps: Maps = maps_from(ids, scene, num_classes)
+    maps = maps_from(ids, scene, num_classes)
     pixels = stretch(decode(scene), size)
-    return Entry(
-        pixels,
-        maps.labels.astype(np.int32),
-        maps.instances.astype(np.int32),
-        _weights(ids, scene.objects),
-    )
+    labels = maps.labels.astype(np.int32)
+    instances = maps.instances.astype(np.int32)
+    return Entry(pixels, labels, instances, _weights(ids, scene.objects))
 
 
 def _weights(ids: NDArray[np.int64], objects: Objects) -> NDArray[np.float32]:
     """Return the score of each pixel's object [H, W]; 1 where nothing is labelled, which nobody can be wrong about."""
     if (objects.score == 1).all():
         return np.broadcast_to(np.float32(1), ids.shape)
-    place = replace_ids(ids, segment_ids(objects), np.arange(len(objects)), len(objects))
-    scores: NDArray[np.float32] = np.append(objects.score, 1).astype(np.float32)[place]
-    return scores
+    unlabelled = len(objects)
+    index = replace_ids(ids, segment_ids(objects), np.arange(len(objects)), unlabelled)
+    scores = np.append(objects.score, 1).astype(np.float32)  # [N + 1]
+    return scores[index]
 
 
-class Entries:
-    """The scenes of some tables laid end to end, stretched, kept in memory up to a budget of bytes."""
+class Entries(SceneCache[Entry]):
+    """The scenes of some tables with their maps, stretched to (H, W)."""
 
     def __init__(self, tables: Sequence[Dataset], size: Size, budget: int = CACHE_BYTES) -> None:
-        assert all(table.categories == tables[0].categories for table in tables)
-        self._tables, self._size, self._budget = tables, size, budget
-        self._starts = np.cumsum([0, *(len(table) for table in tables)])
-        self._kept: dict[int, Entry] = {}
+        load = partial(entry_of, num_classes=len(tables[0].categories), size=size)
+        super().__init__(tables, load, _num_bytes, budget)
 
-    def __getitem__(self, index: int) -> Entry:
-        if index in self._kept:
-            return self._kept[index]
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        scene = self._tables[table][index - int(self._starts[table])]
-        entry = entry_of(scene, len(self._tables[table].categories), self._size)
-        if entry.nbytes <= self._budget:
-            self._kept[index] = entry
-            self._budget -= entry.nbytes
-        return entry
+
+def _num_bytes(entry: Entry) -> int:
+    return entry.nbytes
 
 
 def map_batches(
     tables: Sequence[Dataset], draw: Draw, view: View, flip: bool, rank: int = 0, world: int = 1
 ) -> Callable[[int], MapArrays]:
-    """Return step -> real images with maps; crop and mirror are drawn for the place in the whole batch, not the worker."""
-    entries = Entries(tables, view.stretched())
-    (height, width), (H, W) = view.stretched(), view.size
+    """Return step -> real images with maps, of which process `rank` of `world` gets every world-th.
+
+    Crop and mirror are drawn for the position in the whole batch, so they do not depend on `world`.
+    """
+    stretched = view.stretched()
+    entries = Entries(tables, stretched)
+    corners = (stretched[0] - view.size[0] + 1, stretched[1] - view.size[1] + 1)
 
     def batch(step: int) -> MapArrays:
-        flips = rng_for(draw.seed, "flip", step).random(draw.batch) < (0.5 if flip else 0.0)
-        corners = rng_for(draw.seed, "crop", step).integers(
-            (height - H + 1, width - W + 1), size=(draw.batch, 2)
-        )
-        cut: list[list[NDArray[Any]]] = [[], [], [], []]
-        for index, mirrored, (top, left) in list(
-            zip(draw(step), flips, corners.tolist(), strict=True)
-        )[rank::world]:
-            entry = entries[index]
-            arrays: tuple[NDArray[Any], ...] = (
-                entry.image,
-                entry.labels,
-                entry.instances,
-                entry.weights,
-            )
-            for found, whole in zip(cut, arrays, strict=True):
-                part = whole[top : top + H, left : left + W]
-                found.append(part[:, ::-1] if mirrored else part)
-        images = np.stack(cut[0]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(
-            127.5
-        ) - np.float32(1)
-        sure = np.stack(cut[3])
-        weights = None if (sure == 1).all() else sure
-        return MapArrays(
-            images, np.stack(cut[1]).astype(np.int64), np.stack(cut[2]).astype(np.int64), weights
-        )
+        mirrored = draw.mirrored(step, flip)[rank::world].tolist()
+        drawn_corners = rng_for(draw.seed, "crop", step).integers(corners, size=(draw.batch, 2))
+        indices = draw(step)[rank::world]
+        parts = []
+        for index, mirror, (top, left) in zip(
+            indices, mirrored, drawn_corners[rank::world].tolist(), strict=True
+        ):
+            parts.append(entries[index].crop(top, left, view.size, mirror))
+        return _stack(parts)
 
     return batch
+
+
+def _stack(entries: Sequence[Entry]) -> MapArrays:
+    """Stack images and maps of one size into a batch."""
+    pixels = np.stack([entry.image for entry in entries]).transpose(0, 3, 1, 2)
+    images = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    labels = np.stack([entry.labels for entry in entries]).astype(np.int64)
+    instances = np.stack([entry.instances for entry in entries]).astype(np.int64)
+    weights = np.stack([entry.weights for entry in entries])
+    if (weights == 1).all():
+        return MapArrays(images, labels, instances, None)
+    return MapArrays(images, labels, instances, weights)

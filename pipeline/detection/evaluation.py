@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthaug.pipeline.batches.images_and_layouts import Pixels
+from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection.inference import Predictor, detect_rows

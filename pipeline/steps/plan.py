@@ -99,7 +99,7 @@ def real_layouts(job: Job, labelled: str) -> Real:
         size = (scene.height, scene.width)
         found += np.bincount(scene.objects.category[~scene.objects.iscrowd], minlength=len(found))
         if i in accepted:
-            objects = keep.select(scene.objects, size)
+            objects = keep.select(scene)
             scale = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
             sources.append((scene.image_id, size, Layout(objects.category, objects.boxes / scale)))
     if not sources:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import Draw, Pixels, detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import Draw, draw_for
+from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Category, Dataset

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.generators import System, load_system
-from synthaug.pipeline.batches.images_and_layouts import draw_for
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.seeding import seed_for
@@ -87,7 +87,9 @@ def fit(spec: Spec) -> dict[str, Any]:
             )
         except ValueError as err:
             raise JobError(f"generator.{err}") from err
-        draw = draw_for(tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, guide.keep)
+        draw = draw_for(
+            tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, guide.keep.select
+        )
         read = guide.batches(tables, draw, rank, world)
 
         def batches(step: int) -> Batch:

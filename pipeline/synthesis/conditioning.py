@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import (
-    Draw,
-    LayoutFilter,
-    accepted,
-    generator_batches,
-)
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.layouts import LayoutFilter, layout_batches
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.config.schema import Job, Synthesize
 from synthaug.pipeline.core.datasets import Subset
@@ -113,7 +109,7 @@ class BoxGuide:
 
     def accepted(self, table: Dataset) -> Subset:
         """Return the scenes that pass the filter."""
-        return accepted(table, self.keep)
+        return Subset(table, [i for i, scene in enumerate(table) if self.keep.accepts(scene)])
 
     def none_left(self) -> DatasetError:
         """Name the filter's keys."""
@@ -126,7 +122,7 @@ class BoxGuide:
     ) -> Callable[[int], Batch]:
         """Return step -> images with layouts."""
         size = self.job.generator.config.size
-        return generator_batches(
+        return layout_batches(
             tables, draw, size, self.keep, self.job.generator.training.flip, rank, world
         )
 
@@ -136,9 +132,7 @@ class BoxGuide:
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, which is what `keep` keeps of a scene."""
-        chosen = [
-            replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes
-        ]
+        chosen = [replace(s, objects=self.keep.select(s)) for s in scenes]
         made = synthesise(generator, chosen)
         return [
             at_size(made, place, 0, (scene.height, scene.width))[0]
@@ -176,9 +170,7 @@ class PosthocGuide(BoxGuide):
 
     def paint(self, generator: Any, scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
         """Return an image per layout, which is what `keep` keeps of a scene."""
-        chosen = [
-            replace(s, objects=self.keep.select(s.objects, (s.height, s.width))) for s in scenes
-        ]
+        chosen = [replace(s, objects=self.keep.select(s)) for s in scenes]
         return [image for image, _ in self._painted(generator, chosen)]
 
     def produce(
@@ -302,22 +294,11 @@ class MapGuide:
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
     ) -> Callable[[int], Batch]:
         """Return step -> images with maps."""
-        import torch
-
-        from synthaug.generators.base import MapBatch, Maps
-
         config = self.job.generator.config
         view = View(config.size, "resize_and_crop" if config.crop else "fixed")
         read = map_batches(tables, draw, view, self.job.generator.training.flip, rank, world)
-        classes = len(tables[0].categories)
-
-        def batch(step: int) -> MapBatch:
-            found = read(step)
-            maps = Maps(torch.from_numpy(found.labels), torch.from_numpy(found.instances), classes)
-            weights = None if found.weights is None else torch.from_numpy(found.weights)
-            return MapBatch(torch.from_numpy(found.images), maps, weights)
-
-        return batch
+        num_classes = len(tables[0].categories)
+        return lambda step: read(step).tensors(num_classes)
 
     def sampler(self, system: System, network: Any, device: Any, trained: Folder) -> Any:
         """Return the network's sampler with the job's options."""

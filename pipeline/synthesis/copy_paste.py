@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import Draw, LayoutFilter
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError

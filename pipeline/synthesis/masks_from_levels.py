@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import collate_layouts
+from synthaug.pipeline.batches.layouts import collate_layouts
 from synthaug.pipeline.core import masks as mask_tools
 from synthaug.pipeline.core.images import encode, resize, resize_maps
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
@@ -125,7 +125,7 @@ def finish(
 
 def synthesise(generator: LayoutSampler, planned: Sequence[Scene]) -> Samples:
     """Run the generator on planned scenes, each with its own seed."""
-    layouts = collate_layouts([(scene.objects, (scene.height, scene.width)) for scene in planned])
+    layouts = collate_layouts(planned)
     seeds = [scene.provenance.seed if scene.provenance else 0 for scene in planned]
     return generator.sample(layouts, seeds)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from synthaug.pipeline.batches.images_and_layouts import LayoutFilter
+from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.datasets import Mapped
@@ -34,7 +34,7 @@ def _seen_by_generator(keep: LayoutFilter, scene: Scene) -> Scene:
     """Return the scene with those objects alone that the generator sees; with a map, it sees all."""
     if scene.panoptic is not None:
         return scene
-    return scene.with_objects(keep.select(scene.objects, scene.size))
+    return scene.with_objects(keep.select(scene))
 
 
 class Painter:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Frame, Piece
-from synthaug.pipeline.batches.images_and_layouts import Pixels
+from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core import masks as mask_tools
 from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.images import encode

@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.images_and_layouts import (
-    Draw,
-    Pixels,
-    crowds,
-    repeat_factors,
-)
+from synthaug.pipeline.batches.detector import crowds
+from synthaug.pipeline.batches.draw import Draw, repeat_factors
+from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthaug.pipeline.batches.images_and_layouts import Draw
+from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.maps import Entries, View, map_batches, stretch
 from synthaug.pipeline.core import images
 from synthaug.pipeline.core import panoptic_maps as panoptic

@@ -13,7 +13,8 @@ import pytest
 
 from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
-from synthaug.pipeline.batches.images_and_layouts import detector_batches, draw_for
+from synthaug.pipeline.batches.detector import detector_batches
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthaug.pipeline.batches.images_and_layouts import Draw
+from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core import masks

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from synthaug.pipeline.batches.images_and_layouts import LayoutFilter, draw_for
+from synthaug.pipeline.batches.draw import Draw, draw_for
+from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
 
 CATEGORIES = tuple(
@@ -64,7 +65,7 @@ def test_what_a_generator_does_not_see_is_not_present():
     )
     keep = LayoutFilter(min_area=0.02)
     assert 4 in shares(draw_for([scenes], 8, 0, "class_balanced", 0.01))
-    assert 4 not in shares(draw_for([scenes], 8, 0, "class_balanced", 0.01, keep))
+    assert 4 not in shares(draw_for([scenes], 8, 0, "class_balanced", 0.01, keep.select))
 
 
 def test_images_without_any_object_are_drawn_all_the_same():
@@ -79,3 +80,26 @@ def test_repeat_factor_leaves_common_classes_alone():
         np.mean([found.get(i, 0.0) for i in part]) for part in (range(96, 100), range(96))
     )
     assert rare / common == pytest.approx(2.0, rel=0.1)
+
+
+def test_every_image_comes_once_in_each_epoch_and_epochs_differ():
+    draw = Draw(7, 3, seed=1)
+    drawn = [index for step in range(14) for index in draw(step)]  # six epochs
+    epochs = [drawn[start : start + 7] for start in range(0, 42, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_half_of_the_images_are_mirrored_or_none():
+    draw = Draw(7, 8, seed=1)
+    mirrored = np.stack([draw.mirrored(step, True) for step in range(200)])
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.05)
+    assert not draw.mirrored(3, False).any()
+    assert np.array_equal(mirrored[5], Draw(99, 8, seed=1).mirrored(5, True))
+
+
+def test_an_image_of_weight_zero_never_comes():
+    weights = np.array([1.0, 0.0, 3.0])
+    found = shares(Draw(3, 8, 0, weights), 400)
+    assert 1 not in found
+    assert found[2] == pytest.approx(0.75, abs=0.03)

@@ -1,0 +1,108 @@
+"""Which images make batch `step`: a pure function of (seed, step), so there is no loader state to save or restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Indices of the images of batch `step`: uniform epochs, drawn with weights, or drawn by class."""
+
+    size: int  # images there are
+    batch: int
+    seed: int
+    weights: NDArray[np.float64] | None = None  # [size]
+    images_of_class: tuple[NDArray[np.int64], ...] = ()  # per class that is there
+
+    def __call__(self, step: int) -> list[int]:
+        """Return `batch` image indices."""
+        if self.images_of_class:
+            return self._by_class(step)
+        if self.weights is not None:
+            return self._weighted(step)
+        return self._uniform(step)
+
+    def _uniform(self, step: int) -> list[int]:
+        """Return the next images of a permutation, another one each epoch."""
+        first = step * self.batch
+        indices = []
+        for number in range(first, first + self.batch):
+            epoch, position = divmod(number, self.size)
+            indices.append(permuted(position, self.size, seed_for(self.seed, "epoch", epoch)))
+        return indices
+
+    def _weighted(self, step: int) -> list[int]:
+        """Draw images with their weights."""
+        assert self.weights is not None
+        edges = np.cumsum(self.weights)
+        points = rng_for(self.seed, "batch", step).random(self.batch) * edges[-1]
+        indices = np.searchsorted(edges, points, side="right").clip(0, self.size - 1)
+        return [int(index) for index in indices]
+
+    def _by_class(self, step: int) -> list[int]:
+        """Draw a class, then one of its images, each uniformly."""
+        points = rng_for(self.seed, "batch", step).random((self.batch, 2))
+        indices = []
+        for class_point, image_point in points.tolist():
+            images = self.images_of_class[int(class_point * len(self.images_of_class))]
+            indices.append(int(images[int(image_point * len(images))]))
+        return indices
+
+    def mirrored(self, step: int, flip: bool) -> NDArray[np.bool_]:
+        """Draw which images [batch] of a batch are mirrored: half of them, or none without `flip`."""
+        points = rng_for(self.seed, "flip", step).random(self.batch)
+        probability = 0.5 if flip else 0.0
+        return points < probability
+
+
+def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.float64]:
+    """Compute how often each image is drawn relative to the others (LVIS, Gupta et al. 2019, section 4.3).
+
+    present [N, C] says which classes an image holds; factor = max over its classes of max(1, sqrt(threshold / frequency)).
+    """
+    frequency = present.mean(0).clip(1e-9)
+    per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
+    factors: NDArray[np.float64] = np.where(present, per_class, 1.0).max(1, initial=1.0)
+    return factors
+
+
+def draw_for(
+    tables: Sequence[Dataset],
+    batch: int,
+    seed: int,
+    sampling: str,
+    threshold: float,
+    select: Callable[[Scene], Objects] | None = None,
+) -> Draw:
+    """Return the draw a job asks for.
+
+    `uniform`: every image once an epoch; `repeat_factor`: see `repeat_factors`; `class_balanced`: a class of those present
+    uniformly, then one of its images uniformly (class-aware sampling, Shen et al. 2016), so images without objects never
+    come. Crowds do not count as present, nor do objects of a scene that `select` leaves out.
+    """
+    size = sum(len(table) for table in tables)
+    if sampling == "uniform":
+        return Draw(size, batch, seed)
+    present = np.zeros((size, len(tables[0].categories)), bool)
+    for row, scene in zip(present, _scenes(tables), strict=True):
+        objects = scene.objects if select is None else select(scene)
+        row[objects.category[~objects.iscrowd]] = True
+    if sampling == "class_balanced" and present.any():
+        occurring = [images for images in present.T if images.any()]
+        images_of_class = tuple(np.flatnonzero(images) for images in occurring)
+        return Draw(size, batch, seed, images_of_class=images_of_class)
+    return Draw(size, batch, seed, repeat_factors(present, threshold))
+
+
+def _scenes(tables: Sequence[Dataset]) -> Iterator[Scene]:
+    """Yield the scenes of tables laid end to end."""
+    for table in tables:
+        yield from table

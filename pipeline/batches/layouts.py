@@ -1,0 +1,93 @@
+"""Tables of scenes to batches of images with layouts. Every batch is a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.boxes import Size, mirror_boxes, relative_boxes
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+
+if TYPE_CHECKING:
+    from synthaug.generators.base import Layouts, TrainingBatch
+
+
+@dataclass(frozen=True)
+class LayoutFilter:
+    """Objects and images that a generator sees (LostGAN-V2 section 3: objects over 2 % of the image, 3 to 8 of them)."""
+
+    min_area: float = 0.0  # share of the image area, of the box
+    min_objects: int = 1
+    max_objects: int = 32
+
+    def select(self, scene: Scene) -> Objects:
+        """Return the objects that are no crowd and whose box covers more than `min_area` of the image."""
+        objects = scene.objects
+        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+        share = sides.prod(1) / (scene.height * scene.width)
+        return objects.select(~objects.iscrowd & (share > self.min_area))
+
+    def accepts(self, scene: Scene) -> bool:
+        """Return whether the number of objects that are selected is one of those asked for."""
+        return self.min_objects <= len(self.select(scene)) <= self.max_objects
+
+
+def layout_arrays(
+    objects: Objects, size: Size, flip: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return labels [n] (class + 1), boxes [n, 4] xyxy in [0, 1] and scores [n] of one image of size (H, W)."""
+    boxes = relative_boxes(objects.boxes, size)
+    if flip:
+        boxes = mirror_boxes(boxes, 1)
+    return objects.category.astype(np.int64) + 1, boxes, objects.score
+
+
+def collate_layouts(scenes: Iterable[Scene]) -> Layouts:
+    """Pad the layouts of some scenes into one batch."""
+    from synthaug.generators.base import Layouts
+
+    arrays = [layout_arrays(scene.objects, scene.size) for scene in scenes]
+    labels, boxes, scores = zip(*arrays, strict=True)
+    return Layouts.collate(labels, boxes, scores)
+
+
+def layout_batches(
+    tables: Sequence[Dataset],
+    draw: Draw,
+    size: Size,
+    layout_filter: LayoutFilter,
+    flip: bool,
+    rank: int = 0,
+    world: int = 1,
+) -> Callable[[int], TrainingBatch]:
+    """Return step -> real images with layouts, of which process `rank` of `world` gets every world-th.
+
+    Images are resized to (H, W) without keeping the aspect, as in the paper.
+    """
+    import torch
+
+    from synthaug.generators.base import Layouts, TrainingBatch
+
+    pixels = Pixels(tables, size)
+
+    def batch(step: int) -> TrainingBatch:
+        indices = draw(step)[rank::world]
+        mirrored = draw.mirrored(step, flip)[rank::world].tolist()
+        images, layouts = [], []
+        for index, mirror in zip(indices, mirrored, strict=True):
+            scene, image = pixels[index]
+            layouts.append(layout_arrays(layout_filter.select(scene), scene.size, mirror))
+            if mirror:
+                image = image[:, ::-1]
+            images.append(image)
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # [B, 3, H, W] uint8
+        labels, boxes, scores = zip(*layouts, strict=True)
+        return TrainingBatch(stacked.float() / 127.5 - 1, Layouts.collate(labels, boxes, scores))
+
+    return batch
