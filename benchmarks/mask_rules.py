@@ -27,8 +27,9 @@ from synthaug.pipeline.core.scene import Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
-from synthaug.pipeline.steps.synthesize import load_generator
-from synthaug.pipeline.synthesis.masks_from_levels import at_size, resolve, synthesise, whole_pixels
+from synthaug.pipeline.steps.synthesize import load_synthesizer
+from synthaug.pipeline.synthesis.layouts import LayoutSynthesizer, resized_sample, sample_layouts
+from synthaug.pipeline.synthesis.masks_from_levels import resolve, whole_pixels
 
 Masks = NDArray[np.bool_]
 Soft = NDArray[np.float32]
@@ -73,7 +74,8 @@ def main() -> None:
     torch.set_num_threads(1)
     job = load_job(run / "job.yaml")
     table = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation")))
-    generator = load_generator(Folder.at(str(newest(run, "train_generator"))), job)
+    synthesizer = load_synthesizer(Folder.at(str(newest(run, "train_generator"))), job)
+    assert isinstance(synthesizer, LayoutSynthesizer), "for generators of layouts"
     detector = importlib.import_module(DETECTORS[job.detector.backend]).load(
         run / "checkpoints/detector.safetensors"
     )
@@ -82,7 +84,7 @@ def main() -> None:
     ious: dict[str, list[float]] = {name: [] for name in RULES}
     for start in range(0, min(count, len(table)), BATCH):
         places = range(start, min(start + BATCH, count, len(table)))
-        made = synthesise(generator, [planned(table[i], i) for i in places])
+        made = sample_layouts(synthesizer.sampler, [planned(table[i], i) for i in places])
         seen = detector.predict(list(made.images[: len(places)]))
         for k, (place, found) in enumerate(zip(places, seen, strict=True)):
             scene = table[place]
@@ -90,7 +92,7 @@ def main() -> None:
             assert made.images.shape[1:3] == size, "for runs whose images have the generator's size"
             objects, thing = scene.objects, scene.objects.isthing
             soft, true = (
-                at_size(made, k, len(objects), size)[1],
+                resized_sample(made, k, len(objects), size)[1],
                 mask_tools.decode_all(objects, size),
             )
             for name, rule in RULES.items():

@@ -21,8 +21,8 @@ import torch
 
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.synthesize import Producer
-from synthaug.pipeline.synthesis.masks_from_levels import synthesise
+from synthaug.pipeline.steps.synthesize import ShardSynthesizer
+from synthaug.pipeline.synthesis.layouts import sample_layouts
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     )
     shards = sorted(plan.glob("*.parquet"))
     with tempfile.TemporaryDirectory() as out:
-        producer = Producer(job, str(plan), str(weights), "0" * 64, out)
+        producer = ShardSynthesizer(job, str(plan), str(weights), "0" * 64, out)
         tables = [parquet.read(parquet.Config(str(shard))) for shard in shards]
         tables = tables[: max(1, images // len(tables[0]))]
         scenes = [[table[i] for i in range(len(table))] for table in tables]
@@ -51,7 +51,7 @@ def main() -> None:
         def bare() -> None:
             for shard in scenes:
                 for start in range(0, len(shard), batch):
-                    synthesise(producer._generator, shard[start : start + batch])
+                    sample_layouts(producer._synthesize.sampler, shard[start : start + batch])
 
         def whole() -> None:
             for path, shard in zip(shards, scenes, strict=False):

@@ -25,7 +25,8 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
-from synthaug.pipeline.steps.plan import Planner, real_layouts
+from synthaug.pipeline.steps.plan import open_planner
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 3
@@ -78,7 +79,7 @@ def rows(name: str, tables: list[str], target: str, placement: str) -> Iterator[
             "plan.count=900",
         ]
         job = load_job(ROOT / "jobs" / f"{name}.yaml", [*words, "plan.jitter=0"])
-        planner = Planner(job, tables[0])
+        planner = open_planner(job, tables[0])
         classes = len(planner.categories)
         scenes = [planner.scene(i) for i in range(planner.count)]
         scale = [np.array([s.width, s.height] * 2, np.float32) for s in scenes]
@@ -90,7 +91,8 @@ def rows(name: str, tables: list[str], target: str, placement: str) -> Iterator[
         wanted = planner.target > 0
         off.append(float(np.abs(planned.counts.sum(0)[wanted] / planner.target[wanted] - 1).max()))
         for kind, table in zip(found, tables, strict=True):
-            real = [layout for _, _, layout in real_layouts(job, table).sources]
+            labelled = parquet.read(parquet.Config(table), pixels=False)
+            real = [source.layout for source in conditioning_of(job).layouts(labelled)]
             both_ways = real + [
                 mirrored(layout) for layout in real
             ]  # as the plan mirrors half of its layouts

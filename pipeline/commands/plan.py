@@ -16,7 +16,7 @@ from synthaug.pipeline.report import plan_page
 from synthaug.pipeline.report.pictures import Picture
 from synthaug.pipeline.report.plan_page import Pair, Plan
 from synthaug.pipeline.run import Screen, run_some
-from synthaug.pipeline.steps.plan import real_layouts
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 PAGE = "plan.html"
 SIDE = 300  # longer side of a picture, pixels
@@ -27,8 +27,9 @@ def plan(job: Job, screen: Screen) -> list[str]:
     """Read and plan in the job's output folder, write the page there, and return the lines for the terminal."""
     done = run_some(job, screen, ("ingest", "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
-    real = real_layouts(job, labelled)
-    natural = Statistics.of([layout for _, _, layout in real.sources], len(real.categories))
+    real = parquet.read(parquet.Config(labelled), pixels=False)
+    sources = conditioning_of(job).layouts(real)
+    natural = Statistics.of([source.layout for source in sources], len(real.categories))
     table = parquet.read(parquet.Config(done["plan"].folder.uri), pixels=False)
     planned = Statistics.of([_layout(table[i]) for i in range(len(table))], len(real.categories))
     manifest = done["plan"].manifest

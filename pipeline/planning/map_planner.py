@@ -20,10 +20,16 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
 from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
-from synthaug.pipeline.core.scene import Dataset, ImageRef, Provenance, Scene
+from synthaug.pipeline.core.scene import Dataset, ImageRef, Provenance, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, cutout, real_map
-from synthaug.pipeline.planning.targets import exchange, target_counts
+from synthaug.pipeline.planning.targets import (
+    Floats,
+    exchange,
+    images_needed,
+    missing_objects,
+    target_counts,
+)
 
 TRIES = 12  # things, or positions, tried for one addition; the best of all is taken
 UNOCCLUDED = 0.99  # least share of a thing's ring with nothing in front for it to be moved
@@ -46,6 +52,8 @@ class Config:
     min_area: int = 16  # pixels; smaller things are neither planned nor added
     most: int = 64  # things per map after which nothing is added
     name: str = "map"  # first part of every image_id
+    objects_per_class: int = 200  # for the count of images that are needed
+    generator: str = ""  # named in the provenance
 
     def __post_init__(self) -> None:
         if self.target not in ("natural", "sqrt", "balanced", "counts"):
@@ -58,30 +66,44 @@ class Config:
 
 
 class MapPlanner:
-    """Draws planned scene `index` from (seed, index) alone; holds where the things of a table are.
+    """Draws planned maps, each from (seed, index) alone; holds where the things of a table are.
 
     Opening it reads every scene's objects once and no map.
     """
 
-    def __init__(self, table: Dataset, config: Config) -> None:
-        """Take a table with maps, pixels are not needed; JobError for a class of `counts` that the table has not."""
+    def __init__(self, table: Dataset, labelled: NDArray[np.int64], config: Config) -> None:
+        """Take a table with maps, pixels are not needed, and the labelled objects [C], also those of images without a map.
+
+        JobError for a class of `counts` that the table has not.
+        """
         self.config = config
         self.categories = table.categories
+        self.count = config.count
+        self.num_sources = len(table)
+        self.max_objects = config.most
+        self.short = 0  # things that find no place are known when they are planned
+        self.weights: Floats | None = None
         self._table = table
         locations: list[list[tuple[int, int]]] = [[] for _ in table.categories]
-        for number in range(len(table)):
-            scene = table[number]
+        for number, scene in enumerate(table):
             for position in countable_things(scene, config):
                 category = scene.objects.category[position]
                 locations[category].append((number, position + 1))
         # per class [n, 2]: number of the scene, id of the thing in its real map
         self._locations = [np.array(rows, np.int64).reshape(-1, 2) for rows in locations]
-        present = np.array([len(rows) for rows in locations], np.float64)  # [C]
-        self.natural = present * (config.count / max(1, len(table)))
-        self.target = target_counts(
-            self.natural, self.categories, config.target, dict(config.counts)
-        )
-        self.exchange = exchange(self.natural, self.target, config.count)
+
+        per_table = config.count / max(1, len(table))
+        present = np.array([len(rows) for rows in locations], np.float64)  # [C] things
+        things = present * per_table
+        target = target_counts(things, self.categories, config.target, dict(config.counts))
+        self.exchange = exchange(things, target, config.count)
+        isthing = np.array([category.isthing for category in self.categories], bool)
+        # stuff is copied as it is
+        stuff = class_counts(table, len(self.categories)) * per_table
+        self.natural: Floats = np.where(isthing, things, stuff)
+        self.target: Floats = np.where(isthing, target, stuff)
+        missing = missing_objects(labelled, isthing, config.objects_per_class)
+        self.need = images_needed(missing, present, len(table))
         self._map = lru_cache(_CACHED_MAPS)(self._real_map)
 
     def _real_map(self, number: int) -> tuple[str, RealMap]:
@@ -122,7 +144,8 @@ class MapPlanner:
             ids = ids[:, ::-1]
         summary = " ".join(changes) or "as in the source"
         reason = f"{config.target}: {summary}"
-        provenance = Provenance(seed_for(config.seed, "image", index), "", "", source, reason)
+        image_seed = seed_for(config.seed, "image", index)
+        provenance = Provenance(image_seed, config.generator, "", source, reason)
         return self._scene_of(ids, canvas, index, provenance)
 
     def _rearrange(

@@ -20,9 +20,11 @@ from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.summary import summary
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
-from synthaug.pipeline.steps.synthesize import load_generator
+from synthaug.pipeline.steps.synthesize import load_synthesizer
 from synthaug.pipeline.steps.train_detector import WEIGHTS as DETECTOR
-from synthaug.pipeline.synthesis import paired as twins
+from synthaug.pipeline.synthesis.base import Synthesizer
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
+from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 5
@@ -42,7 +44,7 @@ class Tables:
     def __call__(self, pixels: bool = True) -> Mapping[str, Dataset]:
         """Return train, real and synthetic."""
         found = {
-            name: twins.shown(self.job, self.split(split, pixels))
+            name: conditioning_of(self.job).scored(self.split(split, pixels))
             for name, split in (("train", "labelled"), ("real", "validation"))
         }
         return {**found, "synthetic": parquet.read(parquet.Config(self.twins), pixels=pixels)}
@@ -53,7 +55,7 @@ class Tables:
 
     def validation(self) -> Dataset:
         """The layouts of the twins."""
-        return twins.shown(self.job, self.split("validation", True))
+        return conditioning_of(self.job).scored(self.split("validation", True))
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def run(context: Context) -> dict[str, Any]:
     job, inputs = context.job, context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
     tables = Tables(job, ingest, context.folder.sub(TWINS).uri)
-    count = len(twins.shown(job, tables.split("validation", False)))
+    count = len(conditioning_of(job).scored(tables.split("validation", False)))
     whole = inputs["ingest"].manifest["splits"]["validation"]["images"]
     used = {"used": count, "left_out": whole - count}
     if not count:
@@ -112,8 +114,8 @@ def run(context: Context) -> dict[str, Any]:
     samples = max((one.samples for one in engine.extractors_of(job.score.settings)), default=0)
     if not samples:
         return {"scores": {}, "unavailable": {}, "validation": used}
-    load = partial(_generator, generator, job)
-    make = partial(twins.Painter, job, load, tables.validation, samples, tables.twins)
+    load = partial(_synthesizer, generator)
+    make = partial(PairedSamples, job, load, tables.validation, samples, tables.twins)
     context.shards(make, cut(count, SHARD), Folder.at(tables.twins), "layouts painted")
     scoring = _scoring_job(context, tables, detector, used)
     reasons = engine.prepare(scoring)
@@ -129,8 +131,8 @@ def run(context: Context) -> dict[str, Any]:
     return {"scores": scores, "unavailable": reasons, "validation": used}
 
 
-def _generator(folder: str, job: Job) -> Any:
-    return load_generator(Folder.at(folder), job)
+def _synthesizer(folder: str, job: Job) -> Synthesizer:
+    return load_synthesizer(Folder.at(folder), job)
 
 
 def _scoring_job(

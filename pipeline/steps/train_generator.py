@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from synthaug.generators import System, load_system
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest
@@ -16,104 +18,128 @@ from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import check_file
-from synthaug.pipeline.synthesis.conditioning import guide_of
-from synthaug.pipeline.synthesis.copy_paste import remember
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 2
 WEIGHTS = "generator.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
+SPLITS = ("labelled", "pseudo_labelled")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the training task needs, as plain data."""
+    """Inputs of the training task, as plain data."""
 
     job: Job
-    tables: tuple[str, ...]  # labelled, then pseudo-labelled
+    tables: tuple[str, ...]  # URIs of SPLITS, as far as they are used
     folder: str
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network to be saved, and the step its training went on from."""
+
+    network: Any
+    config: Any  # of the generator, that it is saved with
+    resumed_from: int
+
+
 def settings(job: Job) -> dict[str, Any]:
-    """The generator section and the optimiser's."""
-    sections = ("generator", "train_generator")
+    """Return the sections generator and train_generator, and the digests of the files they name."""
     digests = {"perceptual_weights": ""}
     for key in load_system(job.generator.system).FILES:
         digests[key] = file_digest(getattr(job.generator.config, key))
     perceptual = digests.pop("perceptual_weights")
-    return {
-        "seed": job.seed,
-        "perceptual": perceptual,
-        **digests,
-        **{name: section_dict(job, name) for name in sections},
-    }
+    sections = {name: section_dict(job, name) for name in ("generator", "train_generator")}
+    return {"seed": job.seed, "perceptual": perceptual, **digests, **sections}
 
 
 def check(job: Job) -> None:
     """Raise JobError for settings the generator has no use for, or weights that are not there."""
     if "perceptual_weights" in load_system(job.generator.system).FILES:
         check_file("generator.perceptual_weights", job.generator.config.perceptual_weights)
-    guide_of(job).check()
+    conditioning_of(job).check()
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker, or in each worker of a group: train from the last checkpoint on, then write the weights."""
-    import torch
-    import torch.distributed as dist
-
+    """Train from the last checkpoint on, then write the weights; runs in a worker, or in each worker of a group."""
     from synthaug.generators import checkpoint
-    from synthaug.generators.base import Batch
 
     job, folder = spec.job, Folder.at(spec.folder)
-    section, plan = job.generator, job.generator.training
-    grouped = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
-    system = load_system(section.system)
-    whole = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
-    guide = guide_of(job)
-    tables = [guide.accepted(table) for table in whole]
-    used = [len(table) for table in tables]
-    classes = [c.name for c in whole[0].categories]
+    conditioning = conditioning_of(job)
+    tables = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
+    selected = [conditioning.select(table) for table in tables]
+    used = [len(table) for table in selected]
     if not sum(used):
-        raise guide.none_left()
-    start, config = 0, section.config
-    network: Any
-    if system.LEARNS:
-        torch.set_num_threads(plan.threads or cores())
-        seed = seed_for(job.seed, "train_generator")
-        try:
-            training = system.training(
-                config, job.train_generator, len(classes), plan.steps, seed % 2**31, device()
-            )
-        except ValueError as err:
-            raise JobError(f"generator.{err}") from err
-        draw = draw_for(
-            tables, plan.batch, seed, plan.sampling, plan.repeat_threshold, guide.keep.select
-        )
-        read = guide.batches(tables, draw, rank, world)
-
-        def batches(step: int) -> Batch:
-            return read(step).to(device())
-
-        start = train(training, batches, plan.steps, plan.save_every, folder, rank)
-        network = training.generator()
+        raise conditioning.nothing_selected()
+    classes = [category.name for category in tables[0].categories]
+    rank, world = _process()
+    if conditioning.system.LEARNS:
+        trained = _train(job, selected, folder, rank, world)
     else:
-        network = _build(system, section.config, classes)
-        config = network.config
-    if system.CONDITION == "edit":
-        remember(folder, spec.tables[0])
+        trained = _build(conditioning.system, job.generator.config, classes)
     if rank == 0:
+        for name, content in conditioning.files(spec.tables[0]).items():
+            folder.write_json(name, content)
         with folder.atomic_path(WEIGHTS) as path:
-            checkpoint.save(path, network, section.system, config, classes, {"seed": job.seed})
-    return {
-        "resumed_from": start,
-        "used": used,
-        "left_out": [len(t) - n for t, n in zip(whole, used, strict=True)],
-    }
+            checkpoint.save(
+                path,
+                trained.network,
+                job.generator.system,
+                trained.config,
+                classes,
+                {"seed": job.seed},
+            )
+    left_out = [len(table) - number for table, number in zip(tables, used, strict=True)]
+    return {"resumed_from": trained.resumed_from, "used": used, "left_out": left_out}
 
 
-def _build(system: System, config: Any, classes: list[str]) -> Any:
-    """Return a network that is not trained here."""
+def _process() -> tuple[int, int]:
+    """Return the rank of this process and the size of its group."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world: int) -> Trained:
+    """Train the generator; JobError when a file of its Config cannot be used."""
+    import torch
+
+    from synthaug.generators.base import Batch
+
+    conditioning = conditioning_of(job)
+    options, config = job.generator.training, job.generator.config
+    num_classes = len(tables[0].categories)
+    torch.set_num_threads(options.threads or cores())
+    seed = seed_for(job.seed, "train_generator")
+    try:
+        training = conditioning.system.training(
+            config, job.train_generator, num_classes, options.steps, seed % 2**31, device()
+        )
+    except ValueError as err:
+        raise JobError(f"generator.{err}") from err
+    draw = draw_for(
+        tables,
+        options.batch,
+        seed,
+        options.sampling,
+        options.repeat_threshold,
+        conditioning.objects,
+    )
+    read = conditioning.batches(tables, draw, rank, world)
+
+    def batches(step: int) -> Batch:
+        return read(step).to(device())
+
+    resumed_from = train(training, batches, options.steps, options.save_every, folder, rank)
+    return Trained(training.generator(), config, resumed_from)
+
+
+def _build(system: System, config: Any, classes: list[str]) -> Trained:
+    """Return a network that is not trained here; JobError when a file of its Config cannot be used."""
     network: Any
     try:
         network = system.build(config, len(classes))
@@ -123,50 +149,42 @@ def _build(system: System, config: Any, classes: list[str]) -> Any:
         raise DatasetError(
             "generator.layouts and generator.maps: their classes are not those of data.labelled; train them on its data set"
         )
-    return network
+    return Trained(network, network.config, 0)
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train; the manifest says how many images of each set were used and left out."""
+    """Train; the manifest says how many images of each split were used and left out."""
     job = context.job
+    conditioning = conditioning_of(job)
+    system = conditioning.system
+    options, parts = job.generator.training, job.train_generator.accumulate
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
-    system = load_system(job.generator.system)
-    if (
-        job.generator.training.use_pseudo
-        and context.inputs["pseudo_label"].manifest["images"]
-        and system.LEARNS
-    ):
-        tables.append(context.inputs["pseudo_label"].folder.uri)
-    plan, parts = job.generator.training, job.train_generator.accumulate
+    pseudo = context.inputs["pseudo_label"]
+    if system.LEARNS and options.use_pseudo and pseudo.manifest["images"]:
+        tables.append(pseudo.folder.uri)
     spec = Spec(job, tuple(tables), context.folder.uri)
-    told = context.train(
+    result = context.train(
         fit,
         spec,
         context.folder,
-        plan.workers,
-        lambda workers: parts == 1 or plan.batch % (parts * workers) == 0,
+        options.workers,
+        lambda workers: parts == 1 or options.batch % (parts * workers) == 0,
     )
-    if told["resumed_from"]:
-        context.tell(f"  went on from step {told['resumed_from']}")
-    names = ("labelled", "pseudo_labelled")
-    used = dict(zip(names, told["used"], strict=False))
-    left_out = dict(zip(names, told["left_out"], strict=False))
+    used = dict(zip(SPLITS, result["used"], strict=False))
+    left_out = dict(zip(SPLITS, result["left_out"], strict=False))
+    if result["resumed_from"]:
+        context.tell(f"  went on from step {result['resumed_from']}")
     if "perceptual_weights" in system.FILES and not job.generator.config.perceptual_weights:
         context.tell("  without the perceptual term: generator.perceptual_weights names no file")
     context.tell(f"  images used {used}; left out {left_out}")
-    if system.ADDS_ONLY:
-        context.tell(
-            f"  nothing is trained: {job.generator.system} cuts out labelled objects when images are made"
-        )
-    if system.TWO_STAGE:
-        context.tell("  nothing is trained: both generators come from their files")
+    if conditioning.untrained_note:
+        context.tell(f"  nothing is trained: {conditioning.untrained_note}")
     log = read_log(context.folder)
-    last = log[-1] if log else {}
     return {
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
         "used": used,
         "left_out": left_out,
         "trained": system.LEARNS,
-        "last": last,
+        "last": log[-1] if log else {},
     }

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.layouts import collate_layouts
-from synthaug.pipeline.core import masks as mask_tools
-from synthaug.pipeline.core.images import encode, resize, resize_maps
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
-
 if TYPE_CHECKING:
-    from synthaug.generators.base import LayoutSampler, Samples
+    pass
 
 REACH = (
     0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
@@ -87,52 +79,3 @@ def _level(mask: NDArray[np.float32], reach: float) -> float:
 
     covered = extent(columns) * extent(rows) >= reach * mask.size
     return float(levels[covered.argmax()])
-
-
-def finish(
-    planned: Scene,
-    image: NDArray[np.uint8],
-    visible: NDArray[np.bool_],
-    categories: Sequence[Category],
-    kind: str,
-    min_area: int,
-    checkpoint: str,
-) -> tuple[Scene, Counter[str]]:
-    """Return the scene with pixels, tight boxes and masks, and what was dropped per class for lack of visible pixels.
-
-    image [H, W, 3], visible [N, H, W] in the order of the planned objects.
-    """
-    area = visible.sum((1, 2))
-    keep = area >= max(1, min_area)
-    dropped = Counter(categories[c].name for c in planned.objects.category[~keep].tolist())
-    objects = planned.objects.select(keep)
-    counts, boxes = mask_tools.encode_with_boxes(visible[keep])
-    made = Objects.build(
-        objects.category,
-        boxes,
-        id=objects.id,
-        rle=tuple(counts),
-        area=area[keep],
-        isthing=objects.isthing,
-        source=("synthetic",) * len(objects),
-        layout_boxes=objects.boxes,
-    )
-    assert planned.provenance is not None
-    data = ImageRef(encode(image, kind), f"{planned.image_id}.{'jpg' if kind == 'jpeg' else 'png'}")
-    provenance = replace(planned.provenance, checkpoint=checkpoint)
-    return replace(planned, image=data, objects=made, provenance=provenance), dropped
-
-
-def synthesise(generator: LayoutSampler, planned: Sequence[Scene]) -> Samples:
-    """Run the generator on planned scenes, each with its own seed."""
-    layouts = collate_layouts(planned)
-    seeds = [scene.provenance.seed if scene.provenance else 0 for scene in planned]
-    return generator.sample(layouts, seeds)
-
-
-def at_size(
-    made: Samples, place: int, count: int, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Image `place` of a batch with its first `count` masks, at (H, W)."""
-    assert made.masks is not None
-    return resize(made.images[place], size), resize_maps(made.masks[place, :count], size)

@@ -21,20 +21,15 @@ from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
+from synthaug.pipeline.planning.planner import ADDED
 
 TRIES = 8  # objects of a class looked at for a place; the one nearest in size and shape is taken
 BACKGROUNDS = 16  # images looked at for a layout that names none; the one that shows least besides it is taken
-BACKGROUND, PASTED = "human", "synthetic"  # `source` of a planned object
 Entry = tuple[Scene, NDArray[np.uint8]]
 Extent = tuple[NDArray[np.float32], NDArray[np.bool_] | None]  # box xyxy [4], mask [H, W]
 Picture = tuple[
     NDArray[np.uint8], Objects, Counter[str]
 ]  # pixels [H, W, 3], objects, labels lost per class
-
-
-def mirrored(seed: int, probability: float) -> bool:
-    """Whether the background of the planned scene with this seed is mirrored: plan and production both ask."""
-    return bool(rng_for(seed, "mirror").random() < probability)
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,7 @@ def finished(
         iscrowd=crowd,
         isthing=np.array([categories[c].isthing for c in category], bool),
         score=np.concatenate([there.score, np.ones(len(pieces), np.float32)]),
-        source=(*there.source, *(PASTED,) * len(pieces)),
+        source=(*there.source, *(ADDED,) * len(pieces)),
         layout_boxes=np.concatenate([boxes[: len(there)], labels.layout]),
     )
     return image, objects.select(keep), lost
@@ -287,7 +282,7 @@ def paste_plan(
     canvas = Canvas.of(*entry, Frame.still((planned.height, planned.width), mirror))
     crowd = canvas.objects.iscrowd
     wanted = planned.objects.select(
-        [k for k, source in enumerate(planned.objects.source) if source == PASTED]
+        [k for k, source in enumerate(planned.objects.source) if source == ADDED]
     )
     ids = np.zeros(len(crowd), np.int64)
     ids[~crowd] = planned.objects.id[: int((~crowd).sum())]

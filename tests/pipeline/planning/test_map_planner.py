@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, ImageRef, Scene, SceneList
+from synthaug.pipeline.core.scene import Category, ImageRef, Scene, SceneList, class_counts
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, complete, cutout, real_map
 from synthaug.pipeline.planning.map_planner import Config, MapPlanner
@@ -24,6 +24,10 @@ CLASSES = (
     Category(3, "sky", isthing=False),
     Category(4, "sea", isthing=False),
 )
+
+
+def planner_of(config: Config, table: SceneList = STORED) -> MapPlanner:
+    return MapPlanner(table, class_counts(table, len(table.categories)), config)
 
 
 def histogram(scene: Scene, categories: tuple[Category, ...]) -> np.ndarray:
@@ -47,7 +51,7 @@ def check(scene: Scene) -> None:
 
 @pytest.mark.parametrize("target", ["natural", "sqrt", "balanced"])
 def test_plans_of_the_toy_are_valid_and_meet_the_target(target):
-    planner = MapPlanner(STORED, Config(80, target, seed=4))
+    planner = planner_of(Config(80, target, seed=4))
     found = np.zeros(len(toy.CATEGORIES))
     for index in range(80):
         scene = planner.scene(index)
@@ -68,7 +72,7 @@ def test_plans_of_the_toy_are_valid_and_meet_the_target(target):
 
 def test_a_plan_depends_on_seed_and_index_alone():
     config = Config(80, "balanced", seed=1, size=(40, 64))
-    first, second = MapPlanner(STORED, config), MapPlanner(STORED, config)
+    first, second = planner_of(config), planner_of(config)
     forward = [first.scene(i) for i in range(8)]
     backward = [second.scene(i) for i in reversed(range(8))][::-1]
     assert [(s.panoptic, s.provenance) for s in forward] == [
@@ -77,13 +81,13 @@ def test_a_plan_depends_on_seed_and_index_alone():
     assert {(40, 64)} == {(s.height, s.width) for s in forward}
     ids = np.concatenate([s.objects.id for s in forward])
     assert len(ids) == len(set(ids.tolist()))
-    other = MapPlanner(STORED, Config(80, "balanced", seed=2, size=(40, 64)))
+    other = planner_of(Config(80, "balanced", seed=2, size=(40, 64)))
     assert [s.panoptic for s in forward] != [other.scene(i).panoptic for i in range(8)]
 
 
 def test_what_was_exchanged_is_recorded():
     """The things of a plan are those of its source, less the given up and more the added ones, with their sources."""
-    planner = MapPlanner(STORED, Config(80, "balanced", seed=4))
+    planner = planner_of(Config(80, "balanced", seed=4))
     names = [c.name for c in toy.CATEGORIES]
     by_id = {s.image_id: s for s in STORED.scenes}
     donors = 0
@@ -132,9 +136,8 @@ def tables(draw):
     st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
-    planner = MapPlanner(
-        table, Config(6, target, size=size, min_area=min_area, rearrange=rearrange)
-    )
+    config = Config(6, target, size=size, min_area=min_area, rearrange=rearrange)
+    planner = planner_of(config, table)
     for index in range(6):
         scene = planner.scene(index)
         check(scene)
@@ -185,8 +188,8 @@ def test_a_thing_given_up_takes_its_unlabelled_patches_along():
 
 def test_rearranged_maps_have_the_same_things_elsewhere():
     """Of a natural plan: counts and sizes of the things stay, most move sideways at their own height, stuff closes up."""
-    still = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0))
-    moving = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0, rearrange=1.0))
+    still = planner_of(Config(80, "natural", seed=4, flip=0.0))
+    moving = planner_of(Config(80, "natural", seed=4, flip=0.0, rearrange=1.0))
     moved = mirrored = covered = 0
     for index in range(40):
         before, after = still.scene(index), moving.scene(index)
@@ -220,7 +223,7 @@ def test_rearranged_maps_have_the_same_things_elsewhere():
     things = sum(int(still.scene(i).objects.isthing.sum()) for i in range(40))
     assert moved > 0.3 * things and mirrored > 5
     assert covered < 0.5 * moved
-    again = MapPlanner(STORED, Config(80, "natural", seed=4, flip=0.0, rearrange=1.0)).scene(7)
+    again = planner_of(Config(80, "natural", seed=4, flip=0.0, rearrange=1.0)).scene(7)
     assert again.panoptic == moving.scene(7).panoptic
 
 
@@ -279,12 +282,12 @@ def test_what_the_border_cuts_stays_at_the_border(left, mirrored, expected):
 
 
 def test_targets_by_count_and_mistakes():
-    planner = MapPlanner(STORED, Config(40, "counts", (("windmill", 30), ("tree", 0)), seed=2))
+    planner = planner_of(Config(40, "counts", (("windmill", 30), ("tree", 0)), seed=2))
     found = sum(histogram(planner.scene(i), toy.CATEGORIES) for i in range(40))
     names = [c.name for c in toy.CATEGORIES]
     assert 0 == found[names.index("tree")] and 20 < found[names.index("windmill")] < 40
     with pytest.raises(JobError, match="no such class"):
-        MapPlanner(STORED, Config(4, "counts", (("windmil", 3),)))
+        planner_of(Config(4, "counts", (("windmil", 3),)))
     for wrong in ({"target": "more"}, {"flip": 2.0}, {"rearrange": -1.0}, {"min_area": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Config(**{"count": 3} | wrong)

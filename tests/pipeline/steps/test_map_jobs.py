@@ -10,7 +10,7 @@ import pytest
 
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.run import Screen, run
-from synthaug.pipeline.synthesis.conditioning import MapGuide, guide_of
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from tests import paths
 
 ROOT = paths.ROOT
@@ -30,9 +30,9 @@ def test_settings_are_the_papers(
     """Section 4 of the paper and the tables of SPADE: sizes, channels, epochs, rates."""
     job = load_job(ROOT / "jobs" / f"{name}.yaml")
     config, plan, loop = job.generator.config, job.generator.training, job.train_generator
-    guide = guide_of(job)
-    guide.check()
-    assert isinstance(guide, MapGuide) and job.generator.system == "panoptic"
+    conditioning = conditioning_of(job)
+    conditioning.check()
+    assert conditioning.plans_maps and job.generator.system == "panoptic"
     assert config.size == size and config.width == config.width_d == 64
     assert config.semantic_channels(classes) == channels
     assert math.isclose(plan.steps * plan.batch / images, epochs, rel_tol=0.01)

@@ -13,15 +13,16 @@ from synthaug.pipeline.cli import main
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.scene import Category, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
+from synthaug.pipeline.planning.planner import LayoutPlanner
 from synthaug.pipeline.report import plan_page
 from synthaug.pipeline.report.plan_page import WIDTH, Plan, class_rows, cut, lines, place, render
-from synthaug.pipeline.steps.plan import Planner
+from synthaug.pipeline.steps.plan import open_planner
 from tests import paths
 
 ROOT = paths.ROOT
@@ -53,7 +54,7 @@ def bccd(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def planned_counts(planner: Planner) -> np.ndarray:
+def planned_counts(planner: LayoutPlanner) -> np.ndarray:
     """Objects per planned image and class [count, C]."""
     scenes = (planner.scene(i) for i in range(planner.count))
     return np.stack(
@@ -61,7 +62,7 @@ def planned_counts(planner: Planner) -> np.ndarray:
     )
 
 
-def assert_target_met(planner: Planner) -> None:
+def assert_target_met(planner: LayoutPlanner) -> None:
     counts = planned_counts(planner)
     sigma = counts.std(0) * np.sqrt(len(counts))
     assert planner.slots.short == pytest.approx(0, abs=1e-9)
@@ -81,44 +82,46 @@ def test_targets_are_met_within_three_sigma_on_toy(toy: str, target: str, placem
         f"plan.placement={placement}",
         "generator.max_objects=12",
     )
-    assert_target_met(Planner(job_of("semi_supervised", *words), toy))
+    assert_target_met(open_planner(job_of("semi_supervised", *words), toy))
 
 
 @pytest.mark.parametrize("target", ["sqrt", "balanced"])
 def test_targets_are_met_within_three_sigma_on_blood_cells(bccd: str, target: str) -> None:
-    assert_target_met(Planner(job_of("bccd", "plan.count=206", f"plan.target={target}"), bccd))
+    assert_target_met(open_planner(job_of("bccd", "plan.count=206", f"plan.target={target}"), bccd))
 
 
 def test_given_weights_make_the_same_scenes(toy: str) -> None:
     """Workers are given the weights; the driver finds them."""
     job = job_of("semi_supervised", "plan.count=50", "plan.placement=natural")
-    one = Planner(job, toy)
-    other = Planner(job, toy, np.array(one.weights.tolist()))
+    one = open_planner(job, toy)
+    other = open_planner(job, toy, np.array(one.weights.tolist()))
     for i in (0, 7, 49):
         np.testing.assert_array_equal(one.scene(i).objects.boxes, other.scene(i).objects.boxes)
         assert one.scene(i).provenance == other.scene(i).provenance
 
 
 def test_deficit_counts_what_is_missing_and_images_it_takes(toy: str) -> None:
-    planner = Planner(job_of("semi_supervised", "plan.target=deficit", "plan.count=0"), toy)
+    planner = open_planner(job_of("semi_supervised", "plan.target=deficit", "plan.count=0"), toy)
+    table = parquet.read(parquet.Config(toy), pixels=False)
+    labelled = class_counts(table, len(table.categories))
     things = planner.isthing & (planner.natural > 0)
-    missing = np.maximum(200 - planner.labelled, 0)[things]
-    rate = sum(planner.isthing[layout.category].sum() for _, _, layout in planner.sources) / len(
+    missing = np.maximum(200 - labelled, 0)[things]
+    rate = sum(planner.isthing[source.layout.category].sum() for source in planner.sources) / len(
         planner.sources
     )
     assert planner.count == int(np.ceil(missing.sum() / rate))
     assert planner.need.natural > 3 * planner.need.exchanged
     np.testing.assert_allclose(planner.target[things][missing > 0], missing[missing > 0])
     assert_target_met(planner)
-    totals = planner.labelled + planned_counts(planner).sum(0)
+    totals = labelled + planned_counts(planner).sum(0)
     assert (totals[things] > 150).all()
 
 
 def test_nothing_missing_is_one_line(toy: str) -> None:
     words = ("plan.target=deficit", "plan.count=0", "plan.objects_per_class=1")
     with pytest.raises(JobError, match=r"plan.objects_per_class: no class .* fewer than 1 objects"):
-        Planner(job_of("semi_supervised", *words), toy)
-    assert Planner(job_of("semi_supervised", *words[::2], "plan.count=9"), toy).count == 9
+        open_planner(job_of("semi_supervised", *words), toy)
+    assert open_planner(job_of("semi_supervised", *words[::2], "plan.count=9"), toy).count == 9
     with pytest.raises(JobError, match=r"plan.count: 0 images, as many as are needed"):
         job_of("semi_supervised", "plan.count=0")
 
@@ -213,11 +216,11 @@ def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy
         "plan.target=sqrt",
         "generator.max_objects=14",
     )
-    planner = Planner(job_of("semi_supervised", *words), toy)
+    planner = open_planner(job_of("semi_supervised", *words), toy)
     counts, natural = planned_counts(planner), planner.natural
     sigma = counts.std(0) * np.sqrt(len(counts))
     assert (np.abs(counts.sum(0) - np.maximum(natural, planner.target)) <= 3 * sigma + 1e-6).all()
-    known = {image_id: layout for image_id, _, layout in planner.sources}
+    known = {source.image_id: source.layout for source in planner.sources}
     turned = 0
     for i in range(40):
         scene = planner.scene(i)

@@ -1,164 +1,267 @@
-"""Map-driven generators through the whole path: the labels are those that were asked for, and mistakes are one line."""
+"""The contract of conditionings, over all of them: what is selected and counted, batches, plans, and samples."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from synthaug.generators import GENERATORS, checkpoint, load_system, lostgan, panoptic
+from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core import masks
-from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import Scene
-from synthaug.pipeline.formats.coco import panoptic as coco_panoptic
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList, class_counts
+from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.formats.toy.dataset import Config as ToyConfig
-from synthaug.pipeline.formats.toy.dataset import ToyDataset
-from synthaug.pipeline.run import Screen, run
-from synthaug.pipeline.synthesis.conditioning import BoxGuide, MapGuide, guide_of
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.synthesis.base import Conditioning, Finished
+from synthaug.pipeline.synthesis.conditioning import CONDITIONINGS, conditioning_of, name_of
 from tests import paths
 
-ROOT = paths.ROOT
-TINY = (
-    "cluster.executor=serial",
-    "data.labelled='toy:train?count=20'",
-    "data.validation='toy:val?count=6'",
-    "data.unlabelled='toy:unlabelled?count=4'",
-    *(
-        f"detector.{key}"
-        for key in ("steps=2", "batch=2", "width=16", "image_size=64", "threads=1")
-    ),
-    *(
-        f"generator.{key}"
-        for key in ("steps=2", "batch=4", "width=2", "width_d=4", "threads=1", "use_pseudo=true")
-    ),
-    "plan.count=6",
-    "plan.shard=4",
-    "synthesize.size=generator",
-    "score.names=[dap]",
-    "report.samples=2",
+C = len(toy.CATEGORIES)
+NAMES = [category.name for category in toy.CATEGORIES]
+TOY = toy.ToyDataset(toy.Config("train", count=12, size=48))
+TINY_LOSTGAN = ("resolution=64", "width=2", "z_image=4", "z_object=4", "embedding=4")
+WORDS = {  # conditioning -> the job of a small system
+    "layout": ["generator.system=lostgan", *(f"generator.{word}" for word in TINY_LOSTGAN)],
+    "map": ["generator.system=spade", "generator.resolution=32", "generator.width=2"],
+    "edit": ["generator.system=copy_paste"],
+    "layout, then map": ["generator.system=posthoc"],
+}
+SAMPLED = ("layout", "map", "layout, then map")  # whose images are drawn by a network
+
+
+def empty(name: str, scene: Scene, crowd: bool) -> Scene:
+    """A scene without objects that count, and without a map: with none, or with a crowd alone."""
+    boxes = [[4, 4, 30, 30]] if crowd else []
+    objects = Objects.build([0] * len(boxes), boxes, iscrowd=[True] * len(boxes))
+    return replace(scene, image_id=name, objects=objects, panoptic=None)
+
+
+TABLE = SceneList(
+    toy.CATEGORIES, [*TOY, empty("nothing", TOY[0], False), empty("crowd", TOY[1], True)]
 )
-
-
-def job_of(*overrides: str, output: str | None = None) -> Job:
-    return load_job(ROOT / "jobs" / "panoptic.yaml", overrides, output)
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("maps") / "run"
-    run(job_of(*TINY, output=str(folder)), Screen(lambda _: None, lambda *_: None))
-    return folder
-
-
-def manifest(output: Path, step: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        next(output.glob(f"steps/{step}-*/manifest.json")).read_text()
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words of a job that name the two untrained generators of `posthoc`."""
+    folder = tmp_path_factory.mktemp("parts")
+    layouts = lostgan.Config(
+        resolution=64, width=2, z_image=4, z_object=4, embedding=4, mask_hidden=4
     )
-    return found
+    maps = panoptic.Config(resolution=32, width=2, width_d=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, system, config in (("lostgan", lostgan, layouts), ("panoptic", panoptic, maps)):
+            network: Any = system.build(config, C)
+            enlarge(network)
+            checkpoint.save(folder / f"{name}.safetensors", network, name, config, NAMES, {})
+    return [
+        f"generator.layouts='{folder}/lostgan.safetensors'",
+        f"generator.maps='{folder}/panoptic.safetensors'",
+    ]
 
 
-def scenes(folder: Path) -> list[Scene]:
-    table = parquet.read(parquet.Config(str(folder)))
-    return [table[i] for i in range(len(table))]
+def enlarge(network: torch.nn.Module) -> None:
+    """Give an untrained network weights that are large enough for latent codes to show."""
+    with torch.no_grad():
+        for value in network.parameters():
+            value.normal_(std=0.2)
 
 
-def test_objects_are_those_of_the_planned_map(output: Path) -> None:
-    planned = scenes(next(output.glob("steps/plan-*")))
-    made = scenes(output / "data")
-    assert len(made) == len(planned) == 6
-    for before, after in zip(planned, made, strict=True):
-        assert before.image.data is None and after.image.data is not None
-        assert after.provenance is not None and before.provenance is not None
-        assert after.provenance.generator == "panoptic" and len(after.provenance.checkpoint) == 64
-        ids = panoptic.map_of(after)
-        assert np.array_equal(ids, panoptic.map_of(before))
-        assert ids.shape == (64, 64)
-        shown = masks.decode_all(after.objects, ids.shape)
-        for mask, segment in zip(shown, panoptic.segment_ids(after.objects), strict=True):
-            assert np.array_equal(mask, ids == segment)
-        assert masks.tight_boxes(shown).tolist() == after.objects.boxes.tolist()
+Make = Callable[..., Conditioning]
 
 
-def test_the_export_reads_back_as_coco_panoptic(output: Path) -> None:
-    made = {scene.image_id: scene for scene in scenes(output / "data")}
-    table = coco_panoptic.read(
-        coco_panoptic.Config(
-            str(output / "coco" / "panoptic.json"), images=str(output / "coco" / "images")
+@pytest.fixture
+def make(parts: list[str]) -> Make:
+    """Return conditioning by name, of a small job."""
+
+    def build(name: str, *overrides: str) -> Conditioning:
+        words = [*WORDS[name], *(parts if name == "layout, then map" else [])]
+        return conditioning_of(job_of(name, *words, *overrides))
+
+    return build
+
+
+def job_of(name: str, *words: str) -> Job:
+    file = "panoptic.yaml" if name == "map" else "smoke.yaml"
+    return load_job(paths.JOBS / file, ["cluster.executor=serial", "plan.count=20", *words])
+
+
+every = pytest.mark.parametrize("name", list(CONDITIONINGS))
+
+
+def test_every_system_has_a_conditioning_and_every_conditioning_a_case() -> None:
+    assert {name_of(load_system(system)) for system in GENERATORS} == set(CONDITIONINGS)
+    assert set(WORDS) == set(CONDITIONINGS), "a new conditioning: give WORDS a small job"
+
+
+@every
+def test_scenes_are_selected_in_order_and_the_others_left_out(make: Make, name: str) -> None:
+    conditioning = make(name)
+    selected = conditioning.select(TABLE)
+    expected = [scene.image_id for scene in TABLE if name == "edit" or len(scene.objects) > 1]
+    assert expected == [scene.image_id for scene in selected]
+    assert len(expected) == (14 if name == "edit" else 12)
+    assert 12 <= len(conditioning.scored(TABLE)) == len(selected)
+
+
+@every
+def test_crowds_do_not_count_as_objects(make: Make, name: str) -> None:
+    conditioning = make(name)
+    assert 0 == len(conditioning.objects(TABLE[12])) == len(conditioning.objects(TABLE[13]))
+    assert not conditioning.objects(TOY[3]).iscrowd.any()
+
+
+@every
+def test_a_table_without_use_is_one_line_that_names_a_key(make: Make, name: str) -> None:
+    conditioning = make(name)
+    nothing = SceneList(toy.CATEGORIES, [] if name == "edit" else TABLE.scenes[12:])
+    assert 0 == len(conditioning.select(nothing))
+    with pytest.raises(DatasetError, match=r"^(data|generator)\.\S+: ") as error:
+        conditioning.planner(nothing)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["layout", "map", "edit"])
+def test_batches_depend_on_the_step_and_are_shared_by_processes(make: Make, name: str) -> None:
+    conditioning = make(name)
+    if name == "edit":  # stands for a system that learns to edit
+        config = replace(job_of("layout", *WORDS["layout"]).generator, system="copy_paste")
+        conditioning.job = replace(conditioning.job, generator=config)
+    tables = [conditioning.select(TOY)]
+    draw = draw_for(tables, 5, 3, "class_balanced", 0.01, conditioning.objects)
+    whole, again = (conditioning.batches(tables, draw, 0, 1) for _ in range(2))
+    halves = [conditioning.batches(tables, draw, rank, 2) for rank in range(2)]
+    for step in (4, 1):
+        images = whole(step).images
+        assert 5 == len(images) and -1 <= images.min() < images.max() <= 1
+        assert torch.equal(images, again(step).images)
+        for rank, half in enumerate(halves):
+            assert torch.equal(images[rank::2], half(step).images)
+    assert not torch.equal(whole(1).images, whole(4).images)
+
+
+def scenes_of(conditioning: Conditioning, count: int) -> list[Scene]:
+    planner = conditioning.planner(SceneList(toy.CATEGORIES, [bare(scene) for scene in TOY]))
+    return [planner.scene(index) for index in range(count)]
+
+
+def bare(scene: Scene) -> Scene:
+    """A scene as plans are given it: without pixels."""
+    return replace(scene, image=ImageRef())
+
+
+@every
+def test_a_planned_scene_depends_on_its_index_alone(make: Make, name: str) -> None:
+    first = scenes_of(make(name), 6)
+    planner = make(name).planner(TOY)
+    for index in (5, 0, 3):
+        again = planner.scene(index)
+        assert np.array_equal(again.objects.boxes, first[index].objects.boxes)
+        assert (again.provenance, again.panoptic) == (
+            first[index].provenance,
+            first[index].panoptic,
         )
-    )
-    assert len(table) == len(made)
-    for i in range(len(table)):
-        scene = table[i]
-        same = made[Path(scene.image.path or "").stem]
-        assert np.array_equal(panoptic.map_of(scene), panoptic.map_of(same))
-        assert sorted(scene.objects.category.tolist()) == sorted(same.objects.category.tolist())
+    ids = np.concatenate([scene.objects.id for scene in first])
+    assert len(ids) == len(set(ids.tolist()))
 
 
-def test_what_has_no_map_is_counted(output: Path) -> None:
-    told = manifest(output, "train_generator")
-    assert told["used"] == {"labelled": 20, "pseudo_labelled": 0}
-    assert told["left_out"] == {"labelled": 0, "pseudo_labelled": 4}
-    assert manifest(output, "score")["validation"] == {"used": 6, "left_out": 0}
-    assert manifest(output, "plan")["no_place"] >= 0
+@every
+def test_the_weights_of_a_planner_serve_the_next(make: Make, name: str) -> None:
+    words = [] if name == "map" else ["plan.placement=natural"]
+    one = make(name, *words).planner(TOY)
+    other = make(name, *words).planner(TOY, one.weights)
+    assert one.scene(7).provenance == other.scene(7).provenance
+    assert np.array_equal(one.scene(7).objects.boxes, other.scene(7).objects.boxes)
 
 
-def test_a_plan_depends_on_the_index_alone(output: Path) -> None:
-    from synthaug.pipeline.steps.plan import MapPlans
-
-    labelled = next(output.glob("steps/ingest-*/labelled"))
-    again = MapPlans(job_of(*TINY), str(labelled)).again()
-    for index, scene in enumerate(scenes(next(output.glob("steps/plan-*")))):
-        if index in (1, 5):
-            assert np.array_equal(panoptic.map_of(again.scene(index)), panoptic.map_of(scene))
-
-
-def test_the_system_decides_what_drives_it() -> None:
-    assert isinstance(guide_of(job_of()), MapGuide)
-    assert isinstance(guide_of(job_of("generator.system=spade")), MapGuide)
-    assert isinstance(guide_of(load_job(ROOT / "jobs" / "smoke.yaml")), BoxGuide)
+def test_only_edits_add_and_never_remove(make: Make) -> None:
+    conditioning = make("edit", "plan.target=balanced", "generator.max_objects=20")
+    assert conditioning.only_adds
+    real = {scene.image_id: scene for scene in TOY}
+    for scene in scenes_of(conditioning, 20):
+        assert scene.provenance is not None and "-" not in scene.provenance.reason
+        before = class_counts([real[scene.provenance.source_image]], C)
+        assert (class_counts([scene], C) >= before).all()
+    assert not any(make(name).only_adds for name in SAMPLED)
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("plan.target=deficit", "plan.target: deficit"),
-        ("plan.placement=natural", "plan.placement: natural"),
-        ("synthesize.compiled=true", "synthesize.compiled"),
-    ],
-)
-def test_settings_without_use_are_refused(override: str, said: str) -> None:
-    with pytest.raises(JobError, match=said) as told:
-        guide_of(job_of(override)).check()
-    assert "\n" not in str(told.value)
+@pytest.fixture
+def synthesize(make: Make, tmp_path: Path) -> Callable[..., list[Finished]]:
+    """Return finished scenes of planned ones, by conditioning."""
+
+    def build(name: str, planned: list[Scene], seed: int = 0) -> list[Finished]:
+        conditioning = make(name)
+        labelled = tmp_path / "steps" / "ingest-0" / "labelled"
+        trained = Folder.at(str(tmp_path / "steps" / "train_generator-0"))
+        if not labelled.exists():
+            parquet.write(TOY, Folder.at(str(labelled)))
+        for file, content in conditioning.files(str(labelled)).items():
+            trained.write_json(file, content)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = conditioning.system.build(conditioning.job.generator.config, C)
+            if name in ("layout", "map"):
+                enlarge(network)
+        synthesizer = conditioning.synthesizer(network, "cpu", trained)
+        return synthesizer(planned, toy.CATEGORIES, "f" * 64)
+
+    return build
 
 
-def test_only_maps_are_rearranged() -> None:
-    from synthaug.pipeline.steps import plan
+@every
+def test_a_finished_scene_is_the_planned_one_with_pixels(
+    make: Make, synthesize: Callable[..., list[Finished]], name: str
+) -> None:
+    planned = scenes_of(make(name), 3)
+    for before, finished in zip(planned, synthesize(name, planned), strict=True):
+        scene = finished.scene
+        assert (before.image_id, before.size) == (scene.image_id, scene.size)
+        assert f"{scene.image_id}.png" == scene.image.path
+        assert (*scene.size, 3) == decode(scene).shape
+        assert replace(before.provenance, checkpoint="f" * 64) == scene.provenance
+        assert set(scene.objects.id.tolist()) <= set(before.objects.id.tolist())
+        lost = len(before.objects) - len(scene.objects)
+        assert lost == finished.lost.total()
 
-    smoke = ROOT / "jobs" / "smoke.yaml"
+
+@every
+def test_a_sample_depends_on_its_own_plan_and_seed(
+    make: Make, synthesize: Callable[..., list[Finished]], name: str
+) -> None:
+    planned = scenes_of(make(name), 3)
+    together = [pixels(finished) for finished in synthesize(name, planned)]
+    backwards = [pixels(finished) for finished in synthesize(name, planned[::-1])][::-1]
+    for one, other in zip(together, backwards, strict=True):
+        assert np.abs(one - other).max() <= 1
+    if name in SAMPLED:
+        assert planned[0].provenance is not None
+        origin = replace(planned[0].provenance, seed=planned[0].provenance.seed + 1)
+        (other_seed,) = synthesize(name, [replace(planned[0], provenance=origin)])
+        assert np.abs(pixels(other_seed) - together[0]).max() > 1
+
+
+def pixels(finished: Finished) -> np.ndarray:
+    return decode(finished.scene).astype(int)
+
+
+@pytest.mark.parametrize("name", ["layout", "edit", "layout, then map"])
+def test_only_maps_are_rearranged(make: Make, name: str) -> None:
     with pytest.raises(JobError, match=r"plan\.rearrange: 0\.5 is for generators driven by maps"):
-        plan.check(load_job(smoke, ["plan.rearrange=0.5"]))
-    told, moved = plan.settings(job_of()), plan.settings(job_of("plan.rearrange=0.5"))
-    assert told["plan"] == moved["plan"] and (
-        told["maps"]["rearrange"],
-        moved["maps"]["rearrange"],
-    ) == (0.0, 0.5)
+        make(name, "plan.rearrange=0.5").check()
+    make("map", "plan.rearrange=0.5").check()
 
 
-def test_data_without_maps_is_refused_in_one_line() -> None:
-    class Mapless(ToyDataset):
-        def __getitem__(self, index: int) -> Scene:
-            return replace(super().__getitem__(index), panoptic=None)
-
-    guide = guide_of(job_of())
-    guide.check_data(ToyDataset(ToyConfig(count=2)))
-    with pytest.raises(DatasetError, match=r"data\.labelled: no image has a panoptic map") as told:
-        guide.check_data(Mapless(ToyConfig(count=2)))
-    assert "\n" not in str(told.value)
+def test_a_layout_is_told_without_its_map(make: Make) -> None:
+    assert TOY[0].panoptic is not None
+    assert make("layout").condition(TOY[0]).panoptic is None
+    assert make("map").condition(TOY[0]).panoptic == TOY[0].panoptic

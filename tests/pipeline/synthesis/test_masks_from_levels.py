@@ -6,9 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
-from synthaug.pipeline.synthesis.masks_from_levels import finish, resolve
+from synthaug.pipeline.synthesis.masks_from_levels import resolve
 
 CLASSES = (Category(7, "car"), Category(9, "bus"))
 
@@ -81,25 +80,3 @@ def test_no_objects_give_no_masks() -> None:
     assert resolve(
         np.zeros((0, 8, 8), np.float32), np.zeros((0, 4), np.float32), THINGS[:0]
     ).shape == (0, 8, 8)
-
-
-def test_finished_objects_are_tight_and_hidden_ones_are_counted() -> None:
-    visible = np.zeros((2, 8, 8), bool)
-    visible[0, 2:5, 1:7] = True
-    scene, dropped = finish(
-        planned([[0, 0, 8, 8], [1, 1, 2, 2]]),
-        np.zeros((8, 8, 3), np.uint8),
-        visible,
-        CLASSES,
-        "png",
-        4,
-        "abc",
-    )
-    assert dict(dropped) == {"car": 1}
-    assert scene.objects.boxes.tolist() == [[1, 2, 7, 5]]
-    assert scene.objects.layout_boxes.tolist() == [[0, 0, 8, 8]]
-    assert scene.objects.area.tolist() == [18]
-    assert scene.objects.id.tolist() == [40]
-    np.testing.assert_array_equal(masks.decode_all(scene.objects, (8, 8))[0], visible[0])
-    assert scene.provenance is not None
-    assert scene.provenance.checkpoint == "abc"

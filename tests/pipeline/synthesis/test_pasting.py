@@ -19,7 +19,7 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.run import Screen, run_some
 from synthaug.pipeline.synthesis import pasting
-from synthaug.pipeline.synthesis.conditioning import guide_of
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.pasting import (
     Bank,
     Canvas,
@@ -281,4 +281,4 @@ def test_what_pasting_cannot_do_is_refused_before_any_work() -> None:
             REPOSITORY / "jobs" / "smoke.yaml", ["generator.system=copy_paste", override], None
         )
         with pytest.raises(JobError, match=override.split("=")[0]):
-            guide_of(job).check()
+            conditioning_of(job).check()

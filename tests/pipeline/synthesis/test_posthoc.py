@@ -23,7 +23,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.steps import train_generator
-from synthaug.pipeline.synthesis.conditioning import PosthocGuide, guide_of
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.pseudo_maps import maps_of_masks
 from tests import paths
 
@@ -80,9 +80,8 @@ def planned(index: int) -> Scene:
 def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
     """The whole way of a run: made into one file, which needs the two no longer, then boxes, masks and pixels of layouts."""
     job = job_of(files)
-    guide = guide_of(job)
-    assert isinstance(guide, PosthocGuide)
-    guide.check()
+    conditioning = conditioning_of(job)
+    conditioning.check()
     assert train_generator.settings(job)["maps"] != train_generator.settings(job)["layouts"]
     table = tmp_path / "labelled"
     parquet.write(toy.ToyDataset(toy.Config("train", count=2)), Folder.at(str(table)))
@@ -93,23 +92,23 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
         posthoc.Config("a", "b"), parts=checkpoint.read_header(weights)["config"]["parts"]
     )
     assert posthoc.read_headers(apart).keys() == {"layouts", "maps"}
-    system, network, header = checkpoint.load(weights)
+    _, network, header = checkpoint.load(weights)
     assert header["classes"] == NAMES
     for name, file in (("layouts", "lostgan"), ("maps", "panoptic")):
         _, original, _ = checkpoint.load(files / f"{file}.safetensors")
         kept = network.get_submodule(f"parts.{name}").state_dict()
         assert all(torch.equal(value, kept[key]) for key, value in original.state_dict().items())
 
-    generator = guide.sampler(system, network, "cpu", Folder.at(str(tmp_path / "made")))
+    synthesize = conditioning.synthesizer(network, "cpu", Folder.at(str(tmp_path / "made")))
+    generator = synthesize.sampler
     assert generator.size == (32, 32)
     given_maps: list[Any] = []
     sample = generator.maps.sample
     generator.maps.sample = lambda maps, seeds: (given_maps.append(maps), sample(maps, seeds))[1]
     scenes = [planned(0), planned(1)]
-    made = guide.produce(generator, scenes, toy.CATEGORIES, "f" * 64)
-    images = guide.paint(generator, scenes)
-    assert [image.shape for image in images] == [(64, 64, 3)] * 2
-    for place, (scene, lost) in enumerate(made):
+    made = synthesize(scenes, toy.CATEGORIES, "f" * 64)
+    for place, finished in enumerate(made):
+        scene, lost = finished.scene, finished.lost
         assert (scene.height, scene.width) == (32, 32)
         assert sum(lost.values()) + len(scene.objects) == len(scenes[place].objects)
         stack = masks.decode_all(scene.objects, (32, 32))
@@ -162,7 +161,7 @@ def test_a_map_of_masks_has_the_class_of_its_mask(place: np.ndarray, dont_care: 
 )
 def test_mistakes_are_one_line(files: Path, override: str, said: str) -> None:
     with pytest.raises(JobError, match=said) as told:
-        guide_of(job_of(files, override.format(files=files))).check()
+        conditioning_of(job_of(files, override.format(files=files))).check()
     assert "\n" not in str(told.value)
 
 

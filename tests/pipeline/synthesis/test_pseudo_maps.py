@@ -18,7 +18,7 @@ from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.synthesis.conditioning import guide_of
+from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.pseudo_maps import can_compose, composed, with_composed_maps
 from tests import paths
 
@@ -95,8 +95,8 @@ def test_only_pseudo_labels_with_masks_are_composed():
     table = SceneList(toy.CATEGORIES, [TOY[0], mine, scene_of(stack, [1.0], [True], "human")])
     maps = [with_composed_maps(table)[i].panoptic for i in range(3)]
     assert maps[0] == TOY[0].panoptic and maps[1] is not None and maps[2] is None
-    guide = guide_of(load_job(ROOT / "jobs" / "panoptic.yaml"))
-    assert len(guide.accepted(table)) == 2
+    conditioning = conditioning_of(load_job(ROOT / "jobs" / "panoptic.yaml"))
+    assert len(conditioning.select(table)) == 2
 
 
 def test_a_pixel_weighs_the_score_of_its_label():
@@ -139,12 +139,12 @@ def test_a_generator_learns_from_them_by_their_weight():
     )
     told = {}
     for score in (1.0, 0.25):
-        guide = guide_of(job)
-        table = guide.accepted(SceneList(toy.CATEGORIES, [pseudo(i, score) for i in range(3)]))
+        conditioning = conditioning_of(job)
+        table = conditioning.select(SceneList(toy.CATEGORIES, [pseudo(i, score) for i in range(3)]))
         assert len(table) == 3
         config = spade.Config(resolution=32, width=2, width_d=2)
         loop = spade_system.training(config, Loop(accumulate=2), len(toy.CATEGORIES), 1, 0)
-        batch = guide.batches([table], Draw(3, 4, seed=1), 0, 1)(0)
+        batch = conditioning.batches([table], Draw(3, 4, seed=1), 0, 1)(0)
         told[score] = loop.step(0, batch)
     assert told[0.25]["d_real"] < told[1.0]["d_real"]
     assert torch.equal(told[0.25]["g_image"], told[1.0]["g_image"])
@@ -156,5 +156,5 @@ def test_without_a_channel_for_the_unlabelled_it_is_refused():
         ROOT / "jobs" / "panoptic.yaml", [*overrides, "data.unlabelled='toy:unlabelled?count=4'"]
     )
     with pytest.raises(JobError, match=r"generator\.dont_care: false"):
-        guide_of(job).check()
-    guide_of(load_job(ROOT / "jobs" / "panoptic.yaml", overrides)).check()
+        conditioning_of(job).check()
+    conditioning_of(load_job(ROOT / "jobs" / "panoptic.yaml", overrides)).check()

@@ -1,0 +1,217 @@
+"""Planners: planned scene `index` from (seed, index) alone. This one plans layouts, `map_planner` panoptic maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.boxes import Size, absolute_boxes
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
+from synthaug.pipeline.planning import placement
+from synthaug.pipeline.planning.exchange import (
+    ExchangedLayout,
+    Layout,
+    Pool,
+    Slots,
+    draw_layout,
+    vary,
+)
+from synthaug.pipeline.planning.layout_statistics import object_counts
+from synthaug.pipeline.planning.targets import (
+    Exchange,
+    Need,
+    additions,
+    deficit_counts,
+    exchange,
+    images_needed,
+    missing_objects,
+    target_counts,
+)
+
+IDS_PER_IMAGE = 10_000
+REAL, ADDED = "human", "synthetic"  # `source` of objects that are pixels of the real image, and not
+
+Floats = NDArray[np.float64]
+
+
+class Planner(Protocol):
+    """Draws planned scenes, each from (seed, index) alone."""
+
+    categories: tuple[Category, ...]
+    count: int  # scenes
+    num_sources: int  # real scenes that plans are made from
+    max_objects: int
+    natural: Floats  # [C] objects if real scenes were copied as they are
+    target: Floats  # [C] objects aimed at
+    need: Need
+    short: int  # objects of the target for which there is no slot
+    weights: Floats | None  # [C] found when the planner was opened; may be given to the next one
+
+    def scene(self, index: int) -> Scene:
+        """Return planned scene `index`, without pixels, with its provenance."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A real layout and the image it is of."""
+
+    image_id: str
+    size: Size  # (H, W)
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of a plan of layouts."""
+
+    count: int  # images; 0 = as many as it takes for `objects_per_class`
+    target: str = "natural"  # natural | sqrt | balanced | counts | deficit
+    counts: Mapping[str, int] = field(default_factory=dict)  # of target "counts": objects by class
+    objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
+    placement: str = "uniform"  # uniform | natural: where added objects go
+    only_adds: bool = False  # objects of the source stay: they are pixels of its image
+    jitter: float = 0.0  # how far boxes move, share of their size
+    flip: float = 0.5  # probability that a layout is mirrored
+    max_objects: int = 64  # per image, after which nothing is added
+    seed: int = 0
+    name: str = "layout"  # first part of every image_id
+    generator: str = ""  # named in the provenance
+
+
+class LayoutPlanner:
+    """Draws planned layouts; holds the real ones.
+
+    `weights` [C] of `placement.fit`, which needs S x C numbers, are found here or given by one who found them.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        categories: tuple[Category, ...],
+        labelled: NDArray[np.int64],
+        config: Config,
+        weights: Floats | None = None,
+    ) -> None:
+        """Take real layouts and the labelled objects [C], also those of images without a layout.
+
+        JobError for a class of `counts` that cannot be planned, or when no image is needed.
+        """
+        self.config = config
+        self.sources = sources
+        self.categories = categories
+        self.num_sources = len(sources)
+        self.max_objects = config.max_objects
+        layouts = [source.layout for source in sources]
+        self.isthing = np.array([category.isthing for category in categories], bool)
+        self.pool = Pool.of(layouts, len(categories))
+        present = self.pool.counts()  # [C]
+        missing = missing_objects(labelled, self.isthing, config.objects_per_class)
+        self.need = images_needed(missing, present * self.isthing, len(layouts))
+        self.count = config.count or self.need.exchanged
+        if not self.count:
+            raise JobError(
+                f"plan.objects_per_class: no class that can be planned has fewer than {config.objects_per_class} objects, "
+                "so no image is needed; raise it or give plan.count"
+            )
+        self.natural: Floats = present * (self.count / max(1, len(layouts)))
+        self.target = self._target(missing)
+        self.exchange = self._exchange()
+        counts = object_counts(layouts, len(categories))  # [S, C]
+        self.slots = Slots.of(counts, self.exchange, config.max_objects)
+        self.short = round(self.slots.short * self.count)
+        self._lifts = np.ones((len(categories), len(categories)))
+        if config.placement == "natural":
+            self._lifts = placement.lift(counts)
+        self.weights: Floats | None = self._fit(counts) if weights is None else weights
+
+    def _target(self, missing: NDArray[np.int64]) -> Floats:
+        """Return the objects aimed at [C]."""
+        config = self.config
+        if config.target == "deficit":
+            return deficit_counts(self.natural, self.categories, missing)
+        return target_counts(self.natural, self.categories, config.target, config.counts)
+
+    def _exchange(self) -> Exchange:
+        """Return the probabilities that lead to the target, or as near to it as additions lead."""
+        if self.config.only_adds:
+            return additions(self.natural, self.target, self.count)
+        return exchange(self.natural, self.target, self.count)
+
+    def _fit(self, counts: NDArray[np.int32]) -> Floats:
+        """Find the weights [C] by which layouts with objects `counts` [S, C] receive additions."""
+        shares = self.exchange.shares
+        if not shares.any():
+            return shares
+        affinities = placement.affinity(counts, self._lifts)
+        return placement.fit(affinities, self.slots.receive, shares)
+
+    def _shares(self, layout: Layout) -> Floats:
+        """Return the share of each class [C] among the objects this layout receives."""
+        assert self.weights is not None
+        if not self.weights.any():
+            return self.weights
+        counts = object_counts([layout], len(self.categories))
+        affinities = placement.affinity(counts, self._lifts)
+        shares: Floats = placement.shares(affinities, self.weights)[0]
+        return shares
+
+    def scene(self, index: int) -> Scene:
+        """Return planned scene `index`: a layout without pixels, with its provenance."""
+        config = self.config
+        epoch, position = divmod(index, len(self.sources))
+        shuffle = seed_for(config.seed, "plan", epoch)
+        source = self.sources[permuted(position, len(self.sources), shuffle)]
+        layout = source.layout
+
+        rng = rng_for(config.seed, "layout", index)
+        num_free = max(0, config.max_objects - len(layout.category))
+        plan = replace(self.exchange, shares=self._shares(layout))
+        exchanged = draw_layout(
+            layout, self.pool, plan, self.isthing, (num_free, self.slots.extra), rng
+        )
+        image_seed = seed_for(config.seed, "image", index)
+        num_real = len(layout.category) if config.only_adds else 0
+        varied = self._vary(exchanged.layout, num_real, image_seed, rng)
+
+        num_objects = len(varied.category)
+        objects = Objects.build(
+            varied.category,
+            absolute_boxes(varied.boxes, source.size),
+            id=index * IDS_PER_IMAGE + 1 + np.arange(num_objects),
+            isthing=self.isthing[varied.category],
+            source=(REAL,) * num_real + (ADDED,) * (num_objects - num_real),
+        )
+        reason = self._reason(exchanged)
+        provenance = Provenance(image_seed, config.generator, "", source.image_id, reason)
+        image_id = f"{config.name}-{index:08d}"
+        return Scene(image_id, *source.size, ImageRef(None, None), objects, None, provenance)
+
+    def _vary(self, layout: Layout, num_real: int, seed: int, rng: np.random.Generator) -> Layout:
+        """Jitter and mirror a layout; its first `num_real` objects, pixels of a real image, only as that image can be."""
+        config = self.config
+        if not config.only_adds:
+            return vary(layout, self.isthing, config.jitter, config.flip, rng)
+        added = Layout(layout.category[num_real:], layout.boxes[num_real:])
+        moved = vary(added, self.isthing, config.jitter, 0.0, rng).boxes
+        boxes = np.concatenate([layout.boxes[:num_real], moved])
+        flip = float(is_mirrored(seed, config.flip))
+        return vary(Layout(layout.category, boxes), self.isthing, 0.0, flip, rng)
+
+    def _reason(self, exchanged: ExchangedLayout) -> str:
+        """Describe the exchange: `balanced: +kite -house`."""
+        changes = [f"+{self.categories[c].name}" for c in exchanged.added]
+        changes += [f"-{self.categories[c].name}" for c in exchanged.removed]
+        summary = " ".join(changes) or "as in the source"
+        return f"{self.config.target}: {summary}"
+
+
+def is_mirrored(seed: int, probability: float) -> bool:
+    """Return whether the real image of the planned scene with this seed is mirrored; plan and synthesis both ask."""
+    return bool(rng_for(seed, "mirror").random() < probability)

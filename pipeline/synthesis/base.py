@@ -1,0 +1,204 @@
+"""The conditioning of a generator on scenes, as an interface; images of planned scenes, encoded and named."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.layouts import LayoutFilter
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.boxes import relative_boxes
+from synthaug.pipeline.core.datasets import Subset
+from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.images import SUFFIX, encode
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene, class_counts
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.planning.exchange import Layout
+from synthaug.pipeline.planning.planner import Config as PlanConfig
+from synthaug.pipeline.planning.planner import Floats, LayoutPlanner, Planner, Source
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from synthaug.generators import System
+    from synthaug.generators.base import Batch, SamplerOptions
+
+NO_CROWDS = LayoutFilter(0.0, 0, 2**31)  # all objects but crowds, however many
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A synthetic scene, and the objects per class that it lost because too little of them is visible."""
+
+    scene: Scene
+    lost: Counter[str]
+
+
+class Synthesizer(Protocol):
+    """Makes synthetic scenes of planned ones; each depends on its own plan and seed only."""
+
+    def __call__(
+        self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
+    ) -> list[Finished]:
+        """Return the finished scenes; `checkpoint` is the sha256 of the generator's checkpoint."""
+        ...
+
+
+class Conditioning(ABC):
+    """The way in which scenes condition the generator of a job.
+
+    It selects the scenes of a table that count, makes batches, plans and a synthesizer, and checks the job for all these.
+    """
+
+    plans_maps: ClassVar[bool] = False  # whether plans are panoptic maps, not layouts
+
+    def __init__(self, job: Job, system: System) -> None:
+        self.job = job
+        self.system = system
+
+    @property
+    def only_adds(self) -> bool:
+        """Return whether objects of real images are added to and never taken away."""
+        return self.system.ADDS_ONLY
+
+    # --- checks
+
+    def check(self) -> None:
+        """Raise JobError for settings of no use here."""
+        rearrange = self.job.plan.rearrange
+        if rearrange and not self.plans_maps:
+            raise JobError(
+                f"plan.rearrange: {rearrange:g} is for generators driven by maps, not for {self.job.generator.system}; set "
+                "it to 0; plan.jitter moves boxes"
+            )
+
+    @abstractmethod
+    def check_data(self, labelled: Dataset) -> None:
+        """Raise DatasetError when no labelled image is of use, as far as that is quickly seen."""
+
+    # --- scenes
+
+    @property
+    def layout_filter(self) -> LayoutFilter:
+        """Return the filter of objects that count; where it does not say otherwise, all but crowds."""
+        return NO_CROWDS
+
+    def objects(self, scene: Scene) -> Objects:
+        """Return the objects of a scene that count."""
+        return self.layout_filter.select(scene)
+
+    @abstractmethod
+    def select(self, table: Dataset) -> Subset:
+        """Return the scenes that the generator may learn from, and that plans are made from."""
+
+    @abstractmethod
+    def nothing_selected(self) -> DatasetError:
+        """Return the error that tells that `select` leaves nothing."""
+
+    def scored(self, table: Dataset) -> Dataset:
+        """Return the scenes that images of the generator may be compared with, showing what it is told of them."""
+        return self.select(table)
+
+    def condition(self, scene: Scene) -> Scene:
+        """Return a real scene without what the generator is not told of it."""
+        return scene
+
+    # --- training
+
+    @property
+    def untrained_note(self) -> str:
+        """Return a line for the user of a generator that is not trained; empty where there is nothing to tell."""
+        return ""
+
+    @abstractmethod
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
+        """Return step -> real images of selected scenes with their conditions, for process `rank` of `world`."""
+
+    def files(self, labelled: str) -> dict[str, Any]:
+        """Return the JSON files, by name, that synthesis needs beside the network; `labelled` is the table's URI."""
+        return {}
+
+    # --- plans
+
+    def layouts(self, table: Dataset) -> list[Source]:
+        """Return the layouts of the selected scenes."""
+        sources = []
+        for scene in self.select(table):
+            objects = self.objects(scene)
+            layout = Layout(objects.category, relative_boxes(objects.boxes, scene.size))
+            sources.append(Source(scene.image_id, scene.size, layout))
+        return sources
+
+    def planner(self, table: Dataset, weights: Floats | None = None) -> Planner:
+        """Return the planner for labelled scenes, whose pixels are not needed; `weights` are those of an earlier planner.
+
+        Raises DatasetError when no scene is selected, JobError for a plan that cannot be.
+        """
+        sources = self.layouts(table)
+        if not sources:
+            raise self.nothing_selected()
+        job, plan = self.job, self.job.plan
+        config = PlanConfig(
+            count=plan.count,
+            target=plan.target,
+            counts=plan.counts,
+            objects_per_class=plan.objects_per_class,
+            placement=plan.placement,
+            only_adds=self.only_adds,
+            jitter=plan.jitter,
+            flip=plan.flip,
+            max_objects=job.generator.training.max_objects,
+            seed=job.seed,
+            name=job.name,
+            generator=job.generator.system,
+        )
+        labelled = class_counts(table, len(table.categories))
+        return LayoutPlanner(sources, table.categories, labelled, config, weights)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return what a plan depends on besides the section plan, the seed and the job's name."""
+        return {"filter": vars(self.layout_filter), "system": self.job.generator.system}
+
+    # --- synthesis
+
+    @abstractmethod
+    def synthesizer(
+        self, network: nn.Module, device: torch.device | str, trained: Folder
+    ) -> Synthesizer:
+        """Return the synthesizer with a network; `trained` is the folder its training left."""
+
+    def sampler_options(self, device: torch.device | str) -> SamplerOptions:
+        """Return the job's options of a sampler."""
+        from synthaug.generators.base import SamplerOptions
+
+        options = self.job.synthesize
+        return SamplerOptions(device, options.truncation, options.precision, options.compiled)
+
+
+def seeds_of(scenes: Sequence[Scene]) -> list[int]:
+    """Return the seed of each planned scene."""
+    seeds = []
+    for scene in scenes:
+        assert scene.provenance is not None, f"{scene.image_id} is not planned"
+        seeds.append(scene.provenance.seed)
+    return seeds
+
+
+def with_image(
+    planned: Scene, image: NDArray[np.uint8], file_format: str, checkpoint: str
+) -> Scene:
+    """Return a planned scene with its image [H, W, 3], encoded, and the checkpoint it was made with."""
+    assert planned.provenance is not None
+    name = planned.image_id + SUFFIX[file_format]
+    provenance = replace(planned.provenance, checkpoint=checkpoint)
+    return replace(planned, image=ImageRef(encode(image, file_format), name), provenance=provenance)

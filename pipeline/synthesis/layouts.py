@@ -1,0 +1,167 @@
+"""Conditioning on layouts: a class and a box per object. The network infers the masks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.layouts import LayoutFilter, collate_layouts, layout_batches
+from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.datasets import Mapped, Subset
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.images import resize, resize_maps
+from synthaug.pipeline.core.masks import encode_with_boxes
+from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.synthesis.base import (
+    Conditioning,
+    Finished,
+    Synthesizer,
+    seeds_of,
+    with_image,
+)
+from synthaug.pipeline.synthesis.masks_from_levels import resolve
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from synthaug.generators.base import Batch, LayoutSampler, Samples
+
+
+class LayoutConditioning(Conditioning):
+    """Scenes with as many objects, and as large ones, as the job asks for."""
+
+    @property
+    def layout_filter(self) -> LayoutFilter:
+        """Return the job's filter of objects and images."""
+        training = self.job.generator.training
+        return LayoutFilter(training.min_area, training.min_objects, training.max_objects)
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Accept every data set: whether its boxes pass the filter is seen when they are read."""
+
+    def select(self, table: Dataset) -> Subset:
+        """Return the scenes that pass the filter."""
+        layout_filter = self.layout_filter
+        return Subset(table, [i for i, scene in enumerate(table) if layout_filter.accepts(scene)])
+
+    def nothing_selected(self) -> DatasetError:
+        """Name the filter's keys."""
+        return DatasetError(
+            "generator.min_objects/max_objects/min_area: no image passes the filter; widen it"
+        )
+
+    def scored(self, table: Dataset) -> Dataset:
+        """Return the selected scenes with their objects that count."""
+        return Mapped(self.select(table), self._with_objects_that_count, str(self.layout_filter))
+
+    def _with_objects_that_count(self, scene: Scene) -> Scene:
+        if scene.panoptic is not None:  # its crowds, too, are somebody's pixels
+            return scene
+        return scene.with_objects(self.objects(scene))
+
+    def condition(self, scene: Scene) -> Scene:
+        """Return a scene without its map: the generator is told of boxes alone."""
+        return replace(scene, panoptic=None)
+
+    def batches(
+        self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
+    ) -> Callable[[int], Batch]:
+        """Return step -> real images with layouts."""
+        size = self.job.generator.config.size
+        flip = self.job.generator.training.flip
+        return layout_batches(tables, draw, size, self.layout_filter, flip, rank, world)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return the filter: plans of layouts are the same for all systems."""
+        return {"filter": vars(self.layout_filter)}
+
+    def synthesizer(
+        self, network: nn.Module, device: torch.device | str, trained: Folder
+    ) -> Synthesizer:
+        """Return the synthesizer of the network's images and masks."""
+        sampler = self.system.sampler(network, self.sampler_options(device))
+        return LayoutSynthesizer(cast("LayoutSampler", sampler), self.job.synthesize)
+
+
+class LayoutSynthesizer:
+    """Samples layouts; masks and boxes of the objects are those the network infers."""
+
+    def __init__(self, sampler: LayoutSampler, options: Synthesize) -> None:
+        self.sampler = sampler
+        self._options = options
+
+    def __call__(
+        self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
+    ) -> list[Finished]:
+        """Return the scenes with the network's images, masks and boxes."""
+        samples = sample_layouts(self.sampler, planned)
+        finished = []
+        for number, scene in enumerate(planned):
+            scene = at_output_size(scene, self._options, self.sampler.size)
+            objects = scene.objects
+            image, soft = resized_sample(samples, number, len(objects), scene.size)
+            visible = resolve(soft, objects.boxes, objects.isthing)
+            finished.append(finish(scene, image, visible, categories, self._options, checkpoint))
+        return finished
+
+
+def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene]) -> Samples:
+    """Sample planned scenes, each with its own seed."""
+    return sampler.sample(collate_layouts(planned), seeds_of(planned))
+
+
+def resized_sample(
+    samples: Samples, number: int, num_objects: int, size: Size
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the image of a sample and the soft masks of its first `num_objects` objects, at (H, W)."""
+    assert samples.masks is not None
+    image = resize(samples.images[number], size)
+    return image, resize_maps(samples.masks[number, :num_objects], size)
+
+
+def at_output_size(planned: Scene, options: Synthesize, size: Size) -> Scene:
+    """Return a planned scene at the size it is written in: its own, or the generator's (H, W)."""
+    if options.size == "source":
+        return planned
+    objects = planned.objects.scaled(planned.size, size)
+    return replace(planned, height=size[0], width=size[1], objects=objects)
+
+
+def finish(
+    planned: Scene,
+    image: NDArray[np.uint8],
+    visible: NDArray[np.bool_],
+    categories: Sequence[Category],
+    options: Synthesize,
+    checkpoint: str,
+) -> Finished:
+    """Return a scene with pixels, tight boxes and masks; objects with too few visible pixels are dropped and counted.
+
+    image [H, W, 3], visible [N, H, W] in the order of the planned objects.
+    """
+    area = visible.sum((1, 2))
+    keep = area >= max(1, options.min_mask_area)
+    lost = Counter(categories[c].name for c in planned.objects.category[~keep].tolist())
+    kept = planned.objects.select(keep)
+    rles, boxes = encode_with_boxes(visible[keep])
+    objects = Objects.build(
+        kept.category,
+        boxes,
+        id=kept.id,
+        rle=tuple(rles),
+        area=area[keep],
+        isthing=kept.isthing,
+        source=("synthetic",) * len(kept),
+        layout_boxes=kept.boxes,
+    )
+    scene = with_image(planned.with_objects(objects), image, options.format, checkpoint)
+    return Finished(scene, lost)
