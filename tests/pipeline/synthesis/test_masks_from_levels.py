@@ -1,4 +1,4 @@
-"""From soft masks to finished scenes."""
+"""From soft masks to disjoint ones."""
 
 from __future__ import annotations
 
@@ -6,24 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.synthesis.masks_from_levels import resolve
-
-CLASSES = (Category(7, "car"), Category(9, "bus"))
-
-
-def planned(boxes: list[list[float]]) -> Scene:
-    objects = Objects.build([0] * len(boxes), boxes, id=np.arange(len(boxes)) + 40)
-    return Scene(
-        "x-00000004",
-        8,
-        8,
-        ImageRef(),
-        objects,
-        None,
-        Provenance(5, "lostgan", "", "real-1", "natural"),
-    )
-
 
 THINGS = np.array([True, True])
 

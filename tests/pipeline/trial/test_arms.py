@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from synthaug.generators.copy_paste import Config
-from synthaug.pipeline.batches.images_and_layouts import repeat_factors
+from synthaug.pipeline.batches.draw import repeat_factors
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
 from synthaug.pipeline.formats.reference import open_dataset
