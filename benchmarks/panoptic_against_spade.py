@@ -197,7 +197,7 @@ def pack(plan: Plan) -> None:
         if paths:
             module, network, header = checkpoint.load(paths[-1])
             extra = {"seed": header["seed"], "steps": header["steps"]}
-            config = module.Config(**header["config"])
+            config = checkpoint.read_config(module, header)
             checkpoint.save(
                 folder / f"{system}.safetensors",
                 network.half(),

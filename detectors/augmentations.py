@@ -30,8 +30,8 @@ class Strong:
     """How far the strong view may be from the weak one; 0 switches a change off."""
 
     scale: float = 0.3  # zoom by up to this much more or less
-    colour: float = 0.4  # brightness, contrast and tint by up to this share
-    grey: float = 0.2  # chance of losing the colours
+    color: float = 0.4  # brightness, contrast and tint by up to this share
+    gray: float = 0.2  # chance of losing the colours
     blur: float = 0.5  # chance of a Gaussian blur
     sigma: float = 0.006  # largest standard deviation of the blur, share of the longer side
     erase: float = 0.5  # chance of each of MAX_HOLES holes
@@ -42,11 +42,11 @@ class Strong:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}: {value} is out of range; give 0 or more")
-        for name in ("colour", "hole"):
+        for name in ("color", "hole"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
-        for name in ("grey", "blur", "erase"):
+        for name in ("gray", "blur", "erase"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: {value} is no chance; give 0 to 1")
@@ -91,9 +91,9 @@ def strong(sample: Sample, rng: np.random.Generator, config: Strong, flip: bool)
 
     Boxes follow their pixels; those of which less than MIN_VISIBLE is left are dropped.
     """
-    view = augment(sample, rng, flip, config.scale, config.colour)
+    view = augment(sample, rng, flip, config.scale, config.color)
     image = view.image
-    if rng.random() < config.grey:
+    if rng.random() < config.gray:
         image = to_grey(image)
     if rng.random() < config.blur:
         strength = float(rng.uniform(0.1, 1.0))

@@ -117,7 +117,7 @@ class MeanTeacher:
         labelled = []
         for sample in batch.labelled:
             labelled.append(
-                augment(sample, rng, recipe.flip, recipe.scale_jitter, recipe.colour_jitter)
+                augment(sample, rng, recipe.flip, recipe.scale_jitter, recipe.color_jitter)
             )
         pseudo_labelled, counts = self._pseudo_label(batch.unlabelled, rng)
         weight = config.weight * ramp(index, round(self.steps * config.ramp))

@@ -109,7 +109,7 @@ class Config:
     clip_grad: float = 5.0  # largest gradient norm; 0: no limit
     flip: bool = True
     scale_jitter: float = 0.0  # zoom by up to this much more or less
-    colour_jitter: float = 0.0  # brightness, contrast and tint by up to this part
+    color_jitter: float = 0.0  # brightness, contrast and tint by up to this part
     ema: float = 0.995  # decay per step of the averaged weights that predict in the end; 0: none
     bf16: bool = False  # convolutions of the pyramid in bfloat16
 

@@ -40,7 +40,7 @@ class Recipe:
     clip_grad: float
     flip: bool
     scale_jitter: float
-    colour_jitter: float
+    color_jitter: float
     ema: float
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Recipe:
             )
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay: {self.decay} is out of range; give more than 0 and at most 1")
-        for name in ("warmup", "momentum", "ema", "colour_jitter"):
+        for name in ("warmup", "momentum", "ema", "color_jitter"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
@@ -166,7 +166,7 @@ class StepTraining:
         for position, sample in zip(positions(len(batch)), batch, strict=True):
             rng = np.random.default_rng([self.seed, index, position])
             samples.append(
-                augment(sample, rng, recipe.flip, recipe.scale_jitter, recipe.colour_jitter)
+                augment(sample, rng, recipe.flip, recipe.scale_jitter, recipe.color_jitter)
             )
         return samples
 

@@ -24,6 +24,9 @@ from synthaug.detectors.detectron2_zoo import innermost, one_line, read_pickle
 KIND = "detector"
 HEADER = "synthaug"  # key of the one entry in a file's metadata
 RESERVED = ("kind", "backend", "config", "num_classes")
+# Keys of a Config that have another name in files; the files keep it so that all versions read them.
+NAMES_IN_FILES = {"color_jitter": "colour_jitter"}
+NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 # Files made before torchvision 0.13 name these convolutions without the wrapper's indices.
 OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
@@ -63,7 +66,7 @@ def write_checkpoint(
     header = {
         "kind": KIND,
         "backend": backend,
-        "config": dict(config),
+        "config": _renamed(config, NAMES_IN_FILES),
         "num_classes": num_classes,
         **metadata,
     }
@@ -97,11 +100,15 @@ def read_header(path: Path) -> dict[str, Any]:
         if key not in header:
             raise ValueError(f"{path}: header lacks '{key}'; write the checkpoint again")
     try:
-        header["config"] = dict(header["config"])
+        header["config"] = _renamed(dict(header["config"]), NAMES_IN_CONFIG)
         header["num_classes"] = int(header["num_classes"])
     except (ValueError, TypeError) as err:
         raise ValueError(_damaged_header(path, err)) from err
     return header
+
+
+def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in config.items()}
 
 
 def read_settings(path: Path) -> dict[str, Any]:

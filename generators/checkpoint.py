@@ -15,6 +15,9 @@ from torch import nn
 from synthaug.generators import GENERATORS, System, load_system
 
 HEADER = "synthaug"
+# Keys of a Config that have another name in files; the files keep it so that all versions read them.
+NAMES_IN_FILES = {"normalization": "normalisation"}
+NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 
 
 def save(
@@ -30,7 +33,7 @@ def save(
     header = {
         "kind": kind,
         "system": system,
-        "config": dataclasses.asdict(config),
+        "config": _renamed(dataclasses.asdict(config), NAMES_IN_FILES),
         "classes": classes,
         **extra,
     }
@@ -62,11 +65,20 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def read_config(system: System, header: Mapping[str, Any]) -> Any:
+    """Return the Config of the network that a header describes."""
+    return system.Config(**_renamed(header["config"], NAMES_IN_CONFIG))
+
+
+def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in config.items()}
+
+
 def load(path: Path) -> tuple[System, nn.Module, dict[str, Any]]:
     """Return (system, network, header); ValueError when the weights are not those of the header's network."""
     header = read_header(path)
     system = load_system(header["system"])
-    network = system.build(system.Config(**header["config"]), len(header["classes"]))
+    network = system.build(read_config(system, header), len(header["classes"]))
     try:
         network.load_state_dict(load_file(path), strict=True)
     except RuntimeError as err:

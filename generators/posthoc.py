@@ -103,7 +103,7 @@ class Posthoc(nn.Module):
         self.parts = nn.ModuleDict()
         for name, header in headers.items():
             system = self.systems[name]
-            part_config = system.Config(**header["config"])
+            part_config = checkpoint.read_config(system, header)
             self.parts[name] = system.build(part_config, num_classes)
         self.dont_care = bool(headers["maps"]["config"]["dont_care"])
         if not config.parts:

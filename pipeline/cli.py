@@ -68,7 +68,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     from synthaug.pipeline.run import check
     from synthaug.pipeline.run import run as run_job
 
-    loaded = load_job(job, list(overrides), output)
+    loaded = load_job(job, list(overrides), output, _warn)
     screen = _screen()
     if dry_run:
         check(loaded, screen)
@@ -103,7 +103,7 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
     from synthaug.pipeline.run import run as run_job
 
     chosen = [*overrides, *([f"trial.seeds={seeds}"] if seeds is not None else [])]
-    loaded = load_job(job, chosen, output)
+    loaded = load_job(job, chosen, output, _warn)
     if not loaded.trial.seeds:
         loaded = load_job(job, [*chosen, f"trial.seeds={USUAL_SEEDS}"], output)
     _log_to(loaded.output)
@@ -131,7 +131,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
     from synthaug.pipeline.commands.plan import plan as plan_job
     from synthaug.pipeline.config.load import load_job
 
-    loaded = load_job(job, list(overrides), output)
+    loaded = load_job(job, list(overrides), output, _warn)
     _log_to(loaded.output)
     for line in plan_job(loaded, _screen()):
         click.echo(line)
@@ -164,7 +164,7 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
     from synthaug.pipeline.commands.doctor import lines
     from synthaug.pipeline.config.load import load_job
 
-    for line in lines(load_job(job, list(overrides)) if job else None, weights):
+    for line in lines(load_job(job, list(overrides), None, _warn) if job else None, weights):
         click.echo(line)
 
 
@@ -199,10 +199,12 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     "--names", metavar="A,B", help="Scores to measure (default: every one that can be had)."
 )
 @click.option(
-    "--judge",
+    "--detector",
+    "--judge",  # its name in an earlier version
+    "detector",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Checkpoint of the detector that judges.",
+    help="Checkpoint of the detector that labels are judged with.",
 )
 @click.option(
     "--weights",
@@ -226,8 +228,9 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 def score(**request: Any) -> None:
     """Score a data set of synthetic images against real ones, whoever made them (docs/scores.md).
 
-    E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --judge runs/x/checkpoints/detector.safetensors`. Images
-    belong together where a synthetic one names its source, or has the same image id.
+    E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --detector FILE`, where FILE is
+    runs/x/checkpoints/detector.safetensors. Images belong together where a synthetic one names its
+    source, or has the same image id.
     """
     from synthaug.pipeline.commands.score import Request
     from synthaug.pipeline.commands.score import score as measure
@@ -397,6 +400,10 @@ def list_components() -> None:
     }
     for room, names in rooms.items():
         click.echo(f"{room + ':':<12} {', '.join(names)}")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
 
 
 def _screen() -> Screen:

@@ -44,7 +44,7 @@ class Config:
     refine_stages: int = (
         -1
     )  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
-    normalisation: str = (
+    normalization: str = (
         "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
     )
     spade_hidden: int = 128  # channels between label map and modulation with spade
@@ -91,8 +91,8 @@ class Config:
             raise ValueError(
                 f"refine_stages: {self.refine_stages} is not -1 (all) to {len(WIDTHS[self.resolution]) - 2}"
             )
-        if self.normalisation not in ("isla", "spade"):
-            raise ValueError(f"normalisation: '{self.normalisation}' is not isla or spade")
+        if self.normalization not in ("isla", "spade"):
+            raise ValueError(f"normalization: '{self.normalization}' is not isla or spade")
         for name in (
             "width_d",
             "mask_labels",

@@ -132,7 +132,7 @@ class FastGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.dtype = network.config, dtype
-        self.plain = network if network.config.normalisation != "isla" else None
+        self.plain = network if network.config.normalization != "isla" else None
         if self.plain is not None:
             return
         with torch.no_grad():

@@ -130,7 +130,7 @@ class LostGanGenerator(nn.Module):
         self.fc = SNLinear(config.z_image, widths[0] * 16)
 
         def norm(channels: int) -> nn.Module:
-            if config.normalisation == "spade":
+            if config.normalization == "spade":
                 return SpadeNorm(channels, labels, config.spade_hidden)
             return IslaNorm(channels, code)
 

@@ -38,7 +38,7 @@ class Request:
     synthetic: str
     train: str | None = None
     names: str | None = None  # separated by commas; None = every score that can be had
-    judge: Path | None = None
+    detector: Path | None = None
     weights: Path | None = None
     output: str = "runs/score"
     job: Path | None = None
@@ -163,7 +163,8 @@ def _plan(
 ) -> engine.ScoringJob:
     names = _asked(request) or list(SCORES)
     settings = {name: job.score.settings.get(name) or load_score(name).Config() for name in names}
-    judge = Path(request.judge or job.score.judge) if request.judge or job.score.judge else None
+    named = str(request.detector or job.score.detector)
+    judge = Path(named) if named else None
     weights = str(request.weights or job.score.weights)
     weights = str(Path(weights).absolute()) if weights else ""
     digest = _check_judge(judge, len(opened["real"].categories))
@@ -196,14 +197,14 @@ def _check_judge(judge: Path | None, classes: int) -> str:
     from synthaug.detectors.weights import read_header
 
     if not judge.is_file():
-        raise JobError(f"--judge: there is no file '{judge}'; name a detector's checkpoint")
+        raise JobError(f"--detector: there is no file '{judge}'; name a detector's checkpoint")
     try:
         known = read_header(judge)["num_classes"]
     except ValueError as err:
-        raise JobError(f"--judge: {err}") from err
+        raise JobError(f"--detector: {err}") from err
     if known != classes:
         raise JobError(
-            f"--judge: {judge} knows {known} classes, the data has {classes}; name one of the same classes"
+            f"--detector: {judge} knows {known} classes, the data has {classes}; name one of the same classes"
         )
     return file_digest(str(judge))
 

@@ -149,10 +149,9 @@ def _score(raw: Any) -> Score:
         if name in written[:i]:
             raise FaultError("score.names", f"'{name}' is there twice")
     names = [n for n in SCORES if n in written or ("usual" in written and n in USUAL)]
-    judge, weights = (
-        _convert(str, keys.pop(key, ""), f"score.{key}") for key in ("judge", "weights")
-    )
-    _refuse_unknown(keys, {"names", "judge", "weights", *SCORES}, "score")
+    detector = _convert(str, keys.pop("detector", ""), "score.detector")
+    weights = _convert(str, keys.pop("weights", ""), "score.weights")
+    _refuse_unknown(keys, {"names", "detector", "weights", *SCORES}, "score")
     used = {
         *names,
         *keys,
@@ -162,7 +161,7 @@ def _score(raw: Any) -> Score:
         for name in SCORES
         if name in used
     }
-    return Score(written, {name: settings[name] for name in names}, judge, weights)
+    return Score(written, {name: settings[name] for name in names}, detector, weights)
 
 
 def _trial(raw: Any) -> Trial:

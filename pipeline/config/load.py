@@ -7,14 +7,16 @@ executed: no `_target_`, no resolver, no YAML tag; a reference `${a.b}` copies o
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
 from synthaug.pipeline.config.build import FaultError, build, join, one_line, short
+from synthaug.pipeline.config.renamed import Source, rename_old_keys, source_of
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.config.shipped_jobs import (
     FOLDER,
@@ -24,6 +26,9 @@ from synthaug.pipeline.config.shipped_jobs import (
 )
 from synthaug.pipeline.core.errors import JobError, suggest
 
+log = logging.getLogger(__name__)
+
+OVERRIDE = 1_000_000  # level of what the command line says: above every file
 MAX_BYTES = 1_000_000  # of one job file
 MAX_DEPTH = 20  # of nested brackets; the parser recurses
 RESERVED = "key '{}' is reserved: a job file names components, it does not execute them"
@@ -45,8 +50,8 @@ DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})")
 # ---- Files: what Hydra must not see is refused before it looks ----
 
 
-def _scan_file(path: Path, origin: dict[str, str], children: tuple[str, ...]) -> None:
-    """Check a file and the neighbours it inherits from, and note which keys each of them writes."""
+def _scan_file(path: Path, sources: dict[str, Source], children: tuple[str, ...]) -> None:
+    """Check a file and the ones it inherits from, and note which keys each of them writes."""
     if path.stem in children:
         raise JobError(
             f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'"
@@ -55,10 +60,11 @@ def _scan_file(path: Path, origin: dict[str, str], children: tuple[str, ...]) ->
     entries = [(key, value) for key, value in root.value if key.value == "defaults"]
     for _, value in entries:
         for name in _neighbours(value, path):
-            _scan_file(find_base(name, path), origin, (*children, path.stem))
+            _scan_file(find_base(name, path), sources, (*children, path.stem))
     root.value = [pair for pair in root.value if pair not in entries]
+    level = 1 + max((source.level for source in sources.values()), default=0)
     try:
-        _scan(root, "", str(path), origin)
+        _scan(root, "", Source(str(path), level), sources)
     except FaultError as fault:
         raise JobError(f"{path}: {fault}") from fault
 
@@ -123,18 +129,18 @@ def _parse(path: Path) -> yaml.MappingNode:
     return root
 
 
-def _scan(node: yaml.Node, key: str, source: str, origin: dict[str, str]) -> None:
+def _scan(node: yaml.Node, key: str, source: Source, sources: dict[str, Source]) -> None:
     """Refuse what YAML 1.1 would silently turn into something else, and note who wrote each key."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for name, value in node.value:
             _scan_key(name, key, seen)
             seen.add(name.value)
-            origin[join(key, name.value)] = source
-            _scan(value, join(key, name.value), source, origin)
+            sources[join(key, name.value)] = source
+            _scan(value, join(key, name.value), source, sources)
     elif isinstance(node, yaml.SequenceNode):
         for entry in node.value:
-            _scan(entry, key, source, origin)
+            _scan(entry, key, source, sources)
     elif node.tag.endswith(":int") and not DECIMAL.fullmatch(node.value):
         raise FaultError(
             key,
@@ -164,27 +170,32 @@ def _scan_key(node: yaml.Node, key: str, seen: set[str]) -> None:
 # ---- The door: file and overrides in, Job out ----
 
 
-def load_job(path: Path, overrides: Sequence[str] = (), output: str | None = None) -> Job:
+def load_job(
+    path: Path,
+    overrides: Sequence[str] = (),
+    output: str | None = None,
+    warn: Callable[[str], None] = log.warning,
+) -> Job:
     """Read a job file, or a shipped job by its name, with `key=value` overrides.
 
-    `output` beats the key of that name.
-
-    Raises JobError, one line: the file or override, the dotted key, what is wrong, what to do.
+    `output` beats the key of that name. A key that has another name now is told to `warn`, in
+    one line. Raises JobError, one line: the file or override, the dotted key, what is wrong, what
+    to do.
     """
     path = find_job(path)
-    origin: dict[str, str] = {}  # dotted key -> the file or override that wrote it last
-    _scan_file(path, origin, ())
-    parsed = [_parse_override(text, origin) for text in overrides]
+    sources: dict[str, Source] = {}  # dotted key -> the file or override that wrote it last
+    _scan_file(path, sources, ())
+    parsed = [_parse_override(text, sources) for text in overrides]
     try:
         raw = _compose(path, parsed)
         if output is not None:
-            raw["output"], origin["output"] = output, "--output"
+            raw["output"] = output
+            sources["output"] = Source("--output", OVERRIDE)
+        rename_old_keys(raw, sources, warn)
         return build(_resolve(raw, raw, ""), path.stem)
     except FaultError as fault:
-        parts = fault.key.split(".")
-        written = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
-        source = next((origin[key] for key in written if key in origin), str(path))
-        raise JobError(f"{source}: {fault}") from fault
+        source = source_of(fault.key, sources) or Source(str(path), 0)
+        raise JobError(f"{source.name}: {fault}") from fault
 
 
 def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -206,7 +217,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return cast(dict[str, Any], raw)
 
 
-def _parse_override(text: str, origin: dict[str, str]) -> str:
+def _parse_override(text: str, sources: dict[str, Source]) -> str:
     """Return the override in Hydra's add-or-override form, so that a key the YAML does not mention is no error."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -245,7 +256,7 @@ def _parse_override(text: str, origin: dict[str, str]) -> str:
         raise JobError(
             f"{where}: gives several values, a job has one; put text with commas in quotes, lists in [ ]"
         )
-    origin[key] = where
+    sources[key] = Source(where, OVERRIDE)
     return f"++{text}"
 
 

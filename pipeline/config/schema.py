@@ -257,7 +257,7 @@ class Verify:
     """Which synthetic objects a detector that had no part in making them finds, and what becomes of the others."""
 
     enabled: bool = True
-    judge: str = ""  # a detector's checkpoint; "" = one is trained on the labelled images
+    detector: str = ""  # a detector's checkpoint; "" = one is trained on the labelled images
     steps: int = 0  # of that training; 0 = detector.steps
     recall: float = 0.95  # share of true objects of a class that is to pass
     min_recall: float = 0.8  # classes of which the judge finds less are not judged
@@ -304,7 +304,7 @@ class Score:
         str, ...
     ]  # as the job has them: "usual" stands for those of pipeline.scores.USUAL that can be had
     settings: dict[str, Any]
-    judge: str = ""  # a detector's checkpoint; "" = the detector of the run
+    detector: str = ""  # a detector's checkpoint; "" = the detector of the run
     weights: str = ""  # folder of published networks; nothing is ever downloaded
 
     @property
@@ -481,7 +481,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Score):
         return {
             "names": list(value.names),
-            "judge": value.judge,
+            "detector": value.detector,
             "weights": value.weights,
             **_plain(value.settings),
         }

@@ -64,12 +64,12 @@ def settings(job: Job) -> dict[str, Any]:
     weights = job.score.weights  # a file that comes or changes changes the scores
     networks = {name: find(Path(weights), name).sha256 for name in FILES} if weights else {}
     named = {"networks": networks} if networks else {}
-    return {**sections, "seed": job.seed, "judge": file_digest(job.score.judge), **named}
+    return {**sections, "seed": job.seed, "judge": file_digest(job.score.detector), **named}
 
 
 def check(job: Job) -> None:
     """Raise JobError when a file or a published network that the job needs is not there."""
-    check_file("score.judge", job.score.judge)
+    check_file("score.detector", job.score.detector)
     folder = job.score.weights
     if folder and not Path(folder).is_dir():
         raise JobError(
@@ -88,7 +88,7 @@ def _check_score(name: str, config: Any, folder: str) -> None:
 
 def check_data(job: Job, inputs: Inputs) -> None:
     """Raise JobError when the detector the job names knows other classes."""
-    check_detector("score.judge", job.score.judge, len(inputs.categories))
+    check_detector("score.detector", job.score.detector, len(inputs.categories))
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def _scoring_job(
     job, ingest = context.job, context.inputs["ingest"].manifest
     own = Folder.at(detector)
     objects = ingest["splits"]["labelled"]["objects"]
-    digest = file_digest(job.score.judge) or own.sha256(DETECTOR)
+    digest = file_digest(job.score.detector) or own.sha256(DETECTOR)
     judge = (
-        Folder.at(job.score.judge).uri.rpartition("/")
-        if job.score.judge
+        Folder.at(job.score.detector).uri.rpartition("/")
+        if job.score.detector
         else (own.uri, "", DETECTOR)
     )
     return engine.ScoringJob(

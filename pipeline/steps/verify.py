@@ -74,19 +74,19 @@ def settings(job: Job) -> dict[str, Any]:
     if not job.verify.enabled:
         return {"enabled": False}
     how = section_dict(job, "verify")
-    if job.verify.judge:
-        return {"verify": how, "judge": file_digest(job.verify.judge), "seed": job.seed}
+    if job.verify.detector:
+        return {"verify": how, "judge": file_digest(job.verify.detector), "seed": job.seed}
     return {"verify": how, **train_detector.settings(_own(job))}
 
 
 def check(job: Job) -> None:
     """Raise JobError when the detector the job names is not there."""
-    check_file("verify.judge", job.verify.judge)
+    check_file("verify.detector", job.verify.detector)
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
     """Raise JobError when the detector the job names knows other classes."""
-    check_detector("verify.judge", job.verify.judge, len(inputs.categories))
+    check_detector("verify.detector", job.verify.detector, len(inputs.categories))
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -224,10 +224,10 @@ def run(context: Context) -> dict[str, Any]:
 def _trained(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
     """The checkpoint that judges, trained here unless the job names one, and what is to be known of it."""
     job = context.job
-    if job.verify.judge:
-        path = Path(job.verify.judge).absolute()
+    if job.verify.detector:
+        path = Path(job.verify.detector).absolute()
         return (str(path.parent), path.name), {
-            "sha256": file_digest(job.verify.judge),
+            "sha256": file_digest(job.verify.detector),
             "trained_here": False,
         }
     folder = context.folder.sub(JUDGE)

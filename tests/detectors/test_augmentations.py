@@ -22,7 +22,7 @@ from synthaug.detectors.base import Sample
 from tests.detectors.painted import painted
 
 SIZE = (40, 60)
-GEOMETRY = Strong(scale=0.6, colour=0, grey=0, blur=0, erase=0)
+GEOMETRY = Strong(scale=0.6, color=0, gray=0, blur=0, erase=0)
 boxes = st.tuples(
     st.integers(0, 50), st.integers(0, 30), st.integers(4, 10), st.integers(4, 10)
 ).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
@@ -135,7 +135,7 @@ def test_in_a_strong_view_the_box_follows_its_pixels(box, seed, flip):
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_boxes_stay_inside_with_their_labels_whatever_happens(seed, chance):
     views = Strong(
-        scale=1.0, colour=0.5, grey=chance, blur=chance, sigma=0.05, erase=chance, hole=0.5
+        scale=1.0, color=0.5, gray=chance, blur=chance, sigma=0.05, erase=chance, hole=0.5
     )
     sample = noise(seed)
     seen = strong(sample, np.random.default_rng(seed), views, flip=True)
@@ -207,7 +207,7 @@ def test_no_blur_changes_nothing_and_grey_is_the_weighted_sum():
 def test_the_same_draws_give_the_same_view_and_the_input_stays():
     sample = noise(5)
     before = sample.image.copy()
-    views = Strong(grey=0.5, blur=1.0, erase=1.0, hole=0.3)
+    views = Strong(gray=0.5, blur=1.0, erase=1.0, hole=0.3)
     first, second = (strong(sample, np.random.default_rng(1), views, True) for _ in range(2))
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.boxes, second.boxes)
@@ -216,7 +216,7 @@ def test_the_same_draws_give_the_same_view_and_the_input_stays():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("scale", -0.1), ("colour", 1.0), ("grey", 1.1), ("hole", 1.0), ("sigma", float("nan"))],
+    [("scale", -0.1), ("color", 1.0), ("gray", 1.1), ("hole", 1.0), ("sigma", float("nan"))],
 )
 def test_a_bad_setting_is_named(name, value):
     with pytest.raises(ValueError, match=name):

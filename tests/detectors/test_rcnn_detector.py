@@ -117,7 +117,7 @@ def test_an_image_is_judged_alone_whatever_the_batch(learned):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_three_steps_restored_and_three_more_equal_six(name):
-    config = replace(TINY, ema=0.9, scale_jitter=0.3, colour_jitter=0.3)
+    config = replace(TINY, ema=0.9, scale_jitter=0.3, color_jitter=0.3)
     batches = [[painted(10 * i), empty((40, 64)), painted(10 * i + 1, (48, 60))] for i in range(6)]
     straight = build(name, config).training(6, seed=3)
     halfway: dict[str, dict[str, object]] = {}

@@ -24,7 +24,7 @@ GOOD = Recipe(
     clip_grad=0.0,
     flip=True,
     scale_jitter=0.0,
-    colour_jitter=0.0,
+    color_jitter=0.0,
     ema=0.9,
 )
 

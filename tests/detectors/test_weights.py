@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torchvision.models import resnet50
 
+from synthaug.detectors import weights
 from synthaug.detectors.torchvision_rcnn import Config, build, load
 
 TINY = Config(
@@ -114,3 +116,12 @@ def test_a_plain_resnet50_fills_the_body_and_the_coco_file_switches_eps_off(tmp_
     coco = build(Config(backbone="resnet50", weights=str(tmp_path / "coco.safetensors")), 2)
     assert coco.config.norm_eps == 0.0
     assert "rpn" not in coco.loaded
+
+
+def test_a_renamed_key_keeps_its_old_name_in_files(tmp_path):
+    path = tmp_path / "detector.safetensors"
+    weights.write_checkpoint(path, nn.Linear(1, 1), "torchvision", {"color_jitter": 0.25}, 2, {})
+    with safe_open(path, "pt") as file:
+        written = json.loads(file.metadata()[weights.HEADER])
+    assert written["config"] == {"colour_jitter": 0.25}
+    assert weights.read_header(path)["config"] == {"color_jitter": 0.25}

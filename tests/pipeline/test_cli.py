@@ -207,10 +207,10 @@ def test_a_judge_of_other_classes_is_refused_before_anything_runs(
 
     path = tmp_path / "judge.safetensors"
     detectors.build("torchvision", {"width": 8, "fpn_channels": 16}, 5).save(path, {})
-    line = error_of(dry_run(photos, f"score.judge={path}"))
-    assert "score.judge" in line and "5 classes" in line and "has 1" in line
+    line = error_of(dry_run(photos, f"score.detector={path}"))
+    assert "score.detector" in line and "5 classes" in line and "has 1" in line
     path.write_bytes(b"no checkpoint")
-    assert "score.judge" in error_of(dry_run(photos, f"score.judge={path}"))
+    assert "score.detector" in error_of(dry_run(photos, f"score.detector={path}"))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:

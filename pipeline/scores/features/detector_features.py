@@ -1,7 +1,7 @@
 """The distances of FID, KID and PRDC on features of the user's own detector, under names of their own.
 
 No published weights are needed: the backbone was trained on the user's real images, so its features tell apart what
-matters there. For the same reason the numbers compare only between runs with one judge (`score.judge`), and with no
+matters there. For the same reason the numbers compare only between runs with one judge (`score.detector`), and with no
 published FID.
 """
 
@@ -37,11 +37,11 @@ class Config:
     max_images: int = 10_000  # of each set, for precision to coverage; 0 = all
     subsets: int = 100  # of the kernel distance
     subset_size: int = 1000  # images; with fewer at hand, half of the smaller set
-    neighbours: int = 5  # of precision, recall, density and coverage
+    neighbors: int = 5  # of precision, recall, density and coverage
 
     def __post_init__(self) -> None:
         section = "detector_features"
-        check_at_least(1, section, self, "samples_per_layout", "subsets", "neighbours")
+        check_at_least(1, section, self, "samples_per_layout", "subsets", "neighbors")
         check_at_least(2, section, self, "subset_size")
         check_at_least(0, section, self, "train_images", "max_images")
 
@@ -63,7 +63,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     kernel, kernel_floor = kid.kernel_distances(
         inputs, extractor, config.subsets, config.subset_size
     )
-    shares = prdc.compare(inputs, extractor, config.neighbours, config.max_images)
+    shares = prdc.compare(inputs, extractor, config.neighbors, config.max_images)
     values = {
         "frechet": frechet,
         **kid.values(kernel, "kernel"),
@@ -91,7 +91,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         seed=kid.SUBSET_SEED,
         network="backbone of the detector that judges",
         network_sha256=inputs.resources.detector_sha256,
-        neighbours=config.neighbours,
+        neighbours=config.neighbors,
         floor=fid.FLOOR,
         versions=versions("torch", "torchvision", "numpy"),
         warnings=[*_warnings(counts, width), *kid.warnings(kernel, 0)],

@@ -39,11 +39,11 @@ class Config:
 
     samples_per_layout: int = 1  # synthetic images of each validation layout
     # k, of precision and recall as published; density and coverage were published with 5
-    neighbours: int = 3
+    neighbors: int = 3
     max_images: int = 10_000  # of each set, evenly spaced; time grows with the square; 0 = all
 
     def __post_init__(self) -> None:
-        check_at_least(1, "prdc", self, "samples_per_layout", "neighbours")
+        check_at_least(1, "prdc", self, "samples_per_layout", "neighbors")
         check_at_least(0, "prdc", self, "max_images")
 
 
@@ -65,7 +65,7 @@ def unsupported(folder: Path | None, _: Config) -> str | None:
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return precision (the headline), recall, density and coverage; control `train`: of training images instead."""
     extractor = _extractor(config)
-    result = compare(inputs, extractor, config.neighbours)
+    result = compare(inputs, extractor, config.neighbors)
     controls = {}
     if result.train:
         controls["train"] = values(result.train)
@@ -77,7 +77,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         **card_entries(inputs, "vgg16"),
         headline_key="precision",
-        protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbours}; fc2 after ReLU",
+        protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbors}; fc2 after ReLU",
         selection=selection,
         floor="train: as many training images as there are synthetic ones (or all), against the same real images",
         warnings=warnings(result),

@@ -110,7 +110,7 @@ ABLATIONS: list[dict[str, Any]] = [
     {"layout_to_mask": False},
     {"refine_stages": 0},
     {"refine_stages": 2},
-    {"normalisation": "spade", "spade_hidden": 4},
+    {"normalization": "spade", "spade_hidden": 4},
 ]
 
 

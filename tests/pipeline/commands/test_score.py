@@ -82,7 +82,7 @@ def error_of(result: Result) -> str:
 
 def test_a_foreign_data_set_gets_the_same_scores(place: Path, tmp_path: Path) -> None:
     """Its classes stand in another order, its images pair with none; the same images read directly give the same DAP."""
-    judge = ("--judge", str(place / "judge.safetensors"), "--names", "dap,cas")
+    judge = ("--detector", str(place / "judge.safetensors"), "--names", "dap,cas")
     found: list[dict[str, Any]] = []
     for number, reference in enumerate((f"parquet:{place / 'made'}", "toy:test?count=6")):
         output = tmp_path / str(number)
@@ -147,7 +147,7 @@ def test_what_cannot_be_had_is_said_with_its_reason(place: Path, tmp_path: Path)
             str(tmp_path),
         )
     )
-    assert "dap cannot be had" in text and "--judge" in text
+    assert "dap cannot be had" in text and "--detector" in text
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,11 @@ def test_what_cannot_be_had_is_said_with_its_reason(place: Path, tmp_path: Path)
             ("toy:val?count=6", "toy:test", "--train", "no such"),
             "--train: 'no such' names no format",
         ),
-        (("toy:val?count=6", "toy:test", "--judge", "{place}/absent"), "--judge: there is no file"),
-        (("toy:val?count=6", "toy:test", "--judge", "{place}/job.yaml"), "--judge: "),
+        (
+            ("toy:val?count=6", "toy:test", "--detector", "{place}/absent"),
+            "--detector: there is no file",
+        ),
+        (("toy:val?count=6", "toy:test", "--detector", "{place}/job.yaml"), "--detector: "),
         (
             ("toy:val?count=6", "toy:test", "--weights", "{place}/absent"),
             "--weights: there is no folder",

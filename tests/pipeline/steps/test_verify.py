@@ -246,6 +246,6 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
-    job = load_job(BASE, [f"verify.judge={tmp_path}/none.safetensors"], str(tmp_path / "run"))
+    job = load_job(BASE, [f"verify.detector={tmp_path}/none.safetensors"], str(tmp_path / "run"))
     with pytest.raises(JobError, match=r"^verify\.judge: there is no file"):
         verify.check(job)

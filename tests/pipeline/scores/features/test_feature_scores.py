@@ -43,12 +43,12 @@ SCORES = {
     "fid": (fid, fid.Config()),
     "kid": (kid, kid.Config(subsets=3)),
     "inception_score": (inception_score, inception_score.Config(splits=2)),
-    "prdc": (prdc, prdc.Config(neighbours=2)),
+    "prdc": (prdc, prdc.Config(neighbors=2)),
     "diversity": (diversity, diversity.Config()),
     "nearest": (nearest, nearest.Config(features="alexnet", pairs=2)),
     "detector_features": (
         detector_features,
-        detector_features.Config(subsets=3, neighbours=2, samples_per_layout=2),
+        detector_features.Config(subsets=3, neighbors=2, samples_per_layout=2),
     ),
 }
 
@@ -181,7 +181,7 @@ def test_one_extractor_serves_the_three_inception_scores() -> None:
 
 def test_the_floor_has_as_many_images_as_the_score(inputs: MetricInputs) -> None:
     """12 synthetic ones, so 12 of the 20 training images; a set has no distance from itself."""
-    config = detector_features.Config(subsets=3, neighbours=2)
+    config = detector_features.Config(subsets=3, neighbors=2)
     metric = detector_features.score(inputs, config)
     assert metric.controls["train"]["images"] == 12
     real = inputs.tables["real"]
@@ -198,7 +198,7 @@ def test_the_floor_has_as_many_images_as_the_score(inputs: MetricInputs) -> None
 
 def test_variety_is_nought_where_the_latents_change_nothing(inputs: MetricInputs) -> None:
     """The second image of each layout is the first one; against it, independent images."""
-    config = detector_features.Config(subsets=3, neighbours=2, samples_per_layout=2)
+    config = detector_features.Config(subsets=3, neighbors=2, samples_per_layout=2)
     independent = detector_features.score(inputs, config).values["variety"]
     made = inputs.tables["synthetic"]
     twins = table([replace(made[i], image=made[i - i % 2].image) for i in range(len(made))])
@@ -286,7 +286,7 @@ def test_a_spaced_extractor_keeps_what_was_asked_for(inputs: MetricInputs) -> No
         (fid, {"samples_per_layout": 0}, "fid.samples_per_layout is 0; give 1 or more"),
         (kid, {"subset_size": 1}, "kid.subset_size is 1; give 2 or more"),
         (inception_score, {"splits": 0}, "inception_score.splits is 0"),
-        (prdc, {"neighbours": 0}, "prdc.neighbours is 0"),
+        (prdc, {"neighbors": 0}, "prdc.neighbors is 0"),
         (diversity, {"max_layouts": -1}, "diversity.max_layouts is -1"),
         (nearest, {"pairs": -1}, "nearest.pairs is -1"),
         (detector_features, {"train_images": -1}, "detector_features.train_images is -1"),
