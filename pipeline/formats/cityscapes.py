@@ -246,8 +246,7 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
             )
     image_folder = out.sub("leftImg8bit").sub(split).create()
     map_folder = out.sub("gtFine").sub(split).create()
-    for index in range(len(dataset)):
-        scene = dataset[index]
+    for scene in dataset:
         name = scene.image_id
         if not _PLAIN_NAME.fullmatch(name):
             raise DatasetError(

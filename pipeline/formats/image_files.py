@@ -11,9 +11,12 @@ from synthaug.pipeline.core import images
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# first bytes of a file
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
 _HEAD = 1 << 16  # bytes in which EXIF is looked for
 _ORIENTATION = 0x0112  # EXIF tag: how a viewer is to turn the image
+_SHORT = 3  # EXIF type: 16 bits
 
 
 def encoded_image(scene: Scene) -> bytes:
@@ -38,25 +41,31 @@ def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:
     With `jpeg_only` everything but JPEG becomes JPEG of quality 95. Raises DatasetError when the image is missing or broken.
     """
     data = encoded_image(scene)
-    if data.startswith(_JPEG) or (data.startswith(_PNG) and not jpeg_only):
+    if data.startswith(JPEG):
         return data, False
-    return images.encode(images.decode(scene), "jpeg" if jpeg_only else "png"), True
+    if jpeg_only:
+        return images.encode(images.decode(scene), "jpeg"), True
+    if data.startswith(PNG):
+        return data, False
+    return images.encode(images.decode(scene), "png"), True
 
 
 def upright(scene: Scene) -> tuple[Scene, bool]:
-    """Return a scene whose JPEG tells nobody to turn it, and whether that changed anything; else it is returned as it is.
+    """Return a scene whose JPEG asks nobody to turn it, and whether that changed anything.
 
     Annotations count pixels as they are stored. Most training code turns images by their EXIF tag without a word, and
     the boxes stay behind; so the tag is set to "as it is". The pixels are not touched.
     """
-    at = _orientation(_head(scene))
-    if at is None:
+    tag = _orientation(_head(scene))
+    if tag is None:
         return scene, False
     data = encoded_image(scene)
-    fixed = data[: at[0]] + at[1] + data[at[0] + len(at[1]) :]
-    return replace(
-        scene, image=ImageRef(fixed, scene.image.path and Path(scene.image.path).name)
-    ), True
+    end = tag.offset + len(tag.upright)
+    fixed = data[: tag.offset] + tag.upright + data[end:]
+    name = None
+    if scene.image.path is not None:
+        name = Path(scene.image.path).name
+    return replace(scene, image=ImageRef(fixed, name)), True
 
 
 def _head(scene: Scene) -> bytes:
@@ -70,21 +79,36 @@ def _head(scene: Scene) -> bytes:
         return b""
 
 
-def _orientation(data: bytes) -> tuple[int, bytes] | None:
-    """Return where the orientation of a JPEG is stored and the two bytes that mean "as it is"; None where it is so."""
-    start = data.find(b"Exif\0\0", 0, _HEAD) if data.startswith(_JPEG) else -1
-    tiff = start + 6
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[tiff : tiff + 4]) if start >= 0 else None
+@dataclass(frozen=True)
+class _Tag:
+    """An EXIF orientation that asks a viewer to turn the image."""
+
+    offset: int  # bytes from the start of the file
+    upright: bytes  # the value that means "as it is"
+
+
+def _orientation(data: bytes) -> _Tag | None:
+    """Return the orientation tag of a JPEG, given its first bytes; None where nothing is to be turned."""
+    if not data.startswith(JPEG):
+        return None
+    start = data.find(b"Exif\0\0", 0, _HEAD)
+    if start < 0:
+        return None
+    tiff = start + len(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[tiff : tiff + 4])
     if order is None:
         return None
     try:
-        first = tiff + struct.unpack_from(f"{order}I", data, tiff + 4)[0]
-        for i in range(struct.unpack_from(f"{order}H", data, first)[0]):
-            entry = first + 2 + 12 * i
-            tag, kind, count = struct.unpack_from(f"{order}HHI", data, entry)
-            if (tag, kind, count) == (_ORIENTATION, 3, 1):
-                asks = struct.unpack_from(f"{order}H", data, entry + 8)[0] in range(2, 9)
-                return (entry + 8, struct.pack(f"{order}H", 1)) if asks else None
+        (directory,) = struct.unpack_from(f"{order}I", data, tiff + 4)
+        (num_entries,) = struct.unpack_from(f"{order}H", data, tiff + directory)
+        for i in range(num_entries):
+            entry = tiff + directory + 2 + 12 * i
+            if struct.unpack_from(f"{order}HHI", data, entry) != (_ORIENTATION, _SHORT, 1):
+                continue
+            (value,) = struct.unpack_from(f"{order}H", data, entry + 8)
+            if 2 <= value <= 8:
+                return _Tag(entry + 8, struct.pack(f"{order}H", 1))
+            return None
     except struct.error:  # cut short: no viewer reads it either
         return None
     return None
@@ -92,7 +116,7 @@ def _orientation(data: bytes) -> tuple[int, bytes] | None:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of an image file say."""
+    """The size and orientation of an image file."""
 
     size: tuple[int, int]  # (H, W), as stored
     turned: bool  # a viewer is asked to turn or mirror it
@@ -106,11 +130,13 @@ def header(path: Path, max_pixels: int) -> Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             with path.open("rb") as file, Image.open(file, formats=images.FORMATS) as image:
-                size = (image.height, image.width)
+                height, width = image.height, image.width
+                kind = image.format
                 file.seek(0)
-                turned = image.format == "JPEG" and _orientation(file.read(_HEAD)) is not None
+                head = file.read(_HEAD)
     except (OSError, SyntaxError, Image.DecompressionBombError) as err:
         raise ValueError(f"cannot be decoded ({one_line(err)})") from err
-    if size[0] * size[1] > max_pixels:
-        raise ValueError(f"has {size[1]}x{size[0]} pixels, over max_pixels={max_pixels}")
-    return Header(size, turned)
+    if height * width > max_pixels:
+        raise ValueError(f"has {width}x{height} pixels, over max_pixels={max_pixels}")
+    turned = kind == "JPEG" and _orientation(head) is not None
+    return Header((height, width), turned)

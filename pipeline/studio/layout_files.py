@@ -11,7 +11,7 @@ from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.formats import FORMATS
-from synthaug.pipeline.formats.coco.records import corners
+from synthaug.pipeline.formats.coco.labels import corners
 from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.formats.validation import (

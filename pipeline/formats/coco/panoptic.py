@@ -23,6 +23,13 @@ from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
+from synthaug.pipeline.formats.coco.labels import (
+    BOX_ONLY,
+    columns,
+    read_layout_box,
+    read_source_and_verdict,
+    read_verdict_score,
+)
 from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
 from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.source_files import find_file
@@ -101,15 +108,15 @@ class PanopticDataset(CheckedDataset[Row]):
         in_map = panoptic.segments_of(panoptic.ids_of(ref, image.size, image.image_id))
         self._compare(annotation.path, set(in_map.ids.tolist()), set(ids))
         listed = panoptic.pick(in_map, ids)
-        columns = coco.columns(segments, _COLUMNS)
+        values = columns(segments, _COLUMNS)
         if self._own_ids:
-            columns["id"] = [segment.object_id for segment in segments]
+            values["id"] = [segment.object_id for segment in segments]
         objects = panoptic.objects_of(
             listed,
             index,
             [segment.category for segment in segments],
             layout_boxes=_layout_boxes(segments, listed.boxes),
-            **columns,
+            **values,
         )
         pixels = ImageRef(None, str(image.path))
         return Scene(
@@ -219,18 +226,18 @@ class _AnnotationReader:
                 f"category_id {category_id!r} of segment {segment_id} is not among the categories",
             )
         index = self._index[category_id]
-        source, verdict = coco.read_source_and_verdict(record)
+        source, verdict = read_source_and_verdict(record)
         return Segment(
             id=segment_id,
             object_id=_object_id(record, segment_id),
             category=index,
-            layout_box=coco.read_layout_box(record),
+            layout_box=read_layout_box(record),
             iscrowd=flag(record, "iscrowd", False),
             isthing=flag(record, "isthing", self._categories[index].isthing),
             score=number(record.get("score", 1.0), "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=coco.read_verdict_score(record),
+            verdict_score=read_verdict_score(record),
         )
 
 
@@ -261,7 +268,7 @@ class PanopticWriter(CocoWriter):
         for position, segment_id in enumerate(panoptic.segment_ids(scene.objects).tolist()):
             ids = (segment_id, image["id"])
             record = annotation_record(scene, position, ids, self._categories)
-            for name in ("segmentation", coco.BOX_ONLY):  # the map says it
+            for name in ("segmentation", BOX_ONLY):  # the map says it
                 record.pop(name, None)
             record.pop("image_id")
             segments.append({"object_id": segment_id} | record)
@@ -285,5 +292,5 @@ def _map_bytes(scene: Scene) -> bytes:
 def write(dataset: Dataset, out: Folder) -> None:
     """Write a data set as `panoptic.json`, `panoptic/` and `images/`; every scene must have a panoptic map."""
     with PanopticWriter(out, dataset.categories) as writer:
-        for index in range(len(dataset)):
-            writer.add(dataset[index])
+        for scene in dataset:
+            writer.add(scene)

@@ -10,17 +10,14 @@ from typing import Any
 
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
-from synthaug.pipeline.formats.coco.records import (
-    Config,
-    Image,
+from synthaug.pipeline.formats.coco.labels import (
     Label,
     LabelReader,
     columns,
     encode_segmentation,
-    read_categories,
-    read_images,
     with_ids,
 )
+from synthaug.pipeline.formats.coco.records import Config, Image, read_categories, read_images
 from synthaug.pipeline.formats.coco.write import CocoWriter, write
 from synthaug.pipeline.formats.json_files import load_object, section
 

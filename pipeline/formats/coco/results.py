@@ -30,47 +30,51 @@ def original_id(image_id: str) -> int | str:
 
     Only what a whole number turns into is turned back: `007` and `cat-7` are texts there too.
     """
-    return int(image_id) if _NUMBER.fullmatch(image_id) else image_id
+    if _NUMBER.fullmatch(image_id):
+        return int(image_id)
+    return image_id
 
 
 def results(
-    scene: Scene, found: Prediction, categories: Sequence[Category]
+    scene: Scene, prediction: Prediction, categories: Sequence[Category]
 ) -> list[dict[str, Any]]:
-    """One record per detection of one image, in the order of the prediction, with a mask where the detector has them."""
-    counts = label_masks(scene, found)
+    """Return a record per detection of one image, in their order, with a mask where the detector has them."""
+    counts = label_masks(scene, prediction)
+    boxes = prediction.boxes.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    xywh = boxes.astype(np.float64).round(4).tolist()
     records = []
-    extents = np.concatenate(
-        [found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1, dtype=np.float64
-    )
-    for k, (label, box) in enumerate(
-        zip(found.labels.tolist(), extents.round(4).tolist(), strict=True)
-    ):
+    for k, label in enumerate(prediction.labels.tolist()):
         record: dict[str, Any] = {
             "image_id": original_id(scene.image_id),
             "category_id": categories[label].id,
+            "bbox": xywh[k],
+            "score": short_decimal(prediction.scores[k]),
         }
-        record |= {"bbox": box, "score": short_decimal(found.scores[k])}
         if counts[k] is not None:
-            record["segmentation"] = {"size": [scene.height, scene.width], "counts": counts[k]}
+            record["segmentation"] = {"size": list(scene.size), "counts": counts[k]}
         records.append(record)
     return records
 
 
-def label_masks(scene: Scene, found: Prediction) -> Sequence[str | None]:
-    """The run lengths of each detection's mask in the image; None without mask head."""
-    if found.masks is None:
-        return [None] * len(found.labels)
-    return masks.paste(found.masks, found.boxes, (scene.height, scene.width))
+def label_masks(scene: Scene, prediction: Prediction) -> Sequence[str | None]:
+    """Return the run lengths of each detection's mask in the image; None without mask head."""
+    if prediction.masks is None:
+        return [None] * len(prediction.labels)
+    return masks.paste(prediction.masks, prediction.boxes, scene.size)
+
+
+# --- a long list, written in parts ---
 
 
 @contextmanager
-def spool(folder: Folder, name: str) -> Iterator[Any]:
+def spool(folder: Folder, name: str) -> Iterator[gzip.GzipFile]:
     """Open a file of gzipped lines for `add`; the same records give the same bytes."""
     with folder.atomic_output(name) as out, gzip.GzipFile("", "wb", 1, out, mtime=0) as packed:
         yield packed
 
 
-def add(spooled: Any, records: Iterable[dict[str, Any]]) -> None:
+def add(spooled: gzip.GzipFile, records: Iterable[dict[str, Any]]) -> None:
     """Append records to an open spool, one line each."""
     for record in records:
         spooled.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
@@ -84,7 +88,8 @@ def join(spools: Folder, names: Sequence[str], out: Folder, name: str) -> int:
         for spooled in names:
             with spools.open_input(spooled) as packed, gzip.GzipFile(fileobj=packed) as lines:
                 for line in lines:
-                    file.write((b",\n" if total else b"\n") + line.rstrip(b"\n"))
+                    separator = b",\n" if total else b"\n"
+                    file.write(separator + line.rstrip(b"\n"))
                     total += 1
         file.write(b"\n]\n")
     return total

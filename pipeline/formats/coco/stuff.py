@@ -18,6 +18,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco import records as coco
+from synthaug.pipeline.formats.coco.labels import Label, LabelReader, Target, with_ids
 from synthaug.pipeline.formats.coco.read import CocoDataset
 from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.validation import RecordError, flag, need, number
@@ -68,7 +69,7 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     categories = tuple(category for category in every if category.name != _OTHER)
 
     images = coco.read_images(things, config, root, check_things)
-    labels = coco.LabelReader(images, tuple(every), skipped)
+    labels = LabelReader(images, tuple(every), skipped)
     objects = _ObjectFilter(config.min_area, labels, len(categories), skipped)
     check_things.each(section(things, "annotations", things_file), "annotation", objects.add)
     check_stuff.each(section(stuff, "annotations", stuff_file), "annotation", objects.add_stuff)
@@ -76,7 +77,7 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     chosen = _choose(images.images, objects, config, skipped)
     kept = [(key, label) for key, label in objects.labels if key in chosen]
     skipped["object of an image left out"] += len(objects.labels) - len(kept)
-    numbered = coco.with_ids(kept, skipped)
+    numbered = with_ids(kept, skipped)
     rules = (config.min_area, config.min_objects, config.max_objects)
     digest = hashlib.sha256(f"{things_digest} {stuff_digest} {rules}".encode()).hexdigest()
     return CocoDataset(digest, categories, chosen, numbered, skipped)
@@ -108,14 +109,14 @@ class _ObjectFilter:
     """Keeps the annotations that pass the object filters, in their order, and counts the others."""
 
     def __init__(
-        self, min_area: float, reader: coco.LabelReader, num_classes: int, skipped: Counter[str]
+        self, min_area: float, reader: LabelReader, num_classes: int, skipped: Counter[str]
     ) -> None:
         """Classes from `num_classes` on are those of no use."""
         self._min_area = min_area
         self._reader = reader
         self._num_classes = num_classes
         self._skipped = skipped
-        self.labels: list[tuple[str, coco.Label]] = []  # each with the key of its image
+        self.labels: list[tuple[str, Label]] = []  # each with the key of its image
         self.with_stuff: set[str] = set()  # keys of images
 
     def add_stuff(self, record: Any) -> None:
@@ -131,7 +132,7 @@ class _ObjectFilter:
         if target is not None:
             self._keep(record, target)
 
-    def _keep(self, record: dict[str, Any], target: coco.Target) -> None:
+    def _keep(self, record: dict[str, Any], target: Target) -> None:
         if flag(record, "iscrowd", False):
             self._skipped["crowd"] += 1
         elif target.category >= self._num_classes:

@@ -24,6 +24,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Scene
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
+from synthaug.pipeline.formats.coco.labels import Label, LabelReader, encode_segmentation
 from synthaug.pipeline.formats.coco.stuff_names import NAMES, NUM_THINGS
 from synthaug.pipeline.formats.json_files import load_object, section
 from synthaug.pipeline.formats.source_files import find_file
@@ -55,7 +56,7 @@ class Row:
     image: coco.Image
     map: Path
     map_bytes: int
-    instances: tuple[coco.Label, ...]
+    instances: tuple[Label, ...]
 
 
 class StuffMapsDataset(CheckedDataset[Row]):
@@ -111,12 +112,12 @@ def _class_map(row: Row) -> NDArray[np.int64]:
 
 
 def compose(
-    labels: NDArray[np.int64], instances: tuple[coco.Label, ...], size: tuple[int, int]
+    labels: NDArray[np.int64], instances: tuple[Label, ...], size: tuple[int, int]
 ) -> NDArray[np.int64]:
     """Return the segment ids [H, W] of a class map [H, W] and the instances over it."""
     ids = np.where(labels == UNLABELLED, 0, (labels + 1) * _PER_CLASS)
     for number, label in enumerate(instances, start=1):
-        counts = coco.encode_segmentation(label.segmentation, size)
+        counts = encode_segmentation(label.segmentation, size)
         if counts is None:
             continue
         of_class = labels == label.category
@@ -175,10 +176,10 @@ def _read_instances(
     images: coco.ImageReader,
     categories: tuple[Category, ...],
     check: Checker,
-) -> dict[str, list[coco.Label]]:
+) -> dict[str, list[Label]]:
     """Check the annotations and return those of things by the key of their image, in file order."""
-    reader = coco.LabelReader(images, categories, check.skipped)
-    instances: dict[str, list[coco.Label]] = {key: [] for key in images.images}
+    reader = LabelReader(images, categories, check.skipped)
+    instances: dict[str, list[Label]] = {key: [] for key in images.images}
 
     def add(record: Any) -> None:
         target = reader.target(record)

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,10 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats.coco.records import BOX_ONLY
-from synthaug.pipeline.formats.image_files import encoded_image
+from synthaug.pipeline.formats.coco.labels import BOX_ONLY
+from synthaug.pipeline.formats.image_files import JPEG, PNG, encoded_image
 from synthaug.pipeline.formats.json_files import short_decimal
 
-_MAGIC = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -47,77 +46,25 @@ class CocoWriter:
         name: str = "instances.json",
         images_dir: str = "images",
     ) -> None:
-        assert len({category.id for category in categories}) == len(categories), (
-            "two categories share an id"
-        )
-        self._folder, self._name, self._categories = folder, name, tuple(categories)
+        ids = {category.id for category in categories}
+        assert len(ids) == len(categories), "two categories share an id"
+        self._folder = folder
+        self._name = name
+        self._categories = tuple(categories)
         self._images = folder.sub(images_dir)
-        self._num_images = self._num_annotations = 0
+        self._num_images = 0
+        self._num_annotations = 0
 
     def __enter__(self) -> CocoWriter:
         self._images.sweep()
         with ExitStack() as stack:
             self._out = stack.enter_context(self._folder.atomic_output(self._name))
-            # Annotations come last in the file but are known image by image, so they wait in an unnamed file.
+            # annotations come last in the file but are known image by image, so they wait in an unnamed file
             self._spool = stack.enter_context(tempfile.TemporaryFile())
-            self._out.write(_json(self._head())[:-1] + b',\n"images": [')
+            head = _json(self._head())
+            self._out.write(head.removesuffix(b"}") + b',\n"images": [')
             self._stack = stack.pop_all()
         return self
-
-    def _head(self) -> dict[str, Any]:
-        """Return what stands before the images."""
-        return {
-            "info": {"description": "written by synthaug", "version": "1"},
-            "licenses": [],
-            "categories": [_category_record(category) for category in self._categories],
-        }
-
-    def _tail(self) -> dict[str, Any]:
-        """Return what stands after the annotations: what is known only when all scenes were seen."""
-        return {}
-
-    def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
-        """Append a scene and return its image's file name.
-
-        Without `image_bytes` the image is taken from the scene itself, by content or by path; without `write_image` only
-        its record is written.
-
-        Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
-        """
-        data = encoded_image(scene) if image_bytes is None else image_bytes
-        name = _file_name(scene, data)
-        if write_image:
-            self._images.write_bytes(name, data, durable=False)
-        self._add(scene, self._image(scene, self._num_images + 1, name))
-        return name
-
-    def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
-        """Append a scene whose image stays where it is, under the id and the file name it has there."""
-        self._add(
-            scene, {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width}
-        )
-
-    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
-        self._num_images += 1
-        _append(self._out, image, self._num_images)
-        for record in self._annotations(scene, image):
-            self._num_annotations += 1
-            _append(self._spool, record, self._num_annotations)
-
-    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
-        """Return the image record of a scene."""
-        return _image_record(scene, number, name)
-
-    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the annotation records of a scene, given the record of its image."""
-        ids = [
-            (self._num_annotations + 1 + position, image["id"])
-            for position in range(len(scene.objects))
-        ]
-        return [
-            annotation_record(scene, position, pair, self._categories)
-            for position, pair in enumerate(ids)
-        ]
 
     def __exit__(
         self,
@@ -132,19 +79,83 @@ class CocoWriter:
             self._out.write(b'\n],\n"annotations": [')
             self._spool.seek(0)
             shutil.copyfileobj(self._spool, self._out, 1 << 20)
-            tail = _json(self._tail())[1:-1]
-            self._out.write(b"\n]" + (b",\n" + tail if tail else b"") + b"}\n")
+            self._out.write(b"\n]")
+            tail = self._tail()
+            if tail:
+                self._out.write(b",\n" + _json(tail)[1:-1])
+            self._out.write(b"}\n")
+
+    def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
+        """Append a scene and return its image's file name.
+
+        Without `image_bytes` the image is taken from the scene itself, by content or by path; without `write_image` only
+        its record is written.
+
+        Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
+        """
+        data = image_bytes
+        if data is None:
+            data = encoded_image(scene)
+        name = _file_name(scene, data)
+        if write_image:
+            self._images.write_bytes(name, data, durable=False)
+        self._add(scene, self._image(scene, self._num_images + 1, name))
+        return name
+
+    def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
+        """Append a scene whose image stays where it is, under the id and the file name it has there."""
+        self._add(scene, _image_record(scene, image_id, name))
+
+    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
+        self._num_images += 1
+        _append(self._out, image, self._num_images)
+        for record in self._annotations(scene, image):
+            self._num_annotations += 1
+            _append(self._spool, record, self._num_annotations)
+
+    # what other formats of this family write otherwise
+
+    def _head(self) -> dict[str, Any]:
+        """Return what stands before the images."""
+        return {
+            "info": {"description": "written by synthaug", "version": "1"},
+            "licenses": [],
+            "categories": [_category_record(category) for category in self._categories],
+        }
+
+    def _tail(self) -> dict[str, Any]:
+        """Return what stands after the annotations: what is known only when all scenes were seen."""
+        return {}
+
+    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
+        """Return the image record of a scene."""
+        record = _image_record(scene, number, name)
+        if scene.image_id != str(number):
+            record["scene_id"] = scene.image_id
+        if scene.provenance is not None:
+            record["provenance"] = asdict(scene.provenance)
+        return record
+
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the annotation records of a scene, given the record of its image."""
+        records = []
+        for position in range(len(scene.objects)):
+            ids = (self._num_annotations + 1 + position, image["id"])
+            records.append(annotation_record(scene, position, ids, self._categories))
+        return records
 
 
 def write(dataset: Dataset, out: Folder) -> None:
     """Write a data set as `instances.json` and `images/`; panoptic maps have no place in this format."""
     with CocoWriter(out, dataset.categories) as writer:
-        for index in range(len(dataset)):
-            writer.add(dataset[index])
+        for scene in dataset:
+            writer.add(scene)
 
 
-def _append(file: Any, record: dict[str, Any], number: int) -> None:
-    file.write((b"\n" if number == 1 else b",\n") + _json(record))
+def _append(file: IO[bytes], record: dict[str, Any], number: int) -> None:
+    """Write record `number` (from 1) of a list."""
+    separator = b"\n" if number == 1 else b",\n"
+    file.write(separator + _json(record))
 
 
 def _json(value: Any) -> bytes:
@@ -153,73 +164,73 @@ def _json(value: Any) -> bytes:
 
 def _file_name(scene: Scene, data: bytes) -> str:
     """Name the file after the image id where that is a harmless name, else after its digest."""
-    suffix = next(
-        (end for magic, end in _MAGIC.items() if data.startswith(magic)),
-        Path(scene.image.path or "").suffix,
-    )
+    suffix = Path(scene.image.path or "").suffix
+    if data.startswith(PNG):
+        suffix = ".png"
+    if data.startswith(JPEG):
+        suffix = ".jpg"
     if not suffix:
         raise DatasetError(f"image of scene {scene.image_id!r} is neither PNG nor JPEG; convert it")
-    if _PLAIN_NAME.fullmatch(scene.image_id):
-        return scene.image_id + suffix
-    return hashlib.sha256(scene.image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32] + suffix
+    stem = scene.image_id
+    if not _PLAIN_NAME.fullmatch(stem):
+        stem = hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return stem + suffix
+
+
+# --- records ---
 
 
 def _category_record(category: Category) -> dict[str, Any]:
     return asdict(category) | {"isthing": int(category.isthing)}
 
 
-def _image_record(scene: Scene, number: int, name: str) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "id": number,
-        "file_name": name,
-        "height": scene.height,
-        "width": scene.width,
-    }
-    if scene.image_id != str(number):
-        record["scene_id"] = scene.image_id
-    if scene.provenance is not None:
-        record["provenance"] = asdict(scene.provenance)
-    return record
+def _image_record(scene: Scene, image_id: int | str, name: str) -> dict[str, Any]:
+    return {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width}
 
 
 def annotation_record(
     scene: Scene, position: int, ids: tuple[int, int | str], categories: tuple[Category, ...]
 ) -> dict[str, Any]:
     """Return the record of one object under the ids (annotation, image)."""
-    objects, size = scene.objects, (scene.height, scene.width)
-    category, rle = categories[int(objects.category[position])], objects.rle[position]
-    box, area = _extent(objects, position, size)
+    objects = scene.objects
+    annotation_id, image_id = ids
+    category = categories[int(objects.category[position])]
+    box, area = _extent(objects, position, scene.size)
     record: dict[str, Any] = {
-        "id": ids[0],
-        "image_id": ids[1],
+        "id": annotation_id,
+        "image_id": image_id,
         "category_id": category.id,
         "bbox": _xywh(box),
         "area": area,
-        "segmentation": [] if rle is None else {"size": list(size), "counts": rle},
+        "segmentation": [],
         "iscrowd": int(objects.iscrowd[position]),
         "layout_bbox": _xywh(objects.layout_boxes[position]),
         "score": short_decimal(objects.score[position]),
         "source": objects.source[position],
     }
-    if (
-        rle is None and objects.iscrowd[position]
-    ):  # evaluators of masks stop at a crowd without run lengths
-        record |= {"segmentation": {"size": list(size), "counts": box_mask(box, size)}, BOX_ONLY: 1}
+    rle = objects.rle[position]
+    if rle is not None:
+        record["segmentation"] = {"size": list(scene.size), "counts": rle}
+    elif objects.iscrowd[position]:  # evaluators of masks stop at a crowd without run lengths
+        counts = box_mask(box, scene.size)
+        record["segmentation"] = {"size": list(scene.size), "counts": counts}
+        record[BOX_ONLY] = 1
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
     if not np.isnan(objects.verdict_score[position]):
         record["verdict_score"] = short_decimal(objects.verdict_score[position])
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
-    if int(objects.id[position]) != ids[0]:
+    if int(objects.id[position]) != annotation_id:
         record["object_id"] = int(objects.id[position])
     return record
 
 
 def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
-    """Return the counts of all pixels that an xyxy box [4] touches."""
+    """Return the counts of all pixels that an xyxy box [4] touches in an image (H, W)."""
+    x1, y1 = np.floor(box[:2]).astype(int).clip(0)
+    x2, y2 = np.ceil(box[2:]).astype(int)
     mask = np.zeros((1, *size), np.bool_)
-    (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int).clip(0), np.ceil(box[2:]).astype(int)
     mask[0, y1:y2, x1:x2] = True
     return masks.encode(mask)[0]
 
@@ -229,16 +240,22 @@ def _extent(
 ) -> tuple[NDArray[np.float32], float]:
     """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
     rle = objects.rle[position]
-    if rle is not None and objects.source[position] == "synthetic" and (area := masks.area(rle)):
-        return masks.tight_box(rle, size), float(area)
+    if rle is not None and objects.source[position] == "synthetic":
+        area = masks.area(rle)
+        if area:
+            return masks.tight_box(rle, size), float(area)
     return objects.boxes[position], short_decimal(objects.area[position])
 
 
 def _xywh(box: NDArray[np.float32]) -> list[float]:
     """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
-    near, far = [short_decimal(v) for v in box[:2]], [short_decimal(v) for v in box[2:]]
-    extent = []
-    for start, end in zip(near, far, strict=True):
-        rounded = round(end - start, 4)
-        extent.append(rounded if np.float32(start + rounded) == np.float32(end) else end - start)
-    return near + extent
+    x1, y1, x2, y2 = (short_decimal(value) for value in box)
+    return [x1, y1, _length(x1, x2), _length(y1, y2)]
+
+
+def _length(start: float, end: float) -> float:
+    """Return end - start, to four digits where that leads to the same float32 end."""
+    rounded = round(end - start, 4)
+    if np.float32(start + rounded) == np.float32(end):
+        return rounded
+    return end - start

@@ -17,8 +17,8 @@ from synthaug.pipeline.core import mask_outlines as outlines
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats import image_files as pictures
-from synthaug.pipeline.formats.coco.records import BOX_ONLY
+from synthaug.pipeline.formats import image_files
+from synthaug.pipeline.formats.coco.labels import BOX_ONLY
 from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
 from synthaug.pipeline.formats.json_files import short_decimal
 
@@ -31,40 +31,53 @@ RARE, COMMON = 10, 100  # images with the class, at most (LVIS, section 3.2)
 class LvisWriter(CocoWriter):
     """Writes one split, scene by scene; classes come last in the file, because their counts do."""
 
-    def __init__(self, folder: Folder, categories: tuple[Category, ...], split: str) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        categories: tuple[Category, ...],
+        split: str,
+        training_count: NDArray[np.int64] | None = None,
+    ) -> None:
+        """`training_count` [C] are images per class that say whether it is rare; by default the split's own."""
         super().__init__(folder, categories, f"lvis_{split}.json", f"images/{split}")
         self._split = split
-        plain = [category.id for category in categories] == list(range(1, len(categories) + 1))
-        self._ids = [category.id if plain else k for k, category in enumerate(categories, start=1)]
+        self._ids = list(range(1, len(categories) + 1))
+        self._training_count = training_count
         self.image_count = np.zeros(len(categories), np.int64)
         self.instance_count = np.zeros(len(categories), np.int64)
-        self.human_count = np.zeros(
-            len(categories), np.int64
-        )  # of images in which a person labelled the class
-        self.frequency_from: NDArray[np.int64] | None = (
-            None  # of the training images; None = of these
-        )
+        # of images in which a person labelled the class
+        self.human_count = np.zeros(len(categories), np.int64)
         self.lost: Counter[str] = Counter()
 
     def __enter__(self) -> LvisWriter:
         super().__enter__()
         return self
 
+    def training_count(self) -> NDArray[np.int64]:
+        """Return images per class [C] that say whether it is rare: those labelled by people, where there are any.
+
+        Were synthetic images counted, the classes they are made for would be rare no longer, and AP_r of others.
+        """
+        if self.human_count.any():
+            return self.human_count
+        return self.image_count
+
     def _head(self) -> dict[str, Any]:
         return {"info": {"description": "written by synthaug", "version": "1"}, "licenses": []}
 
     def _tail(self) -> dict[str, Any]:
+        counts = self._training_count
+        if counts is None:
+            counts = self.training_count()
         records = []
-        counts = self.training_count() if self.frequency_from is None else self.frequency_from
         for k, category in enumerate(self._categories):
-            training = int(counts[k])
             record = {
                 "id": self._ids[k],
                 "name": category.name,
                 "synonyms": [category.name],
                 "supercategory": category.supercategory,
                 "isthing": int(category.isthing),
-                "frequency": "r" if training <= RARE else "c" if training <= COMMON else "f",
+                "frequency": frequency(int(counts[k])),
                 "image_count": int(self.image_count[k]),
                 "instance_count": int(self.instance_count[k]),
                 ORIGINAL: category.id,
@@ -72,63 +85,74 @@ class LvisWriter(CocoWriter):
             records.append(record)
         return {"categories": records}
 
-    def training_count(self) -> NDArray[np.int64]:
-        """Images per class that say whether it is rare: those labelled by people, where there are any.
-
-        Were synthetic images counted, the classes they are made for would be rare no longer, and AP_r of others.
-        """
-        return self.human_count if self.human_count.any() else self.image_count
-
     def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
         record = super()._image(scene, number, f"{self._split}/{name}")
-        objects = scene.objects
-        crowds = [
-            self._record(scene, i, (int(objects.id[i]), number))
-            for i in np.flatnonzero(objects.iscrowd).tolist()
-        ]
-        present = {int(k) for k in objects.category[~objects.iscrowd]}
-        unsure = {int(k) for k in objects.category[objects.iscrowd]}
-        checked = (
-            "pseudo" not in objects.source
-        )  # a detector's labels do not say that nothing else is there
-        absent = set(range(len(self._categories))) - present - unsure if checked else set()
-        unsure |= set() if checked else present
-        extra = {
-            "coco_url": f"images/{record['file_name']}",
-            "neg_category_ids": [self._ids[k] for k in sorted(absent)],
-            "not_exhaustive_category_ids": [self._ids[k] for k in sorted(unsure)],
-        }
-        self.lost[
+        absent, unsure = self._absent_and_unsure(scene)
+        record["coco_url"] = f"images/{record['file_name']}"
+        record["neg_category_ids"] = [self._ids[k] for k in sorted(absent)]
+        record["not_exhaustive_category_ids"] = [self._ids[k] for k in sorted(unsure)]
+        crowds = []
+        for i in np.flatnonzero(scene.objects.iscrowd).tolist():
+            ids = (int(scene.objects.id[i]), number)
+            crowds.append(self._record(scene, i, ids))
+        if crowds:
+            record[IGNORED] = crowds
+        reason = (
             "ignore regions, kept with the images; their classes count as not exhaustively labelled"
-        ] += len(crowds)
-        return record | extra | ({IGNORED: crowds} if crowds else {})
+        )
+        self.lost[reason] += len(crowds)
+        return record
+
+    def _absent_and_unsure(self, scene: Scene) -> tuple[set[int], set[int]]:
+        """Return the classes (indices) known to be absent, and those of which more may be there."""
+        objects = scene.objects
+        present = set(objects.category[~objects.iscrowd].tolist())
+        unsure = set(objects.category[objects.iscrowd].tolist())
+        if "pseudo" in objects.source:  # a detector's labels do not say that nothing else is there
+            return set(), unsure | present
+        every = set(range(len(self._categories)))
+        return every - present - unsure, unsure
 
     def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
-        kept = np.flatnonzero(~scene.objects.iscrowd)
-        labels = scene.objects.category[kept]
-        self.instance_count += np.bincount(labels, minlength=len(self._categories))
-        self.image_count[np.unique(labels)] += 1
-        by_people = np.array([source == "human" for source in scene.objects.source], bool)
-        self.human_count[np.unique(scene.objects.category[by_people & ~scene.objects.iscrowd])] += 1
+        self._count(scene)
         records: list[dict[str, Any]] = []
-        for i in kept.tolist():
-            record = self._record(scene, i, (self._num_annotations + 1 + len(records), image["id"]))
+        for i in np.flatnonzero(~scene.objects.iscrowd).tolist():
+            ids = (self._num_annotations + 1 + len(records), image["id"])
+            record = self._record(scene, i, ids)
             del record["iscrowd"]
             records.append(record | self._polygon(scene, i))
         return records
 
+    def _count(self, scene: Scene) -> None:
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        by_people = np.array([source == "human" for source in objects.source], bool)
+        self.instance_count += np.bincount(objects.category, minlength=len(self._categories))
+        self.image_count[np.unique(objects.category)] += 1
+        self.human_count[np.unique(objects.category[by_people])] += 1
+
     def _record(self, scene: Scene, position: int, ids: tuple[int, int]) -> dict[str, Any]:
         record = annotation_record(scene, position, ids, self._categories)
-        return record | {"category_id": self._ids[int(scene.objects.category[position])]}
+        record["category_id"] = self._ids[int(scene.objects.category[position])]
+        return record
 
     def _polygon(self, scene: Scene, position: int) -> dict[str, Any]:
+        """Return the segmentation of an object: the outline of its mask, or its box."""
         rle = scene.objects.rle[position]
         if rle is not None and masks.area(rle):
-            ring = outlines.polygon(masks.decode(rle, (scene.height, scene.width)))
-            return {"segmentation": [ring.ravel().tolist()]}
+            outline = outlines.polygon(masks.decode(rle, scene.size))  # [K, 2]
+            return {"segmentation": [outline.ravel().tolist()]}
         self.lost["objects without a mask, written with their box as polygon"] += 1
         x1, y1, x2, y2 = (short_decimal(value) for value in scene.objects.boxes[position])
         return {"segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]], BOX_ONLY: 1}
+
+
+def frequency(num_images: int) -> str:
+    """Return LVIS' letter for a class in so many training images: rare, common or frequent."""
+    if num_images <= RARE:
+        return "r"
+    if num_images <= COMMON:
+        return "c"
+    return "f"
 
 
 def write(dataset: Dataset, out: Folder) -> None:
@@ -143,14 +167,13 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
     by those that people labelled, where there are any.
     """
     lost: Counter[str] = Counter()
-    training = None
+    training_count = None
     for split, table in splits.items():
-        with LvisWriter(out, table.categories, split) as writer:
-            if training is not None:
-                writer.frequency_from = training
-            for index in range(len(table)):
-                scene = table[index]
-                writer.add(scene, pictures.encoded(scene)[0])
-        training = writer.training_count() if split == "train" else training
+        with LvisWriter(out, table.categories, split, training_count) as writer:
+            for scene in table:
+                data, _ = image_files.encoded(scene)
+                writer.add(scene, data)
+        if split == "train":
+            training_count = writer.training_count()
         lost += writer.lost
     return lost

@@ -29,16 +29,19 @@ def load(file: Path) -> Element:
 
 def parse(data: bytes, name: str) -> Element:
     """Return the root of XML given as bytes; see `load`."""
-    parser, builder, depth = expat.ParserCreate(), TreeBuilder(), [0]
+    builder = TreeBuilder()
+    depth = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        depth[0] += 1
-        if depth[0] > _DEEPEST:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
             raise RecordError("bad XML", f"{name} is nested more than {_DEEPEST} deep")
         builder.start(tag, attributes)
 
     def end(tag: str) -> None:
-        depth[0] -= 1
+        nonlocal depth
+        depth -= 1
         builder.end(tag)
 
     def refuse(*_: object) -> None:
@@ -46,15 +49,14 @@ def parse(data: bytes, name: str) -> Element:
             "unsafe XML", f"{name} declares a document type or an entity; remove the declaration"
         )
 
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
-        start,
-        end,
-        builder.data,
-    )
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
     # entities can multiply without end or name other files; annotations need none
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = (
-        refuse
-    )
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.UnparsedEntityDeclHandler = refuse
     try:
         parser.Parse(data, True)
     except expat.ExpatError as err:
@@ -65,5 +67,7 @@ def parse(data: bytes, name: str) -> Element:
 
 def text_of(element: Element, path: str) -> str | None:
     """Return the text at a path below an element; None where there is no such element."""
-    found = element.find(path)
-    return None if found is None else (found.text or "")
+    inner = element.find(path)
+    if inner is None:
+        return None
+    return inner.text or ""

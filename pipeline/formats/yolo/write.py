@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from synthaug.pipeline.core import mask_outlines as outlines
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats import image_files as pictures
+from synthaug.pipeline.formats import image_files
 from synthaug.pipeline.formats.coco.write import CocoWriter
 from synthaug.pipeline.formats.validation import is_text
 
@@ -51,11 +52,11 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
         out.sub("images").sub(split).create()
         labels = out.sub("labels").sub(split)
         with CocoWriter(out, categories, f"coco/{split}.json", f"images/{split}") as writer:
-            for index in range(len(table)):
-                scene = table[index]
-                name = writer.add(scene, pictures.encoded(scene)[0])
+            for scene in table:
+                data, _ = image_files.encoded(scene)
+                name = writer.add(scene, data).rsplit(".", 1)[0]
                 text = label_text(scene, polygons)
-                labels.write_bytes(f"{name.rsplit('.', 1)[0]}.txt", text.encode(), durable=False)
+                labels.write_bytes(f"{name}.txt", text.encode(), durable=False)
                 lost += _lost(scene, polygons)
     out.write_bytes("data.yaml", data_yaml(categories, list(splits)).encode())
     return lost
@@ -74,43 +75,59 @@ def data_yaml(categories: tuple[Category, ...], splits: list[str]) -> str:
 
 def label_text(scene: Scene, polygons: bool) -> str:
     """Return the label file of a scene: a line per object that is no ignore region."""
-    H, W = scene.height, scene.width
-    rows, objects = [], scene.objects
+    lines = []
+    objects = scene.objects
     for i in np.flatnonzero(~objects.iscrowd):
         rle = objects.rle[i]
+        values = _cxcywh(objects.boxes[i], scene.size)
         if polygons and rle is not None:
-            values = outlines.polygon(masks.decode(rle, (H, W))) / (W, H)
-        else:
-            x1, y1, x2, y2 = objects.boxes[i].astype(np.float64).clip(0, (W, H, W, H))
-            values = np.array([(x1 + x2) / 2 / W, (y1 + y2) / 2 / H, (x2 - x1) / W, (y2 - y1) / H])
-        numbers = (f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".") for value in values.ravel())
-        rows.append(f"{objects.category[i]} {' '.join(numbers)}\n")
-    return "".join(rows)
+            values = _polygon(rle, scene.size)
+        numbers = " ".join(_decimal(value) for value in values)
+        lines.append(f"{objects.category[i]} {numbers}\n")
+    return "".join(lines)
+
+
+def _polygon(rle: str, size: tuple[int, int]) -> list[float]:
+    """Return the outline of a mask as x, y, ... in parts of the image (H, W)."""
+    height, width = size
+    points = outlines.polygon(masks.decode(rle, size)) / (width, height)  # [K, 2]
+    values: list[float] = points.ravel().tolist()
+    return values
+
+
+def _cxcywh(box: NDArray[np.float32], size: tuple[int, int]) -> list[float]:
+    """Return center, width and height of an xyxy box [4] in parts of the image (H, W)."""
+    height, width = size
+    x1, y1, x2, y2 = box.astype(np.float64).clip(0, (width, height, width, height)).tolist()
+    return [
+        (x1 + x2) / 2 / width,
+        (y1 + y2) / 2 / height,
+        (x2 - x1) / width,
+        (y2 - y1) / height,
+    ]
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".")
 
 
 def _all_masked(table: Dataset) -> bool:
     """Whether every object to be learnt has a mask with a pixel."""
-    for index in range(len(table)):
-        objects = table[index].objects
-        for i in np.flatnonzero(~objects.iscrowd):
-            rle = objects.rle[i]
+    for scene in table:
+        learnt = scene.objects.select(~scene.objects.iscrowd)
+        for rle in learnt.rle:
             if rle is None or not masks.area(rle):
                 return False
     return True
 
 
 def _lost(scene: Scene, polygons: bool) -> Counter[str]:
+    """Count what the labels of a scene do not hold."""
     objects = scene.objects
-    masked = sum(
-        rle is not None
-        for rle, crowd in zip(objects.rle, objects.iscrowd, strict=True)
-        if not crowd
-    )
-    return Counter(
-        {
-            "ignore regions, left out of the labels (kept in coco/)": int(objects.iscrowd.sum()),
-            "masks, written as boxes because not every object has one (kept in coco/)": 0
-            if polygons
-            else masked,
-        }
-    )
+    lost: Counter[str] = Counter()
+    lost["ignore regions, left out of the labels (kept in coco/)"] = int(objects.iscrowd.sum())
+    if not polygons:
+        learnt = objects.select(~objects.iscrowd)
+        reason = "masks, written as boxes because not every object has one (kept in coco/)"
+        lost[reason] = sum(rle is not None for rle in learnt.rle)
+    return lost

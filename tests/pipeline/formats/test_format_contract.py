@@ -26,7 +26,6 @@ from tests.hard_scenes import (
     CATEGORIES,
     boxed,
     coco_record,
-    content,
     differences,
     masked,
     perfect,
@@ -294,20 +293,3 @@ def test_a_perfect_detector_scores_one_in_the_lvis_api(kind: str, tmp_path: Path
         check=True,
     )
     assert told.stdout.split() == ["1.0", "1.0"]
-
-
-def test_ids_of_lvis_run_from_one_and_nothing_has_a_crowd_flag(tmp_path: Path) -> None:
-    write("lvis", masked(), tmp_path)
-    document = json.loads((tmp_path / "lvis_train.json").read_text())
-    assert [a["id"] for a in document["annotations"]] == list(
-        range(1, len(document["annotations"]) + 1)
-    )
-    assert not any("iscrowd" in a for a in document["annotations"])
-    assert all(
-        isinstance(a["segmentation"], list) and a["segmentation"] for a in document["annotations"]
-    )
-    crowd = document["images"][4]
-    assert (crowd["not_exhaustive_category_ids"], crowd["neg_category_ids"]) == ([1], [2, 3, 4])
-    assert crowd["coco_url"].split("/")[-2:] == ["train", "image-4.png"]
-    for i, image in enumerate(document["images"]):
-        assert content(masked()[i].image) == (tmp_path / "images" / image["file_name"]).read_bytes()

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, SceneList
-from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.formats.validation import RecordError
-from synthaug.pipeline.formats.voc import read as voc
-from synthaug.pipeline.formats.voc.write import whole_boxes
-from synthaug.pipeline.formats.voc.xml_tree import parse
-from tests.hard_scenes import CATEGORIES, boxed, masked
 
 OBJECT = (
     "<object><name>{name}</name><difficult>{hard}</difficult><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>40</xmax>"
@@ -101,12 +94,6 @@ def test_a_bad_annotation_is_one_line_or_counted(folder: Path, number: int) -> N
     assert (len(table), sum(table.skipped.values())) == (0, 1)
 
 
-def test_a_document_type_is_refused_in_any_encoding() -> None:
-    data = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><a/>'.encode("utf-16")
-    with pytest.raises(RecordError, match="declares"):
-        parse(data, "a.xml")
-
-
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no list": (
         lambda f: (f / "ImageSets/Main/train.txt").rename(f / "ImageSets/Main/val.txt"),
@@ -128,44 +115,3 @@ def test_a_fault_is_one_line_with_advice(folder: Path, fault: str) -> None:
         open_dataset("voc:.", folder)
     assert told in str(caught.value)
     assert ";" in str(caught.value)
-
-
-def test_boxes_are_rounded_by_half_a_pixel_and_never_vanish() -> None:
-    boxes = np.array(
-        [[0.5, 0.49, 3.5, 2.2], [9.7, 4.9, 10, 5], [0.1, 0.2, 0.3, 0.4], [0, 0, 10, 5]], np.float32
-    )
-    wanted = [[1, 0, 4, 2], [9, 4, 10, 5], [0, 0, 1, 1], [0, 0, 10, 5]]
-    assert whole_boxes(boxes, (5, 10)).tolist() == wanted
-
-
-@pytest.mark.parametrize(
-    ("names", "told"),
-    [(("a\x01",), "XML cannot spell"), (("\ud800",), "cannot spell"), (("a", "a"), "two classes")],
-)
-def test_names_that_cannot_be_told_apart_are_refused(
-    names: tuple[str, ...], told: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DatasetError, match=told):
-        voc.write(
-            SceneList(tuple(Category(k, n) for k, n in enumerate(names)), []), Folder.at(tmp_path)
-        )
-
-
-def test_two_splits_with_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="in two splits"):
-        voc.write_splits({"train": boxed(), "val": boxed()}, Folder.at(tmp_path))
-
-
-def test_what_is_lost_is_counted_and_lists_are_plain(tmp_path: Path) -> None:
-    lost = voc.write_splits({"train": masked(), "val": boxed()}, Folder.at(tmp_path))
-    assert lost["images converted to JPEG"] == 10
-    assert lost["masks (kept in coco/)"] == sum(
-        rle is not None for s in masked() for rle in s.objects.rle
-    )
-    assert (tmp_path / "ImageSets/Main/val.txt").read_text().splitlines() == [
-        s.image_id for s in boxed()
-    ]
-    xml = (tmp_path / "Annotations/image-4.xml").read_text()
-    assert "<difficult>1</difficult><" not in xml
-    assert xml.count("<difficult>1</difficult>") == 1
-    assert CATEGORIES[2].name not in xml

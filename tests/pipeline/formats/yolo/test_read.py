@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
+from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.formats.yolo import read as yolo
-from tests.hard_scenes import CATEGORIES, SIZE, boxed, masked, png
+from tests.hard_scenes import masked
 
 
 @pytest.fixture
@@ -148,72 +144,8 @@ def test_an_unknown_split_is_refused(folder: Path) -> None:
         open_dataset("yolo:.?split=training", folder)
 
 
-def test_the_layout_is_what_ultralytics_documents(tmp_path: Path) -> None:
-    """Labels lie where the path says labels for images; classes are numbers from 0; every coordinate is in [0, 1]."""
-    lost = yolo.write_splits({"train": masked(), "val": masked()}, Folder.at(tmp_path))
-    document = yaml.safe_load((tmp_path / "data.yaml").read_text())
-    assert document["names"] == {0: "no", 1: CATEGORIES[1].name, 2: CATEGORIES[2].name, 3: "1.0"}
-    assert "path" not in document  # then its folder is that of data.yaml
-    for split in ("train", "val"):
-        for image in sorted((tmp_path / document[split]).iterdir()):
-            label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
-            rows = [[float(word) for word in row.split()] for row in label.read_text().splitlines()]
-            assert all(len(row) > 6 and len(row) % 2 == 1 for row in rows), (
-                "a file of polygons holds polygons only"
-            )
-            assert all(0 <= value <= 1 for row in rows for value in row[1:])
-    assert lost == Counter({"ignore regions, left out of the labels (kept in coco/)": 4})
-
-
-def test_what_labels_cannot_hold_is_in_the_coco_file(tmp_path: Path) -> None:
-    yolo.write(masked(), Folder.at(tmp_path))
-    table = open_dataset("coco:coco/train.json?images=images/train", tmp_path)
-    assert [table[i].provenance for i in range(6)] == [scene.provenance for scene in masked()]
-    assert [table[i].objects.iscrowd.tolist() for i in range(6)] == [
-        s.objects.iscrowd.tolist() for s in masked()
-    ]
-
-
-def test_one_object_without_a_mask_makes_boxes_of_all_and_is_told(tmp_path: Path) -> None:
-    mixed = SceneList(CATEGORIES, [*masked().scenes, boxed().scenes[0]])
-    lost = yolo.write_splits({"train": mixed}, Folder.at(tmp_path))
-    rows = [
-        row for p in (tmp_path / "labels/train").iterdir() for row in p.read_text().splitlines()
-    ]
-    assert {len(row.split()) for row in rows} == {5}
-    assert lost["masks, written as boxes because not every object has one (kept in coco/)"] == 8
-
-
 def test_after_an_edit_of_the_names_ids_run_from_one(tmp_path: Path) -> None:
     yolo.write(masked(), Folder.at(tmp_path))
     text = (tmp_path / "data.yaml").read_text()
     (tmp_path / "data.yaml").write_text(text.replace("0: 'no'", "0: other"))
     assert open_dataset("yolo:.", tmp_path).categories[0] == Category(1, "other")
-
-
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="rename it"):
-        yolo.write(SceneList((Category(1, "half \ud800"),), []), Folder.at(tmp_path))
-
-
-def test_a_gif_becomes_a_png(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 24), (200, 0, 0)).save(tmp_path / "x.gif")
-    scene = Scene(
-        "g",
-        *SIZE,
-        ImageRef(None, str(tmp_path / "x.gif")),
-        Objects.build([0], np.array([[0, 0, 9, 9]])),
-    )
-    yolo.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path / "out"))
-    assert [p.name for p in (tmp_path / "out/images/train").iterdir()] == ["g.png"]
-
-
-def test_the_coco_file_names_the_same_images(tmp_path: Path) -> None:
-    scene = Scene(
-        "../x y", *SIZE, ImageRef(png(SIZE)), Objects.build([0], np.array([[0, 0, 9, 9]]))
-    )
-    yolo.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
-    record = json.loads((tmp_path / "coco/train.json").read_text())["images"][0]
-    assert record["scene_id"] == "../x y"
-    assert (tmp_path / "images" / "train" / record["file_name"]).is_file()
-    assert (tmp_path / "labels" / "train" / record["file_name"]).with_suffix(".txt").is_file()

@@ -1,0 +1,211 @@
+"""Annotations of COCO files: boxes, masks against pycocotools, our extra fields and ids."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as pycocotools
+
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.formats.coco.labels import (
+    Label,
+    LabelReader,
+    columns,
+    corners,
+    encode_segmentation,
+    read_layout_box,
+    read_segmentation,
+    read_source_and_verdict,
+    read_verdict_score,
+    with_ids,
+)
+from synthaug.pipeline.formats.coco.records import ImageReader
+from synthaug.pipeline.formats.validation import RecordError
+
+SIZE = (10, 20)
+CATEGORIES = (Category(2, "a"), Category(9, "b", isthing=False))
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> LabelReader:
+    (tmp_path / "a.png").write_bytes(b"")
+    images = ImageReader(tmp_path, 1000)
+    images.add({"id": 1, "file_name": "a.png", "height": 10, "width": 20})
+    return LabelReader(images, CATEGORIES, Counter())
+
+
+def record(**change: Any) -> dict[str, Any]:
+    return {"id": 5, "image_id": 1, "category_id": 9, "bbox": [1, 2, 3, 4]} | change
+
+
+def label(reader: LabelReader, **change: Any) -> Label:
+    target = reader.target(record(**change))
+    assert target is not None
+    return reader.read(record(**change), target)
+
+
+def test_what_is_not_said_is_the_usual(reader: LabelReader) -> None:
+    read = label(reader)
+    assert (read.category, read.box, read.layout_box) == (1, (1, 2, 4, 6), (1, 2, 4, 6))
+    assert (read.area, read.iscrowd, read.isthing) == (12, False, False)  # as its category
+    assert (read.score, read.source, read.verdict) == (1.0, "human", None)
+    assert math.isnan(read.verdict_score)
+    assert (read.id, read.object_id, read.segmentation) == (5, 5, None)
+
+
+def test_what_is_said_goes_before_it(reader: LabelReader) -> None:
+    read = label(
+        reader,
+        object_id=77,
+        area=3,
+        iscrowd=1,
+        isthing=1,
+        score=0.5,
+        source="pseudo",
+        verdict="kept",
+        verdict_score=0.25,
+        layout_bbox=[0, 0, 20, 10],
+    )
+    assert (read.object_id, read.area, read.iscrowd, read.isthing) == (77, 3.0, True, True)
+    assert (read.score, read.source, read.verdict, read.verdict_score) == (
+        0.5,
+        "pseudo",
+        "kept",
+        0.25,
+    )
+    assert read.layout_box == (0, 0, 20, 10)
+
+
+def test_a_mask_that_stands_for_a_box_is_none(reader: LabelReader) -> None:
+    counts = masks.encode(np.ones((1, *SIZE), bool))[0]
+    mask = {"size": [10, 20], "counts": counts}
+    assert label(reader, segmentation=mask).segmentation == counts
+    assert label(reader, segmentation=mask, box_only=1).segmentation is None
+
+
+def test_corners_are_rounded_as_boxes_are_kept() -> None:
+    assert corners({"bbox": [0.1, 0, 319.9, 5]}, "bbox")[2] == 320.0
+
+
+@pytest.mark.parametrize(
+    ("box", "reason", "detail"),
+    [
+        ([1, 2, 3], "bad box", "b [1, 2, 3] must be a list [x, y, width, height]"),
+        ("1234", "bad box", "b '1234' must be a list [x, y, width, height]"),
+        ([1, 2, 0, 4], "empty box", "b [1, 2, 0, 4] has no extent"),
+        ([1, 2, 3, -1], "empty box", "b [1, 2, 3, -1] has no extent"),
+        ([1, 2, None, 4], "bad value", "b is None, not a finite number"),
+    ],
+)
+def test_a_bad_box_is_refused(box: Any, reason: str, detail: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        corners({"b": box}, "b")
+    assert (caught.value.reason, caught.value.detail) == (reason, detail)
+
+
+@given(st.lists(st.integers(0, 1), min_size=200, max_size=200))
+def test_uncompressed_counts_are_those_of_pycocotools(pixels: list[int]) -> None:
+    mask = np.array(pixels, np.uint8).reshape(SIZE)
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat, prepend=0))
+    counts = np.diff(changes, prepend=0, append=len(flat)).tolist()
+    expected = pycocotools.encode(np.asfortranarray(mask))["counts"].decode()
+    assert read_segmentation({"size": list(SIZE), "counts": counts}, SIZE) == expected
+    assert read_segmentation({"size": list(SIZE), "counts": expected}, SIZE) == expected
+
+
+def test_polygons_are_filled_as_pycocotools_fills_them() -> None:
+    polygons = [[1.5, 1, 12, 2, 6, 9], [14, 3, 19.5, 3, 19, 8.5, 14, 8]]
+    segmentation = read_segmentation(polygons, SIZE)
+    merged = pycocotools.merge(pycocotools.frPyObjects(polygons, *SIZE))
+    assert encode_segmentation(segmentation, SIZE) == merged["counts"].decode()
+
+
+def test_no_mask_is_none() -> None:
+    assert read_segmentation(None, SIZE) is None
+    assert read_segmentation([], SIZE) is None
+    assert encode_segmentation(None, SIZE) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"size": [20, 10], "counts": "0"}, "its size [20, 10] is not that of the image, [10, 20]"),
+        ({"size": [10, 20]}, "its counts are neither a list nor a text"),
+        ({"size": [10, 20], "counts": [5]}, "the counts cover 5 pixels"),
+    ],
+)
+def test_a_bad_mask_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        read_segmentation(value, SIZE)
+    assert caught.value.reason == "bad mask"
+    assert caught.value.detail.startswith(f"segmentation: {message}")
+
+
+def test_an_annotation_out_by_rounding_is_clipped_and_counted(tmp_path: Path) -> None:
+    skipped: Counter[str] = Counter()
+    (tmp_path / "a.png").write_bytes(b"")
+    images = ImageReader(tmp_path, 1000)
+    images.add({"id": 1, "file_name": "a.png", "height": 10, "width": 20})
+    reader = LabelReader(images, CATEGORIES, skipped)
+    assert label(reader, bbox=[15, 2, 5.5, 4]).box == (15, 2, 20, 6)
+    with pytest.raises(RecordError):
+        label(reader, bbox=[15, 2, 5.5, 4], score=-1)  # refused: then nothing is counted
+    assert +skipped == {"clipped to image": 1}
+
+
+def test_extra_fields_are_checked() -> None:
+    assert read_source_and_verdict({"source": "synthetic", "verdict": "x"}) == ("synthetic", "x")
+    for bad in ({"source": "martian"}, {"verdict": 5}):
+        with pytest.raises(
+            RecordError, match="must be one of human, pseudo, synthetic, verdict a text"
+        ):
+            read_source_and_verdict(bad)
+    assert read_layout_box({}) is None
+    with pytest.raises(RecordError, match="layout_bbox"):
+        read_layout_box({"layout_bbox": [1]})
+    with pytest.raises(RecordError, match="verdict_score is 'high'"):
+        read_verdict_score({"verdict_score": "high"})
+
+
+def test_columns_are_in_the_order_of_the_records(reader: LabelReader) -> None:
+    labels = [label(reader, score=0.5), label(reader, source="pseudo")]
+    assert columns(labels, ("score", "source")) == {
+        "score": [0.5, 1.0],
+        "source": ["human", "pseudo"],
+    }
+    assert columns([], ("score",)) == {"score": []}
+
+
+@pytest.mark.parametrize(
+    ("own", "in_file", "ids", "renumbered"),
+    [
+        ([30, 20], [1, 2], [30, 20], 0),
+        ([30, 30], [5, 4], [5, 4], 0),  # ours are not unique
+        ([0, 1], [5, 4], [5, 4], 0),  # nor at least 1
+        ([None, 1], [5, "4"], [1, 2], 2),
+        ([1 << 63, 1], [True, 4], [1, 2], 2),
+        ([], [], [], 0),
+    ],
+)
+def test_ids_are_our_own_or_the_files_or_new(
+    reader: LabelReader, own: list[Any], in_file: list[Any], ids: list[int], renumbered: int
+) -> None:
+    plain = label(reader)
+    labels = []
+    for object_id, file_id in zip(own, in_file, strict=True):
+        labels.append(("1", replace(plain, id=file_id, object_id=object_id)))
+    skipped: Counter[str] = Counter()
+    numbered = with_ids(labels, skipped)
+    assert [item.id for _, item in numbered] == ids
+    assert [key for key, _ in numbered] == ["1"] * len(ids)
+    assert skipped["renumbered ids"] == renumbered
