@@ -101,6 +101,11 @@ class CheckedDataset(Dataset, Generic[Row]):
         """Return what scenes depend on as text: labels, options, names and sizes of files."""
 
 
+def numbered_categories(names: Iterable[str]) -> tuple[Category, ...]:
+    """Return classes of which only the names are known, with ids from 1: 0 is background to many."""
+    return tuple(Category(key, name) for key, name in enumerate(names, start=1))
+
+
 def first_ids(counts: Iterable[int]) -> list[int]:
     """Return the first object id of each image when objects are numbered from 1 throughout."""
     ids = []

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import images, masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -113,7 +114,7 @@ class Frame:
     image: Path
     map: Path
     num_bytes: tuple[int, int]  # of both files
-    size: tuple[int, int]  # (H, W)
+    size: Size  # (H, W)
 
 
 class CityscapesDataset(CheckedDataset[Frame]):

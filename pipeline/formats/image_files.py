@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthaug.pipeline.core import images
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
 
@@ -118,7 +119,7 @@ def _orientation(data: bytes) -> _Tag | None:
 class Header:
     """The size and orientation of an image file."""
 
-    size: tuple[int, int]  # (H, W), as stored
+    size: Size  # (H, W), as stored
     turned: bool  # a viewer is asked to turn or mirror it
 
 

@@ -7,6 +7,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from synthaug.pipeline.core.boxes import Size
+
 _TOLERANCE = 1.0  # pixels a box may stick out of its image; it is clipped
 _MAX_FLOAT32 = 1e38  # boxes are float32: what overflows there is no coordinate
 Box = tuple[float, float, float, float]  # xyxy pixels
@@ -67,7 +69,7 @@ def flag(record: dict[str, Any], name: str, default: bool) -> bool:
     return bool(value)
 
 
-def inside_box(box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
+def inside_box(box: Box, size: Size) -> tuple[Box, bool]:
     """Clip a box that sticks out of its image (H, W) by rounding; also return whether it did."""
     height, width = size
     x1, y1, x2, y2 = box
@@ -79,6 +81,13 @@ def inside_box(box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
         )
     x1, y1 = max(x1, 0.0), max(y1, 0.0)
     x2, y2 = min(x2, float(width)), min(y2, float(height))
-    if np.float32(x1) >= np.float32(x2) or np.float32(y1) >= np.float32(y2):
+    clipped = (x1, y1, x2, y2)
+    if not has_extent(clipped):
         raise RecordError("empty box", "bbox has no extent inside the image")
-    return (x1, y1, x2, y2), excess > 0
+    return clipped, excess > 0
+
+
+def has_extent(box: Box) -> bool:
+    """Whether a box covers something once it is kept as float32."""
+    x1, y1, x2, y2 = np.array(box, np.float32)
+    return bool(x1 < x2 and y1 < y2)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.scene import SOURCES, Category
 from synthaug.pipeline.formats.coco.records import Image, ImageReader
@@ -125,7 +126,7 @@ def corners(record: dict[str, Any], name: str) -> Box:
     return x, y, x2, y2
 
 
-def read_segmentation(value: Any, size: tuple[int, int]) -> Segmentation:
+def read_segmentation(value: Any, size: Size) -> Segmentation:
     """Return checked compressed counts or polygons; None where there is no mask."""
     if value is None or value == []:
         return None
@@ -147,7 +148,7 @@ def read_segmentation(value: Any, size: tuple[int, int]) -> Segmentation:
         raise RecordError("bad mask", f"segmentation: {one_line(err)}") from err
 
 
-def encode_segmentation(segmentation: Segmentation, size: tuple[int, int]) -> str | None:
+def encode_segmentation(segmentation: Segmentation, size: Size) -> str | None:
     """Return the compressed counts of a checked mask in an image (H, W); polygons are filled."""
     if isinstance(segmentation, list):
         return masks.from_polygons(segmentation, size)

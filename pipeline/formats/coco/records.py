@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Provenance
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker
@@ -44,7 +45,7 @@ class Image:
     provenance: Provenance | None
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """The size (H, W) in pixels."""
         return self.height, self.width
 

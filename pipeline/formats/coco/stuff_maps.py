@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Scene
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
@@ -112,7 +113,7 @@ def _class_map(row: Row) -> NDArray[np.int64]:
 
 
 def compose(
-    labels: NDArray[np.int64], instances: tuple[Label, ...], size: tuple[int, int]
+    labels: NDArray[np.int64], instances: tuple[Label, ...], size: Size
 ) -> NDArray[np.int64]:
     """Return the segment ids [H, W] of a class map [H, W] and the instances over it."""
     ids = np.where(labels == UNLABELLED, 0, (labels + 1) * _PER_CLASS)

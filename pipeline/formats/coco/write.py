@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -226,7 +227,7 @@ def annotation_record(
     return record
 
 
-def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
+def box_mask(box: NDArray[np.float32], size: Size) -> str:
     """Return the counts of all pixels that an xyxy box [4] touches in an image (H, W)."""
     x1, y1 = np.floor(box[:2]).astype(int).clip(0)
     x2, y2 = np.ceil(box[2:]).astype(int)
@@ -235,9 +236,7 @@ def box_mask(box: NDArray[np.float32], size: tuple[int, int]) -> str:
     return masks.encode(mask)[0]
 
 
-def _extent(
-    objects: Objects, position: int, size: tuple[int, int]
-) -> tuple[NDArray[np.float32], float]:
+def _extent(objects: Objects, position: int, size: Size) -> tuple[NDArray[np.float32], float]:
     """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic":

@@ -193,7 +193,9 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     # relationships
     relations: dict[int, list[Relation]] | None = None
     if related:
-        ids = {key: {label.object_id for label in listed} for key, listed in labels.items()}
+        ids = {}
+        for key, listed in labels.items():
+            ids[key] = {label.object_id for label in listed}
         every = read_relations(files, images, ids, training)
         predicates = vocabulary.predicates
         if predicates is None:
@@ -333,7 +335,9 @@ def _choose(
             skipped[reason] += 1
             skipped["object of an image left out"] += len(in_image)
             continue
-        related_ids = {subject for subject, _, _ in usable} | {other for _, _, other in usable}
+        related_ids: set[int] = set()
+        for subject, _, other in usable:
+            related_ids |= {subject, other}
         taken = _take(in_image, related_ids, config.places, key)
         skipped[f"object beyond the {config.places} places"] += len(in_image) - len(taken)
         rows.append((picture, taken))

@@ -8,9 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from synthaug.pipeline.formats.validation import Box, RecordError, is_text, need, number
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    has_extent,
+    is_text,
+    need,
+    number,
+)
 from synthaug.pipeline.formats.visual_genome.files import (
     IMAGES,
     OBJECTS,
@@ -131,9 +136,8 @@ def _clip(box: Box, height: int, width: int) -> Box | None:
     """
     x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
     x2, y2 = min(box[2], float(width)), min(box[3], float(height))
-    if np.float32(x1) >= np.float32(x2) or np.float32(y1) >= np.float32(y2):
-        return None
-    return x1, y1, x2, y2
+    clipped = (x1, y1, x2, y2)
+    return clipped if has_extent(clipped) else None
 
 
 def read_relations(

@@ -17,9 +17,16 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
-from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker, first_ids
+from synthaug.pipeline.formats.checked import (
+    CheckedConfig,
+    CheckedDataset,
+    Checker,
+    first_ids,
+    numbered_categories,
+)
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.source_files import find_file, read_lines
 from synthaug.pipeline.formats.validation import Box, RecordError, inside_box, is_text
@@ -54,7 +61,7 @@ class Frame:
     image_id: str
     path: Path
     num_bytes: int
-    size: tuple[int, int]  # (H, W)
+    size: Size  # (H, W)
     names: tuple[str, ...]  # class of each object
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
     difficult: NDArray[np.bool_]  # [N]
@@ -148,7 +155,7 @@ def _class_names(file: Path) -> tuple[Category, ...]:
     names = read_lines(file)
     if not names or len(set(names)) < len(names):
         raise DatasetError(f"{file}: must list each class once, one per line; correct it")
-    return tuple(Category(k, name) for k, name in enumerate(names, start=1))
+    return numbered_categories(names)
 
 
 def _exported_classes(file: Path) -> tuple[Category, ...]:
@@ -176,7 +183,7 @@ def _occurring_classes(frames: list[Frame]) -> tuple[Category, ...]:
     names: set[str] = set()
     for frame in frames:
         names.update(frame.names)
-    return tuple(Category(k, name) for k, name in enumerate(sorted(names), start=1))
+    return numbered_categories(sorted(names))
 
 
 class _Reader:
@@ -233,7 +240,7 @@ class _Reader:
                     raise
         return self._find("JPEGImages", names[-1], "image")
 
-    def _size(self, tree: Element) -> tuple[int, int]:
+    def _size(self, tree: Element) -> Size:
         height = _number(tree, "size/height")
         width = _number(tree, "size/width")
         if height != int(height) or width != int(width) or height < 1 or width < 1:
@@ -257,7 +264,7 @@ class _Reader:
             raise RecordError("unknown category", f"class {name!r} is not among the classes")
         return name
 
-    def _box(self, element: Element, name: str, size: tuple[int, int]) -> Box:
+    def _box(self, element: Element, name: str, size: Size) -> Box:
         x1 = _number(element, "bndbox/xmin")
         y1 = _number(element, "bndbox/ymin")
         x2 = _number(element, "bndbox/xmax")

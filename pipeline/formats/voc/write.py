@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -110,7 +111,7 @@ def _object(name: str, box: list[int], difficult: bool) -> str:
     )
 
 
-def whole_boxes(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.int64]:
+def whole_boxes(boxes: NDArray[np.float32], size: Size) -> NDArray[np.int64]:
     """Round xyxy boxes [N, 4] to whole pixels inside the image (H, W), each side at least one pixel long."""
     height, width = size
     limit = np.array([width, height])

@@ -19,10 +19,17 @@ import yaml
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line, suggest
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.formats import image_files
-from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker, first_ids
+from synthaug.pipeline.formats.checked import (
+    CheckedConfig,
+    CheckedDataset,
+    Checker,
+    first_ids,
+    numbered_categories,
+)
 from synthaug.pipeline.formats.source_files import find_file, read_bytes, read_lines
 from synthaug.pipeline.formats.validation import RecordError, inside_box, is_int, is_text
 from synthaug.pipeline.formats.yolo.write import EXTRA, SPLITS, write, write_splits
@@ -54,7 +61,7 @@ class Frame:
     image_id: str
     path: Path
     num_bytes: int
-    size: tuple[int, int]  # (H, W)
+    size: Size  # (H, W)
     category: tuple[int, ...]
     shapes: tuple[Shape, ...]
     labels_digest: str  # sha256 of the label file
@@ -142,7 +149,7 @@ def _load(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
-    """Return the classes of `names`, with ids from 1, because 0 is background to many tools.
+    """Return the classes of `names`, with ids from 1.
 
     Those of our own export get back the ids they had.
     """
@@ -151,7 +158,7 @@ def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
     ids = {category.id for category in exported}
     if [category.name for category in exported] == names and len(ids) == len(exported):
         return tuple(exported)
-    return tuple(Category(k, name) for k, name in enumerate(names, start=1))
+    return numbered_categories(names)
 
 
 def _class_names(value: Any, file: Path) -> list[str]:
@@ -292,7 +299,7 @@ class _Reader:
             image_id, path, num_bytes, header.size, category, shapes, digest
         )
 
-    def _parse(self, text: str, size: tuple[int, int]) -> tuple[tuple[int, ...], tuple[Shape, ...]]:
+    def _parse(self, text: str, size: Size) -> tuple[tuple[int, ...], tuple[Shape, ...]]:
         category, shapes = [], []
         for number, row in enumerate(text.splitlines(), start=1):
             if not row.strip():
@@ -310,7 +317,7 @@ class _Reader:
             shapes.append(shape)
         return tuple(category), tuple(shapes)
 
-    def _row(self, values: list[float], size: tuple[int, int]) -> tuple[int, Shape]:
+    def _row(self, values: list[float], size: Size) -> tuple[int, Shape]:
         """Return the class and the shape of a line; ValueError or RecordError for a wrong one."""
         count = len(values)
         if count < 5 or count % 2 == 0:
@@ -325,7 +332,8 @@ class _Reader:
         label = int(values[0])
         if label != values[0] or not 0 <= label < self._num_classes:
             raise ValueError(f"class {values[0]:g} is not among the {self._num_classes} names")
-        shape = _box(values[1:], size) if count == 5 else _polygon(values[1:], size)
+        to_shape = _box if count == 5 else _polygon
+        shape = to_shape(values[1:], size)
         x1, y1, x2, y2 = box_of(shape).tolist()
         box, clipped = inside_box((x1, y1, x2, y2), size)
         self._skipped["clipped to image"] += clipped
@@ -334,7 +342,7 @@ class _Reader:
         return label, shape.clip(0, (size[1], size[0]))
 
 
-def _box(values: list[float], size: tuple[int, int]) -> Shape:
+def _box(values: list[float], size: Size) -> Shape:
     """Return the box [4] in pixels of cx, cy, w, h in parts of an image (H, W)."""
     height, width = size
     center = np.array([values[0] * width, values[1] * height])
@@ -345,7 +353,7 @@ def _box(values: list[float], size: tuple[int, int]) -> Shape:
     return np.round(corners, 6).astype(np.float32).astype(np.float64)  # as boxes are kept
 
 
-def _polygon(values: list[float], size: tuple[int, int]) -> Shape:
+def _polygon(values: list[float], size: Size) -> Shape:
     """Return the polygon [K, 2] in pixels of x, y, ... in parts of an image (H, W)."""
     points = np.array(values).reshape(-1, 2) * (size[1], size[0])
     nearest = np.round(points)
@@ -361,7 +369,7 @@ def _labels(image: Path, folder: Path) -> tuple[str, str]:
     parts = list(image.parts)
     home = folder
     if "images" in parts[:-1]:
-        last = max(k for k, part in enumerate(parts[:-1]) if part == "images")
+        last = len(parts) - 2 - parts[-2::-1].index("images")
         parts[last] = "labels"
         home = Path(*parts[: last + 1])
     file = Path(*parts).with_name(image.name.rsplit(".", 1)[0] + ".txt")

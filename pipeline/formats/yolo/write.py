@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import mask_outlines as outlines
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -87,7 +88,7 @@ def label_text(scene: Scene, polygons: bool) -> str:
     return "".join(lines)
 
 
-def _polygon(rle: str, size: tuple[int, int]) -> list[float]:
+def _polygon(rle: str, size: Size) -> list[float]:
     """Return the outline of a mask as x, y, ... in parts of the image (H, W)."""
     height, width = size
     points = outlines.polygon(masks.decode(rle, size)) / (width, height)  # [K, 2]
@@ -95,7 +96,7 @@ def _polygon(rle: str, size: tuple[int, int]) -> list[float]:
     return values
 
 
-def _cxcywh(box: NDArray[np.float32], size: tuple[int, int]) -> list[float]:
+def _cxcywh(box: NDArray[np.float32], size: Size) -> list[float]:
     """Return center, width and height of an xyxy box [4] in parts of the image (H, W)."""
     height, width = size
     x1, y1, x2, y2 = box.astype(np.float64).clip(0, (width, height, width, height)).tolist()

@@ -37,6 +37,7 @@ class Holds:
     """What a format can hold of a scene; the default is everything, exactly."""
 
     path: str = "."  # of what `write` leaves, for the reference
+    classes: bool = True  # those that no object has, too
     crowds: str = "yes"  # yes | last: they come after the other objects | no
     masks: str = "all"  # all | none | if every object has one
     records: bool = True  # ids, scores, sources, verdicts, provenance
@@ -60,6 +61,11 @@ HOLDS = {
         crowds="no", masks="if every object has one", records=False, box_error=1e-4
     ),  # decimals to 1e-10 of the image
 }
+
+
+def advice(name: str) -> str:
+    """Return what to do where a format does not give back what was written."""
+    return f"if '{name}' cannot hold that, say so in HOLDS of tests/pipeline/formats/samples.py"
 
 
 def holds_of(name: str) -> Holds:

@@ -31,7 +31,7 @@ from tests.hard_scenes import (
     perfect,
     random_sets,
 )
-from tests.pipeline.formats.samples import holds_of
+from tests.pipeline.formats.samples import advice, holds_of
 
 WRITTEN = [name for name in sorted(FORMATS) if can_write(name)]
 # those that need a panoptic map per image are tested with their own
@@ -109,8 +109,8 @@ def check(name: str, table: SceneList, out: Path) -> None:
             wanted = replace(wanted, image=scene.image)
         if holds.box_error:
             wanted = wanted.with_objects(_close(wanted.objects, scene.objects, holds.box_error))
-        advice = f"say in tests/pipeline/formats/samples.py what '{name}' cannot hold"
-        assert not differences(wanted, scene), f"{name}: {differences(wanted, scene)}; {advice}"
+        found = differences(wanted, scene)
+        assert not found, f"{name}: {found}; {advice(name)}"
     assert not expected
 
 

@@ -23,6 +23,7 @@ from tests.pipeline.formats.samples import (
     HEIGHT,
     WIDTH,
     Thing,
+    advice,
     holds_of,
     sample_table,
     write_sample,
@@ -94,7 +95,7 @@ def test_objects_are_read_as_they_were_written(
     dataset = opened(name, tmp_path, ONE, things)
     assert [scene.image_id for scene in dataset] == ["1", "2"]
     assert content(dataset, dataset[0]) == expected(name, ONE)
-    assert content(dataset, dataset[1]) == expected(name, things)
+    assert content(dataset, dataset[1]) == expected(name, things), advice(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,11 +148,12 @@ def test_a_data_set_can_be_sent_to_a_worker(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_categories_do_not_depend_on_what_the_images_show(name: str, tmp_path: Path) -> None:
-    empty = opened(name, tmp_path / "a")
-    full = opened(name, tmp_path / "b", ONE, CORNERS)
+    full = opened(name, tmp_path / "a", ONE, CORNERS)
     before = full.categories
     list(full)
-    assert empty.categories == before == full.categories
+    assert full.categories == before
+    if holds_of(name).classes:
+        assert opened(name, tmp_path / "b").categories == before, advice(name)
     assert len({category.id for category in before}) == len(before)
     assert {"person", "car"} <= {category.name for category in before}
 
