@@ -1,4 +1,4 @@
-"""The things of the toy world as lists of colored polygons, independent of resolution.
+"""Things of the toy world as lists of colored polygons, independent of resolution.
 
 A thing stands on the origin: x runs to the right, y upwards, the unit is its nominal height. `style` is a vector of
 STYLE uniform numbers that fixes everything individual; `lit` is -1 or 1, the side the sun is on. Nothing here knows
@@ -26,50 +26,50 @@ TYRE: Rgb = (30, 30, 34)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Rgb:
-    """Color 0..255 from hue, saturation, value in [0, 1]; hue wraps."""
+    """Return the color 0..255 of hue, saturation and value in [0, 1]; hue wraps."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return 255 * red, 255 * green, 255 * blue
 
 
 def shade(color: Rgb, factor: float) -> Rgb:
-    """The same color, darker or lighter."""
-    return (
-        min(255.0, color[0] * factor),
-        min(255.0, color[1] * factor),
-        min(255.0, color[2] * factor),
-    )
+    """Return the color, darker or lighter."""
+    red, green, blue = color
+    return min(255.0, red * factor), min(255.0, green * factor), min(255.0, blue * factor)
 
 
 def polygon(*numbers: float) -> NDArray[np.float64]:
-    """Corners [P, 2] from x, y, x, y ..."""
+    """Return the polygon [P, 2] of corners x, y, x, y ..."""
     return np.array(numbers, np.float64).reshape(-1, 2)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
-    """Upright rectangle [4, 2]."""
+    """Return an upright rectangle [4, 2]."""
     return polygon(x0, y0, x1, y0, x1, y1, x0, y1)
 
 
 def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.float64]:
-    """Ellipse as a polygon [16, 2]."""
-    return _CIRCLE * (rx, rx if ry is None else ry) + (x, y)
+    """Return an ellipse as a polygon [16, 2]; a circle without `ry`."""
+    radii = (rx, rx) if ry is None else (rx, ry)
+    return _CIRCLE * radii + (x, y)
 
 
 def bar(
     x0: float, y0: float, x1: float, y1: float, thick: float, tip: float | None = None
 ) -> NDArray[np.float64]:
-    """A limb from one point to another, `thick` at its start and `tip` at its end: [4, 2]."""
-    length = 2 * math.hypot(x1 - x0, y1 - y0)
-    ax, ay = (y0 - y1) / length, (x1 - x0) / length  # half a unit across the limb
-    end = thick if tip is None else tip
-    a, b = (ax * thick, ay * thick), (ax * end, ay * end)
-    return polygon(
-        x0 + a[0], y0 + a[1], x0 - a[0], y0 - a[1], x1 - b[0], y1 - b[1], x1 + b[0], y1 + b[1]
-    )
+    """Return a limb [4, 2] from one point to another, `thick` at its start and `tip` at its end."""
+    double_length = 2 * math.hypot(x1 - x0, y1 - y0)
+    across_x, across_y = (y0 - y1) / double_length, (x1 - x0) / double_length  # half a unit
+    if tip is None:
+        tip = thick
+    start_x, start_y = across_x * thick, across_y * thick
+    end_x, end_y = across_x * tip, across_y * tip
+    start = (x0 + start_x, y0 + start_y, x0 - start_x, y0 - start_y)
+    end = (x1 - end_x, y1 - end_y, x1 + end_x, y1 + end_y)
+    return polygon(*start, *end)
 
 
 def tree(style: Style, lit: int) -> list[Part]:
-    """A leafy crown of three layers of blobs on a trunk, or (one in four) a fir."""
+    """Draw a leafy crown of three layers of blobs on a trunk, or (one in four) a fir."""
     bark = hsv(0.07, 0.5, 0.30 + 0.12 * style[0])
     if style[1] < 0.25:
         return _fir(style, lit, bark)
@@ -81,63 +81,62 @@ def tree(style: Style, lit: int) -> list[Part]:
         (bar(0, 0.24, -0.17 * wide, 0.46, 0.04, 0.02), shade(bark, 0.8)),
         (bar(0, 0.28, 0.18 * wide, 0.5, 0.04, 0.02), shade(bark, 0.8)),
     ]
+    # from the shade to the light: (tone, aside, up, ring, radius of a blob, number of blobs)
     layers = (
         (0.58, 0.0, 0.0, 0.195, 0.16, 9),
         (0.86, 0.04, 0.045, 0.14, 0.115, 8),
         (1.24, 0.09, 0.10, 0.10, 0.06, 7),
     )
-    used = 6
+    used = 6  # numbers of the style
     for tone, aside, up, ring, radius, number in layers:
-        parts.append((disc(aside * lit, 0.645 + up, ring * wide + 0.03, ring), shade(leaf, tone)))
+        middle_x, middle_y = aside * lit, 0.645 + up
+        parts.append((disc(middle_x, middle_y, ring * wide + 0.03, ring), shade(leaf, tone)))
         for k in range(number):
             turn = 2 * np.pi * (k + 0.7 * style[used % STYLE]) / number
-            grow = radius * (0.75 + 0.5 * style[(used + 11) % STYLE])
-            x, y = aside * lit + ring * wide * np.cos(turn), 0.645 + up + ring * np.sin(turn)
-            parts.append(
-                (disc(x, y, grow), shade(leaf, tone * (0.92 + 0.16 * style[(used + 5) % STYLE])))
-            )
+            x = middle_x + ring * wide * np.cos(turn)
+            y = middle_y + ring * np.sin(turn)
+            size = radius * (0.75 + 0.5 * style[(used + 11) % STYLE])
+            blob_tone = tone * (0.92 + 0.16 * style[(used + 5) % STYLE])
+            parts.append((disc(x, y, size), shade(leaf, blob_tone)))
             used += 1
     return parts
 
 
 def _fir(style: Style, lit: int, bark: Rgb) -> list[Part]:
+    """Draw five layers of needles, the sunny half of each lighter."""
     needle = hsv(0.36 + 0.07 * style[2], 0.55 + 0.2 * style[3], 0.32 + 0.14 * style[4])
     parts: list[Part] = [(box(-0.045, 0, 0.045, 0.25), bark)]
     for k in range(5):
         foot, tip = 0.12 + 0.155 * k, 0.46 + 0.135 * k
         half = (0.36 - 0.06 * k) * (0.9 + 0.25 * style[6 + k])
         sag = foot - 0.035
-        parts.append((polygon(-half, sag, 0, foot + 0.03, half, sag, 0, tip), shade(needle, 0.72)))
-        parts.append(
-            (
-                polygon(0.85 * half * lit, sag + 0.02, 0.02 * lit, foot + 0.06, 0, tip),
-                shade(needle, 1.3),
-            )
-        )
+        layer = polygon(-half, sag, 0, foot + 0.03, half, sag, 0, tip)
+        sunny = polygon(0.85 * half * lit, sag + 0.02, 0.02 * lit, foot + 0.06, 0, tip)
+        parts.append((layer, shade(needle, 0.72)))
+        parts.append((sunny, shade(needle, 1.3)))
     return parts
 
 
 def house(style: Style, lit: int) -> list[Part]:
-    """A gabled house seen from a corner: bright walls, tiled roof, door and windows."""
+    """Draw a gabled house seen from a corner: bright walls, tiled roof, door and windows."""
     wall = hsv(0.09 + 0.05 * style[0], 0.08 + 0.3 * style[1], 0.84 + 0.12 * style[2])
     tile = hsv(0.99 + 0.05 * style[3], 0.55 + 0.25 * style[4], 0.5 + 0.22 * style[5])
     left, corner, right = -0.62, -0.16 - 0.1 * style[6], 0.52 + 0.16 * style[7]
     eaves, ridge, peak = 0.5, 0.93, (-0.62 + corner) / 2
-    front, side = (
-        (shade(wall, 1.04), shade(wall, 0.74))
-        if lit < 0
-        else (shade(wall, 0.78), shade(wall, 1.02))
-    )
+    if lit < 0:
+        front_color, side_color = shade(wall, 1.04), shade(wall, 0.74)
+    else:
+        front_color, side_color = shade(wall, 0.78), shade(wall, 1.02)
+    chimney = box(right - 0.28, 0.7, right - 0.16, 1.0)
+    side = box(corner, 0, right, eaves + 0.04)
+    front = polygon(left, 0, corner, 0, corner, eaves, peak, ridge - 0.06, left, eaves)
+    roof_foot = (corner, eaves - 0.05, right + 0.06, eaves - 0.05)
+    roof = polygon(*roof_foot, right - 0.1, ridge, peak, ridge)
     parts: list[Part] = [
-        (box(right - 0.28, 0.7, right - 0.16, 1.0), shade(tile, 0.7)),
-        (box(corner, 0, right, eaves + 0.04), side),
-        (polygon(left, 0, corner, 0, corner, eaves, peak, ridge - 0.06, left, eaves), front),
-        (
-            polygon(
-                corner, eaves - 0.05, right + 0.06, eaves - 0.05, right - 0.1, ridge, peak, ridge
-            ),
-            tile,
-        ),
+        (chimney, shade(tile, 0.7)),
+        (side, side_color),
+        (front, front_color),
+        (roof, tile),
         (bar(left - 0.06, eaves - 0.08, peak, ridge, 0.07), shade(tile, 0.72)),
         (bar(corner + 0.02, eaves - 0.08, peak, ridge, 0.05), shade(tile, 1.25)),
         (box(left, 0, right, 0.05), shade(wall, 0.55)),
@@ -147,20 +146,17 @@ def house(style: Style, lit: int) -> list[Part]:
     for row in range(3):
         y = eaves + 0.07 + 0.11 * row
         inset = 0.8 * (y - eaves)
-        parts.append(
-            (bar(corner - 0.45 * inset, y, right - 0.3 * inset, y, 0.025), shade(tile, 0.8))
-        )
+        tiles = bar(corner - 0.45 * inset, y, right - 0.3 * inset, y, 0.025)
+        parts.append((tiles, shade(tile, 0.8)))
+    frame = shade(wall, 1.15)
     span = (right - corner) / 2
     for k in range(2):
         x = corner + span * (k + 0.5)
-        parts.append((box(x - 0.11, 0.17, x + 0.11, 0.39), shade(wall, 1.15)))
-        parts.append(
-            (
-                box(x - 0.085, 0.19, x + 0.085, 0.37),
-                (250, 214, 120) if style[9 + k] < 0.3 else GLASS,
-            )
-        )
-        parts.append((box(x - 0.01, 0.19, x + 0.01, 0.37), shade(wall, 1.15)))
+        is_lit = style[9 + k] < 0.3
+        pane = (250, 214, 120) if is_lit else GLASS
+        parts.append((box(x - 0.11, 0.17, x + 0.11, 0.39), frame))
+        parts.append((box(x - 0.085, 0.19, x + 0.085, 0.37), pane))
+        parts.append((box(x - 0.01, 0.19, x + 0.01, 0.37), frame))
     return parts
 
 
@@ -169,47 +165,28 @@ def _wheel(x: float, radius: float) -> list[Part]:
 
 
 def car(style: Style, _lit: int) -> list[Part]:
-    """A saloon from the side: glossy body, glass cabin, two wheels."""
+    """Draw a saloon from the side: glossy body, glass cabin, two wheels."""
     hues = (0.0, 0.98, 0.6, 0.57, 0.62)
-    vivid = style[0] < 0.8
-    paint = (
-        hsv(hues[int(style[1] * 5)], 0.85, 0.72 + 0.22 * style[2])
-        if vivid
-        else hsv(0.6, 0.04, 0.86)
-    )
+    paint = hsv(0.6, 0.04, 0.86)
+    if style[0] < 0.8:
+        paint = hsv(hues[int(style[1] * 5)], 0.85, 0.72 + 0.22 * style[2])
     back, front = -0.92 - 0.1 * style[3], 0.95 + 0.08 * style[4]
     roof0, roof1 = -0.55 - 0.15 * style[5], 0.22 + 0.12 * style[6]
-    body = polygon(
-        back,
-        0.2,
-        back - 0.02,
-        0.52,
-        back + 0.1,
-        0.6,
-        0.5,
-        0.62,
-        front - 0.1,
-        0.52,
-        front,
-        0.4,
-        front,
-        0.2,
-    )
-    cabin = polygon(roof0 - 0.24, 0.56, roof0, 0.98, roof1, 0.98, roof1 + 0.34, 0.58)
     middle = (roof0 + roof1) / 2
+    tail = (back, 0.2, back - 0.02, 0.52, back + 0.1, 0.6)
+    bonnet = (0.5, 0.62, front - 0.1, 0.52, front, 0.4, front, 0.2)
+    body = polygon(*tail, *bonnet)
+    cabin = polygon(roof0 - 0.24, 0.56, roof0, 0.98, roof1, 0.98, roof1 + 0.34, 0.58)
+    rear_pane = (roof0 - 0.12, 0.6, roof0 + 0.04, 0.9, middle - 0.03, 0.9, middle - 0.03, 0.6)
+    front_pane = (middle + 0.04, 0.6, middle + 0.04, 0.9, roof1 - 0.03, 0.9, roof1 + 0.21, 0.6)
+    gloss = polygon(back, 0.48, back + 0.1, 0.58, 0.5, 0.6, front - 0.12, 0.5)
     return [
         (cabin, shade(paint, 0.88)),
-        (
-            polygon(roof0 - 0.12, 0.6, roof0 + 0.04, 0.9, middle - 0.03, 0.9, middle - 0.03, 0.6),
-            GLASS,
-        ),
-        (
-            polygon(middle + 0.04, 0.6, middle + 0.04, 0.9, roof1 - 0.03, 0.9, roof1 + 0.21, 0.6),
-            GLASS,
-        ),
+        (polygon(*rear_pane), GLASS),
+        (polygon(*front_pane), GLASS),
         (bar(middle + 0.1, 0.64, roof1 - 0.06, 0.86, 0.05), shade(GLASS, 1.6)),
         (body, paint),
-        (polygon(back, 0.48, back + 0.1, 0.58, 0.5, 0.6, front - 0.12, 0.5), shade(paint, 1.3)),
+        (gloss, shade(paint, 1.3)),
         (box(back, 0.2, front, 0.3), shade(paint, 0.55)),
         (box(middle - 0.01, 0.3, middle + 0.02, 0.58), shade(paint, 0.7)),
         (disc(front - 0.06, 0.43, 0.07, 0.055), (255, 244, 190)),
@@ -222,23 +199,19 @@ def car(style: Style, _lit: int) -> list[Part]:
 
 
 def bus(style: Style, _lit: int) -> list[Part]:
-    """A coach from the side: a long yellow to orange box with a band of windows."""
+    """Draw a coach from the side: a long yellow to orange box with a band of windows."""
     paint = hsv(0.105 + 0.045 * style[0], 0.9, 0.88 + 0.1 * style[1])
+    stripe = hsv(0.02 + 0.6 * float(style[3] < 0.5), 0.7, 0.6)
     half = 1.0 + 0.1 * style[2]
+    rear = (-half, 0.12, -half, 0.93, -half + 0.06, 1)
+    body = polygon(*rear, half - 0.1, 1, half, 0.9, half, 0.12)
+    windscreen = polygon(half - 0.2, 0.54, half - 0.2, 0.88, half - 0.02, 0.86, half, 0.54)
     parts: list[Part] = [
-        (
-            polygon(
-                -half, 0.12, -half, 0.93, -half + 0.06, 1, half - 0.1, 1, half, 0.9, half, 0.12
-            ),
-            paint,
-        ),
+        (body, paint),
         (box(-half + 0.03, 0.93, half - 0.1, 1.0), shade(paint, 1.25)),
         (box(-half, 0.12, half, 0.24), shade(paint, 0.5)),
-        (box(-half, 0.36, half, 0.43), hsv(0.02 + 0.6 * float(style[3] < 0.5), 0.7, 0.6)),
-        (
-            polygon(half - 0.2, 0.54, half - 0.2, 0.88, half - 0.02, 0.86, half, 0.54),
-            shade(GLASS, 1.2),
-        ),
+        (box(-half, 0.36, half, 0.43), stripe),
+        (windscreen, shade(GLASS, 1.2)),
         (box(half - 0.09, 0.27, half, 0.35), (255, 244, 190)),
         (box(half - 0.44, 0.16, half - 0.25, 0.86), shade(GLASS, 0.75)),
     ]
@@ -250,20 +223,22 @@ def bus(style: Style, _lit: int) -> list[Part]:
 
 
 def person(style: Style, lit: int) -> list[Part]:
-    """Somebody walking: head, bright jacket, dark trousers, arms and legs in stride."""
+    """Draw somebody walking: head, bright jacket, dark trousers, arms and legs in stride."""
     skin = hsv(0.06 + 0.02 * style[0], 0.35 + 0.2 * style[1], 0.55 + 0.38 * style[2])
     jacket = hsv((0.0, 0.93, 0.05, 0.78, 0.97)[int(style[3] * 5)], 0.8, 0.8 + 0.18 * style[4])
     cloth = hsv(0.6 + 0.08 * style[5], 0.45, 0.22 + 0.2 * style[6])
     hair = hsv(0.07, 0.6, 0.12 + 0.3 * style[7])
     step, swing = 0.1 + 0.09 * style[8], 0.17 + 0.08 * style[9]
+    torso = (-0.15, 0.42, -0.15, 0.74, -0.09, 0.8, 0.09, 0.8, 0.15, 0.74, 0.14, 0.42)
+    sunny = box(min(0.0, 0.14 * lit), 0.43, max(0.0, 0.14 * lit), 0.76)
     return [
         (bar(0.0, 0.72, -swing, 0.44, 0.09, 0.07), shade(jacket, 0.62)),
         (bar(-0.03, 0.46, -step, 0.02, 0.14, 0.09), shade(cloth, 0.75)),
         (bar(0.03, 0.46, step, 0.02, 0.14, 0.09), cloth),
         (box(-step - 0.05, 0, -step + 0.09, 0.05), (38, 30, 28)),
         (box(step - 0.05, 0, step + 0.09, 0.05), (48, 38, 34)),
-        (polygon(-0.15, 0.42, -0.15, 0.74, -0.09, 0.8, 0.09, 0.8, 0.15, 0.74, 0.14, 0.42), jacket),
-        (box(min(0.0, 0.14 * lit), 0.43, max(0.0, 0.14 * lit), 0.76), shade(jacket, 1.22)),
+        (polygon(*torso), jacket),
+        (sunny, shade(jacket, 1.22)),
         (bar(0.04, 0.74, swing, 0.46, 0.1, 0.075), shade(jacket, 0.85)),
         (disc(swing, 0.45, 0.045), skin),
         (disc(-swing, 0.43, 0.04), shade(skin, 0.8)),
@@ -274,94 +249,96 @@ def person(style: Style, lit: int) -> list[Part]:
 
 
 def cow(style: Style, _lit: int) -> list[Part]:
-    """A grazing cow, white with dark patches."""
+    """Draw a grazing cow, white with dark patches."""
     hide = hsv(0.09, 0.05 + 0.06 * style[0], 0.92)
     patch = hsv(0.06, 0.3 + 0.4 * style[1], 0.14 + 0.14 * style[2])
-    head = 0.68, 0.72 - 0.16 * style[3]
-    body = polygon(
-        -0.6, 0.42, -0.62, 0.78, -0.5, 0.9, 0.35, 0.9, 0.55, 0.84, 0.54, 0.5, 0.3, 0.36, -0.4, 0.36
-    )
-    parts: list[Part] = [
-        (bar(x, 0.5, x + 0.02, 0, 0.12, 0.09), shade(hide, 0.6)) for x in (-0.4, 0.3)
-    ]
-    parts += [(bar(x, 0.5, x, 0, 0.14, 0.1), shade(hide, 0.86)) for x in (-0.54, 0.42)]
-    parts += [(box(x - 0.06, 0, x + 0.06, 0.06), patch) for x in (-0.54, -0.38, 0.32, 0.42)]
+    x, y = 0.68, 0.72 - 0.16 * style[3]  # of the head
+    back = (-0.6, 0.42, -0.62, 0.78, -0.5, 0.9, 0.35, 0.9, 0.55, 0.84)
+    body = polygon(*back, 0.54, 0.5, 0.3, 0.36, -0.4, 0.36)
+    neck = polygon(0.36, 0.88, 0.62, y + 0.14, 0.62, y - 0.12, 0.46, 0.5)
+    belly = (-0.6, 0.42, -0.4, 0.36, 0.3, 0.36, 0.54, 0.5, 0.3, 0.47, -0.4, 0.47)
+    parts: list[Part] = []
+    for leg in (-0.4, 0.3):
+        parts.append((bar(leg, 0.5, leg + 0.02, 0, 0.12, 0.09), shade(hide, 0.6)))
+    for leg in (-0.54, 0.42):
+        parts.append((bar(leg, 0.5, leg, 0, 0.14, 0.1), shade(hide, 0.86)))
+    for hoof in (-0.54, -0.38, 0.32, 0.42):
+        parts.append((box(hoof - 0.06, 0, hoof + 0.06, 0.06), patch))
     parts += [
         (disc(-0.3, 0.37, 0.1, 0.08), (226, 160, 156)),
         (body, hide),
         (bar(-0.6, 0.84, -0.68, 0.36, 0.05, 0.07), patch),
-        (
-            polygon(0.36, 0.88, 0.62, head[1] + 0.14, 0.62, head[1] - 0.12, 0.46, 0.5),
-            shade(hide, 0.93),
-        ),
-        (
-            polygon(-0.6, 0.42, -0.4, 0.36, 0.3, 0.36, 0.54, 0.5, 0.3, 0.47, -0.4, 0.47),
-            shade(hide, 0.72),
-        ),
+        (neck, shade(hide, 0.93)),
+        (polygon(*belly), shade(hide, 0.72)),
     ]
     for k in range(3):
-        x, y = -0.42 + 0.34 * k + 0.14 * style[4 + k], 0.6 + 0.16 * style[7 + k]
-        parts.append((disc(x, y, 0.1 + 0.1 * style[10 + k], 0.1 + 0.05 * style[13 + k]), patch))
-    x, y = head
+        spot_x, spot_y = -0.42 + 0.34 * k + 0.14 * style[4 + k], 0.6 + 0.16 * style[7 + k]
+        width, height = 0.1 + 0.1 * style[10 + k], 0.1 + 0.05 * style[13 + k]
+        parts.append((disc(spot_x, spot_y, width, height), patch))
+    chin = (x + 0.2, y - 0.13, x + 0.06, y - 0.17)
+    head = polygon(x - 0.1, y + 0.14, x + 0.08, y + 0.14, *chin)
+    muzzle = polygon(x + 0.12, y - 0.02, *chin)
     return [
         *parts,
-        (
-            polygon(x - 0.1, y + 0.14, x + 0.08, y + 0.14, x + 0.2, y - 0.13, x + 0.06, y - 0.17),
-            patch,
-        ),
-        (polygon(x + 0.12, y - 0.02, x + 0.2, y - 0.13, x + 0.06, y - 0.17), (222, 168, 156)),
+        (head, patch),
+        (muzzle, (222, 168, 156)),
         (bar(x - 0.05, y + 0.12, x - 0.16, y + 0.17, 0.08, 0.03), shade(patch, 1.3)),
         (bar(x + 0.0, y + 0.13, x + 0.03, y + 0.24, 0.05, 0.02), (226, 216, 196)),
     ]
 
 
 def boat(style: Style, lit: int) -> list[Part]:
-    """A sailing boat: colored hull, mast, white main sail and a jib."""
-    hull = hsv((0.0, 0.04, 0.62, 0.07)[int(style[0] * 4)], 0.7, 0.42 + 0.2 * style[1])
-    sail = hsv(0.12, 0.06 + 0.1 * style[2], 0.97)
+    """Draw a sailing boat: hull, mast, white main sail and a jib."""
+    hull_color = hsv((0.0, 0.04, 0.62, 0.07)[int(style[0] * 4)], 0.7, 0.42 + 0.2 * style[1])
+    sail_color = hsv(0.12, 0.06 + 0.1 * style[2], 0.97)
     lean, long = 0.05 * (style[3] - 0.5), 0.42 + 0.07 * style[4]
-    jib = shade(sail, 0.82) if style[5] < 0.6 else hsv(style[6], 0.6, 0.9)
+    jib_color = shade(sail_color, 0.82) if style[5] < 0.6 else hsv(style[6], 0.6, 0.9)
+    fold_tone = 1.06 if lit > 0 else 0.86
+    top = -0.02 + lean
+    keel = (-long + 0.1, 0, long - 0.13, 0)
+    hull = polygon(*keel, long, 0.17, -long, 0.15)
+    rim = polygon(-long, 0.15, long, 0.17, long - 0.02, 0.12, -long + 0.02, 0.1)
+    wet_hull = polygon(*keel, long - 0.08, 0.05, -long + 0.07, 0.05)
+    sail = polygon(-0.03, 0.24, -long + 0.05, 0.26, -0.26, 0.52, top, 0.96)
+    fold = polygon(-0.03, 0.24, -0.2, 0.25, top, 0.96)
+    jib = polygon(0.04, 0.26, long - 0.05, 0.22, 0.17, 0.5, 0.02 + lean, 0.9)
     return [
-        (polygon(-long + 0.1, 0, long - 0.13, 0, long, 0.17, -long, 0.15), hull),
-        (polygon(-long, 0.15, long, 0.17, long - 0.02, 0.12, -long + 0.02, 0.1), shade(hull, 1.9)),
-        (
-            polygon(-long + 0.1, 0, long - 0.13, 0, long - 0.08, 0.05, -long + 0.07, 0.05),
-            shade(hull, 0.55),
-        ),
+        (hull, hull_color),
+        (rim, shade(hull_color, 1.9)),
+        (wet_hull, shade(hull_color, 0.55)),
         (box(-0.2, 0.15, 0.08, 0.22), (232, 226, 210)),
         (bar(0, 0.15, lean, 1.0, 0.035, 0.02), (92, 68, 48)),
-        (polygon(-0.03, 0.24, -long + 0.05, 0.26, -0.26, 0.52, -0.02 + lean, 0.96), sail),
-        (
-            polygon(-0.03, 0.24, -0.2, 0.25, -0.02 + lean, 0.96),
-            shade(sail, 1.06 if lit > 0 else 0.86),
-        ),
-        (bar(-0.03, 0.46, -0.27, 0.47, 0.015), shade(sail, 0.7)),
-        (polygon(0.04, 0.26, long - 0.05, 0.22, 0.17, 0.5, 0.02 + lean, 0.9), jib),
+        (sail, sail_color),
+        (fold, shade(sail_color, fold_tone)),
+        (bar(-0.03, 0.46, -0.27, 0.47, 0.015), shade(sail_color, 0.7)),
+        (jib, jib_color),
     ]
 
 
 def balloon(style: Style, lit: int) -> list[Part]:
-    """A hot-air balloon: gores in two colors, ropes and a basket; `foot` is the basket's floor."""
-    hue = 0.93 + 0.2 * style[0] if style[1] < 0.75 else 0.58 + 0.22 * style[0]
-    colors = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], 0.7 * float(style[2] < 0.6), 0.98)
-    outline = polygon(
-        0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99
-    )
+    """Draw a hot-air balloon: gores in two colors, ropes and a basket; `foot` is the basket's floor."""
+    warm = style[1] < 0.75
+    hue = 0.93 + 0.2 * style[0] if warm else 0.58 + 0.22 * style[0]
+    vivid = 0.7 * float(style[2] < 0.6)
+    colors = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], vivid, 0.98)
+    lower = (0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64)
+    outline = polygon(*lower, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99)  # right half, from below
     outline[:, 0] *= 0.96 + 0.1 * style[3]
     basket = hsv(0.08, 0.55, 0.42)
     parts: list[Part] = [
-        (bar(0.05 * k, 0.1, 0.07 * k, 0.26, 0.02), shade(basket, 0.6)) for k in (-1, 1)
-    ]
-    parts += [
+        (bar(-0.05, 0.1, -0.07, 0.26, 0.02), shade(basket, 0.6)),
+        (bar(0.05, 0.1, 0.07, 0.26, 0.02), shade(basket, 0.6)),
         (box(-0.07, 0, 0.07, 0.12), basket),
         (box(-0.07, 0.085, 0.07, 0.12), shade(basket, 1.5)),
     ]
-    edges = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 8))  # seven gores of a globe
+    seams = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 8))  # of seven gores of a globe
     for k in range(7):
-        gore = np.concatenate([outline * (edges[k], 1), outline[::-1] * (edges[k + 1], 1)])
-        round_off = 1.08 - 0.42 * abs((edges[k] + edges[k + 1]) / 2 - 0.35 * lit) ** 1.5
-        parts.append((gore, shade(colors[k % 2], round_off)))
-    band = np.concatenate([outline[3:5], outline[3:5][::-1] * (-1, 1)])
+        left, right = seams[k], seams[k + 1]
+        gore = np.concatenate([outline * (left, 1), outline[::-1] * (right, 1)])
+        from_light = abs((left + right) / 2 - 0.35 * lit)
+        parts.append((gore, shade(colors[k % 2], 1.08 - 0.42 * from_light**1.5)))
+    belt = outline[3:5]
+    band = np.concatenate([belt, belt[::-1] * (-1, 1)])
     return [
         *parts,
         (band, shade(colors[1], 0.8)),
@@ -370,30 +347,45 @@ def balloon(style: Style, lit: int) -> list[Part]:
 
 
 def windmill(style: Style, lit: int) -> list[Part]:
-    """A tower mill: white tapering tower, dark cap, four lattice sails at an angle."""
+    """Draw a tower mill: white tapering tower, dark cap, four lattice sails at an angle."""
     wall = hsv(0.1, 0.06 + 0.1 * style[0], 0.9)
     cap = hsv(0.04 + 0.03 * style[1], 0.55, 0.34)
+    dark = -lit  # the side away from the sun
+    tower = polygon(-0.2, 0, -0.12, 0.6, 0.12, 0.6, 0.2, 0)
+    tower_shade = polygon(0.2 * dark, 0, 0.12 * dark, 0.6, 0.03 * dark, 0.6, 0.06 * dark, 0)
+    roof = polygon(-0.15, 0.58, -0.11, 0.72, 0.0, 0.79, 0.11, 0.72, 0.15, 0.58)
     parts: list[Part] = [
-        (polygon(-0.2, 0, -0.12, 0.6, 0.12, 0.6, 0.2, 0), wall),
-        (
-            polygon(0.2 * -lit, 0, 0.12 * -lit, 0.6, 0.03 * -lit, 0.6, 0.06 * -lit, 0),
-            shade(wall, 0.7),
-        ),
+        (tower, wall),
+        (tower_shade, shade(wall, 0.7)),
         (box(-0.06, 0, 0.06, 0.17), cap),
         (box(-0.04, 0.3, 0.04, 0.39), GLASS),
-        (polygon(-0.15, 0.58, -0.11, 0.72, 0.0, 0.79, 0.11, 0.72, 0.15, 0.58), cap),
+        (roof, cap),
     ]
     wood, cloth = hsv(0.07, 0.5, 0.3), hsv(0.08, 0.35 + 0.3 * style[2], 0.72)
+    sail: list[Part] = [
+        (box(0.08, 0, 0.37, 0.1), cloth),
+        (bar(0.17, 0, 0.17, 0.1, 0.018), wood),
+        (bar(0.27, 0, 0.27, 0.1, 0.018), wood),
+        (bar(0, 0, 0.37, 0, 0.04), wood),
+    ]
     for k in range(4):
         turn = math.pi / 2 * (k + style[3])
-        turned = np.array([(math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))])
-        slats = [(bar(along, 0, along, 0.1, 0.018), wood) for along in (0.17, 0.27)]
-        sail = [(box(0.08, 0, 0.37, 0.1), cloth), *slats, (bar(0, 0, 0.37, 0, 0.04), wood)]
-        parts += [(shape @ turned + (0, 0.63), color) for shape, color in sail]
+        cosine, sine = math.cos(turn), math.sin(turn)
+        rotation = np.array([(cosine, sine), (-sine, cosine)])
+        for shape, color in sail:
+            parts.append((shape @ rotation + (0, 0.63), color))
     return [*parts, (disc(0, 0.63, 0.045), shade(wood, 1.3))]
 
 
 # From the most to the least frequent: the data set's long tail.
 DRAWERS: dict[str, Callable[[Style, int], list[Part]]] = {
-    draw.__name__: draw for draw in (tree, car, house, person, cow, boat, balloon, bus, windmill)
+    "tree": tree,
+    "car": car,
+    "house": house,
+    "person": person,
+    "cow": cow,
+    "boat": boat,
+    "balloon": balloon,
+    "bus": bus,
+    "windmill": windmill,
 }
