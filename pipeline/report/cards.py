@@ -14,179 +14,219 @@ from typing import Any
 
 from synthaug.pipeline.report.number_text import plain
 
-SMALL = (
-    0.2  # where every number is below, a bar does not reach up to 1: differences would not be seen
-)
+# Where every number is below, a line does not reach up to 1: differences would not be seen.
+SMALL = 0.2
 HIDDEN = ("confusion", "headline_key", "warnings", "warning")  # of a card: shown elsewhere
+
+Metric = Mapping[str, Any]
 Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A headline with its controls as places on a line 100 long."""
+class NumberLine:
+    """A headline, its interval and its controls as positions on a line 100 long."""
 
     value: float
     low: float | None  # of the interval
     high: float | None
-    marks: Sequence[tuple[float, bool]]  # (place, whether it is the ceiling)
+    marks: Sequence[tuple[float, bool]]  # (position, whether it is the ceiling)
 
 
 @dataclass(frozen=True)
 class Card:
-    """All that is shown of one metric."""
+    """The content of one metric's card."""
 
     name: str
     anchor: str
     headline: str
-    bar: Bar | None
-    says: Sequence[str]
+    line: NumberLine | None
+    notes: Sequence[str]
     warnings: Sequence[str]
-    columns: Sequence[str]
+    columns: Sequence[str]  # of the table
     table: Sequence[tuple[str, Sequence[float | None]]]
-    keys: Sequence[str]
+    keys: Sequence[str]  # columns of the classes
     classes: Sequence[tuple[str, Sequence[float | None]]]
     protocol: Sequence[tuple[str, str]]
 
 
-def cards(scores: Mapping[str, Mapping[str, Any]]) -> list[Card]:
+def cards(scores: Mapping[str, Metric]) -> list[Card]:
     """Return the card of every metric, in their order."""
-    return [card(name, metric, place) for place, (name, metric) in enumerate(scores.items())]
+    return [card(name, metric, index) for index, (name, metric) in enumerate(scores.items())]
 
 
-def card(name: str, metric: Mapping[str, Any], place: int = 0, also: Sequence[float] = ()) -> Card:
-    """Return the card of one metric; the bar's scale holds the numbers `also` as well."""
-    values, controls, told = (metric.get(part) or {} for part in ("values", "controls", "card"))
+def card(name: str, metric: Metric, index: int = 0, also: Sequence[float] = ()) -> Card:
+    """Return the card of one metric; the line's scale holds the numbers `also` as well."""
+    content = metric.get("card") or {}
     key = headline(metric)
-    columns = {"value": values, **controls}
-    names = sorted({name for numbers in columns.values() for name in numbers})
-    keys = sorted(
-        {name for numbers in (metric.get("per_class") or {}).values() for name in numbers}
-    )
+    columns = {"value": metric.get("values") or {}, **(metric.get("controls") or {})}
+    per_class = metric.get("per_class") or {}
+    keys = _names(per_class.values())
+    warnings = content.get("warnings", content.get("warning", ()))
+    protocol = [(entry, words(content[entry])) for entry in content if entry not in HIDDEN]
     return Card(
         name=name,
-        anchor=str(place),
+        anchor=str(index),
         headline=plain(metric.get("value")),
-        bar=bar(metric, key, also),
-        says=_says(metric, key),
-        warnings=_listed(told.get("warnings", told.get("warning", ()))),
+        line=number_line(metric, key, also),
+        notes=_notes(metric, key),
+        warnings=_sentences(warnings),
         columns=list(columns),
-        table=[(name, [numbers.get(name) for numbers in columns.values()]) for name in names],
+        table=_table_rows(_names(columns.values()), columns.values()),
         keys=keys,
-        classes=[(c, [n.get(k) for k in keys]) for c, n in (metric.get("per_class") or {}).items()],
-        protocol=[(name, words(value)) for name, value in told.items() if name not in HIDDEN],
+        classes=[(label, [own.get(key) for key in keys]) for label, own in per_class.items()],
+        protocol=protocol,
     )
 
 
-def headline(metric: Mapping[str, Any]) -> str:
+def _names(columns: Any) -> list[str]:
+    """Return the names of all numbers of some mappings, sorted."""
+    names: set[str] = set()
+    for column in columns:
+        names.update(column)
+    return sorted(names)
+
+
+def _table_rows(names: Sequence[str], columns: Any) -> list[tuple[str, list[float | None]]]:
+    """Return a row per number: its name and its value in every column."""
+    return [(name, [column.get(name) for column in columns]) for name in names]
+
+
+def headline(metric: Metric) -> str:
     """Return the name of the headline among the metric's numbers, such as AP50; "" where it has none."""
-    values, controls = metric.get("values") or {}, metric.get("controls") or {}
-    told = (metric.get("card") or {}).get("headline_key")
-    if told in values:
-        return str(told)
-    named = [
-        key for key, value in values.items() if value is not None and value == metric.get("value")
-    ]
-    named.sort(
-        key=lambda key: (
-            key != metric.get("name"),
-            not any(key in numbers for numbers in controls.values()),
-        )
-    )
-    if named:
-        return str(named[0])
-    return str(metric.get("name", "")) if metric.get("name") in values else ""
-
-
-def control(name: str) -> bool:
-    """Whether a control is the ceiling: the same measured on, or learnt from, real images."""
-    return name.startswith("real") or "ceiling" in name
-
-
-def compared(metric: Mapping[str, Any], key: str) -> dict[str, float]:
-    """The headline's value in every control that has it; chance counts as one."""
-    found = {name: numbers.get(key) for name, numbers in (metric.get("controls") or {}).items()}
-    chance = (metric.get("values") or {}).get("chance")
-    found |= {} if chance in found.values() else {"chance": chance}
-    return {name: float(value) for name, value in found.items() if value is not None}
-
-
-def interval(metric: Mapping[str, Any], key: str) -> tuple[float, float] | None:
-    """The headline's interval, where it has one."""
     values = metric.get("values") or {}
-    low, high = (values.get(f"{key}_{side}", values.get(side)) for side in ("low", "high"))
-    return None if low is None or high is None else (float(low), float(high))
+    controls = metric.get("controls") or {}
+    chosen = (metric.get("card") or {}).get("headline_key")
+    if chosen in values:
+        return str(chosen)
+    own_name = metric.get("name", "")
+    equal = []
+    for key, value in values.items():
+        if value is not None and value == metric.get("value"):
+            equal.append(key)
+    if not equal:
+        return str(own_name) if own_name in values else ""
+
+    def rank(key: str) -> tuple[bool, bool]:
+        in_controls = any(key in numbers for numbers in controls.values())
+        return key != own_name, not in_controls
+
+    return str(min(equal, key=rank))
 
 
-def numbers(metric: Mapping[str, Any]) -> list[float]:
-    """All that is drawn on a metric's bar."""
-    key, value = headline(metric), metric.get("value")
-    own = [] if value is None else [float(value)]
-    return [*own, *compared(metric, key).values(), *(interval(metric, key) or ())]
+def is_ceiling(control: str) -> bool:
+    """Return whether a control is the ceiling: the same measured on, or learnt from, real images."""
+    return control.startswith("real") or "ceiling" in control
 
 
-def bar(metric: Mapping[str, Any], key: str, also: Sequence[float] = ()) -> Bar | None:
+def control_values(metric: Metric, key: str) -> dict[str, float]:
+    """Return the headline's value in every control that has it; chance counts as one."""
+    values = {}
+    for name, numbers in (metric.get("controls") or {}).items():
+        values[name] = numbers.get(key)
+    chance = (metric.get("values") or {}).get("chance")
+    if chance not in values.values():
+        values["chance"] = chance
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def interval(metric: Metric, key: str) -> tuple[float, float] | None:
+    """Return the headline's interval, where it has one."""
+    values = metric.get("values") or {}
+    low = values.get(f"{key}_low", values.get("low"))
+    high = values.get(f"{key}_high", values.get("high"))
+    if low is None or high is None:
+        return None
+    return float(low), float(high)
+
+
+def drawn_numbers(metric: Metric) -> list[float]:
+    """Return all numbers that are drawn on a metric's line."""
+    key = headline(metric)
+    numbers = []
+    if metric.get("value") is not None:
+        numbers.append(float(metric["value"]))
+    numbers += control_values(metric, key).values()
+    numbers += interval(metric, key) or ()
+    return numbers
+
+
+def number_line(metric: Metric, key: str, also: Sequence[float] = ()) -> NumberLine | None:
     """Place the headline, its interval and its controls on a line from 0, or from the least where some are below."""
-    value, others, span = metric.get("value"), compared(metric, key), interval(metric, key)
+    value = metric.get("value")
     if value is None:
         return None
-    drawn = [*numbers(metric), *also]
-    least, most = min(0.0, *drawn), max(drawn)
-    most = 1.0 if SMALL <= most <= 1 else most * 1.05 if most > 0 else 1.0
+    numbers = [*drawn_numbers(metric), *also]
+    least = min(0.0, *numbers)
+    most = max(numbers)
+    end = most * 1.05
+    if SMALL <= most <= 1 or most <= 0:
+        end = 1.0
 
-    def place(number: float) -> float:
-        return round(100 * (number - least) / (most - least), 1)
+    def position(number: float) -> float:
+        return round(100 * (number - least) / (end - least), 1)
 
-    low, high = (place(span[0]), place(span[1])) if span else (None, None)
-    return Bar(
-        place(float(value)),
-        low,
-        high,
-        [(place(number), control(name)) for name, number in others.items()],
-    )
-
-
-def _says(metric: Mapping[str, Any], key: str) -> list[str]:
-    span, spread = interval(metric, key), (metric.get("values") or {}).get(f"{key}_std")
-    said = [key] if key and key != metric.get("name") else []
-    said += [f"interval {plain(span[0])} – {plain(span[1])}"] if span else []
-    said += [f"± {plain(spread)} (standard deviation)"] if spread is not None else []
-    said += [
-        f"{name.replace('_', ' ')} {plain(value)}" for name, value in compared(metric, key).items()
-    ]
-    return said + _ranges(metric.get("values") or {}, key)
+    low, high = None, None
+    span = interval(metric, key)
+    if span:
+        low, high = position(span[0]), position(span[1])
+    marks = []
+    for name, number in control_values(metric, key).items():
+        marks.append((position(number), is_ceiling(name)))
+    return NumberLine(position(float(value)), low, high, marks)
 
 
-def _ranges(values: Numbers, key: str) -> list[str]:
-    """The other numbers that have an interval; parts of a number (AP_tail of AP) only for the headline."""
-    spans = {
-        name: (value, values.get(f"{name}_low"), values.get(f"{name}_high"))
-        for name, value in values.items()
-    }
-    whole = {name: name.rpartition("_")[0] for name in spans}
-    told = [n for n in spans if n != key and (whole[n] == key or whole[n] not in values)]
-    known = {name: spans[name] for name in told if None not in spans[name]}
-    return [
-        f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}"
-        for name, (value, low, high) in known.items()
-    ]
+def _notes(metric: Metric, key: str) -> list[str]:
+    """Return what stands beside the headline: its name, interval, spread and controls, then other intervals."""
+    values = metric.get("values") or {}
+    span = interval(metric, key)
+    spread = values.get(f"{key}_std")
+    notes = []
+    if key and key != metric.get("name"):
+        notes.append(key)
+    if span:
+        notes.append(f"interval {plain(span[0])} – {plain(span[1])}")
+    if spread is not None:
+        notes.append(f"± {plain(spread)} (standard deviation)")
+    for name, value in control_values(metric, key).items():
+        notes.append(f"{name.replace('_', ' ')} {plain(value)}")
+    return notes + _other_intervals(values, key)
 
 
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [words(entry) for entry in value or ()]
+def _other_intervals(values: Numbers, key: str) -> list[str]:
+    """Return the other numbers that have an interval; parts of a number (AP_tail of AP) only for the headline."""
+    notes = []
+    for name, value in values.items():
+        number = name.rpartition("_")[0]  # of which it is a part
+        if name == key or (number != key and number in values):
+            continue
+        low = values.get(f"{name}_low")
+        high = values.get(f"{name}_high")
+        if value is None or low is None or high is None:
+            continue
+        notes.append(f"{name} {plain(value)}, interval {plain(low)} – {plain(high)}")
+    return notes
+
+
+def _sentences(value: Any) -> list[str]:
+    """Return one sentence or several as a list."""
+    if isinstance(value, str):
+        return [value]
+    return [words(entry) for entry in value or ()]
 
 
 def words(value: Any) -> str:
-    """An entry of a card as text."""
+    """Return an entry of a card as text."""
     if isinstance(value, str):
         return value
     if value in ([], {}):
         return "none"
-    if (
-        isinstance(value, Mapping)
-        and value
-        and not any(isinstance(v, (Mapping, list)) for v in value.values())
-    ):
+    if isinstance(value, Mapping) and _is_flat(value.values()):
         return ", ".join(f"{key} {words(entry)}" for key, entry in value.items())
-    if isinstance(value, list) and not any(isinstance(v, (Mapping, list)) for v in value):
+    if isinstance(value, list) and _is_flat(value):
         return ", ".join(words(entry) for entry in value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_flat(entries: Any) -> bool:
+    """Return whether no entry holds others."""
+    return not any(isinstance(entry, (Mapping, list)) for entry in entries)

@@ -69,7 +69,9 @@ def sides(runs: Sequence[Run]) -> list[Side]:
     found = []
     for name in names:
         metrics = [run.score(name) for run in runs]
-        span = [number for metric in metrics if metric for number in report_cards.numbers(metric)]
+        span = [
+            number for metric in metrics if metric for number in report_cards.drawn_numbers(metric)
+        ]
         cards = [
             report_cards.card(name, metric, also=span) if metric else None for metric in metrics
         ]

@@ -1,4 +1,4 @@
-"""Training curves of the report, and what is said of the weights that were chosen by them."""
+"""Training curves of the report, and the weights that were chosen by them."""
 
 from __future__ import annotations
 
@@ -8,97 +8,89 @@ from typing import Any
 from synthaug.pipeline.report.charts import line_chart
 
 NOT_LOSSES = ("step", "steps", "steps_per_s")
-MEASURED = ("AP50", "AP")  # what is shown of the evaluations during the detector's training
+EVALUATED = ("AP50", "AP")  # of the evaluations during the detector's training
 LOSS = "loss, mean per interval"
+AP = "average precision"
+STEPS = "optimiser steps"
 
 Log = Sequence[Mapping[str, Any]]
 
 
 def charts(logs: Mapping[str, Log]) -> list[str]:
-    """SVG of each training's losses, of the detector's AP on validation images and of the boxes a mean teacher is sure of.
+    """Return SVG of each training's losses, the detector's AP and the number of a mean teacher's pseudo-boxes.
 
     `logs` are the rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may lack.
     """
-    detector, measured, taught, generator = (
-        logs.get(name, ())
-        for name in ("train_detector", "evaluation", "self_train", "train_generator")
-    )
-    parts = (
-        ("Detector", detector, _names(detector, ""), "", LOSS),
-        (
-            "Detector on validation images",
-            measured,
-            MEASURED if measured else (),
-            "",
-            "average precision",
-        ),
-        (
-            "Mean teacher",
-            taught,
-            _names(taught, "total") + _names(taught, "unsupervised_"),
-            "unsupervised_",
-            LOSS,
-        ),
-        (
-            "Pseudo-boxes of the mean teacher",
-            taught,
-            _names(taught, "pseudo_boxes"),
-            "",
-            "per unlabelled image",
-        ),
-        ("Discriminator", generator, _names(generator, "d_"), "d_", LOSS),
-        ("Generator", generator, _names(generator, "g_"), "g_", LOSS),
-    )
-    return [
-        _curves(title, log, names, prefix, y_label)
-        for title, log, names, prefix, y_label in parts
-        if names
+    detector = logs.get("train_detector", ())
+    evaluations = logs.get("evaluation", ())
+    teacher = logs.get("self_train", ())
+    generator = logs.get("train_generator", ())
+    evaluated = EVALUATED if evaluations else ()
+    losses = [*_names(teacher, "total"), *_names(teacher, "unsupervised_")]
+    pseudo_boxes = _names(teacher, "pseudo_boxes")
+    drawn = [
+        _chart("Detector", detector, _names(detector, ""), LOSS),
+        _chart("Detector on validation images", evaluations, evaluated, AP),
+        _chart("Mean teacher", teacher, losses, LOSS, "unsupervised_"),
+        _chart("Pseudo-boxes of the mean teacher", teacher, pseudo_boxes, "per unlabelled image"),
+        _chart("Discriminator", generator, _names(generator, "d_"), LOSS, "d_"),
+        _chart("Generator", generator, _names(generator, "g_"), LOSS, "g_"),
     ]
+    return [svg for svg in drawn if svg]
 
 
 def overlaid(logs: Mapping[str, Mapping[str, Log]]) -> list[str]:
-    """SVG of every number that more than one run logged, or one alone: a line per run, by the run's short name."""
+    """Return SVG of every logged number with a line per run, by the run's short name."""
     parts = (
         ("train_detector", "total", "Detector", LOSS),
-        ("evaluation", "AP50", "Detector on validation images", "average precision"),
+        ("evaluation", "AP50", "Detector on validation images", AP),
         ("self_train", "total", "Mean teacher", LOSS),
         ("train_generator", "d_", "Discriminator", LOSS),
         ("train_generator", "g_", "Generator", LOSS),
     )
     drawn = []
     for step, prefix, title, y_label in parts:
-        for name in dict.fromkeys(
-            name for run in logs.values() for name in _names(run.get(step, ()), prefix)
-        ):
-            lines = {run: _points(told.get(step, ()), name) for run, told in logs.items()}
-            shown = name.removeprefix(prefix) if prefix.endswith("_") else name
-            drawn.append(line_chart(f"{title}: {shown}", lines, "optimiser steps", y_label))
+        names: dict[str, None] = {}
+        for run in logs.values():
+            names.update(dict.fromkeys(_names(run.get(step, ()), prefix)))
+        for name in names:
+            series = {}
+            for letter, run in logs.items():
+                series[letter] = _points(run.get(step, ()), name)
+            short = name.removeprefix(prefix) if prefix.endswith("_") else name
+            drawn.append(line_chart(f"{title}: {short}", series, STEPS, y_label))
     return drawn
 
 
-def chosen(told: Mapping[str, Any]) -> str:
-    """Say from its training's manifest which weights the detector has, where that was decided by measuring them."""
-    if told.get("keep") != "best":
+def chosen(manifest: Mapping[str, Any]) -> str:
+    """Say from its training's manifest which weights the detector has, where evaluations decided that."""
+    if manifest.get("keep") != "best":
         return ""
     return (
-        f"The detector is the one after step {told['measured']['step']}, the best of {told['evaluations']} by AP50 "
+        f"The detector is the one after step {manifest['measured']['step']}, the best of {manifest['evaluations']} by AP50 "
         "on the validation images: chosen on these images, so its score is a little too good."
     )
 
 
-def _curves(title: str, log: Log, names: Sequence[str], prefix: str, y_label: str) -> str:
-    """Draw named numbers of a log over its steps; `prefix` is left out of their names, and unknown numbers of the lines."""
-    series = {n.removeprefix(prefix) or n: _points(log, n) for n in names}
-    return line_chart(title, series, "optimiser steps", y_label)
+def _chart(title: str, log: Log, names: Sequence[str], y_label: str, prefix: str = "") -> str:
+    """Draw named numbers of a log over its steps, "" without any; `prefix` is left out of their names."""
+    if not names:
+        return ""
+    series = {}
+    for name in names:
+        short = name.removeprefix(prefix) or name
+        series[short] = _points(log, name)
+    return line_chart(title, series, STEPS, y_label)
 
 
 def _points(log: Log, name: str) -> list[tuple[float, float]]:
+    """Return (step, value) where the value is known."""
     return [(row["step"], row[name]) for row in log if row.get(name) is not None]
 
 
 def _names(log: Log, prefix: str) -> list[str]:
-    return [
-        name
-        for name in (log[-1] if log else {})
-        if name.startswith(prefix) and name not in NOT_LOSSES
-    ]
+    """Return the names of the losses in a log that begin with a prefix."""
+    if not log:
+        return []
+    names = [name for name in log[-1] if name.startswith(prefix)]
+    return [name for name in names if name not in NOT_LOSSES]

@@ -1,4 +1,4 @@
-"""On the report's page: which images are in two splits, and which synthetic images are copies of real ones."""
+"""Leaks on the report's page: images in two splits, and synthetic images that are copies of real ones."""
 
 from __future__ import annotations
 
@@ -7,29 +7,43 @@ from typing import Any
 
 from synthaug.pipeline.report.frame import render_section
 
+Manifest = Mapping[str, Any]  # of the step
 
-def splits(told: Mapping[str, Any]) -> str:
-    """Return the HTML of the section about real images, every text escaped."""
-    if "splits" not in told:
+
+def splits(manifest: Manifest) -> str:
+    """Return the HTML of the section about real images, every text escaped; empty where nothing was compared."""
+    if "splits" not in manifest:
         return ""
-    sizes = ", ".join(f"{entry['count']} {name}" for name, entry in told["splits"].items())
-    says = (
-        f"Every image was compared with those of the other splits ({sizes}), by its pixels and, for copies that were encoded "
-        f"again, resized, mirrored or cropped, by perceptual hashes. Splits {told['sha256'][:12]} (splits.json)."
+    counts = [f"{entry['count']} {name}" for name, entry in manifest["splits"].items()]
+    summary = (
+        f"Every image was compared with those of the other splits ({', '.join(counts)}), by its pixels and, for copies that "
+        "were encoded again, resized, mirrored or cropped, by perceptual hashes. Splits "
+        f"{manifest['sha256'][:12]} (splits.json)."
     )
-    return _render("leaks", "Is an image in two splits?", told, says)
+    return _section("leaks", "Is an image in two splits?", manifest, summary)
 
 
-def copies(told: Mapping[str, Any]) -> str:
-    """Return the HTML of the section about synthetic images, every text escaped."""
-    if "copies" not in told:
+def copies(manifest: Manifest) -> str:
+    """Return the HTML of the section about synthetic images, every text escaped; empty where none was compared."""
+    if "copies" not in manifest:
         return ""
-    says = f"{told['copies']} of {told['images']} synthetic images are near copies of a real one, by the same comparison."
-    return _render("copies", "Are synthetic images copies?", told, says)
+    copied, total = manifest["copies"], manifest["images"]
+    summary = (
+        f"{copied} of {total} synthetic images are near copies of a real one, by the same comparison."
+    )
+    return _section("copies", "Are synthetic images copies?", manifest, summary)
 
 
-def _render(step: str, title: str, told: Mapping[str, Any], says: str) -> str:
-    leaks = sum(number for key, number in told["pairs"].items() if key.startswith("leak"))
+def _section(step: str, title: str, manifest: Manifest, summary: str) -> str:
+    leaks = 0
+    for kind, number in manifest["pairs"].items():
+        if kind.startswith("leak"):
+            leaks += number
     return render_section(
-        "leaks.html.j2", step=step, title=title, leaks=leaks, says=says, rows=told["shown"]
+        "leaks.html.j2",
+        step=step,
+        title=title,
+        leaks=leaks,
+        summary=summary,
+        rows=manifest["shown"],
     )

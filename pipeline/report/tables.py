@@ -1,4 +1,4 @@
-"""What every part of the report counts from: a run's manifests, its classes, what was lost, how it was made."""
+"""The counts behind every part of the report: a run's manifests, its classes, what was lost, how it was made."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ LONG = 60  # rows a table may have before its middle is folded away
 ENDS = 25  # rows kept at either end of a long table
 GROUPS = ("head", "middle", "tail")
 
+Manifest = Mapping[str, Any]
 Numbers = Mapping[str, float | None]
 
-UNDONE: Mapping[str, Mapping[str, Any]] = {  # what a step's manifest would say before it ran
+UNDONE: Mapping[str, Manifest] = {  # manifests of steps that did not run
     "train_detector": {},
     "self_train": {"steps": 0},
     "calibrate": {"classes": {}},
@@ -33,41 +34,38 @@ UNDONE: Mapping[str, Mapping[str, Any]] = {  # what a step's manifest would say 
 
 @dataclass(frozen=True)
 class Run:
-    """All that is said without pixels: the job, each step's manifest, the logs of both trainings.
+    """A run without its pixels: the job, each step's manifest, the logs of the trainings.
 
     `logs["evaluation"]` are the evaluations during the detector's training, where there were any.
     """
 
     job: Job
-    manifests: Mapping[str, Mapping[str, Any]]
+    manifests: Mapping[str, Manifest]
     logs: Mapping[str, Sequence[Mapping[str, float]]]
     missing: Sequence[str] = ()  # steps that are not done
-    notes: Sequence[
-        str
-    ] = ()  # what a reader of a page made from an unfinished or changed run must know
+    notes: Sequence[str] = ()  # for readers of a page of an unfinished or changed run
 
     @property
     def verified(self) -> bool:
-        """Whether a detector looked for the synthetic objects."""
+        """Whether a detector checked the synthetic objects."""
         return bool(self.manifests.get("verify", {}).get("enabled"))
 
     def score(self, name: str) -> Mapping[str, Any] | None:
-        """The metric of that name, where it was measured."""
+        """Return the metric of that name, where it was measured."""
         return self.scores.get(name)
 
     @property
     def scores(self) -> dict[str, Mapping[str, Any]]:
         """Every metric that any step measured, by name."""
-        return {
-            name: metric
-            for told in self.manifests.values()
-            for name, metric in told.get("scores", {}).items()
-        }
+        scores: dict[str, Mapping[str, Any]] = {}
+        for manifest in self.manifests.values():
+            scores.update(manifest.get("scores", {}))
+        return scores
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """What happened to one class from the labels to the finished set."""
+    """One class from its labels to the finished set."""
 
     index: int
     name: str
@@ -77,7 +75,7 @@ class ClassRow:
     pseudo: int
     target: int
     planned: int
-    made: int
+    made: int  # synthesized
     dropped: int
     left: int | None = None  # labels after verification, where there was one
     ap50: float | None = None  # on synthetic images
@@ -85,118 +83,128 @@ class ClassRow:
 
     @property
     def yields(self) -> str:
-        """The share of the produced objects whose labels verification left."""
+        """The share of the synthetic objects whose labels verification left."""
         return "–" if self.left is None else share(self.left, self.made)
 
     @property
     def gain(self) -> str:
         """How many times as many instances there are with the synthetic ones."""
-        return (
-            f"{(self.labelled + self.made) / self.labelled:,.1f}×"
-            if self.labelled
-            else "new"
-            if self.made
-            else "–"
-        )
+        if self.labelled:
+            return f"{(self.labelled + self.made) / self.labelled:,.1f}×"
+        return "new" if self.made else "–"
 
 
 @dataclass(frozen=True)
-class Folded:
-    """The rows of a table; a long one shows its ends, and the whole on demand."""
+class FoldedTable:
+    """The rows of a table; a long one shows its ends, and all of it on demand."""
 
     first: Sequence[Any]
     last: Sequence[Any] = ()
-    whole: Sequence[Any] = field(default=())
+    all: Sequence[Any] = field(default=())
 
     @property
     def hidden(self) -> int:
         """Rows between the two ends."""
-        return max(0, len(self.whole) - len(self.first) - len(self.last))
+        return max(0, len(self.all) - len(self.first) - len(self.last))
 
 
-def fold(rows: Sequence[Any]) -> Folded:
+def fold(rows: Sequence[Any]) -> FoldedTable:
     """Shorten a long table to its ends: the most frequent and the rarest classes."""
-    return Folded(rows) if len(rows) <= LONG else Folded(rows[:ENDS], rows[-ENDS:], rows)
+    if len(rows) <= LONG:
+        return FoldedTable(rows)
+    return FoldedTable(rows[:ENDS], rows[-ENDS:], rows)
 
 
 def class_rows(run: Run) -> list[ClassRow]:
-    """Things before stuff, each by how many labels there are, most first."""
-    ingest, plan, made = (run.manifests[name] for name in ("ingest", "plan", "synthesize"))
-    labelled = ingest["splits"]["labelled"]["objects"]
+    """Return the classes, things before stuff, each by the number of their labels, most first."""
+    categories = run.manifests["ingest"]["classes"]
+    labels = run.manifests["ingest"]["splits"]["labelled"]["objects"]
     pseudo = run.manifests["pseudo_label"].get("objects", {})
-    found = [labelled.get(c["name"], 0) for c in ingest["classes"]]
-    group_of = {c: name for name, classes in frequency_groups(found).items() for c in classes}
+    plan = run.manifests["plan"]["classes"]
+    synthetic = run.manifests["synthesize"]
+    dap = (run.score("dap") or {}).get("per_class", {})
+    labelled = [labels.get(category["name"], 0) for category in categories]
+    group_of = {}
+    for group, members in frequency_groups(labelled).items():
+        group_of.update(dict.fromkeys(members, group))
     rows = []
-    for index, category in enumerate(ingest["classes"]):
-        name, planned = category["name"], plan["classes"].get(category["name"], {})
-        target, dropped = round(planned.get("target", 0)), made["dropped"].get(name, 0)
-        numbers = (found[index], pseudo.get(name, 0), target, planned.get("planned", 0))
-        kind = (name, category["isthing"], group_of[index])
+    for index, category in enumerate(categories):
+        name = category["name"]
+        planned = plan.get(name, {})
+        measured = dap.get(name, {})
+        left = None
+        if run.verified:
+            left = run.manifests["verify"]["objects"].get(name, 0)
         rows.append(
             ClassRow(
-                index, *kind, *numbers, made["objects"].get(name, 0), dropped, **_worth(run, name)
+                index=index,
+                name=name,
+                isthing=category["isthing"],
+                group=group_of[index],
+                labelled=labelled[index],
+                pseudo=pseudo.get(name, 0),
+                target=round(planned.get("target", 0)),
+                planned=planned.get("planned", 0),
+                made=synthetic["objects"].get(name, 0),
+                dropped=synthetic["dropped"].get(name, 0),
+                left=left,
+                ap50=measured.get("AP50"),
+                real_ap50=measured.get("real_AP50"),
             )
         )
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled, row.index))
 
 
-def _worth(run: Run, name: str) -> dict[str, Any]:
-    """What verification and DAP say of a class."""
-    dap = (run.score("dap") or {}).get("per_class", {}).get(name, {})
-    left = run.manifests["verify"]["objects"].get(name, 0) if run.verified else None
-    return {"left": left, "ap50": dap.get("AP50"), "real_ap50": dap.get("real_AP50")}
-
-
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
-    """(Where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
-    found: list[tuple[str, str, int]] = []
-    for split, told in run.manifests["ingest"]["splits"].items():
-        found += [
-            (f"{split} set", str(reason), number)
-            for reason, number in sorted(told["skipped"].items())
-            if number
-        ]
+    """Return (where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
+    lost: list[tuple[str, str, int]] = []
+    for split, entry in run.manifests["ingest"]["splits"].items():
+        for reason, number in sorted(entry["skipped"].items()):
+            lost.append((f"{split} set", str(reason), number))
     rule = "images outside generator.min_objects, max_objects or min_area"
     for name, number in run.manifests["train_generator"].get("left_out", {}).items():
-        found += [(f"generator training, {name.replace('_', '-')}", rule, number)] if number else []
+        lost.append((f"generator training, {name.replace('_', '-')}", rule, number))
     left_out = run.manifests["score"].get("validation", {}).get("left_out", 0)
-    found += [("scores, validation", rule, left_out)] if left_out else []
-    found += [
-        ("synthesis", f"“{row.name}” without a visible mask", row.dropped)
-        for row in rows
-        if row.dropped
-    ]
-    return found
+    lost.append(("scores, validation", rule, left_out))
+    for row in rows:
+        lost.append(("synthesis", f"“{row.name}” without a visible mask", row.dropped))
+    return [(where, what, number) for where, what, number in lost if number]
 
 
 def misses(rows: Sequence[ClassRow]) -> list[ClassRow]:
-    """Classes planned more than a tenth (and more than two objects) away from their target."""
+    """Return classes planned more than a tenth (and more than two objects) away from their target."""
     return [row for row in rows if abs(row.planned - row.target) > max(2, 0.1 * row.target)]
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """The job, versions, times and digests; without where it ran, which changes nothing and is nobody's business."""
+    """Return the job, versions, times and digests.
+
+    Where it ran is left out: it changes nothing and is nobody's business.
+    """
     import yaml
 
-    told = yaml.safe_load(run.job.to_yaml())
-    content = {key: value for key, value in told.items() if key not in ("output", "cluster")}
-    versions: dict[str, set[str]] = {}
-    for manifest in run.manifests.values():
-        for package, version in manifest.get("versions", {}).items():
-            versions.setdefault(package, set()).add(version)
-    digests = {
-        name: run.manifests[name].get("sha256", "")
-        for name in ("train_detector", "self_train", "train_generator")
-    }
+    content = yaml.safe_load(run.job.to_yaml())
+    content = {key: content[key] for key in content if key not in ("output", "cluster")}
+    digests = {}
+    for name in ("train_detector", "self_train", "train_generator"):
+        digests[name] = run.manifests[name].get("sha256", "")
+    steps = []
+    for name, manifest in run.manifests.items():
+        if "key" in manifest:
+            digest = digests.get(name, "")
+            steps.append((name, manifest.get("seconds"), manifest["key"], digest))
     return {
         "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
-        "versions": {
-            package: ", ".join(sorted(found)) for package, found in sorted(versions.items())
-        },
-        "steps": [
-            (name, m.get("seconds"), m["key"], digests.get(name, ""))
-            for name, m in run.manifests.items()
-            if "key" in m
-        ],
+        "versions": versions(run),
+        "steps": steps,
         "sha256": run.job.sha256(),
     }
+
+
+def versions(run: Run) -> dict[str, str]:
+    """Return the versions of every package with which steps ran, by package."""
+    used: dict[str, set[str]] = {}
+    for manifest in run.manifests.values():
+        for package, version in manifest.get("versions", {}).items():
+            used.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(used[package])) for package in sorted(used)}

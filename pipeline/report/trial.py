@@ -1,4 +1,4 @@
-"""The trial on the report's page and as Markdown: verdicts, the arms, their differences to real data, each class."""
+"""The trial on the report's page and as Markdown: conclusions, the arms, their differences to real data, each class."""
 
 from __future__ import annotations
 
@@ -9,175 +9,199 @@ from synthaug.pipeline.report.charts import Interval, forest_chart, line_chart
 from synthaug.pipeline.report.frame import escaped, render_section
 from synthaug.pipeline.report.number_text import ap, ap_difference, p_value
 
-GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order they are shown
-COLOURS = {"control": 4, "placebo": 3, "candidate": 0}  # of an arm's interval, by its role
+GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order of the page
+ROLE_COLORS = {"control": 4, "placebo": 3, "candidate": 0}  # of an arm's interval
 RULES = {
     "relative": "by labelled objects, relative to the largest class: frequent from a half on, rare below an eighth",
     "lvis": "by labelled images with the class, as in LVIS: rare up to 10, common up to 100, frequent above",
 }
-Row = Mapping[str, Any]
+Difference = Mapping[str, float]
+Manifest = Mapping[str, Any]  # of the step
 
 
-def section(trial: Mapping[str, Any]) -> str:
+def section(trial: Manifest) -> str:
     """Return the HTML of the section, every text escaped; empty where there was no trial."""
     if not trial.get("seeds"):
         return ""
-    verdicts, notes = said(trial)
+    conclusions, notes = sentences(trial)
     return render_section(
         "trial.html.j2",
         trial=trial,
-        verdicts=verdicts,
+        conclusions=conclusions,
         notes=notes,
         forest=escaped(forest(trial)),
         curve=escaped(curve(trial)),
-        differences=against_real(trial),
+        differences=differences_to_real(trial),
         classes=class_rows(trial),
-        groups=shown_groups(trial),
+        groups=present_groups(trial),
         rule=RULES[trial["grouped_by"]],
     )
 
 
-def said(trial: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[str]]:
-    """(Word, sentence) of each candidate, the one that stands for the synthetic data first; then what else is to be told."""
+def sentences(trial: Manifest) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return (word, sentence) of each candidate, that of the synthetic data first; then the trial's other lines."""
     candidates = [arm["name"] for arm in trial["arms"] if arm["role"] == "candidate"]
-    found = {name: trial["comparisons"][name] for name in candidates}
-    first = next((name for name in ("verified", "synthetic") if name in found), "")
-    order = sorted(found, key=lambda name: name != first)
-    verdicts = [(found[name]["word"], found[name]["sentence"]) for name in order]
-    told = {sentence for _, sentence in verdicts}
-    return verdicts, [line for line in trial["says"] if line not in told]
+    first = ""
+    for name in ("synthetic", "verified"):
+        if name in candidates:
+            first = name
+    conclusions = []
+    for name in sorted(candidates, key=lambda name: name != first):
+        comparison = trial["comparisons"][name]
+        conclusions.append((comparison["word"], comparison["sentence"]))
+    shown = {sentence for _, sentence in conclusions}
+    notes = [line for line in trial["says"] if line not in shown]
+    return conclusions, notes
 
 
-def shown_groups(trial: Mapping[str, Any]) -> list[str]:
-    """The groups that have a class."""
+def present_groups(trial: Manifest) -> list[str]:
+    """Return the groups that have a class."""
     return [name for name in GROUPS if trial["groups"][name]]
 
 
-def against_real(trial: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Every arm's difference to `real`, in the order of the arms."""
-    known = {
-        **trial["controls"],
-        **{name: found["against_real"] for name, found in trial["comparisons"].items()},
-    }
-    return {arm["name"]: known[arm["name"]] for arm in trial["arms"] if arm["name"] in known}
+def differences_to_real(trial: Manifest) -> dict[str, Difference]:
+    """Return every arm's difference to `real`, in the order of the arms."""
+    known = dict(trial["controls"])
+    for name, comparison in trial["comparisons"].items():
+        known[name] = comparison["against_real"]
+    names = [arm["name"] for arm in trial["arms"]]
+    return {name: known[name] for name in names if name in known}
 
 
-def forest(trial: Mapping[str, Any]) -> str:
-    """The intervals as SVG, in AP points."""
-    roles = {arm["name"]: COLOURS.get(arm["role"], 4) for arm in trial["arms"]}
-    rows = [
-        Interval(name, 100 * d["low"], 100 * d["mean"], 100 * d["high"], roles[name])
-        for name, d in against_real(trial).items()
-    ]
-    return (
-        forest_chart("AP against real data alone, 95 % intervals", rows, "AP points")
-        if rows
-        else ""
-    )
+def forest(trial: Manifest) -> str:
+    """Return the intervals as SVG, in AP points; empty where there are none."""
+    colors = {arm["name"]: ROLE_COLORS.get(arm["role"], 4) for arm in trial["arms"]}
+    intervals = []
+    for name, difference in differences_to_real(trial).items():
+        low, mean, high = (100 * difference[key] for key in ("low", "mean", "high"))
+        intervals.append(Interval(name, low, mean, high, colors[name]))
+    if not intervals:
+        return ""
+    title = "AP against real data alone, 95 % intervals"
+    return forest_chart(title, intervals, "AP points")
 
 
-def curve(trial: Mapping[str, Any]) -> str:
-    """The budget curve as SVG; empty where there is none."""
+def curve(trial: Manifest) -> str:
+    """Return the budget curve as SVG; empty where there is none."""
     if not trial["curve"]:
         return ""
-    lines = {
-        name: [(0.0, 0.0), *((step["images"], 100 * step["gain"][key]) for step in trial["curve"])]
-        for name, key in (("gain", "mean"), ("low", "low"), ("high", "high"))
-    }
+    lines = {}
+    for name, key in (("gain", "mean"), ("low", "low"), ("high", "high")):
+        points = [(0.0, 0.0)]
+        for step in trial["curve"]:
+            points.append((step["images"], 100 * step["gain"][key]))
+        lines[name] = points
     return line_chart("Gain over real data, AP points", lines, "synthetic images", "")
 
 
-def class_rows(trial: Mapping[str, Any]) -> list[tuple[str, Sequence[Mapping[str, float] | None]]]:
-    """(Class, its difference to real data per judged arm), from the frequent to the rare."""
-    names = [name for group in GROUPS for name in trial["groups"][group]]
-    found = [comparison["classes"] for comparison in trial["comparisons"].values()]
-    return [(name, [classes.get(name) for classes in found]) for name in names]
+def class_rows(trial: Manifest) -> list[tuple[str, Sequence[Difference | None]]]:
+    """Return (class, its difference to real data per compared arm), from the frequent to the rare."""
+    rows = []
+    for group in GROUPS:
+        for name in trial["groups"][group]:
+            comparisons = trial["comparisons"].values()
+            rows.append((name, [comparison["classes"].get(name) for comparison in comparisons]))
+    return rows
 
 
-def markdown(trial: Mapping[str, Any]) -> str:
-    """Return the same as Markdown: verdicts, the arms, differences per group and per class, the budget curve."""
-    verdicts, notes = said(trial)
-    parts = [
-        *(f"- {_sentence(sentence)}" for _, sentence in verdicts),
-        "",
-        *(f"- {_sentence(line)}" for line in notes),
-        "",
-    ]
-    parts += _table(*_arms(trial))
-    judged = list(trial["comparisons"])
-    if judged:
-        rows = [
-            [group, *(_cell(trial["comparisons"][name]["groups"].get(group)) for name in judged)]
-            for group in shown_groups(trial)
-        ]
-        rows += [["fixed AP", *(_cell(trial["comparisons"][name]["fixed"]) for name in judged)]]
-        rows += [[_plain(name), *map(_cell, cells)] for name, cells in class_rows(trial)]
-        parts += [
-            "",
-            "Differences to real data in AP points (p after Holm's correction over classes):",
-            "",
-        ]
-        parts += _table(["group or class", *map(_plain, judged)], rows)
+def markdown(trial: Manifest) -> str:
+    """Return the same as Markdown: conclusions, the arms, differences per group and per class, the budget curve."""
+    conclusions, notes = sentences(trial)
+    lines = [f"- {_escape_sentence(sentence)}" for _, sentence in conclusions]
+    lines.append("")
+    lines += [f"- {_escape_sentence(note)}" for note in notes]
+    lines.append("")
+    lines += _arm_table(trial)
+    if trial["comparisons"]:
+        lines.append("")
+        lines.append(
+            "Differences to real data in AP points (p after Holm's correction over classes):"
+        )
+        lines.append("")
+        lines += _difference_table(trial)
     if trial["curve"]:
-        steps = [
-            [str(s["images"]), ap_difference(s["gain"]), _cell(s["increment"])]
-            for s in trial["curve"]
-        ]
-        parts += [
-            "",
-            *_table(
-                ["synthetic images", "gain over real, AP points", "over the step before"], steps
-            ),
-        ]
-    parts += ["", f"Groups {RULES[trial['grouped_by']]}. {_groups(trial)}."]
-    return "\n".join(parts) + "\n"
+        lines.append("")
+        lines += _curve_table(trial)
+    lines.append("")
+    lines.append(f"Groups {RULES[trial['grouped_by']]}. {_group_members(trial)}.")
+    return "\n".join(lines) + "\n"
 
 
-def _arms(trial: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    groups, differences = shown_groups(trial), against_real(trial)
+def _arm_table(trial: Manifest) -> list[str]:
+    """Return a table with a row per arm."""
+    groups = present_groups(trial)
+    differences = differences_to_real(trial)
     head = ["arm", "AP", "AP50", *groups, "fixed AP", "against real, AP points [95 %]", "seconds"]
     rows = []
     for arm in trial["arms"]:
         name, mean = arm["name"], arm["mean"]
-        told = ap_difference(differences[name]) if name in differences else "–"
-        numbers = [ap(mean["AP50"]), *(ap(arm["groups"][g]) for g in groups), ap(mean["AP_fixed"])]
-        rows.append(
-            [
-                _plain(name),
-                f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}",
-                *numbers,
-                told,
-                f"{arm['seconds']:.0f}",
-            ]
-        )
-    return head, rows
+        difference = "–"
+        if name in differences:
+            difference = ap_difference(differences[name])
+        row = [_escape(name), f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}", ap(mean["AP50"])]
+        row += [ap(arm["groups"][group]) for group in groups]
+        row += [ap(mean["AP_fixed"]), difference, f"{arm['seconds']:.0f}"]
+        rows.append(row)
+    return _table(head, rows)
 
 
-def _groups(trial: Mapping[str, Any]) -> str:
-    return "; ".join(
-        f"{name.capitalize()}: {', '.join(map(_plain, trial['groups'][name]))}"
-        for name in shown_groups(trial)
-    )
+def _difference_table(trial: Manifest) -> list[str]:
+    """Return a table of the differences to real data: a row per group and per class, a column per arm."""
+    comparisons = trial["comparisons"]
+    rows = []
+    for group in present_groups(trial):
+        cells = [_cell(comparison["groups"].get(group)) for comparison in comparisons.values()]
+        rows.append([group, *cells])
+    fixed = [_cell(comparison["fixed"]) for comparison in comparisons.values()]
+    rows.append(["fixed AP", *fixed])
+    for name, differences in class_rows(trial):
+        cells = [_cell(difference) for difference in differences]
+        rows.append([_escape(name), *cells])
+    head = ["group or class", *(_escape(name) for name in comparisons)]
+    return _table(head, rows)
 
 
-def _cell(difference: Mapping[str, float] | None) -> str:
+def _curve_table(trial: Manifest) -> list[str]:
+    """Return the budget curve as a table."""
+    head = ["synthetic images", "gain over real, AP points", "over the step before"]
+    rows = []
+    for step in trial["curve"]:
+        gain = ap_difference(step["gain"])
+        rows.append([str(step["images"]), gain, _cell(step["increment"])])
+    return _table(head, rows)
+
+
+def _group_members(trial: Manifest) -> str:
+    """Return the classes of every group in one line."""
+    parts = []
+    for group in present_groups(trial):
+        names = [_escape(name) for name in trial["groups"][group]]
+        parts.append(f"{group.capitalize()}: {', '.join(names)}")
+    return "; ".join(parts)
+
+
+def _cell(difference: Difference | None) -> str:
+    """Return a difference with its corrected p-value, where it has one."""
     if difference is None:
         return "n/a"
-    return ap_difference(difference) + (
-        f", p {p_value(difference['p_holm'])}" if "p_holm" in difference else ""
-    )
+    text = ap_difference(difference)
+    if "p_holm" in difference:
+        text += f", p {p_value(difference['p_holm'])}"
+    return text
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table, numbers to the right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
 
 
-def _plain(text: str, marks: str = "\\`*<>[]|") -> str:
-    """Text that Markdown takes as text: names come from the user's files."""
-    return " ".join("".join(f"\\{c}" if c in marks else c for c in text).split())
+def _escape(text: str, marks: str = "\\`*<>[]|") -> str:
+    """Return a text that Markdown takes as text, on one line: names come from the user's files."""
+    escaped_text = "".join(f"\\{c}" if c in marks else c for c in text)
+    return " ".join(escaped_text.split())
 
 
-def _sentence(text: str) -> str:
-    """The same of a sentence, whose intervals have brackets."""
-    return _plain(text, "\\`*<>|").replace("](", "] (")
+def _escape_sentence(text: str) -> str:
+    """Return the same of a sentence, whose intervals have brackets."""
+    return _escape(text, "\\`*<>|").replace("](", "] (")

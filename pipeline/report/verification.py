@@ -1,4 +1,4 @@
-"""The verification on the report's page: what stands, what does not, and how often the judge itself is wrong."""
+"""Verification on the report's page: verdicts per class, and how often the verifying detector itself is wrong."""
 
 from __future__ import annotations
 
@@ -19,59 +19,90 @@ NAMES = {
     "too_small": "too small",
     "extra": "found without a label",
 }
+Manifest = Mapping[str, Any]  # of the step
 
 
 @dataclass(frozen=True)
 class ClassYield:
-    """What became of the synthetic objects of one class."""
+    """The verdicts on the synthetic objects of one class, and the labels that are left."""
 
     name: str
-    made: int
+    synthesized: int
     verdicts: Sequence[int]  # kept, then in the order of FAILED
     not_judged: int
     extra: int
     left: int  # labels in the data
-    rejects: float | None  # share of true validation objects that the judge does not pass
-    bar: Mapping[str, Any]
+    rejects: float | None  # share of true validation objects that are rejected
+    thresholds: Mapping[str, Any]
+
+    @property
+    def share_left(self) -> float:
+        """The share of the synthetic objects whose labels are left."""
+        return self.left / self.synthesized if self.synthesized else 1.0
 
 
-def section(told: Mapping[str, Any]) -> str:
+def section(manifest: Manifest) -> str:
     """Return the HTML of the section from the step's manifest, every text escaped; empty where nothing was verified."""
-    if not told.get("enabled"):
+    if not manifest.get("enabled"):
         return ""
-    rows = class_rows(told)
+    rows = class_rows(manifest)
+    failed = []
+    for verdict in FAILED:
+        action = manifest["policy"][verdict]
+        failed.append((NAMES[verdict], sum(manifest[verdict].values()), action))
+    totals = {}
+    for key in (KEPT, EXTRA, "not_judged", "objects"):
+        totals[key] = sum(manifest[key].values())
     return render_section(
         "verify.html.j2",
-        told=told,
+        manifest=manifest,
         rows=rows,
-        made=sum(row.made for row in rows),
-        failed=[
-            (name, NAMES[name], sum(told[name].values()), told["policy"][name]) for name in FAILED
-        ],
-        total={key: sum(told[key].values()) for key in (KEPT, EXTRA, "not_judged", "objects")},
-        faults=[
-            (NAMES[name], n, name == EXTRA)
-            for name, n in _in_order(told["errors"]["planted"])
-            if n["planted"]
-        ],
-        heads=[NAMES[name] for name in FAILED],
+        synthesized=sum(row.synthesized for row in rows),
+        failed=failed,
+        totals=totals,
+        injected=injected_rows(manifest),
+        heads=[NAMES[verdict] for verdict in FAILED],
     )
 
 
-def class_rows(told: Mapping[str, Any]) -> list[ClassYield]:
-    """Classes with synthetic objects, those that lost the largest share of them first."""
+def class_rows(manifest: Manifest) -> list[ClassYield]:
+    """Return the classes with synthetic objects, those that lost the largest share of them first."""
     rows = []
-    for name, bar in told["bars"].items():
-        verdicts = [told[key].get(name, 0) for key in (KEPT, *FAILED)]
-        unknown, extra, left = (told[key].get(name, 0) for key in ("not_judged", EXTRA, "objects"))
-        made = sum(verdicts) + unknown
-        true = told["errors"]["true"].get(name, {})
-        seen = sum(true.values())
-        rejects = 1 - true[KEPT] / seen if seen else None
-        if made or extra:
-            rows.append(ClassYield(name, made, verdicts, unknown, extra, left, rejects, bar))
-    return sorted(rows, key=lambda row: row.left / row.made if row.made else 1.0)
+    for name, thresholds in manifest["bars"].items():
+        verdicts = [manifest[verdict].get(name, 0) for verdict in (KEPT, *FAILED)]
+        not_judged = manifest["not_judged"].get(name, 0)
+        extra = manifest[EXTRA].get(name, 0)
+        synthesized = sum(verdicts) + not_judged
+        if not synthesized and not extra:
+            continue
+        rows.append(
+            ClassYield(
+                name=name,
+                synthesized=synthesized,
+                verdicts=verdicts,
+                not_judged=not_judged,
+                extra=extra,
+                left=manifest["objects"].get(name, 0),
+                rejects=rejected_share(manifest["errors"]["true"].get(name, {})),
+                thresholds=thresholds,
+            )
+        )
+    return sorted(rows, key=lambda row: row.share_left)
 
 
-def _in_order(planted: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
-    return [(name, planted[name]) for name in (*FAILED, EXTRA) if name in planted]
+def rejected_share(verdicts: Mapping[str, int]) -> float | None:
+    """Return the share of true objects that were not kept; None without any."""
+    total = sum(verdicts.values())
+    if not total:
+        return None
+    return 1 - verdicts[KEPT] / total
+
+
+def injected_rows(manifest: Manifest) -> list[tuple[str, Mapping[str, int], bool]]:
+    """Return (name, counts, whether a label was taken away) of every kind of error that was injected."""
+    errors = manifest["errors"]["planted"]
+    rows = []
+    for kind in (*FAILED, EXTRA):
+        if kind in errors and errors[kind]["planted"]:
+            rows.append((NAMES[kind], errors[kind], kind == EXTRA))
+    return rows

@@ -25,11 +25,11 @@ FID = {
 
 def test_a_score_in_the_unit_interval_has_its_controls_on_a_line_to_one() -> None:
     card = report_cards.card("dap", AP)
-    assert ("0.400", report_cards.Bar(40.0, 35.0, 45.0, [(80.0, True), (2.0, False)])) == (
+    assert ("0.400", report_cards.NumberLine(40.0, 35.0, 45.0, [(80.0, True), (2.0, False)])) == (
         card.headline,
-        card.bar,
+        card.line,
     )
-    assert ["AP50", "interval 0.350 – 0.450", "real 0.800", "shuffled 0.020"] == card.says
+    assert ["AP50", "interval 0.350 – 0.450", "real 0.800", "shuffled 0.020"] == card.notes
     assert [("a", [0.1, None]), ("b", [None, 4])] == card.classes
     assert [("protocol", "as made"), ("counts", "images 3, objects 9")] == card.protocol
 
@@ -44,10 +44,10 @@ def test_every_number_with_an_interval_is_told_beside_the_headline() -> None:
         "AP75_high": None,
     }
     card = report_cards.card("dap", {**AP, "values": {**AP["values"], **values}})
-    assert card.says[-1] == "AP 0.200, interval 0.150 – 0.250"
-    assert [text for text in card.says if "interval" in text] == [
+    assert card.notes[-1] == "AP 0.200, interval 0.150 – 0.250"
+    assert [text for text in card.notes if "interval" in text] == [
         "interval 0.350 – 0.450",
-        card.says[-1],
+        card.notes[-1],
     ]
 
 
@@ -55,9 +55,9 @@ def test_a_distance_has_a_line_up_to_the_largest_number() -> None:
     card = report_cards.card("fid", {**FID, "card": {"warnings": ["48 images are few"]}})
     assert ["48 images are few"] == card.warnings
     assert "31.250" == card.headline
-    assert card.bar is not None
-    assert (95.2, [(15.2, True)]) == (card.bar.value, card.bar.marks)
-    assert ["± 0.500 (standard deviation)", "real split 5.000"] == card.says
+    assert card.line is not None
+    assert (95.2, [(15.2, True)]) == (card.line.value, card.line.marks)
+    assert ["± 0.500 (standard deviation)", "real split 5.000"] == card.notes
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_distance_has_a_line_up_to_the_largest_number() -> None:
 )
 def test_a_metric_that_says_little_has_a_card(metric: dict) -> None:
     card = report_cards.card("x", metric)
-    assert (card.bar is None) == (metric.get("value") is None)
+    assert (card.line is None) == (metric.get("value") is None)
     assert [] == card.table == card.classes == card.warnings
 
 
@@ -83,11 +83,11 @@ def test_the_card_may_name_its_headline() -> None:
 
 
 def test_a_number_below_nothing_has_its_place() -> None:
-    bar = report_cards.bar(
+    line = report_cards.number_line(
         {"value": -0.001, "controls": {"real": {"kid": 0.003}}, "values": {"kid": -0.001}}, "kid"
     )
-    assert bar is not None
-    assert 0 <= bar.value < bar.marks[0][0] <= 100
+    assert line is not None
+    assert 0 <= line.value < line.marks[0][0] <= 100
 
 
 @pytest.mark.parametrize(
