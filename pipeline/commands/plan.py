@@ -11,10 +11,9 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
-from synthaug.pipeline.report import pictures as report_pictures
 from synthaug.pipeline.report import plan_page
-from synthaug.pipeline.report.pictures import Picture
-from synthaug.pipeline.report.plan_page import Pair, Plan
+from synthaug.pipeline.report.pictures import Picture, full_picture, layout_picture
+from synthaug.pipeline.report.plan_page import LayoutPair, PlanPage
 from synthaug.pipeline.run import Screen, run_some
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
@@ -33,7 +32,7 @@ def plan(job: Job, screen: Screen) -> list[str]:
     table = parquet.read(parquet.Config(done["plan"].folder.uri), pixels=False)
     planned = Statistics.of([_layout(table[i]) for i in range(len(table))], len(real.categories))
     manifest = done["plan"].manifest
-    told = Plan(
+    page = PlanPage(
         title=job.report.title or job.name,
         target=job.plan.target,
         placement=job.plan.placement,
@@ -43,8 +42,8 @@ def plan(job: Job, screen: Screen) -> list[str]:
         pairs=_pairs(table, parquet.read(parquet.Config(labelled)), min(PAIRS, job.report.samples)),
     )
     output = Folder.at(job.output)
-    output.write_bytes(PAGE, plan_page.render(told))
-    return [*plan_page.lines(told), f"page: {output.uri}/{PAGE}"]
+    output.write_bytes(PAGE, plan_page.render(page))
+    return [*plan_page.lines(page), f"page: {output.uri}/{PAGE}"]
 
 
 def _layout(scene: Scene) -> Layout:
@@ -52,7 +51,7 @@ def _layout(scene: Scene) -> Layout:
     return Layout(scene.objects.category, scene.objects.boxes / size)
 
 
-def _pairs(table: Dataset, real: Dataset, most: int) -> list[Pair]:
+def _pairs(table: Dataset, real: Dataset, most: int) -> list[LayoutPair]:
     """Layouts evenly spaced through the plan, beside the images they come from."""
     number = min(most, len(table))
     chosen = [table[k * len(table) // number] for k in range(number)]
@@ -63,16 +62,14 @@ def _pairs(table: Dataset, real: Dataset, most: int) -> list[Pair]:
             break
         source = real[i]
         if source.image_id in wanted:
-            drawn[source.image_id] = report_pictures.whole(
-                source, decode(source), real.categories, SIDE
-            )
+            drawn[source.image_id] = full_picture(source, decode(source), real.categories, SIDE)
     pairs = []
     for scene in chosen:
         origin = scene.provenance
         assert origin is not None
-        picture = report_pictures.blank(scene, table.categories, SIDE)
+        picture = layout_picture(scene, table.categories, SIDE)
         pairs.append(
-            Pair(
+            LayoutPair(
                 picture,
                 drawn[origin.source_image],
                 scene.image_id,

@@ -15,9 +15,8 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import MANIFEST
 from synthaug.pipeline.report import comparison_page as report_compare
 from synthaug.pipeline.report import gallery as report_gallery
-from synthaug.pipeline.report import pictures as report_pictures
-from synthaug.pipeline.report.comparison_page import Contestant
-from synthaug.pipeline.report.tables import UNDONE, Run
+from synthaug.pipeline.report.comparison_page import ComparedRun
+from synthaug.pipeline.report.pictures import full_picture
 from synthaug.pipeline.run import step_key
 from synthaug.pipeline.steps import report as step
 from synthaug.pipeline.steps.contract import load_steps
@@ -52,7 +51,7 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
         return [_write(target, step.page(_spec(found[0]))), *found[0].notes]
     target = out or Path(COMPARISON)
     page = report_compare.render(
-        [_contestant(run) for run in found], out.stem if out else "Comparison"
+        [_compared_run(run) for run in found], out.stem if out else "Comparison"
     )
     notes = [f"{run.path}: {note}" for run in found for note in run.notes]
     return [_write(target, page), *notes]
@@ -125,23 +124,16 @@ def _spec(found: Found) -> step.Spec:
     return step.Spec(found.job, found.manifests, found.folders, "", found.notes)
 
 
-def _contestant(found: Found) -> Contestant:
+def _compared_run(found: Found) -> ComparedRun:
     """What the comparison tells of a run; its images come from the same places as those of the other runs."""
     spec = _spec(found)
-    missing = tuple(name for name in step.NEEDS if name not in found.folders)
-    run = Run(
-        found.job,
-        {**UNDONE, **found.manifests},
-        step.read_logs(found.folders),
-        missing,
-        found.notes,
-    )
+    run = spec.run()
     pictures = []
     if run.manifests["synthesize"]["images"] and found.job.report.samples:
         table = spec.table("synthesize")
         scenes = [table[place] for place in report_gallery.spread(len(table), PICTURES)]
-        pictures = [report_pictures.whole(s, decode(s), table.categories, SIDE) for s in scenes]
-    return Contestant(
+        pictures = [full_picture(s, decode(s), table.categories, SIDE) for s in scenes]
+    return ComparedRun(
         found.job.report.title or found.job.name, found.path.resolve().name, run, pictures
     )
 

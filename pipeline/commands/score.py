@@ -112,7 +112,8 @@ def score(request: Request, screen: Any) -> list[str]:
     }
     out.write_json("metrics.json", record)
     shown = [
-        score_page.shown(name, tables.references[name], table) for name, table in tables().items()
+        score_page.scored_set(name, tables.references[name], table)
+        for name, table in tables().items()
     ]
     out.write_bytes(PAGE, score_page.render(shown, scores, reasons, sheets, used))
     return [

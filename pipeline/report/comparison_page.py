@@ -1,4 +1,4 @@
-"""A page that compares several runs: scores with their controls, classes, curves, verdicts, and where the jobs differ.
+"""A page that compares several runs: scores with their controls, classes, curves, conclusions, and where the jobs differ.
 
 Numbers stand side by side only with a word on whether they may be compared: every entry of their metric cards that says how
 they were measured must be the same.
@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthaug.pipeline.report import cards as report_cards
-from synthaug.pipeline.report import curves as report_curves
-from synthaug.pipeline.report import frame as report_frame
-from synthaug.pipeline.report import tables as report_tables
-from synthaug.pipeline.report.cards import Card
+from synthaug.pipeline.report.cards import Card, card, drawn_numbers, words
+from synthaug.pipeline.report.curves import overlaid
+from synthaug.pipeline.report.frame import escaped, render_framed
 from synthaug.pipeline.report.number_text import count, share
 from synthaug.pipeline.report.pictures import Picture
-from synthaug.pipeline.report.tables import ClassRow, Run
+from synthaug.pipeline.report.tables import ClassRow, Run, class_rows, versions
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-OUTCOMES = (  # entries of a card that tell what came out, or what was measured, not how
+# Entries of a card that tell what came out, or what was measured, not how.
+OUTCOMES = (
     "generator_sha256",
     "confusion",
     "predictions",
@@ -30,10 +29,12 @@ OUTCOMES = (  # entries of a card that tell what came out, or what was measured,
 )
 OUTSIDE = ("output", "cluster", "report", "name")  # of a job: they change no number
 
+Row = tuple[str, list[str]]  # what differs, and its words in each run
+
 
 @dataclass(frozen=True)
-class Contestant:
-    """One run of the comparison: what it says, and some of its images, chosen by their place."""
+class ComparedRun:
+    """One run of the comparison with some of its images, chosen by their position."""
 
     name: str
     folder: str  # its last part
@@ -41,142 +42,153 @@ class Contestant:
     pictures: Sequence[Picture] = ()
 
     @property
-    def made(self) -> Mapping[str, Any]:
-        """The manifest of its production."""
+    def synthetic(self) -> Mapping[str, Any]:
+        """The manifest of its synthetic images."""
         return self.run.manifests["synthesize"]
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedMetric:
     """One metric of all runs, None where a run has not measured it."""
 
     name: str
     cards: Sequence[Card | None]
-    differs: Sequence[tuple[str, Sequence[str]]]  # entry of the metric cards, its words per run
+    differs: Sequence[Row]  # entries of the metric cards
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What trial and verification of one run say."""
+class RunConclusions:
+    """The conclusions of trial and verification of one run."""
 
     trial: Sequence[str]
     verified: str
 
 
-def sides(runs: Sequence[Run]) -> list[Side]:
-    """Every metric that any run has, in the order of the first run that has it; all bars of one have the same scale."""
-    names = list(dict.fromkeys(name for run in runs for name in run.scores))
-    found = []
+def compared_metrics(runs: Sequence[Run]) -> list[ComparedMetric]:
+    """Return every metric that any run has, in the order of the first run that has it.
+
+    The lines of one metric have the same scale in all runs.
+    """
+    names: dict[str, None] = {}
+    for run in runs:
+        names.update(dict.fromkeys(run.scores))
+    compared = []
     for name in names:
         metrics = [run.score(name) for run in runs]
-        span = [
-            number for metric in metrics if metric for number in report_cards.drawn_numbers(metric)
-        ]
-        cards = [
-            report_cards.card(name, metric, also=span) if metric else None for metric in metrics
-        ]
-        found.append(Side(name, cards, differences([metric for metric in metrics if metric])))
-    return found
+        known = [metric for metric in metrics if metric]
+        numbers = []
+        for metric in known:
+            numbers += drawn_numbers(metric)
+        cards = [card(name, metric, also=numbers) if metric else None for metric in metrics]
+        compared.append(ComparedMetric(name, cards, card_differences(known)))
+    return compared
 
 
-def differences(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Entries of metric cards that say how a number was made and are not the same in all of them."""
-    told = [metric.get("card") or {} for metric in metrics]
-    keys = list(dict.fromkeys(key for card in told for key in card if key not in OUTCOMES))
-    rows = [
-        (key, [report_cards.words(card[key]) if key in card else "–" for card in told])
-        for key in keys
-    ]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+def card_differences(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the entries of metric cards on how a number was made that are not the same in all of them."""
+    texts = []
+    for metric in metrics:
+        content = metric.get("card") or {}
+        texts.append({key: words(content[key]) for key in content if key not in OUTCOMES})
+    return _different(texts)
 
 
-def flat(value: Any, key: str = "") -> dict[str, str]:
-    """A job as dotted keys with their values as text."""
-    if isinstance(value, Mapping) and value:
-        inner = (
-            flat(entry, f"{key}.{name}" if key else str(name)) for name, entry in value.items()
-        )
-        return {name: text for part in inner for name, text in part.items()}
-    return {key: report_cards.words(value)}
-
-
-def job_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Keys of the jobs, and versions of the packages, that differ, with their value in each run."""
+def job_differences(runs: Sequence[Run]) -> list[Row]:
+    """Return the keys of the jobs, and the versions of packages, that differ, with their value in each run."""
     import yaml
 
-    told = []
+    texts = []
     for run in runs:
-        job = {
-            key: value
-            for key, value in yaml.safe_load(run.job.to_yaml()).items()
-            if key not in OUTSIDE
-        }
-        versions = report_tables.provenance(run)["versions"]
-        told.append(
-            {**flat(job), **{f"version of {name}": version for name, version in versions.items()}}
-        )
-    keys = list(dict.fromkeys(key for values in told for key in values))
-    rows = [(key, [values.get(key, "–") for values in told]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+        job = yaml.safe_load(run.job.to_yaml())
+        own = flatten({key: job[key] for key in job if key not in OUTSIDE})
+        for package, version in versions(run).items():
+            own[f"version of {package}"] = version
+        texts.append(own)
+    return _different(texts)
 
 
-def class_rows(runs: Sequence[Run]) -> list[tuple[str, list[ClassRow | None]]]:
-    """(Class, its row in each run), in the order of the first run; a class is known by its name."""
-    tables = [{row.name: row for row in report_tables.class_rows(run)} for run in runs]
-    names = list(dict.fromkeys(name for table in tables for name in table))
+def _different(texts: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Return the keys whose texts are not the same in all mappings; "–" where one lacks a key."""
+    keys: dict[str, None] = {}
+    for own in texts:
+        keys.update(dict.fromkeys(own))
+    rows = []
+    for key in keys:
+        values = [own.get(key, "–") for own in texts]
+        if len(set(values)) > 1:
+            rows.append((key, values))
+    return rows
+
+
+def flatten(value: Any, key: str = "") -> dict[str, str]:
+    """Return a job as dotted keys with their values as text."""
+    if not isinstance(value, Mapping) or not value:
+        return {key: words(value)}
+    flat: dict[str, str] = {}
+    for name, entry in value.items():
+        flat.update(flatten(entry, f"{key}.{name}" if key else str(name)))
+    return flat
+
+
+def compared_classes(runs: Sequence[Run]) -> list[tuple[str, list[ClassRow | None]]]:
+    """Return (class, its row in each run), in the order of the first run; a class is known by its name."""
+    tables = [{row.name: row for row in class_rows(run)} for run in runs]
+    names: dict[str, None] = {}
+    for table in tables:
+        names.update(dict.fromkeys(table))
     return [(name, [table.get(name) for table in tables]) for name in names]
 
 
-def verdict(run: Run) -> Verdict:
-    """What a run's trial and verification say, in a sentence or two."""
-    told = run.manifests["verify"]
+def run_conclusions(run: Run) -> RunConclusions:
+    """Return the conclusions of a run's trial and verification in a sentence or two."""
+    trial = run.manifests["trial"].get("says", ())
     if not run.verified:
-        return Verdict(run.manifests["trial"].get("says", ()), "not verified")
-    left, made = sum(told["objects"].values()), sum(run.manifests["synthesize"]["objects"].values())
-    return Verdict(
-        run.manifests["trial"].get("says", ()),
-        f"{count(left)} of {count(made)} objects left ({share(left, made)}), "
-        f"{count(told['images']['verified'])} images",
-    )
+        return RunConclusions(trial, "not verified")
+    manifest = run.manifests["verify"]
+    left = sum(manifest["objects"].values())
+    synthesized = sum(run.manifests["synthesize"]["objects"].values())
+    images = count(manifest["images"]["verified"])
+    objects = f"{count(left)} of {count(synthesized)} objects left ({share(left, synthesized)})"
+    return RunConclusions(trial, f"{objects}, {images} images")
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """What a reader must know before comparing any number."""
-    said = []
+    """Return what a reader must know before comparing any number."""
+    texts = []
     if len({run.manifests["ingest"].get("key") for run in runs}) > 1:
-        said.append(
+        texts.append(
             "The runs were given different data (or by different versions of the first step): numbers measured on "
             "different validation images must not be compared."
         )
     for letter, run in zip(LETTERS, runs, strict=False):
-        said += (
-            [f"{letter} is not finished: {', '.join(run.missing)} not done."] if run.missing else []
-        )
-        said += [f"{letter}: {note}" for note in run.notes]
-    return said
+        if run.missing:
+            texts.append(f"{letter} is not finished: {', '.join(run.missing)} not done.")
+        texts += [f"{letter}: {note}" for note in run.notes]
+    return texts
 
 
-def render(contestants: Sequence[Contestant], title: str) -> bytes:
+def render(compared_runs: Sequence[ComparedRun], title: str) -> bytes:
     """Return the page, UTF-8."""
-    runs = [contestant.run for contestant in contestants]
+    runs = [compared.run for compared in compared_runs]
     letters = LETTERS[: len(runs)]
     logs = {letter: run.logs for letter, run in zip(letters, runs, strict=True)}
     plans = {run.manifests["plan"].get("key") for run in runs}
-    return report_frame.render_framed(
+    seconds = []
+    for name in runs[0].manifests:
+        own = [run.manifests.get(name, {}).get("seconds") for run in runs]
+        seconds.append((name, own))
+    return render_framed(
         "compare.html.j2",
         title=title,
-        contestants=list(zip(letters, contestants, strict=True)),
+        compared_runs=list(zip(letters, compared_runs, strict=True)),
         letters=letters,
         warnings=warnings(runs),
-        sides=sides(runs),
-        classes=class_rows(runs),
+        metrics=compared_metrics(runs),
+        classes=compared_classes(runs),
         verified=any(run.verified for run in runs),
-        verdicts=[verdict(run) for run in runs],
-        charts=[report_frame.escaped(svg) for svg in report_curves.overlaid(logs)],
+        conclusions=[run_conclusions(run) for run in runs],
+        charts=[escaped(svg) for svg in overlaid(logs)],
         differs=job_differences(runs),
         same_plan=len(plans) == 1 and None not in plans,
-        seconds=[
-            (name, [run.manifests.get(name, {}).get("seconds") for run in runs])
-            for name in runs[0].manifests
-        ],
+        seconds=seconds,
     )

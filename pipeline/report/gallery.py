@@ -1,7 +1,7 @@
 """The gallery's data: many images, small, with their objects as outlines and boxes, as plain content for JSON.
 
-Images are chosen by their place in the tables, never by how they look. How many pixels of each are kept follows from how many
-bytes the page may have: the best grain that fits, tried on a few images first.
+Images are chosen by their position in the tables, never by how they look. How many pixels of each are kept follows from how
+many bytes the page may have: the best resolution that fits, tried on a few images first.
 """
 
 from __future__ import annotations
@@ -14,115 +14,129 @@ import numpy as np
 
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
-from synthaug.pipeline.report import pictures as report_pictures
-from synthaug.pipeline.report.pictures import Grain, Picture, Shape
+from synthaug.pipeline.report.pictures import COLORS, Picture, Resolution, Shape, full_picture
 
 VIEW = 384  # units of an image's longer side in which outlines and boxes are given
-GRAINS = tuple(
-    Grain(*pair) for pair in ((320, 82), (256, 80), (192, 78), (160, 75), (128, 72), (96, 70))
-)  # best first
+RESOLUTIONS = (  # best first
+    Resolution(320, 82),
+    Resolution(256, 80),
+    Resolution(192, 78),
+    Resolution(160, 75),
+    Resolution(128, 72),
+    Resolution(96, 70),
+)
 BUDGET = 25_000_000  # bytes of the gallery
-PROBES = 16  # images a grain is tried on
+PROBES = 16  # images on which a resolution is tried
 PSEUDO_SHARE = 4  # one pseudo-labelled image for so many synthetic ones
-UNSEEN = "no visible mask"  # what is said of a planned object that synthesis dropped
+UNSEEN = "no visible mask"  # verdict of a planned object that synthesis dropped
 KINDS = ("synthetic", "real", "pseudo")
 
 Verdicts = Mapping[int, tuple[str | None, float]]  # object id -> verdict and score
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Where the images are; `plan` has a row for every row of `made`."""
+class GalleryTables:
+    """The tables of the images; `plan` has a row for every row of `synthetic`."""
 
-    made: Dataset
+    synthetic: Dataset
     plan: Dataset
     real: Dataset
     pseudo: Dataset | None = None
     verdicts: Verdicts = field(default_factory=dict)
 
     def of(self, kind: str) -> Dataset:
-        """The table of a kind of image."""
-        found = {"synthetic": self.made, "real": self.real, "pseudo": self.pseudo}[kind]
-        assert found is not None
-        return found
+        """Return the table of a kind of image."""
+        tables = {"synthetic": self.synthetic, "real": self.real, "pseudo": self.pseudo}
+        table = tables[kind]
+        assert table is not None
+        return table
+
+    def size(self, kind: str) -> int:
+        """Return the number of images of a kind."""
+        if kind == "pseudo" and self.pseudo is None:
+            return 0
+        return len(self.of(kind))
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the gallery: its table and its place there."""
+    """One image of the gallery: its table and its position there."""
 
     kind: str
-    place: int
+    index: int
 
 
 def spread(total: int, most: int) -> list[int]:
-    """Return at most `most` places of a table of `total` rows, evenly spaced."""
+    """Return at most `most` indices of a table of `total` rows, evenly spaced."""
     number = min(total, most)
     return [k * total // number for k in range(number)]
 
 
 def find(table: Dataset, image_ids: set[str]) -> dict[str, int]:
-    """Where in a table the scenes of these ids are."""
-    found: dict[str, int] = {}
-    for index in range(len(table)):
-        if len(found) == len(image_ids):
+    """Return the index in a table of the scenes of these ids, where they are in it."""
+    indices: dict[str, int] = {}
+    for index, scene in enumerate(table):
+        if len(indices) == len(image_ids):
             break
-        name = table[index].image_id
-        if name in image_ids:
-            found[name] = index
-    return found
+        if scene.image_id in image_ids:
+            indices[scene.image_id] = index
+    return indices
 
 
-def choose(tables: Tables, bare: Dataset, samples: int) -> list[Item]:
-    """Synthetic images, the real ones their layouts came from (`bare`: their table without pixels), pseudo-labelled ones."""
-    made = spread(len(tables.made), samples)
-    origins = [tables.plan[place].provenance for place in made]
+def choose(tables: GalleryTables, bare: Dataset, samples: int) -> list[Item]:
+    """Choose synthetic images, the real ones their layouts came from, and pseudo-labelled ones.
+
+    `bare` is the table of the real images without pixels.
+    """
+    synthetic = spread(len(tables.synthetic), samples)
+    origins = [tables.plan[index].provenance for index in synthetic]
     sources = find(bare, {origin.source_image for origin in origins if origin})
-    pseudo = (
-        spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE))
-        if tables.pseudo and made
-        else []
-    )
-    places = {"synthetic": made, "real": sorted(sources.values()), "pseudo": pseudo}
-    return [Item(kind, place) for kind in KINDS for place in places[kind]]
+    pseudo = []
+    if tables.pseudo and synthetic:
+        pseudo = spread(len(tables.pseudo), max(1, samples // PSEUDO_SHARE))
+    items = [Item("synthetic", index) for index in synthetic]
+    items += [Item("real", index) for index in sorted(sources.values())]
+    items += [Item("pseudo", index) for index in pseudo]
+    return items
 
 
 def content(
-    tables: Tables, bare: Dataset, samples: int, budget: int | None = None
+    tables: GalleryTables, bare: Dataset, samples: int, budget: int | None = None
 ) -> dict[str, Any]:
     """Return the gallery's data, of at most `budget` (BUDGET) bytes of JSON, about; empty without synthetic images.
 
-    Where even the coarsest grain is too much, fewer images are shown, still evenly spaced; the numbers are in the data.
+    Where even the coarsest resolution is too much, fewer images are shown, still evenly spaced; the numbers are in the data.
     """
-    items, budget = choose(tables, bare, samples), BUDGET if budget is None else budget
+    budget = BUDGET if budget is None else budget
+    items = choose(tables, bare, samples)
     while items:
-        for grain in GRAINS:
-            if grain != GRAINS[-1] and _estimate(tables, items, grain) > budget:
+        for resolution in RESOLUTIONS:
+            is_last = resolution == RESOLUTIONS[-1]
+            if not is_last and _estimate(tables, items, resolution) > budget:
                 continue
-            images = [record(tables, item, grain) for item in items]
-            weight = sum(map(_weight, images))
+            images = [record(tables, item, resolution) for item in items]
+            weight = sum(_weight(image) for image in images)
             if weight <= budget:
-                return _whole(tables, items, images, grain)
+                return _data(tables, items, images, resolution)
         samples = min(samples - 1, int(samples * budget / weight))
         items = choose(tables, bare, samples) if samples > 0 else []
     return {}
 
 
-def record(tables: Tables, item: Item, grain: Grain) -> dict[str, Any]:
-    """Draw one image: its pixels as a data URI, its objects as numbers."""
+def record(tables: GalleryTables, item: Item, resolution: Resolution) -> dict[str, Any]:
+    """Return one image: its pixels as a data URI, its objects as numbers."""
     table = tables.of(item.kind)
-    scene, planned = table[item.place], None
+    scene = table[item.index]
+    planned = None
     if item.kind == "synthetic":
-        scene, planned = (
-            judged(scene, tables.verdicts),
-            planned_objects(tables.plan[item.place], scene),
-        )
-    picture = report_pictures.whole(scene, decode(scene), table.categories, VIEW, planned, grain)
+        scene = with_verdicts(scene, tables.verdicts)
+        planned = planned_objects(tables.plan[item.index], scene)
+    picture = full_picture(scene, decode(scene), table.categories, VIEW, planned, resolution)
     origin = scene.provenance
     return {
         "id": scene.image_id,
         "kind": item.kind,
-        "place": item.place,
+        "place": item.index,
         "src": picture.src,
         "w": picture.width,
         "h": picture.height,
@@ -133,79 +147,79 @@ def record(tables: Tables, item: Item, grain: Grain) -> dict[str, Any]:
     }
 
 
-def judged(scene: Scene, verdicts: Verdicts) -> Scene:
-    """The scene with what verification said of its objects."""
+def with_verdicts(scene: Scene, verdicts: Verdicts) -> Scene:
+    """Return the scene with verification's verdicts on its objects."""
     if not verdicts:
         return scene
-    told = [verdicts.get(int(number), (None, float("nan"))) for number in scene.objects.id.tolist()]
-    names, scores = (
-        tuple(name for name, _ in told),
-        np.array([score for _, score in told], np.float32),
-    )
+    unknown = (None, float("nan"))
+    own = [verdicts.get(int(number), unknown) for number in scene.objects.id.tolist()]
+    names = tuple(name for name, _ in own)
+    scores = np.array([score for _, score in own], np.float32)
     return scene.with_objects(replace(scene.objects, verdict=names, verdict_score=scores))
 
 
 def planned_objects(layout: Scene, scene: Scene) -> Objects:
-    """The planned objects of a scene, in its pixels; without the plan's row, the boxes its objects were to fill."""
+    """Return the planned objects of a scene, in its pixels; without the plan's row, the boxes its objects were to fill."""
     if layout.image_id != scene.image_id:
         return replace(scene.objects, boxes=scene.objects.layout_boxes)
-    scale = np.array([scene.width / layout.width, scene.height / layout.height] * 2, np.float32)
-    return replace(layout.objects, boxes=layout.objects.boxes * scale)
+    return layout.objects.scaled(layout.size, scene.size)
 
 
 def _objects(picture: Picture) -> Iterator[dict[str, Any]]:
-    """What is drawn, in whole units; the planned box of an object is told with it."""
-    asked = {shape.id: _box(shape) for shape in picture.shapes if shape.kind == "asked"}
+    """Yield the shapes in full units; the planned box of an object stands with it."""
+    planned = {shape.id: _box(shape) for shape in picture.shapes if shape.kind == "asked"}
     for shape in picture.shapes:
         if shape.kind == "asked":
             continue
-        told = {"kind": shape.kind, "c": shape.category, "box": _box(shape)}
-        planned = asked.get(shape.id) if shape.kind == "thing" else None
-        optional = {
-            "path": shape.path,
-            "score": shape.score,
-            "verdict": _verdict(shape),
-            "asked": planned,
-        }
-        yield {**told, **{key: value for key, value in optional.items() if value not in ("", None)}}
+        entry: dict[str, Any] = {"kind": shape.kind, "c": shape.category, "box": _box(shape)}
+        if shape.path:
+            entry["path"] = shape.path
+        if shape.score is not None:
+            entry["score"] = shape.score
+        verdict = UNSEEN if shape.kind == "dropped" else shape.verdict.replace("_", " ")
+        if verdict:
+            entry["verdict"] = verdict
+        if shape.kind == "thing" and shape.id in planned:
+            entry["asked"] = planned[shape.id]
+        yield entry
 
 
 def _box(shape: Shape) -> list[int]:
+    """Return a shape's box as x, y, width, height in full units."""
     x, y = round(shape.x), round(shape.y)
     return [x, y, round(shape.x + shape.width) - x, round(shape.y + shape.height) - y]
 
 
-def _verdict(shape: Shape) -> str:
-    return UNSEEN if shape.kind == "dropped" else shape.verdict.replace("_", " ")
-
-
 def _weight(image: Mapping[str, Any]) -> int:
-    """Bytes an image adds to the page, about."""
-    return (
-        len(image["src"])
-        + 200
-        + sum(len(found.get("path", "")) + 110 for found in image["objects"])
-    )
+    """Return the bytes an image adds to the page, about."""
+    weight = len(image["src"]) + 200
+    for entry in image["objects"]:
+        weight += len(entry.get("path", "")) + 110
+    return weight
 
 
-def _estimate(tables: Tables, items: Sequence[Item], grain: Grain) -> float:
-    tried = [items[place] for place in spread(len(items), PROBES)]
-    return sum(_weight(record(tables, item, grain)) for item in tried) * len(items) / len(tried)
+def _estimate(tables: GalleryTables, items: Sequence[Item], resolution: Resolution) -> float:
+    """Estimate the bytes of all items from some of them."""
+    probes = [items[index] for index in spread(len(items), PROBES)]
+    weight = sum(_weight(record(tables, item, resolution)) for item in probes)
+    return weight * len(items) / len(probes)
 
 
-def _whole(
-    tables: Tables, items: Sequence[Item], images: list[dict[str, Any]], grain: Grain
+def _data(
+    tables: GalleryTables,
+    items: Sequence[Item],
+    images: list[dict[str, Any]],
+    resolution: Resolution,
 ) -> dict[str, Any]:
-    totals = {
-        kind: 0 if kind == "pseudo" and tables.pseudo is None else len(tables.of(kind))
-        for kind in KINDS
-    }
-    shown = {kind: sum(1 for item in items if item.kind == kind) for kind in KINDS}
+    """Return the gallery as the page's script reads it."""
+    shown = dict.fromkeys(KINDS, 0)
+    for item in items:
+        shown[item.kind] += 1
     return {
-        "classes": [category.name for category in tables.made.categories],
-        "colours": report_pictures.COLOURS,
+        "classes": [category.name for category in tables.synthetic.categories],
+        "colours": COLORS,
         "shown": shown,
-        "totals": totals,
-        "side": grain.side,
+        "totals": {kind: tables.size(kind) for kind in KINDS},
+        "side": resolution.side,
         "images": images,
     }

@@ -28,9 +28,7 @@ def copies(manifest: Manifest) -> str:
     if "copies" not in manifest:
         return ""
     copied, total = manifest["copies"], manifest["images"]
-    summary = (
-        f"{copied} of {total} synthetic images are near copies of a real one, by the same comparison."
-    )
+    summary = f"{copied} of {total} synthetic images are near copies of a real one, by the same comparison."
     return _section("copies", "Are synthetic images copies?", manifest, summary)
 
 

@@ -1,11 +1,11 @@
-"""Pictures of the report: pixels as data URIs, and what is drawn over them; shapes are plain numbers."""
+"""Pictures of the report: pixels as data URIs, and the shapes drawn over them as plain numbers."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,17 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 
 QUALITY = 85  # of WebP
-COLOURS = 7  # of the page's palette; a class has colour `index % COLOURS`
+COLORS = 7  # of the page's palette; a class has color `index % COLORS`
 CONTEXT = 0.45  # shown around an instance on each side, share of its longer side
-LEAST_CROP = 24  # pixels; a smaller cut-out shows nothing a person can name
-_OFF = 0.9  # units of the picture by which a traced outline may be off ...
-_OFF_PIXELS = 0.45  # ... and pixels of a mask that is coarser than these units
+LEAST_CROP = 24  # pixels; a smaller crop shows nothing a person can name
+EDGE = 0.75  # units by which shapes keep away from the border of the picture
+# A traced outline may be off by this many units of the picture ...
+_TOLERANCE = 0.9
+# ... or by this many pixels of a mask that is coarser than these units.
+_TOLERANCE_PIXELS = 0.45
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2: the part of an image that is shown, pixels
+Size = tuple[int, int]  # (H, W)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Shape:
 
     kind: str  # thing | stuff | asked (the planned box of an object) | dropped (a planned box without visible pixels)
     name: str
-    colour: int
+    color: int
     x: float
     y: float
     width: float
@@ -38,13 +42,13 @@ class Shape:
     path: str  # SVG path of the mask's outline; "" without a mask
     category: int = -1
     id: int = 0  # of the object
-    score: float | None = None  # of a pseudo-label, or of what a verdict rests on
+    score: float | None = None  # of a pseudo-label, or of the detection a verdict rests on
     verdict: str = ""
 
 
 @dataclass(frozen=True)
-class Grain:
-    """How much of an image a page keeps; never more pixels than the image has."""
+class Resolution:
+    """The pixels of an image that a page keeps; never more than the image has."""
 
     side: int  # the longer one, pixels
     quality: int = QUALITY
@@ -66,208 +70,219 @@ class Picture:
         return len(self.src) + sum(len(shape.path) + 200 for shape in self.shapes)
 
 
-def whole(
+def full_picture(
     scene: Scene,
     pixels: NDArray[np.uint8],
     categories: Sequence[Category],
     side: int,
     planned: Objects | None = None,
-    grain: Grain | None = None,
+    resolution: Resolution | None = None,
 ) -> Picture:
     """Show an image [H, W, 3] with all its objects, and the boxes `planned` for it in the same pixels.
 
-    Its longer side has `side` units; as many pixels are stored, or what `grain` says.
+    Its longer side has `side` units; as many pixels are stored, or those of `resolution`.
     """
-    window = (0, 0, scene.width, scene.height)
-    shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
+    frame = _Frame(_full_window(scene), side)
+    shapes = _object_shapes(scene, range(len(scene.objects)), categories, frame)
     if planned is not None:
-        shapes += _asked(planned, set(scene.objects.id.tolist()), categories, window, side)
+        visible = set(scene.objects.id.tolist())
+        shapes += _planned_shapes(planned, visible, categories, frame)
     kind = "Synthetic" if scene.provenance else "Real"
     alt = f"{kind} image {scene.image_id}: {describe(scene.objects, categories)}"
-    return _picture(pixels, window, side, shapes, alt, grain)
+    return _picture(pixels, frame, shapes, alt, resolution or Resolution(side))
 
 
-def blank(scene: Scene, categories: Sequence[Category], side: int) -> Picture:
+def layout_picture(scene: Scene, categories: Sequence[Category], side: int) -> Picture:
     """Show a layout that has no pixels yet."""
-    window = (0, 0, scene.width, scene.height)
-    height, width = _size(window, side)
-    shapes = _shapes(scene, range(len(scene.objects)), categories, window, side)
-    return Picture(
-        "",
-        width,
-        height,
-        tuple(shapes),
-        f"Layout {scene.image_id}: {describe(scene.objects, categories)}",
-    )
+    frame = _Frame(_full_window(scene), side)
+    height, width = frame.size
+    shapes = _object_shapes(scene, range(len(scene.objects)), categories, frame)
+    alt = f"Layout {scene.image_id}: {describe(scene.objects, categories)}"
+    return Picture("", width, height, tuple(shapes), alt)
 
 
-def single(
+def object_picture(
     scene: Scene,
     pixels: NDArray[np.uint8],
     categories: Sequence[Category],
     side: int,
-    place: int,
+    number: int,
     crop: bool,
 ) -> Picture:
-    """Show one object of an image, in the whole of it or in a square cut-out with some context."""
-    window = _around(scene, place) if crop else (0, 0, scene.width, scene.height)
-    name = categories[int(scene.objects.category[place])].name
+    """Show one object of an image, in the full image or in a square crop with some context."""
+    window = _around(scene, number) if crop else _full_window(scene)
+    frame = _Frame(window, side)
+    shapes = _object_shapes(scene, [number], categories, frame)
+    name = categories[int(scene.objects.category[number])].name
     kind = "synthetic" if scene.provenance else "real"
-    return _picture(
-        pixels,
-        window,
-        side,
-        _shapes(scene, [place], categories, window, side),
-        f"{name}, {kind} image {scene.image_id}",
-    )
+    alt = f"{name}, {kind} image {scene.image_id}"
+    return _picture(pixels, frame, shapes, alt, Resolution(side))
 
 
 def describe(objects: Objects, categories: Sequence[Category]) -> str:
-    """Say in words what is there: `2 tree, 1 car`."""
-    counts = Counter(categories[c].name for c in objects.category.tolist())
+    """Say in words which objects there are: `2 tree, 1 car`."""
+    counts = Counter(categories[label].name for label in objects.category.tolist())
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no objects"
 
 
-def embed(pixels: NDArray[np.uint8], size: tuple[int, int], quality: int = QUALITY) -> str:
+def embed(pixels: NDArray[np.uint8], size: Size, quality: int = QUALITY) -> str:
     """Return an image [H, W, 3] resized to (H, W) as the data URI of a WebP file."""
     from PIL import Image
 
-    out = io.BytesIO()
+    height, width = size
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    if image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
     image.save(out, "WEBP", quality=quality, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+    data = base64.b64encode(out.getvalue()).decode("ascii")
+    return f"data:image/webp;base64,{data}"
 
 
-def outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
+def outline(mask: NDArray[np.bool_], size: Size) -> str:
     """Trace a mask [H, W] as an SVG path with holes, of relative steps, in the pixels of a picture of `size` (H, W)."""
     import cv2
 
     # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
-    enlarged = cv2.resize(
-        mask.astype(np.uint8) * 255, (size[1], size[0]), interpolation=_interpolation(mask, size)
-    )
-    contours, _ = cv2.findContours(
-        (enlarged > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
-    off = max(_OFF, _OFF_PIXELS * size[0] / mask.shape[0])
+    gray = mask.astype(np.uint8) * 255
+    height, width = size
+    interpolation = cv2.INTER_NEAREST if height >= mask.shape[0] else cv2.INTER_AREA
+    resized = cv2.resize(gray, (width, height), interpolation=interpolation)
+    inside = (resized > 127).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(_TOLERANCE, _TOLERANCE_PIXELS * height / mask.shape[0])
     pieces = []
     for contour in contours:
-        points = cv2.approxPolyDP(contour, off, True).reshape(-1, 2)  # [P, 2] x, y
-        if len(points) > 2:
-            first, steps = points[0].tolist(), np.diff(points, axis=0).tolist()
-            pieces.append(
-                f"M{first[0]} {first[1]}l{' '.join(f'{x} {y}' for x, y in steps)}z".replace(
-                    " -", "-"
-                )
-            )
+        points = cv2.approxPolyDP(contour, tolerance, True).reshape(-1, 2)  # [P, 2] x, y
+        if len(points) <= 2:
+            continue
+        x, y = points[0].tolist()
+        steps = [f"{dx} {dy}" for dx, dy in np.diff(points, axis=0).tolist()]
+        piece = f"M{x} {y}l{' '.join(steps)}z"
+        pieces.append(piece.replace(" -", "-"))
     return "".join(pieces)
 
 
-def _interpolation(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
-    import cv2
+@dataclass(frozen=True)
+class _Frame:
+    """A window of an image shown with `side` units on its longer side."""
 
-    return int(cv2.INTER_NEAREST if size[0] >= mask.shape[0] else cv2.INTER_AREA)
+    window: Window
+    side: int
+
+    @property
+    def size(self) -> Size:
+        """(H, W) of the picture in units."""
+        x1, y1, x2, y2 = self.window
+        scale = self.side / max(x2 - x1, y2 - y1)
+        return max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))
+
+    def place(self, box: NDArray[np.float32]) -> tuple[float, float, float, float]:
+        """Return a box (xyxy, image pixels) as x, y, width, height in units, clipped to the window."""
+        x1, y1, x2, y2 = self.window
+        height, width = self.size
+        scale = np.array([width / (x2 - x1), height / (y2 - y1)] * 2)
+        moved = (box.astype(np.float64) - np.array([x1, y1] * 2)) * scale  # [4] xyxy
+        limit = [width - EDGE, height - EDGE] * 2
+        left, top, right, bottom = np.clip(moved, EDGE, limit).round(1).tolist()
+        return left, top, round(right - left, 1), round(bottom - top, 1)
+
+
+def _full_window(scene: Scene) -> Window:
+    return 0, 0, scene.width, scene.height
+
+
+def _around(scene: Scene, number: int) -> Window:
+    """Return a square about an object with context, moved inside the image."""
+    x1, y1, x2, y2 = scene.objects.boxes[number].tolist()
+    longer = max(x2 - x1, y2 - y1)
+    side = max(LEAST_CROP, round(longer * (1 + 2 * CONTEXT)))
+    width = min(side, scene.width)
+    height = min(side, scene.height)
+    left = max(0, round((x1 + x2 - width) / 2))
+    top = max(0, round((y1 + y2 - height) / 2))
+    left = min(left, scene.width - width)
+    top = min(top, scene.height - height)
+    return left, top, left + width, top + height
 
 
 def _picture(
     pixels: NDArray[np.uint8],
-    window: Window,
-    side: int,
+    frame: _Frame,
     shapes: Sequence[Shape],
     alt: str,
-    grain: Grain | None = None,
+    resolution: Resolution,
 ) -> Picture:
-    x1, y1, x2, y2 = window
-    height, width = _size(window, side)
-    grain = grain or Grain(side)
-    stored = _size(window, min(grain.side, max(x2 - x1, y2 - y1)))
-    return Picture(
-        embed(pixels[y1:y2, x1:x2], stored, grain.quality), width, height, tuple(shapes), alt
-    )
+    """Embed the window of an image with its shapes."""
+    x1, y1, x2, y2 = frame.window
+    height, width = frame.size
+    stored = _Frame(frame.window, min(resolution.side, max(x2 - x1, y2 - y1))).size
+    src = embed(pixels[y1:y2, x1:x2], stored, resolution.quality)
+    return Picture(src, width, height, tuple(shapes), alt)
 
 
-def _size(window: Window, side: int) -> tuple[int, int]:
-    """The picture's (H, W): its longer side is `side`."""
-    width, height = window[2] - window[0], window[3] - window[1]
-    scale = side / max(width, height)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _around(scene: Scene, place: int) -> Window:
-    """A square about an object with context, moved inside the image."""
-    x1, y1, x2, y2 = scene.objects.boxes[place].tolist()
-    side = max(LEAST_CROP, round(max(x2 - x1, y2 - y1) * (1 + 2 * CONTEXT)))
-    width, height = min(side, scene.width), min(side, scene.height)
-    left = min(max(0, round((x1 + x2 - width) / 2)), scene.width - width)
-    top = min(max(0, round((y1 + y2 - height) / 2)), scene.height - height)
-    return left, top, left + width, top + height
-
-
-def _shapes(
-    scene: Scene, places: Sequence[int], categories: Sequence[Category], window: Window, side: int
+def _object_shapes(
+    scene: Scene, numbers: Iterable[int], categories: Sequence[Category], frame: _Frame
 ) -> list[Shape]:
-    """Crowds are no instances and are left out; stuff comes first, so that things lie above it."""
-    objects, (x1, y1, x2, y2) = scene.objects, window
-    found = []
-    for place in sorted(places, key=lambda i: (bool(objects.isthing[i]), i)):
-        if objects.iscrowd[place]:
+    """Return the shapes of some objects; stuff comes first, so that things lie above it.
+
+    Crowds are no instances and are left out.
+    """
+    objects = scene.objects
+    x1, y1, x2, y2 = frame.window
+    shapes = []
+    for number in sorted(numbers, key=lambda i: (bool(objects.isthing[i]), i)):
+        if objects.iscrowd[number]:
             continue
-        rle, path = objects.rle[place], ""
+        path = ""
+        rle = objects.rle[number]
         if rle is not None:
-            mask = masks.decode(rle, (scene.height, scene.width))
-            path = outline(mask[y1:y2, x1:x2], _size(window, side))
-        kind = "thing" if objects.isthing[place] else "stuff"
-        shape = _shape(
-            kind, int(objects.category[place]), objects.boxes[place], categories, window, side, path
-        )
-        found.append(
-            replace(
-                shape,
-                id=int(objects.id[place]),
-                score=_score(objects, place),
-                verdict=objects.verdict[place] or "",
-            )
-        )
-    return found
+            mask = masks.decode(rle, scene.size)
+            path = outline(mask[y1:y2, x1:x2], frame.size)
+        kind = "thing" if objects.isthing[number] else "stuff"
+        shape = _shape(kind, objects, number, categories, frame)
+        score = _shown_score(objects, number)
+        verdict = objects.verdict[number] or ""
+        shapes.append(replace(shape, path=path, score=score, verdict=verdict))
+    return shapes
 
 
-def _score(objects: Objects, place: int) -> float | None:
-    """What a verdict rests on, or a pseudo-label's own score."""
-    judged = float(objects.verdict_score[place])
-    if judged == judged:  # not NaN
-        return round(judged, 3)
-    return round(float(objects.score[place]), 3) if objects.source[place] == "pseudo" else None
+def _shown_score(objects: Objects, number: int) -> float | None:
+    """Return the score a verdict rests on, or a pseudo-label's own."""
+    verdict_score = float(objects.verdict_score[number])
+    if not np.isnan(verdict_score):
+        return round(verdict_score, 3)
+    if objects.source[number] == "pseudo":
+        return round(float(objects.score[number]), 3)
+    return None
 
 
-def _asked(
-    planned: Objects, made: set[int], categories: Sequence[Category], window: Window, side: int
+def _planned_shapes(
+    planned: Objects, visible: set[int], categories: Sequence[Category], frame: _Frame
 ) -> list[Shape]:
-    things = np.flatnonzero(planned.isthing).tolist()
-    kinds = ["asked" if int(planned.id[i]) in made else "dropped" for i in things]
-    found = [
-        _shape(kind, int(planned.category[i]), planned.boxes[i], categories, window, side, "")
-        for i, kind in zip(things, kinds, strict=True)
-    ]
-    return [replace(shape, id=int(planned.id[i])) for shape, i in zip(found, things, strict=True)]
+    """Return the boxes that were planned for things, those without visible pixels as dropped."""
+    shapes = []
+    for number in np.flatnonzero(planned.isthing).tolist():
+        kind = "asked" if int(planned.id[number]) in visible else "dropped"
+        shapes.append(_shape(kind, planned, number, categories, frame))
+    return shapes
 
 
 def _shape(
-    kind: str,
-    category: int,
-    box: NDArray[np.float32],
-    categories: Sequence[Category],
-    window: Window,
-    side: int,
-    path: str,
+    kind: str, objects: Objects, number: int, categories: Sequence[Category], frame: _Frame
 ) -> Shape:
-    """Clip a box (xyxy, image pixels) to the window and scale it to the picture."""
-    height, width = _size(window, side)
-    scale = np.array([width / (window[2] - window[0]), height / (window[3] - window[1])] * 2)
-    moved = (
-        box.astype(np.float64) - np.array([window[0], window[1]] * 2)
-    ) * scale  # [4] xyxy, picture pixels
-    x1, y1, x2, y2 = np.clip(moved, 0.75, [width - 0.75, height - 0.75] * 2).round(1).tolist()
-    size = round(x2 - x1, 1), round(y2 - y1, 1)
-    return Shape(kind, categories[category].name, category % COLOURS, x1, y1, *size, path, category)
+    """Return an object's box with its class and id."""
+    category = int(objects.category[number])
+    x, y, width, height = frame.place(objects.boxes[number])
+    return Shape(
+        kind=kind,
+        name=categories[category].name,
+        color=category % COLORS,
+        x=x,
+        y=y,
+        width=width,
+        height=height,
+        path="",
+        category=category,
+        id=int(objects.id[number]),
+    )

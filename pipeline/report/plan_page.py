@@ -1,4 +1,4 @@
-"""What `synthaug plan` says: a table for the terminal and a page with pictures; pure functions of numbers and scenes.
+"""The output of `synthaug plan`: a table for the terminal and a page with pictures; pure functions of numbers and scenes.
 
 Every text of a job or a data file reaches the page through the template's autoescape; nothing here makes markup.
 """
@@ -18,12 +18,13 @@ from synthaug.pipeline.planning.layout_statistics import Statistics
 from synthaug.pipeline.planning.placement import lift, pair_counts
 from synthaug.pipeline.report.frame import render_page
 from synthaug.pipeline.report.number_text import count, percent
-from synthaug.pipeline.report.pictures import COLOURS, Picture
+from synthaug.pipeline.report.pictures import COLORS, Picture
 
 WIDTH = 120  # columns of the terminal's table
-NAME = 20  # columns of a class name; longer ones are cut
+NAME_WIDTH = 20  # columns of a class name; longer ones are cut
 ENDS = 12  # rows at either end of a table that is too long for a terminal
 COMPANIONS = 3  # classes named beside one
+NAMES_SHOWN = 5  # of classes that cannot be planned
 HEAD = (
     "class",
     "labelled",
@@ -36,15 +37,16 @@ HEAD = (
     "where",
     "with (lift)",
 )
+WORD_COLUMNS = (0, len(HEAD) - 2)  # to the left; numbers stand to the right
 
 
 @dataclass(frozen=True)
-class Row:
+class ClassPlan:
     """One class from its labels to the plan."""
 
     name: str
     isthing: bool
-    colour: int
+    color: int
     labelled: int  # objects
     images: int  # layouts that hold it
     natural: int  # objects, were the real layouts copied as they are
@@ -59,11 +61,13 @@ class Row:
     @property
     def change(self) -> str:
         """Planned objects against the natural number."""
-        return f"{self.target - self.natural:+,}" if self.target != self.natural else "="
+        if self.target == self.natural:
+            return "="
+        return f"{self.target - self.natural:+,}"
 
 
 @dataclass(frozen=True)
-class Pair:
+class LayoutPair:
     """A planned layout, boxes on an empty picture, beside the real image it comes from."""
 
     planned: Picture
@@ -74,42 +78,50 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that is told: the step's manifest, the classes, the distances to natural layouts, and pictures."""
+class PlanPage:
+    """The content of the page: the step's manifest, the classes, the distances to natural layouts, and pictures."""
 
     title: str
     target: str
     placement: str
     manifest: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[ClassPlan]
     deviation: Mapping[str, float]
-    pairs: Sequence[Pair] = ()
+    pairs: Sequence[LayoutPair] = ()
 
 
 def class_rows(
     categories: Sequence[Category], natural: Statistics, manifest: Mapping[str, Any]
-) -> list[Row]:
-    """Things before stuff, the most frequent first."""
-    least, rows = manifest["need"]["objects_per_class"], []
-    lifts, both = lift(natural.counts), pair_counts(natural.counts)  # [C, C]
+) -> list[ClassPlan]:
+    """Return the classes, things before stuff, the most frequent first."""
+    objects_per_class = manifest["need"]["objects_per_class"]
+    lifts = lift(natural.counts)  # [C, C]
+    shared = pair_counts(natural.counts)  # [C, C]
+    rows = []
     for index, category in enumerate(categories):
-        told, area = manifest["classes"][category.name], float(natural.median_area[index])
-        heat = natural.positions[index] / max(1, natural.positions[index].max())
+        counts = manifest["classes"][category.name]
+        labelled = counts["labelled"]
+        missing = 0
+        if category.isthing:
+            missing = max(0, objects_per_class - labelled)
+        area = float(natural.median_area[index])
+        positions = natural.positions[index]
+        heat = positions / max(1, positions.max())
         rows.append(
-            Row(
+            ClassPlan(
                 name=category.name,
                 isthing=category.isthing,
-                colour=index % COLOURS,
-                labelled=told["labelled"],
+                color=index % COLORS,
+                labelled=labelled,
                 images=int((natural.counts[:, index] > 0).sum()),
-                natural=round(told["natural"]),
-                target=round(told["target"]),
-                planned=told["planned"],
-                missing=max(0, least - told["labelled"]) if category.isthing else 0,
+                natural=round(counts["natural"]),
+                target=round(counts["target"]),
+                planned=counts["planned"],
+                missing=missing,
                 size=None if np.isnan(area) else area,
-                where=place(natural.positions[index]),
+                where=position_words(positions),
                 heat=heat.round(2).tolist(),
-                companions=_companions(index, categories, lifts[index], both[index]),
+                companions=_companions(index, categories, lifts[index], shared[index]),
             )
         )
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled))
@@ -119,131 +131,150 @@ def _companions(
     index: int,
     categories: Sequence[Category],
     lifts: NDArray[np.float64],
-    both: NDArray[np.float64],
+    shared: NDArray[np.float64],
 ) -> list[tuple[str, float, int]]:
-    """The classes that share images with one more often than by chance, the strongest first."""
-    order = np.argsort(-lifts, kind="stable").tolist()
-    found = [c for c in order if c != index and both[c] and lifts[c] > 1]
-    return [(categories[c].name, float(lifts[c]), int(both[c])) for c in found[:COMPANIONS]]
+    """Return the classes that share images with one more often than by chance, the strongest first."""
+    companions = []
+    for other in np.argsort(-lifts, kind="stable").tolist():
+        if other != index and shared[other] and lifts[other] > 1:
+            name = categories[other].name
+            companions.append((name, float(lifts[other]), int(shared[other])))
+    return companions[:COMPANIONS]
 
 
-def place(positions: NDArray[np.int64]) -> str:
+def position_words(positions: NDArray[np.int64]) -> str:
     """Say in a word or two where box centres [GRID, GRID] lie: 'bottom', 'top left', 'centre', or 'anywhere'.
 
-    A side is named when two thirds of the centres are in the three eighths of the image next to it (what spans the image has
-    its centre on the middle line, on neither side), the centre when they are in the middle quarter.
+    A side is named when two thirds of the centres are in the three eighths of the image next to it (a box that spans the
+    image has its centre on the middle line, on neither side), the centre when they are in the middle quarter.
     """
-    total, side = positions.sum(), len(positions) // 2
+    total = positions.sum()
     if not total:
         return "–"
-    quarter = side // 2
-    if positions[quarter:-quarter, quarter:-quarter].sum() * 3 >= total * 2:
+    half = len(positions) // 2
+    quarter = half // 2
+    middle = positions[quarter:-quarter, quarter:-quarter]
+    if middle.sum() * 3 >= total * 2:
         return "centre"
-    halves = {
-        "top": positions[: side - 1],
-        "bottom": positions[side + 1 :],
-        "left": positions[:, : side - 1],
-        "right": positions[:, side + 1 :],
+    sides = {
+        "top": positions[: half - 1],
+        "bottom": positions[half + 1 :],
+        "left": positions[:, : half - 1],
+        "right": positions[:, half + 1 :],
     }
-    return (
-        " ".join(name for name, half in halves.items() if half.sum() * 3 >= total * 2) or "anywhere"
-    )
+    names = [name for name, side in sides.items() if side.sum() * 3 >= total * 2]
+    return " ".join(names) or "anywhere"
 
 
 def cut(text: str, most: int) -> str:
     """Shorten a text to columns of a terminal; what would move its cursor becomes a question mark."""
     plain = "".join(c if c.isprintable() else "?" for c in text)
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+    if len(plain) <= most:
+        return plain
+    return f"{plain[: most - 1]}…"
 
 
-def lines(plan: Plan) -> list[str]:
-    """The table for a terminal, at most WIDTH columns, and what is to be said below it."""
-    table = [HEAD, *(_cells(row) for row in plan.rows)]
-    widths = [max(len(cells[i]) for cells in table) for i in range(len(HEAD) - 1)]
-    body = [_aligned(cells, widths) for cells in table]
-    if len(plan.rows) > 2 * ENDS:
-        hidden = len(plan.rows) - 2 * ENDS
-        body = [*body[: ENDS + 1], f"... {hidden} more classes are on the page ...", *body[-ENDS:]]
-    wrapped = [
-        line
-        for said in sentences(plan)
-        for line in textwrap.wrap(said, WIDTH, subsequent_indent="  ")
-    ]
-    return [*body, "", *wrapped]
+def lines(page: PlanPage) -> list[str]:
+    """Return the table for a terminal, at most WIDTH columns, and the sentences below it."""
+    table = [HEAD, *(_cells(row) for row in page.rows)]
+    widths = []
+    for column in range(len(HEAD) - 1):
+        widths.append(max(len(cells[column]) for cells in table))
+    body = [_align(cells, widths) for cells in table]
+    hidden = len(page.rows) - 2 * ENDS
+    if hidden > 0:
+        note = f"... {hidden} more classes are on the page ..."
+        body = [*body[: ENDS + 1], note, *body[-ENDS:]]
+    body.append("")
+    for sentence in sentences(page):
+        body += textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")
+    return body
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    numbers = (row.labelled, row.images, row.target)
-    companions = ", ".join(f"{cut(name, NAME)} {lift:.1f}" for name, lift, _ in row.companions)
+def _cells(row: ClassPlan) -> tuple[str, ...]:
+    """Return a class as the cells of the terminal's table."""
+    companions = [f"{cut(name, NAME_WIDTH)} {value:.1f}" for name, value, _ in row.companions]
     return (
-        cut(row.name, NAME),
-        *map(count, numbers),
+        cut(row.name, NAME_WIDTH),
+        count(row.labelled),
+        count(row.images),
+        count(row.target),
         row.change,
-        *map(count, (row.planned, row.missing)),
+        count(row.planned),
+        count(row.missing),
         percent(row.size),
         row.where,
-        companions or "–",
+        ", ".join(companions) or "–",
     )
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and words to the left, numbers to the right; the last column takes what is left of the line."""
-    words = (0, len(HEAD) - 2)
-    parts = [
-        c.ljust(w) if i in words else c.rjust(w)
-        for i, (c, w) in enumerate(zip(cells, widths, strict=False))
-    ]
+def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return a line of the table; the last column takes what is left of it."""
+    parts = []
+    for column, (cell, width) in enumerate(zip(cells, widths, strict=False)):
+        is_word = column in WORD_COLUMNS
+        parts.append(cell.ljust(width) if is_word else cell.rjust(width))
     start = "  ".join(parts)
-    return f"{start}  {cut(cells[-1], max(1, WIDTH - len(start) - 2))}".rstrip()
+    rest = max(1, WIDTH - len(start) - 2)
+    return f"{start}  {cut(cells[-1], rest)}".rstrip()
 
 
-def sentences(plan: Plan) -> list[str]:
-    """What the plan costs, what is missing, and how natural it is."""
-    things = [row for row in plan.rows if row.isthing]
-    need, d = plan.manifest["need"], plan.deviation
-    total = sum(row.natural for row in plan.rows)
-    moved = sum(max(0, row.natural - row.target) for row in plan.rows)
-    added = sum(max(0, row.target - row.natural) for row in plan.rows)
-    stay = f"all {count(total)} objects stay, {count(moved)} of them above the target"
-    gone = (
-        stay
-        if plan.manifest.get("adds_only")
-        else f"of {count(total)} objects {count(moved)} are given up"
-    )
-    said = [
-        f"{count(plan.manifest['images'])} images from {count(plan.manifest['sources'])} real layouts, target "
-        f"'{plan.target}': {gone}, {count(added)} are added"
-    ]
-    if need["objects"]:
-        said.append(
-            f"to {count(need['objects_per_class'])} objects in every thing class {count(need['objects'])} are missing: "
-            f"{count(need['exchanged'])} images with exchanged objects (plan.target=deficit plan.count=0), "
-            f"{count(need['natural'])} with natural layouts"
-        )
-    else:
-        said.append(
-            f"every thing class that can be planned has {count(need['objects_per_class'])} objects or more"
-        )
-    never = [row.name for row in things if not row.images]
+def sentences(page: PlanPage) -> list[str]:
+    """Return what the plan costs, what is missing, and how natural it is."""
+    manifest = page.manifest
+    texts = [_exchange_sentence(page), _need_sentence(manifest["need"])]
+    never = [row.name for row in page.rows if row.isthing and not row.images]
     if never:
-        names = ", ".join(cut(name, NAME) for name in never[:5]) + (
-            " ..." if len(never) > 5 else ""
+        names = [cut(name, NAME_WIDTH) for name in never[:NAMES_SHOWN]]
+        text = ", ".join(names)
+        if len(never) > NAMES_SHOWN:
+            text += " ..."
+        texts.append(
+            f"{count(len(never))} thing classes are in no layout and cannot be planned: {text}"
         )
-        said.append(
-            f"{count(len(never))} thing classes are in no layout and cannot be planned: {names}"
+    if manifest["short"]:
+        texts.append(
+            f"{count(manifest['short'])} objects of the target have no place; raise plan.count"
         )
-    if plan.manifest["short"]:
-        said.append(
-            f"{count(plan.manifest['short'])} objects of the target have no place; raise plan.count"
-        )
-    said.append(
-        f"distance to natural layouts in bits (0 to 1), placement '{plan.placement}': class pairs {d['pairs']:.4f} "
-        f"({d['pairs_given_frequency']:.4f} to natural pairs at the new frequencies), objects per image "
-        f"{d['objects_per_image']:.4f}, sizes {d['sizes']:.4f}, positions {d['positions']:.4f}"
+    texts.append(_distance_sentence(page.placement, page.deviation))
+    return texts
+
+
+def _exchange_sentence(page: PlanPage) -> str:
+    manifest = page.manifest
+    total = count(sum(row.natural for row in page.rows))
+    above = count(sum(max(0, row.natural - row.target) for row in page.rows))
+    added = count(sum(max(0, row.target - row.natural) for row in page.rows))
+    if manifest.get("adds_only"):
+        change = f"all {total} objects stay, {above} of them above the target"
+    else:
+        change = f"of {total} objects {above} are given up"
+    return (
+        f"{count(manifest['images'])} images from {count(manifest['sources'])} real layouts, target "
+        f"'{page.target}': {change}, {added} are added"
     )
-    return said
 
 
-def render(plan: Plan) -> bytes:
+def _need_sentence(need: Mapping[str, Any]) -> str:
+    objects_per_class = count(need["objects_per_class"])
+    if not need["objects"]:
+        return f"every thing class that can be planned has {objects_per_class} objects or more"
+    return (
+        f"to {objects_per_class} objects in every thing class {count(need['objects'])} are missing: "
+        f"{count(need['exchanged'])} images with exchanged objects (plan.target=deficit plan.count=0), "
+        f"{count(need['natural'])} with natural layouts"
+    )
+
+
+def _distance_sentence(placement: str, deviation: Mapping[str, float]) -> str:
+    return (
+        f"distance to natural layouts in bits (0 to 1), placement '{placement}': class pairs "
+        f"{deviation['pairs']:.4f} ({deviation['pairs_given_frequency']:.4f} to natural pairs at the new frequencies), "
+        f"objects per image {deviation['objects_per_image']:.4f}, sizes {deviation['sizes']:.4f}, "
+        f"positions {deviation['positions']:.4f}"
+    )
+
+
+def render(page: PlanPage) -> bytes:
     """Return the page, UTF-8."""
-    return render_page("plan_page.html.j2", plan=plan, sentences=sentences(plan))
+    return render_page("plan_page.html.j2", plan=page, sentences=sentences(page))

@@ -1,4 +1,4 @@
-"""The part of the report on pseudo-labels: what was kept and why, how far to trust it, and the two ends to look at."""
+"""Pseudo-labels on the report: those kept per class and why, how often they are right, and examples of both ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthaug.pipeline.report.charts import line_chart
 from synthaug.pipeline.report.frame import escaped
 from synthaug.pipeline.report.pictures import Picture
 
-SHEET = 12  # labels shown at either end of certainty
+EXAMPLES = 12  # labels shown at either end of certainty
 BASES = {
     "class": "its own objects",
     "pooled": "all classes: too few of its own",
@@ -25,10 +25,11 @@ RULES = {
     "f1": "highest F1 per class",
 }
 Numbers = Mapping[str, Any]
+Manifest = Mapping[str, Any]  # of a step
 
 
 @dataclass(frozen=True)
-class Bar:
+class Bin:
     """One bin of a histogram of scores; the frame is 1 wide and 1 high."""
 
     x: float
@@ -37,8 +38,8 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class PseudoRow:
-    """One class: what was found and kept, from which score on, and how right that is."""
+class PseudoClass:
+    """The pseudo-labels of one class: detected, kept, from which score on, and how right that is."""
 
     found: int
     kept: int
@@ -47,12 +48,17 @@ class PseudoRow:
     truths: int  # in validation
     held_out: Numbers  # precision, recall, f1 of validation images the threshold was not learnt on
     truth: Numbers  # the same of the unlabelled images themselves, where their truth is known
-    bars: Sequence[Bar]
+    bins: Sequence[Bin]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the class has neither detections nor true objects anywhere."""
+        return not (self.found or self.kept or self.truths or self.truth.get("truth"))
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One kept label to look at."""
+    """One kept label as a picture."""
 
     picture: Picture
     name: str
@@ -61,7 +67,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Sheets:
+class Examples:
     """The most and the least certain of the kept labels."""
 
     most: Sequence[Labelled] = ()
@@ -70,108 +76,115 @@ class Sheets:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Where a kept label is."""
+    """A kept label by its position in the table."""
 
     score: float
     scene: int
-    place: int
+    number: int  # of the object in its scene
     category: int
 
 
-def class_row(
-    name: str, pseudo: Mapping[str, Any], learnt: Mapping[str, Any], rule: str
-) -> PseudoRow:
-    """Return what the manifests of `pseudo_label` and `calibrate` say of one class."""
+def class_row(name: str, pseudo: Manifest, calibration: Manifest, rule: str) -> PseudoClass:
+    """Return the numbers of one class from the manifests of `pseudo_label` and `calibrate`."""
     threshold = pseudo.get("thresholds", {}).get(name, {})
-    held = (learnt.get("held_out") or {}).get("rules", {}).get(rule, {}).get("classes", {})
-    return PseudoRow(
-        pseudo.get("found", {}).get(name, 0),
-        pseudo["objects"].get(name, 0),
-        threshold.get("least"),
-        BASES.get(threshold.get("basis", ""), ""),
-        learnt["classes"].get(name, {}).get("truths", 0),
-        held.get(name, {}),
-        (pseudo.get("quality") or {}).get("classes", {}).get(name, {}),
-        histogram(pseudo.get("bins", {}).get(name, ()), threshold.get("least")),
+    least = threshold.get("least")
+    held_out = calibration.get("held_out") or {}
+    of_rule = held_out.get("rules", {}).get(rule, {}).get("classes", {})
+    quality = pseudo.get("quality") or {}
+    return PseudoClass(
+        found=pseudo.get("found", {}).get(name, 0),
+        kept=pseudo["objects"].get(name, 0),
+        least=least,
+        basis=BASES.get(threshold.get("basis", ""), ""),
+        truths=calibration["classes"].get(name, {}).get("truths", 0),
+        held_out=of_rule.get(name, {}),
+        truth=quality.get("classes", {}).get(name, {}),
+        bins=histogram(pseudo.get("bins", {}).get(name, ()), least),
     )
 
 
-def histogram(counts: Sequence[int], least: float | None) -> list[Bar]:
+def histogram(counts: Sequence[int], least: float | None) -> list[Bin]:
     """Draw counts per bin of equal width; heights are square roots, or the many unsure detections hide the others."""
     most = max([*counts, 1])
-    width = 1 / len(counts) if counts else 1.0
-    return [
-        Bar(
-            round(k * width, 4),
-            round((n / most) ** 0.5, 4),
-            least is not None and (k + 1) * width > least,
-        )
-        for k, n in enumerate(counts)
-    ]
+    bins = []
+    for index, count in enumerate(counts):
+        width = 1 / len(counts)
+        height = (count / most) ** 0.5
+        kept = least is not None and (index + 1) * width > least
+        bins.append(Bin(round(index * width, 4), round(height, 4), kept))
+    return bins
 
 
-def trust(learnt: Mapping[str, Any], rule: str) -> dict[str, Any]:
-    """Return what the template says of thresholds and probabilities on held-out validation images."""
+def held_out_quality(calibration: Manifest, rule: str) -> dict[str, Any]:
+    """Return the quality of thresholds and probabilities on held-out validation images, for the template."""
     return {
-        "images": learnt.get("images", 0),
-        "held_out": learnt.get("held_out"),
-        "rules": rule_rows(learnt, rule),
-        "reliability": escaped(reliability(learnt)),
+        "images": calibration.get("images", 0),
+        "held_out": calibration.get("held_out"),
+        "rules": rule_rows(calibration, rule),
+        "reliability": escaped(reliability(calibration)),
     }
 
 
-def rule_rows(
-    learnt: Mapping[str, Any], used: str
-) -> list[tuple[str, bool, Numbers, float | None]]:
-    """(Rule, whether it was used, its numbers on held-out validation images, mean F1 over classes)."""
-    rules = (learnt.get("held_out") or {}).get("rules", {})
-    return [
-        (RULES[name], name == used, rules[name]["all"], rules[name]["macro_f1"])
-        for name in RULES
-        if name in rules
-    ]
+def rule_rows(calibration: Manifest, used: str) -> list[tuple[str, bool, Numbers, float | None]]:
+    """Return (rule, whether it was used, its numbers on held-out validation images, mean F1 over classes)."""
+    rules = (calibration.get("held_out") or {}).get("rules", {})
+    rows = []
+    for name, title in RULES.items():
+        if name in rules:
+            rows.append((title, name == used, rules[name]["all"], rules[name]["macro_f1"]))
+    return rows
 
 
-def reliability(learnt: Mapping[str, Any]) -> str:
+def reliability(calibration: Manifest) -> str:
     """Draw, as SVG, how often detections of a score are right, as scored and calibrated; "" where nothing was held out."""
-    held = learnt.get("held_out")
-    if not held or not held["raw"]["bins"]:
+    held_out = calibration.get("held_out")
+    if not held_out or not held_out["raw"]["bins"]:
         return ""
-    series = {
-        name: [(said, true) for said, true, _ in held[key]["bins"]]
-        for name, key in (("as scored", "raw"), ("calibrated", "calibrated"))
-    }
-    return line_chart(
-        "Reliability", {**series, "ideal": [(0, 0), (1, 1)]}, "score", "share that is right"
-    )
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name, key in (("as scored", "raw"), ("calibrated", "calibrated")):
+        series[name] = [(score, right) for score, right, _ in held_out[key]["bins"]]
+    series["ideal"] = [(0, 0), (1, 1)]
+    return line_chart("Reliability", series, "score", "share that is right")
 
 
-def ends(table: Dataset, most: int = SHEET) -> tuple[list[Candidate], list[Candidate]]:
+Heap = list[tuple[float, int, int]]  # (rank, -scene, -number) of labels, the worst first
+
+
+def ends(table: Dataset, most: int = EXAMPLES) -> tuple[list[Candidate], list[Candidate]]:
     """Choose the most and the least certain labels of a table: of each class the first, then the second of each ...
 
-    Stuff is looked at only where there are no things. One pass; memory holds a few labels per class.
+    Stuff is chosen only where there are no things. One pass; memory holds a few labels per class.
     """
-    high: dict[int, list[tuple[float, int, int]]] = {}
-    low: dict[int, list[tuple[float, int, int]]] = {}
-    for scene in range(len(table)):
-        objects = table[scene].objects
-        for place, (category, score) in enumerate(
-            zip(objects.category.tolist(), objects.score.tolist(), strict=True)
-        ):
-            for heaps, sign in ((high, 1), (low, -1)):
-                heap = heaps.setdefault(category, [])
-                (heapq.heappush if len(heap) < most else heapq.heappushpop)(
-                    heap, (sign * score, -scene, -place)
-                )
-    shown = {c for c in high if table.categories[c].isthing} or set(high)
-    chosen = []
-    for heaps, sign in ((high, 1), (low, -1)):
-        ranked = [
-            (rank, -key, category, Candidate(sign * key, -scene, -place, category))
-            for category in sorted(shown)
-            for rank, (key, scene, place) in enumerate(sorted(heaps[category], reverse=True))
-        ]
-        chosen.append(
-            [candidate for *_, candidate in sorted(ranked, key=lambda entry: entry[:3])[:most]]
-        )
-    return chosen[0], chosen[1]
+    highest: dict[int, Heap] = {}
+    lowest: dict[int, Heap] = {}
+    for scene_index, scene in enumerate(table):
+        scores = scene.objects.score.tolist()
+        for number, category in enumerate(scene.objects.category.tolist()):
+            score = scores[number]
+            position = (-scene_index, -number)
+            _push(highest.setdefault(category, []), (score, *position), most)
+            _push(lowest.setdefault(category, []), (-score, *position), most)
+    classes = {label for label in highest if table.categories[label].isthing} or set(highest)
+    return _in_turns(highest, classes, most, 1), _in_turns(lowest, classes, most, -1)
+
+
+def _push(heap: Heap, entry: tuple[float, int, int], most: int) -> None:
+    """Add an entry to a heap that holds the `most` best."""
+    if len(heap) < most:
+        heapq.heappush(heap, entry)
+    else:
+        heapq.heappushpop(heap, entry)
+
+
+def _in_turns(
+    heaps: Mapping[int, Heap], classes: set[int], most: int, sign: int
+) -> list[Candidate]:
+    """Return the best of each class, then the second of each ..., those of a turn by their scores."""
+    ranked = []
+    for category in sorted(classes):
+        for turn, entry in enumerate(sorted(heaps[category], reverse=True)):
+            key, scene, number = entry
+            candidate = Candidate(sign * key, -scene, -number, category)
+            ranked.append((turn, -key, category, candidate))
+    ranked.sort(key=lambda row: row[:3])
+    return [candidate for *_, candidate in ranked[:most]]

@@ -9,34 +9,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from synthaug.pipeline.report import cards as report_cards
-from synthaug.pipeline.report import curves as report_curves
-from synthaug.pipeline.report import frame as report_frame
-from synthaug.pipeline.report import leaks as report_leaks
-from synthaug.pipeline.report import pseudo_labels as report_pseudo
-from synthaug.pipeline.report import scores as report_scores
-from synthaug.pipeline.report import tables as report_tables
-from synthaug.pipeline.report import tiles as report_tiles
-from synthaug.pipeline.report import trial as report_trial
-from synthaug.pipeline.report import verification as report_verify
+from synthaug.pipeline.report import (
+    cards,
+    curves,
+    leaks,
+    pseudo_labels,
+    scores,
+    tables,
+    tiles,
+    trial,
+    verification,
+)
+from synthaug.pipeline.report.frame import escaped, render_framed
 from synthaug.pipeline.report.pictures import Picture
-from synthaug.pipeline.report.pseudo_labels import PseudoRow, Sheets
+from synthaug.pipeline.report.pseudo_labels import Examples, PseudoClass
 from synthaug.pipeline.report.tables import ClassRow, Run, fold
 
-# step -> (its title in the navigation, what makes its section as HTML from its manifest: every text escaped, "" = nothing)
-PARTS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "trial": ("Trial", report_trial.section),
-    "verify": ("Verification", report_verify.section),
-    "leaks": ("Leaks", report_leaks.splits),
-    "copies": ("Copies", report_leaks.copies),
+# Step -> its title in the navigation, and the function that makes its section as HTML from its manifest ("" = none).
+SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "trial": ("Trial", trial.section),
+    "verify": ("Verification", verification.section),
+    "leaks": ("Leaks", leaks.splits),
+    "copies": ("Copies", leaks.copies),
 }
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """A synthetic image beside the real one its layout came from."""
 
-    made: Picture
+    synthetic: Picture
     real: Picture | None
     image_id: str
     source: str
@@ -44,89 +46,105 @@ class Pair:
     planned: int
     visible: int
 
+    @property
+    def weight(self) -> int:
+        """Bytes it adds to a page, about."""
+        if self.real is None:
+            return self.synthetic.weight
+        return self.synthetic.weight + self.real.weight
+
 
 @dataclass(frozen=True)
-class Samples:
+class ClassExamples:
     """Some instances of one class, synthetic and real."""
 
     index: int  # of the class
-    made: Sequence[Picture]
+    synthetic: Sequence[Picture]
     real: Sequence[Picture]
+
+    @property
+    def weight(self) -> int:
+        """Bytes they add to a page, about."""
+        return sum(picture.weight for picture in (*self.synthetic, *self.real))
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """The pictures of the page, and how many classes with instances have none on it."""
+class Pictures:
+    """The pictures of the page, and the number of classes with instances that have none on it."""
 
-    pairs: Sequence[Pair] = ()
-    classes: Sequence[Samples] = ()
+    pairs: Sequence[ImagePair] = ()
+    classes: Sequence[ClassExamples] = ()
     not_shown: int = 0
-    labels: Sheets = field(default=Sheets())
-    explorer: Mapping[str, Any] = field(default_factory=dict)  # report_gallery.content
+    pseudo_labels: Examples = field(default=Examples())
+    gallery: Mapping[str, Any] = field(default_factory=dict)  # see gallery.content
 
 
-def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoRow]]:
-    """Classes with detections in the unlabelled images, or with truth there or in the validation images."""
-    pseudo, learnt = run.manifests["pseudo_label"], run.manifests["calibrate"]
-    told = [
-        (row, report_pseudo.class_row(row.name, pseudo, learnt, run.job.pseudo_label.rule))
-        for row in rows
-    ]
-    return [
-        (row, found)
-        for row, found in told
-        if found.found or found.kept or found.truths or found.truth.get("truth")
-    ]
+def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoClass]]:
+    """Return the classes with detections in the unlabelled images, or with truth there or in the validation images."""
+    pseudo = run.manifests["pseudo_label"]
+    calibration = run.manifests["calibrate"]
+    rule = run.job.pseudo_label.rule
+    known = []
+    for row in rows:
+        numbers = pseudo_labels.class_row(row.name, pseudo, calibration, rule)
+        if not numbers.is_empty:
+            known.append((row, numbers))
+    return known
 
 
 def sections(run: Run) -> list[tuple[str, str, str]]:
-    """(Id, title, HTML) of the steps that have a section of their own and something to say."""
-    made = [
-        (step, title, section(run.manifests.get(step, {})))
-        for step, (title, section) in PARTS.items()
-    ]
-    return [(step, title, html) for step, title, html in made if html]
+    """Return (id, title, HTML) of the steps that have a section of their own and something to show."""
+    parts = []
+    for step, (title, section) in SECTIONS.items():
+        html = section(run.manifests.get(step, {}))
+        if html:
+            parts.append((step, title, html))
+    return parts
 
 
-def render(run: Run, gallery: Gallery) -> bytes:
+def render(run: Run, pictures: Pictures) -> bytes:
     """Return the page, UTF-8."""
-    rows = report_tables.class_rows(run)
-    most = max([max(row.labelled + row.pseudo, row.made, row.target) for row in rows], default=0)
-    return report_frame.render_framed(
+    job = run.job
+    manifests = run.manifests
+    rows = tables.class_rows(run)
+    things = [row for row in rows if row.isthing]
+    stuff = [row for row in rows if not row.isthing]
+    most = 0  # objects of a class, for the scale of the bars
+    for row in rows:
+        most = max(most, row.labelled + row.pseudo, row.made, row.target)
+    synthetic = pictures.gallery.get("totals", {}).get("synthetic", 0)
+    return render_framed(
         "report.html.j2",
-        gallery.explorer,
-        explorer=gallery.explorer,
+        pictures.gallery,
+        explorer=pictures.gallery,
         missing=run.missing,
         notes=run.notes,
-        wanted=min(run.job.report.samples, gallery.explorer.get("totals", {}).get("synthetic", 0)),
-        job=run.job,
-        title=run.job.report.title or run.job.name,
-        summary=report_tiles.summary(run),
+        wanted=min(job.report.samples, synthetic),
+        job=job,
+        title=job.report.title or job.name,
+        summary=tiles.summary(run),
         sections=sections(run),
-        tiles=report_tiles.tiles(run, rows),
-        parts=[
-            (part, fold([r for r in rows if r.isthing is flag]))
-            for part, flag in (("things", True), ("stuff", False))
-        ],
+        tiles=tiles.tiles(run, rows),
+        parts=[("things", fold(things)), ("stuff", fold(stuff))],
         most=most or 1,
         verified=any(row.left is not None for row in rows),
         measured=any(row.ap50 is not None for row in rows),
         by_index={row.index: row for row in rows},
-        gallery=gallery,
+        pictures=pictures,
         scores=run.scores,
-        groups=report_scores.group_rows(run, rows),
-        dap=fold(report_scores.dap_rows(run, rows)),
-        cas=fold(report_scores.cas_rows(run, rows)),
-        cas_groups=report_scores.cas_groups(run, rows),
-        confusion=report_scores.confusion(run),
-        cards=report_cards.cards(run.scores),
-        taught=run.manifests["self_train"],
-        pseudo=run.manifests["pseudo_label"],
+        groups=scores.group_rows(run, rows),
+        dap=fold(scores.dap_rows(run, rows)),
+        cas=fold(scores.cas_rows(run, rows)),
+        cas_groups=scores.cas_groups(run, rows),
+        confusion=scores.confusion(run),
+        cards=cards.cards(run.scores),
+        self_training=manifests["self_train"],
+        pseudo=manifests["pseudo_label"],
         pseudo_rows=fold(pseudo_rows(run, rows)),
-        trust=report_pseudo.trust(run.manifests["calibrate"], run.job.pseudo_label.rule),
-        charts=[report_frame.escaped(svg) for svg in report_curves.charts(run.logs)],
-        chosen=report_curves.chosen(run.manifests["train_detector"]),
-        losses=report_tables.losses(run, rows),
-        misses=fold(report_tables.misses(rows)),
-        provenance=report_tables.provenance(run),
+        calibration=pseudo_labels.held_out_quality(manifests["calibrate"], job.pseudo_label.rule),
+        charts=[escaped(svg) for svg in curves.charts(run.logs)],
+        chosen=curves.chosen(manifests["train_detector"]),
+        losses=tables.losses(run, rows),
+        misses=fold(tables.misses(rows)),
+        provenance=tables.provenance(run),
     )

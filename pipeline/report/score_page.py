@@ -13,18 +13,18 @@ from typing import Any
 
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset
-from synthaug.pipeline.report import cards as report_cards
-from synthaug.pipeline.report import frame as report_frame
-from synthaug.pipeline.report import pictures as report_pictures
+from synthaug.pipeline.report.cards import cards
+from synthaug.pipeline.report.frame import render_framed
 from synthaug.pipeline.report.gallery import spread
-from synthaug.pipeline.report.pictures import Picture
+from synthaug.pipeline.report.pictures import Picture, full_picture
 
-PICTURES, SIDE = 8, 224  # images of each set, the longer side of one in pixels
+NUM_PICTURES = 8  # of each set
+SIDE = 224  # pixels, the longer side of a picture
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the page tells of one data set."""
+class ScoredSet:
+    """One data set on the page."""
 
     name: str  # real | synthetic | train
     reference: str
@@ -32,32 +32,39 @@ class Shown:
     pictures: Sequence[Picture]
 
 
-def shown(name: str, reference: str, table: Dataset) -> Shown:
-    """Take images from evenly spaced places of a table, never picked by how they look."""
-    scenes = [table[place] for place in spread(len(table), PICTURES)]
-    made = [report_pictures.whole(scene, decode(scene), table.categories, SIDE) for scene in scenes]
-    return Shown(name, reference, len(table), made)
+def scored_set(name: str, reference: str, table: Dataset) -> ScoredSet:
+    """Return a set with images from evenly spaced positions of its table, never picked by how they look."""
+    pictures = []
+    for index in spread(len(table), NUM_PICTURES):
+        scene = table[index]
+        pictures.append(full_picture(scene, decode(scene), table.categories, SIDE))
+    return ScoredSet(name, reference, len(table), pictures)
 
 
 def render(
-    sets: Sequence[Shown],
+    sets: Sequence[ScoredSet],
     scores: Mapping[str, Mapping[str, Any]],
     reasons: Mapping[str, str],
     sheets: Mapping[str, bytes],
     versions: Mapping[str, str],
 ) -> bytes:
     """Return the page, UTF-8; `reasons` says why a score was not measured, `sheets` are picture files that scores drew."""
-    return report_frame.render_framed(
+    title = ""
+    for own in sets:
+        if own.name == "synthetic":
+            title = own.reference
+    return render_framed(
         "score_page.html.j2",
-        title=next((s.reference for s in sets if s.name == "synthetic"), ""),
+        title=title,
         sets=sets,
-        cards=report_cards.cards(scores),
+        cards=cards(scores),
         reasons=reasons,
-        sheets={name: _embedded(name, data) for name, data in sheets.items()},
+        sheets={name: _data_uri(name, data) for name, data in sheets.items()},
         versions=versions,
     )
 
 
-def _embedded(name: str, data: bytes) -> str:
-    """A picture file as a data URI."""
-    return f"data:{mimetypes.guess_type(name)[0] or 'image/jpeg'};base64,{base64.b64encode(data).decode()}"
+def _data_uri(name: str, data: bytes) -> str:
+    """Return a picture file as a data URI."""
+    kind = mimetypes.guess_type(name)[0] or "image/jpeg"
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

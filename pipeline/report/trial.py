@@ -96,7 +96,7 @@ def curve(trial: Manifest) -> str:
 
 def class_rows(trial: Manifest) -> list[tuple[str, Sequence[Difference | None]]]:
     """Return (class, its difference to real data per compared arm), from the frequent to the rare."""
-    rows = []
+    rows: list[tuple[str, Sequence[Difference | None]]] = []
     for group in GROUPS:
         for name in trial["groups"][group]:
             comparisons = trial["comparisons"].values()

@@ -185,11 +185,11 @@ def test_runs_are_compared_and_what_differs_is_said(finished: Path, tmp_path: Pa
 
 def test_metric_cards_that_agree_may_be_compared() -> None:
     one = {"card": {"images": 5, "generator_sha256": "a", "predictions": 9, "resize": "none"}}
-    assert [] == report_compare.differences(
+    assert [] == report_compare.card_differences(
         [one, {"card": {**one["card"], "generator_sha256": "b", "predictions": 8}}]
     )
     other = {"card": {"images": 6, "resize": "none", "seed": 1}}
-    assert [("images", ["5", "6"]), ("seed", ["–", "1"])] == report_compare.differences(
+    assert [("images", ["5", "6"]), ("seed", ["–", "1"])] == report_compare.card_differences(
         [one, other]
     )
 

@@ -119,7 +119,7 @@ def test_the_page_says_what_was_not_measured_and_makes_no_markup_of_words() -> N
     )
     table = SceneList((Category(1, "<script>cup</script>"),), [scene])
     page = score_page.render(
-        [score_page.shown("real", "coco:<i>.json", table)],
+        [score_page.scored_set("real", "coco:<i>.json", table)],
         {},
         {"fid": "<u>no</u>"},
         {},

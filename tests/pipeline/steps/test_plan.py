@@ -1,8 +1,7 @@
-"""The plan step and `synthaug plan`: targets met, natural companions, one line per mistake, a safe page."""
+"""The plan step and `synthaug plan`: targets met, natural companions, one line per mistake."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,12 @@ from synthaug.pipeline.cli import main
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, class_counts
+from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.planning.exchange import Layout
-from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
 from synthaug.pipeline.planning.planner import LayoutPlanner
-from synthaug.pipeline.report import plan_page
-from synthaug.pipeline.report.plan_page import WIDTH, Plan, class_rows, cut, lines, place, render
+from synthaug.pipeline.report.plan_page import WIDTH
 from synthaug.pipeline.steps.plan import open_planner
 from tests import paths
 
@@ -147,68 +143,6 @@ def test_the_command_plans_and_a_page_shows_it(tmp_path: Path) -> None:
     assert again[again.index("class ") :] == result.output[result.output.index("class ") :]
 
 
-def many(count: int) -> Plan:
-    """A plan of classes with long, hostile names."""
-    categories = [Category(i + 1, f"<script>{'x' * 40}{i}\n\x1b[2J") for i in range(count)]
-    layouts = [
-        Layout(
-            np.array([i, (i + 1) % count], np.int32), np.array([[0, 0, 0.1, 0.1]] * 2, np.float32)
-        )
-        for i in range(count)
-    ]
-    real = Statistics.of(layouts, count)
-    told = {"natural": 1e7, "target": 2e7, "planned": 20_000_000, "labelled": 10_000_000}
-    need = {"objects_per_class": 10**9, "objects": 10**9, "exchanged": 10**9, "natural": 10**9}
-    manifest = {
-        "images": 1,
-        "sources": 2,
-        "short": 5,
-        "need": need,
-        "classes": {c.name: told for c in categories},
-    }
-    return Plan(
-        "<b>",
-        "balanced",
-        "natural",
-        manifest,
-        class_rows(categories, real, manifest),
-        deviation(real, real),
-    )
-
-
-def test_long_tables_are_folded_and_lines_stay_short_and_plain() -> None:
-    said = lines(many(90))
-    assert len(said) < 45
-    assert any("66 more classes" in line for line in said)
-    assert max(map(len, said)) <= WIDTH
-    assert all(line.isprintable() for line in said)
-
-
-def test_the_page_escapes_names() -> None:
-    page = render(many(30)).decode()
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
-    assert "<b>" not in page
-
-
-def test_places_in_words() -> None:
-    grid = np.zeros((8, 8), np.int64)
-    assert place(grid) == "–"
-    grid[6:, :3] = 1
-    assert place(grid) == "bottom left"
-    assert place(np.ones((8, 8), np.int64)) == "anywhere"
-    sky = Statistics.of([Layout(np.zeros(1, np.int32), np.array([[0, 0, 1, 0.4]], np.float32))], 1)
-    assert place(sky.positions[0]) == "top"
-    middle = np.zeros((8, 8), np.int64)
-    middle[3:5, 3:5] = 1
-    assert place(middle) == "centre"
-    assert cut("abcdef", 4) == "abc…"
-
-
-def test_a_plan_without_pictures_has_no_gallery() -> None:
-    assert b"<figure>" not in render(replace(many(2), pairs=()))
-
-
 def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy: str) -> None:
     words = (
         "generator.system=copy_paste",
@@ -238,18 +172,3 @@ def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy
         assert any(same)
         turned += same[1]
     assert 8 < turned < 32
-
-
-def test_the_page_does_not_say_that_pasting_gives_objects_up() -> None:
-    need = {"objects_per_class": 1, "objects": 0}
-    manifest = {"images": 5, "sources": 5, "need": need, "short": 0}
-    zero = dict.fromkeys(
-        ("pairs", "pairs_given_frequency", "objects_per_image", "sizes", "positions"), 0.0
-    )
-    row = plan_page.Row("tree", True, 0, 9, 5, 9, 4, 9, 0, 0.1, "top", [], [])
-    for adds_only, words in (
-        (True, "all 9 objects stay, 5 of them above the target"),
-        (False, "of 9 objects 5 are given up"),
-    ):
-        told = Plan("x", "sqrt", "uniform", {**manifest, "adds_only": adds_only}, [row], zero)
-        assert words in plan_page.sentences(told)[0]

@@ -15,7 +15,7 @@ from synthaug.detectors.base import Prediction
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import inference as detecting
 from synthaug.pipeline.execution.context import Context, Output
@@ -24,7 +24,6 @@ from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.coco import results as coco_results
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.report import pseudo_labels as report_pseudo
 from synthaug.pipeline.steps import STEPS, calibrate, ingest, pseudo_label
 from tests import paths
 
@@ -330,24 +329,6 @@ def test_the_same_records_spool_to_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert 4 == coco_results.join(Folder.at(tmp_path), ["a", "b"], Folder.at(tmp_path), "all.json")
     assert [0.5, 0.25] * 2 == [r["score"] for r in json.loads((tmp_path / "all.json").read_text())]
-
-
-def test_both_ends_of_certainty_take_turns_over_the_classes():
-    categories = (Category(1, "a"), Category(2, "b"), Category(3, "sky", isthing=False))
-    scores = [[0.9, 0.5, 1.0], [0.8, 0.6, 0.1], [0.7, 0.4, 0.2]]
-    box = [[0, 0, 4, 4]] * 3
-    scenes = [
-        Scene(str(i), 8, 8, ImageRef(), Objects.build([0, 1, 2], box, score=s))
-        for i, s in enumerate(scores)
-    ]
-    most, least = report_pseudo.ends(SceneList(categories, scenes), 4)
-    assert [(0, 0.9), (1, 0.6), (0, 0.8), (1, 0.5)] == [
-        (c.category, round(c.score, 4)) for c in most
-    ]
-    assert [(1, 0.4), (0, 0.7), (1, 0.5), (0, 0.8)] == [
-        (c.category, round(c.score, 4)) for c in least
-    ]
-    assert [(0, 0), (1, 1), (1, 0), (0, 1)] == [(c.scene, c.place) for c in most]
 
 
 def test_a_detector_that_knows_no_mirror_is_not_asked_about_one():

@@ -7,16 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
-from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.report import gallery as report_gallery
-from synthaug.pipeline.report import pictures as report_pictures
-from synthaug.pipeline.report import scores as report_scores
-from synthaug.pipeline.report.tables import LONG, Run, fold
+from synthaug.pipeline.report.tables import fold
 from synthaug.pipeline.steps import report
 from tests.fake_run import change, fake_run, written
 
@@ -306,102 +302,21 @@ def test_sources_are_found_and_dropped_objects_drawn(context):
     spec = report.Spec(
         context.job, {n: dict(o.manifest) for n, o in context.inputs.items()}, folders, ""
     )
-    told = Run(context.job, spec.manifests, {})
-    shown = report.gallery(spec, told)
+    shown = report.pictures(spec, spec.run())
     assert 12 == len(shown.pairs)
     for pair in shown.pairs:
         assert f"Real image {pair.source}:" in pair.real.alt
         assert pair.planned == pair.visible + 1
-        kinds = Counter(shape.kind for shape in pair.made.shapes)
+        kinds = Counter(shape.kind for shape in pair.synthetic.shapes)
         assert kinds["asked"] == kinds["thing"]
     for samples in shown.classes:
         name = toy.CATEGORIES[samples.index].name
         assert 1 <= len(samples.real) <= report.EXAMPLES
         assert {name} == {
-            shape.name for picture in (*samples.made, *samples.real) for shape in picture.shapes
+            shape.name
+            for picture in (*samples.synthetic, *samples.real)
+            for shape in picture.shapes
         }
-
-
-def test_dropped_things_are_marked():
-    planned = Objects.build([0, 1], [[2, 2, 10, 10], [20, 20, 30, 30]], id=[7, 8])
-    scene = Scene(
-        "a", 32, 64, ImageRef(), planned.select([0]), None, Provenance(1, "", "", "b", "")
-    )
-    picture = report_pictures.whole(
-        scene, np.zeros((32, 64, 3), np.uint8), toy.CATEGORIES, 128, planned
-    )
-    assert (128, 64) == (picture.width, picture.height)
-    assert [("thing", "tree"), ("asked", "tree"), ("dropped", "car")] == [
-        (s.kind, s.name) for s in picture.shapes
-    ]
-    assert (40, 40, 20, 20) == tuple(
-        getattr(picture.shapes[2], k) for k in ("x", "y", "width", "height")
-    )
-
-
-@pytest.mark.parametrize("hole", [False, True])
-def test_outline_covers_the_mask(hole):
-    """Filled again with the even-odd rule the path gives the enlarged mask back, holes and all."""
-    import cv2
-
-    mask = np.zeros((24, 32), bool)
-    mask[4:20, 6:30] = True
-    mask[8:14, 12:20] = not hole
-    path = report_pictures.outline(mask, (96, 128))
-    steps = [re.findall(r"-?\d+", ring) for ring in re.findall(r"M([-\dl ]+)z", path)]
-    rings = [np.array(ring, int).reshape(-1, 2).cumsum(0).astype(np.int32) for ring in steps]
-    canvas = np.zeros((96, 128), np.uint8)
-    cv2.fillPoly(canvas, rings, 1)
-    wanted = np.kron(mask, np.ones((4, 4), bool))
-    assert 1 + hole == len(rings)
-    assert (canvas.astype(bool) != wanted).mean() < 0.02
-
-
-def test_crowds_are_not_outlined():
-    crowd = Objects.build(
-        [0], [[0, 0, 8, 8]], iscrowd=[True], rle=masks.encode(np.ones((1, 16, 16), bool))
-    )
-    picture = report_pictures.whole(
-        Scene("a", 16, 16, ImageRef(), crowd), np.zeros((16, 16, 3), np.uint8), toy.CATEGORIES, 64
-    )
-    assert () == picture.shapes
-
-
-def test_crop_stays_inside_the_image():
-    objects = Objects.build([0], [[50, 2, 62, 60]])
-    scene = Scene("a", 64, 64, ImageRef(), objects)
-    picture = report_pictures.single(
-        scene, np.zeros((64, 64, 3), np.uint8), toy.CATEGORIES, 192, 0, crop=True
-    )
-    assert (192, 192) == (picture.width, picture.height)
-    shape = picture.shapes[0]
-    assert 0 <= shape.x < shape.x + shape.width <= 192
-
-
-def confused(job, names):
-    """A run with a confusion matrix of which row k holds k + 1 crops, all answered with the first class."""
-    matrix = [[k + 1] + [0] * (len(names) - 1) for k in range(len(names))]
-    metric = {"per_class": {name: {} for name in sorted(names)}, "card": {"confusion": matrix}}
-    classes = [{"name": name} for name in ["sky", *names]]
-    return Run(job, {"score": {"scores": {"cas": metric}}, "ingest": {"classes": classes}}, {})
-
-
-def test_confusion_matrix_keeps_the_order_of_the_classes(context):
-    """A manifest's keys come back sorted by name, the matrix does not."""
-    table = report_scores.confusion(confused(context.job, ["tree", "car", "bus"]))
-    assert [("tree", [1, 0, 0]), ("car", [2, 0, 0]), ("bus", [3, 0, 0])] == [
-        (n, [c for c, _ in row]) for n, row in table
-    ]
-
-
-def test_confusion_matrix_of_many_classes_is_left_out(context):
-    run = confused(context.job, [f"c{k}" for k in range(report_scores.CONFUSED + 1)])
-    assert [] == report_scores.confusion(run)
-
-
-def test_tables_of_up_to_a_page_are_whole():
-    assert list(range(LONG)) == list(fold(range(LONG)).first)
-    assert 0 == fold(range(LONG)).hidden
 
 
 def test_page_begins_with_its_doctype(page):
