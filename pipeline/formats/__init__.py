@@ -1,4 +1,4 @@
-"""Data set formats: one module each, named in a reference `format:path?option=value`.
+"""Data set formats, a module each, named in references `format:path?option=value`.
 
 A format module has a frozen dataclass `Config` (the options; `path` first), `read(config, root) -> Dataset`, and, where
 writing makes sense, `write(dataset, out)`; reading what was written gives equal scenes, as far as the format can hold them.
@@ -46,7 +46,10 @@ class Format(Protocol):
 
 
 def load_format(name: str, key: str = "data") -> Format:
-    """Import a format's module; JobError, naming `key`, when it is unknown or lacks something."""
+    """Import a format's module; JobError when it is unknown or lacks something.
+
+    The error names `key`.
+    """
     if name not in FORMATS:
         raise JobError(f"{key}: unknown format '{name}'{suggest(name, FORMATS)}")
     try:

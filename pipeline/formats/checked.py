@@ -34,7 +34,7 @@ class CheckedConfig:
 
 @dataclass(frozen=True)
 class Checker:
-    """Passes the records of a file to a check, under the `on_bad` rule of the data set."""
+    """Passes the records of a file to a check, under the rule of `on_bad`."""
 
     file: Path
     on_bad: str  # stop | skip
@@ -102,12 +102,12 @@ class CheckedDataset(Dataset, Generic[Row]):
 
 
 def numbered_categories(names: Iterable[str]) -> tuple[Category, ...]:
-    """Return classes of which only the names are known, with ids from 1: 0 is background to many."""
+    """Return classes known by name only, with ids from 1: 0 is background to many."""
     return tuple(Category(key, name) for key, name in enumerate(names, start=1))
 
 
 def first_ids(counts: Iterable[int]) -> list[int]:
-    """Return the first object id of each image when objects are numbered from 1 throughout."""
+    """Return the first object id of each image, objects being numbered from 1."""
     ids = []
     free = 1
     for count in counts:

@@ -1,4 +1,4 @@
-"""Cityscapes: street scenes with pixel maps of 16-bit instance ids, read and written.
+"""Cityscapes, read and written: street scenes with maps of 16-bit instance ids.
 
 Reference: `cityscapes:cityscapes?split=train`. Images are leftImg8bit/<split>/<city>/<name>_leftImg8bit.png, maps
 gtFine/<split>/<city>/<name>_gtFine_instanceIds.png: a pixel is the id of its class, or 1000 x class + number for the
@@ -91,7 +91,7 @@ CATEGORIES = tuple(
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
-    """Options of a Cityscapes reference; `path` is the folder that holds leftImg8bit and gtFine."""
+    """Options of a reference; `path` is the folder of leftImg8bit and gtFine."""
 
     split: str = "train"
     classes: str = "all"  # all 34 ids, as SPADE takes them | evaluated: 19, pixels of the others are unlabelled
@@ -167,7 +167,7 @@ def _instance_ids(frame: Frame) -> NDArray[np.int64]:
 
 
 def _segment_table(keep: list[bool]) -> NDArray[np.int64]:
-    """Return the segment id of every 16-bit pixel value: 0 for none, -1 where the value means nothing."""
+    """Return the segment id of every 16-bit value: 0 for none, -1 for a wrong value."""
     table = np.full(1 << 16, -1, np.int64)
     for k, label in enumerate(LABELS):
         values = [k]
@@ -189,7 +189,7 @@ def _classes(segments: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def read(config: Config, root: Path = Path()) -> CityscapesDataset:
-    """Find the frames of a split; an image without its map, or too large, stops the reading or is counted."""
+    """Find the frames of a split; bad ones stop the reading or are counted."""
     base = (root / config.path).resolve()
     image_folder = base / "leftImg8bit" / config.split
     map_folder = base / "gtFine" / config.split
@@ -235,7 +235,9 @@ def _frame(image_folder: Path, map_folder: Path, name: str, max_pixels: int) -> 
 
 
 def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
-    """Write scenes with panoptic maps as leftImg8bit and gtFine of a split, under the city their names begin with.
+    """Write scenes with panoptic maps as leftImg8bit and gtFine of a split.
+
+    An image goes to the folder of the city that its name begins with.
 
     The classes must be Cityscapes'. Instances keep their numbers where they came from Cityscapes, else they are counted
     per class. Raises DatasetError for a class, a name or a scene that the format has no place for.
@@ -264,7 +266,7 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
 
 
 def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
-    """Return the Cityscapes instance ids [H, W] of a scene whose classes are Cityscapes'."""
+    """Return the instance ids [H, W] of a scene whose classes are Cityscapes'."""
     objects = scene.objects
     id_map = panoptic.map_of(scene)
     segments = panoptic.segment_ids(objects)  # [N]

@@ -21,7 +21,7 @@ _SHORT = 3  # EXIF type: 16 bits
 
 
 def encoded_image(scene: Scene) -> bytes:
-    """Return the encoded image of a scene; DatasetError when it has none or its file is gone."""
+    """Return the encoded image of a scene; DatasetError when there is none."""
     if scene.image.data is not None:
         return scene.image.data
     if scene.image.path is None:
@@ -37,7 +37,7 @@ def encoded_image(scene: Scene) -> bytes:
 
 
 def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:
-    """Return the image file of a scene as PNG or JPEG, and whether it had to be converted (to PNG, without loss).
+    """Return a scene's image as PNG or JPEG, and whether it was converted (to PNG).
 
     With `jpeg_only` everything but JPEG becomes JPEG of quality 95. Raises DatasetError when the image is missing or broken.
     """
@@ -52,7 +52,7 @@ def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:
 
 
 def upright(scene: Scene) -> tuple[Scene, bool]:
-    """Return a scene whose JPEG asks nobody to turn it, and whether that changed anything.
+    """Return a scene whose JPEG has no turning EXIF tag, and whether that is a change.
 
     Annotations count pixels as they are stored. Most training code turns images by their EXIF tag without a word, and
     the boxes stay behind; so the tag is set to "as it is". The pixels are not touched.
@@ -70,7 +70,7 @@ def upright(scene: Scene) -> tuple[Scene, bool]:
 
 
 def _head(scene: Scene) -> bytes:
-    """Return the first bytes of an image; none when there is no file, which whoever needs it will say."""
+    """Return the first bytes of an image; none when there is no file."""
     if scene.image.data is not None or scene.image.path is None:
         return (scene.image.data or b"")[:_HEAD]
     try:
@@ -89,7 +89,7 @@ class _Tag:
 
 
 def _orientation(data: bytes) -> _Tag | None:
-    """Return the orientation tag of a JPEG, given its first bytes; None where nothing is to be turned."""
+    """Return the orientation tag in a JPEG's first bytes; None where it is upright."""
     if not data.startswith(JPEG):
         return None
     start = data.find(b"Exif\0\0", 0, _HEAD)
@@ -124,7 +124,7 @@ class Header:
 
 
 def header(path: Path, max_pixels: int) -> Header:
-    """Read the header of an image file; ValueError when it is no image that is decoded here, or too large."""
+    """Read the header of an image file; ValueError for a foreign or too large one."""
     from PIL import Image
 
     try:

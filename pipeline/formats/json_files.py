@@ -99,5 +99,5 @@ def _invalid(file: Path, err: Exception) -> DatasetError:
 
 
 def short_decimal(value: np.float32) -> float:
-    """Return the shortest decimal that is this float32: 473.07, not 473.07000732421875."""
+    """Return the shortest decimal of a float32: 473.07, not 473.07000732421875."""
     return float(str(np.float32(value)))

@@ -1,4 +1,4 @@
-"""Files of a data set on disk: found inside its folder, and read as bytes or as lines."""
+"""Files of a data set: found inside its folder, read as bytes or as lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from synthaug.pipeline.formats.validation import RecordError
 def find_file(
     folder: Path, name: str, kind: str, *, named_by: str = "", missing: str = ""
 ) -> tuple[Path, int]:
-    """Return the path of a record's file, `name` in a resolved folder, and its size in bytes.
+    """Return the path and size of a record's file, `name` in a resolved folder.
 
-    Raises RecordError where there is no such file (counted as `missing`, by default "missing" and
+    The size is in bytes. Raises RecordError where there is no such file (counted as `missing`, by default "missing" and
     its `kind`) or its name leaves the folder. In messages the file is called "its `kind`"; a wrong
     name is blamed on `named_by`, the key of the record that gives it.
     """
@@ -37,7 +37,7 @@ def read_bytes(file: Path) -> tuple[bytes, str]:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text file that are not blank, without the spaces around them."""
+    """Return the lines of a text file, stripped, without the blank ones."""
     data, _ = read_bytes(file)
     stripped = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
     return [line for line in stripped if line]

@@ -1,4 +1,4 @@
-"""Checks of single values in data files; what fails one is refused with a RecordError."""
+"""Checks of single values in data files, which refuse with a RecordError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]  # xyxy pixels
 
 
 class RecordError(Exception):
-    """One record is wrong: `reason` is what it is counted under, `detail` what the user reads."""
+    """One record is wrong: counted under `reason`, explained by `detail`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -46,7 +46,7 @@ def is_int(value: object) -> TypeGuard[int]:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether a value is text that can be stored; JSON can spell half characters, which cannot."""
+    """Whether a value is text that can be stored; JSON can spell half characters."""
     if not isinstance(value, str):
         return False
     return value.isascii() or value.encode("utf-8", "ignore").decode() == value
@@ -70,7 +70,10 @@ def flag(record: dict[str, Any], name: str, default: bool) -> bool:
 
 
 def inside_box(box: Box, size: Size) -> tuple[Box, bool]:
-    """Clip a box that sticks out of its image (H, W) by rounding; also return whether it did."""
+    """Clip a box to its image (H, W), and return whether it stuck out.
+
+    By rounding only: RecordError for more than a pixel.
+    """
     height, width = size
     x1, y1, x2, y2 = box
     excess = max(-x1, -y1, x2 - width, y2 - height)

@@ -149,7 +149,7 @@ def read_segmentation(value: Any, size: Size) -> Segmentation:
 
 
 def encode_segmentation(segmentation: Segmentation, size: Size) -> str | None:
-    """Return the compressed counts of a checked mask in an image (H, W); polygons are filled."""
+    """Return the compressed counts of a checked mask in an image (H, W)."""
     if isinstance(segmentation, list):
         return masks.from_polygons(segmentation, size)
     return segmentation
@@ -196,7 +196,7 @@ def columns(records: Sequence[Any], names: Iterable[str]) -> dict[str, list[Any]
 
 
 def with_ids(labels: Sequence[tuple[str, Label]], skipped: Counter[str]) -> list[tuple[str, Label]]:
-    """Give every label an id >= 1, unique in the table: our own, the file's, or 1, 2, 3 ..."""
+    """Give every label a unique id >= 1: our own, the file's, or 1, 2, 3 ..."""
     own_ids = [label.object_id for _, label in labels]
     file_ids = [label.id for _, label in labels]
     if _are_ids(own_ids):

@@ -1,4 +1,6 @@
-"""COCO panoptic: a JSON of segments and a folder of PNG maps, id = R + 256 G + 65536 B per pixel, read and written.
+"""COCO panoptic, read and written: a JSON of segments and a folder of PNG maps.
+
+The id of a pixel is R + 256 G + 65536 B.
 
 Reference: `coco_panoptic:annotations/panoptic_val2017.json?images=val2017`. Boxes, areas and masks of the objects come from
 the maps; those in the JSON are not used. The JSON is checked when it is opened, a map when its scene is asked for: each of
@@ -42,7 +44,7 @@ _COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
 
 @dataclass(frozen=True)
 class Config(coco.Config):
-    """Options of a COCO panoptic reference, those of coco among them; `path` is the JSON file."""
+    """Options of a reference, those of coco among them; `path` is the JSON file."""
 
     # folder of the PNG maps; by default the JSON's path without .json, as in the official data
     maps: str = ""
@@ -78,7 +80,7 @@ Row = tuple[coco.Image, Annotation]
 
 
 class PanopticDataset(CheckedDataset[Row]):
-    """The images of a checked panoptic file; maps are decoded when a scene is asked for."""
+    """The images of a checked panoptic file; a map is decoded with its scene."""
 
     def __init__(
         self,
@@ -88,7 +90,10 @@ class PanopticDataset(CheckedDataset[Row]):
         rows: list[Row],
         skipped: Counter[str],
     ) -> None:
-        """`digest` is that of `file`; its object ids are kept when all objects have unique ones."""
+        """Take the rows of `file`, whose sha256 is `digest`.
+
+        Its object ids are kept when all objects have unique ones.
+        """
         object_ids: Counter[int] = Counter()
         for _, annotation in rows:
             object_ids.update(segment.object_id for segment in annotation.segments)
@@ -136,7 +141,7 @@ class PanopticDataset(CheckedDataset[Row]):
             )
 
     def content(self) -> str:
-        """Return the digest of the JSON and the names and sizes of all image and map files."""
+        """Return the digest of the JSON and the names and sizes of all files."""
         files = []
         for image, annotation in self.rows:
             files.append((image.name, image.num_bytes, annotation.name, annotation.num_bytes))
@@ -146,7 +151,7 @@ class PanopticDataset(CheckedDataset[Row]):
 def _layout_boxes(
     segments: tuple[Segment, ...], map_boxes: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the boxes [N, 4] of the layout, those of the map [N, 4] where the file has none."""
+    """Return the boxes [N, 4] of the layout, where there are none those of the map."""
     boxes = map_boxes.copy()
     for k, segment in enumerate(segments):
         if segment.layout_box is not None:
@@ -242,7 +247,7 @@ class _AnnotationReader:
 
 
 def _object_id(record: dict[str, Any], segment_id: int) -> int:
-    """Return the object's id in the table, whose low 24 bits are the segment; 0 without one."""
+    """Return the object's id, whose low 24 bits are the segment; 0 without one."""
     value = record.get("object_id", 0)
     if value == 0:
         return 0
@@ -255,7 +260,7 @@ def _object_id(record: dict[str, Any], segment_id: int) -> int:
 
 
 class PanopticWriter(CocoWriter):
-    """Writes `panoptic.json`, the maps in `panoptic/` and the images in `images/`, scene by scene."""
+    """Writes `panoptic.json`, `panoptic/` and `images/`, scene by scene."""
 
     def __init__(self, folder: Folder, categories: tuple[Category, ...]) -> None:
         super().__init__(folder, categories, "panoptic.json")
@@ -276,7 +281,7 @@ class PanopticWriter(CocoWriter):
 
 
 def _map_bytes(scene: Scene) -> bytes:
-    """Return the PNG of a scene's map; DatasetError when its ids are not those of the objects."""
+    """Return the PNG of a scene's map; DatasetError when it has other objects."""
     in_map = np.unique(panoptic.map_of(scene))
     of_objects = np.sort(panoptic.segment_ids(scene.objects))
     if not np.array_equal(in_map[in_map > 0], of_objects):
@@ -290,7 +295,10 @@ def _map_bytes(scene: Scene) -> bytes:
 
 
 def write(dataset: Dataset, out: Folder) -> None:
-    """Write a data set as `panoptic.json`, `panoptic/` and `images/`; every scene must have a panoptic map."""
+    """Write a data set as `panoptic.json`, `panoptic/` and `images/`.
+
+    Every scene must have a panoptic map.
+    """
     with PanopticWriter(out, dataset.categories) as writer:
         for scene in dataset:
             writer.add(scene)

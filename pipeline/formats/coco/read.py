@@ -1,4 +1,4 @@
-"""COCO instances JSON, read: boxes, polygons and run lengths; masks are filled when asked for."""
+"""COCO instances JSON, read: boxes, polygons and run lengths."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CocoDataset(CheckedDataset[Row]):
         labels: Iterable[tuple[str, Label]],
         skipped: Counter[str],
     ) -> None:
-        """Take the images by key, in order, and their labels, each with the key of its image.
+        """Take the images by key, in order, and the labels with their image's key.
 
         `digest` is that of the JSON file and of what was left out of it.
         """
@@ -75,7 +75,7 @@ class CocoDataset(CheckedDataset[Row]):
 
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
-    """Open a COCO instances file; bad records stop the reading or are counted in `skipped`."""
+    """Open a COCO instances file; bad records stop the reading or are counted."""
     file = root / config.path
     document, digest = load_object(file)
     return read_document(document, digest, file, config, root)

@@ -92,7 +92,7 @@ def read_images(
 
 
 def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) -> Path:
-    """Return the option's folder, else the first of three that has the file's first image."""
+    """Return the option's folder, else the first of three that has the first image."""
     if config.images:
         folder = root / config.images
         if not folder.is_dir():
@@ -140,7 +140,7 @@ class ImageReader:
             raise
 
     def key_of_image(self, record: Any, skipped: Counter[str]) -> str | None:
-        """Return the key of an annotation's image; None, and counted, where it was refused.
+        """Return the key of an annotation's image; None, counted, where it was refused.
 
         Raises RecordError where the file has no such image.
         """

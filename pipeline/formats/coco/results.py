@@ -1,4 +1,4 @@
-"""Detections as COCO results: the flat list that pycocotools' `loadRes` and other evaluators take.
+"""Detections as COCO results: the flat list that pycocotools' `loadRes` takes.
 
 Image and category ids are those of the user's own annotation file, so that truth kept elsewhere can judge them.
 """
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def original_id(image_id: str) -> int | str:
-    """Return the id as the user's file has it: tables keep ids as text, COCO files have whole numbers.
+    """Return the id as the user's file has it: there whole numbers, here texts.
 
     Only what a whole number turns into is turned back: `007` and `cat-7` are texts there too.
     """
@@ -38,7 +38,7 @@ def original_id(image_id: str) -> int | str:
 def results(
     scene: Scene, prediction: Prediction, categories: Sequence[Category]
 ) -> list[dict[str, Any]]:
-    """Return a record per detection of one image, in their order, with a mask where the detector has them."""
+    """Return a record per detection of one image, with masks where there are any."""
     counts = label_masks(scene, prediction)
     boxes = prediction.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
@@ -58,7 +58,7 @@ def results(
 
 
 def label_masks(scene: Scene, prediction: Prediction) -> Sequence[str | None]:
-    """Return the run lengths of each detection's mask in the image; None without mask head."""
+    """Return the run lengths of each detection's mask; None without mask head."""
     if prediction.masks is None:
         return [None] * len(prediction.labels)
     return masks.paste(prediction.masks, prediction.boxes, scene.size)
@@ -81,7 +81,7 @@ def add(spooled: gzip.GzipFile, records: Iterable[dict[str, Any]]) -> None:
 
 
 def join(spools: Folder, names: Sequence[str], out: Folder, name: str) -> int:
-    """Write the records of some spools as one JSON list, line by line, and return how many there are."""
+    """Write the records of some spools as one JSON list; return their number."""
     total = 0
     with out.atomic_output(name) as file:
         file.write(b"[")

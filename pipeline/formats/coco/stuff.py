@@ -1,4 +1,6 @@
-"""COCO-Stuff as layout-to-image papers use it: an instances and a stuff file read as one, with the filters of LostGAN.
+"""COCO-Stuff as layout-to-image papers use it, with the filters of LostGAN.
+
+An instances and a stuff file are read as one.
 
 Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its box takes more than
 `min_area` of the image, it is no crowd and its class is not "other"; an image stays when the stuff file has anything for
@@ -28,7 +30,7 @@ _OTHER = "other"  # the stuff class of every pixel that belongs to no class
 
 @dataclass(frozen=True)
 class Config(coco.Config):
-    """Options of a COCO-Stuff reference, those of coco among them; `path` is the instances file."""
+    """Options of a reference, those of coco too; `path` is the instances file."""
 
     stuff: str = ""  # the stuff file; by default path with stuff_ in the place of instances_
     min_area: float = 0.02  # share of the image; the box of an object must be larger
@@ -48,7 +50,7 @@ class Config(coco.Config):
 
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
-    """Open both files and keep what the filters let through; DatasetError for a missing file."""
+    """Open both files and apply the filters; DatasetError for a missing file."""
     things_file = root / config.path
     stuff_file = root / (config.stuff or _stuff_name(config.path))
     if things_file.is_file() and not stuff_file.is_file():  # said before a large file is read
@@ -61,11 +63,11 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     check_things = Checker(things_file, config.on_bad, skipped)
     check_stuff = Checker(stuff_file, config.on_bad, skipped)
 
-    found: dict[int, Category] = {}
-    _read_categories(things, check_things, found, isthing=True)
-    _read_categories(stuff, check_stuff, found, isthing=False)
+    by_id: dict[int, Category] = {}
+    _read_categories(things, check_things, by_id, isthing=True)
+    _read_categories(stuff, check_stuff, by_id, isthing=False)
     # the class "other" comes last: its objects are recognised while reading, and no other index depends on it
-    every = sorted(found.values(), key=lambda category: (category.name == _OTHER, category.id))
+    every = sorted(by_id.values(), key=lambda category: (category.name == _OTHER, category.id))
     categories = tuple(category for category in every if category.name != _OTHER)
 
     images = coco.read_images(things, config, root, check_things)
@@ -95,7 +97,7 @@ def _stuff_name(path: str) -> str:
 def _read_categories(
     document: dict[str, Any], check: Checker, categories: dict[int, Category], isthing: bool
 ) -> None:
-    """Add the categories of one file; a class is a thing or stuff by the file it comes from."""
+    """Add the categories of one file, which has things alone or stuff alone."""
 
     def add(record: Any) -> None:
         coco.add_category(record, categories)
@@ -106,7 +108,7 @@ def _read_categories(
 
 
 class _ObjectFilter:
-    """Keeps the annotations that pass the object filters, in their order, and counts the others."""
+    """Keeps the annotations that pass the object filters and counts the others."""
 
     def __init__(
         self, min_area: float, reader: LabelReader, num_classes: int, skipped: Counter[str]
@@ -120,7 +122,10 @@ class _ObjectFilter:
         self.with_stuff: set[str] = set()  # keys of images
 
     def add_stuff(self, record: Any) -> None:
-        """Check and filter one record of the stuff file; its image has stuff, whatever becomes of it."""
+        """Check and filter one record of the stuff file.
+
+        Its image has stuff, whatever becomes of the record.
+        """
         target = self._reader.target(record)
         if target is not None:
             self.with_stuff.add(target.key)
@@ -146,7 +151,7 @@ class _ObjectFilter:
 
 
 def _share(record: dict[str, Any], image: coco.Image) -> float:
-    """Return the share of the image that the box takes, as written in the file (not rounded, not clipped)."""
+    """Return the share of the image that the box takes, neither rounded nor clipped."""
     box = need(record, "bbox")
     if not isinstance(box, list) or len(box) != 4:
         raise RecordError("bad box", f"bbox {box!r} must be a list [x, y, width, height]")

@@ -1,4 +1,6 @@
-"""COCO-Stuff as SPADE uses it: pixel maps of classes, with the instances file to tell things apart, as panoptic scenes.
+"""COCO-Stuff as SPADE uses it: pixel maps of classes, read as panoptic scenes.
+
+The instances file tells things apart.
 
 Reference: `coco_stuff_maps:annotations/instances_val2017.json?maps=stuffthingmaps/val2017&images=val2017`. A map is a grey
 PNG whose pixels are category id - 1 (0 to 181), or 255 where nothing is labelled. The masks of the instances are laid over
@@ -72,7 +74,7 @@ class StuffMapsDataset(CheckedDataset[Row]):
         self._isthing = np.array([category.isthing for category in categories])
 
     def scene(self, index: int, row: Row) -> Scene:
-        """Return a scene; DatasetError when its map is broken or has a value that is no class."""
+        """Return a scene; DatasetError when its map is broken or has a wrong value."""
         image = row.image
         ids = compose(_class_map(row), row.instances, image.size)
         segments = panoptic.segments_of(ids)
@@ -90,7 +92,7 @@ class StuffMapsDataset(CheckedDataset[Row]):
         )
 
     def content(self) -> str:
-        """Return the digest of the JSON and the names and sizes of all image and map files."""
+        """Return the digest of the JSON and the names and sizes of all files."""
         files = []
         for row in self.rows:
             files.append((row.image.name, row.image.num_bytes, row.map.name, row.map_bytes))
@@ -127,7 +129,7 @@ def compose(
 
 
 def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
-    """Open the instances file and find the maps; bad records stop the reading or are counted."""
+    """Open the instances file and the maps; bad records stop it or are counted."""
     file = root / config.path
     document, digest = load_object(file)
     check = Checker(file, config.on_bad)
@@ -153,7 +155,7 @@ def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
 
 
 def _categories(document: dict[str, Any], check: Checker) -> tuple[Category, ...]:
-    """Return all 182 classes in the order of the pixel values; the file gives the things' names."""
+    """Return all 182 classes by pixel value; the file gives the things' names."""
     things: dict[int, Category] = {}
 
     def add(record: Any) -> None:
@@ -178,7 +180,7 @@ def _read_instances(
     categories: tuple[Category, ...],
     check: Checker,
 ) -> dict[str, list[Label]]:
-    """Check the annotations and return those of things by the key of their image, in file order."""
+    """Check the annotations and return those of things by the key of their image."""
     reader = LabelReader(images, categories, check.skipped)
     instances: dict[str, list[Label]] = {key: [] for key in images.images}
 

@@ -1,4 +1,4 @@
-"""Names of the 182 values of a COCO-Stuff pixel map, in order: value v is the class with the id v + 1."""
+"""Names of the 182 values of a COCO-Stuff pixel map: value v is the class v + 1."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 class CocoWriter:
-    """Writes `<folder>/<name>` and `<folder>/<images_dir>/`; the JSON appears when the block ends well.
+    """Writes a JSON and a folder of images; the JSON appears when the block ends well.
 
     Memory does not grow with the number of scenes. Image and annotation ids run from 1: evaluators silently lose the
     annotation with id 0.
@@ -104,7 +104,7 @@ class CocoWriter:
         return name
 
     def refer(self, scene: Scene, image_id: int | str, name: str) -> None:
-        """Append a scene whose image stays where it is, under the id and the file name it has there."""
+        """Append a scene whose image stays where it is, under this id and file name."""
         self._add(scene, _image_record(scene, image_id, name))
 
     def _add(self, scene: Scene, image: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class CocoWriter:
         }
 
     def _tail(self) -> dict[str, Any]:
-        """Return what stands after the annotations: what is known only when all scenes were seen."""
+        """Return what stands after the annotations, known when all scenes were seen."""
         return {}
 
     def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class CocoWriter:
 
 
 def write(dataset: Dataset, out: Folder) -> None:
-    """Write a data set as `instances.json` and `images/`; panoptic maps have no place in this format."""
+    """Write a data set as `instances.json` and `images/`, without panoptic maps."""
     with CocoWriter(out, dataset.categories) as writer:
         for scene in dataset:
             writer.add(scene)
@@ -164,7 +164,7 @@ def _json(value: Any) -> bytes:
 
 
 def _file_name(scene: Scene, data: bytes) -> str:
-    """Name the file after the image id where that is a harmless name, else after its digest."""
+    """Return the image id as file name where it is harmless, else its digest."""
     suffix = Path(scene.image.path or "").suffix
     if data.startswith(PNG):
         suffix = ".png"
@@ -237,7 +237,7 @@ def box_mask(box: NDArray[np.float32], size: Size) -> str:
 
 
 def _extent(objects: Objects, position: int, size: Size) -> tuple[NDArray[np.float32], float]:
-    """Return the box and area of an object: of its mask where we made it, as they were given where a person did."""
+    """Return the box and area of an object, those of the mask where it is synthetic."""
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic":
         area = masks.area(rle)
@@ -247,7 +247,7 @@ def _extent(objects: Objects, position: int, size: Size) -> tuple[NDArray[np.flo
 
 
 def _xywh(box: NDArray[np.float32]) -> list[float]:
-    """Return x, y, width, height such that x + width and y + height are the far edge again, as float32."""
+    """Return x, y, width, height whose sums are the same float32 far edge."""
     x1, y1, x2, y2 = (short_decimal(value) for value in box)
     return [x1, y1, _length(x1, x2), _length(y1, y2)]
 

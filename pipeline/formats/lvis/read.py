@@ -1,4 +1,4 @@
-"""LVIS v1 JSON, read and written: COCO's records without crowds, with what is known to be absent from each image.
+"""LVIS v1 JSON, read: COCO's records, with the classes absent from each image.
 
 Reference: `lvis:lvis_v1_train.json?images=coco`. Which classes were looked for in an image (`neg_category_ids`,
 `not_exhaustive_category_ids`) decides LVIS' evaluation and has no place in a scene: judge with the file itself.
@@ -21,18 +21,18 @@ __all__ = ["Config", "read", "write", "write_splits"]
 
 @dataclass(frozen=True)
 class Config(coco.Config):
-    """Options of an LVIS reference, those of coco; `path` is the JSON file, `images` the folder of train2017, val2017."""
+    """Options of a reference, those of coco; `images` has train2017 and val2017."""
 
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
-    """Open an LVIS file and check every record; ignore regions that we wrote come back as crowds."""
+    """Open an LVIS file; ignore regions that our writer left come back as crowds."""
     file = root / config.path
     document, digest = load_object(file)
     return read_document(_as_coco(document), digest, file, config, root)
 
 
 def _as_coco(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of an LVIS file in COCO's terms; what is no list or no object is left for the checks."""
+    """Return an LVIS file in COCO's terms; wrong types are left for the checks."""
     images = document.get("images")
     annotations = document.get("annotations")
     categories = document.get("categories")
@@ -59,7 +59,7 @@ def _ignored_regions(images: list[Any]) -> list[Any]:
 
 
 def _original_ids(categories: list[Any]) -> dict[int, int]:
-    """Return id in the file -> id it had before, where every class has one; else nothing."""
+    """Return the original id of each id where every class has one, else nothing."""
     original: dict[int, int] = {}
     for record in categories:
         if not isinstance(record, dict):
@@ -75,7 +75,7 @@ def _original_ids(categories: list[Any]) -> dict[int, int]:
 
 
 def _image(record: Any) -> Any:
-    """Return an image record with a file name: LVIS v1 says it as the end of coco_url, split folder and name."""
+    """Return an image record with a file name, the last two parts of coco_url."""
     if not isinstance(record, dict) or "file_name" in record:
         return record
     url = record.get("coco_url")

@@ -29,7 +29,7 @@ RARE, COMMON = 10, 100  # images with the class, at most (LVIS, section 3.2)
 
 
 class LvisWriter(CocoWriter):
-    """Writes one split, scene by scene; classes come last in the file, because their counts do."""
+    """Writes one split, scene by scene; classes come last, because their counts do."""
 
     def __init__(
         self,
@@ -38,7 +38,10 @@ class LvisWriter(CocoWriter):
         split: str,
         training_count: NDArray[np.int64] | None = None,
     ) -> None:
-        """`training_count` [C] are images per class that say whether it is rare; by default the split's own."""
+        """Take training images per class [C], which say what is rare.
+
+        By default those of the split itself.
+        """
         super().__init__(folder, categories, f"lvis_{split}.json", f"images/{split}")
         self._split = split
         self._ids = list(range(1, len(categories) + 1))
@@ -54,7 +57,9 @@ class LvisWriter(CocoWriter):
         return self
 
     def training_count(self) -> NDArray[np.int64]:
-        """Return images per class [C] that say whether it is rare: those labelled by people, where there are any.
+        """Return the images per class [C] that decide what is rare.
+
+        Those labelled by people, where there are any.
 
         Were synthetic images counted, the classes they are made for would be rare no longer, and AP_r of others.
         """
@@ -104,7 +109,7 @@ class LvisWriter(CocoWriter):
         return record
 
     def _absent_and_unsure(self, scene: Scene) -> tuple[set[int], set[int]]:
-        """Return the classes (indices) known to be absent, and those of which more may be there."""
+        """Return the indices of classes that are absent, and of those not exhaustive."""
         objects = scene.objects
         present = set(objects.category[~objects.iscrowd].tolist())
         unsure = set(objects.category[objects.iscrowd].tolist())
@@ -147,7 +152,7 @@ class LvisWriter(CocoWriter):
 
 
 def frequency(num_images: int) -> str:
-    """Return LVIS' letter for a class in so many training images: rare, common or frequent."""
+    """Return LVIS' letter for a class: rare, common or frequent in training images."""
     if num_images <= RARE:
         return "r"
     if num_images <= COMMON:
@@ -161,7 +166,9 @@ def write(dataset: Dataset, out: Folder) -> None:
 
 
 def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
-    """Write data sets of the same classes as the splits of one folder; return what LVIS has another form for, by reason.
+    """Write data sets as the splits of one folder; return what was changed, by reason.
+
+    All have the same classes.
 
     Rare, common and frequent classes are told by the images of `train` where there is such a split, else by each split's own;
     by those that people labelled, where there are any.

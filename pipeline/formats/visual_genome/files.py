@@ -1,4 +1,4 @@
-"""The files of Visual Genome that say what there is: splits, aliases, vocabularies and images."""
+"""Files of Visual Genome: splits, aliases, vocabularies and images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES, OBJECTS, RELATIONS, SPLITS = (
 
 @dataclass(frozen=True)
 class Files:
-    """A Visual Genome folder; `digests` collects the sha256 of every file that was read."""
+    """A Visual Genome folder; `digests` collects the sha256 of files that were read."""
 
     folder: Path
     on_bad: str
@@ -37,7 +37,7 @@ class Files:
         return (self.folder / name).is_file()
 
     def each(self, name: str, take: Callable[[Any], None]) -> None:
-        """Pass the record of every image in a file to `take`, which may refuse it with a RecordError."""
+        """Pass the record of every image to `take`, which may refuse it (RecordError)."""
         records, digest = stream_list(self.folder / name)
         self.digests.append(digest)
         self.check(name, records, "image", take, "image_id")
@@ -45,7 +45,7 @@ class Files:
     def check(
         self, name: str, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str
     ) -> None:
-        """Pass on records that stand in a file; messages call one by its `kind` and the value of its `key`."""
+        """Pass records of a file to `take`; messages name one by `kind` and `key`."""
         Checker(self.folder / name, self.on_bad, self.skipped).each(records, kind, take, key)
 
 
@@ -63,7 +63,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Class names by id, and the predicates that are used; None = to be counted in the training images."""
+    """Class names by id, and predicates; None = to be counted in training images."""
 
     classes: dict[int, str] | None = None
     predicates: frozenset[str] | None = None
@@ -89,21 +89,24 @@ def read_split(files: Files, split: str) -> list[int]:
     if not isinstance(splits, dict) or not isinstance(splits.get(split), list):
         known = splits if isinstance(splits, dict) else ()
         raise DatasetError(f"{file}: has no list of image ids '{split}'{suggest(split, known)}")
-    found: dict[int, None] = {}
+    ids: dict[int, None] = {}  # a set in order
 
     def add(value: Any) -> None:
-        if not is_int(value) or value in found:
+        if not is_int(value) or value in ids:
             raise RecordError(
                 "bad split entry", f"{value!r} is no whole number, or is listed twice"
             )
-        found[value] = None
+        ids[value] = None
 
     files.check(SPLITS, splits[split], f"{split} image", add, "")
-    return list(found)
+    return list(ids)
 
 
 def read_aliases(files: Files, name: str) -> dict[str, str]:
-    """Return the main name of every name in an alias file (the first of its line); nothing where there is no file."""
+    """Return the main name of every name in an alias file, the first of its line.
+
+    Nothing where there is no file.
+    """
     if not files.has(name):
         return {}
     data, digest = read_bytes(files.folder / name)
@@ -122,7 +125,7 @@ def read_aliases(files: Files, name: str) -> dict[str, str]:
 
 
 def read_vocabulary(file: Path, files: Files) -> Vocabulary:
-    """Return the names a JSON file lists, as a list or, as sg2im's vocab.json does, under `object_idx_to_name`.
+    """Return the names of a JSON file: a list, or sg2im's `object_idx_to_name`.
 
     Ids are positions in the list: from 0 when it begins with "__image__", which is left out, else from 1. Predicates are
     those of `pred_idx_to_name`, where the file has it.
@@ -175,7 +178,10 @@ def read_images(files: Files) -> dict[int, dict[str, Any]]:
 def locate(
     files: Files, records: Iterable[dict[str, Any]], folder: Path, max_pixels: int
 ) -> dict[int, Picture]:
-    """Find the image files of records: the last two parts of each address, e.g. VG_100K/1.jpg, in a folder."""
+    """Find the image files of records in a folder.
+
+    A file has the last two parts of the address, such as VG_100K/1.jpg.
+    """
     pictures: dict[int, Picture] = {}
     folder = folder.resolve()
 

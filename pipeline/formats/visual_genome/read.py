@@ -1,4 +1,4 @@
-"""Visual Genome as layout-to-image papers use it: objects.json and its companions, with the filters of LostGAN.
+"""Visual Genome as layout-to-image papers use it, with the filters of LostGAN.
 
 Reference: `visual_genome:FOLDER?split=train`. The folder has image_data.json, objects.json and vg_splits.json;
 object_alias.txt, relationships.json and relationship_alias.txt are used where they are there.
@@ -52,7 +52,7 @@ _TRAIN = "train"  # the split vocabularies are counted in
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
-    """Options of a Visual Genome reference; `path` is the folder. The numbers are those of the papers."""
+    """Options of a reference; `path` is the folder. The numbers are the papers'."""
 
     split: str = _TRAIN  # of vg_splits.json; or all: every image, and vocabularies are counted in every image
     images: str = ""  # folder of VG_100K and VG_100K_2; by default `images` in path where that is there, else path
@@ -108,7 +108,7 @@ Row = tuple[Picture, list[Label]]
 
 
 class VisualGenome(CheckedDataset[Row]):
-    """The images that passed the filters with the objects taken of each; boxes only, and every class is a thing."""
+    """The images that passed the filters, with boxes; every class is a thing."""
 
     def __init__(
         self,
@@ -141,13 +141,13 @@ class VisualGenome(CheckedDataset[Row]):
         )
 
     def content(self) -> str:
-        """Return the digest of the files and the filters, and the name and size of every image."""
+        """Return the digest of files and filters, and the name and size of every image."""
         images = [(picture.name, picture.num_bytes) for picture, _ in self.rows]
         return f"{self._digest} {json.dumps(images)}"
 
 
 def _unique_ids(rows: list[Row], skipped: Counter[str]) -> list[list[int]]:
-    """Return the ids of every image's objects: the file's where they can be kept, else 1, 2, 3 ..."""
+    """Return the ids of every image's objects: the file's if unique, or 1, 2, 3 ..."""
     ids = [[label.object_id for label in labels] for _, labels in rows]
     every = list(itertools.chain.from_iterable(ids))
     if len(set(every)) == len(every) and all(1 <= i < 1 << 63 for i in every):
@@ -162,7 +162,7 @@ def _unique_ids(rows: list[Row], skipped: Counter[str]) -> list[list[int]]:
 
 
 def read(config: Config, root: Path = Path()) -> VisualGenome:
-    """Read the files, check their records and keep what the filters let through; DatasetError for a missing file."""
+    """Read the files and apply the filters; DatasetError for a missing file."""
     folder = root / config.path
     skipped: Counter[str] = Counter()
     if not folder.is_dir():
@@ -221,13 +221,16 @@ def _needs_relations(config: Config, files: Files) -> bool:
 def _split(
     config: Config, files: Files, images: dict[int, dict[str, Any]], counting: bool
 ) -> tuple[list[dict[str, Any]], set[int]]:
-    """Return the records of the large enough images of the split, and the ids of training images, if those are to count."""
-    wanted = list(images)
+    """Return the records of the split's large images, and the ids of training images.
+
+    The latter are none where nothing is counted in them.
+    """
+    ids = list(images)
     if config.split != ALL:
-        wanted = read_split(files, config.split)
+        ids = read_split(files, config.split)
     training: list[int] = []
     if config.split in (_TRAIN, ALL):
-        training = wanted
+        training = ids
     elif counting:
         training = read_split(files, _TRAIN)
 
@@ -235,12 +238,12 @@ def _split(
         if key not in images:
             raise RecordError("unknown image", f"image {key} has no record in image_data.json")
 
-    files.check(SPLITS, wanted, f"{config.split} image", check_known, "")
+    files.check(SPLITS, ids, f"{config.split} image", check_known, "")
     large = set()
     for key, image in images.items():
         if min(image["height"], image["width"]) >= config.min_side:
             large.add(key)
-    known = [key for key in wanted if key in images]
+    known = [key for key in ids if key in images]
     records = [images[key] for key in known if key in large]
     reason = f"image with a side under {config.min_side} px"
     files.skipped[reason] += len(known) - len(records)
@@ -280,7 +283,7 @@ def _frequent_names(counts: Counter[str], config: Config, folder: Path) -> dict[
 def _classify(
     objects: Mapping[int, list[NamedObject]], classes: list[str]
 ) -> dict[int, list[Label]]:
-    """Give every object the first of its names that is a class; leave out those that have none."""
+    """Give every object the first of its names that is a class; leave out others."""
     index = {name: k for k, name in enumerate(classes)}
     labels: dict[int, list[Label]] = {}
     for key, listed in objects.items():
@@ -322,7 +325,7 @@ def _choose(
     config: Config,
     skipped: Counter[str],
 ) -> list[Row]:
-    """Apply the filters of images, count what they leave out, and take the objects of the others."""
+    """Apply the filters of images, count losses, and take objects of the others."""
     rows: list[Row] = []
     for key, picture in pictures.items():
         in_image = labels.get(key, [])
@@ -345,7 +348,7 @@ def _choose(
 
 
 def _refuse_objects(count: int, config: Config) -> str:
-    """Return why an image with so many objects is left out; nothing when it stays."""
+    """Return why an image with so many objects is left out; "" when it stays."""
     if count < config.min_objects:
         return f"image with fewer than {config.min_objects} objects"
     if count > config.max_objects:
@@ -354,7 +357,7 @@ def _refuse_objects(count: int, config: Config) -> str:
 
 
 def _refuse_relationships(count: int, config: Config) -> str:
-    """Return why an image with so many relationships is left out; nothing when it stays."""
+    """Return why an image with so many relationships is left out; "" when it stays."""
     if count < config.min_relationships:
         return f"image with fewer than {config.min_relationships} usable relationships"
     if count > config.max_relationships:
@@ -363,7 +366,10 @@ def _refuse_relationships(count: int, config: Config) -> str:
 
 
 def _take(labels: list[Label], related_ids: set[int], places: int, image_id: int) -> list[Label]:
-    """Take objects as the published loader does, those in relationships first; file order within both kinds."""
+    """Take objects as the published loader does, those in relationships first.
+
+    File order within both kinds.
+    """
     related = [label for label in labels if label.object_id in related_ids]
     others = [label for label in labels if label.object_id not in related_ids]
     rng = rng_for("visual_genome", image_id)

@@ -1,4 +1,4 @@
-"""The objects and relationships of Visual Genome, image by image, each checked and brought to a few plain values."""
+"""Objects and relationships of Visual Genome, image by image, each checked."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class NamedObject:
 
 
 class ObjectReader:
-    """Reads objects.json: the large enough objects of images, and how many objects of training images have a name.
+    """Reads objects.json: large enough objects, and name counts of training images.
 
-    `images` are the records of all images; what is left out is counted for those in `wanted`.
+    `images` are the records of all images; what is left out is counted for those in `image_ids`.
     """
 
     def __init__(
         self,
         files: Files,
         images: Mapping[int, Any],
-        wanted: Collection[int],
+        image_ids: Collection[int],
         training: Collection[int],
         min_size: float,
     ) -> None:
         self._files = files
         self._images = images
-        self._wanted = wanted
+        self._image_ids = image_ids
         self._training = training
         self._min_size = min_size
         self._aliases = read_aliases(files, "object_alias.txt")
-        # by image id, of the images in `wanted` or `training`
+        # by image id, of the images in `image_ids` or `training`
         self.objects: dict[int, list[NamedObject]] = {}
         self.names: Counter[str] = Counter()  # whatever the size of the object
 
@@ -68,7 +68,7 @@ class ObjectReader:
 
         def add(record: Any) -> None:
             key, records = image_part(record, "objects", self._images, seen)
-            if key in self._wanted or key in self._training:
+            if key in self._image_ids or key in self._training:
                 self.objects[key] = self._objects(key, records)
 
         self._files.each(OBJECTS, add)
@@ -98,7 +98,7 @@ class ObjectReader:
                 objects[object_id] = NamedObject(object_id, names, inner, inner != box)
 
         self._files.check(OBJECTS, records, f"image {image_id}: object", add, "object_id")
-        if image_id in self._wanted:
+        if image_id in self._image_ids:
             self._files.skipped.update(left_out)
         return list(objects.values())
 
@@ -117,7 +117,10 @@ class ObjectReader:
 def image_part(
     record: Any, part: str, images: Mapping[int, Any], seen: set[int]
 ) -> tuple[int, list[Any]]:
-    """Return the id and the list of an image's record; refuse one of an unknown image, or the second of one image."""
+    """Return the id and the list of an image's record.
+
+    Refuses one of an unknown image, and the second of one image.
+    """
     key, listed = whole(record, "image_id"), need(record, part)
     if key not in images:
         raise RecordError("unknown image", f"its image_id is not in {IMAGES}")
@@ -146,7 +149,7 @@ def read_relations(
     kept: Mapping[int, Collection[int]],
     training: Collection[int],
 ) -> dict[int, list[Relation]]:
-    """Return, by image id, the relationships between objects that are `kept` (object ids by image id).
+    """Return the relationships between `kept` objects (ids by image id), by image id.
 
     Predicates of training images are put in small letters and brought to their main name. Those of other images are taken
     as written: the published preparation does so, and the numbers of images in the papers come from it.

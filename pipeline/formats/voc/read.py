@@ -1,4 +1,4 @@
-"""Pascal VOC folders: Annotations/*.xml, ImageSets/Main/<split>.txt and JPEGImages/, read and written.
+"""Pascal VOC folders, read: Annotations, ImageSets/Main and JPEGImages.
 
 Reference: `voc:VOCdevkit/VOC2012?split=train`. Boxes are whole pixels counted from 1, the last one included. Objects marked
 difficult do not count in VOC's evaluation; here they are ignore regions.
@@ -38,7 +38,7 @@ __all__ = ["Config", "VocDataset", "read", "write", "write_splits"]
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
-    """Options of a VOC reference; `path` is the folder that holds Annotations and JPEGImages."""
+    """Options of a reference; `path` is the folder of Annotations and JPEGImages."""
 
     split: str = "train"  # a list in ImageSets/Main; all = every annotation
     classes: str = ""  # text file with a class per line; "" = classes.json, else the names that occur, by the alphabet
@@ -98,7 +98,7 @@ class VocDataset(CheckedDataset[Frame]):
         return Scene(row.image_id, *row.size, ImageRef(None, str(row.path)), objects)
 
     def content(self) -> str:
-        """Return the classes, all that was read of the annotations, and the sizes of the images."""
+        """Return the classes, the annotations and the sizes of the images."""
         rows: list[Any] = []
         for f in self.rows:
             boxes, difficult = f.boxes.tolist(), f.difficult.tolist()
@@ -108,7 +108,7 @@ class VocDataset(CheckedDataset[Frame]):
 
 
 def read(config: Config, root: Path = Path()) -> VocDataset:
-    """Open one list of a VOC folder and check every annotation; bad ones stop the reading or are counted."""
+    """Open one list of a VOC folder; bad annotations stop it or are counted."""
     base = (root / config.path).resolve()
     if not (base / "Annotations").is_dir():
         raise DatasetError(
@@ -227,7 +227,7 @@ class _Reader:
         return find_file(self._base / part, name, kind, missing=f"missing {kind} file")
 
     def _image(self, tree: Element, name: str) -> tuple[Path, int]:
-        """Return the image: the one that the file names, else the one called like the annotation."""
+        """Return the image that the file names, else the one called like the annotation."""
         names = [f"{name}.jpg", f"{name}.png"]
         file_name = (text_of(tree, "filename") or "").strip()
         if file_name:

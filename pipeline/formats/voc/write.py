@@ -1,4 +1,4 @@
-"""Pascal VOC folders, written: an XML file per image, image lists, and JPEG images.
+"""Pascal VOC folders, written: XML files, lists and JPEG images.
 
 VOC has no masks here, no ids, scores and sources; a COCO file beside it, `coco/<split>.json`, keeps them. Ignore regions are
 objects marked difficult, which VOC's evaluation passes over.
@@ -34,7 +34,9 @@ def write(dataset: Dataset, out: Folder) -> None:
 
 
 def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
-    """Write data sets of the same classes as the lists of one folder; return what the format does not hold, by reason.
+    """Write data sets as the lists of one folder; return what is lost, by reason.
+
+    All have the same classes.
 
     Images that are no JPEG become JPEG of quality 95, because readers of this layout ask for names ending in .jpg. Raises
     DatasetError for a class name that XML cannot spell or that two classes share, and for two images of one name.
@@ -112,7 +114,7 @@ def _object(name: str, box: list[int], difficult: bool) -> str:
 
 
 def whole_boxes(boxes: NDArray[np.float32], size: Size) -> NDArray[np.int64]:
-    """Round xyxy boxes [N, 4] to whole pixels inside the image (H, W), each side at least one pixel long."""
+    """Round boxes [N, 4] to whole pixels of the image (H, W), sides at least one."""
     height, width = size
     limit = np.array([width, height])
     rounded = np.floor(boxes.astype(np.float64) + 0.5).astype(np.int64)  # halves up

@@ -1,4 +1,4 @@
-"""Small XML files from strangers, as trees: no document types, no entities, nothing fetched."""
+"""XML files of unknown origin as trees: no document types, no entities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _DEEPEST = 50
 
 
 def load(file: Path) -> Element:
-    """Return the root of an XML file; RecordError when it is no well-formed XML, too large, or declares anything."""
+    """Return the root of an XML file.
+
+    RecordError when it is not well-formed, too large, or declares anything.
+    """
     try:
         if file.stat().st_size > _MOST:
             raise RecordError(

@@ -1,4 +1,4 @@
-"""Ultralytics YOLO folders: data.yaml, images/<split>/ and labels/<split>/*.txt, read and written.
+"""Ultralytics YOLO folders, read: data.yaml, images/<split>/ and labels/<split>/.
 
 Reference: `yolo:folder?split=train`. A line of a label file is `class cx cy w h`, or `class x1 y1 x2 y2 ...` for a polygon,
 in parts of the image's width and height; an image without a label file, or with an empty one, shows nothing.
@@ -43,7 +43,7 @@ Shape = NDArray[np.float64]  # a box xyxy [4], or a polygon [K, 2]; pixels
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
-    """Options of a YOLO reference; `path` is the folder of data.yaml, or the file itself."""
+    """Options of a reference; `path` is the folder of data.yaml, or the file itself."""
 
     split: str = "train"
     images: str = ""  # folder of the images, instead of what data.yaml says
@@ -117,7 +117,7 @@ def box_of(shape: Shape) -> Shape:
 
 
 def read(config: Config, root: Path = Path()) -> YoloDataset:
-    """Open one split of a YOLO folder and check every label; bad records stop the reading or are counted."""
+    """Open one split of a YOLO folder; bad images and labels stop it or are counted."""
     file = root / config.path
     if file.suffix not in (".yaml", ".yml"):
         file = file / "data.yaml"
@@ -189,14 +189,17 @@ def _first_wrong_name(names: Any) -> str | None:
 
 
 def _describe(value: Any) -> str:
-    """Return a value for a message; a few lines of YAML can stand for a list that no memory holds as text."""
+    """Return a value for a message.
+
+    A few lines of YAML can stand for a list that no memory holds as text.
+    """
     if isinstance(value, (list, dict, set)):
         return type(value).__name__
     return repr(value)[:100]
 
 
 def _exported_classes(records: Any) -> list[Category]:
-    """Return the classes that our own writer leaves in data.yaml; none when one is no class."""
+    """Return the classes of our own writer in data.yaml; none when one is wrong."""
     if not isinstance(records, list):
         return []
     categories = []
@@ -248,7 +251,7 @@ def _images_in(folder: Path) -> list[str]:
 
 
 def _named_path(file: Path, base: Any, name: Any) -> Path:
-    """Return the folder, or the list of images, that data.yaml names; it must lie in the folder of data.yaml."""
+    """Return the folder or list that data.yaml names, which must lie beside it."""
     home = file.parent.resolve()
     if not isinstance(base, str) or not isinstance(name, str) or "\0" in base + name:
         raise DatasetError(
@@ -318,7 +321,7 @@ class _Reader:
         return tuple(category), tuple(shapes)
 
     def _row(self, values: list[float], size: Size) -> tuple[int, Shape]:
-        """Return the class and the shape of a line; ValueError or RecordError for a wrong one."""
+        """Return the class and the shape of a line; ValueError or RecordError."""
         count = len(values)
         if count < 5 or count % 2 == 0:
             raise ValueError(
@@ -362,14 +365,14 @@ def _polygon(values: list[float], size: Size) -> Shape:
 
 
 def _labels(image: Path, folder: Path) -> tuple[str, str]:
-    """Return the text of an image's label file and its sha256; both empty where there is none.
+    """Return the text of an image's label file and its sha256; empty without one.
 
     It lies where the last folder `images` of the image's path is called `labels`.
     """
     parts = list(image.parts)
     home = folder
     if "images" in parts[:-1]:
-        last = len(parts) - 2 - parts[-2::-1].index("images")
+        last = max(k for k, part in enumerate(parts[:-1]) if part == "images")
         parts[last] = "labels"
         home = Path(*parts[: last + 1])
     file = Path(*parts).with_name(image.name.rsplit(".", 1)[0] + ".txt")

@@ -1,4 +1,4 @@
-"""Ultralytics YOLO folders, written, for detection and, where every object has a mask, for segmentation.
+"""Ultralytics YOLO folders, written, for detection and for segmentation.
 
 The format has no ids, scores and sources, and no regions to be ignored. Ignore regions are left out of the labels and
 counted; they, and all else that the labels cannot hold, stand in a COCO file beside them, `coco/<split>.json`.
@@ -36,7 +36,9 @@ def write(dataset: Dataset, out: Folder) -> None:
 
 
 def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
-    """Write data sets of the same classes as the splits of one folder; return what the labels do not hold, by reason.
+    """Write data sets as the splits of one folder; return what is lost, by reason.
+
+    All have the same classes.
 
     Lines are polygons when every object to be learnt has a mask, else boxes: Ultralytics drops all polygons of a set in which
     one object has none. Raises DatasetError for a class name that is no text.

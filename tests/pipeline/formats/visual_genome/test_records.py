@@ -40,13 +40,13 @@ def relation(subject: int, predicate: Any, other: int) -> dict[str, Any]:
 def read_objects(
     folder: Path,
     records: list[Any],
-    wanted: tuple[int, ...] = (1,),
+    image_ids: tuple[int, ...] = (1,),
     training: tuple[int, ...] = (),
     on_bad: str = "stop",
 ) -> tuple[ObjectReader, Counter[str]]:
     (folder / "objects.json").write_text(json.dumps(records))
     files = Files(folder, on_bad, Counter())
-    reader = ObjectReader(files, IMAGES, wanted, training, min_size=32.0)
+    reader = ObjectReader(files, IMAGES, image_ids, training, min_size=32.0)
     reader.read()
     return reader, files.skipped
 
@@ -84,7 +84,7 @@ def test_names_are_counted_in_training_images_whatever_the_size(tmp_path: Path) 
         {"image_id": 2, "objects": [item(3, "car")]},
         {"image_id": 3, "objects": [item(4, "bus", w=1)]},
     ]
-    reader, skipped = read_objects(tmp_path, records, wanted=(2,), training=(1,))
+    reader, skipped = read_objects(tmp_path, records, image_ids=(2,), training=(1,))
     assert reader.names == {"sky": 2, "tree": 1}
     assert sorted(reader.objects) == [1, 2]  # nobody wants 3
     assert not skipped  # what is small in images of training alone is nobody's loss
