@@ -33,7 +33,7 @@ from synthaug.pipeline.scores.classification.classifier import (
     ClassifierTraining,
     Config,
     accuracy,
-    together,
+    mean_accuracy,
 )
 from synthaug.pipeline.scores.classification.crops import (
     PAPER_SIZE,
@@ -59,70 +59,66 @@ class CropClassifier:
 
     @property
     def name(self) -> str:
-        """Its folder."""
-        content = hashlib.sha256(
-            json.dumps(asdict(self.config), sort_keys=True).encode()
-        ).hexdigest()
-        return f"cas-{self.table}-{content[:10]}"
+        """The name of its folder."""
+        content = json.dumps(asdict(self.config), sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return f"cas-{self.table}-{digest[:10]}"
 
     def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
-        """Return its training, the crops among it."""
+        """Return its training on all crops of the table, up to the cap of each class."""
         crops = collect(inputs, self.config, self.table)
-        training = ClassifierTraining(
-            self.config,
-            crops,
-            len(self.config.selected(inputs.categories)),
-            inputs.resources.device,
-        )
+        num_classes = len(self.config.selected(inputs.categories))
+        training = ClassifierTraining(self.config, crops, num_classes, inputs.resources.device)
         return TrainingSpec(training, training.batch, self.config.steps, self.config.threads)
 
 
 def collect(inputs: MetricInputs, config: Config, table: str, cap: int | None = None) -> CropSet:
     """Return the crops of one table; `cap` as in CropTable."""
-    found = CropTable(config, config.selected(inputs.categories), cap)
+    crops = CropTable(config, config.selected(inputs.categories), cap)
     (extractor,) = extractors(config)
     for record in inputs.extracted(extractor, table):
-        found.add(crop_row(record))
-    return found.result()
+        crops.add(crop_row(record))
+    return crops.result()
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """Scissors in all three tables."""
-    return (
-        CropExtractor(("train", "real", "synthetic"), config.samples_per_layout, size=config.size),
-    )
+    """Return the extractor of crops from all three tables."""
+    tables = ("train", "real", "synthetic")
+    return (CropExtractor(tables, config.samples_per_layout, size=config.size),)
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """It needs objects in real and synthetic images; without labelled ones it has no ceiling."""
+    """Return None where real and synthetic images have objects; without labelled images there is no ceiling."""
     missing = missing_input(inputs)
     if missing:
         return missing
     selected = config.selected(inputs.categories)
     for name in ("real", "synthetic"):
-        table = inputs.tables[name]
-        if not any(np.isin(layout_objects(scene).category, selected).any() for scene in table):
+        labels = (layout_objects(scene).category for scene in inputs.tables[name])
+        if not any(np.isin(of_image, selected).any() for of_image in labels):
             return f"the {name} images have no object of the classes to tell apart (cas.classes: {config.classes})"
     return None
 
 
 def auxiliary_models(inputs: MetricInputs, config: Config) -> tuple[CropClassifier, ...]:
-    """Classifiers on synthetic and, for the ceiling, on real crops."""
-    tables = [name for name in ("synthetic", "train") if name in inputs.tables]
-    once = [
-        replace(config, seed=config.seed + number, repeats=1) for number in range(config.repeats)
-    ]
-    return tuple(CropClassifier(name, one) for name in tables for one in once)
+    """Return classifiers of synthetic and, for the ceiling, of real crops."""
+    models = []
+    for table in ("synthetic", "train"):
+        if table in inputs.tables:
+            for number in range(config.repeats):
+                once = replace(config, seed=config.seed + number, repeats=1)
+                models.append(CropClassifier(table, once))
+    return tuple(models)
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return CAS from the crops and the trained classifiers."""
     (extractor,) = extractors(config)
+    classifiers: dict[str, list[nn.Module]] = {}
+    for model in auxiliary_models(inputs, config):
+        name = "real" if model.table == "train" else model.table
+        classifiers.setdefault(name, []).append(inputs.trained(model)["classifier"])
     train = collect(inputs, config, "synthetic")
-    models: dict[str, list[nn.Module]] = {}
-    for student in auxiliary_models(inputs, config):
-        name = "real" if student.table == "train" else student.table
-        models.setdefault(name, []).append(inputs.trained(student)["classifier"])
     # all test crops, because a cap per class would change the class shares and with them top-1
     test = collect(inputs, config, "real", cap=0)
     card = full_card(
@@ -135,68 +131,65 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         network_sha256=f"none: trained here, {config.steps} steps of {config.batch} crops",
         versions=versions("torch", "opencv-python-headless", "numpy"),
     )
-    return measured(models, train, test, inputs.categories, config, card)
+    return cas(classifiers, train, test, inputs.categories, config, card)
 
 
-def measured(
-    models: Mapping[str, Sequence[nn.Module]],
+def cas(
+    classifiers: Mapping[str, Sequence[nn.Module]],
     train: CropSet,
     test: CropSet,
     categories: Sequence[Category],
     config: Config,
     card: Mapping[str, Any],
 ) -> Metric:
-    """Return CAS: top-1 accuracy on real crops `test` of `models["synthetic"]`, classifiers trained on crops `train`.
+    """Return CAS: top-1 accuracy on real crops `test` of `classifiers["synthetic"]`, trained on crops `train`.
 
-    `models["real"]`, if there, were trained on real crops and give the ceiling. `card` is what only the caller knows.
+    `classifiers["real"]`, if there, were trained on real crops and give the ceiling. `card` has what only the caller knows.
     """
-    names = [categories[c].name for c in config.selected(categories)]
-    each = {
-        name: [accuracy(m, test.crops, test.labels) for m in trained]
-        for name, trained in models.items()
-    }
-    found = {name: together(several) for name, several in each.items()}
-    synthetic = found["synthetic"]
-    tested = each["synthetic"][0].confusion.sum(axis=1)
+    accuracies: dict[str, list[Accuracy]] = {}
+    for name, models in classifiers.items():
+        accuracies[name] = [accuracy(model, test.crops, test.labels) for model in models]
+    synthetic = mean_accuracy(accuracies["synthetic"])
+    values = {**_numbers(accuracies["synthetic"]), **synthetic.floor}
+    controls = {"floor": {**synthetic.floor, "top1": synthetic.floor["chance"]}}
     columns = {
         "accuracy": synthetic.per_class,
-        "test_crops": tested.tolist(),
-        "train_crops": train.found.tolist(),
+        "test_crops": accuracies["synthetic"][0].confusion.sum(axis=1).tolist(),
+        "train_crops": train.num_seen.tolist(),
     }
-    if "real" in found:
-        columns["real_accuracy"] = found["real"].per_class
-    controls = {"floor": {**synthetic.floor, "top1": synthetic.floor["chance"]}}
-    told = {
-        name: {"top1": a.top1, "balanced": a.balanced, **_spread(each[name])}
-        for name, a in found.items()
-    }
-    controls |= {name: numbers for name, numbers in told.items() if name != "synthetic"}
+    if "real" in accuracies:
+        controls["real"] = _numbers(accuracies["real"])
+        columns["real_accuracy"] = mean_accuracy(accuracies["real"]).per_class
+    names = [categories[c].name for c in config.selected(categories)]
+    per_class = {}
+    for k, name in enumerate(names):
+        per_class[name] = {key: column[k] for key, column in columns.items()}
+    protocol = _protocol(train, test, names, config)
     return Metric(
         name="cas",
         value=synthetic.top1,
-        values={**told["synthetic"], **synthetic.floor},
-        per_class={
-            name: {key: column[k] for key, column in columns.items()}
-            for k, name in enumerate(names)
-        },
-        card={**card, **_protocol(train, test, names, config), "confusion": synthetic.confusion},
+        values=values,
+        per_class=per_class,
+        card={**card, **protocol, "confusion": synthetic.confusion},
         controls=controls,
     )
 
 
-def _spread(found: Sequence[Accuracy]) -> dict[str, float | None]:
-    """Standard deviations over trainings, where there are several."""
-    if len(found) < 2 or found[0].top1 is None:
-        return {}
-    pairs = {"top1": [one.top1 for one in found], "balanced": [one.balanced for one in found]}
-    return {
-        f"{key}_std": float(np.std(np.array(values, float), ddof=1))
-        for key, values in pairs.items()
-    }
+def _numbers(accuracies: Sequence[Accuracy]) -> dict[str, float | None]:
+    """Return the mean accuracies and, of several trainings, their standard deviations."""
+    mean = mean_accuracy(accuracies)
+    numbers = {"top1": mean.top1, "balanced": mean.balanced}
+    if len(accuracies) < 2 or mean.top1 is None:
+        return numbers
+    top1 = np.array([one.top1 for one in accuracies], float)
+    balanced = np.array([one.balanced for one in accuracies], float)
+    numbers["top1_std"] = float(np.std(top1, ddof=1))
+    numbers["balanced_std"] = float(np.std(balanced, ddof=1))
+    return numbers
 
 
 def deviations(config: Config) -> list[str]:
-    """Return in words where the settings differ from LostGAN-V2's CAS; empty for the paper's network and crops."""
+    """Return sentences on the differences from LostGAN-V2's CAS; empty for the paper's network and crops."""
     pairs = (
         ("ResNet-{} instead of ResNet-{}", config.depth, PAPER_DEPTH),
         ("first stage {} channels wide instead of {}", config.width, PAPER_WIDTH),
@@ -210,34 +203,36 @@ def deviations(config: Config) -> list[str]:
 def _protocol(
     train: CropSet, test: CropSet, names: Sequence[str], config: Config
 ) -> dict[str, Any]:
-    differs = deviations(config)
-    comparable = (
-        f"not comparable with published CAS: {'; '.join(differs)}"
-        if differs
-        else "the paper's network and crops"
-    )
-    few = [n for n, count in zip(names, test.found, strict=True) if 0 < count < FEW]
+    """Return the entries of the card that come from the crops and the settings."""
+    comparability = "the paper's network and crops"
+    differences = deviations(config)
+    if differences:
+        comparability = f"not comparable with published CAS: {'; '.join(differences)}"
+    warnings = []
+    few = [name for name, count in zip(names, test.num_seen, strict=True) if 0 < count < FEW]
+    if few:
+        warnings.append(f"fewer than {FEW} real crops of {', '.join(few)} to test on")
     return {
-        "warnings": [f"fewer than {FEW} real crops of {', '.join(few)} to test on"] if few else [],
-        "comparability": f"{comparable}; the training schedule is ours (the paper gives none)",
+        "warnings": warnings,
+        "comparability": f"{comparability}; the training schedule is ours (the paper gives none)",
         "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
         "trainings": config.repeats,
         "classes": len(names),
-        "classes_without_training_crops": [
-            n for n, count in zip(names, train.found, strict=True) if not count
-        ],
-        "classes_without_test_crops": [
-            n for n, count in zip(names, test.found, strict=True) if not count
-        ],
-        "train_crops": {
-            "found": int(train.found.sum()),
-            "used": len(train.labels),
-            "skipped": train.skipped,
-        },
-        "test_crops": {
-            "found": int(test.found.sum()),
-            "used": len(test.labels),
-            "skipped": test.skipped,
-        },
+        "classes_without_training_crops": _without_crops(names, train),
+        "classes_without_test_crops": _without_crops(names, test),
+        "train_crops": _counts(train),
+        "test_crops": _counts(test),
         "samples_per_layout": config.samples_per_layout,
+    }
+
+
+def _without_crops(names: Sequence[str], crops: CropSet) -> list[str]:
+    return [name for name, count in zip(names, crops.num_seen, strict=True) if not count]
+
+
+def _counts(crops: CropSet) -> dict[str, int]:
+    return {
+        "found": int(crops.num_seen.sum()),
+        "used": len(crops.labels),
+        "skipped": crops.skipped,
     }

@@ -22,18 +22,25 @@ def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
     from torch import nn
 
     bottleneck = depth == PAPER_DEPTH
-    repeats = (3, 4, 23, 3) if bottleneck else ((depth - 2) // 6,) * 3
+    num_blocks = [(depth - 2) // 6] * 3
+    if bottleneck:
+        num_blocks = [3, 4, 23, 3]
     layers: list[nn.Module] = [_conv(3, width, 3, 1), nn.ReLU(inplace=True)]
     channels = width
-    for stage, count in enumerate(repeats):
+    for stage, count in enumerate(num_blocks):
         inner = width * 2**stage
-        path = [inner, inner, 4 * inner] if bottleneck else [inner, inner]
         for block in range(count):
-            stride = 2 if stage and not block else 1
-            layers.append(_residual([channels, *path], [1, 3, 1] if bottleneck else [3, 3], stride))
-            channels = path[-1]
+            stride = 1
+            if stage and not block:
+                stride = 2
+            if bottleneck:
+                layers.append(_residual([channels, inner, inner, 4 * inner], [1, 3, 1], stride))
+                channels = 4 * inner
+            else:
+                layers.append(_residual([channels, inner, inner], [3, 3], stride))
+                channels = inner
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
-    return _initialised(nn.Sequential(*layers), seed)
+    return _initialized(nn.Sequential(*layers), seed)
 
 
 def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> nn.Module:
@@ -49,26 +56,28 @@ def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> n
             total: Tensor = self.body(x) + self.shortcut(x)
             return total.relu()
 
-    strides = [stride if i == kernels.index(3) else 1 for i in range(len(kernels))]
-    convs = [
-        _conv(*shape) for shape in zip(channels[:-1], channels[1:], kernels, strides, strict=True)
-    ]
-    body = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))][
-        :-1
-    ]  # the last ReLU follows the sum
-    changes = stride > 1 or channels[0] != channels[-1]
-    shortcut = _conv(channels[0], channels[-1], 1, stride) if changes else nn.Identity()
+    body: list[nn.Module] = []
+    strided = kernels.index(3)
+    for i, kernel in enumerate(kernels):
+        if i:
+            body.append(nn.ReLU(inplace=True))
+        conv_stride = stride if i == strided else 1
+        body.append(_conv(channels[i], channels[i + 1], kernel, conv_stride))
+    shortcut: nn.Module = nn.Identity()
+    if stride > 1 or channels[0] != channels[-1]:
+        shortcut = _conv(channels[0], channels[-1], 1, stride)
     return Residual(nn.Sequential(*body), shortcut)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    """Return a convolution that keeps the size (with stride 1), and its batch norm."""
     from torch import nn
 
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
-def _initialised(net: nn.Module, seed: int) -> nn.Module:
+def _initialized(net: nn.Module, seed: int) -> nn.Module:
     """Draw the weights (He et al., 2015) from a generator of their own; batch norms start as the identity."""
     import torch
     from torch import nn

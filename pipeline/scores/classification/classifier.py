@@ -48,17 +48,11 @@ class Config:
             )
         if self.classes not in ("things", "all"):
             raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
-        for name in (
-            "width",
-            "steps",
-            "batch",
-            "crops_per_class_max",
-            "samples_per_layout",
-            "repeats",
-            "threads",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cas.{name} is {getattr(self, name)}; give 1 or more")
+        counts = ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout")
+        for name in (*counts, "repeats", "threads"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"cas.{name} is {value}; give 1 or more")
         if self.size < 8 or not 0 <= self.shift < self.size:
             raise ValueError(
                 f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= shift < size"
@@ -68,20 +62,17 @@ class Config:
 
     def selected(self, categories: Sequence[Category]) -> list[int]:
         """Return the class indices the classifier knows; its label k means class `selected[k]`."""
-        return [
-            c for c, category in enumerate(categories) if self.classes == "all" or category.isthing
-        ]
+        if self.classes == "all":
+            return list(range(len(categories)))
+        return [c for c, category in enumerate(categories) if category.isthing]
 
 
 def learning_rate(config: Config, index: int) -> float:
     """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
-    warm = max(1, config.steps // 20)
-    return (
-        config.lr
-        * min(1.0, (index + 1) / warm)
-        * 0.5
-        * (1 + math.cos(math.pi * index / config.steps))
-    )
+    warmup_steps = max(1, config.steps // 20)
+    warmup = min(1.0, (index + 1) / warmup_steps)
+    cosine = 1 + math.cos(math.pi * index / config.steps)
+    return config.lr * warmup * 0.5 * cosine
 
 
 class ClassifierTraining:
@@ -97,10 +88,13 @@ class ClassifierTraining:
         import torch
 
         assert len(train.labels), "there is nothing to train on"
-        self.config, self._train = config, train
-        self._members = [
-            m for m in (np.flatnonzero(train.labels == c) for c in range(num_classes)) if len(m)
-        ]
+        self.config = config
+        self._train = train
+        self._crops_of_class: list[NDArray[np.int64]] = []  # of the classes that have crops
+        for c in range(num_classes):
+            crops = np.flatnonzero(train.labels == c)
+            if len(crops):
+                self._crops_of_class.append(crops)
         self._device = torch.device(device)
         self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
         self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
@@ -115,20 +109,22 @@ class ClassifierTraining:
 
     def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
+        size = self.config.batch
         rng = rng_for(self.config.seed, "cas", "batch", index)
-        members = [self._members[k] for k in rng.integers(0, len(self._members), self.config.batch)]
-        picks = np.array(
-            [
-                m[int(u * len(m))]
-                for m, u in zip(members, rng.random(self.config.batch), strict=True)
-            ]
-        )
-        return augment(self._train.crops[picks], self.config, rng), self._train.labels[picks]
+        classes = rng.integers(0, len(self._crops_of_class), size)
+        points = rng.random(size)
+        drawn = []
+        for k, point in zip(classes, points, strict=True):
+            crops = self._crops_of_class[k]
+            drawn.append(crops[int(point * len(crops))])
+        indices = np.array(drawn)
+        images = augment(self._train.crops[indices], self.config, rng)
+        return images, self._train.labels[indices]
 
     def step(
         self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]
     ) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` (0-based); return the loss."""
+        """Do optimizer step `index` (0-based); return the loss."""
         import torch
         from torch.nn import functional as F
 
@@ -137,8 +133,9 @@ class ClassifierTraining:
             group["lr"] = learning_rate(self.config, index)
         self.model.train()
         optimizer.zero_grad(set_to_none=True)
-        logits = self.model(_normalised(batch[0], self._device))
-        loss = F.cross_entropy(logits, torch.from_numpy(batch[1]).to(self._device))
+        crops, labels = batch
+        logits = self.model(_normalized(crops, self._device))
+        loss = F.cross_entropy(logits, torch.from_numpy(labels).to(self._device))
         torch.autograd.backward(loss)
         optimizer.step()
         return {"loss": loss.detach()}
@@ -146,7 +143,7 @@ class ClassifierTraining:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often a classifier is right on test crops; numbers in [0, 1], None where there is nothing to test."""
+    """Accuracy of a classifier on test crops; numbers in [0, 1], None where there is nothing to test."""
 
     top1: float | None  # over all crops: what the paper calls CAS
     balanced: float | None  # mean over the classes that have test crops
@@ -155,9 +152,11 @@ class Accuracy:
 
     @property
     def floor(self) -> dict[str, float | None]:
-        """What needs no looking: guessing among C classes, and always answering the most frequent test class."""
+        """Return the accuracy of guessing among C classes, and of always answering the most frequent test class."""
         total = int(self.confusion.sum())
-        majority = float(self.confusion.sum(axis=1).max() / total) if total else None
+        majority = None
+        if total:
+            majority = float(self.confusion.sum(axis=1).max() / total)
         return {"chance": 1 / len(self.confusion), "majority": majority}
 
 
@@ -169,40 +168,45 @@ def accuracy(
 
     model.eval()
     device = next(model.parameters()).device
+    answers = [np.zeros(0, np.int64)]
     with torch.inference_mode():
-        num_classes = model(_normalised(np.zeros((1, *crops.shape[1:]), np.uint8), device)).shape[1]
-        starts = range(0, len(crops), batch)
-        answers = [
-            model(_normalised(crops[i : i + batch], device)).argmax(dim=1).cpu().numpy()
-            for i in starts
-        ]
+        blank = np.zeros((1, *crops.shape[1:]), np.uint8)
+        num_classes = model(_normalized(blank, device)).shape[1]
+        for start in range(0, len(crops), batch):
+            logits = model(_normalized(crops[start : start + batch], device))
+            answers.append(logits.argmax(dim=1).cpu().numpy())
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(confusion, (labels, np.concatenate([np.zeros(0, np.int64), *answers])), 1)
-    tested, right = confusion.sum(axis=1), confusion.diagonal()
-    per_class = tuple(float(r / n) if n else None for r, n in zip(right, tested, strict=True))
-    known = [share for share in per_class if share is not None]
-    if not known:
-        return Accuracy(None, None, per_class, confusion)
-    return Accuracy(float(right.sum() / tested.sum()), float(np.mean(known)), per_class, confusion)
+    np.add.at(confusion, (labels, np.concatenate(answers)), 1)
+    tested = confusion.sum(axis=1)
+    right = confusion.diagonal()
+    per_class: list[float | None] = []
+    for num_right, num_tested in zip(right, tested, strict=True):
+        per_class.append(float(num_right / num_tested) if num_tested else None)
+    top1 = None
+    if tested.sum():
+        top1 = float(right.sum() / tested.sum())
+    return Accuracy(top1, _known_mean(per_class), tuple(per_class), confusion)
 
 
-def together(found: Sequence[Accuracy]) -> Accuracy:
+def mean_accuracy(accuracies: Sequence[Accuracy]) -> Accuracy:
     """Return the mean accuracies of several trainings on the same test crops; their confusion counts all answers."""
-
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
-
-    per_class = tuple(
-        mean(shares) for shares in zip(*(one.per_class for one in found), strict=True)
-    )
-    confusion = np.sum([one.confusion for one in found], axis=0)
+    per_class = []
+    for shares in zip(*(one.per_class for one in accuracies), strict=True):
+        per_class.append(_known_mean(shares))
     return Accuracy(
-        mean([one.top1 for one in found]),
-        mean([one.balanced for one in found]),
-        per_class,
-        confusion,
+        _known_mean([one.top1 for one in accuracies]),
+        _known_mean([one.balanced for one in accuracies]),
+        tuple(per_class),
+        np.sum([one.confusion for one in accuracies], axis=0),
     )
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the numbers that are known; None where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return float(np.mean(known))
 
 
 def augment(
@@ -212,17 +216,17 @@ def augment(
     num, size, reach = len(crops), config.size, config.shift
     columns = np.tile(np.arange(size), (num, 1))  # [B, S]
     if config.flip:
-        columns = np.where(rng.random((num, 1)) < 0.5, columns[:, ::-1], columns)
-    shifts = rng.integers(-reach, reach + 1, (2, num, 1))
-    rows = np.clip(np.arange(size) + shifts[0], 0, size - 1)
-    columns = np.clip(columns + shifts[1], 0, size - 1)
-    out: NDArray[np.uint8] = crops[
-        np.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
+        mirrored = rng.random((num, 1)) < 0.5
+        columns = np.where(mirrored, columns[:, ::-1], columns)
+    shift_rows, shift_columns = rng.integers(-reach, reach + 1, (2, num, 1))
+    rows = np.clip(np.arange(size) + shift_rows, 0, size - 1)
+    columns = np.clip(columns + shift_columns, 0, size - 1)
+    image = np.arange(num)[:, None, None]
+    out: NDArray[np.uint8] = crops[image, rows[:, :, None], columns[:, None, :]]
     return out
 
 
-def _normalised(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _normalized(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return crops [B, S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
     import torch
 

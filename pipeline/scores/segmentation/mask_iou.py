@@ -10,7 +10,7 @@ Legend: N masks of an image, Q masks asked about, G true masks of a class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.scene import Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
     Arrays,
     ExtractFunction,
     Extractor,
     MetricInputs,
+    Record,
     TableImage,
     missing_input,
 )
@@ -32,7 +34,7 @@ from synthaug.pipeline.scores.card import Metric, full_card, versions
 PAPER_SIDE = 32  # pixels
 CHUNK = 1024  # masks compared at once
 FEW = 30  # masks of a class; with fewer its number is chance
-LOOKED_AT = 8  # pairs, to see whether the masks are the layouts' own
+COMPARED = 8  # pairs, to tell whether the masks are the layouts' own
 
 
 @dataclass(frozen=True)
@@ -47,57 +49,49 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, least in (("side", 4), ("true_masks_max", 1), ("samples_per_layout", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is less than {least}")
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"{name}: {value} is less than {least}")
         if self.classes not in ("things", "all"):
             raise ValueError(f"classes: '{self.classes}' is not one of things, all")
 
 
 @dataclass(frozen=True)
 class MaskShapeExtractor(Extractor):
-    """Crops every object's mask to its tight box and brings it to one size; no pixel is decoded."""
+    """The shape of every object's mask: cropped to its tight box, at one size; no pixel is decoded."""
 
     name: ClassVar[str] = "mask_shapes"
     side: int = PAPER_SIDE
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """An observer of masks as bits."""
+        """See the base class."""
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
-            records: list[Arrays] = []
-            for image in images:
-                objects = image.scene.objects
-                chosen = [
-                    i
-                    for i in range(len(objects))
-                    if objects.rle[i] is not None and not objects.iscrowd[i]
-                ]
-                found = [
-                    shape(
-                        masks.decode(str(objects.rle[i]), (image.scene.height, image.scene.width)),
-                        self.side,
-                    )
-                    for i in chosen
-                ]
-                kept = [
-                    (i, mask) for i, mask in zip(chosen, found, strict=True) if mask is not None
-                ]
-                bits = (
-                    np.stack([mask for _, mask in kept])
-                    if kept
-                    else np.zeros((0, self.side**2), bool)
-                )
-                labels = objects.category[[i for i, _ in kept]].astype(np.int64)
-                records.append(
-                    {
-                        "bits": np.packbits(bits, axis=1),
-                        "labels": labels,
-                        "empty": np.array(len(chosen) - len(kept)),
-                    }
-                )
-            return records
+            return [shapes_of(image.scene, self.side) for image in images]
 
         return extract
+
+
+def shapes_of(scene: Scene, side: int) -> Arrays:
+    """Return the shapes of a scene's masks as bits, their labels, and the number of empty masks; crowds are left out."""
+    objects = scene.objects
+    shapes, labels = [], []
+    num_empty = 0
+    for i, rle in enumerate(objects.rle):
+        if rle is None or objects.iscrowd[i]:
+            continue
+        flat = shape(masks.decode(rle, scene.size), side)
+        if flat is None:
+            num_empty += 1
+            continue
+        shapes.append(flat)
+        labels.append(int(objects.category[i]))
+    bits = np.array(shapes, bool).reshape(len(shapes), side**2)
+    return {
+        "bits": np.packbits(bits, axis=1),
+        "labels": np.array(labels, np.int64),
+        "empty": np.array(num_empty),
+    }
 
 
 def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
@@ -109,183 +103,211 @@ def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
 
     if not mask.any():
         return None
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask.any(1))
+    columns = np.flatnonzero(mask.any(0))
     tight = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
-    shrinks = tight.shape[0] >= side and tight.shape[1] >= side
-    sized = cv2.resize(
-        tight, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return np.asarray(sized >= 0.5).reshape(-1)
+    interpolation = cv2.INTER_LINEAR
+    if min(tight.shape) >= side:
+        interpolation = cv2.INTER_AREA
+    resized = cv2.resize(tight, (side, side), interpolation=interpolation)
+    return np.asarray(resized >= 0.5).reshape(-1)
 
 
-def nearest_iou(asked: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+def nearest_iou(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return for masks [Q, P] the IoU [Q] with the most similar of true masks [G, P], G at least 1."""
-    best = np.zeros(len(asked))
-    mine = asked.sum(1).astype(np.float32)
-    wide = asked.astype(np.float32)
+    best = np.zeros(len(queries))
+    query_areas = queries.sum(1).astype(np.float32)[:, None]  # [Q, 1]
+    wide = queries.astype(np.float32)
     for start in range(0, len(true), CHUNK):
         part = true[start : start + CHUNK].astype(np.float32)
-        inter = wide @ part.T  # [Q, chunk], exact: whole numbers below 2^24
-        union = mine[:, None] + part.sum(1)[None] - inter
-        share = np.divide(
-            inter.astype(np.float64), union, out=np.zeros(inter.shape), where=union > 0
-        )
-        best = np.maximum(best, share.max(1))
+        inter = wide @ part.T  # [Q, chunk], exact: integers below 2^24
+        union = query_areas + part.sum(1)[None] - inter
+        iou = np.zeros(inter.shape)
+        np.divide(inter.astype(np.float64), union, out=iou, where=union > 0)
+        best = np.maximum(best, iou.max(1))
     return best
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """Masks of all three tables."""
-    return (
-        MaskShapeExtractor(
-            ("train", "real", "synthetic"), config.samples_per_layout, side=config.side
-        ),
-    )
+    """Return the extractor of mask shapes from all three tables."""
+    tables = ("train", "real", "synthetic")
+    return (MaskShapeExtractor(tables, config.samples_per_layout, side=config.side),)
 
 
-def available(inputs: MetricInputs, config: Config) -> str | None:  # noqa: ARG001 - every score is asked with its settings
-    """It needs masks that the generator made, and true ones."""
-    missing = missing_input(inputs) or missing_input(inputs, masks=("synthetic", _source(inputs)))
+def available(inputs: MetricInputs, _: Config) -> str | None:
+    """Return None where there are masks that the generator made, and true ones."""
+    missing = missing_input(inputs)
     if missing:
         return missing
-    real, synthetic = inputs.tables["real"], inputs.tables["synthetic"]
-    pairs = [i for i in range(len(synthetic)) if inputs.pairing.layout[i] >= 0][:LOOKED_AT]
-    if pairs and all(
-        synthetic[i].objects.rle == real[int(inputs.pairing.layout[i])].objects.rle for i in pairs
-    ):
+    missing = missing_input(inputs, masks=("synthetic", _source(inputs)))
+    if missing:
+        return missing
+    if _masks_are_the_layouts(inputs):
         return "the synthetic masks are those of the layouts themselves, so the generator has learnt none"
     return None
 
 
+def _masks_are_the_layouts(inputs: MetricInputs) -> bool:
+    """Return whether the first synthetic images all have the masks of the real images whose layouts they show."""
+    real, synthetic = inputs.tables["real"], inputs.tables["synthetic"]
+    layout = inputs.pairing.layout
+    paired = np.flatnonzero(layout >= 0)[:COMPARED]
+    equal = []
+    for index in paired.tolist():
+        own, asked_for = synthetic[index].objects, real[int(layout[index])].objects
+        equal.append(own.rle == asked_for.rle)
+    return bool(equal) and all(equal)
+
+
 def _source(inputs: MetricInputs) -> str:
-    """The table of true masks: the labelled images where they are there."""
-    return "train" if "train" in inputs.tables and len(inputs.tables["train"]) else "real"
+    """Return the table of true masks: the labelled images where they are there."""
+    if "train" in inputs.tables and len(inputs.tables["train"]):
+        return "train"
+    return "real"
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the mean IoU with the nearest true mask, per class and over the classes."""
     (extractor,) = extractors(config)
-    classes = [
-        c
-        for c, category in enumerate(inputs.categories)
-        if config.classes == "all" or category.isthing
-    ]
+    categories = inputs.categories
+    classes = list(range(len(categories)))
+    if config.classes == "things":
+        classes = [c for c in classes if categories[c].isthing]
     source = _source(inputs)
-    true = gallery(inputs, extractor, source, config, classes)
-    found, empty = _against(inputs, extractor, "synthetic", true, classes, config.side)
-    parts = {"synthetic": found}
+    true = true_masks(inputs, extractor, source, config, classes)
+    synthetic, num_empty = _ious(inputs, extractor, "synthetic", true, config.side)
+    means = {"synthetic": _class_means(synthetic)}
+    ceiling = "none: no labelled images beside the real ones"
     if source == "train":
-        parts["real"], _ = _against(inputs, extractor, "real", true, classes, config.side)
-    box = np.ones((1, config.side**2), bool)
-    floor = {
-        c: np.full(len(found[c]), nearest_iou(box, true[c])[0]) if len(true[c]) else found[c]
-        for c in classes
+        real, _ = _ious(inputs, extractor, "real", true, config.side)
+        means["real"] = _class_means(real)
+        ceiling = "masks of the real validation images"
+    means["box"] = _class_means(_box_ious(synthetic, true, config.side))
+    total = {name: _known_mean(list(of_class.values())) for name, of_class in means.items()}
+
+    warnings = []
+    few = [categories[c].name for c in classes if 0 < len(synthetic[c]) < FEW]
+    if few:
+        warnings.append(f"fewer than {FEW} synthetic masks of {', '.join(few)}")
+    num_masks = {
+        "synthetic": sum(len(ious) for ious in synthetic.values()),
+        "true": sum(len(bits) for bits in true.values()),
+        "empty": num_empty,
     }
-    means = {name: _means(part) for name, part in {**parts, "box": floor}.items()}
-    total = {name: _over(list(part.values())) for name, part in means.items()}
-    few = [inputs.categories[c].name for c in classes if 0 < len(found[c]) < FEW]
     card = full_card(
         inputs,
         extractor,
         protocol="IoU of each synthetic mask with its nearest true mask of the same class; mean over objects, then classes",
         headline_key="miou",
         resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: bilinear), from 1/2 inside",
-        masks={
-            "synthetic": sum(map(len, found.values())),
-            "true": sum(map(len, true.values())),
-            "empty": empty,
-        },
+        masks=num_masks,
         true_masks=f"of the {source} images, at most {config.true_masks_max} per class, drawn with seed {config.seed}",
         comparability="LostGAN-V2's Table 4 asks about training layouts, whose own true masks are among the candidates; "
         "here the layouts are those of validation images, and the masks the visible parts of objects",
-        ceiling="masks of the real validation images"
-        if source == "train"
-        else "none: no labelled images beside the real ones",
+        ceiling=ceiling,
         floor="the whole box as mask, for the same objects",
         versions=versions("opencv-python-headless", "pycocotools", "numpy"),
-        warnings=[f"fewer than {FEW} synthetic masks of {', '.join(few)}"] if few else [],
+        warnings=warnings,
     )
-    per_class = {
-        inputs.categories[c].name: {
+    per_class: dict[str, dict[str, float | None]] = {}
+    for c in classes:
+        numbers: dict[str, float | None] = {
             "iou": means["synthetic"][c],
-            "masks": len(found[c]),
+            "masks": len(synthetic[c]),
             "true_masks": len(true[c]),
             "box_iou": means["box"][c],
-            **({"real_iou": means["real"][c]} if "real" in means else {}),
         }
-        for c in classes
-    }
-    controls = {name: {"miou": value} for name, value in total.items() if name != "synthetic"}
-    return Metric(
-        "mask_iou", total["synthetic"], {"miou": total["synthetic"]}, per_class, card, controls
-    )
+        if "real" in means:
+            numbers["real_iou"] = means["real"][c]
+        per_class[categories[c].name] = numbers
+    value = total.pop("synthetic")
+    controls = {name: {"miou": mean} for name, mean in total.items()}
+    return Metric("mask_iou", value, {"miou": value}, per_class, card, controls)
 
 
-def gallery(
+def true_masks(
     inputs: MetricInputs, extractor: Extractor, table: str, config: Config, classes: Sequence[int]
 ) -> dict[int, NDArray[np.bool_]]:
-    """Return the true masks [G, P] of each class; of more than the cap a draw by what they are, not by their order."""
-    kept: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {c: [] for c in classes}
+    """Return the true masks [G, P] of each class; of more than the cap a draw by identity, not by order."""
+    ranked: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {c: [] for c in classes}
     for record in inputs.extracted(extractor, table):
-        for number, (bits, label) in enumerate(
-            zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True)
-        ):
-            if label in kept:
-                kept[label].append(
-                    (seed_for(config.seed, "mask_iou", record.index, number), bits.copy())
-                )
-    found = {}
-    for c, entries in kept.items():
-        chosen = [
-            bits for _, bits in sorted(entries, key=lambda entry: entry[0])[: config.true_masks_max]
-        ]
-        found[c] = _bits(
-            np.stack(chosen) if chosen else np.zeros((0, (config.side**2 + 7) // 8), np.uint8),
-            config.side,
-        )
-    return found
+        for number, (bits, label) in enumerate(_masks(record)):
+            if label in ranked:
+                rank = seed_for(config.seed, "mask_iou", record.index, number)
+                ranked[label].append((rank, bits.copy()))
+    true = {}
+    for c, entries in ranked.items():
+        entries.sort(key=lambda entry: entry[0])
+        drawn = [bits for _, bits in entries[: config.true_masks_max]]
+        true[c] = _unpack(drawn, config.side)
+    return true
 
 
-def _bits(packed: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
-    return np.unpackbits(packed, axis=1, count=side**2).astype(bool)
+def _masks(record: Record) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Yield the packed bits and the label of each mask of an image."""
+    yield from zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True)
 
 
-def _against(
+def _unpack(packed: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.bool_]:
+    """Return packed masks as [N, side * side]."""
+    rows = np.zeros((0, (side**2 + 7) // 8), np.uint8)
+    if packed:
+        rows = np.stack(packed)
+    return np.unpackbits(rows, axis=1, count=side**2).astype(bool)
+
+
+def _ious(
     inputs: MetricInputs,
     extractor: Extractor,
     table: str,
     true: dict[int, NDArray[np.bool_]],
-    classes: Sequence[int],
     side: int,
 ) -> tuple[dict[int, NDArray[np.float64]], int]:
-    """Return the IoUs of a table's masks with their nearest true ones, by class, and how many masks were empty."""
-    parts: dict[int, list[NDArray[np.float64]]] = {c: [np.zeros(0)] for c in classes}
-    waiting: dict[int, list[NDArray[np.uint8]]] = {c: [] for c in classes}
-    empty = 0
+    """Return the IoUs of a table's masks with their nearest true ones, by class, and the number of empty masks."""
+    parts: dict[int, list[NDArray[np.float64]]] = {c: [np.zeros(0)] for c in true}
+    pending: dict[int, list[NDArray[np.uint8]]] = {c: [] for c in true}
 
     def compare(c: int) -> None:
-        if waiting[c] and len(true[c]):
-            parts[c].append(nearest_iou(_bits(np.stack(waiting[c]), side), true[c]))
-        waiting[c] = []
+        if pending[c] and len(true[c]):
+            parts[c].append(nearest_iou(_unpack(pending[c], side), true[c]))
+        pending[c] = []
 
+    num_empty = 0
     for record in inputs.extracted(extractor, table):
-        empty += int(record.arrays["empty"])
-        for bits, label in zip(
-            record.arrays["bits"], record.arrays["labels"].tolist(), strict=True
-        ):
-            if label in waiting:
-                waiting[label].append(bits)
-                if len(waiting[label]) == CHUNK:
-                    compare(label)
-    for c in classes:
+        num_empty += int(record.arrays["empty"])
+        for bits, label in _masks(record):
+            if label not in pending:
+                continue
+            pending[label].append(bits)
+            if len(pending[label]) == CHUNK:
+                compare(label)
+    for c in true:
         compare(c)
-    return {c: np.concatenate(found) for c, found in parts.items()}, empty
+    return {c: np.concatenate(ious) for c, ious in parts.items()}, num_empty
 
 
-def _means(found: dict[int, NDArray[np.float64]]) -> dict[int, float | None]:
-    return {c: float(np.mean(shares)) if len(shares) else None for c, shares in found.items()}
+def _box_ious(
+    synthetic: dict[int, NDArray[np.float64]], true: dict[int, NDArray[np.bool_]], side: int
+) -> dict[int, NDArray[np.float64]]:
+    """Return the IoU of the whole box with its nearest true mask, once for each synthetic mask of a class."""
+    box = np.ones((1, side**2), bool)
+    ious = {}
+    for c, of_masks in synthetic.items():
+        ious[c] = of_masks
+        if len(true[c]):
+            ious[c] = np.full(len(of_masks), nearest_iou(box, true[c])[0])
+    return ious
 
 
-def _over(numbers: Sequence[float | None]) -> float | None:
+def _class_means(ious: dict[int, NDArray[np.float64]]) -> dict[int, float | None]:
+    means: dict[int, float | None] = {}
+    for c, of_class in ious.items():
+        means[c] = float(np.mean(of_class)) if len(of_class) else None
+    return means
+
+
+def _known_mean(numbers: Sequence[float | None]) -> float | None:
     known = [number for number in numbers if number is not None]
-    return float(np.mean(known)) if known else None
+    if not known:
+        return None
+    return float(np.mean(known))

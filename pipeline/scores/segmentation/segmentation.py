@@ -45,7 +45,7 @@ FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
 
 @dataclass(frozen=True)
 class Config:
-    """Which network segments, and how many images of each map it is shown."""
+    """The network that segments, and the number of images of each map."""
 
     network: str = (
         OWN  # own (trained on the labelled images) | a network of torchvision | torchscript
@@ -70,7 +70,7 @@ class Config:
 
 @dataclass(frozen=True)
 class SegmentationExtractor(Extractor):
-    """Segments real and synthetic images, and counts pixels against their maps and against those of other images."""
+    """Confusion matrices of a segmentation network with each image's own map and with that of another image."""
 
     name: ClassVar[str] = "segmentation"
     config: Config = field(default_factory=Config)
@@ -78,41 +78,44 @@ class SegmentationExtractor(Extractor):
 
     @property
     def auxiliary_models(self) -> tuple[AuxiliaryModel, ...]:
-        """The own network is trained first."""
-        return (self.config.own,) if self.config.network == OWN else ()
+        """The own network, which is trained first."""
+        if self.config.network == OWN:
+            return (self.config.own,)
+        return ()
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
-        """Load the network; an observer of confusion matrices."""
-        segment, classes = network(inputs, self.config), len(inputs.categories)
+        """Load the network; see the base class."""
+        segment = network(inputs, self.config)
+        num_classes = len(inputs.categories)
         real = inputs.tables["real"]
-        others = derangement(len(real), self.config.seed)
+        other_of = derangement(len(real), self.config.seed)
+
+        def matrices(image: TableImage) -> Arrays:
+            """Return the two matrices of an image, both empty without a map."""
+            scene = image.scene
+            own = other = np.zeros((3, 0), np.int64)
+            if scene.panoptic is None:
+                return {"own": own, "other": other}
+            answer = segment(image.pixels())
+            labels = maps_of(scene, num_classes).labels
+            own = _sparse(confusion(labels, answer, num_classes))
+            index = image.layout
+            if index < 0:
+                index = image.index % len(real)
+            stranger = real[int(other_of[index])]
+            if stranger.panoptic is not None and other_of[index] != index:
+                labels = resize_map(maps_of(stranger, num_classes).labels, scene.size)
+                other = _sparse(confusion(labels, answer, num_classes))
+            return {"own": own, "other": other}
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
-            records: list[Arrays] = []
-            for image in images:
-                truth = other = None
-                if image.scene.panoptic is not None:
-                    found = segment(image.pixels())
-                    truth = confusion(maps_of(image.scene, classes).labels, found, classes)
-                    place = image.layout if image.layout >= 0 else image.index % len(real)
-                    stranger = real[int(others[place])]
-                    if stranger.panoptic is not None and others[place] != place:
-                        labels = maps_of(stranger, classes).labels
-                        other = confusion(
-                            resize_map(labels, (image.scene.height, image.scene.width)),
-                            found,
-                            classes,
-                        )
-                records.append({"own": _sparse(truth), "other": _sparse(other)})
-            return records
+            return [matrices(image) for image in images]
 
         return extract
 
 
-def _sparse(matrix: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Return what is in a matrix as [3, K]: rows, columns, counts."""
-    if matrix is None:
-        return np.zeros((3, 0), np.int64)
+def _sparse(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the entries of a matrix that are not 0 as [3, K]: rows, columns, counts."""
     rows, columns = np.nonzero(matrix)
     return np.stack([rows, columns, matrix[rows, columns]])
 
@@ -121,31 +124,27 @@ def network(inputs: MetricInputs, config: Config) -> Segment:
     """Return the network that segments, ready."""
     if config.network == OWN:
         return config.own.segment(inputs)
-    return from_file(
-        config.network,
-        Path(config.file),
-        config.outputs,
-        inputs.categories,
-        inputs.resources.device,
-    )
+    device = inputs.resources.device
+    return from_file(config.network, Path(config.file), config.outputs, inputs.categories, device)
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
-    """Segmentation of real and synthetic images."""
+    """Return the extractor of confusion matrices on real and synthetic images."""
     digest = file_digest(config.file)
-    return (
-        SegmentationExtractor(
-            ("real", "synthetic"), config.samples_per_layout, config=config, sha256=digest
-        ),
+    tables = ("real", "synthetic")
+    extractor = SegmentationExtractor(
+        tables, config.samples_per_layout, config=config, sha256=digest
     )
+    return (extractor,)
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """It needs panoptic maps, in the labelled images too where the network is trained on them."""
+    """Return None where there are panoptic maps, in the labelled images too where the network is trained on them."""
     if config.file and not Path(config.file).is_file():
         return f"there is no file '{config.file}' (score.segmentation.file)"
-    own = ("train",) if config.network == OWN else ()
-    tables = (*own, "real", "synthetic")
+    tables = ["real", "synthetic"]
+    if config.network == OWN:
+        tables.insert(0, "train")
     return missing_input(inputs, tables, maps=tables)
 
 
@@ -153,86 +152,98 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return mean IoU and pixel accuracy, with ceiling and floor."""
     (extractor,) = extractors(config)
     classes = [category.name for category in inputs.categories]
-    total = {
-        key: np.zeros((len(classes), len(classes) + 1), np.int64)
-        for key in ("synthetic", "real", "shuffled")
-    }
-    images = 0
-    for table in ("real", "synthetic"):
-        for record in inputs.extracted(extractor, table):
-            images += table == "synthetic" and record.arrays["own"].size > 0
-            for name, key in (("own", table), ("other", "shuffled")):
-                if name == "own" or table == "synthetic":
-                    rows, columns, counts = record.arrays[name]
-                    total[key][rows, columns] += counts
-    parts = {key: summary(matrix, classes) for key, matrix in total.items()}
-    found, own = parts["synthetic"], config.network == OWN
-    warnings = [
-        f"{images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"
-    ] * (images < FEW)
+    shape = (len(classes), len(classes) + 1)
+    real = np.zeros(shape, np.int64)
+    for record in inputs.extracted(extractor, "real"):
+        _add(real, record.arrays["own"])
+    synthetic, shuffled = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    num_images = 0
+    for record in inputs.extracted(extractor, "synthetic"):
+        _add(synthetic, record.arrays["own"])
+        _add(shuffled, record.arrays["other"])
+        num_images += record.arrays["own"].size > 0
+
+    result = summary(synthetic, classes)
+    ceiling = summary(real, classes)
+    floor = summary(shuffled, classes)
+    warnings = []
+    if num_images < FEW:
+        warnings.append(
+            f"{num_images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"
+        )
     card = full_card(
         inputs,
         extractor,
+        **_network_entries(config),
         protocol="a segmentation network trained on real images; the class maps the images were made from are the truth",
         headline_key="miou",
-        selection=f"all images with a panoptic map ({images} synthetic ones)",
-        resize=f"images to {config.own.side}x{config.own.side}, antialiased bilinear; answers back, nearest"
-        if own
-        else "none; logits to the image's size, bilinear",
-        network=f"U-Net of width {config.own.width}, trained here on the labelled images"
-        if own
-        else config.network,
-        network_sha256=f"none: trained here, {asdict(config.own)}"
-        if own
-        else file_digest(config.file),
+        selection=f"all images with a panoptic map ({num_images} synthetic ones)",
         ceiling="the same network on the real images",
         floor=f"its answers on the synthetic images against the maps of other images, seed {config.seed}",
         classes="means over the classes that have true pixels",
         versions=versions("torch", "torchvision", "numpy"),
         warnings=warnings,
     )
-    per_class = {
-        name: {
-            **found.per_class[name],
-            **{f"real_{k}": v for k, v in parts["real"].per_class[name].items()},
-        }
-        for name in classes
-    }
-    controls = {key: dict(parts[key].values) for key in ("real", "shuffled")}
+    per_class = {}
+    for name in classes:
+        numbers = dict(result.per_class[name])
+        for key, value in ceiling.per_class[name].items():
+            numbers[f"real_{key}"] = value
+        per_class[name] = numbers
     return replace(
-        found,
+        result,
         name="segmentation",
         per_class=per_class,
-        card={**found.card, **card},
-        controls=controls,
+        card={**result.card, **card},
+        controls={"real": dict(ceiling.values), "shuffled": dict(floor.values)},
     )
+
+
+def _add(matrix: NDArray[np.int64], entries: NDArray[np.int64]) -> None:
+    """Add the entries [3, K] of a sparse matrix to a dense one, in place."""
+    rows, columns, counts = entries
+    matrix[rows, columns] += counts
+
+
+def _network_entries(config: Config) -> dict[str, Any]:
+    """Return the entries of the card on the network and the size of its images."""
+    if config.network == OWN:
+        side = config.own.side
+        return {
+            "resize": f"images to {side}x{side}, antialiased bilinear; answers back, nearest",
+            "network": f"U-Net of width {config.own.width}, trained here on the labelled images",
+            "network_sha256": f"none: trained here, {asdict(config.own)}",
+        }
+    return {
+        "resize": "none; logits to the image's size, bilinear",
+        "network": config.network,
+        "network_sha256": file_digest(config.file),
+    }
 
 
 def confusion(
-    truth: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], num_classes: int
+    truth: NDArray[np.integer[Any]], answer: NDArray[np.integer[Any]], num_classes: int
 ) -> NDArray[np.int64]:
-    """Return pixels [C, C + 1] by true class and found class of two label maps of one shape; matrices add up.
+    """Return pixels [C, C + 1] by true and predicted class of two label maps of one shape; matrices add up.
 
-    Labels are 0 .. C - 1, anything else is don't care: left out where true, "no class" (the last column) where found.
+    Labels are 0 .. C - 1, anything else is don't care: left out where true, "no class" (the last column) where predicted.
     """
-    assert truth.shape == found.shape
+    assert truth.shape == answer.shape
     known = (truth >= 0) & (truth < num_classes)
     rows = truth[known].astype(np.int64)
-    columns = found[known].astype(np.int64)
+    columns = answer[known].astype(np.int64)
     columns = np.where((columns >= 0) & (columns < num_classes), columns, num_classes)
-    counts = np.bincount(
-        rows * (num_classes + 1) + columns, minlength=num_classes * (num_classes + 1)
-    )
-    return counts.reshape(num_classes, num_classes + 1)
+    width = num_classes + 1
+    counts = np.bincount(rows * width + columns, minlength=num_classes * width)
+    return counts.reshape(num_classes, width)
 
 
 def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the IoU of each class [C] of a confusion matrix [C, C + 1]; NaN for a class neither true nor found."""
-    true, found, hit = matrix.sum(1), matrix[:, :-1].sum(0), np.diag(matrix)
-    union = true + found - hit
-    shares: NDArray[np.float64] = np.divide(
-        hit, union, out=np.full(len(hit), np.nan), where=union > 0
-    )
+    """Return the IoU of each class [C] of a confusion matrix [C, C + 1]; NaN for a class neither true nor predicted."""
+    hits = np.diag(matrix)
+    union = matrix.sum(1) + matrix[:, :-1].sum(0) - hits
+    shares: NDArray[np.float64] = np.full(len(hits), np.nan)
+    np.divide(hits, union, out=shares, where=union > 0)
     return shares
 
 
@@ -241,27 +252,36 @@ def summary(
 ) -> Metric:
     """Return all scores of a confusion matrix [C, C + 1]; the headline is the mean IoU over the classes that occur.
 
-    `miou` and `mean_accuracy` are means over classes with true pixels; a class that is only found wrongly lowers the IoU of
-    the others and has none of its own in the mean. `miou_found` takes in such classes, as 0.
+    `miou` and `mean_accuracy` are means over classes with true pixels; a class that is only predicted wrongly lowers the IoU
+    of the others and has none of its own in the mean. `miou_found` takes in such classes, as 0.
     """
-    true, hit = matrix.sum(1), np.diag(matrix)
+    true = matrix.sum(1)
+    hits = np.diag(matrix)
     iou = ious(matrix)
-    accuracy = np.divide(hit, true, out=np.full(len(hit), np.nan), where=true > 0)
-    total, seen = int(true.sum()), true > 0
-    values = {
-        "miou": float(iou[seen].mean()) if seen.any() else None,
-        "miou_found": float(iou[~np.isnan(iou)].mean()) if total else None,
-        "pixel_accuracy": float(hit.sum() / total) if total else None,
-        "mean_accuracy": float(accuracy[seen].mean()) if seen.any() else None,
-        "fw_iou": float((true[seen] * iou[seen]).sum() / total) if total else None,
-    }
-    per_class = {
-        name: {"iou": float(iou[k]), "accuracy": float(accuracy[k]), "pixels": int(true[k])}
-        for k, name in enumerate(classes)
-    }
-    about = {
+    accuracy = np.full(len(hits), np.nan)
+    np.divide(hits, true, out=accuracy, where=true > 0)
+    total = int(true.sum())
+    occurs = true > 0
+    keys = ("miou", "miou_found", "pixel_accuracy", "mean_accuracy", "fw_iou")
+    values: dict[str, float | None] = dict.fromkeys(keys)
+    if total:
+        values = {
+            "miou": float(iou[occurs].mean()),
+            "miou_found": float(iou[~np.isnan(iou)].mean()),
+            "pixel_accuracy": float(hits.sum() / total),
+            "mean_accuracy": float(accuracy[occurs].mean()),
+            "fw_iou": float((true[occurs] * iou[occurs]).sum() / total),
+        }
+    per_class = {}
+    for k, name in enumerate(classes):
+        per_class[name] = {
+            "iou": float(iou[k]),
+            "accuracy": float(accuracy[k]),
+            "pixels": int(true[k]),
+        }
+    counts = {
         "pixels": total,
-        "classes_seen": int(seen.sum()),
+        "classes_seen": int(occurs.sum()),
         "found_no_class": int(matrix[:, -1].sum()),
     }
-    return Metric("miou", values["miou"], values, per_class, about | dict(card or {}))
+    return Metric("miou", values["miou"], values, per_class, {**counts, **(card or {})})

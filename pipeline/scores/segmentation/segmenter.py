@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.errors import first_line, one_line
+from synthaug.pipeline.core.images import decode, resize
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -39,9 +40,8 @@ TORCHVISION = (
     "fcn_resnet101",
     "lraspp_mobilenet_v3_large",
 )
-Segment = Callable[
-    [NDArray[np.uint8]], NDArray[np.int64]
-]  # image [H, W, 3] -> class map [H, W], C = no class of ours
+# image [H, W, 3] -> class map [H, W], C = no class of ours
+Segment = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ class Own:
 
     def __post_init__(self) -> None:
         for name in ("width", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name}: {value} is less than 1")
         if self.side < 16 or self.side % 8:
             raise ValueError(f"side: {self.side} is no multiple of 8 from 16 on")
         if not self.lr > 0:
@@ -66,8 +67,9 @@ class Own:
 
     @property
     def name(self) -> str:
-        """Its folder."""
-        return f"segmenter-{hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]}"
+        """The name of its folder."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        return f"segmenter-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
     def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
         """Return its training on the labelled images that have a map."""
@@ -75,17 +77,19 @@ class Own:
         return TrainingSpec(training, OwnBatches(self, inputs), self.steps)
 
     def segment(self, inputs: MetricInputs) -> Segment:
-        """Return the trained network at work."""
+        """Return the function of the trained network."""
         network = inputs.trained(self)["segmenter"].eval()
+        device = inputs.resources.device
 
         def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
             import torch
 
+            height, width = image.shape[:2]
+            square = resized(image, self.side)
             with torch.inference_mode():
-                logits = network(normalised([resized(image, self.side)], inputs.resources.device))
-            return resize_map(
-                logits.argmax(1)[0].cpu().numpy().astype(np.int64), (image.shape[0], image.shape[1])
-            )
+                logits = network(normalized([square], device))
+            labels = logits.argmax(1)[0].cpu().numpy().astype(np.int64)
+            return resize_map(labels, (height, width))
 
         return run
 
@@ -94,36 +98,38 @@ class OwnBatches:
     """Step -> images [B, S, S, 3] and class maps [B, S, S]: epochs in random order, half of the images mirrored."""
 
     def __init__(self, own: Own, inputs: MetricInputs) -> None:
-        table = inputs.tables["train"]
-        self._own, self._table, self._classes = own, table, len(inputs.categories)
-        self._read = lru_cache(CACHED)(self._one)
+        self._own = own
+        self._table = inputs.tables["train"]
+        self._num_classes = len(inputs.categories)
+        self._read = lru_cache(CACHED)(self._image_and_map)
 
     @cached_property
-    def _places(self) -> list[int]:
-        return [i for i in range(len(self._table)) if self._table[i].panoptic is not None]
+    def _indices(self) -> list[int]:
+        """The images that have a map."""
+        return [index for index, scene in enumerate(self._table) if scene.panoptic is not None]
 
     def __call__(self, step: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
         """Return the batch of a step."""
-        own, count = self._own, len(self._places)
-        places = range(step * own.batch, (step + 1) * own.batch)
+        own = self._own
+        count = len(self._indices)
         flips = rng_for(own.seed, "segmenter", "flip", step).random(own.batch) < 0.5
-        drawn = [
-            permuted(k % count, count, seed_for(own.seed, "segmenter", "epoch", k // count))
-            for k in places
-        ]
-        pairs = [self._read(self._places[i]) for i in drawn]
-        flipped = [
-            (p[:, ::-1], m[:, ::-1]) if f else (p, m)
-            for (p, m), f in zip(pairs, flips, strict=True)
-        ]
-        return [p for p, _ in flipped], np.stack([m for _, m in flipped])
+        images, maps = [], []
+        for position, flip in enumerate(flips, step * own.batch):
+            epoch = position // count
+            order_seed = seed_for(own.seed, "segmenter", "epoch", epoch)
+            drawn = permuted(position % count, count, order_seed)
+            image, labels = self._read(self._indices[drawn])
+            if flip:
+                image, labels = image[:, ::-1], labels[:, ::-1]
+            images.append(image)
+            maps.append(labels)
+        return images, np.stack(maps)
 
-    def _one(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        from synthaug.pipeline.core.images import decode
-
+    def _image_and_map(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return one image [S, S, 3] and its class map [S, S], IGNORE where there is no class."""
         scene, side = self._table[index], self._own.side
-        labels = resize_map(maps_of(scene, self._classes).labels, (side, side))
-        return resized(decode(scene), side), np.where(labels < self._classes, labels, IGNORE)
+        labels = resize_map(maps_of(scene, self._num_classes).labels, (side, side))
+        return resized(decode(scene), side), np.where(labels < self._num_classes, labels, IGNORE)
 
 
 class OwnTraining:
@@ -132,31 +138,33 @@ class OwnTraining:
     def __init__(self, own: Own, num_classes: int, device: str) -> None:
         import torch
 
-        self._own, self._device = own, device
+        self._own = own
+        self._device = device
         self._network = unet(own.width, num_classes, own.seed).to(device)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), own.lr)
         self.modules: Mapping[str, nn.Module] = {"segmenter": self._network}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {
-            "segmenter": torch.optim.Adam(self._network.parameters(), own.lr)
-        }
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"segmenter": self._optimizer}
 
     def step(
         self, index: int, batch: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]
     ) -> Mapping[str, Tensor]:
-        """Do optimiser step `index`; return the loss: cross entropy over the pixels with a class."""
+        """Do optimizer step `index`; return the loss: cross entropy over the pixels with a class."""
         import torch
         from torch.nn import functional as F
 
-        (optimizer,) = self.optimizers.values()
-        for group in optimizer.param_groups:
-            group["lr"] = self._own.lr * 0.5 * (1 + np.cos(np.pi * index / self._own.steps))
+        images, maps = batch
+        cosine = 1 + np.cos(np.pi * index / self._own.steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._own.lr * 0.5 * cosine
         self._network.train()
-        optimizer.zero_grad(set_to_none=True)
-        truth = torch.from_numpy(batch[1]).to(self._device)
-        logits = self._network(normalised(batch[0], self._device))
-        known = (truth != IGNORE).sum().clamp(min=1)  # a batch without any would make the mean NaN
-        loss = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum") / known
+        self._optimizer.zero_grad(set_to_none=True)
+        truth = torch.from_numpy(maps).to(self._device)
+        logits = self._network(normalized(images, self._device))
+        num_known = (truth != IGNORE).sum().clamp(min=1)  # without any the mean would be NaN
+        total = F.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum")
+        loss = total / num_known
         torch.autograd.backward(loss)
-        optimizer.step()
+        self._optimizer.step()
         return {"loss": loss.detach()}
 
 
@@ -180,18 +188,24 @@ def unet(width: int, num_classes: int, seed: int) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             sizes = [width * 2**level for level in range(4)]
-            self.down = nn.ModuleList(block(a, b) for a, b in zip([3, *sizes], sizes, strict=False))
-            self.up = nn.ModuleList(block(a + b, a) for a, b in pairwise(sizes))
+            self.down = nn.ModuleList()
+            for inputs, outputs in pairwise([3, *sizes]):
+                self.down.append(block(inputs, outputs))
+            self.up = nn.ModuleList()
+            for outputs, below in pairwise(sizes):
+                self.up.append(block(outputs + below, outputs))
             self.out = nn.Conv2d(width, num_classes, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            kept: list[Tensor] = []
+            skips: list[Tensor] = []
             for level, down in enumerate(self.down):
-                x = down(F.max_pool2d(x, 2) if level else x)
-                kept.append(x)
+                if level:
+                    x = F.max_pool2d(x, 2)
+                x = down(x)
+                skips.append(x)
             for level in (2, 1, 0):
                 wide = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-                x = self.up[level](torch.cat([kept[level], wide], 1))
+                x = self.up[level](torch.cat([skips[level], wide], 1))
             logits: Tensor = self.out(x)
             return logits
 
@@ -218,37 +232,43 @@ def from_file(
     from torch.nn import functional as F
 
     names = [category.name for category in categories]
-    network = (
-        _program(file, device)
-        if kind == "torchscript"
-        else _torchvision(kind, file, len(outputs or names), device)
-    )
-    place = {name: k for k, name in enumerate(names)}
-    to_ours = np.array([place.get(name, len(names)) for name in outputs or names])  # [K]
+    output_names = list(outputs) or names
+    network = _load_network(kind, file, len(output_names), device)
+    class_of = {name: k for k, name in enumerate(names)}
+    class_of_output = np.array([class_of.get(name, len(names)) for name in output_names])  # [K]
 
     def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
         with torch.inference_mode():
-            x = (
-                torch.from_numpy(np.ascontiguousarray(image))
-                .to(device)
-                .permute(2, 0, 1)[None]
-                .float()
-                / 255
-            )
-            shift, scale = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
-            answer = network((x - shift) / scale)
+            answer = network(_imagenet(image, device))
             logits = answer["out"] if isinstance(answer, dict) else answer
-            if logits.shape[1] != len(to_ours):
+            if logits.shape[1] != len(class_of_output):
                 raise ValueError(
-                    f"{file}: the network has {logits.shape[1]} outputs, {len(to_ours)} classes are named"
+                    f"{file}: the network has {logits.shape[1]} outputs, {len(class_of_output)} classes are named"
                 )
-            if logits.shape[2:] != image.shape[:2]:
-                logits = F.interpolate(
-                    logits, image.shape[:2], mode="bilinear", align_corners=False
-                )
-            return np.asarray(to_ours[logits.argmax(1)[0].cpu().numpy()], np.int64)
+            size = image.shape[:2]
+            if logits.shape[2:] != size:
+                logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            best = logits.argmax(1)[0].cpu().numpy()
+        return np.asarray(class_of_output[best], np.int64)
 
     return run
+
+
+def _imagenet(image: NDArray[np.uint8], device: str) -> Tensor:
+    """Return an image as float32 [1, 3, H, W], normalized as torchvision's networks are given it."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    x = pixels.permute(2, 0, 1)[None].float() / 255
+    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+    return (x - mean) / std
+
+
+def _load_network(kind: str, file: Path, num_outputs: int, device: str) -> Any:
+    if kind == "torchscript":
+        return _program(file, device)
+    return _torchvision(kind, file, num_outputs, device)
 
 
 def _program(file: Path, device: str) -> Any:
@@ -272,9 +292,10 @@ def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
         state = load_file(file)
     else:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    auxiliary = any(key.startswith("aux_classifier") for key in state)
-    extra = {} if kind.startswith("lraspp") else {"aux_loss": auxiliary}
-    network = build(weights=None, weights_backbone=None, num_classes=outputs, **extra)
+    options = {"num_classes": outputs}
+    if not kind.startswith("lraspp"):
+        options["aux_loss"] = any(key.startswith("aux_classifier") for key in state)
+    network = build(weights=None, weights_backbone=None, **options)
     try:
         network.load_state_dict(state)
     except RuntimeError as err:
@@ -286,12 +307,10 @@ def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
 
 def resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return an image [H, W, 3] as [S, S, 3], antialiased bilinear."""
-    from synthaug.pipeline.core.images import resize
-
     return resize(image, (side, side))
 
 
-def normalised(images: Sequence[NDArray[np.uint8]], device: str) -> torch.Tensor:
+def normalized(images: Sequence[NDArray[np.uint8]], device: str) -> torch.Tensor:
     """Return images [S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
     import torch
 
