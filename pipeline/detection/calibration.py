@@ -1,4 +1,4 @@
-"""What a detector's score is worth, and from which score on a detection is worth keeping: learnt on validation images.
+"""Calibration of a detector's scores and thresholds for what is kept, fitted on validation images.
 
 The probability that a detection is right is a logistic function of the logit of its score (Platt 1999; of detections,
 Küppers et al. 2020, section 3), one curve per class, each drawn towards the curve of all classes together as far as it has
@@ -26,33 +26,33 @@ RULES = ("fixed", "precision", "f1")
 BINS = 10  # of scores and probabilities, of equal width
 _NEAREST = 1e-6  # a score this near to 0 or 1 counts as this far: its logit is finite
 _LEAST_SLOPE = 0.05  # a curve never falls: more score is never less probability
-_PRIOR_ALL = (
-    1.0  # precision of the prior of the curve of all classes, about "the score is the probability"
-)
-_PRIOR_CLASS = (
-    4.0  # of a class's curve about that: some 20 detections in doubt count as much as the prior
-)
+# precision of the prior of the curve of all classes, about "the score is the probability"
+_PRIOR_ALL = 1.0
+# of a class's curve about that: some 20 detections in doubt count as much as the prior
+_PRIOR_CLASS = 4.0
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Every detection of some images with the verdict on it; those on crowds are left out."""
+    """Every detection of some images, right or not; those on crowds are left out."""
 
     image: NDArray[np.int64]  # [D] 0..I-1
     label: NDArray[np.int64]  # [D] 0..C-1
     score: Floats  # [D]
-    right: NDArray[
-        np.bool_
-    ]  # [D] a true object of the class, IoU 0.5, that no better detection has taken
+    # [D] a true object of the class, IoU 0.5, that no better detection has taken
+    right: NDArray[np.bool_]
     truths: NDArray[np.int64]  # [I, C] true objects that are no crowd
 
     def of(self, images: NDArray[np.bool_]) -> Matches:
-        """Return what belongs to the images at a mask [I]; the others count no objects and have no detections."""
+        """Return the matches of the images at a mask [I]; the others count no objects and have no detections."""
         keep = images[self.image]
-        truths = self.truths * images[:, None]
         return Matches(
-            self.image[keep], self.label[keep], self.score[keep], self.right[keep], truths
+            image=self.image[keep],
+            label=self.label[keep],
+            score=self.score[keep],
+            right=self.right[keep],
+            truths=self.truths * images[:, None],
         )
 
 
@@ -64,7 +64,7 @@ class Curve:
     offset: float = 0.0
 
     def __call__(self, score: NDArray[Any]) -> Floats:
-        """Probability of each score [D]."""
+        """Return the probability of each score [D]."""
         return _sigmoid(self.slope * _logit(score) + self.offset)
 
     def score_at(self, probability: float) -> float:
@@ -82,12 +82,14 @@ class Threshold:
     @property
     def at(self) -> float:
         """The score as a number: infinite where nothing is kept."""
-        return np.inf if self.score is None else self.score
+        if self.score is None:
+            return np.inf
+        return self.score
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How thresholds are chosen; the keys of `pseudo_label` of the same names."""
+    """The rule by which thresholds are chosen; the keys of `pseudo_label` of the same names."""
 
     name: str = "f1"
     threshold: float = 0.5
@@ -97,22 +99,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One curve per class, and what they were drawn towards."""
+    """One curve per class, and the curve of all classes that they were drawn towards."""
 
     pooled: Curve
     classes: Sequence[Curve] = field(default=())
 
     def probability(self, labels: NDArray[np.int64], scores: NDArray[Any]) -> Floats:
-        """Probability that each detection [D] is right."""
-        slope, offset = (
-            np.array([getattr(c, name) for c in self.classes]) for name in ("slope", "offset")
-        )
+        """Return the probability that each detection [D] is right."""
+        slope = np.array([curve.slope for curve in self.classes])
+        offset = np.array([curve.offset for curve in self.classes])
         return _sigmoid(slope[labels] * _logit(scores) + offset[labels])
 
 
 def match(rows: Iterable[DetectionRow], num_classes: int) -> Matches:
     """Compare detections with the truth, one row per image, greedily by score at IoU 0.5 as COCO does."""
-    images, labels, scores, right, truths = [], [], [], [], []
+    images = [np.zeros(0, np.int64)]
+    labels = [np.zeros(0, np.int64)]
+    scores = [np.zeros(0, np.float64)]
+    right = [np.zeros(0, np.bool_)]
+    truths = []
     for image, row in enumerate(rows):
         state = match_row(row, range(num_classes), 0.5)
         counts = state >= 0
@@ -121,13 +126,12 @@ def match(rows: Iterable[DetectionRow], num_classes: int) -> Matches:
         scores.append(row.pred_scores[counts].astype(np.float64))
         right.append(state[counts] == 1)
         truths.append(np.bincount(row.labels[~row.crowd], minlength=num_classes))
-    none = np.zeros(0, np.int64)
     return Matches(
-        np.concatenate([none, *images]),
-        np.concatenate([none, *labels]),
-        np.concatenate([none.astype(np.float64), *scores]),
-        np.concatenate([none.astype(np.bool_), *right]),
-        np.array(truths, np.int64).reshape(-1, num_classes),
+        image=np.concatenate(images),
+        label=np.concatenate(labels),
+        score=np.concatenate(scores),
+        right=np.concatenate(right),
+        truths=np.array(truths, np.int64).reshape(-1, num_classes),
     )
 
 
@@ -137,28 +141,26 @@ def fit(matches: Matches) -> Calibration:
     classes = []
     for label in range(matches.truths.shape[1]):
         of_class = matches.label == label
-        classes.append(
-            _fit_curve(matches.score[of_class], matches.right[of_class], pooled, _PRIOR_CLASS)
-        )
+        scores, right = matches.score[of_class], matches.right[of_class]
+        classes.append(_fit_curve(scores, right, pooled, _PRIOR_CLASS))
     return Calibration(pooled, classes)
 
 
 def _fit_curve(scores: Floats, right: NDArray[np.bool_], prior: Curve, strength: float) -> Curve:
-    """The most probable curve under a normal prior of precision `strength` about `prior` (Newton; convex)."""
+    """Return the most probable curve under a normal prior of precision `strength` about `prior` (Newton; convex)."""
     design = np.stack([_logit(scores), np.ones(len(scores))], axis=1)  # [D, 2]
+    target = right.astype(np.float64)
     centre = np.array([prior.slope, prior.offset])
-    for weights in (np.array([strength, strength]), np.array([1e9, strength])):
-        value = _newton(design, right.astype(np.float64), centre, weights)
-        if value[0] >= _LEAST_SLOPE:
-            break
-        centre = np.array(
-            [_LEAST_SLOPE, prior.offset]
-        )  # scores that mislead: hold the slope, fit the offset
-    return Curve(max(float(value[0]), _LEAST_SLOPE), float(value[1]))
+    value = _newton(design, target, centre, np.array([strength, strength]))
+    if value[0] < _LEAST_SLOPE:  # scores that mislead: hold the slope, fit the offset
+        centre = np.array([_LEAST_SLOPE, prior.offset])
+        value = _newton(design, target, centre, np.array([1e9, strength]))
+    slope, offset = value.tolist()
+    return Curve(max(slope, _LEAST_SLOPE), offset)
 
 
 def _newton(design: Floats, target: Floats, centre: Floats, strength: Floats) -> Floats:
-    """Minimise the log loss plus strength * (value - centre)^2 / 2, with steps halved until it falls."""
+    """Minimize the log loss plus strength * (value - centre)^2 / 2, with steps halved until it falls."""
 
     def loss(value: Floats) -> float:
         margin = design @ value
@@ -170,8 +172,9 @@ def _newton(design: Floats, target: Floats, centre: Floats, strength: Floats) ->
         p = _sigmoid(design @ value)
         gradient = design.T @ (p - target) + strength * (value - centre)
         hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(strength)
-        step, now = np.linalg.solve(hessian, gradient), loss(value)
-        while loss(value - step) > now and abs(step).max() > 1e-12:
+        step = np.linalg.solve(hessian, gradient)
+        current = loss(value)
+        while loss(value - step) > current and abs(step).max() > 1e-12:
             step = step / 2
         value = value - step
         if abs(step).max() < 1e-10:
@@ -186,47 +189,58 @@ def choose(matches: Matches, calibration: Calibration, rule: Rule) -> list[Thres
     fixed one where nothing was detected at all.
     """
     truths = matches.truths.sum(0)
+    fixed = Threshold(rule.threshold, "fixed")
     if rule.name == "fixed":
-        return [Threshold(rule.threshold, "fixed")] * len(truths)
-    pooled = Threshold(rule.threshold, "fixed")
+        return [fixed] * len(truths)
+    pooled = fixed
     if len(matches.score):
-        score = _threshold(matches.score, calibration.pooled, int(truths.sum()), rule)
-        pooled = Threshold(score, "unreached" if score is None else "pooled")
-    chosen = []
-    for label, (curve, objects) in enumerate(
-        zip(calibration.classes, truths.tolist(), strict=True)
-    ):
+        num_objects = int(truths.sum())
+        score = _threshold(matches.score, calibration.pooled, num_objects, rule)
+        pooled = _reached(score, "pooled")
+    thresholds = []
+    for label, num_objects in enumerate(truths.tolist()):
         scores = matches.score[matches.label == label]
-        if objects < rule.min_truths or not len(scores):
-            chosen.append(pooled)
+        if num_objects < rule.min_truths or not len(scores):
+            thresholds.append(pooled)
             continue
-        score = _threshold(scores, curve, objects, rule)
-        chosen.append(Threshold(score, "unreached" if score is None else "class"))
-    return chosen
+        score = _threshold(scores, calibration.classes[label], num_objects, rule)
+        thresholds.append(_reached(score, "class"))
+    return thresholds
 
 
-def _threshold(scores: Floats, curve: Curve, truths: int, rule: Rule) -> float | None:
+def _reached(score: float | None, basis: str) -> Threshold:
+    if score is None:
+        return Threshold(None, "unreached")
+    return Threshold(score, basis)
+
+
+def _threshold(scores: Floats, curve: Curve, num_objects: int, rule: Rule) -> float | None:
+    """Return the least score that is kept, by the expected numbers of hits; None where the precision is never reached."""
     best = np.sort(scores)[::-1]
     p = curve(best)
-    kept, hits = np.arange(1, len(best) + 1), np.cumsum(p)
+    num_kept = np.arange(1, len(best) + 1)
+    hits = np.cumsum(p)
     if rule.name == "f1":
-        return curve.score_at(float((2 * hits / (kept + truths)).max()) / 2)
-    error = np.sqrt(np.cumsum(p * (1 - p))) / kept
-    reached = np.flatnonzero(hits / kept - error >= rule.precision)
-    return float(best[reached[-1]]) if len(reached) else None
+        f1 = 2 * hits / (num_kept + num_objects)
+        return curve.score_at(float(f1.max()) / 2)
+    error = np.sqrt(np.cumsum(p * (1 - p))) / num_kept
+    reached = np.flatnonzero(hits / num_kept - error >= rule.precision)
+    if not len(reached):
+        return None
+    return float(best[reached[-1]])
 
 
 def apply(
     thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Return which detections [D] are kept; compared as float32, so that a score of 0.77 reaches a threshold of 0.77."""
+    """Return whether each detection [D] is kept; compared as float32, so that a score of 0.77 reaches one of 0.77."""
     least = np.array([threshold.at for threshold in thresholds], np.float32)
     return np.asarray(scores.astype(np.float32) >= least[labels])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What thresholds and probabilities do to images they were not learnt on."""
+    """Counts and probabilities on images that the thresholds and curves were not fitted on."""
 
     counts: Mapping[str, NDArray[np.int64]]  # rule -> [C, 3] hits, false alarms, misses
     probability: Floats  # [D] of each detection, by curves that did not see its image
@@ -236,65 +250,73 @@ def cross_validate(
     matches: Matches, rules: Sequence[Rule], folds: int, seed: int
 ) -> HeldOut | None:
     """Learn on K-1 of K parts of the images and count on the one left out, each in turn; None for a single image."""
-    images, num_classes = matches.truths.shape
-    folds = min(folds, images)
+    num_images, num_classes = matches.truths.shape
+    folds = min(folds, num_images)
     if folds < 2:
         return None
-    part = np.array([permuted(i, images, seed) % folds for i in range(images)])
+    fold_of_image = np.array([permuted(i, num_images, seed) % folds for i in range(num_images)])
     counts = {rule.name: np.zeros((num_classes, 3), np.int64) for rule in rules}
     probability = np.zeros(len(matches.score))
-    for k in range(folds):
-        rest, held = matches.of(part != k), matches.of(part == k)
+    for fold in range(folds):
+        rest = matches.of(fold_of_image != fold)
+        held_out = matches.of(fold_of_image == fold)
         calibration = fit(rest)
-        probability[part[matches.image] == k] = calibration.probability(held.label, held.score)
+        is_held_out = fold_of_image[matches.image] == fold  # [D]
+        probability[is_held_out] = calibration.probability(held_out.label, held_out.score)
         for rule in rules:
-            counts[rule.name] += count(held, choose(rest, calibration, rule))
+            counts[rule.name] += count(held_out, choose(rest, calibration, rule))
     return HeldOut(counts, probability)
 
 
 def count(matches: Matches, thresholds: Sequence[Threshold]) -> NDArray[np.int64]:
-    """Count hits, false alarms and misses [C, 3] of what is kept."""
+    """Count hits, false alarms and misses [C, 3] of the detections that are kept."""
     keep = apply(thresholds, matches.label, matches.score)
     num_classes = matches.truths.shape[1]
     hits = np.bincount(matches.label[keep & matches.right], minlength=num_classes)
-    false = np.bincount(matches.label[keep & ~matches.right], minlength=num_classes)
-    return np.stack([hits, false, matches.truths.sum(0) - hits], axis=1)
+    false_alarms = np.bincount(matches.label[keep & ~matches.right], minlength=num_classes)
+    misses = matches.truths.sum(0) - hits
+    return np.stack([hits, false_alarms, misses], axis=1)
 
 
 def ratios(counts: NDArray[np.int64]) -> dict[str, float | int | None]:
-    """Precision, recall and F1 from hits, false alarms and misses [3]; None without anything to divide by."""
-    hits, false, missed = counts.tolist()
+    """Return precision, recall and F1 from hits, false alarms and misses [3]; None without anything to divide by."""
+    hits, false_alarms, misses = counts.tolist()
     return {
-        "precision": round(hits / (hits + false), 4) if hits + false else None,
-        "recall": round(hits / (hits + missed), 4) if hits + missed else None,
-        "f1": round(2 * hits / (2 * hits + false + missed), 4) if hits + false + missed else None,
-        "truth": hits + missed,
-        "found": hits + false,
+        "precision": _share(hits, hits + false_alarms),
+        "recall": _share(hits, hits + misses),
+        "f1": _share(2 * hits, 2 * hits + false_alarms + misses),
+        "truth": hits + misses,
+        "found": hits + false_alarms,
     }
+
+
+def _share(part: int, total: int) -> float | None:
+    if not total:
+        return None
+    return round(part / total, 4)
 
 
 def reliability(probability: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015), Brier score, and per bin [mean, share right, D]."""
+    """Return expected calibration error, Brier score, and per bin [mean probability, share right, D].
+
+    The error is that of Naeini, Cooper and Hauskrecht (2015).
+    """
     if not len(right):
         return {"ece": None, "brier": None, "bins": []}
-    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    sizes = np.bincount(place, minlength=BINS)
-    sums = [
-        np.bincount(place, weights=values, minlength=BINS)
-        for values in (probability, right.astype(np.float64))
-    ]
+    bin_of = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    sizes = np.bincount(bin_of, minlength=BINS)
     used = np.flatnonzero(sizes)
-    said, true = (total[used] / sizes[used] for total in sums)
-    error = float((np.abs(said - true) * sizes[used]).sum() / len(right))
-    bins = [
-        [round(a, 4), round(b, 4), n]
-        for a, b, n in zip(said.tolist(), true.tolist(), sizes[used].tolist(), strict=True)
-    ]
-    return {
-        "ece": round(error, 4),
-        "brier": round(float(((probability - right) ** 2).mean()), 4),
-        "bins": bins,
-    }
+    total_probability = np.bincount(bin_of, weights=probability, minlength=BINS)
+    total_right = np.bincount(bin_of, weights=right.astype(np.float64), minlength=BINS)
+    mean_probability = total_probability[used] / sizes[used]
+    share_right = total_right[used] / sizes[used]
+    error = (np.abs(mean_probability - share_right) * sizes[used]).sum() / len(right)
+    bins = []
+    for k in range(len(used)):
+        mean, share = float(mean_probability[k]), float(share_right[k])
+        bins.append([round(mean, 4), round(share, 4), int(sizes[used[k]])])
+    brier = ((probability - right) ** 2).mean()
+    return {"ece": round(float(error), 4), "brier": round(float(brier), 4), "bins": bins}
 
 
 def _logit(p: NDArray[Any]) -> Floats:

@@ -1,4 +1,4 @@
-"""How good a detector is while it learns: measured every so many steps, the best weights kept.
+"""Evaluation of a detector: on a table, and during its training every so many steps, the best weights kept.
 
 The best weights are a part of the training's state, so they and the rows of EVALUATION are those of an uninterrupted training
 however often it was killed.
@@ -95,10 +95,15 @@ def average_precision(result: DetectionResult) -> dict[str, float | None]:
 
 
 def best_of(rows: Sequence[Row]) -> Row:
-    """The row with the highest AP50, of equals the one with the highest AP, of these the first."""
-    return max(
-        rows, key=lambda row: [-1.0 if row[key] is None else row[key] for key in ("AP50", "AP")]
-    )
+    """Return the row with the highest AP50, of equals the one with the highest AP, of these the first."""
+
+    def rank(row: Row) -> list[float]:
+        known = []
+        for key in ("AP50", "AP"):
+            known.append(-1.0 if row[key] is None else row[key])
+        return known
+
+    return max(rows, key=rank)
 
 
 class Evaluated:
@@ -118,27 +123,35 @@ class Evaluated:
         folder: Folder,
         new_best: Callable[[Row], None],
     ) -> None:
-        self._training, self._detector, self._validation = training, detector, validation
-        self._every, self._steps, self._folder, self._new_best = every, steps, folder, new_best
+        self._training = training
+        self._detector = detector
+        self._validation = validation
+        self._every = every
+        self._steps = steps
+        self._folder = folder
+        self._new_best = new_best
         self.modules: dict[str, nn.Module] = dict(training.modules)
         if every:
             self.modules["best"] = copy.deepcopy(detector.model).requires_grad_(False)
 
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
-        """The training's own."""
+        """The optimizers of the training itself."""
         return self._training.optimizers
 
     def step(self, index: int, batch: Any) -> Mapping[str, Tensor]:
         """Do the training's step; measure after it where that is due."""
         losses = self._training.step(index, batch)
         done = index + 1
-        if self._validation and (done == self._steps or (self._every and done % self._every == 0)):
+        is_due = done == self._steps
+        if self._every and done % self._every == 0:
+            is_due = True
+        if self._validation and is_due:
             self._evaluate(self._validation, done)
         return losses
 
     def rows(self) -> list[dict[str, Any]]:
-        """What was measured, oldest first."""
+        """Return the rows of EVALUATION, oldest first."""
         return read_log(self._folder, EVALUATION)
 
     def take_best(self) -> None:
@@ -149,10 +162,10 @@ class Evaluated:
         # a resumed training may find rows of steps that it has yet to do again
         rows: list[Row] = [row for row in self.rows() if row["step"] < step]
         with self._training.averaged():
-            rows.append({"step": step, **validation.measure(self._detector)})
-            if self._every and best_of(rows) is rows[-1]:
+            row = {"step": step, **validation.measure(self._detector)}
+            rows.append(row)
+            if self._every and best_of(rows) is row:
                 self.modules["best"].load_state_dict(self._detector.model.state_dict())
-                self._new_best(rows[-1])
-        self._folder.write_bytes(
-            EVALUATION, "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-        )
+                self._new_best(row)
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        self._folder.write_bytes(EVALUATION, lines.encode())
