@@ -28,14 +28,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from synthaug.generators.nn.panoptic.conv import (
-    Guide,
-    ScaleGuide,
-    hole_features,
-    panoptic_conv,
-    panoptic_conv_reference,
-    panoptic_upsample,
-)
+from synthaug.generators.nn.panoptic.conv import hole_features, panoptic_conv
+from synthaug.generators.nn.panoptic.neighbourhood import Neighbourhood, NeighbourhoodPyramid
+from synthaug.generators.nn.panoptic.reference import panoptic_conv_reference
+from synthaug.generators.nn.panoptic.upsample import panoptic_upsample
 
 SIDE, CLASSES, HEAD = (
     256,
@@ -93,7 +89,7 @@ def both_ways(make: Callable[[], Tensor], leaves: Sequence[Tensor], grad: Tensor
     make().backward(grad)
 
 
-def naive(x: Tensor, weight: Tensor, bias: Tensor, guide: ScaleGuide) -> Tensor:
+def naive(x: Tensor, weight: Tensor, bias: Tensor, guide: Neighbourhood) -> Tensor:
     """Equations 1 and 2 by unfolding; which taps match is known beforehand, as it is to ours."""
     windows = guide.windows(3)
     taps = F.unfold(x, 3, padding=1).view(len(x), x.shape[1], 9, -1)
@@ -130,7 +126,7 @@ def convolution(found: list[tuple[Tensor, Tensor]]) -> None:
             rounds, builds = [], []
             for identity, _ in found:
                 began = time.thread_time()
-                guide = Guide(identity).at(side)
+                guide = NeighbourhoodPyramid(identity).at(side)
                 prepare(guide)
                 builds.append(time.thread_time() - began)
                 forms: dict[str, Call] = {
@@ -161,7 +157,7 @@ def convolution(found: list[tuple[Tensor, Tensor]]) -> None:
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def prepare(guide: ScaleGuide) -> None:
+def prepare(guide: Neighbourhood) -> None:
     """Everything that the convolutions of a scale ask of the guide."""
     windows = guide.windows(3)
     _ = (windows.work, windows.pairs, windows.unmatched)
@@ -199,17 +195,17 @@ class Ladder:
         self.head = torch.randn(HEAD, CLASSES, 3, 3, **self.make).requires_grad_()
         self.bias = torch.zeros(HEAD, device=device, dtype=dtype).requires_grad_()
 
-    def nearest(self, _guide: Guide) -> list[Tensor]:
+    def nearest(self, _guide: NeighbourhoodPyramid) -> list[Tensor]:
         return [nearest(x) for x in self.features]
 
-    def given(self, guide: Guide) -> list[Tensor]:
+    def given(self, guide: NeighbourhoodPyramid) -> list[Tensor]:
         """Holes filled with features that are there; here 0."""
         return [
             panoptic_upsample(x, guide.at(side))
             for side, x in zip(self.sides, self.features, strict=True)
         ]
 
-    def looked_up(self, guide: Guide) -> list[Tensor]:
+    def looked_up(self, guide: NeighbourhoodPyramid) -> list[Tensor]:
         """With all of hole filling: look-up, reduction, placement."""
         scales = [guide.at(side) for side in self.sides]
         rows = hole_features(self.head, self.bias, scales)
@@ -221,7 +217,9 @@ class Ladder:
             for x, scale, r in zip(self.features, scales, rows, strict=True)
         ]
 
-    def both_ways(self, form: Callable[[Guide], list[Tensor]], guide: Guide) -> None:
+    def both_ways(
+        self, form: Callable[[NeighbourhoodPyramid], list[Tensor]], guide: NeighbourhoodPyramid
+    ) -> None:
         for leaf in (*self.features, *self.reductions, self.head, self.bias):
             if leaf is not None:
                 leaf.grad = None
@@ -238,7 +236,7 @@ def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
         forms = {"nearest": ladder.nearest, "given": ladder.given, "looked up": ladder.looked_up}
         rounds: list[Mapping[str, Call]] = []
         for identity, classes in found * 3:
-            guide = Guide(identity, classes)
+            guide = NeighbourhoodPyramid(identity, classes)
             for side in sides:
                 guide.at(side).hole_table(3, CLASSES)
             calls: dict[str, Call] = {
@@ -266,17 +264,17 @@ def guides(found: list[tuple[Tensor, Tensor]]) -> None:
     for side in BLOCKS:
         calls, shares, holes = [], [], []
         for identity, classes in found:
-            guide = Guide(identity, classes).at(side)
+            guide = NeighbourhoodPyramid(identity, classes).at(side)
             shares.append(len(guide.windows(3).mixed) / side**2)
             holes.append(len(guide.upsampling.holes) / side**2)
 
             def convolving(identity: Tensor = identity, side: int = side) -> None:
-                prepare(Guide(identity).at(side))
+                prepare(NeighbourhoodPyramid(identity).at(side))
 
             def rising(
                 identity: Tensor = identity, classes: Tensor = classes, side: int = side
             ) -> None:
-                Guide(identity, classes).at(side).hole_table(3, CLASSES)
+                NeighbourhoodPyramid(identity, classes).at(side).hole_table(3, CLASSES)
 
             calls.append({"conv": convolving, "up": rising})
         s = turns(calls)
@@ -299,8 +297,10 @@ def peak_of(form: str, side: int, channels: int, out: int, folder: Path, batch: 
     identity = torch.cat([identity for identity, _ in maps(folder)[:batch]])
     forms: dict[str, Callable[..., Tensor]] = {
         "plain": lambda _identity, *given: F.conv2d(*given, padding=1),
-        "ours": lambda identity, *given: panoptic_conv(*given, Guide(identity).at(side)),
-        "naive": lambda identity, *given: naive(*given, Guide(identity).at(side)),
+        "ours": lambda identity, *given: panoptic_conv(
+            *given, NeighbourhoodPyramid(identity).at(side)
+        ),
+        "naive": lambda identity, *given: naive(*given, NeighbourhoodPyramid(identity).at(side)),
     }
     small, small_grad = layer(
         channels, out, side, 1

@@ -39,12 +39,9 @@ from benchmarks.panoptic_ops import (
     maps,
     naive,
 )
-from synthaug.generators.nn.panoptic.conv import (
-    Guide,
-    ScaleGuide,
-    panoptic_conv,
-    panoptic_conv_reference,
-)
+from synthaug.generators.nn.panoptic.conv import panoptic_conv
+from synthaug.generators.nn.panoptic.neighbourhood import Neighbourhood, NeighbourhoodPyramid
+from synthaug.generators.nn.panoptic.reference import panoptic_conv_reference
 
 BATCH = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -94,12 +91,14 @@ def layer(
     return [t.requires_grad_() for t in leaves], grad.to(dtype, memory_format=last)
 
 
-def form_of(name: str, guide: ScaleGuide) -> Callable[..., Tensor]:
+def form_of(name: str, guide: Neighbourhood) -> Callable[..., Tensor]:
     if name == "lists":  # as panoptic_ops.py chooses without triton
         return partial(
-            panoptic_conv, guide=guide, form="taps" if guide.windows(3).work > 0.2 else "windows"
+            panoptic_conv,
+            neighbourhood=guide,
+            form="taps" if guide.windows(3).work > 0.2 else "windows",
         )
-    return partial(panoptic_conv, guide=guide, form=name)
+    return partial(panoptic_conv, neighbourhood=guide, form=name)
 
 
 def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
@@ -115,7 +114,7 @@ def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
     heading(*names, "forward alone: plain, ms", "fused / plain", "errors: plain, fused")
     for dtype_name, dtype in dtypes.items():
         for side, blocks in BLOCKS.items():
-            guide = Guide(given[0]).at(side)
+            guide = NeighbourhoodPyramid(given[0]).at(side)
             for channels, out in blocks if side >= 64 else blocks[:1]:
                 leaves, grad = layer(channels, out, side, dtype)
                 forms = {"plain": partial(F.conv2d, padding=1)} | {
@@ -151,7 +150,10 @@ def convolution(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 def errors(leaves: list[Tensor], identity: Tensor, side: int) -> str:
     """Relative to the definition in float64, of one image; the plain convolution's to its own."""
     x, weight, bias = (t.detach() for t in leaves)
-    x, one = x[:1].contiguous(memory_format=torch.channels_last), Guide(identity[:1]).at(side)
+    x, one = (
+        x[:1].contiguous(memory_format=torch.channels_last),
+        NeighbourhoodPyramid(identity[:1]).at(side),
+    )
     wide = [t.double() for t in (x, weight, bias)]
     exact = panoptic_conv_reference(*wide, one.identity)
     made = [
@@ -174,7 +176,7 @@ def upsampling(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
     for dtype_name, dtype in dtypes.items():
         for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
             ladder = Ladder(sides, BATCH, "cuda", dtype)
-            guide = Guide(*given)
+            guide = NeighbourhoodPyramid(*given)
             for side in sides:
                 guide.at(side).hole_table(3, CLASSES)
             forms = {
@@ -208,18 +210,18 @@ def guides(given: Maps, _dtypes: dict[str, torch.dtype]) -> None:
     for side in BLOCKS:
 
         def kernels(side: int = side) -> None:
-            windows = Guide(given[0]).at(side).windows(3)
+            windows = NeighbourhoodPyramid(given[0]).at(side).windows(3)
             _ = windows.bits, windows.scale, windows.pure_scale
 
         def lists(side: int = side) -> None:
-            windows = Guide(given[0]).at(side).windows(3)
+            windows = NeighbourhoodPyramid(given[0]).at(side).windows(3)
             _ = windows.work, windows.pairs, windows.unmatched
 
         def rising(side: int = side) -> None:
-            Guide(*given).at(side).hole_table(3, CLASSES)
+            NeighbourhoodPyramid(*given).at(side).hole_table(3, CLASSES)
 
         times = [f"{milliseconds(call, 0.1):.2f}" for call in (kernels, lists, rising)]
-        guide = Guide(*given).at(side)
+        guide = NeighbourhoodPyramid(*given).at(side)
         pixels = BATCH * side**2
         mixed, holes = len(guide.windows(3).mixed) / pixels, len(guide.upsampling.holes) / pixels
         row(side, *times, f"{mixed:.1%}", f"{holes:.2%}")
@@ -231,7 +233,7 @@ def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
         for side in LIMITS:
             for channels, out in BLOCKS[side]:
                 leaves, grad = layer(channels, out, side, dtype)
-                guide = Guide(given[0]).at(side)
+                guide = NeighbourhoodPyramid(given[0]).at(side)
                 forms = {"plain": partial(F.conv2d, padding=1)} | {
                     name: form_of(name, guide) for name in FORMS
                 }
@@ -254,7 +256,7 @@ def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 
     heading("scale", "", "tile", "result", "gradient of input", "gradient of weight, mixed windows")
     for side, (channels, out) in SHAPES.items():
-        windows = Guide(given[0]).at(side).windows(3)
+        windows = NeighbourhoodPyramid(given[0]).at(side).windows(3)
         for dtype_name, dtype in dtypes.items():
             leaves, grad = layer(channels, out, side, dtype)
             x, weight, bias = (t.detach() for t in leaves)
@@ -282,7 +284,7 @@ def compile_tiles(given: Maps, number: int, of: int) -> None:
     """Compile every `of`-th tile from the `number`-th on, on small maps."""
     from synthaug.generators.nn.panoptic import triton as kernels
 
-    windows = Guide(given[0][:1]).at(64).windows(3)
+    windows = NeighbourhoodPyramid(given[0][:1]).at(64).windows(3)
     for place, (rows, columns, size, warps, stages) in enumerate(TILES * len(DTYPES)):
         if place % of != number:
             continue
@@ -300,7 +302,7 @@ def compile_tiles(given: Maps, number: int, of: int) -> None:
 
 def compile_forms(given: Maps, dtype: torch.dtype, side: int) -> None:
     """Compile what `convolution` needs at a scale; tiles depend on the number of rows."""
-    guide = Guide(given[0]).at(side)
+    guide = NeighbourhoodPyramid(given[0]).at(side)
     for channels, out in BLOCKS[side]:
         leaves, grad = layer(channels, out, side, dtype)
         fused = partial(form_of("fused", guide), *leaves)

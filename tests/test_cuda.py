@@ -21,7 +21,9 @@ from synthaug.generators import load_system
 from synthaug.generators.base import Layouts, MapBatch, Maps, SamplerOptions, TrainingBatch
 from synthaug.generators.lostgan.fast import FastGenerator as FastLostGan
 from synthaug.generators.nn.layers import SpectralNormed
-from synthaug.generators.nn.panoptic.conv import Guide, hole_features, panoptic_upsample
+from synthaug.generators.nn.panoptic.conv import hole_features
+from synthaug.generators.nn.panoptic.neighbourhood import NeighbourhoodPyramid
+from synthaug.generators.nn.panoptic.upsample import panoptic_upsample
 from synthaug.generators.spade.fast import FastGenerator as FastSpade
 from synthaug.generators.spade.semantics import semantics
 from synthaug.generators.training.adversarial import AdversarialTraining
@@ -204,8 +206,10 @@ def test_upsampling_with_holes_is_a_cpus(dtype: torch.dtype) -> None:
         own = [
             t.to(dtype).to(device, kind).detach().requires_grad_() for t in (x, weight)
         ]  # leaves, also on a CPU
-        guide = Guide(identity.to(device), identity.to(device)).at(16)
-        out = panoptic_upsample(own[0], guide, hole_features(own[1], None, [guide])[0])
+        neighbourhood = NeighbourhoodPyramid(identity.to(device), identity.to(device)).at(16)
+        out = panoptic_upsample(
+            own[0], neighbourhood, hole_features(own[1], None, [neighbourhood])[0]
+        )
         out.backward(grad.to(dtype).to(device, kind))
         results.append([out.detach(), *(leaf.grad for leaf in own)])
     for made, expected in zip(results[1], results[0], strict=True):

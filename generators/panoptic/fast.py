@@ -1,109 +1,100 @@
-"""The panoptic-aware generator for production on a CPU: the network of panoptic.py, in evaluation, equal up to rounding.
+"""The panoptic-aware generator for sampling on a CPU, in evaluation, equal up to rounding.
 
-It is SPADE's fast form (spade_fast.py) with the convolutions of blocks panoptic-aware: the plain one, by tiles where that is
-faster, whose mixed windows are then computed anew from their matching taps, or a product per tap where most windows are
-mixed. A tile's sums touch neighbours, so rounding, and nothing more, may pass from one identity to another here. First
-convolution and doublings are the network's own.
+It is SPADE's fast form (spade/fast.py) with the convolutions of blocks panoptic-aware: the plain one,
+by tiles where that is faster, whose mixed windows are then computed anew from their matching taps, or
+a product per tap where most windows are mixed. A tile's sums touch neighbours, so rounding, and
+nothing more, may pass from one identity to another here. First convolution and doublings are the
+network's own.
 
-Legend as in panoptic_ops.py. Maps are [B, H, W, C].
+Legend as in nn/panoptic/conv.py. Maps are [B, H, W, C].
 """
 
 from __future__ import annotations
 
-from typing import cast
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.generators.nn.panoptic.conv import aware_by_taps, correct_windows, mostly_mixed
-from synthaug.generators.nn.panoptic.neighbourhood import ScaleGuide
-from synthaug.generators.nn.winograd import SameConv
-from synthaug.generators.panoptic.network import PanopticGenerator, PanopticSemantics
-from synthaug.generators.spade.fast import FastBlock, Folded, saves_products
-from synthaug.generators.spade.network import SpadeBlock
+from synthaug.generators.nn.panoptic.neighbourhood import NeighbourhoodSettings
+from synthaug.generators.nn.winograd import SameConv, channels_first, channels_last
+from synthaug.generators.panoptic.network import PanopticGenerator
+from synthaug.generators.spade.fast import Folded, PlainConv, fast_blocks, to_images
 from synthaug.generators.spade.semantics import Semantics
 
 
 class AwareConv(nn.Module):
-    """Panoptic-aware 3 x 3 convolution (equations 1 and 2) for inference."""
+    """Panoptic-aware 3 x 3 convolution (equations 1 and 2) for inference.
+
+    weight [D, C, 3, 3], bias [D]; outputs per side of a `tile` of the plain convolution, 1 or 2.
+    """
 
     taps: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, tile: int) -> None:
-        """weight [D, C, 3, 3], bias [D]; outputs per side of a `tile` of the plain convolution, 1 or 2."""
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        tile: int,
+        settings: NeighbourhoodSettings,
+    ) -> None:
         super().__init__()
+        self.settings = settings
         self.plain = SameConv(weight, bias, tile=tile)
-        self.register_buffer(
-            "taps", weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous(), persistent=False
-        )  # [9, C, D]
+        taps = weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()  # [9, C, D]
+        self.register_buffer("taps", taps, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
-        self.guide: ScaleGuide | None = (
-            None  # of the maps that the block is at, set before each pass
-        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, H, W, C] -> [B, H, W, D]."""
-        assert self.guide is not None
-        windows, taps = self.guide.windows(3), list(self.taps)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        shift = self.bias.to(wide)
-        rows = x.reshape(-1, x.shape[3])
+    def forward(self, x: Tensor, maps: Semantics) -> Tensor:
+        """Map [B, H, W, C] to [B, H, W, D]; maps are of the size of x."""
+        windows = maps.neighbourhood(self.settings).windows(3)
+        taps = list(self.taps)
+        shift = self.bias.to(torch.promote_types(x.dtype, torch.float32))
+        batch, height, width, channels = x.shape
+        rows = x.reshape(-1, channels)
         if mostly_mixed(windows):
-            return aware_by_taps(rows, taps, shift, windows).view(*x.shape[:3], -1)
+            aware = aware_by_taps(rows, taps, shift, windows)
+            return aware.view(batch, height, width, -1)
         out: Tensor = self.plain(x).contiguous()
         correct_windows(out.view(-1, out.shape[3]), rows, taps, shift, windows)
         return out
 
 
 class FastPanoptic(nn.Module):
-    """The forward of a trained PanopticGenerator in evaluation; call it inside `torch.inference_mode()`.
+    """The forward of a trained PanopticGenerator in evaluation, inside `torch.inference_mode()`.
 
-    Weights of blocks are copied as they are at construction, to `dtype`; the others are the network's.
+    Weights of blocks are copied as they are at construction, to `dtype`; the others are the
+    network's, in their own type.
     """
 
     def __init__(self, network: PanopticGenerator, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.config, self.dtype, self.stages = network.config, dtype, network.stages
-        self.aware = network.config.panoptic_upsampling
-        self.own = [network]  # in a list: its weights keep their type
-        folded = Folded(network.state_dict(), network.num_classes + int(network.config.dont_care))
-        height, width = network.config.start
-        self.blocks = nn.ModuleList()
-        for name, _, _, doubled in network.stages:
-            height, width = (2 * height, 2 * width) if doubled else (height, width)
-            tiles = height % 2 == 0 and width % 2 == 0
-            block = cast(SpadeBlock, network.get_submodule(name))
-            fast = FastBlock(folded, name, block, doubled and not self.aware, tiles)
-            for conv in ("conv_0", "conv_1") if network.config.panoptic_conv else ():
-                weight, bias = folded.normed(f"{name}.{conv}"), folded[f"{name}.{conv}.bias"]
-                setattr(
-                    fast,
-                    conv,
-                    AwareConv(weight, bias, 2 if tiles and saves_products(weight) else 1),
-                )
-            self.blocks.append(fast)
-        self.colours = SameConv(folded["conv_img.weight"], folded["conv_img.bias"])
-        self.to(dtype)
+        config = network.config
+        self.config = config
+        self.dtype = dtype
+        self.network = network
+        folded = Folded(network.state_dict(), network.num_classes + int(config.dont_care))
+        conv = (
+            partial(AwareConv, settings=config.neighbourhood) if config.panoptic_conv else PlainConv
+        )
+        doubling = not config.panoptic_upsampling
+        self.blocks = fast_blocks(network, folded, tiles=True, doubling=doubling, conv=conv)
+        self.blocks.to(dtype)
+        self.to_rgb = SameConv(folded["conv_img.weight"], folded["conv_img.bias"]).to(dtype)
 
-    def forward(self, seen: Semantics, z: Tensor | None = None) -> Tensor:
-        """What PanopticGenerator.forward returns, float32."""
-        network = self.own[0]
-        whole = PanopticSemantics.of(seen, self.config, network.style_of(z))
-        now = whole.at(self.config.start)
-        x = network.first_map(now, z).to(self.dtype).permute(0, 2, 3, 1).contiguous()
-        for block, (_, _, _, doubled) in zip(self.blocks, self.stages, strict=True):
-            if doubled:
-                before, now = now, whole.at((2 * now.size[0], 2 * now.size[1]))
-                if self.aware:
-                    x = (
-                        network.upsample(x.permute(0, 3, 1, 2), before, now)
-                        .permute(0, 2, 3, 1)
-                        .contiguous()
-                    )
-            for part in block.children():
-                if isinstance(part, AwareConv):
-                    part.guide = now.guide
-            x = block(x, now.patterns)
-        return torch.tanh(self.colours(F.leaky_relu_(x, 0.2))).permute(0, 3, 1, 2).float()
+    def forward(self, maps: Semantics, z: Tensor | None = None) -> Tensor:
+        """Return PanopticGenerator's images, float32."""
+        network = self.network
+        code = network.embed(z)
+        current = maps.at(self.config.start)
+        x = channels_last(network.first_map(current, code).to(self.dtype))
+        for block, stage in zip(self.blocks, network.stages, strict=True):
+            if stage.doubled:
+                height, width = current.size
+                current = maps.at((2 * height, 2 * width))
+                if self.config.panoptic_upsampling:
+                    x = channels_last(network.upsample(channels_first(x), current, code))
+            x = block(x, current)
+        return to_images(x, self.to_rgb)

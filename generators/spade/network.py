@@ -1,17 +1,20 @@
-"""SPADE: panoptic map to image (Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR 2019).
+"""SPADE: panoptic map to image (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
+Normalization", CVPR 2019).
 
-Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and published code differ we
-follow the code, whose numbers the paper reports (docs/spade.md lists the differences). Parameter names are those of the
-official checkpoints. What the networks see of a map, the discriminator, the losses and production have files of their own.
+Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and published
+code differ we follow the code, whose numbers the paper reports (docs/spade.md lists the differences).
+Parameter names are those of the official checkpoints. The networks' view of a map, the discriminator,
+the losses and the sampler have files of their own.
 
-Legend: B images, H W pixels, S channels of the semantic tensor, C channels, Z length of the latent code, U3 and U5 distinct
-windows of a batch of maps (spade_semantics.py).
+Legend: B images, H W pixels, S channels of the semantic tensor, C channels, Z length of the latent
+code, U3 and U5 distinct windows of a batch of maps (semantics.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +37,12 @@ from synthaug.generators.spade.losses import (
     kl_divergence,
 )
 from synthaug.generators.spade.semantics import Semantics, semantics
-from synthaug.generators.spade.windows import by_tap, class_rows, of_classes, of_windows
+from synthaug.generators.spade.windows import (
+    by_tap,
+    class_rows,
+    convolve_classes,
+    convolve_windows,
+)
 from synthaug.generators.training.adversarial import Fakes
 from synthaug.generators.training.losses import Loss
 
@@ -53,26 +61,23 @@ class Config:
     width_d: int = 64  # base number of channels of D; 0 = width
     dont_care: bool = True  # a channel for pixels of no class; Cityscapes: false
     edges: bool = True  # a channel for boundaries between instances; ADE20K: false
-    vae: bool = (
-        False  # the image starts from a latent code, for which an encoder is trained (multi-modal)
-    )
+    # the image starts from a latent code, for which an encoder is trained (multi-modal)
+    vae: bool = False
     z: int = 256  # length of the latent code
     num_scales: int = 2  # discriminators, each at half the resolution of the last
     num_layers: int = 4  # of each discriminator, before its scores; the last two have stride 1
-    gan_mode: str = (
-        "hinge"  # hinge | ls (least squares) | original (cross entropy) | w (Wasserstein)
-    )
+    # hinge | ls (least squares) | original (cross entropy) | w (Wasserstein)
+    gan_mode: str = "hinge"
     lambda_features: float = 10.0  # weight of feature matching; 0 switches it off
     lambda_perceptual: float = 10.0  # weight of the perceptual term
     lambda_kl: float = 0.05  # weight of the KL divergence of the latent codes
-    perceptual_weights: str = (
-        ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
-    )
-    crop: bool = False  # train on parts of images stretched to 286/256 of the size (the code's COCO-Stuff and ADE20K)
+    # file with VGG-19 weights trained on ImageNet; without it the term is off
+    perceptual_weights: str = ""
+    # train on parts of images stretched to 286/256 of the size (the code's COCO-Stuff and ADE20K)
+    crop: bool = False
     weigh_scores: bool = True  # pixels of pseudo-labels weigh their score in D's loss; false = 1
-    fast_modulation: bool = (
-        True  # train with one modulation per distinct window of the maps: equal, fewer products
-    )
+    # train with one modulation per distinct window of the maps: equal, fewer products
+    fast_modulation: bool = True
 
     def __post_init__(self) -> None:
         if self.upsampling not in DOUBLINGS:
@@ -82,8 +87,9 @@ class Config:
         if self.gan_mode not in GAN_MODES:
             raise ValueError(f"gan_mode: '{self.gan_mode}' is not one of {', '.join(GAN_MODES)}")
         for name in ("resolution", "width", "z", "num_scales"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name}: {value} is not positive")
         if self.width % 2 and self.upsampling == "most":
             raise ValueError(
                 f"width: {self.width} is odd; the last block of upsampling: most has half of it"
@@ -91,92 +97,106 @@ class Config:
         if self.num_layers < 2:
             raise ValueError(f"num_layers: {self.num_layers} is less than 2")
         for name in ("width_d", "lambda_features", "lambda_perceptual", "lambda_kl"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"{name}: {value} is negative")
         if not self.aspect_ratio > 0:
             raise ValueError(f"aspect_ratio: {self.aspect_ratio} is not positive")
         factor = 2 ** DOUBLINGS[self.upsampling]
         if self.resolution % factor:
             raise ValueError(
-                f"resolution: {self.resolution} is no multiple of {factor} (upsampling: {self.upsampling})"
+                f"resolution: {self.resolution} is no multiple of {factor} "
+                f"(upsampling: {self.upsampling})"
             )
-        if not self.start[0]:
+        rows, _ = self.start
+        if not rows:
             raise ValueError(
-                f"aspect_ratio: {self.aspect_ratio} leaves no row of the first map; take a smaller one"
+                f"aspect_ratio: {self.aspect_ratio} leaves no row of the first map; "
+                "take a smaller one"
             )
 
     @property
     def start(self) -> tuple[int, int]:
-        """(H, W) of the first map."""
+        """Return (H, W) of the first map."""
         columns = self.resolution >> DOUBLINGS[self.upsampling]
         return round(columns / self.aspect_ratio), columns
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
+        """Return (H, W) of the images."""
         height, width = self.start
-        return height << DOUBLINGS[self.upsampling], width << DOUBLINGS[self.upsampling]
+        doublings = DOUBLINGS[self.upsampling]
+        return height << doublings, width << doublings
 
     def semantic_channels(self, num_classes: int) -> int:
-        """Channels of the semantic tensor, S."""
+        """Return the number of channels of the semantic tensor, S."""
         return num_classes + int(self.dont_care) + int(self.edges)
 
 
 class SpadeNorm(nn.Module):
-    """Spatially-adaptive normalisation (paper eqs. 1-3): batch norm, scaled and shifted by what stands in the map."""
+    """Spatially-adaptive normalization (paper eqs. 1-3): batch norm, modulated by the map.
+
+    `by_windows`: evaluate gamma and beta once per distinct window of the maps, not once per pixel.
+    """
 
     def __init__(self, channels: int, semantic_channels: int, by_windows: bool = False) -> None:
-        """`by_windows`: evaluate gamma and beta once per distinct window of the maps, not once per pixel."""
         super().__init__()
         self.by_windows = by_windows
         self.param_free_norm = BatchNorm2d(channels, affine=False)
-        self.mlp_shared = nn.Sequential(
-            nn.Conv2d(semantic_channels, HIDDEN, 3, padding=1), nn.ReLU()
-        )
+        first = nn.Conv2d(semantic_channels, HIDDEN, 3, padding=1)
+        self.mlp_shared = nn.Sequential(first, nn.ReLU())
         self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, seen: Semantics) -> Tensor:
-        """x [B, C, H, W], maps of the same size -> [B, C, H, W]."""
+    def forward(self, x: Tensor, maps: Semantics) -> Tensor:
+        """Map x [B, C, H, W] to the same; maps are of its size."""
         normed = self.param_free_norm(x)
         if self.by_windows:
-            gamma, beta = self._of_windows(seen)
+            gamma, beta = self._of_windows(maps)
         else:
-            hidden = self.mlp_shared(seen.dense)
-            gamma, beta = self.mlp_gamma(hidden), self.mlp_beta(hidden)
+            hidden = self.mlp_shared(maps.dense)
+            gamma = self.mlp_gamma(hidden)
+            beta = self.mlp_beta(hidden)
         return torch.addcmul(beta, normed, 1 + gamma)
 
-    def _of_windows(self, seen: Semantics) -> tuple[Tensor, Tensor]:
+    def _of_windows(self, maps: Semantics) -> tuple[Tensor, Tensor]:
+        """Return gamma and beta [B, C, H, W], looked up by the window of each pixel."""
         first = self.mlp_shared[0]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         assert self.mlp_gamma.bias is not None and self.mlp_beta.bias is not None
-        patterns = seen.patterns
-        hidden = F.relu(
-            of_classes(patterns, *class_rows(first.weight, seen.num_classes), first.bias)
-        )  # [U3, 128]
-        taps = by_tap(torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight]))
-        rows = of_windows(
-            patterns, hidden, taps, torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])
-        )  # [U5, 2 C]
-        gamma, beta = F.embedding(patterns.pixels, rows).permute(0, 3, 1, 2).chunk(2, 1)
+        patterns = maps.patterns
+        table, edge_rows = class_rows(first.weight, maps.num_classes)
+        hidden = F.relu(convolve_classes(patterns, table, edge_rows, first.bias))  # [U3, 128]
+        weights = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
+        biases = torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])
+        rows = convolve_windows(patterns, hidden, by_tap(weights), biases)  # [U5, 2 C]
+        both = F.embedding(patterns.pixels, rows).permute(0, 3, 1, 2)
+        gamma, beta = both.chunk(2, 1)
         return gamma, beta
 
 
 class BlockConv(SpectralNormed):
-    """Convolution of a residual block, same padding, spectrally normalised; another system may look at the map here."""
+    """Convolution of a residual block, same padding, spectrally normalized.
+
+    Panoptic-aware systems read the maps here; SPADE does not.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, bias: bool = True) -> None:
         super().__init__((out_channels, in_channels, kernel, kernel), 1e-12, default_init)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.padding = kernel // 2
 
-    def forward(self, x: Tensor, _seen: Semantics) -> Tensor:
-        """x [B, in, H, W], maps of the same size -> [B, out, H, W]."""
+    def forward(self, x: Tensor, _maps: Semantics) -> Tensor:
+        """Map [B, in, H, W] to [B, out, H, W]; maps are of the size of x."""
         return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
 
 
 class SpadeBlock(nn.Module):
-    """Residual block with SPADE before each convolution (paper Fig. 4); the shortcut is learned where widths differ."""
+    """Residual block with SPADE before each convolution (paper Fig. 4).
+
+    The shortcut is learned where widths differ. `norm` of a number of channels and `conv` of (in,
+    out, kernel, bias) build modules that are called with (x, maps).
+    """
 
     def __init__(
         self,
@@ -185,36 +205,52 @@ class SpadeBlock(nn.Module):
         norm: Callable[[int], nn.Module],
         conv: Callable[[int, int, int, bool], nn.Module] = BlockConv,
     ) -> None:
-        """`norm` of a number of channels, `conv` of (in, out, kernel, bias); both are called with (x, maps)."""
         super().__init__()
         middle = min(channels_in, channels_out)
         self.learned = channels_in != channels_out
-        self.conv_0, self.conv_1 = (
-            conv(channels_in, middle, 3, True),
-            conv(middle, channels_out, 3, True),
-        )
-        self.norm_0, self.norm_1 = norm(channels_in), norm(middle)
+        self.conv_0 = conv(channels_in, middle, 3, True)
+        self.conv_1 = conv(middle, channels_out, 3, True)
+        self.norm_0 = norm(channels_in)
+        self.norm_1 = norm(middle)
         if self.learned:
-            self.conv_s, self.norm_s = conv(channels_in, channels_out, 1, False), norm(channels_in)
+            self.conv_s = conv(channels_in, channels_out, 1, False)
+            self.norm_s = norm(channels_in)
 
-    def forward(self, x: Tensor, seen: Semantics) -> Tensor:
-        """x [B, C, H, W], maps of the same size -> [B, C', H, W]."""
-        main = self.conv_0(F.leaky_relu(self.norm_0(x, seen), 0.2), seen)
-        main = self.conv_1(F.leaky_relu(self.norm_1(main, seen), 0.2), seen)
-        out: Tensor = main + (self.conv_s(self.norm_s(x, seen), seen) if self.learned else x)
+    def forward(self, x: Tensor, maps: Semantics) -> Tensor:
+        """Map [B, C, H, W] to [B, C', H, W]; maps are of the size of x."""
+        main = F.leaky_relu(self.norm_0(x, maps), 0.2)
+        main = self.conv_0(main, maps)
+        main = F.leaky_relu(self.norm_1(main, maps), 0.2)
+        main = self.conv_1(main, maps)
+        shortcut = x
+        if self.learned:
+            shortcut = self.conv_s(self.norm_s(x, maps), maps)
+        out: Tensor = main + shortcut
         return out
 
 
-def stages(config: Config) -> list[tuple[str, int, int, bool]]:
-    """Name, channels in, channels out of each block, and whether the map is doubled before it."""
+class Stage(NamedTuple):
+    """One residual block of the generator."""
+
+    name: str
+    channels_in: int
+    channels_out: int
+    doubled: bool  # whether the map is doubled before it
+
+
+def stages(config: Config) -> list[Stage]:
+    """Return the residual blocks from the first map to the image."""
     width = config.width
-    found = [
-        ("head_0", 16 * width, 16 * width, False),
-        ("G_middle_0", 16 * width, 16 * width, True),
-        ("G_middle_1", 16 * width, 16 * width, config.upsampling != "normal"),
+    blocks = [
+        Stage("head_0", 16 * width, 16 * width, False),
+        Stage("G_middle_0", 16 * width, 16 * width, True),
+        Stage("G_middle_1", 16 * width, 16 * width, config.upsampling != "normal"),
     ]
-    found += [(f"up_{i}", 16 * width >> i, 8 * width >> i, True) for i in range(4)]
-    return [*found, ("up_4", width, width // 2, True)] if config.upsampling == "most" else found
+    for i in range(4):
+        blocks.append(Stage(f"up_{i}", 16 * width >> i, 8 * width >> i, True))
+    if config.upsampling == "most":
+        blocks.append(Stage("up_4", width, width // 2, True))
+    return blocks
 
 
 class SpadeGenerator(nn.Module):
@@ -222,55 +258,71 @@ class SpadeGenerator(nn.Module):
 
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
-        self.config, self.num_classes = config, num_classes
+        self.config = config
+        self.num_classes = num_classes
         channels = config.semantic_channels(num_classes)
         self.stages = stages(config)
         self.fc = self.first_layer(channels)
-        for name, wide, narrow, _ in self.stages:
-            self.add_module(name, self.block(wide, narrow, channels))
-        self.conv_img = nn.Conv2d(self.stages[-1][2], 3, 3, padding=1)
+        for stage in self.stages:
+            block = self.block(stage.channels_in, stage.channels_out, channels)
+            self.add_module(stage.name, block)
+        self.conv_img = nn.Conv2d(self.stages[-1].channels_out, 3, 3, padding=1)
         xavier_init(self)
 
     def first_layer(self, semantic_channels: int) -> nn.Module:
-        """Return what makes the map that the blocks start from; systems that start otherwise override it."""
+        """Return the layer of the first map; systems that start otherwise override it."""
         config = self.config
-        rows, columns = config.start
+        channels = 16 * config.width
         if config.vae:
-            return nn.Linear(config.z, 16 * config.width * rows * columns)
-        return nn.Conv2d(semantic_channels, 16 * config.width, 3, padding=1)
+            rows, columns = config.start
+            return nn.Linear(config.z, channels * rows * columns)
+        return nn.Conv2d(semantic_channels, channels, 3, padding=1)
 
     def block(self, channels_in: int, channels_out: int, semantic_channels: int) -> nn.Module:
         """Return a residual block; systems with other convolutions override it."""
-        return SpadeBlock(
-            channels_in,
-            channels_out,
-            lambda c: SpadeNorm(c, semantic_channels, self.config.fast_modulation),
-        )
 
-    def upsample(self, x: Tensor, _small: Semantics, _large: Semantics) -> Tensor:
-        """Double both sides of x [B, C, H, W]; given the maps before and after, which systems that override it may use."""
+        def norm(channels: int) -> nn.Module:
+            return SpadeNorm(channels, semantic_channels, self.config.fast_modulation)
+
+        return SpadeBlock(channels_in, channels_out, norm)
+
+    def embed(self, z: Tensor | None) -> Tensor | None:
+        """Return the form of latent codes [B, Z] that `first_map` and `upsample` take."""
+        if not self.config.vae:
+            return None
+        assert z is not None, "a generator with a latent code needs one"
+        return z
+
+    def upsample(self, x: Tensor, _maps: Semantics, _code: Tensor | None) -> Tensor:
+        """Double both sides of x [B, C, H, W].
+
+        Systems that override it may use the maps of the doubled size and the embedded code.
+        """
         return upsample2(x)
 
-    def first_map(self, seen: Semantics, z: Tensor | None) -> Tensor:
-        """The map that the blocks start from [B, 16 width, H, W]: from the smallest semantic tensor, or from z."""
-        if not self.config.vae:
-            out: Tensor = self.fc(seen.dense)
-            return out
-        assert z is not None, "a generator with a latent code needs one"
-        flat: Tensor = self.fc(z)
-        return flat.view(len(z), -1, *self.config.start)
+    def first_map(self, maps: Semantics, code: Tensor | None) -> Tensor:
+        """Return the map that the blocks start from [B, 16 width, H, W].
 
-    def forward(self, seen: Semantics, z: Tensor | None = None) -> Tensor:
-        """Maps of the size of the images, z [B, Z] with a latent code -> images [B, 3, H, W] in [-1, 1]."""
-        assert seen.size == self.config.size, f"maps are {seen.size}, not {self.config.size}"
-        now = seen.at(self.config.start)
-        x = self.first_map(now, z)
-        for name, _, _, doubled in self.stages:
-            if doubled:
-                height, width = now.size
-                before, now = now, seen.at((2 * height, 2 * width))
-                x = self.upsample(x, before, now)
-            x = self.get_submodule(name)(x, now)
+        From the smallest semantic tensor or, with a latent code, from the code alone.
+        """
+        if code is None:
+            out: Tensor = self.fc(maps.dense)
+            return out
+        flat: Tensor = self.fc(code)
+        return flat.view(len(code), -1, *self.config.start)
+
+    def forward(self, maps: Semantics, z: Tensor | None = None) -> Tensor:
+        """Return images [B, 3, H, W] in [-1, 1] of maps of that size, z [B, Z] with a code."""
+        assert maps.size == self.config.size, f"maps are {maps.size}, not {self.config.size}"
+        code = self.embed(z)
+        current = maps.at(self.config.start)
+        x = self.first_map(current, code)
+        for stage in self.stages:
+            if stage.doubled:
+                height, width = current.size
+                current = maps.at((2 * height, 2 * width))
+                x = self.upsample(x, current, code)
+            x = self.get_submodule(stage.name)(x, current)
         return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
 
 
@@ -285,39 +337,44 @@ class SpadeObjective:
     def build_networks(self, num_classes: int) -> dict[str, nn.Module]:
         """Return fresh networks by name."""
         config = self.config
-        wide = config.width_d or config.width
+        width_d = config.width_d or config.width
         channels = config.semantic_channels(num_classes)
         networks: dict[str, nn.Module] = {
             "G": SpadeGenerator(config, num_classes),
-            "D": Discriminator(channels, wide, config.num_scales, config.num_layers),
+            "D": Discriminator(channels, width_d, config.num_scales, config.num_layers),
         }
-        return networks | {"E": Encoder(config.width, config.z)} if config.vae else networks
+        if config.vae:
+            networks["E"] = Encoder(config.width, config.z)
+        return networks
 
     def generate(self, batch: MapBatch, rng: torch.Generator) -> Fakes:
-        """Return fakes for the maps of the batch; with a latent code from codes of its real images."""
+        """Return fakes for the maps of the batch, with a latent code of its real images."""
         config = self.config
         z = None
         losses: dict[str, Loss] = {}
         if config.vae:
             mu, logvar = self.networks["E"](batch.images)
-            z = mu + torch.randn(mu.shape, generator=rng).to(mu.device) * (0.5 * logvar).exp()
+            noise = torch.randn(mu.shape, generator=rng).to(mu.device)
+            z = mu + noise * (0.5 * logvar).exp()
             if config.lambda_kl:
                 divergence = kl_divergence(mu, logvar)
                 losses["g_kl_sum"] = Loss(config.lambda_kl * divergence, mean_over="sum")
-        images: Tensor = self.networks["G"](self.see(batch), z)
+        images: Tensor = self.networks["G"](self.semantics(batch), z)
         return Fakes(images, losses)
 
     def discriminator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Loss]:
         """Return the two terms of D's loss."""
-        fakes, reals = self._judged(batch, fake)
-        weights = batch.weights if self.config.weigh_scores else None
-        real, fooled = discriminator_loss(reals, fakes, self.config.gan_mode, weights)
-        return {"d_real": Loss(real), "d_fake": Loss(fooled)}
+        fakes, reals = self._discriminate(batch, fake)
+        weights = None
+        if self.config.weigh_scores:
+            weights = batch.weights
+        on_real, on_fake = discriminator_loss(reals, fakes, self.config.gan_mode, weights)
+        return {"d_real": Loss(on_real), "d_fake": Loss(on_fake)}
 
     def generator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Loss]:
         """Return adversarial, feature matching and perceptual term, as far as they are on."""
         config = self.config
-        fakes, reals = self._judged(batch, fake)
+        fakes, reals = self._discriminate(batch, fake)
         losses = {"g_image": Loss(generator_loss(fakes, config.gan_mode))}
         if config.lambda_features:
             distance = feature_matching(fakes, reals)
@@ -327,20 +384,25 @@ class SpadeObjective:
             losses["g_perceptual"] = Loss(config.lambda_perceptual * distance)
         return losses
 
-    def see(self, batch: MapBatch) -> Semantics:
-        """What the networks see of the maps."""
+    def semantics(self, batch: MapBatch) -> Semantics:
+        """Return the networks' view of the maps."""
         return semantics(batch.maps, self.config.dont_care, self.config.edges)
 
-    def _judged(
+    def _discriminate(
         self, batch: MapBatch, fake: Tensor
     ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-        """What D makes of fakes and of real images, in one pass."""
-        semantic = self.see(batch).dense
-        both = self.networks["D"](
-            torch.cat([semantic, semantic]), torch.cat([fake.float(), batch.images])
-        )
-        count = len(fake)
-        return (
-            [[x[:count] for x in scale] for scale in both],
-            [[x[count:] for x in scale] for scale in both],
-        )
+        """Return D's outputs on fakes and on real images, from one pass."""
+        semantic = self.semantics(batch).dense
+        images = torch.cat([fake.float(), batch.images])
+        outputs = self.networks["D"](torch.cat([semantic, semantic]), images)
+        fakes = slice(None, len(fake))
+        reals = slice(len(fake), None)
+        return _rows(outputs, fakes), _rows(outputs, reals)
+
+
+def _rows(scales: Sequence[Sequence[Tensor]], rows: slice) -> list[list[Tensor]]:
+    """Return some images' part of D's outputs."""
+    parts = []
+    for scale in scales:
+        parts.append([output[rows] for output in scale])
+    return parts

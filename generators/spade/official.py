@@ -1,4 +1,4 @@
-"""Which SPADE a state dict is, by its key names and shapes: generators of all depths, discriminators and encoders."""
+"""Recognition of SPADE's state dicts by key names and shapes: generators of all depths, D and E."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ PUBLISHED = {
     151: ("ADE20K", Config(edges=False)),
 }
 COCO_LABELS = 183  # label rows of COCO-Stuff: its classes and row 0
+DISCRIMINATOR_KEY = re.compile(r"discriminator_(\d+)\.model(\d+)")
 
 
 def recognise(state: State, background: bool) -> Found | None:
-    """Return what the state dict is, or None when its keys are not SPADE's; ValueError names a key that is wrong."""
+    """Return the network of a state dict, or None when its keys are not SPADE's.
+
+    Raises ValueError naming a key that is wrong.
+    """
     del background  # of layout-driven systems
     if any(".mlp_shared." in key for key in state):
         return _generator(state)
-    if any(re.match(r"discriminator_\d+\.model\d", key) for key in state):
+    if any(DISCRIMINATOR_KEY.match(key) for key in state):
         return _discriminator(state)
     if any(key.startswith("fc_mu.") for key in state):
         return _encoder(state)
@@ -37,85 +41,102 @@ def recognise(state: State, background: bool) -> Found | None:
 
 
 def _settings(channels: int) -> tuple[str, Config, int, str]:
-    """Name, settings, number of classes and a hint, for a number of channels of the semantic tensor."""
+    """Return name, settings, number of classes and a hint for channels of the semantic tensor."""
     name, config = PUBLISHED.get(channels, ("own data", Config()))
     classes = channels - config.semantic_channels(0)
     if classes < 1:
         raise ValueError(
             f"has {channels} channels for maps; one class, don't care and boundaries need 3"
         )
-    if channels in PUBLISHED:
-        return name, config, classes, ""
-    taken = f"{classes} classes, don't care and boundaries"
-    return name, config, classes, f"{channels} channels for maps tell no data set: taken as {taken}"
+    hint = ""
+    if channels not in PUBLISHED:
+        taken = f"{classes} classes, don't care and boundaries"
+        hint = f"{channels} channels for maps tell no data set: taken as {taken}"
+    return name, config, classes, hint
 
 
 def _generator(state: State) -> Found:
-    first = ["head_0.norm_0", "head_0.norm_1", "G_middle_0.norm_0"]
-    channels = vote(state, 0, *((f"{norm}.mlp_shared.0.weight", 1) for norm in first))
+    norms = ("head_0.norm_0", "head_0.norm_1", "G_middle_0.norm_0")
+    channels = vote(state, 0, *((f"{norm}.mlp_shared.0.weight", 1) for norm in norms))
     name, config, classes, hint = _settings(channels)
-    places = ["head_0.conv_0.bias", "head_0.conv_1.bias", "G_middle_0.conv_0.bias"]
-    wide = vote(state, 0, *((place, 0) for place in places))
-    if wide % 16 or not wide:
+    biases = ("head_0.conv_0.bias", "head_0.conv_1.bias", "G_middle_0.conv_0.bias")
+    features = vote(state, 0, *((bias, 0) for bias in biases))
+    if features % 16 or not features:
         raise ValueError(
-            f"'{places[0]}' has {wide} values, no multiple of 16; it is a checkpoint of another model"
+            f"'{biases[0]}' has {features} values, no multiple of 16; "
+            "it is a checkpoint of another model"
         )
-    config = replace(config, width=wide // 16, vae=_with_code(state))
+    config = replace(config, width=features // 16, vae=_has_code(state))
     if any(key.startswith("up_4.") for key in state):
         config = replace(config, upsampling="most")
     if config.vae:
-        config = _from_first_map(config, vote(state, 0, ("fc.bias", 0), ("fc.weight", 0)), wide)
+        rows = vote(state, 0, ("fc.bias", 0), ("fc.weight", 0))
+        config = _fit_first_map(config, rows, features)
         config = replace(config, z=vote(state, Config.z, ("fc.weight", 1)))
     with torch.device("meta"):
         network = SpadeGenerator(config, classes)
     height, width = config.size
-    depth = f"{config.upsampling} upsampling{', latent code' if config.vae else ''}"
-    title = f"SPADE ({name}) at {width} x {height} pixels, {depth}, width {config.width}, {classes} classes"
+    depth = f"{config.upsampling} upsampling"
+    if config.vae:
+        depth = f"{depth}, latent code"
+    title = (
+        f"SPADE ({name}) at {width} x {height} pixels, {depth}, "
+        f"width {config.width}, {classes} classes"
+    )
     return Found("generator", config, classes + 1, title, network, hint=hint)
 
 
-def _with_code(state: State) -> bool:
-    """Whether the first map is made of a latent code: by a linear layer then, else by a convolution."""
+def _has_code(state: State) -> bool:
+    """Return whether the first map comes from a latent code: by a linear layer, no convolution."""
     return vote(state, 4, ("fc.weight", 0)) > 0 and state["fc.weight"].ndim == 2
 
 
-def _from_first_map(config: Config, rows: int, wide: int) -> Config:
-    """The settings whose first map has as many pixels as the linear layer makes, at the published resolution if any does."""
-    modes = (
-        [config.upsampling]
-        if config.upsampling == "most"
-        else [config.upsampling, "normal", "more"]
-    )
-    found = []
+def _fit_first_map(config: Config, rows: int, features: int) -> Config:
+    """Return the settings whose first map has as many pixels as the linear layer makes.
+
+    At the published resolution if any fits there.
+    """
+    modes = [config.upsampling]
+    if config.upsampling != "most":
+        modes += ["normal", "more"]
+    fitting = []
     for mode in modes:
-        columns = round(math.sqrt(rows / wide * config.aspect_ratio))
-        fitting = max(columns, 1) << DOUBLINGS[mode]
-        candidate = replace(config, upsampling=mode, resolution=fitting)
-        if math.prod(candidate.start) * wide == rows:
-            found.append(candidate)
-    if not found:
+        columns = round(math.sqrt(rows / features * config.aspect_ratio))
+        resolution = max(columns, 1) << DOUBLINGS[mode]
+        candidate = replace(config, upsampling=mode, resolution=resolution)
+        if math.prod(candidate.start) * features == rows:
+            fitting.append(candidate)
+    if not fitting:
         raise ValueError(
-            f"'fc.weight' has {rows} rows, which make no first map of {wide} channels; it is another model's"
+            f"'fc.weight' has {rows} rows, which make no first map of {features} channels; "
+            "it is another model's"
         )
-    return next((c for c in found if c.resolution == config.resolution), found[0])
+    for candidate in fitting:
+        if candidate.resolution == config.resolution:
+            return candidate
+    return fitting[0]
 
 
 def _discriminator(state: State) -> Found:
-    numbers = [int(m[1]) for key in state if (m := re.match(r"discriminator_(\d+)\.model\d", key))]
-    layers = max(
-        int(m[1]) for key in state if (m := re.match(r"discriminator_\d+\.model(\d+)", key))
-    )
-    scales = max(numbers) + 1
-    channels = (
-        vote(state, 0, *((f"discriminator_{k}.model0.0.weight", 1) for k in range(scales))) - 3
-    )
-    firsts = [
-        f"discriminator_{k}.model0.0.{what}" for k in range(scales) for what in ("weight", "bias")
-    ]
-    width = vote(state, 0, *((place, 0) for place in firsts))
+    scales = 0
+    layers = 0
+    for key in state:
+        match = DISCRIMINATOR_KEY.match(key)
+        if match is not None:
+            scales = max(scales, int(match[1]) + 1)
+            layers = max(layers, int(match[2]))
+    firsts = [f"discriminator_{k}.model0.0" for k in range(scales)]
+    inputs = vote(state, 0, *((f"{first}.weight", 1) for first in firsts))
+    channels = inputs - 3  # without those of the image
+    widths = []
+    for first in firsts:
+        widths.append((f"{first}.weight", 0))
+        widths.append((f"{first}.bias", 0))
+    width = vote(state, 0, *widths)
     if layers < 2 or not width:
         raise ValueError(
-            "'discriminator_0.model0.0.weight' is of no discriminator with layers; it is no complete checkpoint"
+            "'discriminator_0.model0.0.weight' is of no discriminator with layers; "
+            "it is no complete checkpoint"
         )
     name, config, classes, hint = _settings(channels)
     config = replace(config, width_d=width, num_scales=scales, num_layers=layers)
@@ -138,11 +159,5 @@ def _encoder(state: State) -> Found:
     with torch.device("meta"):
         network = Encoder(width, z)
     hint = "an encoder does not tell the classes of its generator: taken as COCO-Stuff's"
-    return Found(
-        "encoder",
-        config,
-        COCO_LABELS,
-        f"SPADE, width {width}, latent code of {z}",
-        network,
-        hint=hint,
-    )
+    title = f"SPADE, width {width}, latent code of {z}"
+    return Found("encoder", config, COCO_LABELS, title, network, hint=hint)

@@ -14,6 +14,8 @@ from synthaug.generators.spade.fast import FastGenerator
 from synthaug.generators.spade.network import SpadeGenerator
 from synthaug.generators.spade.semantics import Semantics, semantics
 
+Runner = Callable[[Semantics, Tensor | None], Tensor]  # maps, codes -> images [B, 3, H, W]
+
 
 class SpadeSampler:
     """A trained generator, ready to be sampled (generators.base.MapSampler)."""
@@ -22,45 +24,46 @@ class SpadeSampler:
         self.num_classes = network.num_classes
         self.config = network.config
         self.device = options.device
-        narrow = uses_bfloat16(options.precision, options.device)
-        self.network = self.runner(network.eval().to(options.device), narrow)
+        dtype = torch.float32
+        if uses_bfloat16(options.precision, options.device):
+            dtype = torch.bfloat16
+        self.network = self.runner(network.eval().to(options.device), dtype)
         self.size = network.config.size  # (H, W)
 
-    def runner(
-        self, network: SpadeGenerator, narrow: bool
-    ) -> Callable[[Semantics, Tensor | None], Tensor]:
-        """Return the function from maps and codes to images [B, 3, H, W]; others override it. `narrow`: in bfloat16."""
-        return FastGenerator(network, torch.bfloat16 if narrow else torch.float32)
+    def runner(self, network: SpadeGenerator, dtype: torch.dtype) -> Runner:
+        """Return the function from maps and codes to images; other systems override it."""
+        return FastGenerator(network, dtype)
 
     @torch.inference_mode()
     def sample(self, conditions: Maps, seeds: Sequence[int]) -> Samples:
         """Return one image per map; a seed matters only where the network has a latent code.
 
-        Raises ValueError when the maps have another size, another number of classes, or pixels of no class where the
-        network knows none.
+        Raises ValueError when the maps have another size, another number of classes, or pixels of no
+        class where the network knows none.
         """
         maps = conditions
         assert len(seeds) == len(maps)
         if maps.labels.shape[1:] != self.size:
             height, width = maps.labels.shape[1:]
-            wanted = f"{self.size[0]} x {self.size[1]}"
+            size = f"{self.size[0]} x {self.size[1]}"
             raise ValueError(
-                f"maps: {height} x {width} pixels, the generator paints {wanted}; resize them to it"
+                f"maps: {height} x {width} pixels, the generator paints {size}; resize them to it"
             )
         if maps.classes != self.num_classes:
             raise ValueError(
-                f"maps: {maps.classes} classes, the generator has {self.num_classes}; use maps of its data set"
+                f"maps: {maps.classes} classes, the generator has {self.num_classes}; "
+                "use maps of its data set"
             )
-        seen = semantics(maps.to(self.device), self.config.dont_care, self.config.edges)
+        network_maps = semantics(maps.to(self.device), self.config.dont_care, self.config.edges)
         z = None
         if self.config.vae:
             codes = [draw_latent(self.config.z, seed) for seed in seeds]
             z = torch.stack(codes).to(self.device)
-        images = self.network(seen, z)
+        images = self.network(network_maps, z)
         pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return Samples(np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy()))
 
 
-def draw_latent(length: int, seed: int) -> torch.Tensor:
-    """z ~ N(0, I) of one image, [Z]."""
+def draw_latent(length: int, seed: int) -> Tensor:
+    """Draw the latent code of one image from N(0, I), [Z]."""
     return torch.randn(length, generator=torch.Generator().manual_seed(seed))

@@ -1,15 +1,16 @@
-"""What SPADE's networks see of panoptic maps: one-hot classes, don't care and the boundaries between instances.
+"""Panoptic maps as SPADE's networks see them: one-hot classes, don't care and instance boundaries.
 
-Two equal forms. `dense` is the tensor S that the paper's convolutions run over. `patterns` uses that the modulation of a
-pixel depends on nothing but S in the 5 x 5 window around it, and that a map has few windows that differ: it numbers
-them, so that work is done once per window instead of once per pixel.
+Two equal forms. `dense` is the tensor S that the paper's convolutions run over. `patterns` uses that
+the modulation of a pixel depends on nothing but S in the 5 x 5 window around it, and that a map has
+few windows that differ: it numbers them, so that work is done once per window instead of once per
+pixel.
 
-Legend: B images, H W pixels, S channels of the semantic tensor, C channels of a feature map, U3 and U5 distinct windows.
+Legend: B images, H W pixels, S channels of the semantic tensor, U3 and U5 distinct windows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -17,17 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.generators.base import Maps
+from synthaug.generators.nn.panoptic.neighbourhood import Neighbourhood, NeighbourhoodSettings
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """The distinct 3 x 3 and 5 x 5 windows of a batch of maps; taps are row-major, and outside the image is a value too."""
+    """The distinct 3 x 3 and 5 x 5 windows of a batch of maps.
 
-    classes: (
-        Tensor  # [U3, 9] int64 channel of each tap's class; outside = the number of class channels
-    )
-    edges: Tensor  # [U3, 9] bool: which taps are on a boundary
-    taps: Tensor  # [U5, 9] int64: the 3 x 3 window around each tap of a 5 x 5 one; outside the image = U3
+    Taps are row-major, and outside the image is a value too.
+    """
+
+    # [U3, 9] int64 channel of each tap's class; outside = the number of class channels
+    classes: Tensor
+    edges: Tensor  # [U3, 9] bool: the taps that are on a boundary
+    # [U5, 9] int64: the 3 x 3 window around each tap of a 5 x 5 one; outside the image = U3
+    taps: Tensor
     pixels: Tensor  # [B, H, W] int64: the 5 x 5 window around each pixel
 
 
@@ -36,107 +41,146 @@ class Semantics:
     """Classes and boundaries of a batch of maps at one resolution."""
 
     channel: Tensor  # [B, H, W] int64: channel of S that is 1 besides the boundaries'
-    instances: (
-        Tensor  # [B, H, W] int64, for systems that look at more of them than their boundaries
-    )
+    instances: Tensor  # [B, H, W] int64
     edges: Tensor | None  # [B, H, W] bool, where S has a channel of boundaries
     num_classes: int  # channels of S without the boundaries': don't care counts where it has one
+    _neighbourhoods: dict[NeighbourhoodSettings, Neighbourhood] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W)."""
-        return (self.channel.shape[1], self.channel.shape[2])
+        """Return (H, W)."""
+        _, height, width = self.channel.shape
+        return height, width
 
     def at(self, size: tuple[int, int]) -> Semantics:
-        """The same at another (H, W): of each block of pixels the top-left one, boundaries too."""
+        """Return the maps at another (H, W): of each block of pixels the top-left one."""
         if size == self.size:
             return self
-        rows, columns = (
-            torch.arange(new, device=self.channel.device) * old // new
-            for new, old in zip(size, self.size, strict=True)
-        )
-        channel, instances, edges = (
-            None if x is None else x[:, rows[:, None], columns]
-            for x in (self.channel, self.instances, self.edges)
-        )
-        assert channel is not None and instances is not None
+        old_height, old_width = self.size
+        height, width = size
+        device = self.channel.device
+        rows = torch.arange(height, device=device)[:, None] * old_height // height
+        columns = torch.arange(width, device=device) * old_width // width
+        edges = self.edges
+        if edges is not None:
+            edges = edges[:, rows, columns]
+        channel = self.channel[:, rows, columns]
+        instances = self.instances[:, rows, columns]
         return Semantics(channel, instances, edges, self.num_classes)
 
     @cached_property
     def dense(self) -> Tensor:
-        """S: [B, S, H, W] float32 of 0 and 1; classes, don't care, boundaries."""
-        count, (height, width) = len(self.channel), self.size
-        extra = int(self.edges is not None)
-        out = torch.zeros(
-            count, self.num_classes + extra, height, width, device=self.channel.device
-        )
-        out.scatter_(1, self.channel[:, None], 1)
+        """Return S: [B, S, H, W] float32 of 0 and 1; classes, don't care, boundaries."""
+        count = len(self.channel)
+        channels = self.num_classes + int(self.edges is not None)
+        dense = torch.zeros(count, channels, *self.size, device=self.channel.device)
+        dense.scatter_(1, self.channel[:, None], 1)
         if self.edges is not None:
-            out[:, -1] = self.edges
-        return out
+            dense[:, -1] = self.edges
+        return dense
 
     @cached_property
     def patterns(self) -> Patterns:
-        """The distinct windows; takes milliseconds, and is shared by all norms of a resolution."""
+        """Return the distinct windows, shared by all norms of a resolution; takes milliseconds."""
         outside = 2 * self.num_classes
         code = 2 * self.channel
-        code = code if self.edges is None else code + self.edges
-        threes, around = _windows(code, outside)
-        fives, pixels = _windows(around, len(threes))
-        return Patterns(threes // 2, threes % 2 == 1, fives, pixels)
+        if self.edges is not None:
+            code = code + self.edges
+        threes, three_of_pixel = _windows(code, outside)
+        fives, five_of_pixel = _windows(three_of_pixel, len(threes))
+        return Patterns(
+            classes=threes // 2,
+            edges=threes % 2 == 1,
+            taps=fives,
+            pixels=five_of_pixel,
+        )
+
+    def neighbourhood(self, settings: NeighbourhoodSettings) -> Neighbourhood:
+        """Return the neighbours of one identity, for panoptic-aware operators; made once.
+
+        An identity is a pair of class and instance.
+        """
+        if settings not in self._neighbourhoods:
+            extra = None
+            if self.edges is not None:
+                extra = self.edges[:, None].float()
+            self._neighbourhoods[settings] = Neighbourhood(
+                self.instances * self.num_classes + self.channel,
+                self.channel,
+                extra,
+                border=settings.border,
+                order=settings.order,
+                scaling=settings.scaling,
+            )
+        return self._neighbourhoods[settings]
+
+
+def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
+    """Return the networks' view of maps, with or without channels for don't care and boundaries.
+
+    Without a channel for don't care no pixel may be it: ValueError then, or when a label is out of
+    range.
+    """
+    num_classes = maps.classes + int(dont_care)
+    if maps.labels.numel():
+        highest = int(maps.labels.max())
+        if highest >= num_classes:
+            fault = "no class"
+            if not dont_care:
+                fault = "don't care, for which dont_care: false leaves no channel"
+            raise ValueError(
+                f"labels: {highest} is {fault}; set dont_care: true, or map it to a class"
+            )
+    boundary = None
+    if edges:
+        boundary = boundaries(maps.instances)
+    return Semantics(maps.labels, maps.instances, boundary, num_classes)
+
+
+def boundaries(instances: Tensor) -> Tensor:
+    """Return the pixels that differ from one of their four neighbours: [B, H, W] -> bool.
+
+    The image's own border is no boundary.
+    """
+    boundary = torch.zeros_like(instances, dtype=torch.bool)
+    for axis in (1, 2):
+        last = instances.shape[axis] - 1
+        differ = instances.narrow(axis, 0, last) != instances.narrow(axis, 1, last)
+        boundary.narrow(axis, 0, last).logical_or_(differ)
+        boundary.narrow(axis, 1, last).logical_or_(differ)
+    return boundary
 
 
 def _windows(values: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """Distinct 3 x 3 windows of values [B, H, W] in 0 .. outside - 1: their values [U, 9], and the window of each pixel.
+    """Return the distinct 3 x 3 windows [U, 9] of values [B, H, W], and the one of each pixel.
 
-    Found along one axis and then along the other, so that a window's number stays far below 2^63.
+    Values are 0 .. outside - 1. Numbered along one axis and then along the other, so that a window's
+    number stays far below 2^63.
     """
+    base = outside + 1
     padded = F.pad(values, (1, 1, 1, 1), value=outside)
-    rows, across = torch.unique(_triples(padded, 2, outside + 1), return_inverse=True)
-    found, pixels = torch.unique(_triples(across, 1, len(rows)), return_inverse=True)
-    three_rows = rows[_split(found, len(rows))]  # [U, 3]
-    return _split(three_rows, outside + 1).flatten(1), pixels
+    rows, row_of_pixel = torch.unique(_triples(padded, 2, base), return_inverse=True)
+    row_triples = _triples(row_of_pixel, 1, len(rows))
+    windows, window_of_pixel = torch.unique(row_triples, return_inverse=True)
+    three_rows = rows[_split(windows, len(rows))]  # [U, 3]
+    return _split(three_rows, base).flatten(1), window_of_pixel
 
 
 def _triples(values: Tensor, axis: int, base: int) -> Tensor:
-    """Number of each run of three values 0 .. base - 1 along an axis."""
+    """Return the number of each run of three values 0 .. base - 1 along an axis."""
     assert base < 2**21, "so many different windows do not fit one number"
     count = values.shape[axis] - 2
-    first, second, third = (values.narrow(axis, start, count) for start in range(3))
+    first = values.narrow(axis, 0, count)
+    second = values.narrow(axis, 1, count)
+    third = values.narrow(axis, 2, count)
     return (first * base + second) * base + third
 
 
 def _split(numbers: Tensor, base: int) -> Tensor:
-    """The three values of each number: [...] -> [..., 3]."""
-    return torch.stack([numbers // (base * base), numbers // base % base, numbers % base], -1)
-
-
-def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
-    """What the networks see of maps: with a channel for don't care, and one for boundaries between instances, or without.
-
-    Without a channel for don't care no pixel may be it: ValueError then, or when a label is out of range.
-    """
-    num_classes = maps.classes + int(dont_care)
-    if maps.labels.numel() and int(maps.labels.max()) >= num_classes:
-        what = (
-            "don't care, for which dont_care: false leaves no channel"
-            if not dont_care
-            else "no class"
-        )
-        raise ValueError(
-            f"labels: {int(maps.labels.max())} is {what}; set dont_care: true, or map it to a class"
-        )
-    return Semantics(
-        maps.labels, maps.instances, boundaries(maps.instances) if edges else None, num_classes
-    )
-
-
-def boundaries(instances: Tensor) -> Tensor:
-    """Which pixels differ from one of their four neighbours: [B, H, W] -> bool. The image's own border is no boundary."""
-    found = torch.zeros_like(instances, dtype=torch.bool)
-    for axis in (1, 2):
-        last = instances.shape[axis] - 1
-        differ = instances.narrow(axis, 0, last) != instances.narrow(axis, 1, last)
-        found.narrow(axis, 0, last).logical_or_(differ)
-        found.narrow(axis, 1, last).logical_or_(differ)
-    return found
+    """Return the three values of each number: [...] -> [..., 3]."""
+    first = numbers // (base * base)
+    second = numbers // base % base
+    third = numbers % base
+    return torch.stack([first, second, third], -1)

@@ -1,9 +1,11 @@
-"""SPADE's two modulation convolutions over distinct windows instead of pixels: equal up to rounding, differentiable.
+"""SPADE's two modulation convolutions over distinct windows instead of pixels, differentiable.
 
-The semantic tensor is one-hot, so the first convolution adds up at most nine rows of a table (and nine more for boundaries)
-per 3 x 3 window; the second one sees nine of those per 5 x 5 window. All padding is zero: what lies outside adds nothing.
+Equal up to rounding. The semantic tensor is one-hot, so the first convolution adds up at most nine
+rows of a table (and nine more for boundaries) per 3 x 3 window; the second one sees nine of those per
+5 x 5 window. All padding is zero: pixels outside add nothing.
 
-Legend: S channels of the semantic tensor, K class channels among them, N and M channels, U3 and U5 distinct windows.
+Legend: S channels of the semantic tensor, K class channels among them, N and M channels, U3 and U5
+distinct windows.
 """
 
 from __future__ import annotations
@@ -14,37 +16,54 @@ from torch import Tensor
 
 from synthaug.generators.spade.semantics import Patterns
 
-# From this many 5 x 5 windows per 3 x 3 window on, products are taken per 3 x 3 window and tap, and then added up per 5 x 5
-# window; with fewer it is cheaper to gather the nine taps of each 5 x 5 window first (measured on CPUs).
+# From this many 5 x 5 windows per 3 x 3 window on, products are taken per 3 x 3 window and tap, and
+# then added up per 5 x 5 window; with fewer it is cheaper to gather the nine taps of each 5 x 5 window
+# first (measured on CPUs).
 MANY = 1.5
 
 
 def class_rows(weight: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]:
-    """Convolution [N, S, 3, 3] as a table: rows per tap for each class and outside [9 (K + 1), N], for boundaries [9, N]."""
+    """Return a convolution [N, S, 3, 3] as tables of rows per tap.
+
+    [9 (K + 1), N] for each class and outside, and [9, N] for boundaries where S has them.
+    """
     taps = weight.permute(2, 3, 1, 0).flatten(0, 1)  # [9, S, N]
-    table = F.pad(taps[:, :num_classes], (0, 0, 0, 1)).flatten(0, 1)
-    return table, taps[:, num_classes] if taps.shape[1] > num_classes else None
+    with_outside = F.pad(taps[:, :num_classes], (0, 0, 0, 1))  # [9, K + 1, N]
+    edge_rows = None
+    if taps.shape[1] > num_classes:
+        edge_rows = taps[:, num_classes]
+    return with_outside.flatten(0, 1), edge_rows
 
 
-def of_classes(patterns: Patterns, table: Tensor, edge_rows: Tensor | None, bias: Tensor) -> Tensor:
-    """The first convolution of each 3 x 3 window, from `class_rows`: [U3, N]."""
-    rows = len(table) // 9
-    index = patterns.classes + rows * torch.arange(9, device=table.device)
-    out = F.embedding_bag(index, table, mode="sum") + bias
-    return out if edge_rows is None else out + patterns.edges.to(table.dtype) @ edge_rows
+def convolve_classes(
+    patterns: Patterns,
+    table: Tensor,
+    edge_rows: Tensor | None,
+    bias: Tensor,
+) -> Tensor:
+    """Return the first convolution of each 3 x 3 window, from `class_rows`: [U3, N]."""
+    rows_per_tap = len(table) // 9
+    offsets = rows_per_tap * torch.arange(9, device=table.device)
+    out = F.embedding_bag(patterns.classes + offsets, table, mode="sum") + bias
+    if edge_rows is None:
+        return out
+    return out + patterns.edges.to(table.dtype) @ edge_rows
 
 
 def by_tap(weight: Tensor) -> Tensor:
-    """Convolution [M, N, 3, 3] as a matrix per tap [9, N, M]."""
+    """Return a convolution [M, N, 3, 3] as a matrix per tap [9, N, M]."""
     return weight.permute(2, 3, 1, 0).flatten(0, 1)
 
 
-def of_windows(patterns: Patterns, hidden: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-    """A convolution of hidden values [U3, N], its weights by tap [9, N, M]: of each 5 x 5 window [U5, M]."""
+def convolve_windows(patterns: Patterns, hidden: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+    """Return a convolution of hidden values [U3, N] of each 5 x 5 window [U5, M].
+
+    Its weights are by tap [9, N, M].
+    """
     hidden = F.pad(hidden, (0, 0, 0, 1))  # the last row: outside the image
     if len(patterns.taps) < MANY * len(hidden):
-        around = F.embedding(patterns.taps, hidden).flatten(1)  # [U5, 9 N]
-        return torch.addmm(bias, around, taps.flatten(0, 1))
+        gathered = F.embedding(patterns.taps, hidden).flatten(1)  # [U5, 9 N]
+        return torch.addmm(bias, gathered, taps.flatten(0, 1))
     products = torch.matmul(hidden, taps).flatten(0, 1)  # [9 (U3 + 1), M]
-    index = patterns.taps + len(hidden) * torch.arange(9, device=hidden.device)
-    return F.embedding_bag(index, products, mode="sum") + bias
+    offsets = len(hidden) * torch.arange(9, device=hidden.device)
+    return F.embedding_bag(patterns.taps + offsets, products, mode="sum") + bias

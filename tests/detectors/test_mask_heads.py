@@ -41,9 +41,11 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_boxes_and_masks_of_two_images_are_learnt(name, tmp_path):
+    """After 150 steps all masks have an IoU of 0.96 and more; after 100 one of some seeds had 0.78."""
+    steps = 150
     detector, samples = build(name), [painted(i, masks=True) for i in range(2)]
-    training = detector.training(100, seed=0)
-    for i in range(100):
+    training = detector.training(steps, seed=0)
+    for i in range(steps):
         training.step(i, samples)
     training.finish()
     detector.save(tmp_path / "d.safetensors", {})

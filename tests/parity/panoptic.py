@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthaug.generators.nn.panoptic.conv import (
-    Form,
-    hole_features,
-    panoptic_conv,
+from synthaug.generators.nn.panoptic.conv import Form, hole_features, panoptic_conv
+from synthaug.generators.nn.panoptic.neighbourhood import (
+    Border,
+    Neighbourhood,
+    Order,
+    matching_taps,
+)
+from synthaug.generators.nn.panoptic.reference import (
     panoptic_conv_reference,
-    panoptic_upsample,
     panoptic_upsample_reference,
 )
-from synthaug.generators.nn.panoptic.neighbourhood import Border, Order, ScaleGuide, matching_taps
+from synthaug.generators.nn.panoptic.upsample import panoptic_upsample
 from tests.parity.comparison import Array, BrokenFileError, Row, compare, read_arrays
 
 FAULTS = (ValueError, RuntimeError, LookupError)  # what a case that does not fit ends in
@@ -88,9 +91,13 @@ def convolution_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array,
             "definition",
         )
     for border, suffix in BORDERS.items():
-        guide = ScaleGuide(identity, border=border)
+        neighbourhood = Neighbourhood(identity, border=border)
         if f"ratio{suffix}" in case:
-            ratio = guide.windows(kernel).ratio(None, torch.float64).view(identity.shape)[:, None]
+            ratio = (
+                neighbourhood.windows(kernel)
+                .ratio(None, torch.float64)
+                .view(identity.shape)[:, None]
+            )
             yield f"ratio{suffix}", case[f"ratio{suffix}"], ratio.numpy(), tolerance * 1e-5, "fast"
         for form in FORMS:
             for dtype, share in TYPES.items():
@@ -99,7 +106,7 @@ def convolution_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array,
                 if form == "definition":
                     out = panoptic_conv_reference(x, weight, bias, identity, border)
                 else:
-                    out = panoptic_conv(x, weight, bias, guide, form)
+                    out = panoptic_conv(x, weight, bias, neighbourhood, form)
                 detail = f"{form}, {str(dtype).removeprefix('torch.')}"
                 if f"out{suffix}" in case:
                     yield (
@@ -153,15 +160,17 @@ def upsampling_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array, 
                         if one_hot
                         else {"extra": semantic.to(dtype)}
                     )
-                    guide = ScaleGuide(fine, **maps, coarse=coarse, order=order)
-                    up = panoptic_upsample(x, guide)
-                    final = panoptic_upsample(x, guide, hole_features(weight, bias, [guide])[0])
+                    neighbourhood = Neighbourhood(fine, **maps, coarse=coarse, order=order)
+                    up = panoptic_upsample(x, neighbourhood)
+                    final = panoptic_upsample(
+                        x, neighbourhood, hole_features(weight, bias, [neighbourhood])[0]
+                    )
                     mask = torch.ones_like(fine, dtype=torch.bool)
-                    mask.view(-1)[guide.upsampling.holes] = False
+                    mask.view(-1)[neighbourhood.upsampling.holes] = False
                     yield (
                         f"{order}/src",
                         case[f"{order}/src"],
-                        passes(guide, case["Pd"], order),
+                        passes(neighbourhood, case["Pd"], order),
                         allowed,
                         detail,
                     )
@@ -178,10 +187,10 @@ def upsampling_rows(case: Case, tolerance: float) -> Iterator[tuple[str, Array, 
                     )
 
 
-def passes(guide: ScaleGuide, coarse: Array, order: Order) -> Array:
+def passes(neighbourhood: Neighbourhood, coarse: Array, order: Order) -> Array:
     """Which pass of Algorithm 1 gave each new pixel its feature, 0 to 3; -1 at holes."""
-    b, height, width = guide.identity.shape
-    plan, (_, h, w) = guide.upsampling, coarse.shape
+    b, height, width = neighbourhood.identity.shape
+    plan, (_, h, w) = neighbourhood.upsampling, coarse.shape
     made = np.zeros(b * height * width, np.int8)
     place, source = plan.moved.numpy(), plan.source.numpy()
     down = source // w % h - place // width % height // 2

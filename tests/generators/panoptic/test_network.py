@@ -86,10 +86,11 @@ def test_only_which_instances_differ_counts(seed: int) -> None:
 
 def test_blocks_are_kept_apart_by_identity() -> None:
     """A block's convolution of one instance does not see another one's features."""
-    conv = panoptic.PanopticBlockConv(4, 5, 3).eval()
+    conv = panoptic.PanopticBlockConv(4, 5, 3, True, SMALL.neighbourhood).eval()
     maps = maps_of(3, 1, 8)
-    seen = panoptic.PanopticSemantics.of(seen_by(SMALL, maps), SMALL)
-    inside = seen.guide.identity[0] == seen.guide.identity[0, 0, 0]
+    seen = seen_by(SMALL, maps)
+    identity = seen.neighbourhood(SMALL.neighbourhood).identity[0]
+    inside = identity == identity[0, 0]
     assert inside.any() and not inside.all()
     x = torch.randn(1, 4, 8, 8)
     changed = torch.where(inside, x, x + 1)
@@ -186,16 +187,14 @@ def test_holes_have_the_style_of_their_own_image() -> None:
     """A code changes what holes are filled with, in its own image alone."""
     torch.manual_seed(1)
     network = panoptic_system.build(STYLED, 3).eval()
-    large = panoptic.PanopticSemantics.of(
-        seen_by(STYLED, maps_of(5)), STYLED, network.style(torch.randn(2, 5))
-    )
-    other = panoptic.PanopticSemantics.of(
-        large, STYLED, torch.stack([large.style[0], large.style[1] + 1])
-    )
-    holes = large.guide.upsampling.holes
+    maps = seen_by(STYLED, maps_of(5))
+    style = network.embed(torch.randn(2, 5))
+    assert style is not None
+    other = torch.stack([style[0], style[1] + 1])
+    holes = maps.neighbourhood(STYLED.neighbourhood).upsampling.holes
     assert len(holes) and {0, 1} == set((holes // (32 * 32)).tolist())
     x = torch.randn(2, 4, 16, 16)
-    before, after = (network.upsample(x, large.at((16, 16)), seen) for seen in (large, other))
+    before, after = (network.upsample(x, maps, code) for code in (style, other))
     changed = (before != after).any(1)
     assert not changed[0].any()
     assert changed[1].flatten().nonzero()[:, 0].tolist() == sorted(

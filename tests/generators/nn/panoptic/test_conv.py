@@ -12,13 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from synthaug.generators.nn.panoptic.conv import (
-    Form,
-    panoptic_conv,
-    panoptic_conv_reference,
-    panoptic_upsample,
-)
-from synthaug.generators.nn.panoptic.neighbourhood import Border, ScaleGuide, Scaling
+from synthaug.generators.nn.panoptic.conv import Form, panoptic_conv
+from synthaug.generators.nn.panoptic.neighbourhood import Border, Neighbourhood, Scaling
+from synthaug.generators.nn.panoptic.reference import panoptic_conv_reference
+from synthaug.generators.nn.panoptic.upsample import panoptic_upsample
 from tests import paths
 from tests.panoptic_maps import blobs, randn, with_gradients
 from tests.parity import panoptic as parity
@@ -92,13 +89,13 @@ def test_every_form_is_the_definition_with_its_gradients(
         randn(channels[1], channels[0], kernel, kernel),
         randn(channels[1]),
     )
-    guide = ScaleGuide(identity, border=border, scaling=scaling)
+    neighbourhood = Neighbourhood(identity, border=border, scaling=scaling)
     expected = with_gradients(
         lambda x, w, b: panoptic_conv_reference(x, w, b, identity, border, scaling), *leaves
     )
     for form in ("auto", *FORMS):
         made = with_gradients(
-            lambda x, w, b, form=form: panoptic_conv(x, w, b, guide, form), *leaves
+            lambda x, w, b, form=form: panoptic_conv(x, w, b, neighbourhood, form), *leaves
         )
         for e, m in zip(expected, made, strict=True):
             torch.testing.assert_close(m, e, rtol=0, atol=1e-11)
@@ -107,18 +104,22 @@ def test_every_form_is_the_definition_with_its_gradients(
 @forms
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_gradients_are_those_of_finite_differences(form: Form, kernel: int) -> None:
-    guide = ScaleGuide(blobs(2, 4, 5))
+    neighbourhood = Neighbourhood(blobs(2, 4, 5))
     leaves = [
         t.requires_grad_() for t in (randn(2, 2, 4, 5), randn(2, 2, kernel, kernel), randn(2))
     ]
-    assert torch.autograd.gradcheck(lambda *given: panoptic_conv(*given, guide, form), leaves)
+    assert torch.autograd.gradcheck(
+        lambda *given: panoptic_conv(*given, neighbourhood, form), leaves
+    )
 
 
 @forms
 def test_one_identity_is_a_plain_convolution(form: Form) -> None:
     x, weight, bias = randn(2, 3, 6, 7), randn(4, 3, 3, 3), randn(4)
-    guide = ScaleGuide(torch.full((2, 6, 7), 5), border="same")
-    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form), x, weight, bias)
+    neighbourhood = Neighbourhood(torch.full((2, 6, 7), 5), border="same")
+    made = with_gradients(
+        lambda *given: panoptic_conv(*given, neighbourhood, form), x, weight, bias
+    )
     expected = with_gradients(lambda *given: F.conv2d(*given, padding=1), x, weight, bias)
     for e, m in zip(expected, made, strict=True):
         torch.testing.assert_close(m, e, rtol=0, atol=1e-12)
@@ -134,9 +135,9 @@ def test_root_keeps_the_variance_of_independent_features_and_mean_does_not() -> 
         randn(400, 400, 3, 3, seed=4) / 60,
     )  # 60 = sqrt(9 x 400)
     for scaling, variance in (("root", 1.0), ("mean", 3.0)):
-        made = panoptic_conv(x, weight, None, ScaleGuide(identity, border="same", scaling=scaling))[
-            :, :, 1:-1, 1:-1
-        ]
+        made = panoptic_conv(
+            x, weight, None, Neighbourhood(identity, border="same", scaling=scaling)
+        )[:, :, 1:-1, 1:-1]
         assert float(made.var()) == pytest.approx(variance, rel=0.1)
 
 
@@ -145,20 +146,20 @@ def test_names_of_identities_do_not_matter(form: Form) -> None:
     identity = blobs(1, 9, 8)
     other = torch.tensor([2**40, -1, torch.iinfo(torch.int64).min, 0])[identity]
     x, weight = randn(1, 3, 9, 8), randn(2, 3, 3, 3)
-    made = [panoptic_conv(x, weight, None, ScaleGuide(ids), form) for ids in (identity, other)]
+    made = [panoptic_conv(x, weight, None, Neighbourhood(ids), form) for ids in (identity, other)]
     assert torch.equal(*made)
 
 
 @forms
 def test_nothing_of_one_identity_reaches_another(form: Form) -> None:
     """Not a bit changes where the identity's own features are the same, even beside values that are no numbers."""
-    identity, guide = blobs(1, 12, 11), ScaleGuide(blobs(1, 12, 11))
+    identity, neighbourhood = blobs(1, 12, 11), Neighbourhood(blobs(1, 12, 11))
     weight, own = randn(4, 3, 3, 3).float(), (identity == 1)[:, None]
     x, grad = randn(1, 3, 12, 11).float(), randn(1, 4, 12, 11).float()
 
     def forward_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         x = x.clone().requires_grad_()
-        out = panoptic_conv(x, weight, None, guide, form)
+        out = panoptic_conv(x, weight, None, neighbourhood, form)
         out.backward(grad)
         assert x.grad is not None
         return out.detach(), x.grad
@@ -177,17 +178,17 @@ def test_nothing_of_one_identity_reaches_another(form: Form) -> None:
 @forms
 def test_a_mirrored_map_gives_the_mirrored_result(form: Form) -> None:
     identity, x, weight = blobs(2, 7, 10), randn(2, 3, 7, 10), randn(2, 3, 3, 3)
-    made = panoptic_conv(x, weight, None, ScaleGuide(identity), form)
-    mirrored = panoptic_conv(x.flip(3), weight.flip(3), None, ScaleGuide(identity.flip(2)), form)
+    made = panoptic_conv(x, weight, None, Neighbourhood(identity), form)
+    mirrored = panoptic_conv(x.flip(3), weight.flip(3), None, Neighbourhood(identity.flip(2)), form)
     torch.testing.assert_close(mirrored.flip(3), made, rtol=0, atol=1e-12)
 
 
 @forms
 def test_a_batch_is_its_images(form: Form) -> None:
     identity, x, weight = blobs(3, 6, 7), randn(3, 2, 6, 7), randn(2, 2, 5, 5)
-    made = panoptic_conv(x, weight, None, ScaleGuide(identity), form)
+    made = panoptic_conv(x, weight, None, Neighbourhood(identity), form)
     for i in range(3):
-        alone = panoptic_conv(x[i : i + 1], weight, None, ScaleGuide(identity[i : i + 1]), form)
+        alone = panoptic_conv(x[i : i + 1], weight, None, Neighbourhood(identity[i : i + 1]), form)
         torch.testing.assert_close(made[i : i + 1], alone, rtol=0, atol=1e-12)
 
 
@@ -199,8 +200,8 @@ def test_short_numbers_cost_one_rounding_of_the_exact_result(
     """On windows of few taps too, where equation 2 multiplies by up to 9; gradients likewise."""
     identity = blobs(1, 24, 24, cell=4, ids=9)
     leaves = [t.to(dtype) for t in (randn(1, 64, 24, 24), randn(32, 64, 3, 3) / 24, randn(32))]
-    guide = ScaleGuide(identity)
-    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form), *leaves)
+    neighbourhood = Neighbourhood(identity)
+    made = with_gradients(lambda *given: panoptic_conv(*given, neighbourhood, form), *leaves)
     wide = [t.double() for t in leaves]
     grad = randn(1, 32, 24, 24, seed=9).to(dtype).double()
     own = [t.requires_grad_() for t in wide]
@@ -219,13 +220,13 @@ def test_autocast_decides_the_type() -> None:
         randn(4, 4, 3, 3).float(),
         randn(4).float(),
     )
-    guide = ScaleGuide(blobs(1, 6, 6))
+    neighbourhood = Neighbourhood(blobs(1, 6, 6))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = panoptic_conv(x, weight, bias, guide)
+        out = panoptic_conv(x, weight, bias, neighbourhood)
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert x.grad is not None and x.grad.dtype == torch.float32
-    exact = panoptic_conv_reference(x, weight, bias, guide.identity)
+    exact = panoptic_conv_reference(x, weight, bias, neighbourhood.identity)
     torch.testing.assert_close(out.float(), exact, rtol=0.03, atol=0.3)
 
 
@@ -238,9 +239,9 @@ def test_neither_inputs_nor_gradients_are_changed() -> None:
     kept = [t.clone() for t in (x, weight, grad)]
     for form in FORMS:
         leaves = [x.requires_grad_(), weight.requires_grad_()]
-        panoptic_conv(*leaves, None, ScaleGuide(identity), form).backward(grad)
+        panoptic_conv(*leaves, None, Neighbourhood(identity), form).backward(grad)
         up = x.detach()[:, :, ::2, ::2].clone().requires_grad_()
-        panoptic_upsample(up, ScaleGuide(identity)).backward(grad)
+        panoptic_upsample(up, Neighbourhood(identity)).backward(grad)
     assert all(torch.equal(a, b) for a, b in zip((x, weight, grad), kept, strict=True))
 
 
@@ -248,17 +249,22 @@ def test_neither_inputs_nor_gradients_are_changed() -> None:
 def test_features_may_be_their_own_gradient(form: Form) -> None:
     """The incoming gradient is worked on in place; where it is the saved input, that must not show."""
     x, weight = randn(1, 4, 8, 8).contiguous(memory_format=torch.channels_last), randn(4, 4, 3, 3)
-    guide, made = ScaleGuide(blobs(1, 8, 8)), []
+    neighbourhood, made = Neighbourhood(blobs(1, 8, 8)), []
     for grad in (x, x.clone()):
         leaves = [x.detach().requires_grad_(), weight.clone().requires_grad_()]
-        made.append(torch.autograd.grad(panoptic_conv(*leaves, None, guide, form), leaves, grad))
+        made.append(
+            torch.autograd.grad(panoptic_conv(*leaves, None, neighbourhood, form), leaves, grad)
+        )
     assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
 
 
 def test_gradients_of_gradients_are_refused() -> None:
     x, weight = randn(1, 2, 6, 6).requires_grad_(), randn(2, 2, 3, 3)
-    guide = ScaleGuide(blobs(1, 6, 6))
-    for out in (panoptic_conv(x, weight, None, guide), panoptic_upsample(x[:, :, ::2, ::2], guide)):
+    neighbourhood = Neighbourhood(blobs(1, 6, 6))
+    for out in (
+        panoptic_conv(x, weight, None, neighbourhood),
+        panoptic_upsample(x[:, :, ::2, ::2], neighbourhood),
+    ):
         (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             grad.sum().backward()
@@ -291,11 +297,11 @@ def test_a_gpu_gives_the_same(form: Form, dtype: torch.dtype) -> None:
     identity = blobs(2, 16, 16)
     leaves = [t.to(dtype) for t in (randn(2, 8, 16, 16), randn(8, 8, 3, 3) / 9, randn(8))]
     expected = with_gradients(
-        lambda *given: panoptic_conv(*given, ScaleGuide(identity), form), *leaves
+        lambda *given: panoptic_conv(*given, Neighbourhood(identity), form), *leaves
     )
-    guide = ScaleGuide(identity.cuda())
+    neighbourhood = Neighbourhood(identity.cuda())
     leaves = [t.cuda() for t in leaves]
-    made = with_gradients(lambda *given: panoptic_conv(*given, guide, form).cpu(), *leaves)
+    made = with_gradients(lambda *given: panoptic_conv(*given, neighbourhood, form).cpu(), *leaves)
     for e, m in zip(expected, made, strict=True):
         torch.testing.assert_close(
             m.cpu().double(),

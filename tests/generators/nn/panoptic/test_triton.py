@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from synthaug.generators.nn.panoptic.conv import Form, panoptic_conv, panoptic_conv_reference
-from synthaug.generators.nn.panoptic.neighbourhood import Border, ScaleGuide
+from synthaug.generators.nn.panoptic.conv import Form, panoptic_conv
+from synthaug.generators.nn.panoptic.neighbourhood import Border, Neighbourhood
+from synthaug.generators.nn.panoptic.reference import panoptic_conv_reference
 from tests import paths
 from tests.panoptic_maps import blobs, randn
 
@@ -60,7 +61,7 @@ def gradients(
     own = [leaf.to(dtype).to(device, wide).requires_grad_() for leaf in leaves]
     identity = identity.to(device)
     if form:
-        out = panoptic_conv(*own, ScaleGuide(identity, border=border), form)
+        out = panoptic_conv(*own, Neighbourhood(identity, border=border), form)
     else:
         out = panoptic_conv_reference(*own, identity, border)
     out.backward(randn(*out.shape, seed=9).to(dtype).to(device, wide))
@@ -110,8 +111,8 @@ def test_one_identity_and_a_matching_border_is_a_plain_convolution() -> None:
     """No window is mixed and every list is empty."""
     identity = torch.full((1, 6, 6), 5)
     x, weight = randn(1, 16, 6, 6).float(), randn(16, 16, 3, 3, seed=1).float() / 12
-    guide = ScaleGuide(identity.to(DEVICE), border="same")
-    made = panoptic_conv(x.to(DEVICE), weight.to(DEVICE), None, guide, "fused")
+    maps = Neighbourhood(identity.to(DEVICE), border="same")
+    made = panoptic_conv(x.to(DEVICE), weight.to(DEVICE), None, maps, "fused")
     torch.testing.assert_close(
         made.cpu(), torch.nn.functional.conv2d(x, weight, padding=1), rtol=0, atol=1e-5
     )
@@ -123,7 +124,7 @@ def test_float64_and_large_kernels_go_the_other_way() -> None:
     identity = blobs(1, 9, 9)
     for kernel, dtype in ((7, torch.float32), (3, torch.float64)):
         x, weight = randn(1, 4, 9, 9).to(dtype), randn(4, 4, kernel, kernel, seed=1).to(dtype)
-        made = panoptic_conv(x.cuda(), weight.cuda(), None, ScaleGuide(identity.cuda()))
+        made = panoptic_conv(x.cuda(), weight.cuda(), None, Neighbourhood(identity.cuda()))
         exact = panoptic_conv_reference(x.double(), weight.double(), None, identity)
         torch.testing.assert_close(made.cpu().double(), exact, rtol=0, atol=1e-4)
 
@@ -146,7 +147,7 @@ def test_every_tile_gives_the_same(size: tuple[int, int, int, int]) -> None:
     x, weight, grad = (
         t.to(DEVICE, dtype, memory_format=torch.channels_last) for t in (x, weight, grad)
     )
-    windows = ScaleGuide(blobs(1, 6, 5).to(DEVICE)).windows(3)
+    windows = Neighbourhood(blobs(1, 6, 5).to(DEVICE)).windows(3)
     made = []
     for tile in (triton.Tile(32, 32, 32, 4, 2), triton.Tile(rows, columns, 32, warps, stages)):
         calls = (
@@ -208,4 +209,4 @@ def test_under_the_interpreter() -> None:
 def test_a_form_for_gpus_is_refused_elsewhere() -> None:
     x = randn(1, 4, 6, 6)
     with pytest.raises(ValueError, match="form: fused needs triton, a GPU"):
-        panoptic_conv(x, randn(4, 4, 3, 3), None, ScaleGuide(blobs(1, 6, 6)), "fused")
+        panoptic_conv(x, randn(4, 4, 3, 3), None, Neighbourhood(blobs(1, 6, 6)), "fused")
