@@ -56,6 +56,40 @@ def test_tight_boxes_cut_out_exactly_the_mask(stack):
             assert mask[y2 - 1, x1:x2].any()
 
 
+@settings(max_examples=60, deadline=None)
+@given(Masks)
+def test_box_and_area_of_one_mask_come_straight_from_its_runs(stack):
+    size = stack.shape[1:]
+    expected = masks.tight_boxes(stack)
+    for mask, rle, box in zip(stack, masks.encode(stack), expected, strict=True):
+        assert box.tolist() == masks.tight_box(rle, size).tolist()
+        assert mask.sum() == masks.area(rle)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Masks)
+def test_plain_run_lengths_give_the_compressed_counts_of_pycocotools(stack):
+    size = stack.shape[1:]
+    for rle in masks.encode(stack):
+        lengths = masks.runs(rle).tolist()
+        assert size[0] * size[1] == sum(lengths)
+        assert masks.from_uncompressed(lengths, size) == rle
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-20, 40), min_size=6, max_size=12), st.integers(1, 20), st.integers(1, 20)
+)
+def test_polygons_are_filled_as_pycocotools_fills_them(values, height, width):
+    from pycocotools import mask as coco_mask
+
+    polygon = values[: len(values) // 2 * 2]
+    near = np.clip(np.reshape(polygon, (-1, 2)), [-width, -height], [2 * width, 2 * height])
+    (expected,) = coco_mask.frPyObjects([near.ravel().tolist()], height, width)
+    rle = masks.from_polygons([polygon], (height, width))
+    assert expected["counts"].decode() == rle
+
+
 def test_a_single_pixel_has_a_box_of_one_pixel():
     mask = np.zeros((1, 5, 7), bool)
     mask[0, 3, 4] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,77 @@ def test_maps_say_of_each_pixel_whose_it_is(ids, number, data):
         label = 3 if k is None else objects.category[k]
         alone = k is not None and objects.isthing[k] and not objects.iscrowd[k]
         assert (label, 4 + k if alone else label) == (maps.labels[y, x], maps.instances[y, x])
+
+
+@settings(max_examples=60, deadline=None)
+@given(MAPS, st.data())
+def test_picked_segments_come_in_the_order_that_is_asked_for(ids, data):
+    found = panoptic.segments_of(ids)
+    order = data.draw(st.permutations(range(len(found.ids))))
+    chosen = panoptic.pick(found, found.ids[list(order)].tolist())
+    assert found.ids[list(order)].tolist() == chosen.ids.tolist()
+    assert [found.rle[k] for k in order] == list(chosen.rle)
+    assert found.area[list(order)].tolist() == chosen.area.tolist()
+    assert np.array_equal(found.boxes[list(order)], chosen.boxes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MAPS, st.permutations([1, 2, 300]), st.lists(st.integers(-5, 5), min_size=3, max_size=3))
+def test_ids_are_replaced_one_by_one_and_all_others_alike(ids, known, values):
+    replaced = panoptic.replace_ids(ids, np.array(known), np.array(values), 99)
+    table = dict(zip(known, values, strict=True))
+    for y, x in np.ndindex(*ids.shape):
+        assert table.get(ids[y, x], 99) == replaced[y, x]
+
+
+def test_without_known_ids_all_pixels_are_alike():
+    none = np.zeros(0, np.int64)
+    assert [[7, 7]] == panoptic.replace_ids(np.array([[0, 5]]), none, none, 7).tolist()
+
+
+def test_objects_of_a_map_take_boxes_areas_and_masks_of_its_segments():
+    ids = np.array([[5, 5, 0], [9, 5, 0]])
+    objects = panoptic.objects_of(panoptic.segments_of(ids), 2, [1, 0], score=[0.5, 1.0])
+    assert [(2 << 24) + 5, (2 << 24) + 9] == objects.id.tolist()
+    assert [[0, 0, 2, 2], [0, 1, 1, 2]] == objects.boxes.tolist()
+    assert [3.0, 1.0] == objects.area.tolist()
+    assert np.array_equal(ids == 5, masks.decode(objects.rle[0], (2, 3)))
+    assert ([1, 0], [0.5, 1.0]) == (objects.category.tolist(), objects.score.tolist())
+
+
+def test_a_resized_map_takes_height_and_width_each_by_its_own_ratio():
+    scene = scene_of(np.array([[1, 2]]), category=[0, 1])
+    maps = panoptic.maps_of(scene, 3, (2, 4))
+    assert [[0, 0, 1, 1]] * 2 == maps.labels.tolist()
+    assert [[4, 4, 5, 5]] * 2 == maps.instances.tolist()
+
+
+def png_of(pixels, **options):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", **options)
+    return ImageRef(out.getvalue())
+
+
+def test_integers_of_any_width_are_read_from_a_png():
+    grey = np.array([[0, 200, 255]], np.uint8)
+    wide = np.array([[0, 200, 65535]], np.uint16)
+    assert grey.tolist() == panoptic.pixels_of(png_of(grey), (1, 3), "x").tolist()
+    assert wide.tolist() == panoptic.pixels_of(png_of(wide), (1, 3), "x").tolist()
+    palette = Image.fromarray(grey, "P")
+    palette.putpalette(list(range(256)) * 3)
+    out = io.BytesIO()
+    palette.save(out, "PNG")
+    indexed = panoptic.pixels_of(ImageRef(out.getvalue()), (1, 3), "x")
+    assert grey.tolist() == indexed.tolist()  # the index, not the color
+
+
+def test_a_map_with_alpha_or_without_colors_is_refused():
+    alpha = png_of(np.zeros((1, 3, 4), np.uint8))
+    with pytest.raises(DatasetError, match="x: a map of mode RGBA; write it as grey or RGB"):
+        panoptic.pixels_of(alpha, (1, 3), "x")
+    grey = png_of(np.zeros((1, 3), np.uint8))
+    with pytest.raises(DatasetError, match="x: a panoptic map is an RGB PNG, this one is grey"):
+        panoptic.ids_of(grey, (1, 3), "x")
 
 
 @settings(max_examples=40, deadline=None)

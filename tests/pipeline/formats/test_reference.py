@@ -88,3 +88,18 @@ def test_sets_of_other_classes_are_not_joined(tmp_path):
     )
     with pytest.raises(DatasetError, match=r"^data\.labelled: data set 2 has other classes"):
         open_dataset("toy:train?count=1 + coco:one.json", tmp_path, key="data.labelled")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("true", True), ("YES", True), ("1", True), ("No", False), ("0", False)]
+)
+def test_truth_can_be_written_in_several_ways(text, expected, tmp_path):
+    table = open_dataset(f"toy:train?count=1&labels={text}", tmp_path)
+    assert expected == (len(table[0].objects) > 0)
+
+
+def test_an_option_of_a_reference_is_no_other_option_s_value(tmp_path):
+    table = open_dataset("toy:val?size=48&count=7&seed=3", tmp_path)
+    assert (7, (48, 48)) == (len(table), table[0].size)
+    again = open_dataset("toy:val?seed=3&count=7&size=48", tmp_path)
+    assert table.fingerprint() == again.fingerprint()

@@ -188,6 +188,47 @@ def test_the_fingerprint_sees_pixels_and_not_the_place(tmp_path):
     assert a != c
 
 
+def test_rows_are_found_in_any_order_across_shards_and_row_groups(tmp_path):
+    rows = table(11)
+    parquet.write(SceneList(CATEGORIES, rows), Folder.at(tmp_path), rows_per_shard=5)
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    for index in (10, 0, 5, 4, 9):
+        assert rows[index].image_id == dataset[index].image_id
+        assert rows[index].objects.id.tolist() == dataset[index].objects.id.tolist()
+    for index in (-1, 11):
+        with pytest.raises(IndexError):
+            dataset[index]
+
+
+def test_only_shards_of_a_prefix_are_read(tmp_path):
+    shard(Folder.at(tmp_path), table(3), [], "train-0.parquet")
+    shard(Folder.at(tmp_path), table(2), [], "val-0.parquet")
+    assert 3 == len(parquet.read(parquet.Config("."), tmp_path, prefix="train-"))
+    assert 5 == len(parquet.read(parquet.Config("."), tmp_path))
+
+
+def test_what_a_scene_holds_can_be_changed_without_changing_the_table(tmp_path):
+    shard(Folder.at(tmp_path), table(2), [])
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    dataset[1].objects.boxes[:] = 7
+    dataset[1].objects.id[:] = 7
+    assert [[0, 0, 4, 5]] == dataset[1].objects.boxes.tolist()
+    assert [2] == dataset[1].objects.id.tolist()
+
+
+def test_integers_that_another_tool_widened_or_narrowed_are_read(tmp_path):
+    rows = table(3)
+    shard(Folder.at(tmp_path), rows, [])
+    path = tmp_path / "part-0.parquet"
+    old = pq.read_table(path)
+    height = pa.array([8] * 3, pa.int64())
+    width = pa.array([8] * 3, pa.uint8())
+    new = old.set_column(2, "height", height).set_column(3, "width", width)
+    pq.write_table(new.replace_schema_metadata(old.schema.metadata), path)
+    dataset = parquet.read(parquet.Config("."), tmp_path)
+    assert [[]] * 3 == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
+
+
 def broken_files():
     def rewritten(change):
         def write(path):
