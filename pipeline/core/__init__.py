@@ -1,1 +1,1 @@
-"""Scenes and what everything else stands on: masks, images, seeds, storage, errors."""
+"""Scenes, and what all else stands on: masks, images, seeds, storage, errors."""

@@ -17,13 +17,13 @@ def scale_boxes(boxes: Boxes, old: Size, new: Size) -> Boxes:
 
 
 def relative_boxes(boxes: Boxes, size: Size) -> Boxes:
-    """Return boxes in pixels of an image of this size as fractions of its width and height."""
+    """Return boxes in pixels of an image as fractions of its width and height."""
     relative: Boxes = boxes / _sides(size)
     return relative
 
 
 def absolute_boxes(boxes: Boxes, size: Size) -> Boxes:
-    """Return boxes in fractions of width and height in pixels of an image of this size."""
+    """Return boxes in fractions of width and height in pixels of an image."""
     return boxes * _sides(size)
 
 

@@ -1,4 +1,4 @@
-"""Views: tables that show the scenes of other tables, chosen, changed or put one after the other."""
+"""Views: tables whose scenes are those of others, chosen, changed or joined."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Subset(View):
 
 
 def random_part(table: Dataset, number: int, parts: int) -> Subset:
-    """Return part `number` (from 1) of disjoint random parts, equal in size but for one image.
+    """Return part `number` (from 1) of disjoint random parts of about equal size.
 
     The same every time: the permutation depends on the number of images and of parts alone.
     """
@@ -65,7 +65,10 @@ def random_part(table: Dataset, number: int, parts: int) -> Subset:
 
 
 class Mapped(View):
-    """A table with each scene as a function of it; `rule` names the function where it has settings."""
+    """A table with each scene as a function of it.
+
+    `rule` names the function where it has settings.
+    """
 
     def __init__(self, table: Dataset, function: Callable[[Scene], Scene], rule: str = "") -> None:
         super().__init__(table, rule)
@@ -76,7 +79,10 @@ class Mapped(View):
 
 
 class RelabeledCategories(View):
-    """A table with the classes of another one; `index[c]` is what its class c is among them."""
+    """A table with the classes of another one.
+
+    `index[c]` is what its class c is among them.
+    """
 
     def __init__(
         self, table: Dataset, categories: tuple[Category, ...], index: tuple[int, ...]
@@ -93,7 +99,7 @@ class RelabeledCategories(View):
 
 
 class ShuffledLabels(View):
-    """The images of a table, each with the labels of another one, its boxes scaled to fit.
+    """The images of a table, each with the labels of another, scaled to fit.
 
     The placebo of a trial: pixels are added, what they are said to show is not there.
     """

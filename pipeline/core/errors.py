@@ -21,7 +21,7 @@ class SynthaugError(Exception):
 
 
 class JobError(SynthaugError):
-    """A job file, an override or the surroundings it asks for (output folder, Ray address) is wrong."""
+    """A job file, an override, or the output folder or address it names is wrong."""
 
     exit_code = 2
 
@@ -37,7 +37,10 @@ class RunError(SynthaugError):
 
 
 def one_line(err: BaseException, most: int = 200) -> str:
-    """Return the message of an exception on one line; of a system call, the reason alone."""
+    """Return the message of an exception on one line.
+
+    Of a system call, the reason alone.
+    """
     text = str(err)
     if isinstance(err, OSError) and err.strerror:
         text = err.strerror
@@ -46,13 +49,16 @@ def one_line(err: BaseException, most: int = 200) -> str:
 
 
 def first_line(err: BaseException, most: int = 200) -> str:
-    """Return the first line of the message of an exception: torch and Ray put advice and traces below it."""
+    """Return the first line of the message of an exception.
+
+    Torch and Ray put advice and traces below it.
+    """
     text = str(err).strip() or type(err).__name__
     return text.splitlines()[0][:most]
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the nearest known name, else the list of what there is."""
+    """Return `; did you mean 'x'?` for the nearest known name, else all names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:

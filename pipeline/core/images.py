@@ -20,7 +20,10 @@ Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
 
 def decode(scene: Scene) -> Pixels:
-    """Return the pixels of a scene; DatasetError when the file is missing, broken or of another size."""
+    """Return the pixels of a scene.
+
+    Raises DatasetError when the file is missing, broken or of another size.
+    """
     from PIL import Image, UnidentifiedImageError
 
     label = scene.image.path or scene.image_id
@@ -45,14 +48,17 @@ def decode(scene: Scene) -> Pixels:
 
 
 def read_file(image: ImageRef) -> bytes:
-    """Return the bytes of an encoded image, from memory or from its path; OSError when it cannot be read."""
+    """Return the bytes of an encoded image, from memory or from its path.
+
+    Raises OSError when it cannot be read.
+    """
     if image.data is not None:
         return image.data
     return Path(image.path or "").read_bytes()
 
 
 def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
-    """Encode uint8 RGB [H, W, 3] (or [H, W]) as 'png' (lossless) or 'jpeg' (quality 95)."""
+    """Encode uint8 [H, W, 3] RGB or [H, W] as 'png' or as 'jpeg' (quality 95)."""
     import cv2
 
     image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
@@ -63,7 +69,10 @@ def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
 
 
 def resize(pixels: Pixels, size: Size) -> Pixels:
-    """Resize to (H, W), bilinear and antialiased: the filter generators are trained with."""
+    """Resize to (H, W), bilinear and antialiased.
+
+    Generators are trained with this filter.
+    """
     old_height, old_width = pixels.shape[:2]
     height, width = size
     if (old_height, old_width) == size:

@@ -1,4 +1,7 @@
-"""Masks to polygons that lose nothing: the outline runs along pixel edges, and filling it gives the same mask again."""
+"""Masks to polygons that lose nothing.
+
+The outline runs along pixel edges, and filling it gives the same mask again.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ Mask = NDArray[np.bool_]  # [H, W]
 
 
 def rings(mask: Mask) -> list[Ring]:
-    """Return the closed outlines of a mask as corners on the pixel grid; holes run the other way round.
+    """Return the closed outlines of a mask as corners on the pixel grid.
 
+    Holes run the other way round.
     Every grid point where the outline turns is a corner, once, or twice where two pixels touch by a corner only. In a row
     of the grid each two corners are the ends of one horizontal edge, in a column those of one vertical edge; going
     along them in turn closes a ring.
@@ -48,8 +52,9 @@ def rings(mask: Mask) -> list[Ring]:
 
 
 def _corners(padded: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and columns [K] of the grid points where the outline turns, by row, then by column.
+    """Return rows and columns [K] of the grid points where the outline turns.
 
+    They come by row, then by column.
     A point where two pixels touch by a corner only comes twice.
     """
     a, b = padded[:-1, :-1], padded[:-1, 1:]  # the four pixels around each point of the grid
@@ -74,7 +79,10 @@ def _vertical_partners(ys: NDArray[np.int64], xs: NDArray[np.int64]) -> NDArray[
 
 
 def join(outlines: list[Ring]) -> Ring:
-    """Return one ring for several, joined by bridges that are walked there and back and so enclose nothing."""
+    """Return one ring for several, joined by bridges that enclose nothing.
+
+    A bridge is walked there and back.
+    """
     joined = outlines[0]
     for ring in outlines[1:]:
         gaps = np.abs(joined[:, None] - ring[None]).sum(2)  # [K, k]
@@ -85,7 +93,10 @@ def join(outlines: list[Ring]) -> Ring:
 
 
 def polygon(mask: Mask) -> Ring:
-    """Return one polygon whose even-odd filling is the mask; ValueError for an empty mask."""
+    """Return one polygon whose even-odd filling is the mask.
+
+    Raises ValueError for an empty mask.
+    """
     outlines = rings(mask)
     if not outlines:
         raise ValueError("the mask is empty")

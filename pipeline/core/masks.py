@@ -1,4 +1,4 @@
-"""Masks and their two encodings: COCO run lengths (column by column) and panoptic PNG.
+"""Masks and their encodings: COCO run lengths (by column) and panoptic PNG.
 
 Counts that come from a file are parsed here in numpy and checked before anything is allocated from them: the usual C
 decoder trusts them.
@@ -46,8 +46,9 @@ def encode_with_boxes(masks: Masks) -> tuple[list[str], Boxes]:
 
 
 def runs(rle: str) -> Runs:
-    """Return the run lengths of compressed counts; raises ValueError when the text is no such thing.
+    """Return the run lengths of compressed counts.
 
+    Raises ValueError when the text is no such thing.
     Each run is written in groups of five bits, least significant first; 0x20 says that more follow, 0x10 in the last
     one that the number is negative. From the fourth run on it is the difference to the run two before.
     """
@@ -74,7 +75,10 @@ def runs(rle: str) -> Runs:
 
 
 def check(rle: str, size: Size) -> Runs:
-    """Return the run lengths; raises ValueError unless they describe a mask of exactly this size."""
+    """Return the run lengths.
+
+    Raises ValueError unless they describe a mask of exactly this size.
+    """
     lengths = runs(rle)
     height, width = size
     pixels = int(lengths.sum())
@@ -84,7 +88,10 @@ def check(rle: str, size: Size) -> Runs:
 
 
 def decode(rle: str, size: Size) -> Masks:
-    """Return the mask [H, W]; raises ValueError when the counts are broken or of another size."""
+    """Return the mask [H, W].
+
+    Raises ValueError when the counts are broken or of another size.
+    """
     lengths = check(rle, size)
     height, width = size
     is_mask = np.arange(len(lengths)) % 2 == 1
@@ -93,7 +100,10 @@ def decode(rle: str, size: Size) -> Masks:
 
 
 def decode_all(objects: Objects, size: Size) -> Masks:
-    """Return the masks of N objects [N, H, W]; an object without a mask is empty there."""
+    """Return the masks of N objects [N, H, W].
+
+    An object without a mask is empty there.
+    """
     masks = np.zeros((len(objects), *size), np.bool_)  # [N, H, W]
     for mask, rle in zip(masks, objects.rle, strict=True):
         if rle is not None:
@@ -104,8 +114,9 @@ def decode_all(objects: Objects, size: Size) -> Masks:
 def paste(
     masks: NDArray[np.float32], boxes: Boxes, size: Size, threshold: float = 0.5
 ) -> list[str]:
-    """Return the counts of soft masks [N, M, M] stretched over xyxy boxes [N, 4] and cut at a threshold.
+    """Return the counts of soft masks [N, M, M] stretched over boxes [N, 4].
 
+    The mask is where they reach the threshold.
     Each pixel takes the bilinear value at its centre, cells beyond the mask's edge being 0 (Mask R-CNN, section 3.1).
     """
     height, width = size
@@ -126,7 +137,10 @@ def paste(
 def _bilinear_weights(
     low: float, high: float, num_pixels: int, num_cells: int
 ) -> NDArray[np.float64]:
-    """Return the weights [pixels, cells] of cells that divide [low, high] at the centres of pixels."""
+    """Return the weights [pixels, cells] of cells that divide [low, high].
+
+    They are taken at the centres of the pixels.
+    """
     centers = np.arange(num_pixels) + 0.5
     extent = max(high - low, 1e-6)
     in_cells = (centers - low) / extent * num_cells - 0.5  # from the centre of the first cell
@@ -141,7 +155,10 @@ def area(rle: str) -> int:
 
 
 def tight_boxes(masks: Masks) -> Boxes:
-    """Return the smallest box [N, 4] around each mask [N, H, W]; zeros for an empty mask."""
+    """Return the smallest box [N, 4] around each mask [N, H, W].
+
+    Zeros for an empty mask.
+    """
     assert masks.ndim == 3
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
@@ -194,7 +211,10 @@ def _check_polygon(polygon: Any) -> NDArray[np.float64]:
 
 
 def from_polygons(polygons: Sequence[Any], size: Size) -> str:
-    """Rasterise polygons of x, y pixels into one mask, as COCO does; raises ValueError for malformed ones."""
+    """Rasterise polygons of x, y pixels into one mask, as COCO does.
+
+    Raises ValueError for malformed ones.
+    """
     from pycocotools import mask as coco_mask
 
     height, width = size
@@ -210,7 +230,10 @@ def from_polygons(polygons: Sequence[Any], size: Size) -> str:
 
 
 def from_uncompressed(counts: Sequence[int], size: Size) -> str:
-    """Compress a list of run lengths; raises ValueError when they are not whole numbers that fill the image."""
+    """Compress a list of run lengths.
+
+    Raises ValueError when they are not whole numbers that fill the image.
+    """
     from pycocotools import mask as coco_mask
 
     height, width = size
@@ -229,7 +252,10 @@ def _is_count(number: Any) -> bool:
 
 
 def panoptic_png(ids: NDArray[np.integer[Any]]) -> bytes:
-    """Return a segment id map [H, W] (0 = nothing, below 2**24) as PNG with id = R + 256 G + 65536 B."""
+    """Return a segment id map [H, W] as PNG with id = R + 256 G + 65536 B.
+
+    0 is nothing; ids are below 2**24.
+    """
     import cv2
 
     assert ids.ndim == 2

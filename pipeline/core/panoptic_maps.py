@@ -1,4 +1,4 @@
-"""Panoptic maps as pure functions of arrays: segments with boxes and run lengths, class and instance maps.
+"""Panoptic maps as arrays: segments, class maps and instance maps.
 
 A segment id map [H, W] is what a panoptic PNG holds: id = R + 256 G + 65536 B, 0 where nothing is labelled. Its ids are
 the low 24 bits of `Objects.id`; the bits above tell the images of a table apart, so ids of official files, unique in
@@ -37,7 +37,10 @@ class Maps:
 
 
 def table_ids(number: int, segments: Sequence[int] | NDArray[Any]) -> Ids:
-    """Return object ids [N], unique in a table, of the segments of its image `number` (from 0)."""
+    """Return object ids [N], unique in a table, of the segments of an image.
+
+    `number` counts the images from 0.
+    """
     return np.asarray(segments, np.int64) + (np.int64(number) << BITS)
 
 
@@ -97,7 +100,10 @@ def map_of(scene: Scene) -> Ids:
 
 
 def ids_of(ref: ImageRef, size: Size, label: str) -> Ids:
-    """Return the segment ids [H, W] of a panoptic PNG; DatasetError as `pixels_of`, and when it has no colours."""
+    """Return the segment ids [H, W] of a panoptic PNG.
+
+    Raises DatasetError as `pixels_of`, and when it has no colours.
+    """
     pixels = pixels_of(ref, size, label)
     if pixels.ndim != 3:
         raise DatasetError(
@@ -151,7 +157,7 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
 
 
 def _counts(starts: NDArray[np.int64], ends: NDArray[np.int64], length: int) -> list[int]:
-    """Return run lengths, background first, of a mask that is on from each start to its end."""
+    """Return the run lengths of a mask that is on from each start to its end."""
     borders = np.stack([starts, ends], 1).reshape(-1)
     counts: list[int] = np.diff(borders, prepend=0).tolist()
     rest = length - int(ends[-1])
@@ -174,7 +180,10 @@ def pick(segments: Segments, ids: Sequence[int]) -> Segments:
 def objects_of(
     segments: Segments, number: int, category: Sequence[int] | NDArray[Any], **columns: Any
 ) -> Objects:
-    """Make the objects of image `number` from its segments and their categories [N]; columns as in `Objects.build`."""
+    """Make the objects of image `number` from its segments and their categories [N].
+
+    Columns as in `Objects.build`.
+    """
     columns.setdefault("id", table_ids(number, segments.ids))
     area = segments.area.astype(np.float32)
     return Objects.build(category, segments.boxes, rle=segments.rle, area=area, **columns)
@@ -182,7 +191,10 @@ def objects_of(
 
 @lru_cache(64)
 def nearest(length: int, wanted: int) -> NDArray[np.int64]:
-    """Return which of `length` samples each of `wanted` takes: the centre sample, in Pillow's own rounding."""
+    """Return the index of the sample that each of `wanted` takes of `length`.
+
+    It is the centre sample, in Pillow's own rounding.
+    """
     from PIL import Image
 
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
@@ -193,7 +205,10 @@ def nearest(length: int, wanted: int) -> NDArray[np.int64]:
 
 
 def resize_map(values: NDArray[Any], size: Size) -> NDArray[Any]:
-    """Resize a map [h, w] of any integers to (H, W), nearest, as Pillow does (not torch: that takes the corner sample)."""
+    """Resize a map [h, w] of any integers to (H, W), nearest, as Pillow does.
+
+    Torch would take the corner sample.
+    """
     rows = nearest(values.shape[0], size[0])
     columns = nearest(values.shape[1], size[1])
     resized: NDArray[Any] = values[rows[:, None], columns[None, :]]
@@ -201,8 +216,9 @@ def resize_map(values: NDArray[Any], size: Size) -> NDArray[Any]:
 
 
 def maps_of(scene: Scene, num_classes: int, size: Size | None = None) -> Maps:
-    """Return the class and instance maps of a scene, resized to (H, W) where given; DatasetError for a bad map.
+    """Return the class and instance maps of a scene, resized to (H, W) where given.
 
+    Raises DatasetError for a bad map.
     Pixels of crowds and of stuff have their class for an instance, so every value of `instances` is one identity.
     """
     ids = map_of(scene)
@@ -212,7 +228,7 @@ def maps_of(scene: Scene, num_classes: int, size: Size | None = None) -> Maps:
 
 
 def maps_from(ids: Ids, scene: Scene, num_classes: int) -> Maps:
-    """Return the maps of the segment ids [H, W] of a scene, or of a resized or cropped form of them."""
+    """Return the maps of segment ids [H, W] of a scene, resized or cropped or not."""
     objects = scene.objects
     known = segment_ids(objects)
     category = objects.category.astype(np.int64)
@@ -225,7 +241,7 @@ def maps_from(ids: Ids, scene: Scene, num_classes: int) -> Maps:
 
 
 def replace_ids(ids: Ids, known: Ids, values: NDArray[np.int64], other: int) -> NDArray[np.int64]:
-    """Put values [N] in the place of the ids [N] in a map [H, W], and `other` in the place of all other ids."""
+    """Replace the ids [N] in a map [H, W] by values [N], all others by `other`."""
     order = np.argsort(known, kind="stable")
     sorted_ids = np.append(known[order], MOST + 1)
     sorted_values = np.append(values[order], other)

@@ -1,4 +1,4 @@
-"""Records in Parquet: what a step measured of its images, a row per record and a column per value.
+"""Records in Parquet: measurements of images, a column per value.
 
 A value is an int, a string, or an array of any type and shape, which is kept in NumPy's own format. A record may lack values
 that others of the same file have. Reading some columns costs nothing for the others.
@@ -23,7 +23,10 @@ Records = Sequence[Mapping[str, Any]]  # of int | str | NDArray
 
 
 def write_records(folder: Folder, name: str, records: Records) -> None:
-    """Write records as the file `name` (without suffix), atomically; a column holds values of one kind."""
+    """Write records as the file `name` (without suffix), atomically.
+
+    A column holds values of one kind.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -39,7 +42,7 @@ def write_records(folder: Folder, name: str, records: Records) -> None:
 def read_records(
     folder: Folder, prefix: str = "", wanted: Callable[[str], bool] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of all files whose names begin with `prefix`, in the order of the names.
+    """Yield the records of all files with a prefix, in the order of the names.
 
     Only columns that are `wanted` are read (None: all). Values that a record lacks are left out. One row group is in memory
     at a time.

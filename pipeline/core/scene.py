@@ -25,7 +25,10 @@ TWIN = "score"  # reason of a synthetic scene that no plan holds: a layout as it
 
 @dataclass(frozen=True)
 class Category:
-    """One class: `id` is its id in the user's files, its index in the table's tuple the id inside the house."""
+    """One class, with its id in the user's files.
+
+    Inside the house, its index in the table's tuple is its id.
+    """
 
     id: int
     name: str
@@ -35,7 +38,10 @@ class Category:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An encoded image: its bytes, or a path to them (absolute or relative to the working folder)."""
+    """An encoded image: its bytes, or a path to them.
+
+    The path is absolute or relative to the working folder.
+    """
 
     data: bytes | None = None
     path: str | None = None
@@ -54,7 +60,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Objects:
-    """N annotated objects as arrays of one length (struct of lists, like the Parquet column)."""
+    """N annotated objects as arrays of one length, like the Parquet column."""
 
     id: NDArray[np.int64]  # [N] >= 1, unique in the table
     category: NDArray[np.int32]  # [N] index into the categories
@@ -80,7 +86,7 @@ class Objects:
         return len(self.id)
 
     def select(self, keep: NDArray[Any] | Sequence[int]) -> Objects:
-        """Return the objects at a boolean mask [N] or at a list of positions, in that order."""
+        """Return the objects at a boolean mask [N] or at positions, in that order."""
         index = np.asarray(keep)
         if index.dtype == bool:
             index = np.flatnonzero(index)
@@ -95,7 +101,7 @@ class Objects:
         return Objects(**columns)
 
     def scaled(self, old: Size, new: Size) -> Objects:
-        """Return the objects of an image of size `old` as they lie in one of size `new`, both (H, W).
+        """Return the objects of an image of size `old` as they lie in one of `new`.
 
         Masks belong to one size of image and are dropped.
         """
@@ -148,7 +154,10 @@ class Objects:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with its objects; `panoptic` is a COCO panoptic PNG, its ids are the low 24 bits of `objects.id`."""
+    """One image with its objects.
+
+    `panoptic` is a COCO panoptic PNG, its ids are the low 24 bits of `objects.id`.
+    """
 
     image_id: str
     height: int
@@ -217,7 +226,7 @@ class SceneList(Dataset):
 
 
 def class_counts(scenes: Iterable[Scene], num_classes: int) -> NDArray[np.int64]:
-    """Count the objects of each class [C] of a table or of some scenes, crowds left out."""
+    """Count the objects of each class [C] of a table or of scenes, without crowds."""
     counts = np.zeros(num_classes, np.int64)
     for scene in scenes:
         objects = scene.objects

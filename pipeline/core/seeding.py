@@ -1,4 +1,4 @@
-"""Randomness by identity: every draw derives from what it is for, never from order, time or worker."""
+"""Randomness by identity: a draw derives from its use, not order or worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def seed_for(*identity: int | str) -> int:
-    """Return a 63-bit seed for an identity such as (job seed, "synthesize", image index)."""
+    """Return a 63-bit seed for an identity: (job seed, "synthesize", image index)."""
     parts = [f"{type(part).__name__}:{part}" for part in identity]
     text = "\x1f".join(parts)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
@@ -22,8 +22,9 @@ def rng_for(*identity: int | str) -> np.random.Generator:
 
 
 def permuted(index: int, size: int, seed: int) -> int:
-    """Map an index to its place in a fixed pseudo-random permutation of 0..size-1, in O(1) memory.
+    """Map an index to its place in a fixed pseudo-random permutation.
 
+    The permutation of 0..size-1 takes no memory.
     An affine map i -> (a i + b) mod size with gcd(a, size) = 1: over any `size` consecutive indices each value comes once.
     """
     assert size > 0

@@ -1,4 +1,7 @@
-"""Where bytes go: one folder, local or on S3, behind one small interface; a file appears whole or not at all."""
+"""One folder, local or on S3, behind one small interface.
+
+A file appears whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def file_digest(path: str) -> str:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, named by a local path or by `s3://bucket/prefix`; it need not exist before the first write."""
+    """A folder, named by a local path or by `s3://bucket/prefix`.
+
+    It need not exist before the first write.
+    """
 
     filesystem: Any  # pyarrow.fs.FileSystem
     path: str  # absolute local path, or bucket/prefix
@@ -40,7 +46,10 @@ class Folder:
 
     @staticmethod
     def at(uri: str | Path) -> Folder:
-        """Open the folder at a local path, `file://` or `s3://` address; raises JobError for any other scheme."""
+        """Open the folder at a local path, `file://` or `s3://` address.
+
+        Raises JobError for any other scheme.
+        """
         text = str(uri)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
@@ -76,7 +85,7 @@ class Folder:
         return f"s3://{self.path}?{self.query}"
 
     def split(self) -> tuple[Folder, str]:
-        """Return (this folder, ""), or (the folder around it, its name) when the address turns out to name a file."""
+        """Return (this folder, ""), or (its parent, its name) when it is a file."""
         if self.filesystem.get_file_info(self.path).type != fs.FileType.File:
             return self, ""
         parent, _, name = self.path.rpartition("/")
@@ -87,7 +96,10 @@ class Folder:
         return replace(self, path=self._inside(name))
 
     def create(self) -> Folder:
-        """Make a local folder that may stay empty, and return it; on S3 there are no folders."""
+        """Make a local folder that may stay empty, and return it.
+
+        On S3 there are no folders.
+        """
         if self.is_local:
             self.local_path().mkdir(parents=True, exist_ok=True)
         return self
@@ -98,7 +110,10 @@ class Folder:
             return bytes(file.read())
 
     def write_bytes(self, name: str, data: bytes, durable: bool = True) -> None:
-        """Write a whole file at once; `durable=False` spares the disk flush where a later file vouches for this one."""
+        """Write a whole file at once.
+
+        `durable=False` spares the disk flush where a later file vouches for this one.
+        """
         if self.is_local:
             with self.atomic_output(name, durable) as out:
                 out.write(data)
@@ -116,7 +131,10 @@ class Folder:
             ) from err
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write JSON with sorted keys; NaN is no JSON and raises ValueError, so say None and why."""
+        """Write JSON with sorted keys.
+
+        NaN is no JSON and raises ValueError, so say None and why.
+        """
         text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
         self.write_bytes(name, f"{text}\n".encode())
 
@@ -126,7 +144,10 @@ class Folder:
         return bool(entry.type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:
-        """Return the sorted names of the files directly inside; none when the folder does not exist."""
+        """Return the sorted names of the files directly inside.
+
+        There are none when the folder does not exist.
+        """
         entries = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.File)
 
@@ -136,19 +157,25 @@ class Folder:
             self.filesystem.delete_file(self._inside(name))
 
     def sweep(self) -> int:
-        """Remove the temporary files of killed writers; return how many. Call it while nobody is writing."""
+        """Remove the temporary files of killed writers.
+
+        Returns how many there were. Call it while nobody is writing.
+        """
         leftovers = [name for name in self.names() if name.endswith(".tmp")]
         for name in leftovers:
             self.delete(name)
         return len(leftovers)
 
     def open_input(self, name: str) -> Any:
-        """Open a file for seekable reading (a pyarrow file); raises FileNotFoundError when there is none."""
+        """Open a file for seekable reading (a pyarrow file).
+
+        Raises FileNotFoundError when there is none.
+        """
         return self.filesystem.open_input_file(self._inside(name))
 
     @contextlib.contextmanager
     def atomic_output(self, name: str, durable: bool = True) -> Iterator[IO[bytes]]:
-        """Yield a binary file that takes its final name only when the block ends without an exception."""
+        """Yield a binary file that takes its final name when the block ends well."""
         target = self._inside(name)
         if self.is_local:
             with _atomic_file(Path(target), durable) as out:
@@ -163,7 +190,10 @@ class Folder:
 
     @contextlib.contextmanager
     def atomic_path(self, name: str) -> Iterator[Path]:
-        """Yield a path to write to, for libraries that open files themselves; the rest is as in `atomic_output`."""
+        """Yield a path to write to, for libraries that open files themselves.
+
+        The rest is as in `atomic_output`.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / PurePosixPath(name).name
             yield path
@@ -172,7 +202,10 @@ class Folder:
 
     @contextlib.contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
-        """Yield a path to read from, for libraries that open files themselves; the file itself where it is local."""
+        """Yield a path to read from, for libraries that open files themselves.
+
+        It is the file itself where that is local.
+        """
         if self.is_local:
             yield self.local_path(name)
             return
@@ -182,7 +215,10 @@ class Folder:
             yield path
 
     def local_path(self, name: str = "") -> Path:
-        """Return the path of a file (or of the folder itself) for libraries that know only paths; JobError on S3."""
+        """Return the path of a file, or of the folder itself; JobError on S3.
+
+        It is for libraries that know only paths.
+        """
         if not self.is_local:
             raise JobError(f"{self.uri}: this needs a local folder; choose one")
         if not name:
@@ -198,7 +234,10 @@ class Folder:
         return digest.hexdigest()
 
     def _inside(self, name: str) -> str:
-        """Return the full path of a relative name; raises JobError for one that would leave the folder."""
+        """Return the full path of a relative name.
+
+        Raises JobError for one that would leave the folder.
+        """
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name:
             raise JobError(
@@ -209,7 +248,7 @@ class Folder:
 
 @contextlib.contextmanager
 def _atomic_file(path: Path, durable: bool) -> Iterator[IO[bytes]]:
-    """Yield a temporary file that is renamed to `path` when the block ends without an exception."""
+    """Yield a temporary file that becomes `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -236,7 +275,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable(uri: str) -> None:
-    """Write and remove a probe file; JobError when that fails; leaves no folder behind that was not there."""
+    """Write and remove a probe file; JobError when that fails.
+
+    Leaves no folder behind that was not there.
+    """
     folder = Folder.at(uri)
     path = Path(folder.path)
     created = []
@@ -258,8 +300,9 @@ def check_writable(uri: str) -> None:
 
 
 def inside(folder: Path, name: str) -> tuple[Path, int]:
-    """Return the path and the size in bytes of the file that a data file calls `name`, relative to a resolved folder.
+    """Return path and size in bytes of the file that a data file calls `name`.
 
+    The name is relative to a resolved folder.
     Raises PermissionError when the name is absolute or leaves the folder, also through symbolic links, and
     FileNotFoundError when there is no such ordinary file (a pipe or a device would hang the reader).
     """

@@ -1,4 +1,7 @@
-"""Several data sets as one: classes united by name, new ids, and every image still knows where it came from."""
+"""Several data sets as one: classes united by name, objects with new ids.
+
+Every image still knows where it came from.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _LAST = (1 << _MAP_BITS) - 1
 
 @dataclass(frozen=True)
 class UnifiedClasses:
-    """The classes of several data sets together, and where the classes of each set are among them."""
+    """The classes of several data sets, and where those of each set are."""
 
     categories: tuple[Category, ...]
     index: Mapping[str, NDArray[np.int32]]  # set -> [its classes] index in `categories`
@@ -28,8 +31,9 @@ class UnifiedClasses:
 
 
 def unify_classes(tables: Mapping[str, Dataset]) -> UnifiedClasses:
-    """Unite the classes of named sets: one name is one class, with its id in the first set that has it.
+    """Unite the classes of named sets: one name is one class.
 
+    Its id is that of the first set that has it.
     Raises DatasetError for two classes of one name in a set, for names that differ in case or spaces only, and for a name
     that is a thing in one set and stuff in another: which is meant cannot be guessed.
     """
@@ -118,7 +122,7 @@ class MergedDataset(Concatenation):
 
 
 def _without_repeats(low_bits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ids of one image [N] with repeated ones replaced by the highest that are free.
+    """Return ids of one image [N], repeated ones replaced by the highest free ones.
 
     A region that is in no map may end in an object's bits.
     """

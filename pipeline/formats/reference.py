@@ -1,4 +1,4 @@
-"""References, by which a job names a data set: `format:path?option=value&option=value`.
+"""References name data sets: `format:path?option=value&option=value`.
 
 Every format takes the option `part=k/n` (part k of n disjoint random parts); several references joined by " + " are one set.
 """
@@ -20,7 +20,7 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
-    """Split a reference into the format's name and its options, the path among them as "path".
+    """Split a reference into the format's name and its options, "path" among them.
 
     Raises JobError, naming `key`, when the text has no format or an option no value. Nothing is decoded: `%20` and `+`
     mean themselves.
@@ -63,8 +63,9 @@ def _split_s3_options(query: str) -> tuple[str, str]:
 def open_dataset(
     reference: str, root: Path, key: str = "data", defaults: Mapping[str, str] | None = None
 ) -> Dataset:
-    """Open what a reference names; relative paths start at `root`, absolute ones are taken as written.
+    """Open the data set that a reference names.
 
+    Relative paths start at `root`, absolute ones are taken as written.
     `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
     JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
     """

@@ -1,5 +1,6 @@
-"""Scene tables as Parquet shards; the files of this folder alone know the layout on disk.
+"""Scene tables as Parquet shards.
 
+The files of this folder alone know the layout on disk.
 Any Parquet reader opens them; `image.bytes` is stored as it is, since PNG and JPEG do not shrink. On disk boxes are
 xywh float32 (COCO); the far edge of a box that is off the grid of 1/64 pixel may come back one float32 step away.
 """
@@ -44,7 +45,10 @@ _BROKEN = (pa.ArrowException, OSError)
 
 @dataclass(frozen=True)
 class Config:
-    """Options of a Parquet reference; `path` is a folder of shards or one file, local or s3://."""
+    """Options of a Parquet reference.
+
+    `path` is a folder of shards or one file, local or s3://.
+    """
 
     path: str
 
@@ -58,7 +62,10 @@ class _Shard:
 
 
 class ParquetDataset(Dataset):
-    """A table of shards, read one row group at a time: memory does not grow with the number of rows."""
+    """A table of shards, read one row group at a time.
+
+    Memory does not grow with the number of rows.
+    """
 
     def __init__(
         self,
@@ -67,7 +74,10 @@ class ParquetDataset(Dataset):
         categories: tuple[Category, ...],
         blobs: tuple[str, ...],
     ) -> None:
-        """Lay the row groups of the shards end to end; `blobs` are the columns of bytes to be read."""
+        """Lay the row groups of the shards end to end.
+
+        `blobs` are the columns of bytes to be read.
+        """
         self.categories = categories
         self.skipped = Counter()
         self._folder, self._shards, self._blobs = folder, shards, blobs
@@ -93,7 +103,10 @@ class ParquetDataset(Dataset):
         return self._cached_group(group).scene(index - self._starts[group])
 
     def fingerprint(self) -> str:
-        """Return the digest of the names, sizes and footers; a footer holds a digest of its rows."""
+        """Return the digest of the names, sizes and footers.
+
+        A footer holds a digest of its rows.
+        """
         shards = [(shard.name, shard.size, shard.footer) for shard in self._shards]
         return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
 
@@ -118,7 +131,10 @@ class ParquetDataset(Dataset):
 
 
 class _RowGroup:
-    """The scenes of one row group; its lists are flattened once, so that a row is a slice."""
+    """The scenes of one row group.
+
+    Its lists are flattened once, so that a row is a slice.
+    """
 
     def __init__(self, table: Any, num_categories: int) -> None:
         for name in _NEVER_NULL:
@@ -161,7 +177,7 @@ class _RowGroup:
 
 
 def _row_bounds(lists: dict[str, Any]) -> list[int]:
-    """Return where each row's objects begin in the flattened lists, and the end [rows + 1]."""
+    """Return the bounds [rows + 1] of each row's objects in the flattened lists."""
     expected = pc.list_value_length(lists["id"])
     for column in lists.values():
         lengths = pc.list_value_length(column)
@@ -172,7 +188,10 @@ def _row_bounds(lists: dict[str, Any]) -> list[int]:
 
 
 def _flat(column: Any, name: str) -> Any:
-    """Return the entries of all rows: strings as a pyarrow array, boxes as xyxy [N, 4], else numpy [N]."""
+    """Return the entries of all rows, boxes as xyxy [N, 4].
+
+    Strings stay a pyarrow array; all else is numpy [N].
+    """
     values = column.flatten()
     if name in ("bbox", "layout_bbox"):
         xywh = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
@@ -249,14 +268,17 @@ def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
 
 
 def _footer_bytes(stream: Any, size: int) -> bytes:
-    """Return the footer of a Parquet file, whose length stands in 4 bytes before the last 4."""
+    """Return the footer of a Parquet file; its length precedes the last 4 bytes."""
     end = max(0, size - 8)
     length = int.from_bytes(stream.read_at(4, end), "little")
     return bytes(stream.read_at(min(length, size), max(0, end - length)))
 
 
 def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
-    """Return the classes in the footer of a file; raises DatasetError when it holds no scene table that we know."""
+    """Return the classes in the footer of a file.
+
+    Raises DatasetError when it holds no scene table that we know.
+    """
     footer = (metadata.metadata or {}).get(b"synthaug")
     if footer is None:
         raise DatasetError(
@@ -301,7 +323,10 @@ def _children(kind: Any) -> list[str]:
 
 
 def _readable_as(ours: Any, found: Any) -> bool:
-    """Return whether a column can be read as ours; integers of any width can, other tools like to widen them."""
+    """Return whether a column can be read as ours.
+
+    Integers of any width can, other tools like to widen them.
+    """
     if pa.types.is_struct(ours):
         return all(_readable_as(child.type, found.field(child.name).type) for child in ours)
     if pa.types.is_list(ours):

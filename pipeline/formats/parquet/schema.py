@@ -1,4 +1,4 @@
-"""The columns of scene tables in Parquet: one per field of Scene, Objects and Provenance."""
+"""Columns of scene tables: one per field of Scene, Objects and Provenance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ SCHEMA = pa.schema(
 
 @lru_cache(1)
 def leaves() -> tuple[str, ...]:
-    """Return the leaf columns as Parquet spells them; only a file knows, so an empty one is written to memory."""
+    """Return the leaf columns as Parquet spells them.
+
+    Only a file knows, so an empty one is written to memory.
+    """
     file = io.BytesIO()
     pq.ParquetWriter(file, SCHEMA).close()
     schema = pq.read_metadata(io.BytesIO(file.getvalue())).schema

@@ -34,7 +34,10 @@ _GROUP_BYTES = 64 << 20  # a row group closes early rather than hold more image 
 
 
 class ShardWriter:
-    """Writes one shard; the file appears when the block ends well, and its bytes depend on the scenes alone."""
+    """Writes one shard.
+
+    The file appears when the block ends well, and its bytes depend on the scenes alone.
+    """
 
     def __init__(
         self,
@@ -96,7 +99,10 @@ class ShardWriter:
 
 
 def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
-    """Write a data set as shards `part-00000.parquet` ..., replacing earlier ones; image files are embedded."""
+    """Write a data set as shards `part-00000.parquet` ..., replacing earlier ones.
+
+    Image files are embedded.
+    """
     for name in out.names():
         if name.startswith("part-") and name.endswith(".parquet"):
             out.delete(name)
@@ -105,7 +111,10 @@ def write(dataset: Dataset, out: Folder, rows_per_shard: int = 1000) -> None:
 
 
 def shard_rows(count: int, rows_per_shard: int) -> list[range]:
-    """Return the rows of each shard of a table of `count` rows; an empty table has one shard."""
+    """Return the rows of each shard of a table of `count` rows.
+
+    An empty table has one shard.
+    """
     starts = range(0, max(1, count), rows_per_shard)
     return [range(start, min(count, start + rows_per_shard)) for start in starts]
 
@@ -118,7 +127,10 @@ def write_rows(dataset: Dataset, rows: range, out: Folder, name: str) -> None:
 
 
 def embed_files(scene: Scene) -> Scene:
-    """Return the scene with its image and map as bytes; only the files' names are kept: a table knows no machine."""
+    """Return the scene with its image and map as bytes.
+
+    Only the files' names are kept: a table knows no machine.
+    """
     image = _embed(scene.image, scene.image_id)
     panoptic = scene.panoptic
     if panoptic is not None:
@@ -218,7 +230,10 @@ def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
 
 
 def _features(categories: Sequence[Category]) -> dict[str, Any]:
-    """Describe the columns to Hugging Face `datasets`, in the older `Sequence` form that all its versions read."""
+    """Describe the columns to Hugging Face `datasets`.
+
+    This is the older `Sequence` form, which all its versions read.
+    """
     objects = {name: _feature(kind) for name, (_, kind) in OBJECTS.items()}
     objects["category"] = {"names": _distinct_names(categories), "_type": "ClassLabel"}
     features = {name: _feature(SCHEMA.field(name).type) for name in ("image_id", "height", "width")}
@@ -240,7 +255,10 @@ def _feature(kind: Any) -> dict[str, Any]:
 
 
 def _distinct_names(categories: Sequence[Category]) -> list[str]:
-    """Return the class names, with the id where a name comes again: `datasets` wants them different."""
+    """Return the class names, with the id where a name comes again.
+
+    `datasets` wants them different.
+    """
     names: list[str] = []
     for category in categories:
         name = category.name
@@ -251,7 +269,7 @@ def _distinct_names(categories: Sequence[Category]) -> list[str]:
 
 
 def _options() -> dict[str, Any]:
-    """Return how pyarrow is to write the columns: encoded images are neither compressed nor counted."""
+    """Return pyarrow's options: encoded images are neither compressed nor counted."""
     compression = dict.fromkeys(leaves(), "zstd")
     compression["image.bytes"] = "none"
     without_pixels = [name for name in leaves() if name not in BLOBS]

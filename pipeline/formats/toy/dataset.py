@@ -1,4 +1,4 @@
-"""The built-in data set: small procedural landscapes with a long tail of things, made on demand.
+"""The built-in data set: procedural landscapes with a long tail of things.
 
 Reference: `toy:train?size=64&count=2000&seed=0`. A scene depends on (seed, split, index) alone; `size` changes its
 resolution and nothing else.
@@ -36,7 +36,10 @@ _SUPERCATEGORIES = {
 
 @dataclass(frozen=True)
 class Config:
-    """Options of a toy reference; `path` is the split, `count` 0 means the split's default, `size` is in pixels."""
+    """Options of a toy reference.
+
+    `path` is the split, `count` 0 means the split's default, `size` is in pixels.
+    """
 
     path: str = "train"
     count: int = 0

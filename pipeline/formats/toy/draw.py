@@ -56,7 +56,7 @@ def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.f
 def bar(
     x0: float, y0: float, x1: float, y1: float, thick: float, tip: float | None = None
 ) -> NDArray[np.float64]:
-    """Return a limb [4, 2] from one point to another, `thick` at its start and `tip` at its end."""
+    """Return a limb [4, 2], `thick` at its start and `tip` at its end."""
     double_length = 2 * math.hypot(x1 - x0, y1 - y0)
     across_x, across_y = (y0 - y1) / double_length, (x1 - x0) / double_length  # half a unit
     if tip is None:
@@ -118,7 +118,7 @@ def _fir(style: Style, lit: int, bark: Rgb) -> list[Part]:
 
 
 def house(style: Style, lit: int) -> list[Part]:
-    """Draw a gabled house seen from a corner: bright walls, tiled roof, door and windows."""
+    """Draw a gabled house from a corner: bright walls, tiled roof, windows."""
     wall = hsv(0.09 + 0.05 * style[0], 0.08 + 0.3 * style[1], 0.84 + 0.12 * style[2])
     tile = hsv(0.99 + 0.05 * style[3], 0.55 + 0.25 * style[4], 0.5 + 0.22 * style[5])
     left, corner, right = -0.62, -0.16 - 0.1 * style[6], 0.52 + 0.16 * style[7]
@@ -223,7 +223,7 @@ def bus(style: Style, _lit: int) -> list[Part]:
 
 
 def person(style: Style, lit: int) -> list[Part]:
-    """Draw somebody walking: head, bright jacket, dark trousers, arms and legs in stride."""
+    """Draw somebody walking: bright jacket, dark trousers, legs in stride."""
     skin = hsv(0.06 + 0.02 * style[0], 0.35 + 0.2 * style[1], 0.55 + 0.38 * style[2])
     jacket = hsv((0.0, 0.93, 0.05, 0.78, 0.97)[int(style[3] * 5)], 0.8, 0.8 + 0.18 * style[4])
     cloth = hsv(0.6 + 0.08 * style[5], 0.45, 0.22 + 0.2 * style[6])
@@ -316,7 +316,10 @@ def boat(style: Style, lit: int) -> list[Part]:
 
 
 def balloon(style: Style, lit: int) -> list[Part]:
-    """Draw a hot-air balloon: gores in two colors, ropes and a basket; `foot` is the basket's floor."""
+    """Draw a hot-air balloon: gores in two colors, ropes and a basket.
+
+    `foot` is the basket's floor.
+    """
     warm = style[1] < 0.75
     hue = 0.93 + 0.2 * style[0] if warm else 0.58 + 0.22 * style[0]
     vivid = 0.7 * float(style[2] < 0.6)
@@ -347,7 +350,7 @@ def balloon(style: Style, lit: int) -> list[Part]:
 
 
 def windmill(style: Style, lit: int) -> list[Part]:
-    """Draw a tower mill: white tapering tower, dark cap, four lattice sails at an angle."""
+    """Draw a tower mill: white tapering tower, dark cap, four lattice sails."""
     wall = hsv(0.1, 0.06 + 0.1 * style[0], 0.9)
     cap = hsv(0.04 + 0.03 * style[1], 0.55, 0.34)
     dark = -lit  # the side away from the sun

@@ -1,4 +1,4 @@
-"""Worlds of the toy data set to pixels: sky, ground and things with light, haze and shadows.
+"""Toy worlds to pixels: sky, ground and things with light, haze and shadows.
 
 Cells are half a pixel wide. Legend: S pixels per side, F = 2 S cells per side; colors are 0..255.
 """
@@ -79,7 +79,10 @@ def _noise_tile(rng: np.random.Generator) -> Image:
 
 
 def _sample_noise(tile: Image, u: Image, v: Image) -> Image:
-    """Return the noise at places u, v that broadcast to [S, S], from the tile's middle; it repeats mirrored."""
+    """Return the noise at places u, v that broadcast to [S, S].
+
+    They count from the tile's middle; it repeats mirrored.
+    """
     import cv2
 
     columns, rows = np.broadcast_arrays(u + _TILE / 2, v + _TILE / 2)
@@ -96,7 +99,7 @@ def _blend(low: Image, high: ArrayLike, share: NDArray[Any]) -> Image:
 
 
 def _paint_land(world: World, owner: Owners, noise: Image, size: int) -> Image:
-    """Return sky, grass, water and road with the shadows of what stands on them [S, S, 3].
+    """Return sky, grass, water and road with shadows [S, S, 3].
 
     Only borders need cells finer than a pixel, so colors are made per pixel and mixed by how much each stuff covers.
     """
@@ -143,7 +146,7 @@ def _paint_land(world: World, owner: Owners, noise: Image, size: int) -> Image:
 
 
 def _paint_sky(world: World, x: Image, y: Image, noise: Image) -> Image:
-    """Return the sky [S, S, 3]: from the horizon to the zenith, with clouds and a glow around the sun."""
+    """Return the sky [S, S, 3] with clouds and a glow around the sun."""
     hour = world.hour
     low = np.array(hour.low, np.float32)
     zenith = np.array(hour.zenith, np.float32) + np.zeros((1, 1, 3), np.float32)

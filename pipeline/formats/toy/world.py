@@ -1,4 +1,4 @@
-"""Toy scenes before they have pixels: the hour, the lie of the land, and things that stand where such things stand.
+"""Toy scenes before they have pixels: the hour, the land, things in place.
 
 Everything is in fractions of the image side and is decided on a fixed grid of GRID x GRID cells, so a scene's content
 does not depend on the size it is painted at, and sampling scenes without painting them is quick.
@@ -51,7 +51,10 @@ HOURS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """Size near the viewer (fractions of the side), what is left of it far away, nearest it comes to the horizon."""
+    """Size of a thing near the viewer, what is left of it far away, its ground.
+
+    Sizes are fractions of the side.
+    """
 
     height: float
     width: float
@@ -76,7 +79,10 @@ THINGS = tuple(DRAWERS)
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in its place; `foot` is the middle of its base, `parts` are drawn from there."""
+    """One thing in its place.
+
+    `foot` is the middle of its base, `parts` are drawn from there.
+    """
 
     category: int
     foot: tuple[float, float]
@@ -89,7 +95,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class World:
-    """A scene before it has pixels: `regions` cover each other in order, `things` go from back to front."""
+    """A scene before it has pixels.
+
+    `regions` cover each other in order, `things` go from back to front.
+    """
 
     hour: Hour
     sun: float  # x of the sun
@@ -117,7 +126,10 @@ def sample_world(identity: tuple[int | str, ...], min_things: int, max_things: i
 def _lay_land(
     rng: np.random.Generator, grounds: set[int], identity: tuple[int | str, ...]
 ) -> World:
-    """Draw sky, hills, water and road, and the light; what things need to stand on is there."""
+    """Draw sky, hills, water and road, and the light.
+
+    What things need to stand on is there.
+    """
     horizon = rng.uniform(0.30, 0.44)
     hills = rng.uniform(0.02, 0.11)
     skyline = horizon - hills * _wave(rng)
@@ -221,8 +233,9 @@ def _lay_way(rng: np.random.Generator, horizon: float) -> tuple[Line, tuple[Line
 def rasterize(
     parts: list[Part], foot: tuple[float, float], scale: tuple[float, float], pixels: int
 ) -> tuple[NDArray[np.uint8], int, int]:
-    """Paint parts on their own patch of a square canvas; returns RGBA [h, w, 4] (alpha 0 or 255), top, left.
+    """Paint parts on their own patch of a square canvas.
 
+    Returns RGBA [h, w, 4] (alpha 0 or 255), top, left.
     `foot`, inside the canvas, is where the origin goes and `scale` the length of a unit to the right and upwards
     (negative mirrors), in fractions of the canvas side.
     """
@@ -254,7 +267,7 @@ def fill(canvas: NDArray[np.uint8], line: Line, value: int) -> None:
 
 @dataclass
 class _Placed:
-    """A thing with its silhouette on the grid, and how many cells it has if nothing stands before it."""
+    """A thing with its silhouette on the grid."""
 
     thing: Thing
     silhouette: NDArray[np.bool_]  # [h, w]
@@ -270,7 +283,7 @@ class _Placed:
 
 
 class _Stage:
-    """The grid on which things are placed one by one so that all that is placed stays well visible."""
+    """The grid on which things are placed one by one, all staying well visible."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -281,7 +294,10 @@ class _Stage:
         self.placed: list[_Placed] = []  # from back to front
 
     def fill(self, rng: np.random.Generator, categories: NDArray[np.int64]) -> tuple[Thing, ...]:
-        """Place one thing of each category; one that finds no room in _TRIES tries is left out."""
+        """Place one thing of each category.
+
+        One that finds no room in _TRIES tries is left out.
+        """
         for category in categories:
             for _ in range(_TRIES):
                 thing = self._propose(rng, int(category))
@@ -315,7 +331,7 @@ class _Stage:
         return Thing(category, foot, height, reach, mirror, depth, parts)
 
     def _fits(self, foot: tuple[float, float], reach: float, depth: float, ground: int) -> bool:
-        """Return whether it is mostly in the picture, all on its ground and not inside another thing."""
+        """Return whether a thing is in the picture, on its ground and in no other one."""
         x, y = foot
         if x < 0.5 * reach or x > 1 - 0.5 * reach:
             return False
@@ -333,7 +349,10 @@ class _Stage:
         return True
 
     def _insert(self, thing: Thing) -> bool:
-        """Place a thing unless it, or anything else, would be too hidden; return whether it was placed."""
+        """Place a thing unless it, or anything else, would be too hidden.
+
+        Return whether it was placed.
+        """
         scale = (thing.mirror * thing.height, thing.height)
         patch, top, left = rasterize(thing.parts, thing.foot, scale, GRID)
         silhouette = patch[..., 3] > 0
@@ -355,7 +374,10 @@ class _Stage:
 
 
 def _is_visible(owner: NDArray[np.uint8], one: _Placed, label: int, count: int) -> bool:
-    """Return whether `count` cells of a thing in an owner map [GRID, GRID] are enough to be labelled."""
+    """Return whether `count` cells of a thing are enough to be labelled.
+
+    `owner` is a map [GRID, GRID].
+    """
     if count < max(_MIN_AREA * GRID**2, _MIN_SEEN * one.num_cells):
         return False
     visible = owner[one.window] == label
