@@ -22,16 +22,21 @@ PUBLISHES: tuple[Published, ...] = ()
 
 @dataclass(frozen=True)
 class Spec:
-    """What the tasks need, as plain data."""
+    """Folders of the comparison, as plain data."""
 
-    made: str
-    real: str
+    synthetic: str  # of the synthetic images
+    real: str  # of the step leaks: the signatures of each split
     splits: tuple[str, ...]
     out: str
 
+    @property
+    def signatures(self) -> Folder:
+        """Return the folder of the synthetic images' signatures."""
+        return Folder.at(self.out).sub(SYNTHETIC)
+
 
 def settings(job: Job) -> dict[str, Any]:
-    """Whether leaks stop the run."""
+    """Return whether leaks stop the run."""
     return {"leaks": job.data.leaks}
 
 
@@ -41,33 +46,37 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def _hasher(spec: Spec) -> Hasher:
-    return Hasher(parquet.read(parquet.Config(spec.made)), Folder.at(spec.out).sub(SYNTHETIC).uri)
+    return Hasher(parquet.read(parquet.Config(spec.synthetic)), spec.signatures.uri)
 
 
 def compare(spec: Spec) -> list[Pair]:
-    """Runs in a worker: all pairs of a synthetic and a real image that show the same, written to `leaks.json`."""
+    """Write and return all pairs of a synthetic and a real image that show the same; runs in a worker."""
     real = Folder.at(spec.real)
     folders = [(split, real.sub(split)) for split in spec.splits]
-    signatures = read_signatures([*folders, (SYNTHETIC, Folder.at(spec.out).sub(SYNTHETIC))])
-    found = find_pairs(
-        signatures, {split: int(split == SYNTHETIC) for split in (*spec.splits, SYNTHETIC)}
-    )
-    write_pairs(Folder.at(spec.out), found)
-    return found
+    signatures = read_signatures([*folders, (SYNTHETIC, spec.signatures)])
+    # only pairs across these two groups count
+    group_of = dict.fromkeys(spec.splits, 0) | {SYNTHETIC: 1}
+    pairs = find_pairs(signatures, group_of)
+    write_pairs(Folder.at(spec.out), pairs)
+    return pairs
 
 
 def run(context: Context) -> dict[str, Any]:
     """Hash every synthetic image and compare it with all real ones."""
-    leaks, made = context.inputs["leaks"], context.inputs["synthesize"]
+    leaks, synthesized = context.inputs["leaks"], context.inputs["synthesize"]
     splits = tuple(leaks.manifest["splits"])
-    spec = Spec(made.folder.uri, leaks.folder.uri, splits, context.folder.uri)
-    folder = context.folder.sub(SYNTHETIC)
-    images = made.manifest["images"]
-    context.shards(partial(_hasher, spec), cut(images, SHARD), folder, "synthetic images")
-    found = context.executor.call(compare, spec)
-    copied = {pair.first if pair.first[0] == SYNTHETIC else pair.second for pair in found}
-    return {
-        "images": images,
-        "copies": len(copied),
-        **report_pairs(context, found, "no synthetic image is a copy of a real one"),
-    }
+    num_images = synthesized.manifest["images"]
+    spec = Spec(synthesized.folder.uri, leaks.folder.uri, splits, context.folder.uri)
+    shards = cut(num_images, SHARD)
+    context.shards(partial(_hasher, spec), shards, spec.signatures, "synthetic images")
+    pairs = context.executor.call(compare, spec)
+    copies = {_synthetic_image(pair) for pair in pairs}
+    summary = report_pairs(context, pairs, "no synthetic image is a copy of a real one")
+    return {"images": num_images, "copies": len(copies), **summary}
+
+
+def _synthetic_image(pair: Pair) -> tuple[str, str]:
+    """Return the split and the id of the synthetic image of a pair."""
+    if pair.first[0] == SYNTHETIC:
+        return pair.first
+    return pair.second

@@ -30,7 +30,7 @@ from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, Det
 from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
-from synthaug.pipeline.synthesis.pasting import Pasted
+from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
 from synthaug.pipeline.trial.arms import (
     ARMS,
     BEST,
@@ -84,7 +84,7 @@ class Sources:
                 * max(job.trial.steps, job.detector.training.steps)
                 * LONGEST
             )
-            return Pasted(real, job.trial.copy_paste, seed_for(job.seed, name), drawn)
+            return CopyPasteTable(real, job.trial.copy_paste, seed_for(job.seed, name), drawn)
         table = parquet.read(
             parquet.Config(self.tables["synthetic" if name == "placebo" else name])
         )

@@ -16,7 +16,8 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.planner import is_mirrored
 from synthaug.pipeline.synthesis.base import Conditioning, Finished, Synthesizer, with_image
-from synthaug.pipeline.synthesis.pasting import Bank, paste_layout, paste_plan, pasteable
+from synthaug.pipeline.synthesis.object_bank import Bank, pasteable
+from synthaug.pipeline.synthesis.pasting import paste_layout, paste_plan
 
 if TYPE_CHECKING:
     import torch
@@ -113,11 +114,14 @@ class PasteSynthesizer:
     def _finish(self, planned: Scene, categories: Sequence[Category], checkpoint: str) -> Finished:
         assert planned.provenance is not None
         if planned.provenance.reason == TWIN:
-            image, objects, lost = paste_layout(self._bank, planned, categories)
-            objects = objects.select(objects.id > 0)  # its background shows what nobody asked for
+            picture = paste_layout(self._bank, planned, categories)
+            # objects of the background were not asked for
+            objects = picture.objects.select(picture.objects.id > 0)
         else:
             mirror = is_mirrored(planned.provenance.seed, self._flip)
             min_area = self._options.min_mask_area
-            image, objects, lost = paste_plan(self._bank, planned, mirror, min_area, categories)
+            picture = paste_plan(self._bank, planned, mirror, min_area, categories)
+            objects = picture.objects
         scene = planned.with_objects(objects)
-        return Finished(with_image(scene, image, self._options.format, checkpoint), lost)
+        scene = with_image(scene, picture.image, self._options.format, checkpoint)
+        return Finished(scene, picture.lost)

@@ -1,21 +1,13 @@
-"""From a planned layout to a finished synthetic scene: pure functions of arrays."""
+"""From soft masks of a layout's objects to disjoint ones, by level sets: pure functions of arrays."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
-REACH = (
-    0.9  # share of its layout box that the tight box of an unoccluded object's mask covers at least
-)
-LEVELS = np.linspace(
-    1, 0, 33, dtype=np.float32
-)  # candidate thresholds, relative to a mask's highest value
+REACH = 0.9  # least share of the layout box that the tight box of an unoccluded mask covers
+LEVELS = np.linspace(1, 0, 33, dtype=np.float32)  # thresholds tried, relative to a mask's maximum
+MIN_LEVEL = 1e-6  # below it a mask says nothing
 
 
 def resolve(
@@ -33,49 +25,56 @@ def resolve(
     """
     height, width = soft.shape[1:]
     owner = np.full((height, width), -1, np.int16)
-    for group in (isthing, ~isthing):
+    corners = whole_pixels(boxes, height, width)
+    things, stuff = np.flatnonzero(isthing), np.flatnonzero(~isthing)
+    for group in (things, stuff):
         free = owner < 0
-        front = np.zeros(
-            (height, width), np.float32
-        )  # how high the mask in front is above its level
-        for i, (x0, y0, x1, y1) in zip(
-            np.flatnonzero(group), whole_pixels(boxes[group], height, width), strict=True
-        ):
-            crop = np.s_[y0:y1, x0:x1]
-            inside = soft[i][crop]
-            above, least = (
-                (inside / max(_level(inside, reach), 1e-6), 1.0) if isthing[i] else (inside, 1e-6)
-            )
-            won = free[crop] & (above >= least) & (above > front[crop])
-            np.copyto(front[crop], above, where=won)
-            owner[crop][won] = i
-    by_column = np.ascontiguousarray(owner.T)  # [W, H]: the order run lengths are counted in
-    masks: NDArray[np.bool_] = (
-        by_column == np.arange(len(soft), dtype=np.int16)[:, None, None]
-    )  # [N, W, H]
+        front = np.zeros((height, width), np.float32)  # height of the mask in front above its level
+        for number in group.tolist():
+            x0, y0, x1, y1 = corners[number]
+            window = np.s_[y0:y1, x0:x1]
+            above = soft[number][window]
+            threshold = MIN_LEVEL
+            if isthing[number]:
+                level = max(_level(above, reach), MIN_LEVEL)
+                above = above / level
+                threshold = 1.0
+            wins = free[window] & (above >= threshold) & (above > front[window])
+            np.copyto(front[window], above, where=wins)
+            owner[window][wins] = number
+    return _masks_of(owner, len(soft))
+
+
+def _masks_of(owner: NDArray[np.int16], count: int) -> NDArray[np.bool_]:
+    """Return the mask of each number [count, H, W], laid out in memory by columns, as run lengths are counted."""
+    by_column = np.ascontiguousarray(owner.T)  # [W, H]
+    numbers = np.arange(count, dtype=np.int16)[:, None, None]
+    masks: NDArray[np.bool_] = by_column == numbers  # [count, W, H]
     return masks.transpose(0, 2, 1)
 
 
 def whole_pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[list[int]]:
-    """Boxes as whole pixels inside the image, at least one pixel wide and high."""
-    edges = boxes.round().astype(int)
-    low = np.clip(edges[:, :2], 0, [width - 1, height - 1])
-    high = np.clip(edges[:, 2:], low + 1, [width, height])
-    return [list(row) for row in np.concatenate([low, high], 1).tolist()]
+    """Return boxes as whole pixels inside the image, at least one pixel wide and high."""
+    corners = boxes.round().astype(int)
+    low = np.clip(corners[:, :2], 0, [width - 1, height - 1])
+    high = np.clip(corners[:, 2:], low + 1, [width, height])
+    rows: list[list[int]] = np.concatenate([low, high], 1).tolist()
+    return rows
 
 
 def _level(mask: NDArray[np.float32], reach: float) -> float:
-    """The highest threshold at which the tight box of a soft mask [h, w] covers `reach` of it."""
+    """Return the highest threshold at which the tight box of a soft mask [h, w] covers `reach` of it."""
     columns, rows = mask.max(0), mask.max(1)
     levels = LEVELS * columns.max()
+    covered = _extent(columns, levels) * _extent(rows, levels)
+    enough = covered >= reach * mask.size
+    return float(levels[enough.argmax()])
 
-    def extent(line: NDArray[np.float32]) -> NDArray[np.int64]:
-        first = np.maximum.accumulate(line).searchsorted(
-            levels
-        )  # [levels]; every level is reached somewhere
-        last = np.maximum.accumulate(line[::-1]).searchsorted(levels)
-        found: NDArray[np.int64] = line.size - first - last
-        return found
 
-    covered = extent(columns) * extent(rows) >= reach * mask.size
-    return float(levels[covered.argmax()])
+def _extent(profile: NDArray[np.float32], levels: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the distance from the first to the last value [levels] of a profile [n] that reaches each level."""
+    # every level is reached somewhere
+    first = np.maximum.accumulate(profile).searchsorted(levels)
+    last = np.maximum.accumulate(profile[::-1]).searchsorted(levels)
+    extent: NDArray[np.int64] = profile.size - first - last
+    return extent

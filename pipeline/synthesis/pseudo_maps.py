@@ -1,7 +1,7 @@
 """Panoptic maps composed from masks: those that a detector found in an image, or a generator inferred from a layout.
 
 Stuff lies behind things; among things, and among stuff, the higher score is in front. What no mask takes is unlabelled:
-"don't care" to a generator. An object without a mask, or without a pixel that can be seen, is not in the map.
+"don't care" to a generator. An object without a mask, or without a visible pixel, is not in the map.
 """
 
 from __future__ import annotations
@@ -11,46 +11,61 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core import masks
-from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.datasets import Mapped
-from synthaug.pipeline.core.panoptic_maps import Maps
+from synthaug.pipeline.core.masks import decode_all, panoptic_png
+from synthaug.pipeline.core.panoptic_maps import (
+    Maps,
+    objects_of,
+    replace_ids,
+    resize_map,
+    segments_of,
+)
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.planning.map_canvas import complete
 
 
 def can_compose(scene: Scene) -> bool:
-    """Whether all objects are pseudo-labels and one has a mask."""
+    """Return whether all objects are pseudo-labels and one has a mask."""
     objects = scene.objects
-    return all(source == "pseudo" for source in objects.source) and any(
-        code is not None for code in objects.rle
-    )
+    all_pseudo = all(source == "pseudo" for source in objects.source)
+    return all_pseudo and any(rle is not None for rle in objects.rle)
 
 
-def composed(scene: Scene) -> Scene:
-    """Return the scene with a map of its masks; its objects are those of the map, with ids 1 .. n and their scores."""
-    size = (scene.height, scene.width)
-    objects = scene.objects.select(np.array([code is not None for code in scene.objects.rle], bool))
-    stack = masks.decode_all(objects, size)  # [N, H, W]
+def with_composed_map(scene: Scene) -> Scene:
+    """Return a scene with the map of its masks; its objects are those of the map, with ids 1 .. n and their scores."""
+    has_mask = np.array([rle is not None for rle in scene.objects.rle], bool)
+    objects = scene.objects.select(has_mask)
+    masks = decode_all(objects, scene.size)  # [N, H, W]
+    owner = np.full(scene.size, -1, np.int64)
+    # sorted by the last key first: stuff before things, then by score, then the first object last
     back_to_front = np.lexsort((-np.arange(len(objects)), objects.score, objects.isthing))
-    place = np.full(size, -1, np.int64)
     for number in back_to_front.tolist():
-        place[stack[number]] = number
-    kept = np.unique(place[place >= 0])
-    ids = panoptic.replace_ids(place, kept, np.arange(1, len(kept) + 1), 0)
-    seen, found = objects.select(kept), panoptic.segments_of(ids)
-    made = panoptic.objects_of(
-        found,
+        owner[masks[number]] = number
+    visible = np.unique(owner[owner >= 0])
+    ids = replace_ids(owner, visible, np.arange(1, len(visible) + 1), 0)
+    kept = objects.select(visible)
+    labels = objects_of(
+        segments_of(ids),
         0,
-        seen.category,
-        isthing=seen.isthing,
-        score=seen.score,
-        source=seen.source,
+        kept.category,
+        isthing=kept.isthing,
+        score=kept.score,
+        source=kept.source,
     )
-    return replace(
-        scene, objects=made, panoptic=ImageRef(masks.panoptic_png(ids), f"{scene.image_id}.png")
-    )
+    png = ImageRef(panoptic_png(ids), f"{scene.image_id}.png")
+    return replace(scene, objects=labels, panoptic=png)
+
+
+def with_composed_maps(table: Dataset) -> Dataset:
+    """Return the table with maps for its pseudo-labelled scenes, as far as they have masks."""
+    return Mapped(table, _with_any_map)
+
+
+def _with_any_map(scene: Scene) -> Scene:
+    if scene.panoptic is None and can_compose(scene):
+        return with_composed_map(scene)
+    return scene
 
 
 def maps_of_masks(
@@ -61,25 +76,17 @@ def maps_of_masks(
     A pixel that no mask takes is "don't care" (num_classes); where that is not known to the generator, the nearest stuff, or
     the nearest object of a layout without stuff.
     """
-    place = visible.argmax(0)
+    nobody = len(objects)
+    owner = visible.argmax(0)  # [h, w]
     free = np.asarray(~visible.any(0))
-    if not dont_care and free.any():
+    if dont_care or not free.any():
+        owner = np.where(free, nobody, owner)
+    else:
         stuff = np.asarray(visible[~objects.isthing].any(0))
-        place = complete(place, free, stuff if stuff.any() else ~free)
-        free = np.zeros_like(free)
-    category = np.append(objects.category, num_classes).astype(np.int64)
-    number = np.append(num_classes + 1 + np.arange(len(objects)), num_classes)
-    instance = np.where(np.append(objects.isthing, False), number, category)
-    chosen = panoptic.resize_map(np.where(free, len(objects), place), size)
-    return Maps(category[chosen], instance[chosen])
-
-
-def with_composed_maps(table: Dataset) -> Dataset:
-    """Return the table with maps for its pseudo-labelled scenes, as far as they have masks."""
-    return Mapped(table, _complete)
-
-
-def _complete(scene: Scene) -> Scene:
-    if scene.panoptic is None and can_compose(scene):
-        return composed(scene)
-    return scene
+        owner = complete(owner, free, stuff if stuff.any() else ~free)
+    category = np.append(objects.category, num_classes).astype(np.int64)  # [N + 1]
+    isthing = np.append(objects.isthing, False)
+    numbers = num_classes + 1 + np.arange(nobody + 1)
+    instance = np.where(isthing, numbers, category)
+    owner = resize_map(owner, size)  # [H, W]
+    return Maps(category[owner], instance[owner])

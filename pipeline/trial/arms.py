@@ -19,7 +19,7 @@ from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
-from synthaug.pipeline.synthesis.pasting import Pasted
+from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Sample
@@ -184,7 +184,7 @@ def arm_batches(
 
 def _reader(table: Dataset) -> Callable[[int], Entry]:
     """Return index -> scene and pixels of a table; those of files are kept in memory."""
-    if isinstance(table, Pasted):  # drawn when they are read; hardly any comes twice
+    if isinstance(table, CopyPasteTable):  # drawn when they are read; hardly any comes twice
         return table.entry
     return Pixels([table], None).__getitem__
 

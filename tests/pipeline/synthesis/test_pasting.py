@@ -18,18 +18,10 @@ from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, S
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.run import Screen, run_some
-from synthaug.pipeline.synthesis import pasting
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
-from synthaug.pipeline.synthesis.pasting import (
-    Bank,
-    Canvas,
-    Labels,
-    Pasted,
-    finished,
-    part_of,
-    paste_layout,
-    pasteable,
-)
+from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable, random_part
+from synthaug.pipeline.synthesis.object_bank import Bank, extent_of, pasteable, piece_of
+from synthaug.pipeline.synthesis.pasting import Canvas, Labels, paste, paste_layout
 from tests import paths
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
@@ -59,13 +51,11 @@ def covered(there: Scene, box: list[float], config: Config = HARD) -> tuple[Obje
     """Paste a whole image over an xyxy box of a scene."""
     canvas = Canvas.of(there, decode(there), Frame.still((20, 20)))
     giver = scene([[0, 0, 20, 20]], [1], masked=False)
-    one = pasting.piece_of(
-        decode(giver), pasting.extent(giver, 0), np.array(box, np.float32), False, config
-    )
+    one = piece_of(decode(giver), extent_of(giver, 0), np.array(box, np.float32), False, config)
     ids = np.arange(1, len(there.objects) + 2)
     labels = Labels(ids, np.array([box], np.float32), np.array([1]), 1.0)
-    _, objects, lost = finished(canvas, [one], labels, config, CLASSES)
-    return objects, lost
+    picture = paste(canvas, [one], labels, config, CLASSES)
+    return picture.objects, picture.lost
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -121,7 +111,7 @@ def test_a_box_that_nothing_touches_keeps_its_fractions() -> None:
 
 def test_the_trials_table_is_a_function_of_seed_and_index() -> None:
     table = toy_table(12)
-    one, again, other = (Pasted(table, Config(), seed, 40) for seed in (5, 5, 6))
+    one, again, other = (CopyPasteTable(table, Config(), seed, 40) for seed in (5, 5, 6))
     order = [7, 0, 31]
     first = {i: one.entry(i) for i in order}
     for i in reversed(order):
@@ -140,7 +130,7 @@ def test_labels_of_the_trials_table_are_those_of_its_pixels() -> None:
         for s in map(table.__getitem__, range(20))
     ])  # fmt: skip
     for source in (table, bare):
-        pasted = Pasted(source, Config(zoom="large"), 3, 30)
+        pasted = CopyPasteTable(source, Config(zoom="large"), 3, 30)
         for i in range(30):
             found = pasted[i]
             objects, size = found.objects, (found.height, found.width)
@@ -157,9 +147,9 @@ def test_labels_of_the_trials_table_are_those_of_its_pixels() -> None:
 
 def test_a_part_is_drawn_and_never_empty() -> None:
     rng = np.random.default_rng(0)
-    drawn = [part_of([3, 5, 9], 0.5, rng) for _ in range(400)]
+    drawn = [random_part([3, 5, 9], 0.5, rng) for _ in range(400)]
     assert min(map(len, drawn)) == 1 and Counter(k for row in drawn for k in row).total() > 580
-    assert part_of([], 0.5, rng) == [] and part_of([4], 0.0, rng) == [4]
+    assert random_part([], 0.5, rng) == [] and random_part([4], 0.0, rng) == [4]
 
 
 def test_objects_cut_by_the_border_are_taken_only_where_there_are_no_others() -> None:
@@ -188,7 +178,7 @@ def test_a_layout_gets_its_things_on_a_background_that_shows_little_else() -> No
     )
     bank = Bank.of(table, table, HARD)
     asked = scene([[2, 2, 8, 8]], [0], False)
-    _, objects, _ = paste_layout(bank, asked, CLASSES)
+    objects = paste_layout(bank, asked, CLASSES).objects
     assert objects.source.count("synthetic") == 1 and len(objects) == 1, (
         "the cat of the background lies under the other"
     )

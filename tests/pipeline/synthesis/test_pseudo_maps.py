@@ -19,7 +19,11 @@ from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
-from synthaug.pipeline.synthesis.pseudo_maps import can_compose, composed, with_composed_maps
+from synthaug.pipeline.synthesis.pseudo_maps import (
+    can_compose,
+    with_composed_map,
+    with_composed_maps,
+)
 from tests import paths
 
 ROOT = paths.ROOT
@@ -67,7 +71,7 @@ def stacks(draw):
 def test_things_are_before_stuff_and_the_surer_before_the_less_sure(given_):
     stack, scores, things = given_
     scene = scene_of(stack, scores, things)
-    made = composed(scene)
+    made = with_composed_map(scene)
     ids = panoptic.map_of(made)
     assert list(range(1, len(made.objects) + 1)) == panoptic.segment_ids(made.objects).tolist()
     assert np.array_equal(ids == 0, ~stack.any(0))

@@ -14,7 +14,7 @@ from synthaug.pipeline.batches.draw import repeat_factors
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.synthesis.pasting import Pasted
+from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
 from synthaug.pipeline.trial.arms import (
     ARMS,
     arm_batches,
@@ -148,7 +148,11 @@ def test_instance_aware_factors_repeat_what_is_rare_in_images_or_in_instances() 
 
 def test_tables_that_an_arm_adds_share_its_part_equally() -> None:
     """However many images each has; pictures of the pasted one are drawn when they are needed."""
-    real, few, many = toy_table(10), toy_table(3, "val"), Pasted(toy_table(10), Config(), 1, 500)
+    real, few, many = (
+        toy_table(10),
+        toy_table(3, "val"),
+        CopyPasteTable(toy_table(10), Config(), 1, 500),
+    )
     batches = arm_batches(real, real_draw(real, 4, 7, "uniform", 0.1), [few, many], 3, 7)
     pixels = {decode(few[i]).tobytes() for i in range(3)}
     known = pixels | {decode(real[i]).tobytes() for i in range(10)}
