@@ -1,0 +1,136 @@
+"""Training a generator: what is used and left out is counted, weights follow from the seed, nothing else is named."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthaug.generators import checkpoint
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import Objects, Scene, SceneList
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution.context import Context, Output
+from synthaug.pipeline.execution.executor import SerialExecutor
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.steps import train_generator
+from synthaug.pipeline.steps.train_generator import WEIGHTS, Spec, fit
+from tests import paths
+
+TOY = toy.ToyDataset(toy.Config("train", count=6, size=48))
+TINY = (
+    "cluster.executor=serial",
+    *(
+        f"generator.{word}"
+        for word in ("steps=2", "batch=2", "save_every=1", "width=2", "z_image=4", "z_object=4")
+    ),
+)
+
+
+def job_of(*words: str) -> Job:
+    return load_job(paths.JOBS / "smoke.yaml", [*TINY, *words])
+
+
+def without_objects(scene: Scene) -> Scene:
+    return replace(scene, image_id="empty", objects=Objects.build([], []), panoptic=None)
+
+
+def written(folder: Path, scenes: list[Scene]) -> str:
+    parquet.write(SceneList(toy.CATEGORIES, scenes), Folder.at(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("steps") / "ingest-0" / "labelled"
+    return written(root, [*TOY, without_objects(TOY[0])])
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def test_images_without_a_layout_are_left_out_and_counted(labelled: str, tmp_path: Path) -> None:
+    more = written(tmp_path / "more", [TOY[1], without_objects(TOY[2])])
+    result = fit(Spec(job_of(), (labelled, more), str(tmp_path / "out")))
+    assert {"resumed_from": 0, "used": [6, 1], "left_out": [1, 1]} == result
+    header = checkpoint.read_header(tmp_path / "out" / WEIGHTS)
+    assert ("lostgan", [c.name for c in toy.CATEGORIES]) == (header["system"], header["classes"])
+
+
+def test_the_weights_are_a_matter_of_the_seed(labelled: str, tmp_path: Path) -> None:
+    for name, words in (("a", ()), ("b", ()), ("c", ("seed=5",))):
+        fit(Spec(job_of(*words), (labelled,), str(tmp_path / name)))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+
+
+def test_no_image_of_use_is_one_line_that_names_the_keys(tmp_path: Path) -> None:
+    table = written(tmp_path / "labelled", [without_objects(TOY[0])])
+    with pytest.raises(DatasetError, match=r"^generator\.min_objects/max_objects/min_area: "):
+        fit(Spec(job_of(), (table,), str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize(
+    ("system", "files"), [("boxes", set()), ("copy_paste", {"bank.json"}), ("lostgan", set())]
+)
+def test_only_editing_needs_a_file_beside_the_weights(
+    labelled: str, tmp_path: Path, system: str, files: set[str]
+) -> None:
+    fit(Spec(job_of(f"generator.system={system}"), (labelled,), str(tmp_path / "out")))
+    left = {path.name for path in (tmp_path / "out").glob("*.json")}
+    assert files == left
+    if files:
+        found = Folder.at(tmp_path / "out").read_json("bank.json")
+        assert {"table": "ingest-0/labelled"} == found
+
+
+def run(
+    tmp_path: Path, labelled: str, pseudo_images: int, *words: str
+) -> tuple[dict[str, Any], list[str]]:
+    pseudo = written(tmp_path / "pseudo", [TOY[3]])
+    ingest = Folder.at(str(Path(labelled).parent))
+    inputs = {
+        "ingest": Output(ingest, {}),
+        "pseudo_label": Output(Folder.at(pseudo), {"images": pseudo_images}),
+    }
+    lines: list[str] = []
+    folder = Folder.at(str(tmp_path / "trained"))
+    context = Context(
+        job_of(*words), folder, inputs, SerialExecutor(), lines.append, lambda *_: None
+    )
+    return train_generator.run(context), lines
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "splits"),
+    [
+        ((), 1, {"labelled", "pseudo_labelled"}),
+        ((), 0, {"labelled"}),
+        (("generator.use_pseudo=false",), 1, {"labelled"}),
+        (("generator.system=copy_paste",), 1, {"labelled"}),
+    ],
+)
+def test_pseudo_labels_are_learned_from_where_something_learns(
+    labelled: str, tmp_path: Path, words: tuple[str, ...], images: int, splits: set[str]
+) -> None:
+    manifest, _ = run(tmp_path, labelled, images, *words)
+    assert splits == manifest["used"].keys() == manifest["left_out"].keys()
+    assert manifest["sha256"] == digest(tmp_path / "trained")
+
+
+def test_a_generator_that_learns_nothing_says_so(labelled: str, tmp_path: Path) -> None:
+    manifest, lines = run(tmp_path / "a", labelled, 0, "generator.system=copy_paste")
+    assert not manifest["trained"] and {} == manifest["last"]
+    assert (
+        "  nothing is trained: copy_paste cuts out labelled objects when images are made" in lines
+    )
+    manifest, lines = run(tmp_path / "b", labelled, 0)
+    assert manifest["trained"] and 2 == manifest["last"]["step"]
+    assert not any("nothing is trained" in line for line in lines)
+    assert any("without the perceptual term" in line for line in lines)
