@@ -33,8 +33,8 @@ def decode(scene: Scene) -> Pixels:
             # before decoding: the header may promise gigapixels
             if image.size != (scene.width, scene.height):
                 raise DatasetError(
-                    f"{label}: the image is {image.width}x{image.height} pixels, its annotation says "
-                    f"{scene.width}x{scene.height}; correct the annotation"
+                    f"{label}: the image is {image.width}x{image.height} pixels, "
+                    f"its annotation says {scene.width}x{scene.height}; correct the annotation"
                 )
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as err:

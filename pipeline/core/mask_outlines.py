@@ -15,10 +15,10 @@ Mask = NDArray[np.bool_]  # [H, W]
 def rings(mask: Mask) -> list[Ring]:
     """Return the closed outlines of a mask as corners on the pixel grid.
 
-    Holes run the other way round.
-    Every grid point where the outline turns is a corner, once, or twice where two pixels touch by a corner only. In a row
-    of the grid each two corners are the ends of one horizontal edge, in a column those of one vertical edge; going
-    along them in turn closes a ring.
+    Holes run the other way round. Every grid point where the outline turns is a corner, once, or
+    twice where two pixels touch by a corner only. In a row of the grid each two corners are the
+    ends of one horizontal edge, in a column those of one vertical edge; going along them in turn
+    closes a ring.
     """
     rows = np.flatnonzero(mask.any(1))
     columns = np.flatnonzero(mask.any(0))

@@ -1,7 +1,7 @@
 """Masks and their encodings: COCO run lengths (by column) and panoptic PNG.
 
-Counts that come from a file are parsed here in numpy and checked before anything is allocated from them: the usual C
-decoder trusts them.
+Counts that come from a file are parsed here in numpy and checked before anything is allocated from
+them: the usual C decoder trusts them.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def encode_with_boxes(masks: Masks) -> tuple[list[str], Boxes]:
 def runs(rle: str) -> Runs:
     """Return the run lengths of compressed counts.
 
-    Raises ValueError when the text is no such thing.
-    Each run is written in groups of five bits, least significant first; 0x20 says that more follow, 0x10 in the last
-    one that the number is negative. From the fourth run on it is the difference to the run two before.
+    Raises ValueError when the text is no such thing. Each run is written in groups of five bits,
+    least significant first; 0x20 says that more follow, 0x10 in the last one that the number is
+    negative. From the fourth run on it is the difference to the run two before.
     """
     codes = np.frombuffer(rle.encode(), np.uint8).astype(np.int64) - 48
     if not len(codes):
@@ -116,8 +116,8 @@ def paste(
 ) -> list[str]:
     """Return the counts of soft masks [N, M, M] stretched over boxes [N, 4].
 
-    The mask is where they reach the threshold.
-    Each pixel takes the bilinear value at its centre, cells beyond the mask's edge being 0 (Mask R-CNN, section 3.1).
+    The mask is where they reach the threshold. Each pixel takes the bilinear value at its centre,
+    cells beyond the mask's edge being 0 (Mask R-CNN, section 3.1).
     """
     height, width = size
     pasted = []
@@ -218,7 +218,8 @@ def from_polygons(polygons: Sequence[Any], size: Size) -> str:
     from pycocotools import mask as coco_mask
 
     height, width = size
-    # The rasteriser walks every pixel of an edge: far outside the image that costs memory and changes nothing.
+    # The rasteriser walks every pixel of an edge: far outside the image that costs memory and
+    # changes nothing.
     low = np.array([-width, -height], np.float64)
     high = np.array([2 * width, 2 * height], np.float64)
     near = []

@@ -1,8 +1,8 @@
 """Panoptic maps as arrays: segments, class maps and instance maps.
 
-A segment id map [H, W] is what a panoptic PNG holds: id = R + 256 G + 65536 B, 0 where nothing is labelled. Its ids are
-the low 24 bits of `Objects.id`; the bits above tell the images of a table apart, so ids of official files, unique in
-their image only, stay as they are.
+A segment id map [H, W] is what a panoptic PNG holds: id = R + 256 G + 65536 B, 0 where nothing is
+labelled. Its ids are the low 24 bits of `Objects.id`; the bits above tell the images of a table
+apart, so ids of official files, unique in their image only, stay as they are.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def segment_ids(objects: Objects) -> Ids:
 def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
     """Decode a PNG of integers: [H, W], or [H, W, 3] where it has colours.
 
-    Raises DatasetError when it is missing, broken, of another size than (H, W), or has an alpha channel.
+    Raises DatasetError when it is missing, broken, of another size than (H, W), or has an alpha
+    channel.
     """
     from PIL import Image
 
@@ -63,8 +64,8 @@ def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
             # before decoding: the header may promise gigapixels
             if image.size != (width, height):
                 raise DatasetError(
-                    f"{name}: the map is {image.width}x{image.height} pixels, its image {width}x{height}; "
-                    "correct one of them"
+                    f"{name}: the map is {image.width}x{image.height} pixels, "
+                    f"its image {width}x{height}; correct one of them"
                 )
             if image.mode not in ("L", "P", "RGB", "I", "I;16", "I;16B"):
                 raise DatasetError(
@@ -94,7 +95,8 @@ def map_of(scene: Scene) -> Ids:
     if len(unknown):
         name = scene.panoptic.path or scene.image_id
         raise DatasetError(
-            f"{name}: pixels of id {int(unknown[0])} belong to no object; correct the map or the objects"
+            f"{name}: pixels of id {int(unknown[0])} belong to no object; "
+            "correct the map or the objects"
         )
     return ids
 
@@ -107,7 +109,8 @@ def ids_of(ref: ImageRef, size: Size, label: str) -> Ids:
     pixels = pixels_of(ref, size, label)
     if pixels.ndim != 3:
         raise DatasetError(
-            f"{ref.path or label}: a panoptic map is an RGB PNG, this one is grey; name the other folder"
+            f"{ref.path or label}: a panoptic map is an RGB PNG, this one is grey; "
+            "name the other folder"
         )
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     ids: Ids = red | green << 8 | blue << 16
@@ -127,7 +130,8 @@ class Segments:
 def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
     """Return the segments of an id map [H, W]; 0 is none.
 
-    All run lengths come from one pass over the map column by column, so memory does not grow with the number of segments.
+    All run lengths come from one pass over the map column by column, so memory does not grow with
+    the number of segments.
     """
     size = (ids.shape[0], ids.shape[1])
     flat = np.ascontiguousarray(ids.T).reshape(-1)  # [W * H], columns first
@@ -218,8 +222,8 @@ def resize_map(values: NDArray[Any], size: Size) -> NDArray[Any]:
 def maps_of(scene: Scene, num_classes: int, size: Size | None = None) -> Maps:
     """Return the class and instance maps of a scene, resized to (H, W) where given.
 
-    Raises DatasetError for a bad map.
-    Pixels of crowds and of stuff have their class for an instance, so every value of `instances` is one identity.
+    Raises DatasetError for a bad map. Pixels of crowds and of stuff have their class for an
+    instance, so every value of `instances` is one identity.
     """
     ids = map_of(scene)
     if size:

@@ -1,7 +1,8 @@
 """Records in Parquet: measurements of images, a column per value.
 
-A value is an int, a string, or an array of any type and shape, which is kept in NumPy's own format. A record may lack values
-that others of the same file have. Reading some columns costs nothing for the others.
+A value is an int, a string, or an array of any type and shape, which is kept in NumPy's own format.
+A record may lack values that others of the same file have. Reading some columns costs nothing for
+the others.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def read_records(
 ) -> Iterator[dict[str, Any]]:
     """Yield the records of all files with a prefix, in the order of the names.
 
-    Only columns that are `wanted` are read (None: all). Values that a record lacks are left out. One row group is in memory
-    at a time.
+    Only columns that are `wanted` are read (None: all). Values that a record lacks are left out.
+    One row group is in memory at a time.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,8 +1,8 @@
 """The one data model: a Scene is an image with its annotation.
 
-Conventions of the whole house, stated once:
-boxes are xyxy float32 pixels; sizes are (H, W); images are uint8 RGB [H, W, 3] at the seams; categories are contiguous
-indices into the table's `Category` tuple, original ids come back at export; a scene with provenance is synthetic.
+Conventions of the whole house, stated once: boxes are xyxy float32 pixels; sizes are (H, W); images
+are uint8 RGB [H, W, 3] at the seams; categories are contiguous indices into the table's `Category`
+tuple, original ids come back at export; a scene with provenance is synthetic.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ class Scene:
 class Dataset(ABC):
     """A map-style table of scenes: what every format reads and every step consumes.
 
-    `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without being counted).
+    `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without
+    being counted).
     """
 
     categories: tuple[Category, ...]

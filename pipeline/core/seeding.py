@@ -24,8 +24,8 @@ def rng_for(*identity: int | str) -> np.random.Generator:
 def permuted(index: int, size: int, seed: int) -> int:
     """Map an index to its place in a fixed pseudo-random permutation.
 
-    The permutation of 0..size-1 takes no memory.
-    An affine map i -> (a i + b) mod size with gcd(a, size) = 1: over any `size` consecutive indices each value comes once.
+    The permutation of 0..size-1 takes no memory. An affine map i -> (a i + b) mod size with gcd(a,
+    size) = 1: over any `size` consecutive indices each value comes once.
     """
     assert size > 0
     rng = rng_for(seed, "permuted", size)

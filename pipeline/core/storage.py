@@ -181,7 +181,8 @@ class Folder:
             with _atomic_file(Path(target), durable) as out:
                 yield out
             return
-        # A stream to S3 that is dropped half way still becomes an object, so nothing is sent before all is known.
+        # A stream to S3 that is dropped half way still becomes an object, so nothing is sent
+        # before all is known.
         with tempfile.TemporaryFile() as spool:
             yield spool
             spool.seek(0)
@@ -241,7 +242,8 @@ class Folder:
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name:
             raise JobError(
-                f"{self.uri}: {name!r} is not a name inside this folder; use a relative name without '..'"
+                f"{self.uri}: {name!r} is not a name inside this folder; "
+                "use a relative name without '..'"
             )
         return "/".join((self.path.rstrip("/"), *parts))
 
@@ -302,9 +304,9 @@ def check_writable(uri: str) -> None:
 def inside(folder: Path, name: str) -> tuple[Path, int]:
     """Return path and size in bytes of the file that a data file calls `name`.
 
-    The name is relative to a resolved folder.
-    Raises PermissionError when the name is absolute or leaves the folder, also through symbolic links, and
-    FileNotFoundError when there is no such ordinary file (a pipe or a device would hang the reader).
+    The name is relative to a resolved folder. Raises PermissionError when the name is absolute or
+    leaves the folder, also through symbolic links, and FileNotFoundError when there is no such
+    ordinary file (a pipe or a device would hang the reader).
     """
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
         raise PermissionError(f"{name!r} is absolute or leaves {folder}")

@@ -1,9 +1,10 @@
 """Hugging Face data set folders: data/<split>-*.parquet.
 
-`datasets.load_dataset(folder)` opens them as they are.
-Reference: `hf:folder?split=validation`. The shards are scene tables (formats/parquet/), so nothing is lost; their footers
-tell `datasets` which column is an image and what the classes are called. The other form, `imagefolder` with
-metadata.jsonl, knows neither class names nor the types of nested columns, and needs a file per image.
+`datasets.load_dataset(folder)` opens them as they are. Reference: `hf:folder?split=validation`. The
+shards are scene tables (formats/parquet/), so nothing is lost; their footers tell `datasets` which
+column is an image and what the classes are called. The other form, `imagefolder` with
+metadata.jsonl, knows neither class names nor the types of nested columns, and needs a file per
+image.
 """
 
 from __future__ import annotations

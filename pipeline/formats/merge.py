@@ -33,9 +33,9 @@ class UnifiedClasses:
 def unify_classes(tables: Mapping[str, Dataset]) -> UnifiedClasses:
     """Unite the classes of named sets: one name is one class.
 
-    Its id is that of the first set that has it.
-    Raises DatasetError for two classes of one name in a set, for names that differ in case or spaces only, and for a name
-    that is a thing in one set and stuff in another: which is meant cannot be guessed.
+    Its id is that of the first set that has it. Raises DatasetError for two classes of one name in
+    a set, for names that differ in case or spaces only, and for a name that is a thing in one set
+    and stuff in another: which is meant cannot be guessed.
     """
     unified: dict[str, Category] = {}  # by name
     spelling: dict[str, str] = {}  # name without case and spaces -> name
@@ -49,7 +49,8 @@ def unify_classes(tables: Mapping[str, Dataset]) -> UnifiedClasses:
             other_name = spelling.setdefault(plain_name, name)
             if other_name != name and name not in unified:
                 raise DatasetError(
-                    f"{key}: class {name!r} is spelt {other_name!r} elsewhere; give both the same name, or other ones"
+                    f"{key}: class {name!r} is spelt {other_name!r} elsewhere; "
+                    "give both the same name, or other ones"
                 )
             if name in unified:
                 _check_same_kind(key, category, unified[name])
@@ -87,7 +88,8 @@ def _check_same_kind(key: str, category: Category, other: Category) -> None:
 class MergedDataset(Concatenation):
     """Named data sets one after the other, with unified classes.
 
-    Image ids become `<set>-<id>`; object ids number the images in the bits above those that a panoptic map holds.
+    Image ids become `<set>-<id>`; object ids number the images in the bits above those that a
+    panoptic map holds.
     """
 
     def __init__(self, tables: Mapping[str, Dataset], classes: UnifiedClasses) -> None:

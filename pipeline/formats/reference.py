@@ -1,6 +1,7 @@
 """References name data sets: `format:path?option=value&option=value`.
 
-Every format takes the option `part=k/n` (part k of n disjoint random parts); several references joined by " + " are one set.
+Every format takes the option `part=k/n` (part k of n disjoint random parts); several references
+joined by " + " are one set.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
     """Split a reference into the format's name and its options, "path" among them.
 
-    Raises JobError, naming `key`, when the text has no format or an option no value. Nothing is decoded: `%20` and `+`
-    mean themselves.
+    Raises JobError, naming `key`, when the text has no format or an option no value. Nothing is
+    decoded: `%20` and `+` mean themselves.
     """
     name, colon, rest = reference.partition(":")
     if not colon or not name.isidentifier():
@@ -65,9 +66,10 @@ def open_dataset(
 ) -> Dataset:
     """Open the data set that a reference names.
 
-    Relative paths start at `root`, absolute ones are taken as written.
-    `defaults` are options for those formats that have them, where the reference does not say otherwise. Raises
-    JobError, naming `key`, for an unknown format or option, and whatever the format says of the data (DatasetError).
+    Relative paths start at `root`, absolute ones are taken as written. `defaults` are options for
+    those formats that have them, where the reference does not say otherwise. Raises JobError,
+    naming `key`, for an unknown format or option, and whatever the format says of the data
+    (DatasetError).
     """
     tables = []
     for part in reference.split(" + "):
@@ -77,7 +79,8 @@ def open_dataset(
     for number, table in enumerate(tables, start=1):
         if table.categories != tables[0].categories:
             raise DatasetError(
-                f"{key}: data set {number} has other classes than the first; use the same categories in each"
+                f"{key}: data set {number} has other classes than the first; "
+                "use the same categories in each"
             )
     return Concatenation(tables)
 

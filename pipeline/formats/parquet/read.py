@@ -1,8 +1,8 @@
 """Scene tables as Parquet shards.
 
-The files of this folder alone know the layout on disk.
-Any Parquet reader opens them; `image.bytes` is stored as it is, since PNG and JPEG do not shrink. On disk boxes are
-xywh float32 (COCO); the far edge of a box that is off the grid of 1/64 pixel may come back one float32 step away.
+The files of this folder alone know the layout on disk. Any Parquet reader opens them; `image.bytes`
+is stored as it is, since PNG and JPEG do not shrink. On disk boxes are xywh float32 (COCO); the far
+edge of a box that is off the grid of 1/64 pixel may come back one float32 step away.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "ParquetDataset",
     "ShardWriter",
     "embed_files",
+    "open_table",
     "read",
     "write",
 ]
@@ -211,14 +212,24 @@ def _image_ref(value: dict[str, Any] | None) -> ImageRef | None:
 def read(
     config: Config, root: Path = Path(), pixels: bool = True, maps: bool = False, prefix: str = ""
 ) -> ParquetDataset:
+    """Open the table that a reference names; the rest is as in `open_table`."""
+    is_address = "://" in config.path
+    address = config.path if is_address else str(root / config.path)
+    return open_table(address, pixels, maps, prefix)
+
+
+def open_table(
+    place: Folder | str, pixels: bool = True, maps: bool = False, prefix: str = ""
+) -> ParquetDataset:
     """Open a table, of the shards whose names begin with `prefix`.
 
-    `pixels=False` leaves out all image bytes, for plans and exports that need only the annotations; `maps=True` then
-    keeps those of the panoptic maps.
+    `pixels=False` leaves out all image bytes, for plans and exports that need only the annotations;
+    `maps=True` then keeps those of the panoptic maps.
 
-    Raises DatasetError for what is missing, truncated, not a scene table or of another schema version.
+    Raises DatasetError for what is missing, truncated, not a scene table or of another schema
+    version.
     """
-    address = config.path if "://" in config.path else str(root / config.path)
+    address = place if isinstance(place, str) else place.uri
     folder, file_name = Folder.at(address).split()
     names = [file_name] if file_name else _shard_names(folder, prefix)
     if not names:
@@ -233,7 +244,8 @@ def read(
             categories = classes
         if classes != categories:
             raise DatasetError(
-                f"{folder.path}/{name}: its categories differ from those of {names[0]}; keep one table per folder"
+                f"{folder.path}/{name}: its categories differ from those of {names[0]}; "
+                "keep one table per folder"
             )
         shards.append(shard)
     blobs: tuple[str, ...] = BLOBS
@@ -282,7 +294,8 @@ def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
     footer = (metadata.metadata or {}).get(b"synthaug")
     if footer is None:
         raise DatasetError(
-            f"{where}: no scene table (the footer has no 'synthaug' key); import it through another format"
+            f"{where}: no scene table (the footer has no 'synthaug' key); "
+            "import it through another format"
         )
     try:
         table = json.loads(footer)
@@ -312,7 +325,8 @@ def _check_columns(where: str, schema: Any) -> None:
                 )
         if not _readable_as(field.type, found):
             raise DatasetError(
-                f"{where}: column '{field.name}' has type {found}, not {field.type}; write the table again"
+                f"{where}: column '{field.name}' has type {found}, not {field.type}; "
+                "write the table again"
             )
 
 

@@ -1,7 +1,7 @@
 """The built-in data set: procedural landscapes with a long tail of things.
 
-Reference: `toy:train?size=64&count=2000&seed=0`. A scene depends on (seed, split, index) alone; `size` changes its
-resolution and nothing else.
+Reference: `toy:train?size=64&count=2000&seed=0`. A scene depends on (seed, split, index) alone;
+`size` changes its resolution and nothing else.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def _annotate(
 ) -> tuple[Objects, NDArray[np.int32]]:
     """Return the objects of an owner map [H, W] and the map of their ids [H, W].
 
-    The owner of a pixel is a kind of stuff (0..3), or 4 + the position of a thing. Objects are the things, then the stuff.
+    The owner of a pixel is a kind of stuff (0..3), or 4 + the position of a thing. Objects are the
+    things, then the stuff.
     """
     count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(world.things))
     owners, category = [], []

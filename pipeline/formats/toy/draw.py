@@ -1,8 +1,9 @@
 """Things of the toy world as lists of colored polygons, independent of resolution.
 
-A thing stands on the origin: x runs to the right, y upwards, the unit is its nominal height. `style` is a vector of
-STYLE uniform numbers that fixes everything individual; `lit` is -1 or 1, the side the sun is on. Nothing here knows
-pixels, so a silhouette measured on a coarse grid is the silhouette that is painted on a fine one.
+A thing stands on the origin: x runs to the right, y upwards, the unit is its nominal height.
+`style` is a vector of STYLE uniform numbers that fixes everything individual; `lit` is -1 or 1, the
+side the sun is on. Nothing here knows pixels, so a silhouette measured on a coarse grid is the
+silhouette that is painted on a fine one.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def _blend(low: Image, high: ArrayLike, share: NDArray[Any]) -> Image:
 def _paint_land(world: World, owner: Owners, noise: Image, size: int) -> Image:
     """Return sky, grass, water and road with shadows [S, S, 3].
 
-    Only borders need cells finer than a pixel, so colors are made per pixel and mixed by how much each stuff covers.
+    Only borders need cells finer than a pixel, so colors are made per pixel and mixed by how much
+    each stuff covers.
     """
     centers = ((np.arange(size) + 0.5) / size).astype(np.float32)
     x, y = centers[None, :], centers[:, None]

@@ -1,7 +1,8 @@
 """Toy scenes before they have pixels: the hour, the land, things in place.
 
-Everything is in fractions of the image side and is decided on a fixed grid of GRID x GRID cells, so a scene's content
-does not depend on the size it is painted at, and sampling scenes without painting them is quick.
+Everything is in fractions of the image side and is decided on a fixed grid of GRID x GRID cells, so
+a scene's content does not depend on the size it is painted at, and sampling scenes without painting
+them is quick.
 """
 
 from __future__ import annotations
@@ -235,9 +236,9 @@ def rasterize(
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Paint parts on their own patch of a square canvas.
 
-    Returns RGBA [h, w, 4] (alpha 0 or 255), top, left.
-    `foot`, inside the canvas, is where the origin goes and `scale` the length of a unit to the right and upwards
-    (negative mirrors), in fractions of the canvas side.
+    Returns RGBA [h, w, 4] (alpha 0 or 255), top, left. `foot`, inside the canvas, is where the
+    origin goes and `scale` the length of a unit to the right and upwards (negative mirrors), in
+    fractions of the canvas side.
     """
     import cv2
 

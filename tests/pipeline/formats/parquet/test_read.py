@@ -200,6 +200,18 @@ def test_rows_are_found_in_any_order_across_shards_and_row_groups(tmp_path):
             dataset[index]
 
 
+def test_a_table_is_opened_by_its_folder_or_by_the_address_of_one_file(tmp_path):
+    folder = Folder.at(tmp_path)
+    shard(folder, table(3), [])
+    expected = parquet.read(parquet.Config("."), tmp_path).fingerprint()
+    assert expected == parquet.open_table(folder).fingerprint()
+    one_file = parquet.open_table(f"{tmp_path}/part-0.parquet", pixels=False)
+    assert expected == one_file.fingerprint()
+    assert one_file[0].image.data is None
+    with pytest.raises(DatasetError, match=f"^{tmp_path}/none: no \\*.parquet file there"):
+        parquet.open_table(folder.sub("none"))
+
+
 def test_only_shards_of_a_prefix_are_read(tmp_path):
     shard(Folder.at(tmp_path), table(3), [], "train-0.parquet")
     shard(Folder.at(tmp_path), table(2), [], "val-0.parquet")
