@@ -1,4 +1,4 @@
-"""Detectors: images in, boxes out. One line per back-end, imported when it is chosen.
+"""Detectors: images in, boxes out. One line per back-end, imported when chosen.
 
 A back-end module has a frozen dataclass `Config`, `build(config, num_classes, *, seed, device) ->
 Detector`, `load(path, *, device) -> Detector` and `check_installed()`, which raises ValueError
@@ -31,7 +31,7 @@ def backend(name: str) -> ModuleType:
 
 
 def check_installed(name: str) -> None:
-    """Raise ValueError, one line with a remedy, when a back-end's library is not there."""
+    """Raise ValueError, one line with a remedy, when a back-end's library is absent."""
     backend(name).check_installed()
 
 
@@ -57,7 +57,7 @@ def build(
 
 
 def load(path: Path, *, device: str = "cpu") -> Detector:
-    """Read a detector of any back-end; raises ValueError, one line that names the file."""
+    """Read a detector of any back-end; raises ValueError naming the file."""
     from synthaug.detectors.weights import read_header
 
     name = read_header(path)["backend"]

@@ -27,7 +27,7 @@ MAX_ASPECT = 3.0  # of a hole: longer side / shorter side
 
 @dataclass(frozen=True)
 class Strong:
-    """How far the strong view may be from the weak one; 0 switches a change off."""
+    """Largest changes from the weak view to the strong one; 0 switches one off."""
 
     scale: float = 0.3  # zoom by up to this much more or less
     color: float = 0.4  # brightness, contrast and tint by up to this share
@@ -234,7 +234,7 @@ def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
 
 
 def _draw_offset(rows: int, columns: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the (top, left) corner of a window that has so many rows and columns to spare."""
+    """Draw the (top, left) corner of a window with so many rows and columns to spare."""
     top = int(rng.integers(rows + 1))
     left = int(rng.integers(columns + 1))
     return top, left

@@ -1,4 +1,4 @@
-"""Feature pyramids: a compact residual network for CPUs and torchvision's ResNet-50 FPN.
+"""Feature pyramids: a compact network for CPUs and torchvision's ResNet-50 FPN.
 
 Both have the children `body` and `fpn`, so their parameter names are those of torchvision's
 detection files.
@@ -87,7 +87,7 @@ class SmallBody(nn.Module):
         self.out_channels = channels[depth - len(strides) :]
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Map normalized images [B, 3, H, W] to feature maps named "0", "1" ..., finest first."""
+        """Map images [B, 3, H, W] to feature maps named "0", "1" ..., finest first."""
         x = self.stem(x)
         features: list[Tensor] = []
         for stage in self.stages:
@@ -112,7 +112,7 @@ class Pyramid(nn.Module):
         self.bf16 = bf16
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Map normalized images [B, 3, H, W] to maps [B, C, H / stride, W / stride] by name."""
+        """Map images [B, 3, H, W] to maps [B, C, H / stride, W / stride] by name."""
         x = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.fpn(self.body(x))

@@ -51,7 +51,7 @@ class Sample:
 
 
 class DetectorTraining(Protocol):
-    """A detector being trained; the caller owns the loop, the checkpoints and the resume.
+    """A detector being trained; the caller owns loop, checkpoints and resume.
 
     Everything that changes from step to step is in `modules` and `optimizers`; all randomness
     derives from the step index, so a training restored from these at step k continues bit for bit.
@@ -69,7 +69,7 @@ class DetectorTraining(Protocol):
         ...
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Give the detector the weights of `finish` meanwhile; the training is not disturbed."""
+        """Give the detector the weights of `finish` meanwhile; disturbs no training."""
         ...
 
     def finish(self) -> None:
@@ -95,18 +95,18 @@ class Detector(Protocol):
         ...
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the backbone's features [N, D], one vector per image, to measure distances."""
+        """Return the backbone's features [N, D], one vector per image."""
         ...
 
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """Return the network's losses on samples, scalars with gradient named as in LOSSES.
+        """Return the losses on samples, scalars with gradient named as in LOSSES.
 
         Puts the network into training mode; may draw from torch's global generator.
         """
         ...
 
     def training(self, steps: int, seed: int) -> DetectorTraining:
-        """Start a training of `steps` optimizer steps; the detector holds the trained weights."""
+        """Start a training of `steps` steps; the detector holds the trained weights."""
         ...
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:

@@ -118,7 +118,7 @@ def network_detections(model: nn.Module, images: Sequence[Tensor]) -> list[dict[
 
 
 def _entries(model: nn.Module, images: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Return detectron2's input of images [3, H, W], RGB, in the order of colors of the network."""
+    """Return detectron2's input of RGB images [3, H, W], in the network's colors."""
     network: Any = model
     if network.input_format == "BGR":
         images = [image.flip(0) for image in images]
@@ -134,7 +134,7 @@ def _times_255(values: tuple[float, float, float]) -> tuple[float, float, float]
 
 
 class _Fpn(FPN):  # type: ignore[misc]
-    """Detectron2's pyramid; with `bf16` the convolutions run in bfloat16, the maps are float32."""
+    """Detectron2's pyramid; `bf16`: convolutions in bfloat16, maps in float32."""
 
     def __init__(self, *args: Any, bf16: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -148,7 +148,7 @@ class _Fpn(FPN):  # type: ignore[misc]
 
 
 class _Small(Pyramid, Backbone):  # type: ignore[misc]
-    """The compact pyramid as a backbone of detectron2; parameters have torchvision's names."""
+    """The compact pyramid as a backbone of detectron2, under torchvision's names."""
 
     def __init__(self, pyramid: Pyramid, strides: Sequence[int]) -> None:
         super().__init__(pyramid.body, pyramid.fpn, pyramid.out_channels, pyramid.bf16)
@@ -195,7 +195,7 @@ def _resnet50(config: Config) -> Backbone:
 
 
 class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
-    """Detectron2's class and box outputs with the focal loss in place of the cross entropy."""
+    """Detectron2's class and box outputs with the focal loss."""
 
     def __init__(self, *args: Any, gamma: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN of detectron2 (Wu et al. 2019) behind the detectors' contract.
+"""Faster and Mask R-CNN of detectron2 (Wu et al. 2019) behind the contract.
 
 `backbone: resnet50` is detectron2's own R50-FPN, so weights of its model zoo fit; `backbone: small`
 is our compact pyramid with detectron2's proposals, pooling and heads. Detectron2 itself is imported
@@ -108,7 +108,7 @@ class Detectron2Detector(RcnnDetector):
         return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
 
     def _training_input(self, sample: Sample, shorter: int) -> dict[str, Tensor]:
-        """Return an image [3, H, W] of a shorter side with its truth in the resized pixels.
+        """Return an image [3, H, W] of a shorter side with its truth in its pixels.
 
         boxes [N, 4] xyxy, labels [N] 0..C-1 and, where they are learned and known, masks [N, H, W].
         """
@@ -150,7 +150,7 @@ def build(
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> Detectron2Detector:
-    """Read a detector written by `save`; raises ValueError naming a file that cannot be used."""
+    """Read a detector written by `save`; raises ValueError naming the file."""
     return Detectron2Detector.load(path, device)
 
 

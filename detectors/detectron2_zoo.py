@@ -1,4 +1,4 @@
-"""Weights of detectron2's model zoo: pickles of numpy arrays under several names of layers.
+"""Weights of detectron2's model zoo: pickles of arrays under several names.
 
 A pickle can name any function to be called while it is read. Here it can name our stand-ins for
 arrays only: nothing else is ever looked up, and numpy itself sees nothing of the file before it was
@@ -45,7 +45,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` and for the function that makes an empty one, which a state then fills."""
+    """Stands for `numpy.ndarray` and for its constructor; a state fills it."""
 
     def __init__(self, *_: object) -> None:
         self.values: NDArray[Any] = np.zeros(0, np.float32)
@@ -75,7 +75,7 @@ class _Scalar(_Array):
 
 
 class _Encoded(bytes):
-    """Stands for `bytes` and for `_codecs.encode`, by which older pickles write bytes as text."""
+    """Stands for `bytes` and `_codecs.encode`, which older pickles write bytes by."""
 
     def __new__(cls, text: str = "", *_: str) -> _Encoded:
         return super().__new__(cls, text.encode("latin1"))
@@ -140,7 +140,7 @@ UNREADABLE = (
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Return the arrays of a zoo file by name; raises ValueError, one line that names the file."""
+    """Return the arrays of a zoo file by name; raises ValueError naming the file."""
     try:
         content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except UNREADABLE as err:
@@ -158,7 +158,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def innermost(content: object, keys: Sequence[str]) -> Mapping[Any, Any]:
-    """Return the mapping of tensors in a file's content, which may lie under one of `keys`.
+    """Return the mapping of tensors in a file, which may lie under one of `keys`.
 
     A content that is no mapping has none.
     """
@@ -178,7 +178,7 @@ def one_line(err: Exception) -> str:
 
 
 def is_caffe2(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether a file has Caffe2's names, as the zoo's ImageNet ResNets of MSRA do."""
+    """Return whether a file has Caffe2's names, as the zoo's MSRA ResNets do."""
     return "conv1_w" in tensors
 
 

@@ -29,7 +29,7 @@ class IgnoringProposals(RegionProposalNetwork):  # type: ignore[misc]
 
 
 def ignore_background(boxes: Tensor, labels: Tensor, regions: Tensor | None) -> Tensor:
-    """Return labels [A] of boxes [A, 4] with -1 for background in one of the regions [K, 4].
+    """Return labels [A] of boxes [A, 4], -1 for background in a region [K, 4].
 
     Where nothing to learn would be left of the image, all labels stay: losses are means, and a mean
     of nothing is no number.

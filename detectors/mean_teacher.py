@@ -1,4 +1,4 @@
-"""Learning from unlabelled images: an averaged teacher labels them for the student.
+"""Learning from unlabelled images, which an averaged teacher labels.
 
 Mean teacher (Tarvainen and Valpola 2017) for detection as in Unbiased Teacher (Liu et al., ICLR
 2021): the teacher labels a weak view of each unlabelled image; its confident detections are the
@@ -38,7 +38,7 @@ BOX_LOSSES = (*CLASS_LOSSES, "proposal_box", "box")
 
 @dataclass(frozen=True)
 class Config:
-    """How much the student believes the teacher, and how fast the teacher follows."""
+    """Trust of the student in the teacher, and the pace at which this one follows."""
 
     threshold: float = 0.7  # least score of a teacher's detection to be a target (tau)
     weight: float = 2.0  # of the unsupervised losses, once it has risen (lambda_u)
@@ -104,7 +104,7 @@ class MeanTeacher:
         self.optimizers: dict[str, Optimizer] = {"student": self._optimizer}
 
     def step(self, index: int, batch: MixedBatch) -> Mapping[str, Tensor]:
-        """Do optimizer step `index`; return losses, their total and counts of pseudo-labels.
+        """Do optimizer step `index`; return losses, total and pseudo-label counts.
 
         `unsupervised_<loss>` are the student's on pseudo-labels before weighting. Per unlabelled
         image, `pseudo_boxes` is the number of the teacher's confident boxes and `pseudo_images` the
@@ -135,7 +135,7 @@ class MeanTeacher:
         return losses
 
     def finish(self) -> None:
-        """Give the detector the teacher's weights, after the last step; harmless if repeated."""
+        """Give the detector the teacher's weights, after the last step; repeatable."""
         self._student.model.load_state_dict(self._teacher.model.state_dict())
 
     def _pseudo_label(
@@ -210,7 +210,7 @@ def confident_detections(
 
 
 def ramp(index: int, rise: int) -> float:
-    """Return the unsupervised weight's factor: exp(-5 (1 - t)^2) up to step `rise`, then 1.
+    """Return the factor exp(-5 (1 - t)^2) of a weight up to step `rise`, then 1.
 
     Tarvainen and Valpola 2017, appendix B.1.
     """

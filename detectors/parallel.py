@@ -34,7 +34,7 @@ def positions(count: int) -> list[int]:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter], images: int) -> None:
-    """Replace gradients by their mean over all processes, weighed by their number of images.
+    """Replace gradients by their mean over processes, weighed by their images.
 
     So losses that are means over images have the gradient of the whole batch. A parameter that no
     process has a gradient of keeps none, so that an optimizer leaves it alone as it does in one
@@ -71,7 +71,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], images: int) -> None:
 
 @torch.no_grad()
 def average_losses(losses: Mapping[str, Tensor], images: int) -> dict[str, Tensor]:
-    """Return each loss of LOSSES as its mean over the images of all processes that have it.
+    """Return each loss of LOSSES as its mean over all processes' images.
 
     Losses of other names stay this process's own.
     """

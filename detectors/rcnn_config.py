@@ -1,4 +1,4 @@
-"""Settings that all back-ends of the two-stage detectors share, so that a job works with each.
+"""Settings that all back-ends of the two-stage detectors share.
 
 Faster R-CNN (Ren et al. 2015) and, with `masks`, Mask R-CNN (He et al. 2017), both on a feature
 pyramid (Lin et al. 2017).
@@ -58,7 +58,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of the network and of its training; 0, "" or () means the usual value (USUAL)."""
+    """Settings of network and training; 0, "" or () means the value of USUAL."""
 
     # network
     backbone: str = "small"  # small | resnet50

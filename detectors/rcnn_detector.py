@@ -109,7 +109,7 @@ class RcnnDetector(ABC):
         return [predictions[i] for i in range(len(images))]
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the backbone's features [N, D]: each map averaged over the image, maps joined.
+        """Return the backbone's features [N, D]: maps averaged over the image, joined.
 
         They are recorded during `detect`, so the back-end's own resizing applies; images of one
         shape run together.
@@ -135,7 +135,7 @@ class RcnnDetector(ABC):
         return np.stack([rows[i] for i in range(len(images))])
 
     def training(self, steps: int, seed: int) -> StepTraining:
-        """Start a training from the present weights; call its `finish()` after the last step."""
+        """Start a training from the present weights; `finish()` ends it."""
         return StepTraining(self.model, self.losses, self.config.recipe(), steps, seed)
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -145,7 +145,7 @@ class RcnnDetector(ABC):
 
     @classmethod
     def build(cls, config: Config, num_classes: int, seed: int, device: str | torch.device) -> Self:
-        """Return a detector with weights drawn from `seed` and then read from `config.weights`.
+        """Return a detector, weights drawn from `seed`, then read from `config.weights`.
 
         Raises ValueError when the weights file is absent, damaged or made for another network.
         """
@@ -170,7 +170,7 @@ class RcnnDetector(ABC):
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device) -> Self:
-        """Read a detector written by `save`; raises ValueError naming a file that cannot be used."""
+        """Read a detector written by `save`; raises ValueError naming the file."""
         header = read_header(path)
         if header["backend"] != cls.backend:
             raise ValueError(_unknown_to(cls.backend, path, f"backend '{header['backend']}'"))
@@ -195,7 +195,7 @@ def image_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Return the mean over boxes of (1 - p)^gamma times the cross entropy; 0 without boxes.
+    """Return the mean of (1 - p)^gamma times the cross entropy; 0 without boxes.
 
     p is the true class's probability. Logits [R, C], labels [R]: the multi-class form of Lin et al.
     2017 (eq. 4) that Unbiased Teacher (Liu et al. 2021, section 3.3) puts in the place of the box
@@ -208,7 +208,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 
 
 def _unknown_to(backend: str, path: Path, subject: str) -> str:
-    """Return the message of a checkpoint with a setting that this version does not know."""
+    """Return the message of a checkpoint with a setting unknown to this version."""
     return f"{path}: {subject} is unknown to {backend}; read it with the version that wrote it"
 
 

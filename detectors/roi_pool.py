@@ -1,4 +1,4 @@
-"""RoIAlign as a weighted table look-up: torchvision's values, many times faster on CPUs.
+"""RoIAlign as a weighted table look-up, many times faster on CPUs.
 
 torchvision's CPU backward scatters one value at a time on one thread and takes a third of a training
 step. Here all maps become one table (a row per cell, channels side by side), and each output bin is
@@ -92,7 +92,7 @@ class LookupRoIAlign(nn.Module):
         return pooled.permute(0, 3, 1, 2)
 
     def _neighbours(self, start: Tensor, end: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cells that the samples of intervals [R] fall between, with their weights.
+        """Return the neighbouring cells of the samples of intervals [R], and weights.
 
         Both [R, P, 2S]. Intervals are at least one cell wide and samples beyond the last cell's
         centre take its value, as in torchvision.
@@ -119,7 +119,7 @@ class LookupRoIAlign(nn.Module):
 
 
 def _row_table(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return all cells of maps [B, C, H, W] as rows [rows, C], and each map's first row [L]."""
+    """Return the cells of maps [B, C, H, W] as rows [rows, C], and first rows [L]."""
     tables = []
     first_rows = [0]
     for level in levels:
@@ -130,7 +130,7 @@ def _row_table(levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def torchvision_pool(strides: Sequence[int], size: int) -> nn.Module:
-    """Return torchvision's pooling with its scales set; it guesses them wrongly for large padding.
+    """Return torchvision's pooling with its scales set; padding misleads its guess.
 
     The maps are named "0", "1" ...; boxes of 224 pixels are pooled at stride 16 and the output has
     `size` cells a side.

@@ -1,4 +1,4 @@
-"""Random draws for each image by itself, the same however many processes share a batch."""
+"""Random draws for each image by itself, whatever the number of processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synthaug.detectors.parallel import positions
 
 
 class BoxSampler:
-    """Draws up to `per_image` boxes per image, at most the share `positive` of them objects.
+    """Draws up to `per_image` boxes per image, the share `positive` objects at most.
 
     Faster R-CNN, section 3.1.3. Does the same as torchvision's own sampler, but the draw of an image
     derives from torch's global generator and the image's position in the step's batch alone.
@@ -39,7 +39,7 @@ class BoxSampler:
 
 
 def size_chooser(images: int) -> Callable[[Sequence[int]], int]:
-    """Return a function that draws one of some sizes for each of this process's images in turn.
+    """Return a function that draws a size for each of this process's images in turn.
 
     It replaces `torch_choice` of torchvision's transform, which draws from the global generator image
     after image; the draw here derives from the image's position in the step's batch.
@@ -56,7 +56,7 @@ def size_chooser(images: int) -> Callable[[Sequence[int]], int]:
 
 
 def _draw_seed() -> int:
-    """Draw a seed from torch's global generator, which is in the same state in every process."""
+    """Draw a seed from torch's global generator, the same in every process."""
     return int(torch.randint(2**62, ()))
 
 

@@ -37,7 +37,7 @@ BOX_POSITIVE = 0.25  # and among the proposals of the box loss
 
 
 def build_network(config: Config, num_classes: int) -> nn.Module:
-    """Return the network of a resolved config; index 0 of the class layer is the background."""
+    """Return the network of a resolved config; class 0 is the background."""
     pyramid = _pyramid(config)
     # Weights are drawn in this order: pyramid, heads, proposals.
     heads = _heads(config, num_classes, pyramid.out_channels)
@@ -123,7 +123,7 @@ def _pool(config: Config, size: int) -> nn.Module:
 
 
 class _Transform(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Torchvision's resizing and normalization with regions to ignore and unpasted soft masks."""
+    """Torchvision's resizing and normalization, with regions to ignore."""
 
     def resize(
         self,
@@ -166,7 +166,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         proposals: list[Tensor],
         targets: list[dict[str, Tensor]],
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """Sample proposals; return them, the indices of their true boxes, labels and offsets.
+        """Sample proposals; return them, their true boxes' indices, labels and offsets.
 
         As torchvision's, but proposals in regions to ignore are no background.
         """
@@ -267,7 +267,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         matched: list[Tensor],
         labels: list[Tensor],
     ) -> Tensor:
-        """Return the binary cross entropy of the true class's mask (Mask R-CNN, section 3).
+        """Return the cross entropy of the true class's mask (Mask R-CNN, section 3).
 
         Over objects of images that have masks.
         """

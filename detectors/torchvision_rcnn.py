@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN put together from torchvision's parts, behind the detectors' contract.
+"""Faster and Mask R-CNN of torchvision's parts behind the contract.
 
 `backbone: resnet50` is torchvision's `fasterrcnn_resnet50_fpn` (`maskrcnn_resnet50_fpn` with
 `masks`), so its published weights fit; `backbone: small` is a compact network that learns small
@@ -96,7 +96,7 @@ class TorchvisionDetector(RcnnDetector):
         return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
 
     def _resize_to(self, shorter: tuple[int, ...], longer: int) -> None:
-        """Set the shorter sides that images are resized to, and the limit of the longer one."""
+        """Set the shorter sides that images are resized to, and the longer limit."""
         transform: Any = self.model.get_submodule("transform")
         transform.min_size = shorter
         transform.max_size = longer
@@ -121,7 +121,7 @@ def build(
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> TorchvisionDetector:
-    """Read a detector written by `save`; raises ValueError naming a file that cannot be used."""
+    """Read a detector written by `save`; raises ValueError naming the file."""
     return TorchvisionDetector.load(path, device)
 
 

@@ -27,7 +27,7 @@ FINAL_RATE = 0.01  # of the cosine schedule at the last step, share of the peak
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of the training loop: see the fields of the same names in a back-end's Config."""
+    """Settings of the training loop: see the same names in a back-end's Config."""
 
     optimizer: str
     lr: float
@@ -142,13 +142,13 @@ class StepTraining:
         return averaged
 
     def finish(self) -> None:
-        """Give the detector the averaged weights, where such are kept; harmless if repeated."""
+        """Give the detector the averaged weights, where such are kept; repeatable."""
         if "ema" in self.modules:
             self._model.load_state_dict(self.modules["ema"].state_dict())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give the detector the weights of `finish` meanwhile; the training is not disturbed."""
+        """Give the detector the weights of `finish` meanwhile; disturbs no training."""
         if "ema" not in self.modules:
             yield
             return
@@ -160,7 +160,7 @@ class StepTraining:
             self._model.load_state_dict(weights)
 
     def _augment(self, index: int, batch: Sequence[Sample]) -> list[Sample]:
-        """Augment each image with a generator of its own: seed, step and position in the batch."""
+        """Augment each image by a generator of seed, step and position in the batch."""
         recipe = self.recipe
         samples = []
         for position, sample in zip(positions(len(batch)), batch, strict=True):
@@ -172,7 +172,7 @@ class StepTraining:
 
 
 def cosine_rate(index: int, steps: int, warmup: float) -> float:
-    """Return the learning rate's factor in (0, 1]: a linear rise, then a cosine to FINAL_RATE."""
+    """Return the rate's factor in (0, 1]: a linear rise, then a cosine down."""
     rise = max(1, round(steps * warmup))
     if index < rise:
         return (index + 1) / rise
@@ -236,7 +236,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 @contextmanager
 def seeded(seed: int, model: nn.Module) -> Iterator[None]:
-    """Seed torch's global generators of the CPU and of the model's device, and restore them."""
+    """Seed torch's global generators of CPU and model's device meanwhile."""
     device = next(model.parameters()).device
     devices = []
     if device.type == "cuda":

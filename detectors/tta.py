@@ -1,4 +1,4 @@
-"""Test-time augmentation: an image seen mirrored and at several sizes, detections merged.
+"""Test-time augmentation: detections of mirrored and scaled images, merged.
 
 Boxes and scores are fused as in weighted boxes fusion (Solovyev, Wang and Gabruseva 2021, section
 3): a box is the mean of its members weighed by their scores, its score the sum of theirs over the
@@ -26,7 +26,7 @@ _LEAST_WEIGHT = 1e-12  # of a score of 0, so that a group of such boxes still ha
 
 
 class TestTimeAugmented:
-    """A detector that sees several views of an image; of the contract it has `predict` only.
+    """A detector of several views of an image; it has `predict` only.
 
     `scales` are sizes besides the image's own, 1.0; with `flip` each is seen mirrored too.
     """
@@ -70,7 +70,7 @@ def mirror(prediction: Prediction, width: int) -> Prediction:
 
 
 def merge(views: Sequence[Prediction], iou: float = MERGE_IOU) -> Prediction:
-    """Fuse the detections of several views of one image, all in its pixels; best first.
+    """Fuse the detections of several views of one image, in its pixels; best first.
 
     Masks are fused like boxes: the mean of the soft masks [M, M], each stretched over its own box.
     """

@@ -1,4 +1,4 @@
-"""Files of detector weights: our safetensors checkpoints and other people's pretrained files.
+"""Files of detector weights: our checkpoints and other people's files.
 
 Nothing in a file is ever executed: safetensors holds numbers only, other files are read with
 `weights_only=True` or, a zoo's pickles, by a reader that knows arrays only (detectron2_zoo.py).
@@ -112,7 +112,7 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the config in a checkpoint of this program, nothing for any other file of weights."""
+    """Return the config in a checkpoint of this program, {} for any other file."""
     if path.suffix != ".safetensors":
         return {}
     try:
@@ -243,7 +243,7 @@ def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_counter(name: str) -> bool:
-    """Return whether a tensor is the counter of batches in a batch norm, which files may lack."""
+    """Return whether a tensor counts batches of a batch norm; files may lack it."""
     return name.endswith("num_batches_tracked")
 
 
@@ -256,7 +256,7 @@ def _damaged_header(path: Path, err: Exception) -> str:
 
 
 def _open(path: Path) -> Any:
-    """Open a safetensors file; the library checks header and length before any tensor is read."""
+    """Open a safetensors file; the library checks header and length first."""
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file; check the path")
     try:

@@ -1,4 +1,4 @@
-"""A trained network's weights in float64, with spectral norms folded in, for inference."""
+"""A trained network's weights in float64, spectral norms folded in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FoldedWeights:
         return self.state[name]
 
     def spectral(self, name: str) -> Tensor:
-        """Return the weight over its largest singular value of a spectrally normalized layer."""
+        """Return the weight of a spectrally normalized layer over its singular value."""
         weight = self.state[f"{name}.weight_orig"]
         u = self.state[f"{name}.weight_u"]
         v = self.state[f"{name}.weight_v"]

@@ -1,4 +1,4 @@
-"""Layers of more than one paper system: spectral norm, batch norm, box and mask placement.
+"""Layers of several systems: spectral norm, batch norm, boxes and masks.
 
 Legend: B images, O object slots, C channels, H W pixels, S side of a square map, N side of a
 lattice, m side of a mask.
@@ -19,9 +19,9 @@ from synthaug.generators.nn.parallel import rank_and_world
 
 
 class SpectralNormed(nn.Module):
-    """Base of layers whose weight is divided by its largest singular value (Miyato et al., 2018).
+    """Base of layers whose weight is divided by its largest singular value.
 
-    One power iteration per training-mode forward; gradients flow through sigma into the weight, not
+    Miyato et al., 2018. One power iteration per training-mode forward; gradients flow through sigma into the weight, not
     into u and v. State keys (`weight_orig`, `weight_u`, `weight_v`) are those of official
     checkpoints.
     """
@@ -107,7 +107,7 @@ class SNEmbedding(SpectralNormed):
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """Sum over all processes, differentiable: the gradient of a sum is the sum of gradients."""
+    """Sum over all processes, differentiable: the gradient is summed too."""
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def box_lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def place_masks(masks: Tensor, boxes: Tensor, side: int, align_corners: bool) -> Tensor:
-    """Paste each mask [B, O, m, m] into its box on a [side, side] canvas, zero outside.
+    """Paste each mask [B, O, m, m] into its box on a canvas, zero outside.
 
     Equal to bilinear grid sampling with zero padding, written as two small matrix products because
     the sampling grid is separable. Not clipped: like the original, a mask leaks up to one of its own
@@ -199,7 +199,7 @@ def _bilinear_weights(position: Tensor, cells: int, align_corners: bool) -> Tens
 
 
 def inside_boxes(boxes: Tensor, side: int) -> Tensor:
-    """Return 1 inside each box on the lattice and 0 outside: [B, O, 4] to [B, O, N, N].
+    """Return 1 inside each box [B, O, 4] on the lattice, 0 outside: [B, O, N, N].
 
     Both edges are inside.
     """
@@ -277,7 +277,7 @@ def upsample2(x: Tensor) -> Tensor:
 
 
 def orthogonal_init(module: nn.Module) -> None:
-    """Set orthogonal weights and zero biases, as the paper has it (LostGAN-V2 section 2.2.7)."""
+    """Set orthogonal weights and zero biases (LostGAN-V2 section 2.2.7)."""
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

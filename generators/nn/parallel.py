@@ -6,7 +6,7 @@ import torch.distributed as dist
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Return this process's rank and the number of processes; (0, 1) without a process group."""
+    """Return rank and number of processes; (0, 1) without a process group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

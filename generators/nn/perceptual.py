@@ -1,4 +1,4 @@
-"""The perceptual loss: distance of two images in the features of VGG-19 (LostGAN-V2 eq. 11).
+"""The perceptual loss: distance in VGG-19 features (LostGAN-V2 eq. 11).
 
 Five layers, as the published training code weighs them. The ImageNet weights are never downloaded:
 the user gives the file.
@@ -39,7 +39,7 @@ UNREADABLE = (
 
 
 class PerceptualLoss(nn.Module):
-    """Weighted sum of mean absolute differences between VGG-19 features of fakes and real images.
+    """Weighted sum of mean absolute differences of VGG-19 features.
 
     Frozen. Raises ValueError, one line that names the file, when it is absent, damaged or another
     network's.
@@ -89,7 +89,7 @@ class PerceptualLoss(nn.Module):
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, expected: Tensor, path: Path) -> Tensor:
-    """Return a tensor of the file as float32; raises ValueError unless it is there and fits."""
+    """Return a tensor of the file as float32; raises ValueError unless it fits."""
     tensor = tensors.get(name)
     if tensor is None:
         raise ValueError(f"{path}: lacks tensor '{name}'; {ADVICE}")
@@ -100,9 +100,9 @@ def _checked(tensors: Mapping[str, Tensor], name: str, expected: Tensor, path: P
 
 
 def perceptual_loss(weights: str, factor: float) -> PerceptualLoss | None:
-    """Return the loss of a Config's `perceptual_weights` (a file) and `lambda_perceptual`; None where either is 0 or "".
+    """Return the loss of a Config's `perceptual_weights` and `lambda_perceptual`.
 
-    ValueError names the key and the file.
+    None where the file's name is empty or the factor 0. Raises ValueError naming key and file.
     """
     if not weights or not factor:
         return None

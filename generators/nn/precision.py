@@ -1,4 +1,4 @@
-"""Which floating-point format a job's `precision` means on a device."""
+"""The floating-point format of a job's `precision` on a device."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def uses_bfloat16(precision: str, device: torch.device | str) -> bool:
-    """Return whether `precision` means bfloat16 on a device; "auto" does where the hardware has it."""
+    """Return whether `precision` means bfloat16; "auto" does where it is native."""
     if precision == "auto":
         return has_bfloat16(torch.device(device))
     return precision == "bfloat16"
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 is a format of the hardware; emulated, it is slower than float32."""
+    """Return whether the hardware has bfloat16; emulated, it is slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(

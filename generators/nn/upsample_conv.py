@@ -1,4 +1,4 @@
-"""3 x 3 convolutions of maps enlarged by repeating pixels, for inference, without the enlarged map.
+"""3 x 3 convolutions of maps enlarged by repeating pixels, for inference.
 
 Legend as in winograd.py.
 """
@@ -98,7 +98,7 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _steps(x: Tensor, axis: int) -> Tensor:
-    """Return each pixel minus the one before it along an axis, one more than there are pixels.
+    """Return each pixel minus the one before it along an axis, and the last's end.
 
     Outside the map is zero.
     """
@@ -115,7 +115,7 @@ def _steps(x: Tensor, axis: int) -> Tensor:
 
 
 def _into_pairs(x: Tensor, out: Tensor, axis: int) -> None:
-    """Write x0, x- - x0, x+ - x0 of every second pixel x0 along an axis into out[0] .. out[2].
+    """Write x0, x- - x0, x+ - x0 of every second pixel x0 into out[0] .. out[2].
 
     x- and x+ are its neighbours; outside the map is zero. out[3] is out[1] but for the first pixel's,
     whose position the last x+ takes: see `_from_pairs`.

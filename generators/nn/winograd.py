@@ -1,4 +1,4 @@
-"""3 x 3 convolutions for inference with fewer multiplications, exact up to rounding, no gradients.
+"""3 x 3 convolutions for inference with fewer multiplications, no gradients.
 
 The fast forms turn a convolution into matrix products between sums and differences of neighbouring
 pixels (minimal filtering: Winograd; Lavin & Gray 2016). A tile of 2 x 2 outputs takes 16 products
@@ -132,7 +132,7 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def both_axes(matrix: Matrix, weight: Tensor) -> Tensor:
-    """Transform a kernel [N, C, 3, 3] along both axes by a matrix [k, 3]: [k, k, C, N]."""
+    """Transform a kernel [N, C, 3, 3] by a matrix [k, 3] twice: [k, k, C, N]."""
     m = weight.new_tensor(matrix)
     return torch.einsum("ru,sv,ncuv->rscn", m, m, weight)
 
@@ -154,7 +154,7 @@ def strided(x: Tensor, axis: int, stride: int) -> list[Tensor]:
 
 
 def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
-    """Write d0 - d2, d1 + d2, d2 - d1, d1 - d3 of every tile along an axis into out[0] .. out[3].
+    """Write d0 - d2, d1 + d2, d2 - d1, d1 - d3 of every tile along an axis.
 
     Outside the map is zero. d0 is the d2 of the tile before, d3 the d1 of the tile after.
     """
@@ -171,13 +171,13 @@ def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
 
 
 def _from_twos(m: Tensor, out: Tensor) -> None:
-    """Write the outputs of the products m[0] .. m[3] into out[0] and out[1]; changes `m`."""
+    """Write the outputs of products m[0] .. m[3] into out[0], out[1]; changes `m`."""
     torch.add(m[0].add_(m[1]), m[2], out=out[0])
     torch.add(m[1].sub_(m[2]), m[3], out=out[1])
 
 
 def _into_fours(x: Tensor, out: Tensor, axis: int) -> None:
-    """Write the inputs of F(4, 3)'s six products of every tile along an axis into out[0] .. out[5].
+    """Write the inputs of F(4, 3)'s six products of every tile along an axis.
 
     A point p takes of the pixels d0 .. d5 the coefficients of M(x) / (x - p), infinity those of
     M(x) = x (x^2 - A^2) (x^2 - B^2).

@@ -1,4 +1,4 @@
-"""Panoptic-aware synthesis (Dundar et al. 2020) as a system of the contract. The network is in network.py."""
+"""Panoptic-aware synthesis (Dundar et al. 2020) as a system of the contract."""
 
 from __future__ import annotations
 

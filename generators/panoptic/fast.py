@@ -1,4 +1,4 @@
-"""The panoptic-aware generator for sampling on a CPU, in evaluation, equal up to rounding.
+"""The panoptic-aware generator for sampling on a CPU, equal up to rounding.
 
 It is SPADE's fast form (spade/fast.py) with the convolutions of blocks panoptic-aware: the plain one,
 by tiles where that is faster, whose mixed windows are then computed anew from their matching taps, or
@@ -63,7 +63,7 @@ class AwareConv(nn.Module):
 
 
 class FastPanoptic(nn.Module):
-    """The forward of a trained PanopticGenerator in evaluation, inside `torch.inference_mode()`.
+    """A trained PanopticGenerator's forward, inside `torch.inference_mode()`.
 
     Weights of blocks are copied as they are at construction, to `dtype`; the others are the
     network's, in their own type.

@@ -1,5 +1,4 @@
-"""Panoptic-aware image synthesis (Dundar et al., "Panoptic-based Image Synthesis", CVPR 2020, section
-3).
+"""Panoptic-based Image Synthesis (Dundar et al., CVPR 2020, section 3).
 
 SPADE's generator, in which the first convolution, the convolutions of the residual blocks and every
 doubling read the panoptic map: a window of a convolution reads only pixels of its centre's identity,
@@ -40,7 +39,7 @@ from synthaug.generators.spade.semantics import Semantics
 
 @dataclass(frozen=True)
 class Config(spade.Config):
-    """SPADE's keys and the panoptic-aware ones; with both switches off it is SPADE (Table 4)."""
+    """SPADE's keys and the panoptic-aware ones; both switches off: SPADE."""
 
     panoptic_conv: bool = True  # the first convolution and those of the residual blocks
     panoptic_upsampling: bool = True  # every doubling, its holes filled with features of the map
@@ -86,7 +85,7 @@ class PanopticBlockConv(BlockConv):
 
 
 class PanopticGenerator(SpadeGenerator):
-    """G; parameters are SPADE's, and `fill`, a 1 x 1 convolution per width below the first map's.
+    """G; parameters are SPADE's, and `fill`, a 1 x 1 convolution per width.
 
     With a latent code (`vae`), which the paper leaves to the future, it starts from its map all the
     same: the code adds one vector, the same at every pixel (`style`), to the features of the first

@@ -1,4 +1,4 @@
-"""Sampling from a trained panoptic-aware generator: on a CPU by its fast form, on a GPU by itself."""
+"""Sampling from a trained panoptic-aware generator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PanopticSampler(SpadeSampler):
     """A trained generator, ready to be sampled."""
 
     def runner(self, network: SpadeGenerator, dtype: torch.dtype) -> Runner:
-        """Return the fast form; on a GPU the network itself, whose convolutions are one kernel."""
+        """Return the fast form; on a GPU the network, whose convolutions are one kernel."""
         assert isinstance(network, PanopticGenerator)
         kind = torch.device(self.device).type
         if kind == "cpu":

@@ -1,4 +1,4 @@
-"""SPADE / GauGAN (Park et al. 2019) as a system of the contract. The network is in network.py."""
+"""SPADE / GauGAN (Park et al. 2019) as a system of the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPADE's multi-scale PatchGAN discriminator and the image encoder of its multi-modal variant.
+"""SPADE's multi-scale PatchGAN discriminator and its image encoder.
 
 Both are stacks of strided convolutions, spectrally normalized and followed by instance norm.
 Parameter names are those of the official checkpoints.
@@ -40,7 +40,7 @@ class StridedConv(SpectralNormed):
 
 
 def default_init(weight: Tensor) -> None:
-    """Draw uniformly in 1 / sqrt(fan-in), where the published code does not initialize.
+    """Draw uniformly in 1 / sqrt(fan-in), where the published code does nothing.
 
     See docs/spade.md.
     """
@@ -50,7 +50,7 @@ def default_init(weight: Tensor) -> None:
 
 
 def xavier_init(network: nn.Module) -> None:
-    """Draw Xavier normal with gain 0.02 for layers without spectral norm; zero every bias."""
+    """Draw Xavier normal, gain 0.02, without spectral norm; zero every bias."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.xavier_normal_(layer.weight, 0.02)
@@ -60,7 +60,7 @@ def xavier_init(network: nn.Module) -> None:
 
 
 class PatchDiscriminator(nn.Module):
-    """Discriminator of one scale: 4 x 4 convolutions, the last two of stride 1, scores per patch.
+    """Discriminator of one scale: 4 x 4 convolutions, the last two of stride 1.
 
     All but the first and the last have instance norm.
     """

@@ -1,4 +1,4 @@
-"""SPADE for sampling: the network of network.py, in evaluation, rewritten for speed.
+"""SPADE for sampling: network.py in evaluation, rewritten for speed.
 
 Equal to it up to rounding. Spectral norms and batch norms are folded into the weights at
 construction. Modulation is evaluated once per distinct window of the maps (windows.py) and then looked
@@ -90,7 +90,7 @@ class Modulation(nn.Module):
 
 
 class FirstConvolution(nn.Module):
-    """A convolution of the semantic tensor, or several side by side, per distinct window."""
+    """Convolutions of the semantic tensor, side by side, per distinct window."""
 
     table: Tensor
     edge_rows: Tensor | None
@@ -124,7 +124,7 @@ class PlainConv(SameConv):
 
 
 class FastBlock(nn.Module):
-    """SpadeBlock in evaluation; with `doubled` the nearest doubling before it is included."""
+    """SpadeBlock in evaluation; `doubled`: with the nearest doubling before it."""
 
     shortcut: Tensor
 
@@ -192,7 +192,7 @@ class FastBlock(nn.Module):
 
 
 def _build_conv(folded: Folded, name: str, tiles: bool, conv: ConvBuilder) -> nn.Module:
-    """Return a block's 3 x 3 convolution, by tiles of 2 x 2 where that is allowed and faster."""
+    """Return a block's 3 x 3 convolution, by 2 x 2 tiles where that is faster."""
     weight = folded.spectral(name)
     tile = 1
     if tiles and weight.shape[1] >= MIN_TILE_CHANNELS:
@@ -201,7 +201,7 @@ def _build_conv(folded: Folded, name: str, tiles: bool, conv: ConvBuilder) -> nn
 
 
 def _modulate(x: Tensor, rows: Tensor, pixels: Tensor, doubled: bool) -> Tensor:
-    """Return SPADE and the leaky ReLU: [B, H, W, C]; rows hold scale and shift per window."""
+    """Return SPADE and the leaky ReLU [B, H, W, C]; rows: scale, shift per window."""
     out = x.new_empty(*pixels.shape, x.shape[3])
     for windows, x_stripe, out_stripe in stripes(pixels, x, out, doubled, rows.shape[1]):
         scale, shift = F.embedding(windows, rows).chunk(2, -1)
@@ -265,7 +265,7 @@ def fast_blocks(
 
 
 class FastGenerator(nn.Module):
-    """The forward of a trained SpadeGenerator in evaluation, inside `torch.inference_mode()`.
+    """A trained SpadeGenerator's forward, inside `torch.inference_mode()`.
 
     It copies the weights as they are at construction, to `dtype`, where they are.
     """

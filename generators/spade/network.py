@@ -1,5 +1,6 @@
-"""SPADE: panoptic map to image (Park et al., "Semantic Image Synthesis with Spatially-Adaptive
-Normalization", CVPR 2019).
+"""SPADE: panoptic map to image (Park et al., CVPR 2019).
+
+"Semantic Image Synthesis with Spatially-Adaptive Normalization".
 
 Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and published
 code differ we follow the code, whose numbers the paper reports (docs/spade.md lists the differences).
@@ -52,7 +53,7 @@ DOUBLINGS = {"normal": 5, "more": 6, "most": 7}  # of the side, from the first m
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes and loss weights; the defaults are the published COCO-Stuff model's at 256 x 256."""
+    """Sizes and loss weights; defaults of the published COCO-Stuff model at 256."""
 
     resolution: int = 256  # pixels, width of the images
     aspect_ratio: float = 1.0  # width / height of the images; Cityscapes: 2
@@ -134,7 +135,7 @@ class Config:
 
 
 class SpadeNorm(nn.Module):
-    """Spatially-adaptive normalization (paper eqs. 1-3): batch norm, modulated by the map.
+    """Spatially-adaptive normalization (eqs. 1-3): batch norm, modulated by maps.
 
     `by_windows`: evaluate gamma and beta once per distinct window of the maps, not once per pixel.
     """
@@ -312,7 +313,7 @@ class SpadeGenerator(nn.Module):
         return flat.view(len(code), -1, *self.config.start)
 
     def forward(self, maps: Semantics, z: Tensor | None = None) -> Tensor:
-        """Return images [B, 3, H, W] in [-1, 1] of maps of that size, z [B, Z] with a code."""
+        """Return images [B, 3, H, W] in [-1, 1] of maps of that size, and z [B, Z]."""
         assert maps.size == self.config.size, f"maps are {maps.size}, not {self.config.size}"
         code = self.embed(z)
         current = maps.at(self.config.start)

@@ -1,4 +1,4 @@
-"""Recognition of SPADE's state dicts by key names and shapes: generators of all depths, D and E."""
+"""Recognition of SPADE's state dicts by key names and shapes: G, D and E."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recognise(state: State, background: bool) -> Found | None:
 
 
 def _settings(channels: int) -> tuple[str, Config, int, str]:
-    """Return name, settings, number of classes and a hint for channels of the semantic tensor."""
+    """Return name, settings, classes and a hint for channels of the semantic tensor."""
     name, config = PUBLISHED.get(channels, ("own data", Config()))
     classes = channels - config.semantic_channels(0)
     if classes < 1:
@@ -87,12 +87,12 @@ def _generator(state: State) -> Found:
 
 
 def _has_code(state: State) -> bool:
-    """Return whether the first map comes from a latent code: by a linear layer, no convolution."""
+    """Return whether the first map comes from a latent code, by a linear layer."""
     return vote(state, 4, ("fc.weight", 0)) > 0 and state["fc.weight"].ndim == 2
 
 
 def _fit_first_map(config: Config, rows: int, features: int) -> Config:
-    """Return the settings whose first map has as many pixels as the linear layer makes.
+    """Return the settings whose first map has the linear layer's pixels.
 
     At the published resolution if any fits there.
     """

@@ -36,7 +36,7 @@ class SpadeSampler:
 
     @torch.inference_mode()
     def sample(self, conditions: Maps, seeds: Sequence[int]) -> Samples:
-        """Return one image per map; a seed matters only where the network has a latent code.
+        """Return one image per map; a seed matters only where there is a latent code.
 
         Raises ValueError when the maps have another size, another number of classes, or pixels of no
         class where the network knows none.

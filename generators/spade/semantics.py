@@ -1,4 +1,4 @@
-"""Panoptic maps as SPADE's networks see them: one-hot classes, don't care and instance boundaries.
+"""Panoptic maps as SPADE reads them: classes, don't care, boundaries.
 
 Two equal forms. `dense` is the tensor S that the paper's convolutions run over. `patterns` uses that
 the modulation of a pixel depends on nothing but S in the 5 x 5 window around it, and that a map has
@@ -83,7 +83,7 @@ class Semantics:
 
     @cached_property
     def patterns(self) -> Patterns:
-        """Return the distinct windows, shared by all norms of a resolution; takes milliseconds."""
+        """Return the distinct windows, shared by all norms of a resolution."""
         outside = 2 * self.num_classes
         code = 2 * self.channel
         if self.edges is not None:
@@ -118,7 +118,7 @@ class Semantics:
 
 
 def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
-    """Return the networks' view of maps, with or without channels for don't care and boundaries.
+    """Return SPADE's view of maps, with or without don't care and boundaries.
 
     Without a channel for don't care no pixel may be it: ValueError then, or when a label is out of
     range.
@@ -140,7 +140,7 @@ def semantics(maps: Maps, dont_care: bool, edges: bool) -> Semantics:
 
 
 def boundaries(instances: Tensor) -> Tensor:
-    """Return the pixels that differ from one of their four neighbours: [B, H, W] -> bool.
+    """Return the pixels [B, H, W] that differ from one of their four neighbours.
 
     The image's own border is no boundary.
     """
@@ -154,7 +154,7 @@ def boundaries(instances: Tensor) -> Tensor:
 
 
 def _windows(values: Tensor, outside: int) -> tuple[Tensor, Tensor]:
-    """Return the distinct 3 x 3 windows [U, 9] of values [B, H, W], and the one of each pixel.
+    """Return the distinct 3 x 3 windows [U, 9] of values, and each pixel's.
 
     Values are 0 .. outside - 1. Numbered along one axis and then along the other, so that a window's
     number stays far below 2^63.

@@ -1,4 +1,4 @@
-"""SPADE's two modulation convolutions over distinct windows instead of pixels, differentiable.
+"""SPADE's two modulation convolutions over distinct windows, not pixels.
 
 Equal up to rounding. The semantic tensor is one-hot, so the first convolution adds up at most nine
 rows of a table (and nine more for boundaries) per 3 x 3 window; the second one sees nine of those per

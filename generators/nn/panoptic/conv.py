@@ -1,4 +1,4 @@
-"""Panoptic-aware convolution (Panoptic-based Image Synthesis, Dundar et al., CVPR 2020, section 3).
+"""Panoptic-aware convolution (Dundar et al., CVPR 2020, section 3).
 
     maps = NeighbourhoodPyramid(identity, classes)        # once per batch
     rows = hole_features(head_weight, head_bias, [maps.at(64), maps.at(128)])  # eq. 3, holes only
@@ -48,7 +48,7 @@ def panoptic_conv(
     neighbourhood: Neighbourhood,
     form: Form = "auto",
 ) -> Tensor:
-    """Compute the panoptic-aware convolution (equations 1 and 2), stride 1, same size, odd kernel.
+    """Compute the panoptic-aware convolution (eqs. 1 and 2), same size, odd kernel.
 
     x [B, C, H, W], weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last. Follows autocast;
     sums of mixed windows are float32 at least. `form` is the way it is computed: a plain convolution
@@ -80,7 +80,7 @@ def panoptic_conv(
 
 
 def _kernels_for(x: Tensor, kernel: int, form: Form) -> ModuleType | None:
-    """Return fused.py where its kernels can take these features; on a CPU only when asked for."""
+    """Return fused.py where its kernels can take x; on a CPU only when asked for."""
     fused = None
     if x.is_cuda or form != "auto":
         fused = _fused()
@@ -108,7 +108,7 @@ def hole_features(
     bias: Tensor | None,
     neighbourhoods: Sequence[Neighbourhood],
 ) -> list[Tensor]:
-    """Return the convolution of the semantic map (equation 3) at the holes alone, [Q, D] per map.
+    """Return the convolution of the map (equation 3) at holes alone, [Q, D] each.
 
     weight [D, C, k, k] has the one-hot channels of `classes` and then those of `extra`. One call for
     all scales that share a kernel makes one gradient of it. A 1 x 1 convolution after it is a linear
@@ -222,7 +222,7 @@ def correct_windows(
     shift: Tensor | float,
     windows: Windows,
 ) -> None:
-    """Turn a plain convolution `out` [N, D] of rows [N, C] into the panoptic-aware one, in place.
+    """Turn a plain convolution `out` [N, D] into the panoptic-aware one, in place.
 
     taps [C, D], shift [D].
     """
@@ -236,7 +236,7 @@ def correct_windows(
 
 
 def mostly_mixed(windows: Windows) -> bool:
-    """Return whether a product per tap is faster than computing the mixed windows anew."""
+    """Return whether a product per tap is faster than mixed windows anew."""
     return windows.work > _MOSTLY_MIXED
 
 
@@ -283,7 +283,7 @@ def _gradient_of_input(
     windows: Windows,
     per_tap: bool,
 ) -> Tensor:
-    """Apply the same operator without ratio, tap o with the transposed weights of tap -o."""
+    """Apply the operator without ratio, tap o with the weights of tap -o transposed."""
     taps = _taps(weight)[::-1]  # [D, C] each
     if per_tap:
         grad_rows = _by_taps(as_rows(scaled), taps, windows)
@@ -302,7 +302,7 @@ def _gradient_of_weight(
     windows: Windows,
     per_tap: bool,
 ) -> Tensor:
-    """Return per tap the product of gradients and pixels over the windows where it matches."""
+    """Return per tap the product of gradients and pixels where it matches."""
     grads = as_rows(scaled)
     pixels = as_rows(x)
     d, c, kernel, _ = weight.shape
@@ -399,7 +399,7 @@ def _as_map(rows: Tensor, windows: Windows) -> Tensor:
 
 
 def _span(step: int, size: int) -> tuple[int, int]:
-    """Return the first row and the one after the last from which a step stays on the list."""
+    """Return the rows, first and stop, from which a step stays on the list."""
     first = max(0, -step)
     stop = min(size, size - step)
     return first, max(first, stop)

@@ -1,4 +1,4 @@
-"""The panoptic-aware convolution through the kernels of triton.py, with its gradients.
+"""The panoptic-aware convolution through triton.py's kernels, with gradients.
 
 The gradient of the weight is cuDNN's over the windows that match throughout, and the kernel's over
 the mixed ones.
@@ -21,7 +21,7 @@ usable = kernels.usable
 
 
 class FusedConv(torch.autograd.Function):
-    """x [B, C, H, W], weight [D, C, k, k], bias [D], windows -> [B, D, H, W], channels last."""
+    """x [B, C, H, W], weight [D, C, k, k], bias [D], windows -> [B, D, H, W]."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Neighbours of the same identity in a panoptic map, as lists of pixels, once per batch and scale.
+"""Neighbours of one identity in panoptic maps, as lists of pixels.
 
 A window of a convolution is *mixed* when it holds another identity than its centre's. Everything here
 follows from the integer map alone (Panoptic-based Image Synthesis, Dundar et al., CVPR 2020;
@@ -30,7 +30,7 @@ _NEIGHBOURS: dict[str, tuple[tuple[int, int], ...]] = {
 
 
 def matching_taps(identity: Tensor, kernel: int) -> Tensor:
-    """Return which taps of each window are in the image and have the centre's identity.
+    """Return the taps of each window in the image that have the centre's identity.
 
     Equation 1: identity [B, H, W] integer -> [K, B, H, W] bool.
     """
@@ -130,7 +130,7 @@ class Windows:
 
     @cached_property
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """Return per tap the mixed windows where it matches: indices in `mixed`, and pixels read.
+        """Return per tap the mixed windows where it matches, and the pixels read.
 
         Both are [n].
         """
@@ -142,7 +142,7 @@ class Windows:
 
     @cached_property
     def unmatched(self) -> Sequence[Tensor]:
-        """Return per tap the pixels [n] whose window does not match there or ends at the border."""
+        """Return per tap the pixels [n] whose window does not match there."""
         return _true_indices(~self.same)
 
     @cached_property
@@ -154,7 +154,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Algorithm 1 as changes to nearest upsampling: new pixels that copy another neighbour or none."""
+    """Algorithm 1 as changes to nearest upsampling."""
 
     moved: Tensor  # [n] new pixels, by their index in the finer map
     source: Tensor  # [n] the pixels they copy, by their index in the coarser map
@@ -207,7 +207,7 @@ class Upsampling:
 
 @dataclass(frozen=True)
 class HoleTable:
-    """Equation 3 at holes as weighted sums of the kernel's columns, since a class map is one-hot."""
+    """Equation 3 at holes as weighted sums of the kernel's columns."""
 
     channels: Tensor  # [c] the input channels that occur
     column: Tensor  # [Q, n] the one that is read, by its index in `channels`
@@ -225,7 +225,7 @@ class NeighbourhoodSettings:
 
 
 class Neighbourhood:
-    """A batch of panoptic maps at one resolution: which neighbours of a pixel belong to it.
+    """A batch of panoptic maps at one resolution: the neighbours of each pixel.
 
     identity [B, H, W] integer, classes [B, H, W] int64, extra [B, e, H, W] float. `classes` are
     one-hot channels of the semantic map, `extra` its channels after them. `coarse` [B, H/2, W/2] are
@@ -283,11 +283,11 @@ class Neighbourhood:
 
     @cached_property
     def upsampling(self) -> Upsampling:
-        """Return the sources of this resolution's pixels in features of half the resolution."""
+        """Return the sources of the pixels in features of half the resolution."""
         return Upsampling.between(self._coarse, self.identity, self.order)
 
     def hole_table(self, kernel: int, num_channels: int) -> HoleTable:
-        """Return the columns of a kernel of `num_channels` inputs that count at holes; made once."""
+        """Return the kernel's columns that count at holes; made once."""
         key = (kernel, num_channels)
         if key not in self._tables:
             self._tables[key] = self._hole_table(kernel, num_channels)
@@ -335,7 +335,7 @@ class Neighbourhood:
 
 
 class NeighbourhoodPyramid:
-    """A batch of panoptic maps at full resolution, and their neighbourhoods at any scale.
+    """A batch of panoptic maps and their neighbourhoods at any scale.
 
     Takes maps and settings of a Neighbourhood.
     """

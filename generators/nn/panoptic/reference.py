@@ -1,4 +1,4 @@
-"""Panoptic-aware convolution and upsampling as the paper writes them: slow, the fast form's measure.
+"""Panoptic-aware convolution and upsampling as the paper writes them, slow.
 
 Panoptic-based Image Synthesis, Dundar et al., CVPR 2020, section 3; every step is torch's, so
 gradients are autograd's.

@@ -77,7 +77,7 @@ def tile_of(dtype: torch.dtype, rows: int, columns: int, depth: int, memory: int
 
 
 def weight_tile(dtype: torch.dtype, d: int, c: int, memory: int) -> Tile:
-    """Return the tile of `gradient_of_weight`, from the same table; its depth counts rows."""
+    """Return the tile of `gradient_of_weight`; its depth counts rows."""
     short = dtype != torch.float32
     stages = 3 if memory >= _LARGE else 2
     if d <= 64 or (short and d > 128):
@@ -230,7 +230,7 @@ def _product(
 
 
 def _by_tap(weight: Tensor) -> Tensor:
-    """Return [D, C, k, k] as [D, k, k, C], contiguous: the order of a channels-last kernel."""
+    """Return [D, C, k, k] as [D, k, k, C], contiguous."""
     return weight.permute(0, 2, 3, 1).contiguous()
 
 
@@ -349,7 +349,7 @@ def _weight_kernel(
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """Compute one tile [ROWS of D, COLUMNS of C] of one tap, over `per_part` of the listed rows."""
+    """Compute one tile [ROWS of D, COLUMNS of C] of one tap over some rows."""
     tiles_across = (c + COLUMNS - 1) // COLUMNS
     tap = tl.program_id(1) // tiles_across
     out_channel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)

@@ -1,4 +1,4 @@
-"""Panoptic-aware upsampling, fast: nearest upsampling with the other identities' pixels copied anew.
+"""Panoptic-aware upsampling: nearest, with other identities copied anew.
 
 Algorithm 1 of the paper; legend as in conv.py.
 """
