@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from synthaug.generators.base import AnyBatch, AnyBatch_contra
+from synthaug.generators.nn.parallel import rank_and_world
 from synthaug.generators.nn.precision import PRECISIONS, uses_bfloat16
 from synthaug.generators.training.losses import Loss
 
@@ -176,9 +177,7 @@ class AdversarialTraining(Generic[AnyBatch]):
 
     def _cut(self, index: int, batch: AnyBatch) -> list[_Part[AnyBatch]]:
         """Cut the batch; a part draws its latents as if it were a worker of its own."""
-        rank = 0
-        if dist.is_available() and dist.is_initialized():
-            rank = dist.get_rank()
+        rank, _ = rank_and_world()
         count = self.config.accumulate
         first_seed = (self.seed * 1_000_003 + index) * 4099 + rank * count
         if count == 1:
@@ -340,12 +339,13 @@ def _restore(network: nn.Module, values: Iterable[Tensor]) -> None:
 
 def _average_gradients(module: nn.Module) -> None:
     """Average gradients over all training workers; nothing to do when there is one."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    _, world = rank_and_world()
+    if world == 1:
         return
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
+    flat /= world
     sizes = [gradient.numel() for gradient in gradients]
     for gradient, averaged in zip(gradients, torch.split(flat, sizes), strict=True):
         gradient.copy_(averaged.view_as(gradient))

@@ -65,6 +65,7 @@ def check(job: Job) -> None:
 def fit(spec: Spec) -> dict[str, Any]:
     """Train from the last checkpoint on, then write the weights; runs in a worker, or in each worker of a group."""
     from synthaug.generators import checkpoint
+    from synthaug.generators.nn.parallel import rank_and_world
 
     job, folder = spec.job, Folder.at(spec.folder)
     conditioning = conditioning_of(job)
@@ -74,7 +75,7 @@ def fit(spec: Spec) -> dict[str, Any]:
     if not sum(used):
         raise conditioning.nothing_selected()
     classes = [category.name for category in tables[0].categories]
-    rank, world = _process()
+    rank, world = rank_and_world()
     if conditioning.system.LEARNS:
         trained = _train(job, selected, folder, rank, world)
     else:
@@ -93,15 +94,6 @@ def fit(spec: Spec) -> dict[str, Any]:
             )
     left_out = [len(table) - number for table, number in zip(tables, used, strict=True)]
     return {"resumed_from": trained.resumed_from, "used": used, "left_out": left_out}
-
-
-def _process() -> tuple[int, int]:
-    """Return the rank of this process and the size of its group."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world: int) -> Trained:
