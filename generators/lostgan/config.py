@@ -1,4 +1,4 @@
-"""What can be set about a LostGAN: sizes, variants of the paper's tables, weights of its losses."""
+"""Settings of a LostGAN: sizes, variants of the paper's tables, weights of its losses."""
 
 from __future__ import annotations
 
@@ -19,54 +19,38 @@ PSP_STAGE = {128: 4}  # the one stage whose mask head is a pyramid (only in the 
 class Config:
     """Sizes and loss weights; the defaults are the published version 2 at 128 pixels."""
 
-    version: int = (
-        2  # 1 = ISLA-Norm with the initial masks only, 2 = with mask refinement (component iv)
-    )
-    resolution: int = 128  # pixels, square; version 1: 64 or 128; version 2: 64, 128, 256 or 512
+    version: int = 2  # 1: ISLA-Norm with the initial masks only; 2: with refinement (component iv)
+    resolution: int = 128  # pixels, square; version 1: 64, 128; version 2: 64, 128, 256, 512
     width: int = 64  # base number of channels of G
     width_d: int = 0  # base number of channels of D; 0 = width
-    early_pool: bool = False  # D halves the image in its first block instead of its third: ours, for 64 pixels on a CPU
+    early_pool: bool = False  # D halves the image in its first block: ours, for 64 pixels on a CPU
     z_image: int = 128  # length of z_img
     z_object: int = 128  # length of each z_obj
-    embedding: int = (
-        180  # length of a label embedding (128 in the published version 1 at 64 pixels)
-    )
+    embedding: int = 180  # length of a label embedding (published version 1 at 64 pixels: 128)
     mask_hidden: int = 100  # channels inside a ToMask head
-    mask_labels: int = 0  # label rows of the ToMask heads; 0 = all; official checkpoints have 184 whatever the data set
+    mask_labels: int = 0  # label rows of the ToMask heads; 0 = all; official checkpoints: 184
     background: bool = False  # add a whole-image object of label 0, as in the Visual Genome model
-    align_corners: bool = (
-        True  # how masks are placed; True is what official checkpoints were trained with
-    )
-    clip_masks: bool = False  # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
-    layout_to_mask: bool = (
-        True  # False fills each box instead of learning its mask (Table 7, first row)
-    )
-    refine_stages: int = (
-        -1
-    )  # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
-    normalization: str = (
-        "isla"  # or spade: label maps made of the masks modulate through convolutions (Table 6)
-    )
+    align_corners: bool = True  # of placed masks; official checkpoints were trained with true
+    # cut placed masks at their box as the paper says; the code lets them leak by one mask pixel
+    clip_masks: bool = False
+    layout_to_mask: bool = True  # false fills each box instead of a learned mask (Table 7, row 1)
+    # stages whose masks are refined: -1 all, 0 none, i = m_0 .. m_i only (Tables 7 and 8)
+    refine_stages: int = -1
+    # isla, or spade: label maps made of the masks modulate through convolutions (Table 6)
+    normalization: str = "isla"
     spade_hidden: int = 128  # channels between label map and modulation with spade
     lambda_image: float = 0.1  # weight of the image terms (eq. 13); 0 = no image head (Table 7)
     lambda_object: float = 1.0  # weight of the object terms; 0 = no object head (Table 7)
-    lambda_l1: float = (
-        1.0  # weight of the reconstruction term (eq. 11); 0 as in version 1's first release
-    )
+    lambda_l1: float = 1.0  # of the reconstruction term (eq. 11); 0 in version 1's first release
     lambda_perceptual: float = 1.0  # weight of the perceptual term (eq. 11)
-    perceptual_weights: str = (
-        ""  # file with VGG-19 weights trained on ImageNet; without it the term is off
-    )
-    per_image: bool = False  # average object terms within each image first (eq. 12); the code averages over the batch
-    orthogonal_d: bool = (
-        False  # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
-    )
-    weigh_scores: bool = (
-        True  # eq. 15; False trusts every pseudo-label fully (setting ii of Table 5)
-    )
-    joint_pass: bool = (
-        False  # real and fake in one discriminator pass: faster, one power iteration fewer per step
-    )
+    perceptual_weights: str = ""  # file with VGG-19 weights of ImageNet; without it the term is off
+    # average object terms within each image first (eq. 12); the code averages over the batch
+    per_image: bool = False
+    # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only
+    orthogonal_d: bool = False
+    weigh_scores: bool = True  # eq. 15; false trusts every pseudo-label fully (Table 5, setting ii)
+    # real and fake in one discriminator pass: faster, one power iteration fewer per step
+    joint_pass: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,10 +71,9 @@ class Config:
             raise ValueError(
                 "early_pool: only the 64 pixel discriminator has it; the others pool early already"
             )
-        if not -1 <= self.refine_stages < len(WIDTHS[self.resolution]) - 1:
-            raise ValueError(
-                f"refine_stages: {self.refine_stages} is not -1 (all) to {len(WIDTHS[self.resolution]) - 2}"
-            )
+        last_stage = len(WIDTHS[self.resolution]) - 2
+        if not -1 <= self.refine_stages <= last_stage:
+            raise ValueError(f"refine_stages: {self.refine_stages} is not -1 (all) to {last_stage}")
         if self.normalization not in ("isla", "spade"):
             raise ValueError(f"normalization: '{self.normalization}' is not isla or spade")
         for name in (

@@ -1,8 +1,8 @@
 """Reconfiguring layout and style by hand (Sun & Wu 2021, sections 2.1 and 3.2.1): change one code, keep all others.
 
-A style is written as a recipe, a weighted sum of what seeds draw, so that a scene can be stored as text and made again.
-The z_obj of object number k under seed s is what slot k of the image with seed s gets in production (LostGanSampler.draw):
-`Studio.scene(layout, seed)` shows what mass production makes of that layout and seed.
+A style is written as a recipe, a weighted sum of the draws of seeds, so that a scene can be stored as text and made again.
+The z_obj of object number k under seed s is that of slot k of the sample with seed s (LostGanSampler.draw): the scene
+`Studio.scene(layout, seed)` is rendered to the sample of that layout and seed.
 
 Legend: B images, O object slots, R image side, S side of a mask stack, Z width of a latent code.
 """
@@ -38,13 +38,37 @@ class ControlledObject:
     style: Style
     z: Tensor = field(compare=False, repr=False)  # z_obj [Z]
 
+    def changes(self, before: ControlledObject) -> list[str]:
+        """Name the differences to the same object in another scene."""
+        changes = []
+        if self.label != before.label:
+            changes.append(f"class {self.number}")
+        if self.box != before.box:
+            changes.append(f"box {self.number}")
+        if self.style != before.style:
+            changes.append(f"z_obj {self.number}")
+        return changes
+
+    def record(self) -> dict[str, Any]:
+        """Return the object as plain JSON values."""
+        return {
+            "number": self.number,
+            "class": self.label,
+            "box": list(self.box),
+            "style": _style_record(self.style),
+        }
+
+
+def _style_record(style: Style) -> list[list[float]]:
+    return [list(part) for part in style]
+
 
 @dataclass(frozen=True)
 class Controlled:
     """A layout with all its latent codes; every method returns a new scene in which all other codes are the same tensors.
 
-    Objects are named by their number: the place they had in `Studio.scene`, counted on for those that are added. Scenes
-    with equal recipes are equal. Every method raises ValueError, in one line, for what cannot be.
+    Objects are named by their number: their position in `Studio.scene`, counted on for those that are added. Scenes
+    with equal recipes are equal. Every method raises ValueError, in one line, for an edit that is impossible.
     """
 
     seed: int
@@ -77,19 +101,19 @@ class Controlled:
         """Add an object, its style drawn by the scene's seed or by another; its number is the next that was never used."""
         self.codebook.label(label)
         style = style_of(self.seed if seed is None else seed)
-        new = ControlledObject(
-            self.born, label, checked_box(box), style, self.codebook.object(style, self.born)
-        )
+        z = self.codebook.object(style, self.born)
+        new = ControlledObject(self.born, label, checked_box(box), style, z)
         return replace(self, objects=(*self.objects, new), born=self.born + 1)
 
     def remove(self, number: int) -> Controlled:
         """Take an object away; the others keep their numbers."""
-        gone = self[number]
-        return replace(self, objects=tuple(thing for thing in self.objects if thing is not gone))
+        removed = self[number]
+        kept = [thing for thing in self.objects if thing is not removed]
+        return replace(self, objects=tuple(kept))
 
     def restyle(self, number: int, seed: int) -> Controlled:
         """Draw another z_obj for one object."""
-        return self._styled(number, style_of(seed))
+        return self._with_style(number, style_of(seed))
 
     def restyle_image(self, seed: int) -> Controlled:
         """Draw another z_img; every z_obj stays."""
@@ -98,11 +122,13 @@ class Controlled:
 
     def restyle_background(self, seed: int) -> Controlled:
         """Draw another z_obj for the whole-image object; a scene whose generator has none stays as it is."""
-        style = style_of(seed) if self.codebook.config.background else self.background
+        style = style_of(seed)
+        if not self.codebook.config.background:
+            return self
         return replace(self, background=style, z_background=self.codebook.background(style))
 
     def interpolate(self, number: int, seed: int, t: float) -> Controlled:
-        """Take one object's z_obj the share t of the way to what `seed` draws, linearly as in Fig. 12.
+        """Take one object's z_obj the share t of the way to the code that `seed` draws, linearly as in Fig. 12.
 
         t = 0 changes nothing, t = 1 is `restyle`. In between a code is shorter than a drawn one: that is the paper's choice.
         """
@@ -111,57 +137,47 @@ class Controlled:
         weights = {old: weight * (1 - t) for old, weight in self[number].style}
         for other, _ in style_of(seed):
             weights[other] = weights.get(other, 0.0) + t
-        return self._styled(
-            number, tuple((key, weight) for key, weight in weights.items() if weight)
-        )
+        style = [(key, weight) for key, weight in weights.items() if weight]
+        return self._with_style(number, tuple(style))
 
     def changes(self, base: Controlled) -> list[str]:
-        """Name what differs from another scene of the same layout: `z_img`, `z_obj 2`, `box 0`, `added 5` ..."""
-        said = ["z_img"] * (self.style != base.style) + ["z_background"] * (
-            self.background != base.background
-        )
+        """Name the differences to another scene of the same layout: `z_img`, `z_obj 2`, `box 0`, `added 5` ..."""
+        changes = []
+        if self.style != base.style:
+            changes.append("z_img")
+        if self.background != base.background:
+            changes.append("z_background")
         before = {thing.number: thing for thing in base.objects}
-        now = {thing.number: thing for thing in self.objects}
-        for number in sorted(before.keys() | now.keys()):
-            if number not in now or number not in before:
-                said.append(f"{'added' if number in now else 'removed'} {number}")
-                continue
-            old, new = before[number], now[number]
-            said += [f"class {number}"] * (old.label != new.label) + [f"box {number}"] * (
-                old.box != new.box
-            )
-            said += [f"z_obj {number}"] * (old.style != new.style)
-        return said
+        after = {thing.number: thing for thing in self.objects}
+        for number in sorted(before.keys() | after.keys()):
+            if number not in before:
+                changes.append(f"added {number}")
+            elif number not in after:
+                changes.append(f"removed {number}")
+            else:
+                changes += after[number].changes(before[number])
+        return changes
 
     def record(self) -> dict[str, Any]:
-        """The scene as plain JSON values, for `Studio.restore`."""
-        objects = [
-            {
-                "number": o.number,
-                "class": o.label,
-                "box": list(o.box),
-                "style": [list(part) for part in o.style],
-            }
-            for o in self.objects
-        ]
-        image, background = (
-            [list(part) for part in style] for style in (self.style, self.background)
-        )
+        """Return the scene as plain JSON values, for `Studio.restore`."""
         return {
             "seed": self.seed,
-            "image": image,
-            "background": background,
+            "image": _style_record(self.style),
+            "background": _style_record(self.background),
             "born": self.born,
-            "objects": objects,
+            "objects": [thing.record() for thing in self.objects],
         }
 
-    def _styled(self, number: int, style: Style) -> Controlled:
-        return self._with(replace(self[number], style=style, z=self.codebook.object(style, number)))
+    def _with_style(self, number: int, style: Style) -> Controlled:
+        z = self.codebook.object(style, number)
+        return self._with(replace(self[number], style=style, z=z))
 
     def _with(self, changed: ControlledObject) -> Controlled:
-        return replace(
-            self, objects=tuple(changed if o.number == changed.number else o for o in self.objects)
-        )
+        """Return the scene with an object in the place of the one that has its number."""
+        objects = []
+        for thing in self.objects:
+            objects.append(changed if thing.number == changed.number else thing)
+        return replace(self, objects=tuple(objects))
 
 
 @dataclass(frozen=True)
@@ -188,7 +204,7 @@ class Studio:
     ) -> Studio:
         """Open a checkpoint; ValueError when it is none, or of a system that has no styles.
 
-        Codes are truncated at 2 as in production, unless told else; 0 leaves them as drawn.
+        Codes are truncated at 2 as in production by default; 0 leaves them as drawn.
         """
         header = checkpoint.read_header(Path(path))
         if header["system"] != "lostgan":
@@ -207,78 +223,85 @@ class Studio:
 
     @property
     def stages(self) -> int:
-        """How many mask stacks a rendering has."""
+        """Number of mask stacks of a rendering."""
         return self._sampler.num_stages
 
     def scene(self, objects: Iterable[tuple[str, Sequence[float]]], seed: int) -> Controlled:
         """Return the scene of a layout, pairs of class name and xyxy box in [0, 1]; `seed` draws all its codes."""
-        placed = [(name, box) for name, box in objects]
-        parts = [list(part) for part in style_of(seed)]
-        listed = [
-            {"number": i, "class": n, "box": b, "style": parts} for i, (n, b) in enumerate(placed)
-        ]
-        born = len(listed)
+        style = _style_record(style_of(seed))
+        records = []
+        for number, (name, box) in enumerate(objects):
+            records.append({"number": number, "class": name, "box": box, "style": style})
         return self.restore(
-            {"seed": seed, "image": parts, "background": parts, "born": born, "objects": listed}
+            {
+                "seed": seed,
+                "image": style,
+                "background": style,
+                "born": len(records),
+                "objects": records,
+            }
         )
 
     def restore(self, record: Mapping[str, Any]) -> Controlled:
         """Return the scene that `Controlled.record` described."""
-        book = self.codebook
-        image, background = (recipe(record[key]) for key in ("image", "background"))
-        objects = []
-        for entry in record["objects"]:
-            number, style = int(entry["number"]), recipe(entry["style"])
-            try:
-                book.label(entry["class"])
-                box = checked_box(entry["box"])
-            except ValueError as err:
-                raise ValueError(f"object {number} ({entry['class']}): {err}") from err
-            objects.append(
-                ControlledObject(number, entry["class"], box, style, book.object(style, number))
-            )
-        z_image, z_background = book.image(image), book.background(background)
+        style, background = recipe(record["image"]), recipe(record["background"])
+        objects = [self._object(entry) for entry in record["objects"]]
         return Controlled(
-            record["seed"],
-            tuple(objects),
-            image,
-            background,
-            record["born"],
-            z_image,
-            z_background,
-            book,
+            seed=record["seed"],
+            objects=tuple(objects),
+            style=style,
+            background=background,
+            born=record["born"],
+            z_image=self.codebook.image(style),
+            z_background=self.codebook.background(background),
+            codebook=self.codebook,
         )
 
+    def _object(self, entry: Mapping[str, Any]) -> ControlledObject:
+        """Return the object that `ControlledObject.record` described."""
+        number, label = int(entry["number"]), entry["class"]
+        style = recipe(entry["style"])
+        try:
+            self.codebook.label(label)
+            box = checked_box(entry["box"])
+        except ValueError as err:
+            raise ValueError(f"object {number} ({label}): {err}") from err
+        return ControlledObject(number, label, box, style, self.codebook.object(style, number))
+
     def render(self, scenes: Sequence[Controlled]) -> Rendered:
-        """Paint scenes of this studio; a picture depends on its own scene only, to the last grey level."""
+        """Sample images of scenes of this studio; each depends on its own scene only, to the last grey level."""
         if not scenes:
             raise ValueError("there is nothing to render; give at least one scene")
         layouts, z_image, z_objects = self._batch(scenes)
-        images, masks, stages = [], [], []
+        images, masks = [], []
+        stages: list[list[NDArray[np.float32]]] = [[] for _ in range(self.stages)]
         for start in range(0, len(scenes), BATCH):
             part = slice(start, start + BATCH)
             some = Layouts(layouts.labels[part], layouts.boxes[part], layouts.scores[part])
-            painted, stacks = self._sampler.generate(some, z_image[part], z_objects[part])
-            images.append(painted)
+            pixels, stacks = self._sampler.generate(some, z_image[part], z_objects[part])
+            images.append(pixels)
             masks.append(self._sampler.at_full_size(stacks[-1]))
-            stages.append([stack.float().cpu().numpy() for stack in stacks])
-        joined = tuple(np.concatenate(stage) for stage in zip(*stages, strict=True))
+            for stage, stack in zip(stages, stacks, strict=True):
+                stage.append(stack.float().cpu().numpy())
+        joined = tuple(np.concatenate(stage) for stage in stages)
         return Rendered(np.concatenate(images), np.concatenate(masks), joined)
 
     def _batch(self, scenes: Sequence[Controlled]) -> tuple[Layouts, Tensor, Tensor]:
-        """Layouts, z_img [B, Z] and z_obj [B, O, Z], with one more slot where the generator has a background."""
-        labels = [
-            np.array([self.codebook.label(o.label) for o in s.objects], np.int64) for s in scenes
-        ]
-        boxes = [np.array([o.box for o in s.objects], np.float32).reshape(-1, 4) for s in scenes]
-        layouts = Layouts.collate(labels, boxes, [np.ones(len(row), np.float32) for row in labels])
+        """Return layouts, z_img [B, Z] and z_obj [B, O, Z], with one more slot where the generator has a background."""
+        labels, boxes, scores = [], [], []
+        for scene in scenes:
+            rows = [self.codebook.label(thing.label) for thing in scene.objects]
+            labels.append(np.array(rows, np.int64))
+            corners = [thing.box for thing in scene.objects]
+            boxes.append(np.array(corners, np.float32).reshape(-1, 4))
+            scores.append(np.ones(len(rows), np.float32))
+        layouts = Layouts.collate(labels, boxes, scores)
         slots = layouts.labels.shape[1] + int(self.codebook.config.background)
-        z_objects = torch.zeros(
-            len(scenes), slots, self.codebook.config.z_object
-        )  # padding paints nothing
-        for row, scene in zip(z_objects, scenes, strict=True):
+        # codes of padding stay 0; it paints nothing
+        z_objects = torch.zeros(len(scenes), slots, self.codebook.config.z_object)
+        for codes, scene in zip(z_objects, scenes, strict=True):
             for slot, thing in enumerate(scene.objects):
-                row[slot] = thing.z
+                codes[slot] = thing.z
             if scene.z_background is not None:
-                row[-1] = scene.z_background
+                codes[-1] = scene.z_background
         return layouts, torch.stack([scene.z_image for scene in scenes]), z_objects

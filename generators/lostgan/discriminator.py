@@ -2,12 +2,14 @@
 
 The 64, 128 and 256 pixel networks are the published ones, with their parameter names; 512 extends their pattern and is ours.
 
-Legend: B images, O object slots, n objects that are not padding, C channels, S side of a feature map, R image side.
+Legend: B images, O object slots, n objects that are not padding, C channels, F features of an object, S side of a feature
+map, R image side.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,62 @@ from synthaug.generators.nn.layers import (
 )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The blocks of a discriminator; channels are multiples of the base width."""
+
+    widths: tuple[int, ...]  # of the blocks' outputs
+    pools: tuple[bool, ...]  # whether a block halves the side
+    image_head: str  # name of the image head
+    tap: int  # index of the first map that objects are read from
+    object_blocks: dict[str, tuple[int, int, bool]]  # name -> channels in and out, whether it pools
+
+
+PLANS = {  # by resolution
+    64: Plan(
+        widths=(1, 2, 4, 8, 16),
+        pools=(False, False, True, True, True),
+        image_head="l_im",
+        tap=2,
+        object_blocks={"block_obj4": (4, 8, True)},
+    ),
+    128: Plan(
+        widths=(1, 2, 4, 8, 16, 16),
+        pools=(True, True, True, True, True, False),
+        image_head="l7",
+        tap=1,
+        object_blocks={
+            "block_obj3": (2, 4, False),
+            "block_obj4": (4, 8, False),
+            "block_obj5": (8, 16, True),
+        },
+    ),
+    256: Plan(
+        widths=(1, 2, 4, 8, 8, 16, 16),
+        pools=(True, True, True, True, True, True, False),
+        image_head="l8",
+        tap=2,
+        object_blocks={
+            "block_obj4": (4, 8, False),
+            "block_obj5": (8, 8, False),
+            "block_obj6": (8, 16, True),
+        },
+    ),
+    512: Plan(
+        widths=(1, 2, 4, 8, 8, 8, 16, 16),
+        pools=(True, True, True, True, True, True, True, False),
+        image_head="l9",
+        tap=3,
+        object_blocks={
+            "block_obj5": (8, 8, False),
+            "block_obj6": (8, 8, False),
+            "block_obj7": (8, 16, True),
+        },
+    ),
+}
+EARLY_POOLS = (True, False, False, True, True)  # at 64 pixels, ours
+
+
 class DiscriminatorBlock(nn.Module):
     """Residual block of D, optionally halving the side."""
 
@@ -30,28 +88,33 @@ class DiscriminatorBlock(nn.Module):
         self, channels_in: int, channels_out: int, pool: bool, first: bool = False
     ) -> None:
         super().__init__()
+        self.pool, self.first = pool, first
         self.conv1 = SNConv2d(channels_in, channels_out, 3)
         self.conv2 = SNConv2d(channels_out, channels_out, 3)
+        self.c_sc: nn.Module = nn.Identity()
         if pool or first or channels_in != channels_out:
             self.c_sc = SNConv2d(channels_in, channels_out, 1)
-        self.pool, self.first = pool, first
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, S, S] -> [B, C', S, S] or half of it."""
-        main = F.relu(self.conv1(x if self.first else F.relu(x)))
+        main: Tensor = x if self.first else F.relu(x)
+        main = F.relu(self.conv1(main))
+        skip: Tensor
         if not self.pool:
             main = self.conv2(main)
-        elif merges(main):
+            skip = self.c_sc(x)
+            return main + skip
+        # pooling and a 1 x 1 convolution commute; pooling first costs a quarter
+        skip = self.c_sc(F.avg_pool2d(x, 2))
+        if merges(main):
             main = self.conv2.pooled(main)
         else:
             main = F.avg_pool2d(self.conv2(main), 2)
-        # pooling and a 1 x 1 convolution commute; pooling first costs a quarter
-        skip = F.avg_pool2d(x, 2) if self.pool else x
-        return main + (self.c_sc(skip) if hasattr(self, "c_sc") else skip)
+        return main + skip
 
 
 def merges(x: Tensor) -> bool:
-    """Whether pooling inside the convolution is faster than after it: on large maps, on a CPU (measured).
+    """Return whether pooling inside the convolution is faster than after it: on large maps, on a CPU (measured).
 
     On small ones reading a kernel of sixteen taps, and summing its gradient, costs more than the products saved.
     """
@@ -71,22 +134,28 @@ class Discriminator(nn.Module):
     ) -> None:
         """`labels` rows of the projection; `orthogonal` initialisation, None = as the published code has it."""
         super().__init__()
+        plan = PLANS[resolution]
+        pools = EARLY_POOLS if early_pool else plan.pools
         self.resolution = resolution
-        c = [3] + [width * m for m in _D_WIDTHS[resolution]]
-        pools = (True, False, False, True, True) if early_pool else _D_POOLS[resolution]
         self.num_blocks = len(pools)
-        for i, pool in enumerate(pools, start=1):
-            self.add_module(f"block{i}", DiscriminatorBlock(c[i - 1], c[i], pool, first=i == 1))
-        self.image_head = {64: "l_im", 128: "l7", 256: "l8", 512: "l9"}[resolution]
-        self.add_module(self.image_head, SNLinear(c[-1], 1))
-        self.tap, names, channels = _OBJECT_PATH[resolution]
-        for name, (a, b, pool) in zip(names, channels, strict=True):
-            self.add_module(name, DiscriminatorBlock(a * width, b * width, pool))
-        self.object_blocks = names
-        feature = channels[-1][1] * width
-        self.l_obj = SNLinear(feature, 1)
-        self.l_y = SNEmbedding(labels, feature)
-        if orthogonal or (orthogonal is None and resolution == 64):
+        channels = 3
+        for i, (multiple, pool) in enumerate(zip(plan.widths, pools, strict=True), start=1):
+            block = DiscriminatorBlock(channels, multiple * width, pool, first=i == 1)
+            self.add_module(f"block{i}", block)
+            channels = multiple * width
+        self.image_head = plan.image_head
+        self.add_module(self.image_head, SNLinear(channels, 1))
+        self.tap = plan.tap
+        self.object_blocks = tuple(plan.object_blocks)
+        features = 0
+        for name, (wide, narrow, pool) in plan.object_blocks.items():
+            self.add_module(name, DiscriminatorBlock(wide * width, narrow * width, pool))
+            features = narrow * width
+        self.l_obj = SNLinear(features, 1)
+        self.l_y = SNEmbedding(labels, features)
+        if orthogonal is None:
+            orthogonal = resolution == 64
+        if orthogonal:
             orthogonal_init(self)
         else:
             _default_init(self)
@@ -98,7 +167,8 @@ class Discriminator(nn.Module):
         for i in range(1, self.num_blocks + 1):
             x = self.get_submodule(f"block{i}")(x)
             maps.append(x)
-        pooled = F.relu(x).sum((2, 3)) if self.resolution > 64 else F.relu(x).mean((2, 3))
+        x = F.relu(x)
+        pooled = x.sum((2, 3)) if self.resolution > 64 else x.mean((2, 3))
         image_scores = self.get_submodule(self.image_head)(pooled)[:, 0]
 
         keep = layouts.labels > 0
@@ -109,7 +179,7 @@ class Discriminator(nn.Module):
         return image_scores, self.l_obj(features)[:, 0] + projection
 
     def _object_features(self, maps: list[Tensor], rois: Tensor) -> Tensor:
-        """RoI features [n, F, 4, 4]; above 64 pixels small objects are read from a finer map than large ones."""
+        """Return RoI features [n, F, 4, 4]; above 64 pixels small objects are read from a finer map than large ones."""
         blocks = [self.get_submodule(name) for name in self.object_blocks]
         if self.resolution == 64:
             out: Tensor = blocks[0](roi_features(maps[self.tap], rois, 8, 1 / 2))
@@ -118,16 +188,17 @@ class Discriminator(nn.Module):
         scale = maps[self.tap].shape[-1] / self.resolution
         size = rois[:, 3:] - rois[:, 1:3]
         small = (size < self.resolution // 2).all(1)
-        near = roi_features(shared(finer(maps[self.tap])), rois[small], 8, scale)
-        far = roi_features(shared(maps[self.tap + 1]), rois[~small], 8, scale / 2)
-        both = near.new_empty(len(rois), *near.shape[1:])
-        both[small], both[~small] = near, far.to(near.dtype)
-        result: Tensor = last(both)
+        of_small = roi_features(shared(finer(maps[self.tap])), rois[small], 8, scale)
+        of_large = roi_features(shared(maps[self.tap + 1]), rois[~small], 8, scale / 2)
+        features = of_small.new_empty(len(rois), *of_small.shape[1:])
+        features[small] = of_small
+        features[~small] = of_large.to(features.dtype)
+        result: Tensor = last(features)
         return result
 
 
 def _default_init(module: nn.Module) -> None:
-    """What the published code leaves to its framework: uniform in 1 / sqrt(fan-in), normal for the embedding."""
+    """Initialise as the published code's framework does: uniform in 1 / sqrt(fan-in), normal for the embedding."""
     for layer in module.modules():
         if isinstance(layer, (SNConv2d, SNLinear)):
             bound = 1 / math.sqrt(layer.weight_orig[0].numel())
@@ -135,36 +206,3 @@ def _default_init(module: nn.Module) -> None:
             nn.init.uniform_(layer.bias, -bound, bound)
         elif isinstance(layer, SNEmbedding):
             nn.init.normal_(layer.weight_orig)
-
-
-_D_WIDTHS = {
-    64: (1, 2, 4, 8, 16),
-    128: (1, 2, 4, 8, 16, 16),
-    256: (1, 2, 4, 8, 8, 16, 16),
-    512: (1, 2, 4, 8, 8, 8, 16, 16),
-}
-_D_POOLS = {
-    64: (False, False, True, True, True),
-    128: (True, True, True, True, True, False),
-    256: (True, True, True, True, True, True, False),
-    512: (True, True, True, True, True, True, True, False),
-}
-# per resolution: index of the first tapped map, names of the object blocks, their (in, out, pool) in multiples of the width
-_OBJECT_PATH: dict[int, tuple[int, tuple[str, ...], tuple[tuple[int, int, bool], ...]]] = {
-    64: (2, ("block_obj4",), ((4, 8, True),)),
-    128: (
-        1,
-        ("block_obj3", "block_obj4", "block_obj5"),
-        ((2, 4, False), (4, 8, False), (8, 16, True)),
-    ),
-    256: (
-        2,
-        ("block_obj4", "block_obj5", "block_obj6"),
-        ((4, 8, False), (8, 8, False), (8, 16, True)),
-    ),
-    512: (
-        3,
-        ("block_obj5", "block_obj6", "block_obj7"),
-        ((8, 8, False), (8, 8, False), (8, 16, True)),
-    ),
-}

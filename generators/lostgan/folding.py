@@ -1,6 +1,6 @@
 """A trained LostGAN's weights with its norms folded into them, for inference.
 
-Legend as in lostgan.py.
+Legend as in network.py.
 """
 
 from __future__ import annotations
@@ -11,56 +11,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+EPSILON = 1e-5  # of batch norms
+
+Layer = tuple[Tensor, Tensor]  # weight [N, ...] and bias [N]
+Norm = tuple[Tensor, Tensor]  # scale [C] and shift [C]
+
 
 class Folded:
     """A network's weights in float64, with norms turned into the numbers they multiply and add."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state = {
-            name: value.detach().double()
-            for name, value in state.items()
-            if value.is_floating_point()
-        }
+        self.state: dict[str, Tensor] = {}
+        for name, value in state.items():
+            if value.is_floating_point():
+                self.state[name] = value.detach().double()
 
     def __getitem__(self, name: str) -> Tensor:
         return self.state[name]
 
-    def normed(self, name: str) -> tuple[Tensor, Tensor]:
-        """Weight over its largest singular value, and bias, of a spectrally normalised layer."""
-        weight = self.state[f"{name}.weight_orig"]
-        sigma = self.state[f"{name}.weight_u"] @ (
-            weight.flatten(1) @ self.state[f"{name}.weight_v"]
-        )
-        return weight / sigma, self.state[f"{name}.bias"]
+    def __contains__(self, name: str) -> bool:
+        return name in self.state
 
-    def norm(self, name: str) -> tuple[Tensor, Tensor]:
-        """Scale and shift per channel [C] that a batch norm comes to."""
-        scale = torch.rsqrt(self.state[f"{name}.running_var"] + 1e-5) * self.state.get(
-            f"{name}.weight", 1
-        )
-        return scale, self.state.get(f"{name}.bias", 0) - self.state[f"{name}.running_mean"] * scale
+    def normed(self, name: str) -> Layer:
+        """Return weight over its largest singular value, and bias, of a spectrally normalised layer."""
+        weight = self[f"{name}.weight_orig"]
+        u, v = self[f"{name}.weight_u"], self[f"{name}.weight_v"]
+        sigma = u @ (weight.flatten(1) @ v)
+        return weight / sigma, self[f"{name}.bias"]
+
+    def norm(self, name: str) -> Norm:
+        """Return scale and shift of a batch norm in evaluation."""
+        scale = torch.rsqrt(self[f"{name}.running_var"] + EPSILON)
+        if f"{name}.weight" in self:
+            scale = scale * self[f"{name}.weight"]
+        shift = -self[f"{name}.running_mean"] * scale
+        if f"{name}.bias" in self:
+            shift = self[f"{name}.bias"] + shift
+        return scale, shift
+
+    def convolution(self, name: str, norm: str) -> Layer:
+        """Return weight and bias of a convolution without bias or spectral norm, and the batch norm after it."""
+        scale, shift = self.norm(norm)
+        return scaled((self[f"{name}.weight"], torch.zeros_like(scale)), (scale, shift))
 
     def affine(self, name: str) -> Tensor:
-        """Of an ISLA-Norm: what a joint code, 1 and 0 (or zeros, 0 and 1) multiply to what x is multiplied by and added.
+        """Return an ISLA-Norm as a matrix [D_w + 2, 2 C] from codes to scales and shifts of x, batch norm and all.
 
-        [D_w + 2, 2 C]: the two projections, their biases, and the plain batch norm as if it were an object.
+        Its rows are those of a joint code, of a 1 for objects (the biases of the two projections), and of a 1 for the plain
+        batch norm, as if it were an object.
         """
         scale, shift = self.norm(f"{name}.batch_norm2d")
-        gammas, betas = (
-            torch.cat([w.t(), b[None]])
-            for w, b in map(self.normed, (f"{name}.weight_proj", f"{name}.bias_proj"))
-        )
-        gammas, betas = (
-            torch.cat([gammas * scale, scale[None]]),
-            torch.cat([betas + gammas * shift, shift[None]]),
-        )
-        return torch.cat([gammas, betas], 1)
+        gamma_weight, gamma_bias = self.normed(f"{name}.weight_proj")
+        beta_weight, beta_bias = self.normed(f"{name}.bias_proj")
+        gammas = torch.cat([gamma_weight.t(), gamma_bias[None]])  # [D_w + 1, C]
+        betas = torch.cat([beta_weight.t(), beta_bias[None]])
+        scales = torch.cat([gammas * scale, scale[None]])  # [D_w + 2, C]
+        shifts = torch.cat([betas + gammas * shift, shift[None]])
+        return torch.cat([scales, shifts], 1)
 
 
-def scaled(layer: tuple[Tensor, Tensor], norm: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return weight [N, ...] and bias of a layer followed by a scale and a shift of its N outputs."""
-    (weight, bias), (scale, shift) = layer, norm
-    return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
+def scaled(layer: Layer, norm: Norm) -> Layer:
+    """Return weight and bias of a layer followed by a scale and a shift of its N outputs."""
+    weight, bias = layer
+    scale, shift = norm
+    per_output = scale.view(-1, *[1] * (weight.ndim - 1))
+    return weight * per_output, bias * scale + shift
 
 
 class Affine(nn.Module):

@@ -1,9 +1,8 @@
 """LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
 
-Top to bottom: ISLA-Norm, generator, objective. Equation and section numbers are the paper's. Where the
-published code differs from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the
-differences). Parameter names are those of the official checkpoints. Config, mask networks, discriminator, sampler and fast
-inference have files of their own.
+Top to bottom: norms, generator, objective. Equation and section numbers are the paper's. Where the published code differs
+from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the differences). Parameter names
+are those of the official checkpoints. Config, mask networks, discriminator, sampler and fast form have files of their own.
 
 Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
 R image side, Z width of a latent code, D_w width of the joint label and style code.
@@ -55,17 +54,15 @@ class IslaNorm(nn.Module):
         (B, O, C, S, S) tensor is ever made.
         """
         batch, channels, height, width = x.shape
-        shares = mask_shares(masks, width)
         affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
-        maps = torch.bmm(
-            affine.transpose(1, 2), shares.flatten(2).to(affine.dtype)
-        )  # [B, 2 C, S S]
+        shares = mask_shares(masks, width).flatten(2).to(affine.dtype)  # [B, O, S S]
+        maps = torch.bmm(affine.transpose(1, 2), shares)  # [B, 2 C, S S]
         gamma, beta = maps.view(batch, 2 * channels, height, width).chunk(2, 1)
         return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
 
 
 def mask_shares(masks: Tensor, side: int) -> Tensor:
-    """Masks [B, O, S, S] at another side, divided by their sum over objects (the M of eqs. 8-9)."""
+    """Return masks [B, O, S, S] at another side, divided by their sum over objects (the M of eqs. 8-9)."""
     at_side = resize(masks, side)
     return at_side / (at_side.sum(1, keepdim=True) + 1e-6)
 
@@ -88,12 +85,12 @@ class SpadeNorm(nn.Module):
     def forward(self, x: Tensor, masks: Tensor, _code: Tensor, labels: Tensor) -> Tensor:
         """x [B, C, S, S], masks [B, O, any, any], labels [B, O] -> [B, C, S, S]."""
         at_side = resize(masks, x.shape[-1])  # [B, O, S, S]
-        where = labels[:, :, None, None].expand_as(at_side)
-        empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])
-        hidden = self.mlp_shared(empty.scatter_reduce(1, where, at_side, "amax"))
-        return torch.addcmul(
-            self.mlp_beta(hidden), self.batch_norm2d(x), 1 + self.mlp_gamma(hidden)
-        )
+        rows = labels[:, :, None, None].expand_as(at_side)
+        empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])  # [B, K, S, S]
+        label_map = empty.scatter_reduce(1, rows, at_side, "amax")
+        hidden = self.mlp_shared(label_map)
+        gamma, beta = self.mlp_gamma(hidden), self.mlp_beta(hidden)
+        return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
 
 
 class GeneratorBlock(nn.Module):
@@ -110,8 +107,10 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor, masks: Tensor, code: Tensor, labels: Tensor) -> Tensor:
         """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w], labels [B, O] -> [B, C', 2 S, 2 S]."""
-        main = self.conv1(upsample2(F.relu(self.b1(x, masks, code, labels))))
-        main = self.conv2(F.relu(self.b2(main, masks, code, labels)))
+        main = F.relu(self.b1(x, masks, code, labels))
+        main = self.conv1(upsample2(main))
+        main = F.relu(self.b2(main, masks, code, labels))
+        main = self.conv2(main)
         # a 1 x 1 convolution commutes with repeating pixels, and costs a quarter before it
         out: Tensor = main + upsample2(self.c_sc(x))
         return out
@@ -123,25 +122,22 @@ class LostGanGenerator(nn.Module):
     def __init__(self, config: Config, labels: int) -> None:
         super().__init__()
         self.config = config
-        widths = [config.width * w for w in WIDTHS[config.resolution]]
+        widths = [config.width * multiple for multiple in WIDTHS[config.resolution]]
         code = config.z_object + config.embedding
-        mask_labels = config.mask_labels or labels
         self.label_embedding = nn.Embedding(labels, config.embedding)
         self.fc = SNLinear(config.z_image, widths[0] * 16)
-
-        def norm(channels: int) -> nn.Module:
-            if config.normalization == "spade":
-                return SpadeNorm(channels, labels, config.spade_hidden)
-            return IslaNorm(channels, code)
-
         # the published 64 pixel model counts its blocks from 2
         first = 2 if (config.version, config.resolution) == (1, 64) else 1
         self.names = range(first, first + len(widths) - 1)
-        refined = self.names[:-1] if config.version == 2 else ()
-        self.refined = refined if config.refine_stages < 0 else refined[: config.refine_stages]
+        can_refine = self.names[:-1] if config.version == 2 else range(0)
+        self.refined = can_refine
+        if config.refine_stages >= 0:
+            self.refined = can_refine[: config.refine_stages]
+        mask_labels = config.mask_labels or labels
         for t, wide, narrow in zip(self.names, widths, widths[1:], strict=False):
-            block = GeneratorBlock(wide, narrow, (norm(wide), norm(narrow)))
-            if t in refined:
+            norms = (make_norm(config, wide, labels), make_norm(config, narrow, labels))
+            block = GeneratorBlock(wide, narrow, norms)
+            if t in can_refine:
                 pyramid = PSP_STAGE.get(config.resolution) == t
                 block.conv_mask = to_mask(narrow, config.mask_hidden, mask_labels, pyramid)
                 self.register_parameter(f"alpha{t}", nn.Parameter(torch.zeros(1, mask_labels, 1)))
@@ -149,9 +145,8 @@ class LostGanGenerator(nn.Module):
         rgb = SNConv2d(widths[-1], 3, 3)
         self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
         if config.layout_to_mask:
-            self.mask_regress = MaskRegression(
-                code, (2 if config.version == 1 else 4) * config.width, config.version
-            )
+            channels = 2 * config.width if config.version == 1 else 4 * config.width
+            self.mask_regress = MaskRegression(code, channels, config.version)
         orthogonal_init(self)
 
     def forward(
@@ -162,44 +157,54 @@ class LostGanGenerator(nn.Module):
         m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
         the last refined masks, so version 1 returns m_0 only.
         """
-        labels = layouts.labels
-        code = torch.cat(
-            [z_objects, self.label_embedding(labels)], -1
-        )  # eq. 6, z first: [B, O, D_w]
-        placed = self._placed(code, layouts.boxes)  # M^S [B, O, 64, 64]
-        hard = inside_boxes(layouts.boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
+        labels, boxes = layouts.labels, layouts.boxes
+        # eq. 6, z first: [B, O, D_w]
+        code = torch.cat([z_objects, self.label_embedding(labels)], -1)
+        placed = self._place(code, boxes)  # M^S [B, O, 64, 64]
+        inside = inside_boxes(boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
         x = self.fc(z_image).view(len(labels), -1, 4, 4)
         stacks = [placed]
         for t in self.names:
             block = self.get_submodule(f"res{t}")
             x = block(x, stacks[-1], code, labels)
             if t in self.refined:
-                stacks.append(
-                    self._refine(t, block.get_submodule("conv_mask")(x), placed, hard, labels)
-                )
+                logits = block.get_submodule("conv_mask")(x)
+                stacks.append(self._refine(t, logits, placed, inside, labels))
         return self.final(x), tuple(stacks)
 
-    def _placed(self, code: Tensor, boxes: Tensor) -> Tensor:
-        """M^S: the mask of each object in its box on the canvas [B, O, 64, 64]."""
+    def _place(self, code: Tensor, boxes: Tensor) -> Tensor:
+        """Return M^S: the mask of each object in its box on the canvas [B, O, 64, 64]."""
         if not self.config.layout_to_mask:
             return inside_boxes(boxes, CANVAS)
         placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)
-        return placed * inside_boxes(boxes, CANVAS) if self.config.clip_masks else placed
+        if self.config.clip_masks:
+            placed = placed * inside_boxes(boxes, CANVAS)
+        return placed
 
     def _refine(
-        self, t: int, logits: Tensor, placed: Tensor, hard: Tensor, labels: Tensor
+        self, t: int, logits: Tensor, placed: Tensor, inside: Tensor, labels: Tensor
     ) -> Tensor:
         """Component (iv): M = (1 - a) M^S + a M^F with one learnable weight a per class and stage; [B, O, S, S]."""
         side = logits.shape[-1]
-        chosen = logits.gather(
-            1, labels[:, :, None, None].expand(-1, -1, side, side)
-        )  # [B, O, S, S]
-        pick = (
-            torch.arange(side, device=hard.device) * hard.shape[-1]
-        ) // side  # top-left sample of each cell
-        from_features = torch.sigmoid(chosen) * hard[:, :, pick][:, :, :, pick]
-        alpha = torch.sigmoid(self.get_parameter(f"alpha{t}"))[0, :, 0][labels][:, :, None, None]
+        rows = labels[:, :, None, None].expand(-1, -1, side, side)
+        own_logits = logits.gather(1, rows)  # [B, O, S, S]
+        from_features = torch.sigmoid(own_logits) * top_left(inside, side)
+        weights = torch.sigmoid(self.get_parameter(f"alpha{t}"))[0, :, 0]  # [K]
+        alpha = weights[labels][:, :, None, None]
         return (1 - alpha) * resize(placed, side) + alpha * from_features
+
+
+def make_norm(config: Config, channels: int, labels: int) -> nn.Module:
+    """Return a norm of a generator's block; it is called with (x, masks, code, labels)."""
+    if config.normalization == "spade":
+        return SpadeNorm(channels, labels, config.spade_hidden)
+    return IslaNorm(channels, config.z_object + config.embedding)
+
+
+def top_left(masks: Tensor, side: int) -> Tensor:
+    """Return masks [B, O, any, any] at a smaller side: the top-left sample of each cell."""
+    pick = torch.arange(side, device=masks.device) * masks.shape[-1] // side
+    return masks[:, :, pick][:, :, :, pick]
 
 
 class LostGanObjective:
@@ -231,9 +236,8 @@ class LostGanObjective:
         """Return eq. 14, its object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
         config, layouts = self.config, batch.layouts
         if config.joint_pass:
-            images, objects = self.networks["D"](
-                torch.cat([batch.images, fake]), _twice(batch.layouts)
-            )
+            both = torch.cat([batch.images, fake])
+            images, objects = self.networks["D"](both, _twice(layouts))
             real_images, fake_images = images.chunk(2)
             real_objects, fake_objects = objects.chunk(2)
         else:
@@ -290,18 +294,22 @@ def _twice(layouts: Layouts) -> Layouts:
 
 
 def per_image_weights(layouts: Layouts) -> Tensor:
-    """Weights [n] that turn a mean over all n objects into the mean over images of each image's mean."""
-    real = layouts.labels > 0
-    counts = real.sum(1)
-    return (real.sum() / (counts > 0).sum() / counts)[real.nonzero()[:, 0]]
+    """Return weights [n] that turn a mean over all n objects into the mean over images of each image's mean."""
+    is_object = layouts.labels > 0  # [B, O]
+    counts = is_object.sum(1)  # [B]
+    of_image = is_object.sum() / (counts > 0).sum() / counts
+    image = is_object.nonzero()[:, 0]  # [n]
+    return of_image[image]
 
 
 def with_background(layouts: Layouts) -> Layouts:
     """Append a whole-image object of label 0 ("Handling Background", section 2.2.2)."""
     count = len(layouts)
-    whole = layouts.boxes.new_tensor([0, 0, 1, 1]).expand(count, 1, 4)
+    label = layouts.labels.new_zeros(count, 1)
+    box = layouts.boxes.new_tensor([0, 0, 1, 1]).expand(count, 1, 4)
+    score = layouts.scores.new_ones(count, 1)
     return Layouts(
-        torch.cat([layouts.labels, layouts.labels.new_zeros(count, 1)], 1),
-        torch.cat([layouts.boxes, whole], 1),
-        torch.cat([layouts.scores, layouts.scores.new_ones(count, 1)], 1),
+        torch.cat([layouts.labels, label], 1),
+        torch.cat([layouts.boxes, box], 1),
+        torch.cat([layouts.scores, score], 1),
     )

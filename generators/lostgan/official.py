@@ -1,4 +1,4 @@
-"""Which LostGAN a state dict is, by its key names and shapes: both versions, generators and discriminators of all sizes."""
+"""Recognise a LostGAN by key names and shapes: both versions, generators and discriminators of all sizes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 import torch
 
 from synthaug.generators.lostgan.config import VERSIONS, WIDTHS, Config
-from synthaug.generators.lostgan.discriminator import Discriminator
+from synthaug.generators.lostgan.discriminator import PLANS, Discriminator
 from synthaug.generators.lostgan.network import LostGanGenerator
 from synthaug.generators.official import Found, State, vote
 
-HEADS = {64: "l_im", 128: "l7", 256: "l8", 512: "l9"}  # name of the image head by resolution
 VISUAL_GENOME_ROWS = 179
 # buffers of a batch norm that the code of 2019 made in every normalisation and never used
 UNUSED_OF_VERSION_1 = re.compile(r"res\d+\.b[12]\.(running_mean|running_var|num_batches_tracked)")
 
 
 def recognise(state: State, background: bool) -> Found | None:
-    """Return what the state dict is, or None when its keys are not LostGAN's; ValueError names a key that is wrong."""
+    """Return the network of a state dict, None when its keys are not LostGAN's; ValueError names a key that is wrong."""
     if any(key.startswith(("mask_regress.", "label_embedding.")) for key in state):
         return _generator(state, background)
     if any(key.startswith(("l_obj.", "l_y.")) for key in state):
@@ -29,14 +28,19 @@ def recognise(state: State, background: bool) -> Found | None:
 
 
 def _generator(state: State, background: bool) -> Found:
-    version = 2 if any(re.match(r"alpha\d|res\d+\.conv_mask\.", key) for key in state) else 1
-    numbers = [int(match[1]) for key in state if (match := re.match(r"res(\d+)\.", key))]
-    blocks = max(numbers, default=0) - min(numbers, default=1) + 1
-    resolution = next((r for r in VERSIONS[version] if len(WIDTHS[r]) - 1 == blocks), 0)
+    version = 1
+    if any(re.match(r"alpha\d|res\d+\.conv_mask\.", key) for key in state):
+        version = 2
+    first, blocks = _blocks(state)
+    resolution = 0
+    for candidate in VERSIONS[version]:
+        if len(WIDTHS[candidate]) - 1 == blocks:
+            resolution = candidate
+            break
     if not resolution:
         raise ValueError(f"has {blocks} blocks 'res*'; no model of version {version} has so many")
     labels = _labels(state, ("label_embedding.weight", 0))
-    sizes = _sizes(state, min(numbers), version)
+    sizes = _sizes(state, first, version)
     config = Config(version=version, resolution=resolution, background=background, **sizes)
     if config.mask_labels and config.mask_labels < labels:
         raise ValueError(
@@ -47,26 +51,32 @@ def _generator(state: State, background: bool) -> Found:
         config = replace(config, mask_labels=0)  # as many as label rows
     elif config.mask_labels:
         title += f" ({config.mask_labels} in the mask heads)"
-    with torch.device("meta"):
-        network = LostGanGenerator(config, labels)
     hint = ""
     if labels == VISUAL_GENOME_ROWS and not background:
         hint = (
             f"{labels} label rows are those of Visual Genome, whose models were trained with a whole-image object: "
             "if this is one, import it with --background"
         )
-    return Found(
-        "generator",
-        config,
-        labels,
-        title,
-        network,
-        UNUSED_OF_VERSION_1 if version == 1 else None,
-        hint,
-    )
+    with torch.device("meta"):
+        network = LostGanGenerator(config, labels)
+    unused = UNUSED_OF_VERSION_1 if version == 1 else None
+    return Found("generator", config, labels, title, network, unused, hint)
+
+
+def _blocks(state: State) -> tuple[int, int]:
+    """Return the number of the first residual block, and the count of blocks up to the last."""
+    numbers = []
+    for key in state:
+        match = re.match(r"res(\d+)\.", key)
+        if match:
+            numbers.append(int(match[1]))
+    if not numbers:
+        return 1, 0
+    return min(numbers), max(numbers) - min(numbers) + 1
 
 
 def _labels(state: State, *places: tuple[str, int]) -> int:
+    """Return the number of label rows; ValueError names the key when there are too few."""
     labels = vote(state, 0, *places)
     if labels < 2:
         raise ValueError(
@@ -76,13 +86,18 @@ def _labels(state: State, *places: tuple[str, int]) -> int:
 
 
 def _sizes(state: State, first: int, version: int) -> dict[str, Any]:
-    """Widths of a generator by the names of Config."""
+    """Return widths of a generator by the names of Config."""
     block = f"res{first}"
     width = vote(state, 0, ("final.0.weight", 0), ("final.0.bias", 0), ("final.2.weight_orig", 1))
-    projections = [
-        (f"{block}.b{i}.{kind}_proj.weight_orig", 1) for i in (1, 2) for kind in ("weight", "bias")
-    ]
-    code = vote(state, 0, ("mask_regress.fc.weight_orig", 1), *projections)
+    code = vote(
+        state,
+        0,
+        ("mask_regress.fc.weight_orig", 1),
+        (f"{block}.b1.weight_proj.weight_orig", 1),
+        (f"{block}.b1.bias_proj.weight_orig", 1),
+        (f"{block}.b2.weight_proj.weight_orig", 1),
+        (f"{block}.b2.bias_proj.weight_orig", 1),
+    )
     embedding = vote(state, 0, ("label_embedding.weight", 1))
     if embedding >= code:
         raise ValueError(
@@ -107,16 +122,16 @@ def _sizes(state: State, first: int, version: int) -> dict[str, Any]:
 
 
 def _discriminator(state: State, background: bool) -> Found:
-    heads = [
-        side
-        for side, head in HEADS.items()
-        if f"{head}.weight_orig" in state or f"{head}.bias" in state
-    ]
-    if len(heads) != 1:
-        many = len(heads) or "none"
-        raise ValueError(
-            f"has {many} of the image heads {', '.join(HEADS.values())}; it is no complete checkpoint"
-        )
+    resolutions = []
+    for side, plan in PLANS.items():
+        head = plan.image_head
+        if f"{head}.weight_orig" in state or f"{head}.bias" in state:
+            resolutions.append(side)
+    if len(resolutions) != 1:
+        count = len(resolutions) or "none"
+        heads = ", ".join(plan.image_head for plan in PLANS.values())
+        raise ValueError(f"has {count} of the image heads {heads}; it is no complete checkpoint")
+    resolution = resolutions[0]
     width = vote(
         state,
         0,
@@ -125,8 +140,8 @@ def _discriminator(state: State, background: bool) -> Found:
         ("block1.conv2.weight_orig", 0),
     )
     labels = _labels(state, ("l_y.weight_orig", 0), ("l_y.weight_u", 0))
-    config = Config(resolution=heads[0], width=width, background=background)
+    config = Config(resolution=resolution, width=width, background=background)
     with torch.device("meta"):
-        network = Discriminator(heads[0], width, labels)
-    title = f"LostGAN at {heads[0]} pixels, width {width}, {labels} label rows"
+        network = Discriminator(resolution, width, labels)
+    title = f"LostGAN at {resolution} pixels, width {width}, {labels} label rows"
     return Found("discriminator", config, labels, title, network)

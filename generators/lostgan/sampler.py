@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts, SamplerOptions, Samples
 from synthaug.generators.lostgan.config import Config
@@ -24,10 +24,7 @@ class LostGanSampler:
     """A trained generator, ready to be sampled (generators.base.LayoutSampler)."""
 
     def __init__(self, network: LostGanGenerator, options: SamplerOptions) -> None:
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
-        self.network = FastGenerator(network.eval().to(options.device), dtype, options.compiled)
+        self.network = _fast_form(network.eval().to(options.device), options)
         self.config = network.config
         self.size = network.config.size  # (H, W)
         self.num_stages = 1 + len(network.refined)  # of the masks: m_0, m_1, ...
@@ -81,6 +78,16 @@ class LostGanSampler:
         """Return a mask stack [B, O, S, S] at the size of the images [B, O, R, R]."""
         full: NDArray[np.float32] = resize(stack.float(), self.config.resolution).cpu().numpy()
         return full
+
+
+def _fast_form(network: LostGanGenerator, options: SamplerOptions) -> nn.Module:
+    """Return the fast form of a network; with SPADE in the place of ISLA-Norm the network itself, in float32."""
+    if network.config.normalization != "isla":
+        return network
+    dtype = torch.float32
+    if uses_bfloat16(options.precision, options.device):
+        dtype = torch.bfloat16
+    return FastGenerator(network, dtype, options.compiled)
 
 
 def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:

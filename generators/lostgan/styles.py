@@ -1,4 +1,4 @@
-"""Styles as text: a latent code is a recipe, a weighted sum of what seeds draw; and the names a checkpoint knows.
+"""Styles as text: a latent code is a recipe, a weighted sum of the draws of seeds; and the names a checkpoint knows.
 
 Legend: Z width of a latent code.
 """
@@ -16,12 +16,12 @@ from synthaug.generators.lostgan.config import Config
 from synthaug.generators.lostgan.sampler import draw_latents
 
 Box = tuple[float, float, float, float]  # xyxy, shares of the image
-Style = tuple[tuple[int, float], ...]  # (seed, weight): the sum of weight * what the seed draws
+Style = tuple[tuple[int, float], ...]  # (seed, weight): the sum of weight * the seed's draw
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """What a checkpoint lets one ask for: class names to labels, and seeds to latent codes."""
+    """From class names to labels, and from seeds to latent codes, as a checkpoint has them."""
 
     classes: tuple[str, ...]
     config: Config
@@ -36,25 +36,34 @@ class Codebook:
         return self.classes.index(name) + 1
 
     def image(self, style: Style) -> Tensor:
-        """z_img [Z] of a style."""
-        return _sum(style, [self._drawn(seed, 0)[0] for seed, _ in style])
+        """Return z_img [Z] of a style."""
+        draws = []
+        for seed, _ in style:
+            z_image, _ = draw_latents(self.config, 1, seed, self.truncation)
+            draws.append(z_image)
+        return _sum(style, draws)
 
     def object(self, style: Style, number: int) -> Tensor:
-        """z_obj [Z] of a style for the object with this number."""
-        place = number + int(self.config.background)
-        return _sum(style, [self._drawn(seed, place + 1)[1][place] for seed, _ in style])
+        """Return z_obj [Z] of a style for the object with this number."""
+        slot = number + int(self.config.background)  # the background's comes first
+        return self._slot(style, slot)
 
     def background(self, style: Style) -> Tensor | None:
-        """z_obj [Z] of the whole-image object that some generators add to every layout; None for the others."""
-        drawn = [self._drawn(seed, 1)[1][0] for seed, _ in style]
-        return _sum(style, drawn) if self.config.background else None
+        """Return z_obj [Z] of the whole-image object that some generators add to every layout; None for the others."""
+        if not self.config.background:
+            return None
+        return self._slot(style, 0)
 
-    def _drawn(self, seed: int, slots: int) -> tuple[Tensor, Tensor]:
-        return draw_latents(self.config, max(1, slots), seed, self.truncation)
+    def _slot(self, style: Style, slot: int) -> Tensor:
+        draws = []
+        for seed, _ in style:
+            _, z_objects = draw_latents(self.config, slot + 1, seed, self.truncation)
+            draws.append(z_objects[slot])
+        return _sum(style, draws)
 
 
 def _sum(style: Style, draws: Sequence[Tensor]) -> Tensor:
-    """Add up draws [Z] with their weights; a lone draw of weight 1 comes back bit for bit."""
+    """Return the weighted sum of draws [Z]; a lone draw of weight 1 comes back bit for bit."""
     total = draws[0] * style[0][1]
     for (_, weight), draw in zip(style[1:], draws[1:], strict=True):
         total = total + draw * weight
@@ -62,18 +71,26 @@ def _sum(style: Style, draws: Sequence[Tensor]) -> Tensor:
 
 
 def style_of(seed: int) -> Style:
-    """The recipe of one seed."""
+    """Return the style of one seed."""
+    return ((check_seed(seed), 1.0),)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed; ValueError when it is none."""
     if not 0 <= seed < 1 << 63:
         raise ValueError(f"seed {seed} is not a whole number from 0 to 2^63 - 1")
-    return ((seed, 1.0),)
+    return seed
 
 
 def recipe(parts: Iterable[Sequence[float]]) -> Style:
-    """The style of [seed, weight] pairs."""
-    style = tuple((style_of(int(seed))[0][0], float(weight)) for seed, weight in parts)
+    """Return the style of [seed, weight] pairs."""
+    style: list[tuple[int, float]] = []
+    for number, weight in parts:
+        seed = check_seed(int(number))
+        style.append((seed, float(weight)))
     if not style:
         raise ValueError("a style has no seed; give at least one [seed, weight] pair")
-    return style
+    return tuple(style)
 
 
 def checked_box(box: Sequence[float]) -> Box:
