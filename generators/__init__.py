@@ -55,7 +55,7 @@ CONFIG_KEYS = {  # condition -> attributes that the pipeline asks of a Config
 TRAINING_KEYS = {  # condition -> attributes that the pipeline asks of a Config besides, where the system learns
     "layout": ("size",),  # (H, W) of the images
     "map": ("crop",),  # whether it is trained on parts of enlarged images
-    "edit": (),
+    "edit": ("size",),
 }
 
 

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size, scale_boxes
 
 SOURCES = ("human", "pseudo", "synthetic")
-TWIN = "score"  # reason of a synthetic scene that no plan holds: a layout as it is, for the scores
+PAIRED_SAMPLE = (
+    "score"  # reason of a synthetic scene that no plan holds: a layout as it is, for the scores
+)
 
 
 @dataclass(frozen=True)

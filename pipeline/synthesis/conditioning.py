@@ -1,4 +1,8 @@
-"""The ways of conditioning a generator, by name; a system's module says which is its own."""
+"""The kinds of conditioning, by name; a system's module says which is its own.
+
+A new kind is a file beside this one, with a `Conditioning` and its synthesizer, and a line in CONDITIONINGS; the contract
+test (tests/pipeline/synthesis/test_conditioning.py) asks for a small job of it.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from synthaug.pipeline.batches.layouts import layout_batches
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import TWIN, Category, Dataset, Scene
+from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.planner import is_mirrored
@@ -113,7 +113,7 @@ class PasteSynthesizer:
 
     def _finish(self, planned: Scene, categories: Sequence[Category], checkpoint: str) -> Finished:
         assert planned.provenance is not None
-        if planned.provenance.reason == TWIN:
+        if planned.provenance.reason == PAIRED_SAMPLE:
             picture = paste_layout(self._bank, planned, categories)
             # objects of the background were not asked for
             objects = picture.objects.select(picture.objects.id > 0)

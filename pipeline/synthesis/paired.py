@@ -10,7 +10,7 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.masks import encode
-from synthaug.pipeline.core.scene import TWIN, Dataset, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Dataset, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
@@ -54,7 +54,7 @@ class PairedSamples:
         """Return the scene to be sampled: validation image `index` as far as the generator is told of it."""
         scene = self._table[index]
         seed = seed_for(self._job.seed, "score", index, sample)
-        provenance = Provenance(seed, self._job.generator.system, "", scene.image_id, TWIN)
+        provenance = Provenance(seed, self._job.generator.system, "", scene.image_id, PAIRED_SAMPLE)
         image_id = f"{scene.image_id}~{sample}"
         return replace(
             self._conditioning.condition(scene), image_id=image_id, provenance=provenance

@@ -13,7 +13,6 @@ from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category, ImageRef, Scene, SceneList, class_counts
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, complete, cutout, real_map
 from synthaug.pipeline.planning.map_planner import Config, MapPlanner
 
 TOY = toy.ToyDataset(toy.Config("train", count=80, size=48))
@@ -145,47 +144,6 @@ def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
         assert (scene.objects.area[alone] >= min_area).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    hnp.arrays(
-        np.int64, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 4)
-    )
-)
-def test_holes_take_the_nearest_stuff(ids):
-    """3 and 4 are stuff, 1 and 2 are holes; OpenCV's distances are exact to a tenth here."""
-    holes, stuff = (ids == 1) | (ids == 2), ids >= 3
-    done = complete(ids, holes, stuff)
-    assert np.array_equal(ids[~holes], done[~holes])
-    places = np.argwhere(stuff)
-    for y, x in np.argwhere(holes):
-        if not len(places):
-            assert 0 == done[y, x]
-            continue
-        distance = np.hypot(*(places - (y, x)).T)
-        same = distance[[ids[tuple(p)] == done[y, x] for p in places]]
-        assert len(same) and same.min() <= distance.min() * 1.1
-
-
-def street() -> Scene:
-    """Sky over sea; a dog (id 1) with an unlabelled plate stands in the sea, a cat (id 2) behind it touches the border."""
-    ids = np.full((12, 12), 3)
-    ids[5:] = 4
-    ids[4:9, 0:5] = 2
-    ids[5:11, 3:8] = 1
-    ids[8, 5] = 0
-    ids[0, 11] = 0
-    found = panoptic.segments_of(ids)
-    objects = panoptic.objects_of(found, 0, [1, 0, 2, 3], isthing=[True, True, False, False])
-    return Scene("a", 12, 12, ImageRef(), objects, ImageRef(masks.panoptic_png(ids)))
-
-
-def test_a_thing_given_up_takes_its_unlabelled_patches_along():
-    base = real_map(street(), 4, None, 1)
-    canvas = Canvas(base, np.array([False, True, False, False, False]), 4)
-    assert not (canvas.ids == 1).any() and 0 == canvas.ids[0, 11] and 4 == canvas.ids[8, 5]
-    assert (canvas.ids[4:9, 0:3] == 2).all()
-
-
 def test_rearranged_maps_have_the_same_things_elsewhere():
     """Of a natural plan: counts and sizes of the things stay, most move sideways at their own height, stuff closes up."""
     still = planner_of(Config(80, "natural", seed=4, flip=0.0))
@@ -225,60 +183,6 @@ def test_rearranged_maps_have_the_same_things_elsewhere():
     assert covered < 0.5 * moved
     again = planner_of(Config(80, "natural", seed=4, flip=0.0, rearrange=1.0)).scene(7)
     assert again.panoptic == moving.scene(7).panoptic
-
-
-def test_what_is_taken_out_is_closed_by_stuff_and_the_map_before_stays():
-    base = real_map(street(), 4, None, 1)
-    canvas = Canvas(base, np.zeros(5, bool), 4)
-    ids = canvas.ids.copy()
-    free = canvas.without(1)
-    assert np.array_equal(ids, canvas.ids) and canvas.things[1] and not free.things[1]
-    assert (
-        set(free.ids[5:11, 3:8].ravel()) <= {3, 4}
-        and free.ids[8, 5] == 4
-        and (free.ids[ids == 2] == 2).all()
-    )
-    front = Cutout(np.ones((3, 3), bool), 9, 9, np.zeros(5), 1.0)
-    free.place(front, np.ones((3, 3), bool), 1)
-    assert (free.ids == 5).sum() == 9 and free.num_things == 2 and canvas.num_things == 2
-    assert free.without(5).ids[9:, 9:].tolist() == ids[9:, 9:].tolist()
-
-
-def test_the_lower_foot_is_in_front_and_nothing_is_hidden_by_more_than_half():
-    base = real_map(street(), 4, None, 1)
-    item = cutout(base, 2, (12, 12), 4)
-    assert item is not None and (4, 0) == (item.top, item.left) and item.unoccluded < 1
-    assert [
-        0,
-        0,
-        0.7,
-        0.3,
-        0,
-    ] == item.around.tolist()  # ten pixels beside it are stuff, three of them sea
-    canvas = Canvas(base, np.zeros(5, bool), 4)
-    behind = Cutout(
-        np.ones((5, 4), bool), 3, 5, item.around, 1.0
-    )  # its foot is row 8, the dog's 11
-    fit = canvas.try_place(behind, 1)
-    assert fit is not None and 0 <= fit.score <= 1
-    seen = fit.visible
-    assert not seen[2:, :3].any() and seen[:2].all()
-    canvas.place(behind, seen, 0)
-    assert (canvas.ids[5:8, 5:8] == 1).all() and (canvas.ids[3:5, 5:9] == 5).all()
-    front = Cutout(
-        np.ones((6, 5), bool), 6, 3, item.around, 1.0
-    )  # would hide nearly all of the dog
-    assert canvas.try_place(front, 1) is None
-
-
-@pytest.mark.parametrize(
-    ("left", "mirrored", "expected"), [(0, False, 0), (0, True, 8), (8, False, 8), (8, True, 0)]
-)
-def test_what_the_border_cuts_stays_at_the_border(left, mirrored, expected):
-    mask = np.array([[True, True, False, True]])
-    item = Cutout(mask, 2, left, np.zeros(5), 1.0).moved(mirrored, 0.5, 12)
-    assert expected == item.left and np.array_equal(mask[:, ::-1] if mirrored else mask, item.mask)
-    assert 4 == Cutout(mask, 2, 3, np.zeros(5), 1.0).moved(False, 0.5, 12).left
 
 
 def test_targets_by_count_and_mistakes():

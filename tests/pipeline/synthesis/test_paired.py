@@ -13,7 +13,7 @@ import pytest
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.scene import TWIN, Category, Scene
+from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Scene
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.synthesis.base import Finished, with_image
@@ -64,7 +64,7 @@ def test_each_layout_is_sampled_as_often_as_asked_for(job: Job, tmp_path: Path) 
     ]
     seeds = {scene.provenance.seed for scene in table if scene.provenance}
     assert 4 == len(seeds)
-    assert {TWIN} == {scene.provenance.reason for scene in table if scene.provenance}
+    assert {PAIRED_SAMPLE} == {scene.provenance.reason for scene in table if scene.provenance}
     assert [3, 1] == [len(batch) for batch in synthesizers[0].batches]
     told = synthesizers[0].batches[0][0]
     assert told.panoptic is None, "a generator of layouts is told of no map"

@@ -1,0 +1,100 @@
+"""The bank of real objects: what may be cut, which of some is taken, and where it comes to lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthaug.generators.copy_paste import Config
+from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.images import decode, encode
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
+from synthaug.pipeline.synthesis.object_bank import Bank, extent_of, pasteable
+
+CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
+HARD = Config(blend="none", feather=0.0)
+
+
+def scene(
+    boxes: list[list[float]], category: list[int], _masked: bool, name: str = "a", **columns: object
+) -> Scene:
+    """A noise image of 20 x 20 with objects that have boxes alone."""
+    columns.setdefault("isthing", [CLASSES[c].isthing for c in category])
+    objects = Objects.build(category, boxes, **columns)
+    pixels = np.random.default_rng(len(boxes)).integers(0, 256, (20, 20, 3), np.uint8)
+    return Scene(name, 20, 20, ImageRef(encode(pixels, "png")), objects)
+
+
+def test_objects_cut_by_the_border_are_taken_only_where_there_are_no_others() -> None:
+    table = SceneList(
+        CLASSES,
+        [
+            scene([[0, 4, 6, 10], [8, 8, 14, 14]], [0, 0], False),
+            scene([[0, 4, 6, 10]], [1], False, "b"),
+        ],
+    )
+    bank = Bank.of(table, table, HARD)
+    box = np.array([3, 3, 9, 9], np.float32)
+    whole = decode(table[0])[8:14, 8:14]
+    for seed in range(5):
+        one = bank.piece(0, box, np.random.default_rng(seed))
+        assert one is not None
+        seen = one.pixels[one.core].reshape(6, 6, 3)
+        assert (seen == whole).all() or (seen[:, ::-1] == whole).all()
+    assert bank.piece(1, box, np.random.default_rng(0)) is not None
+    assert bank.piece(2, box, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "positions"),
+    [
+        ({}, [0, 1]),
+        ({"iscrowd": [True, False, False]}, [1]),
+        ({"source": ("human", "pseudo", "human")}, [0]),
+        ({"source": ("synthetic",) * 3}, []),
+    ],
+)
+def test_only_things_that_a_person_labelled_are_cut(
+    columns: dict[str, object], positions: list[int]
+) -> None:
+    boxes = [[0, 0, 5, 5], [1, 1, 3, 9], [2, 2, 9, 9.0]]
+    assert positions == pasteable(scene(boxes, [0, 1, 2], False, **columns).objects)
+
+
+def test_an_object_of_one_pixel_width_is_not_cut() -> None:
+    assert [1] == pasteable(scene([[0, 0, 1.5, 9], [0, 0, 2, 9]], [0, 0], False).objects)
+    assert [] == pasteable(scene([], [], False).objects)
+
+
+def test_the_object_nearest_in_size_and_shape_is_taken_and_keeps_its_shape() -> None:
+    boxes = [[2, 2, 6, 6], [4, 2, 8, 18], [2, 4, 18, 8]]
+    table = SceneList(CLASSES, [scene(boxes, [0, 0, 0], False)])
+    bank = Bank.of(table, table, HARD)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        piece = bank.piece(0, np.array([5, 0, 10, 20], np.float32), rng)
+        assert piece is not None
+        rows, columns = np.flatnonzero(piece.core.any(1)), np.flatnonzero(piece.core.any(0))
+        assert (20, 5) == (len(rows), len(columns)), "the tall one, stretched to the area"
+        assert (0, 5) == (piece.offset[0] + rows[0], piece.offset[1] + columns[0])
+
+
+def test_the_extent_of_an_object_is_that_of_its_mask() -> None:
+    mask = np.zeros((1, 20, 20), bool)
+    mask[0, 3:7, 4:12] = True
+    plain = scene([[0, 0, 20, 20], [1, 1, 4, 4]], [0, 0], False)
+    (rle,) = masks.encode(mask)
+    masked = scene([[0, 0, 20, 20], [1, 1, 4, 4]], [0, 0], False, rle=(rle, None))
+    box, found = extent_of(masked, 0)
+    assert [4, 3, 12, 7] == box.tolist() and np.array_equal(mask[0], found)
+    assert extent_of(plain, 0)[1] is None and [1, 1, 4, 4] == extent_of(masked, 1)[0].tolist()
+    (empty,) = masks.encode(np.zeros((1, 20, 20), bool))
+    box, found = extent_of(scene([[0, 0, 20, 20]], [0], False, rle=(empty,)), 0)
+    assert found is None and [0, 0, 20, 20] == box.tolist()
+
+
+def test_the_scene_of_an_image_is_found_by_its_id() -> None:
+    table = SceneList(CLASSES, [scene([], [], False), scene([[0, 0, 9, 9]], [0], False, "b")])
+    bank = Bank.of(table, table, HARD)
+    found, image = bank.scene("b")
+    assert "b" == found.image_id and np.array_equal(decode(table[1]), image)
