@@ -66,13 +66,11 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     by_id: dict[int, Category] = {}
     _read_categories(things, check_things, by_id, isthing=True)
     _read_categories(stuff, check_stuff, by_id, isthing=False)
-    # the class "other" comes last: its objects are recognised while reading, and no other index depends on it
-    every = sorted(by_id.values(), key=lambda category: (category.name == _OTHER, category.id))
-    categories = tuple(category for category in every if category.name != _OTHER)
+    categories, others = _without_other(by_id)
 
     images = coco.read_images(things, config, root, check_things)
-    labels = LabelReader(images, tuple(every), skipped)
-    objects = _ObjectFilter(config.min_area, labels, len(categories), skipped)
+    reader = LabelReader(images, categories + others, skipped)
+    objects = _ObjectFilter(config.min_area, reader, len(categories), skipped)
     check_things.each(section(things, "annotations", things_file), "annotation", objects.add)
     check_stuff.each(section(stuff, "annotations", stuff_file), "annotation", objects.add_stuff)
 
@@ -83,6 +81,19 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     rules = (config.min_area, config.min_objects, config.max_objects)
     digest = hashlib.sha256(f"{things_digest} {stuff_digest} {rules}".encode()).hexdigest()
     return CocoDataset(digest, categories, chosen, numbered, skipped)
+
+
+def _without_other(
+    by_id: dict[int, Category],
+) -> tuple[tuple[Category, ...], tuple[Category, ...]]:
+    """Return the classes by id, and apart from them those called "other".
+
+    Objects of the latter are recognised while reading, as those with an index from the end.
+    """
+    every = [by_id[key] for key in sorted(by_id)]
+    categories = tuple(category for category in every if category.name != _OTHER)
+    others = tuple(category for category in every if category.name == _OTHER)
+    return categories, others
 
 
 def _stuff_name(path: str) -> str:

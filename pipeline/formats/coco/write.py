@@ -203,18 +203,13 @@ def annotation_record(
         "category_id": category.id,
         "bbox": _xywh(box),
         "area": area,
-        "segmentation": [],
+        "segmentation": _segmentation(objects, position, box, scene.size),
         "iscrowd": int(objects.iscrowd[position]),
         "layout_bbox": _xywh(objects.layout_boxes[position]),
         "score": short_decimal(objects.score[position]),
         "source": objects.source[position],
     }
-    rle = objects.rle[position]
-    if rle is not None:
-        record["segmentation"] = {"size": list(scene.size), "counts": rle}
-    elif objects.iscrowd[position]:  # evaluators of masks stop at a crowd without run lengths
-        counts = box_mask(box, scene.size)
-        record["segmentation"] = {"size": list(scene.size), "counts": counts}
+    if objects.rle[position] is None and record["segmentation"]:
         record[BOX_ONLY] = 1
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
@@ -225,6 +220,18 @@ def annotation_record(
     if int(objects.id[position]) != annotation_id:
         record["object_id"] = int(objects.id[position])
     return record
+
+
+def _segmentation(
+    objects: Objects, position: int, box: NDArray[np.float32], size: Size
+) -> dict[str, Any] | list[Any]:
+    """Return the mask of an object, of its box [4] where it is a crowd without one."""
+    counts = objects.rle[position]
+    if counts is None and objects.iscrowd[position]:
+        counts = box_mask(box, size)  # evaluators of masks stop at a crowd without run lengths
+    if counts is None:
+        return []
+    return {"size": list(size), "counts": counts}
 
 
 def box_mask(box: NDArray[np.float32], size: Size) -> str:

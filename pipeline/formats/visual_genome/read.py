@@ -174,14 +174,12 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     if config.vocabulary:
         vocabulary = read_vocabulary(root / config.vocabulary, files)
 
-    # images of the split
     related = _needs_relations(config, files)
     images = read_images(files)
     counting = vocabulary.classes is None or (related and vocabulary.predicates is None)
     records, training = _split(config, files, images, counting)
     pictures = locate(files, records, _image_folder(config, root), config.max_pixels)
 
-    # objects
     reader = ObjectReader(files, images, pictures, training, config.min_size)
     reader.read()
     classes = vocabulary.classes or _frequent_names(reader.names, config, folder)
@@ -190,13 +188,9 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
         num_objects = len(reader.objects.get(key, ()))
         skipped["object of no class"] += num_objects - len(labels.get(key, ()))
 
-    # relationships
     relations: dict[int, list[Relation]] | None = None
     if related:
-        ids = {}
-        for key, listed in labels.items():
-            ids[key] = {label.object_id for label in listed}
-        every = read_relations(files, images, ids, training)
+        every = read_relations(files, images, _object_ids(labels), training)
         predicates = vocabulary.predicates
         if predicates is None:
             predicates = _frequent_predicates(every, training, config.min_predicate)
@@ -206,6 +200,14 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     categories = tuple(Category(key, name) for key, name in classes.items())
     digest = f"{' '.join(files.digests)} {config.rules()}"
     return VisualGenome(categories, rows, digest, skipped)
+
+
+def _object_ids(labels: Mapping[int, list[Label]]) -> dict[int, set[int]]:
+    """Return the ids of the objects of each image."""
+    ids = {}
+    for key, listed in labels.items():
+        ids[key] = {label.object_id for label in listed}
+    return ids
 
 
 def _needs_relations(config: Config, files: Files) -> bool:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.formats.json_files import load_json, stream_list
+from synthaug.pipeline.formats.json_files import (
+    load_json,
+    load_object,
+    section,
+    short_decimal,
+    stream_list,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
@@ -83,3 +90,48 @@ def test_another_thing_than_a_list_is_said_so(tmp_path, text, message):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"none\.json: cannot be read \(No such file"):
         stream_list(tmp_path / "none.json")
+
+
+def test_a_whole_file_comes_with_its_sha256(tmp_path):
+    data = b'{"a": [1]}'
+    (tmp_path / "a.json").write_bytes(data)
+    expected = ({"a": [1]}, hashlib.sha256(data).hexdigest())
+    assert load_json(tmp_path / "a.json") == load_object(tmp_path / "a.json") == expected
+
+
+def test_a_fault_is_named_by_its_line_and_column(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(DatasetError) as caught:
+        load_json(tmp_path / "a.json")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.json: not valid JSON at line 2, column 6 (Expecting ':' delimiter); "
+        "correct or restore the file"
+    )
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"images"'])
+def test_a_coco_file_is_an_object(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        load_object(tmp_path / "a.json")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.json: the top level must be an object with images, annotations and categories"
+    )
+
+
+def test_a_section_is_a_list_that_is_there(tmp_path):
+    assert section({"images": []}, "images", tmp_path) == []
+    for document, message in (
+        ({}, "key 'images' is missing; add it, as an empty list if there are none"),
+        ({"images": {}}, "'images' must be a list; this is no COCO instances file"),
+    ):
+        with pytest.raises(DatasetError) as caught:
+            section(document, "images", tmp_path)
+        assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_the_shortest_decimal_is_the_same_float32(value):
+    short = short_decimal(np.float32(value))
+    assert np.float32(short) == np.float32(value)
+    assert len(repr(short)) <= len(repr(float(np.float32(value))))

@@ -103,6 +103,16 @@ def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
     assert record["segmentation"]["size"] == [10, 12]
 
 
+def test_a_box_that_a_person_drew_stays_beside_the_mask():
+    mask = np.zeros((1, 24, 40), bool)
+    mask[0, 2:5, 3:9] = True
+    objects = Objects.build(
+        [0], [[0, 0, 12, 10]], rle=masks.encode(mask), area=[7], source=["human"]
+    )
+    record = record_of(objects)
+    assert (record["bbox"], record["area"]) == ([0, 0, 12, 10], 7)
+
+
 def test_an_exception_inside_leaves_no_json(tmp_path):
     scene = made(1)[0]
     with (
