@@ -1,6 +1,7 @@
 # make demo    set everything up, run the main job on the embedded data, say where the report is
 # make test    set everything up, run all checks and tests
 # make check   format, lint, types
+# make base-yaml   write jobs/base.yaml from the dataclasses
 # make clean   remove the environment
 
 # the first Python on the PATH that runs and is one of the supported versions
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check base-yaml clean
 
 demo: $(STAMP)
 	$(BIN)/synthaug run jobs/semi_supervised.yaml
@@ -32,6 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+base-yaml: $(STAMP)
+	$(BIN)/python -m synthaug.pipeline.config.base_yaml > jobs/base.yaml.tmp
+	mv jobs/base.yaml.tmp jobs/base.yaml
 
 clean:
 	rm -rf $(VENV)

@@ -34,7 +34,7 @@ class Strong:
     gray: float = 0.2  # chance of losing the colours
     blur: float = 0.5  # chance of a Gaussian blur
     sigma: float = 0.006  # largest standard deviation of the blur, share of the longer side
-    erase: float = 0.5  # chance of each of MAX_HOLES holes
+    erase: float = 0.5  # chance of each of three holes
     hole: float = 0.05  # largest area of a hole, share of the image
 
     def __post_init__(self) -> None:

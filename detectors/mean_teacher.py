@@ -43,9 +43,10 @@ class Config:
     threshold: float = 0.7  # least score of a teacher's detection to be a target (tau)
     weight: float = 2.0  # of the unsupervised losses, once it has risen (lambda_u)
     ramp: float = 0.2  # share of the steps over which that weight rises
-    decay: float = 0.999  # of the teacher, per step
+    decay: float = 0.999  # of the teacher's averaged weights, per step; shorter trainings need less
     # learn box regression from pseudo-boxes too; Unbiased Teacher does not
     pseudo_boxes: bool = False
+    # what the student sees: the teacher's view, and then (0 = never)
     strong: Strong = field(default_factory=Strong)
 
     def __post_init__(self) -> None:

@@ -60,15 +60,15 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 class Config:
     """Settings of network and training; 0, "" or () means the value of USUAL."""
 
-    # network
-    backbone: str = "small"  # small | resnet50
+    # ---- network ----
+    backbone: str = "small"  # small (for CPUs, from scratch) | resnet50 (the papers' R50-FPN)
     # small only: channels of the stem and of stride 4; doubled per level up to 4 x width
     width: int = 24
     fpn_channels: int = 0
     finest_stride: int = 0  # small only: pixels per cell of the finest pyramid level, 4 or 8
     # pixels: the shorter side after resizing, up or down; a multiple of 32 wastes no padding
     image_size: int = 0
-    max_size: int = 0  # pixels: limit of the longer side after resizing; 0: 5/3 of image_size
+    max_size: int = 0  # pixels, limit of the longer side after resizing; 0 = 5/3 of image_size
     # pixels after resizing, one per pyramid level, finest first
     anchor_sizes: tuple[float, ...] = ()
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
@@ -80,37 +80,38 @@ class Config:
     rpn_samples: int = 0  # anchors per image in the proposal loss
     box_samples: int = 0  # proposals per image in the box loss
     detections_per_image: int = 100
-    score_floor: float = 0.05
+    score_floor: float = 0.05  # detections below it are not returned
     nms: float = 0.5  # IoU above which the weaker of two boxes of one class goes
     norm: str = ""  # gn | bn | frozen_bn
     norm_eps: float = 1e-5
     # resnet50 only, 1-5: how many of its stages learn; 0: 3 with weights, 5 without
     trainable_layers: int = 0
-    weights: str = ""  # file to start from; empty: from scratch
+    # local .safetensors, .pth or detectron2 zoo .pkl to start from; "" = from scratch
+    weights: str = ""
     # rgb | bgr (detectron2's Caffe-style ResNets, and only they); "": as the weights file wants
     input_format: str = ""
     masks: bool = False  # learn a mask head from the images that have masks
     classification: str = "cross_entropy"  # cross_entropy | focal: the box head's class loss
     # focal only: how much less a box counts that is classified well already
     focal_gamma: float = 1.5
-    # training
-    # pixels: shorter sides drawn from per image in training; empty: image_size
+    # ---- training ----
+    # pixels, shorter sides drawn from per image in training; [] = image_size
     train_sizes: tuple[int, ...] = ()
     optimizer: str = "adamw"  # adamw | sgd
     lr: float = 0.0  # at its peak; the usual values are for adamw and a batch of 16
     # part of the steps over which the rate rises; then it follows the schedule
     warmup: float = 0.05
     schedule: str = "cosine"  # cosine (down to 1 %) | step
-    # step only: shares of the steps at which the rate is multiplied
+    # step only: shares of the steps at which the rate is multiplied by decay
     milestones: tuple[float, ...] = (0.67, 0.89)
     decay: float = 0.1  # step only: by how much
     weight_decay: float = 0.02
     momentum: float = 0.9  # sgd only
-    clip_grad: float = 5.0  # largest gradient norm; 0: no limit
-    flip: bool = True
+    clip_grad: float = 5.0  # largest gradient norm; 0 = no limit
+    flip: bool = True  # mirror half of the images
     scale_jitter: float = 0.0  # zoom by up to this much more or less
     color_jitter: float = 0.0  # brightness, contrast and tint by up to this part
-    ema: float = 0.995  # decay per step of the averaged weights that predict in the end; 0: none
+    ema: float = 0.995  # decay of the averaged weights that predict in the end; 0 = none
     bf16: bool = False  # convolutions of the pyramid in bfloat16
 
     def __post_init__(self) -> None:

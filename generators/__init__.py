@@ -4,7 +4,7 @@ A system's module states as plain data
 
 - `CONDITION`: "layout" (classes, boxes and scores of objects, base.Layouts), "map" (a class and an instance per pixel,
   base.Maps) or "edit" (a real image and what to change in it, a type of the module's own);
-- `LEARNS`: whether it is trained here, and so has `training`;
+- `LEARNS`: whether it is trained here, and so has `training` and `Loop`;
 - `ADDS_ONLY`: whether it can only add objects to real images, and so only from images that a person labelled;
 - `TWO_STAGE`: whether one part of it infers masks and another makes the image of them (posthoc.PosthocSampler);
 - `FILES`: the keys of its Config that name files it reads;
@@ -16,6 +16,7 @@ and has
 - `build(config, num_classes) -> nn.Module`, a fresh network, whose `config` is the one that its checkpoint is saved with;
 - `sampler(network, options) -> Sampler`, for all systems with the same options (base.SamplerOptions); one that has no use
   for an option ignores it. An image depends on its own condition and its seed only, up to rounding;
+- where it LEARNS, `Loop`, a frozen dataclass. Its keys are keys of a job's section `train_generator`;
 - where it LEARNS, `training(config, loop, num_classes, steps, seed, device) -> Training`, whose networks are initialised by
   the seed. Systems with a discriminator make theirs with training/adversarial.py.
 
@@ -44,6 +45,7 @@ GENERATORS = {
 }
 CONDITIONS = ("layout", "map", "edit")
 NAMES = ("CONDITION", "LEARNS", "ADDS_ONLY", "TWO_STAGE", "FILES", "Config", "build", "sampler")
+LEARNING_NAMES = ("Loop", "training")  # where a system LEARNS
 CONFIG_KEYS = {  # condition -> attributes that the pipeline asks of a Config
     "layout": (),
     "map": (
@@ -68,6 +70,7 @@ class System(Protocol):
     TWO_STAGE: bool
     FILES: tuple[str, ...]
     Config: Any
+    Loop: Any  # only where it LEARNS
 
     def build(self, config: Any, num_classes: int) -> nn.Module:
         """Return a fresh network; ValueError when a file of the Config cannot be used."""
@@ -86,7 +89,7 @@ class System(Protocol):
         seed: int,
         device: torch.device | str = "cpu",
     ) -> Training[Any]:
-        """Return the training of fresh networks; only where it LEARNS. `loop` is a job's section train_generator.
+        """Return the training of fresh networks; only where it LEARNS. `loop` is a `Loop`, a job's section train_generator.
 
         Raises ValueError when a file of the Config cannot be used.
         """
@@ -101,8 +104,8 @@ def load_system(name: str) -> System:
     module = importlib.import_module(path)
     names = vars(module)
     missing = [needed for needed in NAMES if needed not in names]
-    if names.get("LEARNS") and "training" not in names:
-        missing.append("training")
+    if names.get("LEARNS"):
+        missing += [needed for needed in LEARNING_NAMES if needed not in names]
     if missing:
         raise ValueError(_lacks(path, missing))
     condition = names["CONDITION"]

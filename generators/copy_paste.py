@@ -43,12 +43,11 @@ Image = NDArray[np.uint8]
 class Config:
     """How objects are cut, moved and blended."""
 
-    zoom: Literal["standard", "large", "none"] = (
-        "standard"  # of both images: 0.8 to 1.25, 0.1 to 2 (LSJ) or never
-    )
+    # of background and source: standard (0.8 to 1.25) | large (0.1 to 2) | none
+    zoom: Literal["standard", "large", "none"] = "standard"
     mirror: float = 0.5  # probability that an image is mirrored
     part: float = 0.5  # share of an image's objects that is pasted, one at least
-    blend: Literal["gaussian", "none"] = "gaussian"  # edges of masks
+    blend: Literal["gaussian", "none"] = "gaussian"  # edges of masks: gaussian | none
     edge: float = 0.7  # pixels, standard deviation of a blurred edge
     feather: float = (
         0.1  # width of the rim around an object cut by its box, share of its shorter side

@@ -11,13 +11,14 @@ from synthaug.generators.lostgan.network import LostGanGenerator, LostGanObjecti
 from synthaug.generators.lostgan.sampler import LostGanSampler
 from synthaug.generators.training import adversarial
 
-__all__ = ["Config", "build", "sampler", "training"]
+__all__ = ["Config", "Loop", "build", "sampler", "training"]
 
 CONDITION = "layout"
 LEARNS = True
 ADDS_ONLY = False
 TWO_STAGE = False
 FILES = ("perceptual_weights",)
+Loop = adversarial.Config
 
 
 def build(config: Config, num_classes: int) -> LostGanGenerator:
@@ -33,7 +34,7 @@ def sampler(network: nn.Module, options: SamplerOptions) -> LostGanSampler:
 
 def training(
     config: Config,
-    loop: adversarial.Config,
+    loop: Loop,
     num_classes: int,
     steps: int,
     seed: int,

@@ -10,13 +10,14 @@ from synthaug.generators.panoptic.network import Config, PanopticGenerator, Pano
 from synthaug.generators.panoptic.sampler import PanopticSampler
 from synthaug.generators.training import adversarial
 
-__all__ = ["Config", "build", "sampler", "training"]
+__all__ = ["Config", "Loop", "build", "sampler", "training"]
 
 CONDITION = "map"
 LEARNS = True
 ADDS_ONLY = False
 TWO_STAGE = False
 FILES = ("perceptual_weights",)
+Loop = adversarial.Config
 
 
 def build(config: Config, num_classes: int) -> PanopticGenerator:
@@ -32,7 +33,7 @@ def sampler(network: nn.Module, options: SamplerOptions) -> PanopticSampler:
 
 def training(
     config: Config,
-    loop: adversarial.Config,
+    loop: Loop,
     num_classes: int,
     steps: int,
     seed: int,

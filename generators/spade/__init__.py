@@ -10,13 +10,14 @@ from synthaug.generators.spade.network import Config, SpadeGenerator, SpadeObjec
 from synthaug.generators.spade.sampler import SpadeSampler
 from synthaug.generators.training import adversarial
 
-__all__ = ["Config", "build", "sampler", "training"]
+__all__ = ["Config", "Loop", "build", "sampler", "training"]
 
 CONDITION = "map"
 LEARNS = True
 ADDS_ONLY = False
 TWO_STAGE = False
 FILES = ("perceptual_weights",)
+Loop = adversarial.Config
 
 
 def build(config: Config, num_classes: int) -> SpadeGenerator:
@@ -32,7 +33,7 @@ def sampler(network: nn.Module, options: SamplerOptions) -> SpadeSampler:
 
 def training(
     config: Config,
-    loop: adversarial.Config,
+    loop: Loop,
     num_classes: int,
     steps: int,
     seed: int,

@@ -35,14 +35,16 @@ from synthaug.generators.training.losses import Loss
 class Config:
     """Optimiser settings; the defaults are LostGAN's (paper section 2.2.7)."""
 
-    lr_g: float = 1e-4
+    lr_g: float = 1e-4  # Adam
     lr_d: float = 1e-4
     beta1: float = 0.0
     beta2: float = 0.999
-    accumulate: int = 1  # equal parts of each worker's batch, one after the other; more need less memory and more time
-    ema: float = 0.0  # decay of the averaged generator; 0 switches it off
-    decay_from: float = 1.0  # share of the steps after which both learning rates fall linearly to zero; 1 = constant
-    precision: str = "float32"  # float32 | bfloat16 (autocast of the networks) | auto: bfloat16 where hardware has it
+    # parts of the batch, one after the other: less memory, more time; norms see a part each
+    accumulate: int = 1
+    ema: float = 0.0  # decay of the averaged generator that is shipped; 0 = the last one is shipped
+    # share of the steps after which the rates fall to 0 linearly; 1 = never
+    decay_from: float = 1.0
+    precision: str = "float32"  # float32 | bfloat16 | auto (bfloat16 where the hardware has it)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:

@@ -18,6 +18,7 @@ from synthaug.pipeline.config.schema import (
     GeneratorJob,
     GeneratorSection,
     Job,
+    NoTraining,
     Score,
     SelfTrainJob,
     SelfTrainSection,
@@ -26,11 +27,8 @@ from synthaug.pipeline.config.schema import (
 from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.scores import SCORES, USUAL, load_score
 
-PASTES = (
-    "synthaug.generators.copy_paste"  # whose Config says how a trial's arm of that name is made
-)
-LOOP = "synthaug.generators.training.adversarial"  # whose Config holds the optimiser settings of every generator
-TEACHER = "synthaug.detectors.mean_teacher"  # whose Config holds what is special about learning from unlabelled images
+TEACHER = "synthaug.detectors.mean_teacher"
+COPY_PASTE = "synthaug.generators.copy_paste"
 
 
 class FaultError(Exception):
@@ -63,38 +61,61 @@ def one_line(err: Exception) -> str:
 
 
 def build(raw: dict[str, Any], stem: str) -> Job:
-    """Judge each section and make the Job; a job without a name is called like its file."""
+    """Validate each section and return the Job; one without a name is called like its file."""
     hints = get_type_hints(Job)
     _refuse_unknown(raw, hints, "")
-    raw["name"] = stem if raw.get("name") in (None, "") else raw["name"]
-    raw["output"] = f"runs/{raw['name']}" if raw.get("output") in (None, "") else raw["output"]
-    values = {
-        "seed": 0,
-        **{
-            name: _convert(hints[name], raw[name], name)
-            for name in raw
-            if hints[name] in (int, str)
-        },
-    }
-    detector = _component(
-        raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS, backend
+    if raw.get("name") in (None, ""):
+        raw["name"] = stem
+    if raw.get("output") in (None, ""):
+        raw["output"] = f"runs/{raw['name']}"
+    values: dict[str, Any] = {"seed": 0}
+    for name, value in raw.items():
+        if hints[name] in (int, str):
+            values[name] = _convert(hints[name], value, name)
+    values["detector"] = DetectorSection(
+        *_component(raw.get("detector"), "detector", "backend", DetectorJob, DETECTORS, backend)
     )
-    generator = _component(
-        raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS, load_system
+    values["generator"] = GeneratorSection(
+        *_component(
+            raw.get("generator"), "generator", "system", GeneratorJob, GENERATORS, load_system
+        )
     )
-    values["detector"], values["generator"] = (
-        DetectorSection(*detector),
-        GeneratorSection(*generator),
-    )
-    teacher = _import(TEACHER, "self_train").Config
+    values["train_generator"] = _loop(raw.get("train_generator"), values["generator"].system)
+    self_train = _mapping(raw.get("self_train"), "self_train")
     values["self_train"] = SelfTrainSection(
-        *_halves(_mapping(raw.get("self_train"), "self_train"), "self_train", SelfTrainJob, teacher)
+        *_halves(self_train, "self_train", SelfTrainJob, teacher_config())
     )
-    hints["train_generator"] = _import(LOOP, "train_generator").Config
-    values["score"], values["trial"] = _score(raw.get("score")), _trial(raw.get("trial"))
+    values["score"] = _score(raw.get("score"))
+    values["trial"] = _trial(raw.get("trial"))
     for name in hints.keys() - values.keys():
         values[name] = _fill(hints[name], raw.get(name), name)
     return cast(Job, _make(Job, values, ""))
+
+
+def teacher_config() -> Any:
+    """Return the Config with the keys of self_train that are the mean teacher's."""
+    return _import(TEACHER, "self_train").Config
+
+
+def copy_paste_config() -> Any:
+    """Return the Config with the keys of trial.copy_paste."""
+    return _import(COPY_PASTE, "trial.copy_paste").Config
+
+
+def loop_config(system: str) -> Any:
+    """Return the dataclass with the keys of train_generator that a system is trained by."""
+    module = _load(load_system, system, "generator.system")
+    return module.Loop if module.LEARNS else NoTraining
+
+
+def _loop(raw: Any, system: str) -> Any:
+    """Return the section train_generator; keys of other systems' trainings do not concern it."""
+    keys = _mapping(raw, "train_generator")
+    loop = loop_config(system)
+    unknown = keys.keys() - {f.name for f in fields(loop)}
+    for key in _of_others(unknown, GENERATORS, loop_config):
+        del keys[key]
+    return _fill(loop, keys, "train_generator")
 
 
 def _component(
@@ -111,8 +132,8 @@ def _component(
     config = _load(load, name, join(section, choice)).Config
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
     assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
-    # base.yaml writes the keys of the usual component
-    for key in _of_others(keys.keys() - own - theirs, room, load):
+    # a job may inherit from one that chose another component
+    for key in _of_others(keys.keys() - own - theirs, room, lambda name: load(name).Config):
         del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
     return name, *_halves(keys, section, training, config)
@@ -129,14 +150,14 @@ def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -
 
 
 def _of_others(
-    keys: Collection[str], room: Mapping[str, str], load: Callable[[str], Any]
+    keys: Collection[str], room: Mapping[str, str], config_of: Callable[[str], Any]
 ) -> set[str]:
-    """Return those of some unknown keys that are keys of another component of the room: they do not concern this one."""
+    """Return those of some unknown keys that are keys of another component of the room."""
     known: set[str] = set()
     for name in room if keys else ():
         try:
-            known |= {f.name for f in fields(load(name).Config)}
-        except (ModuleNotFoundError, ValueError):  # not installed, or not complete
+            known |= {f.name for f in fields(config_of(name))}
+        except (ModuleNotFoundError, ValueError, FaultError):  # not installed, or not complete
             continue
     return known & set(keys)
 
@@ -166,10 +187,8 @@ def _score(raw: Any) -> Score:
 
 def _trial(raw: Any) -> Trial:
     keys = _mapping(raw, "trial")
-    pastes = _fill(
-        _import(PASTES, "trial.copy_paste").Config, keys.pop("copy_paste", None), "trial.copy_paste"
-    )
-    return replace(cast(Trial, _fill(Trial, keys, "trial")), copy_paste=pastes)
+    copy_paste = _fill(copy_paste_config(), keys.pop("copy_paste", None), "trial.copy_paste")
+    return replace(cast(Trial, _fill(Trial, keys, "trial")), copy_paste=copy_paste)
 
 
 def _import(module: str, key: str) -> Any:

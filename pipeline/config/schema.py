@@ -35,16 +35,17 @@ def _between_0_and_1(section: Any, *names: str) -> None:
 class Data:
     """Which data sets, as references `format:path?option=value`; relative paths are joined to `root`."""
 
-    labelled: str
-    root: str = "."
-    unlabelled: str = ""  # "" = no pseudo-labels; labels it may have only judge the pseudo-labels
-    validation: str = ""  # "" = hold out a part of `labelled`
-    validation_fraction: float = 0.15  # of the labelled images
-    max_pixels: int = 50_000_000  # H * W of one image
+    labelled: str  # images with human labels
+    root: str = "."  # folder that relative paths in references are joined to
+    # images to be pseudo-labelled; labels it has are never used but to judge those; "" = none
+    unlabelled: str = ""
+    validation: str = ""  # "" = hold out a part of the labelled images
+    validation_fraction: float = 0.15  # share of the labelled images held out when validation is ""
+    max_pixels: int = 50_000_000  # height x width of one image; larger ones are bad
+    # a bad image or annotation: stop | skip (counted and reported)
     on_bad: Literal["stop", "skip"] = "stop"
-    leaks: Literal["stop", "report"] = (
-        "stop"  # an image that is measured on is also in a split that is trained on
-    )
+    # an image that is measured on is trained on too (docs/leaks.md): stop | report
+    leaks: Literal["stop", "report"] = "stop"
 
     def __post_init__(self) -> None:
         if not self.labelled:
@@ -62,18 +63,21 @@ class Data:
 class DetectorJob:
     """How the detector is trained."""
 
-    steps: int = 600
-    batch: int = 16  # images
-    save_every: int = 100  # steps
+    steps: int = 600  # optimiser steps
+    batch: int = 16  # images per step
+    save_every: int = 100  # steps between checkpoints; at most this much work is lost by a crash
+    # uniform | repeat_factor (images of rare classes come more often) | class_balanced
     sampling: Sampling = "repeat_factor"
-    repeat_threshold: float = 0.01  # classes in a smaller share of the images are repeated
-    threads: int = 0  # per worker; 0 = all cores
+    # repeat_factor only: share of images; classes in fewer are repeated
+    repeat_threshold: float = 0.01
+    threads: int = 0  # CPU threads per worker; 0 = all cores
+    # processes that train together, each on a part of the batch; one that dies is done without
     workers: int = 1
-    evaluate_every: int = (
-        0  # steps between measurements on the validation images; 0 = only at the end
-    )
-    evaluation_images: int = 0  # 0 = all of them
-    keep: Literal["last", "best"] = "last"  # best: by AP50 on the validation images
+    # steps between measurements on the validation images; 0 = only at the end
+    evaluate_every: int = 0
+    evaluation_images: int = 0  # validation images used for them, evenly spaced; 0 = all
+    # last | best (by AP50 on the validation images): the weights that go on
+    keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "batch", "save_every", "workers")
@@ -93,15 +97,15 @@ class DetectorJob:
 class SelfTrainJob:
     """How the trained detector goes on learning, from unlabelled images too."""
 
-    steps: int = 0  # optimiser steps; 0 = the detector stays as it is
+    steps: int = 0  # optimiser steps; 0 = off, the detector stays as it is
     batch: int = 16  # labelled images per step
     unlabelled_batch: int = 16  # unlabelled images per step
-    save_every: int = 100  # steps
-    lr: float = 0.0  # at its peak; 0 = the detector's own
-    thresholds: dict[str, float] = field(
-        default_factory=dict
-    )  # class name -> score, instead of `threshold`
-    keep: Literal["better", "last"] = "better"  # which detector labels the unlabelled images
+    save_every: int = 100  # steps between checkpoints
+    lr: float = 0.0  # at its peak, then as detector.warmup says; 0 = the detector's own
+    # the same per class: class name -> score; others take `threshold`
+    thresholds: dict[str, float] = field(default_factory=dict)
+    # better (of both, by AP50 on validation) | last (always the self-trained detector)
+    keep: Literal["better", "last"] = "better"
 
     def __post_init__(self) -> None:
         _at_least(1, self, "batch", "unlabelled_batch", "save_every")
@@ -115,20 +119,20 @@ class SelfTrainJob:
 class GeneratorJob:
     """How the generator is trained, and on which objects."""
 
-    steps: int = 2000
-    batch: int = 16  # images
-    save_every: int = 200  # steps
+    steps: int = 2000  # optimiser steps
+    batch: int = 16  # images per step
+    save_every: int = 200  # steps between checkpoints
+    # uniform | repeat_factor | class_balanced (each class equally often)
     sampling: Sampling = "uniform"
+    # repeat_factor only: share of images; classes in fewer are repeated
     repeat_threshold: float = 0.01
-    threads: int = 0  # 0 = all cores
-    workers: int = 1
-    min_area: float = 0.0  # share of the image below which an object is left out
-    min_objects: int = 1  # images with fewer are left out
-    max_objects: int = 8  # images with more are left out
-    flip: bool = True  # half of the images mirrored
-    use_pseudo: bool = (
-        True  # learn from pseudo-labelled images too; False is setting (i) of LostGAN-V2's Table 5
-    )
+    threads: int = 0  # CPU threads; 0 = all cores
+    workers: int = 1  # processes that train together
+    min_area: float = 0.0  # share of the image; smaller objects are left out of layouts
+    min_objects: int = 1  # per layout; images with fewer are left out
+    max_objects: int = 8  # per layout; images with more are left out, as in the paper
+    flip: bool = True  # mirror half of the images in training
+    use_pseudo: bool = True  # learn from the pseudo-labelled images too
 
     def __post_init__(self) -> None:
         _at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
@@ -167,22 +171,27 @@ class GeneratorSection:
 
 
 @dataclass(frozen=True)
+class NoTraining:
+    """`train_generator:` of a system that is not trained here."""
+
+
+@dataclass(frozen=True)
 class PseudoLabel:
     """Which detections become labels of the unlabelled images, and what their scores mean."""
 
-    rule: Literal["fixed", "precision", "f1"] = "f1"  # how the least score of a class is chosen
-    threshold: float = 0.5  # rule fixed: the least score, of every class
+    # least score of a class: fixed (threshold) | precision (is reached) | f1 (is highest)
+    rule: Literal["fixed", "precision", "f1"] = "f1"
+    threshold: float = 0.5  # rule fixed: score from which on a detection becomes a label, 0 to 1
     precision: float = 0.9  # rule precision: share of a class's labels that are to be right
-    min_truths: int = (
-        10  # validation objects; a class with fewer takes the threshold of all classes together
-    )
-    calibrate: bool = (
-        True  # store as score the probability that the label is right, not what the network said
-    )
+    # validation objects; classes with fewer take the threshold of all classes together
+    min_truths: int = 10
+    # score of a label (its weight in eq. 15): probability that it is right; false = network's
+    calibrate: bool = True
     folds: int = 5  # parts of the validation images that take turns in judging the thresholds
-    flip: bool = True  # look at the mirror image too
-    scales: tuple[float, ...] = ()  # sizes to look at besides 1.0
-    batch: int = 16  # images
+    flip: bool = True  # look at the mirror image too; false where detector.flip is false
+    # look at these sizes too, e.g. [0.8, 1.25]; each costs another pass
+    scales: tuple[float, ...] = ()
+    batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
         _between_0_and_1(self, "threshold")
@@ -199,19 +208,20 @@ class PseudoLabel:
 class Plan:
     """How many images, and which classes they show."""
 
-    count: int = 1000  # images; 0 = as many as target "deficit" needs
+    count: int = 1000  # images to synthesise; 0 = as many as target deficit needs
+    # class distribution: natural | sqrt | balanced | counts | deficit (docs/planner.md)
     target: Literal["natural", "sqrt", "balanced", "counts", "deficit"] = "balanced"
-    counts: dict[str, int] = field(
-        default_factory=dict
-    )  # class name -> objects, for target "counts"
-    objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
-    placement: Literal["natural", "uniform"] = "uniform"  # of added objects among the layouts
-    jitter: float = 0.05  # how far boxes move, share of their size
-    rearrange: float = (
-        0.0  # of maps: probability that a thing moves sideways, and is perhaps mirrored
-    )
+    # only with target counts: class name -> objects, names such as 'no' in quotes
+    counts: dict[str, int] = field(default_factory=dict)
+    # with target deficit: objects each thing class is to have, labelled and synthetic
+    objects_per_class: int = 200
+    # layouts that added objects go to: uniform (any) | natural (where companions are)
+    placement: Literal["natural", "uniform"] = "uniform"
+    jitter: float = 0.05  # how far boxes move, share of their size, 0 to 1
+    # generators driven by maps: share of things that move sideways and are perhaps mirrored
+    rearrange: float = 0.0
     flip: float = 0.5  # probability that a layout is mirrored
-    shard: int = 64  # images per shard
+    shard: int = 64  # images per shard, the unit of work, retry and resume
 
     def __post_init__(self) -> None:
         _at_least(1, self, "shard", "objects_per_class")
@@ -234,15 +244,18 @@ class Plan:
 class Synthesize:
     """How images are produced."""
 
-    batch: int = 16  # images; fixed, because the batch changes the last bits of floats
+    batch: int = 16  # images per generator call; changes the last bits of the results
+    # of the images: source (of the planned layout) | generator (its resolution)
     size: Literal["source", "generator"] = "source"
-    format: Literal["png", "jpeg"] = "png"
-    workers: int = 0  # 0 = one per core
-    threads: int = 1  # per worker
+    format: Literal["png", "jpeg"] = "png"  # png (lossless) | jpeg
+    workers: int = 0  # processes; 0 = one per core; never changes the results
+    threads: int = 1  # CPU threads per worker
     truncation: float = 2.0  # latents are redrawn until |z| is at most this; 0 = no truncation
+    # of the generator: float32 | bfloat16 (faster, the last grey levels differ) | auto
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    compiled: bool = False  # torch.compile
-    min_mask_area: int = 16  # pixels
+    # torch.compile: faster after a minute or more of compilation; for large productions
+    compiled: bool = False
+    min_mask_area: int = 16  # pixels; objects with fewer visible are dropped and counted
 
     def __post_init__(self) -> None:
         _at_least(1, self, "batch", "threads")
@@ -256,26 +269,31 @@ Policy = Literal["keep", "drop", "ignore"]
 class Verify:
     """Which synthetic objects a detector that had no part in making them finds, and what becomes of the others."""
 
-    enabled: bool = True
-    detector: str = ""  # a detector's checkpoint; "" = one is trained on the labelled images
-    steps: int = 0  # of that training; 0 = detector.steps
-    recall: float = 0.95  # share of true objects of a class that is to pass
-    min_recall: float = 0.8  # classes of which the judge finds less are not judged
-    min_truths: int = (
-        10  # validation objects; a class with fewer takes the bars of all classes together
-    )
+    enabled: bool = True  # false = the synthetic data goes on as it was made
+    # checkpoint of the detector that judges; "" = one is trained on the labelled images
+    detector: str = ""
+    steps: int = 0  # optimiser steps of that training; 0 = detector.steps
+    # share of a class's true objects (in the validation images) that is to pass
+    recall: float = 0.95
+    # classes of which the detector finds a smaller share at all are not judged
+    min_recall: float = 0.8
+    # validation objects; classes with fewer take the thresholds of all classes together
+    min_truths: int = 10
     precision: float = 0.9  # share of right ones among the detections that count as extra things
-    small: float = 0.5  # of the area of the smallest labelled boxes of the class; less is too small
+    # of the area of a class's smallest labelled boxes; smaller objects are too small
+    small: float = 0.5
+    # what becomes of an object with this verdict: keep | drop | ignore (ignore region)
     missing: Policy = "drop"
-    swapped: Policy = "ignore"
-    misplaced: Policy = "ignore"
-    duplicate: Policy = "ignore"
+    swapped: Policy = "ignore"  # another class is at its place
+    misplaced: Policy = "ignore"  # it is there, but not where its box is
+    duplicate: Policy = "ignore"  # what is there is another object's
+    # the detector sees it, but not as surely as real ones, or it is hidden by another of its class
     doubtful: Policy = "ignore"
-    too_small: Policy = "drop"
-    extra: Literal["keep", "ignore"] = "ignore"  # things found that no label explains
-    max_failed: float = (
-        0.5  # share of an image's judged objects above which the whole image is dropped; 1 = never
-    )
+    too_small: Policy = "drop"  # it covers too little of its image
+    # where a thing is found that no label explains: keep (as it is) | ignore
+    extra: Literal["keep", "ignore"] = "ignore"
+    # share of an image's judged objects; with more failed it is dropped; 1 = never
+    max_failed: float = 0.5
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
@@ -293,19 +311,21 @@ class Verify:
 class Export:
     """What is written for others besides the Parquet table and the COCO file."""
 
-    images: bool = True
+    images: bool = True  # image files next to the COCO file
 
 
 @dataclass(frozen=True)
 class Score:
     """Which scores are measured; `settings` has the Config of each."""
 
-    names: tuple[
-        str, ...
-    ]  # as the job has them: "usual" stands for those of pipeline.scores.USUAL that can be had
+    # scores to measure (docs/scores.md); usual = those of them that can be had
+    names: tuple[str, ...]
     settings: dict[str, Any]
-    detector: str = ""  # a detector's checkpoint; "" = the detector of the run
-    weights: str = ""  # folder of published networks; nothing is ever downloaded
+    # checkpoint of the detector that judges, so that runs compare; "" = the run's own
+    detector: str = ""
+    # folder of published networks, which fid, kid, inception_score, prdc and diversity need;
+    # nothing is downloaded
+    weights: str = ""
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -317,7 +337,8 @@ class Score:
 class Trial:
     """Does the synthetic data help the detector? Arms trained alike, with paired seeds, on different images."""
 
-    seeds: int = 0  # trainings per arm; 0 = no trial
+    seeds: int = 0  # trainings per arm, paired across arms; 0 = no trial, 5 is usual
+    # also real_2x (docs/trial.md)
     arms: tuple[str, ...] = (
         "real",
         "rfs",
@@ -329,24 +350,20 @@ class Trial:
         "synthetic_best",
         "placebo",
     )
-    external: dict[str, str] = field(
-        default_factory=dict
-    )  # name -> data set `format:path`, each an arm of its own
+    # name -> data set format:path, each an arm of its own
+    external: dict[str, str] = field(default_factory=dict)
     evaluation: str = ""  # data set the arms are measured on; "" = the validation images
     steps: int = 0  # optimiser steps of each arm; 0 = detector.steps
     share: float = 0.5  # of each batch that added images fill
-    curve: tuple[
-        float, ...
-    ] = ()  # parts of the synthetic images that are arms of their own, for the budget curve
-    repeat_threshold: float = 0.1  # of the arms rfs and irfs
-    groups: Literal["auto", "relative", "lvis"] = (
-        "auto"  # auto: LVIS's bounds where the labelled data is LVIS
-    )
+    # parts of the synthetic images, 0 to 1, that are arms of their own: the budget curve
+    curve: tuple[float, ...] = ()
+    # share of images or instances; classes in less are repeated by the arms rfs and irfs
+    repeat_threshold: float = 0.1
+    # rare, common, frequent: relative (to the largest class) | lvis (images) | auto
+    groups: Literal["auto", "relative", "lvis"] = "auto"
     margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
     worthwhile: float = 0.005  # AP that a further step of the curve must be able to bring
-    copy_paste: Any = (
-        None  # Config of generators/copy_paste.py, how the arm of that name cuts and pastes
-    )
+    copy_paste: Any = None  # how that arm cuts and pastes (docs/copy_paste.md)
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seeds", "steps", "margin", "worthwhile")
@@ -369,7 +386,8 @@ class Trial:
 class Report:
     """What the HTML page shows."""
 
-    samples: int = 200  # synthetic images in the gallery; their real sources and a quarter as many pseudo-labelled ones too
+    # synthetic images in the gallery, evenly spaced; with their real sources; 0 = no pictures
+    samples: int = 200
     title: str = ""  # "" = the job's name
 
     def __post_init__(self) -> None:
@@ -380,10 +398,10 @@ class Report:
 class Cluster:
     """Where the work is done; never a reason for other results."""
 
-    executor: Literal["ray", "serial"] = "ray"
-    address: str = ""  # "" = start a local Ray
+    executor: Literal["ray", "serial"] = "ray"  # ray | serial (everything in one process)
+    address: str = ""  # of a running Ray; "" = start a local one
     workers: int = 0  # 0 = number of cores
-    memory_mb: int = 512  # object store of the local Ray
+    memory_mb: int = 512  # object store of the local Ray, MB
 
     def __post_init__(self) -> None:
         _at_least(0, self, "workers")
@@ -394,23 +412,26 @@ class Cluster:
 class Job:
     """Everything a run needs to know; made by `load_job`."""
 
-    name: str
-    seed: int
-    output: str
-    data: Data
-    detector: DetectorSection
+    name: str  # of the run, and first part of every synthetic image_id; "" = the job file's name
+    seed: int  # all randomness derives from it
+    output: str  # folder of the run; "" = runs/<name>; --output beats it
+    data: Data  # data sets as references format:path?option=value
+    detector: DetectorSection  # of the run, trained on the labelled images (docs/detectors.md)
+    # mean teacher: go on with labelled and unlabelled images (docs/self_training.md)
     self_train: SelfTrainSection
+    # thresholds and probabilities are learnt on the validation images (docs/pseudo_labels.md)
     pseudo_label: PseudoLabel
+    # of the synthetic images; its system and on which objects it learns
     generator: GeneratorSection
-    train_generator: Any  # Config of the adversarial loop: the optimisers' settings
-    plan: Plan
-    synthesize: Synthesize
-    verify: Verify
-    export: Export
-    score: Score
-    trial: Trial
-    report: Report
-    cluster: Cluster
+    train_generator: Any  # optimisers and precision of the training, which is of the chosen system
+    plan: Plan  # how many images, and which classes they show (docs/planner.md)
+    synthesize: Synthesize  # how images are produced
+    verify: Verify  # a detector that made none of the objects looks for each (docs/verification.md)
+    export: Export  # what is written besides the Parquet table
+    score: Score  # which scores are measured (docs/scores.md)
+    trial: Trial  # does the synthetic data help the detector? (docs/trial.md)
+    report: Report  # the HTML page
+    cluster: Cluster  # where the work is done; never changes the results
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seed")

@@ -26,16 +26,16 @@ class Config:
 
     depth: int = 8  # 6n+2: basic blocks, three stages; 101: the paper's bottleneck network
     width: int = 16  # channels of the first stage; the paper's network has 64
-    steps: int = 300
-    batch: int = 64
+    steps: int = 300  # optimiser steps
+    batch: int = 64  # crops
     lr: float = 0.1  # peak; linear warm-up over the first 5 % of steps, then cosine to 0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     size: int = 32  # crop side, pixels
-    crops_per_class_max: int = 500
+    crops_per_class_max: int = 500  # training crops per class
     samples_per_layout: int = 5  # synthetic images per validation layout
-    flip: bool = True
-    shift: int = 2  # pixels, up to, in each direction
+    flip: bool = True  # mirror crops
+    shift: int = 2  # move crops by up to this many pixels
     classes: str = "things"  # things | all
     seed: int = 0
     repeats: int = 1  # trainings of each classifier, with seeds of their own; more than one: mean and spread are told

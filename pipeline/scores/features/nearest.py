@@ -51,7 +51,7 @@ FEW_REAL = 100  # with fewer real images there is no telling what 1 % of them is
 class Config:
     """Features that tell neighbours, and the number of images compared."""
 
-    # alexnet: pool5, as published; needs its weights
+    # detector (that judges) | alexnet (pool5, as published; weights in docs/weights.md)
     features: Literal["detector", "alexnet"] = "detector"
     train_images: int = 10_000  # searched, at most, evenly spaced; 0 = all
     # synthetic and real ones whose neighbours are looked for, at most; 0 = all

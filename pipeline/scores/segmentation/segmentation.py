@@ -50,11 +50,12 @@ class Config:
     network: str = (
         OWN  # own (trained on the labelled images) | a network of torchvision | torchscript
     )
-    file: str = ""  # of that network: safetensors or a state dict; of torchscript: the program, which is run
-    outputs: tuple[str, ...] = ()  # names of its outputs, in order; () = the classes of the data
+    file: str = ""  # its weights (safetensors, state dict) or the TorchScript program; "" for own
+    # class names of its outputs in order; [] = the classes of the data
+    outputs: tuple[str, ...] = ()
     samples_per_layout: int = 1  # images synthesised from each validation map
     seed: int = 0  # of the shuffled control
-    own: Own = field(default_factory=Own)
+    own: Own = field(default_factory=Own)  # a U-Net on images of side x side pixels
 
     def __post_init__(self) -> None:
         known = (OWN, *TORCHVISION, "torchscript")
