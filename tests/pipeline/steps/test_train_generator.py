@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import sys
+import types
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from synthaug.generators import checkpoint
+from synthaug.generators import GENERATORS, checkpoint
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Objects, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
@@ -134,3 +140,58 @@ def test_a_generator_that_learns_nothing_says_so(labelled: str, tmp_path: Path) 
     assert manifest["trained"] and 2 == manifest["last"]["step"]
     assert not any("nothing is trained" in line for line in lines)
     assert any("without the perceptual term" in line for line in lines)
+
+
+class Regression:
+    """A training without a discriminator: one color learns the mean of the images."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.modules = {"color": network}
+        self.optimizers = {"color": torch.optim.SGD(network.parameters(), lr=0.5)}
+
+    def step(self, index: int, batch: Any) -> dict[str, torch.Tensor]:
+        loss = (batch.images.mean((0, 2, 3)) - self.modules["color"].weight[0]).square().sum()
+        self.optimizers["color"].zero_grad()
+        loss.backward()
+        self.optimizers["color"].step()
+        return {"loss": loss.detach()}
+
+    def generator(self) -> torch.nn.Module:
+        return self.modules["color"]
+
+
+@pytest.mark.parametrize("condition", ["layout", "edit"])
+def test_another_kind_of_training_needs_no_line_here(
+    labelled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    """A system is one module and one line in GENERATORS, also where it is no GAN."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """One size."""
+
+        size: tuple[int, int] = (16, 16)
+
+    def build(config: Config, num_classes: int) -> torch.nn.Module:
+        network = torch.nn.Embedding(1, 3)
+        network.config = config  # type: ignore[assignment]
+        return network
+
+    def training(
+        config: Config, loop: Any, num_classes: int, steps: int, seed: int, *_: Any
+    ) -> Any:
+        torch.manual_seed(seed)
+        return Regression(build(config, num_classes))
+
+    module = types.ModuleType("colors")
+    flags = {"LEARNS": True, "ADDS_ONLY": condition == "edit", "TWO_STAGE": False, "FILES": ()}
+    parts = {"Config": Config, "build": build, "training": training, "sampler": lambda *_: None}
+    vars(module).update(CONDITION=condition, **flags, **parts)
+    monkeypatch.setitem(sys.modules, "colors", module)
+    monkeypatch.setitem(GENERATORS, "colors", "colors")
+    job = job_of("generator.system=colors", "generator.steps=20")
+    result = fit(Spec(job, (labelled,), str(tmp_path / "out")))
+    assert [7 if condition == "edit" else 6] == result["used"]
+    weights = load_file(tmp_path / "out" / WEIGHTS)["weight"][0]
+    images = np.stack([decode(scene) for scene in TOY]) / 127.5 - 1
+    np.testing.assert_allclose(weights, images.mean((0, 1, 2)), atol=0.15)
