@@ -73,7 +73,7 @@ def main() -> None:
     run, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 128
     torch.set_num_threads(1)
     job = load_job(run / "job.yaml")
-    table = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation")))
+    table = parquet.open_table(newest(run, "ingest") / "validation")
     synthesizer = load_synthesizer(Folder.at(str(newest(run, "train_generator"))), job)
     assert isinstance(synthesizer, LayoutSynthesizer), "for generators of layouts"
     detector = importlib.import_module(DETECTORS[job.detector.backend]).load(

@@ -69,7 +69,7 @@ class Plan:
     processes: int
 
     def table(self, split: str) -> Dataset:
-        return parquet.read(parquet.Config(str(self.out / "data" / split)))
+        return parquet.open_table(self.out / "data" / split)
 
     def points(self) -> list[int]:
         return sorted({max(1, round(share * self.steps)) for share in POINTS})

@@ -43,7 +43,7 @@ def main() -> None:
     shards = sorted(plan.glob("*.parquet"))
     with tempfile.TemporaryDirectory() as out:
         producer = ShardSynthesizer(job, str(plan), str(weights), "0" * 64, out)
-        tables = [parquet.read(parquet.Config(str(shard))) for shard in shards]
+        tables = [parquet.open_table(shard) for shard in shards]
         tables = tables[: max(1, images // len(tables[0]))]
         scenes = [[table[i] for i in range(len(table))] for table in tables]
         batch = job.synthesize.batch

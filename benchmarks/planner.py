@@ -91,7 +91,7 @@ def rows(name: str, tables: list[str], target: str, placement: str) -> Iterator[
         wanted = planner.target > 0
         off.append(float(np.abs(planned.counts.sum(0)[wanted] / planner.target[wanted] - 1).max()))
         for kind, table in zip(found, tables, strict=True):
-            labelled = parquet.read(parquet.Config(table), pixels=False)
+            labelled = parquet.open_table(table, pixels=False)
             real = [source.layout for source in conditioning_of(job).layouts(labelled)]
             both_ways = real + [
                 mirrored(layout) for layout in real

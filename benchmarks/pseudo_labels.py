@@ -39,9 +39,9 @@ def newest(run: Path, step: str) -> Path:
 def looked(job: Job, run: Path, split: str) -> tuple[list[DetectionRow], float]:
     """Every image with its truth and what was found in it, and the CPU milliseconds per image."""
     folder = newest(run, "ingest") / split
-    table = parquet.read(parquet.Config(str(folder)))
+    table = parquet.open_table(folder)
     aside = folder / TRUTH
-    truth = parquet.read(parquet.Config(str(aside if aside.exists() else folder)), pixels=False)
+    truth = parquet.open_table(aside if aside.exists() else folder, pixels=False)
     detector = load_labeller(job, Folder.at(newest(run, "train_detector")), WEIGHTS)
     began = time.process_time()
     rows = [
@@ -54,7 +54,7 @@ def looked(job: Job, run: Path, split: str) -> tuple[list[DetectionRow], float]:
 def main() -> None:
     run, views = Path(sys.argv[1]), sys.argv[2:] or ["plain", "flip", "flip,0.8,1.25"]
     job = load_job(run / "job.yaml")
-    categories = parquet.read(parquet.Config(str(newest(run, "ingest") / "validation"))).categories
+    categories = parquet.open_table(newest(run, "ingest") / "validation").categories
     errors, numbers = (
         ("ECE as scored", "calibrated"),
         ("precision", "recall", "F1", "F1, mean over classes"),

@@ -114,7 +114,7 @@ def main() -> None:
         (p.parent for p in run.glob("steps/ingest-*/manifest.json")),
         key=lambda p: p.stat().st_mtime,
     )
-    table = parquet.read(parquet.Config(str(ingest / "validation")))
+    table = parquet.open_table(ingest / "validation")
     names = [c.name for c in table.categories]
     things = frozenset(c.name for c in table.categories if c.isthing)
     changes: list[Change | None] = []

@@ -40,9 +40,9 @@ def sheet(folder: Path, out: Path, count: int = 48, zoom: int = 2) -> None:
     from synthaug.pipeline.core.images import decode
     from synthaug.pipeline.formats.parquet import read as parquet
 
-    data = parquet.read(parquet.Config(str(folder / "data")))
+    data = parquet.open_table(folder / "data")
     ingest = next((folder / "steps").glob("ingest-*"))
-    real = parquet.read(parquet.Config(str(ingest / "labelled")))
+    real = parquet.open_table(ingest / "labelled")
     by_id = {real[i].image_id: i for i in range(len(real))}
     rows = []
     for start in range(0, min(count, len(data)), 12):

@@ -97,7 +97,7 @@ def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
     from synthaug.pipeline.core import masks
     from synthaug.pipeline.formats.parquet import read as parquet
 
-    table = parquet.read(parquet.Config(str(reference / "data")))
+    table = parquet.open_table(reference / "data")
     coco = COCO(str(reference / "coco" / "instances.json"))
     dataset = CocoDetection(
         str(reference / "coco" / "images"), str(reference / "coco" / "instances.json")

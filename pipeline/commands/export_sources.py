@@ -96,7 +96,7 @@ def _part_of_run(run: Path, part: str) -> Dataset:
         raise JobError(
             f"{run}: has no {part} images (not run so far, or its steps/ is gone); leave '{part}' out of --parts"
         )
-    return parquet.read(parquet.Config(str(where)))
+    return parquet.open_table(where)
 
 
 def step_folder(run: Path, step: str) -> Path | None:

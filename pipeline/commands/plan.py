@@ -26,10 +26,10 @@ def plan(job: Job, screen: Screen) -> list[str]:
     """Read and plan in the job's output folder, write the page there, and return the lines for the terminal."""
     done = run_some(job, screen, ("ingest", "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
-    real = parquet.read(parquet.Config(labelled), pixels=False)
+    real = parquet.open_table(labelled, pixels=False)
     sources = conditioning_of(job).layouts(real)
     natural = Statistics.of([source.layout for source in sources], len(real.categories))
-    table = parquet.read(parquet.Config(done["plan"].folder.uri), pixels=False)
+    table = parquet.open_table(done["plan"].folder, pixels=False)
     planned = Statistics.of([_layout(table[i]) for i in range(len(table))], len(real.categories))
     manifest = done["plan"].manifest
     page = PlanPage(
@@ -39,7 +39,7 @@ def plan(job: Job, screen: Screen) -> list[str]:
         manifest=manifest,
         rows=plan_page.class_rows(real.categories, natural, manifest),
         deviation=deviation(natural, planned),
-        pairs=_pairs(table, parquet.read(parquet.Config(labelled)), min(PAIRS, job.report.samples)),
+        pairs=_pairs(table, parquet.open_table(labelled), min(PAIRS, job.report.samples)),
     )
     output = Folder.at(job.output)
     output.write_bytes(PAGE, plan_page.render(page))

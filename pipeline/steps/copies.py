@@ -46,7 +46,7 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def _hasher(spec: Spec) -> Hasher:
-    return Hasher(parquet.read(parquet.Config(spec.synthetic)), spec.signatures.uri)
+    return Hasher(parquet.open_table(spec.synthetic), spec.signatures.uri)
 
 
 def compare(spec: Spec) -> list[Pair]:

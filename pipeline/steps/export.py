@@ -44,7 +44,7 @@ def settings(job: Job) -> dict[str, Any]:
 
 def write(spec: Spec) -> dict[str, Any]:
     """Runs in a worker: one pass over the shards; memory does not grow with their number."""
-    table = parquet.read(parquet.Config(spec.source))
+    table = parquet.open_table(spec.source)
     annotations = 0
     folder = Folder.at(spec.folder)
     with ExitStack() as files:

@@ -55,7 +55,7 @@ class Spec:
     def table(self, split: str) -> Dataset:
         """Open an ingested split, or a data set that only the trial reads."""
         if split not in references(self.job):
-            return parquet.read(parquet.Config(Folder.at(self.ingest).sub(split).uri))
+            return parquet.open_table(Folder.at(self.ingest).sub(split))
         return open_dataset(references(self.job)[split], Path(self.job.data.root), key=split)
 
 

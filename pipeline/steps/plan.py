@@ -54,7 +54,7 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 def open_planner(job: Job, labelled: str, weights: Floats | None = None) -> Planner:
     """Open the planner of a job on its labelled images, a table's URI; `weights` are those of an earlier planner."""
     conditioning = conditioning_of(job)
-    table = parquet.read(parquet.Config(labelled), pixels=False, maps=conditioning.plans_maps)
+    table = parquet.open_table(labelled, pixels=False, maps=conditioning.plans_maps)
     return conditioning.planner(table, weights)
 
 
@@ -121,7 +121,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def _classes(planner: Planner, labelled: str, planned: dict[str, int]) -> dict[str, Any]:
     """Return the natural, target, planned and labelled number of objects by class name."""
-    table = parquet.read(parquet.Config(labelled), pixels=False)
+    table = parquet.open_table(labelled, pixels=False)
     num_labelled = class_counts(table, len(planner.categories))
     classes = {}
     for index, category in enumerate(planner.categories):

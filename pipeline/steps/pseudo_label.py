@@ -54,9 +54,9 @@ class Spec:
     def table(self, truth: bool = False, pixels: bool = True) -> Any:
         """Open the unlabelled images, or the labels that were put aside."""
         folder = Folder.at(self.ingest).sub("unlabelled")
-        return parquet.read(
-            parquet.Config((folder.sub(TRUTH) if truth else folder).uri), pixels=pixels
-        )
+        if truth:
+            folder = folder.sub(TRUTH)
+        return parquet.open_table(folder, pixels=pixels)
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def write_coco(spec: Spec, shards: list[str]) -> int:
     """
     folder = Folder.at(spec.out)
     total = coco_results.join(folder.sub(SPOOL), shards, folder, DETECTIONS)
-    table = parquet.read(parquet.Config(spec.out), pixels=False)
+    table = parquet.open_table(spec.out, pixels=False)
     folders = {os.path.dirname(table[i].image.path or "") for i in range(len(table))}  # noqa: PTH120 - also of no path
     root = os.path.commonpath(folders) if folders and all(folders) else ""
     with CocoWriter(folder, table.categories, LABELS) as writer:

@@ -78,7 +78,7 @@ class Spec:
         folder = Folder.at(self.folders[step])
         if split:
             folder = folder.sub(split)
-        return parquet.read(parquet.Config(folder.uri), pixels=pixels)
+        return parquet.open_table(folder, pixels=pixels)
 
     def run(self) -> Run:
         """Return the run without pixels; steps without a folder count as not done."""

@@ -47,11 +47,11 @@ class Tables:
             name: conditioning_of(self.job).scored(self.split(split, pixels))
             for name, split in (("train", "labelled"), ("real", "validation"))
         }
-        return {**found, "synthetic": parquet.read(parquet.Config(self.twins), pixels=pixels)}
+        return {**found, "synthetic": parquet.open_table(self.twins, pixels=pixels)}
 
     def split(self, name: str, pixels: bool) -> Dataset:
         """Open an ingested split."""
-        return parquet.read(parquet.Config(Folder.at(self.ingest).sub(name).uri), pixels=pixels)
+        return parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
 
     def validation(self) -> Dataset:
         """The layouts of the twins."""

@@ -55,7 +55,7 @@ class ShardSynthesizer:
 
     def __call__(self, name: str, indices: range) -> dict[str, Any]:
         """Write shard `name`; return its row of the manifest."""
-        table = parquet.read(parquet.Config(f"{self._plan.uri}/{name}.parquet"))
+        table = parquet.open_table(f"{self._plan.uri}/{name}.parquet")
         counts: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
         pixels: Counter[str] = Counter()

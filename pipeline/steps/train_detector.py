@@ -42,7 +42,7 @@ class Spec:
 
     def table(self, split: str) -> Dataset:
         """Open an ingested split."""
-        return parquet.read(parquet.Config(Folder.at(self.ingest).sub(split).uri))
+        return parquet.open_table(Folder.at(self.ingest).sub(split))
 
 
 def settings(job: Job) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def fit(spec: Spec) -> dict[str, Any]:
 
     job, folder = spec.job, Folder.at(spec.folder)
     conditioning = conditioning_of(job)
-    tables = [parquet.read(parquet.Config(uri)) for uri in spec.tables]
+    tables = [parquet.open_table(uri) for uri in spec.tables]
     selected = [conditioning.select(table) for table in tables]
     used = [len(table) for table in selected]
     if not sum(used):

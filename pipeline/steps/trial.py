@@ -75,7 +75,7 @@ class Sources:
 
     def table(self, name: str) -> Dataset:
         """Open a table of the run."""
-        return parquet.read(parquet.Config(self.tables[name]))
+        return parquet.open_table(self.tables[name])
 
     def added(self, name: str) -> Dataset:
         """Open a table that arms add to the real images."""
@@ -333,7 +333,7 @@ def _classes(context: Context) -> TrialClasses:
     index = [label for label, category in enumerate(classes) if category["isthing"]]
     names = [classes[label]["name"] for label in index]
     counts = ingest.manifest["splits"]["labelled"]["objects"]
-    table = parquet.read(parquet.Config(ingest.folder.sub("labelled").uri), pixels=False)
+    table = parquet.open_table(ingest.folder.sub("labelled"), pixels=False)
     images = np.zeros(len(table.categories), np.int64)  # with an object of the class
     for scene in table:
         images += class_counts([scene], len(table.categories)) > 0

@@ -54,7 +54,7 @@ class Spec:
     def table(self, split: str, pixels: bool = True) -> Dataset:
         """Open an ingested split, or `made`, the synthetic images."""
         uri = self.made if split == "made" else Folder.at(self.ingest).sub(split).uri
-        return parquet.read(parquet.Config(uri), pixels=pixels)
+        return parquet.open_table(uri, pixels=pixels)
 
     def judge(self) -> TestTimeAugmented:
         """Load the detector that judges; it need not be of the job's back-end."""

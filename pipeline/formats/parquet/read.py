@@ -219,7 +219,7 @@ def read(
 
 
 def open_table(
-    place: Folder | str, pixels: bool = True, maps: bool = False, prefix: str = ""
+    place: Folder | Path | str, pixels: bool = True, maps: bool = False, prefix: str = ""
 ) -> ParquetDataset:
     """Open a table, of the shards whose names begin with `prefix`.
 
@@ -229,7 +229,7 @@ def open_table(
     Raises DatasetError for what is missing, truncated, not a scene table or of another schema
     version.
     """
-    address = place if isinstance(place, str) else place.uri
+    address = place.uri if isinstance(place, Folder) else str(place)
     folder, file_name = Folder.at(address).split()
     names = [file_name] if file_name else _shard_names(folder, prefix)
     if not names:

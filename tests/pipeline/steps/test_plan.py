@@ -98,7 +98,7 @@ def test_given_weights_make_the_same_scenes(toy: str) -> None:
 
 def test_deficit_counts_what_is_missing_and_images_it_takes(toy: str) -> None:
     planner = open_planner(job_of("semi_supervised", "plan.target=deficit", "plan.count=0"), toy)
-    table = parquet.read(parquet.Config(toy), pixels=False)
+    table = parquet.open_table(toy, pixels=False)
     labelled = class_counts(table, len(table.categories))
     things = planner.isthing & (planner.natural > 0)
     missing = np.maximum(200 - labelled, 0)[things]

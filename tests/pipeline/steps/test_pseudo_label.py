@@ -127,7 +127,7 @@ def test_calibration_tells_of_every_class_and_of_images_held_out(done):
 
 def test_what_is_kept_reaches_its_threshold_and_carries_its_probability(done):
     manifest = done["pseudo_label"].manifest
-    table = parquet.read(parquet.Config(done["pseudo_label"].folder.uri))
+    table = parquet.open_table(done["pseudo_label"].folder)
     found = {
         (r["image_id"], r["category_id"], r["score"])
         for r in read_json(done["pseudo_label"], "detections.json")
@@ -235,7 +235,7 @@ def test_masks_are_kept_where_the_detector_has_them(tmp_path):
     done = contexts(tmp_path, detector=Informed(with_masks=True))
     records = read_json(done["pseudo_label"], "detections.json")
     assert all(masks.runs(r["segmentation"]["counts"]).sum() == 64 * 64 for r in records)
-    table = parquet.read(parquet.Config(done["pseudo_label"].folder.uri), pixels=False)
+    table = parquet.open_table(done["pseudo_label"].folder, pixels=False)
     for i in range(len(table)):
         objects = table[i].objects
         assert [masks.area(code) for code in objects.rle] == objects.area.tolist()

@@ -144,7 +144,7 @@ def test_ap_of_the_truth_itself_is_one_and_of_nothing_zero(inputs: dict[str, Out
     from synthaug.detectors.base import Prediction
     from synthaug.pipeline.formats.parquet import read as parquet
 
-    table = parquet.read(parquet.Config(inputs["ingest"].folder.sub("validation").uri))
+    table = parquet.open_table(inputs["ingest"].folder.sub("validation"))
 
     class Oracle:
         def __init__(self, knows: bool) -> None:

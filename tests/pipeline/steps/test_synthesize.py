@@ -53,14 +53,14 @@ def run(inputs: dict[str, Output], folder: Path, *words: str) -> dict[str, Any]:
 
 
 def scenes_of(folder: Path) -> list[Scene]:
-    return list(parquet.read(parquet.Config(str(folder))))
+    return list(parquet.open_table(folder))
 
 
 def test_every_planned_scene_is_finished_once_in_the_plans_order(
     inputs: dict[str, Output], tmp_path: Path
 ) -> None:
     manifest = run(inputs, tmp_path)
-    planned = list(parquet.read(parquet.Config(inputs["plan"].folder.uri)))
+    planned = list(parquet.open_table(inputs["plan"].folder))
     finished = scenes_of(tmp_path)
     assert [scene.image_id for scene in planned] == [scene.image_id for scene in finished]
     assert 7 == manifest["images"] and ["part-00000", "part-00001", "part-00002"] == list(

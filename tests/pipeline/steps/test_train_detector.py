@@ -104,7 +104,7 @@ def test_the_weights_kept_are_those_that_were_measured(uninterrupted: Path, inge
     from synthaug import detectors
 
     rows = read_log(Folder.at(uninterrupted), EVALUATION)
-    table = parquet.read(parquet.Config(str(ingest / "validation")))
+    table = parquet.open_table(ingest / "validation")
     again = Validation(table).measure(detectors.load(uninterrupted / BEST))
     assert {"step": best_of(rows)["step"], **again} == best_of(rows)
 
@@ -164,7 +164,7 @@ def test_of_equals_the_first_is_best() -> None:
 
 
 def test_a_limit_takes_evenly_spaced_images(ingest: Path) -> None:
-    table = parquet.read(parquet.Config(str(ingest / "validation")))
+    table = parquet.open_table(ingest / "validation")
     seen: list[int] = []
 
     class Nobody:

@@ -147,8 +147,8 @@ def outputs(tmp_path_factory):
 
 
 def test_every_planted_fault_gets_its_verdict_and_what_its_policy_says(outputs):
-    table = parquet.read(parquet.Config(outputs["verify"].folder.uri))
-    rest = parquet.read(parquet.Config(outputs["verify"].folder.sub(verify.REJECTED).uri))
+    table = parquet.open_table(outputs["verify"].folder)
+    rest = parquet.open_table(outputs["verify"].folder.sub(verify.REJECTED))
     rejected = {rest[i].image_id: rest[i].objects for i in range(len(rest))}
     judged = named = 0
     for i in range(len(table)):
@@ -177,8 +177,8 @@ def test_every_planted_fault_gets_its_verdict_and_what_its_policy_says(outputs):
 def test_nothing_vanishes(outputs):
     """Objects in = labels left + ignore regions of them + rejected; the manifest counts the same per class."""
     manifest = outputs["verify"].manifest
-    table = parquet.read(parquet.Config(outputs["verify"].folder.uri))
-    rest = parquet.read(parquet.Config(outputs["verify"].folder.sub(verify.REJECTED).uri))
+    table = parquet.open_table(outputs["verify"].folder)
+    rest = parquet.open_table(outputs["verify"].folder.sub(verify.REJECTED))
     ids = [
         int(k) for t in (table, rest) for i in range(len(t)) for k in t[i].objects.id if k < 1 << 52
     ]
@@ -227,7 +227,7 @@ def test_a_perfect_detector_scores_one_on_the_exported_file(outputs):
 
 
 def test_ignore_regions_reach_the_training_as_such(outputs):
-    table = parquet.read(parquet.Config(outputs["verify"].folder.uri))
+    table = parquet.open_table(outputs["verify"].folder)
     samples = detector_batches(table, draw_for([table], len(table), 0, "uniform", 0.1))(0)
     with_regions = [s for s in samples if s.ignore is not None]
     assert sum(len(s.ignore) for s in with_regions) == sum(
@@ -247,5 +247,5 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
     job = load_job(BASE, [f"verify.detector={tmp_path}/none.safetensors"], str(tmp_path / "run"))
-    with pytest.raises(JobError, match=r"^verify\.judge: there is no file"):
+    with pytest.raises(JobError, match=r"^verify\.detector: there is no file"):
         verify.check(job)

@@ -54,9 +54,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_a_job_makes_a_data_set_with_the_planned_objects(made: dict[str, Path]) -> None:
-    table = parquet.read(parquet.Config(str(made["synthesize"])))
-    plan = parquet.read(parquet.Config(str(made["plan"])))
-    real = parquet.read(parquet.Config(str(made["ingest"] / "labelled")))
+    table = parquet.open_table(str(made["synthesize"]))
+    plan = parquet.open_table(str(made["plan"]))
+    real = parquet.open_table(str(made["ingest"] / "labelled"))
     by_id = {real[i].image_id: real[i] for i in range(len(real))}
     names = [c.name for c in table.categories]
     asked: Counter[str] = Counter()
@@ -87,8 +87,8 @@ def test_a_job_makes_a_data_set_with_the_planned_objects(made: dict[str, Path]) 
 
 def test_samples_of_validation_layouts_show_what_was_asked_for(made: dict[str, Path]) -> None:
     """Validation images are no backgrounds: nothing is cut from them, and what else a background shows is no label."""
-    twins = parquet.read(parquet.Config(str(made["score"] / "twins")))
-    real = parquet.read(parquet.Config(str(made["ingest"] / "validation")))
+    twins = parquet.open_table(str(made["score"] / "twins"))
+    real = parquet.open_table(str(made["ingest"] / "validation"))
     by_id = {real[i].image_id: real[i] for i in range(len(real))}
     assert len(twins) == len(real)
     pasted = 0

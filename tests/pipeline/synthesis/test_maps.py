@@ -65,7 +65,7 @@ def manifest(output: Path, step: str) -> dict[str, Any]:
 
 
 def scenes(folder: Path) -> list[Scene]:
-    table = parquet.read(parquet.Config(str(folder)))
+    table = parquet.open_table(folder)
     return [table[i] for i in range(len(table))]
 
 

@@ -57,7 +57,7 @@ def test_each_layout_is_sampled_as_often_as_asked_for(job: Job, tmp_path: Path) 
 
     work = PairedSamples(job, load, lambda: TOY, 2, str(tmp_path))
     assert {"rows": 2, "images": 4} == work("part-00000", range(1, 3))
-    table = parquet.read(parquet.Config(str(tmp_path)))
+    table = parquet.open_table(tmp_path)
     ids = [TOY[1].image_id, TOY[2].image_id]
     assert [f"{name}~{sample}" for name in ids for sample in range(2)] == [
         scene.image_id for scene in table
@@ -78,7 +78,7 @@ def test_a_sample_is_the_same_in_any_shard(job: Job, tmp_path: Path) -> None:
         for number, part in enumerate(places):
             work(f"part-{number:05d}", part)
     one, two = (
-        {scene.image_id: scene.provenance for scene in parquet.read(parquet.Config(str(path)))}
+        {scene.image_id: scene.provenance for scene in parquet.open_table(path)}
         for path in (tmp_path / "one", tmp_path / "two")
     )
     assert one == two and 4 == len(one)

@@ -106,7 +106,7 @@ def test_the_toy_survives_the_journey_and_a_table_takes_its_maps_in(tmp_path):
     again = coco_panoptic.read(coco_panoptic.Config("panoptic.json"), tmp_path)
     assert [[]] * 3 == [differences(table[i], again[i]) for i in range(3)]
     parquet.write(again, Folder.at(tmp_path / "table"))
-    stored = parquet.read(parquet.Config(str(tmp_path / "table")))
+    stored = parquet.open_table(tmp_path / "table")
     assert [[]] * 3 == [differences(table[i], stored[i]) for i in range(3)]
     assert stored[0].panoptic is not None and os.sep not in (stored[0].panoptic.path or "")
 
@@ -249,5 +249,5 @@ def test_a_bad_map_stops_the_reading_of_a_job_or_is_counted(written):
         "s", ("labelled", range(2))
     )
     assert {"unreadable image or map": 1} == row["skipped"] and 1 == row["rows"]
-    kept = parquet.read(parquet.Config(str(folder / "b")))[0]
+    kept = parquet.open_table(folder / "b")[0]
     assert "2" == kept.image_id and [[1, 1, 2], [0, 2, 2]] == panoptic.map_of(kept).tolist()

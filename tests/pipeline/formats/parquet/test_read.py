@@ -205,6 +205,7 @@ def test_a_table_is_opened_by_its_folder_or_by_the_address_of_one_file(tmp_path)
     shard(folder, table(3), [])
     expected = parquet.read(parquet.Config("."), tmp_path).fingerprint()
     assert expected == parquet.open_table(folder).fingerprint()
+    assert expected == parquet.open_table(tmp_path).fingerprint()
     one_file = parquet.open_table(f"{tmp_path}/part-0.parquet", pixels=False)
     assert expected == one_file.fingerprint()
     assert one_file[0].image.data is None
