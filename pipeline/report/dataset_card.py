@@ -1,4 +1,4 @@
-"""The README.md of an exported data set: what is in it, how it was made, what it is known to be worth, what is missing."""
+"""The README.md of an exported data set: its content, how it was made, its known worth, and what is missing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from synthaug.pipeline.core.scene import Category
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#|~!]")
 _LICENCE = "# license: for whoever publishes this to choose; it must allow what the licences of all source images allow\n"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+NO_VERDICTS = ("images", "objects", "judge", "policy")  # entries of a manifest of verification
 OPENING = {
     "coco": 'CocoDetection("train/images", "train/instances.json")  # torchvision.datasets',
     "hf": 'load_dataset("/path/of/this/folder")  # datasets',
@@ -26,7 +27,7 @@ OPENING = {
 
 @dataclass
 class SetCounts:
-    """What one data set brought to one split."""
+    """The counts of one data set in one split."""
 
     split: str
     name: str
@@ -38,18 +39,17 @@ class SetCounts:
     index: Sequence[int] | None = None  # class index of the set -> of the export; None = the same
 
     def of(self, category: int, source: str) -> int:
-        """Objects of a class of the export from one source."""
-        own = (
-            category
-            if self.index is None
-            else (list(self.index).index(category) if category in self.index else -1)
-        )
-        return self.objects[own, source]
+        """Return the objects of a class of the export from one source."""
+        if self.index is None:
+            return self.objects[category, source]
+        if category not in self.index:
+            return 0
+        return self.objects[list(self.index).index(category), source]
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run left behind, as its JSON files say it."""
+    """The JSON files of a run."""
 
     metrics: Mapping[str, Any]  # metrics.json
     seed: int | None
@@ -57,7 +57,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything a card says."""
+    """The content of a card."""
 
     title: str
     format: str
@@ -144,78 +144,84 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _making(run: RunFacts) -> Iterator[str]:
     metrics = run.metrics
-    scores = metrics.get("scores", {})
-    sums = {
-        key: s["card"][key]
-        for s in scores.values()
-        for key in s.get("card", {})
-        if key.endswith("_sha256")
-    }
-    yield f"- Job `{metrics.get('job', '')}`, seed {run.seed}, sha256 `{metrics.get('job_sha256', '')}`"
-    yield from (
-        f"- {plain(key.removesuffix('_sha256'))}: sha256 `{value}`"
-        for key, value in sorted(sums.items())
-    )
-    made = metrics.get("synthetic", {})
-    dropped = sum(made.get("dropped", {}).values())
-    yield f"- {made.get('images', 0)} synthetic images made; {dropped} objects dropped because too little of them showed"
+    digests = {}
+    for score in metrics.get("scores", {}).values():
+        content = score.get("card", {})
+        digests.update({key: content[key] for key in content if key.endswith("_sha256")})
+    job, job_digest = metrics.get("job", ""), metrics.get("job_sha256", "")
+    yield f"- Job `{job}`, seed {run.seed}, sha256 `{job_digest}`"
+    for key, digest in sorted(digests.items()):
+        yield f"- {plain(key.removesuffix('_sha256'))}: sha256 `{digest}`"
+    synthetic = metrics.get("synthetic", {})
+    images = synthetic.get("images", 0)
+    dropped = sum(synthetic.get("dropped", {}).values())
+    yield f"- {images} synthetic images made; {dropped} objects dropped because too little of them showed"
     yield "- Each synthetic image names its seed, generator, checkpoint and the real image whose layout it follows"
     versions = metrics.get("versions", {})
-    yield f"- {', '.join(f'{plain(name)} {plain(str(number))}' for name, number in versions.items())}\n"
+    packages = [f"{plain(name)} {plain(str(version))}" for name, version in versions.items()]
+    yield f"- {', '.join(packages)}\n"
     yield from _verification(metrics.get("verified") or {})
 
 
-def _verification(told: Mapping[str, Any]) -> Iterator[str]:
-    """What the detector that looked for every synthetic object said; nothing where that step did not run."""
-    if not told.get("enabled"):
+def _verification(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the verdicts on the synthetic objects."""
+    if not manifest.get("enabled"):
         yield "No detector checked whether the synthetic objects are where their labels say.\n"
         return
-    verdicts = {
-        k: v
-        for k, v in told.items()
-        if isinstance(v, Mapping) and v and k not in ("images", "objects", "judge", "policy")
-    }
-    counts = {k: v for k, v in verdicts.items() if all(isinstance(n, int) for n in v.values())}
+    rows = []
+    for key, counts in manifest.items():
+        if key in NO_VERDICTS or not isinstance(counts, Mapping) or not counts:
+            continue
+        if all(isinstance(number, int) for number in counts.values()):
+            rows.append((plain(key.replace("_", " ")), sum(counts.values())))
     yield "A detector that had no part in making them looked for every synthetic object:\n"
-    yield _table(
-        ("verdict", "objects"),
-        [(plain(k.replace("_", " ")), sum(v.values())) for k, v in counts.items()],
-    )
-    yield _table(("images", "number"), [(plain(k), v) for k, v in told.get("images", {}).items()])
+    yield _table(("verdict", "objects"), rows)
+    images = [(plain(key), number) for key, number in manifest.get("images", {}).items()]
+    yield _table(("images", "number"), images)
 
 
 def _worth(run: RunFacts) -> Iterator[str]:
-    says = run.metrics.get("trial", {}).get("says", [])
-    if says:
+    lines = run.metrics.get("trial", {}).get("says", [])
+    if lines:
         yield "Trained with and without it, same budget, paired seeds:\n"
-        yield from (f"- {plain(line)}" for line in says)
+        for line in lines:
+            yield f"- {plain(line)}"
         yield ""
     else:
         yield "No trial was run: whether training on it helps a detector is not known (`synthaug trial`).\n"
     for name, score in run.metrics.get("scores", {}).items():
-        values, told = score.get("values", {}), score.get("card", {})
-        key = told.get("headline_key") or next(
-            (k for k, v in values.items() if v == score.get("value")), ""
-        )
-        beside = {
-            c: numbers.get(key)
-            for c, numbers in score.get("controls", {}).items()
-            if isinstance(numbers, Mapping)
-        }
-        shown = [f"{plain(c)} {_number(v)}" for c, v in beside.items() if v is not None]
-        yield f"- **{plain(name.upper())}** {_number(score.get('value'))}" + (
-            f" ({', '.join(shown)})" if shown else ""
-        )
-        for item, value in told.items():
-            if isinstance(value, (str, int, float)) and not item.endswith(("_sha256", "_key")):
-                yield f"  - {plain(item.replace('_', ' '))}: {plain(str(value))}"
+        yield from _score(name, score)
     for name, reason in run.metrics.get("scores_unavailable", {}).items():
         yield f"- {plain(name.upper())} was not measured: {plain(str(reason))}"
     yield ""
 
 
+def _score(name: str, score: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a score with its controls, then how it was measured."""
+    content = score.get("card", {})
+    key = content.get("headline_key")
+    if not key:
+        equal = [k for k, value in score.get("values", {}).items() if value == score.get("value")]
+        key = equal[0] if equal else ""
+    controls = []
+    for control, numbers in score.get("controls", {}).items():
+        if isinstance(numbers, Mapping) and numbers.get(key) is not None:
+            controls.append(f"{plain(control)} {_number(numbers[key])}")
+    line = f"- **{plain(name.upper())}** {_number(score.get('value'))}"
+    if controls:
+        line += f" ({', '.join(controls)})"
+    yield line
+    for item, value in content.items():
+        if isinstance(value, (str, int, float)) and not item.endswith(("_sha256", "_key")):
+            yield f"  - {plain(item.replace('_', ' '))}: {plain(str(value))}"
+
+
 def _number(value: Any) -> str:
-    return "none" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
 
 
 def _limits(facts: Facts) -> Iterator[str]:
