@@ -5,11 +5,11 @@ Legend as in network.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from synthaug.generators.nn.folding import FoldedWeights
 
 EPSILON = 1e-5  # of batch norms
 
@@ -17,27 +17,12 @@ Layer = tuple[Tensor, Tensor]  # weight [N, ...] and bias [N]
 Norm = tuple[Tensor, Tensor]  # scale [C] and shift [C]
 
 
-class Folded:
-    """A network's weights in float64, with norms turned into the numbers they multiply and add."""
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state: dict[str, Tensor] = {}
-        for name, value in state.items():
-            if value.is_floating_point():
-                self.state[name] = value.detach().double()
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.state[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.state
+class Folded(FoldedWeights):
+    """LostGAN's weights in float64, with norms turned into the numbers they multiply and add."""
 
     def normed(self, name: str) -> Layer:
         """Return weight over its largest singular value, and bias, of a spectrally normalised layer."""
-        weight = self[f"{name}.weight_orig"]
-        u, v = self[f"{name}.weight_u"], self[f"{name}.weight_v"]
-        sigma = u @ (weight.flatten(1) @ v)
-        return weight / sigma, self[f"{name}.bias"]
+        return self.spectral(name), self[f"{name}.bias"]
 
     def norm(self, name: str) -> Norm:
         """Return scale and shift of a batch norm in evaluation."""

@@ -11,13 +11,16 @@ class FoldedWeights:
     """The floating-point entries of a state dict by name, in float64."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state = {}
+        self.state: dict[str, Tensor] = {}
         for name, value in state.items():
             if value.is_floating_point():
                 self.state[name] = value.detach().double()
 
     def __getitem__(self, name: str) -> Tensor:
         return self.state[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.state
 
     def spectral(self, name: str) -> Tensor:
         """Return the weight of a spectrally normalized layer over its singular value."""
