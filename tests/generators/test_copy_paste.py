@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from synthaug.generators import checkpoint, copy_paste
 from synthaug.generators.base import SamplerOptions
-from synthaug.generators.copy_paste import Config, Frame, Piece, blurred, compose, cut, piece
+from synthaug.generators.copy_paste import Config, Frame, Piece, blur, compose, cut, piece
 
 HARD = Config(blend="none", feather=0.0)
 
@@ -139,8 +139,8 @@ def test_a_piece_may_hang_over_the_border_or_miss_the_canvas() -> None:
 def test_a_blurred_edge_is_scipys_gaussian() -> None:
     plane = disc((20, 24), (9, 11), 5).astype(np.float32)
     expected = ndimage.gaussian_filter(plane.astype(np.float64), 1.3, mode="constant", radius=4)
-    np.testing.assert_allclose(blurred(plane, 1.3), expected, atol=1e-5)
-    assert blurred(plane, 0.0) is plane
+    np.testing.assert_allclose(blur(plane, 1.3), expected, atol=1e-5)
+    assert blur(plane, 0.0) is plane
 
 
 def test_a_feathered_box_is_whole_inside_and_fades_outside() -> None:
