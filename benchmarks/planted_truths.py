@@ -36,7 +36,7 @@ from synthaug.pipeline.execution.ray_executor import open_executor
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.report import trial as report_trial
-from synthaug.pipeline.run import Screen, run_some
+from synthaug.pipeline.run import Console, run_some
 from synthaug.pipeline.steps import trial
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "semi_supervised.yaml"
@@ -127,7 +127,7 @@ def main(
     job = planted_job(
         output, seeds, steps, real, stored(shuffled(more), tables.sub(f"shuffled-{extra}")).path
     )
-    done = run_some(job, Screen(print, lambda *_: None), ("ingest",))
+    done = run_some(job, Console(print, lambda *_: None), ("ingest",))
     made = Output(perfect, {"images": extra})
     inputs = {"ingest": done["ingest"], "pseudo_label": made, "synthesize": made, "verify": made}
     executor = open_executor("serial" if workers == 1 else "ray", workers, "", 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from synthaug.pipeline.core.errors import JobError, SynthaugError
-from synthaug.pipeline.execution.progress import Pace
+from synthaug.pipeline.execution.progress import Progress
 
 if TYPE_CHECKING:
-    from synthaug.pipeline.run import Screen
+    from synthaug.pipeline.run import Console
 
 
 USUAL_SEEDS = 5  # of a trial
@@ -69,15 +70,15 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     from synthaug.pipeline.run import run as run_job
 
     loaded = load_job(job, list(overrides), output, _warn)
-    screen = _screen()
+    console = _console()
     if dry_run:
-        check(loaded, screen)
+        check(loaded, console)
         click.echo(loaded.to_yaml())
         click.echo("dry run: the job and its data are in order; nothing was trained")
         return
     began = time.monotonic()
     _log_to(loaded.output)
-    folder = run_job(loaded, screen)
+    folder = run_job(loaded, console)
     click.echo(f"finished in {time.monotonic() - began:.0f} s")
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
@@ -107,7 +108,7 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
     if not loaded.trial.seeds:
         loaded = load_job(job, [*chosen, f"trial.seeds={USUAL_SEEDS}"], output)
     _log_to(loaded.output)
-    folder = run_job(loaded, _screen())
+    folder = run_job(loaded, _console())
     verdict = folder.read_json("metrics.json")["trial"]
     for line in verdict["says"]:
         click.echo(line)
@@ -133,7 +134,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
 
     loaded = load_job(job, list(overrides), output, _warn)
     _log_to(loaded.output)
-    for line in plan_job(loaded, _screen()):
+    for line in plan_job(loaded, _console()):
         click.echo(line)
 
 
@@ -235,7 +236,7 @@ def score(**request: Any) -> None:
     from synthaug.pipeline.commands.score import Request
     from synthaug.pipeline.commands.score import score as measure
 
-    for line in measure(Request(**request), _screen()):
+    for line in measure(Request(**request), _console()):
         click.echo(line)
 
 
@@ -250,7 +251,7 @@ def validate(dataset: str, root: str) -> None:
     from synthaug.pipeline.commands.status import inspect
     from synthaug.pipeline.formats.reference import open_dataset
 
-    for line in inspect(open_dataset(dataset, Path(root), key="DATASET"), _screen().progress):
+    for line in inspect(open_dataset(dataset, Path(root), key="DATASET"), _console().progress):
         click.echo(line)
 
 
@@ -333,7 +334,7 @@ def export(**request: Any) -> None:
     from synthaug.pipeline.commands.export import export as hand_over
     from synthaug.pipeline.commands.export_sources import Request
 
-    for line in hand_over(Request(**request), _screen().progress):
+    for line in hand_over(Request(**request), _console().progress):
         click.echo(line)
 
 
@@ -406,29 +407,42 @@ def _warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
-def _screen() -> Screen:
-    """A screen on the terminal: a live line on a tty, a line every ten seconds in a log file."""
-    from synthaug.pipeline.run import Screen
+class Terminal:
+    """Lines on stdout, and a progress line: live on a tty, else one every ten seconds."""
 
-    live = sys.stderr.isatty()
-    pace, state = Pace(), {"said": 0.0, "open": False}
+    def __init__(self) -> None:
+        self._is_live = sys.stderr.isatty()
+        self._interval = 0.2 if self._is_live else 10.0  # seconds between progress lines
+        self._progress = Progress()
+        self._shown_at = -math.inf
+        self._line_is_open = False
 
-    def tell(text: str) -> None:
-        if state["open"]:
+    def tell(self, text: str) -> None:
+        """Print a line, in place of an open progress line."""
+        if self._line_is_open:
             click.echo("\r\x1b[K", err=True, nl=False)
-            state["open"] = False
+            self._line_is_open = False
         click.echo(text)
 
-    def progress(done: int, total: int, unit: str) -> None:
+    def show_progress(self, done: int, total: int, unit: str) -> None:
+        """Show the progress of a piece of work, unless the last line is too recent."""
         now = time.monotonic()
-        text = f"  {pace.line(done, total, unit, now)}"
-        if now - state["said"] < (0.2 if live else 10.0):
+        line = f"  {self._progress.line(done, total, unit, now)}"
+        if now - self._shown_at < self._interval:
             return
-        state["said"] = now
-        click.echo(f"\r\x1b[K{text}" if live else text, err=live, nl=not live)
-        state["open"] = live
+        self._shown_at = now
+        if self._is_live:
+            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+            self._line_is_open = True
+        else:
+            click.echo(line)
 
-    return Screen(tell, progress)
+
+def _console() -> Console:
+    from synthaug.pipeline.run import Console
+
+    terminal = Terminal()
+    return Console(terminal.tell, terminal.show_progress)
 
 
 def _log_to(output: str) -> None:

@@ -40,8 +40,8 @@ TICK = 50  # images between two lines of progress
 
 
 @dataclass(frozen=True)
-class Screen:
-    """Where a run speaks: one line at a time, and a progress line that may be overwritten."""
+class Console:
+    """Takes lines for the user, and a progress line that the next one may overwrite."""
 
     tell: Callable[[str], None]
     progress: Callable[[int, int, str], None]
@@ -50,7 +50,7 @@ class Screen:
 # ---- Checks ----
 
 
-def check(job: Job, screen: Screen) -> None:
+def check(job: Job, console: Console) -> None:
     """Check all that can be known before a run, every image included. Changes nothing."""
     steps = load_steps()
     check_writable(job.output)
@@ -59,7 +59,7 @@ def check(job: Job, screen: Screen) -> None:
     _check_job(job, steps)
     inputs = open_inputs(job)
     _check_data(job, steps, inputs)
-    _check_images(job, inputs, screen)
+    _check_images(job, inputs, console)
 
 
 def _check_job(job: Job, steps: Mapping[str, Step]) -> None:
@@ -72,7 +72,7 @@ def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
         step.check_data(job, inputs)
 
 
-def _check_images(job: Job, inputs: Inputs, screen: Screen) -> None:
+def _check_images(job: Job, inputs: Inputs, console: Console) -> None:
     """Decode every image, unless broken ones are to be skipped; they are counted when they are read."""
     for name, table in inputs.splits.items():
         total = len(table)
@@ -81,29 +81,29 @@ def _check_images(job: Job, inputs: Inputs, screen: Screen) -> None:
                 check_scene(table[index], job.data.max_pixels)
             done = index + 1
             if done % TICK == 0 or done == total:
-                screen.progress(done, total, f"images of {name} checked")
-        screen.tell(f"{name}: {total} images, {len(table.categories)} classes")
+                console.progress(done, total, f"images of {name} checked")
+        console.tell(f"{name}: {total} images, {len(table.categories)} classes")
 
 
 # ---- The run ----
 
 
-def run(job: Job, screen: Screen) -> Folder:
+def run(job: Job, console: Console) -> Folder:
     """Run every step that is not done already, and write metrics.json; returns the output folder."""
     steps = load_steps()
     output = _checked_output(job, steps)
     with _locked(output):
-        done = _run_steps(job, steps, output, screen)
+        done = _run_steps(job, steps, output, console)
         output.write_json("metrics.json", metrics(job, steps, done))
     return output
 
 
-def run_some(job: Job, screen: Screen, names: tuple[str, ...]) -> dict[str, Output]:
+def run_some(job: Job, console: Console, names: tuple[str, ...]) -> dict[str, Output]:
     """Run some steps, with all they need among them, in the folders that `run` would use."""
     steps = load_steps(names)
     output = _checked_output(job, steps)
     with _locked(output):
-        return _run_steps(job, steps, output, screen)
+        return _run_steps(job, steps, output, console)
 
 
 def _checked_output(job: Job, steps: Mapping[str, Step]) -> Folder:
@@ -113,7 +113,7 @@ def _checked_output(job: Job, steps: Mapping[str, Step]) -> Folder:
 
 
 def _run_steps(
-    job: Job, steps: Mapping[str, Step], output: Folder, screen: Screen
+    job: Job, steps: Mapping[str, Step], output: Folder, console: Console
 ) -> dict[str, Output]:
     output.write_bytes("job.yaml", job.to_yaml().encode())
     keys = step_keys(job, steps)
@@ -125,14 +125,14 @@ def _run_steps(
             folder = output.sub("steps").sub(f"{name}-{keys[name]}")
             title = f"[{number}/{len(steps)}] {name}"
             if folder.exists(MANIFEST):
-                screen.tell(f"{title}: finished earlier")
+                console.tell(f"{title}: finished earlier")
             else:
-                screen.tell(title)
+                console.tell(title)
                 if executor is None:
                     _check_data(job, steps, open_inputs(job))
                     executor = _open_executor(job)
                 inputs = {need: done[need] for need in step.needs}
-                context = Context(job, folder, inputs, executor, screen.tell, screen.progress)
+                context = Context(job, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
             manifest = folder.read_json(MANIFEST)
             provenance |= step.provenance(manifest)

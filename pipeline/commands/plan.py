@@ -14,7 +14,7 @@ from synthaug.pipeline.planning.layout_statistics import Statistics, deviation
 from synthaug.pipeline.report import plan_page
 from synthaug.pipeline.report.pictures import Picture, full_picture, layout_picture
 from synthaug.pipeline.report.plan_page import LayoutPair, PlanPage
-from synthaug.pipeline.run import Screen, run_some
+from synthaug.pipeline.run import Console, run_some
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 PAGE = "plan.html"
@@ -22,9 +22,9 @@ SIDE = 300  # longer side of a picture, pixels
 PAIRS = 24  # at most; fewer with report.samples
 
 
-def plan(job: Job, screen: Screen) -> list[str]:
+def plan(job: Job, console: Console) -> list[str]:
     """Read and plan in the job's output folder, write the page there, and return the lines for the terminal."""
-    done = run_some(job, screen, ("ingest", "plan"))
+    done = run_some(job, console, ("ingest", "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
     real = parquet.open_table(labelled, pixels=False)
     sources = conditioning_of(job).layouts(real)

@@ -1,4 +1,4 @@
-"""What a step is given: the job, its own folder, the outputs of the steps before it, and where to run work."""
+"""The surroundings of a step: job, own folder, outputs of earlier steps, and workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything `run(context)` of a step may use."""
+    """Surroundings of a step, given to its `run`."""
 
     job: Job
     folder: Folder
@@ -42,12 +42,13 @@ class Context:
         workers: int = 1,
         fits: Fits = lambda _: True,
     ) -> Any:
-        """Run a training task (or a group of them, of a size that `fits`) and show the steps its log reports."""
+        """Run a training task, in a process group of a size that `fits`, and show its progress."""
 
         def tick() -> None:
             rows = read_log(folder)
             if rows:
-                self.progress(int(rows[-1]["step"]), int(rows[-1]["steps"]), "steps")
+                last = rows[-1]
+                self.progress(int(last["step"]), int(last["steps"]), "steps")
 
         return self.executor.group(task, workers, spec, tick=tick, fits=fits)
 
@@ -59,70 +60,74 @@ class Context:
         unit: str,
         workers: int = 0,
     ) -> list[dict[str, Any]]:
-        """Run named shards through the pool, leaving out those already complete; returns all their rows, in order.
+        """Run named shards through a pool of workers; returns the rows of all, in order.
 
-        A shard is complete when its sidecar `<name>.json` is there and the data file has the digest it states.
+        Complete ones are not run again: a shard is complete when its sidecar `<name>.json` is
+        there and the data file has the digest it states. `workers` 0 means the executor's number.
         """
         folder.sweep()
         present = set(folder.names())
-        todo = [(name, item) for name, item in items if not _complete(folder, name, present)]
-        if len(todo) < len(items):
-            self.tell(f"  {len(items) - len(todo)} of {len(items)} shards were finished earlier")
-        crew = min(workers or self.executor.workers, len(todo))
-        done = sum(_rows(folder, name) for name, _ in items) - sum(
-            _rows(folder, name) for name, _ in todo
-        )
-        total = done + sum(_size(item) for _, item in todo)
+        todo = [(name, item) for name, item in items if not _is_complete(folder, name, present)]
+        finished = {name for name, _ in items} - {name for name, _ in todo}
+        if finished:
+            self.tell(f"  {len(finished)} of {len(items)} shards were finished earlier")
+        done = sum(_read_row(folder, name)["rows"] for name in finished)
+        total = done + sum(_num_scenes(item) for _, item in todo)
         self.progress(done, total, unit)
-        for result in (
-            self.executor.pool(partial(_Shard, make, folder.uri), todo, crew) if todo else ()
-        ):
-            done += result
-            self.progress(done, total, unit)
-        return [folder.read_json(f"{name}.json") for name, _ in items]
+        if todo:
+            count = min(workers or self.executor.workers, len(todo))
+            make_shard_worker = partial(_ShardWorker, make, folder.uri)
+            for rows in self.executor.pool(make_shard_worker, todo, count):
+                done += rows
+                self.progress(done, total, unit)
+        return [_read_row(folder, name) for name, _ in items]
 
 
-Work = Callable[
-    [str, Any], dict[str, Any]
-]  # (name, item) -> row of the manifest with "rows"; writes <name>.parquet
+# (name, item) -> row of the manifest with "rows"; writes <name>.parquet
+Work = Callable[[str, Any], dict[str, Any]]
 
 
-class _Shard:
+class _ShardWorker:
     """Runs in a worker: does one shard, then writes its sidecar, last."""
 
     def __init__(self, make: Callable[[], Work], uri: str) -> None:
-        self._work, self._folder = make(), Folder.at(uri)
+        self._work = make()
+        self._folder = Folder.at(uri)
 
-    def __call__(self, named: tuple[str, Any]) -> int:
-        name, item = named
+    def __call__(self, shard: tuple[str, Any]) -> int:
+        """Return the number of rows in the shard."""
+        name, item = shard
         row = self._work(name, item)
         row["sha256"] = self._folder.sha256(f"{name}.parquet")
         self._folder.write_json(f"{name}.json", row)
         return int(row["rows"])
 
 
-def _complete(folder: Folder, name: str, present: set[str]) -> bool:
+def _is_complete(folder: Folder, name: str, present: set[str]) -> bool:
     if f"{name}.json" not in present or f"{name}.parquet" not in present:
         return False
-    return bool(folder.read_json(f"{name}.json")["sha256"] == folder.sha256(f"{name}.parquet"))
+    digest = folder.sha256(f"{name}.parquet")
+    return bool(_read_row(folder, name)["sha256"] == digest)
 
 
-def _rows(folder: Folder, name: str) -> int:
-    return int(folder.read_json(f"{name}.json")["rows"]) if folder.exists(f"{name}.json") else 0
+def _read_row(folder: Folder, name: str) -> dict[str, Any]:
+    row: dict[str, Any] = folder.read_json(f"{name}.json")
+    return row
 
 
-def _size(item: Any) -> int:
-    """Images in a shard's work: items are ranges, or end with one."""
-    return len(item if isinstance(item, range) else item[-1])
+def _num_scenes(item: Any) -> int:
+    """Return the number of scenes in a shard's item: a range, or a tuple that ends with one."""
+    scenes = item if isinstance(item, range) else item[-1]
+    return len(scenes)
 
 
 def cut(count: int, size: int, prefix: str = "part") -> list[tuple[str, range]]:
-    """Cut 0..count-1 into named shards of `size`."""
-    starts = range(0, count, size)
-    return [
-        (f"{prefix}-{i:05d}", range(start, min(start + size, count)))
-        for i, start in enumerate(starts)
-    ]
+    """Cut 0..count-1 into named shards of `size`; the last one may be smaller."""
+    shards = []
+    for number, start in enumerate(range(0, count, size)):
+        stop = min(start + size, count)
+        shards.append((f"{prefix}-{number:05d}", range(start, stop)))
+    return shards
 
 
 def add_counts(

@@ -1,4 +1,4 @@
-"""Where work runs, as steps see it: single tasks, pools of workers, groups that train together.
+"""Single tasks, pools of workers and process groups, as steps see them.
 
 Two executors with one interface: `RayExecutor` (ray_executor.py), and here `SerialExecutor`, which runs the same functions
 one after the other in this process, for tests, debugging and machines without Ray. Results never depend on which.
@@ -16,7 +16,7 @@ Fits = Callable[[int], bool]  # whether a group of this size can do the work
 
 
 class Executor(Protocol):
-    """What a step may ask for."""
+    """Runs the work of steps."""
 
     workers: int
 
@@ -51,7 +51,7 @@ class Executor(Protocol):
 
 
 class SerialExecutor:
-    """Everything in this process, one after the other."""
+    """Runs everything in this process, one after the other."""
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers

@@ -21,24 +21,23 @@ from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor,
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
 ATTEMPTS = 4  # times a training group is started before one gives up
 PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
-GRIEF_SECONDS = 20.0  # how long after one member failed another's death is looked for
-PATIENCE = timedelta(
-    hours=12
-)  # of members for each other: rank 0 may evaluate meanwhile, and the dead are seen by Ray
+DEATH_GRACE_SECONDS = 20.0  # after a process failed, another one's death is still waited for
+# of processes for each other: rank 0 may evaluate meanwhile, and Ray sees the dead
+TIMEOUT = timedelta(hours=12)
 
 
 class RayExecutor:
     """A private local Ray, or an existing one."""
 
     def __init__(self, workers: int, address: str, memory_mb: int) -> None:
-        self.workers, self._joined = workers, bool(address)
-        self._crew: list[Any] = []  # actors of the last pool
+        self.workers = workers
+        self._joined = bool(address)
+        self._idle: list[Any] = []  # actors of the last pool, kept for the next one
         if address:
             self.check_reachable(address)
         # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
-        self._scratch = Path(
-            tempfile.mkdtemp(prefix="sa-", dir="/tmp" if Path("/tmp").is_dir() else None)
-        )
+        short = "/tmp" if Path("/tmp").is_dir() else None
+        self._scratch = Path(tempfile.mkdtemp(prefix="sa-", dir=short))
         self._environment(address)
         import ray  # after the environment: Ray reads it when imported
 
@@ -60,21 +59,18 @@ class RayExecutor:
             }
         try:
             ray.init(**options)
-        except (
-            Exception
-        ) as err:  # Ray raises a dozen unrelated types here; all mean the same to the user
-            self._forget_scratch()
-            where = (
-                f"Ray at '{address}' cannot be reached"
-                if address
-                else "a local Ray could not be started"
-            )
+        except Exception as err:  # Ray raises a dozen unrelated types here; all mean the same
+            self._remove_scratch()
+            problem = "a local Ray could not be started"
+            if address:
+                problem = f"Ray at '{address}' cannot be reached"
             raise JobError(
-                f"cluster.address: {where} ({first_line(err)}); set cluster.executor=serial to go without"
+                f"cluster.address: {problem} ({first_line(err)}); "
+                "set cluster.executor=serial to go without"
             ) from err
 
     def _environment(self, address: str) -> None:
-        """Loopback only, private token, no usage statistics (see docs/architecture.md, Security)."""
+        """Set Ray's variables: loopback, private token, no statistics (docs/architecture.md)."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -104,56 +100,61 @@ class RayExecutor:
 
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
         """Run one task; a killed worker is replaced and the task run again (it resumes from what it saved)."""
-        self._dismiss()
+        self._stop_idle()
         task = self._ray.remote(num_cpus=1, max_retries=3)(function)
         return self._wait(task.remote(*args), tick)
 
     def pool(
         self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
     ) -> Iterator[Any]:
-        """Keep each actor busy with one item; items are drawn as actors come free, so a long stream costs no memory."""
-        ray, todo = self._ray, iter(items)
-        running: dict[Any, Any] = {}  # the actor of each item that is being done
-        work, crew = (
-            [ray.put(make)],
-            self._hire(workers),
-        )  # in a list: fetched once per actor, not with every item
+        """Keep each actor busy with one item; yields results as they come.
+
+        Items are drawn as actors come free, so that a long stream costs no memory.
+        """
+        todo = iter(items)
+        work = [self._ray.put(make)]  # in a list: fetched once per actor, not with every item
+        actors = self._start(workers)
+        running: dict[Any, Any] = {}  # reference to a result -> the actor that works on it
         try:
-            for one in crew:
-                self._feed(one, work, todo, running)
+            for actor in actors:
+                self._submit(actor, work, todo, running)
             while running:
-                done, _ = ray.wait(list(running), num_returns=1)
-                one = running.pop(done[0])
-                result = self._get(done[0])
-                self._feed(one, work, todo, running)
+                (reference,), _ = self._ray.wait(list(running), num_returns=1)
+                actor = running.pop(reference)
+                result = self._get(reference)
+                self._submit(actor, work, todo, running)
                 yield result
-        except (
-            BaseException
-        ):  # also when no more results are wanted: what is still running must not go on
-            self._dismiss(crew)
+        except BaseException:  # also when no more results are wanted: what still runs must stop
+            self._stop(actors)
             raise
-        self._dismiss()  # of a pool that was opened beside this one
-        self._crew = crew
+        self._stop_idle()  # of a pool that was opened beside this one
+        self._idle = actors
 
     @staticmethod
-    def _feed(actor: Any, work: list[Any], todo: Iterator[Any], running: dict[Any, Any]) -> None:
+    def _submit(actor: Any, work: list[Any], todo: Iterator[Any], running: dict[Any, Any]) -> None:
+        """Give an actor the next item, if there is one."""
         for item in todo:
             running[actor.run.remote(work, item)] = actor
             return
 
-    def _hire(self, workers: int) -> list[Any]:
-        """The actors of the last pool and new ones: to start one, with its imports, takes seconds."""
-        crew, self._crew = self._crew, []
-        for one in crew[workers:]:
-            self._ray.kill(one)
-        actor = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
-        return [*crew[:workers], *(actor.remote() for _ in range(workers - len(crew)))]
+    def _start(self, workers: int) -> list[Any]:
+        """Return actors, those of the last pool first: to start one takes seconds of imports."""
+        actors = self._idle[:workers]
+        self._stop(self._idle[workers:])
+        self._idle = []
+        start = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
+        while len(actors) < workers:
+            actors.append(start.remote())
+        return actors
 
-    def _dismiss(self, crew: Sequence[Any] = ()) -> None:
-        """End a crew, and the actors that wait for a next pool, before something else needs their cores and memory."""
-        for one in (*crew, *self._crew):
-            self._ray.kill(one)
-        self._crew = []
+    def _stop(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            self._ray.kill(actor)
+
+    def _stop_idle(self) -> None:
+        """End the actors kept for a next pool: something else needs their cores and memory."""
+        self._stop(self._idle)
+        self._idle = []
 
     def group(
         self,
@@ -163,19 +164,22 @@ class RayExecutor:
         tick: Tick | None = None,
         fits: Fits = lambda _: True,
     ) -> Any:
-        """A gang of actors; one that dies takes the gang down, and it is started again, smaller where room is lacking."""
-        self._dismiss()
+        """Run a process group of actors.
+
+        One that dies ends the group, which is started again, smaller where room is lacking.
+        """
+        self._stop_idle()
         gpus = size > 1 and self._ray.cluster_resources().get("GPU", 0) >= size
         for _ in range(ATTEMPTS):
             room = self._reserve(size, gpus, fits)
             if room is None:
                 return self.call(function, *args, tick=tick)
             try:
-                return self._run_gang(room, gpus, function, args, tick)
+                return self._run_group(room, gpus, function, args, tick)
             except self._ray.exceptions.RayActorError:
                 size = room.bundle_count
             finally:
-                self._ray.util.remove_placement_group(room)  # and with it the gang
+                self._ray.util.remove_placement_group(room)  # and with it the group
         raise RunError(
             f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step"
         )
@@ -184,9 +188,8 @@ class RayExecutor:
         """Reserve room for `size` members, or for as many as there is room for; None where that is one."""
         while size > 1:
             if fits(size):
-                room = self._ray.util.placement_group(
-                    [{"CPU": 1, **({"GPU": 1} if gpus else {})}] * size
-                )
+                bundle = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
+                room = self._ray.util.placement_group([bundle] * size)
                 if room.wait(PLACE_SECONDS):
                     return room
                 self._ray.util.remove_placement_group(room)
@@ -194,7 +197,7 @@ class RayExecutor:
             size = min(size - 1, max(1, int(free)))
         return None
 
-    def _run_gang(
+    def _run_group(
         self,
         room: Any,
         gpus: bool,
@@ -204,32 +207,36 @@ class RayExecutor:
     ) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        member = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Member)
+        start = self._ray.remote(num_cpus=1, num_gpus=int(gpus))(_Process)
         size = room.bundle_count
-        places = [
-            PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank)
-            for rank in range(size)
-        ]
-        gang = [member.options(scheduling_strategy=place).remote() for place in places]
+        processes = []
+        for rank in range(size):
+            bundle = PlacementGroupSchedulingStrategy(room, placement_group_bundle_index=rank)
+            processes.append(start.options(scheduling_strategy=bundle).remote())
         try:
-            meeting = self._meeting(gang[0])
-            refs = [
-                one.run.remote(rank, size, meeting, gpus, function, args)
-                for rank, one in enumerate(gang)
-            ]
-            return self._first_result(refs, tick)
+            rendezvous = self._rendezvous(processes[0])
+            references = []
+            for rank, process in enumerate(processes):
+                run = process.run.remote(rank, size, rendezvous, gpus, function, args)
+                references.append(run)
+            return self._first_result(references, tick)
         finally:
-            for one in gang:
-                self._ray.kill(one)
+            self._stop(processes)
 
-    def _meeting(self, first: Any) -> str:
-        """Where the members of a gang find each other: a file on this machine, a port of rank 0 in a joined cluster."""
+    def _rendezvous(self, first: Any) -> str:
+        """Return the address at which the processes of a group find each other.
+
+        On this machine a file, in a joined cluster a port of rank 0.
+        """
         if self._joined:
             return str(self._get(first.address.remote()))
         return f"file://{self._scratch / f'meet-{time.time_ns()}'}"
 
     def _first_result(self, refs: list[Any], tick: Tick | None) -> Any:
-        """Wait for all members and return rank 0's result; a death is raised before what it made the others say."""
+        """Wait for all processes and return rank 0's result.
+
+        A death is raised rather than the errors that it causes in the others.
+        """
         todo = list(refs)
         try:
             while todo:
@@ -240,25 +247,25 @@ class RayExecutor:
                     self._get(ref)
         except (self._ray.exceptions.RayActorError, SynthaugError):
             raise
-        except Exception:  # of a member that lost a neighbour, or of one that failed by itself
-            gone, _ = (
-                self._ray.wait(todo, num_returns=len(todo), timeout=GRIEF_SECONDS)
-                if todo
-                else ([], [])
-            )
-            for ref in gone:
-                self._raise_cause(ref)
+        except Exception:  # of a process that lost another one, or that failed by itself
+            self._raise_cause(todo)
             raise
         return self._get(refs[0])
 
-    def _raise_cause(self, ref: Any) -> None:
-        """Raise what explains the others' errors: a death, or an error told to the user; else return."""
-        try:
-            self._get(ref)
-        except (self._ray.exceptions.RayActorError, SynthaugError):
-            raise
-        except Exception:  # what this one says is no more than what the first one said
+    def _raise_cause(self, unfinished: list[Any]) -> None:
+        """Raise the error that explains the others': a death, or one for the user; else return."""
+        if not unfinished:
             return
+        ended, _ = self._ray.wait(
+            unfinished, num_returns=len(unfinished), timeout=DEATH_GRACE_SECONDS
+        )
+        for ref in ended:
+            try:
+                self._get(ref)
+            except (self._ray.exceptions.RayActorError, SynthaugError):
+                raise
+            except Exception:  # says no more than the first one
+                continue
 
     def _wait(self, ref: Any, tick: Tick | None) -> Any:
         while True:
@@ -278,31 +285,32 @@ class RayExecutor:
     def close(self) -> None:
         """Stop Ray, or leave the one that was joined."""
         self._ray.shutdown()
-        self._forget_scratch()
+        self._remove_scratch()
 
-    def _forget_scratch(self) -> None:
+    def _remove_scratch(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 class _Worker:
-    """One actor of pools, one pool after the other."""
+    """One actor of a pool, and then of the next."""
 
     def __init__(self) -> None:
-        self._made: Any = None  # by what
+        self._made_by: Any = None
         self._work: Callable[[Any], Any] | None = None
 
     def run(self, work: list[Any], item: Any) -> Any:
-        """Do an item of the pool whose `make` is behind the reference in `work`."""
-        if self._work is None or self._made != work[0]:
+        """Return the result of an item; `work` holds a reference to the pool's `make`."""
+        if self._work is None or self._made_by != work[0]:
             self._begin(work[0])
         assert self._work is not None
         return self._work(item)
 
     def _begin(self, make: Any) -> None:
-        """Be as a new actor is: without the last pool's work, and with as many threads as Ray gives one."""
+        """Forget the last pool's work and its threads, as if this actor were new."""
         import ray
 
-        self._work, self._made = None, make
+        self._work = None
+        self._made_by = make
         gc.collect()
         torch: Any = sys.modules.get("torch")
         if torch is not None:
@@ -310,11 +318,11 @@ class _Worker:
         self._work = ray.get(make)()
 
 
-class _Member:
-    """One actor of a training group."""
+class _Process:
+    """One actor of a process group."""
 
     def address(self) -> str:
-        """A free port of this actor's machine."""
+        """Return a free port of this actor's machine."""
         import ray.util
 
         util: Any = ray.util
@@ -327,17 +335,17 @@ class _Member:
         self,
         rank: int,
         size: int,
-        meeting: str,
+        rendezvous: str,
         gpus: bool,
         function: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> Any:
         import torch.distributed as dist
 
-        # nccl wants a GPU of its own for every member; members that share one talk through gloo
+        # nccl wants a GPU of its own for every process; processes that share one talk through gloo
         backend = "nccl" if gpus else "gloo"
         dist.init_process_group(
-            backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE
+            backend, init_method=rendezvous, rank=rank, world_size=size, timeout=TIMEOUT
         )
         try:
             return function(*args)
@@ -347,7 +355,7 @@ class _Member:
 
 @functools.cache
 def _secret() -> str:
-    """The token of this process's clusters; one for all, because Ray reads it once in the life of a process."""
+    """Return the token of all clusters of this process: Ray reads it once in its life."""
     return os.urandom(24).hex()
 
 

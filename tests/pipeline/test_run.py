@@ -10,7 +10,7 @@ from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Output
-from synthaug.pipeline.run import Screen, metrics, publish, run_some
+from synthaug.pipeline.run import Console, metrics, publish, run_some
 from synthaug.pipeline.steps.contract import load_steps
 from tests.paths import JOBS
 
@@ -67,6 +67,6 @@ def test_what_only_the_data_shows_is_said_before_a_step_runs(tmp_path: Path) -> 
     )
     with pytest.raises(JobError, match=r"^self_train\.thresholds: there is no class 'zebra'"):
         run_some(
-            job, Screen(lines.append, lambda *_: None), ("ingest", "train_detector", "self_train")
+            job, Console(lines.append, lambda *_: None), ("ingest", "train_detector", "self_train")
         )
     assert lines == ["[1/3] ingest"]

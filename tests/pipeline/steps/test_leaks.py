@@ -22,7 +22,7 @@ from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.report import leaks as report_leaks
-from synthaug.pipeline.run import Screen
+from synthaug.pipeline.run import Console
 from synthaug.pipeline.steps import STEPS, copies, leaks
 from tests import paths
 
@@ -65,7 +65,7 @@ def job_of(root, *overrides, validation=()):
 
 
 def screen(lines):
-    return Screen(lines.append, lambda *_: None)
+    return Console(lines.append, lambda *_: None)
 
 
 def test_splits_that_share_no_image_pass_and_every_later_step_records_their_digest(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.run import Screen, run
+from synthaug.pipeline.run import Console, run
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from tests import paths
 
@@ -71,7 +71,7 @@ def test_cityscapes_goes_the_whole_path(tmp_path: Path) -> None:
         "report.samples=1",
     )
     job = load_job(ROOT / "jobs" / "cityscapes.yaml", overrides, str(tmp_path / "run"))
-    run(job, Screen(lambda _: None, lambda *_: None))
+    run(job, Console(lambda _: None, lambda *_: None))
     trained = json.loads(
         next((tmp_path / "run").glob("steps/train_generator-*/manifest.json")).read_text()
     )

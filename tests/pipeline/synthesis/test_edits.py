@@ -13,7 +13,7 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.run import Screen, run_some
+from synthaug.pipeline.run import Console, run_some
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from tests import paths
 
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "synthesize",
         "score",
     )
-    done = run_some(job, Screen(told.append, lambda *_: None), names)
+    done = run_some(job, Console(told.append, lambda *_: None), names)
     assert any("nothing is trained: copy_paste" in line for line in told)
     assert any("takes nothing away" in line for line in told)
     assert done["train_generator"].manifest["trained"] is False

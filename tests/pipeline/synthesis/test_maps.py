@@ -20,7 +20,7 @@ from synthaug.pipeline.formats.coco import panoptic as coco_panoptic
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy.dataset import Config as ToyConfig
 from synthaug.pipeline.formats.toy.dataset import ToyDataset
-from synthaug.pipeline.run import Screen, run
+from synthaug.pipeline.run import Console, run
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from tests import paths
 
@@ -53,7 +53,7 @@ def job_of(*overrides: str, output: str | None = None) -> Job:
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("maps") / "run"
-    run(job_of(*TINY, output=str(folder)), Screen(lambda _: None, lambda *_: None))
+    run(job_of(*TINY, output=str(folder)), Console(lambda _: None, lambda *_: None))
     return folder
 
 
