@@ -100,46 +100,71 @@ def paste(
     than `config.min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when nothing is.
     """
     image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
-    size = image.shape[0], image.shape[1]
-    old, num_old = canvas.objects, len(canvas.objects)
-    no_piece = np.zeros(len(pieces), bool)
+    old = canvas.objects
     category = np.concatenate([old.category, labels.category]).astype(np.int64)  # [N + P]
-    crowd = np.concatenate([old.iscrowd, no_piece])
-
-    visible_area = visible.sum((1, 2))  # [N + P]
-    piece_area = [float(piece.core.sum()) for piece in pieces]
-    whole_area = np.concatenate([canvas.area, piece_area])
-    enough = visible_area >= max(1.0, labels.min_area)
-    enough &= visible_area >= config.min_visible * whole_area
-    keep = np.where(crowd, visible_area > 0, enough)
+    crowd = np.concatenate([old.iscrowd, np.zeros(len(pieces), bool)])
+    keep = _visible_enough(canvas, pieces, visible, labels.min_area, config.min_visible)
+    keep = np.where(crowd, visible.any((1, 2)), keep)
     lost = Counter(categories[c].name for c in category[~keep & ~crowd].tolist())
-
-    rles, tight = encode_with_boxes(visible)
-    cut_by_mask = [not piece.by_box for piece in pieces]
-    has_mask = np.concatenate([_has_mask(old), np.array(cut_by_mask, bool)])
-    # a box without a mask that nothing covers keeps its fractions of pixels
-    uncovered = visible_area[:num_old] == canvas.masks.sum((1, 2))
-    keeps_box = np.concatenate([uncovered, no_piece]) & ~has_mask
-    old_boxes = np.concatenate([clip_boxes(old.boxes, size), tight[num_old:]])
-    boxes = np.where(keeps_box[:, None], old_boxes, tight).astype(np.float32)
-    box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    masks_kept: list[str | None] = [None] * len(rles)
-    for number in np.flatnonzero(has_mask).tolist():
-        masks_kept[number] = rles[number]
-
+    shapes = _visible_shapes(canvas, pieces, visible)
     objects = Objects.build(
         category,
-        boxes,
+        shapes.boxes,
         id=labels.ids,
-        rle=masks_kept,
-        area=np.where(has_mask, visible_area, box_area),
+        rle=shapes.rle,
+        area=shapes.area,
         iscrowd=crowd,
         isthing=np.array([categories[c].isthing for c in category], bool),
         score=np.concatenate([old.score, np.ones(len(pieces), np.float32)]),
         source=(*old.source, *(ADDED,) * len(pieces)),
-        layout_boxes=np.concatenate([boxes[:num_old], labels.layout_boxes]),
+        layout_boxes=np.concatenate([shapes.boxes[: len(old)], labels.layout_boxes]),
     )
     return Picture(image, objects.select(keep), lost)
+
+
+def _visible_enough(
+    canvas: Canvas,
+    pieces: Sequence[Piece],
+    visible: NDArray[np.bool_],
+    min_area: float,
+    min_visible: float,
+) -> NDArray[np.bool_]:
+    """Return which objects [N + P] have enough pixels in their visible masks [N + P, H, W]."""
+    area = visible.sum((1, 2))
+    piece_area = [float(piece.core.sum()) for piece in pieces]
+    whole_area = np.concatenate([canvas.area, piece_area])
+    least = np.maximum(max(1.0, min_area), min_visible * whole_area)
+    enough: NDArray[np.bool_] = area >= least
+    return enough
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Boxes xyxy [M, 4], masks and areas [M] of objects, as far as they are visible."""
+
+    boxes: NDArray[np.float32]
+    rle: list[str | None]  # None where an object has no mask
+    area: NDArray[np.float64]  # pixels
+
+
+def _visible_shapes(canvas: Canvas, pieces: Sequence[Piece], visible: NDArray[np.bool_]) -> Shapes:
+    """Return the shapes of the objects of a canvas and of the pieces, given their visible masks [N + P, H, W]."""
+    old, num_old = canvas.objects, len(canvas.objects)
+    size = visible.shape[1], visible.shape[2]
+    area = visible.sum((1, 2))
+    rles, tight = encode_with_boxes(visible)
+    cut_by_mask = [not piece.by_box for piece in pieces]
+    has_mask = np.concatenate([_has_mask(old), np.array(cut_by_mask, bool)])
+    # a box without a mask that nothing covers keeps its fractions of pixels
+    uncovered = area[:num_old] == canvas.masks.sum((1, 2))
+    keeps_box = np.concatenate([uncovered, np.zeros(len(pieces), bool)]) & ~has_mask
+    old_boxes = np.concatenate([clip_boxes(old.boxes, size), tight[num_old:]])
+    boxes = np.where(keeps_box[:, None], old_boxes, tight).astype(np.float32)
+    box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    rle: list[str | None] = [None] * len(rles)
+    for number in np.flatnonzero(has_mask).tolist():
+        rle[number] = rles[number]
+    return Shapes(boxes, rle, np.where(has_mask, area, box_area).astype(np.float64))
 
 
 def paste_plan(
