@@ -448,12 +448,17 @@ class Job:
             raise ValueError(
                 "self_train.steps: there are no unlabelled images; name some in data.unlabelled, or set it to 0"
             )
-        parts, plan = getattr(self.train_generator, "accumulate", 1), self.generator.training
+        parts, plan = self.num_parts, self.generator.training
         if parts > 1 and plan.batch % (parts * plan.workers):
             raise ValueError(
                 f"train_generator.accumulate: {parts} parts for each of {plan.workers} workers (generator.workers) cannot "
                 f"be equal with {plan.batch} images (generator.batch); make the batch a multiple of {parts * plan.workers}"
             )
+
+    @property
+    def num_parts(self) -> int:
+        """Return the parts in which a worker learns from its batch; 1 where the generator's training has no such key."""
+        return int(vars(self.train_generator).get("accumulate", 1))
 
     def to_yaml(self) -> str:
         """Return the resolved job as a file that `load_job` reads back as an equal job."""

@@ -149,7 +149,7 @@ def run(context: Context) -> dict[str, Any]:
     job = context.job
     conditioning = conditioning_of(job)
     system = conditioning.system
-    options, parts = job.generator.training, job.train_generator.accumulate
+    options, parts = job.generator.training, job.num_parts
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
     pseudo = context.inputs["pseudo_label"]
     if system.LEARNS and options.use_pseudo and pseudo.manifest["images"]:

@@ -172,6 +172,12 @@ def test_another_kind_of_training_needs_no_line_here(
 
         size: tuple[int, int] = (16, 16)
 
+    @dataclass(frozen=True)
+    class Loop:
+        """One key, of this training alone."""
+
+        rate: float = 0.5
+
     def build(config: Config, num_classes: int) -> torch.nn.Module:
         network = torch.nn.Embedding(1, 3)
         network.config = config  # type: ignore[assignment]
@@ -185,8 +191,9 @@ def test_another_kind_of_training_needs_no_line_here(
 
     module = types.ModuleType("colors")
     flags = {"LEARNS": True, "ADDS_ONLY": condition == "edit", "TWO_STAGE": False, "FILES": ()}
-    parts = {"Config": Config, "build": build, "training": training, "sampler": lambda *_: None}
-    vars(module).update(CONDITION=condition, **flags, **parts)
+    parts = {"Config": Config, "build": build, "sampler": lambda *_: None}
+    learning = {"Loop": Loop, "training": training}
+    vars(module).update(CONDITION=condition, **flags, **parts, **learning)
     monkeypatch.setitem(sys.modules, "colors", module)
     monkeypatch.setitem(GENERATORS, "colors", "colors")
     job = job_of("generator.system=colors", "generator.steps=20")
