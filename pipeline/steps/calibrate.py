@@ -1,8 +1,8 @@
-"""Learn on the validation images what the detector's scores are worth, and from which score on each class is kept."""
+"""Calibrate the scores of the detector on the validation images, and choose the threshold of each class."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -32,12 +32,12 @@ VERSION = 1
 DETECTIONS = "detections"  # folder of what is matched
 RESULT = "calibration.json"
 PUBLISHES = (Published(RESULT, "pseudo"),)
-LATER = ("rule", "calibrate")  # keys of pseudo_label that only choose among what is learnt here
+LATER = ("rule", "calibrate")  # keys of pseudo_label that only choose among the results
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the fitting task needs, as plain data."""
+    """Folder, settings and classes for the fitting task, as plain data."""
 
     job: Job
     folder: str
@@ -45,11 +45,10 @@ class Spec:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """How the detector looks, the numbers of the rules, and whether anything will be labelled."""
-    keys = {
-        key: value for key, value in section_dict(job, "pseudo_label").items() if key not in LATER
-    }
-    return {"pseudo_label": keys, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
+    """Return the test-time augmentation, the numbers of the rules, and whether anything will be labelled."""
+    section = section_dict(job, "pseudo_label")
+    kept = {key: value for key, value in section.items() if key not in LATER}
+    return {"pseudo_label": kept, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -59,12 +58,12 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def labeller_weights(context: Context) -> Folder:
-    """The folder of the detector that labels; the one place that says which step's detector it is."""
+    """Return the folder of the detector that labels; nowhere else is said which step's detector it is."""
     return context.inputs["self_train"].folder
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write `calibration.json`: curves, thresholds by every rule, and how both do on images they did not see."""
+    """Write `calibration.json`: curves, thresholds by every rule, and numbers of both on held-out images."""
     job, ingest = context.job, context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
@@ -82,97 +81,104 @@ def run(context: Context) -> dict[str, Any]:
     )
     names = tuple(c["name"] for c in ingest.manifest["classes"])
     result: dict[str, Any] = context.executor.call(fit, Spec(job, context.folder.uri, names))
-    context.tell(_sentence(result, job.pseudo_label.rule))
+    context.tell(_summary_line(result, job.pseudo_label.rule))
     return result
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: match, fit, choose, and judge on held-out images; returns what it writes."""
-    rows = read_rows(Folder.at(spec.folder).sub(DETECTIONS))
-    matches = calibration.match(rows, len(spec.classes))
+    """Runs in a worker: match, fit, choose, and cross-validate; writes and returns the result."""
     section = spec.job.pseudo_label
-    wanted = Rule("", section.threshold, section.precision, section.min_truths)
-    rules = [replace(wanted, name=name) for name in calibration.RULES]
-    learnt = calibration.fit(matches)
-    held_out = calibration.cross_validate(
-        matches, rules, section.folds, seed_for(spec.job.seed, "calibrate")
-    )
+    folder = Folder.at(spec.folder)
+    matches = calibration.match(read_rows(folder.sub(DETECTIONS)), len(spec.classes))
+    rules = []
+    for name in calibration.RULES:
+        rules.append(Rule(name, section.threshold, section.precision, section.min_truths))
+    fitted = calibration.fit(matches)
+    seed = seed_for(spec.job.seed, "calibrate")
+    held_out = calibration.cross_validate(matches, rules, section.folds, seed)
+    held_out_numbers = None
+    if held_out:
+        held_out_numbers = _held_out(matches, held_out, spec.classes, section.folds)
     result = {
         "images": len(matches.truths),
-        "classes": _classes(matches, learnt, rules, spec.classes),
-        "pooled": asdict(learnt.pooled),
-        "held_out": _held_out(matches, held_out, spec.classes, section.folds) if held_out else None,
+        "classes": _classes(matches, fitted, rules, spec.classes),
+        "pooled": asdict(fitted.pooled),
+        "held_out": held_out_numbers,
     }
-    Folder.at(spec.folder).write_json(RESULT, result)
+    folder.write_json(RESULT, result)
     return result
 
 
 def _classes(
-    matches: Matches, learnt: Calibration, rules: list[Rule], names: tuple[str, ...]
+    matches: Matches, fitted: Calibration, rules: list[Rule], names: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    chosen = {rule.name: calibration.choose(matches, learnt, rule) for rule in rules}
-    truths = matches.truths.sum(0).tolist()
-    found = np.bincount(matches.label, minlength=len(names)).tolist()
-    return {
-        name: {
-            "truths": truths[k],
-            "found": found[k],
-            "curve": asdict(learnt.classes[k]),
-            "thresholds": {rule: asdict(thresholds[k]) for rule, thresholds in chosen.items()},
+    """Return of each class its counts, its curve and its threshold by every rule."""
+    chosen = {rule.name: calibration.choose(matches, fitted, rule) for rule in rules}
+    num_true = matches.truths.sum(0).tolist()
+    num_detected = np.bincount(matches.label, minlength=len(names)).tolist()
+    classes = {}
+    for k, name in enumerate(names):
+        thresholds = {rule: asdict(of_classes[k]) for rule, of_classes in chosen.items()}
+        classes[name] = {
+            "truths": num_true[k],
+            "found": num_detected[k],
+            "curve": asdict(fitted.classes[k]),
+            "thresholds": thresholds,
         }
-        for k, name in enumerate(names)
-    }
+    return classes
 
 
 def _held_out(
     matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds: int
 ) -> dict[str, Any]:
-    """Numbers of images the thresholds and curves were not learnt on."""
+    """Return the numbers of images that the thresholds and curves were not fitted on."""
     rules = {}
     for rule, counts in held_out.counts.items():
-        classes = {
-            name: calibration.ratios(counted) for name, counted in zip(names, counts, strict=True)
-        }
-        known = [
-            numbers["f1"]
-            for numbers in classes.values()
-            if numbers["truth"] and numbers["f1"] is not None
-        ]
-        macro = round(float(np.mean(known)), 4) if known else None
+        classes = {}
+        known = []
+        for name, of_class in zip(names, counts, strict=True):
+            numbers = calibration.ratios(of_class)
+            classes[name] = numbers
+            if numbers["truth"] and numbers["f1"] is not None:
+                known.append(numbers["f1"])
         rules[rule] = {
             "all": calibration.ratios(counts.sum(0)),
-            "macro_f1": macro,
+            "macro_f1": round(float(np.mean(known)), 4) if known else None,
             "classes": classes,
         }
-    raw, calibrated = (
-        calibration.reliability(p, matches.right) for p in (matches.score, held_out.probability)
-    )
     return {
         "folds": min(folds, len(matches.truths)),
         "rules": rules,
-        "raw": raw,
-        "calibrated": calibrated,
+        "raw": calibration.reliability(matches.score, matches.right),
+        "calibrated": calibration.reliability(held_out.probability, matches.right),
     }
 
 
-def _sentence(result: dict[str, Any], rule: str) -> str:
-    held = result["held_out"]
-    if held is None:
+def _summary_line(result: dict[str, Any], rule: str) -> str:
+    held_out = result["held_out"]
+    if held_out is None:
         return "  one validation image: nothing is held out, so nothing is known of the gain"
-    fixed, chosen = (held["rules"][name]["all"]["f1"] for name in ("fixed", rule))
-    errors = [held[kind]["ece"] for kind in ("raw", "calibrated")]
-    told = [
-        ["n/a" if v is None else f"{v:.3f}" for v in pair] for pair in ((fixed, chosen), errors)
-    ]
+    fixed = _three_digits(held_out["rules"]["fixed"]["all"]["f1"])
+    chosen = _three_digits(held_out["rules"][rule]["all"]["f1"])
+    raw = _three_digits(held_out["raw"]["ece"])
+    calibrated = _three_digits(held_out["calibrated"]["ece"])
     return (
-        f"  held-out F1 {told[0][0]} with one threshold, {told[0][1]} with rule {rule}; "
-        f"calibration error {told[1][0]} as scored, {told[1][1]} calibrated"
+        f"  held-out F1 {fixed} with one threshold, {chosen} with rule {rule}; "
+        f"calibration error {raw} as scored, {calibrated} calibrated"
     )
+
+
+def _three_digits(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}"
 
 
 def read(manifest: Any, names: list[str], rule: str) -> tuple[Calibration, list[Threshold]]:
     """Return the curves and the thresholds by `rule` from the step's manifest, in the order of the class names."""
-    classes = [manifest["classes"][name] for name in names]
-    curves = [Curve(**entry["curve"]) for entry in classes]
-    thresholds = [Threshold(**entry["thresholds"][rule]) for entry in classes]
+    curves, thresholds = [], []
+    for name in names:
+        entry = manifest["classes"][name]
+        curves.append(Curve(**entry["curve"]))
+        thresholds.append(Threshold(**entry["thresholds"][rule]))
     return Calibration(Curve(**manifest["pooled"]), curves), thresholds

@@ -1,9 +1,8 @@
-"""Label the unlabelled images with the detector (LostGAN-V2 section 2.2.6): what scores enough for its class, score kept."""
+"""Label the unlabelled images with the detections that score enough for their class (LostGAN-V2, section 2.2.6)."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.scene import Objects, Scene
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection.inference import detect, load_labeller
@@ -34,7 +33,7 @@ NEEDS = ("ingest", "self_train", "calibrate")
 VERSION = 3
 SHARD = 128  # scenes
 BINS = 20  # of the scores of a class, 0 to 1
-IDS_PER_IMAGE = 10_000  # ids are image position * this + place in the image + 1
+IDS_PER_IMAGE = 10_000  # ids are index of the image * this + number in the image + 1
 SPOOL = "found"  # folder of all detections, one file per shard
 DETECTIONS, LABELS = "detections.json", "instances.json"
 PUBLISHES = (Published(DETECTIONS, "pseudo"), Published(LABELS, "pseudo"))
@@ -42,25 +41,28 @@ PUBLISHES = (Published(DETECTIONS, "pseudo"), Published(LABELS, "pseudo"))
 
 @dataclass(frozen=True)
 class Spec:
-    """What the tasks need, as plain data: URIs of folders, and what `calibrate` has learnt."""
+    """Folders and settings for the tasks, as plain data, and the manifest of `calibrate`."""
 
     job: Job
     ingest: str
     weights: str
     out: str
-    learnt: dict[str, Any]
-    judged: bool
+    calibration: dict[str, Any]
+    has_truth: bool
 
-    def table(self, truth: bool = False, pixels: bool = True) -> Any:
-        """Open the unlabelled images, or the labels that were put aside."""
+    def images(self, pixels: bool = True) -> Dataset:
+        """Open the unlabelled images."""
         folder = Folder.at(self.ingest).sub("unlabelled")
-        if truth:
-            folder = folder.sub(TRUTH)
         return parquet.open_table(folder, pixels=pixels)
+
+    def truth(self) -> Dataset:
+        """Open the labels of these images that were put aside."""
+        folder = Folder.at(self.ingest).sub("unlabelled").sub(TRUTH)
+        return parquet.open_table(folder, pixels=False)
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Which detections become labels, and whether there is anything to label."""
+    """Return the rules by which detections become labels, and whether there is anything to label."""
     return {
         "pseudo_label": section_dict(job, "pseudo_label"),
         "unlabelled": bool(job.data.unlabelled),
@@ -73,124 +75,146 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 class _Labeller:
-    """Runs in a worker: detects in one shard of images, keeps all it finds and writes the images with their labels."""
+    """Runs in a worker: detects in one shard of images, keeps all detections and writes the images with their labels."""
 
     def __init__(self, spec: Spec) -> None:
-        self._how, self._out = spec.job.pseudo_label, Folder.at(spec.out)
-        self._table = spec.table()
-        self._truth = spec.table(truth=True, pixels=False) if spec.judged else None
+        self._section = spec.job.pseudo_label
+        self._out = Folder.at(spec.out)
+        self._table = spec.images()
+        self._truth = spec.truth() if spec.has_truth else None
         self._detector = load_labeller(spec.job, Folder.at(spec.weights), WEIGHTS)
-        self._names = [c.name for c in self._table.categories]
-        self._curves, self._thresholds = calibrate.read(spec.learnt, self._names, self._how.rule)
+        self._categories = self._table.categories
+        self._names = [category.name for category in self._categories]
+        self._curves, self._thresholds = calibrate.read(
+            spec.calibration, self._names, self._section.rule
+        )
 
-    def __call__(self, name: str, places: range) -> dict[str, Any]:
-        counts: Counter[str] = Counter()
-        bins = np.zeros((len(self._names), BINS), np.int64)
-        matched = np.zeros((len(self._names), 3), np.int64)
+    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+        num_classes = len(self._names)
+        labels = np.zeros(num_classes, np.int64)
+        bins = np.zeros((num_classes, BINS), np.int64)  # of the scores of all detections
+        matches = np.zeros((num_classes, 3), np.int64)
         with (
-            parquet.ShardWriter(self._out, f"{name}.parquet", self._table.categories) as writer,
+            parquet.ShardWriter(self._out, f"{name}.parquet", self._categories) as writer,
             coco_results.spool(self._out.sub(SPOOL), name) as spooled,
         ):
-            for place, scene, seen in detect(self._detector, self._table, places, self._how.batch):
-                keep = calibration.apply(self._thresholds, seen.labels, seen.scores)
-                found = self._scored(seen)
-                coco_results.add(
-                    spooled, coco_results.results(scene, found, self._table.categories)
-                )
-                writer.write([scene.with_objects(self._labels(place, scene, found, keep))])
-                counts.update(self._names[c] for c in found.labels[keep].tolist())
-                np.add.at(
-                    bins, (found.labels, np.minimum((found.scores * BINS).astype(int), BINS - 1)), 1
-                )
-                matched += self._compare(place, scene, seen)
-        tables = {"bins": bins, "matches": matched if self._truth is not None else matched[:0]}
-        named = {
-            key: dict(zip(self._names, table.tolist(), strict=False))
-            for key, table in tables.items()
+            detections = detect(self._detector, self._table, indices, self._section.batch)
+            for index, scene, prediction in detections:
+                keep = calibration.apply(self._thresholds, prediction.labels, prediction.scores)
+                scored = self._scored(prediction)
+                records = coco_results.results(scene, scored, self._categories)
+                coco_results.add(spooled, records)
+                objects = self._objects(index, scene, scored, keep)
+                writer.write([scene.with_objects(objects)])
+                np.add.at(labels, scored.labels[keep], 1)
+                bin_of = np.minimum((scored.scores * BINS).astype(int), BINS - 1)
+                np.add.at(bins, (scored.labels, bin_of), 1)
+                if self._truth is not None:
+                    matches += self._compare(index, scene, prediction, self._truth)
+        counts = {}
+        for class_name, count in zip(self._names, labels.tolist(), strict=True):
+            if count:
+                counts[class_name] = count
+        manifest = {
+            "rows": len(indices),
+            "counts": counts,
+            "bins": dict(zip(self._names, bins.tolist(), strict=True)),
+            "matches": {},
         }
-        return {"rows": len(places), "counts": dict(counts), **named}
+        if self._truth is not None:
+            manifest["matches"] = dict(zip(self._names, matches.tolist(), strict=True))
+        return manifest
 
-    def _scored(self, found: Prediction) -> Prediction:
-        """The same detections, their scores as the job wants them."""
-        if not self._how.calibrate:
-            return found
-        return replace(
-            found, scores=self._curves.probability(found.labels, found.scores).astype(np.float32)
-        )
+    def _scored(self, prediction: Prediction) -> Prediction:
+        """Return the same detections, their scores calibrated where the job asks for it."""
+        if not self._section.calibrate:
+            return prediction
+        probability = self._curves.probability(prediction.labels, prediction.scores)
+        return replace(prediction, scores=probability.astype(np.float32))
 
-    def _labels(
-        self, place: int, scene: Scene, found: Prediction, keep: NDArray[np.bool_]
+    def _objects(
+        self, index: int, scene: Scene, prediction: Prediction, keep: NDArray[np.bool_]
     ) -> Objects:
-        """The detections at a mask [N] as objects of the scene."""
-        soft = None if found.masks is None else found.masks[keep]
-        labels, boxes = found.labels[keep], found.boxes[keep]
-        rle = coco_results.label_masks(
-            scene, replace(found, boxes=boxes, labels=labels, scores=found.scores[keep], masks=soft)
+        """Return the detections at a mask [N] as objects of the scene."""
+        kept = replace(
+            prediction,
+            boxes=prediction.boxes[keep],
+            labels=prediction.labels[keep],
+            scores=prediction.scores[keep],
+            masks=None if prediction.masks is None else prediction.masks[keep],
         )
-        sides = boxes[:, 2:] - boxes[:, :2]
+        num_objects = len(kept.labels)
+        rle = coco_results.label_masks(scene, kept)
+        areas = []
+        for box, code in zip(kept.boxes, rle, strict=True):
+            if code is None:
+                areas.append((box[2:] - box[:2]).prod())
+            else:
+                areas.append(masks.area(code))
+        isthing = [self._categories[label].isthing for label in kept.labels.tolist()]
         return Objects.build(
-            labels,
-            boxes,
-            id=place * IDS_PER_IMAGE + 1 + np.arange(len(labels)),
-            score=found.scores[keep],
+            kept.labels,
+            kept.boxes,
+            id=index * IDS_PER_IMAGE + 1 + np.arange(num_objects),
+            score=kept.scores,
             rle=rle,
-            area=[
-                side.prod() if code is None else masks.area(code)
-                for side, code in zip(sides, rle, strict=True)
-            ],
-            isthing=np.array([self._table.categories[c].isthing for c in labels.tolist()], bool),
-            source=("pseudo",) * len(labels),
+            area=areas,
+            isthing=np.array(isthing, bool),
+            source=("pseudo",) * num_objects,
         )
 
-    def _compare(self, place: int, scene: Scene, found: Prediction) -> NDArray[np.int64]:
-        """Count hits, false alarms and misses per class [C, 3] of what is kept; zeros where the truth is not known."""
-        if self._truth is None:
-            return np.zeros((len(self._names), 3), np.int64)
-        labelled = scene.with_objects(self._truth[place].objects)
-        row = DetectionRow.of(place, labelled, found)
-        return calibration.count(calibration.match([row], len(self._names)), self._thresholds)
+    def _compare(
+        self, index: int, scene: Scene, prediction: Prediction, truth: Dataset
+    ) -> NDArray[np.int64]:
+        """Count hits, false alarms and misses per class [C, 3] of the detections that are kept."""
+        labelled = scene.with_objects(truth[index].objects)
+        row = DetectionRow.of(index, labelled, prediction)
+        matches = calibration.match([row], len(self._names))
+        return calibration.count(matches, self._thresholds)
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the pseudo-labelled table and COCO files; the manifest counts what was found and kept, and how it was judged."""
+    """Write the pseudo-labelled table and COCO files; the manifest has counts of detections and labels, and their quality."""
     job, ingest = context.job, context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
         return {"images": 0, "objects": {}, "quality": None}
     split = ingest.manifest["splits"]["unlabelled"]
-    weights, learnt = (
-        calibrate.labeller_weights(context).uri,
-        dict(context.inputs["calibrate"].manifest),
-    )
-    spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, learnt, bool(split["truth"]))
-    items = cut(split["images"], SHARD)
-    rows = context.shards(partial(_Labeller, spec), items, context.folder, "images")
-    written = context.executor.call(write_coco, spec, [name for name, _ in items])
+    weights = calibrate.labeller_weights(context).uri
+    manifest = dict(context.inputs["calibrate"].manifest)
+    has_truth = bool(split["truth"])
+    spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, manifest, has_truth)
+    shards = cut(split["images"], SHARD)
+    rows = context.shards(partial(_Labeller, spec), shards, context.folder, "images")
+    num_detections = context.executor.call(write_coco, spec, [name for name, _ in shards])
     objects = add_counts(rows, "counts")
     context.tell(
-        f"  {sum(objects.values())} of {written} detections in {split['images']} images become labels"
+        f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images become labels"
     )
     bins = _total(rows, "bins")
+    quality = None
+    if has_truth:
+        quality = _quality(_total(rows, "matches"))
     return {
         "images": split["images"],
         "objects": objects,
         "found": {name: int(counts.sum()) for name, counts in bins.items()},
         "bins": {name: counts.tolist() for name, counts in bins.items()},
-        "thresholds": _thresholds(learnt, list(bins), job),
-        "quality": _quality(_total(rows, "matches")) if spec.judged else None,
+        "thresholds": _thresholds(manifest, list(bins), job),
+        "quality": quality,
     }
 
 
-def _thresholds(learnt: dict[str, Any], names: list[str], job: Job) -> dict[str, Any]:
-    """What each class had to reach: `score` is the network's, `least` the same as the labels' scores are given."""
-    curves, thresholds = calibrate.read(learnt, names, job.pseudo_label.rule)
-    told = {}
+def _thresholds(manifest: dict[str, Any], names: list[str], job: Job) -> dict[str, Any]:
+    """Return the threshold of each class: `score` is the network's, `least` the same on the scale of the labels' scores."""
+    curves, thresholds = calibrate.read(manifest, names, job.pseudo_label.rule)
+    of_classes = {}
     for k, (name, threshold) in enumerate(zip(names, thresholds, strict=True)):
         least = threshold.score
         if least is not None and job.pseudo_label.calibrate:
             least = float(curves.probability(np.array([k]), np.array([least]))[0])
-        told[name] = {"score": threshold.score, "least": least, "basis": threshold.basis}
-    return told
+        of_classes[name] = {"score": threshold.score, "least": least, "basis": threshold.basis}
+    return of_classes
 
 
 def write_coco(spec: Spec, shards: list[str]) -> int:
@@ -200,20 +224,26 @@ def write_coco(spec: Spec, shards: list[str]) -> int:
     bytes inside a table have no file; they are in the run's table.
     """
     folder = Folder.at(spec.out)
-    total = coco_results.join(folder.sub(SPOOL), shards, folder, DETECTIONS)
+    num_detections = coco_results.join(folder.sub(SPOOL), shards, folder, DETECTIONS)
     table = parquet.open_table(spec.out, pixels=False)
-    folders = {os.path.dirname(table[i].image.path or "") for i in range(len(table))}  # noqa: PTH120 - also of no path
-    root = os.path.commonpath(folders) if folders and all(folders) else ""
+    root = _common_folder(table)
     with CocoWriter(folder, table.categories, LABELS) as writer:
-        for i in range(len(table)):
-            scene = table[i]
+        for scene in table:
             name = scene.image.path or scene.image_id
-            writer.refer(
-                scene,
-                coco_results.original_id(scene.image_id),
-                os.path.relpath(name, root) if root else name,
-            )
-    return total
+            if root:
+                name = os.path.relpath(name, root)
+            writer.refer(scene, coco_results.original_id(scene.image_id), name)
+    return num_detections
+
+
+def _common_folder(table: Dataset) -> str:
+    """Return the folder that holds the files of all images; "" where an image has no file."""
+    folders = set()
+    for scene in table:
+        folders.add(os.path.dirname(scene.image.path or ""))  # noqa: PTH120 - also of no path
+    if not folders or "" in folders:
+        return ""
+    return os.path.commonpath(folders)
 
 
 def _total(rows: list[dict[str, Any]], key: str) -> dict[str, NDArray[np.int64]]:
@@ -225,10 +255,11 @@ def _total(rows: list[dict[str, Any]], key: str) -> dict[str, NDArray[np.int64]]
     return total
 
 
-def _quality(counted: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Precision and recall (IoU 0.5) over all objects and, under "classes", per class."""
-    whole = sum(counted.values(), np.zeros(3, np.int64))
-    return {
-        "all": calibration.ratios(whole),
-        "classes": {name: calibration.ratios(numbers) for name, numbers in counted.items()},
-    }
+def _quality(counts: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    """Return precision and recall (IoU 0.5) over all objects and, under "classes", per class."""
+    total = np.zeros(3, np.int64)
+    classes = {}
+    for name, of_class in counts.items():
+        total += of_class
+        classes[name] = calibration.ratios(of_class)
+    return {"all": calibration.ratios(total), "classes": classes}

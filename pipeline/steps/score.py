@@ -1,4 +1,4 @@
-"""Measure the scores: paint twins of the validation layouts, then compare them with the validation images."""
+"""Measure the scores: generate images of the validation layouts, then compare them with the validation images."""
 
 from __future__ import annotations
 
@@ -29,42 +29,45 @@ from synthaug.pipeline.synthesis.paired import PairedSamples
 NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 5
 SHARD = 32  # validation images
-TWINS = "twins"
+PAIRED = "twins"  # folder of the images generated from the validation layouts
 PUBLISHES = (Published("nearest.jpg"),)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Opens the tables of a run: what the generator can be shown of the labelled and validation images, and the twins."""
+    """Opens the tables of a run: the labelled and validation images a generator can be asked for, and the paired samples."""
 
     job: Job
     ingest: str  # folders
-    twins: str
+    paired: str
 
     def __call__(self, pixels: bool = True) -> Mapping[str, Dataset]:
         """Return train, real and synthetic."""
-        found = {
-            name: conditioning_of(self.job).scored(self.split(split, pixels))
-            for name, split in (("train", "labelled"), ("real", "validation"))
+        synthetic = parquet.open_table(self.paired, pixels=pixels)
+        return {
+            "train": self.split("labelled", pixels),
+            "real": self.split("validation", pixels),
+            "synthetic": synthetic,
         }
-        return {**found, "synthetic": parquet.open_table(self.twins, pixels=pixels)}
 
-    def split(self, name: str, pixels: bool) -> Dataset:
-        """Open an ingested split."""
-        return parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
-
-    def validation(self) -> Dataset:
-        """The layouts of the twins."""
-        return conditioning_of(self.job).scored(self.split("validation", True))
+    def split(self, name: str, pixels: bool = True) -> Dataset:
+        """Open an ingested split, as far as the generator can be asked for it."""
+        table = parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
+        return conditioning_of(self.job).scored(table)
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The scores asked for, and how images are produced for them."""
-    sections = {name: section_dict(job, name) for name in ("score", "synthesize")}
-    weights = job.score.weights  # a file that comes or changes changes the scores
-    networks = {name: find(Path(weights), name).sha256 for name in FILES} if weights else {}
-    named = {"networks": networks} if networks else {}
-    return {**sections, "seed": job.seed, "judge": file_digest(job.score.detector), **named}
+    """Return the scores asked for, the settings of the samples, and the digests of the networks that measure."""
+    content = {
+        "score": section_dict(job, "score"),
+        "synthesize": section_dict(job, "synthesize"),
+        "seed": job.seed,
+        "judge": file_digest(job.score.detector),
+    }
+    if job.score.weights:  # a file that comes or changes changes the scores
+        folder = Path(job.score.weights)
+        content["networks"] = {name: find(folder, name).sha256 for name in FILES}
+    return content
 
 
 def check(job: Job) -> None:
@@ -92,7 +95,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
-    """Return the scores, the reason for each that is missing, and what is known of the validation images."""
+    """Return the scores, the reason for each that is missing, and the number of validation images used."""
     return {
         "scores": manifest["scores"],
         "scores_unavailable": manifest["unavailable"],
@@ -101,22 +104,25 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write `scores.json`: every number with its metric card, and why what is not there is not; the manifest has the same."""
+    """Write `scores.json`: every number with its metric card, and the reason for each that is missing, as in the manifest."""
     job, inputs = context.job, context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
-    tables = Tables(job, ingest, context.folder.sub(TWINS).uri)
-    count = len(conditioning_of(job).scored(tables.split("validation", False)))
-    whole = inputs["ingest"].manifest["splits"]["validation"]["images"]
-    used = {"used": count, "left_out": whole - count}
-    if not count:
+    tables = Tables(job, ingest, context.folder.sub(PAIRED).uri)
+    num_layouts = len(tables.split("validation", pixels=False))
+    num_images = inputs["ingest"].manifest["splits"]["validation"]["images"]
+    used = {"used": num_layouts, "left_out": num_images - num_layouts}
+    extractors = engine.extractors_of(job.score.settings)
+    samples = max((extractor.samples for extractor in extractors), default=0)
+    if not num_layouts:
         context.tell("  no validation image is one the generator could make; nothing can be scored")
+    if not num_layouts or not samples:
         return {"scores": {}, "unavailable": {}, "validation": used}
-    samples = max((one.samples for one in engine.extractors_of(job.score.settings)), default=0)
-    if not samples:
-        return {"scores": {}, "unavailable": {}, "validation": used}
+
     load = partial(_synthesizer, generator)
-    make = partial(PairedSamples, job, load, tables.validation, samples, tables.twins)
-    context.shards(make, cut(count, SHARD), Folder.at(tables.twins), "layouts painted")
+    validation = partial(tables.split, "validation")
+    make = partial(PairedSamples, job, load, validation, samples, tables.paired)
+    context.shards(make, cut(num_layouts, SHARD), Folder.at(tables.paired), "layouts painted")
+
     scoring = _scoring_job(context, tables, detector, used)
     reasons = engine.prepare(scoring)
     for name, reason in reasons.items():
@@ -138,30 +144,33 @@ def _synthesizer(folder: str, job: Job) -> Synthesizer:
 def _scoring_job(
     context: Context, tables: Tables, detector: str, used: Mapping[str, int]
 ) -> engine.ScoringJob:
-    """Say what is measured on what, with all that only the run knows."""
+    """Return the scores and tables of the job, with the card entries that only the run knows.
+
+    The reference detector is the one the job names, else the run's own in the folder `detector`.
+    """
     job, ingest = context.job, context.inputs["ingest"].manifest
-    own = Folder.at(detector)
+    folder, name = detector, DETECTOR
+    digest = Folder.at(detector).sha256(DETECTOR)
+    if job.score.detector:
+        folder, _, name = Folder.at(job.score.detector).uri.rpartition("/")
+        digest = file_digest(job.score.detector)
     objects = ingest["splits"]["labelled"]["objects"]
-    digest = file_digest(job.score.detector) or own.sha256(DETECTOR)
-    judge = (
-        Folder.at(job.score.detector).uri.rpartition("/")
-        if job.score.detector
-        else (own.uri, "", DETECTOR)
-    )
+    train_counts = [objects.get(category["name"], 0) for category in ingest["classes"]]
+    card_entries = {
+        "detector_sha256": digest,
+        "generator_sha256": context.inputs["train_generator"].manifest["sha256"],
+        "validation_images": dict(used),
+        "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",
+    }
     return engine.ScoringJob(
         job.score.settings,
         tables,
         context.folder.uri,
         generated=True,
-        detector=(judge[0], judge[2]),
+        detector=(folder, name),
         detector_sha256=digest,
         weights=job.score.weights,
         seed=job.seed,
-        train_counts=tuple(objects.get(c["name"], 0) for c in ingest["classes"]),
-        card_entries={
-            "detector_sha256": digest,
-            "generator_sha256": context.inputs["train_generator"].manifest["sha256"],
-            "validation_images": dict(used),
-            "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",
-        },
+        train_counts=tuple(train_counts),
+        card_entries=card_entries,
     )

@@ -1,4 +1,4 @@
-"""Go on training the detector with the unlabelled images (mean teacher), and measure whether that made it better."""
+"""Train the detector further with the unlabelled images (mean teacher), and measure whether that made it better."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 
 @dataclass(frozen=True)
 class Spec:
-    """What the task needs, as plain data; URIs of folders."""
+    """Folders and settings for the task, as plain data."""
 
     job: Job
     ingest: str
@@ -54,9 +54,11 @@ class Spec:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The section, unless it is off."""
+    """Return the section, unless it is off."""
     section = section_dict(job, "self_train")
-    return {"self_train": section, "seed": job.seed} if section["steps"] else {"steps": 0}
+    if not section["steps"]:
+        return {"steps": 0}
+    return {"self_train": section, "seed": job.seed}
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
@@ -65,21 +67,23 @@ def check_data(job: Job, inputs: Inputs) -> None:
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
-    """Return how long the training was, whose detector labels, and what both are worth."""
+    """Return the steps, the detector that was kept, and AP before and after."""
     keys = ("steps", "kept", "before", "after")
     return {"self_train": {key: manifest[key] for key in keys if key in manifest}}
 
 
 def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
-    """Scores [C] from which on a detection of each class is a target; JobError on a class that is not there."""
-    section, names = job.self_train, [c.name for c in categories]
-    for name in section.training.thresholds:
+    """Return the least score [C] of a target of each class; raises JobError for a class that is not there."""
+    section = job.self_train
+    given = section.training.thresholds
+    names = [category.name for category in categories]
+    for name in given:
         if name not in names:
             raise JobError(
                 f"self_train.thresholds: there is no class '{name}'{suggest(name, names)}"
             )
     least = section.config.threshold
-    return np.array([section.training.thresholds.get(name, least) for name in names], np.float32)
+    return np.array([given.get(name, least) for name in names], np.float32)
 
 
 def prepare(
@@ -104,13 +108,17 @@ def mixed_batches(
     """Return step -> labelled samples, drawn as for the detector, and unlabelled images in uniform epochs."""
     from synthaug.detectors.mean_teacher import MixedBatch
 
-    plan, how = job.self_train.training, job.detector.training
-    samples = detector_batches(
-        labelled, draw_for([labelled], plan.batch, seed, how.sampling, how.repeat_threshold)
-    )
+    plan, supervised = job.self_train.training, job.detector.training
+    drawn = draw_for([labelled], plan.batch, seed, supervised.sampling, supervised.repeat_threshold)
+    samples = detector_batches(labelled, drawn)
     draw = Draw(len(unlabelled), plan.unlabelled_batch, seed_for(seed, "unlabelled"))
     pixels = Pixels([unlabelled], None)
-    return lambda step: MixedBatch(samples(step), [pixels[i][1] for i in draw(step)])
+
+    def batch(step: int) -> MixedBatch:
+        images = [pixels[index][1] for index in draw(step)]
+        return MixedBatch(samples(step), images)
+
+    return batch
 
 
 def fit(spec: Spec) -> dict[str, Any]:
@@ -119,41 +127,49 @@ def fit(spec: Spec) -> dict[str, Any]:
 
     from synthaug.detectors import DETECTORS
 
-    job, folder, plan = spec.job, Folder.at(spec.folder), spec.job.self_train.training
+    job = spec.job
+    plan = job.self_train.training
+    folder = Folder.at(spec.folder)
     torch.set_num_threads(job.detector.training.threads or cores())
     backend = importlib.import_module(DETECTORS[job.detector.backend])
     with Folder.at(spec.detector).local_copy(SUPERVISED) as path:
         detector = backend.load(path, device=device())
     tables = {split: spec.table(split) for split in SPLITS}
-    before = average_precision(evaluate(detector, tables["validation"], plan.unlabelled_batch))
+    validation = tables["validation"]
+
+    before = average_precision(evaluate(detector, validation, plan.unlabelled_batch))
     training, batches = prepare(detector, job, tables)
     start = train(training, batches, plan.steps, plan.save_every, folder)
     training.finish()
-    after = average_precision(evaluate(detector, tables["validation"], plan.unlabelled_batch))
-    kept = "last" if plan.keep == "last" or not worse(after, before) else "supervised"
-    if kept == "last":
-        classes = [c.name for c in tables["labelled"].categories]
+    after = average_precision(evaluate(detector, validation, plan.unlabelled_batch))
+
+    kept = "last"
+    if plan.keep != "last" and worse(after, before):
+        kept = "supervised"
+        copy(spec)
+    else:
+        classes = [category.name for category in tables["labelled"].categories]
         with folder.atomic_path(WEIGHTS) as path:
             detector.save(path, {"classes": "\n".join(classes)})
-    else:
-        copy(spec)
     return {"resumed_from": start, "before": before, "after": after, "kept": kept}
 
 
 def worse(after: Mapping[str, float | None], before: Mapping[str, float | None]) -> bool:
-    """Whether AP50 fell; without truth to compare with it did not."""
-    return (
-        after["AP50"] is not None and before["AP50"] is not None and after["AP50"] < before["AP50"]
-    )
+    """Return whether AP50 fell; without truth to compare with it did not."""
+    ap50_after, ap50_before = after["AP50"], before["AP50"]
+    if ap50_after is None or ap50_before is None:
+        return False
+    return ap50_after < ap50_before
 
 
 def copy(spec: Spec) -> None:
-    """Runs in a worker: let the supervised detector label."""
-    Folder.at(spec.folder).write_bytes(WEIGHTS, Folder.at(spec.detector).read_bytes(SUPERVISED))
+    """Runs in a worker: copy the weights of the supervised detector."""
+    weights = Folder.at(spec.detector).read_bytes(SUPERVISED)
+    Folder.at(spec.folder).write_bytes(WEIGHTS, weights)
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the weights of the detector that labels; the manifest says whose they are and why."""
+    """Write the weights of the detector that labels; the manifest says which detector was kept, and why."""
     job, plan = context.job, context.job.self_train.training
     ingest, detector = (context.inputs[name].folder for name in NEEDS)
     spec = Spec(job, ingest.uri, detector.uri, context.folder.uri)
@@ -168,15 +184,16 @@ def run(context: Context) -> dict[str, Any]:
             "weights": WEIGHTS,
             "sha256": context.folder.sha256(WEIGHTS),
         }
-    told = context.train(fit, spec, context.folder)
-    if told["resumed_from"]:
-        context.tell(f"  went on from step {told['resumed_from']}")
-    for line in sentences(told):
+    result = context.train(fit, spec, context.folder)
+    if result["resumed_from"]:
+        context.tell(f"  went on from step {result['resumed_from']}")
+    for line in summary_lines(result):
         context.tell(f"  {line}")
-    result = {key: told[key] for key in ("before", "after", "kept")}
     log = read_log(context.folder)
     return {
-        **result,
+        "before": result["before"],
+        "after": result["after"],
+        "kept": result["kept"],
         "steps": plan.steps,
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
@@ -184,21 +201,20 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def sentences(told: Mapping[str, Any]) -> list[str]:
-    """What came of it, in words."""
-    shown = {
-        key: [
-            ("n/a" if told[when][key] is None else f"{told[when][key]:.3f}")
-            for when in ("before", "after")
-        ]
-        for key in ("AP50", "AP")
-    }
-    line = ", ".join(
-        f"{key} {before} before and {after} after" for key, (before, after) in shown.items()
-    )
-    if told["kept"] == "supervised":
-        return [
-            f"validation: {line}",
-            "worse, so the detector trained on labels is kept (self_train.keep: better)",
-        ]
-    return [f"validation: {line}"]
+def summary_lines(result: Mapping[str, Any]) -> list[str]:
+    """Return the lines for the user: AP before and after, and a word where the trained detector is not kept."""
+    parts = []
+    for key in ("AP50", "AP"):
+        before = _three_digits(result["before"][key])
+        after = _three_digits(result["after"][key])
+        parts.append(f"{key} {before} before and {after} after")
+    lines = [f"validation: {', '.join(parts)}"]
+    if result["kept"] == "supervised":
+        lines.append("worse, so the detector trained on labels is kept (self_train.keep: better)")
+    return lines
+
+
+def _three_digits(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}"

@@ -26,14 +26,12 @@ NEEDS = ("ingest",)
 VERSION = 3
 WEIGHTS = "detector.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
-BEST = (
-    "best.safetensors"  # the weights with the best AP50 so far; only with detector.evaluate_every
-)
+BEST = "best.safetensors"  # with the best AP50 so far; only with detector.evaluate_every
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the training task needs, as plain data."""
+    """Folders and settings for the training task, as plain data."""
 
     job: Job
     ingest: str
@@ -46,13 +44,12 @@ class Spec:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The detector section."""
-    weights = file_digest(getattr(job.detector.config, "weights", ""))
-    return {
-        "detector": section_dict(job, "detector"),
-        "seed": job.seed,
-        **({"weights": weights} if weights else {}),
-    }
+    """Return the detector section, and the digest of the weights it names."""
+    content = {"detector": section_dict(job, "detector"), "seed": job.seed}
+    digest = file_digest(getattr(job.detector.config, "weights", ""))
+    if digest:
+        content["weights"] = digest
+    return content
 
 
 def check(job: Job) -> None:
@@ -75,21 +72,23 @@ def fit(spec: Spec) -> dict[str, Any]:
     from synthaug.detectors import DETECTORS
     from synthaug.detectors.parallel import rank_and_world
 
-    section, folder = spec.job.detector, Folder.at(spec.folder)
-    plan, (rank, world) = section.training, rank_and_world()
+    section = spec.job.detector
+    plan = section.training
+    folder = Folder.at(spec.folder)
+    rank, world = rank_and_world()
     torch.set_num_threads(plan.threads or max(1, cores() // world))
     seed = seed_for(spec.job.seed, spec.purpose)
+    network_seed = seed % 2**31
+
     table = spec.table("labelled")
-    backend = importlib.import_module(DETECTORS[section.backend])
-    detector = backend.build(
-        section.config, len(table.categories), seed=seed % 2**31, device=device()
-    )
+    classes = [category.name for category in table.categories]
+    masks = getattr(section.config, "masks", False)
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
-    batches = detector_batches(
-        table, draw, rank, world, masks=getattr(section.config, "masks", False)
-    )
-    training = detector.training(plan.steps, seed % 2**31)
-    classes = [c.name for c in table.categories]
+    batches = detector_batches(table, draw, rank, world, masks=masks)
+
+    backend = importlib.import_module(DETECTORS[section.backend])
+    detector = backend.build(section.config, len(classes), seed=network_seed, device=device())
+    training = detector.training(plan.steps, network_seed)
     evaluated = Evaluated(
         training,
         detector,
@@ -100,23 +99,27 @@ def fit(spec: Spec) -> dict[str, Any]:
         lambda row: _save(detector, folder, BEST, classes, row),
     )
     start = train(evaluated, batches, plan.steps, plan.save_every, folder, rank)
-    told = {"resumed_from": start, "loaded": getattr(detector, "loaded", ""), "workers": world}
+    loaded = getattr(detector, "loaded", "")
+    result = {"resumed_from": start, "loaded": loaded, "workers": world}
     if rank:
-        return told
+        return result
+
     training.finish()
-    row: Row = evaluated.rows()[-1]
-    _save(detector, folder, WEIGHTS, classes, row)
+    rows: list[Row] = list(evaluated.rows())
+    measured = rows[-1]
+    _save(detector, folder, WEIGHTS, classes, measured)
     if plan.evaluate_every:
-        best = best_of(evaluated.rows())
+        best = best_of(rows)
         evaluated.take_best()
         _save(detector, folder, BEST, classes, best)
         if plan.keep == "best":
             _save(detector, folder, WEIGHTS, classes, best)
-            row = best
-    return {**told, "evaluations": len(evaluated.rows()), "measured": row}
+            measured = best
+    return {**result, "evaluations": len(rows), "measured": measured}
 
 
 def _validation(spec: Spec) -> Validation:
+    """Open the validation images; raises JobError where the best weights are to be kept and nothing can tell them."""
     plan = spec.job.detector.training
     validation = Validation(spec.table("validation"), plan.evaluation_images)
     if plan.keep == "best" and not validation.has_truth():
@@ -127,33 +130,42 @@ def _validation(spec: Spec) -> Validation:
 
 
 def _save(detector: Detector, folder: Folder, name: str, classes: list[str], row: Row) -> None:
+    """Write the detector with its classes and the step that `row` was measured at."""
     with folder.atomic_path(name) as path:
         detector.save(path, {"classes": "\n".join(classes), "step": str(row["step"])})
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train; the manifest has the losses' end, the weights' digest, of which step they are and how good they are."""
+    """Train; the manifest has the last losses, the digest of the weights, their step and their AP."""
     plan = context.job.detector.training
     spec = Spec(context.job, context.inputs["ingest"].folder.uri, context.folder.uri)
-    told = context.train(fit, spec, context.folder, plan.workers)
-    if told["resumed_from"]:
-        context.tell(f"  went on from step {told['resumed_from']}")
-    if told["workers"] < plan.workers:
+    result = context.train(fit, spec, context.folder, plan.workers)
+    workers = result["workers"]
+    measured = result["measured"]
+    if result["resumed_from"]:
+        context.tell(f"  went on from step {result['resumed_from']}")
+    if workers < plan.workers:
         context.tell(
-            f"  finished with {told['workers']} of {plan.workers} workers: the others died and had no place left"
+            f"  finished with {workers} of {plan.workers} workers: the others died and had no place left"
         )
-    measured = told["measured"]
-    shown = ["n/a" if measured[key] is None else f"{measured[key]:.3f}" for key in ("AP50", "AP")]
+    ap50 = _three_digits(measured["AP50"])
+    ap = _three_digits(measured["AP"])
     context.tell(
-        f"  after step {measured['step']}: AP50 {shown[0]}, AP {shown[1]} on {measured['images']} validation images"
+        f"  after step {measured['step']}: AP50 {ap50}, AP {ap} on {measured['images']} validation images"
     )
     return {
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
-        "loaded": told["loaded"],
+        "loaded": result["loaded"],
         "last": read_log(context.folder)[-1],
         "keep": plan.keep,
         "measured": measured,
-        "evaluations": told["evaluations"],
-        "workers": {"asked": plan.workers, "finished": told["workers"]},
+        "evaluations": result["evaluations"],
+        "workers": {"asked": plan.workers, "finished": workers},
     }
+
+
+def _three_digits(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}"

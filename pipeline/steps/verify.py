@@ -1,9 +1,9 @@
-"""Look for every synthetic object with a detector that had no part in making it; keep, drop or ignore by the verdict."""
+"""Verify every synthetic object with a detector that had no part in generating it; keep, drop or ignore by the verdict."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest, link_all
 from synthaug.pipeline.detection.inference import detect, detect_shards
@@ -37,27 +37,31 @@ NEEDS = ("ingest", "synthesize")
 VERSION = 2
 PUBLISHES = (Published("*.parquet", "data"),)
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
-JUDGE, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
+DETECTOR, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
+SUMMARY = "told.json"  # of the training of the detector
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the tasks need, as plain data."""
+    """Folders and settings for the tasks, as plain data."""
 
     job: Job
     ingest: str
-    made: str
-    weights: tuple[str, str]  # folder and name of the judge's checkpoint
+    synthetic: str
+    weights: tuple[str, str]  # folder and name of the detector's checkpoint
     out: str
-    learnt: Mapping[str, Any]  # content of `learn`, empty before it ran
+    fitted: Mapping[str, Any]  # content of `fit_thresholds`, empty before it ran
 
-    def table(self, split: str, pixels: bool = True) -> Dataset:
-        """Open an ingested split, or `made`, the synthetic images."""
-        uri = self.made if split == "made" else Folder.at(self.ingest).sub(split).uri
-        return parquet.open_table(uri, pixels=pixels)
+    def split(self, name: str, pixels: bool = True) -> Dataset:
+        """Open an ingested split."""
+        return parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
 
-    def judge(self) -> TestTimeAugmented:
-        """Load the detector that judges; it need not be of the job's back-end."""
+    def images(self) -> Dataset:
+        """Open the synthetic images."""
+        return parquet.open_table(self.synthetic)
+
+    def detector(self) -> TestTimeAugmented:
+        """Load the detector that verifies; it need not be of the job's back-end."""
         import torch
 
         from synthaug.detectors import load
@@ -66,17 +70,18 @@ class Spec:
         torch.set_num_threads(1)
         folder, name = self.weights
         with Folder.at(folder).local_copy(name) as path:
-            return TestTimeAugmented(load(path, device=device()), flip=False, scales=())
+            detector = load(path, device=device())
+        return TestTimeAugmented(detector, flip=False, scales=())
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The verify section, and the detector where one is trained to judge."""
+    """Return the verify section, and the detector's where one is trained to verify."""
     if not job.verify.enabled:
         return {"enabled": False}
-    how = section_dict(job, "verify")
+    section = section_dict(job, "verify")
     if job.verify.detector:
-        return {"verify": how, "judge": file_digest(job.verify.detector), "seed": job.seed}
-    return {"verify": how, **train_detector.settings(_own(job))}
+        return {"verify": section, "judge": file_digest(job.verify.detector), "seed": job.seed}
+    return {"verify": section, **train_detector.settings(_detector_job(job))}
 
 
 def check(job: Job) -> None:
@@ -94,176 +99,199 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
     return {"verified": dict(manifest)}
 
 
-def _own(job: Job) -> Job:
-    """The job as the judge's training reads it: the same detector, trained on its own."""
+def _detector_job(job: Job) -> Job:
+    """Return the job as the training of the detector reads it: the same detector, trained on its own."""
     plan = job.detector.training
-    plan = replace(plan, steps=job.verify.steps or plan.steps, evaluate_every=0, keep="last")
+    steps = job.verify.steps or plan.steps
+    plan = replace(plan, steps=steps, evaluate_every=0, keep="last")
     return replace(job, detector=replace(job.detector, training=plan))
 
 
-def learn(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: fit the thresholds of all classes, and count how often the judge errs."""
-    how, table = spec.job.verify, spec.table("labelled", pixels=False)
-    things = np.array([category.isthing for category in table.categories], bool)
+def fit_thresholds(spec: Spec) -> dict[str, Any]:
+    """Runs in a worker: fit the thresholds of all classes, and count the errors of the detector."""
+    section = spec.job.verify
+    table = spec.split("labelled", pixels=False)
+    things = _things(table.categories)
     rows = list(read_rows(Folder.at(spec.out).sub(DETECTIONS)))
-    required = Requirements(how.recall, how.min_recall, how.min_truths, how.precision)
-    least = verification_thresholds.least_areas(box_areas(table), len(things), how.small)
-    errors = verification_thresholds.held_out_errors(
-        rows, things, least, required, seed_for(spec.job.seed, "verify", "folds")
+    required = Requirements(
+        section.recall, section.min_recall, section.min_truths, section.precision
     )
-    bars = [own.to_json() for own in verification_thresholds.fit(rows, things, required)]
+    least = verification_thresholds.least_areas(box_areas(table), len(things), section.small)
+    seed = seed_for(spec.job.seed, "verify", "folds")
+    errors = verification_thresholds.held_out_errors(rows, things, least, required, seed)
+    fitted = verification_thresholds.fit(rows, things, required)
+    thresholds = [of_class.to_json() for of_class in fitted]
     names = [category.name for category in table.categories]
-    errors["true"] = {names[label]: counted for label, counted in errors["true"].items()}
+    errors["true"] = {names[label]: counts for label, counts in errors["true"].items()}
     return {
-        "bars": dict(zip(names, bars, strict=True)),
+        "bars": dict(zip(names, thresholds, strict=True)),
         "least_area": least.tolist(),
         "errors": errors,
     }
 
 
 def box_areas(table: Dataset) -> dict[int, list[float]]:
-    """Area of every labelled box, share of its image, by class."""
+    """Return the area of every labelled box, share of its image, by class; crowds are left out."""
     areas: dict[int, list[float]] = {}
-    for i in range(len(table)):
-        scene = table[i]
+    for scene in table:
         objects = scene.objects.select(~scene.objects.iscrowd)
-        share = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1) / (scene.height * scene.width)
-        for label, area in zip(objects.category.tolist(), share.tolist(), strict=True):
-            areas.setdefault(label, []).append(area)
+        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+        shares = sides.prod(1) / (scene.height * scene.width)
+        for label, share in zip(objects.category.tolist(), shares.tolist(), strict=True):
+            areas.setdefault(label, []).append(share)
     return areas
 
 
-def read(learnt: Mapping[str, Any], names: list[str], things: NDArray[np.bool_]) -> Thresholds:
-    """Return the thresholds from the step's manifest, in the order of the class names."""
-    fitted = [ClassThresholds(**learnt["bars"][name]) for name in names]
-    return verification_thresholds.stack(fitted, things, np.array(learnt["least_area"]))
+def _things(categories: Sequence[Category]) -> NDArray[np.bool_]:
+    """Return whether each class is a thing [C]."""
+    return np.array([category.isthing for category in categories], bool)
+
+
+def read_thresholds(fitted: Mapping[str, Any], categories: Sequence[Category]) -> Thresholds:
+    """Return the thresholds from the step's manifest, in the order of the classes."""
+    of_classes = []
+    for category in categories:
+        of_classes.append(ClassThresholds(**fitted["bars"][category.name]))
+    least = np.array(fitted["least_area"])
+    return verification_thresholds.stack(of_classes, _things(categories), least)
 
 
 class _Verifier:
-    """Runs in a worker: judges one shard of synthetic images and writes what stands, and apart what does not."""
+    """Runs in a worker: verifies a shard of synthetic images and writes it, and apart the objects that were dropped."""
 
     def __init__(self, spec: Spec) -> None:
-        self._how, self._out = spec.job.verify, Folder.at(spec.out)
-        self._table, self._judge = spec.table("made"), spec.judge()
+        self._section = spec.job.verify
+        self._out = Folder.at(spec.out)
+        self._table = spec.images()
+        self._detector = spec.detector()
         self._categories = self._table.categories
-        things = np.array([category.isthing for category in self._categories], bool)
-        self._thresholds = read(
-            spec.learnt, [category.name for category in self._categories], things
-        )
+        self._thresholds = read_thresholds(spec.fitted, self._categories)
 
-    def __call__(self, name: str, places: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> dict[str, Any]:
         counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
         images = {"verified": 0, "failed": 0, "empty": 0}
+        file = f"{name}.parquet"
         with (
-            parquet.ShardWriter(self._out, f"{name}.parquet", self._categories) as writer,
-            parquet.ShardWriter(
-                self._out.sub(REJECTED), f"{name}.parquet", self._categories
-            ) as aside,
+            parquet.ShardWriter(self._out, file, self._categories) as verified_writer,
+            parquet.ShardWriter(self._out.sub(REJECTED), file, self._categories) as rejected_writer,
         ):
-            for place, scene, found in detect(self._judge, self._table, places, self._how.batch):
-                row = DetectionRow.of(place, scene, found)
+            detections = detect(self._detector, self._table, indices, self._section.batch)
+            for index, scene, prediction in detections:
+                row = DetectionRow.of(index, scene, prediction)
                 result = verdicts(row, self._thresholds)
-                verified = apply_policy(scene, row, result, self._how, place)
+                verified = apply_policy(scene, row, result, self._section, index)
                 images[verified.dropped or "verified"] += 1
-                for key, counted in count_objects(verified, result, row, self._categories).items():
-                    counts[key].update(counted)
+                of_image = count_objects(verified, result, row, self._categories)
+                for key, of_classes in of_image.items():
+                    counts[key].update(of_classes)
                 if verified.scene is not None:
-                    writer.write([verified.scene])
+                    verified_writer.write([verified.scene])
                 if len(verified.rejected):
                     bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
-                    aside.write([bare.with_objects(verified.rejected)])
-        return {
-            "rows": len(places),
-            "images": images,
-            **{key: dict(counted) for key, counted in counts.items()},
-        }
+                    rejected_writer.write([bare.with_objects(verified.rejected)])
+        manifest: dict[str, Any] = {"rows": len(indices), "images": images}
+        for key, of_classes in counts.items():
+            manifest[key] = dict(of_classes)
+        return manifest
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write the verified table, and in `rejected/` what was dropped; the manifest counts verdicts per class."""
-    job, made = context.job, context.inputs["synthesize"]
-    items = cut(made.manifest["images"], job.plan.shard)
+    job = context.job
+    ingest, synthesize = context.inputs["ingest"], context.inputs["synthesize"]
+    shards = cut(synthesize.manifest["images"], job.plan.shard)
     if not job.verify.enabled:
-        link_all(made.folder, context.folder, [f"{name}.parquet" for name, _ in items])
+        link_all(synthesize.folder, context.folder, [f"{name}.parquet" for name, _ in shards])
         context.tell("  off: the synthetic images go on as they were made")
         return {
             "enabled": False,
-            "images": {"verified": made.manifest["images"]},
-            "objects": made.manifest["objects"],
+            "images": {"verified": synthesize.manifest["images"]},
+            "objects": synthesize.manifest["objects"],
         }
-    weights, told = _trained(context)
+    weights, detector_summary = _trained_detector(context)
     spec = Spec(
-        job, context.inputs["ingest"].folder.uri, made.folder.uri, weights, context.folder.uri, {}
+        job, ingest.folder.uri, synthesize.folder.uri, weights, context.folder.uri, fitted={}
     )
-    real = context.inputs["ingest"].manifest["splits"]["validation"]["images"]
     detect_shards(
         context,
-        partial(spec.table, "validation"),
-        spec.judge,
-        real,
+        partial(spec.split, "validation"),
+        spec.detector,
+        ingest.manifest["splits"]["validation"]["images"],
         job.verify.batch,
         context.folder.sub(DETECTIONS),
         "validation images",
     )
-    learnt: dict[str, Any] = context.executor.call(learn, spec)
-    rows = context.shards(
-        partial(_Verifier, replace(spec, learnt=learnt)), items, context.folder, "images"
-    )
+    fitted: dict[str, Any] = context.executor.call(fit_thresholds, spec)
+
+    make = partial(_Verifier, replace(spec, fitted=fitted))
+    rows = context.shards(make, shards, context.folder, "images")
     counts = {key: add_counts(rows, key) for key in COUNTS}
     images = add_counts(rows, "images")
-    for line in sentences(images, counts, learnt["errors"]):
+    for line in summary_lines(images, counts, fitted["errors"]):
         context.tell(f"  {line}")
-    policy = {
-        key: value
-        for key, value in asdict(job.verify).items()
-        if key in (*FAILED, EXTRA, "max_failed", "recall")
+    policy = {}
+    for key, value in asdict(job.verify).items():
+        if key in (*FAILED, EXTRA, "max_failed", "recall"):
+            policy[key] = value
+    return {
+        "enabled": True,
+        "judge": detector_summary,
+        "images": images,
+        **counts,
+        **fitted,
+        "policy": policy,
     }
-    return {"enabled": True, "judge": told, "images": images, **counts, **learnt, "policy": policy}
 
 
-def _trained(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
-    """The checkpoint that judges, trained here unless the job names one, and what is to be known of it."""
+def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
+    """Return folder and name of the checkpoint of the detector, and a summary of its training.
+
+    The detector is trained here unless the job names one.
+    """
     job = context.job
     if job.verify.detector:
         path = Path(job.verify.detector).absolute()
-        return (str(path.parent), path.name), {
-            "sha256": file_digest(job.verify.detector),
-            "trained_here": False,
-        }
-    folder = context.folder.sub(JUDGE)
-    if folder.exists("told.json"):
-        known: dict[str, Any] = folder.read_json("told.json")
-        return (folder.uri, train_detector.WEIGHTS), known
-    spec = train_detector.Spec(_own(job), context.inputs["ingest"].folder.uri, folder.uri, "verify")
+        summary = {"sha256": file_digest(job.verify.detector), "trained_here": False}
+        return (str(path.parent), path.name), summary
+    folder = context.folder.sub(DETECTOR)
+    weights = (folder.uri, train_detector.WEIGHTS)
+    if folder.exists(SUMMARY):
+        earlier: dict[str, Any] = folder.read_json(SUMMARY)
+        return weights, earlier
+    detector_job = _detector_job(job)
+    ingest = context.inputs["ingest"].folder.uri
+    spec = train_detector.Spec(detector_job, ingest, folder.uri, "verify")
     result = context.train(train_detector.fit, spec, folder, job.detector.training.workers)
-    digest, steps = folder.sha256(train_detector.WEIGHTS), _own(job).detector.training.steps
-    told = {
-        "sha256": digest,
+    summary = {
+        "sha256": folder.sha256(train_detector.WEIGHTS),
         "trained_here": True,
-        "steps": steps,
+        "steps": detector_job.detector.training.steps,
         "measured": dict(result["measured"]),
     }
-    folder.write_json("told.json", told)
+    folder.write_json(SUMMARY, summary)
     folder.delete("state.safetensors")
-    return (folder.uri, train_detector.WEIGHTS), told
+    return weights, summary
 
 
-def sentences(
+def summary_lines(
     images: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], errors: Mapping[str, Any]
 ) -> list[str]:
-    """What a user is told: what stands, what does not, and how often the judge errs."""
+    """Return the lines for the user: the objects that stay, those that do not, and the errors of the detector."""
     total = {key: sum(counts[key].values()) for key in COUNTS}
-    judged = sum(total[key] for key in (KEPT, *FAILED))
-    failed = ", ".join(f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key])
-    if not judged:
+    num_judged = sum(total[key] for key in (KEPT, *FAILED))
+    if not num_judged:
         return [
             f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"
         ]
+    kept = f"{total[KEPT]} of {num_judged} judged objects are where they should be"
+    failed = [f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key]]
+    if failed:
+        kept = f"{kept}; {', '.join(failed)}"
+    num_dropped = images["failed"] + images["empty"]
     lines = [
-        f"{total[KEPT]} of {judged} judged objects are where they should be"
-        + (f"; {failed}" if failed else ""),
+        kept,
         f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were not judged; "
-        f"{images['failed'] + images['empty']} of {sum(images.values())} images dropped",
+        f"{num_dropped} of {sum(images.values())} images dropped",
     ]
     rejected, accepted = rates(errors)
     if rejected is not None and accepted is not None:
@@ -275,12 +303,19 @@ def sentences(
 
 
 def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """(Share of true objects rejected, share of planted false labels accepted); None without any."""
-    true = list(errors["true"].values())
-    seen = sum(sum(counted.values()) for counted in true)
-    planted = [counted for kind, counted in errors["planted"].items() if kind != EXTRA]
-    false = sum(counted["planted"] for counted in planted)
-    return (
-        1 - sum(counted[KEPT] for counted in true) / seen if seen else None,
-        sum(counted["accepted"] for counted in planted) / false if false else None,
-    )
+    """Return the share of true objects rejected, and of injected false labels accepted; None without any."""
+    num_true, num_kept = 0, 0
+    for counts in errors["true"].values():
+        num_true += sum(counts.values())
+        num_kept += counts[KEPT]
+    num_false, num_accepted = 0, 0
+    for kind, counts in errors["planted"].items():
+        if kind != EXTRA:
+            num_false += counts["planted"]
+            num_accepted += counts["accepted"]
+    rejected = accepted = None
+    if num_true:
+        rejected = 1 - num_kept / num_true
+    if num_false:
+        accepted = num_accepted / num_false
+    return rejected, accepted

@@ -137,7 +137,7 @@ def outputs(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         informed = tta.TestTimeAugmented(Informed(), flip=False, scales=())
-        patch.setattr(verify.Spec, "judge", lambda _: informed)
+        patch.setattr(verify.Spec, "detector", lambda _: informed)
         patch.setattr(
             verify, "_trained", lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False})
         )
