@@ -139,7 +139,9 @@ def outputs(tmp_path_factory):
         informed = tta.TestTimeAugmented(Informed(), flip=False, scales=())
         patch.setattr(verify.Spec, "detector", lambda _: informed)
         patch.setattr(
-            verify, "_trained", lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False})
+            verify,
+            "_trained_detector",
+            lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False}),
         )
         outputs["verify"] = done_by(verify, context_of(root, outputs, "verify"))
     outputs["export"] = done_by(export, context_of(root, outputs, "export"))

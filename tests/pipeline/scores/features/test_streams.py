@@ -1,4 +1,4 @@
-"""Streams of features: re-cut, on disk, chosen; and their nearest neighbours."""
+"""Streams of features: re-cut, on disk, chosen."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.features import streams as features
-from synthaug.pipeline.scores.features.neighbours import Standardization, nearest
 from synthaug.pipeline.scores.features.streams import (
     blocks,
     on_disk,
@@ -76,28 +74,3 @@ def test_distances_of_near_points_far_from_the_origin() -> None:
     x = (rows(5) + np.float32(1000)).astype(np.float32)
     direct = ((x[:, None].astype(np.float64) - x[None]) ** 2).sum(-1)
     assert squared_distances(x, x) == pytest.approx(direct, abs=1e-8)
-
-
-def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Best first; in blocks too; of equal ones the first; a vector of zeros is near nothing."""
-    queries, corpus = rows(9), rows(13, 1)
-    corpus[7] = corpus[3] * 2  # the same direction
-    unit = [
-        v / np.linalg.norm(v, axis=1, keepdims=True)
-        for v in (queries.astype(float), corpus.astype(float))
-    ]
-    cosine = unit[0] @ unit[1].T
-    expected = np.argsort(-np.round(cosine, 12), axis=1, kind="stable")[:, :3]
-    for size in (512, 4):
-        monkeypatch.setattr(features.spans, "__defaults__", (size,))
-        found = nearest(queries, corpus, 3)
-        assert np.array_equal(found.index, expected)
-        assert found.similarity == pytest.approx(np.take_along_axis(cosine, expected, axis=1))
-    shifted = Standardization(corpus.astype(float).mean(0) + 5, np.array([1.0, 2.0, 0.0, 3.0]))
-    by_hand = [
-        np.delete((v - shifted.mean) / np.array([1, 2, 1, 3]), 2, axis=1) for v in (queries, corpus)
-    ]
-    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in by_hand]
-    found = nearest(queries, corpus, 2, shifted)
-    assert found.similarity == pytest.approx(np.sort(unit[0] @ unit[1].T, axis=1)[:, ::-1][:, :2])
-    assert nearest(np.zeros((1, 4), np.float32), corpus).similarity.tolist() == [[0.0]]

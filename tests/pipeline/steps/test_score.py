@@ -1,0 +1,142 @@
+"""Step score: which tables are compared, whose detector measures, and when there is nothing to score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.storage import Folder, file_digest
+from synthaug.pipeline.execution.context import Context, Output
+from synthaug.pipeline.execution.executor import SerialExecutor
+from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.steps import score
+from synthaug.pipeline.steps.train_detector import WEIGHTS
+from tests import paths
+
+SMOKE = paths.JOBS / "smoke.yaml"
+
+
+def job_at(root: Path, *overrides: str) -> Job:
+    return load_job(SMOKE, list(overrides), str(root))
+
+
+def write(folder: Path, scenes: list[Scene]) -> None:
+    with parquet.ShardWriter(Folder.at(folder), "part-00000.parquet", toy.CATEGORIES) as writer:
+        writer.write(scenes)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Ingested splits of toy images, and a file in place of the run's own detector."""
+    for split, source, count in (("labelled", "train", 5), ("validation", "val", 3)):
+        write(tmp_path / "ingest" / split, list(toy.ToyDataset(toy.Config(source, count))))
+    write(tmp_path / "twins", list(toy.ToyDataset(toy.Config("test", 4))))
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / WEIGHTS).write_text("the run's own")
+    return tmp_path
+
+
+def context_at(root: Path, job: Job) -> tuple[Context, list[str]]:
+    splits = {
+        "labelled": {"images": 5, "objects": {"tree": 7, "house": 2}},
+        "validation": {"images": 3, "objects": {}},
+    }
+    classes = [{"name": category.name} for category in toy.CATEGORIES]
+    outputs: dict[str, dict[str, Any]] = {
+        "ingest": {"splits": splits, "classes": classes},
+        "train_detector": {},
+        "train_generator": {"sha256": "cd"},
+    }
+    folders = {"ingest": "ingest", "train_detector": "detector", "train_generator": "generator"}
+    inputs = {
+        name: Output(Folder.at(root / folders[name]), manifest)
+        for name, manifest in outputs.items()
+    }
+    lines: list[str] = []
+    context = Context(
+        job, Folder.at(root / "score"), inputs, SerialExecutor(), lines.append, lambda *_: None
+    )
+    return context, lines
+
+
+def test_labelled_images_train_and_validation_images_are_the_real_ones(root: Path) -> None:
+    tables = score.Tables(job_at(root), str(root / "ingest"), str(root / "twins"))
+    opened = tables(False)
+    assert [len(opened[name]) for name in ("train", "real", "synthetic")] == [5, 3, 4]
+    assert opened["real"][0].image_id == toy.ToyDataset(toy.Config("val", 3))[0].image_id
+    assert opened["real"][0].image.data is None
+    assert tables(True)["real"][0].image.data
+
+
+def test_the_runs_own_detector_measures_unless_the_job_names_one(root: Path) -> None:
+    job = job_at(root)
+    context, _ = context_at(root, job)
+    tables = score.Tables(job, str(root / "ingest"), str(root / "twins"))
+    own = score._scoring_job(context, tables, str(root / "detector"), {"used": 3})
+    assert own.detector == (str(root / "detector"), WEIGHTS)
+    assert own.detector_sha256 == file_digest(str(root / "detector" / WEIGHTS))
+    other = root / "other.safetensors"
+    other.write_text("another")
+    named = replace(job, score=replace(job.score, detector=str(other)))
+    context, _ = context_at(root, named)
+    given = score._scoring_job(context, tables, str(root / "detector"), {"used": 3})
+    assert given.detector == (str(root), "other.safetensors")
+    assert given.detector_sha256 == file_digest(str(other)) != own.detector_sha256
+    assert given.card_entries["detector_sha256"] == given.detector_sha256
+    assert given.card_entries["generator_sha256"] == "cd"
+
+
+def test_training_objects_are_counted_in_the_order_of_the_classes(root: Path) -> None:
+    job = job_at(root)
+    context, _ = context_at(root, job)
+    tables = score.Tables(job, str(root / "ingest"), str(root / "twins"))
+    scoring = score._scoring_job(context, tables, str(root / "detector"), {})
+    counts = dict(zip((c.name for c in toy.CATEGORIES), scoring.train_counts, strict=True))
+    assert (counts["tree"], counts["house"]) == (7, 2)
+    assert sum(counts.values()) == 9
+
+
+def test_without_a_layout_the_generator_can_be_asked_for_nothing_is_scored(root: Path) -> None:
+    for file in (root / "ingest" / "validation").iterdir():
+        file.unlink()
+    write(root / "ingest" / "validation", [])
+    context, lines = context_at(root, job_at(root))
+    manifest = score.run(context)
+    assert manifest["scores"] == {}
+    assert manifest["validation"] == {"used": 0, "left_out": 3}
+    assert "no validation image is one the generator could make" in lines[0]
+    assert score.metrics(manifest)["scores_unavailable"] == {}
+
+
+def test_another_detector_or_a_new_file_of_weights_changes_the_settings(tmp_path: Path) -> None:
+    job = job_at(tmp_path)
+    (tmp_path / "d.safetensors").write_text("one")
+    named = replace(job, score=replace(job.score, detector=str(tmp_path / "d.safetensors")))
+    first = score.settings(named)
+    (tmp_path / "d.safetensors").write_text("two")
+    assert score.settings(named) != first
+    folder = replace(job, score=replace(job.score, weights=str(tmp_path)))
+    before = score.settings(folder)
+    assert before["networks"]
+    (tmp_path / "vgg16-397923af.pth").write_text("not the network, but a file")
+    assert score.settings(folder) != before
+
+
+def test_what_the_job_names_is_looked_for_before_anything_runs(tmp_path: Path) -> None:
+    job = job_at(tmp_path)
+    score.check(job)
+    with pytest.raises(JobError, match=r"^score\.detector: there is no file 'x\.safetensors'"):
+        score.check(replace(job, score=replace(job.score, detector="x.safetensors")))
+    with pytest.raises(JobError, match=r"^score\.weights: there is no folder 'nowhere'"):
+        score.check(replace(job, score=replace(job.score, weights="nowhere")))
+    asked = job_at(tmp_path, "score.names=[fid]")
+    with pytest.raises(JobError, match=r"^score\.names: 'fid' cannot be had: "):
+        score.check(asked)
