@@ -249,7 +249,7 @@ class HeldOut:
 def cross_validate(
     matches: Matches, rules: Sequence[Rule], folds: int, seed: int
 ) -> HeldOut | None:
-    """Learn on K-1 of K parts of the images and count on the one left out, each in turn; None for a single image."""
+    """Fit on K-1 of K parts of the images and count on the one left out, each in turn; None for a single image."""
     num_images, num_classes = matches.truths.shape
     folds = min(folds, num_images)
     if folds < 2:

@@ -39,7 +39,7 @@ COMPARED = 8  # pairs, to tell whether the masks are the layouts' own
 
 @dataclass(frozen=True)
 class Config:
-    """How masks are compared, and with how many."""
+    """Size and number of the masks that are compared."""
 
     side: int = PAPER_SIDE  # masks are compared at side x side
     true_masks_max: int = 10_000  # per class, a fixed random draw

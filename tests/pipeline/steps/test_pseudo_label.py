@@ -22,6 +22,7 @@ from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.coco import results as coco_results
+from synthaug.pipeline.formats.json_files import short_decimal
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.steps import STEPS, calibrate, ingest, pseudo_label
@@ -145,7 +146,7 @@ def test_what_is_kept_reaches_its_threshold_and_carries_its_probability(done):
             assert (
                 scene.image_id,
                 toy.CATEGORIES[category].id,
-                coco_results.short(np.float32(score)),
+                short_decimal(np.float32(score)),
             ) in found
     assert manifest["objects"] == dict(kept)
     for c in toy.CATEGORIES:
