@@ -69,10 +69,10 @@ def run(context: Context) -> dict[str, Any]:
         context.tell("  no unlabelled images")
         return {"classes": {}}
     weights = labeller_weights(context)
-    validation = parquet.Config(ingest.folder.sub("validation").uri)
+    validation = ingest.folder.sub("validation")
     detect_shards(
         context,
-        partial(parquet.read, validation),
+        partial(parquet.open_table, validation),
         partial(load_labeller, job, weights, WEIGHTS),
         ingest.manifest["splits"]["validation"]["images"],
         job.pseudo_label.batch,
