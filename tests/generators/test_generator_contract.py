@@ -256,10 +256,10 @@ def test_a_module_that_lacks_a_name_is_one_line(
     ("changed", "message"),
     [
         ({"CONDITION": "boxes"}, "CONDITION 'boxes' is not one of layout, map, edit"),
-        ({"LEARNS": True}, "noise_system lacks training;"),
+        ({"LEARNS": True}, "noise_system lacks Loop, training;"),
         ({"FILES": ("weights",)}, "noise_system.Config lacks weights;"),
         ({"CONDITION": "map"}, "noise_system.Config lacks size, dont_care;"),
-        ({"LEARNS": True, "training": None}, "noise_system.Config lacks size;"),
+        ({"LEARNS": True, "Loop": None, "training": None}, "noise_system.Config lacks size;"),
     ],
 )
 def test_a_module_that_contradicts_the_contract_is_one_line(
