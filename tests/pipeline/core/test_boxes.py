@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ CORNERS: Any = st.integers(-50, 550).map(lambda quarter: quarter / 4)
 BOXES = arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements=CORNERS)
 
 
+@settings(deadline=None)
 @given(BOXES, SIZES, SIZES)
 def test_x_scales_with_width_and_y_with_height(
     boxes: NDArray[np.float32], old: tuple[int, int], new: tuple[int, int]
@@ -36,6 +37,7 @@ def test_x_scales_with_width_and_y_with_height(
     np.testing.assert_allclose(scaled, expected, rtol=1e-6)
 
 
+@settings(deadline=None)
 @given(BOXES, SIZES)
 def test_fractions_and_pixels_are_each_other_s_inverse(
     boxes: NDArray[np.float32], size: tuple[int, int]
@@ -45,6 +47,7 @@ def test_fractions_and_pixels_are_each_other_s_inverse(
     np.testing.assert_allclose(absolute_boxes(relative, size), boxes, rtol=1e-6)
 
 
+@settings(deadline=None)
 @given(BOXES, st.integers(1, 500))
 def test_mirrored_twice_is_where_it_was(boxes: NDArray[np.float32], width: int) -> None:
     mirrored = mirror_boxes(boxes, width)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.datasets import (
@@ -55,6 +55,7 @@ def test_a_subset_keeps_the_order_of_its_index() -> None:
     assert Subset(whole, [4, 0]).fingerprint() != Subset(whole, [0, 4]).fingerprint()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 7))
 def test_parts_are_disjoint_of_equal_size_and_cover_the_set(count: int, parts: int) -> None:
     whole = table(count)
@@ -89,6 +90,7 @@ def test_relabeled_objects_keep_the_names_of_their_classes() -> None:
     assert f"{whole.fingerprint()}:(1, 2, 0)" == relabeled.fingerprint()
 
 
+@settings(deadline=None)
 @given(st.integers(2, 20), st.integers(0, 5))
 def test_shuffled_labels_are_all_there_none_at_its_own_image_and_scaled_to_fit(
     count: int, seed: int

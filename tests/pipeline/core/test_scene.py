@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.scene import (
@@ -49,6 +49,7 @@ def test_no_objects_have_boxes_of_shape_zero_by_four() -> None:
     assert 0 == len(none.select([])) == len(none.scaled((4, 6), (8, 6)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=8))
 def test_select_keeps_the_order_that_is_asked_for(positions: list[int]) -> None:
     objects = Objects.build([0] * 6, np.zeros((6, 4)), id=range(10, 16), rle=list("abcdef"))

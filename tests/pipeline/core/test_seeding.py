@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -25,6 +25,7 @@ def test_seeds_are_the_same_in_every_process() -> None:
     assert rng_for(0, "x").integers(10**9) == rng_for(0, "x").integers(10**9)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(0, 2**40))
 def test_a_permutation_visits_every_place_once(size: int, seed: int) -> None:
     assert sorted(permuted(i, size, seed) for i in range(size)) == list(range(size))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.core.errors import DatasetError
@@ -143,6 +143,7 @@ def test_the_footer_tells_scenes_apart_by_everything_they_hold(tmp_path):
     assert 6 == len(digests)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_shards_cover_the_rows_in_order_and_an_empty_table_has_one(count: int, most: int) -> None:
     shards = parquet_write.shard_rows(count, most)
