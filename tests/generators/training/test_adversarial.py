@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts, TrainingBatch
 from synthaug.generators.nn.layers import BatchNorm2d, SNConv2d, SNLinear
-from synthaug.generators.training.adversarial import AdversarialTraining, Config, Fakes
+from synthaug.generators.training.adversarial import (
+    AdversarialTraining,
+    Config,
+    Fakes,
+    adversarial_training,
+)
 from synthaug.generators.training.losses import Loss, hinge_fake, hinge_real
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
@@ -230,3 +235,310 @@ def test_a_batch_that_cannot_be_cut_is_refused_by_batch_and_job() -> None:
         ) as caught:
             load_job(base, overrides)
         assert "\n" not in str(caught.value)
+
+
+def train_some_steps(config: Config, steps: int, generator_first: bool = False) -> Toy:
+    """Train a toy with norms for so many of ten steps; return it."""
+    toy = Toy(norms=True)
+    training = AdversarialTraining(toy, config, 10, 5, generator_first)
+    for index in range(steps):
+        training.step(index, toy_batch((2, 1, 0)))
+    return toy
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_the_averaged_generator_follows_the_live_one_with_the_scheduled_decay() -> None:
+    """In float64: decay min(ema, (1 + k) / (10 + k)) at step k, for weights and running statistics."""
+    toy = Toy(norms=True)
+    training = AdversarialTraining(toy, Config(ema=0.15, lr_g=0.05), 10, 5)
+    averaged = {name: value.double() for name, value in state_of(toy.networks["G"]).items()}
+    for index, decay in enumerate((0.1, 0.15, 0.15)):
+        training.step(index, toy_batch((2, 1, 0)))
+        for name, value in state_of(toy.networks["G"]).items():
+            averaged[name] = decay * averaged[name] + (1 - decay) * value.double()
+    own = training.modules["G_ema"].state_dict()
+    for name in ("fc.weight_orig", "fc.bias", "conv.weight_orig", "norms.0.running_mean"):
+        torch.testing.assert_close(own[name].double(), averaged[name], rtol=1e-5, atol=1e-6)
+    live = toy.networks["G"].state_dict()["fc.weight_orig"]
+    assert not torch.allclose(own["fc.weight_orig"], live, rtol=0, atol=1e-4)
+
+
+def test_power_iterations_and_counters_are_copied_into_the_average() -> None:
+    toy = Toy(norms=True)
+    training = AdversarialTraining(toy, Config(ema=0.9, lr_g=0.05), 10, 5)
+    for index in range(3):
+        training.step(index, toy_batch((2, 1, 0)))
+    live = toy.networks["G"].state_dict()
+    averaged = training.modules["G_ema"].state_dict()
+    for name in ("fc.weight_u", "fc.weight_v", "conv.weight_u", "norms.0.num_batches_tracked"):
+        assert torch.equal(averaged[name], live[name])
+    assert live["norms.0.num_batches_tracked"] == 3
+
+
+def test_the_averaged_generator_is_shipped_where_there_is_one_and_never_learns_itself() -> None:
+    training = AdversarialTraining(Toy(), Config(ema=0.9), 10, 5)
+    shipped = training.generator()
+    assert shipped is training.modules["G_ema"]
+    training.step(0, toy_batch((1, 1)))
+    assert not shipped.training
+    assert not any(parameter.requires_grad for parameter in shipped.parameters())
+    plain = AdversarialTraining(Toy(), Config(), 10, 5)
+    assert plain.generator() is plain.modules["G"]
+    assert plain.modules.keys() == {"G", "D"}
+
+
+def test_rates_fall_linearly_to_zero_from_the_given_share_of_the_steps() -> None:
+    config = Config(lr_g=0.01, lr_d=0.03, decay_from=0.5)
+    training = AdversarialTraining(Toy(), config, 10, 5)
+    factors = [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+    for index, factor in enumerate(factors):
+        training.step(index, toy_batch((1, 1)))
+        (group_g,) = training.optimizers["G"].param_groups
+        (group_d,) = training.optimizers["D"].param_groups
+        assert group_g["lr"] == pytest.approx(0.01 * factor)
+        assert group_d["lr"] == pytest.approx(0.03 * factor)
+
+
+def test_by_default_rates_stay_as_they_are_to_the_last_step() -> None:
+    training = AdversarialTraining(Toy(), Config(lr_g=0.01), 10, 5)
+    training.step(9, toy_batch((1, 1)))
+    assert training.optimizers["G"].param_groups[0]["lr"] == 0.01
+
+
+def test_a_network_moves_by_adams_first_step_of_its_own_rate() -> None:
+    """Adam's first step is the rate times the sign of the gradient, whatever the betas."""
+    toy = Toy()
+    before = {name: state_of(network) for name, network in toy.networks.items()}
+    AdversarialTraining(toy, Config(lr_g=0.01, lr_d=0.03), 10, 5).step(0, toy_batch((2, 2)))
+    for name, rate in (("G", 0.01), ("D", 0.03)):
+        network = toy.networks[name]
+        bias = network.get_parameter("conv.bias")
+        assert bias.grad is not None
+        expected = before[name]["conv.bias"] - rate * bias.grad.sign()
+        torch.testing.assert_close(bias.detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_optimizers_have_the_betas_of_the_settings() -> None:
+    training = AdversarialTraining(Toy(), Config(beta1=0.3, beta2=0.8), 10, 5)
+    for optimizer in training.optimizers.values():
+        assert optimizer.param_groups[0]["betas"] == (0.3, 0.8)
+    assert (Config().beta1, Config().beta2, Config().lr_g, Config().lr_d) == (0, 0.999, 1e-4, 1e-4)
+
+
+def scores_by(judge: nn.Module, images: Tensor, layouts: Layouts) -> Tensor:
+    with torch.no_grad():
+        scores: Tensor = judge.eval()(images, layouts)[0]
+    return scores
+
+
+def test_the_generator_learns_against_the_updated_discriminator() -> None:
+    toy, batch = Toy(), toy_batch((2, 1))
+    first = Toy().networks["D"]
+    losses = AdversarialTraining(toy, Config(lr_d=0.1), 10, 5).step(0, batch)
+    (fake,) = toy.seen["G"]
+    updated = -scores_by(toy.networks["D"], fake, batch.layouts).mean()
+    torch.testing.assert_close(losses["g_image"], updated, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(updated, -scores_by(first, fake, batch.layouts).mean(), atol=1e-3)
+
+
+def test_where_the_generator_is_first_the_discriminator_sees_fakes_of_the_updated_one() -> None:
+    toy, batch = Toy(), toy_batch((2, 1))
+    AdversarialTraining(toy, Config(lr_g=0.1), 10, 5, generator_first=True).step(0, batch)
+    generator = toy.networks["G"].eval()
+    with torch.no_grad():
+        updated = generator(batch.layouts.boxes, torch.zeros(2, 4))
+    torch.testing.assert_close(toy.seen["D"][0], updated, rtol=0, atol=1e-5)
+    assert not torch.allclose(toy.seen["G"][0], updated, rtol=0, atol=1e-3)
+
+
+def test_where_the_generator_is_first_it_learns_against_the_discriminator_as_it_is() -> None:
+    toy, batch = Toy(), toy_batch((2, 1))
+    judge = Toy().networks["D"].train()
+    losses = AdversarialTraining(toy, Config(lr_d=0.1), 10, 5, generator_first=True).step(0, batch)
+    with torch.no_grad():
+        scores, _ = judge(toy.seen["G"][0], batch.layouts)
+    torch.testing.assert_close(losses["g_image"], -scores.mean(), rtol=1e-5, atol=1e-6)
+
+
+class Latents(Toy):
+    """A toy that remembers the latents it could draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[list[float]] = []
+
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
+        self.drawn.append(torch.randn(2, generator=rng).tolist())
+        return super().generate(batch, rng)
+
+
+def latents_of_a_step(
+    index: int, seed: int, accumulate: int = 1, generator_first: bool = False
+) -> list[list[float]]:
+    toy = Latents()
+    config = Config(accumulate=accumulate)
+    AdversarialTraining(toy, config, 10, seed, generator_first).step(index, toy_batch((1, 1)))
+    return toy.drawn
+
+
+def test_latents_differ_between_steps_seeds_and_parts() -> None:
+    base = latents_of_a_step(3, seed=5)
+    assert len(base) == 1
+    assert base == latents_of_a_step(3, seed=5)
+    assert base != latents_of_a_step(4, seed=5)
+    assert base != latents_of_a_step(3, seed=6)
+    first, second, first_again, second_again = latents_of_a_step(3, seed=5, accumulate=2)
+    assert first != second
+    assert (first, second) == (first_again, second_again)
+
+
+def test_where_the_generator_is_first_both_phases_draw_latents_of_their_own() -> None:
+    of_g, of_d = latents_of_a_step(3, seed=5, generator_first=True)
+    rng = torch.Generator().manual_seed((5 * 1_000_003 + 3) * 4099)
+    assert torch.randn(2, generator=rng).tolist() == of_g
+    torch.randn(2, 4, generator=rng)  # of the toy itself
+    assert torch.randn(2, generator=rng).tolist() == of_d
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_discriminator_losses_leave_no_gradient_in_the_generator(generator_first: bool) -> None:
+    """With terms of G that are zero, G stays where it was, though D learns on its fakes."""
+
+    class Idle(Toy):
+        def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+            return {"g_image": Loss(0 * fake.sum())}
+
+    toy = Idle()
+    weight = toy.networks["G"].get_parameter("fc.weight_orig").detach().clone()
+    judge = toy.networks["D"].get_parameter("conv.weight_orig").detach().clone()
+    AdversarialTraining(toy, Config(lr_g=1.0), 10, 5, generator_first).step(0, toy_batch((1, 2)))
+    assert torch.equal(toy.networks["G"].get_parameter("fc.weight_orig"), weight)
+    assert not torch.equal(toy.networks["D"].get_parameter("conv.weight_orig"), judge)
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_generator_losses_leave_no_gradient_in_the_discriminator(generator_first: bool) -> None:
+    class Idle(Toy):
+        def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+            scores, _ = self.networks["D"](fake, batch.layouts)
+            return {"d_image": Loss(0 * scores.sum())}
+
+    toy = Idle()
+    judge = toy.networks["D"].get_parameter("conv.weight_orig").detach().clone()
+    AdversarialTraining(toy, Config(lr_d=1.0), 10, 5, generator_first).step(0, toy_batch((1, 2)))
+    assert torch.equal(toy.networks["D"].get_parameter("conv.weight_orig"), judge)
+    assert all(parameter.requires_grad for parameter in toy.networks["D"].parameters())
+
+
+class WithEncoder(Toy):
+    """A toy with a third network, whose term comes with the fakes and is a sum over images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.networks["E"] = SNLinear(4, 1)
+
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
+        fakes = super().generate(batch, rng)
+        codes = self.networks["E"](batch.layouts.boxes.mean(1))
+        return Fakes(fakes.images, {"kl": Loss(codes.square().sum(), mean_over="sum")})
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_a_third_network_learns_with_the_generator_from_terms_of_the_fakes(
+    generator_first: bool,
+) -> None:
+    toy = WithEncoder()
+    weight = toy.networks["E"].get_parameter("weight_orig")
+    before = weight.detach().clone()
+    training = AdversarialTraining(toy, Config(lr_g=0.01), 10, 5, generator_first)
+    losses = training.step(0, toy_batch((1, 2)))
+    assert losses["kl"] > 0
+    assert weight.grad is not None
+    torch.testing.assert_close(
+        weight.detach(), before - 0.01 * weight.grad.sign(), atol=1e-5, rtol=0
+    )
+
+
+def test_a_sum_over_images_is_not_weighed_by_the_parts() -> None:
+    together, left = after_a_step(WithEncoder(), 1, toy_batch((1, 2, 1, 1)))
+    in_parts, left_in_parts = after_a_step(WithEncoder(), 2, toy_batch((1, 2, 1, 1)))
+    torch.testing.assert_close(in_parts["kl"], together["kl"])
+    torch.testing.assert_close(left_in_parts["E.weight_orig"], left["E.weight_orig"])
+
+
+def test_losses_are_detached_scalars_of_both_networks() -> None:
+    losses = AdversarialTraining(Toy(), Config(), 10, 5).step(0, toy_batch((1, 2)))
+    assert {"d_object", "d_image", "g_object", "g_image", "g_l1"} == losses.keys()
+    for value in losses.values():
+        assert value.shape == ()
+        assert not value.requires_grad
+
+
+def test_a_training_starts_from_the_weights_of_its_seed() -> None:
+    """And leaves the global random stream as it was."""
+
+    def weights(seed: int) -> Tensor:
+        training = adversarial_training(make, Config(), 10, seed, "cpu")
+        return training.modules["G"].get_parameter("weight").detach()
+
+    class Pair(Toy):
+        def __init__(self) -> None:
+            self.networks = {"G": nn.Conv2d(3, 4, 3), "D": nn.Conv2d(3, 4, 3)}
+
+    def make() -> Pair:
+        return Pair()
+
+    before = torch.get_rng_state()
+    one, same, other = weights(1), weights(1), weights(2)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_discriminator_trains_in_training_mode_even_after_a_look_in_eval_mode() -> None:
+    toy = Toy(norms=True)
+    training = AdversarialTraining(toy, Config(), 10, 5)
+    for network in toy.networks.values():
+        network.eval()
+    training.step(0, toy_batch((1, 2)))
+    assert toy.networks["G"].get_buffer("norms.0.num_batches_tracked") == 1
+    assert all(network.training for network in toy.networks.values())
+
+
+@pytest.mark.parametrize("generator_first", [False, True])
+def test_a_training_restored_between_steps_goes_on_bit_for_bit(generator_first: bool) -> None:
+    config = Config(ema=0.9, decay_from=0.3, lr_g=0.01)
+    straight = train_some_steps(config, 3, generator_first)
+
+    toy = Toy(norms=True)
+    training = AdversarialTraining(toy, config, 10, 5, generator_first)
+    for index in range(2):
+        training.step(index, toy_batch((2, 1, 0)))
+    fresh = Toy(norms=True)
+    restored = AdversarialTraining(fresh, config, 10, 5, generator_first)
+    for name, module in restored.modules.items():
+        module.load_state_dict(training.modules[name].state_dict())
+    for name, optimizer in restored.optimizers.items():
+        optimizer.load_state_dict(training.optimizers[name].state_dict())
+    restored.step(2, toy_batch((2, 1, 0)))
+    for name, network in straight.networks.items():
+        own = fresh.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            assert torch.equal(own[key], value), key
+
+
+def test_objects_of_a_part_weigh_by_their_share_of_the_batch() -> None:
+    """Parts with 3 and 1 objects: the mean over objects of the batch is 3/4 and 1/4 of theirs."""
+    training = AdversarialTraining(Toy(), Config(accumulate=2), 10, 5)
+    first, second = training._cut(0, toy_batch((2, 1, 1, 0)))
+    term = Loss(torch.tensor(8.0), mean_over="objects")
+    assert (float(first.weigh(term)), float(second.weigh(term))) == (6.0, 2.0)
+    image_term = Loss(torch.tensor(8.0))
+    assert (float(first.weigh(image_term)), float(second.weigh(image_term))) == (4.0, 4.0)
+    sum_term = Loss(torch.tensor(8.0), mean_over="sum")
+    assert (float(first.weigh(sum_term)), float(second.weigh(sum_term))) == (8.0, 8.0)
