@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.executor import SerialExecutor
@@ -159,3 +163,179 @@ def test_a_training_reports_the_last_row_of_its_log(
 
     assert context.train(task, 1, folder) == 2
     assert reports == [(4, 9, "steps")]
+
+
+# ---- Faults of the disk and of a worker ----
+
+
+def truncate(folder: Folder, name: str) -> None:
+    data = folder.read_bytes(f"{name}.parquet")
+    folder.write_bytes(f"{name}.parquet", data[:-1])
+
+
+def flip_a_bit(folder: Folder, name: str) -> None:
+    data = bytearray(folder.read_bytes(f"{name}.parquet"))
+    data[0] ^= 1
+    folder.write_bytes(f"{name}.parquet", bytes(data))
+
+
+def take_the_sidecar_of_another(folder: Folder, name: str) -> None:
+    folder.write_bytes(f"{name}.json", folder.read_bytes("part-00000.json"))
+
+
+def empty_the_file(folder: Folder, name: str) -> None:
+    folder.write_bytes(f"{name}.parquet", b"")
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, flip_a_bit, take_the_sidecar_of_another, empty_the_file]
+)
+def test_any_difference_between_a_shard_and_its_sidecar_is_seen(
+    context: Context, folder: Folder, damage: Callable[[Folder, str], None]
+) -> None:
+    first, _ = run(context, folder, 6)
+    damage(folder, "part-00001")
+    second, asked = run(context, folder, 6)
+    assert asked == ["part-00001"]
+    assert second == first
+
+
+def test_progress_counts_no_image_of_a_shard_that_is_done_again(
+    context: Context, folder: Folder, reports: list[tuple[int, int, str]]
+) -> None:
+    run(context, folder, 5)
+    truncate(folder, "part-00001")
+    reports.clear()
+    run(context, folder, 5)
+    assert reports == [(3, 5, "images"), (5, 5, "images")]
+
+
+class FailsAtTheSecond(Writer):
+    """Finds a broken image in the second shard."""
+
+    def __call__(self, name: str, scenes: range) -> dict[str, Any]:
+        if name == "part-00001":
+            raise DatasetError("a.png: is broken; mend it")
+        return super().__call__(name, scenes)
+
+
+def test_a_shard_that_fails_leaves_the_earlier_ones_finished(
+    context: Context, folder: Folder
+) -> None:
+    with pytest.raises(DatasetError, match=r"^a\.png: is broken; mend it$"):
+        run(context, folder, 6, FailsAtTheSecond)
+    assert folder.names() == ["part-00000.json", "part-00000.parquet"]
+    _, asked = run(context, folder, 6)
+    assert asked == ["part-00001", "part-00002"]
+
+
+def test_a_full_disk_while_a_sidecar_is_written_leaves_its_shard_unfinished(
+    context: Context, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json = Folder.write_json
+
+    def full(own: Folder, name: str, value: Any) -> None:
+        if name == "part-00002.json":
+            raise OSError(28, "No space left on device")
+        write_json(own, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(context, folder, 6)
+    rows, asked = run(context, folder, 6)
+    assert asked == ["part-00002"]
+    assert [row["first"] for row in rows] == [0, 2, 4]
+
+
+def test_no_worker_is_made_when_all_shards_are_finished(context: Context, folder: Folder) -> None:
+    run(context, folder, 4)
+
+    def make(*_: Any) -> Any:
+        raise AssertionError("a generator is loaded for nothing")
+
+    assert len(run(context, folder, 4, make)[0]) == 2
+
+
+# ---- What the executor is asked for ----
+
+
+class Recorder(SerialExecutor):
+    """Notes the size of every pool and group."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.pools: list[int] = []
+        self.groups: list[tuple[int, list[bool]]] = []
+
+    def pool(self, make: Any, items: Any, workers: int) -> Any:
+        self.pools.append(workers)
+        return super().pool(make, items, workers)
+
+    def group(
+        self, function: Any, size: int, *args: Any, tick: Any = None, fits: Any = None
+    ) -> Any:
+        self.groups.append((size, [fits(number) for number in (1, 2, 3)]))
+        return function(*args)
+
+
+@pytest.mark.parametrize(
+    ("of_the_cluster", "of_the_job", "expected"), [(2, 0, 2), (2, 1, 1), (1, 2, 2), (9, 0, 3)]
+)
+def test_the_job_says_how_many_workers_there_are_but_never_more_than_shards(
+    context: Context, folder: Folder, of_the_cluster: int, of_the_job: int, expected: int
+) -> None:
+    executor = Recorder(of_the_cluster)
+    own = replace(context, executor=executor)
+    own.shards(partial(Writer, folder, []), cut(6, 2), folder, "images", of_the_job)
+    assert executor.pools == [expected]
+
+
+def test_a_single_shard_that_is_left_has_a_single_worker(context: Context, folder: Folder) -> None:
+    run(context, folder, 6)
+    folder.delete("part-00001.json")
+    executor = Recorder(4)
+    run(replace(context, executor=executor), folder, 6)
+    assert executor.pools == [1]
+
+
+def test_training_hands_on_its_size_and_which_sizes_fit(context: Context, folder: Folder) -> None:
+    executor = Recorder(1)
+    own = replace(context, executor=executor)
+    assert own.train(len, "abc", folder, 3, lambda size: size != 2) == 3
+    assert executor.groups == [(3, [True, False, True])]
+
+
+def test_training_that_has_logged_nothing_reports_nothing(
+    context: Context, folder: Folder, reports: list[tuple[int, int, str]]
+) -> None:
+    assert context.train(len, "abc", folder) == 3
+    assert reports == []
+
+
+# ---- Properties ----
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_every_shard_but_the_last_is_full_and_names_sort(count: int, size: int) -> None:
+    items = cut(count, size)
+    covered = [index for _, part in items for index in part]
+    assert covered == list(range(count))
+    assert all(len(part) == size for _, part in items[:-1])
+    assert all(0 < len(part) <= size for _, part in items)
+    names = [name for name, _ in items]
+    assert names == sorted(names)
+
+
+class_counts = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(class_counts))
+def test_counts_do_not_depend_on_the_order_of_the_shards(parts: list[dict[str, int]]) -> None:
+    rows = [{"counts": part, "dropped": {"a": 100}} for part in parts]
+    total = add_counts(rows, "counts")
+    for name in "abcd":
+        assert total.get(name, 0) == sum(part.get(name, 0) for part in parts)
+    assert add_counts(rows[::-1], "counts") == total
