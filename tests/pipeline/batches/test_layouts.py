@@ -12,8 +12,8 @@ from synthaug.pipeline.batches.layouts import (
     layout_arrays,
     layout_batches,
 )
-from synthaug.pipeline.core.images import decode, resize
-from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
+from synthaug.pipeline.core.images import decode, encode, resize
+from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 
 TABLE = toy.ToyDataset(toy.Config("train", count=6, size=48))
@@ -88,3 +88,91 @@ def test_a_batch_depends_on_the_step_alone_and_processes_share_it():
             labels = part(step).layouts.labels
             assert np.array_equal(batch.layouts.labels[rank::2, : labels.shape[1]], labels)
     assert not np.array_equal(whole(2).images, whole(7).images)
+
+
+# ---- Where the picture shows an object, its box must be ----
+
+WIDE = (50, 100)  # height and width of the images
+TARGET = (20, 60)  # height and width of the batch: neither side has the ratio of the other
+RECTANGLES = [(10, 5, 40, 15), (60, 30, 90, 45)]  # xyxy, of classes 0 and 1
+
+
+def painted(name: str, chosen: list[int], score: float = 1.0) -> Scene:
+    """A black image of WIDE with some rectangles: class 0 in red, class 1 in green."""
+    pixels = np.zeros((*WIDE, 3), np.uint8)
+    for label in chosen:
+        left, top, right, bottom = RECTANGLES[label]
+        pixels[top:bottom, left:right, label] = 255
+    boxes = [RECTANGLES[label] for label in chosen]
+    objects = Objects.build(chosen, boxes, score=[score] * len(chosen))
+    return Scene(name, *WIDE, ImageRef(encode(pixels, "png")), objects)
+
+
+PAINTED = SceneList(
+    toy.CATEGORIES[:2],
+    [painted("both", [0, 1]), painted("red", [0], 0.25), painted("turned", [1, 0])],
+)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_boxes_lie_on_what_the_resized_and_mirrored_image_shows(flip):
+    read = layout_batches([PAINTED], Draw(3, 3, seed=1), TARGET, ALL, flip)
+    height, width = TARGET
+    for step in range(4):
+        batch = read(step)
+        assert (3, 3, *TARGET) == tuple(batch.images.shape)
+        for image, labels, boxes in zip(
+            batch.images, batch.layouts.labels, batch.layouts.boxes, strict=True
+        ):
+            for label, box in zip(labels.tolist(), boxes.tolist(), strict=True):
+                if label == 0:
+                    continue
+                shown = np.argwhere(image[label - 1].numpy() > 0)  # rows and columns
+                top, left = shown.min(0)
+                bottom, right = shown.max(0) + 1
+                expected = [left / width, top / height, right / width, bottom / height]
+                np.testing.assert_allclose(box, expected, atol=1.01 / height)
+
+
+def test_scores_stay_with_the_objects_they_belong_to():
+    draw = Draw(3, 3, seed=1)
+    batch = layout_batches([PAINTED], draw, TARGET, ALL, flip=False)(0)
+    for row, index in enumerate(draw(0)):
+        expected = PAINTED[index].objects.score.tolist()
+        assert expected == batch.layouts.scores[row, : len(expected)].tolist()
+
+
+def test_objects_that_the_filter_leaves_out_come_into_no_batch():
+    scene = painted("both", [0, 1])
+    boxes = np.array([[10, 5, 40, 15], [0, 0, 2, 2]], np.float32)
+    small = scene.with_objects(Objects.build([0, 1], boxes))
+    table = SceneList(PAINTED.categories, [small])
+    strict = LayoutFilter(min_area=0.02)
+    batch = layout_batches([table], Draw(1, 2, seed=0), TARGET, strict, flip=False)(0)
+    assert [[1], [1]] == batch.layouts.labels.tolist()
+
+
+def test_black_is_minus_one_and_full_color_is_one():
+    batch = layout_batches([PAINTED], Draw(3, 3, seed=1), WIDE, ALL, flip=False)(0)
+    assert -1 == batch.images.min() and 1 == batch.images.max()
+    blue = batch.images[:, 2]
+    assert (blue == -1).all()
+
+
+def test_the_second_table_follows_the_first():
+    first = SceneList(PAINTED.categories, PAINTED.scenes[:1])
+    second = SceneList(PAINTED.categories, PAINTED.scenes[1:])
+    draw = Draw(3, 3, seed=2)
+    joined = layout_batches([first, second], draw, TARGET, ALL, flip=True)(5)
+    whole = layout_batches([PAINTED], draw, TARGET, ALL, flip=True)(5)
+    assert np.array_equal(joined.images, whole.images)
+    assert np.array_equal(joined.layouts.boxes, whole.layouts.boxes)
+
+
+def test_layouts_of_scenes_of_different_sizes_are_shares_each_of_its_own():
+    wide = painted("both", [0])
+    tall = Scene("tall", 100, 50, ImageRef(), Objects.build([1], [[10, 20, 40, 80]]))
+    layouts = collate_layouts([wide, tall])
+    np.testing.assert_allclose(layouts.boxes[0, 0], [0.1, 0.1, 0.4, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(layouts.boxes[1, 0], [0.2, 0.2, 0.8, 0.8], rtol=1e-6)
+    assert [[1], [2]] == layouts.labels.tolist()

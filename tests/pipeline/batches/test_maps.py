@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from synthaug.pipeline.batches.draw import Draw
-from synthaug.pipeline.batches.maps import Entries, View, map_batches, stretch
-from synthaug.pipeline.core import images
+from synthaug.pipeline.batches.maps import Entries, View, entry_of, map_batches, stretch
+from synthaug.pipeline.core import images, masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 
 C = len(toy.CATEGORIES)
@@ -104,3 +107,114 @@ def test_the_papers_sizes_and_bad_ones():
     bare = toy.ToyDataset(toy.Config("train", count=4, size=48, labels=False))
     with pytest.raises(DatasetError, match="has no panoptic map"):
         batches(View((32, 32)), tables=(bare,))(0)
+
+
+# ---- Weights of labels, and the order of axes ----
+
+
+def segmented(height: int = 12, width: int = 20) -> Scene:
+    """A scene with two segments: id 1 of class 0 at the left top, id 2 of class 2 at the right bottom."""
+    ids = np.zeros((height, width), np.int64)
+    ids[0:4, 0:6] = 1
+    ids[6:12, 10:20] = 2
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[ids == 1, 0] = 255
+    pixels[ids == 2, 1] = 255
+    objects = Objects.build(
+        [0, 2],
+        [[0, 0, 6, 4], [10, 6, 20, 12]],
+        id=[1, 2],
+        score=[0.25, 0.75],
+        source=["pseudo"] * 2,
+    )
+    image = ImageRef(images.encode(pixels, "png"))
+    return Scene("a", height, width, image, objects, ImageRef(masks.panoptic_png(ids)))
+
+
+def batch_of(scene: Scene, view: View, flip: bool = False):
+    table = SceneList(toy.CATEGORIES, [scene])
+    return map_batches([table], Draw(1, 4, seed=3), view, flip)(0)
+
+
+def test_a_pixel_weighs_as_much_as_the_score_of_its_object_and_unlabelled_ones_weigh_one():
+    batch = batch_of(segmented(), View((12, 20)))
+    expected = np.ones((12, 20), np.float32)
+    expected[0:4, 0:6] = 0.25
+    expected[6:12, 10:20] = 0.75
+    for weights in batch.weights:
+        np.testing.assert_array_equal(expected, weights)
+
+
+def test_weights_labels_and_colors_are_mirrored_and_cut_together():
+    batch = batch_of(segmented(), View((10, 16), "resize_and_crop", (12, 20)), flip=True)
+    assert (4, 3, 10, 16) == batch.images.shape
+    red, green = batch.images[:, 0] == 1, batch.images[:, 1] == 1
+    np.testing.assert_array_equal(red, batch.labels == 0)
+    np.testing.assert_array_equal(green, batch.labels == 2)
+    np.testing.assert_array_equal(red, batch.weights == 0.25)
+    np.testing.assert_array_equal(green, batch.weights == 0.75)
+    assert red.any() and green.any()
+
+
+def test_two_objects_have_two_instances():
+    batch = batch_of(segmented(), View((12, 20)))
+    first = set(batch.instances[batch.labels == 0].tolist())
+    second = set(batch.instances[batch.labels == 2].tolist())
+    assert 1 == len(first) == len(second)
+    assert first != second
+
+
+def test_labels_that_are_all_sure_have_no_weights():
+    scene = segmented()
+    sure = scene.with_objects(replace(scene.objects, score=np.ones(2, np.float32)))
+    batch = batch_of(sure, View((12, 20)))
+    assert batch.weights is None
+    assert batch.tensors(len(toy.CATEGORIES)).weights is None
+
+
+def test_tensors_are_the_arrays():
+    batch = batch_of(segmented(), View((12, 20)))
+    tensors = batch.tensors(len(toy.CATEGORIES))
+    np.testing.assert_array_equal(batch.images, tensors.images)
+    np.testing.assert_array_equal(batch.labels, tensors.maps.labels)
+    np.testing.assert_array_equal(batch.instances, tensors.maps.instances)
+    np.testing.assert_array_equal(batch.weights, tensors.weights)
+
+
+def test_a_crop_starts_at_its_row_and_column_and_is_mirrored_after():
+    entry = entry_of(segmented(), len(toy.CATEGORIES), (12, 20))
+    part = entry.crop(5, 8, (6, 9), mirror=False)
+    np.testing.assert_array_equal(entry.image[5:11, 8:17], part.image)
+    np.testing.assert_array_equal(entry.weights[5:11, 8:17], part.weights)
+    mirrored = entry.crop(5, 8, (6, 9), mirror=True)
+    np.testing.assert_array_equal(part.labels[:, ::-1], mirrored.labels)
+    np.testing.assert_array_equal(part.image[:, ::-1], mirrored.image)
+
+
+def test_memory_counts_weights_only_where_they_differ():
+    unsure = entry_of(segmented(), len(toy.CATEGORIES), (12, 20))
+    scene = segmented()
+    objects = replace(scene.objects, score=np.ones(2, np.float32))
+    sure = entry_of(scene.with_objects(objects), len(toy.CATEGORIES), (12, 20))
+    assert 4 * 12 * 20 == unsure.nbytes - sure.nbytes
+    assert 12 * 20 * (3 + 4 + 4) == sure.nbytes
+
+
+def test_crops_of_a_step_differ_between_images_and_reach_both_edges():
+    view = View((46, 46), "resize_and_crop", (48, 48))
+    red = images.encode(np.arange(48 * 48, dtype=np.uint8).reshape(48, 48), "png")
+    ids = masks.panoptic_png(np.ones((48, 48), np.int64))
+    objects = Objects.build([0], [[0, 0, 48, 48]])
+    scene = Scene("a", 48, 48, ImageRef(red), objects, ImageRef(ids))
+    table = SceneList(toy.CATEGORIES, [scene])
+    make = map_batches([table], Draw(1, 8, seed=3), view, flip=False)
+    whole = images.decode(scene)[:, :, 0].astype(np.float64) / 127.5 - 1
+    corners = set()
+    for step in range(8):
+        for image in make(step).images[:, 0]:
+            for top in range(3):
+                for left in range(3):
+                    part = whole[top : top + 46, left : left + 46]
+                    if np.allclose(part, image, atol=1e-6):
+                        corners.add((top, left))
+    assert 9 == len(corners)
