@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from synthaug.generators import checkpoint, load_system
 from synthaug.generators.lostgan import Config
@@ -23,3 +26,58 @@ def test_a_renamed_key_keeps_its_old_name_in_files(tmp_path: Path) -> None:
     assert "normalization" not in header["config"]
     _, network, _ = checkpoint.load(path)
     assert network.config == TINY
+
+
+def saved(tmp_path: Path, extra: dict[str, object], kind: str = "generator") -> Path:
+    path = tmp_path / "generator.safetensors"
+    network = load_system("lostgan").build(TINY, 2)
+    checkpoint.save(path, network, "lostgan", TINY, ["car", "sky"], extra, kind)
+    return path
+
+
+def test_weights_come_back_bit_for_bit_with_names_in_their_order(tmp_path: Path) -> None:
+    system = load_system("lostgan")
+    network = system.build(TINY, 2)
+    path = tmp_path / "generator.safetensors"
+    checkpoint.save(path, network, "lostgan", TINY, ["sky", "car"], {"steps": 7})
+    loaded_system, loaded, header = checkpoint.load(path)
+    assert loaded_system is system
+    assert header["classes"] == ["sky", "car"]
+    assert header["steps"] == 7
+    assert header["kind"] == "generator"
+    state = loaded.state_dict()
+    assert state.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        assert torch.equal(state[name], value)
+
+
+def test_a_discriminator_is_no_generator(tmp_path: Path) -> None:
+    path = saved(tmp_path, {}, kind="discriminator")
+    with pytest.raises(ValueError, match="not a generator checkpoint of synthaug") as caught:
+        checkpoint.read_header(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_files_of_other_programs_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        checkpoint.read_header(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        checkpoint.read_header(path)
+    weights = {"weight": torch.zeros(1)}
+    save_file(weights, path)
+    with pytest.raises(ValueError, match="not a generator checkpoint"):
+        checkpoint.read_header(path)
+    save_file(weights, path, {checkpoint.HEADER: "{"})
+    with pytest.raises(ValueError, match="its header is damaged"):
+        checkpoint.read_header(path)
+
+
+def test_weights_of_another_network_do_not_fit(tmp_path: Path) -> None:
+    path = saved(tmp_path, {})
+    header = checkpoint.read_header(path)
+    save_file({"weight": torch.zeros(1)}, path, {checkpoint.HEADER: json.dumps(header)})
+    with pytest.raises(ValueError, match="weights do not fit the network of its header") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
