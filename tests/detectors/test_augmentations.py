@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthaug.detectors import augmentations
 from synthaug.detectors.augmentations import (
     LUMA,
     MIN_VISIBLE,
@@ -22,6 +25,7 @@ from synthaug.detectors.base import Sample
 from tests.detectors.painted import painted
 
 SIZE = (40, 60)
+PLAIN = Strong(scale=0, color=0, gray=0, blur=0, erase=0)
 GEOMETRY = Strong(scale=0.6, color=0, gray=0, blur=0, erase=0)
 boxes = st.tuples(
     st.integers(0, 50), st.integers(0, 30), st.integers(4, 10), st.integers(4, 10)
@@ -221,3 +225,134 @@ def test_the_same_draws_give_the_same_view_and_the_input_stays():
 def test_a_bad_setting_is_named(name, value):
     with pytest.raises(ValueError, match=name):
         Strong(**{name: value})
+
+
+def with_region() -> Sample:
+    """A white box on black, a region to ignore of the same place, and a mask of it."""
+    sample = marked((10, 5, 30, 25))
+    mask = (sample.image[:, :, 0] == 255)[None]
+    return replace(sample, masks=mask, ignore=sample.boxes.copy())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_regions_to_ignore_go_where_the_pixels_go(seed):
+    changed = augment(with_region(), np.random.default_rng(seed), flip=True, scale=0.5, color=0)
+    assert changed.ignore is not None
+    assert changed.masks is not None
+    if len(changed.boxes):
+        np.testing.assert_array_equal(changed.ignore, changed.boxes)
+        assert extent(changed.image) == changed.ignore[0].tolist()
+        np.testing.assert_array_equal(changed.masks[0], changed.image[:, :, 0] == 255)
+
+
+def test_a_mirror_image_exchanges_left_and_right_of_everything():
+    for seed in range(20):
+        changed = augment(with_region(), np.random.default_rng(seed), flip=True, scale=0, color=0)
+        mirrored = changed.boxes[0].tolist() == [30, 5, 50, 25]
+        assert mirrored or changed.boxes[0].tolist() == [10, 5, 30, 25]
+        assert changed.ignore is not None
+        assert changed.ignore.tolist() == changed.boxes.tolist()
+        assert extent(changed.image) == changed.boxes[0].tolist()
+
+
+def test_without_flip_nothing_is_mirrored():
+    for seed in range(20):
+        changed = augment(with_region(), np.random.default_rng(seed), flip=False, scale=0, color=0)
+        np.testing.assert_array_equal(changed.image, with_region().image)
+
+
+def test_half_of_the_images_are_mirrored():
+    sample = marked((0, 0, 10, 10))
+    mirrored = 0
+    for seed in range(200):
+        changed = augment(sample, np.random.default_rng(seed), flip=True, scale=0, color=0)
+        mirrored += int(changed.boxes[0, 0] == 50)
+    assert 75 < mirrored < 125
+
+
+def test_zoom_factors_are_log_uniform_between_a_factor_and_its_inverse():
+    sample = marked((0, 0, 10, 10), (100, 100))
+    rng = np.random.default_rng(0)
+    logs = []
+    for _ in range(300):
+        changed = augment(sample, rng, flip=False, scale=1.0, color=0)
+        logs.append(np.log2(100 / changed.image.shape[0]))
+    assert -1.01 <= min(logs) < -0.9
+    assert 0.9 < max(logs) <= 1.01
+    assert abs(np.mean(logs)) < 0.1
+    assert np.std(logs) == pytest.approx(1 / 3**0.5, rel=0.1)
+
+
+def test_a_zoomed_out_image_lies_whole_on_its_mean_color():
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:20] = (200, 100, 40)
+    sample = Sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    canvas = augmentations._pad(sample, 0.5, np.random.default_rng(0)).image
+    assert canvas.shape == (80, 120, 3)
+    assert (canvas == (100, 50, 20)).all(2).sum() == 80 * 120 - 40 * 60
+    assert (canvas == (200, 100, 40)).all(2).sum() == 20 * 60
+
+
+def test_colors_are_an_affine_map_of_each_channel_about_the_mean():
+    """One slope and shift per channel, clipped to bytes, as if computed in float64."""
+    image = np.random.default_rng(0).integers(60, 190, (20, 20, 3)).astype(np.uint8)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        contrast = 1 + 0.3 * rng.uniform(-1, 1)
+        brightness = 1 + 0.3 * rng.uniform(-1, 1)
+        tint = 1 + 0.15 * rng.uniform(-1, 1, 3)
+        mean = image.mean()
+        expected = (mean + contrast * (image - mean)) * brightness * tint
+        expected = np.clip(expected, 0, 255)
+        shifted = augmentations._shift_colors(image, np.random.default_rng(seed), 0.3)
+        assert np.abs(shifted - expected).max() <= 1.01
+
+
+def test_each_hole_has_one_color_and_covers_its_rows_and_columns():
+    sample = noise(0)
+    holes = np.array([[5, 10, 25, 18]])
+    seen = erase(sample, holes, np.random.default_rng(3))
+    color = np.random.default_rng(3).integers(0, 256, 3)
+    assert (seen.image[10:18, 5:25] == color).all()
+    np.testing.assert_array_equal(seen.image[18:], sample.image[18:])
+    np.testing.assert_array_equal(seen.image[:, 25:], sample.image[:, 25:])
+
+
+def test_holes_are_no_larger_than_their_share_and_as_often_wide_as_high():
+    wide = 0
+    for seed in range(200):
+        x1, y1, x2, y2 = augmentations._draw_hole((100, 200), np.random.default_rng(seed), 0.1)
+        assert 0 <= x1 <= x2 <= 200
+        assert 0 <= y1 <= y2 <= 100
+        assert (x2 - x1) * (y2 - y1) <= 0.1 * 100 * 200 + 50
+        wide += int(x2 - x1 > y2 - y1)
+    assert 70 < wide < 130
+
+
+def test_boxes_of_which_three_tenths_are_left_stay_and_others_go():
+    sample = marked((0, 0, 10, 10))
+    rng = np.random.default_rng(0)
+    assert len(erase(sample, np.array([[0, 0, 7, 10]]), rng).labels) == 1
+    assert len(erase(sample, np.array([[0, 0, 8, 10]]), rng).labels) == 0
+
+
+def test_without_holes_a_sample_is_left_as_it_is():
+    sample = noise(0)
+    assert erase(sample, np.zeros((0, 4), np.int64), np.random.default_rng(0)) is sample
+
+
+@pytest.mark.parametrize(("name", "chance"), [("gray", 1.0), ("gray", 0.0)])
+def test_colors_are_lost_as_often_as_asked(name, chance):
+    views = Strong(**{**vars(PLAIN), name: chance})
+    seen = strong(noise(0), np.random.default_rng(0), views, False)
+    assert (np.ptp(seen.image, axis=2).max() == 0) == bool(chance)
+
+
+def test_a_blurred_image_is_smoother_and_an_unblurred_one_is_the_same():
+    sample = noise(0)
+    views = replace(PLAIN, blur=1.0, sigma=0.05)
+    for seed in range(5):
+        blurred = strong(sample, np.random.default_rng(seed), views, False)
+        assert blurred.image.std() < 0.9 * sample.image.std()
+    same = strong(sample, np.random.default_rng(0), PLAIN, False)
+    np.testing.assert_array_equal(same.image, sample.image)

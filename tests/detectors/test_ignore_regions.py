@@ -112,3 +112,33 @@ def test_an_empty_region_list_and_a_region_over_everything_train_alike():
     for ignore in (whole[:0], whole):
         losses = detector.losses([replace(bare, ignore=ignore)])
         assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_half_of_a_box_in_a_region_is_enough_and_less_is_not():
+    """The share is of the box, not of the region; each axis counts."""
+    boxes = torch.tensor([[0.0, 0, 10, 4], [0.0, 0, 10, 4]])
+    labels = torch.tensor([0, 1])
+    for right, expected in ((5.0, -1), (4.9, 0)):
+        region = torch.tensor([[0.0, 0, right, 100]])
+        assert ignore_background(boxes, labels, region).tolist() == [expected, 1]
+    for bottom, expected in ((2.0, -1), (1.9, 0)):
+        region = torch.tensor([[0.0, 0, 100, bottom]])
+        assert ignore_background(boxes, labels, region).tolist() == [expected, 1]
+
+
+def test_regions_do_not_add_up_and_any_of_them_suffices():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]])
+    labels = torch.tensor([0, 0])
+    thirds = torch.tensor([[0.0, 0, 4, 10], [6, 0, 10, 10]])
+    assert ignore_background(boxes, labels, thirds).tolist() == [0, 0]
+    both = torch.cat([thirds, torch.tensor([[0.0, 0, 10, 6]])])
+    assert ignore_background(boxes, labels, both).tolist() == [-1, 0]
+    nowhere = torch.zeros(0, 4)
+    assert ignore_background(boxes, labels, nowhere).tolist() == [0, 0]
+
+
+def test_boxes_apart_on_both_axes_do_not_overlap():
+    """Two negative sides have a positive product."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [90, 90, 99, 99]])
+    region = torch.tensor([[60.0, 60, 70, 70]])
+    assert ignore_background(boxes, torch.tensor([0, 1]), region).tolist() == [0, 1]

@@ -208,3 +208,53 @@ def test_the_teacher_labels_what_the_student_sees(monkeypatch) -> None:
     for (view, target), image, turned in zip(seen, originals, mirrored, strict=True):
         np.testing.assert_array_equal(view[:, ::-1] if turned else view, image)
         np.testing.assert_array_equal(target.boxes, fake.found.boxes)
+
+
+def test_the_unsupervised_weight_is_the_ramp_of_tarvainen_and_valpola():
+    for index in (0, 3, 7, 19):
+        assert ramp(index, 20) == pytest.approx(np.exp(-5 * (1 - index / 20) ** 2))
+
+
+def test_the_ramp_covers_its_share_of_the_steps():
+    """At step 2 of a ramp of 4 of 10 steps the weight is 2 exp(-5 / 4)."""
+    fake = Fake(prediction(0.9))
+    config = Config(weight=2.0, ramp=0.4, decay=0.5, strong=PLAIN)
+    training = MeanTeacher(fake, RECIPE, config, 10, 0)
+    losses = training.step(2, MixedBatch([sample()], images(1)))
+    supervised = 3 + 1100
+    unsupervised = 3.0
+    expected = supervised + 2 * np.exp(-5 * 0.25) * unsupervised
+    assert float(losses["total"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_score_at_its_threshold_is_confident_and_boxes_of_a_pixel_stay():
+    scores = prediction(0.8, 0.6)
+    thresholds = np.array([0.8, 0.6, 0.5], np.float32)
+    assert confident_detections(scores, thresholds).labels.tolist() == [0, 1]
+    scores.boxes[0] = [1, 2, 2, 3]
+    assert len(confident_detections(scores, thresholds).labels) == 2
+    scores.boxes[0] = [1, 2, 9, 2.9]
+    kept = confident_detections(scores, thresholds)
+    assert kept.labels.tolist() == [1]
+    assert kept.scores.tolist() == pytest.approx([0.6])
+    assert kept.boxes.tolist() == [[1, 2, 9, 12]]
+
+
+def test_without_a_weight_pseudo_labels_are_not_even_shown():
+    fake = Fake(prediction(0.9))
+    training = MeanTeacher(fake, RECIPE, Config(weight=0.0, ramp=0, strong=PLAIN), 10, 0)
+    losses = training.step(0, MixedBatch([sample()], images(1)))
+    assert len(fake.shown) == 1
+    assert float(losses["pseudo_boxes"]) == 1.0
+
+
+def test_the_teacher_never_learns_by_gradient():
+    fake = Fake(prediction(0.9))
+    training = MeanTeacher(fake, RECIPE, Config(ramp=0, decay=0.0, strong=PLAIN), 10, 0)
+    training.step(0, MixedBatch([sample()], images(1)))
+    teacher, student = training.modules["teacher"], training.modules["student"]
+    assert teacher is not student
+    for parameter in teacher.parameters():
+        assert parameter.grad is None
+        assert not parameter.requires_grad
+    assert torch.equal(teacher.weight, student.weight)

@@ -44,3 +44,32 @@ def test_the_draw_of_an_image_does_not_depend_on_its_neighbours_but_on_place_and
     assert torch.equal(drawn(0, labels, labels), drawn(0, other, labels))
     assert not torch.equal(drawn(0, labels, labels), drawn(0, labels))
     assert not torch.equal(drawn(0, labels), drawn(1, labels))
+
+
+def test_without_objects_all_are_drawn_from_the_background() -> None:
+    torch.manual_seed(0)
+    objects, background = BoxSampler(8, 0.5)([torch.zeros(20, dtype=torch.long)])
+    assert (int(objects[0].sum()), int(background[0].sum())) == (0, 8)
+
+
+def test_where_objects_are_few_the_background_fills_their_share() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([1] + [0] * 20)
+    objects, background = BoxSampler(8, 0.5)([labels])
+    assert (int(objects[0].sum()), int(background[0].sum())) == (1, 7)
+
+
+def test_every_candidate_can_be_drawn() -> None:
+    drawn = torch.zeros(6, dtype=torch.bool)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        objects, _ = BoxSampler(2, 0.5)([torch.ones(6, dtype=torch.long)])
+        drawn |= objects[0]
+    assert drawn.all()
+
+
+def test_sizes_of_neighbouring_images_are_drawn_apart() -> None:
+    torch.manual_seed(3)
+    choose = size_chooser(20)
+    drawn = [choose(range(1000)) for _ in range(20)]
+    assert len(set(drawn)) > 15

@@ -180,3 +180,59 @@ def test_a_single_view_is_the_detectors_own_answer():
         )[0]
         is answer
     )
+
+
+def test_a_mirrored_view_maps_columns_of_boxes_and_masks_and_leaves_rows():
+    masks = np.arange(8, dtype=np.float32).reshape(1, 2, 4) / 8
+    mirrored = mirror(prediction([[4, 10, 14, 30]], [2], [0.5], masks), WIDTH)
+    assert mirrored.boxes.tolist() == [[50, 10, 60, 30]]
+    assert mirrored.labels.tolist() == [2]
+    assert mirrored.masks is not None
+    np.testing.assert_array_equal(mirrored.masks[0, 0] * 8, [3, 2, 1, 0])
+    np.testing.assert_array_equal(mirrored.masks[0, 1] * 8, [7, 6, 5, 4])
+
+
+def test_masks_are_fused_by_the_weights_of_their_boxes():
+    ones, zeros = np.ones((1, 2, 2), np.float32), np.zeros((1, 2, 2), np.float32)
+    box = [[0, 0, 10, 10]]
+    merged = merge([prediction(box, [1], [0.6], ones), prediction(box, [1], [0.2], zeros)])
+    assert merged.masks is not None
+    np.testing.assert_allclose(merged.masks, np.full((1, 2, 2), 0.75), rtol=1e-6)
+
+
+def test_one_view_without_masks_leaves_all_without():
+    ones = np.ones((1, 2, 2), np.float32)
+    box = [[0, 0, 10, 10]]
+    assert merge([prediction(box, [1], [0.6], ones), prediction(box, [1], [0.2])]).masks is None
+
+
+@pytest.mark.parametrize(("right", "count"), [(18.1, 1), (18.3, 2)])
+def test_boxes_are_joined_from_the_papers_overlap_on(right, count):
+    """Boxes of one corner and widths 10 and w overlap by 10 / w: 0.552 is enough, 0.546 is not."""
+    views = [prediction([[0, 0, 10, 10]], [0], [0.5]), prediction([[0, 0, right, 10]], [0], [0.5])]
+    assert len(merge(views).labels) == count
+
+
+def test_the_best_comes_first():
+    views = [prediction([[0, 0, 5, 5], [20, 20, 30, 30]], [0, 1], [0.9, 0.6])]
+    views.append(prediction([[20, 20, 30, 30]], [1], [0.8]))
+    merged = merge(views)
+    assert merged.labels.tolist() == [1, 0]
+    assert merged.scores.tolist() == pytest.approx([0.7, 0.45])
+
+
+def test_boxes_of_one_view_are_never_joined():
+    same = prediction([[0, 0, 10, 10], [0, 0, 10, 10]], [0, 0], [0.9, 0.8])
+    assert len(merge([same, prediction([], [], [])]).labels) == 2
+
+
+def test_a_score_of_zero_has_a_box_all_the_same():
+    merged = merge([prediction([[0, 0, 10, 10]], [0], [0.0])] * 2)
+    assert merged.boxes.tolist() == [[0, 0, 10, 10]]
+    assert merged.scores.tolist() == [0.0]
+
+
+def test_views_multiply_the_scale_they_are_asked_for():
+    oracle = Oracle(marks)
+    tta.TestTimeAugmented(oracle, flip=False, scales=(2.0,)).predict([scene((3, 250))], 1.5)
+    assert oracle.scales == [1.5, 3.0]
