@@ -117,3 +117,84 @@ def test_where_nothing_can_be_moved_the_rest_is_done() -> None:
     edits = usual_edits(full, ["sky"])
     assert ["move", "relabel", "remove"] == [edit.action for edit in edits]
     assert Edit("relabel", 0, name="sky") == edits[1]
+
+
+def layout_of(*boxes: tuple[float, float, float, float], **settings: Any) -> GivenLayout:
+    names = ("cow", "tree", "car")[: len(boxes)]
+    return GivenLayout("here", names, boxes, **settings)
+
+
+class Asked:
+    """Stands for a scene: remembers the boxes it was asked for."""
+
+    def __init__(self) -> None:
+        self.boxes: list[Any] = []
+
+    def move(self, _number: int, box: Any) -> None:
+        self.boxes.append(box)
+
+    def add(self, _name: str, box: Any) -> None:
+        self.boxes.append(box)
+
+
+def test_boxes_are_divided_by_width_along_x_and_by_height_along_y() -> None:
+    scene = Asked()
+    Edit("move", 3, box=(60, 40, 80, 60)).apply(scene, (50, 100))  # type: ignore[arg-type]
+    Edit("add", name="car", box=(10, 5, 20, 25)).apply(scene, (50, 100))  # type: ignore[arg-type]
+    assert scene.boxes == [(0.6, 0.8, 0.8, 1.2), (0.1, 0.1, 0.2, 0.5)]
+
+
+def test_the_largest_of_the_small_ones_is_moved_halfway_then_all_the_way() -> None:
+    layout = layout_of((0.1, 0.1, 0.2, 0.2), (0.1, 0.4, 0.4, 0.8), (0, 0, 1, 1))
+    halfway, moved, added, *_ = usual_edits(layout, CLASSES)
+    assert (halfway.number, moved.number) == (1, 1)
+    assert halfway.box == (0.275, 0.4, 0.575, 0.8)
+    assert moved.box == (0.45, 0.4, 0.75, 0.8)
+    assert added.box == (0.1, 0.4, 0.4, 0.8)
+
+
+def test_an_object_is_shrunk_where_it_was_moved_and_stands_on_the_same_ground() -> None:
+    layout = layout_of((0.1, 0.4, 0.4, 0.8))
+    _, moved, _, shrunk, *_ = usual_edits(layout, CLASSES)
+    assert moved.box == (0.45, 0.4, 0.75, 0.8)
+    assert shrunk.box == pytest.approx((0.51, 0.56, 0.69, 0.8))
+
+
+def test_of_two_free_sides_the_one_without_other_objects_is_taken() -> None:
+    left_taken = layout_of((0.4, 0.4, 0.6, 0.6), (0.05, 0.45, 0.15, 0.55))
+    assert usual_edits(left_taken, CLASSES)[1].box == pytest.approx((0.75, 0.4, 0.95, 0.6))
+    right_taken = layout_of((0.4, 0.4, 0.6, 0.6), (0.85, 0.45, 0.95, 0.55))
+    assert usual_edits(right_taken, CLASSES)[1].box == pytest.approx((0.05, 0.4, 0.25, 0.6))
+
+
+def test_where_there_is_no_room_at_the_sides_an_object_goes_up_or_down() -> None:
+    layout = layout_of((0.05, 0.7, 0.95, 0.9))
+    assert usual_edits(layout, CLASSES)[1].box == pytest.approx((0.05, 0.35, 0.95, 0.55))
+
+
+def test_the_last_of_the_other_small_things_is_removed() -> None:
+    layout = layout_of((0.1, 0.1, 0.4, 0.4), (0.6, 0.6, 0.7, 0.7), (0.8, 0.8, 0.9, 0.9))
+    assert usual_edits(layout, CLASSES)[-1] == Edit("remove", 2)
+
+
+def test_the_class_after_the_last_is_the_first_and_stuff_is_passed_over() -> None:
+    layout = GivenLayout("here", ("car",), ((0.1, 0.1, 0.3, 0.3),))
+    (relabel,) = [edit for edit in usual_edits(layout, ["tree", "car"]) if edit.action == "relabel"]
+    assert relabel.name == "tree"
+    things = frozenset({"car", "cow"})
+    layout = GivenLayout("here", ("car",), ((0.1, 0.1, 0.3, 0.3),), None, things)
+    classes = ["car", "sky", "cow"]
+    (relabel,) = [edit for edit in usual_edits(layout, classes) if edit.action == "relabel"]
+    assert relabel.name == "cow"
+
+
+def test_sides_of_a_box_are_compared_before_a_move_is_called_a_resize() -> None:
+    shifted = Scene({0: Thing("cow", (0.1, 0.2, 0.5, 0.6))})
+    same_size = Scene({0: Thing("cow", (0.3, 0.3, 0.7, 0.7))})
+    taller = Scene({0: Thing("cow", (0.1, 0.2, 0.5, 0.62))})
+    wider = Scene({0: Thing("cow", (0.1, 0.2, 0.52, 0.6))})
+    edit = Edit("move", 0)
+    verbs = []
+    for after in (same_size, taller, wider):
+        verbs.append(edit.describe(shifted, after).split()[0])  # type: ignore[arg-type]
+    assert verbs == ["move", "resize", "resize"]

@@ -99,3 +99,56 @@ def test_a_wrong_coco_file_is_one_line(
     with pytest.raises((JobError, DatasetError), match=message) as error:
         read_layout(path, image)
     assert "coco.json" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": [64]}, r"size \[64\] must be \[height, width\]"),
+        ({"size": [64, 0]}, r"must be \[height, width\]"),
+        ({"objects": {}}, "'objects' must be a list"),
+        ({"objects": [{"class": "cow", "box": [0, 0, 1]}]}, "must be a list"),
+        ({"objects": [{"class": 3, "box": [0, 0, 1, 1]}]}, "'class' must be a text, not 3"),
+        ({"objects": [7]}, "object 0 is no JSON object"),
+        ({"sise": [1, 1]}, "unknown key 'sise'; did you mean 'size'?"),
+    ],
+)
+def test_a_wrong_layout_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "a.json", LAYOUT | change)
+    with pytest.raises(DatasetError, match=message) as error:
+        read_layout(path, None)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_size_is_height_then_width() -> None:
+    layout = GivenLayout("here", ("cow",), ((10, 10, 20, 20),), (50, 100))
+    assert layout.objects() == [("cow", (0.1, 0.2, 0.2, 0.4))]
+    assert layout.record()["size"] == [50, 100]
+
+
+def test_a_coco_box_is_cut_at_the_border_of_its_own_image(tmp_path: Path) -> None:
+    annotation = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [80, 30, 20.5, 20.5]}
+    path = write(tmp_path / "coco.json", COCO | {"annotations": [annotation]})
+    layout = read_layout(path, "5")
+    assert layout.size == (50, 100)
+    assert layout.boxes == ((80, 30, 100, 50),)
+    annotation["bbox"] = [80, 30, 50, 20]
+    path = write(tmp_path / "coco.json", COCO | {"annotations": [annotation]})
+    with pytest.raises(DatasetError, match="annotation 1: bbox lies 30 pixels outside"):
+        read_layout(path, "5")
+
+
+def test_one_layout_has_no_images_to_choose_from(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", LAYOUT)
+    with pytest.raises(JobError, match="is one layout, not a data set; leave --image out"):
+        read_layout(path, "0")
+
+
+def test_a_reference_that_is_neither_file_nor_data_set_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="LAYOUT: no such file"):
+        read_layout(str(tmp_path / "absent.json"), None)
+    with pytest.raises(JobError, match=r"has 4 images, counted from 0; there is no 4"):
+        read_layout("toy:val?count=4", "4")
+    with pytest.raises(JobError, match="has no image 'x'"):
+        read_layout("toy:val?count=4", "id:x")
