@@ -27,89 +27,105 @@ TRUTH = "truth"  # folder inside the unlabelled table: labels that are not to be
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The data section and the content of the data sets."""
+    """Return the data section and the content of the data sets."""
     inputs = open_inputs(job)
-    marks = {name: table.fingerprint() for name, table in inputs.splits.items()}
-    held_out = {} if job.data.validation else {"seed": job.seed}
-    return {"data": section_dict(job, "data"), "fingerprints": marks, **held_out}
+    fingerprints = {name: table.fingerprint() for name, table in inputs.splits.items()}
+    content = {"data": section_dict(job, "data"), "fingerprints": fingerprints}
+    if not job.data.validation:
+        content["seed"] = job.seed  # it decides which images are held out
+    return content
 
 
-class _Reader:
-    """Runs in a worker: reads, checks and writes one shard of one split."""
+class SplitReader:
+    """Runs in a worker: reads, checks and writes one shard of a split."""
 
-    def __init__(self, job: Job, uri: str) -> None:
-        self._job, self._inputs, self._folder = job, open_inputs(job), Folder.at(uri)
+    def __init__(self, job: Job, split: str, uri: str) -> None:
+        self._table = open_inputs(job).splits[split]
+        self._hides_labels = split == "unlabelled"
+        self._max_pixels = job.data.max_pixels
+        self._skips_bad = job.data.on_bad == "skip"
+        self._folder = Folder.at(uri)
 
-    def __call__(self, name: str, item: tuple[str, range]) -> dict[str, Any]:
-        split, places = item
-        table = self._inputs.splits[split]
+    def __call__(self, name: str, scenes: range) -> dict[str, Any]:
+        """Write the scenes at these indices as shard `name`; returns what was counted."""
         skipped: Counter[str] = Counter()
-        counts: Counter[str] = Counter()
+        objects: Counter[str] = Counter()
         rows = 0
         with contextlib.ExitStack() as files:
-            writer = files.enter_context(
-                parquet.ShardWriter(self._folder, f"{name}.parquet", table.categories)
-            )
-            if split == "unlabelled":
-                truth = self._folder.sub(TRUTH)
-                aside = files.enter_context(
-                    parquet.ShardWriter(truth, f"{name}.parquet", table.categories)
-                )
-            for i in places:
-                scene = self._checked(table, i, skipped)
+            writer = files.enter_context(self._shard(self._folder, name))
+            if self._hides_labels:
+                truth = files.enter_context(self._shard(self._folder.sub(TRUTH), name))
+            for index in scenes:
+                scene = self._checked(index, skipped)
                 if scene is None:
                     continue
-                counts.update(table.categories[c].name for c in scene.objects.category.tolist())
-                if (
-                    split == "unlabelled"
-                ):  # labels it may have must not leak into anything: they are put aside
-                    aside.write(
-                        [replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)]
-                    )
-                    scene = replace(
-                        scene.with_objects(Objects.build([], np.zeros((0, 4)))), panoptic=None
-                    )
+                classes = scene.objects.category.tolist()
+                objects.update(self._table.categories[k].name for k in classes)
+                if self._hides_labels:  # they must not leak into anything
+                    truth.write([without_pixels(scene)])
+                    scene = without_labels(scene)
                 writer.write([scene])
                 rows += 1
-        return {"rows": rows, "counts": dict(counts), "skipped": dict(skipped)}
+        return {"rows": rows, "counts": dict(objects), "skipped": dict(skipped)}
 
-    def _checked(self, table: Dataset, index: int, skipped: Counter[str]) -> Scene | None:
+    def _shard(self, folder: Folder, name: str) -> parquet.ShardWriter:
+        return parquet.ShardWriter(folder, f"{name}.parquet", self._table.categories)
+
+    def _checked(self, index: int, skipped: Counter[str]) -> Scene | None:
+        """Return a scene with readable pixels; None for a bad one that is to be skipped."""
         try:
-            scene = table[index]  # a panoptic map is decoded and checked here
-            check_scene(scene, self._job.data.max_pixels)
+            scene = self._table[index]  # a panoptic map is decoded and checked here
+            check_scene(scene, self._max_pixels)
         except DatasetError:
-            if self._job.data.on_bad == "stop":
+            if not self._skips_bad:
                 raise
             skipped["unreadable image or map"] += 1
             return None
         return scene
 
 
-def run(context: Context) -> dict[str, Any]:
-    """Write the scene tables `labelled`, `validation`, `unlabelled`; the manifest counts what each holds.
+def without_pixels(scene: Scene) -> Scene:
+    """Return a scene with its labels only."""
+    return replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)
 
-    Labels the unlabelled images may have go to `unlabelled/truth`, counted as `truth`, and only judge pseudo-labels.
+
+def without_labels(scene: Scene) -> Scene:
+    """Return a scene with its pixels only."""
+    nothing = Objects.build([], np.zeros((0, 4)))
+    return replace(scene.with_objects(nothing), panoptic=None)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the scene tables `labelled`, `validation` and `unlabelled`; the manifest counts them.
+
+    Labels that unlabelled images may have go to `unlabelled/truth`, are counted as `truth`, and
+    only tell how good pseudo-labels are.
     """
     inputs = open_inputs(context.job)
-    report: dict[str, Any] = {}
+    splits: dict[str, dict[str, Any]] = {}
     for split, table in inputs.splits.items():
-        folder = context.folder.sub(split)
-        items = [(name, (split, places)) for name, places in cut(len(table), SHARD)]
-        rows = context.shards(partial(_Reader, context.job, folder.uri), items, folder, "images")
-        skipped = Counter(table.skipped) + Counter(add_counts(rows, "skipped"))
-        report[split] = {
-            "images": sum(row["rows"] for row in rows),
-            "objects": {} if split == "unlabelled" else add_counts(rows, "counts"),
-            "truth": add_counts(rows, "counts") if split == "unlabelled" else {},
-            "skipped": dict(skipped),
-        }
-        told = f", {sum(skipped.values())} records skipped or mended" if skipped else ""
-        context.tell(
-            f"  {split}: {report[split]['images']} images, {sum(report[split]['objects'].values())} objects{told}"
-        )
-    if not report["validation"]["images"]:
+        splits[split] = _write_split(context, split, table)
+    if not splits["validation"]["images"]:
         raise DatasetError(
             "data.validation: no readable image is left to measure on; name another set"
         )
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
-    return {"splits": report, "classes": classes}
+    return {"splits": splits, "classes": classes}
+
+
+def _write_split(context: Context, split: str, table: Dataset) -> dict[str, Any]:
+    """Write a split shard by shard; returns its part of the manifest."""
+    folder = context.folder.sub(split)
+    make = partial(SplitReader, context.job, split, folder.uri)
+    rows = context.shards(make, cut(len(table), SHARD), folder, "images")
+    images = sum(row["rows"] for row in rows)
+    counts = add_counts(rows, "counts")
+    skipped = Counter(table.skipped) + Counter(add_counts(rows, "skipped"))
+    objects, truth = counts, {}
+    if split == "unlabelled":
+        objects, truth = {}, counts
+    line = f"  {split}: {images} images, {sum(objects.values())} objects"
+    if skipped:
+        line += f", {sum(skipped.values())} records skipped or mended"
+    context.tell(line)
+    return {"images": images, "objects": objects, "truth": truth, "skipped": dict(skipped)}

@@ -233,7 +233,7 @@ def test_the_digest_sees_a_changed_map_and_a_scene_without_map_cannot_be_written
 def test_a_bad_map_stops_the_reading_of_a_job_or_is_counted(written):
     """Maps are checked when they are read, so the step that reads them follows `on_bad`."""
     from synthaug.pipeline.config.load import load_job
-    from synthaug.pipeline.steps.ingest import _Reader
+    from synthaug.pipeline.steps.ingest import SplitReader
 
     _, _, folder = written
     (folder / "panoptic" / "1.png").write_bytes(b"broken")
@@ -244,10 +244,9 @@ def test_a_bad_map_stops_the_reading_of_a_job_or_is_counted(written):
         *(f"data.{name}=coco_panoptic:panoptic.json" for name in names),
     ]
     with pytest.raises(DatasetError, match=r"1\.png: the map cannot be decoded"):
-        _Reader(load_job(base, common), str(folder / "a"))("s", ("labelled", range(2)))
-    row = _Reader(load_job(base, [*common, "data.on_bad=skip"]), str(folder / "b"))(
-        "s", ("labelled", range(2))
-    )
+        SplitReader(load_job(base, common), "labelled", str(folder / "a"))("s", range(2))
+    skipping = load_job(base, [*common, "data.on_bad=skip"])
+    row = SplitReader(skipping, "labelled", str(folder / "b"))("s", range(2))
     assert {"unreadable image or map": 1} == row["skipped"] and 1 == row["rows"]
     kept = parquet.open_table(folder / "b")[0]
     assert "2" == kept.image_id and [[1, 1, 2], [0, 2, 2]] == panoptic.map_of(kept).tolist()
