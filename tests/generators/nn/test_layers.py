@@ -8,7 +8,18 @@ import torch.nn.functional as F
 from torchvision.ops import roi_align
 
 from synthaug.generators.lostgan.discriminator import DiscriminatorBlock, merges
-from synthaug.generators.nn.layers import SNConv2d, inside_boxes, place_masks, roi_features
+from synthaug.generators.nn.layers import (
+    SNConv2d,
+    SNEmbedding,
+    SNLinear,
+    box_lattice,
+    inside_boxes,
+    orthogonal_init,
+    place_masks,
+    resize,
+    roi_features,
+    upsample2,
+)
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.25])
@@ -106,3 +117,78 @@ def test_pooling_inside_a_convolution_is_pooling_after_it(
     theirs = torch.autograd.grad(expected, sources, seeds)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=limit * float(other.abs().max()))
+
+
+def test_a_lattice_is_zero_at_the_left_upper_and_one_at_the_right_lower_edge() -> None:
+    boxes = torch.tensor([[[0.25, 0.5, 0.75, 1.0]]])
+    x, y = box_lattice(boxes, 5)
+    assert x[0, 0].tolist() == [-0.5, 0, 0.5, 1, 1.5]
+    assert y[0, 0].tolist() == [-1, -0.5, 0, 0.5, 1]
+
+
+def test_boxes_that_are_not_square_are_filled_along_rows_and_columns() -> None:
+    inside = inside_boxes(torch.tensor([[[0.25, 0.5, 1.0, 0.5]]]), 5)
+    expected = torch.zeros(5, 5)
+    expected[2, 1:] = 1
+    assert torch.equal(inside[0, 0], expected)
+
+
+def test_resizing_has_half_pixel_centres_and_no_antialiasing() -> None:
+    x = torch.tensor([0.0, 8.0, 16.0, 24.0]).expand(1, 1, 4, 4)
+    assert resize(x, 2)[0, 0, 0].tolist() == [4, 20]
+    assert resize(x, 8)[0, 0, 0].tolist() == [0, 2, 6, 10, 14, 18, 22, 24]
+    assert resize(x, 4) is x
+
+
+def test_pixels_are_repeated_along_both_axes() -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert upsample2(x)[0, 0].tolist() == expected
+
+
+def test_power_iterations_move_in_training_alone() -> None:
+    torch.manual_seed(0)
+    layer = SNLinear(6, 4)
+    before = layer.weight_u.clone()
+    layer.eval()
+    layer(torch.randn(2, 6))
+    assert torch.equal(layer.weight_u, before)
+    layer.train()
+    layer(torch.randn(2, 6))
+    assert not torch.equal(layer.weight_u, before)
+
+
+def test_one_power_iteration_is_done_per_training_forward() -> None:
+    torch.manual_seed(0)
+    layer = SNLinear(6, 4).double().train()
+    matrix = torch.randn(4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight_orig.copy_(matrix)
+    v = F.normalize(matrix.t() @ layer.weight_u, dim=0)
+    u = F.normalize(matrix @ v, dim=0)
+    weight = layer.weight().detach()
+    torch.testing.assert_close(layer.weight_u, u)
+    torch.testing.assert_close(layer.weight_v, v)
+    torch.testing.assert_close(weight, matrix / (u @ matrix @ v))
+
+
+def test_an_embedding_is_normed_as_one_matrix() -> None:
+    torch.manual_seed(0)
+    table = SNEmbedding(5, 3).double().train()
+    with torch.no_grad():
+        table.weight_orig.normal_()
+    for _ in range(100):
+        table.weight()
+    rows = table.eval()(torch.tensor([4, 0]))
+    sigma = torch.linalg.matrix_norm(table.weight_orig.detach(), ord=2)
+    torch.testing.assert_close(rows.detach(), table.weight_orig.detach()[[4, 0]] / sigma)
+
+
+def test_an_orthogonal_start_has_zero_biases() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Conv2d(2, 3, 3))
+    orthogonal_init(layers)
+    for layer in layers:
+        rows = layer.weight.detach().flatten(1)
+        torch.testing.assert_close(rows @ rows.t(), torch.eye(len(rows)), rtol=0, atol=1e-5)
+        assert not layer.bias.any()

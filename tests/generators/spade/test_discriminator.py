@@ -81,3 +81,46 @@ def test_xavier_gain_is_a_fiftieth_and_biases_start_at_zero() -> None:
         assert not layer.bias.any()
         expected = 0.02 * (2 / fans) ** 0.5
         assert abs(float(layer.weight.std()) / expected - 1) < 0.03
+
+
+def test_a_layer_is_a_normed_convolution_instance_norm_and_a_leaky_slope_of_a_fifth() -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator(5, 4, 4).double().eval()
+    x = torch.randn(2, 5, 16, 24, dtype=torch.float64)
+    first = network.model0[0]
+    hidden = F.conv2d(x, first.weight, first.bias, stride=2, padding=2)
+    hidden = torch.where(hidden > 0, hidden, 0.2 * hidden)
+    outputs = network(x)
+    torch.testing.assert_close(outputs[0], hidden)
+    weight = network.get_submodule("model1.0.0").weight()
+    values = F.conv2d(hidden, weight, stride=2, padding=2)
+    mean = values.mean((2, 3), keepdim=True)
+    variance = values.var((2, 3), unbiased=False, keepdim=True)
+    values = (values - mean) / (variance + 1e-5).sqrt()
+    expected = torch.where(values > 0, values, 0.2 * values)
+    torch.testing.assert_close(outputs[1], expected)
+
+
+def test_scores_are_linear_in_the_last_features() -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator(5, 4, 3).eval()
+    outputs = network(torch.randn(1, 5, 16, 16))
+    last = network.get_submodule("model3.0")
+    expected = F.conv2d(outputs[-2], last.weight, last.bias, padding=2)
+    assert torch.equal(outputs[-1], expected)
+    assert float(outputs[-1].min()) < 0 < float(outputs[-2].max())
+
+
+def test_the_encoders_outputs_are_mean_then_logarithm_of_the_variance() -> None:
+    torch.manual_seed(0)
+    network = Encoder(2, 5).eval()
+    images = torch.rand(1, 3, 256, 256) * 2 - 1
+    with torch.no_grad():
+        network.fc_mu.weight.zero_()
+        network.fc_mu.bias.fill_(3)
+        network.fc_var.weight.zero_()
+        network.fc_var.bias.fill_(-2)
+        mu, logvar = network(images)
+    assert mu.tolist() == [[3.0] * 5]
+    assert logvar.tolist() == [[-2.0] * 5]
+    assert network.fc_mu.in_features == 16 * 4 * 4

@@ -101,3 +101,29 @@ def test_kl_divergence_is_the_integral_and_zero_for_the_standard_normal() -> Non
     expected = float((density * (log_p - log_q)).sum() * (x[1] - x[0]))
     full = kl_divergence(torch.full((2, 3), mu).double(), torch.full((2, 3), logvar).double())
     assert float(full) == pytest.approx(6 * expected, rel=1e-6)
+
+
+def test_a_weight_belongs_to_its_image_and_its_place() -> None:
+    """Weights are averaged over the share of the image that a score stands for, row by row, column by column."""
+    real, fake = scales_of(0), scales_of(1)
+    rng = torch.Generator().manual_seed(2)
+    weights = torch.rand(2, 16, 8, dtype=torch.float64, generator=rng)
+    on_real, on_fake = discriminator_loss(real, fake, "hinge", weights)
+    for loss, scales, sign in ((on_real, real, -1), (on_fake, fake, 1)):
+        means = []
+        for scale in scales:
+            scores = scale[-1].detach()[:, 0]
+            side = scores.shape[1]
+            shares = weights.view(2, side, 16 // side, side, 8 // side).mean((2, 4))
+            terms = (1 + sign * scores).clamp_min(0) * shares
+            means.append(terms.mean())
+        assert float(loss.detach()) == pytest.approx(float(sum(means)) / 2, rel=1e-5)
+
+
+def test_kl_divergence_grows_with_both_signs_of_the_mean_and_both_ways_of_the_variance() -> None:
+    zero = torch.zeros(1, 1)
+    for value in (-0.5, 0.5):
+        shifted = torch.full((1, 1), value)
+        assert float(kl_divergence(shifted, zero)) == pytest.approx(0.125)
+        expected = 0.5 * (math.exp(value) - 1 - value)
+        assert float(kl_divergence(zero, shifted)) == pytest.approx(expected, rel=1e-5)

@@ -101,3 +101,24 @@ def test_labels_without_a_channel_are_one_line() -> None:
     beyond = Maps(torch.tensor([[[0, 3]]]), torch.zeros(1, 1, 2, dtype=torch.int64), 2)
     with pytest.raises(ValueError, match="labels: 3 is no class"):
         semantics(beyond, True, False)
+
+
+def test_sizes_are_height_then_width_and_rows_are_picked_apart_from_columns() -> None:
+    labels = torch.arange(32).view(1, 4, 8)
+    maps = semantics(Maps(labels, labels + 100, 40), False, False)
+    assert maps.size == (4, 8)
+    smaller = maps.at((2, 2))
+    assert smaller.channel.tolist() == [[[0, 4], [16, 20]]]
+    assert smaller.instances.tolist() == [[[100, 104], [116, 120]]]
+    assert maps.at((4, 8)) is maps
+    larger = maps.at((8, 8))
+    assert larger.channel[0, :, 0].tolist() == [0, 0, 8, 8, 16, 16, 24, 24]
+
+
+def test_boundaries_are_found_along_both_axes_and_not_along_diagonals() -> None:
+    columns = torch.tensor([[[1, 1, 2, 2]]])
+    assert boundaries(columns).tolist() == [[[False, True, True, False]]]
+    rows = columns.transpose(1, 2).contiguous()
+    assert boundaries(rows).flatten().tolist() == [False, True, True, False]
+    corner = torch.tensor([[[2, 1, 1], [1, 1, 1], [1, 1, 1]]])
+    assert not boundaries(corner)[0, 1, 1]
