@@ -3,7 +3,7 @@
 A system's module states as plain data
 
 - `CONDITION`: "layout" (classes, boxes and scores of objects, base.Layouts), "map" (a class and an instance per pixel,
-  base.Maps) or "edit" (a real image and what to change in it, a type of the module's own);
+  base.Maps), "edit" (a photo and the objects to be painted into it, base.Edit) or "paste" (a photo and pieces of others);
 - `LEARNS`: whether it is trained here, and so has `training` and `Loop`;
 - `ADDS_ONLY`: whether it can only add objects to real images, and so only from images that a person labelled;
 - `TWO_STAGE`: whether one part of it infers masks and another makes the image of them (posthoc.PosthocSampler);
@@ -42,8 +42,9 @@ GENERATORS = {
     "panoptic": "synthaug.generators.panoptic",
     "copy_paste": "synthaug.generators.copy_paste",
     "posthoc": "synthaug.generators.posthoc",
+    "fill": "synthaug.generators.fill",
 }
-CONDITIONS = ("layout", "map", "edit")
+CONDITIONS = ("layout", "map", "edit", "paste")
 NAMES = ("CONDITION", "LEARNS", "ADDS_ONLY", "TWO_STAGE", "FILES", "Config", "build", "sampler")
 LEARNING_NAMES = ("Loop", "training")  # where a system LEARNS
 CONFIG_KEYS = {  # condition -> attributes that the pipeline asks of a Config
@@ -53,18 +54,20 @@ CONFIG_KEYS = {  # condition -> attributes that the pipeline asks of a Config
         "dont_care",  # whether the network has a channel for pixels of no class
     ),
     "edit": (),
+    "paste": (),
 }
 TRAINING_KEYS = {  # condition -> attributes that the pipeline asks of a Config besides, where the system learns
     "layout": ("size",),  # (H, W) of the images
     "map": ("crop",),  # whether it is trained on parts of enlarged images
-    "edit": ("size",),
+    "edit": (),
+    "paste": (),
 }
 
 
 class System(Protocol):
     """A module of GENERATORS."""
 
-    CONDITION: Literal["layout", "map", "edit"]
+    CONDITION: Literal["layout", "map", "edit", "paste"]
     LEARNS: bool
     ADDS_ONLY: bool
     TWO_STAGE: bool

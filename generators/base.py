@@ -95,12 +95,68 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A real image and the objects in it."""
+
+    image: NDArray[np.uint8]  # RGB [H, W, 3]
+    categories: NDArray[np.int64]  # [N] class indices
+    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
+
+    def __post_init__(self) -> None:
+        assert self.image.ndim == 3 and self.image.dtype == np.uint8
+        assert self.boxes.shape == (len(self.categories), 4)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The size (H, W) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A photo and the objects to be painted into it, in this order."""
+
+    photo: Photo
+    new_categories: NDArray[np.int64]  # [M]
+    new_boxes: NDArray[np.float32]  # [M, 4] xyxy pixels
+
+    def __post_init__(self) -> None:
+        assert self.new_boxes.shape == (len(self.new_categories), 4)
+
+    def seen_by(self, number: int, image: NDArray[np.uint8]) -> Photo:
+        """Return the photo as object `number` finds it: `image`, with the objects painted before."""
+        categories = np.concatenate([self.photo.categories, self.new_categories[:number]])
+        boxes = np.concatenate([self.photo.boxes, self.new_boxes[:number]])
+        return Photo(image, categories, boxes)
+
+
+@dataclass(frozen=True)
+class PhotoBatch:
+    """Photos to learn from and, now and then, photos that tell how well it goes."""
+
+    photos: Sequence[Photo]
+    held_out: Sequence[Photo] = ()  # the same ones every time, never among `photos`
+
+    def to(self, _device: torch.device | str) -> PhotoBatch:
+        """Return the batch: a system that learns from photos moves what it cuts from them."""
+        return self
+
+
+@dataclass(frozen=True)
 class Samples:
     """Images of a batch of conditions."""
 
     images: NDArray[np.uint8]  # [B, H, W, 3] RGB
     # of systems that infer them: soft mask of each object in [0, 1], float32 [B, O, H, W]; padded slots are 0
     masks: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class EditedPhoto:
+    """A photo with the objects that an edit asked for."""
+
+    image: NDArray[np.uint8]  # RGB [H, W, 3]
+    masks: NDArray[np.float32]  # [M, H, W] soft mask of each painted object in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -144,6 +200,14 @@ class MapSampler(Sampler[Maps], Protocol):
     @property
     def num_classes(self) -> int:
         """Classes of the maps it takes."""
+        ...
+
+
+class EditSampler(Sampler[Sequence[Edit]], Protocol):
+    """A sampler that paints objects into photos."""
+
+    def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
+        """Return photos of any sizes with their objects painted; `sample` is for those of one size."""
         ...
 
 
@@ -214,16 +278,20 @@ def _cut(count: int, *fields: Tensor) -> list[tuple[Tensor, ...]]:
     return list(zip(*pieces, strict=True))
 
 
-class Batch(Protocol):
-    """Real images with their conditions, as far as a training loop must know them."""
+class TrainingInput(Protocol):
+    """A batch of any system, as far as the pipeline must know it."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same batch on another device."""
+        ...
+
+
+class Batch(TrainingInput, Protocol):
+    """Real images with their conditions, as far as the adversarial training must know them."""
 
     @property
     def images(self) -> Tensor:
         """Real images [B, 3, H, W]."""
-        ...
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the same batch on another device."""
         ...
 
     def num_objects(self) -> Tensor:
@@ -236,7 +304,7 @@ class Batch(Protocol):
 
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
-AnyBatch_contra = TypeVar("AnyBatch_contra", bound=Batch, contravariant=True)
+AnyBatch_contra = TypeVar("AnyBatch_contra", bound=TrainingInput, contravariant=True)
 
 
 class Training(Protocol[AnyBatch_contra]):

@@ -21,7 +21,7 @@ from torch import nn
 
 from synthaug.generators.base import SamplerOptions, Samples
 
-CONDITION = "edit"
+CONDITION = "paste"
 LEARNS = False
 ADDS_ONLY = True
 TWO_STAGE = False

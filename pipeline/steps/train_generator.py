@@ -100,7 +100,7 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
     """Train the generator; JobError when a file of its Config cannot be used."""
     import torch
 
-    from synthaug.generators.base import Batch
+    from synthaug.generators.base import TrainingInput
 
     conditioning = conditioning_of(job)
     options, config = job.generator.training, job.generator.config
@@ -123,7 +123,7 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
     )
     read = conditioning.batches(tables, draw, rank, world)
 
-    def batches(step: int) -> Batch:
+    def batches(step: int) -> TrainingInput:
         return read(step).to(device())
 
     resumed_from = train(training, batches, options.steps, options.save_every, folder, rank)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from synthaug.generators import System
-    from synthaug.generators.base import Batch, SamplerOptions
+    from synthaug.generators.base import SamplerOptions, TrainingInput
 
 NO_CROWDS = LayoutFilter(0.0, 0, 2**31)  # all objects but crowds, however many
 
@@ -121,7 +121,7 @@ class Conditioning(ABC):
     @abstractmethod
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
-    ) -> Callable[[int], Batch]:
+    ) -> Callable[[int], TrainingInput]:
         """Return step -> real images of selected scenes with their conditions, for process `rank` of `world`."""
 
     def files(self, labelled: str) -> dict[str, Any]:

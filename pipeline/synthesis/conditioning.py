@@ -12,12 +12,14 @@ from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.edits import EditConditioning
 from synthaug.pipeline.synthesis.layouts import LayoutConditioning
 from synthaug.pipeline.synthesis.maps import MapConditioning
+from synthaug.pipeline.synthesis.pastes import PasteConditioning
 from synthaug.pipeline.synthesis.posthoc import PosthocConditioning
 
 CONDITIONINGS: dict[str, type[Conditioning]] = {
     "layout": LayoutConditioning,
     "map": MapConditioning,
     "edit": EditConditioning,
+    "paste": PasteConditioning,
     "layout, then map": PosthocConditioning,
 }
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from synthaug.generators.base import Batch, LayoutSampler, Samples
+    from synthaug.generators.base import LayoutSampler, Samples, TrainingInput
 
 
 class LayoutConditioning(Conditioning):
@@ -74,7 +74,7 @@ class LayoutConditioning(Conditioning):
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
-    ) -> Callable[[int], Batch]:
+    ) -> Callable[[int], TrainingInput]:
         """Return step -> real images with layouts."""
         size = self.job.generator.config.size
         flip = self.job.generator.training.flip

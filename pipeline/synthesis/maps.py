@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from synthaug.generators.base import Batch, MapSampler
+    from synthaug.generators.base import MapSampler, TrainingInput
 
 
 class MapConditioning(Conditioning):
@@ -85,7 +85,7 @@ class MapConditioning(Conditioning):
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
-    ) -> Callable[[int], Batch]:
+    ) -> Callable[[int], TrainingInput]:
         """Return step -> real images with maps."""
         config = self.job.generator.config
         mode = "resize_and_crop" if config.crop else "fixed"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Frame, Piece
+from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.boxes import clip_boxes
 from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import Category, Objects, Scene
@@ -94,19 +95,44 @@ def paste(
     config: Config,
     categories: Sequence[Category],
 ) -> Picture:
-    """Paste pieces onto a canvas and return the image with all objects, as far as they are visible.
+    """Paste pieces onto a canvas and return the image with all objects, as far as they are visible."""
+    image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
+    added = Added(
+        np.array([float(piece.core.sum()) for piece in pieces]),
+        np.array([not piece.by_box for piece in pieces], bool),
+    )
+    return with_labels(canvas, image, visible, added, labels, config.min_visible, categories)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Objects added to a canvas, P."""
+
+    area: NDArray[np.float64]  # [P] pixels they would have if nothing hid them
+    has_mask: NDArray[np.bool_]  # [P] whether their labels are masks, not boxes
+
+
+def with_labels(
+    canvas: Canvas,
+    image: NDArray[np.uint8],
+    visible: NDArray[np.bool_],
+    added: Added,
+    labels: Labels,
+    min_visible: float,
+    categories: Sequence[Category],
+) -> Picture:
+    """Label an image [H, W, 3] by what is visible [N + P, H, W] of the canvas's objects and the added ones.
 
     A mask becomes its visible part, a box that of its mask; a box without a mask what is left of it. A label goes when less
-    than `config.min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when nothing is.
+    than `min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when nothing is.
     """
-    image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
-    old = canvas.objects
+    old, num_added = canvas.objects, len(added.area)
     category = np.concatenate([old.category, labels.category]).astype(np.int64)  # [N + P]
-    crowd = np.concatenate([old.iscrowd, np.zeros(len(pieces), bool)])
-    keep = _visible_enough(canvas, pieces, visible, labels.min_area, config.min_visible)
+    crowd = np.concatenate([old.iscrowd, np.zeros(num_added, bool)])
+    keep = _visible_enough(canvas, added, visible, labels.min_area, min_visible)
     keep = np.where(crowd, visible.any((1, 2)), keep)
     lost = Counter(categories[c].name for c in category[~keep & ~crowd].tolist())
-    shapes = _visible_shapes(canvas, pieces, visible)
+    shapes = _visible_shapes(canvas, added, visible)
     objects = Objects.build(
         category,
         shapes.boxes,
@@ -115,8 +141,8 @@ def paste(
         area=shapes.area,
         iscrowd=crowd,
         isthing=np.array([categories[c].isthing for c in category], bool),
-        score=np.concatenate([old.score, np.ones(len(pieces), np.float32)]),
-        source=(*old.source, *(ADDED,) * len(pieces)),
+        score=np.concatenate([old.score, np.ones(num_added, np.float32)]),
+        source=(*old.source, *(ADDED,) * num_added),
         layout_boxes=np.concatenate([shapes.boxes[: len(old)], labels.layout_boxes]),
     )
     return Picture(image, objects.select(keep), lost)
@@ -124,15 +150,14 @@ def paste(
 
 def _visible_enough(
     canvas: Canvas,
-    pieces: Sequence[Piece],
+    added: Added,
     visible: NDArray[np.bool_],
     min_area: float,
     min_visible: float,
 ) -> NDArray[np.bool_]:
     """Return which objects [N + P] have enough pixels in their visible masks [N + P, H, W]."""
     area = visible.sum((1, 2))
-    piece_area = [float(piece.core.sum()) for piece in pieces]
-    whole_area = np.concatenate([canvas.area, piece_area])
+    whole_area = np.concatenate([canvas.area, added.area])
     least = np.maximum(max(1.0, min_area), min_visible * whole_area)
     enough: NDArray[np.bool_] = area >= least
     return enough
@@ -147,17 +172,16 @@ class Shapes:
     area: NDArray[np.float64]  # pixels
 
 
-def _visible_shapes(canvas: Canvas, pieces: Sequence[Piece], visible: NDArray[np.bool_]) -> Shapes:
-    """Return the shapes of the objects of a canvas and of the pieces, given their visible masks [N + P, H, W]."""
+def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) -> Shapes:
+    """Return the shapes of the objects of a canvas and of the added ones, given their visible masks [N + P, H, W]."""
     old, num_old = canvas.objects, len(canvas.objects)
     size = visible.shape[1], visible.shape[2]
     area = visible.sum((1, 2))
     rles, tight = encode_with_boxes(visible)
-    cut_by_mask = [not piece.by_box for piece in pieces]
-    has_mask = np.concatenate([_has_mask(old), np.array(cut_by_mask, bool)])
+    has_mask = np.concatenate([_has_mask(old), added.has_mask])
     # a box without a mask that nothing covers keeps its fractions of pixels
     uncovered = area[:num_old] == canvas.masks.sum((1, 2))
-    keeps_box = np.concatenate([uncovered, np.zeros(len(pieces), bool)]) & ~has_mask
+    keeps_box = np.concatenate([uncovered, np.zeros(len(added.area), bool)]) & ~has_mask
     old_boxes = np.concatenate([clip_boxes(old.boxes, size), tight[num_old:]])
     boxes = np.where(keeps_box[:, None], old_boxes, tight).astype(np.float32)
     box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
@@ -177,14 +201,25 @@ def paste_plan(
     assert planned.provenance is not None
     scene, image = bank.scene(planned.provenance.source_image)
     canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
-    added = [number for number, source in enumerate(planned.objects.source) if source == ADDED]
+    ids = planned_ids(canvas, planned)
+    seed = planned.provenance.seed
+    return _paste_like(bank, canvas, added_objects(planned), ids, seed, min_area, categories)
+
+
+def added_objects(planned: Scene) -> Objects:
+    """Return the objects that a plan adds to its source image."""
+    sources = planned.objects.source
+    return planned.objects.select([n for n, source in enumerate(sources) if source == ADDED])
+
+
+def planned_ids(canvas: Canvas, planned: Scene) -> NDArray[np.int64]:
+    """Return the ids [N] of a canvas's objects: those of the plan, and further ones for crowds."""
     crowd = canvas.objects.iscrowd
     num_crowds = int(crowd.sum())
     ids = np.zeros(len(crowd), np.int64)
     ids[~crowd] = planned.objects.id[: len(crowd) - num_crowds]
     ids[crowd] = planned.objects.id.max(initial=0) + 1 + np.arange(num_crowds)
-    seed = planned.provenance.seed
-    return _paste_like(bank, canvas, planned.objects.select(added), ids, seed, min_area, categories)
+    return ids
 
 
 def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> Picture:
@@ -193,21 +228,21 @@ def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> 
     Objects of the background get the id 0.
     """
     seed = request.provenance.seed if request.provenance else 0
-    background = _background(bank, request, seed)
+    background = emptiest_background(bank.pixels, request, seed)
     objects = request.objects
     things = objects.select(objects.isthing & ~objects.iscrowd)
     ids = np.zeros(len(background.objects), np.int64)
     return _paste_like(bank, background, things, ids, seed, 0.0, categories)
 
 
-def _background(bank: Bank, request: Scene, seed: int) -> Canvas:
+def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
     """Return, of some real images, the one with the fewest pixels of things besides the objects of a layout."""
     empty = np.zeros((*request.size, 3), np.uint8)
     asked = Canvas.of(request, empty, Frame.still(request.size)).masks.any(0)  # [H, W]
     best, fewest = None, np.inf
-    drawn = rng_for(seed, "backgrounds").integers(len(bank.pixels), size=BACKGROUNDS)
+    drawn = rng_for(seed, "backgrounds").integers(len(pixels), size=BACKGROUNDS)
     for index in drawn.tolist():
-        scene, image = bank.pixels[index]
+        scene, image = pixels[index]
         canvas = Canvas.of(scene, image, Frame.fitted(scene.size, request.size))
         things = canvas.masks[scene.objects.isthing].any(0)
         besides = float((things & ~asked).sum())

@@ -14,10 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.generators import CONDITIONS, GENERATORS, NAMES, System, checkpoint, load_system
-from synthaug.generators.base import Layouts, MapBatch, Maps, SamplerOptions, Samples, TrainingBatch
+from synthaug.generators.base import (
+    Edit,
+    Layouts,
+    MapBatch,
+    Maps,
+    Photo,
+    PhotoBatch,
+    SamplerOptions,
+    Samples,
+    TrainingBatch,
+)
 from synthaug.generators.copy_paste import Config as PasteConfig
-from synthaug.generators.copy_paste import Edit, cut, piece
-from synthaug.generators.training import adversarial
+from synthaug.generators.copy_paste import Edit as Paste
+from synthaug.generators.copy_paste import cut, piece
 
 CLASSES = 5
 NAMES_OF_CLASSES = ["a", "b", "c", "d", "e"]
@@ -34,6 +44,7 @@ SMALL: dict[
     },
     "spade": {"resolution": 64, "width": 2, "width_d": 2, "vae": True, "z": 4},
     "panoptic": {"resolution": 64, "width": 2, "width_d": 2},
+    "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "euler_steps": 3},
 }
 SIDE = 64
 THREE = (0, 1, 2)
@@ -91,25 +102,45 @@ def maps_of(rows: Sequence[int]) -> Maps:
     return Maps.collate(labels, labels, CLASSES)
 
 
-def edits_of(rows: Sequence[int]) -> list[Edit]:
+def pastes_of(rows: Sequence[int]) -> list[Paste]:
     """Some of three images with an object, and another one to be pasted over its corner."""
-    edits = []
+    pastes = []
     for row in rows:
         image = np.random.default_rng(row).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
         there = np.zeros((1, SIDE, SIDE), bool)
         there[0, 10:40, 10 + row : 40] = True
         cutout = cut(image, (0, 0, 20, 20), None, 0)
-        edits.append(Edit(image, there, [piece(cutout, (30, 30, 50, 50), False, PasteConfig())]))
-    return edits
+        pieces = [piece(cutout, (30, 30, 50, 50), False, PasteConfig())]
+        pastes.append(Paste(image, there, pieces))
+    return pastes
 
 
-CONDITIONS_OF = {"layout": layouts_of, "map": maps_of, "edit": edits_of}
+def photo_of(row: int) -> Photo:
+    """One of three photos with an object."""
+    image = np.random.default_rng(row).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    return Photo(image, np.array([row]), np.array([[4, 4, 24, 20]], np.float32))
+
+
+def edits_of(rows: Sequence[int]) -> list[Edit]:
+    """Some of three photos, and another object to be painted into each."""
+    new_box = np.array([[34, 30, 54, 50]], np.float32)
+    return [Edit(photo_of(row), np.array([1]), new_box) for row in rows]
+
+
+CONDITIONS_OF = {
+    "layout": layouts_of,
+    "map": maps_of,
+    "edit": edits_of,
+    "paste": pastes_of,
+}
 
 
 def batch_of(condition: str) -> Any:
     images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
     if condition == "map":
         return MapBatch(images, maps_of(THREE))
+    if condition == "edit":
+        return PhotoBatch([photo_of(row) for row in THREE])
     return TrainingBatch(images, layouts_of(THREE))
 
 
@@ -195,7 +226,7 @@ def test_a_checkpoint_gives_the_same_samples(
 def trained(name: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses of a first step, and the weights of the generator after it."""
     system = load_system(name)
-    loop = adversarial.Config(ema=0.5)
+    loop = system.Loop(ema=0.5)
     training = system.training(system.Config(**SMALL.get(name, {})), loop, CLASSES, 2, seed)
     losses = training.step(0, batch_of(system.CONDITION))
     assert training.modules and training.optimizers
@@ -215,7 +246,7 @@ def test_a_training_step_moves_the_weights_and_is_a_matter_of_the_seed(name: str
     torch.testing.assert_close(weights_again, weights, rtol=0, atol=0)
     system = load_system(name)
     config = system.Config(**SMALL.get(name, {}))
-    start = system.training(config, adversarial.Config(ema=0.5), CLASSES, 2, 3).generator()
+    start = system.training(config, system.Loop(ema=0.5), CLASSES, 2, 3).generator()
     moved = [key for key, value in start.named_parameters() if not torch.equal(value, weights[key])]
     assert moved
     _, others = trained(name, seed=4)
@@ -226,7 +257,7 @@ def test_a_training_step_moves_the_weights_and_is_a_matter_of_the_seed(name: str
 def test_what_a_training_leaves_can_be_sampled(name: str) -> None:
     system = load_system(name)
     config = system.Config(**SMALL.get(name, {}))
-    training = system.training(config, adversarial.Config(), CLASSES, 1, 0)
+    training = system.training(config, system.Loop(), CLASSES, 1, 0)
     training.step(0, batch_of(system.CONDITION))
     images = sample(system, training.generator(), THREE, SEEDS).images
     assert images.shape == (3, SIDE, SIDE, 3)
@@ -255,7 +286,7 @@ def test_a_module_that_lacks_a_name_is_one_line(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"CONDITION": "boxes"}, "CONDITION 'boxes' is not one of layout, map, edit"),
+        ({"CONDITION": "boxes"}, "CONDITION 'boxes' is not one of layout, map, edit, paste"),
         ({"LEARNS": True}, "noise_system lacks Loop, training;"),
         ({"FILES": ("weights",)}, "noise_system.Config lacks weights;"),
         ({"CONDITION": "map"}, "noise_system.Config lacks size, dont_care;"),

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from synthaug.generators import GENERATORS, checkpoint
+from synthaug.generators.base import PhotoBatch
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import DatasetError
@@ -142,6 +143,14 @@ def test_a_generator_that_learns_nothing_says_so(labelled: str, tmp_path: Path) 
     assert any("without the perceptual term" in line for line in lines)
 
 
+def mean_color(batch: Any) -> torch.Tensor:
+    """Mean [3] of the pixels of images, or of photos, in [-1, 1]."""
+    if isinstance(batch, PhotoBatch):
+        pixels = np.stack([photo.image for photo in batch.photos])
+        return torch.from_numpy(pixels.mean((0, 1, 2), dtype=np.float32) / 127.5 - 1)
+    return batch.images.mean((0, 2, 3))
+
+
 class Regression:
     """A training without a discriminator: one color learns the mean of the images."""
 
@@ -150,7 +159,8 @@ class Regression:
         self.optimizers = {"color": torch.optim.SGD(network.parameters(), lr=0.5)}
 
     def step(self, index: int, batch: Any) -> dict[str, torch.Tensor]:
-        loss = (batch.images.mean((0, 2, 3)) - self.modules["color"].weight[0]).square().sum()
+        color = mean_color(batch)
+        loss = (color - self.modules["color"].weight[0]).square().sum()
         self.optimizers["color"].zero_grad()
         loss.backward()
         self.optimizers["color"].step()

@@ -35,10 +35,16 @@ WORDS = {  # conditioning -> the job of a small system
         "generator.system=spade",
         *("generator.resolution=32", "generator.width=2", "generator.vae=true", "generator.z=8"),
     ],
-    "edit": ["generator.system=copy_paste"],
+    "paste": ["generator.system=copy_paste"],
+    "edit": [
+        "generator.system=fill",
+        "generator.resolutions=[16,32]",
+        *("generator.width=8", "generator.embedding=16", "generator.euler_steps=2"),
+    ],
     "layout, then map": ["generator.system=posthoc"],
 }
-DRAWN = ("layout", "map", "layout, then map")  # whose images change with the seed
+ON_REAL_IMAGES = ("edit", "paste")
+DRAWN = ("layout", "map", "edit", "layout, then map")  # whose images change with the seed
 
 
 def empty(name: str, scene: Scene, crowd: bool) -> Scene:
@@ -111,9 +117,10 @@ def test_every_system_has_a_conditioning_and_every_conditioning_a_case() -> None
 def test_scenes_are_selected_in_order_and_the_others_left_out(make: Make, name: str) -> None:
     conditioning = make(name)
     selected = conditioning.select(TABLE)
-    expected = [scene.image_id for scene in TABLE if name == "edit" or len(scene.objects) > 1]
+    takes_all = name in ON_REAL_IMAGES
+    expected = [scene.image_id for scene in TABLE if takes_all or len(scene.objects) > 1]
     assert expected == [scene.image_id for scene in selected]
-    assert len(expected) == (14 if name == "edit" else 12)
+    assert len(expected) == (14 if takes_all else 12)
     assert 12 <= len(conditioning.scored(TABLE)) == len(selected)
 
 
@@ -127,19 +134,16 @@ def test_crowds_do_not_count_as_objects(make: Make, name: str) -> None:
 @every
 def test_a_table_without_use_is_one_line_that_names_a_key(make: Make, name: str) -> None:
     conditioning = make(name)
-    nothing = SceneList(toy.CATEGORIES, [] if name == "edit" else TABLE.scenes[12:])
+    nothing = SceneList(toy.CATEGORIES, [] if name in ON_REAL_IMAGES else TABLE.scenes[12:])
     assert 0 == len(conditioning.select(nothing))
     with pytest.raises(DatasetError, match=r"^(data|generator)\.\S+: ") as error:
         conditioning.planner(nothing)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["layout", "map", "edit"])
+@pytest.mark.parametrize("name", ["layout", "map"])
 def test_batches_depend_on_the_step_and_are_shared_by_processes(make: Make, name: str) -> None:
     conditioning = make(name)
-    if name == "edit":  # stands for a system that learns to edit
-        config = replace(job_of("layout", *WORDS["layout"]).generator, system="copy_paste")
-        conditioning.job = replace(conditioning.job, generator=config)
     tables = [conditioning.select(TOY)]
     draw = draw_for(tables, 5, 3, "class_balanced", 0.01, conditioning.objects)
     whole, again = (conditioning.batches(tables, draw, 0, 1) for _ in range(2))
@@ -187,15 +191,19 @@ def test_the_weights_of_a_planner_serve_the_next(make: Make, name: str) -> None:
     assert np.array_equal(one.scene(7).objects.boxes, other.scene(7).objects.boxes)
 
 
-def test_only_edits_add_and_never_remove(make: Make) -> None:
-    conditioning = make("edit", "plan.target=balanced", "generator.max_objects=20")
+@pytest.mark.parametrize("name", ON_REAL_IMAGES)
+def test_on_real_images_objects_are_added_and_never_removed(make: Make, name: str) -> None:
+    conditioning = make(name, "plan.target=balanced", "generator.max_objects=20")
     assert conditioning.only_adds
     real = {scene.image_id: scene for scene in TOY}
     for scene in scenes_of(conditioning, 20):
         assert scene.provenance is not None and "-" not in scene.provenance.reason
         before = class_counts([real[scene.provenance.source_image]], C)
         assert (class_counts([scene], C) >= before).all()
-    assert not any(make(name).only_adds for name in DRAWN)
+
+
+def test_other_conditionings_take_objects_away_too(make: Make) -> None:
+    assert not any(make(name).only_adds for name in set(WORDS) - set(ON_REAL_IMAGES))
 
 
 @pytest.fixture
@@ -213,7 +221,7 @@ def synthesize(make: Make, tmp_path: Path) -> Callable[..., list[Finished]]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = conditioning.system.build(conditioning.job.generator.config, C)
-            if name in ("layout", "map"):
+            if name in ("layout", "map", "edit"):
                 enlarge(network)
         synthesizer = conditioning.synthesizer(network, "cpu", trained)
         return synthesizer(planned, toy.CATEGORIES, "f" * 64)
@@ -247,17 +255,23 @@ def test_a_sample_depends_on_its_own_plan_and_seed(
     for one, other in zip(together, backwards, strict=True):
         assert np.abs(one - other).max() <= 1
     if name in DRAWN:
-        assert planned[0].provenance is not None
-        origin = replace(planned[0].provenance, seed=planned[0].provenance.seed + 1)
-        (other_seed,) = synthesize(name, [replace(planned[0], provenance=origin)])
-        assert np.abs(pixels(other_seed) - together[0]).max() > 1
+        other_seeds = [with_next_seed(scene) for scene in planned]
+        elsewhere = [pixels(finished) for finished in synthesize(name, other_seeds)]
+        changes = [np.abs(o - t).max() for o, t in zip(elsewhere, together, strict=True)]
+        assert max(changes) > 1  # an edit changes nothing where no object finds a place
+
+
+def with_next_seed(scene: Scene) -> Scene:
+    assert scene.provenance is not None
+    origin = replace(scene.provenance, seed=scene.provenance.seed + 1)
+    return replace(scene, provenance=origin)
 
 
 def pixels(finished: Finished) -> np.ndarray:
     return decode(finished.scene).astype(int)
 
 
-@pytest.mark.parametrize("name", ["layout", "edit", "layout, then map"])
+@pytest.mark.parametrize("name", ["layout", "edit", "paste", "layout, then map"])
 def test_only_maps_are_rearranged(make: Make, name: str) -> None:
     with pytest.raises(JobError, match=r"plan\.rearrange: 0\.5 is for generators driven by maps"):
         make(name, "plan.rearrange=0.5").check()

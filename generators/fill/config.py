@@ -1,0 +1,70 @@
+"""Settings of the in-filler and of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synthaug.generators.nn.precision import PRECISIONS
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the windows and of the U-Net, and how the flow is followed."""
+
+    resolutions: tuple[int, ...] = (64, 128)  # pixels per side of windows, as the network sees them
+    width: int = 32  # channels at the finest level; the others have 2, 3 and 4 times as many
+    embedding: int = 128  # width of the vector of time, class and sizes
+    heads: int = 4  # of the attention at the coarsest level
+    surroundings: float = 1.6  # side of a window in longer sides of its box
+    margin: float = 0.08  # share of the box by which the painted region reaches beyond it
+    euler_steps: int = 12  # of the sampler
+    guidance: float = 1.5  # towards the class; 1 = none
+
+    def __post_init__(self) -> None:
+        if not self.resolutions or list(self.resolutions) != sorted(set(self.resolutions)):
+            raise ValueError(f"resolutions: {list(self.resolutions)} is not a rising list")
+        for resolution in self.resolutions:
+            if resolution < 16 or resolution % 8:
+                raise ValueError(f"resolutions: {resolution} is not a multiple of 8 from 16 on")
+        if self.width < 4 or self.width % 4:
+            raise ValueError(f"width: {self.width} is not a positive multiple of 4")
+        if self.embedding < 1:
+            raise ValueError(f"embedding: {self.embedding} is not positive")
+        if self.heads < 1 or 4 * self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide {4 * self.width} channels")
+        if self.surroundings < 1:
+            raise ValueError(f"surroundings: {self.surroundings} is less than the box itself")
+        if self.euler_steps < 1:
+            raise ValueError(f"euler_steps: {self.euler_steps} is less than 1")
+        for name in ("margin", "guidance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the flow is learned."""
+
+    lr: float = 8e-4  # at its peak
+    warmup: int = 100  # steps over which the rate rises; it falls by a cosine
+    weight_decay: float = 0.01
+    clip_grad: float = 1.0  # largest norm of the gradients
+    ema: float = 0.999  # decay of the averaged weights
+    dropout: float = 0.1  # inside the residual blocks
+    class_dropout: float = 0.1  # share of the windows whose class the network is not told
+    background: float = 0.2  # share of the windows that are filled with background, of no class
+    ring: float = 0.15  # share of the windows in which only the seam around an object is painted
+    turns: bool = False  # turn windows by quarters: for images without an up (cells, maps)
+    precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where hardware has it
+
+    def __post_init__(self) -> None:
+        for name in ("ema", "dropout", "class_dropout", "background", "ring"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not in [0, 1)")
+        if self.background + self.ring > 1:
+            raise ValueError("background: with ring it is more than all windows; lower one")
+        for name in ("lr", "warmup", "weight_decay", "clip_grad"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: '{self.precision}' is not one of {', '.join(PRECISIONS)}")

@@ -1,0 +1,140 @@
+"""Windows to learn from, drawn from photos: objects, background, and seams around objects.
+
+Learning to paint background where no object is lets the same noise be filled with and without an object; learning
+seams lets what was pasted be joined to its surroundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synthaug.generators.base import Photo
+from synthaug.generators.fill.config import Config, Loop
+from synthaug.generators.fill.edits import content, resolution_of
+from synthaug.generators.fill.geometry import Box, Window, object_region, ring_region
+from synthaug.generators.fill.windows import Windows
+
+ZOOM = (-0.15, 0.25)  # of a window: range of the logarithm
+SHIFT = 0.08  # of a window's middle, in sides
+BACKGROUND_SIDES = (0.06, 0.3)  # of a background box, in shorter sides of the photo
+BACKGROUND_OVERLAP = 0.1  # share of a background box that objects may cover
+TRIES = 10  # places looked at for a background box
+COLOR_SHARE = 0.5  # of the windows whose colors are changed, which the network is told
+BRIGHTNESS, TINT = 0.2, 0.1  # largest changes of pixel values in [-1, 1]
+
+
+def draw_windows(
+    photos: Sequence[Photo], config: Config, loop: Loop, num_classes: int, seed: int
+) -> list[Windows]:
+    """Return a window of each photo, those of one resolution together; a function of the seed."""
+    windows_of: dict[int, list[Windows]] = {}
+    for row, photo in enumerate(photos):
+        rng = np.random.default_rng([seed, row])
+        windows = _draw_window(photo, config, loop, num_classes, rng)
+        windows_of.setdefault(windows.pixels.shape[-1], []).append(windows)
+    return [Windows.concatenate(windows_of[side]) for side in sorted(windows_of)]
+
+
+def _draw_window(
+    photo: Photo, config: Config, loop: Loop, num_classes: int, rng: np.random.Generator
+) -> Windows:
+    kind = rng.random()
+    empty_box = None
+    if kind < loop.background or not len(photo.boxes):
+        empty_box = _empty_box(photo, rng)
+    if empty_box is None and not len(photo.boxes):
+        empty_box = _any_box(photo, rng)
+    if empty_box is not None:
+        windows = _window_at(photo, empty_box, num_classes, False, config, rng)
+    else:
+        index = _draw_object(photo, rng)
+        others = np.arange(len(photo.boxes)) != index
+        around = Photo(photo.image, photo.categories[others], photo.boxes[others])
+        is_ring = loop.background <= kind < loop.background + loop.ring
+        label = num_classes + 1 if is_ring else int(photo.categories[index])
+        windows = _window_at(around, photo.boxes[index], label, is_ring, config, rng)
+    return _turned(_recolored(windows, rng), loop.turns, rng)
+
+
+def _draw_object(photo: Photo, rng: np.random.Generator) -> int:
+    """Draw a class of those in the photo, then one of its objects, each uniformly."""
+    category = rng.choice(np.unique(photo.categories))
+    return int(rng.choice(np.flatnonzero(photo.categories == category)))
+
+
+def _window_at(
+    photo: Photo, box: Box, label: int, is_ring: bool, config: Config, rng: np.random.Generator
+) -> Windows:
+    """Return a window around a box [4], moved and zoomed a little."""
+    zoom = float(np.exp(rng.uniform(*ZOOM)))
+    shift = (float(rng.uniform(-SHIFT, SHIFT)), float(rng.uniform(-SHIFT, SHIFT)))
+    window = Window.around(box, config.surroundings * zoom, shift)
+    resolution = resolution_of(window, config)
+    box_there = window.into(box[None], resolution)[0]
+    if is_ring:
+        region = ring_region(box_there, resolution)
+    else:
+        region = object_region(box_there, config.margin, resolution)
+    return content(photo, window, resolution, region, label, box)
+
+
+def _empty_box(photo: Photo, rng: np.random.Generator) -> Box | None:
+    """Return a box that objects hardly cover, None where none was seen."""
+    for _ in range(TRIES):
+        box = _any_box(photo, rng)
+        low = np.maximum(photo.boxes[:, :2], box[:2])
+        high = np.minimum(photo.boxes[:, 2:], box[2:])
+        covered = (high - low).clip(0).prod(1).sum()
+        if covered <= BACKGROUND_OVERLAP * (box[2:] - box[:2]).prod():
+            return box
+    return None
+
+
+def _any_box(photo: Photo, rng: np.random.Generator) -> Box:
+    height, width = photo.size
+    sides = rng.uniform(*BACKGROUND_SIDES, size=2) * min(height, width)
+    corner = rng.random(2) * (np.array([width, height]) - sides)
+    return np.concatenate([corner, corner + sides]).astype(np.float32)
+
+
+def _recolored(windows: Windows, rng: np.random.Generator) -> Windows:
+    """Change brightness and tint of some windows, and tell the network: samples ask for none.
+
+    Karras et al. 2022, appendix F.2: an augmentation that the network is told does not leak.
+    """
+    if rng.random() >= COLOR_SHARE:
+        return windows
+    changes = np.concatenate([rng.uniform(-BRIGHTNESS, BRIGHTNESS, 1), rng.uniform(-TINT, TINT, 3)])
+    told = torch.from_numpy(changes.astype(np.float32))[None]  # [1, NUM_AUGMENTATIONS]
+    added = (told[:, :1] + told[:, 1:])[:, :, None, None]
+    pixels = (windows.pixels + added).clamp(-1, 1)
+    return replace(windows, pixels=pixels, augmentations=told)
+
+
+def _turned(windows: Windows, turns: bool, rng: np.random.Generator) -> Windows:
+    """Turn windows by quarters and mirror half of them, where the photos have no up."""
+    if not turns:
+        return windows
+    mirrored = bool(rng.random() < 0.5)
+    quarters = int(rng.integers(4))
+
+    def turn(planes: Tensor) -> Tensor:
+        turned = torch.rot90(planes, quarters, (-2, -1))
+        return turned.flip(-1) if mirrored else turned
+
+    sizes = windows.sizes
+    if quarters % 2:
+        sizes = sizes[:, [1, 0, 2]]  # width and height change places
+    return replace(
+        windows,
+        pixels=turn(windows.pixels),
+        region=turn(windows.region),
+        box=turn(windows.box),
+        neighbours=turn(windows.neighbours),
+        sizes=sizes,
+    )

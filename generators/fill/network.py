@@ -1,0 +1,174 @@
+"""U-Net that predicts the velocity of a rectified flow inside the region of a window.
+
+The blocks follow the usual diffusion U-Net (Ho et al. 2020; Dhariwal and Nichol 2021, adaptive group norm):
+four levels of 1, 2, 3 and 4 times the width, one block per level on the way down, two on the way up,
+attention at the coarsest level only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthaug.generators.fill.config import Config
+from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, NUM_SIZES, Windows
+
+MULTIPLES = (1, 2, 3, 4)  # channels of the levels, in widths
+GROUPS = 8  # of the group norms, or 4 where the channels are no multiple of 8
+FREQUENCIES = 32  # sines and cosines of the time
+NEIGHBOUR_CHANNELS = 4  # colors in which the boxes of other objects are painted for the network
+COORDINATES = 2
+INPUT_CHANNELS = 3 + 3 + 1 + 1 + COORDINATES + NEIGHBOUR_CHANNELS
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a normalization that the vector of the window scales and shifts."""
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_in = _norm(channels_in)
+        self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.scale_and_shift = nn.Linear(embedding, 2 * channels_out)
+        self.norm_out = _norm(channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.skip: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.skip = nn.Conv2d(channels_in, channels_out, 1)
+        nn.init.zeros_(self.conv_out.weight)  # each block begins as its skip
+        nn.init.zeros_(_bias(self.conv_out))
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Return features [B, out, H, W] of x [B, in, H, W] and the vector [B, embedding]."""
+        hidden = self.conv_in(F.silu(self.norm_in(x)))
+        scale, shift = self.scale_and_shift(vector)[:, :, None, None].chunk(2, dim=1)
+        hidden = self.norm_out(hidden) * (1 + scale) + shift
+        hidden = self.conv_out(self.dropout(F.silu(hidden)))
+        output: Tensor = self.skip(x) + hidden
+        return output
+
+
+class SelfAttention(nn.Module):
+    """Attention of every position to every other one."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = _norm(channels)
+        self.queries_keys_values = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(_bias(self.out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the shape of x [B, C, H, W]."""
+        count, channels, height, width = x.shape
+        projected = self.queries_keys_values(self.norm(x))
+        shape = (count, 3, self.heads, channels // self.heads, height * width)
+        queries, keys, values = projected.reshape(shape).transpose(-1, -2).unbind(1)
+        attended = F.scaled_dot_product_attention(queries, keys, values)
+        output: Tensor = x + self.out(attended.transpose(-1, -2).reshape(x.shape))
+        return output
+
+
+class FillNetwork(nn.Module):
+    """Velocity of the pixels in the region, given all that surrounds it."""
+
+    def __init__(self, config: Config, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self._dropout = dropout
+        self.config, self.num_classes = config, num_classes
+        width, embedding = config.width, config.embedding
+        self.time = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.classes = nn.Embedding(num_classes + 2, embedding)
+        self.sizes = nn.Linear(NUM_SIZES, embedding)
+        self.augmentations = nn.Linear(NUM_AUGMENTATIONS, embedding, bias=False)
+        self.neighbours = nn.Embedding(num_classes + 1, NEIGHBOUR_CHANNELS, padding_idx=0)
+
+        channels = width
+        self.conv_in = nn.Conv2d(INPUT_CHANNELS, channels, 3, padding=1)
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        skips = [channels]
+        for level, multiple in enumerate(MULTIPLES):
+            self.down.append(self._block(channels, multiple * width))
+            channels = multiple * width
+            skips.append(channels)
+            if level < len(MULTIPLES) - 1:
+                self.shrink.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                skips.append(channels)
+
+        self.middle_first = self._block(channels, channels)
+        self.middle_attention = SelfAttention(channels, config.heads)
+        self.middle_last = self._block(channels, channels)
+
+        self.up = nn.ModuleList()
+        for multiple in reversed(MULTIPLES):
+            for _ in range(2):
+                self.up.append(self._block(channels + skips.pop(), multiple * width))
+                channels = multiple * width
+        assert not skips
+        self.norm_out = _norm(channels)
+        self.conv_out = nn.Conv2d(channels, 3, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(_bias(self.conv_out))
+
+    def _block(self, channels_in: int, channels_out: int) -> ResidualBlock:
+        return ResidualBlock(channels_in, channels_out, self.config.embedding, self._dropout)
+
+    def forward(self, noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
+        """Return the velocity [B, 3, S, S] of noisy pixels [B, 3, S, S] at times [B] in [0, 1]."""
+        vector = self._vector(time, windows)
+        x = self.conv_in(self._input(noisy, windows))
+        skips = [x]
+        for level, block in enumerate(self.down):
+            x = block(x, vector)
+            skips.append(x)
+            if level < len(self.shrink):
+                x = self.shrink[level](x)
+                skips.append(x)
+
+        x = self.middle_first(x, vector)
+        x = self.middle_attention(x)
+        x = self.middle_last(x, vector)
+
+        for number, block in enumerate(self.up):
+            begins_a_level = number > 0 and number % 2 == 0
+            if begins_a_level:
+                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([x, skips.pop()], dim=1), vector)
+        velocity: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        return velocity
+
+    def _vector(self, time: Tensor, windows: Windows) -> Tensor:
+        """Return what holds for a whole window, [B, embedding]."""
+        exponents = torch.arange(FREQUENCIES, device=time.device) / (FREQUENCIES - 1)
+        angles = 1000 * time[:, None] * torch.exp(-math.log(1000) * exponents)  # [B, FREQUENCIES]
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        vector = self.time(waves) + self.classes(windows.labels) + self.sizes(windows.sizes)
+        return F.silu(vector + self.augmentations(windows.augmentations))
+
+    def _input(self, noisy: Tensor, windows: Windows) -> Tensor:
+        """Return all that holds per pixel, [B, INPUT_CHANNELS, S, S]."""
+        known = windows.pixels * (1 - windows.region)
+        neighbours = self.neighbours(windows.neighbours).permute(0, 3, 1, 2)
+        line = torch.linspace(-1, 1, noisy.shape[-1], device=noisy.device)
+        rows, columns = torch.meshgrid(line, line, indexing="ij")
+        coordinates = torch.stack([columns, rows]).expand(len(noisy), -1, -1, -1)
+        parts = [noisy, known, windows.region, windows.box, coordinates, neighbours]
+        stacked = torch.cat(parts, dim=1)
+        return stacked.contiguous(memory_format=torch.channels_last)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

@@ -1,0 +1,99 @@
+"""Objects painted into real images by a trained in-filler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synthaug.generators.base import Edit, EditedPhoto, SamplerOptions, Samples
+from synthaug.generators.fill.config import Config
+from synthaug.generators.fill.edits import Task, insertion
+from synthaug.generators.fill.flow import fill, noise_for
+from synthaug.generators.fill.geometry import Image, put_back
+from synthaug.generators.fill.network import FillNetwork
+from synthaug.generators.fill.windows import Windows
+from synthaug.generators.nn.precision import uses_bfloat16
+
+SEED_STRIDE = 1_000_003  # between the seeds of the objects of one image
+FULL_DIFFERENCE = 0.25  # of pixel values, -1 to 1, from which a pixel surely belongs to the object
+
+
+class FillSampler:
+    """Paints the objects of edits one after the other; later ones see earlier ones."""
+
+    def __init__(self, network: FillNetwork, options: SamplerOptions) -> None:
+        self._device = torch.device(options.device)
+        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
+        self._config = network.config
+        self._bf16 = uses_bfloat16(options.precision, self._device)
+
+    def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
+        """Return the edited images, all of one size, and soft masks of the painted objects."""
+        edited = self.edit(conditions, seeds)
+        most = max((len(photo.masks) for photo in edited), default=0)
+        masks = np.zeros((len(edited), most, *conditions[0].photo.size), np.float32)
+        for row, photo in enumerate(edited):
+            masks[row, : len(photo.masks)] = photo.masks
+        return Samples(np.stack([photo.image for photo in edited]), masks)
+
+    def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
+        """Return photos of any sizes with their objects painted."""
+        images = [edit.photo.image for edit in edits]
+        masks = []
+        for edit in edits:
+            masks.append(np.zeros((len(edit.new_boxes), *edit.photo.size), np.float32))
+        rounds = max((len(edit.new_boxes) for edit in edits), default=0)
+        for number in range(rounds):
+            rows = [row for row, edit in enumerate(edits) if len(edit.new_boxes) > number]
+            tasks = [_task(edits[row], images[row], number, self._config) for row in rows]
+            own_seeds = [seeds[row] + number * SEED_STRIDE for row in rows]
+            painted = self._paint(tasks, own_seeds)
+            for row, task, (pixels, mask) in zip(rows, tasks, painted, strict=True):
+                region = task.content.region[0, 0]
+                images[row] = put_back(images[row], task.window, pixels, region)
+                masks[row][number] = _mask_in_image(images[row], task, mask)
+        return [EditedPhoto(image, own) for image, own in zip(images, masks, strict=True)]
+
+    def _paint(
+        self, tasks: Sequence[Task], seeds: Sequence[int]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return painted pixels [3, S, S] and a soft mask [S, S] of each task."""
+        results: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for resolution in sorted({task.resolution for task in tasks}):
+            rows = [row for row, task in enumerate(tasks) if task.resolution == resolution]
+            windows = Windows.concatenate([tasks[row].content for row in rows])
+            noise = noise_for([seeds[row] for row in rows], resolution)
+            with_object, without = self._both(windows, noise)
+            difference = (with_object - without).abs().mean(1)
+            masks = (difference / FULL_DIFFERENCE).clamp(0, 1) * windows.region[:, 0]
+            for row, pixels, mask in zip(rows, with_object, masks, strict=True):
+                results[row] = (pixels, mask)
+        return [results[row] for row in range(len(tasks))]
+
+    def _both(self, windows: Windows, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fill the windows with their objects and, from the same noise, with background."""
+        background = torch.full_like(windows.labels, self._network.num_classes)
+        doubled = Windows.concatenate([windows, windows.with_labels(background)])
+        twice = torch.cat([noise, noise]).to(self._device)
+        steps, guidance = self._config.euler_steps, self._config.guidance
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            painted = fill(self._network, doubled.to(self._device), twice, steps, guidance)
+        with_object, without = painted.float().cpu().chunk(2)
+        return with_object, without
+
+
+def _task(edit: Edit, image: Image, number: int, config: Config) -> Task:
+    """Return the window of object `number`, in the photo with those painted before."""
+    photo = edit.seen_by(number, image)
+    return insertion(photo, int(edit.new_categories[number]), edit.new_boxes[number], config)
+
+
+def _mask_in_image(image: Image, task: Task, mask: torch.Tensor) -> NDArray[np.float32]:
+    """Return a soft mask [S, S] of a window as one of the image [H, W]."""
+    black = np.zeros_like(image)
+    white = mask.new_ones(3, *mask.shape) * (2 * mask - 1)
+    shown = put_back(black, task.window, white, torch.ones_like(mask))
+    return np.asarray(shown[..., 0] / 255, np.float32)

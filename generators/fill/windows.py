@@ -1,0 +1,67 @@
+"""Windows of real images in which a region is to be painted.
+
+Legend: B windows, S pixels per side, K classes. A window's class is 0 .. K - 1, or K for "background, no
+object", or K + 1 for "any": the network is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+NUM_SIZES = 3  # log of width and height of the box, and of the pixel scale of the window
+NUM_AUGMENTATIONS = 4  # brightness, and tint of red, green and blue
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of square windows, each with one region to paint."""
+
+    pixels: (
+        Tensor  # [B, 3, S, S] float32 in [-1, 1]; what lies in the region is only used in training
+    )
+    region: Tensor  # [B, 1, S, S] float32, 1 where the network paints
+    box: Tensor  # [B, 1, S, S] float32, 1 inside the tight box of the object
+    neighbours: Tensor  # [B, S, S] int64: class + 1 of the object in front, other than the painted; 0 = none
+    labels: Tensor  # [B] int64 class, K or K + 1
+    sizes: Tensor  # [B, NUM_SIZES] float32
+    augmentations: Tensor  # [B, NUM_AUGMENTATIONS] float32; 0 = the window as it is in the image
+
+    def __post_init__(self) -> None:
+        count, _, side, _ = self.pixels.shape
+        assert self.pixels.shape == (count, 3, side, side)
+        assert self.region.shape == self.box.shape == (count, 1, side, side)
+        assert self.neighbours.shape == (count, side, side)
+        assert self.labels.shape == (count,)
+        assert self.sizes.shape == (count, NUM_SIZES)
+        assert self.augmentations.shape == (count, NUM_AUGMENTATIONS)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def to(self, device: torch.device | str) -> Windows:
+        """Return the same windows on another device."""
+        return self._apply(lambda field: field.to(device))
+
+    def select(self, index: Tensor | slice) -> Windows:
+        """Return some of the windows."""
+        return self._apply(lambda field: field[index])
+
+    def with_labels(self, labels: Tensor) -> Windows:
+        """Return the windows to be filled with other classes [B]."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Windows(**{**values, "labels": labels})
+
+    @staticmethod
+    def concatenate(parts: Sequence[Windows]) -> Windows:
+        """Return the windows of all parts, in order."""
+        values = {}
+        for field in fields(Windows):
+            values[field.name] = torch.cat([getattr(part, field.name) for part in parts])
+        return Windows(**values)
+
+    def _apply(self, change: Callable[[Tensor], Tensor]) -> Windows:
+        return Windows(**{field.name: change(getattr(self, field.name)) for field in fields(self)})

@@ -1,0 +1,75 @@
+"""Tables of scenes to batches of photos with their objects, some of which are held out.
+
+Every batch is a pure function of (seed, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthaug.pipeline.batches.draw import Draw
+from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.boxes import mirror_boxes
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.seeding import permuted, seed_for
+
+if TYPE_CHECKING:
+    from synthaug.generators.base import Photo, PhotoBatch
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Photos that nothing is learned from, and the steps at which they tell how well it goes."""
+
+    share: float = 0.15  # of the first table, whose labels are a person's
+    most: int = 64  # photos
+    every: int = 100  # steps
+
+
+def held_out_indices(count: int, held_out: HeldOut, seed: int) -> list[int]:
+    """Return which of the first `count` photos are held out; none where few would be left."""
+    number = min(held_out.most, int(held_out.share * count))
+    position = seed_for(seed, "held out")
+    return sorted(permuted(k, count, position) for k in range(number))
+
+
+def photo_batches(
+    tables: Sequence[Dataset],
+    draw: Draw,
+    held_out: HeldOut,
+    flip: bool,
+    rank: int = 0,
+    world: int = 1,
+) -> Callable[[int], PhotoBatch]:
+    """Return step -> photos with their objects but crowds, of which a process gets every world-th.
+
+    A held-out photo that is drawn is replaced by the next one that is not held out. `flip` mirrors half of the photos.
+    """
+    from synthaug.generators.base import Photo, PhotoBatch
+
+    pixels = Pixels(tables)
+    apart = held_out_indices(len(tables[0]), held_out, draw.seed)
+    learned = np.setdiff1d(np.arange(len(pixels)), apart)
+
+    def photo(index: int, mirrored: bool = False) -> Photo:
+        scene, image = pixels[index]
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        boxes = objects.boxes
+        if mirrored:
+            image, boxes = image[:, ::-1], mirror_boxes(boxes, scene.width)
+        return Photo(image, objects.category.astype(np.int64), boxes)
+
+    def batch(step: int) -> PhotoBatch:
+        positions = np.searchsorted(learned, draw(step)[rank::world])
+        mirrored = draw.mirrored(step, flip)[rank::world]
+        photos = []
+        for position, turned in zip(positions, mirrored, strict=True):
+            photos.append(photo(int(learned[position % len(learned)]), bool(turned)))
+        measured = [photo(index) for index in apart] if step % held_out.every == 0 else []
+        return PhotoBatch(photos, measured)
+
+    return batch
