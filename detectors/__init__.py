@@ -21,13 +21,20 @@ DETECTORS = {
     "torchvision": "synthaug.detectors.torchvision_rcnn",
     "detectron2": "synthaug.detectors.detectron2_rcnn",
 }
+OBLIGATORY = ("Config", "build", "load", "check_installed")
 
 
 def backend(name: str) -> ModuleType:
-    """Import a back-end's module; raises ValueError when its name is not in DETECTORS."""
+    """Import a back-end's module; raises ValueError when it is unknown or lacks a part."""
     if name not in DETECTORS:
         raise ValueError(f"detector: '{name}' is unknown; choose {', '.join(DETECTORS)}")
-    return importlib.import_module(DETECTORS[name])
+    module = importlib.import_module(DETECTORS[name])
+    missing = [part for part in OBLIGATORY if part not in vars(module)]
+    if missing:
+        raise ValueError(
+            f"{DETECTORS[name]} lacks {', '.join(missing)}; detectors/__init__.py says what it has"
+        )
+    return module
 
 
 def check_installed(name: str) -> None:

@@ -178,11 +178,15 @@ def _score(raw: Any) -> Score:
         *keys,
     }  # settings of a score that is not measured are judged too, for their typos
     settings = {
-        name: _fill(load_score(name).Config, keys.get(name), f"score.{name}")
+        name: _fill(_score_config(name), keys.get(name), f"score.{name}")
         for name in SCORES
         if name in used
     }
     return Score(written, {name: settings[name] for name in names}, detector, weights)
+
+
+def _score_config(name: str) -> Any:
+    return _load(load_score, name, "score.names").Config
 
 
 def _trial(raw: Any) -> Trial:

@@ -59,9 +59,12 @@ def _nothing_to_tell(_manifest: Manifest) -> dict[str, Any]:
     return {}
 
 
-def load_steps(names: Iterable[str] = tuple(STEPS)) -> dict[str, Step]:
-    """Return steps by name, in the order data flows; raises RunError for an incomplete module."""
-    chosen = set(names)
+def load_steps(names: Iterable[str] | None = None) -> dict[str, Step]:
+    """Return steps by name, all or some, in the order data flows.
+
+    Raises RunError for an incomplete module.
+    """
+    chosen = set(STEPS if names is None else names)
     steps = {}
     for name, path in STEPS.items():
         if name in chosen:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from synthaug.detectors import DETECTORS
+from synthaug.generators import GENERATORS
 from synthaug.generators.spade import Config as Spade
 from synthaug.generators.training import adversarial
 from synthaug.pipeline.config.build import FaultError, build, loop_config
 from synthaug.pipeline.config.schema import Job, NoTraining
-from synthaug.pipeline.scores import USUAL
+from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.scores import SCORES, USUAL
 
 
 def job_of(**sections: Any) -> Job:
@@ -105,3 +111,53 @@ def test_parts_of_a_batch_must_be_equal() -> None:
     message = "train_generator.accumulate: 3 parts for each of 2 workers"
     assert fault(train_generator={"accumulate": 3}, generator={"workers": 2}).startswith(message)
     job_of(train_generator={"accumulate": 4}, generator={"workers": 2})
+
+
+# ---- Components that are not complete ----
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of a module that defines nothing."""
+    monkeypatch.setitem(sys.modules, "bare_component", ModuleType("bare_component"))
+    return "bare_component"
+
+
+def test_a_detector_without_its_parts_is_told_in_one_line(bare: str) -> None:
+    with patch.dict(DETECTORS, {"new": bare}):
+        message = fault(detector={"backend": "new"})
+    assert message == (
+        "detector.backend: bare_component lacks Config, build, load, check_installed; "
+        "detectors/__init__.py says what it has"
+    )
+
+
+def test_a_generator_without_its_parts_is_told_in_one_line(bare: str) -> None:
+    with patch.dict(GENERATORS, {"new": bare}):
+        message = fault(generator={"system": "new"})
+    assert message.startswith("generator.system: bare_component lacks CONDITION, LEARNS, ")
+    assert "\n" not in message
+
+
+def test_a_score_without_its_parts_is_told_in_one_line(bare: str) -> None:
+    with patch.dict(SCORES, {"new": bare}), pytest.raises(RunError) as error:
+        job_of(score={"names": ["new"]})
+    assert str(error.value).startswith("score new: bare_component does not define Config, ")
+
+
+@pytest.mark.parametrize(
+    ("room", "sections", "key"),
+    [
+        (DETECTORS, {"detector": {"backend": "new"}}, "detector.backend"),
+        (GENERATORS, {"generator": {"system": "new"}}, "generator.system"),
+        (SCORES, {"score": {"names": ["new"]}}, "score.names"),
+    ],
+)
+def test_a_component_whose_library_is_absent_is_told_by_the_library(
+    room: dict[str, str], sections: dict[str, Any], key: str
+) -> None:
+    with patch.dict(room, {"new": "no_such_library.part"}):
+        message = fault(**sections)
+    assert (
+        message == f"{key}: needs the library 'no_such_library', which is not installed; install it"
+    )

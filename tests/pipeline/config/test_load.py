@@ -78,6 +78,8 @@ def _components(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     system |= {"LEARNS": True, "ADDS_ONLY": False, "TWO_STAGE": False}
     system |= {"build": None, "sampler": None, "training": None}
     vars(sys.modules["fake_generator"]).update(system)
+    for name in ("build", "load", "check_installed"):
+        setattr(sys.modules["fake_detector"], name, None)
     for name in ("extractors", "available", "score"):
         setattr(sys.modules["fake_score"], name, None)
     fakes = (
