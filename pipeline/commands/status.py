@@ -1,4 +1,4 @@
-"""What a run folder or a data set holds, as lines of text."""
+"""Lines about the state of a run and about the content of a data set."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ from synthaug.pipeline.steps import STEPS
 
 
 def lines(run_folder: Path) -> Iterator[str]:
-    """Say of each step of a run whether it is done; of a training, which step it has reached."""
+    """Yield a line for each step of a run: done, not started, or how far it is."""
     if not (run_folder / "job.yaml").is_file():
         raise JobError(
             f"{run_folder}: not a run folder (it has no job.yaml); give the --output folder of a run"
         )
     for name in STEPS:
-        found = sorted(
-            (run_folder / "steps").glob(f"{name}-*"), key=lambda path: path.stat().st_mtime
-        )
-        if not found:
+        folders = list((run_folder / "steps").glob(f"{name}-*"))
+        if folders:
+            newest = max(folders, key=lambda path: path.stat().st_mtime)
+            yield f"{name:<16} {_state(Folder.at(newest))}"
+        else:
             yield f"{name:<16} not started"
-            continue
-        folder = Folder.at(str(found[-1]))
-        if folder.exists(MANIFEST):
-            yield f"{name:<16} done in {folder.read_json(MANIFEST)['seconds']:.0f} s"
-            continue
-        log, shards = read_log(folder), [n for n in folder.names() if n.endswith(".json")]
-        far = (
-            f"step {log[-1]['step']} of {log[-1]['steps']}"
-            if log
-            else f"{len(shards)} shards finished"
-        )
-        yield f"{name:<16} unfinished: {far}"
+
+
+def _state(folder: Folder) -> str:
+    """Return how far the step of this folder is."""
+    if folder.exists(MANIFEST):
+        return f"done in {folder.read_json(MANIFEST)['seconds']:.0f} s"
+    log = read_log(folder)
+    if log:
+        return f"unfinished: step {log[-1]['step']} of {log[-1]['steps']}"
+    shards = [name for name in folder.names() if name.endswith(".json")]
+    return f"unfinished: {len(shards)} shards finished"
 
 
 def inspect(table: Dataset, progress: Callable[[int, int, str], None]) -> Iterator[str]:
-    """Decode every image of a data set and count its objects per class."""
-    counts: Counter[int] = Counter()
-    for index in range(len(table)):
-        scene = table[index]
+    """Decode every image of a data set, and yield its objects per class and what was skipped."""
+    total = len(table)
+    objects: Counter[int] = Counter()
+    for index, scene in enumerate(table):
         decode(scene)
-        counts.update(scene.objects.category.tolist())
-        progress(index + 1, len(table), "images")
-    yield f"{len(table)} images, {sum(counts.values())} objects, {len(table.categories)} classes: in order"
-    for position, category in sorted(
-        enumerate(table.categories), key=lambda pair: -counts[pair[0]]
-    ):
-        yield f"  {counts[position]:>8}  {category.name}{'' if category.isthing else ' (stuff)'}"
+        objects.update(scene.objects.category.tolist())
+        progress(index + 1, total, "images")
+    num_classes = len(table.categories)
+    yield f"{total} images, {sum(objects.values())} objects, {num_classes} classes: in order"
+    classes = list(enumerate(table.categories))
+    classes.sort(key=lambda pair: -objects[pair[0]])
+    for index, category in classes:
+        kind = "" if category.isthing else " (stuff)"
+        yield f"  {objects[index]:>8}  {category.name}{kind}"
     for reason, number in sorted(table.skipped.items()):
         yield f"  {number:>8}  {reason}"

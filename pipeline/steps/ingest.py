@@ -30,7 +30,7 @@ def settings(job: Job) -> dict[str, Any]:
     """Return the data section and the content of the data sets."""
     inputs = open_inputs(job)
     fingerprints = {name: table.fingerprint() for name, table in inputs.splits.items()}
-    content = {"data": section_dict(job, "data"), "fingerprints": fingerprints}
+    content: dict[str, Any] = {"data": section_dict(job, "data"), "fingerprints": fingerprints}
     if not job.data.validation:
         content["seed"] = job.seed  # it decides which images are held out
     return content
