@@ -1,4 +1,4 @@
-"""The command line: prints, and turns errors into one line and an exit code. At most six flags per command."""
+"""The command line: prints, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -446,7 +446,7 @@ def _console() -> Console:
 
 
 def _log_to(output: str) -> None:
-    """Details (tracebacks of internal failures) go to run.log in the output folder, never to the screen."""
+    """Send details, such as tracebacks, to run.log in the output folder."""
     from synthaug.pipeline.core.storage import Folder, check_writable
 
     check_writable(output)

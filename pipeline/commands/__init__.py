@@ -1,1 +1,1 @@
-"""What the commands do; the command line itself is pipeline/cli.py."""
+"""The commands, without the command line, which is pipeline/cli.py."""

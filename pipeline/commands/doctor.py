@@ -1,4 +1,4 @@
-"""What this machine can do, as lines of text: hardware, packages, Ray, weights on disk, and which scores they allow."""
+"""Lines about this machine: hardware, packages, Ray, weights and the scores they allow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTIONAL = {  # distribution -> what it is for
 
 @dataclass(frozen=True)
 class Package:
-    """A package the program needs: its version here, and what is wrong with it ("" = nothing)."""
+    """A package the program needs: its version here, and its fault ("" = none)."""
 
     name: str
     version: str

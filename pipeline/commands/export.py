@@ -32,7 +32,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class Counted(View):
-    """A data set whose images are upright; what each scene holds is counted when it is first read."""
+    """A data set with upright images; counts each scene when it is first read."""
 
     def __init__(
         self, table: Dataset, counts: SetCounts, turned: Counter[str], tick: Callable[[], None]
@@ -109,7 +109,7 @@ def _target(out: str) -> Path:
 
 
 def _finished(target: Path, digest: str) -> bool:
-    """Whether this very export is there; JobError when something else is."""
+    """Return whether this very export is there; JobError when something else is."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if (target / RECORD).is_file():
@@ -245,7 +245,7 @@ class _Export:
         )
 
     def lines(self, target: Path) -> Iterator[str]:
-        """What a user is told at the end."""
+        """Return the lines for the terminal."""
         for part in self._counts:
             ignored = f", {part.ignored} ignore regions" if part.ignored else ""
             yield f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} objects{ignored}"

@@ -1,4 +1,4 @@
-"""What an export is made of: the parts of a run, or any data sets, opened by split."""
+"""Sources of an export: the parts of a run, or any data sets, opened by split."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Splits = dict[str, dict[str, Dataset]]  # split -> set -> table
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says."""
+    """Words of the command line."""
 
     source: str  # a run folder, or a data set `format:path`
     to: str
@@ -41,13 +41,13 @@ class Request:
 
     @property
     def run(self) -> Path | None:
-        """The run folder, when the source is one."""
+        """Return the run folder, when the source is one."""
         folder = Path(self.root) / self.source
         return folder if (folder / "job.yaml").is_file() else None
 
     @property
     def title(self) -> str:
-        """What the export is called: no folder of this machine in it."""
+        """Return the name of the export, without a folder of this machine in it."""
         if self.run:
             return str(read_object(self.run / "metrics.json").get("job", self.run.name))
         name, options = parse(self.source.split(" + ")[0])
@@ -88,26 +88,39 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def _part_of_run(run: Path, part: str) -> Dataset:
-    where = {"synthetic": run / "data"}.get(part)
-    if where is None:
-        step = step_folder(run, "pseudo_label" if part == "pseudo" else "ingest")
-        where = step and (step if part == "pseudo" else step / part)
-    if where is None or not any(where.glob("*.parquet")):
+    folder = _folder_of_part(run, part)
+    if folder is None or not any(folder.glob("*.parquet")):
         raise JobError(
             f"{run}: has no {part} images (not run so far, or its steps/ is gone); leave '{part}' out of --parts"
         )
-    return parquet.open_table(where)
+    return parquet.open_table(folder)
+
+
+def _folder_of_part(run: Path, part: str) -> Path | None:
+    """Return the folder of a part's table; None when its step is not finished."""
+    if part == "synthetic":
+        return run / "data"
+    if part == "pseudo":
+        return step_folder(run, "pseudo_label")
+    ingest = step_folder(run, "ingest")
+    return None if ingest is None else ingest / part
 
 
 def step_folder(run: Path, step: str) -> Path | None:
     """Return the folder of a finished step: the one metrics.json names, else the one finished last."""
-    told = read_object(run / "metrics.json").get("steps", {}).get(step, "")
-    found = [p for p in (run / "steps").glob(f"{step}-*") if (p / MANIFEST).is_file()]
-    found.sort(key=lambda p: (p.name == told, (p / MANIFEST).stat().st_mtime_ns))
-    return found[-1] if found else None
+    named = read_object(run / "metrics.json").get("steps", {}).get(step, "")
+    folders = (run / "steps").glob(f"{step}-*")
+    finished = [folder for folder in folders if (folder / MANIFEST).is_file()]
+
+    def rank(folder: Path) -> tuple[bool, int]:
+        return folder.name == named, (folder / MANIFEST).stat().st_mtime_ns
+
+    return max(finished, key=rank, default=None)
 
 
 def read_object(file: Path) -> dict[str, Any]:
     """Return a JSON object; an empty one when there is no such file."""
-    found = Folder.at(file.parent).read_json(file.name) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    if not file.is_file():
+        return {}
+    content = Folder.at(file.parent).read_json(file.name)
+    return content if isinstance(content, dict) else {}

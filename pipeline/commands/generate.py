@@ -31,7 +31,7 @@ MOST = 64  # samples of a layout
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says; None where it says nothing, so that a sheet.json may."""
+    """Words of the command line; None where a sheet.json may decide."""
 
     image: str | None = None
     seed: int | None = None
@@ -131,7 +131,7 @@ def _edits(layout: GivenLayout, file: str | None) -> tuple[Edit, ...] | None:
 
 
 def _weights(checkpoint: Path) -> Path:
-    """The generator's file: the one given, or that of a run folder."""
+    """Return the generator's file: the one named, or that of a run folder."""
     if not checkpoint.is_dir():
         if not checkpoint.is_file():
             raise JobError(
@@ -208,7 +208,7 @@ def _write_sheet(
 
 
 def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
-    """The sample a scene was made of: the one whose seed it has."""
+    """Return the sample whose seed a scene has."""
     return next(sample for sample in subject.samples if sample.seed == scene.seed)
 
 

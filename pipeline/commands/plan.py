@@ -1,4 +1,4 @@
-"""`synthaug plan`: what the labelled data lacks and what a job would make of it, told before any training."""
+"""`synthaug plan`: the gaps of the labelled data and the plan of a job, before any training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.scene import Dataset, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.exchange import Layout
@@ -23,23 +23,25 @@ PAIRS = 24  # at most; fewer with report.samples
 
 
 def plan(job: Job, console: Console) -> list[str]:
-    """Read and plan in the job's output folder, write the page there, and return the lines for the terminal."""
+    """Plan in the job's output folder, write the page there, and return lines for the terminal."""
     done = run_some(job, console, ("ingest", "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
-    real = parquet.open_table(labelled, pixels=False)
-    sources = conditioning_of(job).layouts(real)
-    natural = Statistics.of([source.layout for source in sources], len(real.categories))
-    table = parquet.open_table(done["plan"].folder, pixels=False)
-    planned = Statistics.of([_layout(table[i]) for i in range(len(table))], len(real.categories))
     manifest = done["plan"].manifest
+    planned = parquet.open_table(done["plan"].folder, pixels=False)
+    real = parquet.open_table(labelled, pixels=False)
+    num_classes = len(real.categories)
+    sources = conditioning_of(job).layouts(real)
+    natural = Statistics.of([source.layout for source in sources], num_classes)
+    target = Statistics.of([_layout(scene) for scene in planned], num_classes)
+    num_pairs = min(PAIRS, job.report.samples)
     page = PlanPage(
         title=job.report.title or job.name,
         target=job.plan.target,
         placement=job.plan.placement,
         manifest=manifest,
         rows=plan_page.class_rows(real.categories, natural, manifest),
-        deviation=deviation(natural, planned),
-        pairs=_pairs(table, parquet.open_table(labelled), min(PAIRS, job.report.samples)),
+        deviation=deviation(natural, target),
+        pairs=_pairs(planned, parquet.open_table(labelled), num_pairs),
     )
     output = Folder.at(job.output)
     output.write_bytes(PAGE, plan_page.render(page))
@@ -51,30 +53,31 @@ def _layout(scene: Scene) -> Layout:
     return Layout(scene.objects.category, scene.objects.boxes / size)
 
 
-def _pairs(table: Dataset, real: Dataset, most: int) -> list[LayoutPair]:
-    """Layouts evenly spaced through the plan, beside the images they come from."""
-    number = min(most, len(table))
-    chosen = [table[k * len(table) // number] for k in range(number)]
-    wanted = {scene.provenance.source_image for scene in chosen if scene.provenance}
-    drawn: dict[str, Picture] = {}
-    for i in range(len(real)):
-        if len(drawn) == len(wanted):
-            break
-        source = real[i]
-        if source.image_id in wanted:
-            drawn[source.image_id] = full_picture(source, decode(source), real.categories, SIDE)
+def _pairs(planned: Dataset, real: Dataset, most: int) -> list[LayoutPair]:
+    """Return layouts evenly spaced through the plan, beside the images they come from."""
+    count = min(most, len(planned))
+    scenes = [planned[k * len(planned) // count] for k in range(count)]
+    origins = [_origin(scene) for scene in scenes]
+    sources = _draw(real, {origin.source_image for origin in origins})
     pairs = []
-    for scene in chosen:
-        origin = scene.provenance
-        assert origin is not None
-        picture = layout_picture(scene, table.categories, SIDE)
-        pairs.append(
-            LayoutPair(
-                picture,
-                drawn[origin.source_image],
-                scene.image_id,
-                origin.source_image,
-                origin.reason,
-            )
-        )
+    for scene, origin in zip(scenes, origins, strict=True):
+        picture = layout_picture(scene, planned.categories, SIDE)
+        name = origin.source_image
+        pairs.append(LayoutPair(picture, sources[name], scene.image_id, name, origin.reason))
     return pairs
+
+
+def _origin(scene: Scene) -> Provenance:
+    assert scene.provenance is not None, f"{scene.image_id} is not planned"
+    return scene.provenance
+
+
+def _draw(real: Dataset, image_ids: set[str]) -> dict[str, Picture]:
+    """Return pictures of these images; reading ends with the last of them."""
+    pictures: dict[str, Picture] = {}
+    for scene in real:
+        if len(pictures) == len(image_ids):
+            break
+        if scene.image_id in image_ids:
+            pictures[scene.image_id] = full_picture(scene, decode(scene), real.categories, SIDE)
+    return pictures

@@ -28,7 +28,7 @@ PICTURES, SIDE = 8, 224  # images of each run, the longer side of one in pixels
 
 @dataclass(frozen=True)
 class Found:
-    """What a run folder holds: its job, and the newest finished output of each step."""
+    """Content of a run folder: its job, and the newest finished output of each step."""
 
     path: Path
     job: Job
@@ -89,7 +89,7 @@ def look(path: Path) -> Found:
 
 
 def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
-    """The output folder of each step that has one to tell of, and the steps of which it is not the job's own."""
+    """Return the output folder of each step, and the steps whose folder is not the job's own."""
     keys: dict[str, str] = {}
     folders: dict[str, Path] = {}
     other: list[str] = []
@@ -125,7 +125,7 @@ def _spec(found: Found) -> step.Spec:
 
 
 def _compared_run(found: Found) -> ComparedRun:
-    """What the comparison tells of a run; its images come from the same places as those of the other runs."""
+    """Return the column of a run; its images have the same indices as those of the others."""
     spec = _spec(found)
     run = spec.run()
     pictures = []

@@ -32,7 +32,7 @@ PACKAGES = ("synthaug", "torch", "torchvision", "numpy", "faster-coco-eval")
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """Words of the command line."""
 
     real: str
     synthetic: str

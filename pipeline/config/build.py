@@ -1,4 +1,4 @@
-"""Plain data in, a Job out: every key known, every value of its type, every check of its own passed."""
+"""Plain data becomes a Job: known keys, values of their types, all checks passed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COPY_PASTE = "synthaug.generators.copy_paste"
 
 
 class FaultError(Exception):
-    """What is wrong at a dotted key; `load_job` adds which file or override wrote it."""
+    """A mistake at a dotted key; `load_job` adds the file or override that wrote it."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(f"{key}: {text}" if key else text)
@@ -54,7 +54,7 @@ def _show(value: Any) -> str:
 
 
 def one_line(err: Exception) -> str:
-    """Return what a library said, without its advice, on one line."""
+    """Return a library's message on one line, without its advice."""
     if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
         return f"{err.problem} (line {err.problem_mark.line + 1})"
     return " ".join(str(err).split("See https://")[0].split())
@@ -163,6 +163,7 @@ def _of_others(
 
 
 def _score(raw: Any) -> Score:
+    """Return the section score, with the settings of the scores that are measured."""
     keys = _mapping(raw, "score")
     written = _convert(tuple[str, ...], keys.pop("names", ["usual"]), "score.names")
     for i, name in enumerate(written):
@@ -173,20 +174,18 @@ def _score(raw: Any) -> Score:
     detector = _convert(str, keys.pop("detector", ""), "score.detector")
     weights = _convert(str, keys.pop("weights", ""), "score.weights")
     _refuse_unknown(keys, {"names", "detector", "weights", *SCORES}, "score")
-    used = {
-        *names,
-        *keys,
-    }  # settings of a score that is not measured are judged too, for their typos
-    settings = {
-        name: _fill(_score_config(name), keys.get(name), f"score.{name}")
-        for name in SCORES
-        if name in used
-    }
-    return Score(written, {name: settings[name] for name in names}, detector, weights)
+    settings = {}
+    for name in SCORES:
+        if name in names:
+            settings[name] = _score_settings(name, keys.get(name))
+        elif name in keys:  # not measured, but typos are told all the same
+            _score_settings(name, keys[name])
+    return Score(written, settings, detector, weights)
 
 
-def _score_config(name: str) -> Any:
-    return _load(load_score, name, "score.names").Config
+def _score_settings(name: str, raw: Any) -> Any:
+    config = _load(load_score, name, "score.names").Config
+    return _fill(config, raw, f"score.{name}")
 
 
 def _trial(raw: Any) -> Trial:
@@ -200,7 +199,7 @@ def _import(module: str, key: str) -> Any:
 
 
 def _load(load: Callable[[str], Any], name: str, key: str) -> Any:
-    """Return a module; one that lacks a library or a part of its contract is a fault of the key that chose it."""
+    """Return a component; FaultError when it lacks a library or a part of its contract."""
     try:
         return load(name)
     except ValueError as err:

@@ -1,6 +1,6 @@
 """One YAML file with `key=value` overrides becomes one frozen Job, checked to the last key. The only door to Hydra.
 
-Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain data and is judged
+Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain data and is checked
 (build.py) against the sections (schema.py) and the `Config` of each component the job names. Nothing in a job is ever
 executed: no `_target_`, no resolver, no YAML tag; a reference `${a.b}` copies one value, and OmegaConf never resolves.
 """

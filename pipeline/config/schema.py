@@ -1,4 +1,4 @@
-"""What a job may say: one frozen dataclass per section, with every key, its default, its unit and its range."""
+"""The sections of a job: frozen dataclasses with every key, default, unit and range."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _between_0_and_1(section: Any, *names: str) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """Which data sets, as references `format:path?option=value`; relative paths are joined to `root`."""
+    """Data sets, as references `format:path?option=value`."""
 
     labelled: str  # images with human labels
     root: str = "."  # folder that relative paths in references are joined to
@@ -61,7 +61,7 @@ class Data:
 
 @dataclass(frozen=True)
 class DetectorJob:
-    """How the detector is trained."""
+    """Training of the detector."""
 
     steps: int = 600  # optimiser steps
     batch: int = 16  # images per step
@@ -95,7 +95,7 @@ class DetectorJob:
 
 @dataclass(frozen=True)
 class SelfTrainJob:
-    """How the trained detector goes on learning, from unlabelled images too."""
+    """Further training of the detector, on unlabelled images too."""
 
     steps: int = 0  # optimiser steps; 0 = off, the detector stays as it is
     batch: int = 16  # labelled images per step
@@ -117,7 +117,7 @@ class SelfTrainJob:
 
 @dataclass(frozen=True)
 class GeneratorJob:
-    """How the generator is trained, and on which objects."""
+    """Training of the generator, and the objects it learns from."""
 
     steps: int = 2000  # optimiser steps
     batch: int = 16  # images per step
@@ -177,7 +177,7 @@ class NoTraining:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """Which detections become labels of the unlabelled images, and what their scores mean."""
+    """Labels of the unlabelled images: which detections, and the meaning of their scores."""
 
     # least score of a class: fixed (threshold) | precision (is reached) | f1 (is highest)
     rule: Literal["fixed", "precision", "f1"] = "f1"
@@ -206,7 +206,7 @@ class PseudoLabel:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many images, and which classes they show."""
+    """Number of images and target counts of classes."""
 
     count: int = 1000  # images to synthesise; 0 = as many as target deficit needs
     # class distribution: natural | sqrt | balanced | counts | deficit (docs/planner.md)
@@ -242,7 +242,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Synthesize:
-    """How images are produced."""
+    """Production of images."""
 
     batch: int = 16  # images per generator call; changes the last bits of the results
     # of the images: source (of the planned layout) | generator (its resolution)
@@ -267,7 +267,7 @@ Policy = Literal["keep", "drop", "ignore"]
 
 @dataclass(frozen=True)
 class Verify:
-    """Which synthetic objects a detector that had no part in making them finds, and what becomes of the others."""
+    """Verification of synthetic objects by a detector, and the policy for each verdict."""
 
     enabled: bool = True  # false = the synthetic data goes on as it was made
     # checkpoint of the detector that judges; "" = one is trained on the labelled images
@@ -309,14 +309,14 @@ class Verify:
 
 @dataclass(frozen=True)
 class Export:
-    """What is written for others besides the Parquet table and the COCO file."""
+    """Files for other tools besides the Parquet table and the COCO file."""
 
     images: bool = True  # image files next to the COCO file
 
 
 @dataclass(frozen=True)
 class Score:
-    """Which scores are measured; `settings` has the Config of each."""
+    """Scores to measure; `settings` has the Config of each."""
 
     # scores to measure (docs/scores.md); usual = those of them that can be had
     names: tuple[str, ...]
@@ -329,7 +329,7 @@ class Score:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The scores the job names itself, so that what they lack is an error where it is known in time."""
+        """Return the scores that the job names itself: to lack something is an error for them."""
         return tuple(name for name in self.names if name != "usual")
 
 
@@ -384,7 +384,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Report:
-    """What the HTML page shows."""
+    """Content of the HTML page."""
 
     # synthetic images in the gallery, evenly spaced; with their real sources; 0 = no pictures
     samples: int = 200
@@ -396,7 +396,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the work is done; never a reason for other results."""
+    """Place of the work; never a reason for other results."""
 
     executor: Literal["ray", "serial"] = "ray"  # ray | serial (everything in one process)
     address: str = ""  # of a running Ray; "" = start a local one

@@ -1,1 +1,1 @@
-"""Where work runs: pools of workers, Ray, the training loop, progress."""
+"""Execution of work: pools of workers, Ray, the training loop, progress."""

@@ -29,19 +29,19 @@ FLUSH_SECONDS = 2.0
 
 
 def device() -> str:
-    """The device networks run on: the GPU where there is one."""
+    """Return the device that networks run on: the GPU where there is one."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """Return the number of CPU cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class Training(Protocol):
-    """What the loop drives."""
+    """Networks and optimizers that the loop drives."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:

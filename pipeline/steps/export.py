@@ -30,7 +30,7 @@ PUBLISHES = (
 
 @dataclass(frozen=True)
 class Spec:
-    """What the export task needs, as plain data."""
+    """Plain data for the export task."""
 
     source: str
     folder: str
@@ -38,23 +38,26 @@ class Spec:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """The export section."""
+    """Return the export section."""
     return {"export": section_dict(job, "export")}
 
 
 def write(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: one pass over the shards; memory does not grow with their number."""
+    """Write all files in one pass over the shards; runs in a worker.
+
+    Memory does not grow with the number of scenes.
+    """
     table = parquet.open_table(spec.source)
+    has_maps = len(table) > 0 and table[0].panoptic is not None
     annotations = 0
     folder = Folder.at(spec.folder)
     with ExitStack() as files:
         writer = files.enter_context(coco.CocoWriter(folder, table.categories))
-        if mapped := bool(len(table) and table[0].panoptic is not None):
+        if has_maps:
             maps = files.enter_context(PanopticWriter(folder, table.categories))
-        for index in range(len(table)):
-            scene = table[index]
+        for index, scene in enumerate(table):
             name = writer.add(scene, write_image=spec.images)
-            if mapped:
+            if has_maps:
                 maps.refer(segments_only(scene), index + 1, name)
             annotations += len(scene.objects)
     return {"images": len(table), "annotations": annotations}
@@ -63,8 +66,7 @@ def write(spec: Spec) -> dict[str, Any]:
 def run(context: Context) -> dict[str, Any]:
     """Write `instances.json` and `images/`; the manifest counts them."""
     source = context.inputs["verify"].folder.uri
-    told: dict[str, Any] = context.executor.call(
-        write, Spec(source, context.folder.uri, context.job.export.images)
-    )
-    context.tell(f"  {told['images']} images, {told['annotations']} annotations")
-    return told
+    spec = Spec(source, context.folder.uri, context.job.export.images)
+    manifest: dict[str, Any] = context.executor.call(write, spec)
+    context.tell(f"  {manifest['images']} images, {manifest['annotations']} annotations")
+    return manifest
