@@ -164,7 +164,7 @@ def test_the_module_states_what_the_pipeline_asks(name: str) -> None:
 def test_an_image_is_that_of_its_own_condition_and_seed(
     name: str, files: dict[str, dict[str, Any]]
 ) -> None:
-    """Alone, in a batch and in another order, to a grey level; conditions do matter."""
+    """Alone, in a batch and in another order, to a grey level; what it learns from matters."""
     system = load_system(name)
     network = fresh(system, config_of(name, files))
     together = sample(system, network, THREE, SEEDS).images.astype(int)
@@ -173,8 +173,9 @@ def test_an_image_is_that_of_its_own_condition_and_seed(
     for row, seed in zip(THREE, SEEDS, strict=True):
         alone = sample(system, network, [row], [seed]).images.astype(int)
         assert np.abs(together[row] - alone[0]).max() <= 1
-    other = sample(system, network, [1], [SEEDS[0]]).images.astype(int)
-    assert np.abs(together[0] - other[0]).max() > 1
+    if system.LEARNS:
+        other = sample(system, network, [1], [SEEDS[0]]).images.astype(int)
+        assert np.abs(together[0] - other[0]).max() > 1
 
 
 @systems
