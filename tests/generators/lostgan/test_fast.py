@@ -142,8 +142,9 @@ def test_fast_form_gives_the_images_and_masks_of_the_network(
     inputs = inputs_of(network, counts)
     images, stacks = network(*inputs)
     fast_images, fast_stacks = FastGenerator(network)(*inputs)
-    torch.testing.assert_close(fast_images, images, rtol=0, atol=1e-5)
-    torch.testing.assert_close(fast_stacks, stacks, rtol=0, atol=1e-5)
+    # float32 sums in another order: 1e-5 with AVX-512, twice that on CPUs without
+    torch.testing.assert_close(fast_images, images, rtol=0, atol=3e-5)
+    torch.testing.assert_close(fast_stacks, stacks, rtol=0, atol=3e-5)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=named)
