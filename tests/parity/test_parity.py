@@ -102,7 +102,7 @@ def test_nothing_to_compare_and_broken_files_are_one_line(
 
 @pytest.mark.slow
 def test_the_recorded_networks_are_met(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main([str(RECORDED)])
+    code = main([str(RECORDED), "--tolerance", "1e-4"])  # what other CPUs' rounding stays within
     out = capsys.readouterr().out
     assert code == 0, [line for line in out.splitlines() if "FAIL" in line]
     assert all(word in out for word in ("g_v2_128", "out_ac0", "g_grad_norms"))
