@@ -46,8 +46,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job, {name: dict(out.manifest) for name, out in context.inputs.items()}, folders, ""
     )
     told = Run(job, spec.manifests, report.read_logs(folders))
-    gallery = report.gallery(spec, told)
-    for image in gallery.explorer["images"]:
+    pictures = report.pictures(spec, told)
+    for image in pictures.gallery["images"]:
         things = [
             found
             for found in image["objects"]
@@ -56,7 +56,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k, found in enumerate(things):
             found |= {"verdict": "kept" if k % 3 else "missing", "score": 0.5}
     path = root / "report.html"
-    path.write_bytes(report_page.render(told, gallery))
+    path.write_bytes(report_page.render(told, pictures))
     return path
 
 
