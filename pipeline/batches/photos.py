@@ -45,7 +45,7 @@ def photo_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Callable[[int], PhotoBatch]:
-    """Return step -> photos with their objects but crowds, of which a process gets every world-th.
+    """Return step -> photos with their things but crowds, of which a process gets every world-th.
 
     A held-out photo that is drawn is replaced by the next one that is not held out. `flip` mirrors half of the photos.
     """
@@ -57,7 +57,7 @@ def photo_batches(
 
     def photo(index: int, mirrored: bool = False) -> Photo:
         scene, image = pixels[index]
-        objects = scene.objects.select(~scene.objects.iscrowd)
+        objects = scene.objects.select(scene.objects.isthing & ~scene.objects.iscrowd)
         boxes = objects.boxes
         if mirrored:
             image, boxes = image[:, ::-1], mirror_boxes(boxes, scene.width)

@@ -125,7 +125,9 @@ class EditSynthesizer:
         scene, image = self._photos.pixels[index]
         mirror = is_mirrored(seed, self._flip)
         canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
-        new = placed(added_objects(planned), canvas.objects.boxes, planned.size, seed)
+        # stuff takes no place: an object stands on grass and before the sky
+        taken = canvas.objects.boxes[canvas.objects.isthing]
+        new = placed(added_objects(planned), taken, planned.size, seed)
         return Request(canvas, planned_ids(canvas, planned), new, self._options.min_mask_area)
 
 
@@ -175,7 +177,7 @@ def _edit(request: Request) -> Edit:
     from synthaug.generators.base import Edit, Photo
 
     objects = request.canvas.objects
-    there = objects.select(~objects.iscrowd)
+    there = objects.select(objects.isthing & ~objects.iscrowd)
     photo = Photo(request.canvas.image, there.category.astype(np.int64), there.boxes)
     return Edit(photo, request.new.category.astype(np.int64), request.new.boxes)
 

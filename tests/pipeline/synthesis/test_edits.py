@@ -106,6 +106,19 @@ def test_the_network_is_told_of_objects_but_not_of_crowds() -> None:
     assert edit.new_categories.tolist() == [1]
 
 
+def test_stuff_takes_no_place_and_is_no_neighbour() -> None:
+    """A sky as large as the photo does not keep objects from standing before it."""
+    painter = WhitePainter()
+    sky = Objects.build([2], boxes((0, 0, WIDTH, HEIGHT)), isthing=[False])
+    table = SceneList(CATEGORIES, [SOURCE.with_objects(sky)])
+    synthesize = EditSynthesizer(Photos(Pixels([table]), {"photo": 0}), painter, Synthesize(), 0.0)
+    (finished,) = synthesize([planned(boxes((30, 4, 40, 12)), [1])], CATEGORIES, "")
+    assert not finished.lost["platelet"]
+    (edit,) = painter.edits
+    assert edit.new_boxes.tolist() == [[30, 4, 40, 12]]
+    assert len(edit.photo.boxes) == 0
+
+
 def test_an_object_without_a_free_place_is_lost_and_counted() -> None:
     """A box as large as the photo covers what is there, wherever it lies."""
     painter = WhitePainter()
