@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,11 @@ def simulate(
 def arms_of(names: Any) -> list[Arm]:
     """Return the arms of these names; a name that is in no table is synthetic data on top of rfs."""
     known = {*ARMS, "synthetic_0.25", "synthetic_0.5"}
-    return [_arm(name) if name in known else on_top_of(ARMS["rfs"]) for name in names]
+    return [_arm(name) if name in known else _on_top(name) for name in names]
+
+
+def _on_top(name: str) -> Arm:
+    return replace(on_top_of(ARMS["rfs"], ARMS["synthetic"]), name=name)
 
 
 def _arm(name: str) -> Arm:

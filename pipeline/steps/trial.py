@@ -37,6 +37,7 @@ from synthaug.pipeline.trial.arms import (
     arm_batches,
     arm_named,
     first_part,
+    fixed_part,
     on_top_of,
     real_draw,
 )
@@ -138,7 +139,7 @@ def check(job: Job) -> None:
     trial = job.trial
     if not trial.seeds:
         return
-    known = [*ARMS, BEST]
+    known = [name for name, arm in ARMS.items() if arm.role != "headroom"] + [BEST]
     for name in trial.arms:
         if name not in known:
             raise JobError(f"trial.arms: '{name}' is no arm{suggest(name, known)}")
@@ -214,14 +215,15 @@ class _Runner:
         # The same for every arm: the comparison is paired.
         seed = seed_for(job.seed, "trial", number)
         part_seed = seed_for(job.seed, "part")
-        real = sources.table("real")
+        real = fixed_part(sources.table("real"), arm.labelled, seed_for(job.seed, "labelled"))
         added = [first_part(sources.added(name), arm.fraction, part_seed) for name in arm.added]
         count = round(trial.share * plan.batch) if added else 0
-        draw = real_draw(real, plan.batch - count, seed, arm.sampling, trial.repeat_threshold)
+        threshold = arm.threshold or trial.repeat_threshold
+        draw = real_draw(real, plan.batch - count, seed, arm.sampling, threshold)
         batches = arm_batches(real, draw, added, count, seed)
 
         backend = importlib.import_module(DETECTORS[job.detector.backend])
-        config = without_limits(job.detector.config)
+        config = without_limits(replace(job.detector.config, **dict(arm.detector)))
         num_classes = len(real.categories)
         detector: Detector = backend.build(config, num_classes, seed=seed % 2**31, device=device())
         training = detector.training(steps, seed % 2**31)
@@ -251,7 +253,7 @@ def run(context: Context) -> dict[str, Any]:
     runs = _train(context, sources, arms, images)
     if BEST in trial.arms:
         candidate = "verified" if "verified" in trial.arms else "synthetic"
-        best = on_top_of(best_control(runs, arms), candidate)
+        best = on_top_of(best_control(runs, arms), ARMS[candidate])
         runs += _train(context, sources, [best], images)
         arms.append(best)
     synthetic_images = int(inputs["synthesize"].manifest["images"])

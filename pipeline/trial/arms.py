@@ -1,14 +1,15 @@
 """The arms of a trial: what each adds to the real images, and how its batches are drawn.
 
 All arms train the same detector with the same optimizer steps, batch size and seeds; they differ in which images fill the
-batches. `real` is the baseline; controls cost no generator; candidates are compared with both.
+batches. `real` is the baseline; controls cost no generator; candidates are compared with both. An arm is data: what it adds,
+how it samples, how long it trains, which keys of the detector it changes. So arms can be stacked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +29,38 @@ Entry = tuple[Scene, NDArray[np.uint8]]  # a scene and its pixels [H, W, 3]
 EXTERNAL = "external:"  # prefix of arms whose images are a data set named in trial.external
 
 
+Role = Literal["baseline", "headroom", "control", "placebo", "candidate"]
+Sampling = Literal["uniform", "repeat_factor", "instance_aware"]
+
+
 @dataclass(frozen=True)
 class Arm:
     """One way to train the detector."""
 
     name: str
-    role: Literal["baseline", "control", "placebo", "candidate"]
+    role: Role
     description: str  # for the reader of a report
     added: tuple[str, ...] = ()  # tables whose images fill `trial.share` of each batch
     # Of the real images:
-    sampling: Literal["uniform", "repeat_factor", "instance_aware"] = "uniform"
+    real: tuple[str, ...] = ("real",)  # tables they come from
+    labelled: float = 1.0  # part of them that is used, the same one in every training
+    sampling: Sampling = "uniform"
+    threshold: float = 0.0  # share of images or instances; classes in less are repeated
     steps: float = 1.0  # times the steps of the other arms
     fraction: float = 1.0  # of the added images that is used
+    # keys of the detector that it changes, with their values
+    detector: tuple[tuple[str, Any], ...] = ()
 
 
 _ARMS = (
     Arm("real", "baseline", "real images, drawn uniformly"),
+    Arm("real_half", "headroom", "half of the real images, always the same", labelled=0.5),
+    Arm(
+        "real_more",
+        "headroom",
+        "the real images and those of trial.more with their true labels",
+        real=("real", "more"),
+    ),
     Arm(
         "rfs",
         "control",
@@ -55,6 +72,12 @@ _ARMS = (
         "control",
         "instance-aware repeat factors (Yaman et al. 2023)",
         sampling="instance_aware",
+    ),
+    Arm(
+        "lsj",
+        "control",
+        "large-scale jitter: zoomed by 0.5 to 2 (Ghiasi et al. 2021)",
+        detector=(("scale_jitter", 1.0),),
     ),
     Arm(
         "copy_paste",
@@ -89,8 +112,9 @@ _ARMS = (
     ),
 )
 ARMS = {arm.name: arm for arm in _ARMS}
-# Synthetic images on top of the best control, chosen when the controls are done.
-BEST = "synthetic_best"
+# Chosen by the trial itself, when the controls are done:
+STACK = "stack"  # the controls that gained, together
+BEST = "synthetic_best"  # the best candidate on top of the stack
 
 
 def arm_named(name: str) -> Arm:
@@ -101,15 +125,47 @@ def arm_named(name: str) -> Arm:
     return ARMS[name]
 
 
-def on_top_of(control: Arm, candidate: str = "synthetic") -> Arm:
-    """Return the arm that adds the candidate's images to a control's recipe, with its sampling and steps."""
+def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
+    """Return the arm that does what all its parts do, the parts before it first.
+
+    Added tables are joined. Where two parts would do one thing differently (sampling, a key of the detector), the first
+    one has its way; the longest training is taken.
+    """
+    assert parts, "nothing to stack"
+    added: dict[str, None] = {}  # in order, each once
+    detector: dict[str, Any] = {}
+    for part in parts:
+        added |= dict.fromkeys(part.added)
+        detector = dict(part.detector) | detector
+    samplers = [part for part in parts if part.sampling != "uniform"]
+    sampler = samplers[0] if samplers else parts[0]
     return replace(
-        control,
-        name=BEST,
-        role="candidate",
-        description=f"{candidate} images on top of {control.name}",
-        added=(*control.added, *ARMS[candidate].added),
+        parts[0],
+        name=name,
+        role=role,
+        description=" + ".join(part.name for part in parts),
+        added=tuple(added),
+        sampling=sampler.sampling,
+        threshold=sampler.threshold,
+        steps=max(part.steps for part in parts),
+        detector=tuple(sorted(detector.items())),
     )
+
+
+def on_top_of(control: Arm, candidate: Arm) -> Arm:
+    """Return the arm that adds the candidate's images to a control's recipe, with its sampling and steps."""
+    both = stacked([control, candidate], BEST, "candidate")
+    return replace(both, description=f"{candidate.name} on top of {control.name}")
+
+
+def fixed_part(table: Dataset, fraction: float, seed: int) -> Dataset:
+    """Return a part of a table that depends on the images' ids alone, not on their order."""
+    if fraction >= 1:
+        return table
+    ranks = [seed_for(seed, scene.image_id) for scene in table]
+    count = max(1, round(fraction * len(ranks)))
+    order = sorted(range(len(ranks)), key=lambda index: ranks[index])
+    return Subset(table, sorted(order[:count]))
 
 
 def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:

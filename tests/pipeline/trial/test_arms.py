@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synthaug.detectors.rcnn_config import Config as RcnnConfig
 from synthaug.generators.copy_paste import Config
 from synthaug.pipeline.batches.draw import repeat_factors
+from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
 from synthaug.pipeline.formats.reference import open_dataset
@@ -20,9 +22,11 @@ from synthaug.pipeline.trial.arms import (
     arm_batches,
     arm_named,
     first_part,
+    fixed_part,
     instance_aware_factors,
     on_top_of,
     real_draw,
+    stacked,
 )
 
 
@@ -38,6 +42,7 @@ def test_every_arm_has_its_own_name_and_adds_tables_that_the_trial_opens() -> No
     tables = {"copy_paste", "pseudo", "placebo", "synthetic", "verified"}
     for name, arm in ARMS.items():
         assert arm.name == name
+        assert set(arm.real) <= {"real", "more"}
         assert set(arm.added) <= tables
     baseline = [name for name, arm in ARMS.items() if arm.role == "baseline"]
     assert baseline == ["real"]
@@ -54,11 +59,52 @@ def test_an_external_data_set_is_a_candidate_that_adds_itself() -> None:
 def test_what_is_put_on_top_of_a_control_keeps_its_sampling_and_its_steps() -> None:
     for name in ("irfs", "real_2x", "copy_paste"):
         control = ARMS[name]
-        best = on_top_of(control, "verified")
+        best = on_top_of(control, ARMS["verified"])
         assert (best.sampling, best.steps) == (control.sampling, control.steps)
         assert best.added == (*control.added, "verified")
         assert best.role == "candidate"
         assert best.name == "synthetic_best"
+
+
+def test_a_stack_does_what_each_of_its_parts_does() -> None:
+    parts = [ARMS[name] for name in ("copy_paste", "irfs", "lsj", "real_2x", "pseudo")]
+    stack = stacked(parts, "stack", "control")
+    assert stack.added == ("copy_paste", "pseudo")
+    assert stack.sampling == "instance_aware"
+    assert dict(stack.detector) == {"scale_jitter": 1.0}
+    assert stack.steps == 2.0
+    assert (stack.name, stack.role) == ("stack", "control")
+    assert stack.description == "copy_paste + irfs + lsj + real_2x + pseudo"
+    again = stacked([stack, ARMS["pseudo"]], "again", "control")
+    assert again.added == stack.added
+
+
+def test_the_first_part_has_its_way_where_two_differ() -> None:
+    gentle = replace(ARMS["lsj"], detector=(("scale_jitter", 0.2), ("flip", False)))
+    rfs = replace(ARMS["rfs"], threshold=0.3)
+    irfs = replace(ARMS["irfs"], threshold=0.7)
+    stack = stacked([rfs, gentle, irfs, ARMS["lsj"]], "stack", "control")
+    assert (stack.sampling, stack.threshold) == ("repeat_factor", 0.3)
+    assert dict(stack.detector) == {"scale_jitter": 0.2, "flip": False}
+    assert stacked([irfs, rfs], "stack", "control").threshold == 0.7
+
+
+def test_what_an_arm_changes_of_the_detector_are_keys_of_its_config() -> None:
+    for arm in ARMS.values():
+        changed = replace(RcnnConfig(), **dict(arm.detector))
+        assert (changed == RcnnConfig()) == (not arm.detector)
+
+
+def test_a_fixed_part_depends_on_the_ids_and_not_on_the_order() -> None:
+    table = toy_table(11)
+    order = np.random.default_rng(0).permutation(11).tolist()
+    half = fixed_part(table, 0.5, 3)
+    other = fixed_part(Subset(table, order), 0.5, 3)
+    ids = {half[i].image_id for i in range(len(half))}
+    assert ids == {other[i].image_id for i in range(len(other))}
+    assert len(ids) == 6
+    assert fixed_part(table, 1.0, 3) is table
+    assert ids != {s.image_id for s in fixed_part(table, 0.5, 4)}
 
 
 def test_a_part_is_one_image_at_least_and_the_whole_table_is_the_table() -> None:

@@ -77,7 +77,7 @@ def test_the_best_control_is_chosen_by_its_mean_and_real_data_may_be_it() -> Non
     runs = simulate({"real": 0.0, "rfs": -0.05, "irfs": 0.05, "synthetic": 0.2})
     assert best_control(runs, arms).name == "irfs"
     assert best_control(simulate({"real": 0.0, "rfs": -0.05}), arms[:2]).name == "real"
-    combined = on_top_of(ARMS["copy_paste"])
+    combined = on_top_of(ARMS["copy_paste"], ARMS["synthetic"])
     assert combined.added == ("copy_paste", "synthetic") and combined.role == "candidate"
 
 
