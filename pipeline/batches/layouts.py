@@ -26,12 +26,16 @@ class LayoutFilter:
     min_objects: int = 1
     max_objects: int = 32
 
-    def select(self, scene: Scene) -> Objects:
-        """Return the objects that are no crowd and whose box covers more than `min_area` of the image."""
+    def counts(self, scene: Scene) -> NDArray[np.bool_]:
+        """Return which objects [N] are no crowd and have a box of more than `min_area` of the image."""
         objects = scene.objects
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         share = sides.prod(1) / (scene.height * scene.width)
-        return objects.select(~objects.iscrowd & (share > self.min_area))
+        return np.asarray(~objects.iscrowd & (share > self.min_area))
+
+    def select(self, scene: Scene) -> Objects:
+        """Return the objects that count."""
+        return scene.objects.select(self.counts(scene))
 
     def accepts(self, scene: Scene) -> bool:
         """Return whether the number of objects that are selected is one of those asked for."""

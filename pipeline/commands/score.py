@@ -25,7 +25,7 @@ from synthaug.pipeline.scores.card import versions
 from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.summary import summary_cells
 
-VERSION = 1
+VERSION = 2
 PAGE = "scores.html"
 PACKAGES = ("synthaug", "torch", "torchvision", "numpy", "faster-coco-eval")
 

@@ -187,7 +187,7 @@ class Resources:
 class MetricInputs:
     """The inputs of a score; opened anew in each process."""
 
-    # of TABLES, those there are; crowds and what a generator never sees are left out
+    # of TABLES, those there are; what a generator of layouts is not told of is a crowd in them
     tables: Mapping[str, Dataset]
     pairing: Pairing
     records: RecordStore
@@ -280,3 +280,17 @@ def layout_objects(scene: Scene) -> Objects:
     """Return the objects that an image was to show: without crowds, their boxes as asked for."""
     objects = scene.objects.select(~scene.objects.iscrowd)
     return replace(objects, boxes=objects.layout_boxes)
+
+
+def detection_truth(scene: Scene) -> Objects:
+    """Return the objects that detections are measured by: boxes as asked for, and crowds where they are.
+
+    A crowd is an ignore region: detections of its class inside it count neither way (COCO). The area of an object is
+    its annotation's; where the box that was asked for is not the object's own, it is that box's.
+    """
+    objects = scene.objects
+    boxes = np.where(objects.iscrowd[:, None], objects.boxes, objects.layout_boxes)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    is_other_box = (boxes != objects.boxes).any(axis=1)
+    area = np.where(is_other_box, sides[:, 0] * sides[:, 1], objects.area)
+    return replace(objects, boxes=boxes, area=area)

@@ -27,7 +27,7 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 5
+VERSION = 6
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
 PUBLISHES = (Published("nearest.jpg"),)

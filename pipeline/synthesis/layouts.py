@@ -60,17 +60,22 @@ class LayoutConditioning(Conditioning):
         )
 
     def scored(self, table: Dataset) -> Dataset:
-        """Return the selected scenes with their objects that count."""
-        return Mapped(self.select(table), self._with_objects_that_count, str(self.layout_filter))
+        """Return the selected scenes, in which objects that do not count are crowds.
 
-    def _with_objects_that_count(self, scene: Scene) -> Scene:
-        if scene.panoptic is not None:  # its crowds, too, are somebody's pixels
+        A detector finds them in the real image: there they are ignore regions.
+        """
+        return Mapped(self.select(table), self._with_others_as_crowds, str(self.layout_filter))
+
+    def _with_others_as_crowds(self, scene: Scene) -> Scene:
+        if scene.panoptic is not None:  # objects of a map are segments, whatever their size
             return scene
-        return scene.with_objects(self.objects(scene))
+        others = ~self.layout_filter.counts(scene)
+        return scene.with_objects(replace(scene.objects, iscrowd=others))
 
     def condition(self, scene: Scene) -> Scene:
-        """Return a scene without its map: the generator is told of boxes alone."""
-        return replace(scene, panoptic=None)
+        """Return a scene without its map and its crowds: the generator is told of boxes alone."""
+        told = scene.objects.select(~scene.objects.iscrowd)
+        return replace(scene, panoptic=None, objects=told)
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int

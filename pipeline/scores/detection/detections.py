@@ -13,7 +13,7 @@ from synthaug.pipeline.scores.base import (
     MetricInputs,
     Record,
     TableImage,
-    layout_objects,
+    detection_truth,
 )
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 
@@ -35,8 +35,8 @@ class DetectionExtractor(Extractor):
             predictions = detector.predict([image.pixels() for image in images])
             records: list[Arrays] = []
             for image, prediction in zip(images, predictions, strict=True):
-                layout = image.scene.with_objects(layout_objects(image.scene))
-                records.append(DetectionRow.of(image.index, layout, prediction).arrays())
+                asked = image.scene.with_objects(detection_truth(image.scene))
+                records.append(DetectionRow.of(image.index, asked, prediction).arrays())
             return records
 
         return extract

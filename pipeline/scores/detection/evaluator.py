@@ -82,6 +82,7 @@ class DetectionRow:
             pred_boxes=prediction.boxes,
             pred_labels=np.asarray(prediction.labels, np.int64),
             pred_scores=prediction.scores,
+            area=objects.area,
         )
 
     def with_predictions(self, keep: NDArray[Any]) -> DetectionRow:

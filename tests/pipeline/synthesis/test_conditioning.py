@@ -282,3 +282,13 @@ def test_a_layout_is_told_without_its_map(make: Make) -> None:
     assert TOY[0].panoptic is not None
     assert make("layout").condition(TOY[0]).panoptic is None
     assert make("map").condition(TOY[0]).panoptic == TOY[0].panoptic
+
+
+def test_what_a_layout_leaves_out_is_a_crowd_for_detectors_and_not_told_of(make: Make) -> None:
+    boxes = [[0, 0, 40, 40], [0, 0, 50, 50], [10, 10, 12, 12]]
+    objects = Objects.build([0, 1, 2], boxes, iscrowd=[False, True, False])
+    scene = replace(TOY[0], objects=objects, panoptic=None)
+    conditioning = make("layout", "generator.min_area=0.05", "generator.min_objects=1")
+    (scored,) = conditioning.scored(SceneList(TOY.categories, [scene]))
+    assert [False, True, True] == scored.objects.iscrowd.tolist()
+    assert [0] == conditioning.condition(scored).objects.category.tolist()

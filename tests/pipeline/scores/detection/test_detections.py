@@ -63,8 +63,9 @@ def test_a_row_has_the_layout_as_truth_and_the_images_own_prediction(
         [pytest.approx(0.4)],
     ]
     for row in rows:
-        assert row.boxes.tolist() == [[0, 0, 5, 5]], "the box that was asked for, no crowd"
-        assert (row.labels.tolist(), row.crowd.tolist()) == ([1], [False])
+        assert row.boxes.tolist() == [[0, 0, 5, 5], [0, 0, 3, 3]], "as asked for; a crowd as it is"
+        assert (row.labels.tolist(), row.crowd.tolist()) == ([1, 0], [False, True])
+        assert row.area is not None and row.area.tolist() == [25, 9]
 
 
 def test_rows_are_named_by_layout_and_sample_and_others_stand_behind_the_real_ones() -> None:
