@@ -15,6 +15,7 @@ from synthaug.pipeline.core.errors import JobError, SynthaugError
 from synthaug.pipeline.execution.progress import Progress
 
 if TYPE_CHECKING:
+    from synthaug.pipeline.core.storage import Folder
     from synthaug.pipeline.run import Console
 
 
@@ -80,6 +81,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     _log_to(loaded.output)
     folder = run_job(loaded, console)
     click.echo(f"finished in {time.monotonic() - began:.0f} s")
+    _tell_weak_links(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
     click.echo(f"numbers: {folder.uri}/metrics.json")
@@ -112,6 +114,7 @@ def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int 
     verdict = folder.read_json("metrics.json")["trial"]
     for line in verdict["says"]:
         click.echo(line)
+    _tell_weak_links(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"numbers: {folder.uri}/metrics.json")
 
@@ -405,6 +408,15 @@ def list_components() -> None:
 
 def _warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
+
+
+def _tell_weak_links(folder: Folder) -> None:
+    """Print the weak links of a finished run."""
+    from synthaug.pipeline.core.links import Link, weak
+
+    links = [Link(**link) for link in folder.read_json("metrics.json")["links"]]
+    for link in weak(links):
+        click.echo(f"weak:    {link.line}")
 
 
 class Terminal:

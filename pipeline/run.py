@@ -15,12 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError
+from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
+from synthaug.pipeline.core.links import Link, weak
 from synthaug.pipeline.core.storage import Folder, check_writable, link_all
 from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
-from synthaug.pipeline.steps.contract import Published, Step, load_steps
+from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
 from synthaug.pipeline.steps.inputs import Inputs, check_scene, open_inputs
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ def _run_steps(
                 context = Context(job, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
             manifest = folder.read_json(MANIFEST)
+            check_links(name, step.links(manifest), job.checks, console)
             provenance |= step.provenance(manifest)
             done[name] = Output(folder, manifest)
             publish(step.publishes, folder, output)
@@ -162,6 +164,20 @@ def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, s
     housekeeping = {"step": step.name, "key": key, "seconds": seconds, "versions": versions()}
     context.folder.write_json(MANIFEST, {**results, **provenance, **housekeeping})
     context.tell(f"  done in {seconds:.0f} s")
+
+
+def check_links(step: str, links: list[Link], checks: str, console: Console) -> None:
+    """Tell of the weak links of a step; WeakLinkError for one that nothing is to be built on, unless `checks` is report.
+
+    It comes before the step's files are published and before the next step.
+    """
+    for link in weak(links):
+        if link.stops and checks == "stop":
+            raise WeakLinkError(
+                f"step {step}: {link.line}; then run the same command again, "
+                "or go on all the same with checks=report"
+            )
+        console.tell(f"  weak: {link.line}")
 
 
 def _last_line(err: Exception) -> str:
@@ -254,6 +270,8 @@ def metrics(job: Job, steps: Mapping[str, Step], done: Mapping[str, Output]) -> 
     content: dict[str, Any] = {"job": job.name, "job_sha256": job.sha256(), "versions": versions()}
     content["seconds"] = {name: output.manifest["seconds"] for name, output in done.items()}
     content["steps"] = {name: _folder_name(output.folder) for name, output in done.items()}
+    manifests = {name: output.manifest for name, output in done.items()}
+    content["links"] = [link.to_json() for link in links_of(manifests)]
     for name, step in steps.items():
         manifest = done[name].manifest
         results = {key: value for key, value in manifest.items() if key not in HOUSEKEEPING}

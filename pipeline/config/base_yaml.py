@@ -42,6 +42,7 @@ START = {  # keys without a default of their own, and the toy data that base.yam
     "name": "",
     "seed": 0,
     "output": "",
+    "checks": "stop",
     "data.labelled": "toy:train",
     "data.unlabelled": "toy:unlabelled",
     "data.validation": "toy:val",

@@ -68,7 +68,8 @@ def build(raw: dict[str, Any], stem: str) -> Job:
         raw["name"] = stem
     if raw.get("output") in (None, ""):
         raw["output"] = f"runs/{raw['name']}"
-    values: dict[str, Any] = {"seed": 0}
+    checks = _convert(hints["checks"], raw.get("checks", "stop"), "checks")
+    values: dict[str, Any] = {"seed": 0, "checks": checks}
     for name, value in raw.items():
         if hints[name] in (int, str):
             values[name] = _convert(hints[name], value, name)

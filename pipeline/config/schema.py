@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-OUTSIDE = ("name", "seed", "output", "cluster")  # of every section's content
+OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
 EXECUTION = {
     "synthesize": ("workers",),
     "data": ("leaks",),
@@ -185,6 +185,9 @@ class PseudoLabel:
     precision: float = 0.9  # rule precision: share of a class's labels that are to be right
     # validation objects; classes with fewer take the threshold of all classes together
     min_truths: int = 10
+    # least share of right ones that held-out validation images must show (95 % sure) of the
+    # labels of a class; other classes get none; 0 = labels of any worth
+    min_precision: float = 0.5
     # score of a label (its weight in eq. 15): probability that it is right; false = network's
     calibrate: bool = True
     folds: int = 5  # parts of the validation images that take turns in judging the thresholds
@@ -194,7 +197,7 @@ class PseudoLabel:
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
-        _between_0_and_1(self, "threshold")
+        _between_0_and_1(self, "threshold", "min_precision")
         _at_least(1, self, "batch", "min_truths")
         _at_least(2, self, "folds")
         if not 0 < self.precision < 1:
@@ -415,6 +418,9 @@ class Job:
     name: str  # of the run, and first part of every synthetic image_id; "" = the job file's name
     seed: int  # all randomness derives from it
     output: str  # folder of the run; "" = runs/<name>; --output beats it
+    # a weak link of the chain, such as a detector that learnt nothing (docs/report.md):
+    # stop (before anything is built on it) | report (go on, and say so)
+    checks: Literal["stop", "report"]
     data: Data  # data sets as references format:path?option=value
     detector: DetectorSection  # of the run, trained on the labelled images (docs/detectors.md)
     # mean teacher: go on with labelled and unlabelled images (docs/self_training.md)

@@ -1,8 +1,9 @@
-"""The four errors a user can meet, with the exit code of each.
+"""The errors a user can meet, with the exit code of each.
 
     SynthaugError            1
     ├── JobError             2   the job file or the command line is wrong
     ├── DatasetError         2   a data file is wrong
+    ├── WeakLinkError        2   what a step left does not hold, so nothing is built on it
     └── RunError             1   a step failed while it ran; names the step, the shard and the log
 
 Every message is one line: which file or key, what is wrong, what to do.
@@ -28,6 +29,12 @@ class JobError(SynthaugError):
 
 class DatasetError(SynthaugError):
     """An annotation or image file is missing, broken or contradicts itself."""
+
+    exit_code = 2
+
+
+class WeakLinkError(SynthaugError):
+    """A link of the chain is weak; what was finished is kept, and `checks: report` goes on."""
 
     exit_code = 2
 

@@ -45,6 +45,24 @@ def encode_with_boxes(masks: Masks) -> tuple[list[str], Boxes]:
     return counts, boxes
 
 
+def fill_boxes(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, NDArray[np.float32]]:
+    """Return boxes [N, 4] grown to full pixels as masks.
+
+    These are their compressed counts, tight boxes and areas [N]; each is at least a pixel wide.
+    """
+    height, width = size
+    grown = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    grown = np.clip(grown, 0, [width, height, width, height]).astype(int)
+    filled = np.zeros((len(boxes), height, width), bool)
+    for mask, (x1, y1, x2, y2) in zip(filled, grown.tolist(), strict=True):
+        bottom = max(y2, y1 + 1)
+        right = max(x2, x1 + 1)
+        mask[y1:bottom, x1:right] = True
+    codes, tight = encode_with_boxes(filled)
+    areas = filled.sum((1, 2)).astype(np.float32)
+    return codes, tight, areas
+
+
 def runs(rle: str) -> Runs:
     """Return the run lengths of compressed counts.
 

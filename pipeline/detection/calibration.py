@@ -287,6 +287,7 @@ def ratios(counts: NDArray[np.int64]) -> dict[str, float | int | None]:
         "f1": _share(2 * hits, 2 * hits + false_alarms + misses),
         "truth": hits + misses,
         "found": hits + false_alarms,
+        "right": hits,
     }
 
 

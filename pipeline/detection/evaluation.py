@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,13 +66,18 @@ class Validation:
     def result(self, detector: Detector) -> DetectionResult:
         """Return COCO's numbers over the evaluated classes."""
         evaluator = DetectionEvaluator(self._categories, self._classes)
+        for row in self.rows(detector):
+            evaluator.add(row)
+        return evaluator.result()
+
+    def rows(self, detector: Predictor) -> Iterator[DetectionRow]:
+        """Yield the detections on each image beside its objects."""
         for start in range(0, len(self._indices), BATCH):
             indices = self._indices[start : start + BATCH]
             entries = [self._pixels[i] for i in indices]
             predictions = detector.predict([pixels for _, pixels in entries])
             for index, (scene, _), prediction in zip(indices, entries, predictions, strict=True):
-                evaluator.add(DetectionRow.of(index, scene, prediction))
-        return evaluator.result()
+                yield DetectionRow.of(index, scene, prediction)
 
 
 def evaluate(detector: Predictor, table: Dataset, batch: int) -> DetectionResult:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.report.charts import line_chart
 from synthaug.pipeline.report.frame import escaped
@@ -18,6 +20,7 @@ BASES = {
     "pooled": "all classes: too few of its own",
     "fixed": "fixed",
     "unreached": "precision not reached: none kept",
+    "unshown": "not shown to be right: none kept",
 }
 RULES = {
     "fixed": "one threshold for all",
@@ -159,7 +162,8 @@ def ends(table: Dataset, most: int = EXAMPLES) -> tuple[list[Candidate], list[Ca
     lowest: dict[int, Heap] = {}
     for scene_index, scene in enumerate(table):
         scores = scene.objects.score.tolist()
-        for number, category in enumerate(scene.objects.category.tolist()):
+        for number in np.flatnonzero(~scene.objects.iscrowd).tolist():
+            category = int(scene.objects.category[number])
             score = scores[number]
             position = (-scene_index, -number)
             _push(highest.setdefault(category, []), (score, *position), most)

@@ -119,6 +119,7 @@ def render(run: Run, pictures: Pictures) -> bytes:
         explorer=pictures.gallery,
         missing=run.missing,
         notes=run.notes,
+        links=run.links,
         wanted=min(job.report.samples, synthetic),
         job=job,
         title=job.report.title or job.name,

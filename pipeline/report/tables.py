@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.report.number_text import share
 from synthaug.pipeline.scores.detection.evaluator import frequency_groups
 
@@ -44,6 +45,7 @@ class Run:
     logs: Mapping[str, Sequence[Mapping[str, float]]]
     missing: Sequence[str] = ()  # steps that are not done
     notes: Sequence[str] = ()  # for readers of a page of an unfinished or changed run
+    links: Sequence[Link] = ()  # of the chain, as far as they were measured
 
     @property
     def verified(self) -> bool:

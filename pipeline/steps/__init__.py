@@ -12,6 +12,7 @@ check       (job): raises JobError for what can be known from the job and the fi
 check_data  (job, inputs): raises JobError or DatasetError for what the data sets show
 metrics     (manifest) -> content of metrics.json
 provenance  (manifest) -> content that the manifests of all later steps repeat
+links       (manifest) -> links of the chain and whether they hold (core/links.py)
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.self_train import WEIGHTS
 
 NEEDS = ("ingest", "self_train")
-VERSION = 1
+VERSION = 2
 DETECTIONS = "detections"  # folder of what is matched
 RESULT = "calibration.json"
 PUBLISHES = (Published(RESULT, "pseudo"),)
-LATER = ("rule", "calibrate")  # keys of pseudo_label that only choose among the results
+LATER = ("rule", "calibrate", "min_precision")  # keys of pseudo_label that only choose among the results
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.steps import STEPS
 from synthaug.pipeline.steps.inputs import Inputs
@@ -44,6 +45,7 @@ class Step:
     check_data: Callable[[Job, Inputs], None]
     metrics: Callable[[Manifest], dict[str, Any]]
     provenance: Callable[[Manifest], dict[str, str]]
+    links: Callable[[Manifest], list[Link]]
 
 
 def _nothing_to_check(job: Job) -> None:
@@ -57,6 +59,19 @@ def _no_data_to_check(job: Job, inputs: Inputs) -> None:
 def _nothing_to_tell(_manifest: Manifest) -> dict[str, Any]:
     """Return no content."""
     return {}
+
+
+def _no_links(_manifest: Manifest) -> list[Link]:
+    """Return no link."""
+    return []
+
+
+def links_of(manifests: Mapping[str, Manifest]) -> list[Link]:
+    """Return the links that finished steps tell of in their manifests, in the order data flows."""
+    links = []
+    for name, step in load_steps(manifests).items():
+        links += step.links(manifests[name])
+    return links
 
 
 def load_steps(names: Iterable[str] | None = None) -> dict[str, Step]:
@@ -92,4 +107,5 @@ def read_step(name: str, module: ModuleType) -> Step:
         parts.get("check_data", _no_data_to_check),
         parts.get("metrics", _nothing_to_tell),
         parts.get("provenance", _nothing_to_tell),
+        parts.get("links", _no_links),
     )

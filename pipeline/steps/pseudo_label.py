@@ -1,8 +1,13 @@
-"""Label the unlabelled images with the detections that score enough for their class (LostGAN-V2, section 2.2.6)."""
+"""Label the unlabelled images with the detections that score enough for their class (LostGAN-V2, section 2.2.6).
+
+A class has labels only where held-out validation images show that they are mostly right. What would be a label of another
+class becomes an ignore region: something may be there, so it is no background either.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,10 +17,13 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
+from synthaug.pipeline.detection.calibration import Calibration, Threshold
 from synthaug.pipeline.detection.inference import detect, load_labeller
+from synthaug.pipeline.detection.proportions import wilson
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.coco import results as coco_results
 from synthaug.pipeline.formats.coco.write import CocoWriter
@@ -30,13 +38,15 @@ if TYPE_CHECKING:
     from synthaug.detectors.base import Prediction
 
 NEEDS = ("ingest", "self_train", "calibrate")
-VERSION = 3
+VERSION = 4
 SHARD = 128  # scenes
 BINS = 20  # of the scores of a class, 0 to 1
 IDS_PER_IMAGE = 10_000  # ids are index of the image * this + number in the image + 1
 SPOOL = "found"  # folder of all detections, one file per shard
 DETECTIONS, LABELS = "detections.json", "instances.json"
 PUBLISHES = (Published(DETECTIONS, "pseudo"), Published(LABELS, "pseudo"))
+WRONG, UNKNOWN = "mostly wrong", "too few to tell"  # why a class has no labels
+REGION_RULE = "f1"  # by which detections of a class without labels become ignore regions
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,59 @@ class Spec:
         return parquet.open_table(folder, pixels=False)
 
 
+@dataclass(frozen=True)
+class LabelRules:
+    """The thresholds of what becomes a label, and of what becomes an ignore region; per class."""
+
+    curves: Calibration
+    labels: list[Threshold]
+    regions: list[Threshold]
+
+
+def label_rules(calibrated: Manifest, names: list[str], job: Job) -> LabelRules:
+    """Return the rules of a job from the manifest of `calibrate`, in the order of the class names.
+
+    A class has either labels or ignore regions.
+    """
+    section = job.pseudo_label
+    curves, labels = calibrate.read(calibrated, names, section.rule)
+    _, regions = calibrate.read(calibrated, names, REGION_RULE)
+    without = unshown(calibrated, job)
+    for k, name in enumerate(names):
+        if name in without:
+            labels[k] = Threshold(None, "unshown")
+        else:
+            regions[k] = Threshold(None, "labels")
+    return LabelRules(curves, labels, regions)
+
+
+def unshown(calibrated: Manifest, job: Job) -> dict[str, dict[str, Any]]:
+    """Return the classes whose labels are not shown to be right often enough, each with its held-out counts and why.
+
+    The lower 95 % bound of the share of right ones on held-out validation images must reach `min_precision`.
+    """
+    least = job.pseudo_label.min_precision
+    classes: dict[str, dict[str, Any]] = {}
+    if not least:
+        return classes
+    for name in calibrated["classes"]:
+        right, found = _held_out(calibrated, job.pseudo_label.rule, name)
+        low, high = wilson(right, found)
+        if low < least:
+            why = WRONG if high < least else UNKNOWN
+            classes[name] = {"right": right, "found": found, "low": round(low, 4), "why": why}
+    return classes
+
+
+def _held_out(calibrated: Manifest, rule: str, name: str) -> tuple[int, int]:
+    """Return how many labels of a class are right, of how many, on held-out validation images."""
+    held_out = calibrated["held_out"]
+    if held_out is None:
+        return 0, 0
+    numbers = held_out["rules"][rule]["classes"][name]
+    return numbers["right"], numbers["found"]
+
+
 def settings(job: Job) -> dict[str, Any]:
     """Return the rules by which detections become labels, and whether there is anything to label."""
     return {
@@ -71,7 +134,41 @@ def settings(job: Job) -> dict[str, Any]:
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
     """Return the number of images and objects, and what the labels are worth where that is known."""
-    return {"pseudo_label": {key: manifest[key] for key in ("images", "objects", "quality")}}
+    keys = ("images", "objects", "ignored", "unlabelled_classes", "quality")
+    return {"pseudo_label": {key: manifest[key] for key in keys if key in manifest}}
+
+
+def links(manifest: Manifest) -> list[Link]:
+    """Return whether the classes that were found have labels that are mostly right.
+
+    Nothing stops the run: where they are not there are no labels.
+    """
+    name = "pseudo-labels"
+    if not manifest["images"]:
+        return [Link(name, "untested", "no unlabelled images")]
+    if "unlabelled_classes" not in manifest:
+        return []
+    num_labels = sum(manifest["objects"].values())
+    right, found = (manifest["held_out"][key] for key in ("right", "found"))
+    figure = f"{num_labels} labels of {len(manifest['objects'])} classes"
+    if found:
+        figure = f"{figure}, {100 * right / found:.0f} % right on held-out validation images"
+    wrong, unknown = [], []
+    for label, counts in manifest["unlabelled_classes"].items():
+        if not manifest["ignored"].get(label):
+            continue
+        text = f"{label} ({counts['right']} of {counts['found']} right)"
+        if counts["why"] == WRONG:
+            wrong.append(text)
+        else:
+            unknown.append(text)
+    for why, classes in ((WRONG, wrong), (UNKNOWN, unknown)):
+        if classes:
+            figure = f"{figure}; none of {', '.join(classes)}: {why}"
+    if num_labels and not wrong:
+        return [Link(name, "ok", figure)]
+    advice = "train the detector longer, or label more images of these classes"
+    return [Link(name, "weak", figure, advice)]
 
 
 class _Labeller:
@@ -85,13 +182,12 @@ class _Labeller:
         self._detector = load_labeller(spec.job, Folder.at(spec.weights), WEIGHTS)
         self._categories = self._table.categories
         self._names = [category.name for category in self._categories]
-        self._curves, self._thresholds = calibrate.read(
-            spec.calibration, self._names, self._section.rule
-        )
+        self._rules = label_rules(spec.calibration, self._names, spec.job)
 
     def __call__(self, name: str, indices: range) -> dict[str, Any]:
         num_classes = len(self._names)
         labels = np.zeros(num_classes, np.int64)
+        ignored = np.zeros(num_classes, np.int64)
         bins = np.zeros((num_classes, BINS), np.int64)  # of the scores of all detections
         matches = np.zeros((num_classes, 3), np.int64)
         with (
@@ -100,24 +196,23 @@ class _Labeller:
         ):
             detections = detect(self._detector, self._table, indices, self._section.batch)
             for index, scene, prediction in detections:
-                keep = calibration.apply(self._thresholds, prediction.labels, prediction.scores)
+                keep = self._reaching(self._rules.labels, prediction)
+                ignore = self._reaching(self._rules.regions, prediction)
                 scored = self._scored(prediction)
                 records = coco_results.results(scene, scored, self._categories)
                 coco_results.add(spooled, records)
-                objects = self._objects(index, scene, scored, keep)
+                objects = self._objects(index, scene, scored, keep, ignore)
                 writer.write([scene.with_objects(objects)])
                 np.add.at(labels, scored.labels[keep], 1)
+                np.add.at(ignored, scored.labels[ignore], 1)
                 bin_of = np.minimum((scored.scores * BINS).astype(int), BINS - 1)
                 np.add.at(bins, (scored.labels, bin_of), 1)
                 if self._truth is not None:
                     matches += self._compare(index, scene, prediction, self._truth)
-        counts = {}
-        for class_name, count in zip(self._names, labels.tolist(), strict=True):
-            if count:
-                counts[class_name] = count
         manifest = {
             "rows": len(indices),
-            "counts": counts,
+            "counts": self._by_name(labels),
+            "ignored": self._by_name(ignored),
             "bins": dict(zip(self._names, bins.tolist(), strict=True)),
             "matches": {},
         }
@@ -125,26 +220,49 @@ class _Labeller:
             manifest["matches"] = dict(zip(self._names, matches.tolist(), strict=True))
         return manifest
 
+    def _by_name(self, counts: NDArray[np.int64]) -> dict[str, int]:
+        """Return the counts [C] that are not 0 by class name."""
+        named = {}
+        for name, count in zip(self._names, counts.tolist(), strict=True):
+            if count:
+                named[name] = count
+        return named
+
+    @staticmethod
+    def _reaching(thresholds: list[Threshold], prediction: Prediction) -> NDArray[np.bool_]:
+        """Return which detections [N] reach the threshold of their class."""
+        return calibration.apply(thresholds, prediction.labels, prediction.scores)
+
     def _scored(self, prediction: Prediction) -> Prediction:
         """Return the same detections, their scores calibrated where the job asks for it."""
         if not self._section.calibrate:
             return prediction
-        probability = self._curves.probability(prediction.labels, prediction.scores)
+        probability = self._rules.curves.probability(prediction.labels, prediction.scores)
         return replace(prediction, scores=probability.astype(np.float32))
 
     def _objects(
-        self, index: int, scene: Scene, prediction: Prediction, keep: NDArray[np.bool_]
+        self,
+        index: int,
+        scene: Scene,
+        prediction: Prediction,
+        keep: NDArray[np.bool_],
+        ignore: NDArray[np.bool_],
     ) -> Objects:
-        """Return the detections at a mask [N] as objects of the scene."""
+        """Return the detections at two masks [N] as objects of the scene and as ignore regions of it."""
+        used = keep | ignore
         kept = replace(
             prediction,
-            boxes=prediction.boxes[keep],
-            labels=prediction.labels[keep],
-            scores=prediction.scores[keep],
-            masks=None if prediction.masks is None else prediction.masks[keep],
+            boxes=prediction.boxes[used],
+            labels=prediction.labels[used],
+            scores=prediction.scores[used],
+            masks=None if prediction.masks is None else prediction.masks[used],
         )
         num_objects = len(kept.labels)
-        rle = coco_results.label_masks(scene, kept)
+        is_region = ignore[used]
+        rle = list(coco_results.label_masks(scene, kept))
+        codes, _, _ = masks.fill_boxes(kept.boxes[is_region], scene.size)
+        for number, code in zip(np.flatnonzero(is_region).tolist(), codes, strict=True):
+            rle[number] = code
         areas = []
         for box, code in zip(kept.boxes, rle, strict=True):
             if code is None:
@@ -160,6 +278,7 @@ class _Labeller:
             rle=rle,
             area=areas,
             isthing=np.array(isthing, bool),
+            iscrowd=is_region,
             source=("pseudo",) * num_objects,
         )
 
@@ -170,7 +289,7 @@ class _Labeller:
         labelled = scene.with_objects(truth[index].objects)
         row = DetectionRow.of(index, labelled, prediction)
         matches = calibration.match([row], len(self._names))
-        return calibration.count(matches, self._thresholds)
+        return calibration.count(matches, self._rules.labels)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -179,18 +298,24 @@ def run(context: Context) -> dict[str, Any]:
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
         return {"images": 0, "objects": {}, "quality": None}
+    calibrated = context.inputs["calibrate"].manifest
     split = ingest.manifest["splits"]["unlabelled"]
     weights = calibrate.labeller_weights(context).uri
-    manifest = dict(context.inputs["calibrate"].manifest)
     has_truth = bool(split["truth"])
-    spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, manifest, has_truth)
+    spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, dict(calibrated), has_truth)
     shards = cut(split["images"], SHARD)
     rows = context.shards(partial(_Labeller, spec), shards, context.folder, "images")
     num_detections = context.executor.call(write_coco, spec, [name for name, _ in shards])
-    objects = add_counts(rows, "counts")
+    objects, ignored = add_counts(rows, "counts"), add_counts(rows, "ignored")
     context.tell(
         f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images become labels"
     )
+    without = unshown(calibrated, job)
+    if ignored:
+        context.tell(
+            f"  {sum(ignored.values())} become ignore regions: validation does not show that labels of "
+            f"{', '.join(ignored)} would be right"
+        )
     bins = _total(rows, "bins")
     quality = None
     if has_truth:
@@ -198,21 +323,38 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "images": split["images"],
         "objects": objects,
+        "ignored": ignored,
+        "unlabelled_classes": without,
+        "held_out": _held_out_total(calibrated, job, without),
         "found": {name: int(counts.sum()) for name, counts in bins.items()},
         "bins": {name: counts.tolist() for name, counts in bins.items()},
-        "thresholds": _thresholds(manifest, list(bins), job),
+        "thresholds": _thresholds(calibrated, list(bins), job),
         "quality": quality,
     }
 
 
-def _thresholds(manifest: dict[str, Any], names: list[str], job: Job) -> dict[str, Any]:
+def _held_out_total(
+    calibrated: Manifest, job: Job, without: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return how many labels of the classes that have some are right, of how many, on held-out validation images."""
+    total = {"right": 0, "found": 0}
+    for name in calibrated["classes"]:
+        if name in without:
+            continue
+        right, found = _held_out(calibrated, job.pseudo_label.rule, name)
+        total["right"] += right
+        total["found"] += found
+    return total
+
+
+def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> dict[str, Any]:
     """Return the threshold of each class: `score` is the network's, `least` the same on the scale of the labels' scores."""
-    curves, thresholds = calibrate.read(manifest, names, job.pseudo_label.rule)
+    rules = label_rules(calibrated, names, job)
     of_classes = {}
-    for k, (name, threshold) in enumerate(zip(names, thresholds, strict=True)):
+    for k, (name, threshold) in enumerate(zip(names, rules.labels, strict=True)):
         least = threshold.score
         if least is not None and job.pseudo_label.calibrate:
-            least = float(curves.probability(np.array([k]), np.array([least]))[0])
+            least = float(rules.curves.probability(np.array([k]), np.array([least]))[0])
         of_classes[name] = {"score": threshold.score, "least": least, "basis": threshold.basis}
     return of_classes
 

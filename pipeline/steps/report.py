@@ -30,7 +30,7 @@ from synthaug.pipeline.report.pseudo_labels import Candidate, Examples, Labelled
 from synthaug.pipeline.report.run_page import ClassExamples, ImagePair, Pictures
 from synthaug.pipeline.report.tables import UNDONE, Run, class_rows
 from synthaug.pipeline.steps import verify
-from synthaug.pipeline.steps.contract import Published
+from synthaug.pipeline.steps.contract import Published, links_of
 
 NEEDS = (
     "ingest",
@@ -84,7 +84,9 @@ class Spec:
         """Return the run without pixels; steps without a folder count as not done."""
         missing = tuple(name for name in NEEDS if name not in self.folders)
         manifests = {**UNDONE, **self.manifests}
-        return Run(self.job, manifests, read_logs(self.folders), missing, self.notes)
+        logs = read_logs(self.folders)
+        links = links_of(self.manifests)
+        return Run(self.job, manifests, logs, missing, self.notes, links)
 
 
 def settings(job: Job) -> dict[str, Any]:

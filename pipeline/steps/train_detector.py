@@ -9,23 +9,30 @@ from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.detection.evaluation import Evaluated, Row, Validation, best_of
+from synthaug.pipeline.detection.floor import compare_with_floor
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.contract import Published
+from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import check_file
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
 
 NEEDS = ("ingest",)
-VERSION = 3
+VERSION = 4
 WEIGHTS = "detector.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
+ADVICE = (
+    "train longer (detector.steps), start from trained weights (detector.weights or a pretrained "
+    "backbone), enlarge the input (detector.image_size) or fit the anchors to the objects "
+    "(detector.anchor_sizes)"
+)
 BEST = "best.safetensors"  # with the best AP50 so far; only with detector.evaluate_every
 
 
@@ -135,6 +142,44 @@ def _save(detector: Detector, folder: Folder, name: str, classes: list[str], row
         detector.save(path, {"classes": "\n".join(classes), "step": str(row["step"])})
 
 
+def measure_floor(spec: Spec) -> dict[str, Any]:
+    """Runs in a worker: compare the trained detector with predictors that look at no image."""
+    import torch
+
+    from synthaug.detectors import load
+
+    plan = spec.job.detector.training
+    torch.set_num_threads(plan.threads or cores())
+    with Folder.at(spec.folder).local_copy(WEIGHTS) as path:
+        detector = load(path, device=device())
+    validation = Validation(spec.table("validation"), plan.evaluation_images)
+    labelled = parquet.open_table(Folder.at(spec.ingest).sub("labelled"), pixels=False)
+    rows = list(validation.rows(detector))
+    seed = seed_for(spec.job.seed, "train_detector", "floor")
+    return compare_with_floor(rows, labelled, labelled.categories, seed)
+
+
+def links(manifest: Manifest) -> list[Link]:
+    """Return whether the detector has learnt more than any predictor that looks at no image can reach."""
+    measured = manifest.get("floor")
+    if measured is None:
+        return []
+    name = "detector"
+    if measured["AP50"] is None:
+        figure = "no validation image has an object to find, so nothing is known of it"
+        return [Link(name, "weak", figure, "name validation images with objects", stops=True)]
+    blind = {"constant": "the same boxes for every image", "shuffled": "another image's detections"}
+    figure = (
+        f"AP50 {measured['AP50']:.3f} on {measured['images']} validation images, "
+        f"{measured['gain']:+.3f} [{measured['low']:+.3f}, {measured['high']:+.3f}] over "
+        f"{blind[measured['floor']]} ({measured[measured['floor']]:.3f})"
+    )
+    if measured["low"] >= measured["margin"]:
+        return [Link(name, "ok", figure)]
+    figure = f"{figure}, which must be at least {measured['margin']:+.2f} with certainty"
+    return [Link(name, "weak", figure, ADVICE, stops=True)]
+
+
 def run(context: Context) -> dict[str, Any]:
     """Train; the manifest has the last losses, the digest of the weights, their step and their AP."""
     plan = context.job.detector.training
@@ -153,9 +198,11 @@ def run(context: Context) -> dict[str, Any]:
     context.tell(
         f"  after step {measured['step']}: AP50 {ap50}, AP {ap} on {measured['images']} validation images"
     )
+    floor = context.executor.call(measure_floor, spec)
     return {
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
+        "floor": floor,
         "loaded": result["loaded"],
         "last": read_log(context.folder)[-1],
         "keep": plan.keep,

@@ -152,7 +152,7 @@ def run(context: Context) -> dict[str, Any]:
     options, parts = job.generator.training, job.num_parts
     tables = [context.inputs["ingest"].folder.sub("labelled").uri]
     pseudo = context.inputs["pseudo_label"]
-    if system.LEARNS and options.use_pseudo and pseudo.manifest["images"]:
+    if system.LEARNS and options.use_pseudo and pseudo.manifest["objects"]:
         tables.append(pseudo.folder.uri)
     spec = Spec(job, tuple(tables), context.folder.uri)
     result = context.train(

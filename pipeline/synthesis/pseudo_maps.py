@@ -1,7 +1,8 @@
 """Panoptic maps composed from masks: those that a detector found in an image, or a generator inferred from a layout.
 
 Stuff lies behind things; among things, and among stuff, the higher score is in front. What no mask takes is unlabelled:
-"don't care" to a generator. An object without a mask, or without a visible pixel, is not in the map.
+"don't care" to a generator, and so is an ignore region where no thing is. An object without a mask, or without a visible
+pixel, is not in the map.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from synthaug.pipeline.planning.map_canvas import complete
 
 
 def can_compose(scene: Scene) -> bool:
-    """Return whether all objects are pseudo-labels and one has a mask."""
-    objects = scene.objects
+    """Return whether all objects are pseudo-labels and one that is no ignore region has a mask."""
+    objects = scene.objects.select(~scene.objects.iscrowd)
     all_pseudo = all(source == "pseudo" for source in objects.source)
     return all_pseudo and any(rle is not None for rle in objects.rle)
 
@@ -35,13 +36,16 @@ def can_compose(scene: Scene) -> bool:
 def with_composed_map(scene: Scene) -> Scene:
     """Return a scene with the map of its masks; its objects are those of the map, with ids 1 .. n and their scores."""
     has_mask = np.array([rle is not None for rle in scene.objects.rle], bool)
-    objects = scene.objects.select(has_mask)
+    objects = scene.objects.select(has_mask & ~scene.objects.iscrowd)
+    regions = decode_all(scene.objects.select(has_mask & scene.objects.iscrowd), scene.size)
     masks = decode_all(objects, scene.size)  # [N, H, W]
     owner = np.full(scene.size, -1, np.int64)
     # sorted by the last key first: stuff before things, then by score, then the first object last
     back_to_front = np.lexsort((-np.arange(len(objects)), objects.score, objects.isthing))
     for number in back_to_front.tolist():
         owner[masks[number]] = number
+    is_thing = np.append(objects.isthing, False)[owner]  # [H, W]; nobody, -1, is none
+    owner[regions.any(0) & ~is_thing] = -1
     visible = np.unique(owner[owner >= 0])
     ids = replace_ids(owner, visible, np.arange(1, len(visible) + 1), 0)
     kept = objects.select(visible)

@@ -96,7 +96,7 @@ def _cover(objects: Objects, chosen: NDArray[np.int64], region: Boxes, size: Siz
     """Return the objects with the chosen ones' masks replaced by the boxes `region` [N, 4]."""
     if not len(chosen):
         return objects
-    codes, tight, areas = _box_masks(region[chosen], size)
+    codes, tight, areas = masks.fill_boxes(region[chosen], size)
     boxes = objects.boxes.copy()
     area = objects.area.copy()
     rle = list(objects.rle)
@@ -107,24 +107,9 @@ def _cover(objects: Objects, chosen: NDArray[np.int64], region: Boxes, size: Siz
     return replace(objects, rle=tuple(rle), boxes=boxes, area=area)
 
 
-def _box_masks(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, NDArray[np.float32]]:
-    """Return boxes [N, 4] grown to full pixels as masks: their run lengths, tight boxes and areas."""
-    height, width = size
-    grown = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
-    grown = np.clip(grown, 0, [width, height, width, height]).astype(int)
-    filled = np.zeros((len(boxes), height, width), bool)
-    for mask, (x1, y1, x2, y2) in zip(filled, grown.tolist(), strict=True):
-        bottom = max(y2, y1 + 1)
-        right = max(x2, x1 + 1)
-        mask[y1:bottom, x1:right] = True
-    codes, tight = masks.encode_with_boxes(filled)
-    areas = filled.sum((1, 2)).astype(np.float32)
-    return codes, tight, areas
-
-
 def _extra_regions(scene: Scene, row: DetectionRow, result: Verdicts, index: int) -> Objects:
     """Return ignore regions around the detections that no object explains."""
-    codes, boxes, areas = _box_masks(row.pred_boxes[result.extra], scene.size)
+    codes, boxes, areas = masks.fill_boxes(row.pred_boxes[result.extra], scene.size)
     count = len(codes)
     first_id = EXTRA_IDS + index * EXTRA_PER_IMAGE
     scores = row.pred_scores[result.extra]

@@ -1,0 +1,201 @@
+"""AP50 without looking: the floor that a detector must leave behind to have learnt anything.
+
+Two predictors look at no image. The constant one gives every image one list of boxes, the best that a greedy choice finds
+among the labelled ones: each next box is the one that meets (IoU 0.5, as a share of the image) an object in as many labelled
+images as it can where no earlier box of the class did; its score is the share of these images. The shuffled one
+gives an image the detector's own detections in another one, stretched to its size.
+
+With AP50 `a` of the detector and `f` of the better of the two, on the same validation images, the detector has learnt where
+
+    (a - f) - 1.96 s >= MARGIN,
+
+s the standard deviation of a - f over bootstrap resamples of the images, the same for both.
+
+Legend: N labelled objects, K candidates, C classes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.boxes import absolute_boxes, relative_boxes, scale_boxes
+from synthaug.pipeline.core.scene import Category, Dataset
+from synthaug.pipeline.core.seeding import rng_for
+from synthaug.pipeline.detection.evaluation import evaluated_classes
+from synthaug.pipeline.scores.detection.bootstrap import bootstrap_ap
+from synthaug.pipeline.scores.detection.evaluator import (
+    DetectionEvaluator,
+    DetectionRow,
+    overlaps,
+)
+
+MARGIN = 0.05  # AP50 above the floor
+IOU = 0.5
+CANDIDATES = 300  # boxes of a class, evenly spaced among the labelled ones
+OBJECTS = 3000  # labelled objects of a class that candidates are compared with
+LONGEST = 50  # boxes of a class in the constant list
+RESAMPLES = 100
+STRETCH = 1.96  # standard deviations: the 95 % interval
+
+Boxes = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ConstantList:
+    """Detections that are the same for every image, in shares of it, best first."""
+
+    boxes: Boxes  # [K, 4] xyxy in [0, 1]
+    labels: NDArray[np.int64]  # [K]
+    scores: NDArray[np.float32]  # [K]
+
+    def on(self, row: DetectionRow) -> DetectionRow:
+        """Return the row of an image with these detections."""
+        boxes = absolute_boxes(self.boxes, (row.height, row.width))
+        return replace(
+            row, pred_boxes=boxes, pred_labels=self.labels, pred_scores=self.scores
+        )
+
+
+def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
+    """Return the list for some classes, learnt from labelled images; no pixels are read."""
+    boxes: dict[int, list[Boxes]] = {label: [] for label in classes}
+    images: dict[int, list[NDArray[np.int64]]] = {label: [] for label in classes}
+    for index, scene in enumerate(table):
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        shares = relative_boxes(objects.boxes, scene.size)
+        for label in np.intersect1d(objects.category, classes).tolist():
+            own = shares[objects.category == label]
+            boxes[label].append(own)
+            images[label].append(np.full(len(own), index, np.int64))
+    found, labels, scores = [np.zeros((0, 4), np.float32)], [], []
+    for label in classes:
+        if not boxes[label]:
+            continue
+        chosen, hits = _greedy(np.concatenate(boxes[label]), np.concatenate(images[label]))
+        found.append(chosen)
+        labels += [label] * len(chosen)
+        scores += [number / len(table) for number in hits]
+    order = np.argsort(-np.array(scores), kind="stable")
+    return ConstantList(
+        np.concatenate(found)[order],
+        np.array(labels, np.int64)[order],
+        np.array(scores, np.float32)[order],
+    )
+
+
+def _greedy(boxes: Boxes, images: NDArray[np.int64]) -> tuple[Boxes, list[int]]:
+    """Return boxes [K, 4] in the order of choice, and in how many images each meets an object no earlier one met."""
+    kept = _evenly(len(boxes), OBJECTS)
+    boxes, images = boxes[kept], images[kept]
+    candidates = boxes[_evenly(len(boxes), CANDIDATES)]
+    meets = overlaps(candidates, boxes, np.zeros(len(boxes), bool)) >= IOU  # [K, N]
+    chosen: list[int] = []
+    hits: list[int] = []
+    while len(chosen) < LONGEST:
+        gains = [len(np.unique(images[met])) for met in meets]
+        best = int(np.argmax(gains))
+        if not gains[best]:
+            break
+        chosen.append(best)
+        hits.append(gains[best])
+        meets &= ~_first_per_image(meets[best], images)
+    return candidates[chosen], hits
+
+
+def _first_per_image(met: NDArray[np.bool_], images: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the objects [N] that one box takes: of those it meets, the first of each image."""
+    taken = np.zeros(len(met), bool)
+    positions = np.flatnonzero(met)
+    _, first = np.unique(images[positions], return_index=True)
+    taken[positions[first]] = True
+    return taken
+
+
+def _evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` indices of `count`, evenly spaced."""
+    size = min(count, most)
+    return np.arange(size) * count // max(1, size)
+
+
+def shuffled(rows: Sequence[DetectionRow]) -> list[DetectionRow]:
+    """Return each row with the detections of the one half the list away, stretched to its image."""
+    others = [rows[(position + len(rows) // 2) % len(rows)] for position in range(len(rows))]
+    swapped = []
+    for row, other in zip(rows, others, strict=True):
+        boxes = scale_boxes(other.pred_boxes, (other.height, other.width), (row.height, row.width))
+        swapped.append(
+            replace(
+                row,
+                pred_boxes=boxes,
+                pred_labels=other.pred_labels,
+                pred_scores=other.pred_scores,
+            )
+        )
+    return swapped
+
+
+def compare_with_floor(
+    rows: Sequence[DetectionRow], labelled: Dataset, categories: Sequence[Category], seed: int
+) -> dict[str, Any]:
+    """Return AP50 of the detector and of both predictors that look at nothing, and the gain with its interval.
+
+    All are None where the images have no object to find; `shuffled` is None with one image.
+    """
+    classes = evaluated_classes(categories)
+    constant = constant_list(labelled, classes)
+    evaluators = {
+        "detector": _evaluator(rows, categories, classes),
+        "constant": _evaluator([constant.on(row) for row in rows], categories, classes),
+    }
+    if len(rows) > 1:
+        evaluators["shuffled"] = _evaluator(shuffled(rows), categories, classes)
+    ap50 = {name: evaluator.result().values["AP50"] for name, evaluator in evaluators.items()}
+    result: dict[str, Any] = {
+        "images": len(rows),
+        "margin": MARGIN,
+        "AP50": ap50["detector"],
+        "constant": ap50["constant"],
+        "shuffled": ap50.get("shuffled"),
+        "floor": None,
+        "gain": None,
+        "low": None,
+        "high": None,
+    }
+    own = ap50.pop("detector")
+    if own is None:
+        return result
+    floor = max(ap50, key=lambda name: ap50[name] or 0.0)
+    spread = _spread(evaluators["detector"].rows(), evaluators[floor].rows(), classes, seed)
+    result["floor"] = floor
+    gain = own - (ap50[floor] or 0.0)
+    numbers = {"gain": gain, "low": gain - STRETCH * spread, "high": gain + STRETCH * spread}
+    return result | {key: round(number, 6) for key, number in numbers.items()}
+
+
+def _evaluator(
+    rows: Sequence[DetectionRow], categories: Sequence[Category], classes: Sequence[int]
+) -> DetectionEvaluator:
+    evaluator = DetectionEvaluator(categories, classes)
+    for row in rows:
+        evaluator.add(row)
+    return evaluator
+
+
+def _spread(
+    rows: Sequence[DetectionRow], others: Sequence[DetectionRow], classes: Sequence[int], seed: int
+) -> float:
+    """Return the standard deviation of the difference of AP50 over resamples of the images."""
+    means = []
+    for own in (rows, others):
+        draws = bootstrap_ap(own, classes, RESAMPLES, rng_for(seed, "floor"))["AP50"]  # [R, C]
+        usable = ~np.isnan(draws).all(axis=1)
+        means.append(np.nanmean(draws[usable], axis=1))
+    difference = means[0] - means[1]
+    if len(difference) < 2:
+        return 0.0
+    return float(difference.std(ddof=1))
