@@ -56,9 +56,7 @@ class ConstantList:
     def on(self, row: DetectionRow) -> DetectionRow:
         """Return the row of an image with these detections."""
         boxes = absolute_boxes(self.boxes, (row.height, row.width))
-        return replace(
-            row, pred_boxes=boxes, pred_labels=self.labels, pred_scores=self.scores
-        )
+        return replace(row, pred_boxes=boxes, pred_labels=self.labels, pred_scores=self.scores)
 
 
 def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:

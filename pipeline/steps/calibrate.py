@@ -32,7 +32,11 @@ VERSION = 2
 DETECTIONS = "detections"  # folder of what is matched
 RESULT = "calibration.json"
 PUBLISHES = (Published(RESULT, "pseudo"),)
-LATER = ("rule", "calibrate", "min_precision")  # keys of pseudo_label that only choose among the results
+LATER = (
+    "rule",
+    "calibrate",
+    "min_precision",
+)  # keys of pseudo_label that only choose among the results
 
 
 @dataclass(frozen=True)

@@ -260,9 +260,9 @@ class _Labeller:
         num_objects = len(kept.labels)
         is_region = ignore[used]
         rle = list(coco_results.label_masks(scene, kept))
-        codes, _, _ = masks.fill_boxes(kept.boxes[is_region], scene.size)
-        for number, code in zip(np.flatnonzero(is_region).tolist(), codes, strict=True):
-            rle[number] = code
+        regions, _, _ = masks.fill_boxes(kept.boxes[is_region], scene.size)
+        for number, region in zip(np.flatnonzero(is_region).tolist(), regions, strict=True):
+            rle[number] = region
         areas = []
         for box, code in zip(kept.boxes, rle, strict=True):
             if code is None:
@@ -333,9 +333,7 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def _held_out_total(
-    calibrated: Manifest, job: Job, without: Mapping[str, Any]
-) -> dict[str, int]:
+def _held_out_total(calibrated: Manifest, job: Job, without: Mapping[str, Any]) -> dict[str, int]:
     """Return how many labels of the classes that have some are right, of how many, on held-out validation images."""
     total = {"right": 0, "found": 0}
     for name in calibrated["classes"]:

@@ -248,7 +248,7 @@ def run(context: Context) -> dict[str, Any]:
     }
     folder = Folder.at(job.output).sub("steps").sub(ARMS_FOLDER)
     sources = Sources(job, tables, folder.uri)
-    arms = _arms(job)
+    arms, left_out = _with_labels(context, _arms(job))
     images = range(len(sources.evaluation()))
     runs = _train(context, sources, arms, images)
     if BEST in trial.arms:
@@ -258,6 +258,7 @@ def run(context: Context) -> dict[str, Any]:
         arms.append(best)
     synthetic_images = int(inputs["synthesize"].manifest["images"])
     conclusions = conclude(runs, arms, trial, _classes(context), synthetic_images)
+    conclusions["says"] += left_out
     for line in conclusions["says"]:
         context.tell(f"  {line}")
     manifest = {**conclusions, "images": len(images)}
@@ -273,6 +274,21 @@ def _arms(job: Job) -> list[Arm]:
     for part in trial.curve:
         arms.append(replace(ARMS["synthetic"], name=f"synthetic_{part:g}", fraction=part))
     return arms
+
+
+def _with_labels(context: Context, arms: list[Arm]) -> tuple[list[Arm], list[str]]:
+    """Return the arms without those of pseudo-labels where no class has any, and a line for each left out.
+
+    Images in which nothing is labelled would teach that all of it is background.
+    """
+    if context.inputs["pseudo_label"].manifest["objects"]:
+        return arms, []
+    kept = [arm for arm in arms if "pseudo" not in arm.added]
+    lines = []
+    for arm in arms:
+        if arm not in kept:
+            lines.append(f"arm {arm.name} was left out: no class has pseudo-labels")
+    return kept, lines
 
 
 def _train(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.errors import JobError, WeakLinkError
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Output
-from synthaug.pipeline.run import Console, metrics, publish, run_some
+from synthaug.pipeline.run import Console, check_links, metrics, publish, run_some
 from synthaug.pipeline.steps.contract import load_steps
 from tests.paths import JOBS
 
@@ -43,6 +44,22 @@ def test_shards_of_an_earlier_longer_plan_go(tmp_path: Path) -> None:
     publish(published, first, output)
     publish(published, second, output)
     assert output.sub("data").names() == ["part-0.parquet"]
+
+
+def test_a_weak_link_stops_unless_the_job_wants_it_told_only() -> None:
+    lines: list[str] = []
+    console = Console(lines.append, lambda *_: None)
+    holds = Link("detector", "ok", "AP50 0.9")
+    named = Link("pseudo-labels", "weak", "no labels")
+    broken = Link("generator", "weak", "nothing is recognised", "train longer", stops=True)
+    check_links("verify", [holds, named], "stop", console)
+    assert lines == ["  weak: pseudo-labels: no labels"]
+    with pytest.raises(
+        WeakLinkError, match=r"^step verify: generator: nothing is recognised; train"
+    ):
+        check_links("verify", [broken], "stop", console)
+    check_links("verify", [broken], "report", console)
+    assert lines[1:] == ["  weak: generator: nothing is recognised; train longer"]
 
 
 def test_numbers_of_two_steps_under_one_key_stand_side_by_side(tmp_path: Path) -> None:

@@ -322,3 +322,22 @@ def test_sources_are_found_and_dropped_objects_drawn(context):
 def test_page_begins_with_its_doctype(page):
     """Without it first a browser falls back to the quirks of another age."""
     assert page.startswith(b"<!doctype html>")
+
+
+def test_the_links_come_before_everything_else_and_a_weak_one_says_what_to_do(tmp_path):
+    floor = {
+        "images": 24,
+        "margin": 0.05,
+        "AP50": 0.013,
+        "constant": 0.044,
+        "shuffled": 0.01,
+        "floor": "constant",
+        "gain": -0.031,
+        "low": -0.05,
+        "high": -0.01,
+    }
+    context = fake_run(tmp_path, overrides=["report.samples=0", "report.title=Aquarium"])
+    text = text_of(written(change(context, "train_detector", floor=floor)))
+    start = text.index("Aquarium Links detector weak AP50 0.013 on 24 validation images")
+    assert text.index("train longer (detector.steps)") < text.index("labelled images")
+    assert start < text.index("Detector AP50 on real images")

@@ -12,6 +12,8 @@ import pytest
 
 from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
+from synthaug.pipeline.batches.detector import sample_of
+from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
@@ -29,6 +31,7 @@ from synthaug.pipeline.steps import STEPS, calibrate, ingest, pseudo_label
 from tests import paths
 
 BASE = paths.JOBS / "base.yaml"
+TREE = next(k for k, category in enumerate(toy.CATEGORIES) if category.name == "tree")
 DATA = ("toy:train?count=4", "toy:unlabelled?count=20", "toy:val?count=20")
 
 
@@ -155,6 +158,105 @@ def test_what_is_kept_reaches_its_threshold_and_carries_its_probability(done):
         assert kept[c.name] == pytest.approx(reached, abs=1)
     assert manifest["found"] == {name: sum(counts) for name, counts in manifest["bins"].items()}
     assert sum(manifest["found"].values()) == len(found)
+
+
+# ---- Classes whose labels are not shown to be right ----
+
+
+class Guessing(Informed):
+    """Finds all but trees as Informed does; its trees are anywhere, and it is sure of them."""
+
+    def _found(self, objects):
+        rng = np.random.default_rng(int(objects.id.sum()) + 1)
+        known = super()._found(objects)
+        others = known.labels != TREE
+        corner = rng.uniform(0, 50, (6, 2))
+        boxes = np.concatenate([known.boxes[others], np.hstack([corner, corner + 5])])
+        labels = np.concatenate([known.labels[others], np.full(6, TREE)])
+        scores = np.concatenate([known.scores[others], rng.uniform(0.8, 0.9, 6)])
+        order = np.argsort(-scores)
+        return Prediction(
+            boxes[order].astype(np.float32),
+            labels[order].astype(np.int64),
+            scores[order].astype(np.float32),
+        )
+
+
+@pytest.fixture(scope="module")
+def guessed(tmp_path_factory):
+    return contexts(tmp_path_factory.mktemp("guessed"), detector=Guessing())
+
+
+def test_a_class_of_random_detections_has_no_labels_but_ignore_regions(guessed):
+    manifest = guessed["pseudo_label"].manifest
+    assert "tree" not in manifest["objects"]
+    assert manifest["unlabelled_classes"]["tree"]["why"] == pseudo_label.WRONG
+    assert manifest["thresholds"]["tree"] == {"score": None, "least": None, "basis": "unshown"}
+    table = parquet.open_table(guessed["pseudo_label"].folder)
+    regions = 0
+    for scene in table:
+        trees = scene.objects.select(scene.objects.category == TREE)
+        assert trees.iscrowd.all(), "a region is neither object nor background"
+        assert all(code is not None for code in trees.rle), "COCO's crowds have run lengths"
+        regions += len(trees)
+    assert regions == manifest["ignored"]["tree"] > 60
+    written = read_json(guessed["pseudo_label"], "instances.json")["annotations"]
+    assert sum(record["iscrowd"] for record in written) == sum(manifest["ignored"].values())
+    assert manifest["quality"]["classes"]["tree"]["found"] == 0
+
+
+def test_regions_are_nothing_to_learn_and_no_background(guessed):
+    table = parquet.open_table(guessed["pseudo_label"].folder)
+    index = next(i for i in range(len(table)) if table[i].objects.iscrowd.any())
+    scene = table[index]
+    sample = sample_of(scene, decode(scene))
+    assert TREE not in sample.labels
+    assert len(sample.ignore) == scene.objects.iscrowd.sum()
+    assert LayoutFilter().select(scene).category.tolist() == sample.labels.tolist()
+
+
+def test_a_class_is_named_with_what_was_measured(guessed, done):
+    (link,) = pseudo_label.links(guessed["pseudo_label"].manifest)
+    assert (link.state, link.stops) == ("weak", False)
+    assert "none of tree (" in link.figure
+    (link,) = pseudo_label.links(done["pseudo_label"].manifest)
+    assert link.state == "ok"
+    assert "right on held-out validation images" in link.figure
+    (link,) = pseudo_label.links({"images": 0, "objects": {}})
+    assert link.state == "untested"
+
+
+def test_with_no_class_left_there_are_no_labels_and_the_run_goes_on(tmp_path):
+    done = contexts(tmp_path, "pseudo_label.min_precision=1")
+    manifest = done["pseudo_label"].manifest
+    assert manifest["objects"] == {}
+    assert sum(manifest["ignored"].values()) > 0
+    (link,) = pseudo_label.links(manifest)
+    assert link.state == "weak"
+    assert link.figure.startswith("0 labels of 0 classes; none of ")
+
+
+def test_a_bar_of_nothing_keeps_labels_of_any_worth(tmp_path):
+    done = contexts(tmp_path, "pseudo_label.min_precision=0", detector=Guessing())
+    manifest = done["pseudo_label"].manifest
+    assert manifest["objects"]["tree"] > 0
+    assert manifest["ignored"] == {}
+
+
+@pytest.mark.parametrize(
+    ("right", "found", "why"),
+    [(40, 50, None), (3, 3, None), (2, 2, "too few to tell"), (1, 30, "mostly wrong")],
+)
+def test_the_bound_on_held_out_images_decides(right, found, why):
+    numbers = {"right": right, "found": found}
+    calibrated = {
+        "classes": {"kite": {}},
+        "held_out": {"rules": {"f1": {"classes": {"kite": numbers}}}},
+    }
+    classes = pseudo_label.unshown(calibrated, load_job(BASE, [], "out"))
+    assert classes.get("kite", {}).get("why") == why
+    alone = pseudo_label.unshown({**calibrated, "held_out": None}, load_job(BASE, [], "out"))
+    assert alone["kite"]["why"] == "too few to tell", "one validation image holds nothing out"
 
 
 def test_pycocotools_measures_the_files_as_they_are(done, tmp_path):

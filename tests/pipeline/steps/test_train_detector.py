@@ -15,7 +15,7 @@ from synthaug.detectors.base import Prediction
 from synthaug.detectors.weights import read_header
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.errors import JobError, WeakLinkError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import evaluation
 from synthaug.pipeline.detection.evaluation import Validation, best_of
@@ -24,7 +24,8 @@ from synthaug.pipeline.execution.ray_executor import open_executor
 from synthaug.pipeline.execution.training import EVALUATION, read_log
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.steps.train_detector import BEST, WEIGHTS, Spec, fit
+from synthaug.pipeline.run import Console, run_some
+from synthaug.pipeline.steps.train_detector import BEST, WEIGHTS, Spec, fit, links
 from tests import paths
 
 SMOKE = paths.JOBS / "smoke.yaml"
@@ -152,6 +153,60 @@ def test_the_best_needs_an_object_to_find(ingest: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"detector\.keep: no validation image has an object"):
         fit(Spec(job("detector.keep=best"), str(tmp_path), str(tmp_path / "out")))
     assert fit(Spec(job(), str(tmp_path), str(tmp_path / "out")))["measured"]["AP50"] is None
+
+
+def test_a_detector_of_one_step_stops_the_run_in_one_line(tmp_path: Path) -> None:
+    """Nothing is published; the same command stops again without training; with checks=report the run goes on."""
+    words = [
+        "detector.steps=1",
+        "data.labelled=toy:train?count=8",
+        "data.unlabelled=",
+        "data.validation=toy:val?count=8",
+        "cluster.executor=serial",
+    ]
+    lines: list[str] = []
+    console = Console(lines.append, lambda *_: None)
+    names = ("ingest", "train_detector")
+    strict = load_job(SMOKE, [*words, "checks=stop"], str(tmp_path / "run"))
+    for _ in range(2):
+        with pytest.raises(
+            WeakLinkError, match=r"^step train_detector: detector: AP50 0\.0"
+        ) as told:
+            run_some(strict, console, names)
+        message = str(told.value)
+        assert told.value.exit_code == 2
+        assert "\n" not in message
+        assert "detector.steps" in message and "checks=report" in message
+        assert not (tmp_path / "run" / "checkpoints").exists()
+    assert "[2/2] train_detector: finished earlier" in lines
+    lines.clear()
+    lenient = load_job(SMOKE, words, str(tmp_path / "run"))
+    done = run_some(lenient, console, names)
+    assert [line for line in lines if line.startswith("  weak: detector: AP50 0.0")]
+    assert (tmp_path / "run" / "checkpoints" / WEIGHTS).exists()
+    assert done["train_detector"].manifest["floor"]["images"] == 8
+
+
+def test_what_was_measured_says_whether_the_link_holds() -> None:
+    measured = {
+        "images": 60,
+        "margin": 0.05,
+        "AP50": 0.5,
+        "constant": 0.1,
+        "shuffled": 0.2,
+        "floor": "shuffled",
+        "gain": 0.3,
+        "low": 0.2,
+        "high": 0.4,
+    }
+    (link,) = links({"floor": measured})
+    assert link.state == "ok"
+    assert "+0.300 [+0.200, +0.400] over another image's detections (0.200)" in link.figure
+    (link,) = links({"floor": {**measured, "low": 0.04}})
+    assert (link.state, link.stops) == ("weak", True)
+    (link,) = links({"floor": {**measured, "AP50": None}})
+    assert "no validation image has an object" in link.figure
+    assert links({"sha256": "of an earlier version"}) == []
 
 
 def test_of_equals_the_first_is_best() -> None:
