@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -113,21 +113,39 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A photo and the objects to be painted into it, in this order."""
+class Painting:
+    """One region of a photo to be painted."""
 
-    photo: Photo
-    new_categories: NDArray[np.int64]  # [M]
-    new_boxes: NDArray[np.float32]  # [M, 4] xyxy pixels
+    category: int  # class of the object that the box is of
+    box: NDArray[np.float32]  # [4] xyxy, pixels
+    shows: Literal["object", "background", "seam"] = "object"  # seam: the edge of what is there
+    replaces: int = -1  # object of the photo that is no longer there afterwards; -1 = none
+    # [H, W] pixels of the object whose seam is painted; None = its box
+    mask: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        assert self.new_boxes.shape == (len(self.new_categories), 4)
+        assert self.box.shape == (4,)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A photo and the regions of it to be painted, in this order."""
+
+    photo: Photo
+    paintings: Sequence[Painting]  # M
 
     def seen_by(self, number: int, image: NDArray[np.uint8]) -> Photo:
-        """Return the photo as object `number` finds it: `image`, with the objects painted before."""
-        categories = np.concatenate([self.photo.categories, self.new_categories[:number]])
-        boxes = np.concatenate([self.photo.boxes, self.new_boxes[:number]])
-        return Photo(image, categories, boxes)
+        """Return the photo around painting `number`: `image`, without what it replaces, with objects painted before."""
+        gone = [painting.replaces for painting in self.paintings[: number + 1]]
+        stays = ~np.isin(np.arange(len(self.photo.categories)), gone)
+        before = [p for p in self.paintings[:number] if p.shows != "background"]
+        painted = np.array([painting.category for painting in before], np.int64)
+        boxes = np.array([painting.box for painting in before], np.float32).reshape(-1, 4)
+        return Photo(
+            image,
+            np.concatenate([self.photo.categories[stays], painted]),
+            np.concatenate([self.photo.boxes[stays], boxes]),
+        )
 
 
 @dataclass(frozen=True)
@@ -153,10 +171,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class EditedPhoto:
-    """A photo with the objects that an edit asked for."""
+    """A photo with what an edit asked for."""
 
     image: NDArray[np.uint8]  # RGB [H, W, 3]
-    masks: NDArray[np.float32]  # [M, H, W] soft mask of each painted object in [0, 1]
+    # [M, H, W] in [0, 1], of each painting: soft mask of an object, else the region that was painted
+    masks: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -204,10 +223,10 @@ class MapSampler(Sampler[Maps], Protocol):
 
 
 class EditSampler(Sampler[Sequence[Edit]], Protocol):
-    """A sampler that paints objects into photos."""
+    """A sampler that paints into photos."""
 
     def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
-        """Return photos of any sizes with their objects painted; `sample` is for those of one size."""
+        """Return photos of any sizes with their regions painted; `sample` is for those of one size."""
         ...
 
 

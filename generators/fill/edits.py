@@ -1,4 +1,4 @@
-"""Real images with the objects that are to be painted into them, and the windows made of these."""
+"""Real images with the regions that are to be painted, and the windows made of these."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthaug.generators.base import Photo
+from synthaug.generators.base import Edit, Photo
 from synthaug.generators.fill.config import Config
-from synthaug.generators.fill.geometry import Box, Window, cut, inside_box, object_region
+from synthaug.generators.fill.geometry import (
+    Box,
+    Image,
+    Window,
+    cut,
+    cut_mask,
+    inside_box,
+    object_region,
+    ring_region,
+    seam_of,
+)
 from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, Windows
 
 LARGE = 1.25  # a window is painted at the larger resolution from this many times the smaller on
@@ -19,11 +29,12 @@ LARGE = 1.25  # a window is painted at the larger resolution from this many time
 
 @dataclass(frozen=True)
 class Task:
-    """One window to be painted: which object of which image, with all that is around it."""
+    """One window to be painted, with all that is around its region."""
 
     window: Window
     resolution: int
     content: Windows  # a batch of one
+    shows: str  # object | background | seam
 
 
 def resolution_of(window: Window, config: Config) -> int:
@@ -34,13 +45,23 @@ def resolution_of(window: Window, config: Config) -> int:
     return config.resolutions[-1]
 
 
-def insertion(photo: Photo, category: int, box: Box, config: Config) -> Task:
-    """Return the window in which an object of a category is to be painted at a box [4]."""
-    window = Window.around(box, config.surroundings)
+def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: int) -> Task:
+    """Return the window of painting `number` of an edit, in the photo as it is then."""
+    photo, painting = edit.seen_by(number, image), edit.paintings[number]
+    window = Window.around(painting.box, config.surroundings)
     resolution = resolution_of(window, config)
-    box_there = window.into(box[None], resolution)[0]
+    box_there = window.into(painting.box[None], resolution)[0]
+    label = painting.category
     region = object_region(box_there, config.margin, resolution)
-    return Task(window, resolution, content(photo, window, resolution, region, category, box))
+    if painting.shows == "background":
+        label = num_classes
+    if painting.shows == "seam":
+        label = num_classes + 1
+        region = ring_region(box_there, resolution)
+        if painting.mask is not None:
+            region = seam_of(cut_mask(painting.mask, window, resolution), box_there)
+    windows = content(photo, window, resolution, region, label, painting.box)
+    return Task(window, resolution, windows, painting.shows)
 
 
 def content(

@@ -17,6 +17,7 @@ from torch import Tensor
 LEAST_SIDE = 24  # pixels of the image: a smaller window shows too little of what is around it
 LEAST_MARGIN = 1.0  # pixels of the window by which a region reaches beyond its box
 SEAM_SHARE = 0.18  # width of a ring, inside and outside, in longer sides of the box
+OUTLINE_SHARE = 0.09  # of a band along an outline, inside and outside, in longer sides of the box
 BLUR_SIGMA = 1.0  # pixels of the image: softness of the edge with which a window goes back
 REFERENCE_SIDE = 64.0  # pixels: sizes are told to the network in units of this
 
@@ -102,6 +103,22 @@ def ring_region(box: Box, resolution: int) -> Tensor:
     outer = inside_box(grown(box, width), resolution)
     inner = inside_box(grown(box, -width), resolution)
     return outer - inner
+
+
+def cut_mask(mask: NDArray[np.bool_], window: Window, resolution: int) -> Tensor:
+    """Return the part [S, S] of a mask [H, W] that lies in a window, 0 or 1."""
+    shown = mask.astype(np.uint8)[..., None].repeat(3, 2) * np.uint8(255)
+    return (cut(shown, window, resolution)[0] > 0).float()
+
+
+def seam_of(mask: Tensor, box: Box) -> Tensor:
+    """Return the region [S, S] of the seam around a mask [S, S] with a box: a band along its outline."""
+    longer = float(max(box[2] - box[0], box[3] - box[1]))
+    reach = max(1, round(OUTLINE_SHARE * longer))
+    size = 2 * reach + 1
+    grown_mask = F.max_pool2d(mask[None, None], size, 1, reach)
+    shrunk_mask = 1 - F.max_pool2d(1 - mask[None, None], size, 1, reach)
+    return (grown_mask - shrunk_mask)[0, 0]
 
 
 def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> Image:

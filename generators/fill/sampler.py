@@ -1,4 +1,4 @@
-"""Objects painted into real images by a trained in-filler."""
+"""Regions of real images painted by a trained in-filler."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from synthaug.generators.base import Edit, EditedPhoto, SamplerOptions, Samples
-from synthaug.generators.fill.config import Config
-from synthaug.generators.fill.edits import Task, insertion
+from synthaug.generators.fill.edits import Task, task_of
 from synthaug.generators.fill.flow import fill, noise_for
 from synthaug.generators.fill.geometry import Image, put_back
 from synthaug.generators.fill.network import FillNetwork
@@ -22,7 +21,7 @@ FULL_DIFFERENCE = 0.25  # of pixel values, -1 to 1, from which a pixel surely be
 
 
 class FillSampler:
-    """Paints the objects of edits one after the other; later ones see earlier ones."""
+    """Paints the regions of edits one after the other; later ones see earlier ones."""
 
     def __init__(self, network: FillNetwork, options: SamplerOptions) -> None:
         self._device = torch.device(options.device)
@@ -31,7 +30,7 @@ class FillSampler:
         self._bf16 = uses_bfloat16(options.precision, self._device)
 
     def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
-        """Return the edited images, all of one size, and soft masks of the painted objects."""
+        """Return the edited images, all of one size, and the masks of what was painted."""
         edited = self.edit(conditions, seeds)
         most = max((len(photo.masks) for photo in edited), default=0)
         masks = np.zeros((len(edited), most, *conditions[0].photo.size), np.float32)
@@ -40,15 +39,15 @@ class FillSampler:
         return Samples(np.stack([photo.image for photo in edited]), masks)
 
     def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
-        """Return photos of any sizes with their objects painted."""
+        """Return photos of any sizes with their regions painted."""
         images = [edit.photo.image for edit in edits]
         masks = []
         for edit in edits:
-            masks.append(np.zeros((len(edit.new_boxes), *edit.photo.size), np.float32))
-        rounds = max((len(edit.new_boxes) for edit in edits), default=0)
+            masks.append(np.zeros((len(edit.paintings), *edit.photo.size), np.float32))
+        rounds = max((len(edit.paintings) for edit in edits), default=0)
         for number in range(rounds):
-            rows = [row for row, edit in enumerate(edits) if len(edit.new_boxes) > number]
-            tasks = [_task(edits[row], images[row], number, self._config) for row in rows]
+            rows = [row for row, edit in enumerate(edits) if len(edit.paintings) > number]
+            tasks = [self._task(edits[row], number, images[row]) for row in rows]
             own_seeds = [seeds[row] + number * SEED_STRIDE for row in rows]
             painted = self._paint(tasks, own_seeds)
             for row, task, (pixels, mask) in zip(rows, tasks, painted, strict=True):
@@ -56,6 +55,9 @@ class FillSampler:
                 images[row] = put_back(images[row], task.window, pixels, region)
                 masks[row][number] = _mask_in_image(images[row], task, mask)
         return [EditedPhoto(image, own) for image, own in zip(images, masks, strict=True)]
+
+    def _task(self, edit: Edit, number: int, image: Image) -> Task:
+        return task_of(edit, number, image, self._config, self._network.num_classes)
 
     def _paint(
         self, tasks: Sequence[Task], seeds: Sequence[int]
@@ -68,7 +70,11 @@ class FillSampler:
             noise = noise_for([seeds[row] for row in rows], resolution)
             with_object, without = self._both(windows, noise)
             difference = (with_object - without).abs().mean(1)
-            masks = (difference / FULL_DIFFERENCE).clamp(0, 1) * windows.region[:, 0]
+            soft = (difference / FULL_DIFFERENCE).clamp(0, 1)
+            is_object = torch.tensor([tasks[row].shows == "object" for row in rows])
+            # of background and seams the whole region is what was painted
+            soft = torch.where(is_object[:, None, None], soft, torch.ones_like(soft))
+            masks = soft * windows.region[:, 0]
             for row, pixels, mask in zip(rows, with_object, masks, strict=True):
                 results[row] = (pixels, mask)
         return [results[row] for row in range(len(tasks))]
@@ -83,12 +89,6 @@ class FillSampler:
             painted = fill(self._network, doubled.to(self._device), twice, steps, guidance)
         with_object, without = painted.float().cpu().chunk(2)
         return with_object, without
-
-
-def _task(edit: Edit, image: Image, number: int, config: Config) -> Task:
-    """Return the window of object `number`, in the photo with those painted before."""
-    photo = edit.seen_by(number, image)
-    return insertion(photo, int(edit.new_categories[number]), edit.new_boxes[number], config)
 
 
 def _mask_in_image(image: Image, task: Task, mask: torch.Tensor) -> NDArray[np.float32]:

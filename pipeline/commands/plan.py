@@ -50,7 +50,8 @@ def plan(job: Job, console: Console) -> list[str]:
 
 def _layout(scene: Scene) -> Layout:
     size = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
-    return Layout(scene.objects.category, scene.objects.boxes / size)
+    objects = scene.objects.select(~scene.objects.iscrowd)
+    return Layout(objects.category, objects.boxes / size)
 
 
 def _pairs(planned: Dataset, real: Dataset, most: int) -> list[LayoutPair]:

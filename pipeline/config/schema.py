@@ -14,6 +14,8 @@ EXECUTION = {
     "synthesize": ("workers",),
     "data": ("leaks",),
 }  # keys that change who works or what is refused, no result
+# keys of the section plan for generators that edit real images
+EDIT_KEYS = ("most_edits", "natural_share", "uses", "empties")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
@@ -220,6 +222,12 @@ class Plan:
     objects_per_class: int = 200
     # layouts that added objects go to: uniform (any) | natural (where companions are)
     placement: Literal["natural", "uniform"] = "uniform"
+    # generators that edit real images (docs/fill.md): edits of an image, 1 to this many
+    most_edits: int = 3
+    natural_share: float = 0.5  # of them, rounded down: classes as they occur, not as target asks
+    # use -> share of images: insert | ring | redraw | erase | empty; {} = insert alone
+    uses: dict[str, float] = field(default_factory=dict)
+    empties: float = 0.0  # places painted with background, unlabelled, per object added
     jitter: float = 0.05  # how far boxes move, share of their size, 0 to 1
     # generators driven by maps: share of things that move sideways and are perhaps mirrored
     rearrange: float = 0.0
@@ -227,9 +235,14 @@ class Plan:
     shard: int = 64  # images per shard, the unit of work, retry and resume
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "shard", "objects_per_class")
-        _at_least(0, self, "count")
-        _between_0_and_1(self, "jitter", "flip", "rearrange")
+        _at_least(1, self, "shard", "objects_per_class", "most_edits")
+        _at_least(0, self, "count", "empties")
+        _between_0_and_1(self, "jitter", "flip", "rearrange", "natural_share")
+        if self.uses and not sum(self.uses.values()):
+            raise ValueError("uses: all shares are 0; give one more than 0")
+        for name, share in self.uses.items():
+            if share < 0:
+                raise ValueError(f"uses: the share {share:g} of '{name}' is less than 0")
         if not self.count and self.target != "deficit":
             raise ValueError(
                 "count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number"

@@ -23,6 +23,7 @@ from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segmen
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Provenance, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, cutout, real_map
+from synthaug.pipeline.planning.planner import NO_PLACE
 from synthaug.pipeline.planning.targets import (
     Floats,
     exchange,
@@ -33,7 +34,6 @@ from synthaug.pipeline.planning.targets import (
 
 TRIES = 12  # things, or positions, tried for one addition; the best of all is taken
 UNOCCLUDED = 0.99  # least share of a thing's ring with nothing in front for it to be moved
-NO_PLACE = ": no place)"  # ends the part of a reason that tells of an addition without a position
 _CACHED_MAPS = 64
 
 
@@ -80,7 +80,7 @@ class MapPlanner:
         self.categories = table.categories
         self.count = config.count
         self.num_sources = len(table)
-        self.max_objects = config.most
+        self.limit = ""
         self.short = 0  # things that find no place are known when they are planned
         self.weights: Floats | None = None
         self._table = table

@@ -24,9 +24,7 @@ from synthaug.pipeline.planning.exchange import (
 )
 from synthaug.pipeline.planning.layout_statistics import object_counts
 from synthaug.pipeline.planning.targets import (
-    Exchange,
     Need,
-    additions,
     deficit_counts,
     exchange,
     images_needed,
@@ -36,6 +34,7 @@ from synthaug.pipeline.planning.targets import (
 
 IDS_PER_IMAGE = 10_000
 REAL, ADDED = "human", "synthetic"  # `source` of objects that are pixels of the real image, and not
+NO_PLACE = ": no place)"  # ends the part of a reason that tells of an object without a place
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +45,7 @@ class Planner(Protocol):
     categories: tuple[Category, ...]
     count: int  # scenes
     num_sources: int  # real scenes that plans are made from
-    max_objects: int
+    limit: str  # why objects are short, in words
     natural: Floats  # [C] objects if real scenes were copied as they are
     target: Floats  # [C] objects aimed at
     need: Need
@@ -76,7 +75,6 @@ class Config:
     counts: Mapping[str, int] = field(default_factory=dict)  # of target "counts": objects by class
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: str = "uniform"  # uniform | natural: where added objects go
-    only_adds: bool = False  # objects of the source stay: they are pixels of its image
     jitter: float = 0.0  # how far boxes move, share of their size
     flip: float = 0.5  # probability that a layout is mirrored
     max_objects: int = 64  # per image, after which nothing is added
@@ -107,7 +105,6 @@ class LayoutPlanner:
         self.sources = sources
         self.categories = categories
         self.num_sources = len(sources)
-        self.max_objects = config.max_objects
         layouts = [source.layout for source in sources]
         self.isthing = np.array([category.isthing for category in categories], bool)
         self.pool = Pool.of(layouts, len(categories))
@@ -120,9 +117,10 @@ class LayoutPlanner:
                 f"plan.objects_per_class: no class that can be planned has fewer than {config.objects_per_class} objects, "
                 "so no image is needed; raise it or give plan.count"
             )
+        self.limit = f"{self.count} images of at most {config.max_objects} objects (generator.max_objects) are full"
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
         self.target = self._target(missing)
-        self.exchange = self._exchange()
+        self.exchange = exchange(self.natural, self.target, self.count)
         counts = object_counts(layouts, len(categories))  # [S, C]
         self.slots = Slots.of(counts, self.exchange, config.max_objects)
         self.short = round(self.slots.short * self.count)
@@ -137,12 +135,6 @@ class LayoutPlanner:
         if config.target == "deficit":
             return deficit_counts(self.natural, self.categories, missing)
         return target_counts(self.natural, self.categories, config.target, config.counts)
-
-    def _exchange(self) -> Exchange:
-        """Return the probabilities that lead to the target, or as near to it as additions lead."""
-        if self.config.only_adds:
-            return additions(self.natural, self.target, self.count)
-        return exchange(self.natural, self.target, self.count)
 
     def _fit(self, counts: NDArray[np.int32]) -> Floats:
         """Find the weights [C] by which layouts with objects `counts` [S, C] receive additions."""
@@ -177,8 +169,7 @@ class LayoutPlanner:
             layout, self.pool, plan, self.isthing, (num_free, self.slots.extra), rng
         )
         image_seed = seed_for(config.seed, "image", index)
-        num_real = len(layout.category) if config.only_adds else 0
-        varied = self._vary(exchanged.layout, num_real, image_seed, rng)
+        varied = vary(exchanged.layout, self.isthing, config.jitter, config.flip, rng)
 
         num_objects = len(varied.category)
         objects = Objects.build(
@@ -186,23 +177,12 @@ class LayoutPlanner:
             absolute_boxes(varied.boxes, source.size),
             id=index * IDS_PER_IMAGE + 1 + np.arange(num_objects),
             isthing=self.isthing[varied.category],
-            source=(REAL,) * num_real + (ADDED,) * (num_objects - num_real),
+            source=(ADDED,) * num_objects,
         )
         reason = self._reason(exchanged)
         provenance = Provenance(image_seed, config.generator, "", source.image_id, reason)
         image_id = f"{config.name}-{index:08d}"
         return Scene(image_id, *source.size, ImageRef(None, None), objects, None, provenance)
-
-    def _vary(self, layout: Layout, num_real: int, seed: int, rng: np.random.Generator) -> Layout:
-        """Jitter and mirror a layout; its first `num_real` objects, pixels of a real image, only as that image can be."""
-        config = self.config
-        if not config.only_adds:
-            return vary(layout, self.isthing, config.jitter, config.flip, rng)
-        added = Layout(layout.category[num_real:], layout.boxes[num_real:])
-        moved = vary(added, self.isthing, config.jitter, 0.0, rng).boxes
-        boxes = np.concatenate([layout.boxes[:num_real], moved])
-        flip = float(is_mirrored(seed, config.flip))
-        return vary(Layout(layout.category, boxes), self.isthing, 0.0, flip, rng)
 
     def _reason(self, exchanged: ExchangedLayout) -> str:
         """Describe the exchange: `balanced: +kite -house`."""

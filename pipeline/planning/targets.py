@@ -124,13 +124,6 @@ def exchange(natural: Floats, target: Floats, images: int) -> Exchange:
     return Exchange(give_up, refill, extra, _normalize(deficit))
 
 
-def additions(natural: Floats, target: Floats, images: int) -> Exchange:
-    """Return what leads as near to `target` [C] as can be when nothing is given up: the deficits are added."""
-    deficit = np.maximum(target - natural, 0)
-    nothing = np.zeros_like(natural)
-    return Exchange(nothing, 0.0, deficit.sum() / images, _normalize(deficit))
-
-
 def _normalize(deficit: Floats) -> Floats:
     """Return the share [C] of each class; all 0 where nothing is missing."""
     total = deficit.sum()

@@ -247,6 +247,7 @@ def _exchange_sentence(page: PlanPage) -> str:
     added = count(sum(max(0, row.target - row.natural) for row in page.rows))
     if manifest.get("adds_only"):
         change = f"all {total} objects stay, {above} of them above the target"
+        added = count(sum(max(0, row.planned - row.natural) for row in page.rows))
     else:
         change = f"of {total} objects {above} are given up"
     return (

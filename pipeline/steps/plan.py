@@ -8,27 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.config.schema import EDIT_KEYS, Job, section_dict
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.planning.map_planner import NO_PLACE
-from synthaug.pipeline.planning.planner import Floats, Planner
+from synthaug.pipeline.planning.planner import NO_PLACE, Floats, Planner
 from synthaug.pipeline.planning.targets import target_counts
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest",)
-VERSION = 2
+VERSION = 3
 PUBLISHES: tuple[Published, ...] = ()
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the section plan, and what the conditioning adds: the filter of layouts, the size of maps."""
+    """Return the section plan, and what the conditioning adds: the filter of layouts, the size of maps, edits."""
     plan = section_dict(job, "plan")
-    del plan["rearrange"]  # which only plans of maps depend on
+    for key in ("rearrange", *EDIT_KEYS):  # which only plans of maps, or of edits, depend on
+        del plan[key]
     added = conditioning_of(job).plan_settings()
     return {"seed": job.seed, "name": job.name, "plan": plan, **added}
 
@@ -99,14 +99,13 @@ def run(context: Context) -> dict[str, Any]:
             f"  {job.generator.system} takes nothing away: {surplus:,.0f} objects stay above the target"
         )
     if num_without_place:
-        context.tell(f"  {num_without_place} things found no place in their maps")
+        context.tell(f"  {num_without_place} things found no place")
     context.tell(
         f"  {planner.count} layouts from {planner.num_sources} real ones, target '{job.plan.target}'"
     )
     if planner.short:
         context.tell(
-            f"  {planner.short} objects of the target have no place: {planner.count} images of at most "
-            f"{planner.max_objects} objects (generator.max_objects) are full; raise plan.count"
+            f"  {planner.short} objects of the target have no place: {planner.limit}; raise plan.count"
         )
     return {
         "images": planner.count,

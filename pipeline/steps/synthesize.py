@@ -17,7 +17,7 @@ from synthaug.pipeline.synthesis.base import Synthesizer
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("plan", "train_generator")
-VERSION = 3
+VERSION = 4
 PUBLISHES: tuple[Published, ...] = ()
 
 

@@ -59,6 +59,7 @@ class Conditioning(ABC):
     """
 
     plans_maps: ClassVar[bool] = False  # whether plans are panoptic maps, not layouts
+    uses: ClassVar[tuple[str, ...]] = ()  # of plan.uses, where real images are edited
 
     def __init__(self, job: Job, system: System) -> None:
         self.job = job
@@ -78,6 +79,17 @@ class Conditioning(ABC):
             raise JobError(
                 f"plan.rearrange: {rearrange:g} is for generators driven by maps, not for {self.job.generator.system}; set "
                 "it to 0; plan.jitter moves boxes"
+            )
+        uses = self.job.plan.uses
+        if set(uses) - set(self.uses):
+            kinds = ", ".join(self.uses) or "none: it makes whole images"
+            raise JobError(
+                f"plan.uses: {', '.join(uses)} for generator.system {self.job.generator.system}, whose uses are {kinds}; "
+                "leave out the others"
+            )
+        if self.job.plan.empties and "empty" not in self.uses:
+            raise JobError(
+                f"plan.empties: generator.system {self.job.generator.system} paints no background; set it to 0"
             )
 
     @abstractmethod
@@ -154,7 +166,6 @@ class Conditioning(ABC):
             counts=plan.counts,
             objects_per_class=plan.objects_per_class,
             placement=plan.placement,
-            only_adds=self.only_adds,
             jitter=plan.jitter,
             flip=plan.flip,
             max_objects=job.generator.training.max_objects,

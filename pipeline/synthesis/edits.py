@@ -1,32 +1,34 @@
-"""Conditioning on real images to be edited: a planned layout's own image, and the objects to be painted into it."""
+"""Conditioning on real images to be edited: a planned layout's own image, and what becomes of places in it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.generators.copy_paste import Frame
+from synthaug.generators.copy_paste import Config as PasteConfig
+from synthaug.generators.copy_paste import Frame, compose
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
-from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.masks import tight_boxes
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.planning.planner import is_mirrored
+from synthaug.pipeline.planning.edit_planner import USES, use_of
+from synthaug.pipeline.planning.planner import ADDED, is_mirrored
 from synthaug.pipeline.synthesis.base import Finished, Synthesizer, seeds_of, with_image
 from synthaug.pipeline.synthesis.masks_from_levels import resolve
+from synthaug.pipeline.synthesis.object_bank import Bank
 from synthaug.pipeline.synthesis.pasting import (
     Added,
     Canvas,
     Labels,
     Picture,
-    added_objects,
     emptiest_background,
     planned_ids,
     with_labels,
@@ -37,15 +39,18 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from synthaug.generators.base import Edit, EditedPhoto, EditSampler, PhotoBatch
+    from synthaug.generators.base import Edit, EditedPhoto, EditSampler, Painting, PhotoBatch
 
-MAX_OVERLAP = 0.3  # share of the smaller of two boxes: an object is not painted over another one
-PLACES = 30  # tried for an object whose planned place is taken
 MIN_VISIBLE = 0.1  # share of an object that must stay visible, or it loses its label
+PAINTED = 0.5  # share of a pixel from which on it is painted over
+
+Flags = NDArray[np.bool_]
 
 
 class EditConditioning(RealImageConditioning):
     """Photos with their objects, of which the system learns to paint further ones."""
+
+    uses: ClassVar[tuple[str, ...]] = USES
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
@@ -60,75 +65,102 @@ class EditConditioning(RealImageConditioning):
         """Return the synthesizer that paints into images of the table beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
-        index_of = {scene.image_id: index for index, scene in enumerate(bare)}
-        photos = Photos(Pixels([table]), index_of)
-        return EditSynthesizer(photos, sampler, self.job.synthesize, self.job.plan.flip)
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The real images that are painted into."""
-
-    pixels: Pixels
-    index_of: dict[str, int]  # image_id -> index in the table
+        # every size of a piece is that of the plan, and every mirror image is the plan's
+        bank = Bank.of(table, bare, PasteConfig(zoom="none"))
+        plan = self.job.plan
+        return EditSynthesizer(bank, sampler, self.job.synthesize, plan.flip, plan.uses)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A canvas, the ids of its objects, and the objects to be painted."""
+    """A photo and what is asked of it."""
 
-    canvas: Canvas
-    ids: NDArray[np.int64]  # [N]
-    new: Objects
+    canvas: Canvas  # without the objects that are erased
+    ids: NDArray[np.int64]  # [N] of the objects of the canvas
+    redrawn: list[int]  # positions of those that are painted anew
+    new: Objects  # P, to be added
+    pieces: Flags | None  # [P, H, W] pixels of pasted ones; None = they are painted
+    by_box: Flags  # [P] whether labels of pasted ones are boxes
+    edit: Edit  # paintings of the redrawn, then of the new, then of background
+    lost: Counter[str]  # planned objects per class that no real object could be pasted for
     min_area: float
 
 
 class EditSynthesizer:
-    """Paints planned objects into real images; labels are what can be seen."""
+    """Paints into real images what was planned; labels are what can be seen."""
 
     def __init__(
-        self, photos: Photos, sampler: EditSampler, options: Synthesize, flip: float
+        self,
+        bank: Bank,
+        sampler: EditSampler,
+        options: Synthesize,
+        flip: float,
+        uses: Mapping[str, float],
     ) -> None:
-        self._photos = photos
+        self._bank = bank
         self._sampler = sampler
         self._options = options
-        self._flip = flip  # probability by which the plan mirrored backgrounds
+        self._flip = flip  # probability by which the plan mirrored photos
+        self._uses = uses  # use of an edit -> share of the images
 
     def __call__(
         self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
     ) -> list[Finished]:
         """Return the edited images with all objects, as far as they are visible."""
-        requests = [self._request(scene) for scene in planned]
-        edits = [_edit(request) for request in requests]
-        edited = self._sampler.edit(edits, seeds_of(planned))
+        requests = [self._request(scene, categories) for scene in planned]
+        edited = self._sampler.edit([request.edit for request in requests], seeds_of(planned))
         finished = []
         for scene, request, photo in zip(planned, requests, edited, strict=True):
-            picture = _labelled(request, photo, categories)
+            picture = labelled(request, photo, categories)
             objects = picture.objects
             if _is_layout_alone(scene):
-                objects = objects.select(objects.id > 0)  # the background's were not asked for
+                objects = objects.select(objects.id > 0)  # the photo's were not asked for
             result = with_image(
                 scene.with_objects(objects), picture.image, self._options.format, checkpoint
             )
-            finished.append(Finished(result, picture.lost + _left_out(scene, request, categories)))
+            finished.append(Finished(result, picture.lost + request.lost))
         return finished
 
-    def _request(self, planned: Scene) -> Request:
-        """Return the canvas of a planned scene and those of its objects that find a place there."""
+    def _request(self, planned: Scene, categories: Sequence[Category]) -> Request:
+        """Return the photo of a planned scene and what is to be painted in it."""
         assert planned.provenance is not None
         seed = planned.provenance.seed
         if _is_layout_alone(planned):
-            canvas = emptiest_background(self._photos.pixels, planned, seed)
+            canvas = emptiest_background(self._bank.pixels, planned, seed)
             things = planned.objects.select(planned.objects.isthing & ~planned.objects.iscrowd)
-            return Request(canvas, np.zeros(len(canvas.objects), np.int64), things, 0.0)
-        index = self._photos.index_of[planned.provenance.source_image]
-        scene, image = self._photos.pixels[index]
+            return insertion(canvas, np.zeros(len(canvas.objects), np.int64), things)
+        scene, image = self._bank.scene(planned.provenance.source_image)
         mirror = is_mirrored(seed, self._flip)
         canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
-        # stuff takes no place: an object stands on grass and before the sky
-        taken = canvas.objects.boxes[canvas.objects.isthing]
-        new = placed(added_objects(planned), taken, planned.size, seed)
-        return Request(canvas, planned_ids(canvas, planned), new, self._options.min_mask_area)
+        plan = Changes.of(canvas, planned)
+        if use_of(seed, self._uses) == "ring":
+            return self._pasted(canvas, plan, seed, categories)
+        return request_for(canvas, plan, self._options.min_mask_area)
+
+    def _pasted(
+        self, canvas: Canvas, plan: Changes, seed: int, categories: Sequence[Category]
+    ) -> Request:
+        """Paste a real object for each new one; what is left to paint is the seam around it."""
+        pieces, found = [], []
+        for number, (category, box) in enumerate(
+            zip(plan.new.category.tolist(), plan.new.boxes, strict=True)
+        ):
+            piece = self._bank.piece(category, box, rng_for(seed, "piece", number))
+            if piece is not None:
+                pieces.append(piece)
+                found.append(number)
+        new = plan.new.select(found)
+        image, visible = compose(canvas.image, canvas.masks[:0], pieces)
+        by_box = np.array([piece.by_box for piece in pieces], bool)
+        missing = np.delete(plan.new.category, found).tolist()
+        lost = Counter(categories[c].name for c in missing)
+        request = request_for(
+            replace(canvas, image=image),
+            replace(plan, new=new),
+            self._options.min_mask_area,
+            (visible, by_box),
+        )
+        return replace(request, lost=lost)
 
 
 def _is_layout_alone(planned: Scene) -> bool:
@@ -136,68 +168,148 @@ def _is_layout_alone(planned: Scene) -> bool:
     return planned.provenance is not None and planned.provenance.reason == PAIRED_SAMPLE
 
 
-def placed(
-    objects: Objects, taken: NDArray[np.float32], size: tuple[int, int], seed: int
-) -> Objects:
-    """Return the objects where they hardly cover others: as planned, else at a free place of the image.
+@dataclass(frozen=True)
+class Changes:
+    """What a plan changes in a photo with N objects, crowds included."""
 
-    `taken` [N, 4] are the boxes that are there. Places are drawn from the seed; an object that finds none is left out.
-    """
-    height, width = size
-    boxes, kept = objects.boxes.copy(), []
-    for number in range(len(objects)):
-        rng = rng_for(seed, "place", number)
-        box = boxes[number]
-        sides = np.minimum(box[2:] - box[:2], [width, height])
-        for _ in range(PLACES):
-            if largest_overlap(box, taken) <= MAX_OVERLAP:
-                kept.append(number)
-                boxes[number] = box
-                taken = np.concatenate([taken, box[None]])
-                break
-            corner = rng.random(2) * (np.array([width, height]) - sides)
-            box = np.concatenate([corner, corner + sides]).astype(np.float32)
-    chosen = objects.select(kept)
-    return Objects.build(
-        chosen.category, boxes[kept], id=chosen.id, isthing=chosen.isthing, source=chosen.source
+    ids: NDArray[np.int64]  # [N]
+    redrawn: Flags  # [N]
+    erased: Flags  # [N]
+    new: Objects  # to be added
+    empty: Objects  # places to be painted with background
+
+    @staticmethod
+    def of(canvas: Canvas, planned: Scene) -> Changes:
+        """Read a plan: the objects of the photo come first, in their order, without crowds."""
+        objects = planned.objects
+        counted = ~canvas.objects.iscrowd  # [N]
+        num_own = int(counted.sum())
+        edited = np.array([source == ADDED for source in objects.source], bool)
+        redrawn, erased = np.zeros_like(counted), np.zeros_like(counted)
+        own = objects.iscrowd[:num_own]
+        redrawn[counted] = edited[:num_own] & ~own
+        erased[counted] = edited[:num_own] & own
+        is_further = np.arange(len(objects)) >= num_own
+        new = objects.select(is_further & ~objects.iscrowd)
+        empty = objects.select(is_further & objects.iscrowd)
+        return Changes(planned_ids(canvas, planned), redrawn, erased, new, empty)
+
+
+def insertion(canvas: Canvas, ids: NDArray[np.int64], new: Objects) -> Request:
+    """Return the request to add objects to a canvas."""
+    nothing = np.zeros(len(ids), bool)
+    changes = Changes(ids, nothing, nothing, new, new.select([]))
+    return request_for(canvas, changes, 0.0)
+
+
+def request_for(
+    canvas: Canvas, plan: Changes, min_area: float, pasted: tuple[Flags, Flags] | None = None
+) -> Request:
+    """Return the request for a plan; `pasted` has the masks [P, H, W] of new objects, and whether they are boxes."""
+    from synthaug.generators.base import Edit, Painting, Photo
+
+    objects = canvas.objects
+    # stuff is no neighbour: an object stands on grass and before the sky
+    told = np.flatnonzero(objects.isthing & ~objects.iscrowd)
+    place_of = {position: row for row, position in enumerate(told.tolist())}
+    categories, boxes = objects.category[told], objects.boxes[told]
+    paintings: list[Painting] = []
+    for position in np.flatnonzero(plan.redrawn).tolist():
+        label, box = int(objects.category[position]), objects.boxes[position]
+        paintings.append(Painting(label, box, replaces=place_of[position]))
+    masks, by_box = pasted or (None, np.zeros(len(plan.new), bool))
+    if masks is None:
+        paintings += [Painting(int(c), box) for c, box in _pairs(plan.new)]
+    else:
+        first = len(told)  # pasted objects are in the photo already
+        categories = np.concatenate([categories, plan.new.category])
+        boxes = np.concatenate([boxes, _tight(masks, plan.new)])
+        for number, label in enumerate(plan.new.category.tolist()):
+            mask = None if by_box[number] else masks[number]
+            seam = Painting(label, boxes[first + number], "seam", first + number, mask)
+            paintings.append(seam)
+    for position in np.flatnonzero(plan.erased).tolist():
+        label, box = int(objects.category[position]), objects.boxes[position]
+        paintings.append(Painting(label, box, "background", place_of[position]))
+    paintings += [Painting(int(c), box, "background") for c, box in _pairs(plan.empty)]
+
+    photo = Photo(canvas.image, categories.astype(np.int64), boxes.astype(np.float32))
+    stays = ~plan.erased
+    kept = replace(
+        canvas,
+        objects=objects.select(stays),
+        masks=canvas.masks[stays],
+        area=canvas.area[stays],
+    )
+    redrawn = np.flatnonzero(plan.redrawn[stays]).tolist()
+    edit = Edit(photo, paintings)
+    return Request(
+        kept, plan.ids[stays], redrawn, plan.new, masks, by_box, edit, Counter(), min_area
     )
 
 
-def largest_overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the largest share of the smaller of two boxes that a box [4] and one of others [N, 4] have in common."""
-    low = np.maximum(others[:, :2], box[:2])
-    high = np.minimum(others[:, 2:], box[2:])
-    common = (high - low).clip(0).prod(1)
-    areas = (others[:, 2:] - others[:, :2]).prod(1)
-    smaller = np.minimum(areas, (box[2:] - box[:2]).prod()).clip(1e-6)
-    return float((common / smaller).max(initial=0.0))
+def _pairs(objects: Objects) -> list[tuple[int, NDArray[np.float32]]]:
+    """Return class and box of each object."""
+    return list(zip(objects.category.tolist(), objects.boxes, strict=True))
 
 
-def _edit(request: Request) -> Edit:
-    from synthaug.generators.base import Edit, Photo
-
-    objects = request.canvas.objects
-    there = objects.select(objects.isthing & ~objects.iscrowd)
-    photo = Photo(request.canvas.image, there.category.astype(np.int64), there.boxes)
-    return Edit(photo, request.new.category.astype(np.int64), request.new.boxes)
+def _tight(masks: Flags, objects: Objects) -> NDArray[np.float32]:
+    """Return the boxes [P, 4] of masks [P, H, W]; of an empty one that of its object."""
+    some: Flags = np.asarray(masks.any((1, 2)))
+    boxes: NDArray[np.float32] = np.where(some[:, None], tight_boxes(masks), objects.boxes)
+    return boxes
 
 
-def _labelled(request: Request, edited: EditedPhoto, categories: Sequence[Category]) -> Picture:
+def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Category]) -> Picture:
     """Return the edited photo with its labels: painted objects are in front of what was there."""
-    new, canvas = request.new, request.canvas
-    painted = resolve(edited.masks, new.boxes, new.isthing)
-    hidden = painted.any(0)
-    visible = np.concatenate([canvas.masks & ~hidden, painted])
-    added = Added(painted.sum((1, 2)).astype(np.float64), np.ones(len(new), bool))
-    ids = np.concatenate([request.ids, new.id])
-    labels = Labels(ids, new.boxes, new.category.astype(np.int64), request.min_area)
-    return with_labels(canvas, edited.image, visible, added, labels, MIN_VISIBLE, categories)
+    new, redrawn = request.new, request.redrawn
+    num_redrawn, num_new = len(redrawn), len(new)
+    end = num_redrawn + num_new
+    canvas, own_masks = _with_redrawn(request, edited.masks[:num_redrawn])
+    if request.pieces is None:
+        added = resolve(edited.masks[num_redrawn:end], new.boxes, new.isthing)
+    else:
+        added = request.pieces
+    # where background was painted no thing is seen; the stuff there is that background
+    background = (edited.masks[end:] >= PAINTED).any(0)
+    covered = background & canvas.objects.isthing[:, None, None]
+    visible = np.concatenate([own_masks & ~covered & ~added.any(0), added])
+    area = added.sum((1, 2)).astype(np.float64)
+    labels = Labels(
+        np.concatenate([request.ids, new.id]),
+        new.boxes,
+        new.category.astype(np.int64),
+        request.min_area,
+    )
+    return with_labels(
+        canvas,
+        edited.image,
+        visible,
+        Added(area, ~request.by_box),
+        labels,
+        MIN_VISIBLE,
+        categories,
+    )
 
 
-def _left_out(planned: Scene, request: Request, categories: Sequence[Category]) -> Counter[str]:
-    """Count the planned objects per class that found no place."""
-    if _is_layout_alone(planned):
-        return Counter()
-    asked = added_objects(planned)
-    missing = ~np.isin(asked.id, request.new.id)
-    return Counter(categories[c].name for c in asked.category[missing].tolist())
+def _with_redrawn(request: Request, soft: NDArray[np.float32]) -> tuple[Canvas, Flags]:
+    """Return the canvas with its redrawn objects, and the masks [N, H, W] of all its objects.
+
+    A redrawn object without a mask keeps its box, one with a mask gets that of what was painted. Both are synthetic then.
+    """
+    canvas, redrawn = request.canvas, request.redrawn
+    if not redrawn:
+        return canvas, canvas.masks
+    objects = canvas.objects
+    old = objects.select(redrawn)
+    painted = resolve(soft, old.boxes, old.isthing)
+    masks, area = canvas.masks.copy(), canvas.area.copy()
+    sources = list(objects.source)
+    for position, mask in zip(redrawn, painted, strict=True):
+        sources[position] = ADDED
+        if objects.rle[position] is not None:
+            masks &= ~mask
+            masks[position] = mask
+            area[position] = mask.sum()
+    changed = replace(objects, source=tuple(sources))
+    return replace(canvas, objects=changed, area=area), masks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.config.schema import Synthesize
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 class PasteConditioning(RealImageConditioning):
     """Objects are cut out of real images when images are made; nothing is learned."""
+
+    uses: ClassVar[tuple[str, ...]] = ("insert",)
 
     @property
     def untrained_note(self) -> str:

@@ -1,15 +1,18 @@
-"""Conditioning on real images: what pasting into them and painting into them have in common."""
+"""Conditioning on real images: plans of edits, and what pasting and painting have in common."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+from synthaug.pipeline.config.schema import EDIT_KEYS
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.scene import Dataset, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.planning.edit_planner import Config as PlanConfig
+from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
 from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.object_bank import pasteable
 
@@ -48,6 +51,40 @@ class RealImageConditioning(Conditioning):
             f"data.labelled: no image has a thing that generator.system {self.job.generator.system} could cut out; "
             "name a data set with labelled objects"
         )
+
+    def planner(self, table: Dataset, weights: Floats | None = None) -> EditPlanner:
+        """Return the planner of edits for labelled scenes, whose pixels are not needed.
+
+        Raises DatasetError where there is no scene, JobError for a plan that cannot be.
+        """
+        sources = self.layouts(table)
+        if not sources:
+            raise self.nothing_selected()
+        job, plan = self.job, self.job.plan
+        config = PlanConfig(
+            count=plan.count,
+            target=plan.target,
+            counts=plan.counts,
+            objects_per_class=plan.objects_per_class,
+            placement=plan.placement,
+            jitter=plan.jitter,
+            flip=plan.flip,
+            most=plan.most_edits,
+            natural_share=plan.natural_share,
+            uses=plan.uses,
+            empties=plan.empties,
+            seed=job.seed,
+            name=job.name,
+            generator=job.generator.system,
+        )
+        labelled = class_counts(table, len(table.categories))
+        return EditPlanner(sources, table.categories, labelled, config, weights)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return the keys of the section plan that only plans of edits depend on."""
+        plan = self.job.plan
+        edits = {key: getattr(plan, key) for key in EDIT_KEYS}
+        return {**super().plan_settings(), "edits": edits}
 
     def files(self, labelled: str) -> dict[str, Any]:
         """Return where the real images are, such that a run's folder can be moved."""

@@ -19,6 +19,7 @@ from synthaug.generators.base import (
     Layouts,
     MapBatch,
     Maps,
+    Painting,
     Photo,
     PhotoBatch,
     SamplerOptions,
@@ -123,8 +124,8 @@ def photo_of(row: int) -> Photo:
 
 def edits_of(rows: Sequence[int]) -> list[Edit]:
     """Some of three photos, and another object to be painted into each."""
-    new_box = np.array([[34, 30, 54, 50]], np.float32)
-    return [Edit(photo_of(row), np.array([1]), new_box) for row in rows]
+    new = Painting(1, np.array([34, 30, 54, 50], np.float32))
+    return [Edit(photo_of(row), [new]) for row in rows]
 
 
 CONDITIONS_OF = {

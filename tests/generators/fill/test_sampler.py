@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from synthaug.generators.base import Edit, Photo, SamplerOptions
-from synthaug.generators.fill.edits import insertion, paint_boxes, resolution_of
+from synthaug.generators.base import Edit, Painting, Photo, SamplerOptions
+from synthaug.generators.fill.edits import paint_boxes, resolution_of, task_of
 from synthaug.generators.fill.geometry import Window
 from synthaug.generators.fill.sampler import FillSampler
-from tests.generators.fill.fill_windows import SMALL, random_network
+from tests.generators.fill.fill_windows import CLASSES, SMALL, random_network
 
 RNG = np.random.default_rng(3)
 
@@ -24,8 +24,13 @@ def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
 
 
 def edit(image: np.ndarray, new: np.ndarray, categories: list[int]) -> Edit:
-    there = Photo(image, np.array([1]), boxes((2, 2, 20, 14)))
-    return Edit(there, np.array(categories, np.int64), new)
+    pairs = zip(categories, new, strict=True)
+    return Edit(labelled(image), [Painting(label, box) for label, box in pairs])
+
+
+def labelled(image: np.ndarray) -> Photo:
+    """Return a photo with one object of class 1."""
+    return Photo(image, np.array([1]), boxes((2, 2, 20, 14)))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,8 @@ def test_no_box_paints_nothing() -> None:
 
 def test_the_painted_object_is_not_its_own_neighbour() -> None:
     empty = Photo(photo(), np.zeros(0, np.int64), boxes())
-    task = insertion(empty, 2, boxes((20, 10, 40, 30))[0], SMALL)
+    insertion = Edit(empty, [Painting(2, boxes((20, 10, 40, 30))[0])])
+    task = task_of(insertion, 0, empty.image, SMALL, CLASSES)
     assert not task.content.neighbours.any()
     assert task.content.labels.tolist() == [2]
     assert task.content.box.sum() < task.content.region.sum()
@@ -121,3 +127,60 @@ def test_height_and_width_are_not_swapped(sampler: FillSampler) -> None:
     assert changed[:, 60:].any()
     assert not changed[:, :60].any()
     assert torch.is_grad_enabled()
+
+
+OWN = boxes((2, 2, 20, 14))[0]
+
+
+def test_a_redrawn_object_is_not_its_own_neighbour_and_later_ones_see_it() -> None:
+    there = labelled(photo())
+    far = Painting(2, boxes((30, 20, 50, 36))[0])
+    redrawn = Edit(there, [Painting(1, OWN, replaces=0), far])
+    first, second = (redrawn.seen_by(number, there.image) for number in (0, 1))
+    assert 0 == len(first.boxes)
+    assert [1] == second.categories.tolist()
+    assert OWN.tolist() == second.boxes[0].tolist()
+
+
+def test_what_was_erased_is_no_neighbour() -> None:
+    there = labelled(photo())
+    erased = Edit(there, [Painting(1, OWN, "background", 0), Painting(2, OWN)])
+    assert 0 == len(erased.seen_by(1, there.image).boxes)
+
+
+def test_background_is_told_no_class_and_a_seam_any() -> None:
+    there = labelled(photo())
+    paintings = [Painting(1, OWN, shows) for shows in ("object", "background", "seam")]
+    labels, regions = [], []
+    for number in range(3):
+        task = task_of(Edit(there, paintings), number, there.image, SMALL, CLASSES)
+        labels.append(int(task.content.labels))
+        regions.append(task.content.region[0, 0])
+    assert [1, CLASSES, CLASSES + 1] == labels
+    assert torch.equal(regions[0], regions[1])
+    middle = len(regions[2]) // 2
+    assert regions[0][middle, middle] == 1 and regions[2][middle, middle] == 0
+
+
+def test_a_seam_leaves_the_pasted_object_and_what_is_far_from_it(sampler: FillSampler) -> None:
+    image = photo(60, 80)
+    mask = np.zeros((60, 80), bool)
+    mask[20:44, 30:62] = True
+    box = boxes((30, 20, 62, 44))[0]
+    pasted = Photo(image, np.array([0]), box[None])
+    for own_mask in (mask, None):
+        edit = Edit(pasted, [Painting(0, box, "seam", 0, own_mask)])
+        (edited,) = sampler.edit([edit], [3])
+        changed = (edited.image != image).any(2)
+        assert changed[19:22, 40:50].mean() > 0.5
+        assert not changed[30:34, 42:50].any()
+        assert not changed[:8].any() and not changed[56:].any()
+        assert edited.masks[0, 20, 45] > 0.9 and edited.masks[0, 32, 46] == 0
+
+
+def test_the_mask_of_background_is_its_whole_region(sampler: FillSampler) -> None:
+    image = photo()
+    (edited,) = sampler.edit([Edit(labelled(image), [Painting(1, OWN, "background", 0)])], [3])
+    assert edited.masks[0, 4:12, 4:18].min() > 0.95
+    assert not edited.masks[0, :, 30:].any()
+    assert not np.array_equal(edited.image, image)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.planning.targets import (
-    additions,
     deficit_counts,
     exchange,
     images_needed,
@@ -89,14 +88,6 @@ def test_the_exchange_leads_to_the_target_in_expectation(
     np.testing.assert_allclose(
         natural - removed + num_added * plan.shares, target, rtol=1e-6, atol=1e-6
     )
-
-
-def test_additions_take_nothing_away() -> None:
-    natural, target = np.array([10.0, 4.0, 0.0]), np.array([2.0, 7.0, 1.0])
-    plan = additions(natural, target, 8)
-    assert not plan.give_up.any() and plan.refill == 0
-    np.testing.assert_allclose(8 * plan.extra * plan.shares, [0, 3, 1])
-    assert not additions(natural, natural, 8).shares.any()
 
 
 def test_only_things_are_missing() -> None:

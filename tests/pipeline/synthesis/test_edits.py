@@ -1,4 +1,4 @@
-"""Painting into real images: places that are free, labels of what is visible, and nothing else changed."""
+"""Painting into real images: each use changes its own places, labels are what is visible, the rest stays."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from synthaug.generators.base import Edit, EditedPhoto, Samples
-from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.images import decode, encode
-from synthaug.pipeline.core.masks import decode_all
+from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import (
     PAIRED_SAMPLE,
     Category,
@@ -23,13 +22,8 @@ from synthaug.pipeline.core.scene import (
     SceneList,
 )
 from synthaug.pipeline.planning.planner import ADDED
-from synthaug.pipeline.synthesis.edits import (
-    MAX_OVERLAP,
-    EditSynthesizer,
-    Photos,
-    largest_overlap,
-    placed,
-)
+from synthaug.pipeline.synthesis.edits import EditSynthesizer
+from synthaug.pipeline.synthesis.object_bank import Bank
 
 CATEGORIES = (Category(1, "cell"), Category(2, "platelet"), Category(3, "smear"))
 HEIGHT, WIDTH = 40, 60
@@ -44,8 +38,11 @@ THERE = Objects.build([0, 2], boxes((2, 2, 20, 14), (44, 20, 58, 38)), iscrowd=[
 SOURCE = Scene("photo", HEIGHT, WIDTH, ImageRef(encode(PIXELS, "png"), None), THERE)
 
 
-class WhitePainter:
-    """A sampler that paints every object white, and its box for its mask."""
+SHADES = {"object": 255, "background": 0, "seam": 128}
+
+
+class PlainPainter:
+    """A sampler that paints objects white, background black and seams, a pixel wide, grey; masks are boxes."""
 
     def __init__(self) -> None:
         self.edits: list[Edit] = []
@@ -58,10 +55,13 @@ class WhitePainter:
         edited = []
         for edit in edits:
             image = edit.photo.image.copy()
-            masks = np.zeros((len(edit.new_boxes), *edit.photo.size), np.float32)
-            for mask, (x0, y0, x1, y1) in zip(masks, edit.new_boxes.astype(int), strict=True):
-                image[y0:y1, x0:x1] = 255
+            masks = np.zeros((len(edit.paintings), *edit.photo.size), np.float32)
+            for mask, painting in zip(masks, edit.paintings, strict=True):
+                x0, y0, x1, y1 = painting.box.astype(int).tolist()
                 mask[y0:y1, x0:x1] = 1
+                if painting.shows == "seam":
+                    mask[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] = 0
+                image[mask > 0] = SHADES[painting.shows]
             edited.append(EditedPhoto(image, masks))
         return edited
 
@@ -76,14 +76,16 @@ def planned(new: np.ndarray, categories: list[int], reason: str = "balanced") ->
     return Scene("job-00000000", HEIGHT, WIDTH, ImageRef(None, None), objects, None, origin)
 
 
-def synthesizer(painter: WhitePainter, flip: float = 0.0) -> EditSynthesizer:
-    table = SceneList(CATEGORIES, [SOURCE])
-    photos = Photos(Pixels([table]), {"photo": 0})
-    return EditSynthesizer(photos, painter, Synthesize(min_mask_area=4), flip)
+def synthesizer(
+    painter: PlainPainter, flip: float = 0.0, use: str = "insert", source: Scene = SOURCE
+) -> EditSynthesizer:
+    table = SceneList(CATEGORIES, [source])
+    bank = Bank.of(table, table, PasteConfig(mirror=0.0, zoom="none"))
+    return EditSynthesizer(bank, painter, Synthesize(min_mask_area=4), flip, {use: 1.0})
 
 
 def test_only_planned_objects_are_painted_and_only_there() -> None:
-    painter = WhitePainter()
+    painter = PlainPainter()
     (finished,) = synthesizer(painter)([planned(boxes((30, 4, 40, 12)), [1])], CATEGORIES, "f" * 64)
     scene = finished.scene
     image = decode(scene)
@@ -98,39 +100,28 @@ def test_only_planned_objects_are_painted_and_only_there() -> None:
 
 
 def test_the_network_is_told_of_objects_but_not_of_crowds() -> None:
-    painter = WhitePainter()
+    painter = PlainPainter()
     synthesizer(painter)([planned(boxes((30, 4, 40, 12)), [1])], CATEGORIES, "")
     (edit,) = painter.edits
     assert edit.photo.categories.tolist() == [0]
     assert edit.photo.boxes.tolist() == THERE.boxes[:1].tolist()
-    assert edit.new_categories.tolist() == [1]
+    assert [(1, "object")] == [(p.category, p.shows) for p in edit.paintings]
 
 
 def test_stuff_takes_no_place_and_is_no_neighbour() -> None:
     """A sky as large as the photo does not keep objects from standing before it."""
-    painter = WhitePainter()
+    painter = PlainPainter()
     sky = Objects.build([2], boxes((0, 0, WIDTH, HEIGHT)), isthing=[False])
-    table = SceneList(CATEGORIES, [SOURCE.with_objects(sky)])
-    synthesize = EditSynthesizer(Photos(Pixels([table]), {"photo": 0}), painter, Synthesize(), 0.0)
+    synthesize = synthesizer(painter, source=SOURCE.with_objects(sky))
     (finished,) = synthesize([planned(boxes((30, 4, 40, 12)), [1])], CATEGORIES, "")
     assert not finished.lost["platelet"]
     (edit,) = painter.edits
-    assert edit.new_boxes.tolist() == [[30, 4, 40, 12]]
+    assert [30, 4, 40, 12] == edit.paintings[0].box.tolist()
     assert len(edit.photo.boxes) == 0
 
 
-def test_an_object_without_a_free_place_is_lost_and_counted() -> None:
-    """A box as large as the photo covers what is there, wherever it lies."""
-    painter = WhitePainter()
-    scene = planned(boxes((0, 0, WIDTH, HEIGHT)), [1])
-    (finished,) = synthesizer(painter)([scene], CATEGORIES, "")
-    assert dict(finished.lost) == {"platelet": 1}
-    assert np.array_equal(decode(finished.scene), PIXELS)
-    assert finished.scene.objects.category.tolist() == [0, 2]
-
-
 def test_a_mirrored_background_brings_its_labels_along() -> None:
-    painter = WhitePainter()
+    painter = PlainPainter()
     scene = planned(boxes((30, 4, 40, 12)), [1])
     own = replace(
         scene.objects, boxes=np.concatenate([boxes((40, 2, 58, 14)), boxes((24, 20, 34, 28))])
@@ -143,7 +134,7 @@ def test_a_mirrored_background_brings_its_labels_along() -> None:
 
 def test_masks_of_painted_objects_hide_what_lies_behind() -> None:
     """A new object may lie over a little of an old one: masks are disjoint, areas those of pixels."""
-    painter = WhitePainter()
+    painter = PlainPainter()
     (finished,) = synthesizer(painter)([planned(boxes((18, 10, 30, 22)), [1])], CATEGORIES, "")
     objects = finished.scene.objects
     new = objects.select(objects.category == 1)
@@ -153,60 +144,122 @@ def test_masks_of_painted_objects_hide_what_lies_behind() -> None:
 
 
 def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels() -> None:
-    painter = WhitePainter()
+    painter = PlainPainter()
     scene = planned(boxes((30, 4, 40, 12)), [1], reason=PAIRED_SAMPLE)
     (finished,) = synthesizer(painter)([scene], CATEGORIES, "")
     assert sorted(finished.scene.objects.id.tolist()) == sorted(scene.objects.id.tolist())
-    assert len(painter.edits[0].new_boxes) == len(scene.objects)
+    assert len(painter.edits[0].paintings) == len(scene.objects)
 
 
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ((0, 0, 10, 10), 1.0),  # a small box inside a large one is wholly covered
-        ((20, 0, 30, 10), 0.0),
-        ((15, 0, 25, 10), 0.5),
-        ((0, 0, 40, 40), 1.0),
-    ],
-)
-def test_overlap_is_a_share_of_the_smaller_box(
-    box: tuple[float, float, float, float], expected: float
-) -> None:
-    others = boxes((0, 0, 20, 20))
-    assert largest_overlap(boxes(box)[0], others) == pytest.approx(expected)
+def changed(own: dict[str, object] | None = None, empty: np.ndarray | None = None) -> Scene:
+    """Return a plan that changes the photo's own object, or paints background at a further box."""
+    scene = planned(boxes(), [])
+    objects = scene.objects
+    if own is not None:
+        objects = replace(objects, **own)
+    if empty is not None:
+        rows = np.concatenate([objects.boxes, empty])
+        objects = Objects.build(
+            [0, 1], rows, source=["human", ADDED], iscrowd=[False, True], id=[1, 2]
+        )
+    return scene.with_objects(objects)
 
 
-def test_nothing_overlaps_with_no_box() -> None:
-    assert largest_overlap(boxes((0, 0, 5, 5))[0], boxes()) == 0.0
+REDRAWN = {"source": (ADDED,)}
+ERASED = {"source": (ADDED,), "iscrowd": np.array([True])}
 
 
-def test_a_free_place_is_kept_and_a_taken_one_is_left() -> None:
-    taken = boxes((0, 0, 20, 20))
-    free, covered = boxes((30, 10, 40, 20)), boxes((2, 2, 12, 12))
-    wanted = Objects.build([0, 1], np.concatenate([free, covered]))
-    result = placed(wanted, taken, (HEIGHT, WIDTH), seed=3)
-    assert result.boxes[0].tolist() == free[0].tolist()
-    assert result.id.tolist() == [1, 2]
-    sides = result.boxes[1, 2:] - result.boxes[1, :2]
-    np.testing.assert_allclose(sides, [10, 10], atol=1e-4)
-    everything = np.concatenate([taken, result.boxes[:1]])
-    assert largest_overlap(result.boxes[1], everything) <= MAX_OVERLAP
+def test_a_redrawn_object_without_a_mask_keeps_its_box() -> None:
+    painter = PlainPainter()
+    source = SOURCE.with_objects(replace(THERE, boxes=boxes((2.4, 2, 20, 14), (44, 20, 58, 38))))
+    synthesize = synthesizer(painter, use="redraw", source=source)
+    (finished,) = synthesize([changed(REDRAWN)], CATEGORIES, "")
+    objects = finished.scene.objects
+    assert objects.category.tolist() == [0, 2]
+    np.testing.assert_allclose(objects.boxes[0], [2.4, 2, 20, 14])
+    assert (ADDED, None) == (objects.source[0], objects.rle[0])
+    (edit,) = painter.edits
+    assert [(0, "object", 0)] == [(p.category, p.shows, p.replaces) for p in edit.paintings]
+    image = decode(finished.scene)
+    assert bool((image[3:14, 3:20] == 255).all())
+    assert np.array_equal(image[:, 21:], PIXELS[:, 21:])
 
 
-def test_new_objects_do_not_cover_each_other() -> None:
-    same = np.repeat(boxes((20, 10, 30, 20)), 4, 0)
-    result = placed(Objects.build([0] * 4, same), boxes(), (HEIGHT, WIDTH), seed=1)
-    for number in range(1, len(result)):
-        before = result.boxes[:number]
-        assert largest_overlap(result.boxes[number], before) <= MAX_OVERLAP
+def test_a_redrawn_object_with_a_mask_gets_that_of_what_was_painted() -> None:
+    old = np.zeros((2, HEIGHT, WIDTH), bool)
+    old[0, 4:14, 2:12] = True  # lower left part of its box, and its top right corner
+    old[0, 2, 19] = True
+    old[1, 10:30, 15:40] = True
+    rles, tight = encode_with_boxes(old)
+    objects = Objects.build([0, 1], tight, rle=rles, area=old.sum((1, 2)))
+    plan = planned(boxes(), [])
+    plan = plan.with_objects(Objects.build([0, 1], tight, source=[ADDED, "human"]))
+    synthesize = synthesizer(PlainPainter(), use="redraw", source=SOURCE.with_objects(objects))
+    (finished,) = synthesize([plan], CATEGORIES, "")
+    after = finished.scene.objects
+    masks = decode_all(after, (HEIGHT, WIDTH))
+    assert 12 * 18 == masks[0].sum() == after.area[0]
+    assert not (masks[0] & masks[1]).any()
+    assert masks[1].sum() == 20 * 25 - 4 * 5
+    assert [1, 2] == after.id.tolist()
 
 
-def test_places_stay_inside_the_photo_and_derive_from_the_seed() -> None:
-    taken = boxes((0, 0, 30, 40))
-    wanted = Objects.build([0], boxes((5, 5, 25, 15)))
-    results = [placed(wanted, taken, (HEIGHT, WIDTH), seed) for seed in (1, 1, 2)]
-    for result in results:
-        assert (result.boxes[:, :2] >= 0).all()
-        assert (result.boxes[:, 2:] <= [WIDTH, HEIGHT]).all()
-    assert np.array_equal(results[0].boxes, results[1].boxes)
-    assert not np.array_equal(results[0].boxes, results[2].boxes)
+def test_an_erased_object_loses_its_label_and_its_pixels() -> None:
+    painter = PlainPainter()
+    (finished,) = synthesizer(painter, use="erase")([changed(ERASED)], CATEGORIES, "")
+    assert [2] == finished.scene.objects.category.tolist(), "the crowd stays"
+    assert not finished.lost
+    image = decode(finished.scene)
+    assert not image[2:14, 2:20].any()
+    assert np.array_equal(image[14:], PIXELS[14:])
+    (edit,) = painter.edits
+    assert [("background", 0)] == [(p.shows, p.replaces) for p in edit.paintings]
+
+
+def test_an_empty_place_changes_pixels_and_no_label() -> None:
+    plan = changed(empty=boxes((30, 4, 40, 12)))
+    (finished,) = synthesizer(PlainPainter(), use="empty")([plan], CATEGORIES, "")
+    objects = finished.scene.objects
+    assert [0, 2] == objects.category.tolist()
+    assert ("human", "human") == objects.source
+    assert [2, 2, 20, 14] == objects.boxes[0].tolist()
+    assert not decode(finished.scene)[4:12, 30:40].any()
+
+
+def test_pasted_objects_are_real_and_only_their_seams_painted() -> None:
+    """The only object to paste is the photo's own, 18 by 12 pixels, cut by its box."""
+    painter = PlainPainter()
+    plan = planned(boxes((24, 22, 42, 34)), [0])
+    (finished,) = synthesizer(painter, use="ring")([plan], CATEGORIES, "")
+    (edit,) = painter.edits
+    assert [("seam", 1)] == [(p.shows, p.replaces) for p in edit.paintings]
+    assert [0, 0] == edit.photo.categories.tolist()
+    image = decode(finished.scene)
+    assert np.array_equal(image[23:33, 25:41], PIXELS[3:13, 3:19])
+    assert bool((image[22, 24:42] == 128).all())
+    objects = finished.scene.objects
+    pasted = objects.select(np.array([source == ADDED for source in objects.source]))
+    assert [24, 22, 42, 34] == pasted.boxes[0].tolist()
+    assert (None,) == pasted.rle, "labels of boxes stay boxes"
+
+
+def test_a_pasted_object_with_a_mask_keeps_it() -> None:
+    mask = np.zeros((1, HEIGHT, WIDTH), bool)
+    mask[0, 2:14, 2:20] = True
+    mask[0, 2:6, 2:8] = False
+    rles, tight = encode_with_boxes(mask)
+    source = SOURCE.with_objects(Objects.build([0], tight, rle=rles, area=mask.sum((1, 2))))
+    painter = PlainPainter()
+    plan = planned(boxes((24, 22, 42, 34)), [0])
+    (finished,) = synthesizer(painter, use="ring", source=source)([plan], CATEGORIES, "")
+    pasted = decode_all(finished.scene.objects, (HEIGHT, WIDTH))[1]
+    assert np.array_equal(pasted[22:34, 24:42], mask[0, 2:14, 2:20])
+    seam = painter.edits[0].paintings[0].mask
+    assert seam is not None and np.array_equal(seam, pasted)
+
+
+def test_a_class_without_real_objects_is_lost_and_counted() -> None:
+    plan = planned(boxes((24, 22, 42, 34)), [1])
+    (finished,) = synthesizer(PlainPainter(), use="ring")([plan], CATEGORIES, "")
+    assert {"platelet": 1} == dict(finished.lost)
+    assert np.array_equal(decode(finished.scene), PIXELS)
