@@ -74,6 +74,7 @@ def planted_job(output: Path, seeds: int, steps: int, real: int, shuffles: str) 
     """The job: REAL labelled images, 300 others to measure on."""
     again = f"toy:train?count={real}"
     overrides = [
+        "checks=report",  # of the trial alone is asked whether it sees
         f"data.labelled={again}",
         "data.unlabelled=",
         "data.validation=toy:val?count=20",

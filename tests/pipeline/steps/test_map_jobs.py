@@ -46,6 +46,7 @@ def test_cityscapes_goes_the_whole_path(tmp_path: Path) -> None:
     """Two steps of everything at a quarter of the size, on drawn streets in the data set's form."""
     samples = paths.sample_data("cityscapes_format_mini").parent
     overrides = (
+        "checks=report",
         "cluster.executor=serial",
         f"data.root='{samples}'",
         "data.labelled='cityscapes:cityscapes_format_mini?split=train'",

@@ -26,6 +26,8 @@ from tests import paths
 
 ROOT = paths.ROOT
 TINY = (
+    "checks=report",
+    "pseudo_label.min_precision=0",
     "cluster.executor=serial",
     "data.labelled='toy:train?count=20'",
     "data.validation='toy:val?count=6'",
