@@ -265,7 +265,7 @@ def _inject_and_count(
     error = inject(row, donor, kind, thresholds, rng)
     if error is None:
         return Counter()
-    wrong = replace(row, boxes=error.boxes, labels=error.labels, crowd=error.crowd)
+    wrong = replace(row, boxes=error.boxes, labels=error.labels, crowd=error.crowd, area=None)
     result = verdicts(wrong, thresholds)
     if kind == EXTRA:
         iou = overlaps(row.pred_boxes[result.extra], error.box[None], np.zeros(1, bool))

@@ -186,6 +186,17 @@ def test_error_rates_are_those_of_images_the_thresholds_were_not_fitted_on(rows)
     assert errors == held_out_errors(rows, TOY_THINGS, least, Requirements(recall=0.9), seed=0)
 
 
+def test_rows_with_the_areas_of_masks_are_judged_alike(rows):
+    """What is injected has no mask, and an error may add a label or take one away."""
+    some = rows[:20]
+    masked = [replace(row, area=np.ones(len(row.labels), np.float32)) for row in some]
+    errors = [
+        held_out_errors(images, TOY_THINGS, np.full(len(TOY_THINGS), 0.005), ANY, seed=1)
+        for images in (some, masked)
+    ]
+    assert errors[0] == errors[1]
+
+
 def test_no_fold_sees_its_own_images(rows, monkeypatch):
     """Every image is judged by thresholds of all images but those of its fold, and once as it is."""
     some = rows[:23]
