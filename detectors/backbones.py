@@ -1,6 +1,6 @@
-"""Feature pyramids: a compact network for CPUs and torchvision's ResNet-50 FPN.
+"""Feature pyramids on a compact network, on EfficientNet-Lite0 and on ResNet-50.
 
-Both have the children `body` and `fpn`, so their parameter names are those of torchvision's
+All have the children `body` and `fpn`, so their parameter names are those of torchvision's
 detection files.
 """
 
@@ -17,6 +17,8 @@ from torchvision.models import resnet50
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.misc import FrozenBatchNorm2d
+
+from synthaug.detectors.nn.lite0 import Lite0Body
 
 NormLayer = Callable[[int], nn.Module]
 NORMS = ("gn", "bn", "frozen_bn")
@@ -98,10 +100,10 @@ class SmallBody(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """A body and its feature pyramid; with `bf16` the convolutions run in bfloat16.
+    """A body and its feature pyramid; with `bf16` it trains in bfloat16.
 
     The maps are float32: torchvision makes its anchors in the dtype of the maps, and bfloat16 cannot
-    hold the coordinates of an image wider than 256 pixels.
+    hold the coordinates of an image wider than 256 pixels. Predictions are made in float32.
     """
 
     def __init__(self, body: nn.Module, fpn: nn.Module, out_channels: int, bf16: bool) -> None:
@@ -114,7 +116,8 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Map images [B, 3, H, W] to maps [B, C, H / stride, W / stride] by name."""
         x = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        rounded = self.bf16 and self.training
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=rounded):
             features = self.fpn(self.body(x))
         return OrderedDict((name, feature.float()) for name, feature in features.items())
 
@@ -138,6 +141,22 @@ def small_pyramid(
         elif name.endswith("norm2.weight"):
             # each block starts as its shortcut, which trains faster from scratch
             nn.init.zeros_(parameter)
+    return Pyramid(body, fpn, out_channels, bf16)
+
+
+def lite0_pyramid(
+    strides: Sequence[int],
+    out_channels: int,
+    learning_parts: int,
+    bf16: bool,
+) -> Pyramid:
+    """Return the pyramid on EfficientNet-Lite0 with maps at `strides`, of 4 to 32.
+
+    Its weights mean nothing before the published ones are read into it. The lowest
+    `5 - learning_parts` parts of the body stay frozen.
+    """
+    body = Lite0Body(strides, learning_parts)
+    fpn = FeaturePyramidNetwork(body.out_channels, out_channels)
     return Pyramid(body, fpn, out_channels, bf16)
 
 

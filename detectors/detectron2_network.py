@@ -134,7 +134,7 @@ def _times_255(values: tuple[float, float, float]) -> tuple[float, float, float]
 
 
 class _Fpn(FPN):  # type: ignore[misc]
-    """Detectron2's pyramid; `bf16`: convolutions in bfloat16, maps in float32."""
+    """Detectron2's pyramid; with `bf16` it trains in bfloat16, maps are float32."""
 
     def __init__(self, *args: Any, bf16: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -142,7 +142,8 @@ class _Fpn(FPN):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map normalized images [B, 3, H, W] to float32 maps by level name."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        rounded = self.bf16 and self.training
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
             maps = super().forward(x)
         return {name: feature.float() for name, feature in maps.items()}
 
@@ -166,7 +167,8 @@ class _Small(Pyramid, Backbone):  # type: ignore[misc]
 def _small(config: Config) -> Backbone:
     strides = config.strides()
     norm = norm_layer(config.norm, config.norm_eps)
-    pyramid = small_pyramid(config.width, strides, config.fpn_channels, norm, config.bf16)
+    bf16 = config.precision == "bfloat16"
+    pyramid = small_pyramid(config.width, strides, config.fpn_channels, norm, bf16)
     return _Small(pyramid, strides)
 
 
@@ -187,7 +189,7 @@ def _resnet50(config: Config) -> Backbone:
         STAGES,
         config.fpn_channels,
         top_block=LastLevelMaxPool(),
-        bf16=config.bf16,
+        bf16=config.precision == "bfloat16",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synthaug.detectors import rcnn_config
 from synthaug.detectors.base import Sample
 from synthaug.detectors.detectron2_zoo import is_caffe2, is_detectron2, is_resnet, to_detectron2
-from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
 from synthaug.detectors.weights import read_settings, torchvision_names
 
@@ -37,6 +37,19 @@ LOSS_NAMES = {  # detectron2's name -> the name in base.LOSSES
 }
 
 
+@dataclass(frozen=True)
+class Config(rcnn_config.Config):
+    """The shared settings, without the backbone that is torchvision's only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backbone == "lite0":
+            raise ValueError(
+                "backbone: lite0 is not built for detectron2; "
+                "choose small or resnet50, or set backend: torchvision"
+            )
+
+
 class Detectron2Detector(RcnnDetector):
     """Detectron2's network behind the contract."""
 
@@ -47,7 +60,7 @@ class Detectron2Detector(RcnnDetector):
     }
 
     @classmethod
-    def build_network(cls, config: Config, num_classes: int) -> nn.Module:
+    def build_network(cls, config: rcnn_config.Config, num_classes: int) -> nn.Module:
         """Return the network; raises ValueError where detectron2 cannot be imported."""
         check_installed()
         try:
@@ -59,7 +72,9 @@ class Detectron2Detector(RcnnDetector):
         return build_network(config, num_classes)
 
     @classmethod
-    def adapt_config(cls, config: Config, weights: Mapping[str, Tensor]) -> Config:
+    def adapt_config(
+        cls, config: rcnn_config.Config, weights: Mapping[str, Tensor]
+    ) -> rcnn_config.Config:
         """Set the order of colors of the weights file, unless the job has set it.
 
         See docs/detectors.md.
@@ -136,7 +151,7 @@ def check_installed() -> None:
 
 
 def build(
-    config: Config,
+    config: rcnn_config.Config,
     num_classes: int,
     *,
     seed: int = 0,

@@ -13,16 +13,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from synthaug.detectors.backbones import NORMS
+from synthaug.detectors.nn.precision import PRECISIONS
 from synthaug.detectors.training import Recipe
 
 MAX_ASPECT = 5 / 3  # usual max_size / image_size: torchvision's 1333 / 800
 # 3x3 convolutions of the mask head; four are the paper's (figure 4)
-MASK_CONVS = {"small": 2, "resnet50": 4}
+MASK_CONVS = {"small": 2, "lite0": 2, "resnet50": 4}
 MASK_POOL = 14  # cells per side of a box pooled for its mask; the mask itself has twice as many
 CLASSIFICATIONS = ("cross_entropy", "focal")
-TRAINABLE_WITH_WEIGHTS = 3  # stages of a ResNet that learn by default, and without weights:
+TRAINABLE_WITH_WEIGHTS = 3  # stages that learn by default, and without weights:
 TRAINABLE_FROM_SCRATCH = 5
-# The values that 0, "" or () in the Config stand for. Those of resnet50 are torchvision's own.
+# The values that 0, "" or () in the Config stand for. Those of resnet50 are torchvision's own; a job
+# whose images are not toy-sized has better ones for the other two (pipeline/detection/derive.py).
 # Small on 64-pixel scenes: 900 steps of 16 images take 130 CPU seconds and reach AP50 0.98.
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "small": {
@@ -38,6 +40,20 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
         "box_samples": 64,
         "norm": "gn",
         "lr": 4e-3,
+    },
+    "lite0": {
+        "fpn_channels": 96,
+        "finest_stride": 8,
+        "image_size": 320,
+        "anchor_sizes": (24.0, 64.0, 160.0),
+        "box_head": 256,
+        "pool_size": 7,
+        "proposals_train": 200,
+        "proposals_test": 200,
+        "rpn_samples": 128,
+        "box_samples": 64,
+        "norm": "frozen_bn",
+        "lr": 1e-3,
     },
     "resnet50": {
         "fpn_channels": 256,
@@ -61,11 +77,13 @@ class Config:
     """Settings of network and training; 0, "" or () means the value of USUAL."""
 
     # ---- network ----
-    backbone: str = "small"  # small (for CPUs, from scratch) | resnet50 (the papers' R50-FPN)
+    # small (for CPUs, from scratch) | lite0 (for CPUs, EfficientNet-Lite0 with ImageNet weights) |
+    # resnet50 (the papers' R50-FPN)
+    backbone: str = "small"
     # small only: channels of the stem and of stride 4; doubled per level up to 4 x width
     width: int = 24
     fpn_channels: int = 0
-    finest_stride: int = 0  # small only: pixels per cell of the finest pyramid level, 4 or 8
+    finest_stride: int = 0  # small, lite0: pixels per cell of the finest pyramid level, 4 or 8
     # pixels: the shorter side after resizing, up or down; a multiple of 32 wastes no padding
     image_size: int = 0
     max_size: int = 0  # pixels, limit of the longer side after resizing; 0 = 5/3 of image_size
@@ -74,7 +92,7 @@ class Config:
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     box_head: int = 0  # width of the two fully connected layers
     pool_size: int = 0  # cells per side of a pooled box
-    # kept after suppression, per image; twice as many go in, per level, for small
+    # kept after suppression, per image; twice as many go in, per level, but for resnet50
     proposals_train: int = 0
     proposals_test: int = 0
     rpn_samples: int = 0  # anchors per image in the proposal loss
@@ -82,11 +100,11 @@ class Config:
     detections_per_image: int = 100
     score_floor: float = 0.05  # detections below it are not returned
     nms: float = 0.5  # IoU above which the weaker of two boxes of one class goes
-    norm: str = ""  # gn | bn | frozen_bn
-    norm_eps: float = 1e-5
-    # resnet50 only, 1-5: how many of its stages learn; 0: 3 with weights, 5 without
+    norm: str = ""  # gn | bn | frozen_bn; lite0 has frozen_bn
+    norm_eps: float = 1e-5  # not of lite0, which has its own
+    # resnet50, lite0, 1-5: how many of the stages learn; 0: 3 with weights, 5 without
     trainable_layers: int = 0
-    # local .safetensors, .pth or detectron2 zoo .pkl to start from; "" = from scratch
+    # local .safetensors, .pth or detectron2 zoo .pkl to start from; "" = from scratch, lite0 from ImageNet
     weights: str = ""
     # rgb | bgr (detectron2's Caffe-style ResNets, and only they); "": as the weights file wants
     input_format: str = ""
@@ -112,7 +130,9 @@ class Config:
     scale_jitter: float = 0.0  # zoom by up to this much more or less
     color_jitter: float = 0.0  # brightness, contrast and tint by up to this part
     ema: float = 0.995  # decay of the averaged weights that predict in the end; 0 = none
-    bf16: bool = False  # convolutions of the pyramid in bfloat16
+    # of training: float32 | bfloat16 | auto (bfloat16 where the hardware has it); boxes, losses and
+    # predictions are float32
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("anchor_sizes", "anchor_ratios", "milestones"):
@@ -121,7 +141,7 @@ class Config:
         sizes = tuple(int(size) for size in self.train_sizes)
         object.__setattr__(self, "train_sizes", sizes)
         if self.backbone not in USUAL:
-            raise ValueError(f"backbone: '{self.backbone}' is unknown; choose small or resnet50")
+            raise ValueError(f"backbone: '{self.backbone}' is unknown; choose {', '.join(USUAL)}")
         self._check_choices()
         self._check_pyramid()
         self._check_ranges()
@@ -131,6 +151,14 @@ class Config:
     def _check_choices(self) -> None:
         if self.norm not in ("", *NORMS):
             raise ValueError(f"norm: '{self.norm}' is unknown; choose {', '.join(NORMS)}")
+        if self.backbone == "lite0" and self.norm not in ("", "frozen_bn"):
+            raise ValueError(
+                f"norm: '{self.norm}' is not what lite0 was trained with; leave it empty"
+            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision: '{self.precision}' is unknown; choose {', '.join(PRECISIONS)}"
+            )
         if self.classification not in CLASSIFICATIONS:
             choices = " or ".join(CLASSIFICATIONS)
             raise ValueError(
@@ -236,11 +264,15 @@ class Config:
         """Return the strides of the pyramid's levels, one per anchor size, finest first."""
         return [self.finest_stride * 2**level for level in range(len(self.anchor_sizes))]
 
+    def is_compact(self) -> bool:
+        """Return whether the network is one for CPUs: fewer proposals, fast pooling."""
+        return self.backbone != "resnet50"
+
     def learning_stages(self) -> int:
-        """Return the number of the ResNet's stages that learn."""
+        """Return the number of stages of a ResNet or of lite0 that learn."""
         if self.trainable_layers:
             return self.trainable_layers
-        if self.weights:
+        if self.weights or self.backbone == "lite0":
             return TRAINABLE_WITH_WEIGHTS
         return TRAINABLE_FROM_SCRATCH
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.nn import lite0_weights
+from synthaug.detectors.nn.precision import resolve_precision
 from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.training import StepTraining
 from synthaug.detectors.weights import (
@@ -150,14 +152,9 @@ class RcnnDetector(ABC):
         Raises ValueError when the weights file is absent, damaged or made for another network.
         """
         resolved = config.resolved()
-        if resolved.norm == "frozen_bn" and not resolved.weights:
-            raise ValueError(
-                "norm: frozen_bn cannot learn from scratch; give weights, or set norm to gn or bn"
-            )
-        path = Path(resolved.weights)
-        weights: Mapping[str, Tensor] = {}
-        if resolved.weights:
-            weights = read_tensors(path)
+        precision = resolve_precision(resolved.precision, device)
+        resolved = replace(resolved, precision=precision)
+        path, weights = _read_start(resolved)
         resolved = cls.adapt_config(resolved, weights)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
@@ -187,6 +184,20 @@ class RcnnDetector(ABC):
             model = cls.build_network(config, num_classes)
         load_checkpoint(model, path)
         return cls(config, num_classes, model.to(device), f"{path.name}: whole detector")
+
+
+def _read_start(config: Config) -> tuple[Path, Mapping[str, Tensor]]:
+    """Return the weights to start from and their file; none from scratch."""
+    if config.weights:
+        path = Path(config.weights)
+        return path, read_tensors(path)
+    if config.backbone == "lite0":
+        return lite0_weights.read_published()
+    if config.norm == "frozen_bn":
+        raise ValueError(
+            "norm: frozen_bn cannot learn from scratch; give weights, or set norm to gn or bn"
+        )
+    return Path(), {}
 
 
 def image_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:

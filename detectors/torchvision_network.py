@@ -22,11 +22,13 @@ from synthaug.detectors.backbones import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Pyramid,
+    lite0_pyramid,
     norm_layer,
     resnet50_pyramid,
     small_pyramid,
 )
 from synthaug.detectors.ignore_regions import IgnoringProposals, ignore_background
+from synthaug.detectors.nn import lite0
 from synthaug.detectors.rcnn_config import MASK_CONVS, MASK_POOL, Config
 from synthaug.detectors.rcnn_detector import focal_loss
 from synthaug.detectors.roi_pool import LookupRoIAlign, torchvision_pool
@@ -42,16 +44,23 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
     # Weights are drawn in this order: pyramid, heads, proposals.
     heads = _heads(config, num_classes, pyramid.out_channels)
     proposals = _proposals(config, pyramid.out_channels)
-    transform = _Transform(config.image_size, config.max_size, IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if config.backbone == "lite0":
+        mean, std = lite0.MEAN, lite0.STD
+    transform = _Transform(config.image_size, config.max_size, mean, std)
     model: nn.Module = GeneralizedRCNN(pyramid, proposals, heads, transform)
     return model
 
 
 def _pyramid(config: Config) -> Pyramid:
     norm = norm_layer(config.norm, config.norm_eps)
+    channels = config.fpn_channels
+    bf16 = config.precision == "bfloat16"
     if config.backbone == "small":
-        return small_pyramid(config.width, config.strides(), config.fpn_channels, norm, config.bf16)
-    return resnet50_pyramid(norm, config.learning_stages(), config.bf16)
+        return small_pyramid(config.width, config.strides(), channels, norm, bf16)
+    if config.backbone == "lite0":
+        return lite0_pyramid(config.strides(), channels, config.learning_stages(), bf16)
+    return resnet50_pyramid(norm, config.learning_stages(), bf16)
 
 
 def _proposals(config: Config, channels: int) -> nn.Module:
@@ -61,11 +70,11 @@ def _proposals(config: Config, channels: int) -> nn.Module:
     ratios = (config.anchor_ratios,) * levels
     after_nms = {"training": config.proposals_train, "testing": config.proposals_test}
     before_nms = dict(after_nms)
-    if config.backbone == "small":
+    if config.is_compact():
         before_nms = {mode: 2 * count for mode, count in after_nms.items()}
     proposals: nn.Module = IgnoringProposals(
         AnchorGenerator(sizes, ratios),
-        RPNHead(channels, len(config.anchor_ratios)),
+        _ProposalHead(channels, len(config.anchor_ratios), config.precision == "bfloat16"),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=config.rpn_samples,
@@ -82,7 +91,8 @@ def _heads(config: Config, num_classes: int, channels: int) -> nn.Module:
     """Return box and mask heads; index 0 of both outputs is the background."""
     pool_cells = config.pool_size**2
     box_pool = _pool(config, config.pool_size)
-    box_head = TwoMLPHead(channels * pool_cells, config.box_head)
+    bf16 = config.precision == "bfloat16"
+    box_head = _BoxHead(channels * pool_cells, config.box_head, bf16)
     predictor = FastRCNNPredictor(config.box_head, num_classes + 1)
     mask_parts = {}
     if config.masks:
@@ -117,9 +127,39 @@ def _heads(config: Config, num_classes: int, channels: int) -> nn.Module:
 def _pool(config: Config, size: int) -> nn.Module:
     """Return a pooling of boxes to `size` cells a side."""
     strides = config.strides()
-    if config.backbone == "small":
+    if config.is_compact():
         return LookupRoIAlign(strides, size, samples=1, canonical=2 * config.anchor_sizes[0])
     return torchvision_pool(strides[:-1], size)  # from the convolutional levels only
+
+
+class _ProposalHead(RPNHead):  # type: ignore[misc]
+    """Torchvision's convolutions of the proposals; with `bf16` trained in bfloat16."""
+
+    def __init__(self, channels: int, num_anchors: int, bf16: bool) -> None:
+        super().__init__(channels, num_anchors)
+        self.bf16 = bf16
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return float32 logits and box offsets of each level's anchors."""
+        rounded = self.bf16 and self.training
+        with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=rounded):
+            logits, offsets = super().forward(maps)
+        return [level.float() for level in logits], [level.float() for level in offsets]
+
+
+class _BoxHead(TwoMLPHead):  # type: ignore[misc]
+    """Torchvision's two layers on pooled boxes; with `bf16` trained in bfloat16."""
+
+    def __init__(self, in_channels: int, width: int, bf16: bool) -> None:
+        super().__init__(in_channels, width)
+        self.bf16 = bf16
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map pooled boxes [R, C, P, P] to float32 vectors [R, width]."""
+        rounded = self.bf16 and self.training
+        with torch.autocast(pooled.device.type, torch.bfloat16, enabled=rounded):
+            vectors: Tensor = super().forward(pooled)
+        return vectors.float()
 
 
 class _Transform(GeneralizedRCNNTransform):  # type: ignore[misc]

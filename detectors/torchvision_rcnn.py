@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from synthaug.detectors import rcnn_config
 from synthaug.detectors.base import Sample
+from synthaug.detectors.nn.lite0_weights import body_names, is_lite0
 from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
 from synthaug.detectors.samplers import size_chooser
 from synthaug.detectors.torchvision_network import build_network
@@ -51,6 +52,7 @@ class TorchvisionDetector(RcnnDetector):
     backend = "torchvision"
     body_prefixes: ClassVar[Mapping[str, str]] = {
         "small": "backbone.body.",
+        "lite0": "backbone.body.",
         "resnet50": "backbone.body.",
     }
 
@@ -63,8 +65,12 @@ class TorchvisionDetector(RcnnDetector):
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return tensors under today's names of torchvision.
 
-        Detectron2's heads number the classes otherwise and are left out.
+        Detectron2's heads number the classes otherwise and are left out, as is the classifier of an
+        EfficientNet.
         """
+        if is_lite0(weights):
+            body = body_names(weights)
+            return {f"backbone.body.{name}": tensor for name, tensor in body.items()}
         named = torchvision_names(weights)
         of_detectron2 = any(name.startswith("proposal_generator.") for name in named)
         if not of_detectron2:

@@ -100,11 +100,19 @@ def read_header(path: Path) -> dict[str, Any]:
         if key not in header:
             raise ValueError(f"{path}: header lacks '{key}'; write the checkpoint again")
     try:
-        header["config"] = _renamed(dict(header["config"]), NAMES_IN_CONFIG)
+        header["config"] = _todays_settings(dict(header["config"]))
         header["num_classes"] = int(header["num_classes"])
     except (ValueError, TypeError) as err:
         raise ValueError(_damaged_header(path, err)) from err
     return header
+
+
+def _todays_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config in a file by today's keys; `bf16` has become `precision`."""
+    settings = _renamed(config, NAMES_IN_CONFIG)
+    if "bf16" in settings:
+        settings["precision"] = "bfloat16" if settings.pop("bf16") else "float32"
+    return settings
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

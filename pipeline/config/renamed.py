@@ -11,12 +11,17 @@ from synthaug.pipeline.config.build import FaultError
 RENAMED = {  # old key -> new key, in the same section
     "verify.judge": "verify.detector",
     "score.judge": "score.detector",
+    "detector.bf16": "detector.precision",
     "detector.colour_jitter": "detector.color_jitter",
     "self_train.strong.colour": "self_train.strong.color",
     "self_train.strong.grey": "self_train.strong.gray",
     "generator.normalisation": "generator.normalization",
     "score.detector_features.neighbours": "score.detector_features.neighbors",
     "score.prdc.neighbours": "score.prdc.neighbors",
+}
+
+VALUES: dict[str, dict[Any, Any]] = {  # old key -> its values that have another name now
+    "detector.bf16": {True: "bfloat16", False: "float32"},
 }
 
 
@@ -52,6 +57,9 @@ def rename_old_keys(
         if old_name not in keys:
             continue
         value = keys.pop(old_name)
+        names = VALUES.get(old, {})
+        if isinstance(value, (bool, str, int)):
+            value = names.get(value, value)
         source = source_of(old, sources)
         assert source is not None, f"{old} is written nowhere"
         warn(

@@ -58,7 +58,7 @@ def test_the_focal_loss_replaces_the_class_loss_alone(network: ModuleType) -> No
 def test_in_bfloat16_the_resnets_maps_are_float32(network: ModuleType) -> None:
     config = replace(TINY, backbone="resnet50", fpn_channels=0, anchor_sizes=(), norm="bn")
     with torch.device("meta"):
-        model = network.build_network(replace(config, bf16=True).resolved(), 2)
+        model = network.build_network(replace(config, precision="bfloat16").resolved(), 2)
     assert model.backbone.bf16
     strides = [shape.stride for shape in model.backbone.output_shape().values()]
     assert strides == [4, 8, 16, 32, 64]

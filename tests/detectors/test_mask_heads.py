@@ -16,7 +16,7 @@ from tests.detectors.painted import empty, needs, painted
 
 TINY = Config(
     width=8, fpn_channels=24, image_size=64, anchor_sizes=(16, 32), box_head=32, masks=True, lr=8e-3, ema=0.9,
-    flip=False,
+    flip=False, precision="float32",
 )  # fmt: skip
 BACKENDS = tuple(detectors.DETECTORS)
 

@@ -23,7 +23,7 @@ from synthaug.detectors.torchvision_rcnn import Config, build
 
 TINY = Config(
     width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32, box_samples=16,
-    rpn_samples=32, ema=0.9, optimizer="sgd", lr=0.02, color_jitter=0.2,
+    rpn_samples=32, ema=0.9, optimizer="sgd", lr=0.02, color_jitter=0.2, precision="float32",
 )  # fmt: skip
 
 

@@ -36,6 +36,9 @@ BACKENDS = tuple(detectors.DETECTORS)
         ({"train_sizes": (9999,)}, "train_sizes"),
         ({"input_format": "hsv"}, "input_format"),
         ({"input_format": "bgr"}, "input_format"),
+        ({"precision": "half"}, "precision"),
+        ({"backbone": "lite0", "norm": "bn"}, "norm"),
+        ({"backbone": "lite0", "input_format": "bgr"}, "input_format"),
     ],
 )
 def test_a_bad_setting_is_named(setting, word):
@@ -90,6 +93,7 @@ def test_strides_double_from_the_finest_level_on() -> None:
 
 def test_a_network_from_scratch_learns_in_all_stages_and_one_with_weights_in_three() -> None:
     assert Config(backbone="resnet50").learning_stages() == 5
+    assert Config(backbone="lite0").learning_stages() == 3  # it never starts from scratch
     assert Config(backbone="resnet50", weights="x.pth").learning_stages() == 3
     assert Config(backbone="resnet50", weights="x.pth", trainable_layers=1).learning_stages() == 1
 
@@ -99,3 +103,8 @@ def test_lists_of_a_job_file_become_tuples_of_numbers() -> None:
     assert config.anchor_sizes == (8.0, 16.0)
     assert config.train_sizes == (64, 96)
     assert hash(config) == hash(Config(anchor_sizes=(8.0, 16.0), train_sizes=(64, 96)))
+
+
+def test_lite0_belongs_to_torchvision() -> None:
+    with pytest.raises(ValueError, match=r"backbone: lite0 .* backend: torchvision"):
+        detectors.build("detectron2", {"backbone": "lite0"}, 2)

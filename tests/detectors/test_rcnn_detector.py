@@ -14,13 +14,20 @@ from torchvision.ops import box_iou
 
 from synthaug import detectors
 from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.nn import precision
 from synthaug.detectors.rcnn_config import Config
 from synthaug.detectors.rcnn_detector import RcnnDetector, focal_loss
 from synthaug.detectors.training import StepTraining
 from tests.detectors.painted import empty, needs, painted
 
 TINY = Config(
-    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32
+    width=8,
+    fpn_channels=16,
+    image_size=64,
+    max_size=128,
+    anchor_sizes=(16, 32),
+    box_head=32,
+    precision="float32",
 )
 
 
@@ -214,14 +221,26 @@ def test_frozen_statistics_from_scratch_are_refused(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_bfloat16_keeps_boxes_in_full_precision(name):
-    detector = build(name, replace(TINY, bf16=True))
+def test_bfloat16_is_for_training_and_keeps_boxes_in_full_precision(name):
+    detector = build(name, replace(TINY, precision="bfloat16"))
     losses = train(detector, 2, [painted(0), painted(1)])
     assert all(torch.isfinite(step["total"]) for step in losses)
-    image = painted(2).image
-    maps = detector.model.get_submodule("backbone")(torch.rand(1, 3, 64, 64))
+    exact = build(name, TINY)
+    for step, other in zip(losses, train(exact, 2, [painted(0), painted(1)]), strict=True):
+        assert float(step["total"]) == pytest.approx(float(other["total"]), rel=0.05)
+        assert float(step["total"]) != float(other["total"])
+    maps = detector.model.train().get_submodule("backbone")(torch.rand(1, 3, 64, 64))
     assert {torch.float32} == {feature.dtype for feature in maps.values()}
-    assert np.float32 == detector.predict([image])[0].boxes.dtype
+    exact.model.load_state_dict(detector.model.state_dict())
+    image = painted(2).image
+    np.testing.assert_array_equal(exact.features([image]), detector.features([image]))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_detector_remembers_the_precision_it_was_trained_in(name, monkeypatch):
+    for has_it, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda device, has_it=has_it: has_it)
+        assert build(name, replace(TINY, precision="auto")).config.precision == expected
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])

@@ -125,3 +125,10 @@ def test_a_renamed_key_keeps_its_old_name_in_files(tmp_path):
         written = json.loads(file.metadata()[weights.HEADER])
     assert written["config"] == {"colour_jitter": 0.25}
     assert weights.read_header(path)["config"] == {"color_jitter": 0.25}
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_a_file_that_says_bf16_is_read_as_its_precision(tmp_path, bf16, precision):
+    path = tmp_path / "detector.safetensors"
+    weights.write_checkpoint(path, nn.Linear(1, 1), "torchvision", {"bf16": bf16}, 2, {})
+    assert weights.read_header(path)["config"] == {"precision": precision}

@@ -1,0 +1,1 @@
+"""Networks and number formats that detectors are made of."""
