@@ -1,8 +1,10 @@
-"""Simple Copy-Paste (Ghiasi et al. 2021): real objects on other real images. Nothing is learnt; pixels and geometry only.
+"""Copy-paste of a few objects (after Dwibedi et al. 2017 and Ghiasi et al. 2021): real objects on other real images.
 
-Two real images are zoomed and mirrored at random, some objects of one are pasted onto the other, and the labels there lose
-the pixels that are covered. Where ours differs: an object without a mask is cut by its box, with a feathered rim outside of
-it; an object of which less than `min_visible` can still be seen loses its label (the paper: one that is wholly covered).
+Nothing is learnt; pixels and geometry only. A few objects, of rare classes where the job does not say otherwise, keep their
+size and come to free places of a real image; the labels there lose the pixels that are covered. Unlike Ghiasi et al. no
+image is zoomed, a part of an image's objects is never pasted at once, and an object without a mask is cut by its box. An
+object of which less than `min_visible` can still be seen loses its label (there: one that is wholly covered). Blends are
+drawn object by object, so that no edge tells that an object was pasted (Dwibedi et al., section 4.2).
 
 Legend: H W canvas, h w a piece, N objects of the canvas, P pieces. Boxes are xyxy in pixels, offsets (y, x).
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,10 +29,9 @@ ADDS_ONLY = True
 TWO_STAGE = False
 FILES = ()
 
-# factors of an image's size; section 3: scale jittering, SSJ and LSJ
-ZOOMS = {"standard": (0.8, 1.25), "large": (0.1, 2.0), "none": (1.0, 1.0)}
-GREY = 127  # of canvas that a zoomed-out image leaves free
 REACH = 3.0  # standard deviations of a blurred edge that are kept
+# blends of an object with what is under it: the standard deviation of its edge, in `edge`s
+BLENDS = {"none": 0.0, "gaussian": 1.0, "wide": 3.0}
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -39,109 +40,94 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Config:
-    """How objects are cut, moved and blended."""
+    """Which objects are pasted, and how they are cut, moved and blended."""
 
-    # of background and source: standard (0.8 to 1.25) | large (0.1 to 2) | none
-    zoom: Literal["standard", "large", "none"] = "standard"
-    mirror: float = 0.5  # probability that an image is mirrored
-    part: float = 0.5  # share of an image's objects that is pasted, one at least
-    blend: Literal["gaussian", "none"] = "gaussian"  # edges of masks: gaussian | none
-    edge: float = 0.7  # pixels, standard deviation of a blurred edge
-    feather: float = 0.1  # rim around an object cut by its box, share of its shorter side
+    # pasted: [rare] (labelled at most as often as the median class) | [all] | names of classes
+    classes: tuple[str, ...] = ("rare",)
+    most: int = 3  # the trial's arm: 1 to this many objects per image; a plan has plan.most_edits
+    overlap: float = (
+        0.3  # of the smaller of two boxes, that a pasted object may cover or be covered
+    )
+    # mask (else box) | auto (mask, else found by colour where that is sound, else box) | box
+    cut: Literal["mask", "auto", "box"] = "mask"
+    zoom: float = 1.0  # objects are scaled by 1 / zoom to zoom; 1 = they keep their size
+    mirror: float = 0.5  # probability that an object is mirrored
+    turns: bool = False  # by 90, 180, 270 degrees: for cells, and whatever has no upside
+    # of which one is drawn per object: none (hard edge) | gaussian (`edge`) | wide (three `edge`s)
+    blends: tuple[str, ...] = ("none", "gaussian")
+    edge: float = 1.0  # pixels, standard deviation of a blurred edge
     min_visible: float = 0.1  # share of an object that must be seen, or it loses its label
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "part", "feather", "min_visible"):
+        for name in ("classes", "blends"):  # lists in the header of a checkpoint
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("mirror", "min_visible", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1")
         if not 0 <= self.edge <= 20:
             raise ValueError(f"edge: {self.edge} is not between 0 and 20 pixels")
+        if not 1 <= self.zoom <= 10:
+            raise ValueError(f"zoom: {self.zoom} is not between 1 (none) and 10")
+        if self.most < 1:
+            raise ValueError(f"most: {self.most} is less than 1 object")
+        if not self.classes:
+            raise ValueError("classes: the list is empty; give [rare], [all] or names of classes")
+        unknown = [name for name in self.blends if name not in BLENDS]
+        if unknown or not self.blends:
+            raise ValueError(f"blends: {list(self.blends)} is no list of {', '.join(BLENDS)}")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where an image lies on a canvas: zoomed, mirrored, shifted."""
+    """A canvas that an image is stretched over, perhaps mirrored."""
 
     canvas: tuple[int, int]  # (H, W)
-    size: tuple[int, int]  # of the zoomed image
-    offset: tuple[int, int]  # of its upper left corner; negative where it is cropped
-    scale: tuple[float, float]  # of zoomed to source (y, x)
+    scale: tuple[float, float]  # of canvas to source (y, x)
     mirror: bool
-
-    @staticmethod
-    def draw(
-        source: tuple[int, int], canvas: tuple[int, int], config: Config, rng: np.random.Generator
-    ) -> Frame:
-        """Draw one for a source image (h, w): zoom from the range of `config.zoom`, any offset where it fits or is cut.
-
-        An image of another size than the canvas is first brought to the same area.
-        """
-        low, high = ZOOMS[config.zoom]
-        same_area = math.sqrt(math.prod(canvas) / math.prod(source))
-        zoom = same_area * rng.uniform(low, high)
-        height = max(1, round(source[0] * zoom))
-        width = max(1, round(source[1] * zoom))
-        top = _draw_offset(canvas[0] - height, rng)
-        left = _draw_offset(canvas[1] - width, rng)
-        scale = (height / source[0], width / source[1])
-        mirror = bool(rng.random() < config.mirror)
-        return Frame(canvas, (height, width), (top, left), scale, mirror)
 
     @staticmethod
     def still(size: tuple[int, int], mirror: bool = False) -> Frame:
         """Return the frame of the image as it is, or of its mirror image."""
-        return Frame(size, size, (0, 0), (1.0, 1.0), mirror)
+        return Frame(size, (1.0, 1.0), mirror)
 
     @staticmethod
     def fitted(source: tuple[int, int], canvas: tuple[int, int]) -> Frame:
-        """Return the frame of the whole image (h, w) stretched over the canvas."""
+        """Return the frame of an image (h, w) stretched over the canvas."""
         scale = (canvas[0] / source[0], canvas[1] / source[1])
-        return Frame(canvas, canvas, (0, 0), scale, mirror=False)
+        return Frame(canvas, scale, mirror=False)
 
     def boxes(self, boxes: Floats) -> Floats:
         """Return xyxy boxes [N, 4] of the source on the canvas; parts that leave it are not cut off."""
         scale_y, scale_x = self.scale
-        top, left = self.offset
-        moved = boxes * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+        moved = boxes * _floats(scale_x, scale_y, scale_x, scale_y)
         if self.mirror:
-            width = np.float32(self.size[1])
+            width = np.float32(self.canvas[1])
             x0, y0, x1, y1 = moved.T
             moved = np.stack([width - x1, y0, width - x0, y1], 1)
-        moved = moved + np.array([left, top, left, top], np.float32)
         return np.asarray(moved, np.float32)
 
     def image(self, pixels: Image) -> Image:
-        """Return the canvas [H, W, 3] with the source image on grey."""
-        zoomed = resize(pixels.astype(np.float32), self.size)
+        """Return the source image on the canvas [H, W, 3]."""
+        stretched = resize(pixels.astype(np.float32), self.canvas)
         if self.mirror:
-            zoomed = zoomed[:, ::-1]
-        canvas = np.full((*self.canvas, 3), GREY, np.uint8)
-        on_canvas, of_image = _overlap(self.canvas, self.offset, self.size)
-        canvas[on_canvas] = np.rint(zoomed[of_image]).clip(0, 255)
-        return canvas
+            stretched = stretched[:, ::-1]
+        return np.rint(stretched).clip(0, 255).astype(np.uint8)
 
     def masks(self, masks: Flags) -> Flags:
         """Return the masks [N, h, w] of the source on the canvas [N, H, W], nearest pixel: disjoint ones stay so."""
         if self == Frame.still(self.canvas) and masks.shape[1:] == self.canvas:
             return masks
-        rows, row_inside = self._nearest(0, masks.shape[1])
-        columns, column_inside = self._nearest(1, masks.shape[2])
-        moved = masks[:, rows][:, :, columns]
-        return np.asarray(moved & row_inside[:, None] & column_inside)
+        rows = self._nearest(0, masks.shape[1])
+        columns = self._nearest(1, masks.shape[2])
+        return np.asarray(masks[:, rows][:, :, columns])
 
-    def _nearest(self, axis: int, length: int) -> tuple[NDArray[np.int64], Flags]:
-        """Return for each pixel of an axis of the canvas the nearest of the source's `length`, and whether it is inside."""
-        zoomed = np.arange(self.canvas[axis]) - self.offset[axis]
-        inside = (zoomed >= 0) & (zoomed < self.size[axis])
+    def _nearest(self, axis: int, length: int) -> NDArray[np.int64]:
+        """Return for each pixel of an axis of the canvas the nearest of the source's `length`."""
+        pixels = np.arange(self.canvas[axis])
         if axis == 1 and self.mirror:
-            zoomed = self.size[axis] - 1 - zoomed
-        nearest = ((zoomed + 0.5) / self.scale[axis]).astype(int)
-        return nearest.clip(0, length - 1), inside
-
-
-def _draw_offset(free: int, rng: np.random.Generator) -> int:
-    """Draw where an image starts that leaves `free` pixels of the canvas, or is that much longer (negative)."""
-    return int(rng.integers(min(0, free), max(0, free) + 1))
+            pixels = pixels[::-1]
+        nearest = ((pixels + 0.5) / self.scale[axis]).astype(np.int64)
+        return np.asarray(nearest.clip(0, length - 1))
 
 
 def _overlap(
@@ -164,7 +150,8 @@ class Cutout:
     pixels: Floats  # [h, w, 3] 0 to 255
     core: Floats  # [h, w] in [0, 1]: where the object is; of one without a mask its box
     box: tuple[int, int, int, int]  # xyxy of the object inside the cutout, whole pixels
-    by_box: bool
+    label: Floats  # [4] xyxy of the box in its annotation, inside the cutout
+    by_box: bool  # it has no mask in its annotation
 
     def at_size(self, size: tuple[int, int]) -> Cutout:
         """Return the same object with a box of (h, w) pixels; the pixels around it grow and shrink with it."""
@@ -180,18 +167,43 @@ class Cutout:
         planes = np.concatenate([self.pixels, self.core[..., None]], 2)
         zoomed = resize(planes, whole)
         box = (left, top, left + width, top + height)
-        return replace(self, pixels=zoomed[..., :3], core=zoomed[..., 3], box=box)
+        scale = np.array([scale_x, scale_y] * 2, np.float32)
+        corner = np.array([x0, y0] * 2, np.float32)
+        label = (self.label - corner) * scale + np.array([left, top] * 2, np.float32)
+        return Cutout(zoomed[..., :3], zoomed[..., 3], box, label, self.by_box)
 
     def mirror(self) -> Cutout:
         """Return its mirror image."""
         x0, y0, x1, y1 = self.box
         width = self.core.shape[1]
         box = (width - x1, y0, width - x0, y1)
-        return replace(self, pixels=self.pixels[:, ::-1], core=self.core[:, ::-1], box=box)
+        label = self.label[[2, 1, 0, 3]] * _floats(-1, 1, -1, 1) + _floats(width, 0, width, 0)
+        return Cutout(self.pixels[:, ::-1], self.core[:, ::-1], box, label, self.by_box)
+
+    def turn(self) -> Cutout:
+        """Return it turned by 90 degrees, counterclockwise."""
+        x0, y0, x1, y1 = self.box
+        width = self.core.shape[1]
+        box = (y0, width - x1, y1, width - x0)
+        label = self.label[[1, 2, 3, 0]] * _floats(1, -1, 1, -1) + _floats(0, width, 0, width)
+        return Cutout(np.rot90(self.pixels), np.rot90(self.core), box, label, self.by_box)
 
 
-def cut(image: Image, box: Sequence[float], mask: Flags | None, margin: int) -> Cutout:
-    """Cut the object of a box, or of a mask [H, W] in it, out of an image, with up to `margin` pixels around."""
+def _floats(*values: float) -> Floats:
+    return np.array(values, np.float32)
+
+
+def cut(
+    image: Image,
+    box: Sequence[float],
+    mask: Flags | None,
+    margin: int,
+    label: Sequence[float] | None = None,
+) -> Cutout:
+    """Cut the object of a box, or of a mask [H, W] in it, out of an image, with up to `margin` pixels around.
+
+    `label` is the box of its annotation, `box` where none is given.
+    """
     height, width = image.shape[:2]
     x0, x1 = _whole_pixels(box[0], box[2], width)
     y0, y1 = _whole_pixels(box[1], box[3], height)
@@ -204,7 +216,10 @@ def cut(image: Image, box: Sequence[float], mask: Flags | None, margin: int) -> 
         core = mask.astype(np.float32)
     pixels = image[top:bottom, left:right].astype(np.float32)
     inside = (x0 - left, y0 - top, x1 - left, y1 - top)
-    return Cutout(pixels, core[top:bottom, left:right], inside, mask is None)
+    if label is None:
+        label = box
+    own_label = np.asarray(label, np.float32) - _floats(left, top, left, top)
+    return Cutout(pixels, core[top:bottom, left:right], inside, own_label, mask is None)
 
 
 def _whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:
@@ -222,33 +237,46 @@ class Piece:
     alpha: Floats  # [h, w] share of the piece in the picture
     core: Flags  # [h, w] the pixels that are the object
     offset: tuple[int, int]  # of its upper left corner on the canvas; may lie outside
+    label: Floats  # [4] xyxy on the canvas, the box of its annotation
     by_box: bool  # its label is a box
 
+    @property
+    def extent(self) -> Floats:
+        """Return the tight xyxy box [4] of its object on the canvas."""
+        rows = np.flatnonzero(self.core.any(1))
+        columns = np.flatnonzero(self.core.any(0))
+        if not len(rows):
+            return self.label
+        top, left = self.offset
+        low = (left + columns[0], top + rows[0])
+        high = (left + columns[-1] + 1, top + rows[-1] + 1)
+        return _floats(*low, *high)
 
-def piece(cutout: Cutout, box: Sequence[float], mirror: bool, config: Config) -> Piece:
-    """Bring a cutout to an xyxy box of the canvas (rounded to whole pixels) and soften its edge."""
+
+def piece(cutout: Cutout, box: Sequence[float], edge: float = 0.0) -> Piece:
+    """Bring a cutout to an xyxy box of the canvas (rounded to whole pixels).
+
+    `edge` is the standard deviation of its blurred edge in pixels, 0 a hard one.
+    """
     x0, y0, x1, y1 = (round(float(v)) for v in box)
     zoomed = cutout.at_size((max(1, y1 - y0), max(1, x1 - x0)))
-    if mirror:
-        zoomed = zoomed.mirror()
     core = zoomed.core >= 0.5
-    if zoomed.by_box:
-        alpha = _feathered_box(core.shape, zoomed.box, config.feather)
-    elif config.blend == "gaussian":
-        alpha = blur(core.astype(np.float32), config.edge)
-    else:
-        alpha = core.astype(np.float32)
-    offset = (y0 - zoomed.box[1], x0 - zoomed.box[0])
-    return Piece(zoomed.pixels, alpha, core, offset, zoomed.by_box)
+    alpha = blur(core.astype(np.float32), edge)
+    top, left = y0 - zoomed.box[1], x0 - zoomed.box[0]
+    label = zoomed.label + _floats(left, top, left, top)
+    return Piece(zoomed.pixels, alpha, core, (top, left), label, zoomed.by_box)
 
 
-def margin_of(by_box: bool, size: tuple[float, float], scale: float, config: Config) -> int:
-    """Return the pixels that `cut` must leave around an object (h, w) for its edge, when it will be scaled by `scale`."""
-    if by_box:
-        return math.ceil(config.feather * min(size))
-    if config.blend == "gaussian":
-        return math.ceil(REACH * config.edge / max(scale, 1e-3))
-    return 0
+def edge_of(config: Config, rng: np.random.Generator) -> float:
+    """Draw a blend and return the standard deviation of the edge it has, in pixels."""
+    name = config.blends[int(rng.integers(len(config.blends)))]
+    return BLENDS[name] * config.edge
+
+
+def margin_of(scale: float, config: Config) -> int:
+    """Return the pixels that `cut` must leave around an object for its edge, when it will be scaled by `scale`."""
+    widest = max(BLENDS[name] for name in config.blends) * config.edge
+    return math.ceil(REACH * widest / max(scale, 1e-3))
 
 
 def compose(image: Image, objects: Flags, pieces: Sequence[Piece]) -> tuple[Image, Flags]:
@@ -299,25 +327,6 @@ def blur(plane: Floats, sigma: float) -> Floats:
             total += weight * padded.take(range(shift, shift + length), axis)
         plane = total.astype(np.float32)
     return plane
-
-
-def _feathered_box(
-    shape: tuple[int, ...], box: tuple[int, int, int, int], feather: float
-) -> Floats:
-    """Return 1 inside a box, falling to 0 over a rim outside of it that is `feather` of its shorter side wide."""
-    x0, y0, x1, y1 = box
-    rim = max(feather * min(y1 - y0, x1 - x0), 1e-6)
-    rows = _distance(shape[0], y0, y1)
-    columns = _distance(shape[1], x0, x1)
-    distance = np.hypot(rows[:, None], columns)
-    return np.asarray((1 - distance / rim).clip(0, 1), np.float32)
-
-
-def _distance(length: int, low: int, high: int) -> NDArray[np.float64]:
-    """Return the distance of each pixel's centre on an axis from an interval, 0 inside."""
-    centre = np.arange(length) + 0.5
-    distance: NDArray[np.float64] = np.maximum(low - centre, centre - high).clip(0)
-    return distance
 
 
 class Scissors(nn.Module):

@@ -37,6 +37,8 @@ from synthaug.pipeline.planning.planner import (
     is_mirrored,
 )
 from synthaug.pipeline.planning.targets import (
+    ALL,
+    chosen_classes,
     deficit_counts,
     images_needed,
     missing_objects,
@@ -68,6 +70,7 @@ class Config:
     flip: float = 0.5  # probability that an image is mirrored
     most: int = 3  # edits per image
     natural_share: float = 0.5  # of an image's edits, rounded down, as the classes occur
+    classes: tuple[str, ...] = (ALL,)  # of which objects are added (targets.chosen_classes)
     uses: Mapping[str, float] = field(default_factory=dict)  # use -> share; none = insert
     empties: float = 0.0  # places painted with background, per added object
     seed: int = 0
@@ -103,7 +106,8 @@ class EditPlanner:
     ) -> None:
         """Take real layouts, the labelled objects [C], and the weights of an earlier planner.
 
-        JobError for a class of `counts` that cannot be planned, or when no image is needed.
+        JobError for a class of `counts` that cannot be planned, one of `classes` that is not there, or when no image is
+        needed.
         """
         self.config = config
         self.sources = sources
@@ -131,10 +135,12 @@ class EditPlanner:
             f"{self.count} images with at most {config.most} edits (plan.most_edits) hold no more"
         )
 
+        chosen = chosen_classes(config.classes, labelled, categories, "generator.classes")
+        self.target = np.where(chosen, self.target, np.minimum(self.target, self.natural))
         change = (self.target - self.natural) * self.isthing
         self._lacking = _normalize(change.clip(0))
         self._above = _normalize((-change).clip(0))
-        self._natural_shares = _normalize(present * self.isthing)
+        self._natural_shares = _normalize(present * chosen)
         possible = targeted * self.count * self._adding_share()
         wanted = float(change.clip(0).sum())
         self._fraction = min(1.0, wanted / possible) if possible else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +108,37 @@ def deficit_counts(
     else:
         goal[lacking] = missing[lacking] * max(1.0, total / needed)
     return goal
+
+
+RARE, ALL = "rare", "all"  # instead of names of classes
+
+
+def chosen_classes(
+    names: Sequence[str],
+    labelled: NDArray[np.int64],
+    categories: Sequence[Category],
+    key: str,
+) -> NDArray[np.bool_]:
+    """Return which classes [C] are named, given the labelled objects [C]: things that occur, by name, or all, or the rare.
+
+    Rare is a class with at most as many objects as the median of the classes that occur: of three classes the two rarer
+    ones, of equal ones all. JobError, which names the key, for a name that no thing has.
+    """
+    isthing = np.array([category.isthing for category in categories], bool)
+    occurs = isthing & (labelled > 0)
+    if not occurs.any() or ALL in names:
+        return occurs
+    chosen = np.zeros(len(categories), bool)
+    index_of = {category.name: n for n, category in enumerate(categories) if category.isthing}
+    for name in names:
+        if name in index_of:
+            chosen[index_of[name]] = True
+        elif name == RARE:
+            chosen |= labelled <= np.median(labelled[occurs])
+        else:
+            hint = suggest(name, [RARE, ALL, *index_of])
+            raise JobError(f"{key}: the data has no thing '{name}'{hint}")
+    return chosen & occurs
 
 
 def exchange(natural: Floats, target: Floats, images: int) -> Exchange:

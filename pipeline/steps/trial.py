@@ -25,6 +25,7 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import device, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.planning.targets import chosen_classes
 from synthaug.pipeline.report import trial as report_trial
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
 VERSION = 3
 # Raised when training or measuring an arm gives something else; trained arms outlive the step's own output.
-ARM_VERSION = 2
+ARM_VERSION = 3
 # Beside the step's own folder: an arm trained once serves every later trial of the run.
 ARMS_FOLDER = "arms"
 BATCH = 16  # images per detector call
@@ -89,9 +90,9 @@ class Sources:
             # Never two equal images: as many as the longest arm can draw.
             steps = max(job.trial.steps, job.detector.training.steps) * LONGEST
             size = job.detector.training.batch * steps
-            return CopyPasteTable(
-                self.table("real"), job.trial.copy_paste, seed_for(job.seed, name), size
-            )
+            bare = parquet.open_table(self.tables["real"], pixels=False)
+            seed = seed_for(job.seed, name)
+            return CopyPasteTable(self.table("real"), job.trial.copy_paste, seed, size, bare)
         if name == "placebo":
             return ShuffledLabels(self.table("synthetic"), seed_for(job.seed, name))
         return self.table(name)
@@ -156,9 +157,12 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError for a data set of the trial with other classes."""
+    """Raise JobError for a data set of the trial with other classes, and for a class to be pasted that is not there."""
     if not job.trial.seeds:
         return
+    ones = np.ones(len(inputs.categories), np.int64)
+    pasted = job.trial.copy_paste.classes
+    chosen_classes(pasted, ones, inputs.categories, "trial.copy_paste.classes")
     classes = [category.name for category in inputs.categories]
     for key, table in external_tables(job).items():
         if [category.name for category in table.categories] != classes:

@@ -1,4 +1,4 @@
-"""The table that Simple Copy-Paste (Ghiasi et al. 2021) trains a detector on: pictures made of two real images each."""
+"""The table that the copy-paste arm of a trial learns from: real images with a few objects of other real images."""
 
 from __future__ import annotations
 
@@ -8,68 +8,87 @@ from dataclasses import replace
 import numpy as np
 
 from synthaug.generators.copy_paste import Config, Frame
-from synthaug.pipeline.batches.pixels import Pixels, ScenePixels
+from synthaug.pipeline.batches.pixels import ScenePixels
 from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.images import encode
-from synthaug.pipeline.core.scene import Dataset, ImageRef, Scene
+from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
-from synthaug.pipeline.synthesis.object_bank import extent_of, pasteable, piece_of
-from synthaug.pipeline.synthesis.pasting import Canvas, Labels, paste
+from synthaug.pipeline.planning.targets import chosen_classes
+from synthaug.pipeline.synthesis.object_bank import Bank
+from synthaug.pipeline.synthesis.pasting import Arrangement, Canvas, Labels, paste
+
+NO_PLACE = "found no place"  # reason under which an object is counted that is not pasted
 
 
 class CopyPasteTable(View):
-    """Backgrounds of a table with objects of other scenes of it, drawn from (seed, index) whenever they are read.
+    """Images of a table with 1 to `config.most` objects of others, drawn from (seed, index) whenever they are read.
 
-    Background and source are zoomed and mirrored at random, and a part of the source's objects is pasted.
+    Classes are drawn by the square roots of their objects: rarer ones come more often than they do, though not as often as
+    others. All objects of these images are ones that a person labelled.
     """
 
-    def __init__(self, table: Dataset, config: Config, seed: int, size: int) -> None:
+    def __init__(
+        self, table: Dataset, config: Config, seed: int, size: int, bare: Dataset | None = None
+    ) -> None:
+        """Take a table of real images, and the same one read without pixels where there is one.
+
+        Raises JobError for a class of `config.classes` that the table has not.
+        """
         super().__init__(table, f"{config}:{seed}:{size}")
         self.skipped = Counter()
         self.config = config
         self.seed = seed
         self._size = size
-        self._pixels = Pixels([table])
+        self._bank = Bank.of(table, bare or table, config)
+        counts = np.bincount(self._bank.category, minlength=len(table.categories))  # [C]
+        chosen = chosen_classes(
+            config.classes, counts, table.categories, "trial.copy_paste.classes"
+        )
+        weights = np.sqrt(counts) * chosen
+        self._shares = weights / max(1e-9, weights.sum())  # [C]
 
     def __len__(self) -> int:
         return self._size
 
     def entry(self, index: int) -> ScenePixels:
         """Return scene `index` without encoded pixels, and its pixels [H, W, 3]."""
-        config, count = self.config, len(self.table)
+        bank, count = self._bank, len(self.table)
         rng = rng_for(self.seed, "paste", index)
         epoch, position = divmod(index, count)
         shuffle = seed_for(self.seed, "background", epoch)
-        scene, image = self._pixels[permuted(position, count, shuffle)]
-        source, source_image = self._pixels[int(rng.integers(count))]
-        size = scene.size
-        canvas = Canvas.of(scene, image, Frame.draw(size, size, config, rng))
-        frame = Frame.draw(source.size, size, config, rng)
-
-        numbers = random_part(pasteable(source.objects), config.part, rng)
-        extents = [extent_of(source, number) for number in numbers]
-        boxes = np.array([box for box, _ in extents], np.float32).reshape(-1, 4)
-        boxes = frame.boxes(boxes)
-        pieces = []
-        for extent, box in zip(extents, boxes, strict=True):
-            pieces.append(piece_of(source_image, extent, box, frame.mirror, config))
-
-        ids = np.arange(1, len(canvas.objects) + len(pieces) + 1)
-        category = source.objects.category[numbers].astype(np.int64)
-        labels = Labels(ids, boxes, category, min_area=1.0)
-        picture = paste(canvas, pieces, labels, config, self.categories)
+        scene, image = bank.pixels[permuted(position, count, shuffle)]
+        canvas = Canvas.of(scene, image, Frame.still(scene.size))
+        arrangement = Arrangement.on(canvas, bank)
+        pasted = []
+        for category in self._draw(rng):
+            cutout = bank.draw(category, rng)
+            assert cutout is not None
+            if arrangement.lay(cutout, rng):
+                pasted.append(category)
+            else:
+                self.skipped[NO_PLACE] += 1
+        ids = np.arange(1, len(canvas.objects) + len(pasted) + 1)
+        categories = np.array(pasted, np.int64)
+        labels = Labels(ids, arrangement.label_boxes(), categories, min_area=1.0)
+        picture = paste(canvas, arrangement.pieces, labels, self.config, self.categories)
         image_id = f"copy-paste-{index:08d}"
-        return Scene(image_id, *size, ImageRef(None, None), picture.objects), picture.image
+        objects = _by_a_person(picture.objects)
+        return Scene(image_id, *scene.size, ImageRef(None, None), objects), picture.image
 
     def __getitem__(self, index: int) -> Scene:
         scene, image = self.entry(index)
         return replace(scene, image=ImageRef(encode(image, "png"), None))
 
+    def _draw(self, rng: np.random.Generator) -> list[int]:
+        """Draw the classes of the objects that an image receives; none where none can be pasted."""
+        number = int(rng.integers(1, self.config.most + 1))
+        if not self._shares.any():
+            return []
+        drawn: list[int] = rng.choice(len(self._shares), number, p=self._shares).tolist()
+        return drawn
 
-def random_part(numbers: list[int], part: float, rng: np.random.Generator) -> list[int]:
-    """Return each number with probability `part`, in their order; at least one, where there is one."""
-    points = rng.random(len(numbers))
-    chosen = [number for number, point in zip(numbers, points, strict=True) if point < part]
-    if chosen or not numbers:
-        return chosen
-    return [numbers[int(rng.integers(len(numbers)))]]
+
+def _by_a_person(objects: Objects) -> Objects:
+    """Return the objects as labelled by a person: a pasted one has its annotator's box."""
+    source = tuple("human" if name == "synthetic" else name for name in objects.source)
+    return replace(objects, source=source)

@@ -65,8 +65,7 @@ class EditConditioning(RealImageConditioning):
         """Return the synthesizer that paints into images of the table beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
-        # every size of a piece is that of the plan, and every mirror image is the plan's
-        bank = Bank.of(table, bare, PasteConfig(zoom="none"))
+        bank = Bank.of(table, bare, PasteConfig(blends=("gaussian",)))
         plan = self.job.plan
         return EditSynthesizer(bank, sampler, self.job.synthesize, plan.flip, plan.uses)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
-from synthaug.generators.copy_paste import Config, Piece
+from synthaug.generators.copy_paste import Config, Cutout, Piece
 from synthaug.pipeline.batches.pixels import Pixels, ScenePixels
 from synthaug.pipeline.core.masks import decode, tight_boxes
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+from synthaug.pipeline.synthesis.automatic_mask import automatic_mask
 
 TRIES = 8  # objects of a class drawn for a box; the one nearest in size and shape is taken
 MIN_SIDE = 2  # pixels; narrower objects are not cut
@@ -55,29 +56,75 @@ class Bank:
         """Return the scene of an image and its pixels."""
         return self.pixels[self.index_of[image_id]]
 
+    def draw(
+        self, category: int, rng: np.random.Generator, like: Box | None = None
+    ) -> Cutout | None:
+        """Return an object of a class, mirrored, turned and scaled as drawn; None where there is none.
+
+        With a box `like` [4] it is, of some objects drawn, the one nearest in size and shape. Objects cut off by the
+        border of their image are drawn only where there are no others.
+        """
+        chosen = self._draw(category, rng, like)
+        if chosen is None:
+            return None
+        config = self.config
+        zoom = config.zoom ** rng.uniform(-1.0, 1.0)
+        cutout = self._cutout(chosen, zoom)
+        if rng.random() < config.mirror:
+            cutout = cutout.mirror()
+        if config.turns:
+            for _ in range(int(rng.integers(4))):
+                cutout = cutout.turn()
+        x0, y0, x1, y1 = cutout.box
+        height = max(1, round((y1 - y0) * zoom))
+        width = max(1, round((x1 - x0) * zoom))
+        return cutout.at_size((height, width))
+
     def piece(self, category: int, box: Box, rng: np.random.Generator) -> Piece | None:
         """Return an object of a class, brought to an xyxy box [4]; None where there is none.
 
-        Of some objects drawn, the one nearest to the box in size and shape; it keeps its own shape, and takes the box's
-        centre and area. Objects cut off by the border of their image are drawn only where there are no others.
+        It is drawn as one like the box, keeps its shape, and takes the box's centre and area.
         """
+        chosen = self._draw(category, rng, box)
+        if chosen is None:
+            return None
+        height, width = _sides(box)
+        own_height, own_width = self.size[chosen].tolist()
+        scale = float(np.sqrt(height * width / max(1e-6, own_height * own_width)))
+        cutout = self._cutout(chosen, scale)
+        if rng.random() < self.config.mirror:
+            cutout = cutout.mirror()
+        x0, y0, x1, y1 = cutout.box
+        own = np.array([x0, y0, x1, y1], np.float32)
+        target = _same_shape(own, box, height * width)
+        return copy_paste.piece(cutout, target.tolist(), copy_paste.edge_of(self.config, rng))
+
+    def _draw(self, category: int, rng: np.random.Generator, like: Box | None) -> int | None:
+        """Return the position of an object of a class; None where there is none."""
         candidates = np.flatnonzero(self.category == category)
         whole = candidates[self.inside[candidates]]
         if len(whole):
             candidates = whole
         if not len(candidates):
             return None
+        if like is None:
+            return int(candidates[rng.integers(len(candidates))])
         drawn = candidates[rng.integers(len(candidates), size=TRIES)]
-        height = max(1.0, float(box[3] - box[1]))
-        width = max(1.0, float(box[2] - box[0]))
-        ratio = self.size[drawn] / np.array([height, width], np.float32)  # [TRIES, 2]
+        ratio = self.size[drawn] / np.array(_sides(like), np.float32)  # [TRIES, 2]
         distance = np.abs(np.log(ratio)).sum(1)
-        chosen = int(drawn[distance.argmin()])
-        scene, image = self.pixels[int(self.image[chosen])]
-        extent = extent_of(scene, int(self.number[chosen]))
-        target = _same_shape(extent[0], box, height * width)
-        mirror = bool(rng.random() < self.config.mirror)
-        return piece_of(image, extent, target, mirror, self.config)
+        return int(drawn[distance.argmin()])
+
+    def _cutout(self, position: int, scale: float) -> Cutout:
+        """Cut an object out of its image, with what its edge needs when it is scaled."""
+        scene, image = self.pixels[int(self.image[position])]
+        return cutout_of(scene, image, int(self.number[position]), scale, self.config)
+
+
+def _sides(box: Box) -> tuple[float, float]:
+    """Return the height and the width of a box [4], a pixel at least."""
+    height = max(1.0, float(box[3] - box[1]))
+    width = max(1.0, float(box[2] - box[0]))
+    return height, width
 
 
 def _same_shape(box: Box, target: Box, area: float) -> Box:
@@ -112,13 +159,17 @@ def extent_of(scene: Scene, number: int) -> Extent:
     return tight_boxes(mask[None])[0], mask
 
 
-def piece_of(
-    image: NDArray[np.uint8], extent: Extent, target: Box, mirror: bool, config: Config
-) -> Piece:
-    """Cut an object out of an image and bring it to an xyxy box [4] of a canvas."""
-    box, mask = extent
-    size = (float(box[3] - box[1]), float(box[2] - box[0]))
-    scale = float(target[3] - target[1]) / max(size[0], 1e-6)
-    margin = copy_paste.margin_of(mask is None, size, scale, config)
-    cutout = copy_paste.cut(image, box.tolist(), mask, margin)
-    return copy_paste.piece(cutout, target.tolist(), mirror, config)
+def cutout_of(
+    scene: Scene, image: NDArray[np.uint8], number: int, scale: float, config: Config
+) -> Cutout:
+    """Cut an object out of its image as `config.cut` says; its label is that of its annotation."""
+    box, mask = extent_of(scene, number)
+    by_box = mask is None or config.cut == "box"
+    label = scene.objects.boxes[number]
+    if config.cut == "box":
+        box, mask = label, None
+    elif config.cut == "auto" and mask is None:
+        mask = automatic_mask(image, box)
+    margin = copy_paste.margin_of(scale, config)
+    cutout = copy_paste.cut(image, box.tolist(), mask, margin, label.tolist())
+    return replace(cutout, by_box=by_box)

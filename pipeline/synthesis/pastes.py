@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.planner import is_mirrored
+from synthaug.pipeline.planning.targets import chosen_classes
 from synthaug.pipeline.synthesis.base import Finished, Synthesizer, with_image
 from synthaug.pipeline.synthesis.object_bank import Bank
 from synthaug.pipeline.synthesis.pasting import paste_layout, paste_plan
@@ -32,6 +35,22 @@ class PasteConditioning(RealImageConditioning):
     def untrained_note(self) -> str:
         """Return when objects are cut out."""
         return f"{self.job.generator.system} cuts out labelled objects when images are made"
+
+    @property
+    def added_classes(self) -> tuple[str, ...]:
+        """Return the classes that are pasted."""
+        classes: tuple[str, ...] = self.job.generator.config.classes
+        return classes
+
+    def check_data(self, labelled: Dataset) -> None:
+        """Look for a class that is pasted and not there, and for the first object that a person labelled."""
+        super().check_data(labelled)
+        ones = np.ones(len(labelled.categories), np.int64)
+        chosen_classes(self.added_classes, ones, labelled.categories, "generator.classes")
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return also which classes a plan adds."""
+        return {**super().plan_settings(), "classes": self.added_classes}
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int

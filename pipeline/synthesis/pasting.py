@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
-from synthaug.generators.copy_paste import Config, Frame, Piece
+from synthaug.generators.copy_paste import Config, Cutout, Frame, Piece
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.boxes import clip_boxes
 from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
+from synthaug.pipeline.planning.edit_planner import largest_overlap
 from synthaug.pipeline.planning.planner import ADDED
 from synthaug.pipeline.synthesis.object_bank import Bank
 
 # images tried as background of a layout that names none; the one that shows least besides it is taken
 BACKGROUNDS = 16
+PLACES = 30  # tried for an object whose first place is taken
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ def paste(
 ) -> Picture:
     """Paste pieces onto a canvas and return the image with all objects, as far as they are visible."""
     image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
+    slack = [piece.label - piece.extent for piece in pieces]
     added = Added(
         np.array([float(piece.core.sum()) for piece in pieces]),
         np.array([not piece.by_box for piece in pieces], bool),
+        np.array(slack, np.float32).reshape(-1, 4),
     )
     return with_labels(canvas, image, visible, added, labels, config.min_visible, categories)
 
@@ -110,6 +114,8 @@ class Added:
 
     area: NDArray[np.float64]  # [P] pixels they would have if nothing hid them
     has_mask: NDArray[np.bool_]  # [P] whether their labels are masks, not boxes
+    # [P, 4] of the boxes in their annotations, beside the tight boxes of their masks; None: the boxes are tight
+    slack: NDArray[np.float32] | None = None
 
 
 def with_labels(
@@ -123,7 +129,8 @@ def with_labels(
 ) -> Picture:
     """Label an image [H, W, 3] by what is visible [N + P, H, W] of the canvas's objects and the added ones.
 
-    A mask becomes its visible part, a box that of its mask; a box without a mask what is left of it. A label goes when less
+    A mask becomes its visible part, a box that of its mask; a box without a mask what is left of it. The boxes of added
+    objects lose the sides that are covered and stay as far from the others as they were. A label goes when less
     than `min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when nothing is.
     """
     old, num_added = canvas.objects, len(added.area)
@@ -179,11 +186,14 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) ->
     area = visible.sum((1, 2))
     rles, tight = encode_with_boxes(visible)
     has_mask = np.concatenate([_has_mask(old), added.has_mask])
+    new = tight[num_old:]
+    if added.slack is not None:
+        new = np.where(area[num_old:, None] > 0, clip_boxes(new + added.slack, size), new)
     # a box without a mask that nothing covers keeps its fractions of pixels
     uncovered = area[:num_old] == canvas.masks.sum((1, 2))
-    keeps_box = np.concatenate([uncovered, np.zeros(len(added.area), bool)]) & ~has_mask
-    old_boxes = np.concatenate([clip_boxes(old.boxes, size), tight[num_old:]])
-    boxes = np.where(keeps_box[:, None], old_boxes, tight).astype(np.float32)
+    keeps_box = uncovered & ~_has_mask(old)
+    of_canvas = np.where(keeps_box[:, None], clip_boxes(old.boxes, size), tight[:num_old])
+    boxes = np.concatenate([of_canvas, new]).astype(np.float32)
     box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     rle: list[str | None] = [None] * len(rles)
     for number in np.flatnonzero(has_mask).tolist():
@@ -194,16 +204,80 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) ->
 def paste_plan(
     bank: Bank, planned: Scene, mirror: bool, min_area: float, categories: Sequence[Category]
 ) -> Picture:
-    """Paste the planned objects of a scene into its source image.
+    """Paste the planned objects of a scene into its source image, at their size and at free places.
 
-    Objects of the source keep the ids of the plan: its first ones are the source's, in their order, without crowds.
+    The plan's place comes first. Objects of the source keep the ids of the plan: its first ones are the source's, in their
+    order, without crowds. Objects that find no place count as lost.
     """
     assert planned.provenance is not None
     scene, image = bank.scene(planned.provenance.source_image)
     canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
-    ids = planned_ids(canvas, planned)
     seed = planned.provenance.seed
-    return _paste_like(bank, canvas, added_objects(planned), ids, seed, min_area, categories)
+    added = added_objects(planned)
+    arrangement = Arrangement.on(canvas, bank)
+    pasted = []
+    for number, (category, box) in enumerate(zip(added.category, added.boxes, strict=True)):
+        rng = rng_for(seed, "piece", number)
+        cutout = bank.draw(int(category), rng, like=box)
+        if cutout is not None and arrangement.lay(cutout, rng, centre=(box[:2] + box[2:]) / 2):
+            pasted.append(number)
+    left_out = np.setdiff1d(np.arange(len(added)), pasted)
+    without_place = Counter(categories[c].name for c in added.category[left_out].tolist())
+    taken = added.select(pasted)
+    ids = np.concatenate([planned_ids(canvas, planned), taken.id])
+    labels = Labels(ids, arrangement.label_boxes(), taken.category.astype(np.int64), min_area)
+    picture = paste(canvas, arrangement.pieces, labels, bank.config, categories)
+    return replace(picture, lost=picture.lost + without_place)
+
+
+class Arrangement:
+    """Cutouts laid on a canvas, each where it hardly covers the others."""
+
+    def __init__(self, size: tuple[int, int], taken: NDArray[np.float32], config: Config) -> None:
+        self.pieces: list[Piece] = []
+        self._size = size
+        self._taken = taken  # [N, 4] boxes of what is there
+        self._config = config
+
+    @staticmethod
+    def on(canvas: Canvas, bank: Bank) -> Arrangement:
+        """Return the arrangement on a canvas; its stuff takes no place: an object stands on grass and before the sky."""
+        taken = canvas.objects.boxes[canvas.objects.isthing]
+        height, width = canvas.image.shape[:2]
+        return Arrangement((height, width), taken, bank.config)
+
+    def lay(
+        self, cutout: Cutout, rng: np.random.Generator, centre: NDArray[np.float32] | None = None
+    ) -> bool:
+        """Lay a cutout around a centre (x, y), drawn where none is given, or at another free place.
+
+        Return whether there is one.
+        """
+        height, width = self._size
+        x0, y0, x1, y1 = cutout.box
+        sides = np.array([x1 - x0, y1 - y0], np.float32)
+        free = np.array([width, height], np.float32) - sides
+        if (free < 0).any():
+            return False
+        corner = rng.random(2) * free
+        if centre is not None:
+            corner = (centre - sides / 2).clip(0, free)
+        corner = np.rint(corner)
+        box = np.concatenate([corner, corner + sides]).astype(np.float32)
+        overlap = self._config.overlap
+        for _ in range(PLACES):
+            if largest_overlap(box, self._taken) <= overlap:
+                edge = copy_paste.edge_of(self._config, rng)
+                self.pieces.append(copy_paste.piece(cutout, box.tolist(), edge))
+                self._taken = np.concatenate([self._taken, box[None]])
+                return True
+            corner = np.rint(rng.random(2) * free)
+            box = np.concatenate([corner, corner + sides]).astype(np.float32)
+        return False
+
+    def label_boxes(self) -> NDArray[np.float32]:
+        """Return the boxes [P, 4] of the annotations of what was laid."""
+        return np.array([piece.label for piece in self.pieces], np.float32).reshape(-1, 4)
 
 
 def added_objects(planned: Scene) -> Objects:
@@ -225,14 +299,22 @@ def planned_ids(canvas: Canvas, planned: Scene) -> NDArray[np.int64]:
 def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> Picture:
     """Paste the objects of a layout that names no background into the real image that shows least besides it.
 
-    Objects of the background get the id 0.
+    They are brought to their boxes. Objects of the background get the id 0, those whose class the bank has not are left out.
     """
     seed = request.provenance.seed if request.provenance else 0
     background = emptiest_background(bank.pixels, request, seed)
     objects = request.objects
     things = objects.select(objects.isthing & ~objects.iscrowd)
-    ids = np.zeros(len(background.objects), np.int64)
-    return _paste_like(bank, background, things, ids, seed, 0.0, categories)
+    pieces, pasted = [], []
+    for number, (category, box) in enumerate(zip(things.category, things.boxes, strict=True)):
+        piece = bank.piece(int(category), box, rng_for(seed, "piece", number))
+        if piece is not None:
+            pieces.append(piece)
+            pasted.append(number)
+    taken = things.select(pasted)
+    ids = np.concatenate([np.zeros(len(background.objects), np.int64), taken.id])
+    labels = Labels(ids, taken.boxes, taken.category.astype(np.int64), min_area=0.0)
+    return paste(background, pieces, labels, bank.config, categories)
 
 
 def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
@@ -250,28 +332,3 @@ def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
             best, fewest = canvas, besides
     assert best is not None
     return best
-
-
-def _paste_like(
-    bank: Bank,
-    canvas: Canvas,
-    examples: Objects,
-    ids: NDArray[np.int64],
-    seed: int,
-    min_area: float,
-    categories: Sequence[Category],
-) -> Picture:
-    """Paste objects of the bank with the class and the box of each example, drawn from (seed, its position).
-
-    `ids` [N] are those of the canvas's objects. Examples whose class the bank has not are left out.
-    """
-    pieces, pasted = [], []
-    for number, (category, box) in enumerate(zip(examples.category, examples.boxes, strict=True)):
-        piece = bank.piece(int(category), box, rng_for(seed, "piece", number))
-        if piece is not None:
-            pieces.append(piece)
-            pasted.append(number)
-    taken = examples.select(pasted)
-    all_ids = np.concatenate([ids, taken.id])
-    labels = Labels(all_ids, taken.boxes, taken.category.astype(np.int64), min_area)
-    return paste(canvas, pieces, labels, bank.config, categories)

@@ -13,6 +13,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.edit_planner import Config as PlanConfig
 from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
+from synthaug.pipeline.planning.targets import ALL
 from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.object_bank import pasteable
 
@@ -22,6 +23,11 @@ REAL_IMAGES = "bank.json"
 
 class RealImageConditioning(Conditioning):
     """All scenes: each can be a background, and each object that a person labelled can come to another one."""
+
+    @property
+    def added_classes(self) -> tuple[str, ...]:
+        """Return the classes of which objects are added (targets.chosen_classes)."""
+        return (ALL,)
 
     def check(self) -> None:
         """Refuse settings that real images have no use for."""
@@ -71,6 +77,7 @@ class RealImageConditioning(Conditioning):
             flip=plan.flip,
             most=plan.most_edits,
             natural_share=plan.natural_share,
+            classes=self.added_classes,
             uses=plan.uses,
             empties=plan.empties,
             seed=job.seed,

@@ -26,7 +26,6 @@ from synthaug.generators.base import (
     Samples,
     TrainingBatch,
 )
-from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import Edit as Paste
 from synthaug.generators.copy_paste import cut, piece
 
@@ -111,7 +110,7 @@ def pastes_of(rows: Sequence[int]) -> list[Paste]:
         there = np.zeros((1, SIDE, SIDE), bool)
         there[0, 10:40, 10 + row : 40] = True
         cutout = cut(image, (0, 0, 20, 20), None, 0)
-        pieces = [piece(cutout, (30, 30, 50, 50), False, PasteConfig())]
+        pieces = [piece(cutout, (30, 30, 50, 50), edge=1.0)]
         pastes.append(Paste(image, there, pieces))
     return pastes
 

@@ -283,3 +283,20 @@ def test_overlap_is_a_share_of_the_smaller_box(
     others = np.array([[0, 0, 20, 20]], np.float32)
     assert largest_overlap(np.array(box, np.float32), others) == pytest.approx(expected)
     assert largest_overlap(np.array(box, np.float32), others[:0]) == 0.0
+
+
+def test_only_chosen_classes_are_added() -> None:
+    """Of the natural edits too; the rare ones are those labelled at most as often as the median class."""
+    for classes, allowed in ((("platelet",), {2}), (("rare",), {1, 2}), (("all",), {0, 1, 2})):
+        config = replace(INSERT, target="balanced", classes=classes, natural_share=0.7)
+        added: set[int] = set()
+        for scene in scenes_of(config):
+            added |= set(further(scene).objects.category.tolist())
+        assert allowed == added
+    planner = planner_of(replace(INSERT, target="balanced", classes=("platelet",)))
+    assert planner.target[1] <= planner.natural[1]
+
+
+def test_a_class_to_add_that_is_not_there_is_told() -> None:
+    with pytest.raises(JobError, match=r"^generator\.classes: .*'platelets'.*'platelet'"):
+        planner_of(replace(INSERT, classes=("platelets",)))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.planning.targets import (
+    chosen_classes,
     deficit_counts,
     exchange,
     images_needed,
@@ -101,3 +102,29 @@ def test_images_needed_of_known_numbers() -> None:
     assert (30, 15, 165) == (need.objects, need.exchanged, need.natural)
     nothing = images_needed(np.zeros(3), np.array([100.0, 10, 0]), 55)
     assert (0, 0, 0) == (nothing.objects, nothing.exchanged, nothing.natural)
+
+
+@pytest.mark.parametrize(
+    ("names", "labelled", "chosen"),
+    [
+        (("rare",), [300, 60, 6, 50], [False, True, True]),
+        (("rare",), [300, 300, 300, 1], [True, True, True]),
+        (("rare",), [300, 60, 0, 50], [False, True, False]),
+        (("all",), [300, 60, 0, 50], [True, True, False]),
+        (("tree",), [300, 60, 6, 50], [True, False, False]),
+        (("tree", "rare"), [300, 60, 6, 50], [True, True, True]),
+        (("rare",), [0, 0, 0, 50], [False, False, False]),
+    ],
+)
+def test_classes_are_chosen_by_name_or_as_rare_or_all(
+    names: tuple[str, ...], labelled: list[int], chosen: list[bool]
+) -> None:
+    """Rare are those at or below the median of the things that occur; stuff never is chosen."""
+    found = chosen_classes(names, np.array(labelled), CLASSES, "some.key")
+    assert [*chosen, False] == found.tolist()
+
+
+def test_a_class_to_choose_that_is_no_thing_is_told() -> None:
+    for name in ("sky", "buss"):
+        with pytest.raises(JobError, match=rf"^some\.key: the data has no thing '{name}'"):
+            chosen_classes((name,), np.ones(4, np.int64), CLASSES, "some.key")

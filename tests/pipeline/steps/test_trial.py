@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from synthaug.pipeline.config.schema import Trial
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
-from synthaug.pipeline.steps.trial import arm_key, check
+from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.steps.inputs import Inputs
+from synthaug.pipeline.steps.trial import arm_key, check, check_data
 from synthaug.pipeline.trial.arms import ARMS, arm_named
 from tests.fake_run import fake_run
 
@@ -74,9 +77,18 @@ def test_an_arm_depends_on_its_own_external_data_and_on_the_evaluation_images(
 def test_settings_of_copy_paste_matter_to_arms_that_paste(context: Context) -> None:
     paste = context.job.trial.copy_paste
     one = with_trial(context, copy_paste=paste)
-    other = with_trial(context, copy_paste=replace(paste, part=0.123))
+    other = with_trial(context, copy_paste=replace(paste, most=7))
     assert arm_key(one, ARMS["real"], {}) == arm_key(other, ARMS["real"], {})
     assert arm_key(one, ARMS["copy_paste"], {}) != arm_key(other, ARMS["copy_paste"], {})
+
+
+def test_a_class_to_paste_that_the_data_has_not_is_told(context: Context) -> None:
+    paste = replace(context.job.trial.copy_paste, classes=("rare", "treee"))
+    job = with_trial(context, copy_paste=paste).job
+    table = open_dataset("toy:train?count=1", Path())
+    inputs = Inputs({"labelled": table})
+    with pytest.raises(JobError, match=r"^trial\.copy_paste\.classes: .*'treee'.*'tree'\?"):
+        check_data(job, inputs)
 
 
 def test_arms_that_the_job_has_no_images_for_are_refused_in_one_line(context: Context) -> None:

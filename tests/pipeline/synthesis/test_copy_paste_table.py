@@ -1,4 +1,4 @@
-"""The table of a trial's copy-paste arm: a function of seed and index, with labels that are those of its pixels."""
+"""The table of a trial's copy-paste arm: a function of seed and index, a few rare objects in real images."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from synthaug.generators.copy_paste import Config
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Dataset, SceneList
+from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
+from synthaug.pipeline.core.seeding import permuted, seed_for
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable, random_part
+from synthaug.pipeline.synthesis.copy_paste_table import NO_PLACE, CopyPasteTable
 
 
 def toy_of(count: int) -> Dataset:
     return toy.ToyDataset(toy.Config("train", count=count))
+
+
+def without_masks(table: Dataset) -> SceneList:
+    scenes = []
+    for scene in table:
+        things = scene.objects.select(scene.objects.isthing)
+        scenes.append(scene.with_objects(replace(things, rle=(None,) * len(things))))
+    return SceneList(table.categories, scenes)
+
+
+def background_of(table: Dataset, seed: int, index: int) -> int:
+    epoch, position = divmod(index, len(table))
+    return permuted(position, len(table), seed_for(seed, "background", epoch))
 
 
 def test_the_trials_table_is_a_function_of_seed_and_index() -> None:
@@ -32,31 +48,65 @@ def test_the_trials_table_is_a_function_of_seed_and_index() -> None:
     assert any((other.entry(i)[1] != first[i][1]).any() for i in order)
 
 
-def test_labels_of_the_trials_table_are_those_of_its_pixels() -> None:
-    """Masks are disjoint, boxes tight, areas counted, something is pasted; with masks and with boxes only."""
+@pytest.mark.parametrize("has_masks", [True, False])
+def test_labels_of_the_trials_table_are_those_of_its_pixels(has_masks: bool) -> None:
+    """Masks are disjoint, boxes tight, areas counted; at most `most` objects are new, and all count as a person's."""
     table = toy_of(20)
-    bare = SceneList(table.categories, [
-        replace(s, objects=replace(s.objects.select(s.objects.isthing), rle=(None,) * int(s.objects.isthing.sum())))
-        for s in map(table.__getitem__, range(20))
-    ])  # fmt: skip
-    for source in (table, bare):
-        pasted = CopyPasteTable(source, Config(zoom="large"), 3, 30)
-        for i in range(30):
-            found = pasted[i]
-            objects, size = found.objects, (found.height, found.width)
-            assert len(set(objects.id.tolist())) == len(objects)
-            assert (objects.boxes >= 0).all() and (objects.boxes <= size[1]).all()
-            assert (objects.boxes[:, 2:] > objects.boxes[:, :2]).all()
-            if source is table:
-                shown = masks.decode_all(objects, size)
-                assert shown.sum(0).max() <= 1
-                np.testing.assert_array_equal(masks.tight_boxes(shown), objects.boxes)
-                np.testing.assert_array_equal(shown.sum((1, 2)), objects.area)
-        assert sum("synthetic" in pasted[i].objects.source for i in range(30)) > 20
+    if not has_masks:
+        table = without_masks(table)
+    pasted = CopyPasteTable(table, Config(classes=("all",)), 3, 30)
+    new = []
+    for i in range(30):
+        found = pasted[i]
+        objects, size = found.objects, (found.height, found.width)
+        assert len(set(objects.id.tolist())) == len(objects)
+        assert (objects.boxes >= 0).all() and (objects.boxes <= size[1]).all()
+        assert (objects.boxes[:, 2:] > objects.boxes[:, :2]).all()
+        assert {"human"} == set(objects.source)
+        if has_masks:
+            shown = masks.decode_all(objects, size)
+            assert shown.sum(0).max() <= 1
+            np.testing.assert_array_equal(masks.tight_boxes(shown), objects.boxes)
+            np.testing.assert_array_equal(shown.sum((1, 2)), objects.area)
+        there = len(table[background_of(table, 3, i)].objects)
+        new.append(int((objects.id > there).sum()))
+    assert max(new) == 3 and sum(new) > 25
 
 
-def test_a_part_is_drawn_and_never_empty() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [random_part([3, 5, 9], 0.5, rng) for _ in range(400)]
-    assert min(map(len, drawn)) == 1 and Counter(k for row in drawn for k in row).total() > 580
-    assert random_part([], 0.5, rng) == [] and random_part([4], 0.0, rng) == [4]
+def test_only_rare_objects_come_and_what_is_there_stays() -> None:
+    table = without_masks(toy_of(40))
+    counts = class_counts(table, len(table.categories))
+    rare = np.flatnonzero(counts <= np.median(counts[counts > 0]))
+    pasted = CopyPasteTable(table, Config(), 3, 40)
+    came: Counter[int] = Counter()
+    unchanged = []
+    for i in range(40):
+        scene, pixels = pasted.entry(i)
+        background = table[background_of(table, 3, i)]
+        new = scene.objects.id > len(background.objects)
+        came.update(scene.objects.category[new].tolist())
+        unchanged.append(float((pixels == decode(background)).all(2).mean()))
+    assert came and set(came) <= set(rare.tolist())
+    assert len(came) > 2 and np.median(unchanged) > 0.8
+
+
+def test_an_object_without_a_place_is_left_out_and_counted() -> None:
+    table = without_masks(toy_of(10))
+    pasted = CopyPasteTable(table, Config(overlap=0.0, classes=("all",)), 3, 40)
+    for i in range(40):
+        pasted.entry(i)
+    assert pasted.skipped[NO_PLACE] > 0
+
+
+def test_a_table_without_objects_gives_its_images_as_they_are() -> None:
+    table = toy_of(3)
+    none = np.zeros(0, np.int64)
+    empty = [scene.with_objects(scene.objects.select(none)) for scene in table]
+    pasted = CopyPasteTable(SceneList(table.categories, empty), Config(), 1, 3)
+    known = {decode(scene).tobytes() for scene in table}
+    assert known == {pasted.entry(i)[1].tobytes() for i in range(3)}
+
+
+def test_a_class_that_is_not_there_is_told() -> None:
+    with pytest.raises(JobError, match=r"^trial\.copy_paste\.classes: .*'ballon'.*'balloon'\?"):
+        CopyPasteTable(toy_of(3), Config(classes=("ballon",)), 1, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,10 @@ from synthaug.generators.copy_paste import Config
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
-from synthaug.pipeline.synthesis.object_bank import Bank, extent_of, pasteable
+from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of, extent_of, pasteable
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
-HARD = Config(blend="none", feather=0.0)
+HARD = Config(blends=("none",))
 
 
 def scene(
@@ -98,3 +100,62 @@ def test_the_scene_of_an_image_is_found_by_its_id() -> None:
     bank = Bank.of(table, table, HARD)
     found, image = bank.scene("b")
     assert "b" == found.image_id and np.array_equal(decode(table[1]), image)
+
+
+def discs(count: int) -> SceneList:
+    """Dark discs of 12 pixels on a bright noisy ground, in boxes of 14 x 12, a pixel beside each."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :40] + 0.5
+    scenes = []
+    for number in range(count):
+        pixels = rng.normal(200, 6, (40, 40, 3))
+        disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 36
+        pixels[disc] = rng.normal(80, 20, (int(disc.sum()), 3))
+        image = ImageRef(encode(pixels.clip(0, 255).astype(np.uint8), "png"))
+        objects = Objects.build([0], [[13, 14, 27, 26]])
+        scenes.append(Scene(f"disc-{number}", 40, 40, image, objects))
+    return SceneList(CLASSES, scenes)
+
+
+@pytest.mark.parametrize(("way", "area"), [("mask", 168), ("box", 168), ("auto", 113)])
+def test_an_object_without_a_mask_is_cut_as_the_job_says(way: Any, area: int) -> None:
+    config = Config(cut=way, mirror=0.0)
+    (scene,) = discs(1)
+    cutout = cutout_of(scene, decode(scene), 0, 1.0, config)
+    assert abs(float(cutout.core.sum()) - area) <= 0.05 * area
+    assert cutout.by_box, "its label stays the annotator's box"
+    left, top = cutout.label[:2] - scene.objects.boxes[0, :2]
+    assert left == round(left) and top == round(top)
+
+
+def test_an_object_with_a_mask_is_cut_by_its_box_where_the_job_says_so() -> None:
+    mask = np.zeros((1, 20, 20), bool)
+    mask[0, 3:7, 4:12] = True
+    mask[0, 3, 4] = False
+    one = scene([[4, 3, 12, 7]], [0], True, rle=tuple(masks.encode(mask)))
+    by_mask = cutout_of(one, decode(one), 0, 1.0, Config(cut="auto"))
+    by_box = cutout_of(one, decode(one), 0, 1.0, Config(cut="box"))
+    assert not by_mask.by_box and 31 == by_mask.core.sum()
+    assert by_box.by_box and 32 == by_box.core.sum()
+
+
+def test_drawn_objects_keep_their_size_unless_the_job_zooms_and_turns_them() -> None:
+    table = SceneList(CLASSES, [scene([[4, 2, 8, 18]], [0], False)])
+    sides = {}
+    for name, config in (
+        ("plain", Config()),
+        ("turned", Config(turns=True)),
+        ("zoomed", Config(zoom=2.0)),
+    ):
+        bank = Bank.of(table, table, config)
+        found = set()
+        for seed in range(40):
+            cutout = bank.draw(0, np.random.default_rng(seed))
+            assert cutout is not None
+            x0, y0, x1, y1 = cutout.box
+            found.add((y1 - y0, x1 - x0))
+        sides[name] = found
+    assert {(16, 4)} == sides["plain"] and {(16, 4), (4, 16)} == sides["turned"]
+    heights = [high for high, _ in sides["zoomed"]]
+    assert 8 <= min(heights) < 11 and 25 < max(heights) <= 32
+    assert Bank.of(table, table, Config()).draw(1, np.random.default_rng(0)) is None

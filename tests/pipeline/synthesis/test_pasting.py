@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthaug.generators.copy_paste import Config, Frame
+from synthaug.generators.copy_paste import Config, Frame, piece
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.synthesis.object_bank import Bank, extent_of, pasteable, piece_of
-from synthaug.pipeline.synthesis.pasting import Canvas, Labels, paste, paste_layout
+from synthaug.pipeline.planning.edit_planner import largest_overlap
+from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of, pasteable
+from synthaug.pipeline.synthesis.pasting import Arrangement, Canvas, Labels, paste, paste_layout
 from tests import paths
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
-HARD = Config(blend="none", feather=0.0)
+HARD = Config(blends=("none",))
 REPOSITORY = paths.ROOT
 
 
@@ -45,7 +46,7 @@ def covered(there: Scene, box: list[float], config: Config = HARD) -> tuple[Obje
     """Paste a whole image over an xyxy box of a scene."""
     canvas = Canvas.of(there, decode(there), Frame.still((20, 20)))
     giver = scene([[0, 0, 20, 20]], [1], masked=False)
-    one = piece_of(decode(giver), extent_of(giver, 0), np.array(box, np.float32), False, config)
+    one = piece(cutout_of(giver, decode(giver), 0, 1.0, config), box)
     ids = np.arange(1, len(there.objects) + 2)
     labels = Labels(ids, np.array([box], np.float32), np.array([1]), 1.0)
     picture = paste(canvas, [one], labels, config, CLASSES)
@@ -113,3 +114,57 @@ def test_a_layout_gets_its_things_on_a_background_that_shows_little_else() -> No
     assert objects.source.count("synthetic") == 1 and len(objects) == 1, (
         "the cat of the background lies under the other"
     )
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_pasted_object_is_labelled_as_its_annotator_did(masked: bool) -> None:
+    """Its box keeps its fractions and what it leaves around the mask; a side that is covered moves with the cover."""
+    giver = scene([[4, 4, 12, 12]], [1], masked)
+    label = np.array([[3.5, 3.75, 12.5, 12.25]], np.float32)
+    giver = giver.with_objects(replace(giver.objects, boxes=label))
+    there = scene([], [], masked)
+    canvas = Canvas.of(there, decode(there), Frame.still((20, 20)))
+    first = piece(cutout_of(giver, decode(giver), 0, 1.0, HARD), (2, 2, 10, 10))
+    over = piece(cutout_of(giver, decode(giver), 0, 1.0, HARD), (8, 0, 16, 20))
+    boxes = np.array([first.label, over.label])
+    for pieces, expected in (([first], [1.5, 1.75, 10.5, 10.25]), ([first, over], None)):
+        number = len(pieces)
+        labels = Labels(np.arange(1, number + 1), boxes[:number], np.ones(number, np.int64), 1.0)
+        objects = paste(canvas, pieces, labels, HARD, CLASSES).objects
+        assert [rle is not None for rle in objects.rle] == [masked] * number
+        if expected is not None and masked:
+            np.testing.assert_allclose(objects.boxes[0], expected)
+        elif masked:
+            np.testing.assert_allclose(objects.boxes[0], [1.5, 1.75, 8.5, 10.25])
+        assert objects.boxes[0, 2] <= (10.5 if number == 1 else 8.5)
+
+
+def test_cutouts_lie_inside_at_their_size_and_hardly_on_others() -> None:
+    config = replace(HARD, overlap=0.25, mirror=0.0)
+    taken = np.array([[0, 0, 20, 10]], np.float32)
+    giver = scene([[4, 4, 12, 10]], [1], False)
+    cutout = cutout_of(giver, decode(giver), 0, 1.0, config)
+    laid = 0
+    for seed in range(20):
+        arrangement = Arrangement((20, 20), taken, config)
+        rng = np.random.default_rng(seed)
+        for _ in range(3):
+            laid += arrangement.lay(cutout, rng)
+        boxes = arrangement.label_boxes()
+        assert (boxes[:, 2:] - boxes[:, :2] == [8, 6]).all()
+        assert (boxes >= 0).all() and (boxes <= 20).all()
+        for number, box in enumerate(boxes):
+            others = np.concatenate([taken, np.delete(boxes, number, 0)])
+            assert largest_overlap(box, others) <= 0.25
+    assert 30 < laid < 60, "some found a place and some did not"
+    wide = Arrangement((5, 20), taken, config)
+    assert not wide.lay(cutout, np.random.default_rng(0)), "higher than the image"
+
+
+def test_the_wanted_place_comes_first() -> None:
+    giver = scene([[4, 4, 12, 10]], [1], False)
+    cutout = cutout_of(giver, decode(giver), 0, 1.0, HARD)
+    arrangement = Arrangement((20, 20), np.zeros((0, 4), np.float32), HARD)
+    arrangement.lay(cutout, np.random.default_rng(0), np.array([9, 9], np.float32))
+    arrangement.lay(cutout, np.random.default_rng(0), np.array([1, 18], np.float32))
+    assert [[5, 6, 13, 12], [0, 14, 8, 20]] == arrangement.label_boxes().tolist()
