@@ -145,10 +145,19 @@ def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) ->
         image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
         erased[y1:y2, x1:x2] = True
     kept = _visible_shares(sample.boxes, erased) >= MIN_VISIBLE
-    view = replace(sample, image=image, boxes=sample.boxes[kept], labels=sample.labels[kept])
+    view = replace(_select(sample, kept), image=image)
     if sample.masks is None:
         return view
     return replace(view, masks=sample.masks[kept])
+
+
+def _select(sample: Sample, kept: NDArray[np.bool_]) -> Sample:
+    """Return a sample with the boxes of some objects [N] and all that belongs to them, but its masks without a change."""
+    box_loss = sample.box_loss
+    if box_loss is not None:
+        box_loss = box_loss[kept]
+    boxes, labels = sample.boxes[kept], sample.labels[kept]
+    return replace(sample, boxes=boxes, labels=labels, box_loss=box_loss)
 
 
 # ---- geometry ----
@@ -194,12 +203,8 @@ def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = box_areas(clipped) >= MIN_VISIBLE * areas
     kept &= (sides >= 1).all(axis=1)
-    cropped = replace(
-        sample,
-        image=sample.image[rows, columns],
-        boxes=clipped[kept],
-        labels=sample.labels[kept],
-    )
+    inside = _select(replace(sample, boxes=clipped), kept)
+    cropped = replace(inside, image=sample.image[rows, columns])
     if sample.masks is not None:
         cropped = replace(cropped, masks=sample.masks[kept, rows, columns])
     if sample.ignore is not None:

@@ -48,6 +48,13 @@ class Sample:
     masks: NDArray[np.bool_] | None = None
     # [K, 4] xyxy, pixels: regions that are neither object nor background
     ignore: NDArray[np.float32] | None = None
+    # [N] whose boxes and masks are learned, not their classes alone; None: all
+    box_loss: NDArray[np.bool_] | None = None
+    # whether background that is not near an object is nothing to learn
+    ignore_background: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.box_loss is None or len(self.box_loss) == len(self.labels)
 
 
 class DetectorTraining(Protocol):

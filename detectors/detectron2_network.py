@@ -26,7 +26,7 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
     StandardROIHeads,
 )
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
@@ -36,6 +36,12 @@ from synthaug.detectors.backbones import (
     Pyramid,
     norm_layer,
     small_pyramid,
+)
+from synthaug.detectors.partial_labels import (
+    OBJECT,
+    OBJECT_WITHOUT_BOX,
+    box_losses,
+    without_ignored,
 )
 from synthaug.detectors.rcnn_config import MASK_CONVS, MASK_POOL, Config
 from synthaug.detectors.rcnn_detector import focal_loss
@@ -77,14 +83,16 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
 def network_losses(model: nn.Module, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return the network's losses by detectron2's names.
 
-    Inputs have an image [3, H, W], RGB in 0..255, and in its pixels boxes [N, 4] xyxy, labels [N]
-    and perhaps masks [N, H, W] bool. Raises ValueError where proposals are not finite.
+    Inputs have an image [3, H, W], RGB in 0..255, and in its pixels boxes [N, 4] xyxy, labels [N],
+    perhaps masks [N, H, W] bool, and the optional targets of `partial_labels`. Raises ValueError
+    where proposals are not finite.
     """
     entries = _entries(model, [one["image"] for one in inputs])
     for entry, truth in zip(entries, inputs, strict=True):
-        instances = Instances(entry["image"].shape[-2:])
+        instances = _Truth(entry["image"].shape[-2:], truth)
         instances.gt_boxes = Boxes(truth["boxes"])
         instances.gt_classes = truth["labels"]
+        instances.gt_box_loss = box_losses(truth)
         if "masks" in truth:
             instances.gt_masks = BitMasks(truth["masks"])
         entry["instances"] = instances
@@ -196,10 +204,75 @@ def _resnet50(config: Config) -> Backbone:
 # ---- proposals and heads ----
 
 
-class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
-    """Detectron2's class and box outputs with the focal loss."""
+class _Truth(Instances):  # type: ignore[misc]
+    """Detectron2's true objects of an image, with what `partial_labels` says of the image."""
 
-    def __init__(self, *args: Any, gamma: float, **kwargs: Any) -> None:
+    def __init__(self, size: tuple[int, int], target: Mapping[str, Tensor]) -> None:
+        super().__init__(size)
+        self._target = target  # a name with an underscore is no column of the objects
+
+    @property
+    def target(self) -> Mapping[str, Tensor]:
+        """Return the target that the objects were made from."""
+        return self._target
+
+    def to(self, *_args: Any, **_kwargs: Any) -> _Truth:
+        """Return itself: targets are on the network's device already."""
+        return self
+
+
+class _Proposals(RPN):  # type: ignore[misc]
+    """Detectron2's proposals for images that are not labelled in full."""
+
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[_Truth]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return per image the labels of sampled anchors and the true boxes they belong to.
+
+        Labels are 1 for an object, 2 for one without a box loss, 0 for background, -1 for neither.
+        """
+        boxes = Boxes.cat(anchors)
+        all_labels, all_matched = [], []
+        for truth in gt_instances:
+            index, labels = self.anchor_matcher(pairwise_iou(truth.gt_boxes, boxes))
+            labels = without_ignored(boxes.tensor, labels, truth.target)
+            labels = self._subsample_labels(labels)
+            matched = torch.zeros_like(boxes.tensor)
+            if len(truth):
+                matched = truth.gt_boxes.tensor[index]
+                labels[(labels == OBJECT) & ~truth.gt_box_loss[index]] = round(OBJECT_WITHOUT_BOX)
+            all_labels.append(labels)
+            all_matched.append(matched)
+        return all_labels, all_matched
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the losses of sampled anchors by detectron2's names."""
+        plain, with_box = [], []
+        for labels in gt_labels:
+            without = labels == OBJECT_WITHOUT_BOX
+            plain.append(torch.where(without, 1, labels))
+            with_box.append(torch.where(without, -1, labels))
+        given = anchors, pred_objectness_logits
+        predicted = pred_anchor_deltas, gt_boxes
+        losses: dict[str, Tensor] = super().losses(*given, plain, *predicted)
+        losses["loss_rpn_loc"] = super().losses(*given, with_box, *predicted)["loss_rpn_loc"]
+        return losses
+
+
+class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
+    """Detectron2's class and box outputs.
+
+    With the focal loss where `gamma` is given, and for objects without a box loss.
+    """
+
+    def __init__(self, *args: Any, gamma: float | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gamma = gamma
 
@@ -209,22 +282,50 @@ class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
         proposals: list[Instances],
     ) -> dict[str, Tensor]:
         """Return the losses of sampled proposals by detectron2's names."""
-        logits = predictions[0]
-        labels = torch.cat([instances.gt_classes for instances in proposals])
         losses: dict[str, Tensor] = super().losses(predictions, proposals)
-        losses["loss_cls"] = focal_loss(logits, labels, self.gamma)
+        # an object without a box loss is background to the box loss
+        others = [self._without_boxes(of_image) for of_image in proposals]
+        losses["loss_box_reg"] = super().losses(predictions, others)["loss_box_reg"]
+        if self.gamma is not None:
+            labels = torch.cat([instances.gt_classes for instances in proposals])
+            losses["loss_cls"] = focal_loss(predictions[0], labels, self.gamma)
         return losses
+
+    def _without_boxes(self, proposals: Instances) -> Instances:
+        """Return sampled proposals with objects without a box loss as background."""
+        if not proposals.has("gt_box_loss"):
+            return proposals
+        others = proposals[:]
+        others.gt_classes = torch.where(
+            proposals.gt_box_loss, proposals.gt_classes, self.num_classes
+        )
+        return others
 
 
 class _Heads(StandardROIHeads):  # type: ignore[misc]
-    """Detectron2's heads for images of which only some have masks."""
+    """Detectron2's heads for images of which only some have masks, and that are not labelled in full."""
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[_Truth]
+    ) -> list[Instances]:
+        """Return sampled proposals with what they are matched to; background that teaches nothing is not sampled."""
+        used = []
+        for of_image, truth in zip(proposals, targets, strict=True):
+            boxes = of_image.proposal_boxes
+            _, labels = self.proposal_matcher(pairwise_iou(truth.gt_boxes, boxes))
+            labels = without_ignored(boxes.tensor, labels, truth.target)
+            used.append(of_image[labels >= 0])
+        sampled: list[Instances] = super().label_and_sample_proposals(used, targets)
+        return sampled
 
     def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
         if not self.training:
             return super()._forward_mask(features, instances)
         with_masks = []
         for of_image in instances:
-            if not of_image.has("gt_masks"):
+            if of_image.has("gt_masks"):
+                of_image = of_image[of_image.gt_box_loss]
+            else:
                 of_image = of_image[:0]
             with_masks.append(of_image)
         return super()._forward_mask(features, with_masks)
@@ -244,7 +345,7 @@ def _proposals(config: Config, backbone: Backbone) -> RPN:
     before_nms = after_nms
     if config.backbone == "small":
         before_nms = (2 * config.proposals_train, 2 * config.proposals_test)
-    return RPN(
+    return _Proposals(
         in_features=list(shapes),
         head=StandardRPNHead(in_channels=config.fpn_channels, num_anchors=num_anchors),
         anchor_generator=anchors,
@@ -302,11 +403,12 @@ def _pooler(config: Config, strides: Sequence[int], size: int) -> ROIPooler:
 
 
 def _outputs(config: Config, shape: ShapeSpec, num_classes: int) -> nn.Module:
-    layers: Any = FastRCNNOutputLayers
+    gamma = None
     if config.classification == "focal":
-        layers = partial(_OutputLayers, gamma=config.focal_gamma)
-    outputs: nn.Module = layers(
+        gamma = config.focal_gamma
+    outputs: nn.Module = _OutputLayers(
         shape,
+        gamma=gamma,
         box2box_transform=Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
         num_classes=num_classes,
         test_score_thresh=config.score_floor,

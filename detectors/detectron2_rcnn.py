@@ -125,7 +125,8 @@ class Detectron2Detector(RcnnDetector):
     def _training_input(self, sample: Sample, shorter: int) -> dict[str, Tensor]:
         """Return an image [3, H, W] of a shorter side with its truth in its pixels.
 
-        boxes [N, 4] xyxy, labels [N] 0..C-1 and, where they are learned and known, masks [N, H, W].
+        boxes [N, 4] xyxy, labels [N] 0..C-1, where they are learned and known masks [N, H, W], and where
+        the sample has them the targets of `partial_labels`.
         """
         device = self.device
         image = image_tensor(sample.image, device)
@@ -137,6 +138,13 @@ class Detectron2Detector(RcnnDetector):
             "boxes": boxes * _ratios(image, resized),
             "labels": labels,
         }
+        if sample.ignore is not None and len(sample.ignore):
+            regions = torch.from_numpy(np.asarray(sample.ignore, np.float32)).to(device)
+            network_input["ignore"] = regions * _ratios(image, resized)
+        if sample.box_loss is not None:
+            network_input["box_loss"] = torch.from_numpy(sample.box_loss).to(device)
+        if sample.ignore_background:
+            network_input["ignore_background"] = torch.tensor(True, device=device)
         if self.config.masks and sample.masks is not None and len(sample.masks):
             masks = torch.from_numpy(sample.masks).to(device)[:, None].float()
             resized_masks = F.interpolate(masks, resized.shape[-2:])[:, 0]

@@ -30,11 +30,6 @@ from synthaug.detectors.training import (
     update_average,
 )
 
-# Losses of pseudo-labels: is there an object, and of which class. With `pseudo_boxes` also where it
-# ends; never masks, which pseudo-labels here do not have.
-CLASS_LOSSES: tuple[str, ...] = ("objectness", "class")
-BOX_LOSSES = (*CLASS_LOSSES, "proposal_box", "box")
-
 
 @dataclass(frozen=True)
 class Config:
@@ -157,7 +152,8 @@ class MeanTeacher:
             confident = confident_detections(detections, self.thresholds)
             if len(confident.labels):
                 boxes += len(confident.labels)
-                pseudo_labelled = Sample(view, confident.boxes, confident.labels)
+                box_loss = np.full(len(confident.labels), self.config.pseudo_boxes)
+                pseudo_labelled = Sample(view, confident.boxes, confident.labels, box_loss=box_loss)
                 samples.append(strong(pseudo_labelled, rng, self.config.strong, flip))
         count = max(1, len(images))
         counts = {"pseudo_boxes": boxes / count, "pseudo_images": len(samples) / count}
@@ -174,23 +170,20 @@ class MeanTeacher:
 
         One half after the other, to save memory.
         """
-        names = CLASS_LOSSES
-        if self.config.pseudo_boxes:
-            names = BOX_LOSSES
         with seeded(seed, self._student.model):
             losses = self._student.losses(labelled)
             supervised = torch.stack(list(losses.values())).sum()
             torch.autograd.backward(supervised)
             detached = {name: loss.detach() for name, loss in losses.items()}
             total = supervised.detach()
-            for name in names:
+            for name in losses:
                 detached[f"unsupervised_{name}"] = torch.zeros_like(total)
             if pseudo_labelled and weight > 0:
                 losses = self._student.losses(pseudo_labelled)
-                unsupervised = torch.stack([losses[name] for name in names]).sum()
+                unsupervised = torch.stack(list(losses.values())).sum()
                 torch.autograd.backward(weight * unsupervised)
-                for name in names:
-                    detached[f"unsupervised_{name}"] = losses[name].detach()
+                for name, loss in losses.items():
+                    detached[f"unsupervised_{name}"] = loss.detach()
                 total = total + weight * unsupervised.detach()
         detached["total"] = total
         return detached

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, project_masks_on_boxes
+from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -27,8 +27,14 @@ from synthaug.detectors.backbones import (
     resnet50_pyramid,
     small_pyramid,
 )
-from synthaug.detectors.ignore_regions import IgnoringProposals, ignore_background
 from synthaug.detectors.nn import lite0
+from synthaug.detectors.partial_labels import (
+    PartialProposals,
+    box_losses,
+    mean_loss,
+    smooth_l1,
+    without_ignored,
+)
 from synthaug.detectors.rcnn_config import MASK_CONVS, MASK_POOL, Config
 from synthaug.detectors.rcnn_detector import focal_loss
 from synthaug.detectors.roi_pool import LookupRoIAlign, torchvision_pool
@@ -72,7 +78,7 @@ def _proposals(config: Config, channels: int) -> nn.Module:
     before_nms = dict(after_nms)
     if config.is_compact():
         before_nms = {mode: 2 * count for mode, count in after_nms.items()}
-    proposals: nn.Module = IgnoringProposals(
+    proposals: nn.Module = PartialProposals(
         AnchorGenerator(sizes, ratios),
         _ProposalHead(channels, len(config.anchor_ratios), config.precision == "bfloat16"),
         fg_iou_thresh=0.7,
@@ -193,8 +199,8 @@ class _Transform(GeneralizedRCNNTransform):  # type: ignore[misc]
 class _Heads(RoIHeads):  # type: ignore[misc]
     """Torchvision's box and mask heads with a choice of class loss.
 
-    Takes images of which only some have masks, and regions to ignore. `focal_gamma` None means the
-    cross entropy.
+    Takes images of which only some have masks, and such that are not labelled in full.
+    `focal_gamma` None means the cross entropy.
     """
 
     def __init__(self, *args: Any, focal_gamma: float | None, **kwargs: Any) -> None:
@@ -208,7 +214,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """Sample proposals; return them, their true boxes' indices, labels and offsets.
 
-        As torchvision's, but proposals in regions to ignore are no background.
+        As torchvision's, but background that teaches nothing is not sampled.
         """
         dtype = proposals[0].dtype
         gt_boxes = [target["boxes"].to(dtype) for target in targets]
@@ -216,7 +222,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         proposals = self.add_gt_proposals(proposals, gt_boxes)
         matched, labels = self.assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         for i, target in enumerate(targets):
-            labels[i] = ignore_background(proposals[i], labels[i], target.get("ignore"))
+            labels[i] = without_ignored(proposals[i], labels[i], target)
         sampled = self.subsample(labels)
         matched_boxes = []
         for i, chosen in enumerate(sampled):
@@ -253,13 +259,22 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         """Return the losses by torchvision's names."""
         proposals, matched, labels, offsets = self.select_training_samples(proposals, targets)
         logits, deltas = self._classify(features, proposals, image_shapes)
-        class_loss, box_loss = fastrcnn_loss(logits, deltas, labels, offsets)
-        if self.focal_gamma is not None:
-            class_loss = focal_loss(logits, torch.cat(labels), self.focal_gamma)
+        with_box = []
+        for i, target in enumerate(targets):
+            flags = torch.zeros_like(labels[i], dtype=torch.bool)
+            if len(target["boxes"]):
+                flags = (labels[i] > 0) & box_losses(target)[matched[i]]
+            with_box.append(flags)
+        classes = torch.cat(labels)
+        if self.focal_gamma is None:
+            class_loss = mean_loss(F.cross_entropy, logits, classes)
+        else:
+            class_loss = focal_loss(logits, classes, self.focal_gamma)
+        box_loss = _box_loss(deltas, classes, torch.cat(offsets), torch.cat(with_box))
         losses = {"loss_classifier": class_loss, "loss_box_reg": box_loss}
         if self.has_mask():
             losses["loss_mask"] = self._mask_loss(
-                features, proposals, image_shapes, targets, matched, labels
+                features, proposals, image_shapes, targets, matched, labels, with_box
             )
         return losses
 
@@ -306,16 +321,17 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         targets: list[dict[str, Tensor]],
         matched: list[Tensor],
         labels: list[Tensor],
+        with_box: list[Tensor],
     ) -> Tensor:
         """Return the cross entropy of the true class's mask (Mask R-CNN, section 3).
 
-        Over objects of images that have masks.
+        Over objects of images that have masks, of which `with_box` [P] per image says that they are learned.
         """
         boxes = []
         classes = []
         chosen_masks = []  # per image with objects: its true masks, and the index of each box's
         for i, target in enumerate(targets):
-            learned = (labels[i] > 0) & ("masks" in target)
+            learned = with_box[i] & ("masks" in target)
             boxes.append(proposals[i][learned])
             classes.append(labels[i][learned])
             if len(boxes[i]):
@@ -340,6 +356,16 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         pooled = self.mask_roi_pool(features, boxes, image_shapes)
         logits: Tensor = self.mask_predictor(self.mask_head(pooled))
         return logits
+
+
+def _box_loss(deltas: Tensor, classes: Tensor, offsets: Tensor, with_box: Tensor) -> Tensor:
+    """Return the smooth L1 loss of the offsets [R, 4] of some boxes [R], a share of the mean over all R.
+
+    deltas are [R, 4 (C + 1)], of every class; classes [R].
+    """
+    rows = with_box.nonzero()[:, 0]
+    own = deltas.unflatten(1, (-1, 4))[rows, classes[rows]]
+    return smooth_l1(own, offsets[rows]) / max(1, len(classes))
 
 
 def _of_class(masks: Tensor, classes: Tensor) -> Tensor:

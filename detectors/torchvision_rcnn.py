@@ -137,9 +137,9 @@ def _unit_range(image: Tensor) -> Tensor:
 
 
 def _target(sample: Sample, masks: bool, device: torch.device) -> dict[str, Tensor]:
-    """Return boxes, labels, masks and regions of a sample under torchvision's names.
+    """Return a sample under torchvision's names, and those of `partial_labels`.
 
-    Class 0 is the background. Masks and regions are there only where the sample has them.
+    Class 0 is the background. What is optional is there only where the sample has it.
     """
     boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4))
     labels = torch.from_numpy(np.asarray(sample.labels, np.int64)) + 1
@@ -149,4 +149,8 @@ def _target(sample: Sample, masks: bool, device: torch.device) -> dict[str, Tens
     if sample.ignore is not None and len(sample.ignore):
         regions = torch.from_numpy(np.asarray(sample.ignore, np.float32))
         target["ignore"] = regions.to(device)
+    if sample.box_loss is not None:
+        target["box_loss"] = torch.from_numpy(np.asarray(sample.box_loss, bool)).to(device)
+    if sample.ignore_background:
+        target["ignore_background"] = torch.tensor(True, device=device)
     return target

@@ -62,3 +62,39 @@ def test_in_bfloat16_the_resnets_maps_are_float32(network: ModuleType) -> None:
     assert model.backbone.bf16
     strides = [shape.stride for shape in model.backbone.output_shape().values()]
     assert strides == [4, 8, 16, 32, 64]
+
+
+def losses_of(
+    model: torch.nn.Module, network: ModuleType, **targets: torch.Tensor
+) -> dict[str, float]:
+    torch.manual_seed(1)
+    (plain,) = inputs()
+    losses = network.network_losses(model, [{**plain, **targets}])
+    return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def test_objects_without_a_box_loss_are_learned_as_objects_alone(network: ModuleType) -> None:
+    torch.manual_seed(0)
+    model = network.build_network(TINY.resolved(), 2).train()
+    plain = losses_of(model, network)
+    flagged = losses_of(model, network, box_loss=torch.tensor([True]))
+    without = losses_of(model, network, box_loss=torch.tensor([False]))
+    assert plain == flagged
+    for name in ("loss_rpn_cls", "loss_cls"):
+        assert plain[name] == without[name]
+    for name in ("loss_rpn_loc", "loss_box_reg"):
+        assert plain[name] > 0 and without[name] == 0
+
+
+def test_ignored_background_is_not_sampled(network: ModuleType) -> None:
+    torch.manual_seed(0)
+    model = network.build_network(TINY.resolved(), 2).train()
+    plain = losses_of(model, network)
+    ignored = losses_of(model, network, ignore_background=torch.tensor(True))
+    assert 0 < ignored["loss_rpn_cls"] < plain["loss_rpn_cls"], "a sum over fewer anchors"
+    everywhere = torch.tensor([[0.0, 0, 64, 64]])
+    regions = losses_of(model, network, ignore=everywhere)
+    assert 0 < regions["loss_rpn_cls"] < ignored["loss_rpn_cls"], "nothing but objects"
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    nothing = losses_of(model, network, **empty, ignore_background=torch.tensor(True))
+    assert {0.0} == set(nothing.values())
