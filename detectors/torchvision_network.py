@@ -364,7 +364,7 @@ def _box_loss(deltas: Tensor, classes: Tensor, offsets: Tensor, with_box: Tensor
     deltas are [R, 4 (C + 1)], of every class; classes [R].
     """
     rows = with_box.nonzero()[:, 0]
-    own = deltas.unflatten(1, (-1, 4))[rows, classes[rows]]
+    own = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[rows, classes[rows]]
     return smooth_l1(own, offsets[rows]) / max(1, len(classes))
 
 
