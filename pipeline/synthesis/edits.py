@@ -65,7 +65,7 @@ class EditConditioning(RealImageConditioning):
         """Return the synthesizer that paints into images of the table beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
-        bank = Bank.of(table, bare, PasteConfig(blends=("gaussian",)))
+        bank = Bank.of(table, bare, PasteConfig(blends=("none",)))
         plan = self.job.plan
         return EditSynthesizer(bank, sampler, self.job.synthesize, plan.flip, plan.uses)
 

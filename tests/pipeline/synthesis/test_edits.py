@@ -80,7 +80,7 @@ def synthesizer(
     painter: PlainPainter, flip: float = 0.0, use: str = "insert", source: Scene = SOURCE
 ) -> EditSynthesizer:
     table = SceneList(CATEGORIES, [source])
-    bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("gaussian",)))
+    bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("none",)))
     return EditSynthesizer(bank, painter, Synthesize(min_mask_area=4), flip, {use: 1.0})
 
 
