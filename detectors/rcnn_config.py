@@ -100,7 +100,8 @@ class Config:
     detections_per_image: int = 100
     score_floor: float = 0.05  # detections below it are not returned
     nms: float = 0.5  # IoU above which the weaker of two boxes of one class goes
-    norm: str = ""  # gn | bn | frozen_bn; lite0 has frozen_bn
+    # gn | bn | frozen_bn; "": frozen_bn for lite0 and for resnet50 with weights, else gn
+    norm: str = ""
     norm_eps: float = 1e-5  # not of lite0, which has its own
     # resnet50, lite0, 1-5: how many of the stages learn; 0: 3 with weights, 5 without
     trainable_layers: int = 0
@@ -250,6 +251,8 @@ class Config:
         for name, usual in USUAL[self.backbone].items():
             if not getattr(self, name):
                 object.__setattr__(resolved, name, usual)
+        if self.backbone == "resnet50" and not self.norm and not self.weights:
+            object.__setattr__(resolved, "norm", "gn")  # fresh statistics must not be frozen
         if not self.max_size:
             object.__setattr__(resolved, "max_size", round(resolved.image_size * MAX_ASPECT))
         return resolved

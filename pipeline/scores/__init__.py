@@ -10,6 +10,8 @@ A score module has
 and, where it needs them,
 
     unsupported(weights, config)             None, or why this machine cannot have it, whatever the data
+    check(config, categories)                raises ValueError, which begins with a key, for files that do not fit; builds
+                                             the networks that it trains, on the device that is torch's default
     auxiliary_models(inputs, config)         networks (`base.AuxiliaryModel`) trained on records, before `score`
     pictures(inputs, metric)                 files to look at, name -> bytes, drawn when the metric is there
 
@@ -24,7 +26,7 @@ that a job measures, where they can be had, when it does not name any.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from synthaug.pipeline.core.errors import RunError
 
 if TYPE_CHECKING:
+    from synthaug.pipeline.core.scene import Category
     from synthaug.pipeline.scores.base import AuxiliaryModel, Extractor, MetricInputs
     from synthaug.pipeline.scores.card import Metric
 
@@ -57,6 +60,10 @@ def _supported(_weights: Path | None, _config: Any) -> str | None:
     return None
 
 
+def _nothing_to_check(_config: Any, _categories: Sequence[Category]) -> None:
+    """Accept all settings: no network is trained and no file read."""
+
+
 def _no_models(_inputs: MetricInputs, _config: Any) -> tuple[AuxiliaryModel, ...]:
     return ()
 
@@ -74,6 +81,7 @@ class ScoreModule:
     available: Callable[[MetricInputs, Any], str | None]
     score: Callable[[MetricInputs, Any], Metric]
     unsupported: Callable[[Path | None, Any], str | None]
+    check: Callable[[Any, Sequence[Category]], None]
     auxiliary_models: Callable[[MetricInputs, Any], tuple[AuxiliaryModel, ...]]
     pictures: Callable[[MetricInputs, Mapping[str, Any]], dict[str, bytes]]
 
@@ -94,6 +102,7 @@ def load_score(name: str) -> ScoreModule:
         parts["available"],
         parts["score"],
         parts.get("unsupported", _supported),
+        parts.get("check", _nothing_to_check),
         parts.get("auxiliary_models", _no_models),
         parts.get("pictures", _no_pictures),
     )

@@ -93,20 +93,3 @@ def check_file(key: str, path: str) -> None:
     """Raise JobError when a key names a file that is not there."""
     if path and not Path(path).is_file():
         raise JobError(f"{key}: there is no file '{path}'; correct the path or leave the key empty")
-
-
-def check_detector(key: str, path: str, num_classes: int) -> None:
-    """Raise JobError when a key names a detector's checkpoint for another number of classes."""
-    from synthaug.detectors.weights import read_header
-
-    if not path:
-        return
-    try:
-        known = read_header(Path(path))["num_classes"]
-    except ValueError as err:
-        raise JobError(f"{key}: {err}") from err
-    if known != num_classes:
-        raise JobError(
-            f"{key}: {path} knows {known} classes, the data set has {num_classes}; "
-            "name a detector of the same classes"
-        )

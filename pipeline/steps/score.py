@@ -19,7 +19,8 @@ from synthaug.pipeline.scores.features.weights import FILES, find
 from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.summary import summary
 from synthaug.pipeline.steps.contract import Manifest, Published
-from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
+from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.steps.networks import check_detector_file, check_score_networks
 from synthaug.pipeline.steps.synthesize import load_synthesizer
 from synthaug.pipeline.steps.train_detector import WEIGHTS as DETECTOR
 from synthaug.pipeline.synthesis.base import Synthesizer
@@ -90,8 +91,9 @@ def _check_score(name: str, config: Any, folder: str) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError when the detector the job names knows other classes."""
-    check_detector("score.detector", job.score.detector, len(inputs.categories))
+    """Raise JobError when a network that measures cannot be built, or its file does not fit the classes."""
+    check_detector_file("score.detector", job.score.detector, len(inputs.categories))
+    check_score_networks(job.score.settings, inputs.categories)
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Manifest, Published
-from synthaug.pipeline.steps.inputs import check_file
+from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.steps.networks import check_detector_training
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
@@ -68,6 +69,11 @@ def check(job: Job) -> None:
         check_installed(job.detector.backend)
     except ValueError as err:
         raise JobError(f"detector.backend: {err}") from err
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError when the detector cannot be built, or its weights do not fit it."""
+    check_detector_training(job, len(inputs.categories))
 
 
 def fit(spec: Spec) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
-from synthaug.pipeline.steps.inputs import check_file
+from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.steps.networks import check_generator_training
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest", "pseudo_label")
@@ -60,6 +61,11 @@ def check(job: Job) -> None:
     if "perceptual_weights" in load_system(job.generator.system).FILES:
         check_file("generator.perceptual_weights", job.generator.config.perceptual_weights)
     conditioning_of(job).check()
+
+
+def check_data(job: Job, inputs: Inputs) -> None:
+    """Raise JobError when the networks cannot be built, or a file of theirs cannot be used."""
+    check_generator_training(job, len(inputs.categories))
 
 
 def fit(spec: Spec) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import train_detector
 from synthaug.pipeline.steps.contract import Manifest, Published
-from synthaug.pipeline.steps.inputs import Inputs, check_detector, check_file
+from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.steps.networks import check_detector_file
 from synthaug.pipeline.verification import thresholds as verification_thresholds
 from synthaug.pipeline.verification.policy import NOT_JUDGED, apply_policy, count_objects
 from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
@@ -90,8 +91,8 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError when the detector the job names knows other classes."""
-    check_detector("verify.detector", job.verify.detector, len(inputs.categories))
+    """Raise JobError when the detector the job names cannot be read or knows other classes."""
+    check_detector_file("verify.detector", job.verify.detector, len(inputs.categories))
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:

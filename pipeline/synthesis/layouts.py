@@ -46,7 +46,9 @@ class LayoutConditioning(Conditioning):
         return LayoutFilter(training.min_area, training.min_objects, training.max_objects)
 
     def check_data(self, labelled: Dataset) -> None:
-        """Accept every data set: whether its boxes pass the filter is seen when they are read."""
+        """Look for the first scene that passes the filter."""
+        if not any(self.layout_filter.accepts(scene) for scene in labelled):
+            raise self.nothing_selected()
 
     def select(self, table: Dataset) -> Subset:
         """Return the scenes that pass the filter."""

@@ -27,7 +27,7 @@ from synthaug.pipeline.scores.base import (
     missing_input,
 )
 from synthaug.pipeline.scores.card import Metric, full_card, versions
-from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH
+from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH, network
 from synthaug.pipeline.scores.classification.classifier import (
     Accuracy,
     ClassifierTraining,
@@ -98,6 +98,11 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
         if not any(np.isin(of_image, selected).any() for of_image in labels):
             return f"the {name} images have no object of the classes to tell apart (cas.classes: {config.classes})"
     return None
+
+
+def check(config: Config, categories: Sequence[Category]) -> None:
+    """Build the classifier."""
+    network(config.depth, config.width, max(1, len(config.selected(categories))), config.seed)
 
 
 def auxiliary_models(inputs: MetricInputs, config: Config) -> tuple[CropClassifier, ...]:

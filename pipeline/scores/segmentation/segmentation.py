@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
+from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.storage import file_digest
 from synthaug.pipeline.scores.base import (
     Arrays,
@@ -37,7 +38,9 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     TORCHVISION,
     Own,
     Segment,
+    check_file,
     from_file,
+    unet,
 )
 
 FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
@@ -147,6 +150,19 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
     if config.network == OWN:
         tables.insert(0, "train")
     return missing_input(inputs, tables, maps=tables)
+
+
+def check(config: Config, categories: Sequence[Category]) -> None:
+    """Build the own network, or open the file of another one; raises ValueError, which begins with `file: `."""
+    if config.network == OWN:
+        unet(config.own.width, len(categories), config.own.seed)
+        return
+    if not Path(config.file).is_file():
+        raise ValueError(f"file: there is no file '{config.file}'; correct the path")
+    try:
+        check_file(config.network, Path(config.file), config.outputs, categories)
+    except ValueError as err:
+        raise ValueError(f"file: {err}") from err
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:

@@ -254,6 +254,20 @@ def from_file(
     return run
 
 
+def check_file(
+    kind: str, file: Path, outputs: Sequence[str], categories: Sequence[Category]
+) -> None:
+    """Open a network's file; raises ValueError when file, architecture and classes do not fit.
+
+    A program is run on one small image, because only then it tells its number of outputs.
+    """
+    if kind == "torchscript":
+        segment = from_file(kind, file, outputs, categories, "cpu")
+        segment(np.zeros((64, 64, 3), np.uint8))
+        return
+    from_file(kind, file, outputs, categories, "meta")
+
+
 def _imagenet(image: NDArray[np.uint8], device: str) -> Tensor:
     """Return an image as float32 [1, 3, H, W], normalized as torchvision's networks are given it."""
     import torch
