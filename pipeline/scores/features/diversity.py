@@ -23,12 +23,11 @@ from synthaug.pipeline.scores.base import (
     TableImage,
 )
 from synthaug.pipeline.scores.card import Metric, full_card
-from synthaug.pipeline.scores.features import networks, weights
+from synthaug.pipeline.scores.features import convolutions, networks
 from synthaug.pipeline.scores.features.published import (
     RESIZE,
-    card_entries,
-    missing_network,
-    unusable,
+    convolution_entries,
+    missing_convolutions,
 )
 from synthaug.pipeline.scores.pairing import Pairing
 
@@ -60,8 +59,10 @@ class LpipsExtractor(Extractor):
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """Load the network; the partner of an image is read from the table."""
-        state, _ = weights.read(inputs.resources.weights, networks.LPIPS_NETS[self.net])
-        network = networks.Lpips(self.net, state, inputs.resources.device)
+        name = networks.LPIPS_NETS[self.net]
+        layers = convolutions.read_convolutions(inputs.resources.weights, name)
+        heads = convolutions.read_heads(name)
+        network = networks.Lpips(self.net, layers, heads, inputs.resources.device)
         partners = _Partners(inputs.pairing)
 
         def distances(images: Sequence[TableImage], kind: str) -> dict[int, float]:
@@ -124,8 +125,9 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where two synthetic images of a layout, the library and the published weights are there."""
-    reason = missing_network(inputs, networks.LPIPS_NETS[config.net], "lpips")
+    """Return None where two synthetic images of a layout and the published weights are there."""
+    name = networks.LPIPS_NETS[config.net]
+    reason = missing_convolutions(inputs, name) or convolutions.missing_heads(name)
     if reason:
         return reason
     if not inputs.generated and not (inputs.pairing.sample > 0).any():
@@ -134,8 +136,9 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
 
 
 def unsupported(folder: Path | None, config: Config) -> str | None:
-    """Return why this machine cannot use the library or the weights in this folder."""
-    return unusable(folder, networks.LPIPS_NETS[config.net], "lpips")
+    """Return why this machine cannot use the published weights."""
+    name = networks.LPIPS_NETS[config.net]
+    return convolutions.find_convolutions(folder, name).reason or convolutions.missing_heads(name)
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
@@ -149,10 +152,12 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     warnings = []
     if len(same) < ENOUGH:
         warnings.append(f"{len(same)} layouts: below {ENOUGH} the mean is uncertain")
-    entries = card_entries(inputs, networks.LPIPS_NETS[config.net])
+    name = networks.LPIPS_NETS[config.net]
+    entries = convolution_entries(inputs, name)
     entries["resize"] = RESIZE["lpips"]
     entries["network"] = (
-        f"LPIPS 0.1, {config.net}: published linear heads (torchmetrics) on torchvision's ImageNet weights"
+        f"LPIPS 0.1, {config.net}: published linear heads ({convolutions.heads_source(name)})"
+        " on torchvision's ImageNet weights"
     )
     card = full_card(
         inputs,

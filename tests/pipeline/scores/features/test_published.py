@@ -21,16 +21,17 @@ def test_tables_are_asked_for_before_weights(inputs: MetricInputs) -> None:
 def test_a_missing_library_comes_before_a_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "find_spec", lambda _: None)
     assert "needs the library torch-fidelity" in str(published.unusable(None, "inception"))
-    assert "needs the library torchmetrics" in str(published.unusable(None, "alexnet", "lpips"))
 
 
 @pytest.mark.usefixtures("stand_ins")
 def test_the_card_names_the_file_and_its_digest(inputs: MetricInputs) -> None:
-    entries = published.card_entries(with_resources(inputs, weights=Path("/x")), "alexnet")
-    assert entries["network_file"] == weights.FILES["alexnet"].file
+    entries = published.card_entries(with_resources(inputs, weights=Path("/x")), "vgg16")
+    assert entries["network_file"] == weights.FILES["vgg16"].file
     assert entries["network_sha256"] == "cd" * 32
-    assert "256 x 256" in entries["resize"]
     assert "numpy" in entries["versions"]
+    of_convolutions = published.convolution_entries(inputs, "alexnet")
+    assert (of_convolutions["network_file"], of_convolutions["network_sha256"]) == ("x", "cd" * 32)
+    assert "256 x 256" in of_convolutions["resize"]
 
 
 def test_the_first_setting_below_its_least_is_named() -> None:
