@@ -66,7 +66,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
         "proposals_test": 1000,
         "rpn_samples": 256,
         "box_samples": 512,
-        "norm": "frozen_bn",
+        "norm": "gn",
         "lr": 1e-4,
     },
 }
@@ -251,8 +251,8 @@ class Config:
         for name, usual in USUAL[self.backbone].items():
             if not getattr(self, name):
                 object.__setattr__(resolved, name, usual)
-        if self.backbone == "resnet50" and not self.norm and not self.weights:
-            object.__setattr__(resolved, "norm", "gn")  # fresh statistics must not be frozen
+        if self.backbone == "resnet50" and not self.norm and self.weights:
+            object.__setattr__(resolved, "norm", "frozen_bn")  # as in torchvision's files
         if not self.max_size:
             object.__setattr__(resolved, "max_size", round(resolved.image_size * MAX_ASPECT))
         return resolved

@@ -67,6 +67,13 @@ def test_resolving_twice_changes_nothing_and_leaves_no_setting_open(backbone: st
     assert resolved.max_size > resolved.image_size
 
 
+def test_only_statistics_that_were_read_are_frozen() -> None:
+    fresh, read = Config(backbone="resnet50"), Config(backbone="resnet50", weights="r50.pth")
+    assert ("gn", "frozen_bn") == (fresh.resolved().norm, read.resolved().norm)
+    given = Config(backbone="resnet50", weights="r50.pth", norm="bn")
+    assert "bn" == given.resolved().norm
+
+
 def test_a_setting_of_the_job_wins_over_the_usual_value() -> None:
     chosen = {name: value for name, value in USUAL["resnet50"].items() if name != "norm"}
     chosen |= {"anchor_sizes": (8.0, 16.0), "finest_stride": 4}
