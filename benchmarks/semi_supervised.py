@@ -19,7 +19,7 @@ COLUMNS = ("DAP AP50", "DAP AP75", "tail AP50", "CAS top-1", "CAS balanced", "ge
 
 
 def settings(labelled: str, unlabelled: str, judge: Path) -> dict[str, list[str]]:
-    """Overrides of each setting; the first one makes the judge."""
+    """Overrides of each setting; the first one makes the reference detector."""
     semi = [f"data.labelled={labelled}", f"data.unlabelled={unlabelled}", f"score.detector={judge}"]
     return {
         "fully supervised": [f"data.labelled={labelled} + {unlabelled}", "data.unlabelled="],

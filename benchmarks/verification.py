@@ -34,7 +34,7 @@ MISSED = "missed"
 
 
 def looked(judge_: TestTimeAugmented, reference: str) -> tuple[list[DetectionRow], np.ndarray]:
-    """What the judge finds in each image of a data set, and which of its classes are things."""
+    """What the detector finds in each image of a data set, and which of its classes are things."""
     table = open_dataset(reference, Path())
     rows = list(detect_rows(judge_, table, range(len(table)), 16))
     return rows, np.array([category.isthing for category in table.categories], bool)

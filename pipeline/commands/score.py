@@ -192,7 +192,7 @@ def _plan(
 
 
 def _check_judge(judge: Path | None, classes: int) -> str:
-    """Return the digest of the judge; JobError when it is no detector of these classes."""
+    """Return the digest of the reference detector; JobError when it is no detector of these classes."""
     if judge is None:
         return ""
     from synthaug.detectors.weights import read_header

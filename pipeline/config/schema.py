@@ -286,7 +286,7 @@ class Verify:
     """Verification of synthetic objects by a detector, and the policy for each verdict."""
 
     enabled: bool = True  # false = the synthetic data goes on as it was made
-    # checkpoint of the detector that judges; "" = one is trained on the labelled images
+    # checkpoint of the verifying detector; "" = one is trained on the labelled images
     detector: str = ""
     steps: int = 0  # optimiser steps of that training; 0 = detector.steps
     # share of a class's true objects (in the validation images) that is to pass
@@ -337,7 +337,7 @@ class Score:
     # scores to measure (docs/scores.md); usual = those of them that can be had
     names: tuple[str, ...]
     settings: dict[str, Any]
-    # checkpoint of the detector that judges, so that runs compare; "" = the run's own
+    # checkpoint of the reference detector, so that runs compare; "" = the run's own
     detector: str = ""
     # folder of published networks, which fid, kid, inception_score, prdc and diversity need;
     # nothing is downloaded

@@ -40,6 +40,20 @@ def clip_boxes(boxes: Boxes, size: Size) -> Boxes:
     return boxes.clip(0, _sides(size))
 
 
+def intersection_areas(box: Boxes, others: Boxes) -> NDArray[np.float32]:
+    """Return the areas [N] that a box [4] has in common with others [N, 4]."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[2:], others[:, 2:])
+    areas: NDArray[np.float32] = (high - low).clip(0).prod(axis=1)
+    return areas
+
+
+def box_areas(boxes: Boxes) -> NDArray[np.float32]:
+    """Return the areas of boxes [..., 4]."""
+    areas: NDArray[np.float32] = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    return areas
+
+
 def _sides(size: Size) -> Boxes:
     height, width = size
     return np.array([width, height, width, height], np.float32)

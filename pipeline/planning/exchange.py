@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.boxes import box_areas, intersection_areas
 from synthaug.pipeline.planning.targets import Exchange
 
 TRIES = 12  # boxes tried for an added object before the least crowded is taken
@@ -134,12 +135,8 @@ def _free_box(
 
 def overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the IoU of one xyxy box [4] with others [N, 4]: [N]."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[2:], others[:, 2:])
-    intersection = np.prod(np.clip(high - low, 0, None), axis=1)
-    area = np.prod(box[2:] - box[:2])
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    union = area + areas - intersection
+    intersection = intersection_areas(box, others)
+    union = box_areas(box) + box_areas(others) - intersection
     iou: NDArray[np.float32] = (intersection / np.maximum(union, 1e-12)).astype(np.float32)
     return iou
 

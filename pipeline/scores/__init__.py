@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.errors import JobError
 
 if TYPE_CHECKING:
     from synthaug.pipeline.core.scene import Category
@@ -87,13 +87,13 @@ class ScoreModule:
 
 
 def load_score(name: str) -> ScoreModule:
-    """Import a score; raises RunError that names the parts its module lacks."""
+    """Import a score; JobError names the parts its module lacks."""
     path = SCORES[name]
     parts = vars(importlib.import_module(path))
     missing = [part for part in OBLIGATORY if part not in parts]
     if missing:
-        raise RunError(
-            f"score {name}: {path} does not define {', '.join(missing)}; "
+        raise JobError(
+            f"score.names: {path} lacks {', '.join(missing)}; "
             "pipeline/scores/__init__.py says what a score's module has"
         )
     return ScoreModule(

@@ -259,7 +259,7 @@ def missing_input(
         if name not in inputs.tables or not len(inputs.tables[name]):
             return f"there are no {_TABLE_NAMES[name]}"
     if detector and inputs.resources.detector is None:
-        return "there is no detector to judge with (score.detector, or --detector CHECKPOINT)"
+        return "there is no reference detector (score.detector, or --detector CHECKPOINT)"
     for name in masks:
         if not any(any(scene.objects.rle) for scene in inputs.tables[name]):
             return f"no object of the {_TABLE_NAMES[name]} has a mask"

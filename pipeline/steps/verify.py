@@ -282,7 +282,7 @@ def summary_lines(
     num_judged = sum(total[key] for key in (KEPT, *FAILED))
     if not num_judged:
         return [
-            f"the judge knows no class well enough to judge it; all {total[NOT_JUDGED]} objects stay as they are"
+            f"the detector knows no class well enough; all {total[NOT_JUDGED]} objects stay as they are"
         ]
     kept = f"{total[KEPT]} of {num_judged} judged objects are where they should be"
     failed = [f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key]]
@@ -297,7 +297,7 @@ def summary_lines(
     rejected, accepted = rates(errors)
     if rejected is not None and accepted is not None:
         lines.append(
-            f"on real validation images the same judge rejects {100 * rejected:.1f} % of the true objects and accepts "
+            f"on real validation images the same detector rejects {100 * rejected:.1f} % of the true objects and accepts "
             f"{100 * accepted:.1f} % of the false labels planted there"
         )
     return lines

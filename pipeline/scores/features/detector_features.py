@@ -1,7 +1,7 @@
 """The distances of FID, KID and PRDC on features of the user's own detector, under names of their own.
 
 No published weights are needed: the backbone was trained on the user's real images, so its features tell apart what
-matters there. For the same reason the numbers compare only between runs with one judge (`score.detector`), and with no
+matters there. For the same reason the numbers compare only between runs with one detector (`score.detector`), and with no
 published FID.
 """
 
@@ -85,11 +85,11 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         headline_key="frechet",
         protocol=f"{width} features of the detector's backbone, each map averaged over the image",
-        comparability="between runs with one judge; not with FID, KID or published precision and recall",
+        comparability="between runs with one detector; not with FID, KID or published precision and recall",
         resize="as the detector does it",
         splits=splits,
         seed=kid.SUBSET_SEED,
-        network="backbone of the detector that judges",
+        network="backbone of the reference detector",
         network_sha256=inputs.resources.detector_sha256,
         neighbours=config.neighbors,
         floor=fid.FLOOR,

@@ -51,7 +51,7 @@ FEW_REAL = 100  # with fewer real images there is no telling what 1 % of them is
 class Config:
     """Features that tell neighbours, and the number of images compared."""
 
-    # detector (that judges) | alexnet (pool5, as published; weights in docs/weights.md)
+    # detector (the reference one) | alexnet (pool5, as published; weights in docs/weights.md)
     features: Literal["detector", "alexnet"] = "detector"
     train_images: int = 10_000  # searched, at most, evenly spaced; 0 = all
     # synthetic and real ones whose neighbours are looked for, at most; 0 = all
@@ -247,7 +247,7 @@ def _network_entries(inputs: MetricInputs, config: Config) -> dict[str, Any]:
     if config.features == "alexnet":
         return convolution_entries(inputs, "alexnet")
     return {
-        "network": "backbone of the detector that judges",
+        "network": "backbone of the reference detector",
         "network_sha256": inputs.resources.detector_sha256,
         "resize": "as the detector does it",
         "versions": versions("torch", "torchvision", "numpy"),

@@ -15,7 +15,7 @@ from synthaug.generators.spade import Config as Spade
 from synthaug.generators.training import adversarial
 from synthaug.pipeline.config.build import FaultError, build, loop_config
 from synthaug.pipeline.config.schema import Job, NoTraining
-from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.scores import SCORES, USUAL
 
 
@@ -140,9 +140,9 @@ def test_a_generator_without_its_parts_is_told_in_one_line(bare: str) -> None:
 
 
 def test_a_score_without_its_parts_is_told_in_one_line(bare: str) -> None:
-    with patch.dict(SCORES, {"new": bare}), pytest.raises(RunError) as error:
+    with patch.dict(SCORES, {"new": bare}), pytest.raises(JobError) as error:
         job_of(score={"names": ["new"]})
-    assert str(error.value).startswith("score new: bare_component does not define Config, ")
+    assert str(error.value).startswith("score.names: bare_component lacks Config, ")
 
 
 @pytest.mark.parametrize(

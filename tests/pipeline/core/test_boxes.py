@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.boxes import (
     absolute_boxes,
+    box_areas,
     clip_boxes,
+    intersection_areas,
     mirror_boxes,
     relative_boxes,
     scale_boxes,
@@ -63,3 +65,12 @@ def test_the_left_edge_becomes_the_right_one() -> None:
 def test_a_box_across_the_border_ends_there() -> None:
     boxes = np.array([[-3, -2, 50, 40], [1, 2, 3, 4]], np.float32)
     assert [[0, 0, 30, 20], [1, 2, 3, 4]] == clip_boxes(boxes, (20, 30)).tolist()
+
+
+def test_boxes_that_only_touch_have_nothing_in_common() -> None:
+    box = np.array([0, 0, 10, 10], np.float32)
+    others = np.array([[5, 5, 20, 8], [10, 0, 20, 10], [30, 30, 40, 40], [2, 2, 4, 4]], np.float32)
+    assert [15, 0, 0, 4] == intersection_areas(box, others).tolist()
+    assert [45, 100, 100, 4] == box_areas(others).tolist()
+    assert box_areas(box) == 100
+    assert intersection_areas(box, others[:0]).shape == (0,)

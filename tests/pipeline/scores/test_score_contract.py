@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from synthaug import detectors
-from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Dataset, Provenance, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
@@ -158,11 +158,11 @@ def test_other_shards_in_another_order_give_the_same(
 
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_says_what_it_lacks(name: str, tmp_path: Path) -> None:
-    """Without synthetic images nothing can be had; without a judge or weights some cannot, and say so before extraction."""
+    """Without synthetic images nothing can be had; without a detector or weights some cannot, and say so before extraction."""
     assert name in engine.prepare(job_of(tmp_path, None, Tables(synthetic=0)))
-    needs_judge = {"dap", "detector_features"}
+    needs_detector = {"dap", "detector_features"}
     reasons = engine.prepare(job_of(tmp_path, None))
-    assert name not in needs_judge or "judge" in reasons[name]
+    assert name not in needs_detector or "no reference detector" in reasons[name]
 
 
 def test_usual_scores_exist() -> None:
@@ -213,10 +213,10 @@ def test_a_module_without_an_obligatory_part_is_named_with_the_part(
     module.score = lambda *_: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "brightness", module)
     monkeypatch.setitem(SCORES, "brightness", "brightness")
-    with pytest.raises(RunError) as raised:
+    with pytest.raises(JobError) as raised:
         load_score("brightness")
     assert str(raised.value) == (
-        "score brightness: brightness does not define extractors, available; "
+        "score.names: brightness lacks extractors, available; "
         "pipeline/scores/__init__.py says what a score's module has"
     )
 
