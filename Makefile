@@ -1,3 +1,4 @@
+# make install set the environment up
 # make demo    set everything up, run the main job on the embedded data, say where the report is
 # make test    set everything up, run all checks and tests
 # make check   format, lint, types
@@ -13,7 +14,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check base-yaml clean
+.PHONY: install demo test check base-yaml clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/synthaug run jobs/semi_supervised.yaml
@@ -25,13 +28,13 @@ test: check
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' \
 	  || { echo "synthaug needs Python 3.11, 3.12 or 3.13; name it: make PYTHON=/path/to/python3.11 demo"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 base-yaml: $(STAMP)

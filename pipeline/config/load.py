@@ -7,6 +7,7 @@ executed: no `_target_`, no resolver, no YAML tag; a reference `${a.b}` copies o
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -56,15 +57,17 @@ def _scan_file(path: Path, sources: dict[str, Source], children: tuple[str, ...]
         raise JobError(
             f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'"
         )
-    root = _parse(path)
-    entries = [(key, value) for key, value in root.value if key.value == "defaults"]
-    for _, value in entries:
+    root = _parse(path, _read(path))
+    own_keys = []
+    for key, value in root.value:
+        if key.value != "defaults":
+            own_keys.append((key, value))
+            continue
         for name in _neighbours(value, path):
             _scan_file(find_base(name, path), sources, (*children, path.stem))
-    root.value = [pair for pair in root.value if pair not in entries]
     level = 1 + max((source.level for source in sources.values()), default=0)
     try:
-        _scan(root, "", Source(str(path), level), sources)
+        _scan(yaml.MappingNode(root.tag, own_keys), "", Source(str(path), level), sources)
     except FaultError as fault:
         raise JobError(f"{path}: {fault}") from fault
 
@@ -98,9 +101,13 @@ def _read(path: Path) -> str:
         raise JobError(f"{path}: cannot be read: {err.strerror}") from err
 
 
-def _parse(path: Path) -> yaml.MappingNode:
-    """Return the YAML nodes of a file, with neither aliases nor tags, nor brackets so deep that a parser chokes."""
-    text, depth = _read(path), 0
+@functools.lru_cache(maxsize=4)  # nearly every job inherits from base.yaml
+def _parse(path: Path, text: str) -> yaml.MappingNode:
+    """Return the YAML nodes of a file's text.
+
+    There are neither aliases nor tags in it, nor brackets so deep that a parser chokes.
+    """
+    depth = 0
     if re.search(r"^\s*#\s*@package", text, re.MULTILINE):
         raise JobError(f"{path}: a '# @package' line is not supported; remove it")
     try:

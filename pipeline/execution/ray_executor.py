@@ -99,10 +99,21 @@ class RayExecutor:
             ) from err
 
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
-        """Run one task; a killed worker is replaced and the task run again (it resumes from what it saved)."""
-        self._stop_idle()
-        task = self._ray.remote(num_cpus=1, max_retries=3)(function)
-        return self._wait(task.remote(*args), tick)
+        """Run one task, on a worker of the last pool where there is one.
+
+        A killed worker is replaced and the task run again: it resumes from what it saved.
+        """
+        if not self._idle:
+            self._idle = self._start(1)
+        worker, *self._idle = self._idle
+        task = worker.call.options(max_task_retries=ATTEMPTS - 1)
+        try:
+            result = self._wait(task.remote(function, args), tick)
+        except BaseException:  # also when nobody waits any more: what still runs must stop
+            self._stop([worker])
+            raise
+        self._idle = [worker, *self._idle]
+        return result
 
     def pool(
         self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
@@ -127,7 +138,7 @@ class RayExecutor:
         except BaseException:  # also when no more results are wanted: what still runs must stop
             self._stop(actors)
             raise
-        self._stop_idle()  # of a pool that was opened beside this one
+        self._keep_idle(0)  # of a pool that was opened beside this one
         self._idle = actors
 
     @staticmethod
@@ -139,8 +150,8 @@ class RayExecutor:
 
     def _start(self, workers: int) -> list[Any]:
         """Return actors, those of the last pool first: to start one takes seconds of imports."""
-        actors = self._idle[:workers]
-        self._stop(self._idle[workers:])
+        self._keep_idle(workers)
+        actors = self._idle
         self._idle = []
         start = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
         while len(actors) < workers:
@@ -151,10 +162,10 @@ class RayExecutor:
         for actor in actors:
             self._ray.kill(actor)
 
-    def _stop_idle(self) -> None:
-        """End the actors kept for a next pool: something else needs their cores and memory."""
-        self._stop(self._idle)
-        self._idle = []
+    def _keep_idle(self, count: int) -> None:
+        """End all but `count` of the actors kept for a next pool: others need their cores and memory."""
+        self._stop(self._idle[count:])
+        self._idle = self._idle[:count]
 
     def group(
         self,
@@ -168,8 +179,11 @@ class RayExecutor:
 
         One that dies ends the group, which is started again, smaller where room is lacking.
         """
-        self._stop_idle()
-        gpus = size > 1 and self._ray.cluster_resources().get("GPU", 0) >= size
+        if size == 1:
+            self._keep_idle(1)
+            return self.call(function, *args, tick=tick)
+        self._keep_idle(0)
+        gpus = self._ray.cluster_resources().get("GPU", 0) >= size
         for _ in range(ATTEMPTS):
             room = self._reserve(size, gpus, fits)
             if room is None:
@@ -292,7 +306,7 @@ class RayExecutor:
 
 
 class _Worker:
-    """One actor of a pool, and then of the next."""
+    """One actor, for one pool or task after the other."""
 
     def __init__(self) -> None:
         self._made_by: Any = None
@@ -305,17 +319,28 @@ class _Worker:
         assert self._work is not None
         return self._work(item)
 
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Return the result of a task."""
+        self._forget()
+        return function(*args)
+
     def _begin(self, make: Any) -> None:
-        """Forget the last pool's work and its threads, as if this actor were new."""
+        """Make the work of a new pool."""
         import ray
 
-        self._work = None
+        self._forget()
         self._made_by = make
+        self._work = ray.get(make)()
+
+    def _forget(self) -> None:
+        """Forget the last work, its memory and its threads, as if this actor were new."""
+        self._work = None
+        self._made_by = None
         gc.collect()
         torch: Any = sys.modules.get("torch")
         if torch is not None:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
-        self._work = ray.get(make)()
+            torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 class _Process:

@@ -47,6 +47,21 @@ def test_a_call_returns_and_ticks(executor: Executor) -> None:
     assert ticks
 
 
+def test_a_call_whose_worker_is_killed_is_run_again(executor: Executor, tmp_path: Path) -> None:
+    if isinstance(executor, SerialExecutor):
+        pytest.skip("the serial executor has no workers to kill")
+
+    def dies_once(folder: Path) -> str:
+        flag = folder / "died"
+        if not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    assert executor.call(dies_once, tmp_path) == "done"
+    assert (tmp_path / "died").exists()
+
+
 def test_errors_come_back_as_they_were_raised(executor: Executor) -> None:
     def fail() -> None:
         raise DatasetError("a.json: is broken; mend it")
@@ -88,11 +103,16 @@ def test_a_killed_pool_worker_is_replaced(executor: Executor, tmp_path: Path) ->
     assert (tmp_path / "died").exists()
 
 
-def test_the_next_pool_has_the_same_workers_as_new_and_a_task_has_their_cores(
+def test_pools_and_tasks_have_the_same_workers_as_new_and_a_group_has_their_cores(
     executor: Executor,
 ) -> None:
     if isinstance(executor, SerialExecutor):
         pytest.skip("the serial executor has no workers")
+
+    def pid_and_threads() -> tuple[int, int]:
+        import torch
+
+        return os.getpid(), torch.get_num_threads()
 
     def make(threads: int) -> Callable[[int], tuple[int, int]]:
         import torch
@@ -105,6 +125,11 @@ def test_the_next_pool_has_the_same_workers_as_new_and_a_task_has_their_cores(
     assert set(first) & set(second), "each pool has workers of its own"
     assert len(set(first) | set(second)) == 2
     assert set(second.values()) == {1}, "a worker has the threads of the pool before"
+    pid, num_threads = executor.call(pid_and_threads)
+    assert pid in second, "a task has a worker of its own"
+    assert num_threads == 1, "a task has the threads of the pool before"
+    again = dict(executor.pool(partial(make, 1), range(40), 2))
+    assert set(again) <= set(first) | set(second), "a task ended the other worker"
     assert executor.group(add_ranks, 2) == 3.0  # there are two cores: they must be free
     third = dict(executor.pool(partial(make, 1), range(40), 2))
     assert not set(third) & set(second)
@@ -141,23 +166,9 @@ def test_an_error_in_the_making_of_a_pools_work_is_the_users(executor: Executor)
         list(executor.pool(make, range(2), 2))
 
 
-def test_a_group_meets_and_adds_up(executor: Executor) -> None:
-    if isinstance(executor, SerialExecutor):
-        with pytest.raises(JobError, match="cannot train with 2 workers"):
-            executor.group(add_ranks, 2)
-    else:
-        assert executor.group(add_ranks, 2) == 3.0
-
-
-@pytest.mark.slow
-def test_a_group_that_lost_a_member_is_started_again_with_as_many_as_have_room(
-    executor: Executor, tmp_path: Path
-) -> None:
-    """Here two: the one that died has left its place. The survivor's complaint about the lost peer is not the user's."""
-    if isinstance(executor, SerialExecutor):
-        pytest.skip("the serial executor has no workers to kill")
-    assert executor.group(_dies_once, 2, tmp_path) == [2, 2]
-    assert (tmp_path / "died").exists()
+def test_one_process_trains_alone() -> None:
+    with pytest.raises(JobError, match="cannot train with 2 workers"):
+        SerialExecutor().group(add_ranks, 2)
 
 
 @pytest.mark.slow
@@ -233,19 +244,6 @@ def test_an_error_of_one_member_comes_back_though_the_other_waits(executor: Exec
 
     with pytest.raises(DatasetError, match=r"b\.json: is broken"):
         executor.group(fail, 2)
-
-
-def _dies_once(folder: Path) -> list[int]:
-    import torch
-    import torch.distributed as dist
-
-    flag = folder / "died"
-    if dist.get_rank() == 1 and not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    value = torch.ones(1)
-    dist.all_reduce(value)
-    return [dist.get_world_size(), int(value)]
 
 
 def test_ray_listens_on_loopback_only(executor: Executor) -> None:
