@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -26,12 +29,11 @@ def read_keys(path: Path) -> Keys:
         ) from err
 
 
-def recorded_weights(folder: Path, name: str, prefix: str = "") -> dict[str, Tensor]:
+@functools.cache  # one test file asks for the same forty million numbers several times
+def recorded_weights(folder: Path, name: str, prefix: str = "") -> Mapping[str, Tensor]:
     """Weights of a fixture (rule B) from its key names alone, without the wrapper's prefix."""
-    return {
-        k.removeprefix(prefix): v
-        for k, v in rebuild(read_keys(folder / f"{name}.keys.json")).items()
-    }
+    rebuilt = rebuild(read_keys(folder / f"{name}.keys.json"))
+    return MappingProxyType({key.removeprefix(prefix): value for key, value in rebuilt.items()})
 
 
 def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:

@@ -158,7 +158,10 @@ def test_other_shards_in_another_order_give_the_same(
 
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_says_what_it_lacks(name: str, tmp_path: Path) -> None:
-    """Without synthetic images nothing can be had; without a detector or weights some cannot, and say so before extraction."""
+    """Without synthetic images nothing can be had; without a detector or weights some cannot.
+
+    It is said before extraction.
+    """
     assert name in engine.prepare(job_of(tmp_path, None, Tables(synthetic=0)))
     needs_detector = {"dap", "detector_features"}
     reasons = engine.prepare(job_of(tmp_path, None))
