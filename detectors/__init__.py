@@ -1,13 +1,14 @@
 """Detectors: images in, boxes out. One line per back-end, imported when chosen.
 
-A back-end module has a frozen dataclass `Config`, `build(config, num_classes, *, seed, device) ->
-Detector`, `load(path, *, device) -> Detector` and `check_installed()`, which raises ValueError
-unless the back-end's library is there. It can be imported without that library, so that jobs can be
-checked.
+A back-end module has a frozen dataclass `Config` with at least CONFIG_KEYS, `build(config,
+num_classes, *, seed, device) -> Detector`, `load(path, *, device) -> Detector` and
+`check_installed()`, which raises ValueError unless the back-end's library is there. It can be
+imported without that library, so that jobs can be checked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ DETECTORS = {
     "detectron2": "synthaug.detectors.detectron2_rcnn",
 }
 OBLIGATORY = ("Config", "build", "load", "check_installed")
+CONFIG_KEYS = ("flip", "masks", "weights")  # that the pipeline asks of a Config
 
 
 def backend(name: str) -> ModuleType:
@@ -30,6 +32,9 @@ def backend(name: str) -> ModuleType:
         raise ValueError(f"detector: '{name}' is unknown; choose {', '.join(DETECTORS)}")
     module = importlib.import_module(DETECTORS[name])
     missing = [part for part in OBLIGATORY if part not in vars(module)]
+    if not missing:
+        known = {field.name for field in dataclasses.fields(module.Config)}
+        missing = [f"Config.{key}" for key in CONFIG_KEYS if key not in known]
     if missing:
         raise ValueError(
             f"{DETECTORS[name]} lacks {', '.join(missing)}; detectors/__init__.py says what it has"

@@ -7,7 +7,8 @@ A system's module states as plain data
 - `LEARNS`: whether it is trained here, and so has `training` and `Loop`;
 - `ADDS_ONLY`: whether it can only add objects to real images, and so only from images that a person labelled;
 - `TWO_STAGE`: whether one part of it infers masks and another makes the image of them (posthoc.PosthocSampler);
-- `FILES`: the keys of its Config that name files it reads;
+- `FILES`: the keys of its Config that name files it reads, each with what is left out where it
+  names none, "" where it has to name one;
 
 and has
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class System(Protocol):
     LEARNS: bool
     ADDS_ONLY: bool
     TWO_STAGE: bool
-    FILES: tuple[str, ...]
+    FILES: Mapping[str, str]
     Config: Any
     Loop: Any  # only where it LEARNS
 
@@ -122,7 +124,7 @@ def load_system(name: str) -> System:
     return cast(System, module)
 
 
-def _missing_keys(config: Any, condition: str, learns: bool, files: tuple[str, ...]) -> list[str]:
+def _missing_keys(config: Any, condition: str, learns: bool, files: Collection[str]) -> list[str]:
     """Return the obligatory attributes that a Config has neither as a field nor as a property."""
     needed = [*CONFIG_KEYS[condition], *files]
     if learns:

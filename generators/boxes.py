@@ -16,7 +16,7 @@ CONDITION = "layout"
 LEARNS = False
 ADDS_ONLY = False
 TWO_STAGE = False
-FILES = ()
+FILES: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ CONDITION = "paste"
 LEARNS = False
 ADDS_ONLY = True
 TWO_STAGE = False
-FILES = ()
+FILES: dict[str, str] = {}
 
 REACH = 3.0  # standard deviations of a blurred edge that are kept
 # blends of an object with what is under it: the standard deviation of its edge, in `edge`s

@@ -34,7 +34,7 @@ CONDITION = "layout"
 LEARNS = False
 ADDS_ONLY = False
 TWO_STAGE = True
-FILES = ("layouts", "maps")
+FILES = {"layouts": "", "maps": ""}
 CONDITIONS = {"layouts": "layout", "maps": "map"}  # key: condition of the generator it names
 
 

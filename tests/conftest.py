@@ -6,10 +6,12 @@ from collections import Counter
 
 import pytest
 
+LONGEST = ("test_end_to_end.py", "test_packaging.py", "test_ray_executor.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put whole runs first, so that with two processes the long file and the short ones end together."""
-    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+    """Put the longest files first, so that two processes end together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -32,7 +32,7 @@ CONDITION = "edit"
 LEARNS = True
 ADDS_ONLY = True
 TWO_STAGE = False
-FILES = ()
+FILES: dict[str, str] = {}
 
 
 def build(config: Config, num_classes: int) -> FillNetwork:

@@ -17,7 +17,7 @@ CONDITION = "layout"
 LEARNS = True
 ADDS_ONLY = False
 TWO_STAGE = False
-FILES = ("perceptual_weights",)
+FILES = {"perceptual_weights": "the perceptual term"}
 Loop = adversarial.Config
 
 

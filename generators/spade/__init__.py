@@ -16,7 +16,7 @@ CONDITION = "map"
 LEARNS = True
 ADDS_ONLY = False
 TWO_STAGE = False
-FILES = ("perceptual_weights",)
+FILES = {"perceptual_weights": "the perceptual term"}
 Loop = adversarial.Config
 
 

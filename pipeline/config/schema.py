@@ -458,7 +458,7 @@ class Job:
             raise ValueError(
                 f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100"
             )
-        if self.pseudo_label.flip and not getattr(self.detector.config, "flip", True):
+        if self.pseudo_label.flip and not self.detector.config.flip:
             raise ValueError(
                 "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is false), so it cannot be "
                 "asked about them; set pseudo_label.flip to false too"

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import absolute_boxes
+from synthaug.pipeline.core.boxes import absolute_boxes, box_areas, intersection_areas
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -359,12 +359,9 @@ class Drawing:
 
 def largest_overlap(box: Boxes, others: Boxes) -> float:
     """Return the largest share of the smaller of two boxes that a box [4] and one of others [N, 4] have in common."""
-    low = np.maximum(others[:, :2], box[:2])
-    high = np.minimum(others[:, 2:], box[2:])
-    common = (high - low).clip(0).prod(1)
-    areas = (others[:, 2:] - others[:, :2]).prod(1)
-    smaller = np.minimum(areas, (box[2:] - box[:2]).prod()).clip(1e-12)
-    return float((common / smaller).max(initial=0.0))
+    smaller = np.minimum(box_areas(others), box_areas(box)).clip(1e-12)
+    shares = intersection_areas(box, others) / smaller
+    return float(shares.max(initial=0.0))
 
 
 def _normalize(values: Floats) -> Floats:

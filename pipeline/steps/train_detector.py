@@ -54,7 +54,7 @@ class Spec:
 def settings(job: Job) -> dict[str, Any]:
     """Return the detector section, and the digest of the weights it names."""
     content = {"detector": section_dict(job, "detector"), "seed": job.seed}
-    digest = file_digest(getattr(job.detector.config, "weights", ""))
+    digest = file_digest(job.detector.config.weights)
     if digest:
         content["weights"] = digest
     return content
@@ -64,7 +64,7 @@ def check(job: Job) -> None:
     """Raise JobError when the detector's weights or its back-end's library are not there."""
     from synthaug.detectors import check_installed
 
-    check_file("detector.weights", getattr(job.detector.config, "weights", ""))
+    check_file("detector.weights", job.detector.config.weights)
     try:
         check_installed(job.detector.backend)
     except ValueError as err:
@@ -95,7 +95,7 @@ def fit(spec: Spec) -> dict[str, Any]:
 
     table = spec.table("labelled")
     classes = [category.name for category in table.categories]
-    masks = getattr(section.config, "masks", False)
+    masks = section.config.masks
     draw = draw_for([table], plan.batch, seed, plan.sampling, plan.repeat_threshold)
     batches = detector_batches(table, draw, rank, world, masks=masks)
 
@@ -112,7 +112,7 @@ def fit(spec: Spec) -> dict[str, Any]:
         lambda row: _save(detector, folder, BEST, classes, row),
     )
     start = train(evaluated, batches, plan.steps, plan.save_every, folder, rank)
-    loaded = getattr(detector, "loaded", "")
+    loaded = detector.loaded
     result = {"resumed_from": start, "loaded": loaded, "workers": world}
     if rank:
         return result

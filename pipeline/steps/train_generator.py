@@ -48,18 +48,18 @@ class Trained:
 
 def settings(job: Job) -> dict[str, Any]:
     """Return the sections generator and train_generator, and the digests of the files they name."""
-    digests = {"perceptual_weights": ""}
+    digests = {}
     for key in load_system(job.generator.system).FILES:
         digests[key] = file_digest(getattr(job.generator.config, key))
-    perceptual = digests.pop("perceptual_weights")
     sections = {name: section_dict(job, name) for name in ("generator", "train_generator")}
-    return {"seed": job.seed, "perceptual": perceptual, **digests, **sections}
+    return {"seed": job.seed, "files": digests, **sections}
 
 
 def check(job: Job) -> None:
     """Raise JobError for settings the generator has no use for, or weights that are not there."""
-    if "perceptual_weights" in load_system(job.generator.system).FILES:
-        check_file("generator.perceptual_weights", job.generator.config.perceptual_weights)
+    for key, left_out in load_system(job.generator.system).FILES.items():
+        if left_out:  # what a file that must be there lacks, the conditioning says
+            check_file(f"generator.{key}", getattr(job.generator.config, key))
     conditioning_of(job).check()
 
 
@@ -172,8 +172,9 @@ def run(context: Context) -> dict[str, Any]:
     left_out = dict(zip(SPLITS, result["left_out"], strict=False))
     if result["resumed_from"]:
         context.tell(f"  went on from step {result['resumed_from']}")
-    if "perceptual_weights" in system.FILES and not job.generator.config.perceptual_weights:
-        context.tell("  without the perceptual term: generator.perceptual_weights names no file")
+    for key, left_out in system.FILES.items():
+        if left_out and not getattr(job.generator.config, key):
+            context.tell(f"  without {left_out}: generator.{key} names no file")
     context.tell(f"  images used {used}; left out {left_out}")
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")

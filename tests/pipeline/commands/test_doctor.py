@@ -40,6 +40,8 @@ def test_a_machine_in_order(tmp_path: Path) -> None:
     assert "is not there" in found.output
     assert "starts and runs a task" in found.output
     assert "can be had: dap, cas" in found.output
+    impossible = next(line.strip() for line in lines if line.strip().startswith("not fid"))
+    assert "inception" in impossible, "the file that is missing is named"
 
 
 def test_weights_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

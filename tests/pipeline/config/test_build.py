@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import make_dataclass
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -128,6 +129,21 @@ def test_a_detector_without_its_parts_is_told_in_one_line(bare: str) -> None:
         message = fault(detector={"backend": "new"})
     assert message == (
         "detector.backend: bare_component lacks Config, build, load, check_installed; "
+        "detectors/__init__.py says what it has"
+    )
+
+
+def test_a_detector_without_a_key_that_is_asked_of_it_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("forgetful")
+    config = make_dataclass("Config", [("flip", bool, True)], frozen=True)
+    vars(module).update({"Config": config, "build": None, "load": None, "check_installed": None})
+    monkeypatch.setitem(sys.modules, "forgetful", module)
+    with patch.dict(DETECTORS, {"new": "forgetful"}):
+        message = fault(detector={"backend": "new"})
+    assert message == (
+        "detector.backend: forgetful lacks Config.masks, Config.weights; "
         "detectors/__init__.py says what it has"
     )
 

@@ -36,6 +36,9 @@ class DetectorConfig:
     norm: str = "bn"
     ratios: tuple[float, ...] = (0.5, 1.0)
     nms: bool = True
+    flip: bool = True
+    masks: bool = False
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -74,7 +77,7 @@ def _components(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         module = ModuleType(f"fake_{name}")
         module.Config = config  # type: ignore[attr-defined] # a module made here has no stub
         monkeypatch.setitem(sys.modules, f"fake_{name}", module)
-    system = {"CONDITION": "layout", "FILES": (), "Loop": LoopConfig}
+    system = {"CONDITION": "layout", "FILES": {}, "Loop": LoopConfig}
     system |= {"LEARNS": True, "ADDS_ONLY": False, "TWO_STAGE": False}
     system |= {"build": None, "sampler": None, "training": None}
     vars(sys.modules["fake_generator"]).update(system)

@@ -104,7 +104,9 @@ def run(
     ingest = Folder.at(str(Path(labelled).parent))
     inputs = {
         "ingest": Output(ingest, {}),
-        "pseudo_label": Output(Folder.at(pseudo), {"images": pseudo_images}),
+        "pseudo_label": Output(
+            Folder.at(pseudo), {"images": pseudo_images, "objects": pseudo_images}
+        ),
     }
     lines: list[str] = []
     folder = Folder.at(str(tmp_path / "trained"))
@@ -200,7 +202,7 @@ def test_another_kind_of_training_needs_no_line_here(
         return Regression(build(config, num_classes))
 
     module = types.ModuleType("colors")
-    flags = {"LEARNS": True, "ADDS_ONLY": condition == "edit", "TWO_STAGE": False, "FILES": ()}
+    flags = {"LEARNS": True, "ADDS_ONLY": condition == "edit", "TWO_STAGE": False, "FILES": {}}
     parts = {"Config": Config, "build": build, "sampler": lambda *_: None}
     learning = {"Loop": Loop, "training": training}
     vars(module).update(CONDITION=condition, **flags, **parts, **learning)
