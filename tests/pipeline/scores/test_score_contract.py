@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -49,22 +50,27 @@ TINY: dict[str, Any] = {  # settings of scores whose defaults take long
 LAYOUTS, SAMPLES = 20, 2
 
 
+@functools.cache
+def painted(split: str, count: int) -> SceneList:
+    """Toy images that are painted once for all tests."""
+    toy = ToyDataset(Config(split, count))
+    return SceneList(CATEGORIES, [toy[index] for index in range(count)])
+
+
 class Tables:
     """Toy images; the synthetic ones are other pictures under the layouts of the real ones."""
 
     def __init__(self, synthetic: int = LAYOUTS) -> None:
-        real, other = (ToyDataset(Config(split, LAYOUTS)) for split in ("val", "test"))
+        real, other = painted("val", LAYOUTS), painted("test", LAYOUTS)
         scenes = []
         for i in range(synthetic):
             for sample in range(SAMPLES):
-                painted = other[(i + sample) % LAYOUTS]
+                shown = other[(i + sample) % LAYOUTS]
                 origin = Provenance(sample, "test", "", real[i].image_id, "score")
                 name = f"{real[i].image_id}~{sample}"
-                scenes.append(
-                    replace(real[i], image_id=name, image=painted.image, provenance=origin)
-                )
+                scenes.append(replace(real[i], image_id=name, image=shown.image, provenance=origin))
         self.tables: dict[str, Dataset] = {
-            "train": ToyDataset(Config("train", 24)),
+            "train": painted("train", 24),
             "real": real,
             "synthetic": SceneList(CATEGORIES, scenes),
         }
