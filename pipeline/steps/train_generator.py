@@ -57,8 +57,8 @@ def settings(job: Job) -> dict[str, Any]:
 
 def check(job: Job) -> None:
     """Raise JobError for settings the generator has no use for, or weights that are not there."""
-    for key, left_out in load_system(job.generator.system).FILES.items():
-        if left_out:  # what a file that must be there lacks, the conditioning says
+    for key, term in load_system(job.generator.system).FILES.items():
+        if term:  # what a file that must be there lacks, the conditioning says
             check_file(f"generator.{key}", getattr(job.generator.config, key))
     conditioning_of(job).check()
 
@@ -172,9 +172,9 @@ def run(context: Context) -> dict[str, Any]:
     left_out = dict(zip(SPLITS, result["left_out"], strict=False))
     if result["resumed_from"]:
         context.tell(f"  went on from step {result['resumed_from']}")
-    for key, left_out in system.FILES.items():
-        if left_out and not getattr(job.generator.config, key):
-            context.tell(f"  without {left_out}: generator.{key} names no file")
+    for key, term in system.FILES.items():
+        if term and not getattr(job.generator.config, key):
+            context.tell(f"  without {term}: generator.{key} names no file")
     context.tell(f"  images used {used}; left out {left_out}")
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")
