@@ -245,8 +245,10 @@ def _train_generator() -> Iterator[str]:
 def _score() -> Iterator[str]:
     comments = field_comments(schema.Score)
     yield from line("  names: [usual]", comments["names"])
-    for name in ("detector", "weights"):
-        yield from line(f'  {name}: ""', comments[name])
+    for field in fields(schema.Score):
+        if field.name not in ("names", "settings"):
+            value = yaml_value(default_of(field, field.name))
+            yield from line(f"  {field.name}: {value}", comments[field.name])
     for name in SCORES:
         score = load_score(name)
         yield from line(f"  {name}:", _title(SCORES[name]))

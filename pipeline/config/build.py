@@ -172,16 +172,20 @@ def _score(raw: Any) -> Score:
         if name in written[:i]:
             raise FaultError("score.names", f"'{name}' is there twice")
     names = [n for n in SCORES if n in written or ("usual" in written and n in USUAL)]
-    detector = _convert(str, keys.pop("detector", ""), "score.detector")
-    weights = _convert(str, keys.pop("weights", ""), "score.weights")
-    _refuse_unknown(keys, {"names", "detector", "weights", *SCORES}, "score")
+    hints = get_type_hints(Score)
+    own = {}
+    for field in fields(Score):
+        if field.name not in ("names", "settings"):
+            value = keys.pop(field.name, field.default)
+            own[field.name] = _convert(hints[field.name], value, f"score.{field.name}")
+    _refuse_unknown(keys, {"names", *own, *SCORES}, "score")
     settings = {}
     for name in SCORES:
         if name in names:
             settings[name] = _score_settings(name, keys.get(name))
         elif name in keys:  # not measured, but typos are told all the same
             _score_settings(name, keys[name])
-    return Score(written, settings, detector, weights)
+    return Score(written, settings, **own)
 
 
 def _score_settings(name: str, raw: Any) -> Any:

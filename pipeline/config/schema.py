@@ -13,6 +13,7 @@ OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's 
 EXECUTION = {
     "synthesize": ("workers",),
     "data": ("leaks",),
+    "score": ("missing",),
 }  # keys that change who works or what is refused, no result
 # keys of the section plan for generators that edit real images
 EDIT_KEYS = ("most_edits", "natural_share", "uses", "empties")
@@ -342,10 +343,18 @@ class Score:
     # folder of published networks, which fid, kid, inception_score, prdc and diversity need;
     # nothing is downloaded
     weights: str = ""
+    # what becomes of a score that the job names and whose published network is not there:
+    # stop (before the run) | report (it is not measured, and the report says why)
+    missing: Literal["stop", "report"] = "stop"
+    # of the images that are measured, real and synthetic alike: source (of the validation images) |
+    # generator (its resolution, as in the papers)
+    size: Literal["source", "generator"] = "source"
 
     @property
     def asked(self) -> tuple[str, ...]:
         """Return the scores that the job names itself: to lack something is an error for them."""
+        if self.missing == "report":
+            return ()
         return tuple(name for name in self.names if name != "usual")
 
 
@@ -528,6 +537,8 @@ def _plain(value: Any) -> Any:
             "names": list(value.names),
             "detector": value.detector,
             "weights": value.weights,
+            "missing": value.missing,
+            "size": value.size,
             **_plain(value.settings),
         }
     if is_dataclass(value):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.record_files import read_records, write_records
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene, class_counts
@@ -274,6 +275,13 @@ _TABLE_NAMES = {
     "real": "real images",
     "synthetic": "synthetic images",
 }
+
+
+def check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, which begins with the key, for a name of a class that is not known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{key}: there is no class '{name}'{suggest(name, known)}")
 
 
 def layout_objects(scene: Scene) -> Objects:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,39 @@ def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> dic
     missing = [key for key in CARD if key not in card]
     assert not missing, f"the card has no {missing}"
     return card
+
+
+def deviations(section: str, config: Any, published: Any, unstated: Collection[str]) -> list[str]:
+    """Return a sentence per setting of a score that is not the published one, in the order of the keys.
+
+    Both are of one dataclass; `unstated` names the settings for which the publication gives no value.
+    """
+    sentences = []
+    for f in fields(config):
+        if f.name in unstated:
+            continue
+        ours, theirs = getattr(config, f.name), getattr(published, f.name)
+        if is_dataclass(ours) and type(ours) is type(theirs):
+            sentences += deviations(f"{section}.{f.name}", ours, theirs, ())
+        elif ours != theirs:
+            sentences.append(f"{section}.{f.name} {_told(ours)} instead of {_told(theirs)}")
+    return sentences
+
+
+def comparability(differences: Collection[str], publication: str) -> str:
+    """Return the sentence of a card on how far a number compares with published ones."""
+    if not differences:
+        return f"the settings of {publication}"
+    return f"not comparable with {publication}: {'; '.join(differences)}"
+
+
+def _told(value: Any) -> str:
+    """Return a setting in words of a card."""
+    if isinstance(value, (tuple, list)):
+        return ", ".join(str(entry) for entry in value) or "none"
+    if value == "":
+        return "none"
+    return str(value)
 
 
 def _image_counts(inputs: MetricInputs, extractor: Extractor) -> dict[str, int]:

@@ -17,6 +17,7 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores import load_score
 from synthaug.pipeline.scores.features.weights import FILES, find
 from synthaug.pipeline.scoring import engine
+from synthaug.pipeline.scoring.sizes import table_at_size
 from synthaug.pipeline.scoring.summary import summary
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
@@ -28,7 +29,7 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 6
+VERSION = 7
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
 PUBLISHES = (Published("nearest.jpg"),)
@@ -52,9 +53,12 @@ class Tables:
         }
 
     def split(self, name: str, pixels: bool = True) -> Dataset:
-        """Open an ingested split, as far as the generator can be asked for it."""
+        """Open an ingested split, as far as the generator can be asked for it, at the size that is measured."""
         table = parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
-        return conditioning_of(self.job).scored(table)
+        scored = conditioning_of(self.job).scored(table)
+        if self.job.score.size == "source":
+            return scored
+        return table_at_size(scored, self.job.generator.config.size, pixels)
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -78,6 +82,11 @@ def check(job: Job) -> None:
     if folder and not Path(folder).is_dir():
         raise JobError(
             f"score.weights: there is no folder '{folder}'; correct the path or leave the key empty"
+        )
+    if job.score.size == "generator" and "size" not in dir(job.generator.config):
+        raise JobError(
+            f"score.size: generator.system {job.generator.system} makes images of the size of its real ones; "
+            "set it to source"
         )
     for name in job.score.asked:
         _check_score(name, job.score.settings[name], folder)
@@ -143,6 +152,17 @@ def _synthesizer(folder: str, job: Job) -> Synthesizer:
     return load_synthesizer(Folder.at(folder), job)
 
 
+def _image_size(job: Job) -> str:
+    """Return the entry of a card on the size of the images that are measured."""
+    if job.score.size == "source":
+        return (
+            f"synthetic images resized to the real one's size, job.seed {job.seed}; "
+            "published numbers are of the generator's (score.size: generator)"
+        )
+    height, width = job.generator.config.size
+    return f"real and synthetic images at {height} x {width} pixels, the generator's, job.seed {job.seed}"
+
+
 def _scoring_job(
     context: Context, tables: Tables, detector: str, used: Mapping[str, int]
 ) -> engine.ScoringJob:
@@ -162,7 +182,7 @@ def _scoring_job(
         "detector_sha256": digest,
         "generator_sha256": context.inputs["train_generator"].manifest["sha256"],
         "validation_images": dict(used),
-        "image_size": f"synthetic images resized to the real one's size, job.seed {job.seed}",
+        "image_size": _image_size(job),
     }
     return engine.ScoringJob(
         job.score.settings,

@@ -26,7 +26,13 @@ from synthaug.pipeline.scores.base import (
     layout_objects,
     missing_input,
 )
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.card import (
+    Metric,
+    comparability,
+    deviations,
+    full_card,
+    versions,
+)
 from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH, network
 from synthaug.pipeline.scores.classification.classifier import (
     Accuracy,
@@ -46,7 +52,29 @@ from synthaug.pipeline.scores.classification.crops import (
 if TYPE_CHECKING:
     from torch import nn
 
-PAPER_WIDTH, PAPER_SAMPLES = 64, 5
+# LostGAN-V2, section 3: ResNet-101 of CIFAR's form on all crops of 32 pixels, five images of each layout
+PUBLISHED = Config(
+    depth=PAPER_DEPTH,
+    width=64,
+    size=PAPER_SIZE,
+    crops_per_class_max=0,
+    sampling="uniform",
+    samples_per_layout=5,
+    classes="all",
+)
+# The paper gives no schedule; a seed, threads and several trainings change no protocol.
+UNSTATED = (
+    "steps",
+    "batch",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "flip",
+    "shift",
+    "seed",
+    "repeats",
+    "threads",
+)
 FEW = 30  # test crops of a class; with fewer its accuracy is chance
 
 
@@ -193,34 +221,20 @@ def _numbers(accuracies: Sequence[Accuracy]) -> dict[str, float | None]:
     return numbers
 
 
-def deviations(config: Config) -> list[str]:
-    """Return sentences on the differences from LostGAN-V2's CAS; empty for the paper's network and crops."""
-    pairs = (
-        ("ResNet-{} instead of ResNet-{}", config.depth, PAPER_DEPTH),
-        ("first stage {} channels wide instead of {}", config.width, PAPER_WIDTH),
-        ("crops of {} pixels instead of {}", config.size, PAPER_SIZE),
-        ("{} samples per layout instead of {}", config.samples_per_layout, PAPER_SAMPLES),
-        ("{} classes instead of {}", config.classes, "all"),
-    )
-    return [words.format(ours, theirs) for words, ours, theirs in pairs if ours != theirs]
-
-
 def _protocol(
     train: CropSet, test: CropSet, names: Sequence[str], config: Config
 ) -> dict[str, Any]:
     """Return the entries of the card that come from the crops and the settings."""
-    comparability = "the paper's network and crops"
-    differences = deviations(config)
-    if differences:
-        comparability = f"not comparable with published CAS: {'; '.join(differences)}"
+    differences = deviations("cas", config, PUBLISHED, UNSTATED)
+    told = comparability(differences, "LostGAN-V2's CAS")
     warnings = []
     few = [name for name, count in zip(names, test.num_seen, strict=True) if 0 < count < FEW]
     if few:
         warnings.append(f"fewer than {FEW} real crops of {', '.join(few)} to test on")
     return {
         "warnings": warnings,
-        "comparability": f"{comparability}; the training schedule is ours (the paper gives none)",
-        "training": f"SGD, {config.steps} steps of {config.batch}, classes equally likely, peak rate {config.lr}",
+        "comparability": f"{told}; the training schedule is ours (the paper gives none)",
+        "training": f"SGD, {config.steps} steps of {config.batch}, drawn {config.sampling}, peak rate {config.lr}",
         "trainings": config.repeats,
         "classes": len(names),
         "classes_without_training_crops": _without_crops(names, train),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,9 @@ class Config:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     size: int = 32  # crop side, pixels
-    crops_per_class_max: int = 500  # training crops per class
+    crops_per_class_max: int = 500  # training crops per class; 0 = all
+    # of training crops: class_balanced (classes are equally likely) | uniform (crops are)
+    sampling: Literal["class_balanced", "uniform"] = "class_balanced"
     samples_per_layout: int = 5  # synthetic images per validation layout
     flip: bool = True  # mirror crops
     shift: int = 2  # move crops by up to this many pixels
@@ -48,7 +50,11 @@ class Config:
             )
         if self.classes not in ("things", "all"):
             raise ValueError(f"cas.classes is '{self.classes}'; give things or all")
-        counts = ("width", "steps", "batch", "crops_per_class_max", "samples_per_layout")
+        if self.crops_per_class_max < 0:
+            raise ValueError(
+                f"cas.crops_per_class_max is {self.crops_per_class_max}; give 0 or more"
+            )
+        counts = ("width", "steps", "batch", "samples_per_layout")
         for name in (*counts, "repeats", "threads"):
             value = getattr(self, name)
             if value < 1:
@@ -108,18 +114,25 @@ class ClassifierTraining:
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
 
     def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`; classes with crops are equally likely."""
-        size = self.config.batch
+        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`, drawn as `sampling` says."""
         rng = rng_for(self.config.seed, "cas", "batch", index)
+        if self.config.sampling == "uniform":
+            indices = rng.integers(0, len(self._train.labels), self.config.batch)
+        else:
+            indices = self._class_balanced(rng)
+        images = augment(self._train.crops[indices], self.config, rng)
+        return images, self._train.labels[indices]
+
+    def _class_balanced(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the indices [B] of crops of which each class is equally likely."""
+        size = self.config.batch
         classes = rng.integers(0, len(self._crops_of_class), size)
         points = rng.random(size)
         drawn = []
         for k, point in zip(classes, points, strict=True):
             crops = self._crops_of_class[k]
             drawn.append(crops[int(point * len(crops))])
-        indices = np.array(drawn)
-        images = augment(self._train.crops[indices], self.config, rng)
-        return images, self._train.labels[indices]
+        return np.array(drawn, np.int64)
 
     def step(
         self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]

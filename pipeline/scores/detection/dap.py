@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for
-from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.base import Extractor, MetricInputs, check_names, missing_input
+from synthaug.pipeline.scores.card import (
+    Metric,
+    comparability,
+    deviations,
+    full_card,
+    versions,
+)
 from synthaug.pipeline.scores.detection.bootstrap import bootstrap_ap, interval
 from synthaug.pipeline.scores.detection.detections import DetectionExtractor, detection_row
 from synthaug.pipeline.scores.detection.evaluator import (
@@ -46,6 +52,9 @@ class Config:
     # bootstrap resamples for the 95 % intervals of AP, AP50 and AP75; 0 = none
     resamples: int = 200
     seed: int = 0  # of the shuffled control and of the bootstrap
+    # the number that stands for the score: AP50 | AP (the papers' first column)
+    headline: Literal["AP50", "AP"] = "AP50"
+    classes: tuple[str, ...] = ()  # names of the thing classes that count; [] = all things
 
     def __post_init__(self) -> None:
         for name, least in (("samples_per_layout", 1), ("max_images", 0), ("resamples", 0)):
@@ -54,6 +63,19 @@ class Config:
                 raise ValueError(f"dap.{name} is {value}; give {least} or more")
         if self.resamples == 1:
             raise ValueError("dap.resamples is 1; give 0 for no interval, or 100 and more")
+
+    def things(self, categories: Sequence[Category]) -> list[int]:
+        """Return the indices of the thing classes that count."""
+        things = []
+        for c, category in enumerate(categories):
+            if category.isthing and (not self.classes or category.name in self.classes):
+                things.append(c)
+        return things
+
+
+# LostGAN-V2, section 3.1.2 and Table 3, which counts all things
+PUBLISHED = Config(headline="AP")
+UNSTATED = ("samples_per_layout", "resamples", "seed")
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
@@ -64,6 +86,12 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 def available(inputs: MetricInputs, _: Config) -> str | None:
     """Return None where there are both sets and a reference detector."""
     return missing_input(inputs, detector=True)
+
+
+def check(config: Config, categories: Sequence[Category]) -> None:
+    """Raise ValueError for a class that is no thing of the data."""
+    things = [category.name for category in categories if category.isthing]
+    check_names("classes", config.classes, things)
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
@@ -78,7 +106,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         inputs,
         extractor,
         protocol="real-trained detector on images made from validation layouts; the layouts' boxes are the truth",
-        headline_key="AP50",
+        headline_key=config.headline,
         network="the judging detector",
         network_sha256=inputs.resources.detector_sha256,
         versions=versions("torch", "torchvision", "faster-coco-eval", "numpy"),
@@ -96,7 +124,7 @@ def dap(
     card: Mapping[str, Any],
     config: Config,
 ) -> Metric:
-    """Return DAP: AP50 over the thing classes of the synthetic images, with COCO's other figures, groups and controls.
+    """Return DAP: the headline over the thing classes that count, with COCO's other figures, groups and controls.
 
     Boxes and predictions of `synthetic` are pixels of the image the detector saw. `real` holds one row per real image
     of the same layouts (may be empty: then there is no ceiling). `train_counts[c]` is the number of real training
@@ -106,7 +134,7 @@ def dap(
     assert len(train_counts) == len(categories)
     rows = sorted(synthetic, key=_identity)
     real_rows = sorted(real, key=_identity)
-    things = [c for c, category in enumerate(categories) if category.isthing]
+    things = config.things(categories)
     groups = _thing_groups(train_counts, things)
 
     evaluator = evaluate(rows, categories, things)
@@ -115,7 +143,7 @@ def dap(
     floor = evaluate(shuffled(rows, config.seed), categories, things).result()
 
     values = summary(result, groups)
-    values |= _stuff(rows, categories, things)
+    values |= _stuff(rows, categories)
     per_class = {name: dict(numbers) for name, numbers in result.table(categories).items()}
     if config.resamples:
         rng = rng_for(config.seed, "dap", "bootstrap")
@@ -137,7 +165,7 @@ def dap(
     protocol = _protocol(result, ceiling, config, categories, groups)
     return Metric(
         name="dap",
-        value=values["AP50"],
+        value=values[config.headline],
         values=values,
         per_class=per_class,
         card={**card, **protocol},
@@ -233,11 +261,9 @@ def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
     )
 
 
-def _stuff(
-    rows: Sequence[DetectionRow], categories: Sequence[Category], things: Sequence[int]
-) -> dict[str, float | None]:
+def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category]) -> dict[str, float | None]:
     """Return stuff numbers under names of their own; nothing for a set without stuff classes."""
-    stuff = [c for c in range(len(categories)) if c not in things]
+    stuff = [c for c, category in enumerate(categories) if not category.isthing]
     if not stuff:
         return {}
     values = evaluate(rows, categories, stuff).result().values
@@ -265,6 +291,10 @@ def _protocol(
     group_names = {}
     for part, classes in groups.items():
         group_names[part] = [categories[c].name for c in classes]
+    told = "thing classes"
+    if config.classes:
+        told = f"the classes {', '.join(config.classes)}"
+    differences = deviations("dap", config, PUBLISHED, UNSTATED)
     bootstrap = "none"
     if config.resamples:
         bootstrap = (
@@ -273,7 +303,8 @@ def _protocol(
         )
     return {
         "detAP": "AP; the panoptic paper's name for it where panoptic maps drive the generator",
-        "headline": "AP50 (IoU 0.50, 101 recall points, at most 100 detections per class), mean over thing classes",
+        "headline": f"{config.headline} (101 recall points, at most 100 detections per class), mean over {told}",
+        "comparability": comparability(differences, "LostGAN-V2's Table 3"),
         "objects": result.num_gt,
         "predictions": result.num_predictions,
         "samples_per_layout": config.samples_per_layout,

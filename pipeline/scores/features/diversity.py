@@ -22,7 +22,7 @@ from synthaug.pipeline.scores.base import (
     MetricInputs,
     TableImage,
 )
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
 from synthaug.pipeline.scores.features import convolutions, networks
 from synthaug.pipeline.scores.features.published import (
     RESIZE,
@@ -46,6 +46,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.max_layouts < 0:
             raise ValueError(f"diversity.max_layouts is {self.max_layouts}; give 0 or more")
+
+
+PUBLISHED = Config()  # LostGAN-V2, section 3: LPIPS, two images of each layout
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,9 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         **entries,
         headline_key="diversity",
+        comparability=comparability(
+            deviations("diversity", config, PUBLISHED, ()), "LostGAN-V2's diversity score"
+        ),
         protocol="LPIPS between two synthetic images of one layout, mean and standard deviation over layouts",
         ceiling="other_layout: LPIPS between images of two layouts",
         warnings=warnings,

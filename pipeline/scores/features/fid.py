@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
 from synthaug.pipeline.scores.features.extractors import InceptionExtractor, num_selected, rows
 from synthaug.pipeline.scores.features.published import (
     card_entries,
@@ -39,6 +39,12 @@ class Config:
     def __post_init__(self) -> None:
         check_at_least(1, "fid", self, "samples_per_layout")
         check_at_least(0, "fid", self, "train_images")
+
+
+PUBLISHED = Config(
+    samples_per_layout=5
+)  # LostGAN-V2, Table 1, on COCO-Stuff; one image per layout on VG
+UNSTATED = ("train_images",)
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
@@ -72,6 +78,9 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         inputs,
         extractor,
         **card_entries(inputs, "inception"),
+        comparability=comparability(
+            deviations("fid", config, PUBLISHED, UNSTATED), "LostGAN-V2's Table 1 (COCO-Stuff)"
+        ),
         headline_key="fid",
         protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
         floor=FLOOR,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
 from synthaug.pipeline.scores.features.extractors import (
     LOGITS,
     InceptionExtractor,
@@ -46,6 +46,12 @@ class Config:
     def __post_init__(self) -> None:
         check_at_least(1, "inception_score", self, "samples_per_layout", "splits")
         check_at_least(0, "inception_score", self, "train_images")
+
+
+PUBLISHED = Config(
+    samples_per_layout=5
+)  # LostGAN-V2, Table 1, on COCO-Stuff; one image per layout on VG
+UNSTATED = ("train_images",)
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
@@ -84,6 +90,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         inputs,
         extractor,
         **card_entries(inputs, "inception"),
+        comparability=comparability(
+            deviations("inception_score", config, PUBLISHED, UNSTATED),
+            "LostGAN-V2's Table 1 (COCO-Stuff)",
+        ),
         headline_key="inception_score",
         protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
         splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",

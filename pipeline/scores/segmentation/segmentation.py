@@ -29,13 +29,15 @@ from synthaug.pipeline.scores.base import (
     Extractor,
     MetricInputs,
     TableImage,
+    check_names,
     missing_input,
 )
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.card import Metric, comparability, full_card, versions
 from synthaug.pipeline.scores.pairing import derangement
 from synthaug.pipeline.scores.segmentation.segmenter import (
     OWN,
     TORCHVISION,
+    Convention,
     Own,
     Segment,
     check_file,
@@ -43,6 +45,8 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     unet,
 )
 
+# The papers' networks are files of their makers: DeepLab-V2 (COCO-Stuff) and DRN-D-105 (Cityscapes).
+PUBLISHED_NETWORK = "torchscript"
 FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
 
 
@@ -56,6 +60,10 @@ class Config:
     file: str = ""  # its weights (safetensors, state dict) or the TorchScript program; "" for own
     # class names of its outputs in order; [] = the classes of the data
     outputs: tuple[str, ...] = ()
+    # names of the classes that are evaluated; true pixels of others count nowhere; [] = all
+    classes: tuple[str, ...] = ()
+    # of a network from a file: imagenet (RGB, mean and deviation) | caffe (BGR, mean; DeepLab-V2)
+    input: Convention = "imagenet"
     samples_per_layout: int = 1  # images synthesised from each validation map
     seed: int = 0  # of the shuffled control
     own: Own = field(default_factory=Own)  # a U-Net on images of side x side pixels
@@ -70,6 +78,11 @@ class Config:
             )
         if self.samples_per_layout < 1:
             raise ValueError(f"samples_per_layout: {self.samples_per_layout} is less than 1")
+
+    def evaluated(self, categories: Sequence[Category]) -> list[int]:
+        """Return the indices of the classes that are evaluated."""
+        every = range(len(categories))
+        return [c for c in every if not self.classes or categories[c].name in self.classes]
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,23 @@ class SegmentationExtractor(Extractor):
         return extract
 
 
+def _comparability(config: Config) -> str:
+    """Return the entry of the card on published numbers: they are those of DeepLab-V2 and DRN-D-105."""
+    published = "SPADE's and the panoptic paper's mIoU"
+    if config.network != PUBLISHED_NETWORK:
+        network = f"segmentation.network {config.network} instead of DeepLab-V2 or DRN-D-105"
+        return comparability([network], published)
+    return f"with {published} where the file is DeepLab-V2 (COCO-Stuff) or DRN-D-105 (Cityscapes)"
+
+
+def _classes_told(config: Config) -> str:
+    """Return the entry of the card on the classes of the means."""
+    if not config.classes:
+        return "means over the classes that have true pixels"
+    names = ", ".join(config.classes)
+    return f"means over those of these classes that have true pixels: {names}; pixels of others count nowhere"
+
+
 def _sparse(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the entries of a matrix that are not 0 as [3, K]: rows, columns, counts."""
     rows, columns = np.nonzero(matrix)
@@ -129,7 +159,14 @@ def network(inputs: MetricInputs, config: Config) -> Segment:
     if config.network == OWN:
         return config.own.segment(inputs)
     device = inputs.resources.device
-    return from_file(config.network, Path(config.file), config.outputs, inputs.categories, device)
+    return from_file(
+        config.network,
+        Path(config.file),
+        config.outputs,
+        inputs.categories,
+        device,
+        config.input,
+    )
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
@@ -154,6 +191,7 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
 
 def check(config: Config, categories: Sequence[Category]) -> None:
     """Build the own network, or open the file of another one; raises ValueError, which begins with `file: `."""
+    check_names("classes", config.classes, [category.name for category in categories])
     if config.network == OWN:
         unet(config.own.width, len(categories), config.own.seed)
         return
@@ -169,6 +207,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return mean IoU and pixel accuracy, with ceiling and floor."""
     (extractor,) = extractors(config)
     classes = [category.name for category in inputs.categories]
+    evaluated = config.evaluated(inputs.categories)
     shape = (len(classes), len(classes) + 1)
     real = np.zeros(shape, np.int64)
     for record in inputs.extracted(extractor, "real"):
@@ -180,9 +219,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         _add(shuffled, record.arrays["other"])
         num_images += record.arrays["own"].size > 0
 
-    result = summary(synthetic, classes)
-    ceiling = summary(real, classes)
-    floor = summary(shuffled, classes)
+    names = [classes[c] for c in evaluated]
+    result = summary(restricted(synthetic, evaluated), names)
+    ceiling = summary(restricted(real, evaluated), names)
+    floor = summary(restricted(shuffled, evaluated), names)
     warnings = []
     if num_images < FEW:
         warnings.append(
@@ -194,10 +234,11 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         **_network_entries(config),
         protocol="a segmentation network trained on real images; the class maps the images were made from are the truth",
         headline_key="miou",
+        comparability=_comparability(config),
         selection=f"all images with a panoptic map ({num_images} synthetic ones)",
         ceiling="the same network on the real images",
         floor=f"its answers on the synthetic images against the maps of other images, seed {config.seed}",
-        classes="means over the classes that have true pixels",
+        classes=_classes_told(config),
         versions=versions("torch", "torchvision", "numpy"),
         warnings=warnings,
     )
@@ -233,7 +274,7 @@ def _network_entries(config: Config) -> dict[str, Any]:
         }
     return {
         "resize": "none; logits to the image's size, bilinear",
-        "network": config.network,
+        "network": f"{config.network}, input as for {config.input}",
         "network_sha256": file_digest(config.file),
     }
 
@@ -262,6 +303,14 @@ def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     shares: NDArray[np.float64] = np.full(len(hits), np.nan)
     np.divide(hits, union, out=shares, where=union > 0)
     return shares
+
+
+def restricted(matrix: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the matrix [K, K + 1] of K evaluated classes; an answer of another class is an answer of none."""
+    rows = matrix[np.asarray(classes, np.int64)]
+    own = rows[:, np.asarray(classes, np.int64)]
+    other = rows.sum(axis=1) - own.sum(axis=1)
+    return np.concatenate([own, other[:, None]], axis=1)
 
 
 def summary(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ OWN = "own"
 IGNORE = 255  # of the loss
 CACHED = 4096  # resized training images in memory
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's networks
+# of networks of Caffe: BGR, 0 to 255 (DeepLab-V2, Chen et al. 2018)
+CAFFE_MEAN = (104.008, 116.669, 122.675)
+Convention = Literal["imagenet", "caffe"]
 TORCHVISION = (
     "deeplabv3_mobilenet_v3_large",
     "deeplabv3_resnet50",
@@ -220,9 +223,14 @@ def unet(width: int, num_classes: int, seed: int) -> nn.Module:
 
 
 def from_file(
-    kind: str, file: Path, outputs: Sequence[str], categories: Sequence[Category], device: str
+    kind: str,
+    file: Path,
+    outputs: Sequence[str],
+    categories: Sequence[Category],
+    device: str,
+    convention: Convention = "imagenet",
 ) -> Segment:
-    """Return a network from a local file at work on images of any size.
+    """Return a network from a local file at work on images of any size, given as the convention says.
 
     `kind`: a name of TORCHVISION (file: safetensors, or a state dict of tensors), or "torchscript" (file: a program that
     maps [1, 3, H, W] to logits [1, K, h, w]). `outputs` names the K outputs; () = the classes of the data in their order.
@@ -239,7 +247,7 @@ def from_file(
 
     def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
         with torch.inference_mode():
-            answer = network(_imagenet(image, device))
+            answer = network(_network_input(image, convention, device))
             logits = answer["out"] if isinstance(answer, dict) else answer
             if logits.shape[1] != len(class_of_output):
                 raise ValueError(
@@ -268,12 +276,16 @@ def check_file(
     from_file(kind, file, outputs, categories, "meta")
 
 
-def _imagenet(image: NDArray[np.uint8], device: str) -> Tensor:
-    """Return an image as float32 [1, 3, H, W], normalized as torchvision's networks are given it."""
+def _network_input(image: NDArray[np.uint8], convention: Convention, device: str) -> Tensor:
+    """Return an image as float32 [1, 3, H, W], as networks of torchvision or of Caffe are given it."""
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    x = pixels.permute(2, 0, 1)[None].float() / 255
+    x = pixels.permute(2, 0, 1)[None].float()
+    if convention == "caffe":
+        blue_first = x.flip(1)
+        return blue_first - torch.tensor(CAFFE_MEAN, device=device).view(1, 3, 1, 1)
+    x = x / 255
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
     return (x - mean) / std

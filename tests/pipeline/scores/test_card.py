@@ -11,7 +11,15 @@ import pytest
 
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.scores.base import Extractor
-from synthaug.pipeline.scores.card import CARD, Metric, file_formats, full_card, versions
+from synthaug.pipeline.scores.card import (
+    CARD,
+    Metric,
+    comparability,
+    deviations,
+    file_formats,
+    full_card,
+    versions,
+)
 from tests.score_inputs import score_inputs
 
 
@@ -86,3 +94,33 @@ def test_the_file_format_is_that_of_the_first_image() -> None:
 def test_a_library_that_is_not_installed_has_no_version() -> None:
     found = versions("numpy", "no-such-library")
     assert found == {"numpy": np.__version__}
+
+
+@dataclass(frozen=True)
+class Inner:
+    side: int = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    width: int = 4
+    names: tuple[str, ...] = ()
+    file: str = ""
+    steps: int = 10
+    inner: Inner = Inner()
+
+
+def test_every_setting_that_is_not_the_published_one_is_told() -> None:
+    assert [] == deviations("x", Settings(), Settings(), ())
+    ours = Settings(width=2, names=("a", "b"), file="f", steps=1, inner=Inner(16))
+    assert [
+        "x.width 2 instead of 4",
+        "x.names a, b instead of none",
+        "x.file f instead of none",
+        "x.inner.side 16 instead of 8",
+    ] == deviations("x", ours, Settings(), ("steps",))
+
+
+def test_a_number_compares_only_with_those_of_its_settings() -> None:
+    assert "the settings of the paper" == comparability([], "the paper")
+    assert "not comparable with the paper: a; b" == comparability(["a", "b"], "the paper")

@@ -11,6 +11,7 @@ import pytest
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Scene
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context, Output
@@ -140,3 +141,27 @@ def test_what_the_job_names_is_looked_for_before_anything_runs(tmp_path: Path) -
     asked = job_at(tmp_path, "score.names=[fid]")
     with pytest.raises(JobError, match=r"^score\.names: 'fid' cannot be had: "):
         score.check(asked)
+
+
+def test_real_images_are_measured_at_the_size_the_job_says(root: Path) -> None:
+    keys = ("score.size=generator", "generator.resolution=128", "generator.early_pool=false")
+    tables = score.Tables(job_at(root, *keys), str(root / "ingest"), str(root / "twins"))
+    opened = tables(True)
+    assert {(128, 128)} == {scene.size for scene in opened["real"]}
+    assert {(128, 128)} == {decode(scene).shape[:2] for scene in opened["train"]}
+    source = score.Tables(job_at(root), str(root / "ingest"), str(root / "twins"))
+    assert (64, 64) == source.split("validation")[0].size
+
+
+def test_only_generators_of_a_size_are_measured_at_it(tmp_path: Path) -> None:
+    job = job_at(tmp_path, "generator.system=copy_paste", "score.size=generator")
+    with pytest.raises(JobError, match=r"^score\.size: generator\.system copy_paste makes images"):
+        score.check(job)
+
+
+def test_a_score_that_may_be_missing_stops_no_run(tmp_path: Path) -> None:
+    job = job_at(tmp_path, "score.names=[dap, fid]", "score.missing=report")
+    score.check(job)
+    assert () == job.score.asked and {"dap", "fid"} == set(job.score.settings)
+    stopping = replace(job, score=replace(job.score, missing="stop"))
+    assert score.settings(job) == score.settings(stopping)

@@ -1,17 +1,20 @@
 """CAS on crops whose difficulty is known by construction."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
 from synthaug.pipeline.core.scene import Category
-from synthaug.pipeline.scores.card import Metric
+from synthaug.pipeline.scores.card import Metric, deviations
 from synthaug.pipeline.scores.classification import cas, crops
 from synthaug.pipeline.scores.classification import classifier as cas_classifier
 
+NO_CROPS = crops.CropSet(
+    np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), 0
+)
 CATEGORIES = (Category(1, "dark"), Category(7, "sky", isthing=False), Category(3, "light"))
 SMALL = cas.Config(width=8, steps=30, batch=16, size=8, shift=1)
 
@@ -103,10 +106,35 @@ def test_absent_classes_are_none_and_an_empty_test_set_has_no_value():
     assert (nothing.top1, nothing.balanced, nothing.floor["majority"]) == (None, None, None)
 
 
-def test_the_card_says_plainly_when_it_is_not_the_papers_network():
-    assert "ResNet-8 instead of ResNet-101" in cas.deviations(cas.Config())
-    assert cas.deviations(cas.Config(depth=101, width=64, classes="all")) == []
-    assert "1 samples per layout instead of 5" in cas.deviations(cas.Config(samples_per_layout=1))
+def differences(config):
+    return deviations("cas", config, cas.PUBLISHED, cas.UNSTATED)
+
+
+def test_the_card_says_plainly_every_setting_that_is_not_the_papers():
+    assert [] == differences(cas.PUBLISHED)
+    for f in fields(cas.Config):
+        if f.name in cas.UNSTATED:
+            continue
+        other = {"classes": "things", "sampling": "class_balanced", "depth": 8}.get(f.name, 9)
+        (told,) = differences(replace(cas.PUBLISHED, **{f.name: other}))
+        assert told == f"cas.{f.name} {other} instead of {getattr(cas.PUBLISHED, f.name)}"
+    told = cas._protocol(NO_CROPS, NO_CROPS, [], cas.Config())["comparability"]
+    assert "cas.crops_per_class_max 500 instead of 0" in told
+    assert "cas.sampling class_balanced instead of uniform" in told
+
+
+def test_the_papers_training_sees_all_crops_as_often_as_they_are():
+    table = crops.CropTable(replace(cas.PUBLISHED, size=8), [0, 1])
+    labels = np.array([0] * 90 + [1] * 10)
+    table.add(crops.CropRow(0, 0, np.zeros((100, 8, 8, 3), np.uint8), labels, 0))
+    config = cas.Config(sampling="uniform", crops_per_class_max=0, size=8, width=8, batch=400)
+    every = table.result()
+    assert 100 == len(every.labels)
+    _, drawn = cas_classifier.ClassifierTraining(config, every, 2).batch(0)
+    assert 0.04 < drawn.mean() < 0.16
+    config = replace(config, sampling="class_balanced")
+    _, balanced = cas_classifier.ClassifierTraining(config, every, 2).batch(0)
+    assert 0.4 < balanced.mean() < 0.6
 
 
 @pytest.mark.parametrize(

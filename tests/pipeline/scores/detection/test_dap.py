@@ -184,3 +184,29 @@ def test_bad_settings_name_the_key():
         dap.Config(samples_per_layout=0)
     with pytest.raises(ValueError, match=r"dap\.resamples is 1"):
         dap.Config(resamples=1)
+
+
+def test_the_headline_and_the_classes_are_the_jobs() -> None:
+    rows = [blind(row, 1) for row in scattered(20)]
+    strict = measured(rows, config=dap.Config(headline="AP", resamples=0))
+    assert strict.value == strict.values["AP"] == pytest.approx(0.5)
+    only_cells = measured(rows, config=dap.Config(classes=("cell",), resamples=0))
+    assert 1.0 == pytest.approx(only_cells.value) and ["cell"] == list(only_cells.per_class)
+    assert only_cells.values["stuff_AP"] == strict.values["stuff_AP"], (
+        "things left out are no stuff"
+    )
+    assert "the classes cell" in only_cells.card["headline"]
+
+
+def test_a_class_that_counts_must_be_a_thing_of_the_data() -> None:
+    dap.check(dap.Config(classes=("cell",)), CATEGORIES)
+    for name in ("sky", "sell"):
+        with pytest.raises(ValueError, match=f"^classes: there is no class '{name}'"):
+            dap.check(dap.Config(classes=(name,)), CATEGORIES)
+
+
+def test_the_card_tells_what_differs_from_the_paper() -> None:
+    told = measured(scattered(3)).card["comparability"]
+    assert "dap.headline AP50 instead of AP" in told
+    published = measured(scattered(3), config=dap.PUBLISHED).card["comparability"]
+    assert "instead" not in published

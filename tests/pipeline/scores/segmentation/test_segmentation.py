@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthaug.pipeline.scores.segmentation.segmentation import confusion, ious, summary
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.formats.cityscapes import CATEGORIES as CITYSCAPES
+from synthaug.pipeline.scores.segmentation import segmentation
+from synthaug.pipeline.scores.segmentation.segmentation import (
+    Config,
+    confusion,
+    ious,
+    restricted,
+    summary,
+)
+from tests import paths
 
 C = 4
 PAIRS = st.integers(1, 6).flatmap(
@@ -76,3 +87,47 @@ def test_small_labels_do_not_overflow_and_the_card_is_json():
         and {"iou": 1.0, "accuracy": 1.0, "pixels": 1} == perfect.per_class["181"]
     )
     json.dumps(summary(confusion(truth, truth, 183), [*names, "x"]).to_json(), allow_nan=False)
+
+
+def test_a_perfect_network_of_the_evaluated_classes_of_cityscapes_scores_one() -> None:
+    """It knows 19 of the 34 classes; true pixels of the others count nowhere, as in the benchmark."""
+    job = load_job(paths.JOBS / "cityscapes.yaml", ["data.root=."])
+    config = job.score.settings["segmentation"]
+    evaluated = config.evaluated(CITYSCAPES)
+    names = [CITYSCAPES[c].name for c in evaluated]
+    assert 19 == len(names) and {"road", "bicycle"} <= set(names) and "parking" not in names
+    truth = np.arange(34).repeat(10)
+    answer = np.where(np.isin(truth, evaluated), truth, 34)
+    matrix = confusion(truth, answer, 34)
+    ours = summary(restricted(matrix, evaluated), names)
+    assert 1.0 == ours.value == ours.values["pixel_accuracy"]
+    assert 190 == ours.card["pixels"] and 19 == len(ours.per_class)
+    every = summary(matrix, [category.name for category in CITYSCAPES])
+    assert 0.559 == round(every.value, 3)
+
+
+def test_an_answer_of_a_class_that_is_not_evaluated_is_wrong_where_one_is_true() -> None:
+    truth, answer = np.array([0, 0, 1, 2]), np.array([0, 2, 1, 0])
+    matrix = restricted(confusion(truth, answer, 3), [0, 1])
+    assert [[1, 0, 1], [0, 1, 0]] == matrix.tolist()
+    assert {"a": 0.5, "b": 1.0} == {
+        name: numbers["iou"] for name, numbers in summary(matrix, ["a", "b"]).per_class.items()
+    }
+
+
+def test_evaluated_classes_are_those_of_the_data() -> None:
+    categories = (Category(1, "road"), Category(2, "sky"))
+    assert [0, 1] == Config().evaluated(categories)
+    assert [1] == Config(classes=("sky",)).evaluated(categories)
+    with pytest.raises(
+        ValueError, match=r"^classes: there is no class 'rood'; did you mean 'road'"
+    ):
+        segmentation.check(Config(classes=("rood",)), categories)
+
+
+def test_the_card_says_which_classes_and_whose_network() -> None:
+    assert "means over the classes that have" in segmentation._classes_told(Config())
+    assert "road" in segmentation._classes_told(Config(classes=("road",)))
+    assert "own instead of DeepLab-V2" in segmentation._comparability(Config())
+    file = Config(network="torchscript", file="net.pt", input="caffe")
+    assert "instead" not in segmentation._comparability(file)

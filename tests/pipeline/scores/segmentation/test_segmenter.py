@@ -22,6 +22,7 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     Own,
     OwnBatches,
     OwnTraining,
+    _network_input,
     from_file,
     unet,
 )
@@ -99,6 +100,30 @@ def test_outputs_of_a_program_become_classes_by_name(program: Path) -> None:
     assert np.array_equal(found, expected)
     foreign = from_file("torchscript", program, ("road", "boat"), THREE, "cpu")(halves())
     assert set(np.unique(foreign)) == {1, 3}, "a class that the data does not have is no class"
+
+
+class FirstChannel(nn.Module):
+    """Answers the sign of the first channel it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-x[:, :1], x[:, :1]], 1)
+
+
+def test_networks_of_caffe_are_given_blue_first_without_a_scale(tmp_path: Path) -> None:
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    seen = _network_input(red, "caffe", "cpu")[0, :, 0, 0]
+    torch.testing.assert_close(seen, torch.tensor([-104.008, -116.669, 132.325]))
+    torch.testing.assert_close(
+        _network_input(red, "imagenet", "cpu")[0, 0, 0, 0], torch.tensor((1 - 0.485) / 0.229)
+    )
+    path = tmp_path / "first.pt"
+    torch.jit.script(FirstChannel()).save(str(path))  # type: ignore[no-untyped-call]
+    answers = {}
+    for convention in ("imagenet", "caffe"):
+        segment = from_file("torchscript", path, ("road", "sky"), THREE, "cpu", convention)
+        answers[convention] = int(segment(red).max())
+    assert len(set(answers.values())) == 2
 
 
 def test_a_file_that_does_not_fit_is_told(program: Path, tmp_path: Path) -> None:
