@@ -27,17 +27,17 @@ from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
 from synthaug.pipeline.steps.networks import check_detector_file
 from synthaug.pipeline.verification import thresholds as verification_thresholds
-from synthaug.pipeline.verification.policy import NOT_JUDGED, apply_policy, count_objects
+from synthaug.pipeline.verification.policy import NOT_JUDGED, REAL, apply_policy, count_objects
 from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
-from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Thresholds, verdicts
+from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Thresholds, on_synthetic, verdicts
 
 if TYPE_CHECKING:
     from synthaug.detectors.tta import TestTimeAugmented
 
 NEEDS = ("ingest", "synthesize")
-VERSION = 2
+VERSION = 3
 PUBLISHES = (Published("*.parquet", "data"),)
-COUNTS = (KEPT, *FAILED, NOT_JUDGED, EXTRA, "objects")  # per class, in the manifest
+COUNTS = (KEPT, *FAILED, NOT_JUDGED, REAL, EXTRA, "objects")  # per class, in the manifest
 DETECTOR, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
 SUMMARY = "told.json"  # of the training of the detector
 
@@ -179,10 +179,12 @@ class _Verifier:
             detections = detect(self._detector, self._table, indices, self._section.batch)
             for index, scene, prediction in detections:
                 row = DetectionRow.of(index, scene, prediction)
-                result = verdicts(row, self._thresholds)
+                result = on_synthetic(verdicts(row, self._thresholds), scene.objects.source)
                 verified = apply_policy(scene, row, result, self._section, index)
                 images[verified.dropped or "verified"] += 1
-                of_image = count_objects(verified, result, row, self._categories)
+                of_image = count_objects(
+                    verified, result, row, self._categories, scene.objects.source
+                )
                 for key, of_classes in of_image.items():
                     counts[key].update(of_classes)
                 if verified.scene is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from synthaug.pipeline.verification.verdicts import (
 EXTRA_IDS = 1 << 52
 EXTRA_PER_IMAGE = 10_000
 NOT_JUDGED = "not_judged"
+REAL = "real"  # objects of a real image that was added to, which a person labelled
 
 Boxes = NDArray[np.float32]
 Size = tuple[int, int]  # (H, W)
@@ -158,14 +160,15 @@ def count_objects(
     result: Verdicts,
     row: DetectionRow,
     categories: tuple[Category, ...],
+    sources: Sequence[str],
 ) -> dict[str, Counter[str]]:
-    """Count objects per class name under each verdict, `not_judged`, `extra`, and `objects` (the labels left)."""
+    """Count objects per class name under each verdict, `not_judged`, `real`, `extra`, and `objects` (the labels left)."""
     names = [category.name for category in categories]
     counts: dict[str, Counter[str]] = {"objects": Counter(), EXTRA: Counter()}
     for label in row.pred_labels[result.extra].tolist():
         counts[EXTRA][names[label]] += 1
-    for label, verdict in zip(row.labels.tolist(), result.verdict, strict=True):
-        key = verdict or NOT_JUDGED
+    for label, verdict, source in zip(row.labels.tolist(), result.verdict, sources, strict=True):
+        key = verdict or (REAL if source == "human" else NOT_JUDGED)
         counts.setdefault(key, Counter())[names[label]] += 1
     if verified.scene is not None:
         objects = verified.scene.objects

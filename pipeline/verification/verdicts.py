@@ -10,7 +10,8 @@ Legend: G labelled objects, D detections, C classes. A match is a detection's in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,16 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
         region=_enclosing(row.boxes, row.pred_boxes, own),
         extra=image.unexplained(match),
     )
+
+
+def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
+    """Return the verdicts without those on objects [G] that a person labelled: they are as true as in their real image."""
+    judged = np.array([source != "human" for source in sources], bool)
+    verdict = []
+    for name, counts in zip(result.verdict, judged.tolist(), strict=True):
+        verdict.append(name if counts else None)
+    score = np.where(judged, result.score, np.nan).astype(np.float32)
+    return replace(result, verdict=tuple(verdict), score=score)
 
 
 class _Comparison:

@@ -126,21 +126,23 @@ def test_an_image_without_objects_and_without_extra_things_stays():
 
 
 def test_counts_are_of_verdicts_before_the_policy_and_of_labels_after_it():
-    names = ["kept", "missing", "swapped", None]
+    names = ["kept", "missing", "swapped", None, None]
     row, result, done = case(names, max_failed=1.0)
-    counts = count_objects(done, result, row, CATEGORIES)
+    sources = ("synthetic",) * 4 + ("human",)
+    counts = count_objects(done, result, row, CATEGORIES, sources)
     label, other = CATEGORIES[0].name, CATEGORIES[1].name
     assert {key: dict(counted) for key, counted in counts.items()} == {
         "kept": {label: 1},
         "missing": {label: 1},
         "swapped": {label: 1},
         "not_judged": {label: 1},
+        "real": {label: 1},
         "extra": {other: 1},
-        "objects": {label: 2},
+        "objects": {label: 3},
     }
     row, result, done = case(["missing"], max_failed=1.0)
     assert done.scene is None
-    assert not count_objects(done, result, row, CATEGORIES)["objects"]
+    assert not count_objects(done, result, row, CATEGORIES, ("synthetic",))["objects"]
 
 
 def test_a_panoptic_map_loses_what_is_dropped_and_keeps_the_segments_of_what_is_ignored():

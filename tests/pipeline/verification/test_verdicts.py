@@ -18,6 +18,7 @@ from synthaug.pipeline.verification.verdicts import (
     SWAPPED,
     TOO_SMALL,
     Thresholds,
+    on_synthetic,
     verdicts,
 )
 from tests.imperfect_detector import image
@@ -197,3 +198,13 @@ def test_extra_detections_come_best_first_and_only_confident_ones():
         (CAR, [40, 0, 50, 10], 0.79),
     ]
     assert verdicts(image([], found), THRESHOLDS).extra.tolist() == [1, 0]
+
+
+def test_objects_that_a_person_labelled_are_not_judged_in_an_edited_image():
+    apart = [40, 10, 60, 30]
+    result = verdicts(image([(CAR, PLACE), (CAR, apart)], []), THRESHOLDS)
+    assert (MISSING, MISSING) == result.verdict
+    made = on_synthetic(result, ("human", "synthetic"))
+    assert (None, MISSING) == made.verdict
+    assert np.isnan(made.score[0]) and made.score[1] == 0
+    assert np.array_equal(made.region, result.region)
