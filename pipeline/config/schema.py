@@ -16,7 +16,7 @@ EXECUTION = {
     "score": ("missing",),
 }  # keys that change who works or what is refused, no result
 # keys of the section plan for generators that edit real images
-EDIT_KEYS = ("most_edits", "natural_share", "uses", "empties")
+EDIT_KEYS = ("into", "most_edits", "natural_share", "uses", "empties")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
@@ -223,6 +223,8 @@ class Plan:
     objects_per_class: int = 200
     # layouts that added objects go to: uniform (any) | natural (where companions are)
     placement: Literal["natural", "uniform"] = "uniform"
+    # generators of layouts: images (are made whole) | photos (objects are laid into real images)
+    into: Literal["images", "photos"] = "images"
     # generators that edit real images (docs/fill.md): edits of an image, 1 to this many
     most_edits: int = 3
     natural_share: float = 0.5  # of them, rounded down: classes as they occur, not as target asks

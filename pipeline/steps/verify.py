@@ -29,7 +29,14 @@ from synthaug.pipeline.steps.networks import check_detector_file
 from synthaug.pipeline.verification import thresholds as verification_thresholds
 from synthaug.pipeline.verification.policy import NOT_JUDGED, REAL, apply_policy, count_objects
 from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
-from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT, Thresholds, on_synthetic, verdicts
+from synthaug.pipeline.verification.verdicts import (
+    EXTRA,
+    FAILED,
+    KEPT,
+    Thresholds,
+    on_synthetic,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from synthaug.detectors.tta import TestTimeAugmented

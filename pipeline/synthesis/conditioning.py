@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from synthaug.generators import System, load_system
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.edits import EditConditioning
+from synthaug.pipeline.synthesis.into_photos import IntoPhotosConditioning
 from synthaug.pipeline.synthesis.layouts import LayoutConditioning
 from synthaug.pipeline.synthesis.maps import MapConditioning
 from synthaug.pipeline.synthesis.pastes import PasteConditioning
@@ -21,13 +23,22 @@ CONDITIONINGS: dict[str, type[Conditioning]] = {
     "edit": EditConditioning,
     "paste": PasteConditioning,
     "layout, then map": PosthocConditioning,
+    "layout, into photos": IntoPhotosConditioning,
 }
+INTO_PHOTOS = ", into photos"
 
 
 def conditioning_of(job: Job) -> Conditioning:
-    """Return the conditioning of a job's generator."""
+    """Return the conditioning of a job's generator; JobError where its objects cannot be laid into photos."""
     system = load_system(job.generator.system)
-    return CONDITIONINGS[name_of(system)](job, system)
+    name = name_of(system)
+    if job.plan.into == "photos":
+        name += INTO_PHOTOS
+        if name not in CONDITIONINGS:
+            raise JobError(
+                f"plan.into: photos is for generators of layouts with masks, not for {job.generator.system}; set it to images"
+            )
+    return CONDITIONINGS[name](job, system)
 
 
 def name_of(system: System) -> str:

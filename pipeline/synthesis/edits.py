@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
@@ -65,9 +66,12 @@ class EditConditioning(RealImageConditioning):
         """Return the synthesizer that paints into images of the table beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
-        bank = Bank.of(table, bare, PasteConfig(blends=("none",)))
+        # images without an up, of which the system learned turned windows
+        turns = bool(vars(self.job.train_generator).get("turns", False))
+        bank = Bank.of(table, bare, PasteConfig(blends=("none",), turns=turns))
         plan = self.job.plan
-        return EditSynthesizer(bank, sampler, self.job.synthesize, plan.flip, plan.uses)
+        paint = partial(paint_with, sampler)
+        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses)
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,30 @@ class Request:
     min_area: float
 
 
+# planned scenes and what is asked of their photos -> the photos with what was painted in them
+Paint = Callable[[Sequence[Scene], Sequence[Request]], "list[EditedPhoto]"]
+
+
+def paint_with(
+    sampler: EditSampler, planned: Sequence[Scene], requests: Sequence[Request]
+) -> list[EditedPhoto]:
+    """Return photos painted by a system of edits."""
+    return sampler.edit([request.edit for request in requests], seeds_of(planned))
+
+
 class EditSynthesizer:
     """Paints into real images what was planned; labels are what can be seen."""
 
     def __init__(
         self,
         bank: Bank,
-        sampler: EditSampler,
+        paint: Paint,
         options: Synthesize,
         flip: float,
         uses: Mapping[str, float],
     ) -> None:
         self._bank = bank
-        self._sampler = sampler
+        self._paint = paint
         self._options = options
         self._flip = flip  # probability by which the plan mirrored photos
         self._uses = uses  # use of an edit -> share of the images
@@ -107,7 +122,7 @@ class EditSynthesizer:
     ) -> list[Finished]:
         """Return the edited images with all objects, as far as they are visible."""
         requests = [self._request(scene, categories) for scene in planned]
-        edited = self._sampler.edit([request.edit for request in requests], seeds_of(planned))
+        edited = self._paint(planned, requests)
         finished = []
         for scene, request, photo in zip(planned, requests, edited, strict=True):
             picture = labelled(request, photo, categories)

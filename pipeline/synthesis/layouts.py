@@ -28,6 +28,7 @@ from synthaug.pipeline.synthesis.base import (
     with_image,
 )
 from synthaug.pipeline.synthesis.masks_from_levels import resolve
+from synthaug.pipeline.synthesis.real_images import bank_file
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +87,10 @@ class LayoutConditioning(Conditioning):
         size = self.job.generator.config.size
         flip = self.job.generator.training.flip
         return layout_batches(tables, draw, size, self.layout_filter, flip, rank, world)
+
+    def files(self, labelled: str) -> dict[str, Any]:
+        """Return where the real images are: objects may be laid into them (into_photos.py)."""
+        return bank_file(labelled)
 
     def plan_settings(self) -> dict[str, Any]:
         """Return the filter: plans of layouts are the same for all systems."""

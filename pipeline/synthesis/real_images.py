@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from synthaug.pipeline.config.schema import EDIT_KEYS
+from synthaug.pipeline.config.schema import EDIT_KEYS, Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.scene import Dataset, class_counts
@@ -13,6 +14,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.edit_planner import Config as PlanConfig
 from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
+from synthaug.pipeline.planning.planner import Source
 from synthaug.pipeline.planning.targets import ALL
 from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.object_bank import pasteable
@@ -66,41 +68,64 @@ class RealImageConditioning(Conditioning):
         sources = self.layouts(table)
         if not sources:
             raise self.nothing_selected()
-        job, plan = self.job, self.job.plan
-        config = PlanConfig(
-            count=plan.count,
-            target=plan.target,
-            counts=plan.counts,
-            objects_per_class=plan.objects_per_class,
-            placement=plan.placement,
-            jitter=plan.jitter,
-            flip=plan.flip,
-            most=plan.most_edits,
-            natural_share=plan.natural_share,
-            classes=self.added_classes,
-            uses=plan.uses,
-            empties=plan.empties,
-            seed=job.seed,
-            name=job.name,
-            generator=job.generator.system,
-        )
-        labelled = class_counts(table, len(table.categories))
-        return EditPlanner(sources, table.categories, labelled, config, weights)
+        return edit_planner(self.job, sources, table, weights, self.added_classes)
 
     def plan_settings(self) -> dict[str, Any]:
         """Return the keys of the section plan that only plans of edits depend on."""
-        plan = self.job.plan
-        edits = {key: getattr(plan, key) for key in EDIT_KEYS}
-        return {**super().plan_settings(), "edits": edits}
+        return {**super().plan_settings(), "edits": edit_settings(self.job)}
 
     def files(self, labelled: str) -> dict[str, Any]:
         """Return where the real images are, such that a run's folder can be moved."""
-        step, table = labelled.rstrip("/").split("/")[-2:]
-        return {REAL_IMAGES: {"table": f"{step}/{table}"}}
+        return bank_file(labelled)
+
+
+def bank_file(labelled: str) -> dict[str, Any]:
+    """Return, by name, the file that says where the real images of a table's URI are, such that a run can be moved."""
+    step, table = labelled.rstrip("/").split("/")[-2:]
+    return {REAL_IMAGES: {"table": f"{step}/{table}"}}
+
+
+def edit_settings(job: Job) -> dict[str, Any]:
+    """Return the keys of the section plan that only plans of edits depend on."""
+    return {key: getattr(job.plan, key) for key in EDIT_KEYS}
+
+
+def edit_planner(
+    job: Job,
+    sources: Sequence[Source],
+    table: Dataset,
+    weights: Floats | None,
+    classes: tuple[str, ...] = (ALL,),
+) -> EditPlanner:
+    """Return the planner of a job's edits of the images of a table, given their layouts and the classes to be added."""
+    plan = job.plan
+    config = PlanConfig(
+        count=plan.count,
+        target=plan.target,
+        counts=plan.counts,
+        objects_per_class=plan.objects_per_class,
+        placement=plan.placement,
+        jitter=plan.jitter,
+        flip=plan.flip,
+        most=plan.most_edits,
+        natural_share=plan.natural_share,
+        classes=classes,
+        uses=plan.uses,
+        empties=plan.empties,
+        seed=job.seed,
+        name=job.name,
+        generator=job.generator.system,
+    )
+    labelled = class_counts(table, len(table.categories))
+    return EditPlanner(sources, table.categories, labelled, config, weights)
 
 
 def real_images(trained: Folder) -> tuple[Dataset, Dataset]:
     """Return the table that the training was given, with and without pixels."""
+    if not trained.exists(REAL_IMAGES):
+        raise DatasetError(
+            f"{trained.uri}: the training has left no {REAL_IMAGES}, which names the real images; train again"
+        )
     name = trained.read_json(REAL_IMAGES)["table"]
     steps = trained.path.rstrip("/").rpartition("/")[0]
     folder = replace(trained, path=steps).sub(name)

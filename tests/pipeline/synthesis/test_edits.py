@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from synthaug.pipeline.core.scene import (
     SceneList,
 )
 from synthaug.pipeline.planning.planner import ADDED
-from synthaug.pipeline.synthesis.edits import EditSynthesizer
+from synthaug.pipeline.synthesis.edits import EditSynthesizer, paint_with
 from synthaug.pipeline.synthesis.object_bank import Bank
 
 CATEGORIES = (Category(1, "cell"), Category(2, "platelet"), Category(3, "smear"))
@@ -81,7 +82,8 @@ def synthesizer(
 ) -> EditSynthesizer:
     table = SceneList(CATEGORIES, [source])
     bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("none",)))
-    return EditSynthesizer(bank, painter, Synthesize(min_mask_area=4), flip, {use: 1.0})
+    paint = partial(paint_with, painter)
+    return EditSynthesizer(bank, paint, Synthesize(min_mask_area=4), flip, {use: 1.0})
 
 
 def test_only_planned_objects_are_painted_and_only_there() -> None:

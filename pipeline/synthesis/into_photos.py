@@ -1,0 +1,117 @@
+"""Objects that a generator of layouts paints, cut out by their own masks and laid into real images.
+
+The generator is trained on layouts, as always. The plan is one of edits; the generator makes an image of a photo's
+layout together with the objects to be added, and of that image these objects alone are taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.generators.copy_paste import Config as PasteConfig
+from synthaug.generators.copy_paste import blur
+from synthaug.pipeline.core.boxes import relative_boxes
+from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
+from synthaug.pipeline.planning.exchange import Layout
+from synthaug.pipeline.planning.planner import Source
+from synthaug.pipeline.synthesis.base import NO_CROWDS, Synthesizer
+from synthaug.pipeline.synthesis.edits import EditSynthesizer, Request
+from synthaug.pipeline.synthesis.layouts import LayoutConditioning, resized_sample, sample_layouts
+from synthaug.pipeline.synthesis.masks_from_levels import resolve
+from synthaug.pipeline.synthesis.object_bank import Bank
+from synthaug.pipeline.synthesis.real_images import edit_planner, edit_settings, real_images
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from synthaug.generators.base import EditedPhoto, LayoutSampler
+
+EDGE = 1.0  # pixels, standard deviation of the soft edge with which an object is laid into a photo
+
+
+class IntoPhotosConditioning(LayoutConditioning):
+    """Trained like every generator of layouts, used to add objects to photos."""
+
+    uses: ClassVar[tuple[str, ...]] = ("insert",)
+
+    @property
+    def only_adds(self) -> bool:
+        """Objects of photos stay."""
+        return True
+
+    def check(self) -> None:
+        """Refuse a size that the photos have not."""
+        super().check()
+        if self.job.synthesize.size != "source":
+            raise JobError(
+                "synthesize.size: plan.into photos makes images of the size of its real ones; set it to source"
+            )
+
+    def layouts(self, table: Dataset) -> list[Source]:
+        """Return the layouts of all photos, however many objects they have."""
+        sources = []
+        for scene in table:
+            objects = NO_CROWDS.select(scene)
+            layout = Layout(objects.category, relative_boxes(objects.boxes, scene.size))
+            sources.append(Source(scene.image_id, scene.size, layout))
+        return sources
+
+    def planner(self, table: Dataset, weights: Floats | None = None) -> EditPlanner:
+        """Return the planner of edits; DatasetError where the generator has nothing to learn from."""
+        if not len(self.select(table)):
+            raise self.nothing_selected()
+        return edit_planner(self.job, self.layouts(table), table, weights)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return the keys that plans of edits depend on."""
+        return {**super().plan_settings(), "edits": edit_settings(self.job)}
+
+    def synthesizer(
+        self, network: nn.Module, device: torch.device | str, trained: Folder
+    ) -> Synthesizer:
+        """Return the synthesizer that lays objects into images of the table beside the checkpoint."""
+        table, bare = real_images(trained)
+        sampler = cast("LayoutSampler", self.system.sampler(network, self.sampler_options(device)))
+        bank = Bank.of(table, bare, PasteConfig())
+        plan = self.job.plan
+        paint = partial(paint_layouts, sampler)
+        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses)
+
+
+def paint_layouts(
+    sampler: LayoutSampler, planned: Sequence[Scene], requests: Sequence[Request]
+) -> list[EditedPhoto]:
+    """Return photos with the new objects of planned scenes as they are in samples of their whole layouts."""
+    from synthaug.generators.base import EditedPhoto
+
+    scenes = [scene.with_objects(scene.objects.select(~scene.objects.iscrowd)) for scene in planned]
+    samples = sample_layouts(sampler, scenes)
+    edited = []
+    for number, (scene, request) in enumerate(zip(scenes, requests, strict=True)):
+        objects = scene.objects
+        image, soft = resized_sample(samples, number, len(objects), scene.size)
+        added = np.isin(objects.id, request.new.id)
+        new = objects.select(added)
+        masks = resolve(soft[added], new.boxes, new.isthing)
+        covered: NDArray[np.bool_] = np.asarray(masks.any(0))
+        picture = laid_over(request.canvas.image, image, covered)
+        edited.append(EditedPhoto(picture, masks.astype(np.float32)))
+    return edited
+
+
+def laid_over(
+    photo: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return a photo [H, W, 3] with the pixels of an image inside a mask [H, W], whose edge is softened."""
+    alpha = blur(mask.astype(np.float32), EDGE)[..., None]
+    mixed = photo + alpha * (image.astype(np.float32) - photo)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
