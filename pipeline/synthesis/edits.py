@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.generators.copy_paste import Config as PasteConfig
-from synthaug.generators.copy_paste import Frame, compose
+from synthaug.generators.copy_paste import Cutout, Frame, compose, piece
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
 from synthaug.pipeline.config.schema import Synthesize
@@ -159,13 +159,14 @@ class EditSynthesizer:
         for number, (category, box) in enumerate(
             zip(plan.new.category.tolist(), plan.new.boxes, strict=True)
         ):
-            piece = self._bank.piece(category, box, rng_for(seed, "piece", number))
-            if piece is not None:
-                pieces.append(piece)
+            cutout = self._bank.draw(category, rng_for(seed, "piece", number), like=box)
+            if cutout is not None:
+                place = centered(cutout, box, canvas.image.shape[:2])
+                pieces.append(piece(cutout, place.tolist()))
                 found.append(number)
         new = plan.new.select(found)
         image, visible = compose(canvas.image, canvas.masks[:0], pieces)
-        by_box = np.array([piece.by_box for piece in pieces], bool)
+        by_box = np.array([pasted.by_box for pasted in pieces], bool)
         missing = np.delete(plan.new.category, found).tolist()
         lost = Counter(categories[c].name for c in missing)
         request = request_for(
@@ -175,6 +176,17 @@ class EditSynthesizer:
             (visible, by_box),
         )
         return replace(request, lost=lost)
+
+
+def centered(
+    cutout: Cutout, box: NDArray[np.float32], size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return the box [4] of a cutout at its own size, centered on another one, inside an image (H, W)."""
+    x0, y0, x1, y1 = cutout.box
+    sides = np.array([x1 - x0, y1 - y0], np.float32)
+    free = np.array([size[1], size[0]], np.float32) - sides
+    corner = np.rint(((box[:2] + box[2:] - sides) / 2).clip(0, free.clip(0)))
+    return np.concatenate([corner, corner + sides]).astype(np.float32)
 
 
 def _is_layout_alone(planned: Scene) -> bool:

@@ -265,3 +265,10 @@ def test_a_class_without_real_objects_is_lost_and_counted() -> None:
     (finished,) = synthesizer(PlainPainter(), use="ring")([plan], CATEGORIES, "")
     assert {"platelet": 1} == dict(finished.lost)
     assert np.array_equal(decode(finished.scene), PIXELS)
+
+
+def test_a_pasted_object_keeps_its_size_and_stays_inside() -> None:
+    plan = planned(boxes((46, 30, 60, 40)), [0])  # smaller than the only object, and in a corner
+    (finished,) = synthesizer(PlainPainter(), use="ring")([plan], CATEGORIES, "")
+    pasted = finished.scene.objects.boxes[-1]
+    assert [WIDTH - 18, HEIGHT - 12, WIDTH, HEIGHT] == pasted.tolist()
