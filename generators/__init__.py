@@ -1,4 +1,6 @@
-"""Generators: conditions in, images out. One system of a paper per module, imported when a job chooses it.
+"""Generators: conditions in, images out.
+
+One system of a paper per module, imported when a job chooses it.
 
 A system's module states as plain data
 
@@ -94,7 +96,9 @@ class System(Protocol):
         seed: int,
         device: torch.device | str = "cpu",
     ) -> Training[Any]:
-        """Return the training of fresh networks; only where it LEARNS. `loop` is a `Loop`, a job's section train_generator.
+        """Return the training of fresh networks; only where it LEARNS.
+
+        `loop` is a `Loop`, a job's section train_generator.
 
         Raises ValueError when a file of the Config cannot be used.
         """
@@ -102,7 +106,10 @@ class System(Protocol):
 
 
 def load_system(name: str) -> System:
-    """Import a system and check that its module keeps the contract; ValueError says in one line what it lacks."""
+    """Import a system and check that its module keeps the contract.
+
+    ValueError says in one line what it lacks.
+    """
     if name not in GENERATORS:
         raise ValueError(f"generator '{name}' is unknown; choose {', '.join(GENERATORS)}")
     path = GENERATORS[name]
@@ -125,7 +132,10 @@ def load_system(name: str) -> System:
 
 
 def _missing_keys(config: Any, condition: str, learns: bool, files: Collection[str]) -> list[str]:
-    """Return the obligatory attributes that a Config has neither as a field nor as a property."""
+    """Return the obligatory attributes that a Config lacks.
+
+    It may have them as a field or as a property.
+    """
     needed = [*CONFIG_KEYS[condition], *files]
     if learns:
         needed += TRAINING_KEYS[condition]

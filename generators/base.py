@@ -1,4 +1,6 @@
-"""Conditions, samples and batches: the types that all generators share, and what a sampler and a training are.
+"""Conditions, samples and batches: the types that all generators share.
+
+And what a sampler and a training are.
 
 Legend: B images, O object slots per image, K label rows, H W pixels. Labels of layouts are contiguous class indices + 1,
 because row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1].
@@ -22,7 +24,10 @@ PAD_BOX = (-0.6, -0.6, -0.1, -0.1)
 
 @dataclass(frozen=True)
 class Layouts:
-    """A batch of layouts; `scores` is the confidence p_i of each object (LostGAN-V2 eq. 15), 1 for human labels."""
+    """A batch of layouts.
+
+    `scores` is the confidence p_i of each object (LostGAN-V2 eq. 15), 1 for human labels.
+    """
 
     labels: Tensor  # [B, O] int64, 0 = background or padding
     boxes: Tensor  # [B, O, 4] float32 xyxy in [0, 1]
@@ -45,7 +50,10 @@ class Layouts:
         boxes: Sequence[NDArray[np.float32]],
         scores: Sequence[NDArray[np.float32]],
     ) -> Layouts:
-        """Pad labels [n] (already + 1), boxes [n, 4] and scores [n] of images to the longest of the batch."""
+        """Pad the objects of images to the longest of the batch.
+
+        Labels [n] (already + 1), boxes [n, 4] and scores [n].
+        """
         count = len(labels)
         slots = max(1, *(len(row) for row in labels))
         padded_labels = torch.zeros(count, slots, dtype=torch.int64)
@@ -82,7 +90,10 @@ class Maps:
     def collate(
         labels: Sequence[NDArray[np.int64]], instances: Sequence[NDArray[np.int64]], classes: int
     ) -> Maps:
-        """Stack labels and instances [H, W] of images; ValueError names a label that is no class and not don't care."""
+        """Stack labels and instances [H, W] of images.
+
+        ValueError names a label that is no class and not don't care.
+        """
         stacked_labels = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
         unknown = stacked_labels[(stacked_labels < 0) | (stacked_labels > classes)]
         if unknown.numel():
@@ -135,7 +146,10 @@ class Edit:
     paintings: Sequence[Painting]  # M
 
     def seen_by(self, number: int, image: NDArray[np.uint8]) -> Photo:
-        """Return the photo around painting `number`: `image`, without what it replaces, with objects painted before."""
+        """Return the photo around painting `number`.
+
+        `image`, without what it replaces, with objects painted before.
+        """
         gone = [painting.replaces for painting in self.paintings[: number + 1]]
         stays = ~np.isin(np.arange(len(self.photo.categories)), gone)
         before = [p for p in self.paintings[:number] if p.shows != "background"]
@@ -226,7 +240,10 @@ class EditSampler(Sampler[Sequence[Edit]], Protocol):
     """A sampler that paints into photos."""
 
     def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
-        """Return photos of any sizes with their regions painted; `sample` is for those of one size."""
+        """Return photos of any sizes with their regions painted.
+
+        `sample` is for those of one size.
+        """
         ...
 
 
@@ -246,7 +263,9 @@ class TrainingBatch:
         return (self.layouts.labels > 0).sum()
 
     def parts(self, count: int) -> list[TrainingBatch]:
-        """Cut into `count` batches of equally many images, in order; padding and memory stay shared.
+        """Cut into `count` batches of equally many images, in order.
+
+        Padding and memory stay shared.
 
         Raises ValueError when the images cannot be cut so.
         """
@@ -271,11 +290,17 @@ class MapBatch:
         return MapBatch(self.images.to(device), self.maps.to(device), weights)
 
     def num_objects(self) -> Tensor:
-        """Return the number of images, int64 scalar: losses of maps have no term per object."""
+        """Return the number of images, int64 scalar.
+
+        Losses of maps have no term per object.
+        """
         return self.maps.labels.new_tensor(len(self.maps))
 
     def parts(self, count: int) -> list[MapBatch]:
-        """Cut into `count` batches of equally many images, in order; ValueError when they cannot be cut so."""
+        """Cut into `count` batches of equally many images, in order.
+
+        ValueError when they cannot be cut so.
+        """
         fields = [self.images, self.maps.labels, self.maps.instances]
         if self.weights is not None:
             fields.append(self.weights)
@@ -306,7 +331,10 @@ class TrainingInput(Protocol):
 
 
 class Batch(TrainingInput, Protocol):
-    """Real images with their conditions, as far as the adversarial training must know them."""
+    """Real images with their conditions.
+
+    As far as the adversarial training must know them.
+    """
 
     @property
     def images(self) -> Tensor:
@@ -314,11 +342,14 @@ class Batch(TrainingInput, Protocol):
         ...
 
     def num_objects(self) -> Tensor:
-        """Return the number of objects that a mean over objects is taken over, int64 scalar."""
+        """Return the number of objects that means are taken over, int64 scalar."""
         ...
 
     def parts(self, count: int) -> Sequence[Self]:
-        """Cut into `count` batches of equally many images; ValueError when the images cannot be cut so."""
+        """Cut into `count` batches of equally many images.
+
+        ValueError when the images cannot be cut so.
+        """
         ...
 
 
@@ -327,7 +358,9 @@ AnyBatch_contra = TypeVar("AnyBatch_contra", bound=TrainingInput, contravariant=
 
 
 class Training(Protocol[AnyBatch_contra]):
-    """A system being trained; the caller owns the data, the loop, the checkpoints and the resume.
+    """A system being trained.
+
+    The caller owns the data, the loop, the checkpoints and the resume.
 
     Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from the seed and the
     step index, so a training restored from these at step k continues bit for bit.
@@ -344,7 +377,9 @@ class Training(Protocol[AnyBatch_contra]):
         ...
 
     def step(self, index: int, batch: AnyBatch_contra) -> Mapping[str, Tensor]:
-        """Do optimiser step `index` (0-based) on a batch; return named losses, detached scalars.
+        """Do optimiser step `index` (0-based) on a batch.
+
+        Return named losses, detached scalars.
 
         In a process group (torch.distributed) the batch is this process's part, and all come out with the same weights.
         """

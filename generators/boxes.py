@@ -1,4 +1,7 @@
-"""The generator that learns nothing: each box in the flat color of its class. A floor for scores, a no-op for tests."""
+"""The generator that learns nothing: each box in the flat color of its class.
+
+A floor for scores, a no-op for tests.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class BoxSampler:
         self._palette = (network.palette.numpy() * 255).astype(np.uint8)
 
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
-        """Return images [B, R, R, 3] and masks [B, O, R, R]: 1 inside a box, later slots on top."""
+        """Return images [B, R, R, 3] and masks [B, O, R, R].
+
+        1 inside a box, later slots on top.
+        """
         side = self.size[0]
         count, slots = conditions.labels.shape
         images = np.broadcast_to(self._palette[0], (count, side, side, 3)).copy()
@@ -73,6 +79,9 @@ def build(config: Config, num_classes: int) -> Boxes:
 
 
 def sampler(network: nn.Module, _options: SamplerOptions) -> BoxSampler:
-    """Return the sampler; it runs on the CPU and has no latent codes, so no option changes anything."""
+    """Return the sampler.
+
+    It runs on the CPU and has no latent codes, so no option changes anything.
+    """
     assert isinstance(network, Boxes)
     return BoxSampler(network)

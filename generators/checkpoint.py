@@ -1,4 +1,7 @@
-"""A trained network as one safetensors file: weights, and a JSON header that says what they are. Nothing is executed."""
+"""A trained network as one safetensors file.
+
+Weights, and a JSON header that says what they are. Nothing is executed.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def save(
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a generator's checkpoint; ValueError in one sentence when the file is none of ours."""
+    """Return the header of a generator's checkpoint.
+
+    ValueError in one sentence when the file is none of ours.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -75,7 +81,10 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def load(path: Path) -> tuple[System, nn.Module, dict[str, Any]]:
-    """Return (system, network, header); ValueError when the weights are not those of the header's network."""
+    """Return (system, network, header).
+
+    ValueError when the weights are not those of the header's network.
+    """
     header = read_header(path)
     system = load_system(header["system"])
     network = system.build(read_config(system, header), len(header["classes"]))

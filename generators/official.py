@@ -1,4 +1,6 @@
-"""Official checkpoints in: find out whose weights a file holds, check them key by key, and write them as ours.
+"""Import of official checkpoints.
+
+Find out whose weights a file holds, check them key by key, and write them as ours.
 
 Nothing in a file is executed: torch files are read with `weights_only=True`, safetensors files hold numbers only. Every
 system whose published files can be read has a module in OFFICIAL with `recognise(state, background) -> Found | None`.
@@ -74,7 +76,9 @@ class Imported:
 
 
 def read(path: Path, background: bool = False) -> Imported:
-    """Read an official network; `background`: it was trained with a whole-image object of label 0.
+    """Read an official network.
+
+    `background`: it was trained with a whole-image object of label 0.
 
     Raises ValueError, one line that names the file and the key, when the file is none or not complete.
     """
@@ -92,7 +96,9 @@ def read(path: Path, background: bool = False) -> Imported:
 
 
 def write(imported: Imported, classes: list[str], out: Path) -> bool:
-    """Write our checkpoint, whole or not at all; False when the same file is there already.
+    """Write our checkpoint, whole or not at all.
+
+    False when the same file is there already.
 
     Raises ValueError when another file is there, or when there are not as many class names as label rows without row 0.
     """
@@ -132,7 +138,9 @@ def write(imported: Imported, classes: list[str], out: Path) -> bool:
 
 
 def class_names(files: Sequence[Path], labels: int) -> list[str]:
-    """Return the names of label rows 1 .. labels - 1 from files, or "class 1", "class 2", ... without any.
+    """Return the names of label rows 1 .. labels - 1.
+
+    From files, or "class 1", "class 2", ... without any.
 
     A file holds one name per line, a JSON list of names, the vocabulary of Visual Genome, or COCO annotations, whose
     category ids are the rows; rows without a category are called "row 12". COCO-Stuff has its things and its stuff in
@@ -203,7 +211,9 @@ def _category(record: Any, path: Path) -> tuple[int, str]:
 
 
 def vote(state: Mapping[str, Tensor], default: int, *places: tuple[str, int]) -> int:
-    """Return the size that most of these (key, axis) have, so that one misshapen tensor is later named as the odd one.
+    """Return the size that most of these (key, axis) have.
+
+    So that one misshapen tensor is later named as the odd one.
 
     Of sizes with equal votes `default` wins, then the first. ValueError names the first key when all are absent.
     """
@@ -283,7 +293,7 @@ def _without_wrappers(state: State) -> State:
 
 
 def _with_our_names(state: State) -> tuple[State, list[str]]:
-    """Bring every way of writing a spectral norm to `weight_orig`, `weight_u`, `weight_v`."""
+    """Bring every spelling of a spectral norm to `weight_orig`, `_u` and `_v`."""
     renamed: State = {}
     for key, value in state.items():
         match = NEWER.match(key)
@@ -332,7 +342,10 @@ def _without_unused(state: State, unused: re.Pattern[str] | None) -> tuple[State
 
 
 def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str]]:
-    """The state in the network's own types; ValueError names the first key that is missing, extra or misshapen."""
+    """The state in the network's own types.
+
+    ValueError names the first key that is missing, extra or misshapen.
+    """
     fitted: State = {}
     for name, value in wanted.items():
         if name not in state:

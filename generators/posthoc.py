@@ -1,4 +1,6 @@
-"""Layouts to images by two trained generators: LostGAN's masks, painted by SPADE or the panoptic-aware generator.
+"""Layouts to images by two trained generators.
+
+LostGAN's masks, painted by SPADE or the panoptic-aware generator.
 
 Sun & Wu (LostGAN-V2, section 2.2.3 and Table 6, "GauGAN + our inferred masks"): the masks that a trained LostGAN infers are
 the map that a generator of the other kind, trained with true maps, is given in testing. Nothing is trained here. How masks
@@ -58,7 +60,10 @@ class Config:
 
 
 def read_headers(config: Config) -> dict[str, dict[str, Any]]:
-    """Return system, config and classes of both generators; ValueError when they cannot work together."""
+    """Return system, config and classes of both generators.
+
+    ValueError when they cannot work together.
+    """
     if config.parts:
         return dict(json.loads(config.parts))
     headers = {
@@ -73,7 +78,10 @@ def read_headers(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def _read_header(name: str, path: str) -> dict[str, Any]:
-    """Return what is kept of a checkpoint's header; ValueError when its system has another condition than needed."""
+    """Return what is kept of a checkpoint's header.
+
+    ValueError when its system has another condition than needed.
+    """
     try:
         header = checkpoint.read_header(Path(path))
     except ValueError as err:
@@ -88,7 +96,10 @@ def _read_header(name: str, path: str) -> dict[str, Any]:
 
 
 class Posthoc(nn.Module):
-    """Both networks; `config` is such that a checkpoint of this one needs no other file."""
+    """Both networks.
+
+    `config` is such that a checkpoint of this one needs no other file.
+    """
 
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
@@ -148,7 +159,9 @@ class PosthocSampler:
 def maps_of_masks(
     soft: Tensor, labels: Tensor, num_classes: int, dont_care: bool
 ) -> tuple[Maps, Tensor]:
-    """Return maps [B, H, W] of soft masks [B, O, H, W] and labels [B, O] of layouts, and disjoint masks [B, O, H, W].
+    """Return maps [B, H, W] and disjoint masks [B, O, H, W] of layouts.
+
+    Of soft masks [B, O, H, W] and labels [B, O].
 
     A pixel without any mask is of no class, or, where the maps must not have such, of class 0.
     """
@@ -165,7 +178,10 @@ def maps_of_masks(
 
 
 def build(config: Config, num_classes: int) -> Posthoc:
-    """Return both networks with the weights of their files; ValueError when they do not fit."""
+    """Return both networks with the weights of their files.
+
+    ValueError when they do not fit.
+    """
     return Posthoc(config, num_classes)
 
 

@@ -1,4 +1,7 @@
-"""A run: checks before, the steps that are not done yet, what the user sees of them after."""
+"""A run of a job.
+
+Checks before, the steps that are not done yet, what the user sees of them after.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,10 @@ def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
 
 
 def _check_images(job: Job, inputs: Inputs, console: Console) -> None:
-    """Decode every image, unless broken ones are to be skipped; they are counted when they are read."""
+    """Decode every image, unless broken ones are to be skipped.
+
+    They are counted when they are read.
+    """
     for name, table in inputs.splits.items():
         total = len(table)
         for index in range(total):
@@ -90,7 +96,10 @@ def _check_images(job: Job, inputs: Inputs, console: Console) -> None:
 
 
 def run(job: Job, console: Console) -> Folder:
-    """Run every step that is not done already, and write metrics.json; returns the output folder."""
+    """Run every step that is not done already, and write metrics.json.
+
+    Returns the output folder.
+    """
     steps = load_steps()
     output = _checked_output(job, steps)
     with _locked(output):
@@ -100,7 +109,10 @@ def run(job: Job, console: Console) -> Folder:
 
 
 def run_some(job: Job, console: Console, names: tuple[str, ...]) -> dict[str, Output]:
-    """Run some steps, with all they need among them, in the folders that `run` would use."""
+    """Run some steps, with all they need among them.
+
+    In the folders that `run` would use.
+    """
     steps = load_steps(names)
     output = _checked_output(job, steps)
     with _locked(output):
@@ -147,7 +159,10 @@ def _run_steps(
 
 
 def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, str]) -> None:
-    """Run one step and write its manifest last; an unexpected error names the step and its folder."""
+    """Run one step and write its manifest last.
+
+    An unexpected error names the step and its folder.
+    """
     began = time.monotonic()
     try:
         results = step.run(context)
@@ -167,7 +182,9 @@ def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, s
 
 
 def check_links(step: str, links: list[Link], checks: str, console: Console) -> None:
-    """Tell of the weak links of a step; WeakLinkError for one that nothing is to be built on, unless `checks` is report.
+    """Tell of the weak links of a step.
+
+    WeakLinkError for one that nothing is to be built on, unless `checks` is report.
 
     It comes before the step's files are published and before the next step.
     """
@@ -217,7 +234,10 @@ def _open_executor(job: Job) -> Executor:
 
 
 def step_keys(job: Job, steps: Mapping[str, Step]) -> dict[str, str]:
-    """Return the key of each step, so that a mistake in a late step's settings is known first."""
+    """Return the key of each step.
+
+    So that a mistake in a late step's settings is known first.
+    """
     keys: dict[str, str] = {}
     for name, step in steps.items():
         keys[name] = step_key(job, step, keys)
@@ -225,7 +245,7 @@ def step_keys(job: Job, steps: Mapping[str, Step]) -> dict[str, str]:
 
 
 def step_key(job: Job, step: Step, keys: Mapping[str, str]) -> str:
-    """Return 12 hex digits of a step's settings, its code version and its inputs' keys."""
+    """Return 12 hex digits of a step's settings, version and inputs' keys."""
     content = {
         "step": step.name,
         "version": step.version,
@@ -283,5 +303,8 @@ def metrics(job: Job, steps: Mapping[str, Step], done: Mapping[str, Output]) -> 
 
 
 def _folder_name(folder: Folder) -> str:
-    """Return the last part of a folder's address without the options of an S3 connection."""
+    """Return the last part of a folder's address without options.
+
+    Those of an S3 connection.
+    """
     return folder.path.rpartition("/")[-1]

@@ -1,4 +1,7 @@
-"""LostGAN (Sun & Wu 2021), versions 1 and 2, as a system of the contract. The network is in network.py."""
+"""LostGAN (Sun & Wu 2021), versions 1 and 2, as a system of the contract.
+
+The network is in network.py.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ Loop = adversarial.Config
 
 
 def build(config: Config, num_classes: int) -> LostGanGenerator:
-    """Return a fresh network for a number of classes; row 0 of its labels is the background."""
+    """Return a fresh network for a number of classes.
+
+    Row 0 of its labels is the background.
+    """
     return LostGanGenerator(config, num_classes + 1)
 
 

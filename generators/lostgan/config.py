@@ -1,4 +1,7 @@
-"""Settings of a LostGAN: sizes, variants of the paper's tables, weights of its losses."""
+"""Settings of a LostGAN.
+
+Sizes, variants of the paper's tables, weights of its losses.
+"""
 
 from __future__ import annotations
 

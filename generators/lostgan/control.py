@@ -1,4 +1,6 @@
-"""Reconfiguring layout and style by hand (Sun & Wu 2021, sections 2.1 and 3.2.1): change one code, keep all others.
+"""Reconfiguring layout and style by hand: change one code, keep all others.
+
+Sun & Wu 2021, sections 2.1 and 3.2.1.
 
 A style is written as a recipe, a weighted sum of the draws of seeds, so that a scene can be stored as text and made again.
 The z_obj of object number k under seed s is that of slot k of the sample with seed s (LostGanSampler.draw): the scene
@@ -30,7 +32,10 @@ BATCH = 16  # images painted at once
 
 @dataclass(frozen=True)
 class ControlledObject:
-    """One object of a layout; its number is its identity and stays when others come and go."""
+    """One object of a layout.
+
+    Its number is its identity and stays when others come and go.
+    """
 
     number: int
     label: str
@@ -65,7 +70,9 @@ def _style_record(style: Style) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Controlled:
-    """A layout with all its latent codes; every method returns a new scene in which all other codes are the same tensors.
+    """A layout with all its latent codes.
+
+    Every method returns a new scene in which all other codes are the same tensors.
 
     Objects are named by their number: their position in `Studio.scene`, counted on for those that are added. Scenes
     with equal recipes are equal. Every method raises ValueError, in one line, for an edit that is impossible.
@@ -98,7 +105,10 @@ class Controlled:
         return self._with(replace(self[number], label=label))
 
     def add(self, label: str, box: Sequence[float], seed: int | None = None) -> Controlled:
-        """Add an object, its style drawn by the scene's seed or by another; its number is the next that was never used."""
+        """Add an object, its style drawn by the scene's seed or by another.
+
+        Its number is the next that was never used.
+        """
         self.codebook.label(label)
         style = style_of(self.seed if seed is None else seed)
         z = self.codebook.object(style, self.born)
@@ -121,14 +131,19 @@ class Controlled:
         return replace(self, style=style, z_image=self.codebook.image(style))
 
     def restyle_background(self, seed: int) -> Controlled:
-        """Draw another z_obj for the whole-image object; a scene whose generator has none stays as it is."""
+        """Draw another z_obj for the whole-image object.
+
+        A scene whose generator has none stays as it is.
+        """
         style = style_of(seed)
         if not self.codebook.config.background:
             return self
         return replace(self, background=style, z_background=self.codebook.background(style))
 
     def interpolate(self, number: int, seed: int, t: float) -> Controlled:
-        """Take one object's z_obj the share t of the way to the code that `seed` draws, linearly as in Fig. 12.
+        """Take one object's z_obj the share t of the way to the code that `seed` draws.
+
+        Linearly, as in Fig. 12.
 
         t = 0 changes nothing, t = 1 is `restyle`. In between a code is shorter than a drawn one: that is the paper's choice.
         """
@@ -141,7 +156,10 @@ class Controlled:
         return self._with_style(number, tuple(style))
 
     def changes(self, base: Controlled) -> list[str]:
-        """Name the differences to another scene of the same layout: `z_img`, `z_obj 2`, `box 0`, `added 5` ..."""
+        """Name the differences to another scene of the same layout.
+
+        Such as `z_img`, `z_obj 2`, `box 0`, `added 5`.
+        """
         changes = []
         if self.style != base.style:
             changes.append("z_img")
@@ -182,7 +200,10 @@ class Controlled:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures of some scenes; slot o of the masks is the o-th object of a scene, slots beyond its objects are empty."""
+    """Pictures of some scenes.
+
+    Slot o of the masks is the o-th object of a scene, slots beyond its objects are empty.
+    """
 
     images: NDArray[np.uint8]  # [B, R, R, 3] RGB
     masks: NDArray[np.float32]  # [B, O, R, R] the last stage's
@@ -202,7 +223,9 @@ class Studio:
     def open(
         path: str | Path, device: torch.device | str = "cpu", truncation: float = 2.0
     ) -> Studio:
-        """Open a checkpoint; ValueError when it is none, or of a system that has no styles.
+        """Open a checkpoint.
+
+        ValueError when it is none, or of a system that has no styles.
 
         Codes are truncated at 2 as in production by default; 0 leaves them as drawn.
         """
@@ -227,7 +250,10 @@ class Studio:
         return self._sampler.num_stages
 
     def scene(self, objects: Iterable[tuple[str, Sequence[float]]], seed: int) -> Controlled:
-        """Return the scene of a layout, pairs of class name and xyxy box in [0, 1]; `seed` draws all its codes."""
+        """Return the scene of a layout, pairs of class name and xyxy box in [0, 1].
+
+        `seed` draws all its codes.
+        """
         style = _style_record(style_of(seed))
         records = []
         for number, (name, box) in enumerate(objects):
@@ -269,7 +295,10 @@ class Studio:
         return ControlledObject(number, label, box, style, self.codebook.object(style, number))
 
     def render(self, scenes: Sequence[Controlled]) -> Rendered:
-        """Sample images of scenes of this studio; each depends on its own scene only, to the last grey level."""
+        """Sample images of scenes of this studio.
+
+        Each depends on its own scene only, to the last grey level.
+        """
         if not scenes:
             raise ValueError("there is nothing to render; give at least one scene")
         layouts, z_image, z_objects = self._batch(scenes)
@@ -287,7 +316,10 @@ class Studio:
         return Rendered(np.concatenate(images), np.concatenate(masks), joined)
 
     def _batch(self, scenes: Sequence[Controlled]) -> tuple[Layouts, Tensor, Tensor]:
-        """Return layouts, z_img [B, Z] and z_obj [B, O, Z], with one more slot where the generator has a background."""
+        """Return layouts, z_img [B, Z] and z_obj [B, O, Z].
+
+        They have one more slot where the generator has a background.
+        """
         labels, boxes, scores = [], [], []
         for scene in scenes:
             rows = [self.codebook.label(thing.label) for thing in scene.objects]

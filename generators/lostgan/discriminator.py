@@ -1,4 +1,6 @@
-"""The discriminators of LostGAN (section 2.2.4, Fig. 4): one backbone, an image head and an object head.
+"""The discriminators of LostGAN (section 2.2.4, Fig. 4).
+
+One backbone, an image head and an object head.
 
 The 64, 128 and 256 pixel networks are the published ones, with their parameter names; 512 extends their pattern and is ours.
 
@@ -114,7 +116,9 @@ class DiscriminatorBlock(nn.Module):
 
 
 def merges(x: Tensor) -> bool:
-    """Return whether pooling inside the convolution is faster than after it: on large maps, on a CPU (measured).
+    """Return whether pooling inside the convolution is faster than after it.
+
+    On large maps, on a CPU (measured).
 
     On small ones reading a kernel of sixteen taps, and summing its gradient, costs more than the products saved.
     """
@@ -122,7 +126,10 @@ def merges(x: Tensor) -> bool:
 
 
 class Discriminator(nn.Module):
-    """D of eq. 10: an image score and a score per object, from RoI-aligned features and a label projection."""
+    """D of eq. 10: an image score and a score per object.
+
+    From RoI-aligned features and a label projection.
+    """
 
     def __init__(
         self,
@@ -132,7 +139,10 @@ class Discriminator(nn.Module):
         early_pool: bool = False,
         orthogonal: bool | None = None,
     ) -> None:
-        """`labels` rows of the projection; `orthogonal` initialisation, None = as the published code has it."""
+        """`labels` rows of the projection.
+
+        `orthogonal` initialisation, None = as the published code has it.
+        """
         super().__init__()
         plan = PLANS[resolution]
         pools = EARLY_POOLS if early_pool else plan.pools
@@ -161,7 +171,10 @@ class Discriminator(nn.Module):
             _default_init(self)
 
     def forward(self, images: Tensor, layouts: Layouts) -> tuple[Tensor, Tensor]:
-        """images [B, 3, R, R] -> image scores [B], scores [n] of the n objects with label > 0, in input order."""
+        """Map images [B, 3, R, R] to image scores [B] and object scores [n].
+
+        The n objects are those with label > 0, in input order.
+        """
         maps = []
         x = images
         for i in range(1, self.num_blocks + 1):
@@ -179,7 +192,10 @@ class Discriminator(nn.Module):
         return image_scores, self.l_obj(features)[:, 0] + projection
 
     def _object_features(self, maps: list[Tensor], rois: Tensor) -> Tensor:
-        """Return RoI features [n, F, 4, 4]; above 64 pixels small objects are read from a finer map than large ones."""
+        """Return RoI features [n, F, 4, 4].
+
+        Above 64 pixels small objects are read from a finer map than large ones.
+        """
         blocks = [self.get_submodule(name) for name in self.object_blocks]
         if self.resolution == 64:
             out: Tensor = blocks[0](roi_features(maps[self.tap], rois, 8, 1 / 2))
@@ -198,7 +214,10 @@ class Discriminator(nn.Module):
 
 
 def _default_init(module: nn.Module) -> None:
-    """Initialise as the published code's framework does: uniform in 1 / sqrt(fan-in), normal for the embedding."""
+    """Initialise as the published code's framework does.
+
+    Uniform in 1 / sqrt(fan-in), normal for the embedding.
+    """
     for layer in module.modules():
         if isinstance(layer, (SNConv2d, SNLinear)):
             bound = 1 / math.sqrt(layer.weight_orig[0].numel())

@@ -1,4 +1,6 @@
-"""LostGAN for production: the network of network.py, in evaluation, rewritten for speed and equal to it up to rounding.
+"""LostGAN for production, rewritten for speed.
+
+The network of network.py in evaluation, equal to it up to rounding.
 
 What does not depend on the input is done once: spectral norms, batch norms and the sums of weights that fewer products
 need (nn/winograd.py, nn/upsample_conv.py) are folded at construction. The rest is matrix products and convolutions on maps
@@ -41,7 +43,10 @@ class FastBlock(nn.Module):
         follows: Literal["refinement", "colors", "nothing"],
         tile: int,
     ) -> None:
-        """`side` of its input, `offset` of its columns in the affine rows, `tile` of convolutions at most."""
+        """Take the side of its input and the offset of its columns in the affine rows.
+
+        `tile` is that of convolutions at most.
+        """
         super().__init__()
         name = f"res{t}"
         first, first_bias = folded.normed(f"{name}.conv1")
@@ -81,7 +86,9 @@ class FastBlock(nn.Module):
         inside: Tensor,
         labels: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """x [B, S, S, C], affine [B, A, all], shares at S and at 2 S -> [B, 2 S, 2 S, C'], refined masks or None.
+        """Map x [B, S, S, C] to [B, 2 S, 2 S, C'] and refined masks, or None.
+
+        With affine [B, A, all], and shares at S and at 2 S.
 
         Colors [B, R, R, 3] take the place of the map where they follow.
         """
@@ -103,14 +110,20 @@ class FastBlock(nn.Module):
 
 
 def doubling_form(weight: Tensor, side: int) -> str:
-    """Return the form of a DoublingConv [N, C, 3, 3] of a map of that side that is fastest on a CPU (measured)."""
+    """Return the form of a DoublingConv [N, C, 3, 3] that is fastest on a CPU.
+
+    Measured, for a map of that side.
+    """
     if weight.shape[0] < 128:
         return "transposed"
     return "pairs" if side >= 8 else "steps"
 
 
 def modulated(x: Tensor, shares: Tensor, affine: Tensor) -> Tensor:
-    """ISLA-Norm and ReLU: x [B, S, S, C], shares [B, A, S S], affine [B, A, 2 C] -> [B, S, S, C]."""
+    """Apply ISLA-Norm and ReLU to x [B, S, S, C].
+
+    With shares [B, A, S S] and affine [B, A, 2 C].
+    """
     by_pixel = shares.transpose(1, 2)  # [B, S S, A]
     channels = x.shape[3]
     scales, shifts = affine[:, :, :channels], affine[:, :, channels:]
@@ -119,7 +132,10 @@ def modulated(x: Tensor, shares: Tensor, affine: Tensor) -> Tensor:
 
 
 def shares_at(masks: Tensor, side: int, dtype: torch.dtype) -> Tensor:
-    """Return masks [B, O', any, any] at a side, over their sum, and ones for the plain batch norm: [B, A, S S]."""
+    """Return masks [B, O', any, any] at a side, over their sum: [B, A, S S].
+
+    Ones for the plain batch norm come last.
+    """
     at_side = resize(masks, side)
     shares = at_side / (at_side.sum(1, keepdim=True) + 1e-6)
     plain = torch.ones_like(shares[:, :1])
@@ -127,7 +143,9 @@ def shares_at(masks: Tensor, side: int, dtype: torch.dtype) -> Tensor:
 
 
 class FastGenerator(nn.Module):
-    """The forward of a trained LostGanGenerator with ISLA-Norm, in evaluation; call it inside `torch.inference_mode()`.
+    """The forward of a trained LostGanGenerator with ISLA-Norm, in evaluation.
+
+    Call it inside `torch.inference_mode()`.
 
     It copies the weights as they are at construction, to `dtype`, where they are. `compiled` hands the blocks to
     torch.compile: faster, after a minute or more at the first call and again whenever there are more objects or images than
@@ -221,7 +239,10 @@ class FastGenerator(nn.Module):
         return placed
 
     def _affine_rows(self, code: Tensor) -> Tensor:
-        """Return scales and shifts of every norm, for every slot and for no object: [B, A, all]."""
+        """Return scales and shifts of every norm, for every slot and for no object.
+
+        Shape [B, A, all].
+        """
         batch, slots, width = code.shape
         rows = code.new_zeros(batch, slots + 1, width + 2)
         rows[:, :slots, :width] = code
@@ -246,14 +267,19 @@ class FastGenerator(nn.Module):
         return torch.cat(outs), torch.cat(refined) if refined else None
 
     def _chunk(self, each: int, count: int) -> int:
-        """Return how many of `count` things of `each` bytes to work on at a time, at least 1."""
+        """Return how many of `count` things of `each` bytes to work on at a time.
+
+        At least 1.
+        """
         if self.chunk_bytes:
             return max(1, self.chunk_bytes // each)
         return max(1, count)
 
 
 def visible_slots(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slots [B, O'] that any mask can come from, in order, and a flag for each: padding fills images with fewer.
+    """Return slots [B, O'] that any mask can come from, in order, and a flag for each.
+
+    Padding fills images with fewer.
 
     A mask leaks over its box by at most a fifteenth of its size (place_masks); a box further outside shows nowhere.
     """
@@ -272,6 +298,9 @@ def rows_at(values: Tensor, order: Tensor) -> Tensor:
 
 
 def put_back(masks: Tensor, order: Tensor, slots: int) -> Tensor:
-    """Return masks [B, O', S, S] at the slots they came from, 0 elsewhere: [B, O, S, S]."""
+    """Return masks [B, O', S, S] at the slots they came from, 0 elsewhere.
+
+    Shape [B, O, S, S].
+    """
     out = masks.new_zeros(len(masks), slots, *masks.shape[2:])
     return out.scatter_(1, order[..., None, None].expand_as(masks), masks)

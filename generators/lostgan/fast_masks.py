@@ -1,4 +1,6 @@
-"""The mask networks of a trained LostGAN for production: MaskRegression and the ToMask heads of masks.py.
+"""The mask networks of a trained LostGAN for production.
+
+MaskRegression and the ToMask heads of masks.py.
 
 Legend as in network.py, and: O' slots that show in the fullest image of the batch; h hidden channels of a head; k cells per
 side of a pooled map. Maps are [B, S, S, C].
@@ -17,7 +19,9 @@ from synthaug.generators.nn.winograd import SameConv
 
 
 def same_tile(weight: Tensor, side: int, most: int) -> int:
-    """Return the tile of a 3 x 3 convolution [N, C, 3, 3] of a map of that side that is fastest on a CPU (measured).
+    """Return the tile of a 3 x 3 convolution [N, C, 3, 3] that is fastest on a CPU.
+
+    Measured, for a map of that side.
 
     Narrow ones cost more sums than they save products. At small sides a batch of one has too few tiles to pay for reading
     the larger transformed weight.
@@ -64,7 +68,10 @@ class FastMasks(nn.Module):
 
 
 def instance_norm_(x: Tensor) -> Tensor:
-    """Normalise each channel of each map [n, S, S, C] by its own mean and biased variance, in place."""
+    """Normalise each channel of each map [n, S, S, C] in place.
+
+    By its own mean and biased variance.
+    """
     rows = x.flatten(1, 2)
     pixels = rows.shape[1]
     # means as a product with a row of 1 / pixels
@@ -76,7 +83,10 @@ def instance_norm_(x: Tensor) -> Tensor:
 
 
 class FastHead(nn.Module):
-    """A ToMask head (component iv) for the classes of the slots only; plain, or with pyramid pooling (PyramidHead)."""
+    """A ToMask head (component iv) for the classes of the slots only.
+
+    Plain, or with pyramid pooling (PyramidHead).
+    """
 
     rows: Tensor
     row_bias: Tensor
@@ -99,7 +109,10 @@ class FastHead(nn.Module):
         self.register_buffer("row_bias", folded[f"{last}.bias"], persistent=False)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """x [B, S, S, C], labels [B, O'] -> logits of each slot's class [B, O', S, S], float32."""
+        """Return logits of each slot's class [B, O', S, S], float32.
+
+        Of x [B, S, S, C] and labels [B, O'].
+        """
         hidden = self.conv(x)
         if self.pooled is not None:
             self.pooled(x, hidden)
@@ -166,7 +179,10 @@ def _pool(cells: int, side: int, like: Tensor) -> Tensor:
 
 
 def _spread(cells: int, side: int, like: Tensor) -> Tensor:
-    """Return the weight of each of the three taps of each cell at each pixel of one axis: [S, 3 k]."""
+    """Return the weights of each cell's three taps at each pixel of an axis.
+
+    Shape [S, 3 k].
+    """
     position = torch.linspace(0, cells - 1, side, dtype=like.dtype, device=like.device)
     distance = position[:, None] - torch.arange(cells, device=like.device)
     hat = (1 - distance.abs()).clamp_min(0)  # [S, k]

@@ -18,10 +18,16 @@ Norm = tuple[Tensor, Tensor]  # scale [C] and shift [C]
 
 
 class Folded(FoldedWeights):
-    """LostGAN's weights in float64, with norms turned into the numbers they multiply and add."""
+    """LostGAN's weights in float64, with norms folded in.
+
+    Norms are turned into the numbers they multiply and add.
+    """
 
     def normed(self, name: str) -> Layer:
-        """Return weight over its largest singular value, and bias, of a spectrally normalised layer."""
+        """Return weight and bias of a spectrally normalised layer.
+
+        The weight is divided by its largest singular value.
+        """
         return self.spectral(name), self[f"{name}.bias"]
 
     def norm(self, name: str) -> Norm:
@@ -35,12 +41,17 @@ class Folded(FoldedWeights):
         return scale, shift
 
     def convolution(self, name: str, norm: str) -> Layer:
-        """Return weight and bias of a convolution without bias or spectral norm, and the batch norm after it."""
+        """Return weight and bias of a convolution and the batch norm after it.
+
+        The convolution has neither bias nor spectral norm.
+        """
         scale, shift = self.norm(norm)
         return scaled((self[f"{name}.weight"], torch.zeros_like(scale)), (scale, shift))
 
     def affine(self, name: str) -> Tensor:
-        """Return an ISLA-Norm as a matrix [D_w + 2, 2 C] from codes to scales and shifts of x, batch norm and all.
+        """Return an ISLA-Norm as a matrix [D_w + 2, 2 C].
+
+        It leads from codes to scales and shifts of x, batch norm and all.
 
         Its rows are those of a joint code, of a 1 for objects (the biases of the two projections), and of a 1 for the plain
         batch norm, as if it were an object.
@@ -56,7 +67,7 @@ class Folded(FoldedWeights):
 
 
 def scaled(layer: Layer, norm: Norm) -> Layer:
-    """Return weight and bias of a layer followed by a scale and a shift of its N outputs."""
+    """Return weight and bias of a layer with a scale and a shift of its N outputs."""
     weight, bias = layer
     scale, shift = norm
     per_output = scale.view(-1, *[1] * (weight.ndim - 1))
@@ -80,5 +91,5 @@ class Affine(nn.Module):
 
 
 def pixels_first(rows: Tensor) -> Tensor:
-    """Reorder rows [C 16, ...] that make a 4 x 4 map so that they make it channels last: [16 C, ...]."""
+    """Reorder rows [C 16, ...] of a 4 x 4 map to channels last [16 C, ...]."""
     return rows.view(-1, 16, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)

@@ -1,4 +1,6 @@
-"""The mask networks of LostGAN: the mask of an object from its code, and the logits that refine masks from features.
+"""The mask networks of LostGAN.
+
+The mask of an object from its code, and the logits that refine masks from features.
 
 Parameter names are those of the official checkpoints. Legend as in network.py.
 """
@@ -46,7 +48,10 @@ def _mask_stage(channels: int, version: int) -> nn.Sequential:
 
 
 class PyramidHead(nn.Module):
-    """Pyramid pooling before the class logits, in the mask head of one stage of the 128 model."""
+    """Pyramid pooling before the class logits.
+
+    In the mask head of one stage of the 128 model.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -75,7 +80,10 @@ class PyramidHead(nn.Module):
 
 
 def to_mask(channels: int, hidden: int, labels: int, pyramid: bool) -> nn.Sequential:
-    """Return component (iv): from a block's output [B, C, S, S] to class logits [B, K, S, S]."""
+    """Return component (iv).
+
+    From a block's output [B, C, S, S] to class logits [B, K, S, S].
+    """
     layers: list[nn.Module]
     if pyramid:
         layers = [PyramidHead(channels, hidden)]

@@ -1,4 +1,6 @@
-"""LostGAN: layout to mask to image (Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021), versions 1 and 2.
+"""LostGAN, versions 1 and 2: layout to mask to image.
+
+Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021.
 
 Top to bottom: norms, generator, objective. Equation and section numbers are the paper's. Where the published code differs
 from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the differences). Parameter names
@@ -62,13 +64,18 @@ class IslaNorm(nn.Module):
 
 
 def mask_shares(masks: Tensor, side: int) -> Tensor:
-    """Return masks [B, O, S, S] at another side, divided by their sum over objects (the M of eqs. 8-9)."""
+    """Return masks [B, O, S, S] at another side, over their sum over objects.
+
+    The M of eqs. 8-9.
+    """
     at_side = resize(masks, side)
     return at_side / (at_side.sum(1, keepdim=True) + 1e-6)
 
 
 class SpadeNorm(nn.Module):
-    """SPADE in the place of ISLA-Norm (section 2.2.3, Table 6): a label map made of the masks, through convolutions.
+    """SPADE in the place of ISLA-Norm (section 2.2.3, Table 6).
+
+    A label map made of the masks, through convolutions.
 
     The paper does not say how masks become a label map; ours has one channel per label row, which at each pixel is the
     highest mask value among the objects of that label.
@@ -106,7 +113,10 @@ class GeneratorBlock(nn.Module):
         self.c_sc = SNConv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, masks: Tensor, code: Tensor, labels: Tensor) -> Tensor:
-        """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w], labels [B, O] -> [B, C', 2 S, 2 S]."""
+        """Map x [B, C, S, S] to [B, C', 2 S, 2 S].
+
+        With masks [B, O, any, any], code [B, O, D_w] and labels [B, O].
+        """
         main = F.relu(self.b1(x, masks, code, labels))
         main = self.conv1(upsample2(main))
         main = F.relu(self.b2(main, masks, code, labels))
@@ -152,7 +162,9 @@ class LostGanGenerator(nn.Module):
     def forward(
         self, layouts: Layouts, z_image: Tensor, z_objects: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1] and the mask stacks m_0, m_1, ...
+        """Return images [B, 3, R, R] in [-1, 1] and the mask stacks m_0, m_1, ...
+
+        Of z_image [B, Z] and z_objects [B, O, Z].
 
         m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
         the last refined masks, so version 1 returns m_0 only.
@@ -184,7 +196,10 @@ class LostGanGenerator(nn.Module):
     def _refine(
         self, t: int, logits: Tensor, placed: Tensor, inside: Tensor, labels: Tensor
     ) -> Tensor:
-        """Component (iv): M = (1 - a) M^S + a M^F with one learnable weight a per class and stage; [B, O, S, S]."""
+        """Refine masks [B, O, S, S]: M = (1 - a) M^S + a M^F (component iv).
+
+        With one learnable weight a per class and stage.
+        """
         side = logits.shape[-1]
         rows = labels[:, :, None, None].expand(-1, -1, side, side)
         own_logits = logits.gather(1, rows)  # [B, O, S, S]
@@ -195,14 +210,20 @@ class LostGanGenerator(nn.Module):
 
 
 def make_norm(config: Config, channels: int, labels: int) -> nn.Module:
-    """Return a norm of a generator's block; it is called with (x, masks, code, labels)."""
+    """Return a norm of a generator's block.
+
+    It is called with (x, masks, code, labels).
+    """
     if config.normalization == "spade":
         return SpadeNorm(channels, labels, config.spade_hidden)
     return IslaNorm(channels, config.z_object + config.embedding)
 
 
 def top_left(masks: Tensor, side: int) -> Tensor:
-    """Return masks [B, O, any, any] at a smaller side: the top-left sample of each cell."""
+    """Return masks [B, O, any, any] at a smaller side.
+
+    The top-left sample of each cell.
+    """
     pick = torch.arange(side, device=masks.device) * masks.shape[-1] // side
     return masks[:, :, pick][:, :, :, pick]
 
@@ -233,7 +254,10 @@ class LostGanObjective:
         return Fakes(images)
 
     def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
-        """Return eq. 14, its object terms weighed by the detection scores of pseudo-labelled objects (eq. 15)."""
+        """Return the terms of eq. 14.
+
+        Those of objects are weighed by the detection scores of pseudo-labelled objects (eq. 15).
+        """
         config, layouts = self.config, batch.layouts
         if config.joint_pass:
             both = torch.cat([batch.images, fake])
@@ -272,7 +296,10 @@ class LostGanObjective:
         return losses
 
     def _object_weights(self, layouts: Layouts) -> Tensor | None:
-        """Return the weight of each object term of D [n]: its detection score p_i (eq. 15); None when all are 1."""
+        """Return the weight of each object term of D [n].
+
+        Its detection score p_i (eq. 15); None when all are 1.
+        """
         scores = layouts.scores[layouts.labels > 0]
         if not self.config.per_image:
             return scores if self.config.weigh_scores else None
@@ -294,7 +321,10 @@ def _twice(layouts: Layouts) -> Layouts:
 
 
 def per_image_weights(layouts: Layouts) -> Tensor:
-    """Return weights [n] that turn a mean over all n objects into the mean over images of each image's mean."""
+    """Return weights [n] that give each image the same say.
+
+    They turn a mean over all n objects into the mean over images of each image's mean.
+    """
     is_object = layouts.labels > 0  # [B, O]
     counts = is_object.sum(1)  # [B]
     of_image = is_object.sum() / (counts > 0).sum() / counts

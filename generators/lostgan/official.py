@@ -1,4 +1,7 @@
-"""Recognise a LostGAN by key names and shapes: both versions, generators and discriminators of all sizes."""
+"""Recognise a LostGAN by key names and shapes.
+
+Both versions, generators and discriminators of all sizes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ UNUSED_OF_VERSION_1 = re.compile(r"res\d+\.b[12]\.(running_mean|running_var|num_
 
 
 def recognise(state: State, background: bool) -> Found | None:
-    """Return the network of a state dict, None when its keys are not LostGAN's; ValueError names a key that is wrong."""
+    """Return the network of a state dict, None when its keys are not LostGAN's.
+
+    ValueError names a key that is wrong.
+    """
     if any(key.startswith(("mask_regress.", "label_embedding.")) for key in state):
         return _generator(state, background)
     if any(key.startswith(("l_obj.", "l_y.")) for key in state):
@@ -64,7 +70,7 @@ def _generator(state: State, background: bool) -> Found:
 
 
 def _blocks(state: State) -> tuple[int, int]:
-    """Return the number of the first residual block, and the count of blocks up to the last."""
+    """Return the number of the first residual block, and how many there are."""
     numbers = []
     for key in state:
         match = re.match(r"res(\d+)\.", key)
@@ -76,7 +82,10 @@ def _blocks(state: State) -> tuple[int, int]:
 
 
 def _labels(state: State, *places: tuple[str, int]) -> int:
-    """Return the number of label rows; ValueError names the key when there are too few."""
+    """Return the number of label rows.
+
+    ValueError names the key when there are too few.
+    """
     labels = vote(state, 0, *places)
     if labels < 2:
         raise ValueError(

@@ -1,4 +1,6 @@
-"""Sampling from a trained LostGAN: latent codes from seeds, pixels and masks from layouts.
+"""Sampling from a trained LostGAN.
+
+Latent codes from seeds, pixels and masks from layouts.
 
 Legend: B images, O object slots, R image side, S side of a mask stack, Z width of a latent code.
 """
@@ -59,7 +61,9 @@ class LostGanSampler:
     def generate(
         self, layouts: Layouts, z_image: Tensor, z_objects: Tensor
     ) -> tuple[NDArray[np.uint8], tuple[Tensor, ...]]:
-        """Return images [B, R, R, 3] and the mask stack of every stage [B, O, S, S], the initial one first (Fig. 13).
+        """Return images [B, R, R, 3] and the mask stack of every stage [B, O, S, S].
+
+        The initial one first (Fig. 13).
 
         z_image [B, Z] and z_objects [B, O, Z] as `draw` returns them; any of their rows may be changed.
         """
@@ -81,7 +85,10 @@ class LostGanSampler:
 
 
 def _fast_form(network: LostGanGenerator, options: SamplerOptions) -> nn.Module:
-    """Return the fast form of a network; with SPADE in the place of ISLA-Norm the network itself, in float32."""
+    """Return the fast form of a network.
+
+    With SPADE in the place of ISLA-Norm the network itself, in float32.
+    """
     if network.config.normalization != "isla":
         return network
     dtype = torch.float32
@@ -91,7 +98,9 @@ def _fast_form(network: LostGanGenerator, options: SamplerOptions) -> nn.Module:
 
 
 def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tuple[Tensor, Tensor]:
-    """Return z_img [Z] and z_obj [slots, Z] of one image; elements beyond `truncation` are drawn again (0 = none are).
+    """Return z_img [Z] and z_obj [slots, Z] of one image.
+
+    Elements beyond `truncation` are drawn again (0 = none are).
 
     A slot draws the same whatever slots come after it.
     """

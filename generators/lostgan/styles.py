@@ -1,4 +1,6 @@
-"""Styles as text: a latent code is a recipe, a weighted sum of the draws of seeds; and the names a checkpoint knows.
+"""Styles as text: a latent code is a recipe, a weighted sum of the draws of seeds.
+
+And the names a checkpoint knows.
 
 Legend: Z width of a latent code.
 """
@@ -21,14 +23,20 @@ Style = tuple[tuple[int, float], ...]  # (seed, weight): the sum of weight * the
 
 @dataclass(frozen=True)
 class Codebook:
-    """From class names to labels, and from seeds to latent codes, as a checkpoint has them."""
+    """From class names to labels, and from seeds to latent codes.
+
+    As a checkpoint has them.
+    """
 
     classes: tuple[str, ...]
     config: Config
     truncation: float
 
     def label(self, name: str) -> int:
-        """Return the label row of a class; ValueError with the nearest name when there is none."""
+        """Return the label row of a class.
+
+        ValueError with the nearest name when there is none.
+        """
         if name not in self.classes:
             near = difflib.get_close_matches(name, self.classes, n=1, cutoff=0.6)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(self.classes)}"
@@ -49,7 +57,10 @@ class Codebook:
         return self._slot(style, slot)
 
     def background(self, style: Style) -> Tensor | None:
-        """Return z_obj [Z] of the whole-image object that some generators add to every layout; None for the others."""
+        """Return z_obj [Z] of the whole-image object, None where there is none.
+
+        Some generators add one to every layout.
+        """
         if not self.config.background:
             return None
         return self._slot(style, 0)
@@ -63,7 +74,10 @@ class Codebook:
 
 
 def _sum(style: Style, draws: Sequence[Tensor]) -> Tensor:
-    """Return the weighted sum of draws [Z]; a lone draw of weight 1 comes back bit for bit."""
+    """Return the weighted sum of draws [Z].
+
+    A lone draw of weight 1 comes back bit for bit.
+    """
     total = draws[0] * style[0][1]
     for (_, weight), draw in zip(style[1:], draws[1:], strict=True):
         total = total + draw * weight
@@ -94,7 +108,10 @@ def recipe(parts: Iterable[Sequence[float]]) -> Style:
 
 
 def checked_box(box: Sequence[float]) -> Box:
-    """Return a box whose corners lie in the image and enclose something; rounding beyond the border is forgiven."""
+    """Return a box whose corners lie in the image and enclose something.
+
+    Rounding beyond the border is forgiven.
+    """
     values = [float(v) for v in box]
     if len(values) != 4 or not all(math.isfinite(v) for v in values):
         raise ValueError(f"box {values} is not four finite numbers x0, y0, x1, y1")

@@ -1,4 +1,6 @@
-"""The adversarial training that all systems with a discriminator share; the caller owns data, loop, checkpoints and resume.
+"""The adversarial training that all systems with a discriminator share.
+
+The caller owns data, loop, checkpoints and resume.
 
 Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from (seed, step), so a
 training restored from these at step k continues bit for bit.
@@ -105,7 +107,10 @@ def adversarial_training(
 
 @dataclass(frozen=True)
 class _Part(Generic[AnyBatch]):
-    """Some images of a step's batch, the seed of their latents, and their share in the means over the batch."""
+    """Some images of a step's batch.
+
+    With the seed of their latents, and their share in the means over the batch.
+    """
 
     batch: AnyBatch
     seed: int
@@ -126,7 +131,10 @@ class _Part(Generic[AnyBatch]):
 
 
 class AdversarialTraining(Generic[AnyBatch]):
-    """An objective with its optimisers (generators.base.Training); a step updates D once and G once."""
+    """An objective with its optimisers (generators.base.Training).
+
+    A step updates D once and G once.
+    """
 
     def __init__(
         self,
@@ -194,7 +202,10 @@ class AdversarialTraining(Generic[AnyBatch]):
     def _discriminator_first(
         self, index: int, parts: list[_Part[AnyBatch]], losses: dict[str, Tensor]
     ) -> None:
-        """Update D on real images and fakes, then G on the same fakes against the updated D."""
+        """Update D on real images and fakes, then G on the same fakes.
+
+        G learns against the updated D.
+        """
         g, d = self.learners["G"], self.learners["D"]
         # of a single part the fakes are made once, with their graph; of several they are made again, from the same buffers
         single = len(parts) == 1
@@ -223,7 +234,10 @@ class AdversarialTraining(Generic[AnyBatch]):
     def _generator_first(
         self, index: int, parts: list[_Part[AnyBatch]], losses: dict[str, Tensor]
     ) -> None:
-        """Update G against D as it is, then D on real images and on fresh fakes of the updated G."""
+        """Update G against D as it is, then D on real images and fresh fakes.
+
+        The fakes are those of the updated G.
+        """
         g, d = self.learners["G"], self.learners["D"]
         # D's fakes go on where the latents of G's phase ended
         streams = [part.latents() for part in parts]
@@ -246,7 +260,10 @@ class AdversarialTraining(Generic[AnyBatch]):
         self._update("D", index)
 
     def _generate(self, part: _Part[AnyBatch], rng: torch.Generator) -> Fakes:
-        """Return fakes of a part, the same whenever they are made at a step from the same stream; inside `fork_rng`."""
+        """Return fakes of a part; inside `fork_rng`.
+
+        The same whenever they are made at a step from the same stream.
+        """
         # dropout draws from the global stream: seeded, and unlike the stream of the latents
         torch.manual_seed(~part.seed)
         with self._autocast(part):
@@ -279,13 +296,19 @@ class AdversarialTraining(Generic[AnyBatch]):
         optimizer.step()
 
     def _decay(self, index: int) -> float:
-        """Return the factor of the learning rates at a step: 1 up to `decay_from`, then falling linearly to 0."""
+        """Return the factor of the learning rates at a step.
+
+        1 up to `decay_from`, then falling linearly to 0.
+        """
         start = self.config.decay_from * self.steps
         return min(1.0, (self.steps - index) / max(1.0, self.steps - start))
 
     @torch.no_grad()
     def _average(self, live: nn.Module, index: int) -> None:
-        """Move the averaged generator towards the live one; a short memory at first, so that it forgets the start."""
+        """Move the averaged generator towards the live one.
+
+        A short memory at first, so that it forgets the start.
+        """
         decay = min(self.config.ema, (1 + index) / (10 + index))
         averaged = self.modules["G_ema"].state_dict()
         averages, values = [], []
@@ -301,7 +324,10 @@ class AdversarialTraining(Generic[AnyBatch]):
 def _add_gradients(
     part: _Part[AnyBatch], terms: Mapping[str, Loss], losses: dict[str, Tensor]
 ) -> None:
-    """Add the gradients of a part's terms to those of the parameters, and the terms to the losses of the step."""
+    """Add the gradients of a part's terms to those of the parameters.
+
+    The terms are added to the losses of the step.
+    """
     weighed = {name: part.weigh(loss) for name, loss in terms.items()}
     total = torch.stack([term.float() for term in weighed.values()]).sum()
     torch.autograd.backward(total)
@@ -313,7 +339,10 @@ def _add_gradients(
 def _from_one_start(
     parts: list[_Part[AnyBatch]], *networks: nn.Module
 ) -> Iterator[_Part[AnyBatch]]:
-    """Yield the parts, the networks' buffers each time as before the first; leave behind their mean over the parts."""
+    """Yield the parts, the networks' buffers each time as before the first.
+
+    Leave behind their mean over the parts.
+    """
     if len(parts) == 1:
         yield parts[0]
         return

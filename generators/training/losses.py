@@ -1,4 +1,7 @@
-"""A term of a loss with its kind of mean, and the adversarial losses that more than one system uses."""
+"""A term of a loss with its kind of mean, and shared adversarial losses.
+
+Those that more than one system uses.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ Mean = Literal["images", "objects", "sum"]
 
 @dataclass(frozen=True)
 class Loss:
-    """A term of a loss, weighted and with its graph; terms are added up and the sum is minimised.
+    """A term of a loss, weighted and with its graph.
+
+    Terms are added up and the sum is minimised.
 
     By `mean_over` the loop weighs the terms of a batch that it learns from in parts.
     """
@@ -33,7 +38,9 @@ class Loss:
 
 
 def hinge_real(scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean of max(0, 1 - score) (LostGAN-V2 eq. 12), each term times its weight (eq. 15).
+    """Return the mean of max(0, 1 - score) (LostGAN-V2 eq. 12).
+
+    Each term is multiplied by its weight (eq. 15).
 
     scores and weights [n]; 0 when n = 0.
     """
@@ -41,12 +48,18 @@ def hinge_real(scores: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def hinge_fake(scores: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean of max(0, 1 + score) (eq. 12), each term times its weight (eq. 15)."""
+    """Return the mean of max(0, 1 + score) (eq. 12).
+
+    Each term is multiplied by its weight (eq. 15).
+    """
     return _weighted_mean(F.relu(1 + scores), weights)
 
 
 def _weighted_mean(terms: Tensor, weights: Tensor | None) -> Tensor:
-    """Return sum of weight * term over the count: an unsure object does not make the others count more."""
+    """Return sum of weight * term over the count.
+
+    An unsure object does not make the others count more.
+    """
     if terms.numel() == 0:
         return terms.sum()
     if weights is not None:

@@ -1,4 +1,7 @@
-"""Tables of scenes to batches of detector samples. Every batch is a pure function of (seed, step)."""
+"""Tables of scenes to batches of detector samples.
+
+Every batch is a pure function of (seed, step).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 def detector_batches(
     table: Dataset, draw: Draw, rank: int = 0, world: int = 1, masks: bool = False
 ) -> Callable[[int], list[Sample]]:
-    """Return step -> samples for a detector, of which process `rank` of `world` gets every world-th.
+    """Return step -> samples for a detector.
+
+    Process `rank` of `world` gets every world-th.
 
     With `masks` an image whose objects all have masks brings them along; with one missing it brings none.
     """
@@ -34,7 +39,10 @@ def detector_batches(
 
 
 def sample_of(scene: Scene, image: NDArray[np.uint8], masks: bool = False) -> Sample:
-    """Return a scene with its pixels [H, W, 3] as a sample; crowds are no objects to learn but regions to ignore."""
+    """Return a scene with its pixels [H, W, 3] as a sample.
+
+    Crowds are no objects to learn but regions to ignore.
+    """
     from synthaug.detectors.base import Sample
 
     objects = scene.objects.select(~scene.objects.iscrowd)
@@ -46,7 +54,10 @@ def sample_of(scene: Scene, image: NDArray[np.uint8], masks: bool = False) -> Sa
 
 
 def crowds(objects: Objects) -> NDArray[np.float32] | None:
-    """Return the boxes [K, 4] of crowds, which a detector must learn neither as objects nor as background; None: none."""
+    """Return the boxes [K, 4] of crowds, None where there is none.
+
+    A detector must learn them neither as objects nor as background.
+    """
     if not objects.iscrowd.any():
         return None
     return objects.boxes[objects.iscrowd]

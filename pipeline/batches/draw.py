@@ -1,4 +1,7 @@
-"""Which images make batch `step`: a pure function of (seed, step), so there is no loader state to save or restore."""
+"""The images of batch `step`, a pure function of (seed, step).
+
+So there is no loader state to save or restore.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 
 @dataclass(frozen=True)
 class Draw:
-    """Indices of the images of batch `step`: uniform epochs, drawn with weights, or drawn by class."""
+    """Indices of the images of batch `step`.
+
+    Uniform epochs, drawn with weights, or drawn by class.
+    """
 
     size: int  # images there are
     batch: int
@@ -57,14 +63,19 @@ class Draw:
         return indices
 
     def mirrored(self, step: int, flip: bool) -> NDArray[np.bool_]:
-        """Draw which images [batch] of a batch are mirrored: half of them, or none without `flip`."""
+        """Draw which images [batch] of a batch are mirrored.
+
+        Half of them, or none without `flip`.
+        """
         points = rng_for(self.seed, "flip", step).random(self.batch)
         probability = 0.5 if flip else 0.0
         return points < probability
 
 
 def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.float64]:
-    """Compute how often each image is drawn relative to the others (LVIS, Gupta et al. 2019, section 4.3).
+    """Compute how often each image is drawn relative to the others.
+
+    LVIS, Gupta et al. 2019, section 4.3.
 
     present [N, C] says which classes an image holds; factor = max over its classes of max(1, sqrt(threshold / frequency)).
     """

@@ -1,4 +1,7 @@
-"""Tables of scenes to batches of images with layouts. Every batch is a pure function of (seed, step)."""
+"""Tables of scenes to batches of images with layouts.
+
+Every batch is a pure function of (seed, step).
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayoutFilter:
-    """Objects and images that a generator sees (LostGAN-V2 section 3: objects over 2 % of the image, 3 to 8 of them)."""
+    """Objects and images that a generator sees.
+
+    LostGAN-V2, section 3: objects over 2 % of the image, 3 to 8 of them.
+    """
 
     min_area: float = 0.0  # share of the image area, of the box
     min_objects: int = 1
     max_objects: int = 32
 
     def counts(self, scene: Scene) -> NDArray[np.bool_]:
-        """Return which objects [N] are no crowd and have a box of more than `min_area` of the image."""
+        """Return which objects [N] are no crowd and larger than `min_area`.
+
+        A share of the image, of their boxes.
+        """
         objects = scene.objects
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         share = sides.prod(1) / (scene.height * scene.width)
@@ -38,14 +47,17 @@ class LayoutFilter:
         return scene.objects.select(self.counts(scene))
 
     def accepts(self, scene: Scene) -> bool:
-        """Return whether the number of objects that are selected is one of those asked for."""
+        """Return whether as many objects are selected as are asked for."""
         return self.min_objects <= len(self.select(scene)) <= self.max_objects
 
 
 def layout_arrays(
     objects: Objects, size: Size, flip: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels [n] (class + 1), boxes [n, 4] xyxy in [0, 1] and scores [n] of one image of size (H, W)."""
+    """Return labels, boxes and scores of one image of size (H, W).
+
+    Labels [n] are class + 1, boxes [n, 4] xyxy in [0, 1].
+    """
     boxes = relative_boxes(objects.boxes, size)
     if flip:
         boxes = mirror_boxes(boxes, 1)
@@ -70,7 +82,9 @@ def layout_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Callable[[int], TrainingBatch]:
-    """Return step -> real images with layouts, of which process `rank` of `world` gets every world-th.
+    """Return step -> real images with layouts.
+
+    Process `rank` of `world` gets every world-th.
 
     Images are resized to (H, W) without keeping the aspect, as in the paper.
     """

@@ -1,4 +1,7 @@
-"""Tables of scenes to batches of images with class and instance maps. Every batch is a pure function of (seed, step)."""
+"""Tables of scenes to batches of images with class and instance maps.
+
+Every batch is a pure function of (seed, step).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ _MARGIN = 286 / 256  # scale of images before the crop (SPADE's COCO-Stuff setti
 
 @dataclass(frozen=True)
 class View:
-    """How images become (H, W): stretched to it (`fixed`), or stretched to `load` and cut at random (`resize_and_crop`).
+    """The way in which images become (H, W).
+
+    Stretched to it (`fixed`), or stretched to `load` and cut at random (`resize_and_crop`).
 
     These are SPADE's modes for Cityscapes and for COCO-Stuff; without training the crop mode stretches, too.
     """
@@ -115,7 +120,10 @@ class Entry:
 
 
 def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Resize uint8 RGB [h, w, 3] to (H, W), bicubic and antialiased, as SPADE's training data is."""
+    """Resize uint8 RGB [h, w, 3] to (H, W), bicubic and antialiased.
+
+    As SPADE's training data is.
+    """
     from PIL import Image
 
     if pixels.shape[:2] == size:
@@ -124,7 +132,10 @@ def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
-    """Return a scene stretched to (H, W); DatasetError when its image or its map is missing or broken."""
+    """Return a scene stretched to (H, W).
+
+    DatasetError when its image or its map is missing or broken.
+    """
     ids = resize_map(map_of(scene), size)
     maps = maps_from(ids, scene, num_classes)
     pixels = stretch(decode(scene), size)
@@ -134,7 +145,10 @@ def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
 
 
 def _weights(ids: NDArray[np.int64], objects: Objects) -> NDArray[np.float32]:
-    """Return the score of each pixel's object [H, W]; 1 where nothing is labelled, which nobody can be wrong about."""
+    """Return the score of each pixel's object [H, W].
+
+    1 where nothing is labelled, which nobody can be wrong about.
+    """
     if (objects.score == 1).all():
         return np.broadcast_to(np.float32(1), ids.shape)
     unlabelled = len(objects)
@@ -158,7 +172,9 @@ def _num_bytes(entry: Entry) -> int:
 def map_batches(
     tables: Sequence[Dataset], draw: Draw, view: View, flip: bool, rank: int = 0, world: int = 1
 ) -> Callable[[int], MapArrays]:
-    """Return step -> real images with maps, of which process `rank` of `world` gets every world-th.
+    """Return step -> real images with maps.
+
+    Process `rank` of `world` gets every world-th.
 
     Crop and mirror are drawn for the position in the whole batch, so they do not depend on `world`.
     """

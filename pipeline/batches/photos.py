@@ -1,4 +1,6 @@
-"""Tables of scenes to batches of photos with their objects, some of which are held out.
+"""Tables of scenes to batches of photos with their objects.
+
+Some of the photos are held out.
 
 Every batch is a pure function of (seed, step).
 """
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Photos that nothing is learned from, and the steps at which they tell how well it goes."""
+    """Photos that nothing is learned from.
+
+    With the steps at which they tell how well it goes.
+    """
 
     share: float = 0.15  # of the first table, whose labels are a person's
     most: int = 64  # photos
@@ -31,7 +36,10 @@ class HeldOut:
 
 
 def held_out_indices(count: int, held_out: HeldOut, seed: int) -> list[int]:
-    """Return which of the first `count` photos are held out; none where few would be left."""
+    """Return which of the first `count` photos are held out.
+
+    None where few would be left.
+    """
     number = min(held_out.most, int(held_out.share * count))
     position = seed_for(seed, "held out")
     return sorted(permuted(k, count, position) for k in range(number))
@@ -45,7 +53,9 @@ def photo_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Callable[[int], PhotoBatch]:
-    """Return step -> photos with their things but crowds, of which a process gets every world-th.
+    """Return step -> photos with their things but crowds.
+
+    A process gets every world-th.
 
     A held-out photo that is drawn is replaced by the next one that is not held out. `flip` mirrors half of the photos.
     """

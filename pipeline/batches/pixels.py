@@ -1,4 +1,7 @@
-"""Decoded scenes of some tables laid end to end, kept in memory up to a budget of bytes."""
+"""Decoded scenes of some tables laid end to end.
+
+They are kept in memory up to a budget of bytes.
+"""
 
 from __future__ import annotations
 

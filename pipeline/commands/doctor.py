@@ -1,4 +1,7 @@
-"""Lines about this machine: hardware, packages, Ray, weights and the scores they allow."""
+"""Lines about this machine.
+
+Hardware, packages, Ray, weights and the scores they allow.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class Package:
 
 
 def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
-    """Say what there is, one screen; RunError at the end where something that every job needs is broken.
+    """Say what there is, one screen.
+
+    RunError at the end where something that every job needs is broken.
 
     With a job its own settings count: where weights are looked for (unless `weights` says), how scores are set, whether and
     which Ray is used.
@@ -85,7 +90,10 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
 
 
 def packages() -> list[Package]:
-    """Return the packages that the project needs, each with its version and what is wrong with it."""
+    """Return the packages that the project needs.
+
+    Each with its version and what is wrong with it.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -182,7 +190,10 @@ def _weights(folder: Path | None) -> Iterator[str]:
 
 
 def _scores(folder: Path | None, job: Job | None) -> Iterator[str]:
-    """Say which scores the machine allows; whether the data allows them too only a run can tell."""
+    """Say which scores the machine allows.
+
+    Whether the data allows them too only a run can tell.
+    """
     lacking: dict[str, list[str]] = {}
     ready = []
     settings = job.score.settings if job else {}

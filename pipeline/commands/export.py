@@ -1,4 +1,7 @@
-"""Give a run, or any data set, to other tools: real and synthetic images merged, in their format, whole or not at all."""
+"""Give a run, or any data set, to other tools.
+
+Real and synthetic images merged, in their format, whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ class Counted(View):
 
 
 def export(request: Request, progress: Progress) -> Iterator[str]:
-    """Write the export and say what is in it; raises JobError or DatasetError in one line, and then leaves nothing behind."""
+    """Write the export and say what is in it.
+
+    Raises JobError or DatasetError in one line, and then leaves nothing behind.
+    """
     module = _format(request.to)
     target = _target(request.out)
     splits = open_splits(request)
@@ -122,7 +128,9 @@ def _finished(target: Path, digest: str) -> bool:
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Folder]:
-    """Yield a folder beside `target` that takes its name when the block ends well, and vanishes when it does not.
+    """Yield a folder that becomes `target` when the block ends well.
+
+    It lies beside it, and vanishes when the block does not end well.
 
     What killed exports of this machine left beside it is removed first.
     """

@@ -107,7 +107,10 @@ def _folder_of_part(run: Path, part: str) -> Path | None:
 
 
 def step_folder(run: Path, step: str) -> Path | None:
-    """Return the folder of a finished step: the one metrics.json names, else the one finished last."""
+    """Return the folder of a finished step.
+
+    The one metrics.json names, else the one finished last.
+    """
     named = read_object(run / "metrics.json").get("steps", {}).get(step, "")
     folders = (run / "steps").glob(f"{step}-*")
     finished = [folder for folder in folders if (folder / MANIFEST).is_file()]

@@ -1,4 +1,7 @@
-"""Pictures of one layout from a trained generator: sheets that change one thing at a time, and how to make them again."""
+"""Pictures of one layout from a trained generator.
+
+Sheets that change one thing at a time, and how to make them again.
+"""
 
 from __future__ import annotations
 
@@ -156,7 +159,10 @@ def _open(file: Path) -> Studio:
 
 
 def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
-    """All that sheets are made of, every box, name and edit tried before anything is painted."""
+    """All that sheets are made of.
+
+    Every box, name and edit is tried before anything is painted.
+    """
     objects = layout.objects()
     try:
         samples = tuple(studio.scene(objects, wanted.seed + k) for k in range(wanted.count))
@@ -177,7 +183,10 @@ def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
 def _write_sheet(
     folder: Folder, name: str, title: str, studio: Studio, subject: Subject
 ) -> list[dict[str, Any]]:
-    """Paint a sheet row by row and write it, its pictures first; return what sheet.json says of the pictures."""
+    """Paint a sheet row by row and write it, its pictures first.
+
+    Return what sheet.json says of the pictures.
+    """
     size = drawing.picture_size(studio.resolution, subject.layout.size)
     strips, said = [], []
     for number, row in enumerate(SHEETS[name](subject)):
@@ -213,7 +222,10 @@ def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
 
 
 def _paint(studio: Studio, row: Row) -> list[NDArray[np.uint8]]:
-    """The pictures of a row [S, S, 3], each scene painted once; a mask map has the side of its stage."""
+    """The pictures of a row [S, S, 3], each scene painted once.
+
+    A mask map has the side of its stage.
+    """
     scenes = list(
         dict.fromkeys(scene for cell in row.cells for scene in (cell.scene, *cell.others))
     )

@@ -1,4 +1,7 @@
-"""`synthaug plan`: the gaps of the labelled data and the plan of a job, before any training."""
+"""`synthaug plan`: the gaps of the labelled data and the plan of a job.
+
+Before any training.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ PAIRS = 24  # at most; fewer with report.samples
 
 
 def plan(job: Job, console: Console) -> list[str]:
-    """Plan in the job's output folder, write the page there, and return lines for the terminal."""
+    """Plan in the job's output folder and write the page there.
+
+    Returns lines for the terminal.
+    """
     done = run_some(job, console, ("ingest", "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
     manifest = done["plan"].manifest

@@ -1,4 +1,7 @@
-"""`synthaug report`: a run's page again from what is on disk, finished or not, or a page that compares several runs."""
+"""`synthaug report`: a run's page again, or one that compares runs.
+
+From what is on disk, finished or not.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Found:
 
 
 def report(runs: Sequence[Path], out: Path | None) -> list[str]:
-    """Write the page of one run, or the comparison of several; returns the lines for the terminal."""
+    """Write the page of one run, or the comparison of several.
+
+    Returns the lines for the terminal.
+    """
     if not runs:
         raise JobError("RUN: give the output folder of at least one run")
     if len(runs) > MOST:
@@ -58,7 +64,9 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
 
 
 def look(path: Path) -> Found:
-    """Read what a run folder holds; raises JobError where it is none or has no finished ingest step.
+    """Read what a run folder holds.
+
+    Raises JobError where it is none or has no finished ingest step.
 
     A step's output counts as the job's own when it is where the job of today would put it. Else the newest finished one is
     taken, and named in the notes, because it may come from other settings or another version of synthaug; but never one that
@@ -89,7 +97,10 @@ def look(path: Path) -> Found:
 
 
 def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
-    """Return the output folder of each step, and the steps whose folder is not the job's own."""
+    """Return the output folder of each step, and the steps of another job.
+
+    Those are the steps whose folder is not the job's own.
+    """
     keys: dict[str, str] = {}
     folders: dict[str, Path] = {}
     other: list[str] = []
@@ -125,7 +136,10 @@ def _spec(found: Found) -> step.Spec:
 
 
 def _compared_run(found: Found) -> ComparedRun:
-    """Return the column of a run; its images have the same indices as those of the others."""
+    """Return the column of a run.
+
+    Its images have the same indices as those of the others.
+    """
     spec = _spec(found)
     run = spec.run()
     pictures = []

@@ -1,4 +1,7 @@
-"""`synthaug score`: the scores of any two data sets, by the same code as in a run, whoever made the images."""
+"""`synthaug score`: the scores of any two data sets.
+
+By the same code as in a run, whoever made the images.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ class Tables:
 
 
 def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
-    """Return a table with the classes `wanted`; DatasetError, beginning with `told`, when it has others."""
+    """Return a table with the classes `wanted`.
+
+    DatasetError, beginning with `told`, when it has others.
+    """
     if [c.name for c in table.categories] == [c.name for c in wanted]:
         return table
     places = {category.name: place for place, category in enumerate(wanted)}
@@ -87,7 +93,10 @@ def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
 
 
 def score(request: Request, screen: Any) -> list[str]:
-    """Measure, write `metrics.json` and `scores.html`, and return what to say, line by line."""
+    """Measure, write `metrics.json` and `scores.html`.
+
+    Returns what to say, line by line.
+    """
     job = _job(request)
     check_writable(request.output)
     given = {"real": request.real, "synthetic": request.synthetic, "train": request.train}
@@ -192,7 +201,10 @@ def _plan(
 
 
 def _check_judge(judge: Path | None, classes: int) -> str:
-    """Return the digest of the reference detector; JobError when it is no detector of these classes."""
+    """Return the digest of the reference detector.
+
+    JobError when it is no detector of these classes.
+    """
     if judge is None:
         return ""
     from synthaug.detectors.weights import read_header
@@ -211,7 +223,10 @@ def _check_judge(judge: Path | None, classes: int) -> str:
 
 
 def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
-    """Return the scores as a table, a row each, then what was not measured, and what the numbers are too small for."""
+    """Return the scores as a table, a row each.
+
+    Then what was not measured, and what the numbers are too small for.
+    """
     head = ("score", "number", "value", "95 %", "compare with")
     rows = [head, *(summary_cells(metric) for metric in scores.values())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]

@@ -42,7 +42,10 @@ def _state(folder: Folder) -> str:
 
 
 def inspect(table: Dataset, progress: Callable[[int, int, str], None]) -> Iterator[str]:
-    """Decode every image of a data set, and yield its objects per class and what was skipped."""
+    """Decode every image of a data set; yield its objects per class.
+
+    Then what was skipped.
+    """
     total = len(table)
     objects: Counter[int] = Counter()
     for index, scene in enumerate(table):

@@ -1,4 +1,6 @@
-"""jobs/base.yaml, written from the dataclasses: every key of a job with its default and comment.
+"""jobs/base.yaml, written from the dataclasses.
+
+Every key of a job with its default and comment.
 
     python -m synthaug.pipeline.config.base_yaml > jobs/base.yaml
 
@@ -155,7 +157,9 @@ def section_lines(cls: type, key: str, indent: str = "  ", mark: str = "") -> It
 
 
 def component_lines(configs: Mapping[str, type], key: str) -> Iterator[str]:
-    """Yield a block for each component's own keys; components with the same keys share one.
+    """Yield a block for each component's own keys.
+
+    Components with the same keys share one.
 
     A component that has all keys of an earlier one, with the same defaults, names only its others.
     """

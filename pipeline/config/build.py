@@ -61,7 +61,10 @@ def one_line(err: Exception) -> str:
 
 
 def build(raw: dict[str, Any], stem: str) -> Job:
-    """Validate each section and return the Job; one without a name is called like its file."""
+    """Validate each section and return the Job.
+
+    One without a name is called like its file.
+    """
     hints = get_type_hints(Job)
     _refuse_unknown(raw, hints, "")
     if raw.get("name") in (None, ""):
@@ -104,13 +107,16 @@ def copy_paste_config() -> Any:
 
 
 def loop_config(system: str) -> Any:
-    """Return the dataclass with the keys of train_generator that a system is trained by."""
+    """Return the dataclass of a system's section train_generator."""
     module = _load(load_system, system, "generator.system")
     return module.Loop if module.LEARNS else NoTraining
 
 
 def _loop(raw: Any, system: str) -> Any:
-    """Return the section train_generator; keys of other systems' trainings do not concern it."""
+    """Return the section train_generator.
+
+    Keys of other systems' trainings do not concern it.
+    """
     keys = _mapping(raw, "train_generator")
     loop = loop_config(system)
     unknown = keys.keys() - {f.name for f in fields(loop)}
@@ -127,7 +133,10 @@ def _component(
     room: Mapping[str, str],
     load: Callable[[str], Any],
 ) -> tuple[str, Any, Any]:
-    """Return the component's name, its training and its Config from one mapping with the keys of all three."""
+    """Return the component's name, its training and its Config.
+
+    From one mapping with the keys of all three.
+    """
     keys = _mapping(raw, section)
     name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
     config = _load(load, name, join(section, choice)).Config
@@ -153,7 +162,7 @@ def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -
 def _of_others(
     keys: Collection[str], room: Mapping[str, str], config_of: Callable[[str], Any]
 ) -> set[str]:
-    """Return those of some unknown keys that are keys of another component of the room."""
+    """Return those of some unknown keys that another component of the room has."""
     known: set[str] = set()
     for name in room if keys else ():
         try:
@@ -204,7 +213,10 @@ def _import(module: str, key: str) -> Any:
 
 
 def _load(load: Callable[[str], Any], name: str, key: str) -> Any:
-    """Return a component; FaultError when it lacks a library or a part of its contract."""
+    """Return a component.
+
+    FaultError when it lacks a library or a part of its contract.
+    """
     try:
         return load(name)
     except ValueError as err:
@@ -235,7 +247,10 @@ def _refuse_unknown(keys: Mapping[str, Any], known: Collection[str], section: st
 
 
 def _fill(cls: Any, raw: Any, key: str) -> Any:
-    """Return a dataclass from a mapping: every key known, every value of its type, every check of its own passed."""
+    """Return a dataclass from a mapping.
+
+    Every key known, every value of its type, every check of its own passed.
+    """
     values, hints = _mapping(raw, key), get_type_hints(cls)
     _refuse_unknown(values, {f.name for f in fields(cls)}, key)
     for f in fields(cls):
@@ -249,7 +264,10 @@ def _fill(cls: Any, raw: Any, key: str) -> Any:
 
 
 def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
-    """Construct, and put a dataclass's own complaint, `field: what is wrong`, under its dotted key."""
+    """Construct, and put a dataclass's own complaint under its dotted key.
+
+    A complaint is `field: what is wrong`.
+    """
     try:
         return cls(**values)
     except ValueError as err:

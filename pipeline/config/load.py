@@ -1,4 +1,6 @@
-"""One YAML file with `key=value` overrides becomes one frozen Job, checked to the last key. The only door to Hydra.
+"""One YAML file with `key=value` overrides becomes one frozen Job.
+
+It is checked to the last key. The only door to Hydra.
 
 Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain data and is checked
 (build.py) against the sections (schema.py) and the `Config` of each component the job names. Nothing in a job is ever
@@ -52,7 +54,10 @@ DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]{0,17})")
 
 
 def _scan_file(path: Path, sources: dict[str, Source], children: tuple[str, ...]) -> None:
-    """Check a file and the ones it inherits from, and note which keys each of them writes."""
+    """Check a file and the ones it inherits from.
+
+    Notes which keys each of them writes.
+    """
     if path.stem in children:
         raise JobError(
             f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'"
@@ -137,7 +142,10 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
 
 
 def _scan(node: yaml.Node, key: str, source: Source, sources: dict[str, Source]) -> None:
-    """Refuse what YAML 1.1 would silently turn into something else, and note who wrote each key."""
+    """Refuse what YAML 1.1 would silently turn into something else.
+
+    Notes who wrote each key.
+    """
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for name, value in node.value:
@@ -206,7 +214,10 @@ def load_job(
 
 
 def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Let Hydra merge the file, its neighbours and the overrides into plain data, nothing resolved."""
+    """Let Hydra merge the file, its neighbours and the overrides.
+
+    Into plain data, nothing resolved.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -225,7 +236,10 @@ def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_override(text: str, sources: dict[str, Source]) -> str:
-    """Return the override in Hydra's add-or-override form, so that a key the YAML does not mention is no error."""
+    """Return the override in Hydra's add-or-override form.
+
+    So that a key the YAML does not mention is no error.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

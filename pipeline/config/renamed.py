@@ -1,4 +1,7 @@
-"""Job keys that have changed their name; the old one is accepted for one version, with a warning."""
+"""Job keys that have changed their name.
+
+The old one is accepted for one version, with a warning.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The sections of a job: frozen dataclasses with every key, default, unit and range."""
+"""The sections of a job.
+
+Frozen dataclasses with every key, default, unit and range.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,10 @@ class GeneratorJob:
 
 @dataclass(frozen=True)
 class DetectorSection:
-    """`detector:`, one mapping in YAML: the back-end, its training, and the keys of the back-end's own Config."""
+    """`detector:`, one mapping in YAML.
+
+    The back-end, its training, and the keys of the back-end's own Config.
+    """
 
     backend: str
     training: DetectorJob
@@ -158,7 +164,10 @@ class DetectorSection:
 
 @dataclass(frozen=True)
 class SelfTrainSection:
-    """`self_train:`, one mapping in YAML: the loop, and the keys of mean teacher's own Config."""
+    """`self_train:`, one mapping in YAML.
+
+    The loop, and the keys of mean teacher's own Config.
+    """
 
     training: SelfTrainJob
     config: Any
@@ -166,7 +175,10 @@ class SelfTrainSection:
 
 @dataclass(frozen=True)
 class GeneratorSection:
-    """`generator:`, one mapping in YAML: the system, its training, and the keys of the system's own Config."""
+    """`generator:`, one mapping in YAML.
+
+    The system, its training, and the keys of the system's own Config.
+    """
 
     system: str
     training: GeneratorJob
@@ -180,7 +192,10 @@ class NoTraining:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """Labels of the unlabelled images: which detections, and the meaning of their scores."""
+    """Labels of the unlabelled images.
+
+    Which detections, and the meaning of their scores.
+    """
 
     # least score of a class: fixed (threshold) | precision (is reached) | f1 (is highest)
     rule: Literal["fixed", "precision", "f1"] = "f1"
@@ -286,7 +301,7 @@ Policy = Literal["keep", "drop", "ignore"]
 
 @dataclass(frozen=True)
 class Verify:
-    """Verification of synthetic objects by a detector, and the policy for each verdict."""
+    """Verification of synthetic objects, and the policy for each verdict."""
 
     enabled: bool = True  # false = the synthetic data goes on as it was made
     # checkpoint of the verifying detector; "" = one is trained on the labelled images
@@ -354,7 +369,10 @@ class Score:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Return the scores that the job names itself: to lack something is an error for them."""
+        """Return the scores that the job names itself.
+
+        To lack something is an error for them.
+        """
         if self.missing == "report":
             return ()
         return tuple(name for name in self.names if name != "usual")
@@ -362,7 +380,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Trial:
-    """Does the synthetic data help the detector? Arms trained alike, with paired seeds, on different images."""
+    """Does the synthetic data help the detector?
+
+    Arms trained alike, with paired seeds, on different images.
+    """
 
     seeds: int = 0  # trainings per arm, paired across arms; 0 = no trial, 5 is usual
     # also real_2x (docs/trial.md)
@@ -487,7 +508,10 @@ class Job:
 
     @property
     def num_parts(self) -> int:
-        """Return the parts in which a worker learns from its batch; 1 where the generator's training has no such key."""
+        """Return the parts in which a worker learns from its batch.
+
+        1 where the generator's training has no such key.
+        """
         return int(vars(self.train_generator).get("accumulate", 1))
 
     def to_yaml(self) -> str:
@@ -498,7 +522,10 @@ class Job:
         return _quoted(_plain(self)) if set(text) & set("\x85\u2028\u2029") else text
 
     def sha256(self) -> str:
-        """Return the hex digest of what decides the results: not of the output folder, the cluster or the workers."""
+        """Return the hex digest of what decides the results.
+
+        Not of the output folder, the cluster or the workers.
+        """
         content: dict[str, Any] = {
             f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE
         }
@@ -507,7 +534,10 @@ class Job:
 
 
 def _quoted(content: Any) -> str:
-    """Return YAML with every text in double quotes and escaped: plain style loses the rarer line separators."""
+    """Return YAML with every text in double quotes and escaped.
+
+    Plain style loses the rarer line separators.
+    """
     import yaml
 
     class Quoting(yaml.SafeDumper):
@@ -520,14 +550,20 @@ def _quoted(content: Any) -> str:
 
 
 def section_dict(job: Job, section: str) -> dict[str, Any]:
-    """Return one section as plain JSON-able data, to be hashed; without the keys that only say who does the work."""
+    """Return one section as plain JSON-able data, to be hashed.
+
+    Without the keys that only say who does the work.
+    """
     assert section not in OUTSIDE, f"{section} decides no step's result"
     content = _plain(getattr(job, section))
     return {key: value for key, value in content.items() if key not in EXECUTION.get(section, ())}
 
 
 def _plain(value: Any) -> Any:
-    """Return dataclasses, tuples and dicts as YAML knows them; component sections as the one mapping they came from."""
+    """Return dataclasses, tuples and dicts as YAML knows them.
+
+    Component sections as the one mapping they came from.
+    """
     if isinstance(value, DetectorSection):
         return {"backend": value.backend, **_plain(value.training), **_plain(value.config)}
     if isinstance(value, SelfTrainSection):

@@ -15,7 +15,7 @@ def shipped_names() -> list[str]:
 
 
 def find_job(named: Path) -> Path:
-    """Return the file of a job named by its path or, if there is no such file, by its name.
+    """Return the file of a job named by its path, else by its name.
 
     `semi_supervised`, `semi_supervised.yaml` and `jobs/semi_supervised.yaml` name a shipped job
     wherever one stands. A path that names neither is returned as it is.
@@ -30,7 +30,10 @@ def find_job(named: Path) -> Path:
 
 
 def find_base(name: str, job_file: Path) -> Path:
-    """Return the file that `job_file` inherits from: its neighbour, else the shipped job."""
+    """Return the file that `job_file` inherits from.
+
+    Its neighbour, else the shipped job.
+    """
     neighbour = job_file.with_name(f"{name}.yaml")
     shipped = FOLDER / f"{name}.yaml"
     if not neighbour.is_file() and shipped.is_file():

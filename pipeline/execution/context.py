@@ -1,4 +1,4 @@
-"""The surroundings of a step: job, own folder, outputs of earlier steps, and workers."""
+"""The surroundings of a step: job, folder, earlier outputs, workers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Context:
         workers: int = 1,
         fits: Fits = lambda _: True,
     ) -> Any:
-        """Run a training task, in a process group of a size that `fits`, and show its progress."""
+        """Run a training task in a process group, and show its progress.
+
+        The group has a size that `fits`.
+        """
 
         def tick() -> None:
             rows = read_log(folder)
@@ -116,7 +119,10 @@ def _read_row(folder: Folder, name: str) -> dict[str, Any]:
 
 
 def _num_scenes(item: Any) -> int:
-    """Return the number of scenes in a shard's item: a range, or a tuple that ends with one."""
+    """Return the number of scenes in a shard's item.
+
+    A range, or a tuple that ends with one.
+    """
     scenes = item if isinstance(item, range) else item[-1]
     return len(scenes)
 

@@ -27,7 +27,10 @@ class Executor(Protocol):
     def pool(
         self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
     ) -> Iterator[Any]:
-        """Run items through `workers` stateful workers, each made once by `make`; yields results as they come."""
+        """Run items through `workers` stateful workers, each made once by `make`.
+
+        Yields results as they come.
+        """
         ...
 
     def group(
@@ -38,7 +41,9 @@ class Executor(Protocol):
         tick: Tick | None = None,
         fits: Fits = lambda _: True,
     ) -> Any:
-        """Run `function(*args)` on `size` processes joined by torch.distributed (gloo or nccl); returns rank 0's result.
+        """Run `function(*args)` on `size` processes; return rank 0's result.
+
+        They are joined by torch.distributed (gloo or nccl).
 
         Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
         function learns how many from torch.distributed, which is not initialised when it is alone.

@@ -1,4 +1,7 @@
-"""Work on Ray: a private one on this machine, or one that is joined. The only door to Ray."""
+"""Work on Ray: a private one on this machine, or one that is joined.
+
+The only door to Ray.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ class RayExecutor:
             ) from err
 
     def _environment(self, address: str) -> None:
-        """Set Ray's variables: loopback, private token, no statistics (docs/architecture.md)."""
+        """Set Ray's variables (docs/architecture.md).
+
+        Loopback, private token, no statistics.
+        """
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -86,7 +92,10 @@ class RayExecutor:
 
     @staticmethod
     def check_reachable(address: str) -> None:
-        """Ask the port before Ray does (JobError if it is closed): Ray retries for half a minute and prints pages."""
+        """Ask the port before Ray does; JobError if it is closed.
+
+        Ray retries for half a minute and prints pages.
+        """
         host, _, port = address.removeprefix("ray://").partition(":")
         try:
             if not port.isdigit():
@@ -149,7 +158,10 @@ class RayExecutor:
             return
 
     def _start(self, workers: int) -> list[Any]:
-        """Return actors, those of the last pool first: to start one takes seconds of imports."""
+        """Return actors, those of the last pool first.
+
+        To start one takes seconds of imports.
+        """
         self._keep_idle(workers)
         actors = self._idle
         self._idle = []
@@ -163,7 +175,10 @@ class RayExecutor:
             self._ray.kill(actor)
 
     def _keep_idle(self, count: int) -> None:
-        """End all but `count` of the actors kept for a next pool: others need their cores and memory."""
+        """End all but `count` of the actors kept for a next pool.
+
+        Others need their cores and memory.
+        """
         self._stop(self._idle[count:])
         self._idle = self._idle[:count]
 
@@ -199,7 +214,10 @@ class RayExecutor:
         )
 
     def _reserve(self, size: int, gpus: bool, fits: Fits) -> Any:
-        """Reserve room for `size` members, or for as many as there is room for; None where that is one."""
+        """Reserve room for `size` members, or for as many as there is room for.
+
+        None where that is one.
+        """
         while size > 1:
             if fits(size):
                 bundle = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
@@ -267,7 +285,10 @@ class RayExecutor:
         return self._get(refs[0])
 
     def _raise_cause(self, unfinished: list[Any]) -> None:
-        """Raise the error that explains the others': a death, or one for the user; else return."""
+        """Raise the error that explains the others': a death, or one for the user.
+
+        Else return.
+        """
         if not unfinished:
             return
         ended, _ = self._ray.wait(
@@ -385,7 +406,10 @@ def _secret() -> str:
 
 
 def open_executor(kind: str, workers: int, address: str, memory_mb: int) -> Executor:
-    """Start the executor a job asks for; `workers` 0 means one per core of this machine."""
+    """Start the executor a job asks for.
+
+    `workers` 0 means one per core of this machine.
+    """
     count = workers or len(os.sched_getaffinity(0))
     if kind == "serial":
         return SerialExecutor(count)

@@ -1,4 +1,6 @@
-"""The one training loop: for detectors, generators and classifiers alike; log, checkpoint and exact resume.
+"""The one training loop: for detectors, generators and classifiers alike.
+
+Log, checkpoint and exact resume.
 
 A training is anything with `modules`, `optimizers` and `step(index, batch)`. Batches are a pure function of the step index
 and all of a step's randomness derives from it, so the state on disk is weights, optimiser moments and one number.
@@ -66,7 +68,9 @@ def train(
     folder: Folder,
     rank: int = 0,
 ) -> int:
-    """Train to `steps`, resuming from the folder's state; returns the step it resumed from.
+    """Train to `steps`, resuming from the folder's state.
+
+    Returns the step it resumed from.
 
     Only rank 0 writes. A kill loses at most the steps since the last save.
     """
@@ -112,7 +116,10 @@ def save_state(training: Training, folder: Folder, step: int) -> None:
 
 
 def load_state(training: Training, folder: Folder) -> int:
-    """Restore a training in place; returns the step to go on with, 0 when nothing was saved."""
+    """Restore a training in place.
+
+    Returns the step to go on with, 0 when nothing was saved.
+    """
     if not folder.exists(STATE):
         return 0
     from safetensors.torch import load
@@ -142,7 +149,10 @@ def load_state(training: Training, folder: Folder) -> int:
 def _laid_out(
     moments: dict[int, dict[str, Any]], parameters: list[Any]
 ) -> dict[int, dict[str, Any]]:
-    """Give moments the memory layout of their parameters: fused optimisers go through both as flat memory."""
+    """Give moments the memory layout of their parameters.
+
+    Fused optimisers go through both as flat memory.
+    """
     import torch
 
     return {
@@ -164,7 +174,10 @@ def read_log(folder: Folder, name: str = LOG) -> list[dict[str, Any]]:
 
 
 class _Log:
-    """Mean losses per interval, as JSON lines; rows after the resumed step are forgotten."""
+    """Mean losses per interval, as JSON lines.
+
+    Rows after the resumed step are forgotten.
+    """
 
     def __init__(self, folder: Folder, steps: int, start: int) -> None:
         self._folder, self._steps = folder, steps

@@ -1,4 +1,6 @@
-"""Pairs of images of two splits that show the same: leaks, memorised training images and plain duplicates.
+"""Pairs of images of two splits that show the same.
+
+Leaks, memorised training images and plain duplicates.
 
 What is measured on an image is flattered when a detector or a generator has seen that image, or a copy of it. So an image
 of a split that is trained on must be in no split that is measured on.
@@ -55,12 +57,17 @@ class Pair:
 
 
 def is_measured(split: str) -> bool:
-    """Return whether scores or the trial are measured on a split; on all others something is trained."""
+    """Return whether scores or the trial are measured on a split.
+
+    On all others something is trained.
+    """
     return split in ("validation", EVALUATION)
 
 
 def find_pairs(signatures: Signatures, group: Mapping[str, int]) -> list[Pair]:
-    """Return the pairs of images of different groups that show the same, in the order of the signatures.
+    """Return the pairs of images of different groups that show the same.
+
+    In the order of the signatures.
 
     `group` says which splits belong together. Of the images of another group that look like one, NEAREST are compared.
     """
@@ -103,7 +110,9 @@ def _same_pixels(signatures: Signatures, groups: Indices) -> set[tuple[int, int]
 
 
 def _similar(signatures: Signatures, groups: Indices) -> set[tuple[int, int]]:
-    """Return rows of different pixels of which the full image of one is near a window of the other, by their hashes.
+    """Return pairs of rows where one's full image is near a window of the other.
+
+    By their hashes; rows of the same pixels are not among them.
 
     Of each group, the NEAREST to an image.
     """
@@ -141,7 +150,9 @@ def count_pairs(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def leak_message(pairs: Sequence[Pair], keys: Mapping[str, str], path: str) -> str:
-    """Return the error for leaks, without a full stop: the key, two images, how many more; "" without any leak.
+    """Return the error for leaks, without a full stop.
+
+    The key, two images, how many more; "" without any leak.
 
     `keys` names the job's key behind each split; `path` is the file that lists all pairs.
     """

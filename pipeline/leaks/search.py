@@ -32,7 +32,10 @@ def pairs_within(
     index_group: Indices,
     radius: int = RADIUS,
 ) -> tuple[Indices, Indices]:
-    """Return all pairs of different groups within `radius` bits: positions in queries [Q] and in index [N]."""
+    """Return all pairs of different groups within `radius` bits.
+
+    Positions in queries [Q] and in index [N].
+    """
     pair_numbers = [np.zeros(0, np.int64)]  # query * N + position
     flips = _flips(radius // PARTS)
     for part in range(PARTS):
@@ -78,7 +81,10 @@ def _ranges(first: Indices, counts: Indices) -> Indices:
 def _lookups(
     keys: Indices, flips: Indices, starts: Indices
 ) -> Iterator[tuple[Indices, Indices, Indices]]:
-    """Yield (query, first position in its bucket, size of the bucket) [P] of all lookups, in blocks of limited size."""
+    """Yield the lookups in blocks of limited size.
+
+    Each as (query, first position in its bucket, size of the bucket) [P].
+    """
     step = max(1, MAX_LOOKUPS // len(flips))
     for start in range(0, len(keys), step):
         flipped = keys[start : start + step, None] ^ flips[None]  # [queries, flips]

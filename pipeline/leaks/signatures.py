@@ -1,4 +1,7 @@
-"""The signatures of the images of some splits, stored in Parquet: a row per image, a file per shard."""
+"""The signatures of the images of some splits, stored in Parquet.
+
+A row per image, a file per shard.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Signatures:
-    """The signatures of N images of some splits, end to end; thumbnails stay on disk until they are needed."""
+    """The signatures of N images of some splits, end to end.
+
+    Thumbnails stay on disk until they are needed.
+    """
 
     split: tuple[str, ...]  # [N]
     image_id: tuple[str, ...]  # [N]
@@ -56,7 +62,10 @@ class Signatures:
 
 
 def write_signatures(folder: Folder, name: str, rows: Sequence[tuple[str, str, Signature]]) -> None:
-    """Write rows (image id, name of its file, signature) as the file `name` (without suffix), atomically."""
+    """Write signatures as the file `name` (without suffix), atomically.
+
+    Rows are (image id, name of its file, signature).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,6 @@
-"""The distance of two thumbnails: one laid over the best fitting window of the other.
+"""The distance of two thumbnails.
+
+One is laid over the best fitting window of the other.
 
 Legend: K windows of a thumbnail.
 """
@@ -22,7 +24,9 @@ Thumbnail = NDArray[np.uint8]
 
 
 def distance(first: Thumbnail, second: Thumbnail) -> float:
-    """Return 1 - correlation of the second with the best fitting window of the first, mirrored or not.
+    """Return 1 - correlation of the second with the best window of the first.
+
+    Mirrored or not.
 
     0 is the same, 2 the most. A crop that keeps 85 % of each side is still laid over its position.
     """
@@ -45,7 +49,10 @@ def _normalized(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _windows(thumbnail: Thumbnail) -> NDArray[np.float32]:
-    """Return the windows of a thumbnail at half its side [K, 16, 16, 3], the full one first."""
+    """Return the windows of a thumbnail at half its side [K, 16, 16, 3].
+
+    The full one comes first.
+    """
     import cv2
 
     smooth = cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), 0.8)

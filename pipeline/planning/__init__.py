@@ -1,1 +1,1 @@
-"""Which layouts are worth making: statistics, exchange of objects, placement, maps."""
+"""Planning of layouts: statistics, exchange of objects, placement, maps."""

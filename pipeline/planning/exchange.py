@@ -59,7 +59,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Slots:
-    """Objects that S layouts receive, in expectation, when none may have more than `max_objects`."""
+    """Objects that S layouts receive, in expectation.
+
+    None may have more than `max_objects`.
+    """
 
     receive: NDArray[np.float64]  # [S] objects
     extra: float  # probability that a slot that was free in the real layout is filled
@@ -120,7 +123,10 @@ def draw_layout(
 def _free_box(
     candidates: NDArray[np.float32], occupied: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return a real box [4] of the class that covers little of the boxes [N, 4] that are there already."""
+    """Return a real box [4] of the class that covers little of others [N, 4].
+
+    Those are the boxes that are there already.
+    """
     best: NDArray[np.float32] = candidates[0]
     least = np.inf
     for index in rng.integers(len(candidates), size=TRIES).tolist():
@@ -144,7 +150,9 @@ def overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np
 def vary(
     layout: Layout, isthing: NDArray[np.bool_], jitter: float, flip: float, rng: np.random.Generator
 ) -> Layout:
-    """Jitter the things' boxes (centre and size, normal, share of the size) and mirror the layout with a probability.
+    """Jitter the things' boxes and mirror the layout with a probability.
+
+    Centre and size move by a normal share of the size.
 
     Boxes stay inside the image; stuff is mirrored but not jittered, because it borders on other stuff.
     """
@@ -157,7 +165,10 @@ def vary(
 
 
 def _jittered(boxes: NDArray[np.float32], moves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return boxes [N, 4] whose centre moves by moves[:, :2] sizes and whose size is scaled by exp(moves[:, 2:])."""
+    """Return moved and scaled boxes [N, 4].
+
+    The centre moves by moves[:, :2] sizes, the size is scaled by exp(moves[:, 2:]).
+    """
     size = boxes[:, 2:] - boxes[:, :2]
     center = (boxes[:, 2:] + boxes[:, :2]) / 2
     new_size = size * np.exp(moves[:, 2:])

@@ -1,4 +1,6 @@
-"""Statistics of layouts, and how far planned layouts are from natural ones: pure functions of arrays.
+"""Statistics of layouts, and how far planned ones are from natural ones.
+
+Pure functions of arrays.
 
 Distances are Jensen-Shannon divergences in bits: 0 = the same distribution, 1 = nothing in common.
 """
@@ -60,7 +62,10 @@ def object_counts(layouts: Sequence[Layout], num_classes: int) -> NDArray[np.int
 
 
 def divergence(p: NDArray[np.generic], q: NDArray[np.generic]) -> float:
-    """Compute the Jensen-Shannon divergence in bits of two histograms of one shape; 0 where either is empty."""
+    """Compute the Jensen-Shannon divergence in bits of two histograms of one shape.
+
+    0 where either is empty.
+    """
     first = np.asarray(p, np.float64).ravel()
     second = np.asarray(q, np.float64).ravel()
     if not first.sum() or not second.sum():
@@ -79,7 +84,9 @@ def _relative_entropy(p: Floats, q: Floats) -> float:
 
 
 def with_margins(pairs: Floats, margins: Floats) -> Floats:
-    """Scale a symmetric pair matrix [C, C] to the row sums `margins` [C]; its odds ratios stay.
+    """Scale a symmetric pair matrix [C, C] to the row sums `margins` [C].
+
+    Its odds ratios stay.
 
     Gives the co-occurrence if nothing had changed but the frequencies of the classes (iterative proportional fitting).
     """
@@ -126,7 +133,10 @@ def _divergence_of_fullness(natural: NDArray[np.int32], planned: NDArray[np.int3
 def _mean_divergence(
     natural: NDArray[np.int64], planned: NDArray[np.int64], counts: NDArray[np.int32]
 ) -> float:
-    """Average the divergences of histograms [C, ...], weighted by the objects of each class in `counts` [S, C]."""
+    """Average the divergences of histograms [C, ...].
+
+    Weighted by the objects of each class in `counts` [S, C].
+    """
     per_class = [divergence(before, after) for before, after in zip(natural, planned, strict=True)]
     weights = counts.sum(0) / max(1, counts.sum())
     return float(weights @ np.array(per_class))

@@ -1,4 +1,7 @@
-"""Composing panoptic maps: things taken out of a real map and put into another; stuff completed behind them."""
+"""Composing panoptic maps: things taken out of a real map and put into another.
+
+Stuff completed behind them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class RealMap:
 
 
 def real_map(scene: Scene, num_classes: int, size: Size | None, min_area: int) -> RealMap:
-    """Return the map of a scene; things below `min_area` pixels give way to the nearest stuff."""
+    """Return the map of a scene.
+
+    Things below `min_area` pixels give way to the nearest stuff.
+    """
     ids = map_of(scene)
     if size:
         ids = resize_map(ids, size)
@@ -65,7 +71,9 @@ def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64
 def complete(
     ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Give every hole [H, W] the id of the nearest pixel of stuff [H, W]; 0 where the map has no stuff.
+    """Give every hole [H, W] the id of the nearest pixel of stuff [H, W].
+
+    0 where the map has no stuff.
 
     Distances are Euclidean, as exact as OpenCV's 5 x 5 mask makes them.
     """
@@ -86,7 +94,9 @@ def complete(
 
 
 def _enclosed(ids: NDArray[np.int64], removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the unlabelled patches [H, W] that border on nothing but the things `removed` [n + 1].
+    """Return the unlabelled patches [H, W] that border on removed things alone.
+
+    Those are `removed` [n + 1].
 
     Such patches are parts of the things, number plates for example.
     """
@@ -120,7 +130,10 @@ class Cutout:
     unoccluded: float  # share of the ring where nothing is in front of it
 
     def moved(self, mirrored: bool, shift: float, width: int) -> Cutout:
-        """Return it at `shift` in [0, 1) of its possible columns; a thing cut by the border stays at the border."""
+        """Return it at `shift` in [0, 1) of its possible columns.
+
+        A thing cut by the border stays at the border.
+        """
         w = self.mask.shape[1]
         at_left = self.left == 0
         at_right = self.left + w == width
@@ -136,14 +149,20 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a cutout fits into a map, in [0, 1], and the part of its mask that is visible there."""
+    """The fit of a cutout into a map, in [0, 1].
+
+    And the part of its mask that is visible there.
+    """
 
     score: float
     visible: NDArray[np.bool_]  # [h, w]
 
 
 def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout | None:
-    """Cut thing `thing` out of a map, stretched to (H, W); None when nothing of it is left."""
+    """Cut thing `thing` out of a map, stretched to (H, W).
+
+    None when nothing of it is left.
+    """
     ids = resize_map(source.ids, size)
     mask = ids == thing
     rows = np.flatnonzero(mask.any(1))
@@ -165,7 +184,10 @@ def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout 
 def _ring(
     values: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int
 ) -> NDArray[np.int64]:
-    """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it: [P]."""
+    """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it.
+
+    Shape [P].
+    """
     import cv2
 
     reach = max(1, round(RING * max(mask.shape)))
@@ -185,7 +207,10 @@ def _ring(
 
 
 def _shares(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
-    """Return the share of each class [C + 1] among labels [P]; num_classes, which says nothing of a position, has none."""
+    """Return the share of each class [C + 1] among labels [P].
+
+    num_classes, which says nothing of a position, has none.
+    """
     counts = np.bincount(labels, minlength=num_classes + 1).astype(np.float64)
     counts[num_classes] = 0
     shares: NDArray[np.float64] = counts / max(1.0, counts.sum())
@@ -244,7 +269,10 @@ class Canvas:
         return Fit(item.unoccluded * similarity, visible)
 
     def without(self, thing: int) -> Canvas:
-        """Return the map with the nearest stuff in place of one thing; this one stays as it is."""
+        """Return the map with the nearest stuff in place of one thing.
+
+        This one stays as it is.
+        """
         last = len(self._closes_holes) - 1
         is_stuff = self._closes_holes[np.minimum(self.ids, last)]  # [H, W]
         removed = np.arange(len(self.things)) == thing

@@ -1,4 +1,6 @@
-"""Planning panoptic maps for the long tail: real maps with things taken out and things of other maps put in.
+"""Planning panoptic maps for the long tail.
+
+Real maps with things taken out and things of other maps put in.
 
 Every planned map copies a real one. Where a class is to be rarer, each of its things is given up with a fixed probability
 and the nearest stuff closes the hole; where a class is to be more frequent, a thing of it from another real map is put in
@@ -66,13 +68,17 @@ class Config:
 
 
 class MapPlanner:
-    """Draws planned maps, each from (seed, index) alone; holds where the things of a table are.
+    """Draws planned maps, each from (seed, index) alone.
+
+    Holds where the things of a table are.
 
     Opening it reads every scene's objects once and no map.
     """
 
     def __init__(self, table: Dataset, labelled: NDArray[np.int64], config: Config) -> None:
-        """Take a table with maps, pixels are not needed, and the labelled objects [C], also those of images without a map.
+        """Take a table with maps and the labelled objects [C].
+
+        Pixels are not needed; objects of images without a map count too.
 
         JobError for a class of `counts` that the table has not.
         """
@@ -113,7 +119,10 @@ class MapPlanner:
         return scene.image_id, real_map(scene, len(self.categories), config.size, config.min_area)
 
     def scene(self, index: int) -> Scene:
-        """Return planned scene `index`: a panoptic map with ids 1 .. n and its objects, without pixels."""
+        """Return planned scene `index`, without pixels.
+
+        A panoptic map with ids 1 .. n, and its objects.
+        """
         config = self.config
         epoch, position = divmod(index, len(self._table))
         shuffle = seed_for(config.seed, "map plan", epoch)
@@ -151,7 +160,10 @@ class MapPlanner:
     def _rearrange(
         self, canvas: Canvas, base: RealMap, things: NDArray[np.bool_], rng: np.random.Generator
     ) -> tuple[Canvas, list[str]]:
-        """Move some of the things [n + 1], those behind first, each to the best of some positions; list the moves."""
+        """Move some of the things [n + 1], those behind first; list the moves.
+
+        Each goes to the best of some positions.
+        """
         size = (canvas.ids.shape[0], canvas.ids.shape[1])
         chosen = np.flatnonzero(things & (rng.random(len(things)) < self.config.rearrange))
         back_to_front = chosen[np.argsort(base.foot[chosen], kind="stable")]
@@ -179,7 +191,10 @@ class MapPlanner:
         return canvas, moves
 
     def _add(self, canvas: Canvas, category: int, rng: np.random.Generator) -> str:
-        """Put a thing of a class where it fits best among some tries; describe the addition, or its failure."""
+        """Put a thing of a class where it fits best among some tries.
+
+        Describe the addition, or its failure.
+        """
         name = self.categories[category].name
         best: tuple[Fit, Cutout, str] | None = None
         for fit, candidate, source in self._candidates(canvas, category, rng):
@@ -194,7 +209,10 @@ class MapPlanner:
     def _candidates(
         self, canvas: Canvas, category: int, rng: np.random.Generator
     ) -> Iterator[tuple[Fit, Cutout, str]]:
-        """Draw real things of a class and yield those that fit, with the ids of their images."""
+        """Draw real things of a class and yield those that fit.
+
+        With the ids of their images.
+        """
         H, W = canvas.ids.shape
         locations = self._locations[category]
         for row in rng.integers(len(locations), size=TRIES):
@@ -232,7 +250,10 @@ class MapPlanner:
 
 
 def countable_things(scene: Scene, config: Config) -> list[int]:
-    """Return the positions of the things of a scene that are large enough at planning size."""
+    """Return the positions of a scene's things that are large enough.
+
+    At planning size.
+    """
     objects = scene.objects
     scale = 1.0
     if config.size is not None:

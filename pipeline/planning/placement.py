@@ -1,4 +1,6 @@
-"""Which layouts receive which added objects: a class goes where it naturally occurs. Pure functions of arrays.
+"""The layouts that receive added objects: a class goes where it occurs.
+
+Where it naturally occurs, that is. Pure functions of arrays.
 
 The plan fixes how many objects each layout receives (as many as it gave up) and how many of each class are added in all
 (the deficits). Among all ways to meet both, `fit` takes the one nearest to the classes' natural companions: it minimises
@@ -22,7 +24,9 @@ Floats = NDArray[np.float64]
 
 
 def pair_counts(counts: NDArray[np.int32]) -> Floats:
-    """Return images that hold both classes [C, C], given objects per image and class [S, C].
+    """Return the number of images that hold both classes [C, C].
+
+    Given objects per image and class [S, C].
 
     The diagonal has the images with two objects or more of the class.
     """
@@ -33,7 +37,9 @@ def pair_counts(counts: NDArray[np.int32]) -> Floats:
 
 
 def lift(counts: NDArray[np.int32]) -> Floats:
-    """Return how much more often two classes share an image than if they were independent [C, C]; 1 = independent.
+    """Return how much more often than by chance two classes share an image.
+
+    Shape [C, C]; 1 = independent.
 
     lift = (n_kc + a) / (n_k n_c / S + a) with n_kc of `pair_counts` and a = SMOOTHING; above 0 everywhere.
     """
@@ -44,7 +50,9 @@ def lift(counts: NDArray[np.int32]) -> Floats:
 
 
 def affinity(counts: NDArray[np.int32], lifts: Floats) -> Floats:
-    """Return the fit of each class to each layout [S, C]: the product of its lifts with the classes that are there.
+    """Return the fit of each class to each layout [S, C].
+
+    The product of its lifts with the classes that are there.
 
     The product is what follows when classes are independent given the one that is added (naive Bayes).
     """
@@ -56,14 +64,19 @@ def affinity(counts: NDArray[np.int32], lifts: Floats) -> Floats:
 
 
 def shares(affinities: Floats, weights: Floats) -> Floats:
-    """Return the share of each class among the objects a layout receives [S, C]; rows sum to 1."""
+    """Return the share of each class among the objects a layout receives [S, C].
+
+    Rows sum to 1.
+    """
     scaled = affinities * weights
     rows: Floats = scaled / scaled.sum(1, keepdims=True)
     return rows
 
 
 def fit(affinities: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Return class weights [C] for which layouts that receive `rows` [S] objects receive `columns` [C] of each class.
+    """Return class weights [C] that meet the margins.
+
+    Layouts that receive `rows` [S] objects then receive `columns` [C] of each class.
 
     Both are expectations with one sum; affinities [S, C] are above 0, so a solution exists.
     """

@@ -1,4 +1,7 @@
-"""Objects per class that a plan aims at, and the exchange of objects that leads there: pure functions of arrays [C]."""
+"""Objects per class that a plan aims at, and the exchange that leads there.
+
+Pure functions of arrays [C].
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Exchange:
-    """Probabilities, per object and per image, that turn the natural histogram into the target."""
+    """Probabilities that turn the natural histogram into the target.
+
+    Per object and per image.
+    """
 
     give_up: Floats  # [C] probability that an object of the class is given up
     refill: float  # probability that a given-up object is replaced by another
@@ -27,7 +33,10 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Need:
-    """Images it takes until each thing class that has layouts has `objects_per_class` objects, labelled ones included."""
+    """Images it takes until each thing class has `objects_per_class` objects.
+
+    Labelled ones included; classes without layouts are left out.
+    """
 
     objects: int  # that are missing
     exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
@@ -40,7 +49,9 @@ def target_counts(
     target: str,
     counts: Mapping[str, int],
 ) -> Floats:
-    """Return the objects per class [C] of a target, given the natural expectation [C]; stuff always stays natural.
+    """Return the objects per class [C] of a target, given the natural expectation [C].
+
+    Stuff always stays natural.
 
     `sqrt` and `balanced` keep the natural total of things and share it by the square root of the frequencies, or equally,
     among the things that occur. `counts` says numbers by class name; JobError for a class that cannot be planned.
@@ -88,7 +99,9 @@ def _things_that_occur(natural: Floats, categories: tuple[Category, ...]) -> NDA
 def deficit_counts(
     natural: Floats, categories: tuple[Category, ...], missing: NDArray[np.int64] | Floats
 ) -> Floats:
-    """Return objects per class [C] such that what is `missing` [C] of each thing is made; stuff stays natural.
+    """Return the objects per class [C] that make up what is `missing` [C].
+
+    Of things; stuff stays natural.
 
     The natural number of things is kept: what is left of it after the missing ones is shared by the other things as they
     naturally occur. Where more is missing than that number, images become fuller; where no other class is left to fill
@@ -119,7 +132,9 @@ def chosen_classes(
     categories: Sequence[Category],
     key: str,
 ) -> NDArray[np.bool_]:
-    """Return which classes [C] are named, given the labelled objects [C]: things that occur, by name, or all, or the rare.
+    """Return which classes [C] are named, given the labelled objects [C].
+
+    Things that occur, by name, or all, or the rare.
 
     Rare is a class with at most as many objects as the median of the classes that occur: of three classes the two rarer
     ones, of equal ones all. JobError, which names the key, for a name that no thing has.
@@ -142,7 +157,10 @@ def chosen_classes(
 
 
 def exchange(natural: Floats, target: Floats, images: int) -> Exchange:
-    """Return the probabilities that lead from `natural` to `target` [C] over some images."""
+    """Return the probabilities that lead from `natural` to `target` [C].
+
+    Over some images.
+    """
     surplus = np.maximum(natural - target, 0)
     deficit = np.maximum(target - natural, 0)
     num_free = surplus.sum()
@@ -167,13 +185,19 @@ def _normalize(deficit: Floats) -> Floats:
 def missing_objects(
     labelled: NDArray[np.int64], isthing: NDArray[np.bool_], objects_per_class: int
 ) -> NDArray[np.int64]:
-    """Return how many objects each thing class [C] lacks to have `objects_per_class`; stuff lacks none."""
+    """Return how many objects each thing class [C] lacks to have `objects_per_class`.
+
+    Stuff lacks none.
+    """
     lacking = np.maximum(objects_per_class - labelled, 0)
     return np.where(isthing, lacking, 0)
 
 
 def images_needed(missing: NDArray[np.int64] | Floats, present: Floats, images: int) -> Need:
-    """Count images for missing objects [C], 0 where a class is not asked for, and objects `present` [C] in real layouts."""
+    """Count images for missing objects [C].
+
+    0 where a class is not asked for; `present` [C] are the objects in real layouts.
+    """
     possible = (missing > 0) & (present > 0)
     if not possible.any():
         return Need(0, 0, 0)

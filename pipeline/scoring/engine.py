@@ -1,4 +1,7 @@
-"""Scores of any tables in three phases: prepare pairs the images, extract measures each, reduce computes the metrics."""
+"""Scores of any tables in three phases.
+
+Prepare pairs the images, extract measures each, reduce computes the metrics.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ Tables = Callable[[bool], Mapping[str, Dataset]]  # whether with pixels -> the t
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """The scores to measure and the tables to measure them on, as plain data that travels to workers."""
+    """The scores to measure and the tables to measure them on.
+
+    Plain data that travels to workers.
+    """
 
     settings: Mapping[str, Any]  # score -> its Config
     open_tables: Tables
@@ -59,7 +65,10 @@ class ScoringJob:
 
     @contextmanager
     def inputs(self, pixels: bool = True) -> Iterator[MetricInputs]:
-        """Open the inputs of the scores; the detector's checkpoint is at hand as long as the block."""
+        """Open the inputs of the scores.
+
+        The detector's checkpoint is at hand as long as the block.
+        """
         folder = Folder.at(self.folder)
         weights = Path(self.weights) if self.weights else None
         inputs = MetricInputs(
@@ -97,7 +106,10 @@ def extractors_of(settings: Mapping[str, Any]) -> list[Extractor]:
 
 
 def prepare(job: ScoringJob) -> dict[str, str]:
-    """Pair the images, and return by score the reasons why some cannot be had; no pixel is decoded."""
+    """Pair the images, and return by score the reasons why some cannot be had.
+
+    No pixel is decoded.
+    """
     tables = job.open_tables(False)
     _write_pairing(Folder.at(job.folder), pair(tables["real"], tables["synthetic"]))
     reasons = {}
@@ -110,13 +122,18 @@ def prepare(job: ScoringJob) -> dict[str, str]:
 
 
 def measure(context: Context, job: ScoringJob) -> dict[str, Any]:
-    """Return the metrics of a prepared job, as JSON; work that was finished in its folder is not done again."""
+    """Return the metrics of a prepared job, as JSON.
+
+    Work that was finished in its folder is not done again.
+    """
     extract(context, job)
     return reduce(context, job)
 
 
 def extract(context: Context, job: ScoringJob) -> None:
-    """Measure every image with every extractor on the pool of workers, and store the records.
+    """Measure every image with every extractor, and store the records.
+
+    On the pool of workers.
 
     Networks that the extractors need are trained first.
     """
@@ -138,7 +155,10 @@ def extract(context: Context, job: ScoringJob) -> None:
 
 
 def reduce(context: Context, job: ScoringJob) -> dict[str, Any]:
-    """Compute the metrics from the records, as JSON; networks that learn from records are trained first."""
+    """Compute the metrics from the records, as JSON.
+
+    Networks that learn from records are trained first.
+    """
     models: list[AuxiliaryModel] = []
     with job.inputs(pixels=False) as inputs:
         for name, config in job.settings.items():
@@ -152,7 +172,10 @@ def reduce(context: Context, job: ScoringJob) -> dict[str, Any]:
 
 
 def draw(job: ScoringJob, name: str, metric: Mapping[str, Any]) -> list[str]:
-    """Runs in a worker: write a score's pictures into the job's folder; returns the names of the files."""
+    """Runs in a worker: write a score's pictures into the job's folder.
+
+    Returns the names of the files.
+    """
     with job.inputs() as inputs:
         pictures = load_score(name).pictures(inputs, metric)
     folder = Folder.at(job.folder)
@@ -206,7 +229,10 @@ class _TrainedNetworks:
 
 
 class _ShardExtractor:
-    """Runs in a worker: measures a range of a table with every extractor, and stores the records."""
+    """Measures a range of a table with every extractor, and stores the records.
+
+    Runs in a worker.
+    """
 
     def __init__(self, job: ScoringJob) -> None:
         self._extractors: list[Extractor] = []
@@ -233,7 +259,10 @@ class _ShardExtractor:
         return {"rows": len(indices)}
 
     def _extract(self, extractor: Extractor, batch: list[TableImage]) -> list[Arrays | None]:
-        """Return the arrays of each image of a batch, None of those that the extractor does not use."""
+        """Return the arrays of each image of a batch.
+
+        None of those that the extractor does not use.
+        """
         used = []
         for image in batch:
             if self._inputs.uses(extractor, image.table, image.index):

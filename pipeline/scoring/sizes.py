@@ -20,7 +20,10 @@ from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 
 
 def table_at_size(table: Dataset, size: Size, pixels: bool) -> Dataset:
-    """Return a table with all scenes at a size (H, W); without `pixels`, images and maps stay as they are."""
+    """Return a table with all scenes at a size (H, W).
+
+    Without `pixels`, images and maps stay as they are.
+    """
     height, width = size
     return Mapped(table, partial(scene_at_size, size=size, pixels=pixels), f"{height}x{width}")
 
@@ -43,7 +46,10 @@ def scene_at_size(scene: Scene, size: Size, pixels: bool = True) -> Scene:
 
 
 def _with_masks(objects: Objects, scaled: Objects, old: Size, new: Size) -> Objects:
-    """Return the scaled objects with the masks of those at the old size, and these masks' areas."""
+    """Return the scaled objects with their masks, and the areas of these.
+
+    The masks are those at the old size.
+    """
     rle: list[str | None] = [None] * len(objects)
     area = scaled.area.copy()
     for number, code in enumerate(objects.rle):

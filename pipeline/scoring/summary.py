@@ -1,4 +1,7 @@
-"""A metric in one line: its headline, the interval, and the controls to compare it with."""
+"""A metric in one line.
+
+Its headline, the interval, and the controls to compare it with.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Any
 
 
 def summary_cells(metric: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    """Return a metric's name, the key of its headline, the number, its interval, and the controls."""
+    """Return a metric as cells of a table.
+
+    Its name, the key of its headline, the number, its interval, and the controls.
+    """
     key = metric["card"].get("headline_key", "")
     controls = []
     for name, numbers in metric["controls"].items():

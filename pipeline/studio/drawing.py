@@ -1,4 +1,7 @@
-"""Drawing layouts, mask maps and rows of images on one canvas: numbers in, pixels out."""
+"""Drawing layouts, mask maps and rows of images on one canvas.
+
+Numbers in, pixels out.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ class Strip:
 
 
 def color(number: int) -> Color:
-    """Return the color of an object; after the palette's end the same hues lighter, then darker."""
+    """Return the color of an object.
+
+    After the palette's end the same hues lighter, then darker.
+    """
     variant = number // len(PALETTE) % 3
     target, share = ((0, 0.0), (255, 0.55), (0, 0.3))[variant]
     red, green, blue = (
@@ -73,7 +79,10 @@ def color(number: int) -> Color:
 
 
 def picture_size(resolution: int, size: Size | None) -> Size:
-    """Return (H, W) of a picture on a sheet, in the shape of the layout's image where that is known."""
+    """Return (H, W) of a picture on a sheet.
+
+    In the shape of the layout's image where that is known.
+    """
     height, width = size or (1, 1)
     longer = min(max(resolution, MIN_SIDE), MAX_SIDE)
     scale = longer * height / max(height, width), longer * width / max(height, width)
@@ -81,7 +90,10 @@ def picture_size(resolution: int, size: Size | None) -> Size:
 
 
 def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.uint8]:
-    """Color each pixel by the object whose mask is highest: [O, S, S] with the objects' numbers -> [S, S, 3]."""
+    """Color each pixel [S, S, 3] by the object whose mask [O, S, S] is highest.
+
+    Colors follow the objects' numbers.
+    """
     used = stack[: len(numbers)]
     colors = np.array([*(color(number) for number in numbers), UNCLAIMED], np.uint8)
     if not len(used):
@@ -95,7 +107,7 @@ def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.u
 def difference(
     image: NDArray[np.uint8], others: NDArray[np.uint8], contrast: int
 ) -> NDArray[np.uint8]:
-    """Show the mean distance of images [N, S, S, 3] from one [S, S, 3] in grey: [S, S, 3]."""
+    """Show the mean distance of images [N, S, S, 3] from one in grey [S, S, 3]."""
     distance = np.abs(others.astype(np.int16) - image.astype(np.int16)).mean((0, 3))  # [S, S]
     grey = np.clip(distance * contrast, 0, 255).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, 2)
@@ -123,7 +135,10 @@ def layout_picture(marks: Sequence[Mark], size: Size) -> NDArray[np.uint8]:
 
 
 def _depth(mark: Mark) -> tuple[bool, float]:
-    """Order marks from back to front: faint ones first, then by area, the largest first."""
+    """Order marks from back to front.
+
+    Faint ones first, then by area, the largest first.
+    """
     x0, y0, x1, y1 = mark.box
     return not mark.faint, -(x1 - x0) * (y1 - y0)
 
@@ -151,7 +166,9 @@ def _draw_box(draw: ImageDraw, mark: Mark, box: Rectangle) -> None:
 def _draw_tag(
     draw: ImageDraw, mark: Mark, size: Size, occupied: Sequence[Rectangle], shorten: bool
 ) -> Rectangle:
-    """Write a box's name at its upper left, lower where another name stands; return its rectangle.
+    """Write a box's name at its upper left, lower where another name stands.
+
+    Return its rectangle.
 
     With `shorten` a name that is wider than its box gives way to the number.
     """
@@ -185,7 +202,10 @@ def _overlaps(box: Rectangle, others: Sequence[Rectangle]) -> bool:
 
 
 def legend(marks: Sequence[Mark]) -> str:
-    """List the numbers of each class where a layout picture has no room for all names: `RBC 0 2-5, WBC 1`."""
+    """List the numbers of each class: `RBC 0 2-5, WBC 1`.
+
+    For a layout picture that has no room for all names.
+    """
     if len(marks) <= CROWD:
         return ""
     runs: dict[str, list[list[int]]] = {}  # class -> runs of consecutive numbers, first and last
@@ -211,7 +231,10 @@ def fit(pixels: NDArray[np.uint8], size: Size, smooth: bool) -> NDArray[np.uint8
 
 
 def sheet(title: str, strips: Sequence[Strip]) -> NDArray[np.uint8]:
-    """Draw all strips under one title, captions over strips and under pictures: [H, W, 3]."""
+    """Draw all strips under one title, captions over strips and under pictures.
+
+    Shape [H, W, 3].
+    """
     from PIL import Image, ImageDraw
 
     _, pixels = strips[0].pictures[0]

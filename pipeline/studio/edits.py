@@ -1,4 +1,7 @@
-"""Edits of a layout: read from JSON, applied to scenes, and the usual ones (LostGAN-V2, Fig. 9)."""
+"""Edits of a layout (LostGAN-V2, Fig. 9).
+
+Read from JSON, applied to scenes, and the usual ones.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Edit:
     seed: int = -1
 
     def apply(self, scene: Controlled, size: Size) -> Controlled:
-        """Return the changed scene; boxes are divided by the size (H, W). ValueError for what cannot be."""
+        """Return the changed scene; boxes are divided by the size (H, W).
+
+        ValueError for what cannot be.
+        """
         height, width = size
         x0, y0, x1, y1 = self.box
         box = (x0 / width, y0 / height, x1 / width, y1 / height)
@@ -106,7 +112,10 @@ def _verb_of_move(old: Box, new: Box) -> str:
 
 
 def read_edits(records: Any) -> tuple[Edit, ...]:
-    """Read edits from JSON, a list of {"edit": "move", "object": 0, "box": [...]}; RecordError says what is wrong."""
+    """Read edits from JSON, a list of {"edit": "move", "object": 0, "box": [...]}.
+
+    RecordError says what is wrong.
+    """
     if not isinstance(records, list) or not records:
         raise RecordError("bad value", "edits must be a list of at least one edit")
     return tuple(_edit(record, f"edit {number}") for number, record in enumerate(records))
@@ -141,7 +150,10 @@ def _whole_number(record: dict[str, Any], key: str, where: str) -> int:
 
 
 def usual_edits(layout: GivenLayout, classes: Sequence[str]) -> tuple[Edit, ...]:
-    """Move an object in two steps, put one like it in its old place, shrink it, change its class, remove another (Fig. 9).
+    """Return the usual edits (Fig. 9).
+
+    Move an object in two steps, put one like it in its old place, shrink it, change its class,
+    remove another.
 
     The object is the largest of the small ones. The same layout always gives the same edits.
     """
@@ -179,7 +191,10 @@ def _share(layout: GivenLayout, number: int) -> float:
 
 
 def _small(layout: GivenLayout) -> list[int]:
-    """Return the numbers of the small things; where nobody says what is a thing, of all small objects."""
+    """Return the numbers of the small things.
+
+    Where nobody says what is a thing, of all small objects.
+    """
     things = [number for number, name in enumerate(layout.names) if layout.is_thing(name)]
     return [number for number in things if _share(layout, number) < SMALL]
 
@@ -193,13 +208,19 @@ def _focus(layout: GivenLayout) -> int:
 
 
 def _next_class(layout: GivenLayout, name: str, classes: Sequence[str]) -> str:
-    """Return the class after `name` among the generator's things; itself where there is no other."""
+    """Return the class after `name` among the generator's things.
+
+    Itself where there is no other.
+    """
     known = [other for other in classes if layout.is_thing(other) or other == name]
     return known[(known.index(name) + 1) % len(known)]
 
 
 def _free_direction(layout: GivenLayout, focus: int) -> tuple[float, float]:
-    """Return how far to move a box: sideways if there is room, where it covers least of the other small things."""
+    """Return how far to move a box.
+
+    Sideways if there is room, where it covers least of the other small things.
+    """
     height, width = layout.size or (1, 1)
     x0, y0, x1, y1 = box = layout.boxes[focus]
     right, left = min(width - x1, REACH * width), -min(x0, REACH * width)
@@ -217,7 +238,10 @@ def _free_direction(layout: GivenLayout, focus: int) -> tuple[float, float]:
 
 
 def _rounded(box: Box, layout: GivenLayout) -> Box:
-    """Round coordinates in the layout's units so that they are written and read without change."""
+    """Round coordinates so that they are written and read without change.
+
+    In the layout's units.
+    """
     digits = 6 if layout.size is None else 3
     x0, y0, x1, y1 = (round(value, digits) for value in box)
     return x0, y0, x1, y1

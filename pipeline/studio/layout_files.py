@@ -1,4 +1,7 @@
-"""Reading one layout to generate from: a small JSON file, a sheet.json, a COCO file, or an image of any data set."""
+"""Reading one layout to generate from.
+
+A small JSON file, a sheet.json, a COCO file, or an image of any data set.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class GivenLayout:
-    """Class names and xyxy boxes as a user gave them: pixels of an image of `size` (H, W), or shares without a size."""
+    """Class names and xyxy boxes as a user gave them.
+
+    Pixels of an image of `size` (H, W), or shares without a size.
+    """
 
     origin: str  # where it comes from, for titles and messages
     names: tuple[str, ...]
@@ -61,7 +67,9 @@ class GivenLayout:
 
 
 def read_layout(reference: str, image: str | None) -> GivenLayout:
-    """Read a layout file (of a COCO file, the image with the id `image`), or an image of the data set format:path.
+    """Read a layout file, or an image of the data set format:path.
+
+    Of a COCO file, the image with the id `image`.
 
     Of a data set, `image` is a position, or `id:` and an image id; the first image without it. Raises JobError or
     DatasetError in one line for what is missing, broken or not understood.
@@ -210,7 +218,10 @@ def _is_positive(value: Any) -> bool:
 
 
 def box_of(record: dict[str, Any], where: str) -> Box:
-    """Return the xyxy `box` of a record; that it lies in the image is the generator's to judge."""
+    """Return the xyxy `box` of a record.
+
+    That it lies in the image is the generator's to judge.
+    """
     box = need(record, "box")
     if not isinstance(box, list) or len(box) != 4:
         raise RecordError("bad box", f"{where}: box {box!r} must be a list [x0, y0, x1, y1]")

@@ -1,4 +1,7 @@
-"""Sheets as rows of scenes: pure functions from a layout, seeds and edits (LostGAN-V2, Figs. 9 to 13)."""
+"""Sheets as rows of scenes (LostGAN-V2, Figs. 9 to 13).
+
+Pure functions from a layout, seeds and edits.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ CONTRAST = 8  # differences are shown this many times stronger
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture: a scene's image, the map of its masks at a stage, or how far other scenes' images are from it."""
+    """One picture of a scene.
+
+    Its image, the map of its masks at a stage, or how far other scenes' images are from it.
+    """
 
     caption: str
     scene: Controlled
@@ -28,7 +34,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures beside a layout; it is about the `marked` objects, or about all where none is marked."""
+    """Pictures beside a layout.
+
+    It is about the `marked` objects, or about all where none is marked.
+    """
 
     caption: str
     layout: Controlled
@@ -52,7 +61,10 @@ class Subject:
 
     @property
     def others(self) -> list[int]:
-        """Return the seeds of all samples but the first; the next seed where there is no other."""
+        """Return the seeds of all samples but the first.
+
+        The next seed where there is no other.
+        """
         seeds = [scene.seed for scene in self.samples[1:]]
         return seeds or [self.base.seed + 1]
 
@@ -116,7 +128,10 @@ def layouts(subject: Subject) -> Iterator[Row]:
 
 
 def interpolate(subject: Subject) -> Iterator[Row]:
-    """Yield the style of one object between two seeds, linearly, and the masks that follow; each in turn (Fig. 12)."""
+    """Yield the style of one object between two seeds, linearly (Fig. 12).
+
+    And the masks that follow, each in turn.
+    """
     base = subject.base
     end = base.seed + 1
     steps = max(2, len(subject.samples))
@@ -134,7 +149,10 @@ def interpolate(subject: Subject) -> Iterator[Row]:
 
 
 def masks(subject: Subject) -> Iterator[Row]:
-    """Yield the owner of each pixel in the initial masks and after each refinement, and the image (Fig. 13)."""
+    """Yield the owner of each pixel in the masks of every stage (Fig. 13).
+
+    The initial ones, those after each refinement, and the image.
+    """
     for scene in subject.samples:
         cells = [Cell("initial", scene, 0)]
         for stage in range(1, subject.stages):
