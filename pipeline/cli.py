@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from synthaug.pipeline.run import Console
 
 
-USUAL_SEEDS = 5  # of a trial
+USUAL_SEEDS = 4  # of a trial's screening
 
 
 class Commands(click.Group):
@@ -95,17 +95,35 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     metavar="FOLDER",
     help="Where results go (default: the job's `output` key, runs/<name>).",
 )
-@click.option("--seeds", type=int, help="Trainings per arm (default: the job's trial.seeds, or 5).")
-def trial(job: Path, overrides: tuple[str, ...], output: str | None, seeds: int | None) -> None:
+@click.option(
+    "--seeds", type=int, help="Trainings per arm in screening (default: trial.seeds, or 4)."
+)
+@click.option(
+    "--confirm",
+    type=int,
+    metavar="SEEDS",
+    help="Trainings per arm in confirmation (default: trial.confirm_seeds, 16; 0: none).",
+)
+def trial(
+    job: Path,
+    overrides: tuple[str, ...],
+    output: str | None,
+    seeds: int | None,
+    confirm: int | None,
+) -> None:
     """Run a job and answer: does its synthetic data help the detector?
 
-    Trains the arms of the job's `trial` section, each with several seeds, and says helps, hurts or cannot tell
-    (docs/trial.md). In the output folder of an earlier run only what is missing is done.
+    Screens the arms of the job's `trial` section on the validation images, confirms the best one with fresh seeds on
+    trial.evaluation, and says helps, hurts or cannot tell (docs/trial.md). In the output folder of an earlier run only
+    what is missing is done.
     """
     from synthaug.pipeline.config.load import load_job
     from synthaug.pipeline.run import run as run_job
 
-    chosen = [*overrides, *([f"trial.seeds={seeds}"] if seeds is not None else [])]
+    chosen = list(overrides)
+    for key, count in (("seeds", seeds), ("confirm_seeds", confirm)):
+        if count is not None:
+            chosen.append(f"trial.{key}={count}")
     loaded = load_job(job, chosen, output, _warn)
     if not loaded.trial.seeds:
         loaded = load_job(job, [*chosen, f"trial.seeds={USUAL_SEEDS}"], output)

@@ -27,7 +27,10 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/synthesis": {"core", "formats", "config", "batches", "planning", "generators"},
     "pipeline/detection": {"core", "scores", "config", "batches", "execution", "detectors"},
     "pipeline/verification": {"core", "scores", "config", "detection"},
-    "pipeline/trial": {"core", "scores", "config", "batches", "synthesis", "detectors"},
+    "pipeline/trial": {
+        *("core", "formats", "scores", "config", "batches", "synthesis", "detectors"),
+        *("detection", "execution"),
+    },
     "pipeline/scoring": {"core", "scores", "execution"},
     "pipeline/studio": {"core", "formats", "planning", "generators"},
     "pipeline/report": {"core", "scores", "config", "planning", "verification"},

@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -289,6 +289,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return _fill(hint, value, key)
     if origin is Literal:
         return _choose(args, value, key)
+    if origin is Union:
+        return _convert_either(args, value, key)
     if origin is dict:
         return {
             name: _convert(args[1], entry, join(key, name))
@@ -305,6 +307,14 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         _convert(kind, entry, join(key, i))
         for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
     )
+
+
+def _convert_either(hints: tuple[Any, ...], value: Any, key: str) -> Any:
+    """Return a value of a field that takes a number, or one of some words."""
+    number, words = hints
+    if isinstance(value, str) and value != "???":
+        return _choose(get_args(words), value, key)
+    return _convert(number, value, key)
 
 
 def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:

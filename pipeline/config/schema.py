@@ -385,12 +385,15 @@ class Trial:
     Arms trained alike, with paired seeds, on different images.
     """
 
-    seeds: int = 0  # trainings per arm, paired across arms; 0 = no trial, 5 is usual
-    # also real_2x (docs/trial.md)
+    # trainings per arm in screening, paired across arms; 0 = no trial, 4 is usual
+    seeds: int = 0
+    # the same in confirmation: of real data, the stack and the chosen recipe; 0 = screening only
+    confirm_seeds: int = 16
+    # also rfs and real_2x (docs/trial.md)
     arms: tuple[str, ...] = (
         "real",
-        "rfs",
         "irfs",
+        "lsj",
         "copy_paste",
         "pseudo",
         "synthetic",
@@ -400,13 +403,25 @@ class Trial:
     )
     # name -> data set format:path, each an arm of its own
     external: dict[str, str] = field(default_factory=dict)
-    evaluation: str = ""  # data set the arms are measured on; "" = the validation images
-    steps: int = 0  # optimiser steps of each arm; 0 = detector.steps
+    # data set that nothing else sees, to confirm on; "" = screening on the validation images only
+    evaluation: str = ""
+    # labelled images whose true labels show what more data would bring (real_more); "" = none
+    more: str = ""
+    goal: Literal["all", "rare"] = "all"  # classes whose mean AP decides: all | rare
+    # optimiser steps of each arm: a number (0 = detector.steps) | plateau (found on validation)
+    steps: int | Literal["plateau"] = "plateau"
+    start_steps: int = 0  # plateau only: to begin with; 0 = a quarter of detector.steps
+    plateau: float = 0.01  # plateau only: AP; the steps are enough when twice as many bring less
+    doublings: int = 3  # plateau only: of start_steps, at most
+    # real data that are not shown to beat half of them: stop | report (and go on) | off
+    headroom: Literal["stop", "report", "off"] = "stop"
     share: float = 0.5  # of each batch that added images fill
     # parts of the synthetic images, 0 to 1, that are arms of their own: the budget curve
     curve: tuple[float, ...] = ()
-    # share of images or instances; classes in less are repeated by the arms rfs and irfs
-    repeat_threshold: float = 0.1
+    # shares of images or instances; rfs and irfs repeat classes in less: the best one is taken
+    repeat_thresholds: tuple[float, ...] = (0.1, 0.3, 0.7)
+    tune_seeds: int = 2  # trainings of each threshold to choose it by
+    gain: float = 0.005  # AP over real data alone that brings a control into the stack
     # rare, common, frequent: relative (to the largest class) | lvis (images) | auto
     groups: Literal["auto", "relative", "lvis"] = "auto"
     margin: float = 0.01  # AP that frequent classes may lose at most (non-inferiority)
@@ -414,12 +429,16 @@ class Trial:
     copy_paste: Any = None  # how that arm cuts and pastes (docs/copy_paste.md)
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "seeds", "steps", "margin", "worthwhile")
-        _between_0_and_1(self, "share", "repeat_threshold")
-        if self.seeds == 1:
-            raise ValueError(
-                "seeds: 1 training per arm has no spread; give 0 for no trial, or 2 and more (5 is usual)"
-            )
+        _at_least(0, self, "seeds", "confirm_seeds", "start_steps", "margin", "worthwhile", "gain")
+        _at_least(1, self, "doublings", "tune_seeds")
+        _between_0_and_1(self, "share")
+        self._check_budget()
+        for name, usual in (("seeds", 4), ("confirm_seeds", 16)):
+            if getattr(self, name) == 1:
+                raise ValueError(
+                    f"{name}: 1 training per arm has no spread; give 0 for none, or 2 and more "
+                    f"({usual} is usual)"
+                )
         if any(not 0 < part < 1 for part in self.curve):
             raise ValueError(
                 "curve: parts of the synthetic images lie between 0 and 1, both excluded"
@@ -428,6 +447,17 @@ class Trial:
             raise ValueError("arms: 'real' is missing; everything is compared with it")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms: an arm is named twice")
+
+    def _check_budget(self) -> None:
+        if self.steps != "plateau":
+            _at_least(0, self, "steps")
+        if not 0 < self.plateau <= 1:
+            raise ValueError(f"plateau: {self.plateau:g} AP is not above 0 and at most 1")
+        thresholds = self.repeat_thresholds
+        if not thresholds or any(not 0 < threshold <= 1 for threshold in thresholds):
+            raise ValueError(
+                "repeat_thresholds: give one or more shares above 0 and at most 1, such as [0.1, 0.3]"
+            )
 
 
 @dataclass(frozen=True)

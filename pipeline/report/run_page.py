@@ -17,17 +17,17 @@ from synthaug.pipeline.report import (
     scores,
     tables,
     tiles,
-    trial,
     verification,
 )
 from synthaug.pipeline.report.frame import escaped, render_framed
 from synthaug.pipeline.report.pictures import Picture
 from synthaug.pipeline.report.pseudo_labels import Examples, PseudoClass
 from synthaug.pipeline.report.tables import ClassRow, Run, fold
+from synthaug.pipeline.report.trial.section import section as trial_section
 
 # Step -> its title in the navigation, and the function that makes its section as HTML from its manifest ("" = none).
 SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "trial": ("Trial", trial.section),
+    "trial": ("Trial", trial_section),
     "verify": ("Verification", verification.section),
     "leaks": ("Leaks", leaks.splits),
     "copies": ("Copies", leaks.copies),

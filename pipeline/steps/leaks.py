@@ -22,8 +22,6 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.leaks.hashing import Signature, signature
 from synthaug.pipeline.leaks.pairs import (
-    EVALUATION,
-    EXTERNAL,
     KINDS,
     LISTED,
     Pair,
@@ -35,6 +33,7 @@ from synthaug.pipeline.leaks.pairs import (
 )
 from synthaug.pipeline.leaks.signatures import read_signatures, write_signatures
 from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.trial.tables import references
 
 NEEDS = ("ingest",)
 VERSION = 2
@@ -57,16 +56,6 @@ class Spec:
         if split not in references(self.job):
             return parquet.open_table(Folder.at(self.ingest).sub(split))
         return open_dataset(references(self.job)[split], Path(self.job.data.root), key=split)
-
-
-def references(job: Job) -> dict[str, str]:
-    """Return the data sets that only the trial reads, by their keys."""
-    if not job.trial.seeds:
-        return {}
-    data_sets = {f"{EXTERNAL}{name}": text for name, text in job.trial.external.items()}
-    if job.trial.evaluation:
-        data_sets[EVALUATION] = job.trial.evaluation
-    return data_sets
 
 
 def keys(job: Job) -> dict[str, str]:

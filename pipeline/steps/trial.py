@@ -1,108 +1,49 @@
-"""Train the arms of the trial, each with every seed, and conclude whether the synthetic data helps the detector."""
+"""Ask whether the synthetic data helps the detector: budget, headroom, screening on validation, confirmation elsewhere."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import json
-import time
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.datasets import ShuffledLabels
+from synthaug.pipeline.config.schema import Job, Trial, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.scene import Dataset, class_counts
-from synthaug.pipeline.core.seeding import seed_for
+from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.detection.inference import detect_rows
-from synthaug.pipeline.detection.store import write_rows
 from synthaug.pipeline.execution.context import Context
-from synthaug.pipeline.execution.training import device, train
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.targets import chosen_classes
-from synthaug.pipeline.report import trial as report_trial
+from synthaug.pipeline.report.trial import text as report_text
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
-from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
-from synthaug.pipeline.trial.arms import (
-    ARMS,
-    BEST,
-    EXTERNAL,
-    Arm,
-    arm_batches,
-    arm_named,
-    first_part,
-    fixed_part,
-    on_top_of,
-    real_draw,
+from synthaug.pipeline.trial.arms import ARMS, BEST, EXTERNAL, Arm, arm_named, on_top_of
+from synthaug.pipeline.trial.bench import Bench
+from synthaug.pipeline.trial.budget import Budget, budget_line, find_budget, first_steps
+from synthaug.pipeline.trial.conclusions import arm_rows, confirm, screen
+from synthaug.pipeline.trial.confirmation import Use, remember
+from synthaug.pipeline.trial.headroom import HALF, MORE, NONE, conclude_headroom, headroom_line
+from synthaug.pipeline.trial.runs import GOAL_WORDS, Runs, TrialClasses, values_of, with_goal
+from synthaug.pipeline.trial.screening import (
+    arm_to_beat,
+    best_threshold,
+    choose_candidate,
+    gained,
+    ingredients,
+    mean_of,
+    whole_stack,
+    with_thresholds,
 )
-from synthaug.pipeline.trial.conclusions import TrialClasses, best_control, conclude
-from synthaug.pipeline.trial.evaluation import evaluate, without_limits
-
-if TYPE_CHECKING:
-    from synthaug.detectors.base import Detector
+from synthaug.pipeline.trial.stages import CONFIRMATION, SCREENING
+from synthaug.pipeline.trial.tables import EVALUATION, fingerprints, own_tables
+from synthaug.pipeline.trial.training import Training
+from synthaug.pipeline.trial.verdict import beats_stack, lines, verdict
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 3
-# Raised when training or measuring an arm gives something else; trained arms outlive the step's own output.
-ARM_VERSION = 3
-# Beside the step's own folder: an arm trained once serves every later trial of the run.
-ARMS_FOLDER = "arms"
-BATCH = 16  # images per detector call
-LONGEST = 2  # times the usual steps: real_2x
-# Step that writes the images of an added table.
-STEP_OF = {
-    "pseudo": "pseudo_label",
-    "synthetic": "synthesize",
-    "placebo": "synthesize",
-    "verified": "verify",
-}
+VERSION = 4
 TEXT = "trial.md"
 PUBLISHES = (Published(TEXT),)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The job and its tables, from which a worker trains arms."""
-
-    job: Job
-    tables: dict[str, str]  # "real", "validation", "pseudo", "synthetic", "verified" -> URI
-    folder: str
-
-    def table(self, name: str) -> Dataset:
-        """Open a table of the run."""
-        return parquet.open_table(self.tables[name])
-
-    def added(self, name: str) -> Dataset:
-        """Open a table that arms add to the real images."""
-        job = self.job
-        if name.startswith(EXTERNAL):
-            data_set = name.removeprefix(EXTERNAL)
-            reference = job.trial.external[data_set]
-            return open_dataset(reference, Path(job.data.root), key=f"trial.external.{data_set}")
-        if name == "copy_paste":
-            # Never two equal images: as many as the longest arm can draw.
-            steps = max(job.trial.steps, job.detector.training.steps) * LONGEST
-            size = job.detector.training.batch * steps
-            bare = parquet.open_table(self.tables["real"], pixels=False)
-            seed = seed_for(job.seed, name)
-            return CopyPasteTable(self.table("real"), job.trial.copy_paste, seed, size, bare)
-        if name == "placebo":
-            return ShuffledLabels(self.table("synthetic"), seed_for(job.seed, name))
-        return self.table(name)
-
-    def evaluation(self) -> Dataset:
-        """Open the images that arms are measured on."""
-        job = self.job
-        if job.trial.evaluation:
-            return open_dataset(job.trial.evaluation, Path(job.data.root), key="trial.evaluation")
-        return self.table("validation")
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -113,30 +54,12 @@ def settings(job: Job) -> dict[str, Any]:
         "trial": section_dict(job, "trial"),
         "detector": section_dict(job, "detector"),
         "seed": job.seed,
-        "fingerprints": external_fingerprints(job),
+        "fingerprints": fingerprints(job),
     }
 
 
-def external_fingerprints(job: Job) -> dict[str, str]:
-    """Return the digests of the data sets that only the trial reads; keys of arms end with the arm's name."""
-    fingerprints = {}
-    for key, table in external_tables(job).items():
-        fingerprints[key.replace("external.", EXTERNAL)] = table.fingerprint()
-    return fingerprints
-
-
-def external_tables(job: Job) -> dict[str, Dataset]:
-    """Open the data sets that only the trial reads, by their keys."""
-    trial = job.trial
-    references = {f"trial.external.{name}": text for name, text in trial.external.items()}
-    if trial.evaluation:
-        references["trial.evaluation"] = trial.evaluation
-    root = Path(job.data.root)
-    return {key: open_dataset(text, root, key=key) for key, text in references.items()}
-
-
 def check(job: Job) -> None:
-    """Raise JobError for an arm that is unknown, or of which the job has no images."""
+    """Raise JobError for an arm that is unknown, or that the job or its detector cannot have."""
     trial = job.trial
     if not trial.seeds:
         return
@@ -154,21 +77,37 @@ def check(job: Job) -> None:
             "trial.arms: 'verified' needs verified images; "
             "set verify.enabled to true or leave the arm out"
         )
+    detector_keys = {field.name for field in fields(job.detector.config)}
+    for arm in _arms(trial):
+        for key, _ in arm.detector:
+            if key not in detector_keys:
+                raise JobError(
+                    f"trial.arms: '{arm.name}' changes detector.{key}, which {job.detector.backend} does not have; "
+                    "leave the arm out"
+                )
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError for a data set of the trial with other classes, and for a class to be pasted that is not there."""
+    """Raise JobError for a data set of the trial with other classes, or one to confirm on that screening sees.
+
+    Also for a class to be pasted that is not there.
+    """
     if not job.trial.seeds:
         return
     ones = np.ones(len(inputs.categories), np.int64)
     pasted = job.trial.copy_paste.classes
     chosen_classes(pasted, ones, inputs.categories, "trial.copy_paste.classes")
     classes = [category.name for category in inputs.categories]
-    for key, table in external_tables(job).items():
+    for key, table in own_tables(job).items():
         if [category.name for category in table.categories] != classes:
             raise JobError(
                 f"{key}: its classes differ from data.labelled's; "
                 "use the same categories in every file"
+            )
+        if key == EVALUATION and table.fingerprint() == inputs.splits["validation"].fingerprint():
+            raise JobError(
+                f"{key}: these are the validation images, on which screening chooses; "
+                "name images that nothing else sees, or none for screening only"
             )
 
 
@@ -177,102 +116,123 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
     return {"trial": dict(manifest)}
 
 
-class _Runner:
-    """Runs in a worker: trains one arm with one seed and measures it on the evaluation images."""
+# ---- The trial ----
 
-    def __init__(self, sources: Sources) -> None:
-        import torch
 
-        torch.set_num_threads(1)
-        self._sources = sources
-        self._evaluation = sources.evaluation()
+@dataclass(frozen=True)
+class Screened:
+    """The outcome of screening: all its runs and arms, the arm to beat, and the recipe to confirm."""
 
-    def __call__(self, name: str, item: tuple[Arm, int, range]) -> dict[str, Any]:
-        arm, number, images = item
-        folder = Folder.at(self._sources.folder)
-        began = time.monotonic()
-        detector, start = self._train(arm, number, folder.sub(name))
-        trained = time.monotonic()
-        rows = list(detect_rows(detector, self._evaluation, images, BATCH))
-        detected = time.monotonic()
-        write_rows(folder, name, rows)
-        folder.sub(name).delete("state.safetensors")
-        values = evaluate(rows, self._evaluation.categories, self._sources.job.detector.config)
-        return {
-            "rows": len(rows),
-            "arm": arm.name,
-            "seed": number,
-            "resumed_from": start,
-            "seconds": round(trained - began, 1),
-            "looking": round(detected - trained, 1),
-            **values,
-        }
+    runs: Runs
+    arms: Sequence[Arm]
+    controls: Sequence[Arm]
+    parts: Sequence[Arm]  # controls that gained
+    stack: Arm
+    recipe: Arm | None  # None where no candidate was trained
+    thresholds: Sequence[Mapping[str, Any]]
 
-    def _train(self, arm: Arm, number: int, folder: Folder) -> tuple[Detector, int]:
-        """Return the detector of an arm trained with a seed, and the step at which the training was resumed."""
-        from synthaug.detectors import DETECTORS
 
-        sources = self._sources
-        job = sources.job
-        plan, trial = job.detector.training, job.trial
-        steps = round((trial.steps or plan.steps) * arm.steps)
-        # The same for every arm: the comparison is paired.
-        seed = seed_for(job.seed, "trial", number)
-        part_seed = seed_for(job.seed, "part")
-        real = fixed_part(sources.table("real"), arm.labelled, seed_for(job.seed, "labelled"))
-        added = [first_part(sources.added(name), arm.fraction, part_seed) for name in arm.added]
-        count = round(trial.share * plan.batch) if added else 0
-        threshold = arm.threshold or trial.repeat_threshold
-        draw = real_draw(real, plan.batch - count, seed, arm.sampling, threshold)
-        batches = arm_batches(real, draw, added, count, seed)
-
-        backend = importlib.import_module(DETECTORS[job.detector.backend])
-        config = without_limits(replace(job.detector.config, **dict(arm.detector)))
-        num_classes = len(real.categories)
-        detector: Detector = backend.build(config, num_classes, seed=seed % 2**31, device=device())
-        training = detector.training(steps, seed % 2**31)
-        start = train(training, batches, steps, plan.save_every, folder)
-        training.finish()
-        return detector, start
+Train = Callable[..., Runs]  # arms, number of seeds -> runs on the validation images
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train the arms that are not trained yet; the manifest has every run, comparison and conclusion."""
-    job, trial = context.job, context.job.trial
-    if not trial.seeds:
+    """Train the arms that are not trained yet; the manifest has every comparison and conclusion."""
+    if not context.job.trial.seeds:
         context.tell("  no trial: trial.seeds is 0")
         return {"seeds": 0}
-    inputs = context.inputs
-    tables = {
-        "real": inputs["ingest"].folder.sub("labelled").uri,
-        "validation": inputs["ingest"].folder.sub("validation").uri,
-        "pseudo": inputs["pseudo_label"].folder.uri,
-        "synthetic": inputs["synthesize"].folder.uri,
-        "verified": inputs["verify"].folder.uri,
+    return conduct(context, Bench.of(context))
+
+
+def conduct(context: Context, bench: Bench) -> dict[str, Any]:
+    """Conduct the trial on a bench: budget, headroom, screening, confirmation."""
+    trial = context.job.trial
+    classes = _classes(context)
+    with_goal([], trial.goal, classes)  # that it can be told is known before anything is trained
+    budget = _budget(context, bench)
+
+    def train(arms: Sequence[Arm], seeds: int = trial.seeds) -> Runs:
+        runs = bench.train(arms, SCREENING, range(seeds), budget.steps)
+        return with_goal(runs, trial.goal, classes)
+
+    found: dict[str, Any] = {
+        "seeds": trial.seeds,
+        "goal": GOAL_WORDS[trial.goal],
+        "images": bench.num_images(SCREENING),
+        "budget": budget.to_json(),
+        "groups": classes.group_names(),
+        "grouped_by": classes.rule,
+        "margin": trial.margin,
     }
-    folder = Folder.at(job.output).sub("steps").sub(ARMS_FOLDER)
-    sources = Sources(job, tables, folder.uri)
-    arms, left_out = _with_labels(context, _arms(job))
-    images = range(len(sources.evaluation()))
-    runs = _train(context, sources, arms, images)
-    if BEST in trial.arms:
-        candidate = "verified" if "verified" in trial.arms else "synthetic"
-        best = on_top_of(best_control(runs, arms), ARMS[candidate])
-        runs += _train(context, sources, [best], images)
-        arms.append(best)
-    synthetic_images = int(inputs["synthesize"].manifest["images"])
-    conclusions = conclude(runs, arms, trial, _classes(context), synthetic_images)
-    conclusions["says"] += left_out
-    for line in conclusions["says"]:
-        context.tell(f"  {line}")
-    manifest = {**conclusions, "images": len(images)}
-    context.folder.write_bytes(TEXT, report_trial.markdown(manifest).encode())
-    return manifest
+    headroom_arms = _headroom_arms(trial)
+    headroom_runs = train(headroom_arms)
+    headroom = None
+    if trial.headroom != "off":
+        headroom = conclude_headroom(headroom_runs, bool(trial.more))
+        context.tell(f"  {headroom_line(headroom, found['goal'])}")
+    found["headroom"] = headroom
+    if headroom and headroom["word"] == NONE and trial.headroom == "stop":
+        return _finish(context, {**found, **_nothing_judged(headroom_runs, headroom_arms, classes)})
+
+    arms, left_out = _with_labels(context, _arms(trial))
+    screened = _screen(trial, train, arms, headroom_arms, headroom_runs)
+    synthetic_images = int(context.inputs["synthesize"].manifest["images"])
+    found |= screen(screened.runs, screened.arms, trial, classes, synthetic_images)
+    found["says"] += left_out
+    found["stack"] = screened.stack.description
+    found["ingredients"] = ingredients(screened.runs, screened.controls, screened.parts)
+    found["thresholds"] = list(screened.thresholds)
+    found["recipe"] = screened.recipe.name if screened.recipe else None
+    found["confirmation"] = _confirm(context, bench, found, screened, classes)
+    return _finish(context, found)
 
 
-def _arms(job: Job) -> list[Arm]:
-    """Return the arms of a job but the one that the best control decides."""
-    trial = job.trial
+def _budget(context: Context, bench: Bench) -> Budget:
+    """Return the steps of the arms: the job's, or those at which real data alone reaches a plateau."""
+    trial, plan = context.job.trial, context.job.detector.training
+    if trial.steps != "plateau":
+        budget = Budget(trial.steps or plan.steps)
+    else:
+
+        def measure(steps: int) -> float:
+            runs = bench.train([ARMS["real"]], SCREENING, range(1), steps)
+            (value,) = values_of(runs, "real")
+            context.tell(f"  real data alone after {steps} steps: AP {100 * value:.1f}")
+            return value
+
+        budget = find_budget(measure, first_steps(trial, plan), trial.plateau, trial.doublings)
+    context.tell(f"  {budget_line(budget.to_json())}")
+    return budget
+
+
+def _headroom_arms(trial: Trial) -> list[Arm]:
+    """Return the arms that are trained before all others."""
+    names = ["real"]
+    if trial.headroom != "off":
+        names.append(HALF)
+        if trial.more:
+            names.append(MORE)
+    return [ARMS[name] for name in names]
+
+
+def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> dict[str, Any]:
+    """Return what a trial that ends at its headroom has in place of screening and confirmation."""
+    return {
+        "detectable": None,
+        "arms": arm_rows(runs, arms, classes),
+        "comparisons": {},
+        "controls": {},
+        "curve": [],
+        "says": [],
+        "stack": "",
+        "ingredients": [],
+        "thresholds": [],
+        "recipe": None,
+        "confirmation": None,
+    }
+
+
+def _arms(trial: Trial) -> list[Arm]:
+    """Return the arms that the job names, without the one that the best candidate decides."""
     arms = [arm_named(name) for name in trial.arms if name != BEST]
     arms += [arm_named(f"{EXTERNAL}{name}") for name in trial.external]
     for part in trial.curve:
@@ -295,56 +255,101 @@ def _with_labels(context: Context, arms: list[Arm]) -> tuple[list[Arm], list[str
     return kept, lines
 
 
-def _train(
-    context: Context, sources: Sources, arms: list[Arm], images: range
-) -> list[dict[str, Any]]:
-    """Return the runs of some arms, training what is not trained yet.
+def _screen(
+    trial: Trial, train: Train, named: Sequence[Arm], first_arms: Sequence[Arm], first_runs: Runs
+) -> Screened:
+    """Train controls, the stack of those that gain, candidates and placebos on few seeds, and choose a recipe."""
+    real = ARMS["real"]
+    controls, thresholds = [], []
+    for arm in named:
+        if arm.role == "control":
+            chosen, rows = _tuned(trial, train, arm)
+            controls.append(chosen)
+            thresholds += rows
+    runs = [*first_runs, *train(controls)]
 
-    Arms that are the same by all that decides them are trained once.
+    parts = gained(runs, controls, trial.gain)
+    whole = whole_stack(parts, real)
+    runs += train([whole])
+    stack = arm_to_beat(runs, whole, parts, real)
+    runs += train([stack])
+
+    candidates = [arm for arm in named if arm.role == "candidate"]
+    placebos = [arm for arm in named if arm.role == "placebo"]
+    runs += train([*candidates, *placebos])
+    entire = [arm for arm in candidates if arm.fraction == 1]  # the curve's parts ask for an amount
+    if BEST in trial.arms:
+        best = choose_candidate(runs, entire) if entire else ARMS["synthetic"]
+        on_top = on_top_of(stack, best)
+        runs += train([on_top])
+        candidates.append(on_top)
+        entire.append(on_top)
+    recipe = choose_candidate(runs, entire) if entire else None
+    arms = [*first_arms, *controls, stack, *candidates, *placebos]
+    return Screened(runs, arms, controls, parts, stack, recipe, thresholds)
+
+
+def _tuned(trial: Trial, train: Train, arm: Arm) -> tuple[Arm, list[dict[str, Any]]]:
+    """Return an arm with the threshold that is best on validation, and the value of each that was tried."""
+    variants = with_thresholds(arm, trial.repeat_thresholds)
+    if len(variants) == 1:
+        return variants[0], []
+    runs = train(variants, min(trial.tune_seeds, trial.seeds))
+    rows = []
+    for variant in variants:
+        value = mean_of(runs, variant.name)
+        rows.append({"arm": arm.name, "threshold": variant.threshold, "value": value})
+    return best_threshold(runs, arm, variants), rows
+
+
+def _confirm(
+    context: Context,
+    bench: Bench,
+    found: Mapping[str, Any],
+    screened: Screened,
+    classes: TrialClasses,
+) -> dict[str, Any] | None:
+    """Train real data, the stack and the recipe with fresh seeds and measure them on fresh images.
+
+    None where there are no such images, or where no recipe was above the stack on validation.
     """
-    folder = Folder.at(sources.folder)
-    fingerprints = external_fingerprints(context.job)
-    keys = {arm.name: arm_key(context, arm, fingerprints) for arm in arms}
-    seeds = range(context.job.trial.seeds)
-    items = {}
-    for number in seeds:  # seed by seed: a trial cut short has complete pairs
-        for arm in arms:
-            items[f"{keys[arm.name]}-{number}"] = (arm, number, images)
-    work = list(items.items())
-    results = context.shards(partial(_Runner, sources), work, folder, "evaluated images")
-    by_name = dict(zip(items, results, strict=True))
-    runs = []
+    trial = context.job.trial
+    recipe, stack = screened.recipe, screened.stack
+    if recipe is None or not trial.evaluation or not trial.confirm_seeds:
+        return None
+    if not beats_stack(found):
+        return None
+    usual_steps = found["budget"]["steps"]
+    arms = [ARMS["real"], recipe]
+    if screened.parts:
+        arms.insert(1, stack)
+    keys = []
     for arm in arms:
-        for number in seeds:
-            runs.append({**by_name[f"{keys[arm.name]}-{number}"], "arm": arm.name})
-    return runs
+        steps = round(usual_steps * arm.steps)
+        keys.append(bench.key(Training(arm, CONFIRMATION, 0, steps)))
+    images = bench.digests[EVALUATION]
+    use = Use(images, recipe.name, tuple(keys), trial.confirm_seeds)
+    before = [asdict(entry) for entry in remember(Folder.at(context.job.output), use)]
+
+    trained = bench.train(arms, CONFIRMATION, range(trial.confirm_seeds), usual_steps)
+    runs = with_goal(trained, trial.goal, classes)
+    conclusion = confirm(runs, arms, recipe, stack, trial, classes)
+    count = bench.num_images(CONFIRMATION)
+    return {**conclusion, "images": count, "before": before}
 
 
-def arm_key(context: Context, arm: Arm, fingerprints: dict[str, str]) -> str:
-    """Name an arm by all that decides its result, so that nothing is trained twice and nothing stale is taken."""
-    job, trial = context.job, context.job.trial
-    recipe = asdict(arm)
-    for name in ("name", "role", "description"):
-        del recipe[name]
-    data = {}
-    for key, fingerprint in fingerprints.items():
-        if key == "trial.evaluation" or key.endswith(f".{arm.name}"):
-            data[key] = fingerprint
-    steps = {"ingest", *(STEP_OF[name] for name in arm.added if name in STEP_OF)}
-    inputs = {}
-    for name in sorted(steps):
-        inputs[name] = context.inputs[name].folder.uri.rsplit("/", 1)[-1]
-    content = {
-        "arm": recipe,
-        "detector": section_dict(job, "detector"),
-        "trial": [trial.steps, trial.share, trial.repeat_threshold, trial.evaluation],
-        "data": data,
-        "inputs": inputs,
-        "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
-        "seed": job.seed,
-        "version": ARM_VERSION,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+def _finish(context: Context, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest with the verdict and all lines, told and written as Markdown."""
+    trial = context.job.trial
+    why_not = "nothing is confirmed, because trial.confirm_seeds is 0"
+    if not trial.evaluation:
+        why_not = "nothing is confirmed, because trial.evaluation names no images"
+    manifest = {**found, "verdict": verdict(found, trial.headroom == "stop", why_not)}
+    manifest["says"] = lines(manifest)
+    for line in manifest["says"]:
+        context.tell(f"  {line}")
+    context.folder.write_bytes(TEXT, report_text.markdown(manifest).encode())
+    return manifest
 
 
 def _classes(context: Context) -> TrialClasses:

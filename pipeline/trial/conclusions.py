@@ -1,23 +1,18 @@
-"""The conclusions of a trial from its runs: values per arm, comparisons, per class and per group, in words.
-
-A run is a dict: arm, seed, seconds, looking, values {AP, AP50, AP75, AP_fixed} and per_class {class index: the same}. Numbers
-are in [0, 1].
-"""
+"""The conclusions of a trial from its runs: screening and confirmation, per class and per group, in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from synthaug.pipeline.config.schema import Trial
-from synthaug.pipeline.scores.detection.evaluator import frequency_groups, lvis_groups
 from synthaug.pipeline.trial.arms import BEST, Arm
 from synthaug.pipeline.trial.paired_tests import (
     LEVEL,
+    SCREENED,
     Conclusion,
     Difference,
     budget_curve,
@@ -26,88 +21,41 @@ from synthaug.pipeline.trial.paired_tests import (
     holm_adjusted,
     is_not_worse,
     paired_difference,
+    screening_sentence,
     sentence,
 )
-
-Runs = Sequence[Mapping[str, Any]]
-FIXED = "AP_fixed"  # see scores/detection/fixed_ap.py
-KEYS = ("AP", "AP50", "AP75", FIXED)
-# By training objects, see frequency_groups.
-GROUPS = {"frequent": "head", "common": "middle", "rare": "tail"}
-
-
-@dataclass(frozen=True)
-class TrialClasses:
-    """The thing classes of a trial, in one order."""
-
-    names: Sequence[str]
-    index: Sequence[int]  # class indices
-    objects: Sequence[int]  # labelled ones
-    images: Sequence[int]  # labelled ones with the class
-    rule: str = "relative"  # or lvis: by images, 1-10 rare, 11-100 common, more frequent (Gupta et al. 2019, section 3)
-
-    def groups(self) -> dict[str, list[int]]:
-        """Return the class indices of the frequent, common and rare classes; those without an object are in none."""
-        if self.rule == "lvis":
-            by_images = lvis_groups(self.images)
-            members = {group: by_images[group] for group in GROUPS}
-        else:
-            by_objects = frequency_groups(self.objects)
-            members = {group: by_objects[part] for group, part in GROUPS.items()}
-        groups = {}
-        for group, positions in members.items():
-            groups[group] = [self.index[position] for position in positions]
-        return groups
-
-    def group_names(self) -> dict[str, list[str]]:
-        """Return the names of the classes of each group, in the order of the classes."""
-        groups = {}
-        for group, members in self.groups().items():
-            pairs = zip(self.names, self.index, strict=True)
-            groups[group] = [name for name, index in pairs if index in members]
-        return groups
+from synthaug.pipeline.trial.runs import (
+    FIXED,
+    GOAL,
+    GOAL_WORDS,
+    KEYS,
+    Runs,
+    TrialClasses,
+    class_values,
+    runs_of,
+    values_of,
+)
 
 
-def values_of(runs: Runs, arm: str, key: str = "AP") -> list[float]:
-    """Return an arm's values, in the order of the seeds; 0 where there is no true object."""
-    return [run["values"][key] or 0.0 for run in runs_of(runs, arm)]
-
-
-def class_values(runs: Runs, arm: str, classes: Sequence[int], key: str = "AP") -> list[float]:
-    """Return an arm's mean over some classes, in the order of the seeds; NaN where none has a true object."""
-    means = []
-    for run in runs_of(runs, arm):
-        values = [run["per_class"][str(index)][key] for index in classes]
-        known = [value for value in values if value is not None]
-        means.append(float(np.mean(known)) if known else math.nan)
-    return means
-
-
-def runs_of(runs: Runs, arm: str) -> list[Mapping[str, Any]]:
-    """Return the runs of an arm in the order of their seeds."""
-    own = [run for run in runs if run["arm"] == arm]
-    return sorted(own, key=lambda run: int(run["seed"]))
-
-
-def best_control(runs: Runs, arms: Sequence[Arm]) -> Arm:
-    """Return the control, or plain real data, with the highest mean AP."""
-    controls = [arm for arm in arms if arm.role in ("control", "baseline")]
-    return max(controls, key=lambda arm: np.mean(values_of(runs, arm.name)))
-
-
-def conclude(
+def screen(
     runs: Runs, arms: Sequence[Arm], trial: Trial, classes: TrialClasses, synthetic_images: int
 ) -> dict[str, Any]:
-    """Return the trial's conclusions as plain data."""
+    """Return the conclusions of screening as plain data: every candidate and placebo against real data and the controls."""
     _check_pairs(runs, arms)
-    real = values_of(runs, "real")
-    controls = {arm.name: values_of(runs, arm.name) for arm in arms if arm.role == "control"}
+    key = GOAL_WORDS[trial.goal]
+    real = values_of(runs, "real", GOAL)
+    controls = {arm.name: values_of(runs, arm.name, GOAL) for arm in arms if arm.role == "control"}
     candidates = [arm.name for arm in arms if arm.role == "candidate"]
     comparisons = {}
     for arm in arms:
         if arm.role in ("candidate", "placebo"):
-            conclusion = compare_arms(values_of(runs, arm.name), real, controls)
-            comparisons[arm.name] = _comparison(runs, arm.name, conclusion, classes, trial)
+            conclusion = compare_arms(values_of(runs, arm.name, GOAL), real, controls)
+            comparisons[arm.name] = {
+                "word": SCREENED[conclusion.word],
+                "sentence": screening_sentence(arm.name, conclusion, key),
+                **_comparison(conclusion),
+                **differences(runs, arm.name, "real", classes, trial.margin),
+            }
     control_differences = {}
     for name, values in controls.items():
         control_differences[name] = paired_difference(values, real).to_json()
@@ -115,28 +63,69 @@ def conclude(
     curve, curve_lines = _curve(runs, arms, synthetic_images, trial)
 
     lines = [
-        f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} AP points is found four times out of five"
+        f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} {key} points is found four times out of five"
     ]
     lines += [comparison["sentence"] for comparison in comparisons.values()]
     lines += group_lines(comparisons, candidates)
     lines += frequent_lines(comparisons, candidates, trial.margin)
     lines += curve_lines
-    if classes.rule == "lvis":
-        lines.append(
-            "AP here takes every class as looked for in every image; LVIS's own leaves out where it was not"
-        )
+    lines += lvis_lines(classes)
     return {
-        "seeds": trial.seeds,
         "detectable": least,
-        "arms": [_arm(runs, arm, classes.groups()) for arm in arms],
+        "arms": arm_rows(runs, arms, classes),
         "comparisons": comparisons,
         "controls": control_differences,
-        "groups": classes.group_names(),
-        "grouped_by": classes.rule,
-        "margin": trial.margin,
         "curve": curve,
         "says": lines,
     }
+
+
+def confirm(
+    runs: Runs, arms: Sequence[Arm], recipe: Arm, stack: Arm, trial: Trial, classes: TrialClasses
+) -> dict[str, Any]:
+    """Return the conclusion of confirmation as plain data: the recipe against real data and the stack.
+
+    `arms` are those that were trained: real, the stack where it is not real data alone, and the recipe.
+    """
+    _check_pairs(runs, arms)
+    key = GOAL_WORDS[trial.goal]
+    values = values_of(runs, recipe.name, GOAL)
+    real = values_of(runs, "real", GOAL)
+    controls = {arm.name: values_of(runs, arm.name, GOAL) for arm in arms if arm.role == "control"}
+    conclusion = compare_arms(values, real, controls)
+    against = {"real": differences(runs, recipe.name, "real", classes, trial.margin)}
+    for name in controls:
+        against[name] = differences(runs, recipe.name, name, classes, trial.margin)
+    least = _detectable(runs, arms, trial.confirm_seeds)
+    lines = [
+        sentence(recipe.name, conclusion, key),
+        f"{trial.confirm_seeds} fresh seeds per arm: a true difference of {100 * least:.1f} {key} points is found four times "
+        "out of five",
+    ]
+    for name, found in against.items():
+        label = "real data alone" if name == "real" else f"the {name} ({stack.description})"
+        lines += group_line(recipe.name, label, found["groups"])
+    lines += frequent_lines({recipe.name: against["real"]}, [recipe.name], trial.margin)
+    return {
+        "recipe": recipe.name,
+        "word": conclusion.word,
+        "sentence": lines[0],
+        "seeds": trial.confirm_seeds,
+        "detectable": least,
+        **_comparison(conclusion),
+        "against": against,
+        "arms": arm_rows(runs, arms, classes),
+        "says": lines,
+    }
+
+
+def lvis_lines(classes: TrialClasses) -> list[str]:
+    """Return the line on what LVIS counts otherwise, where its rule is used."""
+    if classes.rule != "lvis":
+        return []
+    return [
+        "AP here takes every class as looked for in every image; LVIS's own leaves out where it was not"
+    ]
 
 
 def _check_pairs(runs: Runs, arms: Sequence[Arm]) -> None:
@@ -148,25 +137,30 @@ def _check_pairs(runs: Runs, arms: Sequence[Arm]) -> None:
 
 
 def group_lines(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """Return a line per candidate on the groups of classes that gain or lose, after Holm's correction over groups.
+    """Return a line per candidate on the groups of classes that gain or lose against real data."""
+    lines = []
+    for name in names:
+        lines += group_line(name, "real data alone", comparisons[name]["groups"])
+    return lines
+
+
+def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the line on the groups of classes that gain or lose, after Holm's correction over groups, or none.
 
     A long tail filled at the expense of its head is no difference over all classes, and yet what one wants to know.
     """
-    lines = []
-    for name in names:
-        groups = comparisons[name]["groups"]
-        adjusted = holm_adjusted({group: groups[group]["p"] for group in groups})
-        parts = []
-        for group, difference in groups.items():
-            if adjusted[group] >= 1 - LEVEL:
-                continue
-            verb = "gain" if difference["mean"] > 0 else "lose"
-            points = 100 * abs(difference["mean"])
-            low, high = 100 * difference["low"], 100 * difference["high"]
-            parts.append(f"{group} classes {verb} {points:.1f} points [{low:+.1f}, {high:+.1f}]")
-        if parts:
-            lines.append(f"{name} against real data alone: {', '.join(parts)}")
-    return lines
+    adjusted = holm_adjusted({group: difference["p"] for group, difference in groups.items()})
+    parts = []
+    for group, difference in groups.items():
+        if adjusted[group] >= 1 - LEVEL:
+            continue
+        verb = "gain" if difference["mean"] > 0 else "lose"
+        amount = 100 * abs(difference["mean"])
+        low, high = 100 * difference["low"], 100 * difference["high"]
+        parts.append(f"{group} classes {verb} {amount:.1f} points [{low:+.1f}, {high:+.1f}]")
+    if not parts:
+        return []
+    return [f"{name} against {other}: {', '.join(parts)}"]
 
 
 def frequent_lines(
@@ -186,13 +180,23 @@ def frequent_lines(
 
 def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
     """Return the least detectable difference at the typical (root mean square) spread of differences to `real`."""
-    real = values_of(runs, "real")
+    real = values_of(runs, "real", GOAL)
     others = [arm.name for arm in arms if arm.name != "real"]
-    if not others:
+    spreads = []
+    for name in others:
+        spread = paired_difference(values_of(runs, name, GOAL), real).sd
+        if spread > 0:  # else it is the same arm by another name
+            spreads.append(spread)
+    if not spreads:
         return 0.0
-    spreads = [paired_difference(values_of(runs, name), real).sd for name in others]
     typical = float(np.sqrt(np.mean(np.square(spreads))))
     return detectable_difference(typical, seeds)
+
+
+def arm_rows(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> list[dict[str, Any]]:
+    """Return the values of arms as plain data."""
+    groups = classes.groups()
+    return [_arm(runs, arm, groups) for arm in arms]
 
 
 def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -223,13 +227,24 @@ def _group_means(
     return means
 
 
-def _comparison(
-    runs: Runs, name: str, conclusion: Conclusion, classes: TrialClasses, trial: Trial
+def _comparison(conclusion: Conclusion) -> dict[str, Any]:
+    """Return the differences of the value that decides, as plain data."""
+    against_controls = conclusion.against_controls
+    return {
+        "best_control": conclusion.best_control,
+        "against_real": conclusion.against_real.to_json(),
+        "against_best": conclusion.against_best.to_json(),
+        "against_controls": {other: d.to_json() for other, d in against_controls.items()},
+    }
+
+
+def differences(
+    runs: Runs, name: str, other: str, classes: TrialClasses, margin: float
 ) -> dict[str, Any]:
-    """Return the comparison of an arm with real data and with the controls, as plain data."""
+    """Return the differences of an arm to another one: AP, fixed AP, per group and per class, as plain data."""
     by_class = {}
     for label, index in zip(classes.names, classes.index, strict=True):
-        difference = class_difference(runs, name, [index])
+        difference = class_difference(runs, name, [index], other)
         if difference is not None:
             by_class[label] = difference
     adjusted = holm_adjusted({label: difference.p for label, difference in by_class.items()})
@@ -239,36 +254,34 @@ def _comparison(
 
     by_group = {}
     for group, members in classes.groups().items():
-        difference = class_difference(runs, name, members)
+        difference = class_difference(runs, name, members, other)
         if difference is not None:
             by_group[group] = difference
     frequent_not_worse = None
     if "frequent" in by_group:
-        frequent_not_worse = is_not_worse(by_group["frequent"], trial.margin)
+        frequent_not_worse = is_not_worse(by_group["frequent"], margin)
 
-    against_controls = conclusion.against_controls
-    fixed = paired_difference(values_of(runs, name, FIXED), values_of(runs, "real", FIXED))
+    whole = {}
+    for key in ("AP", FIXED):
+        whole[key] = paired_difference(values_of(runs, name, key), values_of(runs, other, key))
     return {
-        "word": conclusion.word,
-        "sentence": sentence(name, conclusion),
-        "best_control": conclusion.best_control,
-        "against_real": conclusion.against_real.to_json(),
-        "against_best": conclusion.against_best.to_json(),
-        "against_controls": {other: d.to_json() for other, d in against_controls.items()},
+        "AP": whole["AP"].to_json(),
+        "fixed": whole[FIXED].to_json(),
         "groups": {group: difference.to_json() for group, difference in by_group.items()},
-        "fixed": fixed.to_json(),
         "classes": class_differences,
         "frequent_not_worse": frequent_not_worse,
     }
 
 
-def class_difference(runs: Runs, arm: str, classes: Sequence[int]) -> Difference | None:
-    """Compare an arm with real data on some classes; None where none of them has a true object."""
+def class_difference(
+    runs: Runs, arm: str, classes: Sequence[int], other: str = "real"
+) -> Difference | None:
+    """Compare an arm with another one on some classes; None where none of them has a true object."""
     own = class_values(runs, arm, classes)
-    real = class_values(runs, "real", classes)
-    if not np.isfinite([*own, *real]).all():
+    theirs = class_values(runs, other, classes)
+    if not np.isfinite([*own, *theirs]).all():
         return None
-    return paired_difference(own, real)
+    return paired_difference(own, theirs)
 
 
 def _curve(
@@ -281,8 +294,8 @@ def _curve(
     for arm in arms:
         if arm.added == ("synthetic",) and arm.name != BEST:
             amount = max(1, round(arm.fraction * images))
-            amounts[amount] = values_of(runs, arm.name)
-    steps, enough = budget_curve(values_of(runs, "real"), amounts, trial.worthwhile)
+            amounts[amount] = values_of(runs, arm.name, GOAL)
+    steps, enough = budget_curve(values_of(runs, "real", GOAL), amounts, trial.worthwhile)
     curve = []
     for step in steps:
         increment = step.increment.to_json() if step.increment else None

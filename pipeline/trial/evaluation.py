@@ -11,7 +11,7 @@ import numpy as np
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
 from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
-from synthaug.pipeline.trial.conclusions import FIXED
+from synthaug.pipeline.trial.runs import FIXED
 
 KEYS = ("AP", "AP50", "AP75")
 WIDE_LIMITS = {"score_floor": 0.001, "detections_per_image": 1000}  # for fixed AP

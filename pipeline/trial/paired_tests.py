@@ -19,6 +19,12 @@ LEVEL = 0.95
 POWER = 0.8
 
 Word = Literal["helps", "hurts", "cannot tell"]
+# What screening may say instead: it has chosen on the images that it was measured on.
+SCREENED: Mapping[Word, str] = {
+    "helps": "suggests a gain",
+    "hurts": "suggests a loss",
+    "cannot tell": "cannot tell",
+}
 
 
 @dataclass(frozen=True)
@@ -158,25 +164,39 @@ def is_not_worse(difference: Difference, margin: float) -> bool:
 
 def sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
     """Put a conclusion into words; differences in AP points (hundredths)."""
-    best = points(conclusion.against_best)
-    real = points(conclusion.against_real)
-    alone = f"{real} against real data alone"
-    if conclusion.best_control == "real":
-        against_best = f"{best} {key} against real data alone, which no control beats"
-        end = "."
-    else:
-        against_best = f"{best} {key} against the best control, {conclusion.best_control}"
-        end = f"; {alone}."
+    against_best, alone = _against(conclusion, key)
     if conclusion.word == "helps":
-        return f"{name} helps: {against_best}{end}"
+        return f"{name} helps: {against_best}."
     if conclusion.word == "hurts":
         return f"{name} hurts: {alone}."
     if conclusion.against_real.low > 0:
         return (
             f"cannot tell whether {name} helps beyond cheap controls: {against_best}; "
-            f"it does beat real data alone: {alone}."
+            "it does beat real data alone."
         )
-    return f"cannot tell whether {name} helps: {against_best}{end}"
+    return f"cannot tell whether {name} helps: {against_best}."
+
+
+def screening_sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
+    """Put what screening shows into words; it suggests and never says that something helps."""
+    against_best, alone = _against(conclusion, key)
+    if conclusion.word == "helps":
+        return f"screening suggests a gain of {name}: {against_best}."
+    if conclusion.word == "hurts":
+        return f"screening suggests a loss of {name}: {alone}."
+    return f"screening cannot tell whether {name} gains anything: {against_best}."
+
+
+def _against(conclusion: Conclusion, key: str) -> tuple[str, str]:
+    """Return the differences in words: to the best control and to real data alone, and to real data alone."""
+    best = points(conclusion.against_best)
+    alone = f"{points(conclusion.against_real)} against real data alone"
+    if conclusion.best_control == "real":
+        return f"{best} {key} against real data alone, which no control beats", alone
+    control = f"the best control, {conclusion.best_control}"
+    if conclusion.best_control == "stack":
+        control = "the stack of controls"
+    return f"{best} {key} against {control}; {alone}", alone
 
 
 def points(difference: Difference) -> str:

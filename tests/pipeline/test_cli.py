@@ -229,7 +229,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
     }
     assert flags == {
         "run": ["--dry-run", "--output"],
-        "trial": ["--output", "--seeds"],
+        "trial": ["--confirm", "--output", "--seeds"],
         "export": ["--out", "--parts", "--root", "--to", "--val", "--with"],
         "plan": ["--output"],
         "status": [],

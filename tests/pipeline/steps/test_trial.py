@@ -1,4 +1,4 @@
-"""The trial step refuses keys that cannot be, and names arms by all that decides them."""
+"""The trial step refuses keys that cannot be, and data sets that it must not take."""
 
 from __future__ import annotations
 
@@ -9,24 +9,33 @@ import pytest
 
 from synthaug.pipeline.config.schema import Trial
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.steps.inputs import Inputs
-from synthaug.pipeline.steps.trial import arm_key, check, check_data
-from synthaug.pipeline.trial.arms import ARMS, arm_named
+from synthaug.pipeline.steps.inputs import Inputs, open_inputs
+from synthaug.pipeline.steps.trial import check, check_data
 from tests.fake_run import fake_run
 
 
-def test_trial_keys_that_cannot_be_are_refused() -> None:
-    for wrong in (
+@pytest.mark.parametrize(
+    "wrong",
+    [
         {"seeds": 1},
+        {"confirm_seeds": 1},
+        {"confirm_seeds": -2},
         {"arms": ("synthetic",)},
-        {"curve": (1.0,)},
         {"arms": ("real", "real")},
-    ):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            Trial(**{"seeds": 5, **wrong})
+        {"curve": (1.0,)},
+        {"steps": -1},
+        {"plateau": 0.0},
+        {"doublings": 0},
+        {"tune_seeds": 0},
+        {"repeat_thresholds": ()},
+        {"repeat_thresholds": (0.1, 0.0)},
+    ],
+)
+def test_trial_keys_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
+        Trial(**{"seeds": 5, **wrong})
 
 
 @pytest.fixture(scope="module")
@@ -35,65 +44,23 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 def with_trial(context: Context, **keys: object) -> Context:
-    return replace(context, job=replace(context.job, trial=Trial(**{"seeds": 2, **keys})))
-
-
-def test_an_arm_is_known_by_all_that_decides_it_and_not_by_its_name(context: Context) -> None:
-    context = with_trial(context)
-    real = ARMS["real"]
-    key = arm_key(context, real, {})
-    assert arm_key(context, replace(real, name="other", description="x", role="control"), {}) == key
-    others = [
-        arm_key(context, arm, {}) for arm in (ARMS["rfs"], ARMS["real_2x"], ARMS["synthetic"])
-    ]
-    assert len({key, *others}) == 4
-    part = replace(ARMS["synthetic"], fraction=0.5)
-    assert arm_key(context, part, {}) != arm_key(context, ARMS["synthetic"], {})
-
-
-def test_an_arm_is_trained_again_when_the_images_it_adds_are_others(context: Context) -> None:
-    context = with_trial(context)
-    made = context.inputs["verify"]
-    moved = replace(made, folder=Folder.at("/elsewhere/verify-123"))
-    other = replace(context, inputs={**context.inputs, "verify": moved})
-    for name in ("real", "synthetic", "placebo"):
-        assert arm_key(context, ARMS[name], {}) == arm_key(other, ARMS[name], {})
-    assert arm_key(context, ARMS["verified"], {}) != arm_key(other, ARMS["verified"], {})
-
-
-def test_an_arm_depends_on_its_own_external_data_and_on_the_evaluation_images(
-    context: Context,
-) -> None:
-    context = with_trial(context)
-    bought, given = arm_named("external:bought"), arm_named("external:given")
-    one = {"trial.external:bought": "1", "trial.external:given": "1", "trial.evaluation": "1"}
-    other = {**one, "trial.external:bought": "2"}
-    assert arm_key(context, bought, one) != arm_key(context, bought, other)
-    assert arm_key(context, given, one) == arm_key(context, given, other)
-    measured = {**one, "trial.evaluation": "2"}
-    assert arm_key(context, given, one) != arm_key(context, given, measured)
-
-
-def test_settings_of_copy_paste_matter_to_arms_that_paste(context: Context) -> None:
     paste = context.job.trial.copy_paste
-    one = with_trial(context, copy_paste=paste)
-    other = with_trial(context, copy_paste=replace(paste, most=7))
-    assert arm_key(one, ARMS["real"], {}) == arm_key(other, ARMS["real"], {})
-    assert arm_key(one, ARMS["copy_paste"], {}) != arm_key(other, ARMS["copy_paste"], {})
+    trial = Trial(**{"seeds": 2, "copy_paste": paste, **keys})
+    return replace(context, job=replace(context.job, trial=trial))
 
 
 def test_a_class_to_paste_that_the_data_has_not_is_told(context: Context) -> None:
     paste = replace(context.job.trial.copy_paste, classes=("rare", "treee"))
     job = with_trial(context, copy_paste=paste).job
     table = open_dataset("toy:train?count=1", Path())
-    inputs = Inputs({"labelled": table})
     with pytest.raises(JobError, match=r"^trial\.copy_paste\.classes: .*'treee'.*'tree'\?"):
-        check_data(job, inputs)
+        check_data(job, Inputs({"labelled": table}))
 
 
 def test_arms_that_the_job_has_no_images_for_are_refused_in_one_line(context: Context) -> None:
-    with pytest.raises(JobError, match=r"^trial\.arms: 'sinthetic' is no arm.*synthetic"):
-        check(with_trial(context, arms=("real", "sinthetic")).job)
+    for name in ("sinthetic", "real_half"):
+        with pytest.raises(JobError, match=rf"^trial\.arms: '{name}' is no arm"):
+            check(with_trial(context, arms=("real", name)).job)
     job = with_trial(context, arms=("real", "pseudo")).job
     with pytest.raises(JobError, match=r"^trial\.arms: 'pseudo' needs unlabelled images"):
         check(replace(job, data=replace(job.data, unlabelled="")))
@@ -101,3 +68,20 @@ def test_arms_that_the_job_has_no_images_for_are_refused_in_one_line(context: Co
     with pytest.raises(JobError, match=r"^trial\.arms: 'verified' needs verified images"):
         check(replace(job, verify=replace(job.verify, enabled=False)))
     check(replace(job, trial=Trial(seeds=0, arms=("real", "verified"))))
+
+
+def test_an_arm_that_the_detector_cannot_do_is_refused(context: Context) -> None:
+    job = with_trial(context, arms=("real", "lsj")).job
+    check(job)
+    plain = replace(job.detector, config=Trial())  # any Config without that key
+    with pytest.raises(JobError, match=r"^trial\.arms: 'lsj' changes detector\.scale_jitter"):
+        check(replace(job, detector=plain))
+
+
+def test_validation_images_are_not_there_to_confirm_on(context: Context) -> None:
+    job = with_trial(context, evaluation="toy:val").job
+    with pytest.raises(JobError, match=r"^trial\.evaluation: these are the validation images"):
+        check_data(job, open_inputs(job))
+    inputs = open_inputs(job)
+    check_data(with_trial(context, evaluation="toy:test").job, inputs)
+    check_data(with_trial(context, seeds=0, evaluation="toy:val").job, inputs)

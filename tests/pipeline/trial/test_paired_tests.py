@@ -202,7 +202,7 @@ def test_nothing_is_adjusted_where_nothing_was_tested() -> None:
             0.53,
             {"rfs": 0.53},
             "cannot tell whether a helps beyond cheap controls: +0.0 points [+0.0, +0.0] AP against the "
-            "best control, rfs; it does beat real data alone: +3.0 points [+3.0, +3.0] against real "
+            "best control, rfs; +3.0 points [+3.0, +3.0] against real data alone; it does beat real "
             "data alone.",
         ),
     ],

@@ -1,0 +1,1 @@
+"""The trial on the report's page and as Markdown."""

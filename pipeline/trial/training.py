@@ -1,0 +1,138 @@
+"""The training of one arm with one seed, and its measurement; each is done once, under a name that is all that decides it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.detection.inference import detect_rows
+from synthaug.pipeline.detection.store import write_rows
+from synthaug.pipeline.execution.training import device, train
+from synthaug.pipeline.trial.arms import EXTERNAL, Arm, arm_batches, real_draw
+from synthaug.pipeline.trial.evaluation import evaluate, without_limits
+from synthaug.pipeline.trial.stages import Stage
+from synthaug.pipeline.trial.tables import EVALUATION, MORE, STEP_OF, Sources
+
+if TYPE_CHECKING:
+    from synthaug.detectors.base import Detector
+
+# Raised when training or measuring an arm gives something else; trained arms outlive the step's own output.
+VERSION = 4
+BATCH = 16  # images per detector call
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: an arm, the stage it belongs to, its seed and its steps."""
+
+    arm: Arm
+    stage: Stage
+    number: int  # of the seed
+    steps: int  # optimizer steps
+
+    def seed(self, job: Job) -> int:
+        """Return the seed of start, order and augmentation."""
+        return self.stage.seed(job.seed, self.number)
+
+
+class ArmTrainer:
+    """Runs in a worker: trains an arm with a seed and measures it on the images of its stage."""
+
+    def __init__(self, sources: Sources) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._sources = sources
+        self._measured: dict[Stage, Dataset] = {}
+
+    def __call__(self, name: str, item: tuple[Training, range]) -> dict[str, Any]:
+        """Train, measure the images in the range, keep the detections as `name`; returns the values of the run."""
+        training, images = item
+        folder = Folder.at(self._sources.folder)
+        began = time.monotonic()
+        detector, start = self._train(training, folder.sub(name))
+        trained = time.monotonic()
+        table = self._table(training.stage)
+        rows = list(detect_rows(detector, table, images, BATCH))
+        detected = time.monotonic()
+        write_rows(folder, name, rows)
+        folder.sub(name).delete("state.safetensors")
+        values = evaluate(rows, table.categories, self._sources.job.detector.config)
+        return {
+            "rows": len(rows),
+            "arm": training.arm.name,
+            "stage": training.stage.name,
+            "seed": training.number,
+            "steps": training.steps,
+            "resumed_from": start,
+            "seconds": round(trained - began, 1),
+            "looking": round(detected - trained, 1),
+            **values,
+        }
+
+    def _table(self, stage: Stage) -> Dataset:
+        if stage not in self._measured:
+            self._measured[stage] = self._sources.measured(stage)
+        return self._measured[stage]
+
+    def _train(self, training: Training, folder: Folder) -> tuple[Detector, int]:
+        """Return the trained detector, and the step at which its training was resumed."""
+        from synthaug.detectors import DETECTORS
+
+        sources, arm, steps = self._sources, training.arm, training.steps
+        job = sources.job
+        plan = job.detector.training
+        seed = training.seed(job)
+        real = sources.real(arm)
+        added = sources.added(arm, steps)
+        count = round(job.trial.share * plan.batch) if added else 0
+        draw = real_draw(real, plan.batch - count, seed, arm.sampling, arm.threshold)
+        batches = arm_batches(real, draw, added, count, seed)
+
+        backend = importlib.import_module(DETECTORS[job.detector.backend])
+        config = without_limits(replace(job.detector.config, **dict(arm.detector)))
+        num_classes = len(real.categories)
+        detector: Detector = backend.build(config, num_classes, seed=seed % 2**31, device=device())
+        loop = detector.training(steps, seed % 2**31)
+        start = train(loop, batches, steps, plan.save_every, folder)
+        loop.finish()
+        return detector, start
+
+
+def run_key(
+    job: Job, training: Training, inputs: Mapping[str, str], digests: Mapping[str, str]
+) -> str:
+    """Name a training by all that decides its result, so that nothing is trained twice and nothing stale is taken.
+
+    `inputs` has the folder name of each step's output, `digests` those of the data sets that only the trial reads.
+    """
+    arm, trial = training.arm, job.trial
+    recipe = asdict(arm)
+    for name in ("name", "role", "description", "steps"):  # the steps themselves are in `training`
+        del recipe[name]
+    keys = [f"trial.external.{name.removeprefix(EXTERNAL)}" for name in arm.added]
+    if training.stage.images == "evaluation":
+        keys.append(EVALUATION)
+    if "more" in arm.real:
+        keys.append(MORE)
+    steps = {"ingest", *(STEP_OF[name] for name in arm.added if name in STEP_OF)}
+    content = {
+        "arm": recipe,
+        "detector": section_dict(job, "detector"),
+        "training": [training.stage.name, training.number, training.steps],
+        "trial": [trial.share],
+        "data": {key: digests[key] for key in sorted(keys) if key in digests},
+        "inputs": {name: inputs[name] for name in sorted(steps)},
+        "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
+        "seed": job.seed,
+        "version": VERSION,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
