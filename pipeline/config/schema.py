@@ -451,8 +451,9 @@ class Trial:
     def _check_budget(self) -> None:
         if self.steps != "plateau":
             _at_least(0, self, "steps")
-        if not 0 < self.plateau <= 1:
-            raise ValueError(f"plateau: {self.plateau:g} AP is not above 0 and at most 1")
+        _between_0_and_1(self, "plateau")
+        if not self.plateau:
+            raise ValueError("plateau: 0 AP is no bound; give a little more, such as 0.01")
         thresholds = self.repeat_thresholds
         if not thresholds or any(not 0 < threshold <= 1 for threshold in thresholds):
             raise ValueError(

@@ -50,7 +50,7 @@ def paired_difference(
 
     Differences that are all equal have an interval of width zero; if they are all zero, p is 1.
     """
-    from scipy import stats
+    from scipy import special
 
     seeds = len(arm)
     assert seeds == len(control), "a paired comparison needs the same seeds in both arms"
@@ -59,10 +59,10 @@ def paired_difference(
     mean = float(gains.mean())
     sd = float(gains.std(ddof=1))
     standard_error = sd / math.sqrt(seeds)
-    quantile = float(stats.t.ppf(0.5 + level / 2, seeds - 1))
+    quantile = float(special.stdtrit(seeds - 1, 0.5 + level / 2))
     half_width = quantile * standard_error
     if standard_error > 0:
-        p = float(2 * stats.t.sf(abs(mean) / standard_error, seeds - 1))
+        p = float(2 * special.stdtr(seeds - 1, -abs(mean) / standard_error))
     elif mean == 0:
         p = 1.0
     else:

@@ -27,9 +27,11 @@ def mean_of(runs: Runs, arm: str) -> float:
 
 
 def with_thresholds(arm: Arm, thresholds: Sequence[float]) -> list[Arm]:
-    """Return the arm with each threshold, under names of their own; an arm without repeat factors is left alone."""
+    """Return the arm with each threshold, under names of their own; nothing is to be chosen of one arm alone."""
     if arm.sampling == "uniform":
         return [arm]
+    if len(thresholds) == 1:
+        return [_at(arm, thresholds[0])]
     variants = []
     for threshold in thresholds:
         name = f"{arm.name} at {threshold:g}"
@@ -40,8 +42,12 @@ def with_thresholds(arm: Arm, thresholds: Sequence[float]) -> list[Arm]:
 def best_threshold(runs: Runs, arm: Arm, variants: Sequence[Arm]) -> Arm:
     """Return the arm with the threshold of the variant that has the highest mean."""
     best = max(variants, key=lambda variant: mean_of(runs, variant.name))
-    description = f"{arm.description}, threshold {best.threshold:g}"
-    return replace(best, name=arm.name, description=description)
+    return _at(arm, best.threshold)
+
+
+def _at(arm: Arm, threshold: float) -> Arm:
+    description = f"{arm.description}, threshold {threshold:g}"
+    return replace(arm, threshold=threshold, description=description)
 
 
 # ---- The stack ----

@@ -25,6 +25,8 @@ CONTROLS = [ARMS[name] for name in ("irfs", "lsj", "copy_paste")]
 
 def test_only_arms_with_repeat_factors_have_thresholds() -> None:
     assert with_thresholds(ARMS["lsj"], (0.1, 0.3)) == [ARMS["lsj"]]
+    (only,) = with_thresholds(ARMS["irfs"], (0.3,))
+    assert (only.name, only.threshold) == ("irfs", 0.3)
     variants = with_thresholds(ARMS["irfs"], (0.1, 0.3))
     assert [arm.threshold for arm in variants] == [0.1, 0.3]
     assert len({arm.name for arm in variants}) == 2
