@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import math
+import os
+import signal
 import sys
+import tempfile
+import threading
 import time
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from synthaug.pipeline.core.errors import JobError, SynthaugError
+from synthaug.pipeline.core.errors import JobError, SynthaugError, one_line, printable, visible
 from synthaug.pipeline.execution.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,20 +30,98 @@ USUAL_SEEDS = 4  # of a trial's screening
 
 
 class Commands(click.Group):
-    """A group whose commands never show a traceback for a user's error."""
+    """A group whose commands never show a traceback: an error is one line and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; what stdout cannot take is an error too, also at the end."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main:
+            before = signal.signal(signal.SIGTERM, _stop)
+        try:
+            return super().main(*args, **extra)
+        except OSError as err:
+            _leave_stdout(err)
+        finally:
+            _flush()
+            if is_main:
+                signal.signal(signal.SIGTERM, before)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; SynthaugError becomes one line on stderr and its exit code."""
+        """Run a command; any error becomes one line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except SynthaugError as err:
-            click.echo(f"error: {' '.join(str(err).split())}", err=True)
+            click.echo(f"error: {printable(str(err))}", err=True)
             sys.exit(err.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _StoppedError) as err:
             click.echo(
                 "stopped; what was finished is kept: run the same command to go on", err=True
             )
-            sys.exit(130)
+            sys.exit(143 if isinstance(err, _StoppedError) else 130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as err:
+            if isinstance(err, OSError) and _stdout_is_gone(err):
+                _leave_stdout(err)
+            click.echo(f"error: {_unexpected(err)}", err=True)
+            sys.exit(1)
+
+
+class _StoppedError(BaseException):
+    """The process was asked to end (SIGTERM)."""
+
+
+def _stop(_signal: int, _frame: Any) -> None:
+    raise _StoppedError
+
+
+def _unexpected(err: Exception) -> str:
+    """Return one line on an error that no check foresaw, and keep its traceback in a file."""
+    told = f"{type(err).__name__}: {printable(one_line(err))}"
+    log = logging.getLogger("synthaug")
+    files = [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+    if files:
+        log.error("the command failed", exc_info=err)
+        return f"{told}; the details are in {files[0].baseFilename}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="synthaug-error-", suffix=".log", delete=False
+        ) as file:
+            file.writelines(traceback.format_exception(err))
+    except OSError:
+        return f"{told}; its details could not be kept, set TMPDIR to a folder that can be written"
+    return f"{told}; the details are in {file.name}"
+
+
+def _stdout_is_gone(err: OSError) -> bool:
+    """Whether an error is that of a full disk or of a pipe that nobody reads, on stdout."""
+    return err.filename is None and err.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF)
+
+
+def _leave_stdout(err: OSError) -> NoReturn:
+    """End after a write to stdout that failed, without a second error at the exit of Python."""
+    if not _stdout_is_gone(err):
+        raise err
+    if err.errno != errno.EPIPE:  # whoever closes a pipe knows it
+        with contextlib.suppress(OSError):
+            click.echo(f"error: stdout: cannot be written ({one_line(err)})", err=True)
+    _to_nothing()
+    sys.exit(1)
+
+
+def _flush() -> None:
+    """Write what stdout still holds; a failure is an error now, not at the exit of Python."""
+    try:
+        sys.stdout.flush()
+    except OSError as err:
+        _leave_stdout(err)
+
+
+def _to_nothing() -> None:
+    """Let what stdout still holds go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,7 +159,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     console = _console()
     if dry_run:
         check(loaded, console)
-        click.echo(loaded.to_yaml())
+        _say(loaded.to_yaml())
         click.echo("dry run: the job and its data are in order; nothing was trained")
         return
     began = time.monotonic()
@@ -131,7 +216,7 @@ def trial(
     folder = run_job(loaded, _console())
     verdict = folder.read_json("metrics.json")["trial"]
     for line in verdict["says"]:
-        click.echo(line)
+        _say(line)
     _tell_weak_links(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"numbers: {folder.uri}/metrics.json")
@@ -156,7 +241,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
     loaded = load_job(job, list(overrides), output, _warn)
     _log_to(loaded.output)
     for line in plan_job(loaded, _console()):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -166,7 +251,7 @@ def status(run_folder: Path) -> None:
     from synthaug.pipeline.commands.status import lines
 
     for line in lines(run_folder):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -187,7 +272,7 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
     from synthaug.pipeline.config.load import load_job
 
     for line in lines(load_job(job, list(overrides), None, _warn) if job else None, weights):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -206,7 +291,7 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     from synthaug.pipeline.commands.report import report as write_report
 
     for line in write_report(runs, out):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -258,7 +343,7 @@ def score(**request: Any) -> None:
     from synthaug.pipeline.commands.score import score as measure
 
     for line in measure(Request(**request), _console()):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -272,8 +357,9 @@ def validate(dataset: str, root: str) -> None:
     from synthaug.pipeline.commands.status import inspect
     from synthaug.pipeline.formats.reference import open_dataset
 
-    for line in inspect(open_dataset(dataset, Path(root), key="DATASET"), _console().progress):
-        click.echo(line)
+    table = open_dataset(dataset, Path(root), key="DATASET")
+    for line in inspect(table, _console().progress, dataset):
+        _say(line)
 
 
 @main.command()
@@ -314,7 +400,7 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
     from synthaug.pipeline.commands.generate import generate as paint
 
     for line in paint(checkpoint, layout, Request(**request), output):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -356,7 +442,7 @@ def export(**request: Any) -> None:
     from synthaug.pipeline.commands.export_sources import Request
 
     for line in hand_over(Request(**request), _console().progress):
-        click.echo(line)
+        _say(line)
 
 
 @main.command(name="import-checkpoint")
@@ -401,7 +487,7 @@ def import_checkpoint(
         *imported.notes,
         f"wrote {target}" if fresh else f"{target}: there already, the same",
     ):
-        click.echo(line)
+        _say(str(line))
 
 
 @main.command(name="list")
@@ -424,8 +510,12 @@ def list_components() -> None:
         click.echo(f"{room + ':':<12} {', '.join(names)}")
 
 
+def _say(text: str) -> None:
+    click.echo(visible(text))
+
+
 def _warn(text: str) -> None:
-    click.echo(f"warning: {text}", err=True)
+    click.echo(f"warning: {visible(text)}", err=True)
 
 
 def _tell_weak_links(folder: Folder) -> None:
@@ -434,7 +524,7 @@ def _tell_weak_links(folder: Folder) -> None:
 
     links = [Link(**link) for link in folder.read_json("metrics.json")["links"]]
     for link in weak(links):
-        click.echo(f"weak:    {link.line}")
+        _say(f"weak:    {link.line}")
 
 
 class Terminal:
@@ -452,7 +542,7 @@ class Terminal:
         if self._line_is_open:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._line_is_open = False
-        click.echo(text)
+        _say(text)
 
     def show_progress(self, done: int, total: int, unit: str) -> None:
         """Show the progress of a piece of work, unless the last line is too recent."""
@@ -465,7 +555,7 @@ class Terminal:
             click.echo(f"\r\x1b[K{line}", err=True, nl=False)
             self._line_is_open = True
         else:
-            click.echo(line)
+            _say(line)
 
 
 def _console() -> Console:

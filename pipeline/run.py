@@ -20,12 +20,15 @@ from typing import Any
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
 from synthaug.pipeline.core.links import Link, weak
+from synthaug.pipeline.core.readable import check_content, read_scene
+from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.skipped import Skipped, short_lines
 from synthaug.pipeline.core.storage import Folder, check_writable, link_all
 from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
-from synthaug.pipeline.steps.inputs import Inputs, check_scene, open_inputs
+from synthaug.pipeline.steps.inputs import Inputs, check_size, open_inputs
 
 log = logging.getLogger(__name__)
 
@@ -77,19 +80,30 @@ def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
 
 
 def _check_images(job: Job, inputs: Inputs, console: Console) -> None:
-    """Decode every image, unless broken ones are to be skipped.
-
-    They are counted when they are read.
-    """
+    """Decode every image, and check that each split can be learnt from or measured on."""
     for name, table in inputs.splits.items():
-        total = len(table)
-        for index in range(total):
-            if job.data.on_bad == "stop":
-                check_scene(table[index], job.data.max_pixels)
-            done = index + 1
-            if done % TICK == 0 or done == total:
-                console.progress(done, total, f"images of {name} checked")
-        console.tell(f"{name}: {total} images, {len(table.categories)} classes")
+        _check_split(job, name, table, console)
+
+
+def _check_split(job: Job, name: str, table: Dataset, console: Console) -> None:
+    """Decode the images of one split; says what is in it and what would be left out."""
+    skipped = Skipped(table.skipped)
+    total = len(table)
+    images = objects = 0
+    for index in range(total):
+        scene = read_scene(table, index, skipped, job.data.on_bad == "skip")
+        if scene is not None:
+            check_size(scene, job.data.max_pixels)
+            images += 1
+            objects += int((~scene.objects.iscrowd).sum())
+        done = index + 1
+        if done % TICK == 0 or done == total:
+            console.progress(done, total, f"images of {name} checked")
+    console.tell(f"{name}: {images} images, {objects} objects, {len(table.categories)} classes")
+    for line in short_lines(skipped):
+        console.tell(line)
+    if name != "unlabelled":
+        check_content(f"data.{name}", table, images, objects)
 
 
 # ---- The run ----
@@ -172,8 +186,7 @@ def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, s
         log.exception("step %s failed", step.name)
         raise RunError(
             f"step {step.name} failed in {context.folder.uri}: "
-            f"{type(err).__name__}: {_last_line(err)}; "
-            "what was finished is kept: run the same command again, or see run.log"
+            f"{type(err).__name__}: {_last_line(err)}; what was finished is kept: {_advice(err)}"
         ) from err
     seconds = round(time.monotonic() - began, 1)
     housekeeping = {"step": step.name, "key": key, "seconds": seconds, "versions": versions()}
@@ -195,6 +208,14 @@ def check_links(step: str, links: list[Link], checks: str, console: Console) -> 
                 "or go on all the same with checks=report"
             )
         console.tell(f"  weak: {link.line}")
+
+
+def _advice(err: Exception) -> str:
+    """Return what to do: only what lies outside a step may pass by itself."""
+    is_from_outside = isinstance(err, (OSError, MemoryError))
+    if is_from_outside or type(err).__module__.split(".")[0] == "ray":
+        return "run the same command again, or see run.log"
+    return "the same command would fail so again; see run.log"
 
 
 def _last_line(err: Exception) -> str:

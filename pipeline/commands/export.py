@@ -20,17 +20,21 @@ from typing import Any
 from synthaug.pipeline.commands.export_sources import Request, Splits, open_splits, read_object
 from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.errors import JobError, one_line, suggest
+from synthaug.pipeline.core.images import decode, upright
+from synthaug.pipeline.core.readable import check_content, readable, skips_any
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.skipped import FILE as SKIPPED
+from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS, can_write, hf, load_format
-from synthaug.pipeline.formats.image_files import encoded_image, upright
+from synthaug.pipeline.formats.image_files import encoded_image
 from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
 from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, card
 from synthaug.pipeline.run import versions
 
 RECORD = "export.json"  # marks a finished export
 VERSION = 1  # raised when what is written changes
-TURNED = "JPEG images that an EXIF tag turned, stored upright as their boxes are"
+TURNED = "images that an EXIF tag turned, stored upright as their boxes are"
 Progress = Callable[[int, int, str], None]
 
 
@@ -48,6 +52,7 @@ class Counted(View):
     def __getitem__(self, index: int) -> Scene:
         scene, turned = upright(self.table[index])
         if not self._seen[index]:
+            decode(scene)  # nothing broken is handed over
             self._seen[index] = 1
             self._count(scene)
             self._turned[TURNED] += turned
@@ -69,7 +74,7 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
     """
     module = _format(request.to)
     target = _target(request.out)
-    splits = open_splits(request)
+    splits = _readable(open_splits(request))
     digest = _digest(request, splits)
     if _finished(target, digest):
         yield f"{target}: there already, the same"
@@ -78,6 +83,7 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
     try:
         with staged(target) as folder:
             job.write(folder)
+            job.check()
             record = {
                 "digest": digest,
                 "format": request.to,
@@ -90,6 +96,16 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
             f"--out: cannot write {target} ({one_line(err)}); nothing was left there: make room or choose another"
         ) from err
     yield from job.lines(target)
+
+
+def _readable(splits: Splits) -> Splits:
+    """Return the sets without images that cannot be read and are to be left out."""
+    checked: Splits = {}
+    for split, sets in splits.items():
+        checked[split] = {}
+        for name, table in sets.items():
+            checked[split][name] = readable(table) if skips_any(table) else table
+    return checked
 
 
 def _format(name: str) -> Any:
@@ -196,6 +212,9 @@ class _Export:
             )
             for part in self._counts
         ]
+        self._skipped = Skipped()
+        for table in self._sets:
+            self._skipped.take(table.skipped)
         self.categories, self._tables = self._united(list(splits))
 
     def _united(self, splits: list[str]) -> tuple[tuple[Category, ...], dict[str, Dataset]]:
@@ -227,7 +246,21 @@ class _Export:
             self._lost[
                 "image files are training and validation images at once: scores on these mean nothing"
             ] = both
+        if self._skipped.names:
+            text = "".join(f"{line}\n" for line in all_lines(self._skipped))
+            folder.write_bytes(SKIPPED, text.encode("utf-8", "backslashreplace"))
         folder.write_bytes("README.md", card(self._facts()).encode())
+
+    def check(self) -> None:
+        """Raise DatasetError for a split of the user's in which there is nothing."""
+        if self._request.run:
+            return
+        for split in self._tables:
+            parts = [part for part in self._counts if part.split == split]
+            names = " and ".join(part.name for part in parts)
+            images = sum(part.images for part in parts)
+            objects = sum(sum(part.objects.values()) + part.ignored for part in parts)
+            check_content(names, self._tables[split], images, objects)
 
     def _marks(self, split: str) -> set[bytes]:
         return set().union(
@@ -235,9 +268,6 @@ class _Export:
         )
 
     def _facts(self) -> Facts:
-        skipped: Counter[str] = Counter()
-        for table in self._sets:
-            skipped += Counter(table.skipped)
         run = self._request.run
         opened = [(hf.NAMES[split], f"data/{hf.NAMES[split]}-*.parquet") for split in self._tables]
         return Facts(
@@ -245,8 +275,8 @@ class _Export:
             format=self._request.to,
             categories=self.categories,
             sets=self._counts,
-            lost=self._lost,
-            skipped=skipped,
+            lost=self._lost + unread(self._skipped),
+            skipped=self._skipped,
             version=versions().get("synthaug", ""),
             run=_run_facts(run) if run else None,
             data_files=opened if self._module is hf else (),
@@ -258,12 +288,22 @@ class _Export:
             ignored = f", {part.ignored} ignore regions" if part.ignored else ""
             yield f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} objects{ignored}"
         yield from self._notes
-        yield from (
-            f"note: {number} {reason}" for reason, number in sorted(self._lost.items()) if number
-        )
+        lost = self._lost + unread(self._skipped)
+        yield from (f"note: {number} {reason}" for reason, number in sorted(lost.items()))
+        if self._skipped:
+            yield f"left out or mended when reading (all in {SKIPPED}):"
+            yield from short_lines(self._skipped)
         if "val" not in self._tables:
             yield "note: there are no validation images; name real ones with --val"
         yield f"{target}: {self._request.to}, with README.md"
+
+
+def unread(skipped: Skipped) -> Counter[str]:
+    """Return what files say and a scene has no place for, in words."""
+    told: Counter[str] = Counter()
+    for what, number in skipped.unread.items():
+        told[f"times {what}, which is not kept"] = number
+    return told
 
 
 def _run_facts(run: Path) -> RunFacts:

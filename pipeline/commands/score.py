@@ -15,12 +15,13 @@ from typing import Any
 from synthaug.pipeline.config.build import build
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.datasets import RelabeledCategories
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
-from synthaug.pipeline.core.scene import Category, Dataset
+from synthaug.pipeline.core.readable import readable, skips_any
+from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.ray_executor import open_executor
+from synthaug.pipeline.formats.merge import with_classes
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.report import score_page
 from synthaug.pipeline.scores import SCORES, load_score
@@ -58,7 +59,7 @@ class Tables:
         """Return the tables by name; DatasetError where one is empty or has other classes."""
         told = {"real": "REAL", "synthetic": "SYNTHETIC", "train": "--train"}
         found = {
-            name: open_dataset(reference, Path(self.root), key=told[name])
+            name: _usable(open_dataset(reference, Path(self.root), key=told[name]))
             for name, reference in self.references.items()
         }
         for name, table in found.items():
@@ -68,28 +69,14 @@ class Tables:
                 )
         wanted = found["real"].categories
         return {
-            name: aligned(table, wanted, f"{told[name]}: {self.references[name]}")
+            name: with_classes(table, wanted, f"{told[name]}: {self.references[name]}")
             for name, table in found.items()
         }
 
 
-def aligned(table: Dataset, wanted: tuple[Category, ...], told: str) -> Dataset:
-    """Return a table with the classes `wanted`.
-
-    DatasetError, beginning with `told`, when it has others.
-    """
-    if [c.name for c in table.categories] == [c.name for c in wanted]:
-        return table
-    places = {category.name: place for place, category in enumerate(wanted)}
-    unknown = [c.name for c in table.categories if c.name not in places]
-    if unknown or len(places) < len(wanted):
-        what = f"has the class '{unknown[0]}'" if unknown else "has other classes"
-        near = suggest(unknown[0], places) if unknown else ""
-        raise DatasetError(
-            f"{told} {what}, which the real images do not have{near}; give both the same class names"
-        )
-    index = tuple(places[category.name] for category in table.categories)
-    return RelabeledCategories(table, wanted, index)
+def _usable(table: Dataset) -> Dataset:
+    """Return a table without images that cannot be read and are to be left out."""
+    return readable(table) if skips_any(table) else table
 
 
 def score(request: Request, screen: Any) -> list[str]:

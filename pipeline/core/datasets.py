@@ -13,6 +13,7 @@ import numpy as np
 
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import permuted, seed_for
+from synthaug.pipeline.core.skipped import Skipped
 
 
 class View(Dataset):
@@ -26,12 +27,17 @@ class View(Dataset):
         self.rule = rule
         self.categories = table.categories
         self.skipped = table.skipped
+        self.has_labels = table.has_labels
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: int) -> Scene:
         return self.table[index]
+
+    def skips_bad(self, index: int) -> bool | None:
+        """Return what the table says of the scene."""
+        return self.table.skips_bad(index)
 
     def fingerprint(self) -> str:
         """Return the digest of the table with the rule."""
@@ -51,6 +57,10 @@ class Subset(View):
 
     def __getitem__(self, index: int) -> Scene:
         return self.table[self.index[index]]
+
+    def skips_bad(self, index: int) -> bool | None:
+        """Return what the table says of the scene."""
+        return self.table.skips_bad(self.index[index])
 
 
 def random_part(table: Dataset, number: int, parts: int) -> Subset:
@@ -128,9 +138,11 @@ class Concatenation(Dataset):
     def __init__(self, tables: Sequence[Dataset]) -> None:
         self.tables = tables
         self.categories = tables[0].categories if tables else ()
-        self.skipped = Counter()
+        skipped = Skipped()
         for table in tables:
-            self.skipped += table.skipped
+            skipped.take(table.skipped)
+        self.skipped = skipped
+        self.has_labels = any(table.has_labels for table in tables)
         self._ends = list(accumulate(len(table) for table in tables))
 
     def __len__(self) -> int:
@@ -140,13 +152,23 @@ class Concatenation(Dataset):
         number, scene = self.locate(index)
         return replace(scene, image_id=f"{number + 1}:{scene.image_id}")
 
+    def skips_bad(self, index: int) -> bool | None:
+        """Return what the table of the scene says of it."""
+        number, place = self._place(index)
+        return self.tables[number].skips_bad(place)
+
     def locate(self, index: int) -> tuple[int, Scene]:
         """Return the number of the table (from 0) that scene `index` is in, and the scene."""
+        number, place = self._place(index)
+        return number, self.tables[number][place]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the number of a scene's table and its index there."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = bisect.bisect_right(self._ends, index)
         start = self._ends[number] - len(self.tables[number])
-        return number, self.tables[number][index - start]
+        return number, index - start
 
     def fingerprint(self) -> str:
         """Return the digest of the tables' digests."""

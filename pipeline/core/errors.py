@@ -55,6 +55,27 @@ def one_line(err: BaseException, most: int = 200) -> str:
     return " ".join(words)[:most].rstrip(".")
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, with what a terminal would obey or cannot show spelt out."""
+    return visible(" ".join(text.split()))
+
+
+def visible(text: str) -> str:
+    """Return lines with what a terminal would obey or cannot show spelt out.
+
+    Names in data files can hold escapes that move the cursor, and halves of characters.
+    """
+    if text.isprintable():
+        return text
+    letters = []
+    for letter in text:
+        if letter.isprintable() or letter == "\n":
+            letters.append(letter)
+        else:
+            letters.append(ascii(letter)[1:-1])
+    return "".join(letters)
+
+
 def first_line(err: BaseException, most: int = 200) -> str:
     """Return the first line of the message of an exception.
 

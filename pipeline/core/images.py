@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core import exif
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
@@ -15,36 +20,261 @@ from synthaug.pipeline.core.scene import ImageRef, Scene
 # what is decoded; never all that Pillow knows, of which some start other programs
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 SUFFIX = {"png": ".png", "jpeg": ".jpg"}
+# what Pillow raises for a broken file, depending on the format and the place of the damage
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    ZeroDivisionError,
+)
+_EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
+_HEAD = 1 << 12  # bytes by which a file that is no image is told
+_INVERSE = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
 
 def decode(scene: Scene) -> Pixels:
-    """Return the pixels of a scene.
+    """Return the pixels of a scene as its labels count them.
 
-    Raises DatasetError when the file is missing, broken or of another size.
+    Raises DatasetError when the file is missing, broken, of another size, of a kind of pixels that
+    has no one meaning as RGB, or may be turned and nobody says whether its labels are.
     """
-    from PIL import Image, UnidentifiedImageError
+    image, layout = _opened(scene)
+    pixels = _rgb(image, label_of(scene))
+    if layout.seen_turned == layout.labelled_turned:
+        return pixels
+    if layout.labelled_turned:
+        return _turned(pixels, layout.orientation)
+    return _turned(pixels, _INVERSE[layout.orientation])
 
-    label = scene.image.path or scene.image_id
+
+def label_of(scene: Scene) -> str:
+    """Return the name of a scene's image for messages: its path, else the scene's id."""
+    return scene.image.path or scene.image_id
+
+
+def upright(scene: Scene) -> tuple[Scene, bool]:
+    """Return a scene whose image no viewer turns, and whether that is a change.
+
+    Most training code turns images by their EXIF tag without a word, so an image is handed on as
+    its labels count it. Where these count the pixels as they are stored, a JPEG keeps its pixels
+    and only the tag is set to "as it is"; any other image that is turned becomes PNG. Raises
+    DatasetError as `decode` does.
+    """
+    image, layout = _opened(scene, with_pixels=False)
+    if layout.orientation == 1:
+        return scene, False
+    name = None
+    if scene.image.path is not None:
+        name = Path(scene.image.path).name
+    if image.format in ("JPEG", "MPO") and not layout.labelled_turned:
+        cleared = exif.cleared(read_file(scene.image))
+        if cleared is not None:
+            return replace(scene, image=ImageRef(cleared, name)), True
+    data = encode(decode(scene), "png")
+    return replace(scene, image=ImageRef(data, name)), True
+
+
+@dataclass(frozen=True)
+class Header:
+    """The size and orientation of an image file."""
+
+    size: Size  # (H, W), as stored
+    orientation: int  # EXIF: 1 = as stored, 2 to 8 = a viewer turns or mirrors it
+
+    @property
+    def shown(self) -> Size:
+        """The size (H, W) as a viewer shows it."""
+        if self.orientation in _SIDEWAYS:
+            return self.size[::-1]
+        return self.size
+
+    def labelled(self, turned: str, size: Size | None) -> bool:
+        """Whether labels of an image of this `size` count its pixels as they are shown.
+
+        `turned` decides where it says something. Raises ValueError where nothing decides, or where
+        the size is that of neither.
+        """
+        if size is None and not turned and self.orientation != 1:
+            raise ValueError(_AMBIGUOUS)
+        if turned or size is None or self.orientation == 1:
+            as_shown = turned == "as_shown" and self.orientation != 1
+            expected = self.shown if as_shown else self.size
+            if size is not None and size != expected:
+                raise ValueError(_wrong_size(expected, size))
+            return as_shown
+        if size not in (self.size, self.shown):
+            raise ValueError(_wrong_size(self.size, size))
+        if self.size == self.shown:
+            raise ValueError(_AMBIGUOUS)
+        return size == self.shown
+
+
+_AMBIGUOUS = (
+    "an EXIF tag asks viewers to turn the image, and nothing tells whether its boxes are turned "
+    "with it; say turned=as_shown (drawn on what a viewer shows) or turned=as_stored"
+)
+
+
+def _wrong_size(found: Size, said: Size) -> str:
+    return (
+        f"the image is {found[1]}x{found[0]} pixels, "
+        f"its annotation says {said[1]}x{said[0]}; correct the annotation"
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the pixels of a decoded file lie to those of its labels."""
+
+    orientation: int
+    seen_turned: bool  # Pillow has turned the pixels: it does so for TIFF
+    labelled_turned: bool  # the labels count the pixels as a viewer shows them
+
+
+def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout]:
+    """Open a scene's image, and decode it; returns Pillow's image and how it lies."""
+    from PIL import Image
+
+    label, size = label_of(scene), scene.size
+    data = b""
     try:
         data = read_file(scene.image)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size decides what is too large
+            file = io.BytesIO(data)
+            image = Image.open(file, formats=FORMATS)
             # before decoding: the header may promise gigapixels
-            if image.size != (scene.width, scene.height):
-                raise DatasetError(
-                    f"{label}: the image is {image.width}x{image.height} pixels, "
-                    f"its annotation says {scene.width}x{scene.height}; correct the annotation"
-                )
-            return np.asarray(image.convert("RGB"))
+            header = _header_of(image, file)
+            turned = scene.image.turned
+            if not turned and size == header.shown and not len(scene.objects):
+                turned = "as_shown"  # there is no box that could be misplaced
+            try:
+                as_shown = header.labelled(turned, size)
+            except ValueError as err:
+                raise DatasetError(f"{label}: {err}") from err
+            if with_pixels:
+                image.load()
     except FileNotFoundError as err:
         raise DatasetError(
             f"{label}: the image file is missing; restore it or remove it from the annotations"
         ) from err
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
+    except (*UNREADABLE, Image.DecompressionBombError) as err:
         raise DatasetError(
-            f"{label}: the image cannot be decoded ({one_line(err)}); replace the file"
+            f"{label}: the image cannot be decoded ({reason(data, err)}); replace the file"
         ) from err
+    seen_turned = image.format == "TIFF" and header.orientation != 1
+    return image, _Layout(header.orientation, seen_turned, as_shown)
+
+
+def header_of_file(path: Path, max_pixels: int) -> Header:
+    """Read the header of an image file; ValueError for a foreign or too large one."""
+    from PIL import Image
+
+    start = b""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_pixels decides
+            with path.open("rb") as file:
+                start = file.read(_HEAD)
+                with Image.open(file, formats=FORMATS) as image:
+                    header = _header_of(image, file, max_pixels)
+    except _TooLargeError as err:
+        raise ValueError(str(err)) from err
+    except Image.DecompressionBombError as err:
+        raise ValueError(f"has too many pixels, over max_pixels={max_pixels}") from err
+    except UNREADABLE as err:
+        raise ValueError(f"cannot be decoded ({reason(start, err)})") from err
+    return header
+
+
+class _TooLargeError(Exception):
+    """An image of more pixels than a job takes."""
+
+
+def _header_of(image: Any, file: IO[bytes], max_pixels: int | None = None) -> Header:
+    height, width = image.height, image.width
+    if max_pixels is not None and height * width > max_pixels:
+        raise _TooLargeError(f"has {width}x{height} pixels, over max_pixels={max_pixels}")
+    orientation = exif.orientation(image, file)
+    size = (height, width)
+    if image.format == "TIFF" and orientation in _SIDEWAYS:  # Pillow gives the size as shown
+        size = (width, height)
+    return Header(size, orientation)
+
+
+def reason(data: bytes, err: Exception) -> str:
+    """Return why a file is no image, for a message."""
+    start = data[:200].lstrip().lower()
+    if not data:
+        return "the file is empty"
+    if not data.strip(b"\0"):
+        return "the file holds nothing but zeros"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: get the file itself with `git lfs pull`"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is a web page: the download failed"
+    if start.startswith((b"<svg", b"<?xml")):
+        return "it is an SVG or XML text, not an image of pixels"
+    if "BytesIO" in str(err):
+        return f"it is none of {', '.join(FORMATS)}"
+    return one_line(err)
+
+
+def _rgb(image: Any, label: str) -> Pixels:
+    """Return a decoded image as RGB; alpha is passed over, what lies under it shows."""
+    if image.mode in _DEEP_GREY:
+        return _from_deep_grey(np.asarray(image), label)
+    if image.mode not in _EIGHT_BITS:
+        kind = {"F": "real numbers"}.get(image.mode, f"the kind {image.mode}")
+        raise DatasetError(
+            f"{label}: the image has pixels of {kind}, which have no one meaning as colours; "
+            "store it with 8 or 16 bits"
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_deep_grey(values: NDArray[Any], label: str) -> Pixels:
+    """Return grey values [H, W] of more than 8 bits as RGB, by a rule per image.
+
+    Of values up to 255 all bits are kept, of values up to 4095 (12-bit cameras and X-rays store
+    these in 16 bits) the upper 8 of 12, of larger ones the upper 8 of 16.
+    """
+    largest = int(values.max())
+    if int(values.min()) < 0 or largest > 65535:
+        raise DatasetError(
+            f"{label}: the image has grey values from {int(values.min())} to {largest}, not those "
+            "of 16 bits; store it with 8 or 16 bits"
+        )
+    shift = 8
+    if largest <= 4095:
+        shift = 4
+    if largest <= 255:
+        shift = 0
+    grey = (values.astype(np.uint16) >> shift).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Return pixels [H, W, 3] turned as a viewer turns them by an EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def read_file(image: ImageRef) -> bytes:

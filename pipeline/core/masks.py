@@ -18,6 +18,7 @@ from synthaug.pipeline.core.scene import Objects
 Masks = NDArray[np.bool_]  # [N, H, W], or one mask [H, W]
 Runs = NDArray[np.int64]  # [R] run lengths of a mask, columns first, beginning with background
 
+_LONGEST_WALK = 200_000  # pixels along the edge of a polygon that are rasterised as they are
 _MAX_CHARS = 12  # per run; 5 bits each, so one run never overflows 64 bits
 _DIGIT, _NEGATIVE, _MORE = 0x1F, 0x10, 0x20  # bits of a character of compressed counts
 
@@ -228,6 +229,16 @@ def _check_polygon(polygon: Any) -> NDArray[np.float64]:
     return points.astype(np.float64)
 
 
+def is_thin(polygon: NDArray[np.float64]) -> bool:
+    """Whether a polygon [x0, y0, ...] may hold no pixel, by its area and the length of its edge."""
+    points = polygon.reshape(-1, 2)
+    following = np.roll(points, -1, axis=0)
+    cross = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
+    area = abs(float(cross.sum())) / 2
+    perimeter = float(np.hypot(*(following - points).T).sum())
+    return area < max(4.0, perimeter)
+
+
 def from_polygons(polygons: Sequence[Any], size: Size) -> str:
     """Rasterise polygons of x, y pixels into one mask, as COCO does.
 
@@ -236,16 +247,54 @@ def from_polygons(polygons: Sequence[Any], size: Size) -> str:
     from pycocotools import mask as coco_mask
 
     height, width = size
-    # The rasteriser walks every pixel of an edge: far outside the image that costs memory and
-    # changes nothing.
-    low = np.array([-width, -height], np.float64)
-    high = np.array([2 * width, 2 * height], np.float64)
     near = []
     for polygon in check_polygons(polygons):
-        points = np.clip(polygon.reshape(-1, 2), low, high)
-        near.append(points.ravel().tolist())
+        points = _near(polygon.reshape(-1, 2), size)
+        if len(points) >= 3:
+            near.append(points.ravel().tolist())
+    if not near:
+        return from_uncompressed([height * width], size)
     merged = coco_mask.merge(coco_mask.frPyObjects(near, height, width))
     return str(merged["counts"].decode("ascii"))
+
+
+def _near(points: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+    """Return the part of a polygon [K, 2] within one image size around an image (H, W).
+
+    The rasteriser walks every pixel of an edge, so what is far away would cost memory. Cutting the
+    polygon, edge by edge (Sutherland and Hodgman, 1974), keeps what lies inside; moving its points
+    would not.
+    """
+    edges = np.roll(points, -1, axis=0) - points
+    if np.hypot(*edges.T).sum() <= _LONGEST_WALK:
+        return points
+    height, width = size
+    for axis, low, high in ((0, -width, 2 * width), (1, -height, 2 * height)):
+        if points.size and points[:, axis].min() < low:
+            points = _cut(points, axis, low, 1)
+        if points.size and points[:, axis].max() > high:
+            points = _cut(points, axis, high, -1)
+    return points
+
+
+def _cut(points: NDArray[np.float64], axis: int, bound: float, sign: int) -> NDArray[np.float64]:
+    """Return the part of a polygon [K, 2] where sign * (coordinate - bound) >= 0."""
+    following = np.roll(points, -1, axis=0)
+    depth = sign * (points[:, axis] - bound)
+    next_depth = np.roll(depth, -1)
+    crosses = (depth >= 0) != (next_depth >= 0)
+    share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crosses)
+    meeting = points + share[:, None] * (following - points)
+    meeting[:, axis] = bound
+    kept = []
+    for point, is_in, on_bound, is_crossing in zip(
+        points, depth >= 0, meeting, crosses, strict=True
+    ):
+        if is_in:
+            kept.append(point)
+        if is_crossing:
+            kept.append(on_bound)
+    return np.array(kept).reshape(-1, 2)
 
 
 def from_uncompressed(counts: Sequence[int], size: Size) -> str:

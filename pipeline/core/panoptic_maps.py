@@ -8,6 +8,7 @@ apart, so ids of official files, unique in their image only, stay as they are.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.boxes import Boxes, Size
-from synthaug.pipeline.core.errors import DatasetError, one_line
-from synthaug.pipeline.core.images import read_file
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.images import UNREADABLE, read_file, reason
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
 
 BITS = 24  # of a panoptic PNG's pixel
@@ -49,35 +50,65 @@ def segment_ids(objects: Objects) -> Ids:
     return objects.id & MOST
 
 
-def pixels_of(ref: ImageRef, size: Size, label: str) -> NDArray[np.int64]:
+def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> NDArray[np.int64]:
     """Decode a PNG of integers: [H, W], or [H, W, 3] where it has colours.
 
-    Raises DatasetError when it is missing, broken, of another size than (H, W), or has an alpha
-    channel.
+    Programs that shrink files turn a map of few values into a palette: greys are what they were; of
+    colours it is the index that counts, with `colors` the colour. Raises DatasetError when the map
+    is missing, broken, of another size than (H, W), or has an alpha channel.
     """
     from PIL import Image
 
     name = ref.path or label
     height, width = size
+    data = b""
     try:
-        with Image.open(io.BytesIO(read_file(ref)), formats=("PNG",)) as image:
-            # before decoding: the header may promise gigapixels
-            if image.size != (width, height):
-                raise DatasetError(
-                    f"{name}: the map is {image.width}x{image.height} pixels, "
-                    f"its image {width}x{height}; correct one of them"
-                )
-            if image.mode not in ("L", "P", "RGB", "I", "I;16", "I;16B"):
-                raise DatasetError(
-                    f"{name}: a map of mode {image.mode}; write it as grey or RGB PNG without alpha"
-                )
-            return np.asarray(image).astype(np.int64)
+        data = read_file(ref)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size decides what is too large
+            image = Image.open(io.BytesIO(data), formats=("PNG",))
+        # before decoding: the header may promise gigapixels
+        if image.size != (width, height):
+            raise DatasetError(
+                f"{name}: the map is {image.width}x{image.height} pixels, "
+                f"its image {width}x{height}; correct one of them"
+            )
+        is_deep = data[24:26] == _DEEP_RGB
+        if is_deep or image.mode not in ("1", "L", "P", "RGB", "I", "I;16", "I;16B"):
+            kind = "16 bits per colour" if is_deep else f"mode {image.mode}"
+            raise DatasetError(
+                f"{name}: a map of {kind}; write it as grey or 8-bit RGB PNG without alpha"
+            )
+        values = np.asarray(image).astype(np.int64)
     except FileNotFoundError as err:
         raise DatasetError(f"{name}: the map is missing; restore it or remove its image") from err
-    except (OSError, SyntaxError, ValueError, EOFError) as err:
-        raise DatasetError(
-            f"{name}: the map cannot be decoded ({one_line(err)}); replace the file"
-        ) from err
+    except (*UNREADABLE, Image.DecompressionBombError) as err:
+        told = reason(data, err)
+        if "BytesIO" in str(err) and data:
+            told = "it is no PNG"
+        raise DatasetError(f"{name}: the map cannot be decoded ({told}); replace the file") from err
+    if image.mode == "1":
+        return values * 255
+    if image.mode == "P":
+        return _by_palette(values, image.getpalette("RGB"), colors)
+    return values
+
+
+_DEEP_RGB = b"\x10\x02"  # bits and kind of colours in the header of a PNG
+
+
+def _by_palette(index: NDArray[np.int64], palette: list[int], colors: bool) -> NDArray[np.int64]:
+    """Return what an indexed map [H, W] holds: grey values, else its indices or colours."""
+    table = np.zeros((256, 3), np.int64)
+    listed = np.array(palette, np.int64).reshape(-1, 3)
+    table[: len(listed)] = listed
+    used = table[np.unique(index)]
+    is_grey = bool((used == used[:, :1]).all())
+    if is_grey:
+        return table[index, 0]
+    if colors:
+        return table[index]
+    return index
 
 
 def map_of(scene: Scene) -> Ids:
@@ -106,7 +137,7 @@ def ids_of(ref: ImageRef, size: Size, label: str) -> Ids:
 
     Raises DatasetError as `pixels_of`, and when it has no colours.
     """
-    pixels = pixels_of(ref, size, label)
+    pixels = pixels_of(ref, size, label, colors=True)
     if pixels.ndim != 3:
         raise DatasetError(
             f"{ref.path or label}: a panoptic map is an RGB PNG, this one is grey; "

@@ -42,11 +42,14 @@ class Category:
 class ImageRef:
     """An encoded image: its bytes, or a path to them.
 
-    The path is absolute or relative to the working folder.
+    The path is absolute or relative to the working folder. `turned` says how the labels of an
+    image count its pixels that an EXIF tag asks viewers to turn: as_stored, as_shown, or "" where
+    only the size can tell.
     """
 
     data: bytes | None = None
     path: str | None = None
+    turned: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,11 +186,12 @@ class Dataset(ABC):
     """A map-style table of scenes: what every format reads and every step consumes.
 
     `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without
-    being counted).
+    being counted). `has_labels` is False for images that nobody labelled.
     """
 
     categories: tuple[Category, ...]
     skipped: Counter[str]
+    has_labels: bool = True
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -198,6 +202,13 @@ class Dataset(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hex digest that changes with the content; cheap, no pixels are decoded."""
+
+    def skips_bad(self, index: int) -> bool | None:
+        """Whether scene `index` is to be left out, and counted, when it cannot be read.
+
+        None where nobody said so of this set.
+        """
+        return None
 
     def __iter__(self) -> Iterator[Scene]:
         """Yield the scenes in order, one at a time."""

@@ -301,26 +301,42 @@ def check_writable(uri: str) -> None:
                 empty.rmdir()
 
 
-def inside(folder: Path, name: str) -> tuple[Path, int]:
+def inside(folder: Path, name: str, follow: bool = False) -> tuple[Path, int]:
     """Return path and size in bytes of the file that a data file calls `name`.
 
     The name is relative to a resolved folder. Raises PermissionError when the name is absolute or
-    leaves the folder, also through symbolic links, and FileNotFoundError when there is no such
-    ordinary file (a pipe or a device would hang the reader).
+    leaves the folder, also through symbolic links unless `follow`, and FileNotFoundError when there
+    is no such ordinary file (a pipe or a device would hang the reader).
     """
+    told = repr(name) if len(name) <= _LONGEST_TOLD else f"{name[:_LONGEST_TOLD]!r}..."
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
-        raise PermissionError(f"{name!r} is absolute or leaves {folder}")
+        raise PermissionError(f"{told} is absolute or leaves {folder}")
     path = folder / name
     try:
         real = path.resolve()
-        info = real.stat() if real.is_relative_to(folder) else None
+        leaves = not (follow or real.is_relative_to(folder))
+        info = None if leaves else real.stat()
     except (OSError, RuntimeError, ValueError) as err:
-        raise FileNotFoundError(f"{name!r} is not in {folder}") from err
+        raise FileNotFoundError(f"{told} is not in {folder}{_near(name)}") from err
     if info is None:
-        raise PermissionError(f"{name!r} leaves {folder} through a link")
+        raise PermissionError(f"{told} leaves {folder} through a link; links=follow allows that")
     if not stat.S_ISREG(info.st_mode):
-        raise FileNotFoundError(f"{name!r} is no ordinary file in {folder}")
+        raise FileNotFoundError(f"{told} is no ordinary file in {folder}")
     return path, info.st_size
+
+
+_LONGEST_TOLD = 200  # characters of a name in a message
+
+
+def _near(name: str) -> str:
+    """Return what may be wrong with a name of which there is no file."""
+    if "\\" in name:
+        return " (it is written with backslashes)"
+    if "%20" in name or "/?d=" in name:
+        return " (it is written as an address of the web)"
+    if "://" in name:
+        return " (nothing is fetched from the web)"
+    return ""
 
 
 def link_all(source: Folder, target: Folder, names: list[str]) -> None:

@@ -9,9 +9,11 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -29,6 +31,26 @@ DEATH_GRACE_SECONDS = 20.0  # after a process failed, another one's death is sti
 TIMEOUT = timedelta(hours=12)
 
 
+LONGEST_SCRATCH = 40  # bytes; Ray's socket paths below it may not exceed 107
+
+
+def _scratch() -> Path:
+    """Make a folder of mode 0700 for Ray, in TMPDIR if its path is short.
+
+    Raises JobError where none can be made.
+    """
+    try:
+        place = tempfile.gettempdir()
+        if len(os.fsencode(place)) > LONGEST_SCRATCH and os.access("/tmp", os.W_OK):
+            place = "/tmp"
+        return Path(tempfile.mkdtemp(prefix="sa-", dir=place))
+    except OSError as err:
+        raise JobError(
+            f"cluster: no folder for temporary files can be written ({first_line(err)}); "
+            "set TMPDIR to one, of a short path"
+        ) from err
+
+
 class RayExecutor:
     """A private local Ray, or an existing one."""
 
@@ -38,9 +60,7 @@ class RayExecutor:
         self._idle: list[Any] = []  # actors of the last pool, kept for the next one
         if address:
             self.check_reachable(address)
-        # made with mode 0700, and short, because Ray's socket paths may not exceed 107 bytes
-        short = "/tmp" if Path("/tmp").is_dir() else None
-        self._scratch = Path(tempfile.mkdtemp(prefix="sa-", dir=short))
+        self._scratch = _scratch()
         self._environment(address)
         import ray  # after the environment: Ray reads it when imported
 
@@ -60,8 +80,11 @@ class RayExecutor:
                 "object_store_memory": max(MIN_OBJECT_STORE, memory_mb * 2**20),
                 "_temp_dir": str(self._scratch),
             }
+        on_stop = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_stop)  # Ray's own prints its stack
         except Exception as err:  # Ray raises a dozen unrelated types here; all mean the same
             self._remove_scratch()
             problem = "a local Ray could not be started"
@@ -360,8 +383,16 @@ class _Worker:
         gc.collect()
         torch: Any = sys.modules.get("torch")
         if torch is not None:
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
+            torch.set_num_threads(_omp_threads())
             torch.cuda.empty_cache()  # does nothing without a GPU
+
+
+def _omp_threads() -> int:
+    """Return the first number of OMP_NUM_THREADS; 1 where it is none above 0."""
+    first = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0].strip()
+    if first.isascii() and first.isdigit():
+        return max(1, int(first))
+    return 1
 
 
 class _Process:

@@ -26,6 +26,7 @@ FORMATS = {
     "coco_stuff": "synthaug.pipeline.formats.coco.stuff",
     "coco_stuff_maps": "synthaug.pipeline.formats.coco.stuff_maps",
     "hf": "synthaug.pipeline.formats.hf",
+    "images": "synthaug.pipeline.formats.images",
     "lvis": "synthaug.pipeline.formats.lvis.read",
     "parquet": "synthaug.pipeline.formats.parquet.read",
     "toy": "synthaug.pipeline.formats.toy.dataset",

@@ -24,6 +24,7 @@ from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker
 from synthaug.pipeline.formats.image_files import encoded_image
@@ -120,7 +121,7 @@ class Frame:
 class CityscapesDataset(CheckedDataset[Frame]):
     """The frames of one split, by city and name."""
 
-    def __init__(self, config: Config, frames: list[Frame], skipped: Counter[str]) -> None:
+    def __init__(self, config: Config, frames: list[Frame], skipped: Skipped) -> None:
         keep = [config.classes == "all" or not label.ignored for label in LABELS]
         categories = tuple(category for category in CATEGORIES if keep[category.id])
         super().__init__(categories, frames, skipped)
@@ -201,7 +202,7 @@ def read(config: Config, root: Path = Path()) -> CityscapesDataset:
     frames: dict[str, Frame] = {}
 
     def add(record: dict[str, Any]) -> None:
-        frame = _frame(image_folder, map_folder, record["file_name"], config.max_pixels)
+        frame = _frame(image_folder, map_folder, record["file_name"], config)
         if frame.image_id in frames:
             raise RecordError("duplicate image id", "another city has an image of the same name")
         frames[frame.image_id] = frame
@@ -213,13 +214,14 @@ def read(config: Config, root: Path = Path()) -> CityscapesDataset:
     return CityscapesDataset(config, list(frames.values()), check.skipped)
 
 
-def _frame(image_folder: Path, map_folder: Path, name: str, max_pixels: int) -> Frame:
+def _frame(image_folder: Path, map_folder: Path, name: str, config: Config) -> Frame:
     stem = name.removesuffix(_IMAGE)
+    max_pixels, follow = config.max_pixels, config.follows_links
     image, image_bytes = find_file(
-        image_folder, name, "file", named_by="name", missing="missing map"
+        image_folder, name, "file", named_by="name", missing="missing map", follow=follow
     )
     instances, map_bytes = find_file(
-        map_folder, stem + _MAP, "file", named_by="name", missing="missing map"
+        map_folder, stem + _MAP, "file", named_by="name", missing="missing map", follow=follow
     )
     with image.open("rb") as file:
         head = file.read(24)

@@ -11,16 +11,40 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
-from synthaug.pipeline.formats.source_files import read_bytes
+from synthaug.pipeline.formats.source_files import decoded, read_bytes
 
 
 def load_json(file: Path) -> tuple[Any, str]:
     """Return what a JSON file holds, and its sha256."""
     data, digest = read_bytes(file)
     try:
-        return json.loads(data), digest
+        return json.loads(_text(data), object_pairs_hook=_unrepeated), digest
     except (ValueError, RecursionError) as err:
         raise _invalid(file, err) from err
+
+
+def _text(data: bytes) -> str:
+    """Return the text of a JSON file; ValueError that says what else it is."""
+    if data.startswith(b"\x1f\x8b"):
+        raise ValueError("it is compressed by gzip; unpack it")
+    if not data.strip():
+        raise ValueError("it is empty")
+    if json.detect_encoding(data[:4]) not in ("utf-8", "utf-8-sig"):
+        return data.decode(json.detect_encoding(data[:4]))
+    return decoded(data)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; ValueError for a key that stands in it twice.
+
+    The last one would win without a word.
+    """
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object; keep one")
+    return record
 
 
 def load_object(file: Path) -> tuple[dict[str, Any], str]:
@@ -52,8 +76,8 @@ def stream_list(file: Path) -> tuple[Iterator[Any], str]:
     """
     data, digest = read_bytes(file)
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
+        text = _text(data)
+    except ValueError as err:
         raise _invalid(file, err) from err
     return _elements(text, file), digest
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.datasets import Concatenation
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.datasets import Concatenation, RelabeledCategories
+from synthaug.pipeline.core.errors import DatasetError, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 
 _MAP_BITS = 24  # of an object id: as many as a panoptic map holds
@@ -41,7 +41,7 @@ def unify_classes(tables: Mapping[str, Dataset]) -> UnifiedClasses:
     spelling: dict[str, str] = {}  # name without case and spaces -> name
     renumbered: dict[str, int] = {}
     for key, table in tables.items():
-        _check_unique(key, table)
+        _check_unique(key, table.categories)
         used_ids = {category.id for category in unified.values()}
         for category in table.categories:
             name = category.name
@@ -68,8 +68,8 @@ def unify_classes(tables: Mapping[str, Dataset]) -> UnifiedClasses:
     return UnifiedClasses(tuple(unified.values()), index, renumbered)
 
 
-def _check_unique(key: str, table: Dataset) -> None:
-    count = Counter(category.name for category in table.categories)
+def _check_unique(key: str, categories: tuple[Category, ...]) -> None:
+    count = Counter(category.name for category in categories)
     for name, number in count.items():
         if number > 1:
             raise DatasetError(
@@ -83,6 +83,35 @@ def _check_same_kind(key: str, category: Category, other: Category) -> None:
             f"{key}: class {category.name!r} is stuff here and a thing elsewhere, or the other way "
             "round; rename it"
         )
+
+
+def with_classes(
+    table: Dataset, wanted: tuple[Category, ...], told: str, other: str = "the real images"
+) -> Dataset:
+    """Return a table with the classes `wanted`, which it may have in another order.
+
+    One name is one class, whatever its id; classes that the table lacks have no object there.
+    Raises DatasetError, which begins with `told` and calls the set of the classes `other`, for a
+    class that is not among them.
+    """
+    if table.categories == wanted:
+        return table
+    if not table.categories and not table.has_labels:
+        return RelabeledCategories(table, wanted, ())
+    places = {category.name: place for place, category in enumerate(wanted)}
+    names = [category.name for category in table.categories]
+    unknown = [name for name in names if name not in places]
+    if unknown:
+        raise DatasetError(
+            f"{told} has the class '{unknown[0]}', which {other} does not have"
+            f"{suggest(unknown[0], places)}; give both the same class names"
+        )
+    _check_unique(told, wanted)
+    _check_unique(told, table.categories)
+    for category in table.categories:
+        _check_same_kind(told, category, wanted[places[category.name]])
+    index = tuple(places[name] for name in names)
+    return RelabeledCategories(table, wanted, index)
 
 
 class MergedDataset(Concatenation):

@@ -6,39 +6,44 @@ joined by " + " are one set.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from synthaug.pipeline.core.datasets import Concatenation, Subset, random_part
-from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
+from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats import load_format
+from synthaug.pipeline.formats.checked import CheckedDataset
+from synthaug.pipeline.formats.merge import with_classes
 
 _EXPECTED = {int: "a whole number", float: "a number"}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
+def parse(
+    reference: str, key: str = "data", root: Path | None = None
+) -> tuple[str, dict[str, str]]:
     """Split a reference into the format's name and its options, "path" among them.
 
     Raises JobError, naming `key`, when the text has no format or an option no value. Nothing is
-    decoded: `%20` and `+` mean themselves.
+    decoded: `%20` and `+` mean themselves. Where `root` is given, a path that holds `?` and an
+    option that holds `&` are known by the files that exist there: the longest one wins.
     """
     name, colon, rest = reference.partition(":")
     if not colon or not name.isidentifier():
         raise JobError(
             f"{key}: {reference!r} names no format; write format:path, e.g. coco:train.json"
         )
-    path, _, query = rest.partition("?")
+    path, query = _split_path(rest, root)
     if path.startswith("s3://"):
         connection, query = _split_s3_options(query)
         if connection:
             path = f"{path}?{connection}"
     options = {"path": path}
-    items = query.split("&") if query else []
-    for item in items:
+    for item in _items(query, root):
         option, equals, value = item.partition("=")
         if not equals or not option:
             raise JobError(
@@ -48,6 +53,41 @@ def parse(reference: str, key: str = "data") -> tuple[str, dict[str, str]]:
             raise JobError(f"{key}: option '{option}' is given twice in {reference!r}; keep one")
         options[option] = value
     return name, options
+
+
+def _split_path(text: str, root: Path | None) -> tuple[str, str]:
+    """Return the longest path that exists, else up to `?`, and the options."""
+    ends = [place for place, letter in enumerate(text) if letter == "?"]
+    for end in [len(text), *reversed(ends)]:
+        if _exists(text[:end], root):
+            return text[:end], text[end + 1 :]
+    path, _, query = text.partition("?")
+    return path, query
+
+
+def _items(query: str, root: Path | None) -> list[str]:
+    """Return the options of a query; a value that is a path may hold `&`."""
+    pieces = query.split("&") if query else []
+    items = []
+    while pieces:
+        taken = 1
+        for count in range(len(pieces), 1, -1):
+            value = "&".join(pieces[:count]).partition("=")[2]
+            if _exists(value, root):
+                taken = count
+                break
+        items.append("&".join(pieces[:taken]))
+        pieces = pieces[taken:]
+    return items
+
+
+def _exists(path: str, root: Path | None) -> bool:
+    if root is None or not path or "://" in path or "\0" in path:
+        return False
+    try:
+        return (root / path).exists()
+    except OSError:  # a name that no file can have
+        return False
 
 
 _S3_OPTIONS = ("endpoint_override=", "scheme=", "region=")
@@ -72,26 +112,34 @@ def open_dataset(
     (DatasetError).
     """
     tables = []
-    for part in reference.split(" + "):
+    for part in split(reference):
         tables.append(_open_one(part.strip(), root, key, defaults or {}))
     if len(tables) == 1:
         return tables[0]
+    first = tables[0].categories
+    aligned = []
     for number, table in enumerate(tables, start=1):
-        if table.categories != tables[0].categories:
-            raise DatasetError(
-                f"{key}: data set {number} has other classes than the first; "
-                "use the same categories in each"
-            )
-    return Concatenation(tables)
+        aligned.append(with_classes(table, first, f"{key}: data set {number}", "the first"))
+    return Concatenation(aligned)
+
+
+_JOINT = re.compile(r" \+ (?=\s*[A-Za-z_]\w*:)")
+
+
+def split(reference: str) -> list[str]:
+    """Return the references that " + " joins; a folder may be called `cats + dogs`."""
+    return _JOINT.split(reference)
 
 
 def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
     """Open a reference to one data set."""
-    name, options = parse(reference, key)
+    name, options = parse(reference, key, root)
     part = options.pop("part", "")
     module = load_format(name, key)
     config = _config(module.Config, name, options, key, defaults)
     table = module.read(config, root)
+    if isinstance(table, CheckedDataset):
+        table.read_under(config)
     return _part(table, part, key) if part else table
 
 

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import os
 from pathlib import Path
 
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import inside
 from synthaug.pipeline.formats.validation import RecordError
 
 
 def find_file(
-    folder: Path, name: str, kind: str, *, named_by: str = "", missing: str = ""
+    folder: Path,
+    name: str,
+    kind: str,
+    *,
+    named_by: str = "",
+    missing: str = "",
+    follow: bool = False,
 ) -> tuple[Path, int]:
     """Return the path and size of a record's file, `name` in a resolved folder.
 
-    The size is in bytes. Raises RecordError where there is no such file (counted as `missing`, by default "missing" and
-    its `kind`) or its name leaves the folder. In messages the file is called "its `kind`"; a wrong
-    name is blamed on `named_by`, the key of the record that gives it.
+    The size is in bytes. A name with backslashes, as Windows writes them, is also looked for with
+    slashes. Links may lead out of the folder where `follow` says so. Raises RecordError where there
+    is no such file (counted as `missing`, by default "missing" and its `kind`) or its name leaves
+    the folder. In messages the file is called "its `kind`"; a wrong name is blamed on `named_by`,
+    the key of the record that gives it.
     """
+    if name.strip() in ("", "."):
+        raise RecordError(
+            missing or f"missing {kind}", f"its {named_by or kind} is {name!r}, no name of a file"
+        )
     try:
-        return inside(folder, name)
+        try:
+            return inside(folder, name, follow)
+        except FileNotFoundError:
+            slashes = name.replace("\\", "/")
+            if slashes == name or not (folder / slashes).exists():
+                raise
+            return inside(folder, slashes, follow)
     except PermissionError as err:
         raise RecordError("unsafe file name", f"its {named_by or kind} {err}") from err
     except FileNotFoundError as err:
-        raise RecordError(missing or f"missing {kind}", f"its {kind} {err}") from err
+        called = kind if named_by in ("", "name") else f"{kind} (its {named_by})"
+        raise RecordError(missing or f"missing {kind}", f"its {called} {err}") from err
 
 
 def read_bytes(file: Path) -> tuple[bytes, str]:
@@ -32,12 +54,97 @@ def read_bytes(file: Path) -> tuple[bytes, str]:
     try:
         data = file.read_bytes()
     except OSError as err:
-        raise DatasetError(f"{file}: cannot be read ({err.strerror}); check the path") from err
+        raise DatasetError(f"{file}: cannot be read ({one_line(err)}); check the path") from err
     return data, hashlib.sha256(data).hexdigest()
+
+
+def read_text(file: Path) -> tuple[str, str]:
+    """Return the text of a file and the sha256 of its bytes."""
+    data, digest = read_bytes(file)
+    try:
+        return decoded(data), digest
+    except ValueError as err:
+        raise DatasetError(f"{file}: {err}; save it as UTF-8") from err
+
+
+_MARKS = (  # byte-order marks, longer ones first
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded(data: bytes) -> str:
+    """Return bytes as text: UTF-8, or what a byte-order mark says.
+
+    Raises ValueError that names the first byte which is no UTF-8.
+    """
+    encoding = "utf-8"
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            encoding = name
+            break
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as err:
+        wrong = data[err.start]
+        raise ValueError(
+            f"is no {encoding.removesuffix('-sig').upper()} text "
+            f"(byte 0x{wrong:02x} at {err.start})"
+        ) from err
 
 
 def read_lines(file: Path) -> list[str]:
     """Return the lines of a text file, stripped, without the blank ones."""
-    data, _ = read_bytes(file)
-    stripped = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
+    text, _ = read_text(file)
+    stripped = [line.strip() for line in text.splitlines()]
     return [line for line in stripped if line]
+
+
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+_BESIDE = (".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".cache", ".npy", ".md", ".db", "")
+OTHER_IMAGE = "image file of a kind that is not read"
+LINK = "linked folder that leaves the set, passed by (links=follow reads it)"
+
+
+def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> list[str]:
+    """Return the names of the image files in a folder and below it, sorted.
+
+    Links to folders are followed inside `home`, or anywhere where `follow` says so; what is passed by is named.
+    """
+    names: list[str] = []
+    seen = {folder.resolve()}
+    pending = [folder]
+    while pending:
+        inner = pending.pop()
+        for entry in os.scandir(inner):
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                continue  # of the system, such as ._a.jpg beside a.jpg
+            is_image = path.suffix.lower() in SUFFIXES
+            if entry.is_dir() and not is_image:
+                real = path.resolve()
+                if entry.is_symlink() and not (follow or real.is_relative_to(home)):
+                    skipped.note(LINK, str(path))
+                elif real not in seen:
+                    seen.add(real)
+                    pending.append(path)
+            elif is_image:
+                names.append(path.relative_to(folder).as_posix())
+            elif path.suffix.lower() not in _BESIDE:
+                skipped.note(OTHER_IMAGE, str(path))
+    return sorted(names)

@@ -15,12 +15,16 @@ Box = tuple[float, float, float, float]  # xyxy pixels
 
 
 class RecordError(Exception):
-    """One record is wrong: counted under `reason`, explained by `detail`."""
+    """One record is wrong: counted under `reason`, explained by `detail`.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    A `fatal` one makes others doubtful, so it is not left out by any option.
+    """
+
+    def __init__(self, reason: str, detail: str, fatal: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.fatal = fatal
 
 
 def need(record: Any, key: str) -> Any:
@@ -30,6 +34,12 @@ def need(record: Any, key: str) -> Any:
     if key not in record:
         raise RecordError("missing key", f"key '{key}' is missing")
     return record[key]
+
+
+def optional(record: dict[str, Any], key: str, default: Any) -> Any:
+    """Return a value that a record may lack; null is as if it were not there."""
+    value = record.get(key)
+    return default if value is None else value
 
 
 def key_of(record: Any, name: str) -> str:
@@ -54,16 +64,18 @@ def is_text(value: object) -> TypeGuard[str]:
 
 def number(value: Any, name: str, low: float = -math.inf) -> float:
     """Return a finite number, at least `low`."""
-    is_number = isinstance(value, (int, float))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not abs(value) < _MAX_FLOAT32 or value < low:
         bound = " >= 0" if low == 0 else ""
-        raise RecordError("bad value", f"{name} is {value!r}, not a finite number{bound}")
+        raise RecordError("bad value", f"{name} is {value!r:.100}, not a finite number{bound}")
     return float(value)
 
 
 def flag(record: dict[str, Any], name: str, default: bool) -> bool:
-    """Return a truth value written as 0, 1, true or false."""
-    value = record.get(name, default)
+    """Return a truth value: 0, 1, true or false; null is as if it were not there."""
+    value = record.get(name)
+    if value is None:
+        return default
     if value not in (0, 1):
         raise RecordError("bad value", f"{name} is {value!r}, not 0 or 1")
     return bool(value)

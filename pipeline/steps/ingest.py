@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.images import upright
+from synthaug.pipeline.core.readable import check_content, read_scene
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
+from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
-from synthaug.pipeline.steps.inputs import check_scene, open_inputs
+from synthaug.pipeline.steps.inputs import check_size, open_inputs
 
 NEEDS: tuple[str, ...] = ()
-VERSION = 1
-PUBLISHES: tuple[Published, ...] = ()
+VERSION = 2
+SKIPPED = "skipped.txt"  # each thing that was left out or mended, a line each
+PUBLISHES: tuple[Published, ...] = (Published(SKIPPED),)
 SHARD = 256  # scenes
 TRUTH = "truth"  # folder inside the unlabelled table: labels that are not to be seen
 
@@ -48,7 +51,7 @@ class SplitReader:
 
     def __call__(self, name: str, scenes: range) -> dict[str, Any]:
         """Write the scenes at these indices as shard `name`; returns what was counted."""
-        skipped: Counter[str] = Counter()
+        skipped = Skipped()
         objects: Counter[str] = Counter()
         rows = 0
         with contextlib.ExitStack() as files:
@@ -66,21 +69,21 @@ class SplitReader:
                     scene = without_labels(scene)
                 writer.write([scene])
                 rows += 1
-        return {"rows": rows, "counts": dict(objects), "skipped": dict(skipped)}
+        counted = {"skipped": dict(skipped), "names": skipped.names}
+        return {"rows": rows, "counts": dict(objects), **counted}
 
     def _shard(self, folder: Folder, name: str) -> parquet.ShardWriter:
         return parquet.ShardWriter(folder, f"{name}.parquet", self._table.categories)
 
-    def _checked(self, index: int, skipped: Counter[str]) -> Scene | None:
-        """Return a scene with readable pixels; None for a bad one that is to be skipped."""
-        try:
-            scene = self._table[index]  # a panoptic map is decoded and checked here
-            check_scene(scene, self._max_pixels)
-        except DatasetError:
-            if not self._skips_bad:
-                raise
-            skipped["unreadable image or map"] += 1
+    def _checked(self, index: int, skipped: Skipped) -> Scene | None:
+        """Return an upright scene with readable pixels; None for one that is to be skipped."""
+        scene = read_scene(self._table, index, skipped, self._skips_bad)
+        if scene is None:
             return None
+        check_size(scene, self._max_pixels)
+        scene, is_changed = upright(scene)
+        if is_changed:
+            skipped["image stored upright, as its boxes are"] += 1
         return scene
 
 
@@ -103,29 +106,36 @@ def run(context: Context) -> dict[str, Any]:
     """
     inputs = open_inputs(context.job)
     splits: dict[str, dict[str, Any]] = {}
+    lines: list[str] = []
     for split, table in inputs.splits.items():
-        splits[split] = _write_split(context, split, table)
-    if not splits["validation"]["images"]:
-        raise DatasetError(
-            "data.validation: no readable image is left to measure on; name another set"
-        )
+        splits[split], skipped = _write_split(context, split, table)
+        lines += [f"{split}: {line}" for line in all_lines(skipped)]
+    text = "".join(f"{line}\n" for line in lines)
+    context.folder.write_bytes(SKIPPED, text.encode("utf-8", "backslashreplace"))
+    for split in ("labelled", "validation"):
+        objects = sum(splits[split]["objects"].values())
+        check_content(f"data.{split}", inputs.splits[split], splits[split]["images"], objects)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
     return {"splits": splits, "classes": classes}
 
 
-def _write_split(context: Context, split: str, table: Dataset) -> dict[str, Any]:
-    """Write a split shard by shard; returns its part of the manifest."""
+def _write_split(context: Context, split: str, table: Dataset) -> tuple[dict[str, Any], Skipped]:
+    """Write a split shard by shard; returns its part of the manifest, and what was skipped."""
     folder = context.folder.sub(split)
     make = partial(SplitReader, context.job, split, folder.uri)
     rows = context.shards(make, cut(len(table), SHARD), folder, "images")
     images = sum(row["rows"] for row in rows)
     counts = add_counts(rows, "counts")
-    skipped = Counter(table.skipped) + Counter(add_counts(rows, "skipped"))
+    skipped = Skipped(table.skipped)
+    for row in rows:
+        found = Skipped(row["skipped"])
+        found.names = row["names"]
+        skipped.take(found)
     objects, truth = counts, {}
     if split == "unlabelled":
         objects, truth = {}, counts
-    line = f"  {split}: {images} images, {sum(objects.values())} objects"
-    if skipped:
-        line += f", {sum(skipped.values())} records skipped or mended"
-    context.tell(line)
-    return {"images": images, "objects": objects, "truth": truth, "skipped": dict(skipped)}
+    context.tell(f"  {split}: {images} images, {sum(objects.values())} objects")
+    for line in short_lines(skipped):
+        context.tell(f"  {line}")
+    part = {"images": images, "objects": objects, "truth": truth, "skipped": dict(skipped)}
+    return part, skipped

@@ -8,9 +8,10 @@ from pathlib import Path
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.images import label_of
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import permuted, seed_for
+from synthaug.pipeline.formats.merge import with_classes
 from synthaug.pipeline.formats.reference import open_dataset
 
 
@@ -32,22 +33,32 @@ def open_inputs(job: Job) -> Inputs:
     root = Path(data.root)
     options = {"on_bad": data.on_bad, "max_pixels": str(data.max_pixels)}
 
-    def opened(split: str, reference: str) -> Dataset:
-        return open_dataset(reference, root, key=f"data.{split}", defaults=options)
+    def opened(split: str, reference: str, **more: str) -> Dataset:
+        return open_dataset(reference, root, key=f"data.{split}", defaults=options | more)
 
     labelled = opened("labelled", data.labelled)
     if len(labelled) == 0:
         raise DatasetError("data.labelled: the data set has no image; name one that has")
+    _check_labels("labelled", labelled)
     splits: dict[str, Dataset] = {"labelled": labelled}
     if data.validation:
         splits["validation"] = opened("validation", data.validation)
+        _check_labels("validation", splits["validation"])
     else:
         train, held_out = _hold_out(labelled, data.validation_fraction, job.seed)
         splits["labelled"], splits["validation"] = train, held_out
     if data.unlabelled:
-        splits["unlabelled"] = opened("unlabelled", data.unlabelled)
-    _check_agreement(splits)
-    return Inputs(splits)
+        splits["unlabelled"] = opened("unlabelled", data.unlabelled, annotations="optional")
+    return Inputs(_with_the_same_classes(splits))
+
+
+def _check_labels(split: str, table: Dataset) -> None:
+    """Raise DatasetError for images without labels where there must be some."""
+    if not table.has_labels:
+        raise DatasetError(
+            f"data.{split}: its images have no labels; name a labelled set, "
+            "and these as data.unlabelled"
+        )
 
 
 def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
@@ -63,30 +74,25 @@ def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subse
     return Subset(table, sorted(order[count:])), Subset(table, sorted(order[:count]))
 
 
-def _check_agreement(splits: dict[str, Dataset]) -> None:
-    """Raise DatasetError for a split whose classes are not those of the labelled images."""
-    names = {category.id: category.name for category in splits["labelled"].categories}
+def _with_the_same_classes(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Return the splits with the classes of the labelled images, which are known by name.
+
+    Raises DatasetError for a split that has another class.
+    """
+    wanted = splits["labelled"].categories
+    aligned = {}
     for split, table in splits.items():
-        other = {category.id: category.name for category in table.categories}
-        if other == names:
-            continue
-        differing = set(names.items()) ^ set(other.items())
-        number, name = sorted(differing)[0]
-        raise DatasetError(
-            f"data.{split}: its classes differ from data.labelled's "
-            f"(class {number} '{name}' is not in both); use the same categories in every file"
-        )
+        aligned[split] = with_classes(table, wanted, f"data.{split}", "data.labelled")
+    return aligned
 
 
-def check_scene(scene: Scene, max_pixels: int) -> None:
-    """Raise DatasetError when the pixels of a scene are missing, broken, too many or of another size."""
+def check_size(scene: Scene, max_pixels: int) -> None:
+    """Raise DatasetError for an image of too many pixels."""
     if scene.height * scene.width > max_pixels:
-        name = scene.image.path or scene.image_id
         raise DatasetError(
-            f"{name}: {scene.width}x{scene.height} is over data.max_pixels={max_pixels}; "
-            "raise it or shrink the image"
+            f"{label_of(scene)}: {scene.width}x{scene.height} is over "
+            f"data.max_pixels={max_pixels}; raise it or shrink the image"
         )
-    decode(scene)
 
 
 def check_file(key: str, path: str) -> None:

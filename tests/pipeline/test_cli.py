@@ -75,7 +75,7 @@ def dry_run(photos: dict[str, Any], *words: str) -> Result:
 def test_a_good_data_set_passes_and_nothing_is_left_behind(photos: dict[str, Any]) -> None:
     result = dry_run(photos)
     assert result.exit_code == 0, result.output
-    assert "labelled: 7 images, 1 classes" in result.output
+    assert "labelled: 7 images, 7 objects, 1 classes" in result.output
     assert "nothing was trained" in result.output
     assert not (photos["root"] / "out").exists()
 

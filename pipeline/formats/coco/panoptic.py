@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
@@ -88,7 +89,7 @@ class PanopticDataset(CheckedDataset[Row]):
         digest: str,
         categories: tuple[Category, ...],
         rows: list[Row],
-        skipped: Counter[str],
+        skipped: Skipped,
     ) -> None:
         """Take the rows of `file`, whose sha256 is `digest`.
 
@@ -174,7 +175,14 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
         raise DatasetError(
             f"{folder}: no such folder; name the one of the PNG maps with maps=FOLDER"
         )
-    reader = _AnnotationReader(folder.resolve(), images, categories, check.skipped)
+    reader = _AnnotationReader(
+        folder.resolve(),
+        images,
+        categories,
+        check.skipped,
+        coco.is_ours(document),
+        config.follows_links,
+    )
     check.each(records, "annotation of image", reader.add, key="image_id")
     rows = []
     for key, image in images.images.items():
@@ -192,9 +200,14 @@ class _AnnotationReader:
         folder: Path,
         images: coco.ImageReader,
         categories: tuple[Category, ...],
-        skipped: Counter[str],
+        skipped: Skipped,
+        is_ours: bool,
+        follow: bool,
     ) -> None:
+        """`is_ours` says whether fields of our own names are ours."""
         self._folder = folder
+        self._is_ours = is_ours
+        self._follow = follow
         self._images = images
         self._categories = categories
         self._skipped = skipped
@@ -211,7 +224,9 @@ class _AnnotationReader:
         segment_records = need(record, "segments_info")
         if not isinstance(name, str) or not isinstance(segment_records, list):
             raise RecordError("bad value", "file_name must be a text and segments_info a list")
-        path, num_bytes = find_file(self._folder, name, "map", named_by="file_name")
+        path, num_bytes = find_file(
+            self._folder, name, "map", named_by="file_name", follow=self._follow
+        )
         segments = tuple(self._segment(segment) for segment in segment_records)
         if len({segment.id for segment in segments}) < len(segments):
             raise RecordError("duplicate segment id", "two segments have the same id")
@@ -231,18 +246,19 @@ class _AnnotationReader:
                 f"category_id {category_id!r} of segment {segment_id} is not among the categories",
             )
         index = self._index[category_id]
-        source, verdict = read_source_and_verdict(record)
+        own = record if self._is_ours else {}
+        source, verdict = read_source_and_verdict(own)
         return Segment(
             id=segment_id,
-            object_id=_object_id(record, segment_id),
+            object_id=_object_id(own, segment_id),
             category=index,
-            layout_box=read_layout_box(record),
+            layout_box=read_layout_box(own),
             iscrowd=flag(record, "iscrowd", False),
-            isthing=flag(record, "isthing", self._categories[index].isthing),
-            score=number(record.get("score", 1.0), "score", low=0.0),
+            isthing=flag(own, "isthing", self._categories[index].isthing),
+            score=number(own.get("score", 1.0), "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=read_verdict_score(record),
+            verdict_score=read_verdict_score(own),
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco.labels import (
     Label,
@@ -17,7 +18,13 @@ from synthaug.pipeline.formats.coco.labels import (
     encode_segmentation,
     with_ids,
 )
-from synthaug.pipeline.formats.coco.records import Config, Image, read_categories, read_images
+from synthaug.pipeline.formats.coco.records import (
+    Config,
+    Image,
+    is_ours,
+    read_categories,
+    read_images,
+)
 from synthaug.pipeline.formats.coco.write import CocoWriter, write
 from synthaug.pipeline.formats.json_files import load_object, section
 
@@ -36,7 +43,7 @@ class CocoDataset(CheckedDataset[Row]):
         categories: tuple[Category, ...],
         images: dict[str, Image],
         labels: Iterable[tuple[str, Label]],
-        skipped: Counter[str],
+        skipped: Skipped,
     ) -> None:
         """Take the images by key, in order, and the labels with their image's key.
 
@@ -86,9 +93,12 @@ def read_document(
 ) -> CocoDataset:
     """Check the parsed content of a COCO file; the rest is as in `read`."""
     check = Checker(file, config.on_bad)
+    records = _annotations(document, file, config)
+    if not records and config.annotations == "optional":
+        document = document | {"categories": document.get("categories") or []}
     categories = read_categories(document, check)
     images = read_images(document, config, root, check)
-    reader = LabelReader(images, categories, check.skipped)
+    reader = LabelReader(images, categories, check, is_ours(document))
     labels: list[tuple[str, Label]] = []
 
     def add(record: Any) -> None:
@@ -96,6 +106,38 @@ def read_document(
         if target is not None:
             labels.append((target.key, reader.read(record, target)))
 
-    check.each(section(document, "annotations", file), "annotation", add)
+    check.each(records, "annotation", add)
+    if not is_ours(document):
+        _check_unit(labels, images.images, file)
     numbered = with_ids(labels, check.skipped)
-    return CocoDataset(digest, categories, images.images, numbered, check.skipped)
+    dataset = CocoDataset(digest, categories, images.images, numbered, check.skipped)
+    dataset.has_labels = bool(records) or config.annotations == "required"
+    return dataset
+
+
+def _annotations(document: dict[str, Any], file: Path, config: Config) -> list[Any]:
+    """Return the annotation records; none where they are optional."""
+    if document.get("annotations") is None and isinstance(document.get("images"), list):
+        if config.annotations == "optional":
+            return []
+        raise DatasetError(
+            f"{file}: 'annotations' is missing or null: nothing is labelled; "
+            "such images can be data.unlabelled, or read with annotations=optional"
+        )
+    return section(document, "annotations", file)
+
+
+_LEAST_SIDE = 8  # pixels of an image in which boxes under a pixel are a mistake
+
+
+def _check_unit(labels: list[tuple[str, Label]], images: Mapping[str, Image], file: Path) -> None:
+    """Raise DatasetError for boxes that are parts of the image."""
+    if not labels:
+        return
+    for key, label in labels:
+        if max(label.box) > 1 or min(images[key].size) < _LEAST_SIDE:
+            return
+    raise DatasetError(
+        f"{file}: every bbox lies within the first pixel, so they are parts of the image (0 to 1); "
+        "multiply them by its width and height"
+    )

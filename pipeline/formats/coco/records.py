@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Provenance
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker
 from synthaug.pipeline.formats.json_files import section
 from synthaug.pipeline.formats.source_files import find_file
@@ -23,6 +23,8 @@ from synthaug.pipeline.formats.validation import (
     need,
 )
 
+WRITER = "written by synthaug"  # in the info of the files that we write
+
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
@@ -30,6 +32,20 @@ class Config(CheckedConfig):
 
     # folder; by default beside the JSON, in `images/` there, or in `images/` one level up
     images: str = ""
+    annotations: str = field(
+        default="required", kw_only=True
+    )  # optional: unlabelled images are fine
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.annotations not in ("required", "optional"):
+            raise ValueError(f"annotations is '{self.annotations}'; use required or optional")
+
+
+def is_ours(document: dict[str, Any]) -> bool:
+    """Whether we wrote a file: only then are its fields of our own names ours."""
+    info = document.get("info")
+    return isinstance(info, dict) and info.get("description") == WRITER
 
 
 @dataclass(frozen=True)
@@ -61,20 +77,70 @@ def read_categories(document: dict[str, Any], check: Checker) -> tuple[Category,
         add_category(record, categories)
 
     check.each(section(document, "categories", check.file), "category", add)
+    _leave_out_empty_twins(document, categories, check)
     return tuple(categories[key] for key in sorted(categories))
 
 
 def add_category(record: Any, categories: dict[int, Category]) -> None:
     """Check one category record and keep it under its id."""
     key, name = need(record, "id"), need(record, "name")
-    if not is_int(key) or not isinstance(name, str):
-        raise RecordError("bad category", "its id must be a whole number and its name a text")
+    if not is_int(key) or not is_text(name):
+        raise RecordError(
+            "bad category",
+            f"its id {key!r:.100} must be a whole number and its name {name!r:.100} a Unicode text",
+        )
     if key in categories:
-        raise RecordError("duplicate category id", "another category has the same id")
+        raise RecordError("duplicate category id", "another category has the same id", fatal=True)
     parent = record.get("supercategory") or ""
-    if not isinstance(parent, str):
+    if not is_text(parent):
         raise RecordError("bad category", "its supercategory must be a text")
     categories[key] = Category(key, name, parent, flag(record, "isthing", True))
+
+
+def _leave_out_empty_twins(
+    document: dict[str, Any], categories: dict[int, Category], check: Checker
+) -> None:
+    """Leave out categories without objects that are called like another one.
+
+    Roboflow writes such a root class. Raises DatasetError where two of one name have objects.
+    """
+    ids_of: dict[str, list[int]] = {}
+    for key, category in categories.items():
+        ids_of.setdefault(category.name, []).append(key)
+    twins = {name: ids for name, ids in ids_of.items() if len(ids) > 1}
+    if not twins:
+        return
+    used = _used_ids(document)
+    for name, ids in twins.items():
+        with_objects = [key for key in ids if key in used]
+        if len(with_objects) > 1:
+            raise DatasetError(
+                f"{check.file}: categories {with_objects[0]} and {with_objects[1]} are both called "
+                f"{name!r} and both have objects; give them different names, or one id"
+            )
+        kept = (with_objects or ids)[0]
+        for key in ids:
+            if key != kept:
+                del categories[key]
+                check.skipped.note(
+                    "category without objects that is called like another",
+                    f"{check.file.name}: category {key}: {name!r}",
+                )
+
+
+def _used_ids(document: dict[str, Any]) -> set[int]:
+    """Return the category ids that annotations or their segments name."""
+    records = document.get("annotations")
+    used: set[int] = set()
+    for record in records if isinstance(records, list) else []:
+        if not isinstance(record, dict):
+            continue
+        segments = record.get("segments_info")
+        for part in [record, *(segments if isinstance(segments, list) else [])]:
+            key = part.get("category_id") if isinstance(part, dict) else None
+            if is_int(key):
+                used.add(key)
+    return used
 
 
 # --- images ---
@@ -86,9 +152,42 @@ def read_images(
     """Check the image records of a COCO file, and that each has its image file."""
     records = section(document, "images", check.file)
     folder = _image_folder(check.file, config, root, records)
-    reader = ImageReader(folder, config.max_pixels)
-    check.each(records, "image", reader.add)
+    reader = ImageReader(folder, config.max_pixels, is_ours(document), config.follows_links)
+    try:
+        check.each(records, "image", reader.add)
+    except DatasetError as err:
+        if config.images or reader.images or not reader.missing:
+            raise
+        name = _first_file_name(records)
+        places = ", ".join(str(place) for place in _folders(check.file))
+        raise DatasetError(
+            f"{check.file}: not one of its images is there; {name!r:.200} was looked for in "
+            f"{places}: name the folder with images=FOLDER"
+        ) from err
+    _count_unread(records, _KNOWN, "images", check.skipped)
     return reader
+
+
+_KNOWN = frozenset(("id", "file_name", "width", "height", "scene_id", "provenance"))
+
+
+def _count_unread(records: list[Any], known: frozenset[str], kind: str, skipped: Skipped) -> None:
+    """Count the fields that say something and have no place in a scene."""
+    for record in records:
+        if isinstance(record, dict) and not record.keys() <= known:
+            count_unread(record, known, kind, skipped)
+
+
+def count_unread(
+    record: dict[str, Any], known: frozenset[str], kind: str, skipped: Skipped
+) -> None:
+    """Count the fields of a record that say something and have no place in a scene."""
+    for name in record.keys() - known:
+        value = record[name]
+        if isinstance(value, dict):
+            value = any(value.values())
+        if value:
+            skipped.unread[f"'{name[:60]}' of {kind}"] += 1
 
 
 def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) -> Path:
@@ -98,17 +197,22 @@ def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) ->
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         return folder.resolve()
-    folders = [file.parent, file.parent / "images", file.parent.parent / "images"]
+    folders = _folders(file)
     name = _first_file_name(records)
     for folder in folders:
         # a name that no file can have is reported when the image is checked
         with contextlib.suppress(OSError, ValueError):
-            if name and (folder / name.lstrip("/")).is_file():
+            if name and (folder / name.lstrip("/").replace("\\", "/")).is_file():
                 return folder.resolve()
     for folder in folders[1:]:
         if folder.is_dir():
             return folder.resolve()
     return file.parent.resolve()
+
+
+def _folders(file: Path) -> list[Path]:
+    """Return where images are looked for that no option names."""
+    return [file.parent, file.parent / "images", file.parent.parent / "images"]
 
 
 def _first_file_name(records: list[Any]) -> str:
@@ -121,25 +225,37 @@ def _first_file_name(records: list[Any]) -> str:
 class ImageReader:
     """Checks image records and keeps the good ones, and the keys of those it refused."""
 
-    def __init__(self, folder: Path, max_pixels: int) -> None:
+    def __init__(
+        self, folder: Path, max_pixels: int, is_ours: bool = False, follow: bool = False
+    ) -> None:
+        """`is_ours` says whether fields of our own names are ours."""
         self._folder = folder
         self._max_pixels = max_pixels
+        self._is_ours = is_ours
+        self._follow = follow
         self.images: dict[str, Image] = {}  # by the id in the file
         self.refused: set[str] = set()
+        self.missing = 0  # images without a file
         self._scene_ids: set[str] = set()
 
     def add(self, record: Any) -> None:
         """Check one image record."""
         key = key_of(record, "id")
         if key in self.images:
-            raise RecordError("duplicate image id", "another image has the same id")
+            same = self.images[key].name == record.get("file_name")
+            raise RecordError(
+                "duplicate image id",
+                "another image has the same id, so nothing tells whose the objects are",
+                fatal=not same,
+            )
         try:
             self.images[key] = self._read(key, record)
-        except RecordError:
+        except RecordError as err:
             self.refused.add(key)
+            self.missing += err.reason == "missing image file"
             raise
 
-    def key_of_image(self, record: Any, skipped: Counter[str]) -> str | None:
+    def key_of_image(self, record: Any, skipped: Skipped) -> str | None:
         """Return the key of an annotation's image; None, counted, where it was refused.
 
         Raises RecordError where the file has no such image.
@@ -151,7 +267,7 @@ class ImageReader:
             skipped["annotation of a skipped image"] += 1
             return None
         raise RecordError(
-            "unknown image", f"image_id {record['image_id']!r} is not among the images"
+            "unknown image", f"image_id {record['image_id']!r:.100} is not among the images"
         )
 
     def _read(self, key: str, record: dict[str, Any]) -> Image:
@@ -161,24 +277,33 @@ class ImageReader:
         if not is_int(height) or not is_int(width) or height < 1 or width < 1:
             raise RecordError(
                 "bad image size",
-                f"width {width!r} and height {height!r} must be whole numbers above 0",
+                f"width {width!r:.100} and height {height!r:.100} must be whole numbers above 0",
             )
         if height * width > self._max_pixels:
             raise RecordError(
                 "image too large", f"{width}x{height} is over max_pixels={self._max_pixels}"
             )
         if not isinstance(name, str):
-            raise RecordError("missing image file", "its file_name is no text")
-        path, num_bytes = find_file(self._folder, name, "image file", named_by="file_name")
-        scene_id = record.get("scene_id", key)
+            raise RecordError("missing image file", f"its file_name {name!r:.100} is no text")
+        path, num_bytes = find_file(
+            self._folder, name, "image file", named_by="file_name", follow=self._follow
+        )
+        provenance = read_provenance(record) if self._is_ours else None
+        scene_id = self._scene_id(key, record)
+        return Image(scene_id, path, name, num_bytes, height, width, provenance)
+
+    def _scene_id(self, key: str, record: dict[str, Any]) -> str:
+        scene_id = key
+        if self._is_ours:
+            scene_id = record.get("scene_id", key)
         if not isinstance(scene_id, str) or scene_id in self._scene_ids:
             raise RecordError(
-                "duplicate image id", f"its scene_id {scene_id!r} is no text or not unique"
+                "duplicate image id", f"its scene_id {scene_id!r:.100} is no text or not unique"
             )
         if not is_text(scene_id):
-            raise RecordError("bad value", f"its id {scene_id!r} is not Unicode text")
+            raise RecordError("bad value", f"its id {scene_id!r:.100} is not Unicode text")
         self._scene_ids.add(scene_id)
-        return Image(scene_id, path, name, num_bytes, height, width, read_provenance(record))
+        return scene_id
 
 
 def read_provenance(record: dict[str, Any]) -> Provenance | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.labels import Label, LabelReader, Target, with_ids
@@ -59,7 +60,7 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
         )
     things, things_digest = load_object(things_file)
     stuff, stuff_digest = load_object(stuff_file)
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     check_things = Checker(things_file, config.on_bad, skipped)
     check_stuff = Checker(stuff_file, config.on_bad, skipped)
 
@@ -69,8 +70,9 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     categories, others = _without_other(by_id)
 
     images = coco.read_images(things, config, root, check_things)
-    reader = LabelReader(images, categories + others, skipped)
-    objects = _ObjectFilter(config.min_area, reader, len(categories), skipped)
+    reader = LabelReader(images, categories + others, check_things)
+    stuff_reader = LabelReader(images, categories + others, check_stuff)
+    objects = _ObjectFilter(config.min_area, (reader, stuff_reader), len(categories), skipped)
     check_things.each(section(things, "annotations", things_file), "annotation", objects.add)
     check_stuff.each(section(stuff, "annotations", stuff_file), "annotation", objects.add_stuff)
 
@@ -122,11 +124,15 @@ class _ObjectFilter:
     """Keeps the annotations that pass the object filters and counts the others."""
 
     def __init__(
-        self, min_area: float, reader: LabelReader, num_classes: int, skipped: Counter[str]
+        self,
+        min_area: float,
+        readers: tuple[LabelReader, LabelReader],
+        num_classes: int,
+        skipped: Skipped,
     ) -> None:
-        """Classes from `num_classes` on are those of no use."""
+        """Take readers of things and stuff; classes from `num_classes` are of no use."""
         self._min_area = min_area
-        self._reader = reader
+        self._reader, self._stuff_reader = readers
         self._num_classes = num_classes
         self._skipped = skipped
         self.labels: list[tuple[str, Label]] = []  # each with the key of its image
@@ -137,18 +143,18 @@ class _ObjectFilter:
 
         Its image has stuff, whatever becomes of the record.
         """
-        target = self._reader.target(record)
+        target = self._stuff_reader.target(record)
         if target is not None:
             self.with_stuff.add(target.key)
-            self._keep(record, target)
+            self._keep(record, target, self._stuff_reader)
 
     def add(self, record: Any) -> None:
         """Check and filter one record of the instances file."""
         target = self._reader.target(record)
         if target is not None:
-            self._keep(record, target)
+            self._keep(record, target, self._reader)
 
-    def _keep(self, record: dict[str, Any], target: Target) -> None:
+    def _keep(self, record: dict[str, Any], target: Target, reader: LabelReader) -> None:
         if flag(record, "iscrowd", False):
             self._skipped["crowd"] += 1
         elif target.category >= self._num_classes:
@@ -157,7 +163,7 @@ class _ObjectFilter:
             # before the full check: most objects are small, and official files hold some without extent
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
-            label = self._reader.read(record, target)
+            label = reader.read(record, target)
             self.labels.append((target.key, label))
 
 
@@ -174,7 +180,7 @@ def _share(record: dict[str, Any], image: coco.Image) -> float:
 
 
 def _choose(
-    images: dict[str, coco.Image], objects: _ObjectFilter, config: Config, skipped: Counter[str]
+    images: dict[str, coco.Image], objects: _ObjectFilter, config: Config, skipped: Skipped
 ) -> dict[str, coco.Image]:
     """Return the images that pass the image filters."""
     num_objects = Counter(key for key, _ in objects.labels)

@@ -12,7 +12,6 @@ and the class is always the map's.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Scene
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.labels import Label, LabelReader, encode_segmentation
@@ -66,7 +66,7 @@ class StuffMapsDataset(CheckedDataset[Row]):
     """Panoptic scenes, each composed when it is asked for."""
 
     def __init__(
-        self, digest: str, categories: tuple[Category, ...], rows: list[Row], skipped: Counter[str]
+        self, digest: str, categories: tuple[Category, ...], rows: list[Row], skipped: Skipped
     ) -> None:
         """`digest` is that of the instances file."""
         super().__init__(categories, rows, skipped)
@@ -147,7 +147,7 @@ def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
         key = record["id"]
         image = images.images[key]
         name = str(Path(image.name).with_suffix(".png"))
-        path, num_bytes = find_file(folder, name, "map")
+        path, num_bytes = find_file(folder, name, "map", follow=config.follows_links)
         rows.append(Row(image, path, num_bytes, tuple(instances[key])))
 
     check.each([{"id": key} for key in images.images], "image", add_map)
@@ -181,7 +181,7 @@ def _read_instances(
     check: Checker,
 ) -> dict[str, list[Label]]:
     """Check the annotations and return those of things by the key of their image."""
-    reader = LabelReader(images, categories, check.skipped)
+    reader = LabelReader(images, categories, check)
     instances: dict[str, list[Label]] = {key: [] for key in images.images}
 
     def add(record: Any) -> None:

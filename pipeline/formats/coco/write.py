@@ -27,6 +27,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco.labels import BOX_ONLY
+from synthaug.pipeline.formats.coco.records import WRITER
 from synthaug.pipeline.formats.image_files import JPEG, PNG, encoded_image
 from synthaug.pipeline.formats.json_files import short_decimal
 
@@ -119,7 +120,7 @@ class CocoWriter:
     def _head(self) -> dict[str, Any]:
         """Return what stands before the images."""
         return {
-            "info": {"description": "written by synthaug", "version": "1"},
+            "info": {"description": WRITER, "version": "1"},
             "licenses": [],
             "categories": [_category_record(category) for category in self._categories],
         }

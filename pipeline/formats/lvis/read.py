@@ -40,8 +40,11 @@ def _as_coco(document: dict[str, Any]) -> dict[str, Any]:
         return document
     if not isinstance(annotations, list) or not isinstance(categories, list):
         return document
-    ids = _original_ids(categories)
-    records = [*annotations, *_ignored_regions(images)]
+    ids: dict[int, int] = {}
+    records = annotations
+    if coco.is_ours(document):
+        ids = _original_ids(categories)
+        records = [*annotations, *_ignored_regions(images)]
     return document | {
         "images": [_image(record) for record in images],
         "annotations": [_annotation(record, ids) for record in records],

@@ -19,6 +19,7 @@ from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files
 from synthaug.pipeline.formats.coco.labels import BOX_ONLY
+from synthaug.pipeline.formats.coco.records import WRITER
 from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
 from synthaug.pipeline.formats.json_files import short_decimal
 
@@ -68,7 +69,7 @@ class LvisWriter(CocoWriter):
         return self.image_count
 
     def _head(self) -> dict[str, Any]:
-        return {"info": {"description": "written by synthaug", "version": "1"}, "licenses": []}
+        return {"info": {"description": WRITER, "version": "1"}, "licenses": []}
 
     def _tail(self) -> dict[str, Any]:
         counts = self._training_count

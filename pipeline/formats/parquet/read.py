@@ -206,7 +206,10 @@ def _flat(column: Any, name: str) -> Any:
 
 
 def _image_ref(value: dict[str, Any] | None) -> ImageRef | None:
-    return None if value is None else ImageRef(value.get("bytes"), value["path"])
+    if value is None:
+        return None
+    # tables of earlier versions hold images with an EXIF tag, as their boxes count them
+    return ImageRef(value.get("bytes"), value["path"], "as_stored")
 
 
 def read(

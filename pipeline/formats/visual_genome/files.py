@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError, suggest
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.json_files import load_json, stream_list
-from synthaug.pipeline.formats.source_files import find_file, read_bytes
+from synthaug.pipeline.formats.source_files import find_file, read_text
 from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need
 
 ALL = "all"  # the split of every image
@@ -29,7 +29,8 @@ class Files:
 
     folder: Path
     on_bad: str
-    skipped: Counter[str]
+    skipped: Skipped
+    follow: bool = False  # links out of the set
     digests: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
@@ -47,6 +48,12 @@ class Files:
     ) -> None:
         """Pass records of a file to `take`; messages name one by `kind` and `key`."""
         Checker(self.folder / name, self.on_bad, self.skipped).each(records, kind, take, key)
+
+    def check_parts(
+        self, name: str, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str
+    ) -> None:
+        """Pass the parts of one record to `take`, all of which may be left out."""
+        Checker(self.folder / name, self.on_bad, self.skipped).parts(records, kind, take, key)
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,8 @@ def read_aliases(files: Files, name: str) -> dict[str, str]:
     """
     if not files.has(name):
         return {}
-    data, digest = read_bytes(files.folder / name)
+    text, digest = read_text(files.folder / name)
     files.digests.append(digest)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise DatasetError(f"{files.folder / name}: is not UTF-8 text; restore the file") from err
     main_names: dict[str, str] = {}
     for row in text.splitlines():
         names = [part.strip() for part in row.split(",")]
@@ -195,7 +198,7 @@ def locate(
         if not is_text(url):
             raise RecordError("missing image file", "its url is no text")
         name = "/".join(url.rsplit("/", 2)[-2:])
-        path, num_bytes = find_file(folder, name, "image file")
+        path, num_bytes = find_file(folder, name, "image file", follow=files.follow)
         pictures[key] = Picture(key, height, width, path, name, num_bytes)
 
     files.check(IMAGES, records, "image", add, "image_id")

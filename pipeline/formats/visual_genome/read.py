@@ -26,6 +26,7 @@ from typing import Any
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset
 from synthaug.pipeline.formats.validation import Box, RecordError
 from synthaug.pipeline.formats.visual_genome.files import (
@@ -84,8 +85,9 @@ class Config(CheckedConfig):
 
     def rules(self) -> str:
         """Return the options that decide which objects of which images are read."""
-        elsewhere = ("path", "images", "vocabulary", "on_bad", "max_pixels")
-        names = [field.name for field in fields(self) if field.name not in elsewhere]
+        elsewhere = ("path", "images", "vocabulary")
+        shared = [field.name for field in fields(CheckedConfig)]
+        names = [field.name for field in fields(self) if field.name not in (*elsewhere, *shared)]
         return " ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
 
@@ -164,12 +166,12 @@ def _unique_ids(rows: list[Row], skipped: Counter[str]) -> list[list[int]]:
 def read(config: Config, root: Path = Path()) -> VisualGenome:
     """Read the files and apply the filters; DatasetError for a missing file."""
     folder = root / config.path
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     if not folder.is_dir():
         raise DatasetError(
             f"{folder}: no such folder; give the one that holds objects.json and image_data.json"
         )
-    files = Files(folder, config.on_bad, skipped)
+    files = Files(folder, config.on_bad, skipped, follow=config.follows_links)
     vocabulary = Vocabulary()
     if config.vocabulary:
         vocabulary = read_vocabulary(root / config.vocabulary, files)

@@ -97,7 +97,7 @@ class ObjectReader:
             else:
                 objects[object_id] = NamedObject(object_id, names, inner, inner != box)
 
-        self._files.check(OBJECTS, records, f"image {image_id}: object", add, "object_id")
+        self._files.check_parts(OBJECTS, records, f"image {image_id}: object", add, "object_id")
         if image_id in self._image_ids:
             self._files.skipped.update(left_out)
         return list(objects.values())
@@ -163,7 +163,9 @@ def read_relations(
         if not kept.get(key):
             return
         reader = _RelationReader(kept[key], aliases if key in training else None)
-        files.check(RELATIONS, records, f"image {key}: relationship", reader.add, "relationship_id")
+        files.check_parts(
+            RELATIONS, records, f"image {key}: relationship", reader.add, "relationship_id"
+        )
         relations[key] = reader.relations
 
     files.each(RELATIONS, add)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import (
     CheckedConfig,
     CheckedDataset,
@@ -75,7 +76,7 @@ class VocDataset(CheckedDataset[Frame]):
         config: Config,
         categories: tuple[Category, ...],
         frames: list[Frame],
-        skipped: Counter[str],
+        skipped: Skipped,
     ) -> None:
         super().__init__(categories, frames, skipped)
         self._config = config
@@ -110,25 +111,50 @@ class VocDataset(CheckedDataset[Frame]):
 def read(config: Config, root: Path = Path()) -> VocDataset:
     """Open one list of a VOC folder; bad annotations stop it or are counted."""
     base = (root / config.path).resolve()
-    if not (base / "Annotations").is_dir():
-        raise DatasetError(
-            f"{base}: has no folder Annotations; name the folder of a VOC data set, such as VOC2012"
-        )
+    places = _places(base)
     categories = _listed_classes(config, base, root)
-    check = Checker(base / "Annotations", config.on_bad)
-    reader = _Reader(base, config.max_pixels, check.skipped, categories)
-    check.each([{"id": name} for name in _image_names(config, base)], "image", reader.add)
+    check = Checker(places.annotations, config.on_bad)
+    reader = _Reader(places, config, check, categories)
+    names = _image_names(config, base, places, check.skipped)
+    check.each([{"id": name} for name in names], "image", reader.add)
     frames = list(reader.frames.values())
     if not categories:
         categories = _occurring_classes(frames)
     return VocDataset(config, categories, frames, check.skipped)
 
 
-def _image_names(config: Config, base: Path) -> list[str]:
+@dataclass(frozen=True)
+class _Places:
+    """Where the files of a set are."""
+
+    annotations: Path
+    images: Path
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether XML files and images share one folder, as labelImg leaves them."""
+        return self.annotations == self.images
+
+
+def _places(base: Path) -> _Places:
+    if (base / "Annotations").is_dir():
+        return _Places(base / "Annotations", base / "JPEGImages")
+    if next(base.glob("*.xml"), None) is not None:
+        return _Places(base, base)
+    raise DatasetError(
+        f"{base}: has no folder Annotations and no XML file; "
+        "name the folder of a VOC data set, such as VOC2012"
+    )
+
+
+def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) -> list[str]:
     """Return the names of the images of the split."""
-    if config.split == "all":
-        return sorted(path.stem for path in (base / "Annotations").glob("*.xml"))
     file = base / "ImageSets" / "Main" / f"{config.split}.txt"
+    is_whole = config.split == "all" or (places.is_flat and config.split == "train")
+    if is_whole and not file.is_file():
+        files = places.annotations.rglob("*.xml")
+        names = [path.relative_to(places.annotations).as_posix() for path in files]
+        return sorted(name.removesuffix(".xml") for name in names)
     if not file.is_file():
         others = sorted(path.stem for path in file.parent.glob("*.txt"))[:8]
         known = ""
@@ -137,7 +163,24 @@ def _image_names(config: Config, base: Path) -> list[str]:
         raise DatasetError(
             f"{file}: no such list{known}; correct the option split=, or use split=all"
         )
-    return read_lines(file)
+    return _listed_names(read_lines(file), file, skipped)
+
+
+_SHOWN, _ABSENT = ("1", "0"), "-1"  # flags of the lists of one class; 0 = difficult there
+
+
+def _listed_names(lines: list[str], file: Path, skipped: Skipped) -> list[str]:
+    """Return the names of a list; in that of one class, of the images that show it."""
+    rows = [line.rsplit(None, 1) for line in lines]
+    if not all(len(row) == 2 and row[1] in (*_SHOWN, _ABSENT) for row in rows):
+        return lines
+    names = []
+    for name, flag in rows:
+        if flag == _ABSENT:
+            skipped.note("image that does not show the class of the list", f"{file.name}: {name}")
+        else:
+            names.append(name)
+    return names
 
 
 def _listed_classes(config: Config, base: Path, root: Path) -> tuple[Category, ...]:
@@ -190,29 +233,39 @@ class _Reader:
     """Checks annotation files and keeps the good ones."""
 
     def __init__(
-        self, base: Path, max_pixels: int, skipped: Counter[str], categories: tuple[Category, ...]
+        self, places: _Places, config: Config, check: Checker, categories: tuple[Category, ...]
     ) -> None:
         """Without `categories` every class name is taken."""
         self.frames: dict[str, Frame] = {}
-        self._base = base
-        self._max_pixels = max_pixels
-        self._skipped = skipped
+        self._places = places
+        self._config = config
+        self._check = check
+        self._skipped = check.skipped
         self._classes = {category.name for category in categories}
+        self._pictures = _by_stem(places.images)
 
     def add(self, record: dict[str, str]) -> None:
         """Check the annotation of one image, named by the list."""
         name = record["id"]
         if name in self.frames:
             raise RecordError("duplicate image id", "it is listed twice")
-        file, _ = self._find("Annotations", f"{name}.xml", "annotation")
+        file, _ = self._find(self._places.annotations, f"{name}.xml", "annotation")
         tree = load(file)
-        size = self._size(tree)
-        image, num_bytes = self._image(tree, name)
+        elements = tree.findall("object")
+        try:
+            size = self._size(tree)
+            image, num_bytes = self._image(tree, name)
+        except RecordError:
+            self._skipped["object of a skipped image"] += len(elements)
+            raise
         names, boxes, difficult = [], [], []
-        for element in tree.findall("object"):
-            names.append(self._class(element))
-            boxes.append(self._box(element, names[-1], size))
-            difficult.append(_difficult(element))
+        for number, element in enumerate(elements, start=1):
+            read = partial(self._object, element, size, name)
+            found = self._check.attempt(f"image {name!r}", f"object {number}", read)
+            if found is not None:
+                names.append(found[0])
+                boxes.append(found[1])
+                difficult.append(found[2])
         self.frames[name] = Frame(
             name,
             image,
@@ -223,22 +276,48 @@ class _Reader:
             np.array(difficult, bool),
         )
 
-    def _find(self, part: str, name: str, kind: str) -> tuple[Path, int]:
-        return find_file(self._base / part, name, kind, missing=f"missing {kind} file")
+    def _find(self, folder: Path, name: str, kind: str) -> tuple[Path, int]:
+        follow = self._config.follows_links
+        return find_file(folder, name, kind, missing=f"missing {kind} file", follow=follow)
 
     def _image(self, tree: Element, name: str) -> tuple[Path, int]:
-        """Return the image that the file names, else the one called like the annotation."""
-        names = [f"{name}.jpg", f"{name}.png"]
-        file_name = (text_of(tree, "filename") or "").strip()
-        if file_name:
-            names.insert(0, file_name)
-        for candidate in names[:-1]:
+        """Return the image called like the annotation, else the one the file names.
+
+        The text of `filename` outlives renaming, so it is only asked where nothing else tells.
+        """
+        told = (text_of(tree, "filename") or "").strip()
+        own = self._pictures.get(name.casefold(), [])
+        exact = [picture for picture in own if _stem(picture) == name]
+        own = exact or own
+        if len(own) > 1 and told in own:
+            own = [told]
+        if len(own) > 1:
+            raise RecordError(
+                "two images of one name", f"{own[0]!r} and {own[1]!r} are both called so"
+            )
+        if own:
+            if told and told not in (own[0], name) and self._is_picture(told):
+                self._skipped.note(
+                    "filename of another image, passed over for the annotation's own name",
+                    f"{self._check.file.name}: image {name!r}: its filename is {told[:100]!r}",
+                )
+            return self._find(self._places.images, own[0], "image")
+        if told:
             try:
-                return self._find("JPEGImages", candidate, "image")
+                return self._find(self._places.images, told, "image")
             except RecordError as err:
                 if err.reason == "unsafe file name":
                     raise
-        return self._find("JPEGImages", names[-1], "image")
+        return self._find(self._places.images, f"{name}.jpg", "image")
+
+    def _is_picture(self, told: str) -> bool:
+        return told in self._pictures.get(_stem(told).casefold(), [])
+
+    def _object(self, element: Element, size: Size, image: str) -> tuple[str, Box, bool]:
+        """Return the class, the box and whether it is difficult."""
+        name = self._class(element)
+        box = self._box(element, name, size, image)
+        return name, box, _difficult(element)
 
     def _size(self, tree: Element) -> Size:
         height = _number(tree, "size/height")
@@ -248,9 +327,10 @@ class _Reader:
                 "bad image size",
                 f"width {width:g} and height {height:g} must be whole numbers above 0",
             )
-        if height * width > self._max_pixels:
+        if height * width > self._config.max_pixels:
             raise RecordError(
-                "image too large", f"{width:g}x{height:g} is over max_pixels={self._max_pixels}"
+                "image too large",
+                f"{width:g}x{height:g} is over max_pixels={self._config.max_pixels}",
             )
         return int(height), int(width)
 
@@ -264,18 +344,42 @@ class _Reader:
             raise RecordError("unknown category", f"class {name!r} is not among the classes")
         return name
 
-    def _box(self, element: Element, name: str, size: Size) -> Box:
+    def _box(self, element: Element, name: str, size: Size, image: str) -> Box:
+        if element.find("bndbox") is None:
+            for kind in ("robndbox", "polygon"):
+                if element.find(kind) is not None:
+                    raise RecordError("no box", f"{name!r} has a {kind} and no bndbox")
         x1 = _number(element, "bndbox/xmin")
         y1 = _number(element, "bndbox/ymin")
         x2 = _number(element, "bndbox/xmax")
         y2 = _number(element, "bndbox/ymax")
+        told = f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r}"
         if x2 < x1 or y2 < y1:
-            raise RecordError(
-                "empty box", f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r} has no extent"
-            )
+            raise RecordError("empty box", f"{told} has no extent")
         box, clipped = inside_box((x1 - 1, y1 - 1, x2, y2), size)
-        self._skipped["clipped to image"] += clipped
+        if clipped:
+            self._skipped.note(
+                "clipped to image", f"{self._check.file.name}: image {image!r}: {told}"
+            )
         return box
+
+
+_IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """Return the images of a folder by name without suffix, in small letters."""
+    pictures: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in _IMAGES:
+            name = path.relative_to(folder).as_posix()
+            pictures.setdefault(_stem(name).casefold(), []).append(name)
+    return pictures
+
+
+def _stem(name: str) -> str:
+    """Return a file name, folders included, without its suffix."""
+    return name.rsplit(".", 1)[0]
 
 
 def _difficult(element: Element) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -32,6 +33,34 @@ def load(file: Path) -> Element:
 
 def parse(data: bytes, name: str) -> Element:
     """Return the root of XML given as bytes; see `load`."""
+    try:
+        return _parse(data, name)
+    except ValueError as err:  # an encoding that expat does not know
+        text = _decoded(data, name, err)
+    return _parse(text, name)
+
+
+_DECLARED = re.compile(
+    rb"""^<\?xml[^>]{0,200}encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']"""
+)
+
+
+def _decoded(data: bytes, name: str, err: ValueError) -> str:
+    """Return the text of XML in the encoding that it declares."""
+    found = _DECLARED.match(data)
+    if found is None:
+        raise RecordError("bad XML", f"{name} cannot be parsed ({one_line(err)})") from err
+    encoding = found[1].decode("ascii")
+    try:
+        return data.decode(encoding)
+    except (LookupError, ValueError) as wrong:
+        raise RecordError(
+            "bad XML", f"{name} is no text of its encoding {encoding!r} ({one_line(wrong)})"
+        ) from wrong
+
+
+def _parse(data: bytes | str, name: str) -> Element:
+    """Return the root of XML; ValueError for an encoding that expat does not know."""
     builder = TreeBuilder()
     depth = 0
 

@@ -323,7 +323,7 @@ def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
     result = run(
         "coco:t.json", "--to", "yolo", "--out", str(tmp_path / "out"), "--root", str(tmp_path)
     )
-    assert "1 JPEG images that an EXIF tag turned" in result.output
+    assert "1 images that an EXIF tag turned" in result.output
     with (
         Image.open(tmp_path / "images" / "a.jpg") as old,
         Image.open(tmp_path / "out" / "images" / "train" / "1.jpg") as new,

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 
 from synthaug import detectors
 from synthaug.pipeline.cli import main
-from synthaug.pipeline.commands.score import aligned
 from synthaug.pipeline.core.datasets import RelabeledCategories
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.merge import with_classes
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES, Config, ToyDataset
 from synthaug.pipeline.report import score_page
@@ -184,11 +184,11 @@ def test_bad_words_are_one_line(
 def test_classes_are_put_in_order_by_name_or_refused() -> None:
     table = SceneList((Category(7, "cup"), Category(9, "cow")), [])
     wanted = (Category(1, "cow"), Category(2, "cup"))
-    found = aligned(table, wanted, "X: y")
+    found = with_classes(table, wanted, "X: y")
     assert isinstance(found, RelabeledCategories) and found.index == (1, 0)
-    assert aligned(SceneList(wanted, []), wanted, "").categories == wanted
+    assert with_classes(SceneList(wanted, []), wanted, "").categories == wanted
     with pytest.raises(
         Exception,
         match="X: y has the class 'cow', which the real images do not have; did you mean 'cows'",
     ):
-        aligned(table, (Category(1, "cows"), Category(2, "cup")), "X: y")
+        with_classes(table, (Category(1, "cows"), Category(2, "cup")), "X: y")

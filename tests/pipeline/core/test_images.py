@@ -104,3 +104,74 @@ def test_soft_masks_are_resized_each_by_itself() -> None:
     assert (0, 8, 15) == images.resize_maps(maps[:0], (8, 15)).shape
     ramp = np.tile(np.arange(4, dtype=np.float32), (2, 1))[None]  # grows with x only
     assert (np.diff(images.resize_maps(ramp, (6, 12))[0], axis=0) == 0).all()
+
+
+def ramp(scale: float = 1.0) -> NDArray[np.uint16]:
+    """A grey ramp of 64 columns up to a share of 65535."""
+    return np.tile(np.linspace(0, 65535 * scale, 64), (48, 1)).astype(np.uint16)
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 8), (1 / 16, 4), (1 / 257, 0)])
+def test_grey_of_many_bits_keeps_its_levels(kind: str, scale: float, shift: int) -> None:
+    """16 bits lose the lower 8; 12 bits stored in 16 the lower 4; 8 bits none."""
+    values = ramp(scale)
+    data = encoded(Image.fromarray(values), kind)
+    pixels = images.decode(scene_of(ImageRef(data), (48, 64)))
+    assert np.array_equal(pixels[..., 0], values >> shift)
+    assert len(np.unique(pixels)) == 64
+
+
+def test_colours_of_16_bits_keep_the_upper_8() -> None:
+    import cv2
+
+    deep = np.dstack([ramp(0.5), ramp(), 65535 - ramp()])
+    done, data = cv2.imencode(".png", deep)
+    assert done
+    pixels = images.decode(scene_of(ImageRef(data.tobytes()), (48, 64)))
+    assert np.array_equal(pixels, (deep[..., ::-1] >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["F", "HSV", "LAB"])
+def test_pixels_of_no_one_meaning_are_refused(mode: str) -> None:
+    if mode == "F":
+        image = Image.fromarray(np.zeros((6, 9), np.float32))
+    else:
+        image = Image.new(mode, (9, 6))
+    try:
+        data = encoded(image, "TIFF")
+    except (OSError, KeyError):
+        pytest.skip(f"Pillow writes no TIFF of mode {mode}")
+    with pytest.raises(DatasetError, match="no one meaning as colours; store it with 8 or 16 bits"):
+        images.decode(scene_of(ImageRef(data)))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "the file is empty"),
+        (bytes(5000), "nothing but zeros"),
+        (b"<html>404</html>", "it is a web page: the download failed"),
+        (b"<svg xmlns='x'/>", "an SVG or XML text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+        (b"something else", "it is none of PNG, JPEG, BMP"),
+    ],
+)
+def test_what_a_file_is_instead_of_an_image_is_said(data: bytes, told: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        images.decode(scene_of(ImageRef(data)))
+    assert told in str(caught.value)
+    assert "BytesIO" not in str(caught.value)
+
+
+def test_a_header_that_promises_too_much_is_one_line() -> None:
+    data = bytearray(images.encode(PIXELS, "png"))
+    data[16:24] = (40_000).to_bytes(4, "big") * 2
+    with pytest.raises(DatasetError, match="cannot be decoded"):
+        images.decode(scene_of(ImageRef(bytes(data)), (40_000, 40_000)))

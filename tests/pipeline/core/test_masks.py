@@ -84,10 +84,43 @@ def test_polygons_are_filled_as_pycocotools_fills_them(values, height, width):
     from pycocotools import mask as coco_mask
 
     polygon = values[: len(values) // 2 * 2]
-    near = np.clip(np.reshape(polygon, (-1, 2)), [-width, -height], [2 * width, 2 * height])
-    (expected,) = coco_mask.frPyObjects([near.ravel().tolist()], height, width)
+    (expected,) = coco_mask.frPyObjects([polygon], height, width)
     rle = masks.from_polygons([polygon], (height, width))
     assert expected["counts"].decode() == rle
+
+
+def test_a_polygon_that_crosses_the_image_from_far_outside_keeps_its_pixels():
+    from pycocotools import mask as coco_mask
+
+    polygon = [-500, -420, 600, 460, 560, 500, -540, -380]
+    rle = masks.from_polygons([polygon], (80, 100))
+    assert masks.area(rle) == int(coco_mask.area(coco_mask.frPyObjects([polygon], 80, 100))[0])
+    assert masks.area(rle) == 5260
+
+
+@pytest.mark.parametrize("far", [1e5, 1e7, 1e12])
+def test_a_polygon_too_far_away_to_walk_is_cut_and_not_moved(far):
+    """The lower right half of the image: its diagonal runs from far outside to far outside."""
+    rle = masks.from_polygons([[-far, -far, far, far, far, -far]], (80, 80))
+    mask = masks.decode(rle, (80, 80))
+    rows, columns = np.indices(mask.shape)
+    off_diagonal = np.abs(rows - columns) > 1
+    assert np.array_equal(mask[off_diagonal], (columns > rows)[off_diagonal])
+    beside = masks.from_polygons([[far, far, 2 * far, far, 2 * far, 2 * far]], (80, 80))
+    assert masks.area(beside) == 0
+
+
+@pytest.mark.parametrize(
+    ("polygon", "thin"),
+    [
+        ([10, 10, 10, 10, 10, 10], True),
+        ([10, 10, 40, 10, 10, 10], True),
+        ([0, 0, 50, 0.3, 100, 0], True),
+        ([0, 0, 20, 0, 20, 20, 0, 20], False),
+    ],
+)
+def test_polygons_that_may_hold_no_pixel_are_thin(polygon, thin):
+    assert masks.is_thin(np.array(polygon, float)) == thin
 
 
 def test_a_single_pixel_has_a_box_of_one_pixel():

@@ -79,7 +79,7 @@ def test_faults_are_named_like_those_of_a_whole_file(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('{"a": 1}', "top level must be a list"), ("", "top level must be a list")],
+    [('{"a": 1}', "top level must be a list"), ("", "it is empty")],
 )
 def test_another_thing_than_a_list_is_said_so(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
@@ -135,3 +135,24 @@ def test_the_shortest_decimal_is_the_same_float32(value):
     short = short_decimal(np.float32(value))
     assert np.float32(short) == np.float32(value)
     assert len(repr(short)) <= len(repr(float(np.float32(value))))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'{"a": [1], "a": []}', "the key 'a' is there twice in one object; keep one"),
+        (b"\x1f\x8b\x08\x00", "it is compressed by gzip; unpack it"),
+        ("größe".encode("latin-1"), "is no UTF-8 text"),
+    ],
+)
+def test_what_another_reader_would_take_or_lose_is_named(tmp_path, data, message):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(DatasetError, match=message):
+        load_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_of_any_unicode_encoding_is_read(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('["größe", "杯子"]'.encode(encoding))
+    assert load_json(tmp_path / "a.json")[0] == ["größe", "杯子"]
+    assert list(stream_list(tmp_path / "a.json")[0]) == ["größe", "杯子"]

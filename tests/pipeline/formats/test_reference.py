@@ -86,7 +86,7 @@ def test_sets_of_other_classes_are_not_joined(tmp_path):
     (tmp_path / "one.json").write_text(
         '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}]}'
     )
-    with pytest.raises(DatasetError, match=r"^data\.labelled: data set 2 has other classes"):
+    with pytest.raises(DatasetError, match=r"^data\.labelled: data set 2 has the class 'dog'"):
         open_dataset("toy:train?count=1 + coco:one.json", tmp_path, key="data.labelled")
 
 

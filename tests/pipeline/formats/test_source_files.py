@@ -56,8 +56,46 @@ def test_bytes_come_with_their_sha256(tmp_path: Path) -> None:
 
 
 def test_lines_are_stripped_and_blank_ones_left_out(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"  one \r\n\n\ttwo\xff\n  \nthree")
-    assert read_lines(tmp_path / "a") == ["one", "two\ufffd", "three"]
+    (tmp_path / "a").write_bytes(b"  one \r\n\n\ttwo\n  \nthree")
+    assert read_lines(tmp_path / "a") == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_text_is_utf_8_or_what_its_mark_says(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a").write_bytes("größe\n杯子".encode(encoding))
+    assert read_lines(tmp_path / "a") == ["größe", "杯子"]
+
+
+def test_text_of_another_encoding_is_named_with_its_byte(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("größe".encode("latin-1"))
+    with pytest.raises(DatasetError) as caught:
+        read_lines(tmp_path / "a")
+    assert str(caught.value) == (
+        f"{tmp_path}/a: is no UTF-8 text (byte 0xf6 at 2); save it as UTF-8"
+    )
+
+
+def test_a_name_with_backslashes_is_found_but_leads_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a b.png").write_bytes(b"123")
+    found, num_bytes = find_file(tmp_path.resolve(), "in\\a b.png", "image file")
+    assert (found, num_bytes) == (tmp_path / "in" / "a b.png", 3)
+    with pytest.raises(RecordError, match="written with backslashes"):
+        find_file(tmp_path.resolve(), "C:\\gone.png", "image file")
+    with pytest.raises(RecordError, match="leaves"):
+        find_file((tmp_path / "in").resolve(), "..\\in\\a b.png", "image file")
+
+
+def test_a_link_out_of_the_set_is_followed_only_where_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.png").write_bytes(b"123")
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "a.png")
+    folder = (tmp_path / "in").resolve()
+    with pytest.raises(RecordError, match="through a link; links=follow allows that"):
+        find_file(folder, "b.png", "image file")
+    assert find_file(folder, "b.png", "image file", follow=True) == (folder / "b.png", 3)
+    with pytest.raises(RecordError, match="absolute or leaves"):
+        find_file(folder, "../a.png", "image file", follow=True)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

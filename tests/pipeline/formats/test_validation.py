@@ -64,9 +64,9 @@ def test_numbers_are_finite_and_fit_float32() -> None:
     assert number(3, "x") == 3.0
     assert number(0, "x", low=0.0) == 0.0
     assert np.isfinite(np.float32(number(9.9e37, "x")))
-    for value in (math.nan, math.inf, -math.inf, 1e38, "1", None, 10**400):
+    for value in (math.nan, math.inf, -math.inf, 1e38, "1", None, True, 10**400):
         reason, detail = refusal(number, value, "x")
-        assert (reason, detail) == ("bad value", f"x is {value!r}, not a finite number")
+        assert (reason, detail) == ("bad value", f"x is {value!r:.100}, not a finite number")
     assert refusal(number, -1, "x", 0.0)[1] == "x is -1, not a finite number >= 0"
 
 
@@ -78,6 +78,7 @@ def test_flags_are_zero_one_or_truth_values() -> None:
         False,
     ]
     assert flag({}, "f", True)
+    assert flag({"f": None}, "f", True)
     assert refusal(flag, {"f": "1"}, "f", False) == ("bad value", "f is '1', not 0 or 1")
 
 

@@ -159,7 +159,12 @@ def test_a_broken_image_that_may_be_skipped_is_counted_and_the_others_stay(
     assert 2 == report["images"]
     assert {"kite": 1, "house": 3, "sky": 1} == report["objects"]
     assert 1 == report["skipped"]["unreadable image or map"]
-    assert "  labelled: 2 images, 5 objects, 1 records skipped or mended" == house.lines[0]
+    assert "  labelled: 2 images, 5 objects" == house.lines[0]
+    assert house.lines[1].endswith("1  object of an unreadable image")
+    assert house.lines[2].endswith("1  unreadable image or map")
+    assert "- bad: the image cannot be decoded" in house.lines[3]
+    listed = house.folder.read_bytes("skipped.txt").decode()
+    assert listed.startswith("labelled: unreadable image or map: bad: the image cannot be decoded")
 
 
 def test_a_broken_unlabelled_image_has_no_labels_put_aside(tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def test_without_a_readable_validation_image_nothing_can_be_measured(tmp_path: P
     house = House(tmp_path, "skip", validation=[broken("bad")])
     with pytest.raises(DatasetError) as caught:
         house.run()
-    message = "data.validation: no readable image is left to measure on; name another set"
+    message = "data.validation: not one image is in the data set; name one that has images"
     assert message == str(caught.value)
 
 
@@ -201,7 +206,7 @@ def test_a_second_run_reads_no_image_again(house: House, monkeypatch: pytest.Mon
     def refuse(*_: Any) -> None:
         raise AssertionError("an image was read again")
 
-    monkeypatch.setattr(ingest, "check_scene", refuse)
+    monkeypatch.setattr(ingest, "read_scene", refuse)
     assert first == house.run()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from pycocotools import mask as pycocotools
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco.labels import (
     Label,
     LabelReader,
@@ -40,7 +41,7 @@ def reader(tmp_path: Path) -> LabelReader:
     (tmp_path / "a.png").write_bytes(b"")
     images = ImageReader(tmp_path, 1000)
     images.add({"id": 1, "file_name": "a.png", "height": 10, "width": 20})
-    return LabelReader(images, CATEGORIES, Counter())
+    return LabelReader(images, CATEGORIES, Checker(tmp_path / "c.json", "stop"), is_ours=True)
 
 
 def record(**change: Any) -> dict[str, Any]:
@@ -152,15 +153,18 @@ def test_a_bad_mask_is_refused(value: Any, message: str) -> None:
 
 
 def test_an_annotation_out_by_rounding_is_clipped_and_counted(tmp_path: Path) -> None:
-    skipped: Counter[str] = Counter()
+    check = Checker(tmp_path / "c.json", "stop")
     (tmp_path / "a.png").write_bytes(b"")
     images = ImageReader(tmp_path, 1000)
     images.add({"id": 1, "file_name": "a.png", "height": 10, "width": 20})
-    reader = LabelReader(images, CATEGORIES, skipped)
+    reader = LabelReader(images, CATEGORIES, check, is_ours=True)
     assert label(reader, bbox=[15, 2, 5.5, 4]).box == (15, 2, 20, 6)
     with pytest.raises(RecordError):
         label(reader, bbox=[15, 2, 5.5, 4], score=-1)  # refused: then nothing is counted
-    assert +skipped == {"clipped to image": 1}
+    assert check.skipped == {"clipped to image": 1}
+    assert check.skipped.names == {
+        "clipped to image": ["c.json: annotation 5: bbox [15, 2, 5.5, 4]"]
+    }
 
 
 def test_extra_fields_are_checked() -> None:
@@ -204,7 +208,7 @@ def test_ids_are_our_own_or_the_files_or_new(
     labels = []
     for object_id, file_id in zip(own, in_file, strict=True):
         labels.append(("1", replace(plain, id=file_id, object_id=object_id)))
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     numbered = with_ids(labels, skipped)
     assert [item.id for _, item in numbered] == ids
     assert [key for key, _ in numbered] == ["1"] * len(ids)

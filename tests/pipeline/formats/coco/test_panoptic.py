@@ -182,7 +182,7 @@ def change(record, key, value):
         (lambda a: change(a["segments_info"][0], "object_id", 2), "object_id 2 does not end in"),
         (lambda a: change(a["segments_info"][0], "iscrowd", 2), "iscrowd is 2"),
         (lambda a: change(a, "file_name", "../panoptic.json"), "leaves"),
-        (lambda a: change(a, "file_name", "nothing.png"), "its map 'nothing.png' is not in"),
+        (lambda a: change(a, "file_name", "nothing.png"), "'nothing.png' is not in"),
         (lambda a: change(a, "segments_info", None), "segments_info a list"),
         (lambda a: change(a, "image_id", 2), "the image has another annotation"),
         (lambda a: change(a, "image_id", 9), "image_id 9 is not among the images"),

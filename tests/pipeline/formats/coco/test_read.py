@@ -19,12 +19,13 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco import read as coco
+from synthaug.pipeline.formats.coco.records import WRITER
 from tests import paths
 
 CATEGORIES = (
     Category(3, "<script>alert(1)</script>", "bad"),
     Category(7, "🐮", "", isthing=False),
-    Category(90, 'quote " and \\ and \ud800', "twin"),
+    Category(90, 'quote " and \\ and é', "twin"),
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -189,7 +190,7 @@ ANNOTATIONS = {
 @pytest.mark.parametrize("reason", list(ANNOTATIONS))
 def test_a_bad_annotation_stops_with_its_id_or_is_counted(tmp_path, reason):
     change, message = ANNOTATIONS[reason]
-    content = document()
+    content = document() | {"info": {"description": WRITER}}
     bad = content["annotations"][0] | change
     bad.pop(bad.pop("delete", ""), None)
     content["annotations"] = [bad, {**content["annotations"][0], "id": 6}]
@@ -201,13 +202,15 @@ def test_a_bad_annotation_stops_with_its_id_or_is_counted(tmp_path, reason):
     assert text.endswith("on_bad=skip")
     assert "\n" not in text
     dataset = opened(tmp_path, content, on_bad="skip")
-    assert (Counter({reason.strip(): 1}), [6]) == (dataset.skipped, dataset[0].objects.id.tolist())
+    kept = [5, 6] if reason.startswith("bad mask") else [6]  # the mask goes, the box stays
+    assert (Counter({reason.strip(): 1}), kept) == (dataset.skipped, dataset[0].objects.id.tolist())
+    assert dataset[0].objects.rle == (None,) * len(kept)
+    assert dataset.skipped.names[reason.strip()][0].startswith("c.json: annotation 5: ")
 
 
 IMAGES = {
-    "duplicate image id": ({"id": 1}, "another image has the same id"),
     "missing image file": ({"file_name": "none.png"}, "'none.png' is not in"),
-    "missing image file ": ({"file_name": ""}, "is no ordinary file"),
+    "missing image file ": ({"file_name": ""}, "no name of a file"),
     "unsafe file name": ({"file_name": "/etc/passwd"}, "'/etc/passwd' is absolute or leaves"),
     "unsafe file name ": ({"file_name": "../c.json"}, "is absolute or leaves"),
     "unsafe file name  ": ({"file_name": "link.png"}, "through a link"),
@@ -226,9 +229,9 @@ IMAGES = {
 @pytest.mark.parametrize("reason", list(IMAGES))
 def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_path, reason):
     change, message = IMAGES[reason]
+    content = document() | {"info": {"description": WRITER}}
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "link.png").symlink_to("/etc/passwd")
-    content = document()
     bad = {"id": 2, "file_name": "b.png", "height": 10, "width": 20} | change
     bad.pop(bad.pop("delete", ""), None)
     content["images"].append(bad)
@@ -236,11 +239,11 @@ def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_pa
     with pytest.raises(DatasetError) as caught:
         opened(tmp_path, content)
     text = str(caught.value)
-    assert text.startswith(f"{tmp_path}/c.json: image {bad['id']}: ")
+    assert text.startswith(f"{tmp_path}/c.json: image {bad['id']}")
     assert message in text
     assert "\n" not in text
     dataset = opened(tmp_path, content, on_bad="skip")
-    lost = Counter() if bad["id"] == 1 else Counter({"annotation of a skipped image": 1})
+    lost = Counter({"annotation of a skipped image": 1})
     assert (1, Counter({reason.strip(): 1}) + lost) == (len(dataset), dataset.skipped)
 
 
@@ -248,12 +251,12 @@ def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_pa
     ("content", "message"),
     [
         ('{"images": [],\n "annotations": [}', "not valid JSON at line 2, column 18"),
-        ("", "not valid JSON at line 1, column 1"),
+        ("", "not valid JSON (it is empty)"),
         ("[" * 100_000, "not valid JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[]", "the top level must be an object"),
         ({"images": [], "annotations": []}, "key 'categories' is missing"),
-        ({"images": [], "categories": []}, "key 'annotations' is missing"),
+        ({"images": [], "categories": []}, "'annotations' is missing or null"),
         ({"images": {}, "annotations": [], "categories": []}, "'images' must be a list"),
         (
             {"images": [7], "annotations": [], "categories": []},
@@ -269,7 +272,7 @@ def test_a_bad_image_stops_with_its_id_or_is_counted_with_its_annotations(tmp_pa
         ),
         (
             {"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]},
-            "its id must be a whole number",
+            "its id '1' must be a whole number",
         ),
     ],
 )

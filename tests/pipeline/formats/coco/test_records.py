@@ -10,6 +10,7 @@ import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Provenance
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco.records import (
     Config,
@@ -30,7 +31,7 @@ def record(key: Any = 1, **change: Any) -> dict[str, Any]:
 @pytest.fixture
 def reader(tmp_path: Path) -> ImageReader:
     (tmp_path / "a.png").write_bytes(b"123")
-    return ImageReader(tmp_path, max_pixels=200)
+    return ImageReader(tmp_path, max_pixels=200, is_ours=True)
 
 
 def refusal(reader: ImageReader, bad: Any) -> tuple[str, str]:
@@ -55,12 +56,18 @@ def test_categories_are_sorted_by_id() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"id": 1, "name": "b"}, "category 1: another category has the same id"),
         (
             {"id": "2", "name": "b"},
-            "category '2': its id must be a whole number and its name a text",
+            "category '2': its id '2' must be a whole number and its name 'b' a Unicode text",
         ),
-        ({"id": 2, "name": None}, "category 2: its id must be a whole number and its name a text"),
+        (
+            {"id": 2, "name": None},
+            "category 2: its id 2 must be a whole number and its name None a Unicode text",
+        ),
+        (
+            {"id": 2, "name": "half \ud800"},
+            "category 2: its id 2 must be a whole number and its name 'half \\ud800' a Unicode text",
+        ),
         (
             {"id": 2, "name": "b", "supercategory": 5},
             "category 2: its supercategory must be a text",
@@ -76,6 +83,14 @@ def test_a_bad_category_is_named(bad: dict[str, Any], message: str) -> None:
     assert str(caught.value).startswith(f"c.json: {message}; correct it")
     found, skipped = categories(good, bad, on_bad="skip")
     assert (found, skipped.total()) == ((Category(1, "a"),), 1)
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_two_categories_of_one_id_are_refused_in_any_case(on_bad: str) -> None:
+    with pytest.raises(
+        DatasetError, match=r"category 1: another category has the same id; correct"
+    ):
+        categories({"id": 1, "name": "a"}, {"id": 1, "name": "b"}, on_bad=on_bad)
 
 
 def test_an_image_is_kept_by_its_id_as_text(reader: ImageReader) -> None:
@@ -100,7 +115,7 @@ def test_an_id_of_our_own_goes_before_the_files(reader: ImageReader) -> None:
         ({"height": 0}, "bad image size", "width 20 and height 0 must be whole numbers above 0"),
         ({"width": 2.0}, "bad image size", "width 2.0 and height 10 must be whole numbers above 0"),
         ({"width": 21}, "image too large", "21x10 is over max_pixels=200"),
-        ({"file_name": 5}, "missing image file", "its file_name is no text"),
+        ({"file_name": 5}, "missing image file", "its file_name 5 is no text"),
         ({"id": "\ud800"}, "bad value", "its id '\\ud800' is not Unicode text"),
     ],
 )
@@ -116,7 +131,7 @@ def test_annotations_of_refused_images_are_counted_and_of_others_refused(
 ) -> None:
     reader.add(record(1))
     refusal(reader, record(2, file_name="gone.png"))
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     assert reader.key_of_image({"image_id": 1}, skipped) == "1"
     assert reader.key_of_image({"image_id": 2}, skipped) is None
     assert skipped == {"annotation of a skipped image": 1}
@@ -127,7 +142,7 @@ def test_annotations_of_refused_images_are_counted_and_of_others_refused(
 def test_a_second_image_of_an_id_does_not_replace_the_first(reader: ImageReader) -> None:
     reader.add(record(1))
     assert refusal(reader, record(1, file_name="gone.png"))[0] == "duplicate image id"
-    assert reader.key_of_image({"image_id": 1}, Counter()) == "1"
+    assert reader.key_of_image({"image_id": 1}, Skipped()) == "1"
 
 
 @pytest.mark.parametrize(
@@ -153,9 +168,11 @@ def test_images_are_looked_for_in_three_places(tmp_path: Path, place: str) -> No
 def test_the_option_names_the_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "a.png").write_bytes(b"")  # beside the file, where it is not to be looked for
+    (tmp_path / "photos" / "b.png").write_bytes(b"")
     check = Checker(tmp_path / "c.json", "skip")
-    document = {"images": [record()]}
-    assert not read_images(document, Config("c.json", "photos"), tmp_path, check).images
+    document = {"images": [record(), record(2, file_name="b.png")]}
+    images = read_images(document, Config("c.json", "photos"), tmp_path, check).images
+    assert list(images) == ["2"]
     assert check.skipped == {"missing image file": 1}
     with pytest.raises(DatasetError) as caught:
         read_images(document, Config("c.json", "gone"), tmp_path, check)

@@ -24,7 +24,7 @@ from tests.hard_scenes import png
 CATEGORIES = (
     Category(3, "<script>alert(1)</script>", "bad"),
     Category(7, "🐮", "", isthing=False),
-    Category(90, 'quote " and \\ and \ud800', "twin"),
+    Category(90, 'quote " and \\ and é', "twin"),
 )
 
 

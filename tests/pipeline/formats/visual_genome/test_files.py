@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.validation import RecordError
 from synthaug.pipeline.formats.visual_genome.files import (
     Files,
@@ -27,7 +27,7 @@ def files(folder: Path, on_bad: str = "stop", **contents: Any) -> Files:
     """Write JSON files, named with _ for the dot, and open the folder."""
     for name, content in contents.items():
         (folder / ".".join(name.rsplit("_", 1))).write_text(json.dumps(content))
-    return Files(folder, on_bad, Counter())
+    return Files(folder, on_bad, Skipped())
 
 
 def picture(key: int, **change: Any) -> dict[str, Any]:
@@ -178,5 +178,8 @@ def test_an_image_that_cannot_be_used_is_counted(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     opened = files(tmp_path, "skip")
-    assert not locate(opened, [picture(5, **change)], tmp_path, max_pixels=60_000)
+    (tmp_path / "VG_100K").mkdir()
+    (tmp_path / "VG_100K" / "6.jpg").write_bytes(b"1")
+    pictures = [picture(5, **change), picture(6)]
+    assert list(locate(opened, pictures, tmp_path, max_pixels=60_000)) == [6]
     assert opened.skipped == {reason: 1}

@@ -620,7 +620,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path, name):
 def test_an_alias_file_that_is_no_text_is_named(tmp_path):
     make(tmp_path, {1: three(1)})
     (tmp_path / "object_alias.txt").write_bytes(b"a,\xff\xfe\n")
-    with pytest.raises(DatasetError, match=r"object_alias\.txt: is not UTF-8 text"):
+    with pytest.raises(DatasetError, match=r"object_alias\.txt: is no UTF-8 text"):
         opened(tmp_path)
 
 

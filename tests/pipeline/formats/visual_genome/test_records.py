@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.validation import RecordError
 from synthaug.pipeline.formats.visual_genome.files import Files
 from synthaug.pipeline.formats.visual_genome.records import (
@@ -45,7 +46,7 @@ def read_objects(
     on_bad: str = "stop",
 ) -> tuple[ObjectReader, Counter[str]]:
     (folder / "objects.json").write_text(json.dumps(records))
-    files = Files(folder, on_bad, Counter())
+    files = Files(folder, on_bad, Skipped())
     reader = ObjectReader(files, IMAGES, image_ids, training, min_size=32.0)
     reader.read()
     return reader, files.skipped
@@ -127,7 +128,7 @@ def test_an_image_is_known_and_comes_once() -> None:
 
 def relations(folder: Path, records: list[Any], on_bad: str = "stop", **options: Any) -> Any:
     (folder / "relationships.json").write_text(json.dumps(records))
-    files = Files(folder, on_bad, Counter())
+    files = Files(folder, on_bad, Skipped())
     kept = options.get("kept", {1: {5, 6}, 2: {7, 8}})
     return read_relations(files, IMAGES, kept, options.get("training", (1,)))
 

@@ -92,7 +92,10 @@ def test_a_bad_label_is_named_with_its_line_or_counted(folder: Path, text: str) 
     assert "line 2" in str(caught.value)
     assert LABELS[text] in str(caught.value)
     table = open_dataset("yolo:.?on_bad=skip", folder)
-    assert (len(table), sum(table.skipped.values())) == (1, 1)
+    assert [len(scene.objects) for scene in table] == [2, 1]  # the good line of b stays
+    assert table.skipped.total() == 1
+    (names,) = table.skipped.names.values()
+    assert "image 'b.jpg': line 2" in names[0]
 
 
 def turn(folder: Path) -> None:
@@ -121,7 +124,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "list": (write_yaml("- 1"), "no data.yaml"),
     "tag": (write_yaml("names: !!python/object/apply:os.system [ls]"), "not valid YAML"),
     "no split": (write_yaml("val: images/train\nnames: [a]"), "names no images for split 'train'"),
-    "no names": (write_yaml("train: images/train"), "'names' must list"),
+    "no names": (write_yaml("train: images/train"), "'names' is missing"),
     "names without quotes": (write_yaml("train: images/train\nnames: [no, yes]"), "in quotes"),
     "a gap": (write_yaml("train: images/train\nnames: {0: a, 2: b}"), "from 0 to 1"),
     "escape": (write_yaml("train: ../../etc\nnames: [a]"), "no folder beside it"),

@@ -1,0 +1,83 @@
+"""What was left out or mended when a data set was read: counted by reason, and named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+SHOWN = 3  # of each reason, on the screen
+FILE = "skipped.txt"  # all of them, beside what a command writes
+
+
+class Skipped(Counter[str]):
+    """Counts by reason; `names` says of what, in the order of reading.
+
+    Some reasons are only counted: those that are true of most objects of a set. `unread` counts, by
+    name, what a file says and a scene has no place for: nothing is left out, but it is not kept.
+    """
+
+    def __init__(self, counts: Mapping[str, int] | Iterable[str] = ()) -> None:
+        super().__init__(counts)
+        self.names: dict[str, list[str]] = {}
+        self.unread: Counter[str] = Counter()
+        if isinstance(counts, Skipped):
+            self.names = {reason: list(names) for reason, names in counts.names.items()}
+            self.unread = Counter(counts.unread)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (dict(self), self.names, self.unread)
+
+    def note(self, reason: str, name: str) -> None:
+        """Count one thing that has a name."""
+        self[reason] += 1
+        self.names.setdefault(reason, []).append(name)
+
+    def take(self, other: Mapping[str, int]) -> None:
+        """Add the counts of another, and its names where it has them."""
+        for reason, count in other.items():
+            self[reason] += count
+        if isinstance(other, Skipped):
+            for reason, names in other.names.items():
+                self.names.setdefault(reason, []).extend(names)
+            self.unread.update(other.unread)
+
+    def positive(self) -> Skipped:
+        """Return a copy without what was counted 0 times."""
+        kept = Skipped({reason: count for reason, count in self.items() if count > 0})
+        kept.names = {reason: list(names) for reason, names in self.names.items()}
+        kept.unread = Counter(self.unread)
+        return kept
+
+
+def _restored(counts: dict[str, int], names: dict[str, list[str]], unread: Any) -> Skipped:
+    skipped = Skipped(counts)
+    skipped.names = names
+    skipped.unread = unread
+    return skipped
+
+
+def short_lines(skipped: Mapping[str, int], shown: int = SHOWN) -> Iterator[str]:
+    """Yield a line per reason with its number, and below it the first names."""
+    names = skipped.names if isinstance(skipped, Skipped) else {}
+    for reason, count in sorted(skipped.items()):
+        yield f"  {count:>8}  {reason}"
+        named = names.get(reason, [])
+        for name in named[:shown]:
+            yield f"            - {name}"
+        if len(named) > shown:
+            yield f"            - and {len(named) - shown} more"
+
+
+def unread_lines(skipped: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line per kind of field that is not kept, with its number."""
+    unread = skipped.unread if isinstance(skipped, Skipped) else Counter[str]()
+    for what, count in sorted(unread.items()):
+        yield f"  {count:>8}  not kept: {what}"
+
+
+def all_lines(skipped: Skipped) -> Iterator[str]:
+    """Yield a line for each thing with a name: its reason and its name."""
+    for reason, names in sorted(skipped.names.items()):
+        for name in names:
+            yield f"{reason}: {' '.join(name.split())}"
