@@ -79,6 +79,8 @@ class Objects:
     layout_boxes: NDArray[np.float32]  # [N, 4] xyxy pixels, as planned; `boxes` in real scenes
     verdict: tuple[str | None, ...]  # set by verification, else None
     verdict_score: NDArray[np.float32]  # [N], NaN without verdict
+    # [N] IoU with the detection that the verdict rests on, 0 without one, NaN without verdict
+    verdict_iou: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         n = len(self.id)
@@ -152,6 +154,7 @@ class Objects:
             layout_boxes=array("layout_boxes", np.float32, box).reshape(n, 4),
             verdict=texts("verdict", None),
             verdict_score=array("verdict_score", np.float32, np.full(n, np.nan)),
+            verdict_iou=array("verdict_iou", np.float32, np.full(n, np.nan)),
         )
         assert not columns, f"unknown columns {sorted(columns)}"
         return objects

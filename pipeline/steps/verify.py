@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from synthaug.detectors.tta import TestTimeAugmented
 
 NEEDS = ("ingest", "synthesize")
-VERSION = 3
+VERSION = 4
 PUBLISHES = (Published("*.parquet", "data"),)
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, REAL, EXTRA, "objects")  # per class, in the manifest
 DETECTOR, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's

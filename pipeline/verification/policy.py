@@ -56,7 +56,9 @@ def apply_policy(
     An ignore region is a crowd whose mask is a box around the object and the detection its verdict rests on; in a scene with
     a panoptic map it keeps the segment's own mask.
     """
-    objects = replace(scene.objects, verdict=result.verdict, verdict_score=result.score)
+    objects = replace(
+        scene.objects, verdict=result.verdict, verdict_score=result.score, verdict_iou=result.iou
+    )
     actions = np.array([_action(verify, verdict) for verdict in result.verdict], "<U6")
     judged = np.array([verdict is not None for verdict in result.verdict], bool)
     failed = np.array([verdict not in (None, KEPT) for verdict in result.verdict], bool)

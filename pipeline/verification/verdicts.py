@@ -63,6 +63,7 @@ class Verdicts:
     verdict: tuple[str | None, ...]
     # [G] of the detection that the verdict rests on, 0 without one, NaN where not judged
     score: NDArray[np.float32]
+    iou: NDArray[np.float32]  # [G] of object and that detection, likewise
     # [G, 4] xyxy, pixels: around the object's box and the detection that the verdict rests on
     region: Boxes
     # Detections that no object explains, best first
@@ -98,11 +99,13 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
     judged = thresholds.judged[row.labels] & image.judgeable
     names = zip(verdict.tolist(), judged.tolist(), strict=True)
     scores = np.where(judged, image.match_scores(match), np.nan)
+    ious = np.where(judged, image.match_ious(match), np.nan)
     # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its region.
     own = np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, match)
     return Verdicts(
         verdict=tuple(name if known else None for name, known in names),
         score=scores.astype(np.float32),
+        iou=ious.astype(np.float32),
         region=_enclosing(row.boxes, row.pred_boxes, own),
         extra=image.unexplained(match),
     )
@@ -115,7 +118,8 @@ def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
     for name, counts in zip(result.verdict, judged.tolist(), strict=True):
         verdict.append(name if counts else None)
     score = np.where(judged, result.score, np.nan).astype(np.float32)
-    return replace(result, verdict=tuple(verdict), score=score)
+    iou = np.where(judged, result.iou, np.nan).astype(np.float32)
+    return replace(result, verdict=tuple(verdict), score=score, iou=iou)
 
 
 class _Comparison:
@@ -202,6 +206,13 @@ class _Comparison:
         near = self._same_class & self._well_placed & self._free(match)
         best = np.where(near, self._scores, 0.0).max(1, initial=0.0)
         return np.where(match >= 0, self._scores[match], best)
+
+    def match_ious(self, match: Indices) -> Floats:
+        """Return the IoU [G] of each object with its matched detection, 0 without one."""
+        if not len(self._scores):
+            return np.zeros(len(match))
+        own = np.take_along_axis(self.iou, match.clip(0)[:, None], axis=1)[:, 0]
+        return np.where(match >= 0, own, 0.0)
 
     def unexplained(self, match: Indices) -> Indices:
         """Return the confident detections that no labelled thing and no crowd explains, best first."""

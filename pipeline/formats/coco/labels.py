@@ -50,6 +50,7 @@ class Label:
     source: str
     verdict: str | None
     verdict_score: float
+    verdict_iou: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ _OWN = frozenset(
         "source",
         "verdict",
         "verdict_score",
+        "verdict_iou",
+        "box_loss",  # follows from source and verdict_iou
         BOX_ONLY,
     )
 )
@@ -143,7 +146,8 @@ class LabelReader:
             score=number(own.get("score", 1.0), "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=read_verdict_score(own),
+            verdict_score=read_optional(own, "verdict_score"),
+            verdict_iou=read_optional(own, "verdict_iou"),
         )
         for reason, detail in notes:
             self._skipped.note(reason, f"{self._check.file.name}: {name}: {detail}")
@@ -353,11 +357,11 @@ def read_source_and_verdict(record: dict[str, Any]) -> tuple[str, str | None]:
     return source, verdict
 
 
-def read_verdict_score(record: dict[str, Any]) -> float:
-    """Return the verdict's score, NaN where there is none."""
-    if "verdict_score" not in record:
+def read_optional(record: dict[str, Any], name: str) -> float:
+    """Return a number of a record, NaN where there is none."""
+    if name not in record:
         return math.nan
-    return number(record["verdict_score"], "verdict_score")
+    return number(record[name], name)
 
 
 def read_layout_box(record: dict[str, Any]) -> Box | None:

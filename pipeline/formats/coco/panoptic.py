@@ -30,8 +30,8 @@ from synthaug.pipeline.formats.coco.labels import (
     BOX_ONLY,
     columns,
     read_layout_box,
+    read_optional,
     read_source_and_verdict,
-    read_verdict_score,
 )
 from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
 from synthaug.pipeline.formats.json_files import load_object, section
@@ -40,7 +40,7 @@ from synthaug.pipeline.formats.validation import Box, RecordError, flag, is_int,
 
 __all__ = ["Config", "PanopticDataset", "PanopticWriter", "read", "write"]
 
-_COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
+_COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score", "verdict_iou")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Segment:
     source: str
     verdict: str | None
     verdict_score: float
+    verdict_iou: float
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,8 @@ class _AnnotationReader:
             score=number(own.get("score", 1.0), "score", low=0.0),
             source=source,
             verdict=verdict,
-            verdict_score=read_verdict_score(own),
+            verdict_score=read_optional(own, "verdict_score"),
+            verdict_iou=read_optional(own, "verdict_iou"),
         )
 
 

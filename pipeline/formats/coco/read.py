@@ -30,7 +30,17 @@ from synthaug.pipeline.formats.json_files import load_object, section
 
 __all__ = ["CocoDataset", "CocoWriter", "Config", "read", "write"]
 
-_COLUMNS = ("id", "area", "iscrowd", "isthing", "score", "source", "verdict", "verdict_score")
+_COLUMNS = (
+    "id",
+    "area",
+    "iscrowd",
+    "isthing",
+    "score",
+    "source",
+    "verdict",
+    "verdict_score",
+    "verdict_iou",
+)
 Row = tuple[Image, list[Label]]
 
 

@@ -214,13 +214,19 @@ def annotation_record(
         record[BOX_ONLY] = 1
     if objects.verdict[position] is not None:
         record["verdict"] = objects.verdict[position]
-    if not np.isnan(objects.verdict_score[position]):
-        record["verdict_score"] = short_decimal(objects.verdict_score[position])
+    for name, values in _verdict_numbers(objects).items():
+        if not np.isnan(values[position]):
+            record[name] = short_decimal(values[position])
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
     if int(objects.id[position]) != annotation_id:
         record["object_id"] = int(objects.id[position])
     return record
+
+
+def _verdict_numbers(objects: Objects) -> dict[str, NDArray[np.float32]]:
+    """Return the numbers [N] of verdicts by their names in a record; NaN without a verdict."""
+    return {"verdict_score": objects.verdict_score, "verdict_iou": objects.verdict_iou}
 
 
 def _segmentation(

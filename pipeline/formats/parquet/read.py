@@ -24,7 +24,15 @@ import pyarrow.parquet as pq
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats.parquet.schema import BLOBS, OBJECTS, SCHEMA, SCHEMA_VERSION, leaves
+from synthaug.pipeline.formats.parquet.schema import (
+    BLOBS,
+    CAN_BE_EMPTY,
+    LATER,
+    OBJECTS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    leaves,
+)
 from synthaug.pipeline.formats.parquet.write import ShardWriter, embed_files, write
 
 __all__ = [
@@ -143,9 +151,15 @@ class _RowGroup:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
         objects = table.column("objects").combine_chunks()
-        lists = {name: objects.field(name) for name in OBJECTS}
+        there = {field.name for field in objects.type}
+        lists = {
+            name: objects.field(name) for name in OBJECTS if name in there or name not in LATER
+        }
         self._bounds = _row_bounds(lists)
         self._values = {OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
+        for name in LATER:
+            if name not in there:
+                self._values[OBJECTS[name][0]] = np.full(self._bounds[-1], np.nan, np.float32)
         category = self._values["category"]
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
             raise pa.ArrowInvalid("an object has a category that the footer does not list")
@@ -200,9 +214,9 @@ def _flat(column: Any, name: str) -> Any:
         return np.concatenate([corner, corner + sides], axis=1)
     if pa.types.is_string(values.type):
         return values
-    if values.null_count and name != "verdict_score":
+    if values.null_count and name not in CAN_BE_EMPTY:
         raise pa.ArrowInvalid(f"objects.{name} has empty entries")
-    return values.to_numpy(zero_copy_only=False)  # an empty verdict_score becomes NaN
+    return values.to_numpy(zero_copy_only=False)  # what is empty becomes NaN
 
 
 def _image_ref(value: dict[str, Any] | None) -> ImageRef | None:

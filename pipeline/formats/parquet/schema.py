@@ -29,7 +29,10 @@ OBJECTS: dict[str, tuple[str, Any]] = {
     "layout_bbox": ("layout_boxes", BOX),
     "verdict": ("verdict", pa.string()),
     "verdict_score": ("verdict_score", pa.float32()),
+    "verdict_iou": ("verdict_iou", pa.float32()),
 }
+CAN_BE_EMPTY = ("verdict_score", "verdict_iou")  # numbers that not every object has: NaN
+LATER = ("verdict_iou",)  # columns that older tables lack: empty
 _LISTS = [(name, pa.list_(kind)) for name, (_, kind) in OBJECTS.items()]
 PROVENANCE = pa.struct(
     [

@@ -23,6 +23,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import (
     BLOBS,
     BOX,
+    CAN_BE_EMPTY,
     OBJECTS,
     PROVENANCE,
     SCHEMA,
@@ -187,7 +188,7 @@ def _entries(parts: list[Any], name: str, kind: Any) -> Any:
         corner, far = joined[:, :2], joined[:, 2:]
         xywh = np.concatenate([corner, far - corner], axis=1)  # [N, 4] pixels
         return pa.FixedSizeListArray.from_arrays(pa.array(xywh.ravel(), pa.float32()), 4)
-    missing = np.isnan(joined) if name == "verdict_score" else None
+    missing = np.isnan(joined) if name in CAN_BE_EMPTY else None
     return pa.array(joined, kind, mask=missing)
 
 

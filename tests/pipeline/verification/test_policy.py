@@ -46,7 +46,13 @@ def case(names, index=7, found=((40, 40, 50.5, 50),), **policy):
         np.ones(len(found), np.int64),
         np.full(len(found), 0.9, np.float32),
     )
-    result = Verdicts(tuple(names), np.ones(n, np.float32), boxes, np.arange(len(found)))
+    result = Verdicts(
+        tuple(names),
+        np.ones(n, np.float32),
+        np.full(n, 0.9, np.float32),
+        boxes,
+        np.arange(len(found)),
+    )
     return row, result, apply_policy(scene, row, result, Verify(**policy), index)
 
 
@@ -156,7 +162,13 @@ def test_a_panoptic_map_loses_what_is_dropped_and_keeps_the_segments_of_what_is_
         0, 64, 64, objects.boxes, objects.category.astype(np.int64), objects.iscrowd,
         objects.boxes[:1], np.array([1]), np.array([0.9], np.float32),
     )  # fmt: skip
-    result = Verdicts(tuple(names), np.ones(len(objects), np.float32), objects.boxes, np.array([0]))
+    result = Verdicts(
+        tuple(names),
+        np.ones(len(objects), np.float32),
+        np.full(len(objects), 0.9, np.float32),
+        objects.boxes,
+        np.array([0]),
+    )
     how = Verify(max_failed=1.0, swapped="ignore", missing="drop")
     assert apply_policy(scene, row, result, how, 0).dropped == "empty"
     names[things[-1]] = KEPT

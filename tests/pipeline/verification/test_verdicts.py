@@ -207,4 +207,20 @@ def test_objects_that_a_person_labelled_are_not_judged_in_an_edited_image():
     made = on_synthetic(result, ("human", "synthetic"))
     assert (None, MISSING) == made.verdict
     assert np.isnan(made.score[0]) and made.score[1] == 0
+    assert np.isnan(made.iou[0]) and made.iou[1] == 0
     assert np.array_equal(made.region, result.region)
+
+
+def test_the_iou_is_that_of_object_and_detection_the_verdict_rests_on():
+    objects = [
+        (CAR, PLACE),
+        (CAR, [40, 10, 60, 30]),
+        (SKY, [0, 0, 100, 50]),
+        (CAR, [70, 10, 90, 30]),
+    ]
+    found = [(CAR, [10, 10, 30, 28], 0.9), (CAR, [52, 10, 72, 30], 0.9)]
+    result = verdicts(image(objects, found), THRESHOLDS)
+    assert (KEPT, MISPLACED, None, MISSING) == result.verdict
+    np.testing.assert_allclose(result.iou, [0.9, 0.25, np.nan, 0], atol=1e-6)
+    nothing = verdicts(image(objects, []), THRESHOLDS)
+    np.testing.assert_allclose(nothing.iou, [0, 0, np.nan, 0])

@@ -24,9 +24,9 @@ from synthaug.pipeline.formats.coco.labels import (
     corners,
     encode_segmentation,
     read_layout_box,
+    read_optional,
     read_segmentation,
     read_source_and_verdict,
-    read_verdict_score,
     with_ids,
 )
 from synthaug.pipeline.formats.coco.records import ImageReader
@@ -178,7 +178,7 @@ def test_extra_fields_are_checked() -> None:
     with pytest.raises(RecordError, match="layout_bbox"):
         read_layout_box({"layout_bbox": [1]})
     with pytest.raises(RecordError, match="verdict_score is 'high'"):
-        read_verdict_score({"verdict_score": "high"})
+        read_optional({"verdict_score": "high"}, "verdict_score")
 
 
 def test_columns_are_in_the_order_of_the_records(reader: LabelReader) -> None:

@@ -81,6 +81,7 @@ def scenes(draw, number):
         layout_boxes=[(0.25, 0.5, 3, 4.125)] * n if draw(st.booleans()) else found.boxes,
         verdict=column(st.sampled_from([None, "kept"])),
         verdict_score=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
+        verdict_iou=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
     ).select(draw(st.permutations(range(n))))
     origin = draw(st.none() | st.just(Provenance(5, "spade", "ab", "7", "natural")))
     ref = ImageRef(masks.panoptic_png(ids))

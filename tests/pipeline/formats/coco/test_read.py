@@ -105,6 +105,7 @@ def scenes(draw, number):
         layout_boxes=[box() for _ in range(n)],
         verdict=column(st.sampled_from([None, "kept", "missing"])),
         verdict_score=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
+        verdict_iou=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
     )
     origin = st.builds(Provenance, st.integers(0, 2**63 - 1), TEXT, TEXT, TEXT, TEXT)
     name = f"{number}{draw(TEXT)}"

@@ -216,15 +216,18 @@ def test_what_is_unusual_travels_in_extra_fields():
         isthing=[True, True],
         verdict=[None, "missing"],
         verdict_score=[np.nan, 0.1],
+        verdict_iou=[np.nan, 0.85],
     )
     record = record_of(objects, 1)
-    assert {key: record[key] for key in ("verdict", "verdict_score", "isthing", "object_id")} == {
+    names = ("verdict", "verdict_score", "verdict_iou", "isthing", "object_id")
+    assert {key: record[key] for key in names} == {
         "verdict": "missing",
         "verdict_score": 0.1,
+        "verdict_iou": 0.85,
         "isthing": 1,
         "object_id": 1 << 40,
     }
-    assert not {"verdict", "verdict_score"} & record_of(objects, 0).keys()
+    assert not {"verdict", "verdict_score", "verdict_iou"} & record_of(objects, 0).keys()
 
 
 def test_a_crowd_of_which_only_the_box_is_known_has_the_mask_of_its_box():

@@ -61,6 +61,7 @@ def object_tables(draw, size):
         layout_boxes=[box() for _ in range(n)],
         verdict=column(st.sampled_from([None, "kept", "missing"])),
         verdict_score=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
+        verdict_iou=column(st.just(float("nan")) | st.floats(0, 1, width=32)),
     )
 
 
@@ -133,6 +134,23 @@ def test_reading_gives_back_what_was_written(tmp_path, rows):
     assert len(rows) == len(dataset)
     assert dataset.categories == CATEGORIES
     assert [[]] * len(rows) == [differences(a, b) for a, b in zip(rows, dataset, strict=True)]
+
+
+def test_a_table_that_was_written_without_the_ious_of_verdicts_is_read(tmp_path):
+    """Older tables lack the column; it is empty then."""
+    folder = Folder.at(tmp_path)
+    shard(folder, table(3), [])
+    whole = pq.read_table(tmp_path / "part-0.parquet")
+    objects = whole.column("objects").combine_chunks()
+    names = [field.name for field in objects.type if field.name != "verdict_iou"]
+    lists = pa.StructArray.from_arrays([objects.field(name) for name in names], names=names)
+    at = whole.schema.get_field_index("objects")
+    metadata = whole.schema.metadata
+    older = whole.set_column(at, "objects", lists).replace_schema_metadata(metadata)
+    pq.write_table(older, tmp_path / "part-0.parquet")
+    for pixels in (True, False):
+        (_, scene, _) = parquet.open_table(tmp_path, pixels=pixels)
+        assert np.isnan(scene.objects.verdict_iou).all() and len(scene.objects) == 1
 
 
 @settings(

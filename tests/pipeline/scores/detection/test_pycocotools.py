@@ -111,6 +111,7 @@ def verified(folder: Path) -> Dataset:
         result = Verdicts(
             tuple(verdict),
             np.ones(count, np.float32),
+            np.ones(count, np.float32),
             scene.objects.boxes + np.float32([0, 0, 4, 4]),
             np.arange(min(count, 1)),
         )
