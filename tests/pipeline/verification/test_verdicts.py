@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthaug.pipeline.scores.detection.evaluator import overlaps
@@ -132,6 +132,7 @@ def _iou(a, b):
 things = st.lists(st.tuples(st.sampled_from([CAR, BUS]), boxes), max_size=6)
 
 
+@settings(deadline=None)
 @given(things, st.randoms(use_true_random=False))
 def test_a_perfect_detector_keeps_every_object_in_any_order(objects, random):
     found = [(label, box, 0.9) for label, box in objects]
@@ -149,6 +150,7 @@ def test_a_perfect_detector_keeps_every_object_in_any_order(objects, random):
         assert verdict == KEPT or len(twins) > 1
 
 
+@settings(deadline=None)
 @given(things, things)
 def test_no_detection_speaks_for_two_objects(objects, found):
     result = verdicts(image(objects, [(label, box, 0.9) for label, box in found]), THRESHOLDS)
