@@ -361,7 +361,8 @@ def _readable_as(ours: Any, found: Any) -> bool:
     Integers of any width can, other tools like to widen them.
     """
     if pa.types.is_struct(ours):
-        return all(_readable_as(child.type, found.field(child.name).type) for child in ours)
+        there = [child for child in ours if found.get_field_index(child.name) >= 0]
+        return all(_readable_as(child.type, found.field(child.name).type) for child in there)
     if pa.types.is_list(ours):
         return bool(pa.types.is_list(found)) and _readable_as(ours.value_type, found.value_type)
     if pa.types.is_integer(ours):
