@@ -416,6 +416,16 @@ class Trial:
     # real data that are not shown to beat half of them: stop | report (and go on) | off
     headroom: Literal["stop", "report", "off"] = "stop"
     share: float = 0.5  # of each batch that added images fill
+    real_last: float = 0.0  # last part of the steps, with real images only in place of added ones
+    # boxes of synthetic objects that are learned, beside their classes:
+    # all | agreed (the judge's box has an IoU of 0.8 with it; arm verified) | none
+    added_boxes: Literal["all", "agreed", "none"] = "all"
+    pseudo_boxes: Literal["all", "none"] = "none"  # the same of pseudo-labels: all | none
+    # of synthetic images, away from their objects: learn | ignore (nothing to learn)
+    added_background: Literal["learn", "ignore"] = "learn"
+    soft_resolution: int = 128  # shorter side that the images of arm soft are brought to, pixels
+    # data set of real images with places painted over that show no object, for arm empties
+    empties: str = ""
     # parts of the synthetic images, 0 to 1, that are arms of their own: the budget curve
     curve: tuple[float, ...] = ()
     # shares of images or instances; rfs and irfs repeat classes in less: the best one is taken
@@ -430,8 +440,9 @@ class Trial:
 
     def __post_init__(self) -> None:
         _at_least(0, self, "seeds", "confirm_seeds", "start_steps", "margin", "worthwhile", "gain")
-        _at_least(1, self, "doublings", "tune_seeds")
-        _between_0_and_1(self, "share")
+        _at_least(1, self, "doublings", "tune_seeds", "soft_resolution")
+        self._check_placebos()
+        _between_0_and_1(self, "share", "real_last")
         self._check_budget()
         for name, usual in (("seeds", 4), ("confirm_seeds", 16)):
             if getattr(self, name) == 1:
@@ -447,6 +458,15 @@ class Trial:
             raise ValueError("arms: 'real' is missing; everything is compared with it")
         if len(set(self.arms)) < len(self.arms):
             raise ValueError("arms: an arm is named twice")
+
+    def _check_placebos(self) -> None:
+        if "diluted" in self.arms and self.share == 1:
+            raise ValueError("share: 1 leaves arm diluted nothing to learn; give less")
+        if "empties" in self.arms and not self.empties:
+            raise ValueError(
+                "empties: arm empties needs a data set; name the data of a run with "
+                "plan.uses {empty: 1}, such as parquet:runs/empties/data"
+            )
 
     def _check_budget(self) -> None:
         if self.steps != "plateau":

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.batches.detector import crowds
 from synthaug.pipeline.batches.draw import Draw, repeat_factors
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
+from synthaug.pipeline.trial.recipe import Recipe, sample_of
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Sample
 
 Entry = tuple[Scene, NDArray[np.uint8]]  # a scene and its pixels [H, W, 3]
 EXTERNAL = "external:"  # prefix of arms whose images are a data set named in trial.external
+USUAL = Recipe()
 
 
 Role = Literal["baseline", "headroom", "control", "placebo", "candidate"]
@@ -48,8 +49,9 @@ class Arm:
     threshold: float = 0.0  # share of images or instances; classes in less are repeated
     steps: float = 1.0  # times the steps of the other arms
     fraction: float = 1.0  # of the added images that is used
-    # keys of the detector that it changes, with their values
+    # keys of the detector, and of the recipe (trial.recipe), that it changes, with their values
     detector: tuple[tuple[str, Any], ...] = ()
+    recipe: tuple[tuple[str, Any], ...] = ()
 
 
 _ARMS = (
@@ -99,6 +101,19 @@ _ARMS = (
         added=("placebo",),
     ),
     Arm(
+        "soft",
+        "placebo",
+        "real images brought to the generator's resolution and back",
+        added=("soft",),
+    ),
+    Arm("diluted", "placebo", "places for added images stay empty", added=("nothing",)),
+    Arm(
+        "empties",
+        "placebo",
+        "real images with places painted over that show no object",
+        added=("empties",),
+    ),
+    Arm(
         "synthetic",
         "candidate",
         "synthetic images as they were made",
@@ -134,9 +149,11 @@ def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
     assert parts, "nothing to stack"
     added: dict[str, None] = {}  # in order, each once
     detector: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
     for part in parts:
         added |= dict.fromkeys(part.added)
         detector = dict(part.detector) | detector
+        recipe = dict(part.recipe) | recipe
     samplers = [part for part in parts if part.sampling != "uniform"]
     sampler = samplers[0] if samplers else parts[0]
     return replace(
@@ -149,6 +166,7 @@ def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
         threshold=sampler.threshold,
         steps=max(part.steps for part in parts),
         detector=tuple(sorted(detector.items())),
+        recipe=tuple(sorted(recipe.items())),
     )
 
 
@@ -206,8 +224,22 @@ def real_draw(table: Dataset, batch: int, seed: int, sampling: str, threshold: f
     return Draw(len(table), batch, seed, factors)
 
 
+@dataclass(frozen=True)
+class RealEnd:
+    """The end of a training with real images only: they take the places of the added ones."""
+
+    first: int  # step
+    draw: Draw  # of as many as there were added
+
+
 def arm_batches(
-    real: Dataset, draw: Draw, added: Sequence[Dataset], count: int, seed: int
+    real: Dataset,
+    draw: Draw,
+    added: Sequence[Dataset],
+    count: int,
+    seed: int,
+    recipe: Recipe = USUAL,
+    end: RealEnd | None = None,
 ) -> Callable[[int], list[Sample]]:
     """Return step -> samples: the real images of `draw` and `count` added ones.
 
@@ -227,13 +259,16 @@ def arm_batches(
         entries = [read_real(index) for index in draw(step)]
         first = step * count
         last = first + count if used else first
+        if end is not None and step >= end.first:
+            entries += [read_real(index) for index in end.draw(step)]
+            last = first
         for position in range(first, last):
             turn, number = divmod(position, len(used))
             (index,) = added_draws[number](turn)
             entries.append(read_added[number](index))
         # Real and added images are mixed: no position in a batch belongs to one kind.
         order = rng_for(seed, "order", step).permutation(len(entries))
-        return [_sample(*entries[i]) for i in order]
+        return [sample_of(*entries[i], recipe) for i in order]
 
     return batch
 
@@ -243,12 +278,3 @@ def _reader(table: Dataset) -> Callable[[int], Entry]:
     if isinstance(table, CopyPasteTable):  # drawn when they are read; hardly any comes twice
         return table.entry
     return Pixels([table], None).__getitem__
-
-
-def _sample(scene: Scene, image: NDArray[np.uint8]) -> Sample:
-    """Return an image with its objects; crowds are regions to ignore."""
-    from synthaug.detectors.base import Sample
-
-    objects = scene.objects.select(~scene.objects.iscrowd)
-    labels = objects.category.astype(np.int64)
-    return Sample(image, objects.boxes, labels, ignore=crowds(scene.objects))

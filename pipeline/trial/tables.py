@@ -9,15 +9,16 @@ from pathlib import Path
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.datasets import Concatenation, ShuffledLabels, Subset
 from synthaug.pipeline.core.images import read_file
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.scene import Dataset, SceneList
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
+from synthaug.pipeline.synthesis.soft import soft_table
 from synthaug.pipeline.trial.arms import EXTERNAL, Arm, first_part, fixed_part
 from synthaug.pipeline.trial.stages import Stage
 
-EVALUATION, MORE = "trial.evaluation", "trial.more"
+EVALUATION, MORE, EMPTIES = "trial.evaluation", "trial.more", "trial.empties"
 # Step that writes the images of an added table.
 STEP_OF = {
     "pseudo": "pseudo_label",
@@ -33,7 +34,8 @@ def references(job: Job) -> dict[str, str]:
     if not trial.seeds:
         return {}
     data_sets = {f"trial.external.{name}": text for name, text in trial.external.items()}
-    for key, text in ((EVALUATION, trial.evaluation), (MORE, trial.more)):
+    named = ((EVALUATION, trial.evaluation), (MORE, trial.more), (EMPTIES, trial.empties))
+    for key, text in named:
         if text:
             data_sets[key] = text
     return data_sets
@@ -91,6 +93,12 @@ class Sources:
             bare = parquet.open_table(self.tables["real"], pixels=False)
             seed = seed_for(job.seed, name)
             return CopyPasteTable(self.table("real"), job.trial.copy_paste, seed, size, bare)
+        if name == "soft":
+            return soft_table(self.table("real"), job.trial.soft_resolution)
+        if name == "nothing":
+            return SceneList(self.table("real").categories, [])
+        if name == "empties":
+            return self._own(EMPTIES, job.trial.empties)
         if name == "placebo":
             return ShuffledLabels(self.table("synthetic"), seed_for(job.seed, name))
         return self.table(name)

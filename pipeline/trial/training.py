@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection.inference import detect_rows
 from synthaug.pipeline.detection.store import write_rows
 from synthaug.pipeline.execution.training import device, train
-from synthaug.pipeline.trial.arms import EXTERNAL, Arm, arm_batches, real_draw
+from synthaug.pipeline.trial.arms import EXTERNAL, Arm, RealEnd, arm_batches, real_draw
 from synthaug.pipeline.trial.evaluation import evaluate, without_limits
+from synthaug.pipeline.trial.recipe import Recipe
 from synthaug.pipeline.trial.stages import Stage
-from synthaug.pipeline.trial.tables import EVALUATION, MORE, STEP_OF, Sources
+from synthaug.pipeline.trial.tables import EMPTIES, EVALUATION, MORE, STEP_OF, Sources
 
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
 
 # Raised when training or measuring an arm gives something else; trained arms outlive the step's own output.
-VERSION = 4
+VERSION = 5
 BATCH = 16  # images per detector call
 
 
@@ -93,9 +95,12 @@ class ArmTrainer:
         seed = training.seed(job)
         real = sources.real(arm)
         added = sources.added(arm, steps)
-        count = round(job.trial.share * plan.batch) if added else 0
+        recipe = Recipe.of(job.trial, dict(arm.recipe))
+        count = round(recipe.share * plan.batch) if added else 0
         draw = real_draw(real, plan.batch - count, seed, arm.sampling, arm.threshold)
-        batches = arm_batches(real, draw, added, count, seed)
+        last = real_draw(real, count, seed_for(seed, "last"), arm.sampling, arm.threshold)
+        end = RealEnd(recipe.real_from(steps), last)
+        batches = arm_batches(real, draw, added, count, seed, recipe, end)
 
         backend = importlib.import_module(DETECTORS[job.detector.backend])
         config = without_limits(replace(job.detector.config, **dict(arm.detector)))
@@ -123,12 +128,15 @@ def run_key(
         keys.append(EVALUATION)
     if "more" in arm.real:
         keys.append(MORE)
+    if "empties" in arm.added:
+        keys.append(EMPTIES)
     steps = {"ingest", *(STEP_OF[name] for name in arm.added if name in STEP_OF)}
     content = {
         "arm": recipe,
         "detector": section_dict(job, "detector"),
         "training": [training.stage.name, training.number, training.steps],
-        "trial": [trial.share],
+        "recipe": asdict(Recipe.of(trial, dict(arm.recipe))) if arm.added else None,
+        "soft": trial.soft_resolution if "soft" in arm.added else None,
         "data": {key: digests[key] for key in sorted(keys) if key in digests},
         "inputs": {name: inputs[name] for name in sorted(steps)},
         "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,

@@ -40,6 +40,7 @@ def pixels_of(table: Dataset) -> set[bytes]:
 
 def test_every_arm_has_its_own_name_and_adds_tables_that_the_trial_opens() -> None:
     tables = {"copy_paste", "pseudo", "placebo", "synthetic", "verified"}
+    tables |= {"soft", "nothing", "empties"}
     for name, arm in ARMS.items():
         assert arm.name == name
         assert set(arm.real) <= {"real", "more"}
