@@ -19,7 +19,7 @@ from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.verification.policy import segments_only
 
 NEEDS = ("verify",)
-VERSION = 2
+VERSION = 3
 PUBLISHES = (
     Published("instances.json", "coco"),
     Published("panoptic.json", "coco"),

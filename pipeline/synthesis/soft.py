@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
@@ -30,7 +31,7 @@ def soften_file(data: bytes, resolution: int) -> bytes:
     """
     with Image.open(io.BytesIO(data)) as image:
         pixels = image.convert("RGB")
-        options = {"format": "PNG"}
+        options: dict[str, Any] = {"format": "PNG"}
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             options = {
                 "format": "JPEG",

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.box_losses import AGREED_IOU
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
@@ -217,11 +218,20 @@ def annotation_record(
     for name, values in _verdict_numbers(objects).items():
         if not np.isnan(values[position]):
             record[name] = short_decimal(values[position])
+    if not _is_sure_box(objects, position):
+        record["box_loss"] = 0
     if bool(objects.isthing[position]) != category.isthing:
         record["isthing"] = int(objects.isthing[position])
     if int(objects.id[position]) != annotation_id:
         record["object_id"] = int(objects.id[position])
     return record
+
+
+def _is_sure_box(objects: Objects, position: int) -> bool:
+    """Return whether a person drew the box of an object, or the judge agrees with it."""
+    if objects.source[position] == "synthetic":
+        return bool(objects.verdict_iou[position] >= AGREED_IOU)
+    return objects.source[position] == "human"
 
 
 def _verdict_numbers(objects: Objects) -> dict[str, NDArray[np.float32]]:

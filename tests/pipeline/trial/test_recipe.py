@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from synthaug.pipeline.config.schema import Trial
+from synthaug.pipeline.core.box_losses import learned_boxes
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.trial.arms import ARMS, Arm, RealEnd, arm_batches, real_draw, stacked
-from synthaug.pipeline.trial.recipe import Recipe, box_loss, sample_of
+from synthaug.pipeline.trial.recipe import Recipe, sample_of
 
 SOURCES = ("human", "pseudo", "synthetic", "synthetic", "synthetic")
 OBJECTS = Objects.build(
@@ -39,13 +40,15 @@ def test_boxes_are_learned_by_the_rule_for_their_source(
     added: Any, pseudo: Any, expected: list[int]
 ) -> None:
     """A person's always; the judge's agreement counts from an IoU of 0.8 on, and not to be judged is no agreement."""
-    flags = box_loss(OBJECTS, added, pseudo)
-    assert flags is not None and [bool(flag) for flag in expected] == flags.tolist()
+    flags = learned_boxes(OBJECTS, added, pseudo)
+    assert [bool(flag) for flag in expected] == flags.tolist()
 
 
 def test_no_flags_where_every_box_is_learned() -> None:
-    assert box_loss(OBJECTS, "all", "all") is None
-    assert box_loss(OBJECTS.select([0]), "none", "none") is None
+    scene = Scene("a", 8, 8, ImageRef(None, None), OBJECTS)
+    assert sample_of(scene, PIXELS, Recipe(pseudo_boxes="all")).box_loss is None
+    a_persons = scene.with_objects(OBJECTS.select([0]))
+    assert sample_of(a_persons, PIXELS, Recipe(added_boxes="none")).box_loss is None
 
 
 def test_background_is_ignored_in_synthetic_images_alone() -> None:

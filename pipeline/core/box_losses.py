@@ -1,0 +1,32 @@
+"""Whose boxes are to be learned: a person's always, others by a rule."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.scene import Objects
+
+# least IoU of an object's box with the judge's for `agreed`: it is tight then
+AGREED_IOU = 0.8
+
+BoxRule = Literal["all", "agreed", "none"]
+
+
+def learned_boxes(objects: Objects, synthetic: BoxRule, pseudo: BoxRule) -> NDArray[np.bool_]:
+    """Return the objects [N] whose boxes are learned, by the rules for synthetic objects and for pseudo-labels.
+
+    The judge agrees with a box when the detection that its verdict rests on has an IoU of AGREED_IOU with it; with one that
+    it did not judge it does not agree.
+    """
+    agreed = objects.verdict_iou >= AGREED_IOU  # NaN, not judged: False
+    learned = np.ones(len(objects), bool)
+    for source, rule in (("synthetic", synthetic), ("pseudo", pseudo)):
+        own = np.array([name == source for name in objects.source], bool)
+        if rule == "none":
+            learned &= ~own
+        elif rule == "agreed":
+            learned &= ~own | agreed
+    return learned
