@@ -167,6 +167,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     folder = run_job(loaded, console)
     click.echo(f"finished in {time.monotonic() - began:.0f} s")
     _tell_weak_links(folder)
+    _tell_advice(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
     click.echo(f"numbers: {folder.uri}/metrics.json")
@@ -218,6 +219,7 @@ def trial(
     for line in verdict["says"]:
         _say(line)
     _tell_weak_links(folder)
+    _tell_advice(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"numbers: {folder.uri}/metrics.json")
 
@@ -516,6 +518,14 @@ def _say(text: str) -> None:
 
 def _warn(text: str) -> None:
     click.echo(f"warning: {visible(text)}", err=True)
+
+
+def _tell_advice(folder: Folder) -> None:
+    """Say whether the run's images are to be added, as far as its trial shows."""
+    from synthaug.pipeline.trial.recommendation import recommendation
+
+    trial = folder.read_json("metrics.json").get("trial", {})
+    click.echo(f"advice:  {recommendation(trial)}")
 
 
 def _tell_weak_links(folder: Folder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from synthaug.pipeline.config.schema import Trial
 from synthaug.pipeline.trial.arms import ARMS, STACK, Arm, arm_named, on_top_of
 from synthaug.pipeline.trial.conclusions import confirm, screen
 from synthaug.pipeline.trial.headroom import conclude_headroom
+from synthaug.pipeline.trial.recipe import Recipe
+from synthaug.pipeline.trial.recommendation import recommendation
 from synthaug.pipeline.trial.runs import TrialClasses, with_goal
 from synthaug.pipeline.trial.screening import ingredients
 from synthaug.pipeline.trial.verdict import lines, verdict
@@ -99,6 +101,7 @@ def whole_trial(
         "ingredients": ingredients(runs, controls, controls),
         "thresholds": [{"arm": "rfs", "threshold": 0.3, "value": 0.42}],
         "recipe": recipe,
+        "recipe_keys": asdict(Recipe(added_boxes="agreed", real_last=0.3)),
         "confirmation": None,
     }
     if confirmed:
@@ -108,4 +111,4 @@ def whole_trial(
         conclusion = confirm(fresh, trained, trained[2], trained[1], settings, CLASSES)
         found["confirmation"] = {**conclusion, "images": 72, "before": []}
     found["verdict"] = verdict(found, stops=True, why_not="nothing is confirmed, because")
-    return {**found, "says": lines(found)}
+    return {**found, "says": lines(found), "advice": recommendation(found)}

@@ -187,6 +187,8 @@ def _worth(run: RunFacts) -> Iterator[str]:
         for line in lines:
             yield f"- {plain(line)}"
         yield ""
+        if "advice" in run.metrics["trial"]:
+            yield f"Advice: {plain(run.metrics['trial']['advice'])}.\n"
     else:
         yield "No trial was run: whether training on it helps a detector is not known (`synthaug trial`).\n"
     for name, score in run.metrics.get("scores", {}).items():

@@ -24,6 +24,8 @@ from synthaug.pipeline.trial.budget import Budget, budget_line, find_budget, fir
 from synthaug.pipeline.trial.conclusions import arm_rows, confirm, screen
 from synthaug.pipeline.trial.confirmation import Use, remember
 from synthaug.pipeline.trial.headroom import HALF, MORE, NONE, conclude_headroom, headroom_line
+from synthaug.pipeline.trial.recipe import Recipe
+from synthaug.pipeline.trial.recommendation import recommendation
 from synthaug.pipeline.trial.runs import GOAL_WORDS, Runs, TrialClasses, values_of, with_goal
 from synthaug.pipeline.trial.screening import (
     arm_to_beat,
@@ -41,7 +43,7 @@ from synthaug.pipeline.trial.training import Training
 from synthaug.pipeline.trial.verdict import beats_stack, lines, verdict
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 4
+VERSION = 5
 TEXT = "trial.md"
 PUBLISHES = (Published(TEXT),)
 
@@ -182,6 +184,8 @@ def conduct(context: Context, bench: Bench) -> dict[str, Any]:
     found["ingredients"] = ingredients(screened.runs, screened.controls, screened.parts)
     found["thresholds"] = list(screened.thresholds)
     found["recipe"] = screened.recipe.name if screened.recipe else None
+    changes = dict(screened.recipe.recipe) if screened.recipe else {}
+    found["recipe_keys"] = asdict(Recipe.of(trial, changes))
     found["confirmation"] = _confirm(context, bench, found, screened, classes)
     return _finish(context, found)
 
@@ -227,6 +231,7 @@ def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> d
         "ingredients": [],
         "thresholds": [],
         "recipe": None,
+        "recipe_keys": {},
         "confirmation": None,
     }
 
@@ -346,6 +351,7 @@ def _finish(context: Context, found: dict[str, Any]) -> dict[str, Any]:
         why_not = "nothing is confirmed, because trial.evaluation names no images"
     manifest = {**found, "verdict": verdict(found, trial.headroom == "stop", why_not)}
     manifest["says"] = lines(manifest)
+    manifest["advice"] = recommendation(manifest)
     for line in manifest["says"]:
         context.tell(f"  {line}")
     context.folder.write_bytes(TEXT, report_text.markdown(manifest).encode())

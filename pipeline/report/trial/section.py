@@ -33,7 +33,7 @@ def section(trial: Manifest) -> str:
         "trial.html.j2",
         trial=trial,
         verdict=trial["verdict"],
-        notes=trial["says"][1:],
+        notes=[*_advice(trial), *trial["says"][1:]],
         confirmed=confirmation_rows(trial),
         confirmed_heads=confirmed_against(trial) if confirmation else [],
         budget=escaped(budget_chart(trial)),
@@ -45,6 +45,11 @@ def section(trial: Manifest) -> str:
         groups=present_groups(trial),
         rule=RULES[trial["grouped_by"]],
     )
+
+
+def _advice(trial: Manifest) -> list[str]:
+    """Return the advice as a note; nothing of a trial that gave none."""
+    return [f"advice: {trial['advice']}"] if "advice" in trial else []
 
 
 def budget_chart(trial: Manifest) -> str:
