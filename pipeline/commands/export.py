@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.commands.export_recipe import recipe_record
 from synthaug.pipeline.commands.export_sources import Request, Splits, open_splits, read_object
 from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.errors import JobError, one_line, suggest
@@ -33,7 +34,8 @@ from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, ca
 from synthaug.pipeline.run import versions
 
 RECORD = "export.json"  # marks a finished export
-VERSION = 1  # raised when what is written changes
+RECIPE = "recipe.json"  # of a run's export: how its images are to be learned
+VERSION = 2  # raised when what is written changes
 TURNED = "images that an EXIF tag turned, stored upright as their boxes are"
 Progress = Callable[[int, int, str], None]
 
@@ -250,6 +252,10 @@ class _Export:
             text = "".join(f"{line}\n" for line in all_lines(self._skipped))
             folder.write_bytes(SKIPPED, text.encode("utf-8", "backslashreplace"))
         folder.write_bytes("README.md", card(self._facts()).encode())
+        if self._request.run:
+            metrics = read_object(self._request.run / "metrics.json")
+            images = {part.name: part.images for part in self._counts if part.split == "train"}
+            folder.write_json(RECIPE, recipe_record(metrics, images))
 
     def check(self) -> None:
         """Raise DatasetError for a split of the user's in which there is nothing."""

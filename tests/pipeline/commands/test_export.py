@@ -337,11 +337,16 @@ def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
 # --- the recipes of docs/handover.md ----------------------------------------------------------------------------------
 
 
-def recipe(name: str) -> str:
-    """The lines of a recipe, taken from the page itself."""
+def blocks(name: str) -> list[str]:
+    """The recipes of a section, taken from the page itself."""
     text = (paths.ROOT / "docs" / "handover.md").read_text()
     section = text.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
-    lines = section.split("```python\n", 1)[1].split("```", 1)[0]
+    return [part.split("```", 1)[0] for part in section.split("```python\n")[1:]]
+
+
+def recipe(name: str) -> str:
+    """The lines of the first recipe of a section."""
+    lines = blocks(name)[0]
     assert len(lines.strip().splitlines()) <= 6
     return lines
 
@@ -376,6 +381,36 @@ def test_the_torchvision_recipe_runs(exported: Path) -> None:
     assert target["boxes"].shape == (2, 4)
     np.testing.assert_allclose(target["boxes"], boxed()[2].objects.boxes, atol=1e-5)
     assert image.size == (40, 24)
+
+
+def test_the_torchvision_recipe_of_weights_and_box_losses_runs(exported: Path) -> None:
+    space: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for lines in blocks("torchvision"):
+            exec(compile(lines, "recipe", "exec"), space)
+    weights = json.loads((exported / "handover" / "recipe.json").read_text())["weights"]
+    assert {"real", "synthetic"} == set(weights)
+    assert {weights[name] for name in space["sets"]} == set(space["sampler"].weights.tolist())
+    made = sum(name == "synthetic" for name in space["sets"])
+    assert int(space["real_only"].weights.sum()) == len(space["sets"]) - made > 0 < made
+
+    def model(images: list[Any], targets: list[Any]) -> dict[str, float]:
+        return {"loss_classifier": 1.0, "loss_objectness": 2.0, "loss_box_reg": 40.0}
+
+    batch = [(0, 0, False), (0, 0, True), (0, 0, True), (0, 0, True)]
+    assert 0.25 * 43 + 0.75 * 3 == space["loss_of"](model, batch)
+
+
+def test_the_ultralytics_recipe_lists_images_by_their_weights(sets: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(sets)
+    assert run("run", "--to", "yolo", "--out", "handover").exit_code == 0
+    exec(compile(blocks("Ultralytics")[1], "recipe", "exec"), {})
+    mixed = (sets / "handover" / "mixed.txt").read_text().splitlines()
+    real = (sets / "handover" / "real.txt").read_text().splitlines()
+    files = list((sets / "handover" / "images" / "train").iterdir())
+    assert {str(file.resolve()) for file in files} == set(mixed)
+    assert {str(f.resolve()) for f in files if f.name.startswith("real-")} == set(real)
+    assert "train: mixed.txt" in (sets / "handover" / "mixed.yaml").read_text()
 
 
 def test_the_hugging_face_recipe_runs(sets: Path, monkeypatch: Any) -> None:
