@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthaug.pipeline.trial.headroom import NONE
+from synthaug.pipeline.trial.paired_tests import SCREENED
 from synthaug.pipeline.trial.recipe import Recipe
 
 UNKNOWN = "whether these images help your detector is not known: try with `synthaug trial` first"
@@ -18,10 +19,10 @@ BOXES = {
 
 def recommendation(trial: Mapping[str, Any]) -> str:
     """Return one line of advice from the manifest of a trial; only what was confirmed is recommended."""
-    if not trial.get("seeds"):
+    if not trial.get("seeds") or "verdict" not in trial:
         return UNKNOWN
     verdict = trial["verdict"]
-    word, stage = verdict["word"], verdict["stage"]
+    word = verdict["word"]
     if word == NONE:
         return (
             "do not add them: more data would not show a gain here; train longer, or give the detector a harder "
@@ -29,21 +30,21 @@ def recommendation(trial: Mapping[str, Any]) -> str:
         )
     if word == "nothing judged":
         return UNKNOWN
-    if word == "helps" and stage == "confirmation":
-        return f"add them as {trial['recipe']} did, which was confirmed: {recipe_line(trial)}"
     if word == "helps":
+        return f"add them as {trial['recipe']} did, which was confirmed: {recipe_line(trial)}"
+    if word == SCREENED["helps"]:
         return (
             "do not rely on them yet: screening shows a gain that nothing confirmed; name images that nothing "
             "else has seen in trial.evaluation"
         )
-    if word == "hurts":
+    if word in ("hurts", SCREENED["hurts"]):
         return "do not add them: they make the detector worse"
     return "do not add them: no gain over the stack of controls was shown"
 
 
 def recipe_line(trial: Mapping[str, Any]) -> str:
     """Return the keys of the recommended recipe in words."""
-    recipe = Recipe(**trial["recipe_keys"])
+    recipe = Recipe(**trial.get("recipe_keys", {}))
     parts = [f"{100 * recipe.share:.0f} % of each batch", BOXES[recipe.added_boxes]]
     if recipe.real_last:
         parts.append(f"none in the last {100 * recipe.real_last:.0f} % of the steps")

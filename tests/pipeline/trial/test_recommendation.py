@@ -26,7 +26,8 @@ def found(stage: str, word: str, **keys: Any) -> dict[str, Any]:
         ("confirmation", "hurts", "do not add them: they make"),
         ("confirmation", "cannot tell", "do not add them: no gain"),
         ("screening", "no gain", "do not add them: no gain"),
-        ("screening", "helps", "do not rely on them yet"),
+        ("screening", "suggests a gain", "do not rely on them yet"),
+        ("screening", "suggests a loss", "do not add them: they make"),
         ("screening", "nothing judged", UNKNOWN),
     ],
 )
