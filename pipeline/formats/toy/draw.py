@@ -38,14 +38,19 @@ def shade(color: Rgb, factor: float) -> Rgb:
     return min(255.0, red * factor), min(255.0, green * factor), min(255.0, blue * factor)
 
 
-def polygon(*numbers: float) -> NDArray[np.float64]:
-    """Return the polygon [P, 2] of corners x, y, x, y ..."""
-    return np.array(numbers, np.float64).reshape(-1, 2)
+def polygon(*corners: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the polygon [P, 2] of corners (x, y)."""
+    return np.array(corners, np.float64)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
     """Return an upright rectangle [4, 2]."""
-    return polygon(x0, y0, x1, y0, x1, y1, x0, y1)
+    return polygon(
+        (x0, y0),
+        (x1, y0),
+        (x1, y1),
+        (x0, y1),
+    )
 
 
 def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.float64]:
@@ -64,8 +69,8 @@ def bar(
         tip = thick
     start_x, start_y = across_x * thick, across_y * thick
     end_x, end_y = across_x * tip, across_y * tip
-    start = (x0 + start_x, y0 + start_y, x0 - start_x, y0 - start_y)
-    end = (x1 - end_x, y1 - end_y, x1 + end_x, y1 + end_y)
+    start = ((x0 + start_x, y0 + start_y), (x0 - start_x, y0 - start_y))
+    end = ((x1 - end_x, y1 - end_y), (x1 + end_x, y1 + end_y))
     return polygon(*start, *end)
 
 
@@ -76,8 +81,16 @@ def tree(style: Style, lit: int) -> list[Part]:
         return _fir(style, lit, bark)
     leaf = hsv(0.22 + 0.11 * style[2], 0.62 + 0.2 * style[3], 0.42 + 0.2 * style[4])
     wide = 0.86 + 0.3 * style[5]
+    trunk = polygon(
+        (-0.075, 0),
+        (-0.035, 0.2),
+        (-0.04, 0.5),
+        (0.04, 0.5),
+        (0.035, 0.2),
+        (0.075, 0),
+    )
     parts: list[Part] = [
-        (polygon(-0.075, 0, -0.035, 0.2, -0.04, 0.5, 0.04, 0.5, 0.035, 0.2, 0.075, 0), bark),
+        (trunk, bark),
         (bar(0.03 * lit, 0, 0.02 * lit, 0.45, 0.03), shade(bark, 1.35)),
         (bar(0, 0.24, -0.17 * wide, 0.46, 0.04, 0.02), shade(bark, 0.8)),
         (bar(0, 0.28, 0.18 * wide, 0.5, 0.04, 0.02), shade(bark, 0.8)),
@@ -111,8 +124,13 @@ def _fir(style: Style, lit: int, bark: Rgb) -> list[Part]:
         foot, tip = 0.12 + 0.155 * k, 0.46 + 0.135 * k
         half = (0.36 - 0.06 * k) * (0.9 + 0.25 * style[6 + k])
         sag = foot - 0.035
-        layer = polygon(-half, sag, 0, foot + 0.03, half, sag, 0, tip)
-        sunny = polygon(0.85 * half * lit, sag + 0.02, 0.02 * lit, foot + 0.06, 0, tip)
+        layer = polygon(
+            (-half, sag),
+            (0, foot + 0.03),
+            (half, sag),
+            (0, tip),
+        )
+        sunny = polygon((0.85 * half * lit, sag + 0.02), (0.02 * lit, foot + 0.06), (0, tip))
         parts.append((layer, shade(needle, 0.72)))
         parts.append((sunny, shade(needle, 1.3)))
     return parts
@@ -130,9 +148,15 @@ def house(style: Style, lit: int) -> list[Part]:
         front_color, side_color = shade(wall, 0.78), shade(wall, 1.02)
     chimney = box(right - 0.28, 0.7, right - 0.16, 1.0)
     side = box(corner, 0, right, eaves + 0.04)
-    front = polygon(left, 0, corner, 0, corner, eaves, peak, ridge - 0.06, left, eaves)
-    roof_foot = (corner, eaves - 0.05, right + 0.06, eaves - 0.05)
-    roof = polygon(*roof_foot, right - 0.1, ridge, peak, ridge)
+    front = polygon(
+        (left, 0),
+        (corner, 0),
+        (corner, eaves),
+        (peak, ridge - 0.06),
+        (left, eaves),
+    )
+    roof_foot = ((corner, eaves - 0.05), (right + 0.06, eaves - 0.05))
+    roof = polygon(*roof_foot, (right - 0.1, ridge), (peak, ridge))
     parts: list[Part] = [
         (chimney, shade(tile, 0.7)),
         (side, side_color),
@@ -174,13 +198,38 @@ def car(style: Style, _lit: int) -> list[Part]:
     back, front = -0.92 - 0.1 * style[3], 0.95 + 0.08 * style[4]
     roof0, roof1 = -0.55 - 0.15 * style[5], 0.22 + 0.12 * style[6]
     middle = (roof0 + roof1) / 2
-    tail = (back, 0.2, back - 0.02, 0.52, back + 0.1, 0.6)
-    bonnet = (0.5, 0.62, front - 0.1, 0.52, front, 0.4, front, 0.2)
+    tail = ((back, 0.2), (back - 0.02, 0.52), (back + 0.1, 0.6))
+    bonnet = (
+        (0.5, 0.62),
+        (front - 0.1, 0.52),
+        (front, 0.4),
+        (front, 0.2),
+    )
     body = polygon(*tail, *bonnet)
-    cabin = polygon(roof0 - 0.24, 0.56, roof0, 0.98, roof1, 0.98, roof1 + 0.34, 0.58)
-    rear_pane = (roof0 - 0.12, 0.6, roof0 + 0.04, 0.9, middle - 0.03, 0.9, middle - 0.03, 0.6)
-    front_pane = (middle + 0.04, 0.6, middle + 0.04, 0.9, roof1 - 0.03, 0.9, roof1 + 0.21, 0.6)
-    gloss = polygon(back, 0.48, back + 0.1, 0.58, 0.5, 0.6, front - 0.12, 0.5)
+    cabin = polygon(
+        (roof0 - 0.24, 0.56),
+        (roof0, 0.98),
+        (roof1, 0.98),
+        (roof1 + 0.34, 0.58),
+    )
+    rear_pane = (
+        (roof0 - 0.12, 0.6),
+        (roof0 + 0.04, 0.9),
+        (middle - 0.03, 0.9),
+        (middle - 0.03, 0.6),
+    )
+    front_pane = (
+        (middle + 0.04, 0.6),
+        (middle + 0.04, 0.9),
+        (roof1 - 0.03, 0.9),
+        (roof1 + 0.21, 0.6),
+    )
+    gloss = polygon(
+        (back, 0.48),
+        (back + 0.1, 0.58),
+        (0.5, 0.6),
+        (front - 0.12, 0.5),
+    )
     return [
         (cabin, shade(paint, 0.88)),
         (polygon(*rear_pane), GLASS),
@@ -204,9 +253,19 @@ def bus(style: Style, _lit: int) -> list[Part]:
     paint = hsv(0.105 + 0.045 * style[0], 0.9, 0.88 + 0.1 * style[1])
     stripe = hsv(0.02 + 0.6 * float(style[3] < 0.5), 0.7, 0.6)
     half = 1.0 + 0.1 * style[2]
-    rear = (-half, 0.12, -half, 0.93, -half + 0.06, 1)
-    body = polygon(*rear, half - 0.1, 1, half, 0.9, half, 0.12)
-    windscreen = polygon(half - 0.2, 0.54, half - 0.2, 0.88, half - 0.02, 0.86, half, 0.54)
+    rear = ((-half, 0.12), (-half, 0.93), (-half + 0.06, 1))
+    body = polygon(
+        *rear,
+        (half - 0.1, 1),
+        (half, 0.9),
+        (half, 0.12),
+    )
+    windscreen = polygon(
+        (half - 0.2, 0.54),
+        (half - 0.2, 0.88),
+        (half - 0.02, 0.86),
+        (half, 0.54),
+    )
     parts: list[Part] = [
         (body, paint),
         (box(-half + 0.03, 0.93, half - 0.1, 1.0), shade(paint, 1.25)),
@@ -230,7 +289,14 @@ def person(style: Style, lit: int) -> list[Part]:
     cloth = hsv(0.6 + 0.08 * style[5], 0.45, 0.22 + 0.2 * style[6])
     hair = hsv(0.07, 0.6, 0.12 + 0.3 * style[7])
     step, swing = 0.1 + 0.09 * style[8], 0.17 + 0.08 * style[9]
-    torso = (-0.15, 0.42, -0.15, 0.74, -0.09, 0.8, 0.09, 0.8, 0.15, 0.74, 0.14, 0.42)
+    torso = (
+        (-0.15, 0.42),
+        (-0.15, 0.74),
+        (-0.09, 0.8),
+        (0.09, 0.8),
+        (0.15, 0.74),
+        (0.14, 0.42),
+    )
     sunny = box(min(0.0, 0.14 * lit), 0.43, max(0.0, 0.14 * lit), 0.76)
     return [
         (bar(0.0, 0.72, -swing, 0.44, 0.09, 0.07), shade(jacket, 0.62)),
@@ -254,10 +320,33 @@ def cow(style: Style, _lit: int) -> list[Part]:
     hide = hsv(0.09, 0.05 + 0.06 * style[0], 0.92)
     patch = hsv(0.06, 0.3 + 0.4 * style[1], 0.14 + 0.14 * style[2])
     x, y = 0.68, 0.72 - 0.16 * style[3]  # of the head
-    back = (-0.6, 0.42, -0.62, 0.78, -0.5, 0.9, 0.35, 0.9, 0.55, 0.84)
-    body = polygon(*back, 0.54, 0.5, 0.3, 0.36, -0.4, 0.36)
-    neck = polygon(0.36, 0.88, 0.62, y + 0.14, 0.62, y - 0.12, 0.46, 0.5)
-    belly = (-0.6, 0.42, -0.4, 0.36, 0.3, 0.36, 0.54, 0.5, 0.3, 0.47, -0.4, 0.47)
+    back = (
+        (-0.6, 0.42),
+        (-0.62, 0.78),
+        (-0.5, 0.9),
+        (0.35, 0.9),
+        (0.55, 0.84),
+    )
+    body = polygon(
+        *back,
+        (0.54, 0.5),
+        (0.3, 0.36),
+        (-0.4, 0.36),
+    )
+    neck = polygon(
+        (0.36, 0.88),
+        (0.62, y + 0.14),
+        (0.62, y - 0.12),
+        (0.46, 0.5),
+    )
+    belly = (
+        (-0.6, 0.42),
+        (-0.4, 0.36),
+        (0.3, 0.36),
+        (0.54, 0.5),
+        (0.3, 0.47),
+        (-0.4, 0.47),
+    )
     parts: list[Part] = []
     for leg in (-0.4, 0.3):
         parts.append((bar(leg, 0.5, leg + 0.02, 0, 0.12, 0.09), shade(hide, 0.6)))
@@ -276,9 +365,9 @@ def cow(style: Style, _lit: int) -> list[Part]:
         spot_x, spot_y = -0.42 + 0.34 * k + 0.14 * style[4 + k], 0.6 + 0.16 * style[7 + k]
         width, height = 0.1 + 0.1 * style[10 + k], 0.1 + 0.05 * style[13 + k]
         parts.append((disc(spot_x, spot_y, width, height), patch))
-    chin = (x + 0.2, y - 0.13, x + 0.06, y - 0.17)
-    head = polygon(x - 0.1, y + 0.14, x + 0.08, y + 0.14, *chin)
-    muzzle = polygon(x + 0.12, y - 0.02, *chin)
+    chin = ((x + 0.2, y - 0.13), (x + 0.06, y - 0.17))
+    head = polygon((x - 0.1, y + 0.14), (x + 0.08, y + 0.14), *chin)
+    muzzle = polygon((x + 0.12, y - 0.02), *chin)
     return [
         *parts,
         (head, patch),
@@ -296,13 +385,28 @@ def boat(style: Style, lit: int) -> list[Part]:
     jib_color = shade(sail_color, 0.82) if style[5] < 0.6 else hsv(style[6], 0.6, 0.9)
     fold_tone = 1.06 if lit > 0 else 0.86
     top = -0.02 + lean
-    keel = (-long + 0.1, 0, long - 0.13, 0)
-    hull = polygon(*keel, long, 0.17, -long, 0.15)
-    rim = polygon(-long, 0.15, long, 0.17, long - 0.02, 0.12, -long + 0.02, 0.1)
-    wet_hull = polygon(*keel, long - 0.08, 0.05, -long + 0.07, 0.05)
-    sail = polygon(-0.03, 0.24, -long + 0.05, 0.26, -0.26, 0.52, top, 0.96)
-    fold = polygon(-0.03, 0.24, -0.2, 0.25, top, 0.96)
-    jib = polygon(0.04, 0.26, long - 0.05, 0.22, 0.17, 0.5, 0.02 + lean, 0.9)
+    keel = ((-long + 0.1, 0), (long - 0.13, 0))
+    hull = polygon(*keel, (long, 0.17), (-long, 0.15))
+    rim = polygon(
+        (-long, 0.15),
+        (long, 0.17),
+        (long - 0.02, 0.12),
+        (-long + 0.02, 0.1),
+    )
+    wet_hull = polygon(*keel, (long - 0.08, 0.05), (-long + 0.07, 0.05))
+    sail = polygon(
+        (-0.03, 0.24),
+        (-long + 0.05, 0.26),
+        (-0.26, 0.52),
+        (top, 0.96),
+    )
+    fold = polygon((-0.03, 0.24), (-0.2, 0.25), (top, 0.96))
+    jib = polygon(
+        (0.04, 0.26),
+        (long - 0.05, 0.22),
+        (0.17, 0.5),
+        (0.02 + lean, 0.9),
+    )
     return [
         (hull, hull_color),
         (rim, shade(hull_color, 1.9)),
@@ -325,8 +429,18 @@ def balloon(style: Style, lit: int) -> list[Part]:
     hue = 0.93 + 0.2 * style[0] if warm else 0.58 + 0.22 * style[0]
     vivid = 0.7 * float(style[2] < 0.6)
     colors = hsv(hue, 0.85, 0.92), hsv(0.12 + 0.04 * style[2], vivid, 0.98)
-    lower = (0.06, 0.24, 0.17, 0.36, 0.29, 0.5, 0.345, 0.64)
-    outline = polygon(*lower, 0.325, 0.79, 0.24, 0.92, 0.1, 0.99)  # right half, from below
+    lower = (
+        (0.06, 0.24),
+        (0.17, 0.36),
+        (0.29, 0.5),
+        (0.345, 0.64),
+    )
+    outline = polygon(
+        *lower,
+        (0.325, 0.79),
+        (0.24, 0.92),
+        (0.1, 0.99),
+    )  # right half, from below
     outline[:, 0] *= 0.96 + 0.1 * style[3]
     basket = hsv(0.08, 0.55, 0.42)
     parts: list[Part] = [
@@ -355,9 +469,25 @@ def windmill(style: Style, lit: int) -> list[Part]:
     wall = hsv(0.1, 0.06 + 0.1 * style[0], 0.9)
     cap = hsv(0.04 + 0.03 * style[1], 0.55, 0.34)
     dark = -lit  # the side away from the sun
-    tower = polygon(-0.2, 0, -0.12, 0.6, 0.12, 0.6, 0.2, 0)
-    tower_shade = polygon(0.2 * dark, 0, 0.12 * dark, 0.6, 0.03 * dark, 0.6, 0.06 * dark, 0)
-    roof = polygon(-0.15, 0.58, -0.11, 0.72, 0.0, 0.79, 0.11, 0.72, 0.15, 0.58)
+    tower = polygon(
+        (-0.2, 0),
+        (-0.12, 0.6),
+        (0.12, 0.6),
+        (0.2, 0),
+    )
+    tower_shade = polygon(
+        (0.2 * dark, 0),
+        (0.12 * dark, 0.6),
+        (0.03 * dark, 0.6),
+        (0.06 * dark, 0),
+    )
+    roof = polygon(
+        (-0.15, 0.58),
+        (-0.11, 0.72),
+        (0.0, 0.79),
+        (0.11, 0.72),
+        (0.15, 0.58),
+    )
     parts: list[Part] = [
         (tower, wall),
         (tower_shade, shade(wall, 0.7)),
