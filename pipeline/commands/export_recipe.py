@@ -1,4 +1,7 @@
-"""The recipe beside an exported data set: the keys by which added images are to be learned, and their weights."""
+"""The recipe beside an exported data set.
+
+The keys by which added images are to be learned, and their weights.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ REAL = "real"  # the set of labelled images
 
 
 def recipe_record(metrics: Mapping[str, Any], images: Mapping[str, int]) -> dict[str, Any]:
-    """Return the content of recipe.json for a run's metrics and the number of training images of each set.
+    """Return the content of recipe.json for a run's metrics.
+
+    With the number of training images of each set.
 
     The keys are those of the trial's recipe, and usual ones where the run had no trial. An image of a set is drawn by its
     weight: the added sets fill `share` of what is drawn, each an equal part of it; real images have 1.

@@ -235,7 +235,10 @@ def _is_sure_box(objects: Objects, position: int) -> bool:
 
 
 def _verdict_numbers(objects: Objects) -> dict[str, NDArray[np.float32]]:
-    """Return the numbers [N] of verdicts by their names in a record; NaN without a verdict."""
+    """Return the numbers [N] of verdicts by their names in a record.
+
+    NaN without a verdict.
+    """
     return {"verdict_score": objects.verdict_score, "verdict_iou": objects.verdict_iou}
 
 
