@@ -1,14 +1,15 @@
 """A real trial on planted truths: sets of which it is known whether they help, and what the trial says of each.
 
-    python benchmarks/planted_truths.py FOLDER [SEEDS] [STEPS] [REAL] [EXTRA] [WORKERS]
+    python benchmarks/planted_truths.py FOLDER [SEEDS] [STEPS] [REAL] [EXTRA] [WORKERS] [CONFIRM]
 
-The synthetic set of the trial is EXTRA more toy images with true labels (it must help); its placebo gives them each other's
-labels (must not help); `shuffled` gives their objects each other's classes (must hurt); `again` is the same REAL images once
-more (cannot tell). They fill three quarters of each batch: at one half the right classes stay in the majority, and a
-detector hardly minds the shuffled ones.
+The synthetic set of the trial is EXTRA more toy images with true labels: there is headroom, screening must choose it and
+confirmation must find that it helps. Its placebo gives the images each other's labels (must not gain); `shuffled` gives their
+objects each other's classes (must lose); `again` is the same REAL images once more (cannot tell). They fill three quarters of
+each batch: at one half the right classes stay in the majority, and a detector hardly minds the shuffled ones.
 
-Trains 5 arms x SEEDS detectors of STEPS steps, one thread each, WORKERS at a time (0 = one per core, 1 = in this process),
-resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a truth was not found.
+Trains 7 arms x SEEDS detectors of STEPS steps for screening and 2 x CONFIRM for confirmation, one thread each, WORKERS at a
+time (0 = one per core, 1 = in this process), resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a
+truth was not found.
 """
 
 from __future__ import annotations
@@ -35,16 +36,18 @@ from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.ray_executor import open_executor
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.report import trial as report_trial
+from synthaug.pipeline.report.number_text import ap_difference
+from synthaug.pipeline.report.trial import text as report_text
 from synthaug.pipeline.run import Console, run_some
 from synthaug.pipeline.steps import trial
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "semi_supervised.yaml"
-TRUTHS = {  # arm -> (what was planted, words that say so)
-    "synthetic": ("more real images, true labels", ("helps",)),
-    "placebo": ("their images, each other's labels", ("hurts", "cannot tell")),
-    "external:shuffled": ("their images, each other's classes", ("hurts",)),
-    "external:again": ("the same real images again", ("cannot tell",)),
+GAIN, LOSS, OPEN = "suggests a gain", "suggests a loss", "cannot tell"
+TRUTHS = {  # arm -> (what was planted, words of screening that say so)
+    "synthetic": ("more real images, true labels", (GAIN,)),
+    "placebo": ("their images, each other's labels", (LOSS, OPEN)),
+    "external:shuffled": ("their images, each other's classes", (LOSS,)),
+    "external:again": ("the same real images again", (OPEN,)),
 }
 
 
@@ -70,18 +73,21 @@ def stored(table: Dataset, folder: Folder) -> Folder:
     return folder
 
 
-def planted_job(output: Path, seeds: int, steps: int, real: int, shuffles: str) -> Job:
-    """The job: REAL labelled images, 300 others to measure on."""
+def planted_job(
+    output: Path, seeds: int, confirm: int, steps: int, real: int, extra: int, shuffles: str
+) -> Job:
+    """The job: REAL labelled images, 100 others to screen on, 300 to confirm on."""
     again = f"toy:train?count={real}"
     overrides = [
-        "checks=report",  # of the trial alone is asked whether it sees
         f"data.labelled={again}",
         "data.unlabelled=",
-        "data.validation=toy:val?count=20",
+        "data.validation=toy:val?count=100",
         f"trial.seeds={seeds}",
+        f"trial.confirm_seeds={confirm}",
         f"trial.steps={steps}",
         "trial.arms=[real,synthetic,placebo]",
         f"trial.external={{shuffled: 'parquet:{shuffles}', again: '{again}'}}",
+        f"trial.more=toy:train?count={extra}&seed=1",
         "trial.evaluation=toy:test?count=300",
         "trial.share=0.75",
         "detector.batch=16",
@@ -92,32 +98,47 @@ def planted_job(output: Path, seeds: int, steps: int, real: int, shuffles: str) 
 
 def table_of(told: Mapping[str, Any]) -> tuple[list[str], bool]:
     """Lines of a Markdown table, and whether every truth was found."""
+    headroom = told["headroom"]
+    rows, differences = [], []
+    found = True
+    for name, planted in (
+        ("real_half", "all real images, not half"),
+        ("real_more", "more of them"),
+    ):
+        word = "shown" if name in headroom["shown"] else "not shown"
+        found &= word == "shown"
+        rows.append((planted, name, "shown", word))
+        differences.append(headroom["gains"][name])
+    for arm, (planted, words) in TRUTHS.items():
+        one = told["comparisons"].get(arm)
+        if one is None:  # the trial ended at its headroom
+            return [], False
+        found &= one["word"] in words
+        rows.append((planted, arm, " or ".join(words), one["word"]))
+        differences.append(one["against_real"])
+    confirmation = told["confirmation"]
+    if confirmation is None:
+        return [], False
+    found &= (confirmation["recipe"], confirmation["word"]) == ("synthetic", "helps")
+    rows.append(("confirmation", confirmation["recipe"], "synthetic helps", confirmation["word"]))
+    differences.append(confirmation["against_real"])
     lines = [
         "| planted | arm | must come out as | came out as | against real, AP points [95 %] |",
         "|---|---|---|---|---|",
     ]
-    found = True
-    for arm, (planted, words) in TRUTHS.items():
-        one = told["comparisons"][arm]
-        found &= one["word"] in words
-        cells = [
-            planted,
-            arm,
-            " or ".join(words),
-            one["word"],
-            report_trial.points(one["against_real"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    for row, difference in zip(rows, differences, strict=True):
+        lines.append(f"| {' | '.join(row)} | {ap_difference(difference)} |")
     return lines, found
 
 
 def main(
     folder: str,
-    seeds: int = 8,
+    seeds: int = 4,
     steps: int = 300,
     real: int = 50,
     extra: int = 500,
     workers: int = 0,
+    confirm: int = 8,
 ) -> int:
     """Run it; 0 when every planted truth was found."""
     began, output = time.monotonic(), Path(folder).resolve()
@@ -125,11 +146,10 @@ def main(
     more = open_dataset(f"toy:train?count={extra}&seed=1", Path())
     tables = Folder.at(output / "tables")
     perfect = stored(more, tables.sub(f"perfect-{extra}"))
-    job = planted_job(
-        output, seeds, steps, real, stored(shuffled(more), tables.sub(f"shuffled-{extra}")).path
-    )
+    shuffles = stored(shuffled(more), tables.sub(f"shuffled-{extra}"))
+    job = planted_job(output, seeds, confirm, steps, real, extra, shuffles.path)
     done = run_some(job, Console(print, lambda *_: None), ("ingest",))
-    made = Output(perfect, {"images": extra})
+    made = Output(perfect, {"images": extra, "objects": {}})
     inputs = {"ingest": done["ingest"], "pseudo_label": made, "synthesize": made, "verify": made}
     executor = open_executor("serial" if workers == 1 else "ray", workers, "", 200)
 
@@ -145,11 +165,12 @@ def main(
     lines, found = table_of(told)
     batch, took = job.detector.training.batch, time.monotonic() - began
     head = [
-        f"{seeds} seeds, {steps} steps of {batch} images, {real} real and {extra} more, measured on {told['images']};",
+        f"{seeds} seeds, then {confirm}; {steps} steps of {batch} images, {real} real and {extra} more, screened on "
+        f"{told['images']};",
         f"{executor.workers} workers on {platform.machine()}, {took:.0f} s in all.",
         "",
     ]
-    text = "\n".join([*head, *lines, "", report_trial.markdown(told)])
+    text = "\n".join([*head, *lines, "", report_text.markdown(told)])
     (output / "planted_truths.md").write_text(text)
     print(text)
     print("every planted truth was found" if found else "NOT every planted truth was found")
