@@ -73,7 +73,6 @@ LONG_FIRST_LINES = (  # where longer ones are left
     "pipeline/scores/",
     "pipeline/steps/",
     "pipeline/synthesis/",
-    "pipeline/trial/",
     "pipeline/verification/",
 )
 

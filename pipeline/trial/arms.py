@@ -1,4 +1,4 @@
-"""The arms of a trial: what each adds to the real images, and how its batches are drawn.
+"""The arms of a trial: what each adds to real images, and how it draws batches.
 
 All arms train the same detector with the same optimizer steps, batch size and seeds; they differ in which images fill the
 batches. `real` is the baseline; controls cost no generator; candidates are compared with both. An arm is data: what it adds,
@@ -171,13 +171,16 @@ def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
 
 
 def on_top_of(control: Arm, candidate: Arm) -> Arm:
-    """Return the arm that adds the candidate's images to a control's recipe, with its sampling and steps."""
+    """Return the arm that adds the candidate's images to a control's recipe.
+
+    It keeps the control's sampling and steps.
+    """
     both = stacked([control, candidate], BEST, "candidate")
     return replace(both, description=f"{candidate.name} on top of {control.name}")
 
 
 def fixed_part(table: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return a part of a table that depends on the images' ids alone, not on their order."""
+    """Return a part of a table that depends on the images' ids, not their order."""
     if fraction >= 1:
         return table
     ranks = [seed_for(seed, scene.image_id) for scene in table]
@@ -187,7 +190,10 @@ def fixed_part(table: Dataset, fraction: float, seed: int) -> Dataset:
 
 
 def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return a fixed pseudo-random part of a table; a smaller part is contained in a larger one."""
+    """Return a fixed pseudo-random part of a table.
+
+    A smaller part is contained in a larger one.
+    """
     if fraction >= 1:
         return table
     size = len(table)
@@ -198,10 +204,11 @@ def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
 
 
 def instance_aware_factors(counts: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
-    """Return how often each image [N] is drawn, by image and instance frequency (IRFS, Yaman et al. 2023, eq. 3).
+    """Return how often each image [N] is drawn, by image and instance frequency.
 
-    counts [N, C] are the instances of each class in each image; a class of image frequency f and share of instances b
-    is repeated max(1, sqrt(threshold / sqrt(f b))) times, an image as often as its rarest class.
+    IRFS, Yaman et al. 2023, eq. 3. counts [N, C] are the instances of each class in each image; a class of image
+    frequency f and share of instances b is repeated max(1, sqrt(threshold / sqrt(f b))) times, an image as often as
+    its rarest class.
     """
     present = counts > 0  # [N, C]
     image_frequency = present.mean(0)  # [C]

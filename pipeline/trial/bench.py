@@ -1,4 +1,4 @@
-"""The bench that trains arms on the workers of a run, where they are not trained yet."""
+"""The bench that trains arms on a run's workers, where they are not trained yet."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Bench:
     def train(
         self, arms: Sequence[Arm], stage: Stage, seeds: range, steps: int
     ) -> list[dict[str, Any]]:
-        """Return the runs of some arms, each with every seed; `steps` are those of an arm that takes the usual ones.
+        """Return the runs of some arms, each with every seed.
 
-        Seed by seed, so that a trial cut short has complete pairs. Trainings that are the same by all that decides them
-        are done once, whatever their arms are called.
+        `steps` are those of an arm that takes the usual ones. Seed by seed, so that a trial cut short has complete
+        pairs. Trainings that are the same by all that decides them are done once, whatever their arms are called.
         """
         images = range(self.num_images(stage))
         trainings = [

@@ -1,4 +1,4 @@
-"""The budget of a trial: so many steps that twice as many bring real data next to nothing.
+"""The budget of a trial: steps of which twice as many bring next to nothing.
 
 Short of it every arm is limited by its steps: added data cannot show, and what seems a gain may be a faster start.
 """

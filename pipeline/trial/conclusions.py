@@ -1,4 +1,4 @@
-"""The conclusions of a trial from its runs: screening and confirmation, per class and per group, in words."""
+"""The conclusions of a trial from its runs, per class, per group and in words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ from synthaug.pipeline.trial.runs import (
 def screen(
     runs: Runs, arms: Sequence[Arm], trial: Trial, classes: TrialClasses, synthetic_images: int
 ) -> dict[str, Any]:
-    """Return the conclusions of screening as plain data: every candidate and placebo against real data and the controls."""
+    """Return the conclusions of screening as plain data.
+
+    Every candidate and placebo is compared with real data and with the controls.
+    """
     _check_pairs(runs, arms)
     key = GOAL_WORDS[trial.goal]
     real = values_of(runs, "real", GOAL)
@@ -83,9 +86,10 @@ def screen(
 def confirm(
     runs: Runs, arms: Sequence[Arm], recipe: Arm, stack: Arm, trial: Trial, classes: TrialClasses
 ) -> dict[str, Any]:
-    """Return the conclusion of confirmation as plain data: the recipe against real data and the stack.
+    """Return the conclusion of confirmation as plain data.
 
-    `arms` are those that were trained: real, the stack where it is not real data alone, and the recipe.
+    The recipe is compared with real data and with the stack. `arms` are those that were trained: real, the stack
+    where it is not real data alone, and the recipe.
     """
     _check_pairs(runs, arms)
     key = GOAL_WORDS[trial.goal]
@@ -129,7 +133,7 @@ def lvis_lines(classes: TrialClasses) -> list[str]:
 
 
 def _check_pairs(runs: Runs, arms: Sequence[Arm]) -> None:
-    """Assert that every arm was trained with the seeds of `real`: only then are differences paired."""
+    """Assert that every arm has the seeds of `real`: only so differences are paired."""
     seeds = [run["seed"] for run in runs_of(runs, "real")]
     for arm in arms:
         own = [run["seed"] for run in runs_of(runs, arm.name)]
@@ -137,7 +141,7 @@ def _check_pairs(runs: Runs, arms: Sequence[Arm]) -> None:
 
 
 def group_lines(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """Return a line per candidate on the groups of classes that gain or lose against real data."""
+    """Return a line per candidate on groups that gain or lose against real data."""
     lines = []
     for name in names:
         lines += group_line(name, "real data alone", comparisons[name]["groups"])
@@ -145,9 +149,10 @@ def group_lines(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[st
 
 
 def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the line on the groups of classes that gain or lose, after Holm's correction over groups, or none.
+    """Return the line on the groups of classes that gain or lose, or none.
 
-    A long tail filled at the expense of its head is no difference over all classes, and yet what one wants to know.
+    With Holm's correction over groups. A long tail filled at the expense of its head is no difference over all
+    classes, and yet what one wants to know.
     """
     adjusted = holm_adjusted({group: difference["p"] for group, difference in groups.items()})
     parts = []
@@ -166,7 +171,7 @@ def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]])
 def frequent_lines(
     comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[str], margin: float
 ) -> list[str]:
-    """Return a line on the non-inferiority of the candidates on frequent classes, or none."""
+    """Return a line on the candidates' non-inferiority on frequent classes, or none."""
     parts = []
     for shown, words in ((True, "shown not to lose"), (False, "not shown not to lose")):
         members = [name for name in names if comparisons[name]["frequent_not_worse"] is shown]
@@ -179,7 +184,10 @@ def frequent_lines(
 
 
 def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
-    """Return the least detectable difference at the typical (root mean square) spread of differences to `real`."""
+    """Return the least detectable difference at the typical spread of differences.
+
+    The differences are to `real`, their spread the root mean square.
+    """
     real = values_of(runs, "real", GOAL)
     others = [arm.name for arm in arms if arm.name != "real"]
     spreads = []
@@ -219,7 +227,10 @@ def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> dict[str,
 def _group_means(
     runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]], key: str
 ) -> dict[str, float | None]:
-    """Return an arm's mean over each group of classes and the seeds; None where no class has a true object."""
+    """Return an arm's mean over each group of classes and the seeds.
+
+    None where no class has a true object.
+    """
     means: dict[str, float | None] = {}
     for group, members in groups.items():
         mean = float(np.mean(class_values(runs, arm.name, members, key)))
@@ -241,7 +252,10 @@ def _comparison(conclusion: Conclusion) -> dict[str, Any]:
 def differences(
     runs: Runs, name: str, other: str, classes: TrialClasses, margin: float
 ) -> dict[str, Any]:
-    """Return the differences of an arm to another one: AP, fixed AP, per group and per class, as plain data."""
+    """Return the differences of an arm to another one as plain data.
+
+    AP, fixed AP, per group and per class.
+    """
     by_class = {}
     for label, index in zip(classes.names, classes.index, strict=True):
         difference = class_difference(runs, name, [index], other)
@@ -276,7 +290,10 @@ def differences(
 def class_difference(
     runs: Runs, arm: str, classes: Sequence[int], other: str = "real"
 ) -> Difference | None:
-    """Compare an arm with another one on some classes; None where none of them has a true object."""
+    """Compare an arm with another one on some classes.
+
+    None where none of them has a true object.
+    """
     own = class_values(runs, arm, classes)
     theirs = class_values(runs, other, classes)
     if not np.isfinite([*own, *theirs]).all():

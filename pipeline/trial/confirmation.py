@@ -1,7 +1,8 @@
-"""Confirmation: one chosen recipe against real data and the stack, with fresh seeds on images nothing else has seen.
+"""Confirmation: one chosen recipe against real data and the stack.
 
-Images are fresh once. A second recipe confirmed on them was chosen by somebody who has seen what the first one did there,
-so a ledger in the run's folder keeps what was confirmed on which images, and later trials of the run say so.
+Its seeds are fresh, and so are its images: nothing else has seen them. Images are fresh once. A second recipe confirmed
+on them was chosen by somebody who has seen what the first one did there, so a ledger in the run's folder keeps what
+was confirmed on which images, and later trials of the run say so.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class Use:
 
 
 def remember(folder: Folder, use: Use) -> list[Use]:
-    """Add a confirmation to the ledger, unless it is there, and return those before it on the same images.
+    """Add a confirmation to the ledger; return those before it on the same images.
 
-    To be called before anything is measured: a trial that is killed afterwards may have been seen. The same arms with the
-    same seeds are the same confirmation; with more seeds it is another one, for whoever asks for more has seen fewer.
+    One that is there is not added again. To be called before anything is measured: a trial that is killed afterwards
+    may have been seen. The same arms with the same seeds are the same confirmation; with more seeds it is another
+    one, for whoever asks for more has seen fewer.
     """
     uses = read_ledger(folder)
     if use not in uses:

@@ -1,4 +1,7 @@
-"""The AP of one run of a trial: COCO's within the detector's own limits, and fixed AP, which knows none."""
+"""The AP of one run of a trial: COCO's, and fixed AP.
+
+COCO's is within the detector's own limits; fixed AP knows none.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ WIDE_LIMITS = {"score_floor": 0.001, "detections_per_image": 1000}  # for fixed 
 
 
 def without_limits(config: Any) -> Any:
-    """Return a detector's Config with wide limits on what it returns; they change nothing that is learnt."""
+    """Return a detector's Config with wide limits on what it returns.
+
+    They change nothing that is learnt.
+    """
     known = {field.name for field in fields(config)}
     limits = {name: value for name, value in WIDE_LIMITS.items() if name in known}
     return replace(config, **limits)
 
 
 def within_limits(row: DetectionRow, config: Any) -> DetectionRow:
-    """Return the detections that the detector would return with its own limits, in their order."""
+    """Return the detections that are within the detector's own limits, in order."""
     limits = asdict(config)
     floor = limits.get("score_floor", 0.0)
     most = limits.get("detections_per_image", len(row.pred_scores))
@@ -43,7 +49,10 @@ def within_limits(row: DetectionRow, config: Any) -> DetectionRow:
 def evaluate(
     rows: Sequence[DetectionRow], categories: Sequence[Category], config: Any
 ) -> dict[str, Any]:
-    """Return AP, AP50, AP75 and fixed AP of the thing classes: `values` over all, `per_class` by index."""
+    """Return AP, AP50, AP75 and fixed AP of the thing classes.
+
+    `values` are over all, `per_class` by index.
+    """
     things = [index for index, category in enumerate(categories) if category.isthing]
     evaluator = DetectionEvaluator(categories, things)
     fixed_evaluator = FixedEvaluator(categories, things)

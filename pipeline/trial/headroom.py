@@ -1,7 +1,8 @@
-"""The headroom of a trial: whether more data can show anything here, seen on real images before anything is judged.
+"""The headroom of a trial: whether more data can show anything here.
 
-Where half of the labelled images is as good as all of them, another image, however good, will not show either. Where the
-truth of more images is known, real data with them is the other side: what perfect labels would bring.
+It is seen on real images, before anything is judged. Where half of the labelled images is as good as all of them,
+another image, however good, will not show either. Where the truth of more images is known, real data with them is the
+other side: what perfect labels would bring.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NONE = "no headroom"
 
 
 def conclude_headroom(runs: Runs, more: bool) -> dict[str, Any]:
-    """Return whether real data is shown above half of it, or more real data above it, as plain data.
+    """Return, as plain data, whether more real data is shown to be better.
 
     `more` says whether `real_more` was trained. Of equal arms at most 5 in 100 trials show a gain: two tests
     have Holm's correction.

@@ -1,4 +1,4 @@
-"""Significance tests of a paired trial: intervals over seeds, corrections for many comparisons, conclusions.
+"""Significance tests of a paired trial: intervals, corrections, conclusions.
 
 Legend: N seeds. Every arm was trained with the same N seeds, so arms are compared seed by seed: the difference of two
 runs with one seed has less noise than their values. Intervals are Student's t intervals of the mean difference; they
@@ -29,7 +29,7 @@ SCREENED: Mapping[Word, str] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference of two arms over N seeds, with its two-sided interval and p-value."""
+    """A mean difference of two arms over N seeds, with its interval and p-value."""
 
     mean: float
     low: float
@@ -46,9 +46,10 @@ class Difference:
 def paired_difference(
     arm: Sequence[float], control: Sequence[float], level: float = LEVEL
 ) -> Difference:
-    """Compare two arms seed by seed; both have one value per seed, in the same order, at least two.
+    """Compare two arms seed by seed.
 
-    Differences that are all equal have an interval of width zero; if they are all zero, p is 1.
+    Both have one value per seed, in the same order, at least two. Differences that are all equal have an interval of
+    width zero; if they are all zero, p is 1.
     """
     from scipy import special
 
@@ -88,9 +89,10 @@ def holm_adjusted(p_values: Mapping[str, float]) -> dict[str, float]:
 def detectable_difference(
     sd: float, seeds: int, level: float = LEVEL, power: float = POWER
 ) -> float:
-    """Return the smallest true difference that a trial of `seeds` pairs detects with probability `power`.
+    """Return the smallest true difference that `seeds` pairs detect.
 
-    `sd` is the standard deviation of paired differences; solved with the noncentral t distribution.
+    They do so with probability `power`. `sd` is the standard deviation of paired differences; solved with the
+    noncentral t distribution.
     """
     from scipy import optimize, stats
 
@@ -136,10 +138,11 @@ def compare_arms(
     controls: Mapping[str, Sequence[float]],
     level: float = LEVEL,
 ) -> Conclusion:
-    """Conclude on an arm: `helps` when it beats real data and every control, `hurts` when it is worse than real data.
+    """Conclude on an arm from its differences to real data and to every control.
 
-    "Every control" is an intersection-union test (Berger 1982): each difference must have its whole interval above zero, so
-    no correction for several controls is due, and choosing the luckiest control as the best one cannot favour the arm.
+    It `helps` when it beats them all, and `hurts` when it is worse than real data. "Every control" is an
+    intersection-union test (Berger 1982): each difference must have its whole interval above zero, so no correction
+    for several controls is due, and choosing the luckiest control as the best one cannot favour the arm.
     """
     against_real = paired_difference(arm, real, level)
     against_controls = {}
@@ -158,7 +161,10 @@ def compare_arms(
 
 
 def is_not_worse(difference: Difference, margin: float) -> bool:
-    """Return whether an arm is shown not to be worse by `margin` or more (a non-inferiority test)."""
+    """Return whether an arm is shown not to be worse by `margin` or more.
+
+    A non-inferiority test.
+    """
     return difference.low > -margin
 
 
@@ -178,7 +184,7 @@ def sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
 
 
 def screening_sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
-    """Put what screening shows into words; it suggests and never says that something helps."""
+    """Put what screening shows into words; it suggests, and says no more."""
     against_best, alone = _against(conclusion, key)
     if conclusion.word == "helps":
         return f"screening suggests a gain of {name}: {against_best}."
@@ -188,7 +194,7 @@ def screening_sentence(name: str, conclusion: Conclusion, key: str = "AP") -> st
 
 
 def _against(conclusion: Conclusion, key: str) -> tuple[str, str]:
-    """Return the differences in words: to the best control and to real data alone, and to real data alone."""
+    """Return differences in words: to control and real data, and to real data alone."""
     best = points(conclusion.against_best)
     alone = f"{points(conclusion.against_real)} against real data alone"
     if conclusion.best_control == "real":
@@ -207,7 +213,7 @@ def points(difference: Difference) -> str:
 
 @dataclass(frozen=True)
 class BudgetStep:
-    """One step of a budget curve: more synthetic images, and the gain they brought over the step before."""
+    """One step of a budget curve: more synthetic images, and what they brought."""
 
     images: int
     gain: Difference  # over real data alone
@@ -217,10 +223,10 @@ class BudgetStep:
 def budget_curve(
     real: Sequence[float], amounts: Mapping[int, Sequence[float]], worthwhile: float
 ) -> tuple[list[BudgetStep], int | None]:
-    """Return gain against number of synthetic images, and the amount at which to stop (None: keep going).
+    """Return gain against number of synthetic images, and the amount to stop at.
 
-    Stop at the first amount whose next step is shown to bring less than `worthwhile`: the increment's interval lies
-    wholly below it. An interval that still reaches above it is no reason to stop.
+    None: keep going. Stop at the first amount whose next step is shown to bring less than `worthwhile`: the
+    increment's interval lies wholly below it. An interval that still reaches above it is no reason to stop.
     """
     steps: list[BudgetStep] = []
     enough: int | None = None

@@ -1,4 +1,4 @@
-"""The runs of a trial and what is read off them: values per arm, means over classes, the goal.
+"""The runs of a trial: values per arm, means over classes, the goal.
 
 A run is a dict: arm, seed, seconds, looking, values {AP, AP50, AP75, AP_fixed, goal} and per_class {class index: the same
 without the goal}. Numbers are in [0, 1].
@@ -36,7 +36,10 @@ class TrialClasses:
     rule: str = "relative"  # or lvis: by images, 1-10 rare, 11-100 common, more frequent (Gupta et al. 2019, section 3)
 
     def groups(self) -> dict[str, list[int]]:
-        """Return the class indices of the frequent, common and rare classes; those without an object are in none."""
+        """Return the class indices of the frequent, common and rare classes.
+
+        Classes without an object are in none.
+        """
         if self.rule == "lvis":
             by_images = lvis_groups(self.images)
             members = {group: by_images[group] for group in GROUPS}
@@ -58,12 +61,15 @@ class TrialClasses:
 
 
 def values_of(runs: Runs, arm: str, key: str = "AP") -> list[float]:
-    """Return an arm's values, in the order of the seeds; 0 where there is no true object."""
+    """Return an arm's values by seed; 0 where there is no true object."""
     return [run["values"][key] or 0.0 for run in runs_of(runs, arm)]
 
 
 def class_values(runs: Runs, arm: str, classes: Sequence[int], key: str = "AP") -> list[float]:
-    """Return an arm's mean over some classes, in the order of the seeds; NaN where none has a true object."""
+    """Return an arm's mean over some classes, by seed.
+
+    NaN where none has a true object.
+    """
     means = []
     for run in runs_of(runs, arm):
         mean = class_mean(run, classes, key)
@@ -72,7 +78,7 @@ def class_values(runs: Runs, arm: str, classes: Sequence[int], key: str = "AP") 
 
 
 def class_mean(run: Mapping[str, Any], classes: Sequence[int], key: str = "AP") -> float | None:
-    """Return a run's mean over some classes; None where none of them has a true object."""
+    """Return a run's mean over some classes; None where none has a true object."""
     values = [run["per_class"][str(index)][key] for index in classes]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -88,9 +94,9 @@ def runs_of(runs: Runs, arm: str) -> list[Mapping[str, Any]]:
 
 
 def with_goal(runs: Runs, goal: str, classes: TrialClasses) -> list[Mapping[str, Any]]:
-    """Return the runs with the value that decides as a further one: AP over all classes, or over the rare ones.
+    """Return the runs with the value that decides as a further one.
 
-    Raises JobError where no class is rare.
+    It is AP over all classes, or over the rare ones. Raises JobError where no class is rare.
     """
     if goal == "all":
         return [_with_value(run, run["values"]["AP"]) for run in runs]

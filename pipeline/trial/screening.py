@@ -1,6 +1,7 @@
-"""The choices of screening, on the validation images: thresholds, the stack of controls, the one recipe to confirm.
+"""The choices of screening, on the validation images.
 
-Chosen values are flattered by the choice, so nothing is concluded from them: confirmation has seeds and images of its own.
+They are thresholds, the stack of controls, and the one recipe to confirm. Chosen values are flattered by the choice,
+so nothing is concluded from them: confirmation has seeds and images of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def mean_of(runs: Runs, arm: str) -> float:
 
 
 def with_thresholds(arm: Arm, thresholds: Sequence[float]) -> list[Arm]:
-    """Return the arm with each threshold, under names of their own; nothing is to be chosen of one arm alone."""
+    """Return the arm with each threshold, under names of their own.
+
+    Of one arm alone nothing is to be chosen.
+    """
     if arm.sampling == "uniform":
         return [arm]
     if len(thresholds) == 1:
@@ -54,21 +58,27 @@ def _at(arm: Arm, threshold: float) -> Arm:
 
 
 def gained(runs: Runs, controls: Sequence[Arm], least: float) -> list[Arm]:
-    """Return the controls whose mean is at least `least` above real data alone, the best first."""
+    """Return the controls at least `least` above real data alone, the best first."""
     real = mean_of(runs, "real")
     above = [arm for arm in controls if mean_of(runs, arm.name) - real >= least]
     return sorted(above, key=lambda arm: -mean_of(runs, arm.name))
 
 
 def whole_stack(parts: Sequence[Arm], real: Arm) -> Arm:
-    """Return all controls that gained in one arm, the best first; real data alone where there are none."""
+    """Return all controls that gained in one arm, the best first.
+
+    Real data alone where there are none.
+    """
     if not parts:
         return replace(real, name=WHOLE_STACK, role="control")
     return stacked(parts, WHOLE_STACK, "control")
 
 
 def arm_to_beat(runs: Runs, whole: Arm, parts: Sequence[Arm], real: Arm) -> Arm:
-    """Return the stack that recipes must beat: the whole one, or its best part where that alone does better."""
+    """Return the stack that recipes must beat.
+
+    It is the whole one, or its best part where that alone does better.
+    """
     if not parts:
         return replace(real, name=STACK, role="control", description="real data: no control gained")
     best = parts[0]
@@ -79,7 +89,10 @@ def arm_to_beat(runs: Runs, whole: Arm, parts: Sequence[Arm], real: Arm) -> Arm:
 
 
 def ingredients(runs: Runs, controls: Sequence[Arm], parts: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Return each control's difference to real data on validation, and whether it gained, best first."""
+    """Return each control's difference to real data, and whether it gained.
+
+    On validation, the best first.
+    """
     real = values_of(runs, "real", GOAL)
     names = {part.name for part in parts}
     rows = []

@@ -1,4 +1,4 @@
-"""The two stages of a trial: what they are measured on, and seeds that no other stage has."""
+"""The two stages of a trial: their images, and seeds that no other stage has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class Stage:
     images: Literal["validation", "evaluation"]  # that its arms are measured on
 
     def seed(self, job_seed: int, number: int) -> int:
-        """Return the seed of the stage's pair `number`, the same for every arm: the comparison is paired."""
+        """Return the seed of the stage's pair `number`.
+
+        It is the same for every arm: the comparison is paired.
+        """
         return seed_for(job_seed, "trial", self.name, number)
 
 

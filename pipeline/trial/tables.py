@@ -65,7 +65,10 @@ class Sources:
         return parquet.open_table(self.tables[name])
 
     def measured(self, stage: Stage) -> Dataset:
-        """Open the images that the arms of a stage are measured on; screening never opens those of confirmation."""
+        """Open the images that the arms of a stage are measured on.
+
+        Screening never opens those of confirmation.
+        """
         if stage.images == "evaluation":
             return self._own(EVALUATION, self.job.trial.evaluation)
         return self.table("validation")
@@ -104,7 +107,10 @@ class Sources:
         return self.table(name)
 
     def _more(self, labelled: Dataset) -> Dataset:
-        """Open the further labelled images without those that are among the labelled ones, by the bytes of their files."""
+        """Open the further labelled images without those that are labelled already.
+
+        Images are the same where the bytes of their files are.
+        """
         more = self._own(MORE, self.job.trial.more)
         known = {_digest(labelled, index) for index in range(len(labelled))}
         fresh = [index for index in range(len(more)) if _digest(more, index) not in known]

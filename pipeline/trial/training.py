@@ -1,4 +1,7 @@
-"""The training of one arm with one seed, and its measurement; each is done once, under a name that is all that decides it."""
+"""The training of one arm with one seed, and its measurement.
+
+Each is done once, under a name that is all that decides it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class Training:
 
 
 class ArmTrainer:
-    """Runs in a worker: trains an arm with a seed and measures it on the images of its stage."""
+    """Runs in a worker: trains an arm and measures it on the images of its stage."""
 
     def __init__(self, sources: Sources) -> None:
         import torch
@@ -56,7 +59,10 @@ class ArmTrainer:
         self._measured: dict[Stage, Dataset] = {}
 
     def __call__(self, name: str, item: tuple[Training, range]) -> dict[str, Any]:
-        """Train, measure the images in the range, keep the detections as `name`; returns the values of the run."""
+        """Train, measure the images in the range, and keep the detections as `name`.
+
+        Returns the values of the run.
+        """
         training, images = item
         folder = Folder.at(self._sources.folder)
         began = time.monotonic()
@@ -115,9 +121,10 @@ class ArmTrainer:
 def run_key(
     job: Job, training: Training, inputs: Mapping[str, str], digests: Mapping[str, str]
 ) -> str:
-    """Name a training by all that decides its result, so that nothing is trained twice and nothing stale is taken.
+    """Name a training by all that decides its result.
 
-    `inputs` has the folder name of each step's output, `digests` those of the data sets that only the trial reads.
+    So nothing is trained twice and nothing stale is taken. `inputs` has the folder name of each step's output,
+    `digests` those of the data sets that only the trial reads.
     """
     arm, trial = training.arm, job.trial
     recipe = asdict(arm)

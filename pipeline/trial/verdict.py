@@ -45,7 +45,10 @@ def _verdict(stage: str, word: str, text: str) -> dict[str, str]:
 
 
 def beats_stack(found: Found) -> bool:
-    """Return whether the recipe's mean is above the stack's on validation: only then is it worth confirming."""
+    """Return whether the recipe's mean is above the stack's on validation.
+
+    Only then is it worth confirming.
+    """
     comparison = found["comparisons"][found["recipe"]]
     return bool(comparison["against_controls"][STACK]["mean"] > 0)
 
@@ -67,7 +70,7 @@ def lines(found: Found) -> list[str]:
 
 
 def stack_line(found: Found) -> str:
-    """Return the line on the stack: which controls gained on validation, and which did not."""
+    """Return the line on the stack: which controls gained, and which did not."""
     gained: list[str] = []
     others: list[str] = []
     for row in found["ingredients"]:

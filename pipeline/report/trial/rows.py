@@ -1,4 +1,4 @@
-"""The rows that the page and the Markdown of a trial share: groups, differences, confirmed values."""
+"""The rows that the page and the Markdown of a trial share."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ def differences_to_real(trial: Manifest) -> dict[str, Difference]:
 
 
 def screening_rows(trial: Manifest) -> list[Row]:
-    """Return the differences of the judged arms to real data: groups, fixed AP, classes from the frequent to the rare."""
+    """Return the differences of the judged arms to real data.
+
+    Groups, fixed AP, then classes from the frequent to the rare.
+    """
     return _rows(trial, list(trial["comparisons"].values()))
 
 
 def confirmation_rows(trial: Manifest) -> list[Row]:
-    """Return the differences of the confirmed recipe, a column for each arm it was compared with; none without one."""
+    """Return the differences of the confirmed recipe; none without one.
+
+    There is a column for each arm that it was compared with.
+    """
     confirmation = trial["confirmation"]
     if not confirmation:
         return []

@@ -1,4 +1,4 @@
-"""The trial on the report's page: the verdict first, then confirmation, stack, budget and headroom, then screening."""
+"""The trial on the report's page: the verdict first, then what it stands on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADROOM = {
 
 
 def section(trial: Manifest) -> str:
-    """Return the HTML of the section, every text escaped; empty where there was no trial."""
+    """Return the section's HTML, every text escaped; empty where no trial was."""
     if not trial.get("seeds"):
         return ""
     confirmation = trial["confirmation"]
@@ -53,7 +53,10 @@ def _advice(trial: Manifest) -> list[str]:
 
 
 def budget_chart(trial: Manifest) -> str:
-    """Return the AP of real data alone against its steps as SVG; empty where the job gave the steps."""
+    """Return the AP of real data alone against its steps as SVG.
+
+    Empty where the job gave the steps.
+    """
     points = [(row["steps"], 100 * row["AP"]) for row in trial["budget"]["curve"]]
     if not points:
         return ""
@@ -87,7 +90,10 @@ def _interval(name: str, difference: Difference, color: int) -> Interval:
 
 
 def curve(trial: Manifest) -> str:
-    """Return the gain against the number of synthetic images as SVG; empty where it was not asked for."""
+    """Return the gain against the number of synthetic images as SVG.
+
+    Empty where it was not asked for.
+    """
     if not trial["curve"]:
         return ""
     lines: dict[str, Sequence[tuple[float, float]]] = {}

@@ -1,4 +1,4 @@
-"""The trial as Markdown: the verdict first, then confirmation, stack, budget, screening, each class."""
+"""The trial as Markdown: the verdict first, then what it stands on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from synthaug.pipeline.report.trial.rows import (
 
 
 def markdown(trial: Manifest) -> str:
-    """Return the same as the page: lines, then a table for each part of the trial that was done."""
+    """Return the same as the page: lines, then a table for each part of the trial."""
     verdict, *notes = trial["says"]
     parts = [
         [f"**{_escape_sentence(verdict)}**"],
@@ -56,7 +56,7 @@ def _confirmation(trial: Manifest) -> list[list[str]]:
 
 
 def _stack(trial: Manifest) -> list[list[str]]:
-    """Return the controls by what each gained on validation, and the thresholds that were tried."""
+    """Return the controls by what each gained, and the thresholds that were tried."""
     if not trial["ingredients"]:
         return []
     rows = []
@@ -144,7 +144,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _escape(text: str, marks: str = "\\`*<>[]|") -> str:
-    """Return a text that Markdown takes as text, on one line: names come from the user's files."""
+    """Return a text that Markdown takes as text, on one line.
+
+    Names come from the user's files.
+    """
     escaped_text = "".join(f"\\{c}" if c in marks else c for c in text)
     return " ".join(escaped_text.split())
 
