@@ -1,4 +1,7 @@
-"""Ask whether the synthetic data helps the detector: budget, headroom, screening on validation, confirmation elsewhere."""
+"""Ask whether the synthetic data helps the detector.
+
+Budget and headroom first, then screening on validation, then confirmation elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job, Trial, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
@@ -24,6 +28,7 @@ from synthaug.pipeline.trial.budget import Budget, budget_line, find_budget, fir
 from synthaug.pipeline.trial.conclusions import arm_rows, confirm, screen
 from synthaug.pipeline.trial.confirmation import Use, remember
 from synthaug.pipeline.trial.headroom import HALF, MORE, NONE, conclude_headroom, headroom_line
+from synthaug.pipeline.trial.paired_tests import SCREENED
 from synthaug.pipeline.trial.recipe import Recipe
 from synthaug.pipeline.trial.recommendation import recommendation
 from synthaug.pipeline.trial.runs import GOAL_WORDS, Runs, TrialClasses, values_of, with_goal
@@ -49,7 +54,7 @@ PUBLISHES = (Published(TEXT),)
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the trial section, the detector, and the content of the data sets that only the trial reads."""
+    """Return the trial section, the detector, and the content of the trial's data."""
     if not job.trial.seeds:
         return {"seeds": 0}
     return {
@@ -61,7 +66,7 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def check(job: Job) -> None:
-    """Raise JobError for an arm that is unknown, or that the job or its detector cannot have."""
+    """Raise JobError for an arm that is unknown, or that the job cannot have."""
     trial = job.trial
     if not trial.seeds:
         return
@@ -90,9 +95,9 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError for a data set of the trial with other classes, or one to confirm on that screening sees.
+    """Raise JobError for a data set of the trial that it must not take.
 
-    Also for a class to be pasted that is not there.
+    It has other classes, or is to confirm on and screening sees it. Also for a class to be pasted that is not there.
     """
     if not job.trial.seeds:
         return
@@ -118,12 +123,31 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
     return {"trial": dict(manifest)}
 
 
+def links(manifest: Manifest) -> list[Link]:
+    """Return whether the trial could tell anything, and no placebo seems to gain."""
+    if not manifest.get("seeds"):
+        return [Link("trial", "untested", "no trial was run: whether this data helps is not known")]
+    verdict_word = manifest["verdict"]["word"]
+    figure = f"{manifest['verdict']['stage']}: {verdict_word}"
+    placebos = [arm["name"] for arm in manifest["arms"] if arm["role"] == "placebo"]
+    words = {name: manifest["comparisons"][name]["word"] for name in placebos}
+    gaining = [name for name, word in words.items() if word == SCREENED["helps"]]
+    if gaining:
+        text = f"{', '.join(gaining)} seems to gain, which a placebo cannot"
+        advice = "trust no arm of it; measure on more validation images"
+        return [Link("trial", "weak", text, advice)]
+    if verdict_word == "cannot tell":
+        advice = "more seeds (trial.seeds, trial.confirm_seeds) or more images to measure on"
+        return [Link("trial", "weak", figure, advice)]
+    return [Link("trial", "ok", figure)]
+
+
 # ---- The trial ----
 
 
 @dataclass(frozen=True)
 class Screened:
-    """The outcome of screening: all its runs and arms, the arm to beat, and the recipe to confirm."""
+    """The outcome of screening: runs, arms, the stack to beat, the recipe to confirm."""
 
     runs: Runs
     arms: Sequence[Arm]
@@ -138,7 +162,7 @@ Train = Callable[..., Runs]  # arms, number of seeds -> runs on the validation i
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train the arms that are not trained yet; the manifest has every comparison and conclusion."""
+    """Train the arms that are not trained yet, compare them and conclude."""
     if not context.job.trial.seeds:
         context.tell("  no trial: trial.seeds is 0")
         return {"seeds": 0}
@@ -191,7 +215,7 @@ def conduct(context: Context, bench: Bench) -> dict[str, Any]:
 
 
 def _budget(context: Context, bench: Bench) -> Budget:
-    """Return the steps of the arms: the job's, or those at which real data alone reaches a plateau."""
+    """Return the steps of the arms: the job's, or those of real data's plateau."""
     trial, plan = context.job.trial, context.job.detector.training
     if trial.steps != "plateau":
         budget = Budget(trial.steps or plan.steps)
@@ -219,7 +243,7 @@ def _headroom_arms(trial: Trial) -> list[Arm]:
 
 
 def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> dict[str, Any]:
-    """Return what a trial that ends at its headroom has in place of screening and confirmation."""
+    """Return what a trial that ends at its headroom has in place of screening."""
     return {
         "detectable": None,
         "arms": arm_rows(runs, arms, classes),
@@ -237,7 +261,7 @@ def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> d
 
 
 def _arms(trial: Trial) -> list[Arm]:
-    """Return the arms that the job names, without the one that the best candidate decides."""
+    """Return the arms that the job names, but not the one of the best candidate."""
     arms = [arm_named(name) for name in trial.arms if name != BEST]
     arms += [arm_named(f"{EXTERNAL}{name}") for name in trial.external]
     for part in trial.curve:
@@ -246,9 +270,10 @@ def _arms(trial: Trial) -> list[Arm]:
 
 
 def _with_labels(context: Context, arms: list[Arm]) -> tuple[list[Arm], list[str]]:
-    """Return the arms without those of pseudo-labels where no class has any, and a line for each left out.
+    """Return the arms that have labels, and a line for each that is left out.
 
-    Images in which nothing is labelled would teach that all of it is background.
+    Arms of pseudo-labels are left out where no class has any. Images in which nothing is labelled would teach that
+    all of it is background.
     """
     if context.inputs["pseudo_label"].manifest["objects"]:
         return arms, []
@@ -263,7 +288,7 @@ def _with_labels(context: Context, arms: list[Arm]) -> tuple[list[Arm], list[str
 def _screen(
     trial: Trial, train: Train, named: Sequence[Arm], first_arms: Sequence[Arm], first_runs: Runs
 ) -> Screened:
-    """Train controls, the stack of those that gain, candidates and placebos on few seeds, and choose a recipe."""
+    """Train controls, their stack, candidates and placebos, and choose a recipe."""
     real = ARMS["real"]
     controls, thresholds = [], []
     for arm in named:
@@ -295,7 +320,7 @@ def _screen(
 
 
 def _tuned(trial: Trial, train: Train, arm: Arm) -> tuple[Arm, list[dict[str, Any]]]:
-    """Return an arm with the threshold that is best on validation, and the value of each that was tried."""
+    """Return an arm with its best threshold, and the value of each that was tried."""
     variants = with_thresholds(arm, trial.repeat_thresholds)
     if len(variants) == 1:
         return variants[0], []
@@ -314,7 +339,7 @@ def _confirm(
     screened: Screened,
     classes: TrialClasses,
 ) -> dict[str, Any] | None:
-    """Train real data, the stack and the recipe with fresh seeds and measure them on fresh images.
+    """Train real data, stack and recipe with fresh seeds, measured on fresh images.
 
     None where there are no such images, or where no recipe was above the stack on validation.
     """
@@ -344,7 +369,7 @@ def _confirm(
 
 
 def _finish(context: Context, found: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest with the verdict and all lines, told and written as Markdown."""
+    """Return the manifest with verdict and lines, told and written as Markdown."""
     trial = context.job.trial
     why_not = "nothing is confirmed, because trial.confirm_seeds is 0"
     if not trial.evaluation:
@@ -359,7 +384,7 @@ def _finish(context: Context, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(context: Context) -> TrialClasses:
-    """Return the thing classes, the labelled objects and images of each, and the rule by which they are rare."""
+    """Return the thing classes, and the labelled objects and images of each."""
     job = context.job
     ingest = context.inputs["ingest"]
     classes = ingest.manifest["classes"]

@@ -233,7 +233,7 @@ def real_draw(table: Dataset, batch: int, seed: int, sampling: str, threshold: f
 
 @dataclass(frozen=True)
 class RealEnd:
-    """The end of a training with real images only: they take the places of the added ones."""
+    """The end of a training, where real images take the places of added ones."""
 
     first: int  # step
     draw: Draw  # of as many as there were added

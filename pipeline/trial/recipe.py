@@ -1,4 +1,7 @@
-"""The recipe by which arms of a trial learn from added images: how many, until when, and what of them."""
+"""The recipe by which arms of a trial learn from added images.
+
+It says how many, until when, and what of them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Recipe:
 
 
 def sample_of(scene: Scene, image: NDArray[np.uint8], recipe: Recipe) -> Sample:
-    """Return an image with what is to be learned of its objects; crowds are regions to ignore."""
+    """Return an image with what is to be learned of its objects.
+
+    Crowds are regions to ignore.
+    """
     from synthaug.detectors.base import Sample
 
     objects = scene.objects.select(~scene.objects.iscrowd)

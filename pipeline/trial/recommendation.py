@@ -18,7 +18,10 @@ BOXES = {
 
 
 def recommendation(trial: Mapping[str, Any]) -> str:
-    """Return one line of advice from the manifest of a trial; only what was confirmed is recommended."""
+    """Return one line of advice from the manifest of a trial.
+
+    Only what was confirmed is recommended.
+    """
     if not trial.get("seeds") or "verdict" not in trial:
         return UNKNOWN
     verdict = trial["verdict"]

@@ -122,6 +122,19 @@ def test_a_gain_on_top_of_the_stack_is_confirmed_and_a_placebo_is_seen_through(
     assert placebos.count("suggests a loss") >= 95
 
 
+def test_the_link_holds_where_the_trial_could_tell(context: Context) -> None:
+    def state(gains: dict[str, float]) -> str:
+        (trial,) = trials(context, gains, count=1)
+        (link,) = step.links(trial)
+        return link.state
+
+    assert state({"half": 0.0}) == "ok", "no headroom is an answer"
+    assert state({**HEADROOM, "synthetic": 0.05, "placebo": -0.05}) == "ok"
+    assert state({**HEADROOM, "synthetic": 0.05, "placebo": 0.05}) == "weak"
+    (untested,) = step.links({"seeds": 0})
+    assert untested.state == "untested"
+
+
 def test_images_that_are_worth_nothing_do_not_help(context: Context) -> None:
     found = trials(context, {**HEADROOM, "copy_paste": 0.01, "synthetic": 0.0})
     assert words(found).count("helps") <= 5

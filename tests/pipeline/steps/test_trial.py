@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,13 @@ from tests.fake_run import fake_run
 def test_trial_keys_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
         Trial(**{"seeds": 5, **wrong})
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The Config of a detector that cannot zoom."""
+
+    flip: bool = True
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def test_arms_that_the_job_has_no_images_for_are_refused_in_one_line(context: Co
 def test_an_arm_that_the_detector_cannot_do_is_refused(context: Context) -> None:
     job = with_trial(context, arms=("real", "lsj")).job
     check(job)
-    plain = replace(job.detector, config=Trial())  # any Config without that key
+    plain = replace(job.detector, config=Plain())
     with pytest.raises(JobError, match=r"^trial\.arms: 'lsj' changes detector\.scale_jitter"):
         check(replace(job, detector=plain))
 
