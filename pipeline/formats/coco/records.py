@@ -74,7 +74,10 @@ def read_categories(document: dict[str, Any], check: Checker) -> tuple[Category,
     categories: dict[int, Category] = {}
 
     def add(record: Any) -> None:
-        add_category(record, categories)
+        try:
+            add_category(record, categories)
+        except RecordError as err:  # without it its objects would be lost, or another's
+            raise RecordError(err.reason, err.detail, fatal=True) from err
 
     check.each(section(document, "categories", check.file), "category", add)
     _leave_out_empty_twins(document, categories, check)

@@ -213,3 +213,104 @@ def test_ids_are_our_own_or_the_files_or_new(
     assert [item.id for _, item in numbered] == ids
     assert [key for key, _ in numbered] == ["1"] * len(ids)
     assert skipped["renumbered ids"] == renumbered
+
+
+def foreign(folder: Path, on_bad: str = "stop") -> tuple[LabelReader, Checker]:
+    """A reader of somebody else's file, of an image of 20 x 10."""
+    (folder / "a.png").write_bytes(b"")
+    images = ImageReader(folder, 1000)
+    images.add({"id": 1, "file_name": "a.png", "height": 10, "width": 20})
+    check = Checker(folder / "c.json", on_bad)
+    return LabelReader(images, CATEGORIES, check), check
+
+
+def test_what_others_call_like_our_fields_is_passed_over_and_counted(tmp_path: Path) -> None:
+    reader, check = foreign(tmp_path)
+    read = label(
+        reader,
+        source="manual",
+        score=None,
+        verdict=3,
+        isthing="yes",
+        object_id="track 7",
+        layout_bbox=None,
+        keypoints=[1, 2, 2],
+        attributes={"occluded": False, "rotation": 0.0},
+    )
+    assert (read.source, read.score, read.verdict, read.isthing) == ("human", 1.0, None, False)
+    assert (read.object_id, read.layout_box) == (5, (1, 2, 4, 6))
+    assert check.skipped == {}
+    names = ("source", "verdict", "isthing", "object_id", "keypoints")
+    assert check.skipped.unread == {f"'{name}' of objects": 1 for name in names}
+
+
+SQUARE = [1, 2, 4, 2, 4, 6, 1, 6]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [[[]], {}, [[1, 2, 3, 4]], [[1, 2]], SQUARE, [SQUARE[:7]], "all", [[[1, 2], [4, 2], [4, 6]]]],
+)
+def test_a_bad_mask_goes_and_its_box_stays(tmp_path: Path, mask: Any) -> None:
+    with pytest.raises(RecordError, match="segmentation"):
+        label(foreign(tmp_path)[0], segmentation=mask)
+    reader, check = foreign(tmp_path, "skip")
+    read = label(reader, segmentation=mask)
+    assert (read.segmentation, read.box) == (None, (1, 2, 4, 6))
+    assert list(check.skipped.names) == ["bad mask"]
+    assert check.skipped.names["bad mask"][0].startswith("c.json: annotation 5: ")
+
+
+def test_of_several_polygons_only_the_bad_ones_go(tmp_path: Path) -> None:
+    reader, check = foreign(tmp_path, "skip")
+    read = label(reader, segmentation=[SQUARE, [2, 2], [3, 3, 4]])
+    assert isinstance(read.segmentation, list)
+    assert [polygon.tolist() for polygon in read.segmentation] == [SQUARE]
+    assert check.skipped == {"bad mask": 2}
+    assert "polygon 2 of its segmentation" in check.skipped.names["bad mask"][0]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [[1, 2, 1, 2, 1, 2]],
+        [[1, 2, 4, 2, 1, 2]],
+        {"size": [10, 20], "counts": [200]},
+        [[-9, -9, -5, -9, -5, -5]],
+    ],
+)
+def test_a_mask_without_a_pixel_is_none_and_told(tmp_path: Path, mask: Any) -> None:
+    reader, check = foreign(tmp_path)
+    read = label(reader, segmentation=mask)
+    assert (read.segmentation, read.box, read.area) == (None, (1, 2, 4, 6), 12)
+    assert check.skipped.names == {
+        "empty mask, the object keeps its box": [
+            "c.json: annotation 5: its segmentation covers no pixel"
+        ]
+    }
+
+
+def test_a_mask_of_another_place_is_refused_or_goes(tmp_path: Path) -> None:
+    far = [[15, 2, 19, 2, 19, 9, 15, 9]]
+    with pytest.raises(RecordError, match=r"it lies at 15 2 19 9 .* its bbox at 1 2 4 6"):
+        label(foreign(tmp_path)[0], segmentation=far)
+    reader, check = foreign(tmp_path, "skip")
+    assert label(reader, segmentation=far).segmentation is None
+    assert check.skipped == {"mask elsewhere than its box": 1}
+    visible = [[1, 2, 2, 2, 2, 3, 1, 3]]  # the visible corner of a larger object
+    assert label(foreign(tmp_path)[0], segmentation=visible).segmentation is not None
+
+
+def test_a_box_drawn_at_an_angle_becomes_the_upright_box_around_it(tmp_path: Path) -> None:
+    """A square of side 4 about (10, 5), turned by 45 degrees, reaches 2 * sqrt(2) from its centre."""
+    reader, check = foreign(tmp_path)
+    read = label(reader, bbox=[8, 3, 4, 4], attributes={"rotation": 45})
+    reach = 2 * math.sqrt(2)
+    np.testing.assert_allclose(read.box, (10 - reach, 5 - reach, 10 + reach, 5 + reach), atol=1e-6)
+    (named,) = check.skipped.names.values()
+    assert named == ["c.json: annotation 5: attributes.rotation is 45"]
+
+
+def test_a_box_that_reads_as_corners_gets_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="if it is x1 y1 x2 y2"):
+        label(foreign(tmp_path)[0], bbox=[12, 5, 19, 9])

@@ -80,9 +80,34 @@ def test_a_bad_category_is_named(bad: dict[str, Any], message: str) -> None:
     good = {"id": 1, "name": "a"}
     with pytest.raises(DatasetError) as caught:
         categories(good, bad)
-    assert str(caught.value).startswith(f"c.json: {message}; correct it")
-    found, skipped = categories(good, bad, on_bad="skip")
-    assert (found, skipped.total()) == ((Category(1, "a"),), 1)
+    assert str(caught.value) == f"c.json: {message}; correct it"
+    with pytest.raises(DatasetError, match="; correct it"):  # its objects would be lost
+        categories(good, bad, on_bad="skip")
+
+
+def used(document: dict[str, Any], on_bad: str = "stop") -> tuple[list[int], Counter[str]]:
+    check = Checker(Path("c.json"), on_bad)
+    return [category.id for category in read_categories(document, check)], check.skipped
+
+
+def test_of_categories_of_one_name_those_without_objects_are_left_out_and_named() -> None:
+    """Roboflow writes a root class, which may be called like a class."""
+    twins = [{"id": 0, "name": "cod"}, {"id": 1, "name": "cod"}, {"id": 2, "name": "ray"}]
+    ids, skipped = used({"categories": twins, "annotations": [{"category_id": 1}]})
+    assert ids == [1, 2]
+    (named,) = skipped.names.values()
+    assert named == ["c.json: category 0: 'cod'"]
+    segments = [{"segments_info": [{"category_id": 1}]}]
+    assert used({"categories": twins, "annotations": segments})[0] == [1, 2]
+    assert used({"categories": twins, "annotations": []})[0] == [0, 2]
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_two_categories_of_one_name_that_both_have_objects_are_refused(on_bad: str) -> None:
+    twins = [{"id": 1, "name": "RBC"}, {"id": 2, "name": "RBC"}]
+    annotations = [{"category_id": 1}, {"category_id": 2}]
+    with pytest.raises(DatasetError, match="categories 1 and 2 are both called 'RBC'"):
+        used({"categories": twins, "annotations": annotations}, on_bad)
 
 
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
@@ -98,6 +123,40 @@ def test_an_image_is_kept_by_its_id_as_text(reader: ImageReader) -> None:
     image = reader.images["7"]
     assert (image.image_id, image.size, image.num_bytes) == ("7", (10, 20), 3)
     assert image.provenance == Provenance(5, "g", "c", "s", "r")
+
+
+def test_fields_of_our_names_are_passed_over_in_files_of_others(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"123")
+    reader = ImageReader(tmp_path, max_pixels=200)
+    reader.add(record(7, scene_id="kitchen", provenance="camera 3"))
+    reader.add(record(8, scene_id="kitchen"))
+    assert [image.image_id for image in reader.images.values()] == ["7", "8"]
+    assert reader.images["7"].provenance is None
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_images_of_one_id_and_other_files_are_refused_in_any_case(
+    tmp_path: Path, on_bad: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "b.png").write_bytes(b"")
+    document = {"images": [record(), record(file_name="b.png")]}
+    with pytest.raises(DatasetError, match=r"image 1 \('b.png'\): another image has the same id"):
+        read_images(document, Config("c.json"), tmp_path, Checker(tmp_path / "c.json", on_bad))
+
+
+def test_where_no_image_is_there_the_places_are_named_and_no_useless_advice(tmp_path: Path) -> None:
+    document = {"images": [record(), record(2, file_name="b.png")]}
+    (tmp_path / "annotations").mkdir()
+    for on_bad in ("stop", "skip"):
+        check = Checker(tmp_path / "annotations" / "c.json", on_bad)
+        with pytest.raises(DatasetError) as caught:
+            read_images(document, Config("annotations/c.json"), tmp_path, check)
+        text = str(caught.value)
+        for place in ("annotations", "annotations/images", "images"):
+            assert str(tmp_path / place) in text
+        assert "name the folder with images=FOLDER" in text
+        assert "on_bad" not in text
 
 
 def test_an_id_of_our_own_goes_before_the_files(reader: ImageReader) -> None:

@@ -124,3 +124,79 @@ def test_a_fault_is_one_line_with_advice(folder: Path, fault: str) -> None:
         open_dataset("voc:.", folder)
     assert told in str(caught.value)
     assert ";" in str(caught.value)
+
+
+# --- which picture an annotation belongs to ---
+
+
+def several(folder: Path, told: dict[str, str], pictures: list[str]) -> None:
+    """Annotations by name with the filename they tell; the names of the pictures are colours apart."""
+    for path in (folder / "JPEGImages").iterdir():
+        path.unlink()
+    for path in (folder / "Annotations").iterdir():
+        path.unlink()
+    for name in pictures:
+        Image.new("RGB", (40, 20)).save(folder / "JPEGImages" / name, "PNG")
+    for name, file in told.items():
+        (folder / "Annotations" / f"{name}.xml").write_text(text(file=file))
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("\n".join(told))
+
+
+def chosen(folder: Path) -> list[str]:
+    table = open_dataset("voc:.", folder)
+    return [Path(scene.image.path or "").name for scene in table]
+
+
+def test_the_name_of_the_annotation_goes_before_a_stale_filename(folder: Path) -> None:
+    several(folder, {"1": "2.jpg", "2": "3.jpg", "3": "1.jpg"}, ["1.jpg", "2.jpg", "3.jpg"])
+    assert chosen(folder) == ["1.jpg", "2.jpg", "3.jpg"]
+    skipped = open_dataset("voc:.", folder).skipped
+    assert skipped.total() == 3
+    (names,) = skipped.names.values()
+    assert names[0] == "Annotations: image '1': its filename is '2.jpg'"
+
+
+@pytest.mark.parametrize("picture", ["1.jpeg", "1.JPG", "1.png", "1.tif"])
+@pytest.mark.parametrize("told", ["", "1", "IMG_7.jpg", "1.jpg"])
+def test_a_picture_of_another_suffix_is_found(folder: Path, picture: str, told: str) -> None:
+    several(folder, {"1": told}, [picture])
+    assert chosen(folder) == [picture]
+    assert not open_dataset("voc:.", folder).skipped
+
+
+def test_the_filename_counts_where_nothing_else_tells(folder: Path) -> None:
+    several(folder, {"1": "photo.jpg"}, ["photo.jpg"])
+    assert chosen(folder) == ["photo.jpg"]
+    several(folder, {"1": "1.png"}, ["1.jpg", "1.png"])
+    assert chosen(folder) == ["1.png"]
+    several(folder, {"1": ""}, ["1.jpg", "1.png"])
+    with pytest.raises(DatasetError, match=r"'1\.jpg' and '1\.png' are both called so"):
+        open_dataset("voc:.", folder)
+
+
+def test_lists_of_one_class_hold_the_images_that_show_it(folder: Path) -> None:
+    several(folder, dict.fromkeys("abc", ""), ["a.jpg", "b.jpg", "c.jpg"])
+    (folder / "ImageSets" / "Main" / "dog_train.txt").write_text("a  1\nb -1\nc  0\n")
+    table = open_dataset("voc:.?split=dog_train", folder)
+    assert [scene.image_id for scene in table] == ["a", "c"]
+    assert table.skipped == {"image that does not show the class of the list": 1}
+
+
+def test_the_one_folder_of_labelimg_is_read(folder: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    Image.new("RGB", (40, 20)).save(flat / "a.jpg")
+    (flat / "a.xml").write_text(text())
+    table = open_dataset("voc:flat", tmp_path)
+    assert table[0].objects.boxes.tolist() == [[0, 1, 40, 20]]
+
+
+def test_a_bad_object_goes_and_the_others_of_its_image_stay(folder: Path) -> None:
+    good = OBJECT.format(name="dog", hard=0)
+    bad = good.replace("<xmax>40<", "<xmax>90<")
+    (folder / "Annotations" / "a.xml").write_text(text(good + bad + good))
+    with pytest.raises(DatasetError, match="image 'a': object 2: bbox lies 50 pixels outside"):
+        open_dataset("voc:.", folder)
+    table = open_dataset("voc:.?on_bad=skip", folder)
+    assert len(table[0].objects) == 2
+    assert table.skipped == {"box outside the image": 1}
