@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# lies outside the canvas, so a padded slot paints nothing (specs: COCO loader)
+# lies outside the canvas, so a padded slot paints nothing; as in the published loader
 PAD_BOX = (-0.6, -0.6, -0.1, -0.1)
 
 

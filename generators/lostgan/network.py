@@ -37,7 +37,9 @@ from synthaug.generators.nn.perceptual import perceptual_loss
 from synthaug.generators.training.adversarial import Fakes
 from synthaug.generators.training.losses import Loss, hinge_fake, hinge_real
 
-CANVAS = 64  # side of the canvas masks are placed on, whatever the resolution (specs: section 4.2)
+CANVAS = (
+    64  # side of the canvas masks are placed on, whatever the resolution, as in the published code
+)
 
 
 class IslaNorm(nn.Module):

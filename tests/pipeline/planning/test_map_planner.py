@@ -48,6 +48,12 @@ def check(scene: Scene) -> None:
     assert np.array_equal(stack.sum((1, 2)), scene.objects.area)
 
 
+def test_copies_of_a_map_have_latents_of_their_own() -> None:
+    planner = planner_of(Config(200, "natural", seed=4), SceneList(TOY.categories, [TOY[0]]))
+    seeds = {planner.scene(index).provenance.seed for index in range(200)}  # type: ignore[union-attr]
+    assert 200 == len(seeds)
+
+
 @pytest.mark.parametrize("target", ["natural", "sqrt", "balanced"])
 def test_plans_of_the_toy_are_valid_and_meet_the_target(target):
     planner = planner_of(Config(80, target, seed=4))

@@ -81,6 +81,14 @@ def test_a_scene_depends_on_seed_and_index_alone() -> None:
     assert reseeded.provenance != one.scene(7).provenance
 
 
+def test_copies_of_a_source_and_images_of_another_seed_have_latents_of_their_own() -> None:
+    planner = planner_of(Config(240, flip=0.0))
+    seeds = [planner.scene(index).provenance.seed for index in range(240)]  # type: ignore[union-attr]
+    assert 240 == len(set(seeds))
+    other = planner_of(Config(240, flip=0.0, seed=1)).scene(5).provenance
+    assert other is not None and other.seed not in seeds
+
+
 def test_every_source_is_copied_equally_often() -> None:
     planner = planner_of(Config(240, flip=0.0))
     names = [planner.scene(index).provenance for index in range(240)]

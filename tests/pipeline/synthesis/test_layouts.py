@@ -42,6 +42,17 @@ def test_finished_objects_are_tight_and_hidden_ones_are_counted() -> None:
     assert finished.scene.provenance.checkpoint == "abc"
 
 
+def test_the_area_of_an_object_is_that_of_its_mask_and_its_box_is_tight() -> None:
+    visible = np.zeros((1, 8, 8), bool)
+    visible[0, np.arange(1, 6), np.arange(1, 6)] = True  # a diagonal in a box of 25 pixels
+    image = np.zeros((8, 8, 3), np.uint8)
+    finished = finish(
+        planned([[0, 0, 8, 8]]), image, visible, CLASSES, Synthesize(min_mask_area=1), "f"
+    )
+    assert [[1, 1, 6, 6]] == finished.scene.objects.boxes.tolist()
+    assert [5] == finished.scene.objects.area.tolist()
+
+
 def test_an_object_without_a_pixel_is_lost_whatever_the_limit() -> None:
     image, visible = np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8), bool)
     scene = planned([[0, 0, 8, 8]])

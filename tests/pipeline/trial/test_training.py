@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synthaug.pipeline.config.schema import Trial
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
+from synthaug.pipeline.trial import training as arm_training
 from synthaug.pipeline.trial.arms import ARMS, Arm, arm_named
 from synthaug.pipeline.trial.bench import Bench
 from synthaug.pipeline.trial.stages import CONFIRMATION, SCREENING
+from synthaug.pipeline.trial.tables import Sources
 from synthaug.pipeline.trial.training import ArmTrainer, Training
 from tests.fake_run import fake_run
 
@@ -126,3 +129,41 @@ def test_an_arm_trains_the_detector_that_it_asks_for(
     assert (row["arm"], row["stage"], row["seed"], row["steps"]) == ("lsj", "screening", 3, 1)
     assert row["rows"] == 2
     assert not (Path(bench.sources.folder) / "lsj-3" / "state.safetensors").exists()
+
+
+class StopHereError(Exception):
+    """Ends a training where it would begin."""
+
+
+def test_arms_of_one_number_start_alike_and_draw_alike(
+    context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The comparison is paired: what differs between two arms is their images, not their luck."""
+    drawn: list[tuple[int, int, list[list[int]]]] = []
+    labelled = context.inputs["ingest"].folder.sub("labelled").uri
+    sources = Sources(context.job, {"real": labelled, "validation": labelled}, str(tmp_path))
+
+    class Backend:
+        @staticmethod
+        def build(config: object, num_classes: int, seed: int, device: str) -> object:
+            class Detector:
+                def training(self, steps: int, training_seed: int) -> tuple[int, int]:
+                    return seed, training_seed
+
+            return Detector()
+
+    def record(seeds: tuple[int, int], batches: Any, *_: object) -> None:
+        images = [[int(sample.image.sum()) for sample in batches(step)] for step in range(3)]
+        drawn.append((*seeds, images))
+        raise StopHereError
+
+    monkeypatch.setattr(arm_training.importlib, "import_module", lambda _: Backend)
+    monkeypatch.setattr(arm_training, "train", record)
+    trainer = ArmTrainer(sources)
+    twin = replace(ARMS["real"], name="twin")
+    for one in (REAL, replace(REAL, number=1), of(twin)):
+        with pytest.raises(StopHereError):
+            trainer._train(one, Folder.at(tmp_path / "arm"))
+    first, other_number, other_arm = drawn
+    assert first == other_arm
+    assert first != other_number

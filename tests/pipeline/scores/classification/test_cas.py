@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.scores.card import Metric, deviations
 from synthaug.pipeline.scores.classification import cas, crops
 from synthaug.pipeline.scores.classification import classifier as cas_classifier
+from tests.score_inputs import score_inputs
 
 NO_CROPS = crops.CropSet(
     np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), 0
@@ -151,3 +153,37 @@ def test_the_papers_training_sees_all_crops_as_often_as_they_are():
 def test_bad_settings_name_the_key(settings, message):
     with pytest.raises(ValueError, match=message):
         cas.Config(**settings)
+
+
+def bright_pictures(level, count, prefix, source=""):
+    """Images of one brightness with an object of each thing class."""
+    scenes = []
+    for number in range(count):
+        pixels = np.full((16, 16, 3), level, np.uint8)
+        objects = Objects.build([0, 2], [[0, 0, 8, 16], [8, 0, 16, 16]])
+        origin = Provenance(number, "g", "", f"{source}{number}", "score") if source else None
+        image = ImageRef(encode(pixels, "png"))
+        scenes.append(Scene(f"{prefix}{number}", 16, 16, image, objects, None, origin))
+    return SceneList(CATEGORIES, scenes)
+
+
+def test_each_classifier_learns_from_the_crops_of_its_own_table():
+    """The score's from synthetic crops alone, the ceiling's from labelled ones; both are tested on real ones."""
+    config = replace(SMALL, samples_per_layout=1)
+    tables = {
+        "real": bright_pictures(60, 3, "r"),
+        "synthetic": bright_pictures(200, 3, "s", "r"),
+        "train": bright_pictures(100, 3, "t"),
+    }
+    inputs = score_inputs(tables)
+    models = cas.auxiliary_models(inputs, config)
+    assert ["synthetic", "train"] == [model.table for model in models]
+    assert 2 == len({model.name for model in models})
+    levels = {}
+    for model in models:
+        spec = model.training_spec(inputs)
+        pixels, labels = spec.batches(0)
+        assert {0, 1} == set(labels.tolist())
+        levels[model.table] = set(np.unique(pixels).tolist())
+    assert {"synthetic": {200}, "train": {100}} == levels
+    assert {60} == set(np.unique(cas.collect(inputs, config, "real").crops).tolist())
