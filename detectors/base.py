@@ -105,6 +105,15 @@ class Detector(Protocol):
         """Return the backbone's features [N, D], one vector per image."""
         ...
 
+    def box_features(
+        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the backbone's features [N, D] of boxes [N, 4] xyxy of each image, in its pixels.
+
+        Each map is averaged inside the box; what is around it is seen as far as the maps see it.
+        """
+        ...
+
     def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
         """Return the losses on samples, scalars with gradient named as in LOSSES.
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from synthaug.detectors.base import Prediction, Sample
 from synthaug.detectors.nn import lite0_weights
@@ -136,6 +137,40 @@ class RcnnDetector(ABC):
             hook.remove()
         return np.stack([rows[i] for i in range(len(images))])
 
+    def box_features(
+        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the backbone's features [N, D] of boxes [N, 4] of each image, see the contract.
+
+        Maps are recorded during `detect`; a box lies in them as in the resized image, whose padding
+        is on the right and below.
+        """
+        self.model.eval()
+        recorded: list[tuple[int, Mapping[str, Tensor]]] = []
+
+        def record(_module: nn.Module, inputs: tuple[Tensor], maps: Mapping[str, Tensor]) -> None:
+            recorded.append((inputs[0].shape[-1], maps))
+
+        hook = self.model.get_submodule("backbone").register_forward_hook(record)
+        pooled: list[NDArray[np.float32]] = []
+        try:
+            for image, of_image in zip(images, boxes, strict=True):
+                recorded.clear()
+                with torch.inference_mode():
+                    self.detect([image_tensor(image, self.device)], 1.0)
+                    ((width, maps),) = recorded
+                    scaled = torch.from_numpy(of_image * self._resize_ratio(image))
+                    features = _pool_boxes(maps, scaled.float().to(self.device), width)
+                pooled.append(features.cpu().numpy())
+        finally:
+            hook.remove()
+        return pooled
+
+    def _resize_ratio(self, image: NDArray[np.uint8]) -> float:
+        """Return the size at which an image enters the network, as a multiple of its own."""
+        shorter, longer = sorted(image.shape[:2])
+        return min(self.config.image_size / shorter, self.config.max_size / longer)
+
     def training(self, steps: int, seed: int) -> StepTraining:
         """Start a training from the present weights; `finish()` ends it."""
         return StepTraining(self.model, self.losses, self.config.recipe(), steps, seed)
@@ -237,6 +272,17 @@ def _pool_maps(maps: Mapping[str, Tensor]) -> Tensor:
     for name, level in maps.items():
         if name not in COARSE_LEVELS:
             means.append(level.float().mean(dim=(2, 3)))
+    return torch.cat(means, dim=1)
+
+
+def _pool_boxes(maps: Mapping[str, Tensor], boxes: Tensor, width: int) -> Tensor:
+    """Return maps [1, C, h, w] averaged inside boxes [N, 4] of an input that wide, [N, levels x C]."""
+    means = []
+    for name, level in maps.items():
+        if name not in COARSE_LEVELS:
+            ratio = level.shape[-1] / width
+            cells = roi_align(level.float(), [boxes], 1, spatial_scale=ratio, aligned=True)
+            means.append(cells.flatten(1))
     return torch.cat(means, dim=1)
 
 

@@ -123,18 +123,16 @@ def _evenly(count: int, most: int) -> NDArray[np.int64]:
 def shuffled(rows: Sequence[DetectionRow]) -> list[DetectionRow]:
     """Return each row with the detections of the one half the list away, stretched to its image."""
     others = [rows[(position + len(rows) // 2) % len(rows)] for position in range(len(rows))]
-    swapped = []
-    for row, other in zip(rows, others, strict=True):
-        boxes = scale_boxes(other.pred_boxes, (other.height, other.width), (row.height, row.width))
-        swapped.append(
-            replace(
-                row,
-                pred_boxes=boxes,
-                pred_labels=other.pred_labels,
-                pred_scores=other.pred_scores,
-            )
-        )
-    return swapped
+    pairs = zip(rows, others, strict=True)
+    return [with_detections_of(row, other) for row, other in pairs]
+
+
+def with_detections_of(row: DetectionRow, other: DetectionRow) -> DetectionRow:
+    """Return the row with the detections of another image, stretched to its size."""
+    boxes = scale_boxes(other.pred_boxes, (other.height, other.width), (row.height, row.width))
+    return replace(
+        row, pred_boxes=boxes, pred_labels=other.pred_labels, pred_scores=other.pred_scores
+    )
 
 
 def compare_with_floor(

@@ -16,6 +16,7 @@ from synthaug.pipeline.report.frame import escaped, render_framed
 from synthaug.pipeline.report.number_text import count, share
 from synthaug.pipeline.report.pictures import Picture
 from synthaug.pipeline.report.tables import ClassRow, Run, class_rows, versions
+from synthaug.pipeline.verification.verdicts import FAILED, KEPT
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Entries of a card that tell what came out, or what was measured, not how.
@@ -27,7 +28,7 @@ OUTCOMES = (
     "classes_without_training_crops",
     "warnings",
 )
-OUTSIDE = ("output", "cluster", "report", "name")  # of a job: they change no number
+OUTSIDE = ("output", "checks", "cluster", "report", "name")  # of a job: they change no number
 
 Row = tuple[str, list[str]]  # what differs, and its words in each run
 
@@ -145,11 +146,12 @@ def run_conclusions(run: Run) -> RunConclusions:
     if not run.verified:
         return RunConclusions(trial, "not verified")
     manifest = run.manifests["verify"]
-    left = sum(manifest["objects"].values())
-    synthesized = sum(run.manifests["synthesize"]["objects"].values())
+    kept = sum(manifest[KEPT].values())
+    judged = kept + sum(sum(manifest[verdict].values()) for verdict in FAILED)
+    unjudged = sum(manifest["not_judged"].values())
     images = count(manifest["images"]["verified"])
-    objects = f"{count(left)} of {count(synthesized)} objects left ({share(left, synthesized)})"
-    return RunConclusions(trial, f"{objects}, {images} images")
+    objects = f"{count(kept)} of {count(judged)} judged objects recognised ({share(kept, judged)})"
+    return RunConclusions(trial, f"{objects}, {count(unjudged)} not judged, {images} images")
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:

@@ -176,6 +176,10 @@ def _verification(manifest: Mapping[str, Any]) -> Iterator[str]:
             rows.append((plain(key.replace("_", " ")), sum(counts.values())))
     yield "A detector that had no part in making them looked for every synthetic object:\n"
     yield _table(("verdict", "objects"), rows)
+    things = manifest.get("things", ())
+    unjudged = [plain(name) for name in things if manifest["not_judged"].get(name)]
+    if unjudged:
+        yield f"Nobody could judge the objects of {', '.join(unjudged)}: their labels are as they were asked for.\n"
     images = [(plain(key), number) for key, number in manifest.get("images", {}).items()]
     yield _table(("images", "number"), images)
 

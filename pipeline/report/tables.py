@@ -82,11 +82,14 @@ class ClassRow:
     left: int | None = None  # labels after verification, where there was one
     ap50: float | None = None  # on synthetic images
     real_ap50: float | None = None
+    judged: bool = True  # whether verification has a judge for it
 
     @property
     def yields(self) -> str:
-        """The share of the synthetic objects whose labels verification left."""
-        return "–" if self.left is None else share(self.left, self.made)
+        """The share of the synthetic objects whose labels verification left; a dash where nobody judged them."""
+        if self.left is None or not self.judged:
+            return "–"
+        return share(self.left, self.made)
 
     @property
     def gain(self) -> str:
@@ -125,6 +128,7 @@ def class_rows(run: Run) -> list[ClassRow]:
     plan = run.manifests["plan"]["classes"]
     synthetic = run.manifests["synthesize"]
     dap = (run.score("dap") or {}).get("per_class", {})
+    unjudged = run.manifests["verify"].get("not_judged", {})
     labelled = [labels.get(category["name"], 0) for category in categories]
     group_of = {}
     for group, members in frequency_groups(labelled).items():
@@ -152,6 +156,7 @@ def class_rows(run: Run) -> list[ClassRow]:
                 left=left,
                 ap50=measured.get("AP50"),
                 real_ap50=measured.get("real_AP50"),
+                judged=not unjudged.get(name),
             )
         )
     return sorted(rows, key=lambda row: (not row.isthing, -row.labelled, row.index))

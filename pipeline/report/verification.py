@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.pipeline.report.frame import render_section
+from synthaug.pipeline.report.number_text import share
 from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT
 
 NAMES = {
@@ -36,9 +37,19 @@ class ClassYield:
     thresholds: Mapping[str, Any]
 
     @property
+    def judged(self) -> bool:
+        """Whether its objects have verdicts."""
+        return not self.not_judged
+
+    @property
     def share_left(self) -> float:
         """The share of the synthetic objects whose labels are left."""
         return self.left / self.synthesized if self.synthesized else 1.0
+
+    @property
+    def yields(self) -> str:
+        """That share as text; what nobody judged has none."""
+        return share(self.left, self.synthesized) if self.judged else "–"
 
 
 def section(manifest: Manifest) -> str:
@@ -61,6 +72,8 @@ def section(manifest: Manifest) -> str:
         failed=failed,
         totals=totals,
         injected=injected_rows(manifest),
+        unjudged=unjudged_classes(manifest),
+        tail=tail_rows(manifest),
         heads=[NAMES[verdict] for verdict in FAILED],
     )
 
@@ -87,7 +100,32 @@ def class_rows(manifest: Manifest) -> list[ClassYield]:
                 thresholds=thresholds,
             )
         )
-    return sorted(rows, key=lambda row: row.share_left)
+    return sorted(rows, key=lambda row: (not row.judged, row.share_left))
+
+
+def unjudged_classes(manifest: Manifest) -> list[str]:
+    """Return the thing classes with synthetic objects that nobody judges."""
+    things = manifest.get("things", ())
+    return [name for name in things if manifest["not_judged"].get(name)]
+
+
+@dataclass(frozen=True)
+class TailRow:
+    """One judge that was tried on a class which the detector finds too rarely."""
+
+    name: str
+    judge: str
+    used: bool
+    evidence: Mapping[str, int]  # true, accepted_true, false, accepted_false
+
+
+def tail_rows(manifest: Manifest) -> list[TailRow]:
+    """Return every judge that was tried, class by class."""
+    rows = []
+    for name, tail in manifest.get("tail", {}).items():
+        for judge, evidence in tail["tried"].items():
+            rows.append(TailRow(name, judge, judge == tail["judge"], evidence))
+    return rows
 
 
 def rejected_share(verdicts: Mapping[str, int]) -> float | None:

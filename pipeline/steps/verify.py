@@ -1,4 +1,7 @@
-"""Verify every synthetic object with a detector that had no part in generating it; keep, drop or ignore by the verdict."""
+"""Verify every synthetic object with a detector that had no part in generating it; keep, drop or ignore by the verdict.
+
+A class that the detector finds too rarely gets another judge, where real images show one to be right, else none.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.scene import Category, Dataset
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.links import Link
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest, link_all
+from synthaug.pipeline.detection.floor import with_detections_of
 from synthaug.pipeline.detection.inference import detect, detect_shards
 from synthaug.pipeline.detection.store import read_rows
 from synthaug.pipeline.execution.context import Context, add_counts, cut
@@ -26,27 +32,37 @@ from synthaug.pipeline.steps import train_detector
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
 from synthaug.pipeline.steps.networks import check_detector_file
+from synthaug.pipeline.verification import links as verification_links
 from synthaug.pipeline.verification import thresholds as verification_thresholds
+from synthaug.pipeline.verification.links import rates
 from synthaug.pipeline.verification.policy import NOT_JUDGED, REAL, apply_policy, count_objects
-from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements
+from synthaug.pipeline.verification.prototypes import Prototypes
+from synthaug.pipeline.verification.tail import TailTables, choose_judges
+from synthaug.pipeline.verification.tail_judges import CROPS, LOWER, LOWER_BAR, TailJudge
+from synthaug.pipeline.verification.thresholds import DETECTOR, ClassThresholds, Requirements
 from synthaug.pipeline.verification.verdicts import (
     EXTRA,
     FAILED,
     KEPT,
+    LEAST_SCORE,
     Thresholds,
+    Verdicts,
+    is_too_small,
     on_synthetic,
     verdicts,
+    with_crop_verdicts,
 )
 
 if TYPE_CHECKING:
-    from synthaug.detectors.tta import TestTimeAugmented
+    from synthaug.detectors.base import Detector
 
 NEEDS = ("ingest", "synthesize")
 VERSION = 4
 PUBLISHES = (Published("*.parquet", "data"),)
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, REAL, EXTRA, "objects")  # per class, in the manifest
-DETECTOR, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
+JUDGE, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
 SUMMARY = "told.json"  # of the training of the detector
+PROTOTYPES = "prototypes.json"  # of the classes that crops are judged of
 
 
 @dataclass(frozen=True)
@@ -68,18 +84,16 @@ class Spec:
         """Open the synthetic images."""
         return parquet.open_table(self.synthetic)
 
-    def detector(self) -> TestTimeAugmented:
+    def detector(self) -> Detector:
         """Load the detector that verifies; it need not be of the job's back-end."""
         import torch
 
         from synthaug.detectors import load
-        from synthaug.detectors.tta import TestTimeAugmented
 
         torch.set_num_threads(1)
         folder, name = self.weights
         with Folder.at(folder).local_copy(name) as path:
-            detector = load(path, device=device())
-        return TestTimeAugmented(detector, flip=False, scales=())
+            return load(path, device=device())
 
 
 def settings(job: Job) -> dict[str, Any]:
@@ -107,12 +121,22 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
     return {"verified": dict(manifest)}
 
 
+def links(manifest: Manifest) -> list[Link]:
+    """Return whether the generator's objects are recognised, and whether verification can tell right from wrong."""
+    return verification_links.links(manifest)
+
+
 def _detector_job(job: Job) -> Job:
-    """Return the job as the training of the detector reads it: the same detector, trained on its own."""
+    """Return the job as the training of the detector reads it: the same detector, trained on its own.
+
+    It also returns detections that count at the lower bar only.
+    """
     plan = job.detector.training
     steps = job.verify.steps or plan.steps
     plan = replace(plan, steps=steps, evaluate_every=0, keep="last")
-    return replace(job, detector=replace(job.detector, training=plan))
+    floor = min(job.detector.config.score_floor, LOWER_BAR)
+    config = replace(job.detector.config, score_floor=floor)
+    return replace(job, detector=replace(job.detector, training=plan, config=config))
 
 
 def fit_thresholds(spec: Spec) -> dict[str, Any]:
@@ -126,16 +150,38 @@ def fit_thresholds(spec: Spec) -> dict[str, Any]:
     )
     least = verification_thresholds.least_areas(box_areas(table), len(things), section.small)
     seed = seed_for(spec.job.seed, "verify", "folds")
-    errors = verification_thresholds.held_out_errors(rows, things, least, required, seed)
-    fitted = verification_thresholds.fit(rows, things, required)
-    thresholds = [of_class.to_json() for of_class in fitted]
+    usual = [row.with_predictions(row.pred_scores >= LEAST_SCORE) for row in rows]
+    errors = verification_thresholds.held_out_errors(usual, things, least, required, seed)
+    fitted = verification_thresholds.fit(usual, things, required)
     names = [category.name for category in table.categories]
     errors["true"] = {names[label]: counts for label, counts in errors["true"].items()}
+    tables = TailTables(table, spec.split("labelled"), spec.split("validation"))
+    tail_seed = seed_for(spec.job.seed, "verify", "tail")
+    chosen, learnt = choose_judges(rows, fitted, least, tables, spec.detector, required, tail_seed)
+    if learnt is not None:
+        Folder.at(spec.out).write_json(PROTOTYPES, learnt.to_json())
+    bars = {}
+    for label, name in enumerate(names):
+        own = fitted[label]
+        if label in chosen:
+            own = with_judge(own, chosen[label])
+        bars[name] = own.to_json()
     return {
-        "bars": dict(zip(names, thresholds, strict=True)),
+        "bars": bars,
+        "things": [category.name for category in table.categories if category.isthing],
+        "tail": {names[label]: judge.to_json() for label, judge in chosen.items()},
         "least_area": least.tolist(),
         "errors": errors,
     }
+
+
+def with_judge(own: ClassThresholds, judge: TailJudge) -> ClassThresholds:
+    """Return the thresholds of a class that the detector finds too rarely, with those of its other judge."""
+    if judge.judge == LOWER:
+        return replace(
+            own, score=judge.score, iou=judge.iou, judged=True, judge=LOWER, basis="lower bar"
+        )
+    return replace(own, judge=judge.judge, margin=judge.margin)
 
 
 def box_areas(table: Dataset) -> dict[int, list[float]]:
@@ -174,10 +220,18 @@ class _Verifier:
         self._detector = spec.detector()
         self._categories = self._table.categories
         self._thresholds = read_thresholds(spec.fitted, self._categories)
+        bars = [spec.fitted["bars"][category.name] for category in self._categories]
+        self._by_detector = np.array([bar["judge"] == DETECTOR for bar in bars], bool)
+        self._by_crops = np.array([bar["judge"] == CROPS for bar in bars], bool)
+        self._margin = np.array([bar["margin"] for bar in bars])
+        if self._by_crops.any():
+            self._prototypes = Prototypes.from_json(self._out.read_json(PROTOTYPES))
 
     def __call__(self, name: str, indices: range) -> dict[str, Any]:
         counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
         images = {"verified": 0, "failed": 0, "empty": 0}
+        recognised = {"made": 0, "made_of": 0, "chance": 0, "chance_of": 0}
+        previous: DetectionRow | None = None
         file = f"{name}.parquet"
         with (
             parquet.ShardWriter(self._out, file, self._categories) as verified_writer,
@@ -186,12 +240,18 @@ class _Verifier:
             detections = detect(self._detector, self._table, indices, self._section.batch)
             for index, scene, prediction in detections:
                 row = DetectionRow.of(index, scene, prediction)
-                result = on_synthetic(verdicts(row, self._thresholds), scene.objects.source)
+                source = scene.objects.source
+                result = on_synthetic(verdicts(row, self._thresholds), source)
+                self._count_recognised(recognised, "made", row, result)
+                if previous is not None:
+                    other = with_detections_of(row, previous)
+                    blind = on_synthetic(verdicts(other, self._thresholds), source)
+                    self._count_recognised(recognised, "chance", row, blind)
+                previous = row
+                result = self._judge_crops(scene, row, result)
                 verified = apply_policy(scene, row, result, self._section, index)
                 images[verified.dropped or "verified"] += 1
-                of_image = count_objects(
-                    verified, result, row, self._categories, scene.objects.source
-                )
+                of_image = count_objects(verified, result, row, self._categories, source)
                 for key, of_classes in of_image.items():
                     counts[key].update(of_classes)
                 if verified.scene is not None:
@@ -199,10 +259,38 @@ class _Verifier:
                 if len(verified.rejected):
                     bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
                     rejected_writer.write([bare.with_objects(verified.rejected)])
-        manifest: dict[str, Any] = {"rows": len(indices), "images": images}
+        manifest: dict[str, Any] = {
+            "rows": len(indices),
+            "images": images,
+            "recognised": recognised,
+        }
         for key, of_classes in counts.items():
             manifest[key] = dict(of_classes)
         return manifest
+
+    def _count_recognised(
+        self, counts: dict[str, int], key: str, row: DetectionRow, result: Verdicts
+    ) -> None:
+        """Count the objects that the detector itself judges, and those it confirms."""
+        for label, verdict in zip(row.labels.tolist(), result.verdict, strict=True):
+            if verdict is not None and self._by_detector[label]:
+                counts[f"{key}_of"] += 1
+                counts[key] += verdict == KEPT
+
+    def _judge_crops(self, scene: Scene, row: DetectionRow, result: Verdicts) -> Verdicts:
+        """Return the verdicts with those on objects of classes that crops are judged of."""
+        synthetic = np.array([source != "human" for source in scene.objects.source], bool)
+        chosen = np.flatnonzero(self._by_crops[row.labels] & ~row.crowd & synthetic)
+        if not len(chosen):
+            return result
+        (features,) = self._detector.box_features([decode(scene)], [row.boxes[chosen]])
+        labels = row.labels[chosen]
+        kept = np.zeros(len(chosen), bool)
+        for label in np.unique(labels).tolist():
+            own = labels == label
+            kept[own] = self._prototypes.margins(features[own], label) >= self._margin[label]
+        small = is_too_small(row, self._thresholds)[chosen]
+        return with_crop_verdicts(result, chosen, kept, small)
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -237,7 +325,7 @@ def run(context: Context) -> dict[str, Any]:
     rows = context.shards(make, shards, context.folder, "images")
     counts = {key: add_counts(rows, key) for key in COUNTS}
     images = add_counts(rows, "images")
-    for line in summary_lines(images, counts, fitted["errors"]):
+    for line in summary_lines(images, counts, fitted):
         context.tell(f"  {line}")
     policy = {}
     for key, value in asdict(job.verify).items():
@@ -249,7 +337,22 @@ def run(context: Context) -> dict[str, Any]:
         "images": images,
         **counts,
         **fitted,
+        "recognised": _recognised(add_counts(rows, "recognised"), fitted),
         "policy": policy,
+    }
+
+
+def _recognised(counts: Mapping[str, int], fitted: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return how many objects the detector confirms, of how many: synthetic, real, and of another image's layout."""
+    real = [0, 0]
+    for name, verdicts_of_class in fitted["errors"]["true"].items():
+        if fitted["bars"][name]["judge"] == DETECTOR:
+            real[0] += verdicts_of_class[KEPT]
+            real[1] += sum(verdicts_of_class.values())
+    return {
+        "made": [counts["made"], counts["made_of"]],
+        "real": real,
+        "chance": [counts["chance"], counts["chance_of"]],
     }
 
 
@@ -263,7 +366,7 @@ def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]
         path = Path(job.verify.detector).absolute()
         summary = {"sha256": file_digest(job.verify.detector), "trained_here": False}
         return (str(path.parent), path.name), summary
-    folder = context.folder.sub(DETECTOR)
+    folder = context.folder.sub(JUDGE)
     weights = (folder.uri, train_detector.WEIGHTS)
     if folder.exists(SUMMARY):
         earlier: dict[str, Any] = folder.read_json(SUMMARY)
@@ -284,9 +387,9 @@ def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]
 
 
 def summary_lines(
-    images: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], errors: Mapping[str, Any]
+    images: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], fitted: Mapping[str, Any]
 ) -> list[str]:
-    """Return the lines for the user: the objects that stay, those that do not, and the errors of the detector."""
+    """Return the lines for the user: the objects that stay, those that do not, other judges, and errors of the detector."""
     total = {key: sum(counts[key].values()) for key in COUNTS}
     num_judged = sum(total[key] for key in (KEPT, *FAILED))
     if not num_judged:
@@ -303,29 +406,13 @@ def summary_lines(
         f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were not judged; "
         f"{num_dropped} of {sum(images.values())} images dropped",
     ]
-    rejected, accepted = rates(errors)
+    for name, tail in fitted["tail"].items():
+        judge = tail["judge"] or "nobody is shown to judge it rightly: no verdicts, no yield"
+        lines.append(f"{name}: the detector finds too few real ones; judged by: {judge}")
+    rejected, accepted = rates(fitted["errors"])
     if rejected is not None and accepted is not None:
         lines.append(
             f"on real validation images the same detector rejects {100 * rejected:.1f} % of the true objects and accepts "
             f"{100 * accepted:.1f} % of the false labels planted there"
         )
     return lines
-
-
-def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return the share of true objects rejected, and of injected false labels accepted; None without any."""
-    num_true, num_kept = 0, 0
-    for counts in errors["true"].values():
-        num_true += sum(counts.values())
-        num_kept += counts[KEPT]
-    num_false, num_accepted = 0, 0
-    for kind, counts in errors["planted"].items():
-        if kind != EXTRA:
-            num_false += counts["planted"]
-            num_accepted += counts["accepted"]
-    rejected = accepted = None
-    if num_true:
-        rejected = 1 - num_kept / num_true
-    if num_false:
-        accepted = num_accepted / num_false
-    return rejected, accepted

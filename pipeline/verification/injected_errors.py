@@ -59,7 +59,7 @@ def inject(
     if kind == SWAPPED:
         return _swapped_class(row, index, thresholds, rng)
     if kind == MISPLACED:
-        return _shifted_box(row, index, rng)
+        return shifted_box(row, index, rng)
     if kind == TOO_SMALL:
         return _shrunken_box(row, index, thresholds)
     if kind == DUPLICATE:
@@ -103,7 +103,7 @@ def _highest_iou(box: Box, others: NDArray[np.float32]) -> float:
     return float(overlaps(box[None], others, no_crowd).max(initial=0.0))
 
 
-def _is_free(row: DetectionRow, box: Box, label: int) -> bool:
+def is_free(row: DetectionRow, box: Box, label: int) -> bool:
     """Return whether no true object of a class is where the box is."""
     return _highest_iou(box, row.boxes[row.labels == label]) < FREE_IOU
 
@@ -122,7 +122,7 @@ def _label_without_object(
     box = donor.boxes[index] * scale
     side = box[2:] - box[:2]
     for _ in range(TRIES):
-        if _is_free(row, box, label):
+        if is_free(row, box, label):
             return _with_label(row, box, label)
         corner = (rng.random(2) * np.maximum(size - side, 0)).astype(np.float32)
         box = np.concatenate([corner, corner + side])
@@ -136,12 +136,12 @@ def _swapped_class(
     judged = np.flatnonzero(thresholds.judged)
     others = judged[judged != row.labels[index]]
     for label in rng.permutation(others).tolist():
-        if _is_free(row, row.boxes[index], label):
+        if is_free(row, row.boxes[index], label):
             return _with_change(row, index, row.boxes[index], label)
     return None
 
 
-def _shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> InjectedError | None:
+def shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> InjectedError | None:
     """Move a box so that it still overlaps its object, but is not right for it, nor for any other."""
     true = row.boxes[index]
     limit = np.array([row.width, row.height] * 2, np.float32)

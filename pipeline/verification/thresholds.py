@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.seeding import permuted, rng_for
 from synthaug.pipeline.detection import calibration
+from synthaug.pipeline.detection.proportions import wilson
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 from synthaug.pipeline.verification.injected_errors import KINDS, inject
 from synthaug.pipeline.verification.verdicts import (
@@ -34,6 +35,8 @@ from synthaug.pipeline.verification.verdicts import (
 
 QUANTILES = 40  # tried per class
 FOLDS = 5
+DETECTOR = "detector"  # the judge of a class whose objects it finds often enough
+LEAST_TRUE = 0.5  # lower 95 % bound (Wilson) of the share of true objects it finds at all
 FOUND_IOU = 0.5  # of a detection with an object whose label was taken away, to be that object
 SMALLEST = 0.01  # quantile of the labelled areas of a class that counts as its smallest
 
@@ -63,6 +66,9 @@ class ClassThresholds:
     basis: str  # class | pooled (all classes together)
     truths: int  # real objects they were fitted on
     reached: float  # share of these that pass the lowest thresholds
+    # DETECTOR, another judge of tail_judges.py, or "": nobody can judge the class
+    judge: str = ""
+    margin: float = 0.0  # the least that confirms, where prototypes of crops judge
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -141,7 +147,8 @@ def fit(
         if truths >= required.min_truths:
             basis, (score, iou) = "class", _highest_passing(own, required.recall)
         reached = own.passing(LEAST_SCORE, LEAST_IOU)
-        judged = thing and truths > 0 and reached >= required.min_recall
+        lower, _ = wilson(round(reached * truths), truths)
+        judged = thing and reached >= required.min_recall and lower >= LEAST_TRUE
         fitted.append(
             ClassThresholds(
                 score=score,
@@ -151,6 +158,7 @@ def fit(
                 basis=basis,
                 truths=truths,
                 reached=round(reached, 4),
+                judge=DETECTOR if judged else "",
             )
         )
     return fitted

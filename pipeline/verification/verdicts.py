@@ -122,6 +122,35 @@ def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
     return replace(result, verdict=tuple(verdict), score=score, iou=iou)
 
 
+def is_too_small(row: DetectionRow, thresholds: Thresholds) -> Flags:
+    """Return which objects [G] are smaller than the labelled ones of their class."""
+    sides = row.boxes[:, 2:].astype(np.float64) - row.boxes[:, :2]
+    area = sides.prod(1) / (row.height * row.width)
+    return np.asarray(area < thresholds.least_area[row.labels])
+
+
+def with_crop_verdicts(
+    result: Verdicts, chosen: Indices, kept: Flags, too_small: Flags
+) -> Verdicts:
+    """Return the verdicts with those that a judge of crops gives on some objects.
+
+    `kept` and `too_small` are of the chosen ones, in their order. What the judge does not know again is doubtful: it may
+    be there, so it is no background.
+    """
+    verdict = list(result.verdict)
+    score = result.score.copy()
+    for index, is_kept, is_small in zip(
+        chosen.tolist(), kept.tolist(), too_small.tolist(), strict=True
+    ):
+        verdict[index] = DOUBTFUL
+        if is_kept:
+            verdict[index] = KEPT
+        elif is_small:
+            verdict[index] = TOO_SMALL
+        score[index] = float(is_kept)
+    return replace(result, verdict=tuple(verdict), score=score)
+
+
 class _Comparison:
     """The labelled objects of one image against its detections: which agree in place, in class, in both."""
 
@@ -159,9 +188,7 @@ class _Comparison:
 
     def too_small(self) -> Flags:
         """Return which objects [G] are smaller than the labelled ones of their class."""
-        sides = self._row.boxes[:, 2:].astype(np.float64) - self._row.boxes[:, :2]
-        area = sides.prod(1) / (self._row.height * self._row.width)
-        return np.asarray(area < self._thresholds.least_area[self._row.labels])
+        return is_too_small(self._row, self._thresholds)
 
     def duplicates(self, match: Indices) -> Indices:
         """Return the detection [G] that confirms another object of the class and explains this one too."""

@@ -71,6 +71,26 @@ def test_features_belong_to_their_image_and_disturb_nothing(name: str) -> None:
     assert all(np.array_equal(a.boxes, b.boxes) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("name", detectors.DETECTORS)
+def test_features_of_a_box_are_those_of_its_place(name: str) -> None:
+    """A box of the whole image has the image's features; what is painted elsewhere hardly matters to one."""
+    needs(name)
+    torch.set_num_threads(1)
+    detector = detectors.build(name, SETTINGS, 3)
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (128, 128, 3)).astype(np.uint8)  # enters at half its size
+    other = image.copy()
+    other[:32, :32] = 0
+    boxes = np.array([[0, 0, 128, 128], [0, 0, 32, 32], [96, 96, 128, 128]], np.float32)
+    before, after = detector.box_features([image, other], [boxes, boxes])
+    assert before.dtype == np.float32
+    np.testing.assert_allclose(before[0], detector.features([image])[0], rtol=0.05, atol=0.01)
+    change = np.abs(after - before).sum(1)
+    assert change[1] > 1.5 * change[2]
+    (nothing,) = detector.box_features([image], [boxes[:0]])
+    assert nothing.shape == (0, before.shape[1])
+
+
 def test_unknown_names_and_settings_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="'yolo' is unknown"):
         detectors.build("yolo", {}, 2)

@@ -19,9 +19,10 @@ MANIFEST = {
     "duplicate": {},
     "doubtful": {"<b>emu": 2},
     "too_small": {},
-    "not_judged": {"<b>emu": 4},
+    "not_judged": {"sky": 4},
+    "things": ["car", "<b>emu", "kite"],
     "extra": {"kite": 3},
-    "objects": {"car": 21, "<b>emu": 5},
+    "objects": {"car": 21, "<b>emu": 5, "sky": 4},
     "bars": {
         "car": THRESHOLDS,
         "<b>emu": {**THRESHOLDS, "basis": "pooled"},
@@ -62,12 +63,14 @@ def changed(**content):
 
 
 def test_a_class_has_its_own_verdicts_and_the_one_that_lost_most_comes_first():
-    emu, car, kite = class_rows(MANIFEST)
+    emu, car, kite, sky = class_rows(MANIFEST)
     assert (emu.name, car.name, kite.name) == ("<b>emu", "car", "kite")
     assert car.verdicts == [20, 2, 1, 0, 0, 0, 0]
     assert (car.synthesized, car.left, car.not_judged, car.extra) == (23, 21, 0, 0)
     assert emu.verdicts == [3, 1, 0, 0, 0, 2, 0]
-    assert (emu.synthesized, emu.left, emu.not_judged) == (10, 5, 4)
+    assert (emu.synthesized, emu.left, emu.not_judged) == (6, 5, 0)
+    assert (sky.synthesized, sky.not_judged, sky.yields) == (4, 4, "–")
+    assert emu.yields == "83 %"
     assert (kite.synthesized, kite.extra) == (0, 3), "found, though nothing of it was planned"
     assert car.rejects == pytest.approx(0.05)
     assert emu.rejects is None
@@ -89,6 +92,24 @@ def test_the_page_says_what_became_of_each_verdict():
     assert "AP50 57 % on validation images" in text
     assert "a label taken away 9 33 % 67 %" in text
     assert "0.41, 0.55 (all classes&#39;)" in text
+
+
+def test_classes_that_nobody_judges_are_named_and_the_judges_that_were_tried_are_shown():
+    evidence = {"true": 12, "accepted_true": 11, "false": 80, "accepted_false": 3}
+    tail = {
+        "car": {
+            "judge": "crops",
+            "tried": {"lower bar": {**evidence, "true": 40}, "crops": evidence},
+        },
+        "kite": {"judge": "", "tried": {"lower bar": evidence}},
+    }
+    thresholds = {**MANIFEST["bars"], "kite": {**THRESHOLDS, "judged": False, "judge": "crops"}}
+    told = changed(tail=tail, bars=thresholds, not_judged={"sky": 4, "kite": 2})
+    text = words_of(section(told))
+    assert "6 were not judged and have no yield: stuff, and the classes kite, of which" in text
+    assert "the detector at a lower bar 11 of 40 3 of 80" in text
+    assert "prototypes of crops used 11 of 12 3 of 80" in text
+    assert "no yield: stuff. " in words_of(section(MANIFEST))
 
 
 def test_names_are_escaped():

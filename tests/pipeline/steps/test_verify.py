@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthaug.detectors import tta
 from synthaug.detectors.base import Prediction
 from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import draw_for
@@ -44,12 +43,20 @@ FAULTS = (
 
 
 class Informed:
-    """Knows the truth of toy images by their pixels; its boxes are a little off, its scores high."""
+    """Knows the truth of toy images by their pixels; its boxes are a little off, its scores high.
+
+    Of the classes `unseen` it detects nothing, and its features of boxes tell their class unless it is `blind`.
+    """
 
     num_classes = len(toy.CATEGORIES)
 
-    def __init__(self):
-        tables = [SOURCE, toy.read(toy.Config("val", REAL), Path())]
+    def __init__(self, unseen=(), blind=False):
+        self.unseen, self.blind = unseen, blind
+        tables = [
+            SOURCE,
+            toy.read(toy.Config("val", REAL), Path()),
+            toy.read(toy.Config("train", REAL), Path()),
+        ]
         self.truth = {
             decode(table[i]).tobytes(): table[i].objects
             for table in tables
@@ -59,9 +66,22 @@ class Informed:
     def predict(self, images, scale=1.0):
         return [self._found(self.truth[image.tobytes()]) for image in images]
 
-    @staticmethod
-    def _found(objects):
-        seen = objects.select(objects.isthing)
+    def box_features(self, images, boxes):
+        """Return, per class, the overlap of each box with its nearest object, and a feature of noise."""
+        features = []
+        for image, own in zip(images, boxes, strict=True):
+            truth = self.truth[image.tobytes()]
+            rng = np.random.default_rng(int(1000 * own.sum()) % 2**32)
+            known = rng.normal(0, 0.02, (len(own), self.num_classes + 1))
+            for label in range(0 if self.blind else self.num_classes):
+                of_class = truth.boxes[truth.category == label]
+                iou = overlaps(own, of_class, np.zeros(len(of_class), bool))
+                known[:, label] += iou.max(1, initial=0)
+            features.append(known.astype(np.float32))
+        return features
+
+    def _found(self, objects):
+        seen = objects.select(objects.isthing & ~np.isin(objects.category, self.unseen))
         rng = np.random.default_rng(int(seen.id.sum()))
         boxes = (seen.boxes + rng.uniform(-0.5, 0.5, seen.boxes.shape)).astype(np.float32)
         scores = rng.uniform(0.9, 1, len(seen)).astype(np.float32)
@@ -122,6 +142,15 @@ def done_by(step, context):
     return Output(context.folder, json.loads(json.dumps(step.run(context), sort_keys=True)))
 
 
+def verified_by(detector, outputs, root, *overrides):
+    """Return the output of the step with a detector in the place of the trained one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify.Spec, "detector", lambda _: detector)
+        trained = (("", ""), {"sha256": "0" * 64, "trained_here": False})
+        patch.setattr(verify, "_trained_detector", lambda _: trained)
+        return done_by(verify, context_of(root, outputs, "verify", *overrides))
+
+
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """Ingest, then as many synthetic images as there are kinds of faults, some times over; verified and exported."""
@@ -135,15 +164,7 @@ def outputs(tmp_path_factory):
     outputs["synthesize"] = Output(
         Folder.at(root / "made"), {"images": MADE, "objects": {"tree": 1}}
     )
-    with pytest.MonkeyPatch.context() as patch:
-        informed = tta.TestTimeAugmented(Informed(), flip=False, scales=())
-        patch.setattr(verify.Spec, "detector", lambda _: informed)
-        patch.setattr(
-            verify,
-            "_trained_detector",
-            lambda _: (("", ""), {"sha256": "0" * 64, "trained_here": False}),
-        )
-        outputs["verify"] = done_by(verify, context_of(root, outputs, "verify"))
+    outputs["verify"] = verified_by(Informed(), outputs, root)
     outputs["export"] = done_by(export, context_of(root, outputs, "export"))
     return outputs
 
@@ -238,6 +259,114 @@ def test_ignore_regions_reach_the_training_as_such(outputs):
     assert with_regions
 
 
+# ---- Classes that the detector does not see ----
+
+
+def most_frequent_thing():
+    """The thing class of which the synthetic images have most objects, and how many."""
+    counts = np.zeros(len(toy.CATEGORIES), int)
+    for index in range(MADE):
+        objects = falsified(index)[0].objects
+        counts += np.bincount(objects.category[objects.isthing], minlength=len(counts))
+    return int(counts.argmax()), int(counts.max())
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["looks", "blind"])
+def unseen(request, outputs, tmp_path_factory):
+    """Verification by a detector that never detects one class; its features know it, or nothing."""
+    label, count = most_frequent_thing()
+    detector = Informed(unseen=(label,), blind=request.param)
+    root = tmp_path_factory.mktemp("unseen")
+    done = verified_by(detector, outputs, root, "verify.min_recall=0.8")
+    return toy.CATEGORIES[label].name, count, done, request.param
+
+
+def test_a_class_that_is_never_detected_is_judged_by_its_crops_or_not_at_all(unseen):
+    name, count, done, blind = unseen
+    manifest = done.manifest
+    tried = manifest["tail"][name]["tried"]
+    assert tried["lower bar"]["accepted_true"] == 0
+    verdicts = {key: manifest[key].get(name, 0) for key in verify.COUNTS}
+    if blind:
+        assert manifest["bars"][name]["judge"] == ""
+        assert verdicts["not_judged"] == count, "no verdict, no yield"
+        assert not done.folder.exists(verify.PROTOTYPES)
+        return
+    assert manifest["bars"][name]["judge"] == "crops"
+    assert tried["crops"]["accepted_true"] >= 0.8 * tried["crops"]["true"]
+    assert tried["crops"]["accepted_false"] <= 0.1 * tried["crops"]["false"]
+    assert verdicts["not_judged"] == 0
+    assert verdicts["kept"] + verdicts["doubtful"] + verdicts["too_small"] == count
+    assert 0.6 * count < verdicts["kept"] < count, "some labels are false, and most are not"
+
+
+def test_false_labels_of_such_a_class_become_ignore_regions(unseen):
+    name, _, done, blind = unseen
+    label = next(k for k, category in enumerate(toy.CATEGORIES) if category.name == name)
+    table = parquet.open_table(done.folder)
+    for scene in table:
+        own = scene.objects.select(scene.objects.category == label)
+        verdicts = np.array([verdict or "" for verdict in own.verdict])
+        if blind:
+            assert set(verdicts) <= {""}
+        assert (own.iscrowd == (verdicts == "doubtful")).all()
+
+
+def test_such_a_class_has_a_dash_for_a_yield_and_is_named(unseen):
+    name, _, done, blind = unseen
+    (row,) = [row for row in report_verify.class_rows(done.manifest) if row.name == name]
+    assert (row.yields == "–") == blind
+    unjudged = report_verify.unjudged_classes(done.manifest)
+    assert (name in unjudged) == blind
+    page = report_verify.section(done.manifest)
+    assert (f"the classes {', '.join(unjudged)}, of which nobody" in page) == bool(unjudged)
+    _, link = verify.links(done.manifest)
+    assert (f"(not {', '.join(unjudged)})" in link.figure) == bool(unjudged)
+
+
+# ---- Links ----
+
+
+def test_objects_that_are_where_they_should_be_are_recognised_and_those_of_others_are_not(outputs):
+    recognised = outputs["verify"].manifest["recognised"]
+    shares = {key: part / total for key, (part, total) in recognised.items()}
+    assert shares["real"] > 0.9
+    assert shares["made"] > 0.7
+    assert shares["chance"] < 0.2
+    generator, verification = verify.links(outputs["verify"].manifest)
+    assert (generator.state, verification.state) == ("ok", "ok")
+
+
+class Plaid(Informed):
+    """Sees real images as they are, and nothing in synthetic ones."""
+
+    def predict(self, images, scale=1.0):
+        real = toy.read(toy.Config("val", REAL), Path())
+        known = {decode(scene).tobytes() for scene in real}
+        found = super().predict(images)
+        nothing = Prediction(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0))
+        pairs = zip(images, found, strict=True)
+        return [own if image.tobytes() in known else nothing for image, own in pairs]
+
+
+def test_a_generator_whose_objects_nobody_recognises_stops_the_run(outputs, tmp_path):
+    done = verified_by(Plaid(), outputs, tmp_path)
+    generator, verification = verify.links(done.manifest)
+    assert (generator.state, generator.stops) == ("weak", True)
+    assert generator.figure.startswith("0 % of ")
+    assert "generator.steps" in generator.advice
+    assert verification.state == "ok", "the judge is not to blame"
+
+
+def test_a_judge_that_knows_nothing_stops_the_run(outputs, tmp_path):
+    things = [k for k, category in enumerate(toy.CATEGORIES) if category.isthing]
+    done = verified_by(Informed(unseen=things, blind=True), outputs, tmp_path)
+    generator, verification = verify.links(done.manifest)
+    assert generator.state == "untested"
+    assert (verification.state, verification.stops) == ("weak", True)
+    assert "nobody can judge any class" in verification.figure
+
+
 def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
     context = context_of(tmp_path, outputs, "verify", "verify.enabled=false")
     told = verify.run(context)
@@ -245,6 +374,7 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
     for name in outputs["synthesize"].folder.names():
         assert context.folder.read_bytes(name) == outputs["synthesize"].folder.read_bytes(name)
     assert verify.settings(context.job) == {"enabled": False}
+    assert [link.state for link in verify.links(told)] == ["untested", "untested"]
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):

@@ -1,0 +1,111 @@
+"""The two links that verification measures: the generator's objects are recognised; the judge tells right from wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from synthaug.pipeline.core.links import Link
+from synthaug.pipeline.detection.proportions import wilson
+from synthaug.pipeline.verification.policy import NOT_JUDGED
+from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT
+
+# Of a generator's objects as many must be recognised, above chance, as this share of real ones.
+LEAST_RECOGNISED = 0.25
+# Of the verifying detector: share of accepted true labels less that of accepted false ones.
+LEAST_GAIN = 0.5
+
+Manifest = Mapping[str, Any]  # of the step
+
+
+def links(manifest: Manifest) -> list[Link]:
+    """Return both links; untested where nothing was verified."""
+    if not manifest.get("enabled"):
+        off = "not verified (verify.enabled is false)"
+        return [Link("generator", "untested", off), Link("verification", "untested", off)]
+    if "recognised" not in manifest:
+        return []
+    return [generator_link(manifest), verification_link(manifest)]
+
+
+def generator_link(manifest: Manifest) -> Link:
+    """Return whether the detector recognises enough synthetic objects, above chance, beside real ones.
+
+    With the shares m of synthetic objects (its lower 95 % bound), r of real ones and c of objects asked for in
+    another image, it is weak where m - c < LEAST_RECOGNISED (r - c).
+    """
+    name = "generator"
+    (made, made_of), (real, real_of), (chance, chance_of) = (
+        manifest["recognised"][key] for key in ("made", "real", "chance")
+    )
+    if not made_of or not real_of:
+        return Link(name, "untested", "no synthetic object is of a class that the judge knows")
+    real_share = real / real_of
+    chance_share = chance / chance_of if chance_of else 0.0
+    least = chance_share + LEAST_RECOGNISED * max(0.0, real_share - chance_share)
+    figure = (
+        f"{100 * made / made_of:.0f} % of {made_of} synthetic objects are recognised, "
+        f"{100 * real_share:.0f} % of real ones, {100 * chance_share:.0f} % by chance"
+    )
+    lower, _ = wilson(made, made_of)
+    if lower >= least:
+        return Link(name, "ok", figure)
+    figure = f"{figure}; at least {100 * least:.0f} % must be, with certainty"
+    advice = (
+        "train the generator longer (generator.steps), choose one that edits real images "
+        "(generator.system), or lower its resolution"
+    )
+    return Link(name, "weak", figure, advice, stops=True)
+
+
+def verification_link(manifest: Manifest) -> Link:
+    """Return whether there is a judge for the classes that were made, and whether it tells true from false labels."""
+    name = "verification"
+    judged, unjudged = [], []
+    for label, bar in manifest["bars"].items():
+        if not any(manifest[key].get(label) for key in (KEPT, *FAILED, NOT_JUDGED)):
+            continue
+        if bar["judge"]:
+            judged.append(label)
+        elif label in manifest["things"]:
+            unjudged.append(label)
+    rejected, accepted = rates(manifest["errors"])
+    if unjudged and not judged:
+        figure = "nobody can judge any class: the detector finds too few real objects"
+        advice = (
+            "train the judge longer (verify.steps), name one (verify.detector), "
+            "or do without (verify.enabled=false)"
+        )
+        return Link(name, "weak", figure, advice, stops=True)
+    figure = f"{len(judged)} of {len(judged) + len(unjudged)} classes are judged"
+    if unjudged:
+        figure = f"{figure} (not {', '.join(unjudged)})"
+    if rejected is None or accepted is None:
+        return Link(name, "untested", f"{figure}; no label errors could be planted")
+    figure = (
+        f"{figure}; {100 * rejected:.0f} % of true labels are rejected, "
+        f"{100 * accepted:.0f} % of false ones accepted"
+    )
+    if 1 - rejected - accepted >= LEAST_GAIN:
+        return Link(name, "ok", figure)
+    advice = "train the judge longer (verify.steps) or name a better one (verify.detector)"
+    return Link(name, "weak", figure, advice)
+
+
+def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the share of true objects rejected, and of injected false labels accepted; None without any."""
+    num_true, num_kept = 0, 0
+    for counts in errors["true"].values():
+        num_true += sum(counts.values())
+        num_kept += counts[KEPT]
+    num_false, num_accepted = 0, 0
+    for kind, counts in errors["planted"].items():
+        if kind != EXTRA:
+            num_false += counts["planted"]
+            num_accepted += counts["accepted"]
+    rejected = accepted = None
+    if num_true:
+        rejected = 1 - num_kept / num_true
+    if num_false:
+        accepted = num_accepted / num_false
+    return rejected, accepted

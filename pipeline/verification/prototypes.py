@@ -1,0 +1,86 @@
+"""A judge of crops: prototypes of classes in the frozen features of a detector.
+
+A box holds an object of a class as far as its features are nearer to the class's prototype than to any other: of another
+class, of background, or of the class half in the box. A prototype is the mean of the features of labelled crops; distances
+are Mahalanobis', with one covariance for all (linear discriminant analysis, Fisher 1936), shrunk towards its diagonal
+(Schäfer and Strimmer 2005, target D) because there may be fewer crops than features.
+
+Legend: N crops, D features, P prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHRINKAGE = 0.2  # of the covariance towards its diagonal
+LEAST_VARIANCE = 1e-6  # of a feature, as a share of the mean one
+BACKGROUND = -1  # the crop of no object
+# A crop that holds only a part of an object of class c is of the kind PART - c.
+PART = -2
+
+Floats = NDArray[np.float64]
+Features = NDArray[np.float32]  # [N, D]
+Kinds = NDArray[np.int64]  # [N] class index, BACKGROUND, or PART - class
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """The prototypes, as the linear functions that tell which is nearest."""
+
+    kinds: Kinds  # [P]
+    weight: Floats  # [P, D]
+    offset: Floats  # [P]
+
+    def margins(self, features: Features, label: int) -> Floats:
+        """Return how much nearer crops [N, D] are to a class than to the nearest other prototype; below 0: further.
+
+        It is half the difference of the squared distances.
+        """
+        closeness = features.astype(np.float64) @ self.weight.T + self.offset  # [N, P]
+        own = self.kinds == label
+        margins: Floats = closeness[:, own][:, 0] - closeness[:, ~own].max(1)
+        return margins
+
+    def knows(self, label: int) -> bool:
+        """Return whether there is a prototype of the class, and another to compare with."""
+        return len(self.kinds) > 1 and bool((self.kinds == label).any())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "kinds": self.kinds.tolist(),
+            "weight": self.weight.tolist(),
+            "offset": self.offset.tolist(),
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Prototypes:
+        """Return the prototypes that `to_json` described."""
+        kinds = np.array(content["kinds"], np.int64)
+        weight = np.array(content["weight"], np.float64).reshape(len(kinds), -1)
+        return Prototypes(kinds, weight, np.array(content["offset"], np.float64))
+
+
+def fit(features: Sequence[Features], kinds: Sequence[int]) -> Prototypes:
+    """Return the prototypes of crops, given as a feature vector [D] and a kind of each."""
+    if not kinds:
+        return Prototypes(np.zeros(0, np.int64), np.zeros((0, 0)), np.zeros(0))
+    crops = np.stack(features).astype(np.float64)  # [N, D]
+    names, owner = np.unique(kinds, return_inverse=True)
+    sums = np.zeros((len(names), crops.shape[1]))
+    np.add.at(sums, owner, crops)
+    means = sums / np.bincount(owner)[:, None]
+    within = crops - means[owner]
+    covariance = within.T @ within / len(crops)
+    variance = np.diag(covariance)
+    least = LEAST_VARIANCE * max(float(variance.mean()), LEAST_VARIANCE)
+    diagonal = np.diag(np.maximum(variance, least))
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal
+    weight = np.asarray(np.linalg.solve(shrunk, means.T).T, np.float64)
+    offset: Floats = -0.5 * (weight * means).sum(1)
+    return Prototypes(names.astype(np.int64), weight, offset)

@@ -1,0 +1,73 @@
+"""Prototypes of crops: the nearest wins, features that vary by themselves count little, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from synthaug.pipeline.verification.prototypes import BACKGROUND, PART, Prototypes, fit
+
+CAR, BUS = 0, 1
+
+
+def crops(kinds, seed=0, noise=0.1):
+    """Return a crop per kind: feature 0 tells the kind, feature 1 is loud noise."""
+    rng = np.random.default_rng(seed)
+    place = {CAR: 1.0, BUS: -1.0, BACKGROUND: 0.0, PART - CAR: 0.4}
+    vectors = []
+    for kind in kinds:
+        vectors.append(
+            np.array([place[kind] + rng.normal(0, noise), rng.normal(0, 30)], np.float32)
+        )
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    kinds = [CAR, BUS, BACKGROUND, PART - CAR] * 40
+    return fit(crops(kinds), kinds)
+
+
+def test_a_class_has_a_margin_over_all_others_where_it_is_nearest(learnt):
+    kinds = [CAR] * 50 + [BUS] * 50 + [BACKGROUND] * 50 + [PART - CAR] * 50
+    margins = learnt.margins(np.stack(crops(kinds, seed=1)), CAR)
+    assert (margins[:50] > 0).mean() > 0.95
+    assert (margins[50:] < 0).mean() > 0.95
+
+
+def test_the_margin_of_a_class_is_least_over_its_nearest_rival(learnt):
+    """The part of a car is nearer to a car than background is, and a bus is furthest."""
+    part, background, bus = (
+        learnt.margins(np.array([[x, 0]], np.float32), CAR)[0] for x in (0.4, 0.0, -1.0)
+    )
+    assert 0 > part > background > bus
+
+
+def test_features_that_vary_within_a_kind_count_little(learnt):
+    usual, loud = learnt.margins(np.array([[1, 0], [1, 40]], np.float32), CAR)
+    other = learnt.margins(np.array([[0.4, 0]], np.float32), CAR)[0]
+    assert abs(usual - loud) < 0.2 * abs(usual - other)
+
+
+def test_fewer_crops_than_features_are_enough():
+    rng = np.random.default_rng(0)
+    vectors = [rng.normal(0, 1, 50).astype(np.float32) + 5 * (k % 2) for k in range(8)]
+    learnt = fit(vectors, [CAR, BUS] * 4)
+    margins = learnt.margins(np.stack(vectors), CAR)
+    assert (margins[::2] > 0).all()
+    assert (margins[1::2] < 0).all()
+
+
+def test_a_class_without_crops_or_rivals_is_not_known():
+    assert not fit([], []).knows(CAR)
+    assert not fit(crops([CAR]), [CAR]).knows(CAR)
+    assert not fit(crops([CAR, BUS]), [CAR, BUS]).knows(2)
+    assert fit(crops([CAR, BUS]), [CAR, BUS]).knows(CAR)
+
+
+def test_they_come_back_from_their_file(learnt):
+    again = Prototypes.from_json(json.loads(json.dumps(learnt.to_json())))
+    features = np.stack(crops([CAR, BUS], seed=3))
+    assert (again.margins(features, BUS) == learnt.margins(features, BUS)).all()

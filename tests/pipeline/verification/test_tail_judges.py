@@ -1,0 +1,176 @@
+"""Planted cases for the judges of rare classes: who is right is taken, and nobody where nobody is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from synthaug.pipeline.scores.detection.evaluator import overlaps
+from synthaug.pipeline.verification.tail_judges import (
+    CROPS,
+    LOWER,
+    MOST_IMAGES,
+    Evidence,
+    choose,
+    claimed_boxes,
+)
+from synthaug.pipeline.verification.verdicts import Thresholds
+from tests.imperfect_detector import TOY, TOY_THINGS, detect
+
+LABEL = 3  # a thing of the toy
+RECALL, MIN_RECALL = 0.95, 0.8
+
+
+def alone(label):
+    """Return thresholds by which one class alone is judged."""
+    num_classes = len(TOY_THINGS)
+    return Thresholds(
+        score=np.full(num_classes, 0.5),
+        iou=np.full(num_classes, 0.5),
+        confident=np.full(num_classes, np.inf),
+        least_area=np.zeros(num_classes),
+        judged=np.arange(num_classes) == label,
+        things=TOY_THINGS,
+    )
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [detect(index) for index in range(len(TOY))]
+
+
+@pytest.fixture(scope="module")
+def claims(rows):
+    return claimed_boxes(rows, LABEL, alone(LABEL), seed=0)
+
+
+def weak(rows, found, score=0.02):
+    """Return the rows as of a detector that finds a share of the class's objects, with a low score."""
+    rng = np.random.default_rng(0)
+    weak_rows = []
+    for row in rows:
+        own = row.pred_labels == LABEL
+        keep = ~own | (rng.random(len(own)) < found)
+        scores = np.where(own, score, row.pred_scores).astype(np.float32)
+        weak_rows.append(replace(row, pred_scores=scores).with_predictions(keep))
+    return weak_rows
+
+
+def margins_of(claims, wrong, seed=0):
+    """Return margins that tell true from false boxes but for a share that is wrong."""
+    rng = np.random.default_rng(seed)
+    is_true = np.array([claim.is_true for claim in claims])
+    flipped = rng.random(len(claims)) < wrong
+    return np.where(is_true ^ flipped, 1.0, -1.0) + rng.normal(0, 0.1, len(claims))
+
+
+def judge_of(rows, claims, margins=None):
+    return choose(rows, claims, margins, LABEL, RECALL, MIN_RECALL, seed=0)
+
+
+# ---- What is claimed ----
+
+
+def test_every_true_object_is_claimed_once_and_false_ones_hold_none(rows, claims):
+    true = [claim for claim in claims if claim.is_true]
+    assert len(true) == sum(int((row.labels == LABEL).sum()) for row in rows)
+    false = [claim for claim in claims if not claim.is_true]
+    assert 2 * MOST_IMAGES <= len(false) <= 3 * len(rows)
+    shifted = 0
+    for claim in false:
+        row = rows[claim.row]
+        own = row.boxes[row.labels == LABEL]
+        iou = overlaps(claim.box[None], own, np.zeros(len(own), bool)).max(initial=0)
+        assert iou <= 0.41
+        shifted += iou > 0.1
+    assert 0 < shifted < len(false) / 2, "some lie half beside an object"
+
+
+def test_a_class_without_objects_has_nothing_to_claim(rows):
+    bare = [row.with_objects(row.labels != LABEL) for row in rows]
+    assert claimed_boxes(bare, LABEL, alone(LABEL), seed=0) == []
+
+
+def test_the_same_seed_claims_the_same(rows, claims):
+    again = claimed_boxes(rows, LABEL, alone(LABEL), seed=0)
+    assert all((a.box == b.box).all() for a, b in zip(claims, again, strict=True))
+
+
+# ---- Who is taken ----
+
+
+def test_a_detector_that_is_right_at_a_low_score_judges_there(rows, claims):
+    judge = judge_of(weak(rows, found=1.0), claims)
+    assert judge.judge == LOWER
+    assert judge.score == pytest.approx(0.02)
+    evidence = judge.tried[LOWER]
+    assert evidence.recall > 0.85
+    assert evidence.false_rate < 0.05
+
+
+def test_a_detector_that_misses_half_does_not(rows, claims):
+    judge = judge_of(weak(rows, found=0.5), claims)
+    assert judge.judge == ""
+    assert 0.3 < judge.tried[LOWER].recall < 0.6
+
+
+def test_a_detector_that_sees_the_class_everywhere_does_not(rows, claims):
+    """It has a detection on every claimed box: true ones pass, and false ones too."""
+    everywhere = list(rows)
+    for claim in claims:
+        row = everywhere[claim.row]
+        everywhere[claim.row] = replace(
+            row,
+            pred_boxes=np.concatenate([row.pred_boxes, claim.box[None]]),
+            pred_labels=np.append(row.pred_labels, LABEL),
+            pred_scores=np.append(row.pred_scores, np.float32(0.9)),
+        )
+    judge = judge_of(everywhere, claims)
+    assert judge.judge == ""
+    assert judge.tried[LOWER].false_rate > 0.9
+
+
+def test_crops_judge_where_they_are_right_and_the_detector_is_not(rows, claims):
+    judge = judge_of(weak(rows, found=0.2), claims, margins_of(claims, wrong=0.02))
+    assert judge.judge == CROPS
+    assert -1 < judge.margin < 1
+    assert judge.tried[CROPS].gain > 0.9
+
+
+def test_crops_that_do_not_look_judge_nothing(rows, claims):
+    noise = np.random.default_rng(1).normal(0, 1, len(claims))
+    judge = judge_of(weak(rows, found=0.2), claims, noise)
+    assert judge.judge == ""
+    assert abs(judge.tried[CROPS].gain) < 0.35
+
+
+def test_of_two_that_are_right_the_better_one_judges(rows, claims):
+    judge = judge_of(weak(rows, found=1.0), claims, margins_of(claims, wrong=0.0))
+    assert judge.judge == CROPS
+    judge = judge_of(weak(rows, found=1.0), claims, margins_of(claims, wrong=0.3))
+    assert judge.judge == LOWER
+
+
+def test_thresholds_are_tried_on_other_images_than_they_were_learnt_on(rows, claims):
+    """Margins that separate by chance within a fold would pass if they were judged by their own threshold."""
+    few = [claim for claim in claims if claim.is_true][:4]
+    few += [claim for claim in claims if not claim.is_true][:4]
+    margins = np.random.default_rng(5).normal(0, 1, len(few))
+    assert judge_of(weak(rows, found=0.0), few, margins).judge == ""
+
+
+@pytest.mark.parametrize(
+    ("true", "false", "holds"),
+    [
+        ((40, 40), (100, 3), True),
+        ((3, 3), (100, 3), True),
+        ((2, 2), (100, 3), False),  # two objects show nothing
+        ((40, 31), (100, 3), False),  # too many true ones are refused
+        ((40, 40), (100, 11), False),  # too many false ones pass
+        ((40, 40), (10, 1), False),  # ten false boxes show little
+    ],
+)
+def test_the_bounds_are_the_stated_ones(true, false, holds):
+    assert Evidence(*true, *false).holds(MIN_RECALL) == holds
