@@ -169,7 +169,8 @@ class RcnnDetector(ABC):
     def _resize_ratio(self, image: NDArray[np.uint8]) -> float:
         """Return the size at which an image enters the network, as a multiple of its own."""
         shorter, longer = sorted(image.shape[:2])
-        return min(self.config.image_size / shorter, self.config.max_size / longer)
+        ratio: float = min(self.config.image_size / shorter, self.config.max_size / longer)
+        return ratio
 
     def training(self, steps: int, seed: int) -> StepTraining:
         """Start a training from the present weights; `finish()` ends it."""

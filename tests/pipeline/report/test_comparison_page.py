@@ -17,6 +17,7 @@ from synthaug.pipeline.report.comparison_page import (
     warnings,
 )
 from synthaug.pipeline.report.tables import UNDONE, Run
+from synthaug.pipeline.verification.verdicts import FAILED
 from tests.fake_run import BASE
 
 SPLITS = {"labelled": {"images": 4, "objects": {"car": 9, "emu": 1}, "skipped": {}}}
@@ -95,12 +96,19 @@ def test_what_a_reader_must_know_comes_first():
 
 
 def test_conclusions_are_the_trial_s_and_the_share_of_labels_left():
-    verify = {"enabled": True, "objects": {"car": 3}, "images": {"verified": 1200}}
+    verify = {
+        "enabled": True,
+        "images": {"verified": 1200},
+        **{verdict: {} for verdict in FAILED},
+        "kept": {"car": 3},
+        "missing": {"car": 1},
+        "not_judged": {"emu": 5},
+    }
     synthetic = {"images": 9, "objects": {"car": 4}, "dropped": {}}
     run = run_of(verify=verify, synthesize=synthetic, trial={"seeds": 2, "says": ["it helps"]})
     own = run_conclusions(run)
     assert own.trial == ["it helps"]
-    assert own.verified == "3 of 4 objects left (75 %), 1,200 images"
+    assert own.verified == "3 of 4 judged objects recognised (75 %), 5 not judged, 1,200 images"
     assert run_conclusions(run_of()).verified == "not verified"
 
 
