@@ -48,7 +48,7 @@ NEEDS = (
     "score",
     "trial",
 )
-VERSION = 5
+VERSION = 6
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PUBLISHES = (Published(PAGE),)

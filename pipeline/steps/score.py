@@ -10,6 +10,7 @@ from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context, cut
@@ -112,6 +113,27 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
         "scores_unavailable": manifest["unavailable"],
         "validation": manifest["validation"],
     }
+
+
+def links(manifest: Manifest) -> list[Link]:
+    """Return whether the objects asked for are detected better than those asked for in another image (DAP's floor)."""
+    name = "scores"
+    dap = manifest.get("scores", {}).get("dap")
+    if dap is None:
+        measured = ", ".join(manifest.get("scores", {})) or "nothing"
+        return [Link(name, "untested", f"DAP was not measured; measured: {measured}")]
+    floor = dap["controls"].get("shuffled", {}).get("AP50")
+    ceiling = dap["controls"].get("real", {}).get("AP50")
+    value, low = dap["values"].get("AP50"), dap["values"].get("AP50_low")
+    if value is None or floor is None:
+        return [Link(name, "untested", "DAP has no object to detect")]
+    figure = f"DAP AP50 {value:.3f}, with shuffled layouts {floor:.3f}"
+    if ceiling is not None:
+        figure = f"{figure}, on real images {ceiling:.3f}"
+    if (value if low is None else low) > floor:
+        return [Link(name, "ok", figure)]
+    advice = "the images do not show what was asked for: train the generator longer"
+    return [Link(name, "weak", f"{figure}: not above the floor with certainty", advice)]
 
 
 def run(context: Context) -> dict[str, Any]:

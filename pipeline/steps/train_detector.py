@@ -30,8 +30,8 @@ VERSION = 4
 WEIGHTS = "detector.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 ADVICE = (
-    "train longer (detector.steps), start from trained weights (detector.weights or a pretrained "
-    "backbone), enlarge the input (detector.image_size) or fit the anchors to the objects "
+    "train longer (detector.steps), start from trained weights (detector.backbone=lite0, or "
+    "detector.weights), enlarge the input (detector.image_size) or fit the anchors to the objects "
     "(detector.anchor_sizes)"
 )
 BEST = "best.safetensors"  # with the best AP50 so far; only with detector.evaluate_every

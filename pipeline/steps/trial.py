@@ -127,6 +127,8 @@ def links(manifest: Manifest) -> list[Link]:
     """Return whether the trial could tell anything, and no placebo seems to gain."""
     if not manifest.get("seeds"):
         return [Link("trial", "untested", "no trial was run: whether this data helps is not known")]
+    if "verdict" not in manifest:  # of an earlier version
+        return []
     verdict_word = manifest["verdict"]["word"]
     figure = f"{manifest['verdict']['stage']}: {verdict_word}"
     placebos = [arm["name"] for arm in manifest["arms"] if arm["role"] == "placebo"]

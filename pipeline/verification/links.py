@@ -62,12 +62,12 @@ def verification_link(manifest: Manifest) -> Link:
     """Return whether there is a judge for the classes that were made, and whether it tells true from false labels."""
     name = "verification"
     judged, unjudged = [], []
-    for label, bar in manifest["bars"].items():
+    for label in manifest["things"]:
         if not any(manifest[key].get(label) for key in (KEPT, *FAILED, NOT_JUDGED)):
             continue
-        if bar["judge"]:
+        if manifest["bars"][label]["judge"]:
             judged.append(label)
-        elif label in manifest["things"]:
+        else:
             unjudged.append(label)
     rejected, accepted = rates(manifest["errors"])
     if unjudged and not judged:

@@ -165,3 +165,35 @@ def test_a_score_that_may_be_missing_stops_no_run(tmp_path: Path) -> None:
     assert () == job.score.asked and {"dap", "fid"} == set(job.score.settings)
     stopping = replace(job, score=replace(job.score, missing="stop"))
     assert score.settings(job) == score.settings(stopping)
+
+
+# ---- The link ----
+
+
+def dap(value: float | None, low: float | None, floor: float | None) -> dict[str, Any]:
+    """A manifest with this AP50, its lower bound, and that of shuffled layouts."""
+    controls = {"shuffled": {"AP50": floor}, "real": {"AP50": 0.9}}
+    values = {"AP50": value, "AP50_low": low}
+    return {"scores": {"dap": {"value": 0.0, "values": values, "controls": controls}}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "state", "words"),
+    [
+        (
+            dap(0.5, 0.4, 0.02),
+            "ok",
+            "AP50 0.500, with shuffled layouts 0.020, on real images 0.900",
+        ),
+        (dap(0.03, 0.01, 0.02), "weak", "not above the floor"),
+        (dap(None, None, None), "untested", "no object"),
+        ({"scores": {"cas": {}}}, "untested", "measured: cas"),
+        ({"scores": {}}, "untested", "measured: nothing"),
+    ],
+)
+def test_the_link_is_dap_over_shuffled_layouts(
+    manifest: dict[str, Any], state: str, words: str
+) -> None:
+    (link,) = score.links(manifest)
+    assert (link.state, link.stops) == (state, False)
+    assert words in link.figure
