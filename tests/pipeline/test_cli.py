@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 
 from synthaug.pipeline.cli import Terminal, main
 from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.links import Link
+from synthaug.pipeline.core.storage import Folder
 from tests import paths
 
 SMOKE = paths.JOBS / "smoke.yaml"
@@ -365,3 +367,20 @@ def test_a_line_takes_the_place_of_an_open_progress_line(
     terminal.tell("more")
     assert out.getvalue() == "done\nmore\n"
     assert err.getvalue().count("\r\x1b[K") == 2, "one opens the line, one clears it"
+
+
+def test_weak_links_are_told_in_the_last_lines_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = [
+        Link("detector", "ok", "AP50 0.9"),
+        Link("generator", "weak", "3 % are recognised", "train longer", stops=True),
+    ]
+    folder = Folder.at(tmp_path / "out")
+    folder.write_json("metrics.json", {"links": [link.to_json() for link in links]})
+    monkeypatch.setattr("synthaug.pipeline.run.run", lambda *_: folder)
+    result = run("--output", str(tmp_path / "out"))
+    assert result.exit_code == 0, (result.output, result.exception)
+    lines = result.output.splitlines()
+    assert lines[-4] == "weak:    generator: 3 % are recognised; train longer"
+    assert "detector" not in result.output
