@@ -40,6 +40,8 @@ SURE_FALSE = 0.2
 LOWER_BAR = 0.01
 MOST_IMAGES = 100  # images, evenly spaced, that false boxes are planted in
 
+NEVER = 1e300  # a margin that no crop has, and JSON can hold
+
 LOWER, CROPS = "lower bar", "crops"
 
 Box = NDArray[np.float32]
@@ -227,7 +229,7 @@ def _least_margin(margins: Floats, is_true: Flags) -> float:
     num_true, num_false = max(1, int(truth.sum())), max(1, int((~truth).sum()))
     gain = np.cumsum(truth) / num_true - np.cumsum(~truth) / num_false
     if not len(gain) or gain.max() <= 0:
-        return float("inf")
+        return NEVER
     best = int(np.argmax(gain))
     following = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
     return float((ranked[best] + following) / 2)

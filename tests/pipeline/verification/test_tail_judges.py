@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -159,6 +160,12 @@ def test_thresholds_are_tried_on_other_images_than_they_were_learnt_on(rows, cla
     few += [claim for claim in claims if not claim.is_true][:4]
     margins = np.random.default_rng(5).normal(0, 1, len(few))
     assert judge_of(weak(rows, found=0.0), few, margins).judge == ""
+
+
+def test_crops_that_are_always_wrong_confirm_nothing_and_are_still_plain_data(rows, claims):
+    judge = judge_of(weak(rows, found=0.2), claims, -margins_of(claims, wrong=0.0))
+    assert judge.judge == ""
+    assert json.loads(json.dumps(judge.to_json(), allow_nan=False))["margin"] > 1e6
 
 
 @pytest.mark.parametrize(
