@@ -80,14 +80,17 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     return {names.get(key, key): value for key, value in config.items()}
 
 
-def load(path: Path) -> tuple[System, nn.Module, dict[str, Any]]:
-    """Return (system, network, header).
+def load(
+    path: Path, changes: Mapping[str, Any] | None = None
+) -> tuple[System, nn.Module, dict[str, Any]]:
+    """Return (system, network, header); `changes` are settings of its Config that change no weight.
 
     ValueError when the weights are not those of the header's network.
     """
     header = read_header(path)
     system = load_system(header["system"])
-    network = system.build(read_config(system, header), len(header["classes"]))
+    config = dataclasses.replace(read_config(system, header), **(changes or {}))
+    network = system.build(config, len(header["classes"]))
     try:
         network.load_state_dict(load_file(path), strict=True)
     except RuntimeError as err:

@@ -290,9 +290,13 @@ class Synthesize:
     # torch.compile: faster after a minute or more of compilation; for large productions
     compiled: bool = False
     min_mask_area: int = 16  # pixels; objects with fewer visible are dropped and counted
+    # lostgan: refine the masks in so many stages of the trained network (Table 8 of its paper);
+    # -1 = all, -2 = as it was trained
+    refine_stages: int = -2
 
     def __post_init__(self) -> None:
         _at_least(1, self, "batch", "threads")
+        _at_least(-2, self, "refine_stages")
         _at_least(0, self, "workers", "truncation", "min_mask_area")
 
 

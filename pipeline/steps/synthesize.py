@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.training import device
@@ -19,11 +21,27 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 NEEDS = ("plan", "train_generator")
 VERSION = 4
 PUBLISHES: tuple[Published, ...] = ()
+AS_TRAINED = -2  # of synthesize.refine_stages
 
 
 def settings(job: Job) -> dict[str, Any]:
     """Return the section synthesize; a change of its keys needs no other plan and no other training."""
     return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
+
+
+def check(job: Job) -> None:
+    """Raise JobError where a trained network cannot refine its masks in so many stages."""
+    stages = job.synthesize.refine_stages
+    if stages == AS_TRAINED:
+        return
+    if job.generator.system != "lostgan":
+        raise JobError(
+            f"synthesize.refine_stages: generator.system {job.generator.system} refines no masks; set it to {AS_TRAINED}"
+        )
+    try:
+        replace(job.generator.config, refine_stages=stages)
+    except ValueError as err:
+        raise JobError(f"synthesize.{err}") from err
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -38,8 +56,11 @@ def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
     from synthaug.generators import checkpoint
 
     torch.set_num_threads(job.synthesize.threads)
+    changes: dict[str, Any] = {}
+    if job.synthesize.refine_stages != AS_TRAINED:
+        changes["refine_stages"] = job.synthesize.refine_stages
     with folder.local_copy(WEIGHTS) as path:
-        _, network, _ = checkpoint.load(path)
+        _, network, _ = checkpoint.load(path, changes)
     return conditioning_of(job).synthesizer(network, device(), folder)
 
 

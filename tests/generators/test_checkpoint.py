@@ -81,3 +81,14 @@ def test_weights_of_another_network_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights do not fit the network of its header") as caught:
         checkpoint.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_change_no_weight_may_be_others_than_those_of_the_training(
+    tmp_path: Path,
+) -> None:
+    path = saved(tmp_path, {})
+    _, trained, _ = checkpoint.load(path)
+    _, fewer, _ = checkpoint.load(path, {"refine_stages": 0})
+    assert list(trained.refined) and not list(fewer.refined)
+    state = fewer.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in trained.state_dict().items())

@@ -10,13 +10,14 @@ import pytest
 
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
-from synthaug.pipeline.steps import plan, synthesize, train_generator
+from synthaug.pipeline.steps import plan, score, synthesize, train_generator
 from tests import paths
 
 TOY = toy.ToyDataset(toy.Config("train", count=8, size=48))
@@ -120,3 +121,24 @@ def test_the_batch_is_that_of_the_job_whatever_the_shard(
     monkeypatch.setattr(synthesize, "load_synthesizer", spied)
     run(inputs, tmp_path, "synthesize.batch=2")
     assert [2, 1, 2, 1, 1] == sizes
+
+
+def test_only_masks_of_lostgan_are_refined_in_fewer_stages() -> None:
+    synthesize.check(job_of())
+    synthesize.check(job_of("generator.system=lostgan", "synthesize.refine_stages=0"))
+    for words, said in (
+        (("synthesize.refine_stages=0",), r"^synthesize\.refine_stages: generator\.system boxes"),
+        (
+            ("generator.system=lostgan", "synthesize.refine_stages=9"),
+            r"^synthesize\.refine_stages: 9 is not -1",
+        ),
+    ):
+        with pytest.raises(JobError, match=said):
+            synthesize.check(job_of(*words))
+
+
+def test_stages_of_refinement_are_of_the_synthesis_and_train_nothing_anew() -> None:
+    usual, fewer = job_of(), job_of("synthesize.refine_stages=0")
+    assert train_generator.settings(usual) == train_generator.settings(fewer)
+    assert synthesize.settings(usual) != synthesize.settings(fewer)
+    assert score.settings(usual) != score.settings(fewer)
