@@ -41,6 +41,8 @@ LOSS_NAMES = {  # detectron2's name -> the name in base.LOSSES
 class Config(rcnn_config.Config):
     """The shared settings, without the backbone that is torchvision's only."""
 
+    AUTO: ClassVar[tuple[str, ...]] = ("small",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.backbone == "lite0":

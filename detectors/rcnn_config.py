@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 from synthaug.detectors.backbones import NORMS
 from synthaug.detectors.nn.precision import PRECISIONS
@@ -24,7 +24,7 @@ CLASSIFICATIONS = ("cross_entropy", "focal")
 TRAINABLE_WITH_WEIGHTS = 3  # stages that learn by default, and without weights:
 TRAINABLE_FROM_SCRATCH = 5
 # The values that 0, "" or () in the Config stand for. Those of resnet50 are torchvision's own; a job
-# whose images are not toy-sized has better ones for the other two (pipeline/detection/derive.py).
+# whose images are not toy-sized has better ones for the other two (pipeline/config/derive.py).
 # Small on 64-pixel scenes: 900 steps of 16 images take 130 CPU seconds and reach AP50 0.98.
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "small": {
@@ -43,9 +43,9 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
     },
     "lite0": {
         "fpn_channels": 96,
-        "finest_stride": 8,
+        "finest_stride": 4,
         "image_size": 320,
-        "anchor_sizes": (24.0, 64.0, 160.0),
+        "anchor_sizes": (16.0, 32.0, 64.0, 128.0),
         "box_head": 256,
         "pool_size": 7,
         "proposals_train": 200,
@@ -74,20 +74,27 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of network and training; 0, "" or () means the value of USUAL."""
+    """Settings of network and training; 0, "" or () means the value of USUAL.
 
+    A job's data decides `auto` and some of the zeros (pipeline/config/derive.py); for a detector that
+    is built without a job `auto` is small.
+    """
+
+    AUTO: ClassVar[tuple[str, ...]] = ("lite0", "small")  # what `auto` may become
     # ---- network ----
     # small (for CPUs, from scratch) | lite0 (for CPUs, EfficientNet-Lite0 with ImageNet weights) |
-    # resnet50 (the papers' R50-FPN)
-    backbone: str = "small"
+    # resnet50 (the papers' R50-FPN) | auto (small for toy-sized images or without lite0's package)
+    backbone: str = "auto"
     # small only: channels of the stem and of stride 4; doubled per level up to 4 x width
     width: int = 24
     fpn_channels: int = 0
     finest_stride: int = 0  # small, lite0: pixels per cell of the finest pyramid level, 4 or 8
-    # pixels: the shorter side after resizing, up or down; a multiple of 32 wastes no padding
+    # pixels: the shorter side after resizing, up or down; a multiple of 32 wastes no padding;
+    # 0 = from the sizes of images and objects
     image_size: int = 0
-    max_size: int = 0  # pixels, limit of the longer side after resizing; 0 = 5/3 of image_size
-    # pixels after resizing, one per pyramid level, finest first
+    # pixels, limit of the longer side after resizing; 0 = with image_size, or 5/3 of it
+    max_size: int = 0
+    # pixels after resizing, one per pyramid level, finest first; [] = from the objects' sizes
     anchor_sizes: tuple[float, ...] = ()
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     box_head: int = 0  # width of the two fully connected layers
@@ -141,8 +148,12 @@ class Config:
             object.__setattr__(self, name, numbers)
         sizes = tuple(int(size) for size in self.train_sizes)
         object.__setattr__(self, "train_sizes", sizes)
-        if self.backbone not in USUAL:
-            raise ValueError(f"backbone: '{self.backbone}' is unknown; choose {', '.join(USUAL)}")
+        if self.backbone not in ("auto", *USUAL):
+            choices = ", ".join(("auto", *USUAL))
+            raise ValueError(f"backbone: '{self.backbone}' is unknown; choose {choices}")
+        if self.backbone == "auto":
+            for backbone in self.AUTO:
+                replace(self, backbone=backbone)  # raises ValueError for what one of them refuses
         self._check_choices()
         self._check_pyramid()
         self._check_ranges()
@@ -154,7 +165,8 @@ class Config:
             raise ValueError(f"norm: '{self.norm}' is unknown; choose {', '.join(NORMS)}")
         if self.backbone == "lite0" and self.norm not in ("", "frozen_bn"):
             raise ValueError(
-                f"norm: '{self.norm}' is not what lite0 was trained with; leave it empty"
+                f"norm: '{self.norm}' is not what lite0 was trained with; "
+                "leave it empty, or set backbone: small"
             )
         if self.precision not in PRECISIONS:
             raise ValueError(
@@ -188,14 +200,14 @@ class Config:
             raise ValueError(
                 "anchor_sizes and anchor_ratios: must be above 0; give at least one ratio"
             )
-        levels = self._max_levels()
+        levels = self.max_levels()
         count = len(self.anchor_sizes)
         if resnet and count not in (0, levels):
             raise ValueError(f"anchor_sizes: resnet50 has {levels} levels; give {levels} sizes")
         if count > levels:
             raise ValueError(f"anchor_sizes: {count} sizes but at most {levels} levels; give fewer")
 
-    def _max_levels(self) -> int:
+    def max_levels(self) -> int:
         """Return the largest number of levels of the pyramid."""
         if self.backbone == "resnet50":
             return 5
@@ -248,7 +260,9 @@ class Config:
     def resolved(self) -> Config:
         """Return the settings with every 0, "" and () replaced by the usual value."""
         resolved = copy.copy(self)
-        for name, usual in USUAL[self.backbone].items():
+        if self.backbone == "auto":
+            object.__setattr__(resolved, "backbone", "small")
+        for name, usual in USUAL[resolved.backbone].items():
             if not getattr(self, name):
                 object.__setattr__(resolved, name, usual)
         if self.backbone == "resnet50" and not self.norm and self.weights:

@@ -17,6 +17,7 @@ from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from synthaug.pipeline.config.derive import Measured, derive
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
 from synthaug.pipeline.core.links import Link, weak
@@ -42,6 +43,7 @@ PACKAGES = (
     "pycocotools",
     "faster-coco-eval",
 )
+AS_ASKED = ("ingest", "report")  # steps that see the job without what derives from its data
 HOUSEKEEPING = ("seconds", "versions", "key", "step", "shards")  # of a manifest: no results
 TICK = 50  # images between two lines of progress
 
@@ -147,6 +149,7 @@ def _run_steps(
     executor: Executor | None = None
     done: dict[str, Output] = {}
     provenance: dict[str, str] = {}
+    derived = job
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub("steps").sub(f"{name}-{keys[name]}")
@@ -159,17 +162,29 @@ def _run_steps(
                     _check_data(job, steps, open_inputs(job))
                     executor = _open_executor(job)
                 inputs = {need: done[need] for need in step.needs}
-                context = Context(job, folder, inputs, executor, console.tell, console.progress)
+                given = job if name in AS_ASKED else derived
+                context = Context(given, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
             manifest = folder.read_json(MANIFEST)
             check_links(name, step.links(manifest), job.checks, console)
             provenance |= step.provenance(manifest)
             done[name] = Output(folder, manifest)
+            if name == "ingest":
+                derived = _derive(job, manifest, output, console)
             publish(step.publishes, folder, output)
     finally:
         if executor is not None:
             executor.close()
     return done
+
+
+def _derive(job: Job, manifest: Mapping[str, Any], output: Folder, console: Console) -> Job:
+    """Decide what the job leaves to its data, tell it, and write the job with it; returns that job."""
+    derived, line = derive(job, Measured.from_json(manifest["measured"]))
+    if line:
+        console.tell(f"  {line}")
+    output.write_bytes("job.derived.yaml", derived.to_yaml().encode())
+    return derived
 
 
 def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, str]) -> None:

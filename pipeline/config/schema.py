@@ -69,7 +69,7 @@ class Data:
 class DetectorJob:
     """Training of the detector."""
 
-    steps: int = 600  # optimiser steps
+    steps: int = 0  # optimiser steps; 0 = by the number of labelled images, 600 for toy-sized ones
     batch: int = 16  # images per step
     save_every: int = 100  # steps between checkpoints; at most this much work is lost by a crash
     # uniform | repeat_factor (images of rare classes come more often) | class_balanced
@@ -86,8 +86,8 @@ class DetectorJob:
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "steps", "batch", "save_every", "workers")
-        _at_least(0, self, "threads", "evaluate_every", "evaluation_images")
+        _at_least(1, self, "batch", "save_every", "workers")
+        _at_least(0, self, "steps", "threads", "evaluate_every", "evaluation_images")
         _between_0_and_1(self, "repeat_threshold")
         if self.workers > self.batch:
             raise ValueError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from synthaug.pipeline.config.derive import Measured
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
 from synthaug.pipeline.core.readable import check_content, read_scene
@@ -22,7 +23,7 @@ from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import check_size, open_inputs
 
 NEEDS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 SKIPPED = "skipped.txt"  # each thing that was left out or mended, a line each
 PUBLISHES: tuple[Published, ...] = (Published(SKIPPED),)
 SHARD = 256  # scenes
@@ -115,8 +116,22 @@ def run(context: Context) -> dict[str, Any]:
     for split in ("labelled", "validation"):
         objects = sum(splits[split]["objects"].values())
         check_content(f"data.{split}", inputs.splits[split], splits[split]["images"], objects)
+    labelled = context.folder.sub("labelled")
+    measured = context.executor.call(measure, labelled.uri)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
-    return {"splits": splits, "classes": classes}
+    return {"splits": splits, "classes": classes, "measured": measured}
+
+
+def measure(uri: str) -> dict[str, Any]:
+    """Runs in a worker: measure the images and objects that settings of the detector derive from."""
+    sizes = []
+    objects: list[float] = []
+    for scene in parquet.open_table(Folder.at(uri), pixels=False):
+        sizes.append((scene.height, scene.width))
+        boxes = scene.objects.boxes[~scene.objects.iscrowd]
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        objects += (np.sqrt(areas) / min(scene.height, scene.width)).tolist()
+    return asdict(Measured.of(sizes, objects))
 
 
 def _write_split(context: Context, split: str, table: Dataset) -> tuple[dict[str, Any], Skipped]:

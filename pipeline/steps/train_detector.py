@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synthaug.detectors.nn import lite0_weights
 from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
@@ -57,6 +58,8 @@ def settings(job: Job) -> dict[str, Any]:
     digest = file_digest(job.detector.config.weights)
     if digest:
         content["weights"] = digest
+    if job.detector.config.backbone == "auto":
+        content["lite0"] = lite0_weights.find_file() is not None
     return content
 
 
@@ -64,11 +67,17 @@ def check(job: Job) -> None:
     """Raise JobError when the detector's weights or its back-end's library are not there."""
     from synthaug.detectors import check_installed
 
-    check_file("detector.weights", job.detector.config.weights)
+    config = job.detector.config
+    check_file("detector.weights", config.weights)
     try:
         check_installed(job.detector.backend)
     except ValueError as err:
         raise JobError(f"detector.backend: {err}") from err
+    if config.backbone == "lite0" and not config.weights:
+        try:
+            lite0_weights.check_installed()
+        except ValueError as err:
+            raise JobError(f"detector.backbone: {err}") from err
 
 
 def check_data(job: Job, inputs: Inputs) -> None:

@@ -192,7 +192,7 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("detector: {steps: 010}", "x.yaml: detector.steps: 010 is not a plain decimal number"),
         ("detector: {steps: 1:30}", "x.yaml: detector.steps: 1:30 is not a plain decimal number"),
         ("seed: " + "9" * 5000, "x.yaml: seed: 999"),
-        ("detector: {steps: 0}", "x.yaml: detector.steps: 0 is less than 1"),
+        ("detector: {steps: -1}", "x.yaml: detector.steps: -1 is less than 0"),
         ("detector: {lr: -1}", "x.yaml: detector.lr: -1.0 is not positive"),
         ("detector: {lr: .nan}", "x.yaml: detector.lr: nan is not a number"),
         ("detector: {lr: 1e999}", "x.yaml: detector.lr: inf is not a number"),
@@ -446,7 +446,7 @@ def test_sha256_follows_the_results_not_comments_output_or_workers(write: Write)
 def test_section_dict_is_json_without_who_does_the_work(write: Write) -> None:
     job = load_job(write(MINIMAL), ["detector.lr=0.5"], None)
     detector = section_dict(job, "detector")
-    assert (detector["lr"], detector["steps"], detector["ratios"]) == (0.5, 600, [0.5, 1.0])
+    assert (detector["lr"], detector["steps"], detector["ratios"]) == (0.5, 0, [0.5, 1.0])
     own = {"names": ["usual"], "detector": "", "weights": "", "size": "source"}
     assert own | {name: {"max_images": 0} for name in SCORES} == section_dict(job, "score")
     assert "workers" not in section_dict(job, "synthesize")

@@ -121,6 +121,17 @@ def test_the_manifest_counts_labels_by_class_and_keeps_hidden_ones_apart(house: 
     assert [3, 2, 2] == [splits[split]["images"] for split in SETS]
 
 
+def test_the_labelled_images_are_measured_without_their_crowds(tmp_path: Path) -> None:
+    crowd = scene_of("crowd", [1])
+    whole = np.array([[0, 0, WIDTH, HEIGHT]], np.float32)
+    objects = replace(crowd.objects, boxes=whole, layout_boxes=whole, iscrowd=np.array([True]))
+    house = House(tmp_path, labelled=[*LABELLED, crowd.with_objects(objects)])
+    measured = house.run()["measured"]
+    side = 8**0.5 / HEIGHT  # each object is 2 by 4 pixels
+    assert measured.pop("objects") == pytest.approx((side, side, side), abs=1e-5)
+    assert measured == {"images": 4, "shorter": HEIGHT, "longer": WIDTH}
+
+
 def test_classes_keep_the_users_ids_and_say_which_are_stuff(house: House) -> None:
     expected = [
         {"id": 3, "name": "kite", "isthing": True},
