@@ -23,7 +23,7 @@ DETECTORS = {
     "detectron2": "synthaug.detectors.detectron2_rcnn",
 }
 OBLIGATORY = ("Config", "build", "load", "check_installed")
-CONFIG_KEYS = ("flip", "masks", "weights")  # that the pipeline asks of a Config
+CONFIG_KEYS = ("backbone", "flip", "masks", "weights")  # that the pipeline asks of a Config
 
 
 def backend(name: str) -> ModuleType:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+import synthaug.pipeline.run as running
 from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, WeakLinkError
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution.context import Output
+from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.run import Console, check_links, metrics, publish, run_some
-from synthaug.pipeline.steps.contract import load_steps
+from synthaug.pipeline.steps.contract import Step, load_steps, read_step
 from tests.paths import JOBS
 
 
@@ -87,3 +91,38 @@ def test_what_only_the_data_shows_is_said_before_a_step_runs(tmp_path: Path) -> 
             job, Console(lines.append, lambda *_: None), ("ingest", "train_detector", "self_train")
         )
     assert lines == ["[1/3] ingest"]
+
+
+def test_every_step_between_ingest_and_report_sees_what_the_data_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Job] = {}
+
+    def step(name: str, result: dict[str, Any]) -> Step:
+        def note(context: Context) -> dict[str, Any]:
+            seen[name] = context.job
+            return result
+
+        module = ModuleType(name)
+        vars(module).update(NEEDS=(), VERSION=1, PUBLISHES=(), settings=lambda job: {}, run=note)
+        return read_step(name, module)
+
+    photos = {"images": 192, "shorter": 240, "longer": 320, "objects": [0.05, 0.11, 0.3]}
+    steps = {"ingest": step("ingest", {"measured": photos})}
+    steps |= {name: step(name, {}) for name in ("train_detector", "trial", "report")}
+    monkeypatch.setattr(running, "load_steps", lambda names: steps)
+    lines: list[str] = []
+    folder = tmp_path / "run"
+    job = load_job(
+        JOBS / "smoke.yaml",
+        ["detector.backbone=auto", "detector.steps=0", "cluster.executor=serial"],
+        str(folder),
+    )
+    run_some(job, Console(lines.append, lambda *_: None), tuple(steps))
+
+    assert seen["ingest"] == seen["report"] == job
+    decided = seen["train_detector"]
+    assert decided == seen["trial"] == load_job(folder / "job.derived.yaml")
+    assert decided.detector.config.backbone == "lite0"
+    assert decided.detector.training.steps == 1440  # 30 times 192 images, 4 at a time
+    assert ["backbone lite0" in line for line in lines].count(True) == 1

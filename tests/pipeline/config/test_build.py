@@ -143,7 +143,7 @@ def test_a_detector_without_a_key_that_is_asked_of_it_is_told_in_one_line(
     with patch.dict(DETECTORS, {"new": "forgetful"}):
         message = fault(detector={"backend": "new"})
     assert message == (
-        "detector.backend: forgetful lacks Config.masks, Config.weights; "
+        "detector.backend: forgetful lacks Config.backbone, Config.masks, Config.weights; "
         "detectors/__init__.py says what it has"
     )
 

@@ -39,6 +39,7 @@ class DetectorConfig:
     flip: bool = True
     masks: bool = False
     weights: str = ""
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
