@@ -46,6 +46,8 @@ class Measured:
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], objects: Sequence[float]) -> Measured:
         """Return what is measured of images (H, W) and of objects' roots of areas over their image's shorter side."""
+        if not sizes:
+            return cls(0, 0, 0, ())
         sides = np.sort(np.array(sizes), axis=1)
         shorter, longer = np.median(sides, axis=0)
         quantiles: tuple[float, ...] = ()

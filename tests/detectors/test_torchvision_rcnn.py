@@ -82,7 +82,14 @@ def test_what_its_networks_do_not_know_is_refused():
         )
 
 
-LITE0 = Config(backbone="lite0", image_size=64, max_size=96, anchor_sizes=(16, 32), box_head=32)
+LITE0 = Config(
+    backbone="lite0",
+    image_size=64,
+    max_size=96,
+    finest_stride=8,
+    anchor_sizes=(16, 32),
+    box_head=32,
+)
 
 
 def test_lite0_starts_from_the_package_trains_and_comes_back_without_it(tmp_path, monkeypatch):

@@ -145,3 +145,4 @@ def test_measures_are_medians_and_quantiles_whatever_the_order() -> None:
     assert measured == Measured(3, 240, 320, (0.14, 0.3, 0.48))
     assert measured == Measured.of(sizes[::-1], objects[::-1])
     assert Measured.of(sizes, []).objects == ()
+    assert Measured.of([], []).is_toy_sized  # nothing could be read: nothing is decided
