@@ -83,7 +83,9 @@ def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 def load(
     path: Path, changes: Mapping[str, Any] | None = None
 ) -> tuple[System, nn.Module, dict[str, Any]]:
-    """Return (system, network, header); `changes` are settings of its Config that change no weight.
+    """Return (system, network, header).
+
+    `changes` are settings of its Config that change no weight.
 
     ValueError when the weights are not those of the header's network.
     """

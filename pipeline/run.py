@@ -179,7 +179,10 @@ def _run_steps(
 
 
 def _derive(job: Job, manifest: Mapping[str, Any], output: Folder, console: Console) -> Job:
-    """Decide what the job leaves to its data, tell it, and write the job with it; returns that job."""
+    """Decide what the job leaves to its data, tell it, and write that job.
+
+    Returns it.
+    """
     derived, line = derive(job, Measured.from_json(manifest["measured"]))
     if line:
         console.tell(f"  {line}")

@@ -1,4 +1,6 @@
-"""Settings of the detector that the job leaves to the data, from what ingest has measured of it.
+"""Settings of the detector that the job leaves to the data.
+
+From what ingest has measured of it.
 
 The papers' `resnet50` and toy-sized images, for which `small` and its usual values were made, stay as they are.
 """
@@ -45,7 +47,10 @@ class Measured:
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], objects: Sequence[float]) -> Measured:
-        """Return what is measured of images (H, W) and of objects' roots of areas over their image's shorter side."""
+        """Return what is measured of images (H, W) and of objects.
+
+        Of objects, the roots of areas over their image's shorter side.
+        """
         if not sizes:
             return cls(0, 0, 0, ())
         sides = np.sort(np.array(sizes), axis=1)
@@ -67,7 +72,9 @@ class Measured:
 
 
 def derive(job: Job, measured: Measured) -> tuple[Job, str]:
-    """Return the job with every setting of its detector decided, and one line that tells the decisions, or nothing.
+    """Return the job with every setting of its detector decided.
+
+    And one line that tells the decisions, or nothing.
 
     Raises JobError where the job's own settings and the backbone that the data asks for exclude each other.
     """
@@ -97,7 +104,10 @@ def derived_steps(measured: Measured, batch: int) -> int:
 def derived_config(
     config: rcnn_config.Config, measured: Measured
 ) -> tuple[rcnn_config.Config, str]:
-    """Return the settings with backbone, sizes and anchors decided, and why it is not lite0, where that was thought of."""
+    """Return the settings with backbone, sizes and anchors decided.
+
+    And why it is not lite0, where that was thought of.
+    """
     why = ""
     if config.backbone == "auto":
         backbone, why = _backbone(config, measured)
@@ -123,7 +133,10 @@ def _backbone(config: rcnn_config.Config, measured: Measured) -> tuple[str, str]
 
 
 def derived_sizes(measured: Measured, max_size: int) -> tuple[int, int]:
-    """Return the shorter side after resizing and the limit of the longer one, which `max_size` is if it is not 0."""
+    """Return the shorter side after resizing and the limit of the longer one.
+
+    The limit is `max_size` if that is not 0.
+    """
     scale = MOST_ENLARGED
     if measured.objects:
         median = measured.objects[1] * measured.shorter
@@ -135,7 +148,10 @@ def derived_sizes(measured: Measured, max_size: int) -> tuple[int, int]:
 
 
 def derived_anchors(config: rcnn_config.Config, measured: Measured) -> tuple[float, ...]:
-    """Return a size per level, evenly spaced in their logarithm from a small object to a large one."""
+    """Return a size per level, evenly spaced in their logarithm.
+
+    From a small object to a large one.
+    """
     resolved = config.resolved()
     shorter = min(resolved.image_size, resolved.max_size * measured.shorter / measured.longer)
     levels = config.max_levels()
@@ -145,7 +161,10 @@ def derived_anchors(config: rcnn_config.Config, measured: Measured) -> tuple[flo
 
 
 def _tell(asked: DetectorSection, decided: DetectorSection, measured: Measured, why: str) -> str:
-    """Return the line about what was decided; nothing where the job decides all, or the toy's usual values do."""
+    """Return the line about what was decided.
+
+    Nothing where the job decides all, or the toy's usual values do.
+    """
     if measured.is_toy_sized:
         return ""
     parts = []
