@@ -1,4 +1,6 @@
-"""Plans of edits: a real image, and what is painted or pasted into it, redrawn or taken out.
+"""Plans of edits of real images.
+
+They say what is painted or pasted into an image, redrawn or taken out.
 
 Every planned image is a real one with 1 to `most` edits, all of one use:
 
@@ -89,7 +91,10 @@ def use_of(seed: int, uses: Mapping[str, float]) -> str:
 
 
 def targeted_edits(most: int, natural_share: float) -> list[int]:
-    """Return how many of 1, 2 ... `most` edits are for the target; the others are natural."""
+    """Return how many of 1, 2 ... `most` edits are for the target.
+
+    The others are natural.
+    """
     return [number - math.floor(number * natural_share) for number in range(1, most + 1)]
 
 
@@ -104,7 +109,7 @@ class EditPlanner:
         config: Config,
         weights: Floats | None = None,
     ) -> None:
-        """Take real layouts, the labelled objects [C], and the weights of an earlier planner.
+        """Take real layouts, the labelled objects [C], and an earlier planner's weights.
 
         JobError for a class of `counts` that cannot be planned, one of `classes` that is not there, or when no image is
         needed.
@@ -168,7 +173,7 @@ class EditPlanner:
         return sum(uses.get(name, 0) for name in ADDING) / total
 
     def _fit(self, counts: NDArray[np.int32]) -> Floats:
-        """Find the weights [C] with which images with objects `counts` [S, C] receive classes."""
+        """Find the weights [C] with which images, given `counts` [S, C], receive classes."""
         if not self._lacking.any():
             return self._lacking
         affinities = placement.affinity(counts, self._lifts)
@@ -215,7 +220,10 @@ class EditPlanner:
         return targeted, number - targeted
 
     def _add(self, drawing: Drawing, use: str, rng: np.random.Generator) -> list[str]:
-        """Add objects, or places for background, to a drawing; return what was done in words."""
+        """Add objects, or places for background, to a drawing.
+
+        Return what was done in words.
+        """
         targeted, natural = self._draw_numbers(rng)
         labels: list[int] = []
         if self._lacking.any():
@@ -338,7 +346,10 @@ class Drawing:
         self.background.append(background)
 
     def taken(self) -> Boxes:
-        """Return the boxes [N, 4] of things and edits; stuff takes no place, objects stand on it."""
+        """Return the boxes [N, 4] of things and edits.
+
+        Stuff takes no place, objects stand on it.
+        """
         boxes = []
         for label, box in zip(self.category, self.boxes, strict=True):
             if self.isthing[label]:
@@ -358,7 +369,10 @@ class Drawing:
 
 
 def largest_overlap(box: Boxes, others: Boxes) -> float:
-    """Return the largest share of the smaller of two boxes that a box [4] and one of others [N, 4] have in common."""
+    """Return the largest overlap of a box [4] with one of others [N, 4].
+
+    Overlap is the share of the smaller of two boxes that they have in common.
+    """
     smaller = np.minimum(box_areas(others), box_areas(box)).clip(1e-12)
     shares = intersection_areas(box, others) / smaller
     return float(shares.max(initial=0.0))

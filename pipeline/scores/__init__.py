@@ -50,8 +50,20 @@ SCORES = {
     "inception_score": "synthaug.pipeline.scores.features.inception_score",
     "prdc": "synthaug.pipeline.scores.features.prdc",
     "diversity": "synthaug.pipeline.scores.features.diversity",
+    "real_or_made": "synthaug.pipeline.scores.objects.real_or_made",
+    "spectrum": "synthaug.pipeline.scores.objects.spectrum",
+    "memorizing": "synthaug.pipeline.scores.objects.memorizing",
 }
-USUAL = ("dap", "cas", "mask_iou", "detector_features", "nearest")
+USUAL = (
+    "dap",
+    "cas",
+    "mask_iou",
+    "detector_features",
+    "nearest",
+    "real_or_made",
+    "spectrum",
+    "memorizing",
+)
 
 OBLIGATORY = ("Config", "extractors", "available", "score")
 

@@ -33,7 +33,7 @@ NEEDS = ("ingest", "train_detector", "train_generator")
 VERSION = 7
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
-PUBLISHES = (Published("nearest.jpg"),)
+PUBLISHES = (Published("nearest.jpg"), Published("real_or_made.jpg"))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Conditioning on real images to be edited: a planned layout's own image, and what becomes of places in it."""
+"""Conditioning on real images to be edited.
+
+A planned layout's own image, and what becomes of places in it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class EditConditioning(RealImageConditioning):
     def synthesizer(
         self, network: nn.Module, device: torch.device | str, trained: Folder
     ) -> Synthesizer:
-        """Return the synthesizer that paints into images of the table beside the checkpoint."""
+        """Return the synthesizer that paints into the images beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
         # images without an up, of which the system learned turned windows
@@ -154,7 +157,10 @@ class EditSynthesizer:
     def _pasted(
         self, canvas: Canvas, plan: Changes, seed: int, categories: Sequence[Category]
     ) -> Request:
-        """Paste a real object for each new one; what is left to paint is the seam around it."""
+        """Paste a real object for each new one.
+
+        What is left to paint is the seam around it.
+        """
         pieces, found = [], []
         for number, (category, box) in enumerate(
             zip(plan.new.category.tolist(), plan.new.boxes, strict=True)
@@ -181,7 +187,10 @@ class EditSynthesizer:
 def centered(
     cutout: Cutout, box: NDArray[np.float32], size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Return the box [4] of a cutout at its own size, centered on another one, inside an image (H, W)."""
+    """Return the box [4] of a cutout at its own size, centered on another one.
+
+    It lies inside an image (H, W).
+    """
     x0, y0, x1, y1 = cutout.box
     sides = np.array([x1 - x0, y1 - y0], np.float32)
     free = np.array([size[1], size[0]], np.float32) - sides
@@ -190,7 +199,7 @@ def centered(
 
 
 def _is_layout_alone(planned: Scene) -> bool:
-    """Return whether a scene is a layout to be shown on any background, as scores ask for."""
+    """Return whether a scene is a layout for any background, as scores ask for."""
     return planned.provenance is not None and planned.provenance.reason == PAIRED_SAMPLE
 
 
@@ -206,7 +215,7 @@ class Changes:
 
     @staticmethod
     def of(canvas: Canvas, planned: Scene) -> Changes:
-        """Read a plan: the objects of the photo come first, in their order, without crowds."""
+        """Read a plan, which begins with the photo's objects, in order, without crowds."""
         objects = planned.objects
         counted = ~canvas.objects.iscrowd  # [N]
         num_own = int(counted.sum())
@@ -231,7 +240,10 @@ def insertion(canvas: Canvas, ids: NDArray[np.int64], new: Objects) -> Request:
 def request_for(
     canvas: Canvas, plan: Changes, min_area: float, pasted: tuple[Flags, Flags] | None = None
 ) -> Request:
-    """Return the request for a plan; `pasted` has the masks [P, H, W] of new objects, and whether they are boxes."""
+    """Return the request for a plan.
+
+    `pasted` has the masks [P, H, W] of new objects, and whether they are boxes.
+    """
     from synthaug.generators.base import Edit, Painting, Photo
 
     objects = canvas.objects
@@ -287,7 +299,10 @@ def _tight(masks: Flags, objects: Objects) -> NDArray[np.float32]:
 
 
 def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Category]) -> Picture:
-    """Return the edited photo with its labels: painted objects are in front of what was there."""
+    """Return the edited photo with its labels.
+
+    Painted objects are in front of what was there.
+    """
     new, redrawn = request.new, request.redrawn
     num_redrawn, num_new = len(redrawn), len(new)
     end = num_redrawn + num_new
@@ -319,7 +334,7 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
 
 
 def _with_redrawn(request: Request, soft: NDArray[np.float32]) -> tuple[Canvas, Flags]:
-    """Return the canvas with its redrawn objects, and the masks [N, H, W] of all its objects.
+    """Return the canvas with its redrawn objects, and all its masks [N, H, W].
 
     A redrawn object without a mask keeps its box, one with a mask gets that of what was painted. Both are synthetic then.
     """

@@ -1,4 +1,6 @@
-"""Objects that a generator of layouts paints, cut out by their own masks and laid into real images.
+"""Objects that a generator of layouts paints, laid into real images.
+
+They are cut out by their own masks.
 
 The generator is trained on layouts, as always. The plan is one of edits; the generator makes an image of a photo's
 layout together with the objects to be added, and of that image these objects alone are taken over.
@@ -66,7 +68,10 @@ class IntoPhotosConditioning(LayoutConditioning):
         return sources
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> EditPlanner:
-        """Return the planner of edits; DatasetError where the generator has nothing to learn from."""
+        """Return the planner of edits.
+
+        DatasetError where the generator has nothing to learn from.
+        """
         if not len(self.select(table)):
             raise self.nothing_selected()
         return edit_planner(self.job, self.layouts(table), table, weights)
@@ -78,7 +83,7 @@ class IntoPhotosConditioning(LayoutConditioning):
     def synthesizer(
         self, network: nn.Module, device: torch.device | str, trained: Folder
     ) -> Synthesizer:
-        """Return the synthesizer that lays objects into images of the table beside the checkpoint."""
+        """Return the synthesizer that lays objects into the images beside the checkpoint."""
         table, bare = real_images(trained)
         sampler = cast("LayoutSampler", self.system.sampler(network, self.sampler_options(device)))
         bank = Bank.of(table, bare, PasteConfig())
@@ -90,7 +95,10 @@ class IntoPhotosConditioning(LayoutConditioning):
 def paint_layouts(
     sampler: LayoutSampler, planned: Sequence[Scene], requests: Sequence[Request]
 ) -> list[EditedPhoto]:
-    """Return photos with the new objects of planned scenes as they are in samples of their whole layouts."""
+    """Return photos with the new objects of planned scenes.
+
+    The objects look as in samples of the whole layouts.
+    """
     from synthaug.generators.base import EditedPhoto
 
     scenes = [scene.with_objects(scene.objects.select(~scene.objects.iscrowd)) for scene in planned]
@@ -111,7 +119,10 @@ def paint_layouts(
 def laid_over(
     photo: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return a photo [H, W, 3] with the pixels of an image inside a mask [H, W], whose edge is softened."""
+    """Return a photo [H, W, 3] with the pixels of an image inside a mask [H, W].
+
+    The edge of the mask is softened.
+    """
     alpha = blur(mask.astype(np.float32), EDGE)[..., None]
     mixed = photo + alpha * (image.astype(np.float32) - photo)
     return np.rint(mixed).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,7 @@
-"""Conditioning on real images: plans of edits, and what pasting and painting have in common."""
+"""Conditioning on real images.
+
+Plans of edits, and what pasting and painting have in common.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ REAL_IMAGES = "bank.json"
 
 
 class RealImageConditioning(Conditioning):
-    """All scenes: each can be a background, and each object that a person labelled can come to another one."""
+    """All scenes, since each can be a background.
+
+    Each object that a person labelled can come to another one.
+    """
 
     @property
     def added_classes(self) -> tuple[str, ...]:
@@ -80,7 +86,10 @@ class RealImageConditioning(Conditioning):
 
 
 def bank_file(labelled: str) -> dict[str, Any]:
-    """Return, by name, the file that says where the real images of a table's URI are, such that a run can be moved."""
+    """Return, by name, the file that says where the images of a table's URI are.
+
+    A run can be moved with it.
+    """
     step, table = labelled.rstrip("/").split("/")[-2:]
     return {REAL_IMAGES: {"table": f"{step}/{table}"}}
 
@@ -97,7 +106,10 @@ def edit_planner(
     weights: Floats | None,
     classes: tuple[str, ...] = (ALL,),
 ) -> EditPlanner:
-    """Return the planner of a job's edits of the images of a table, given their layouts and the classes to be added."""
+    """Return the planner of a job's edits of the images of a table.
+
+    It is given their layouts and the classes to be added.
+    """
     plan = job.plan
     config = PlanConfig(
         count=plan.count,

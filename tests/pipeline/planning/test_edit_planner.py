@@ -1,4 +1,7 @@
-"""Planned edits: few per image, of the classes that lack, at free places of real ones, each image with one use."""
+"""Planned edits are few per image, of classes that lack, at free places.
+
+Each image has one use.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ SIDES = (0.15, 0.25, 0.05)  # of the classes
 
 
 def sources_of(count: int, seed: int = 0) -> list[Source]:
-    """Layouts of about seven red cells, a white one, in half of them a platelet, all on plasma."""
+    """Layouts of about seven red cells and a white one, in half of them a platelet."""
     rng = np.random.default_rng(seed)
     sources = []
     for number in range(count):
@@ -286,7 +289,10 @@ def test_overlap_is_a_share_of_the_smaller_box(
 
 
 def test_only_chosen_classes_are_added() -> None:
-    """Of the natural edits too; the rare ones are those labelled at most as often as the median class."""
+    """Of the natural edits too.
+
+    The rare ones are those labelled at most as often as the median class.
+    """
     for classes, allowed in ((("platelet",), {2}), (("rare",), {1, 2}), (("all",), {0, 1, 2})):
         config = replace(INSERT, target="balanced", classes=classes, natural_share=0.7)
         added: set[int] = set()

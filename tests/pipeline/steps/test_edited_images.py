@@ -1,4 +1,7 @@
-"""A small run of an in-filler with every use: the same bytes however it is worked on, labels that can be checked."""
+"""A small run of an in-filler with every use.
+
+The same bytes however it is worked on, labels that can be checked.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,7 @@ def test_masks_are_disjoint_and_boxes_theirs(run: dict[str, Path]) -> None:
 
 
 def test_batches_and_shards_change_nothing(run: dict[str, Path], tmp_path: Path) -> None:
-    """The images of a run in one shard of single images are those of a run in shards of seven."""
+    """Images made one by one in one shard are those made in shards of seven."""
     again = made(tmp_path, "plan.shard=32", "synthesize.batch=1")
     first = parquet.open_table(str(run["synthesize"]))
     second = parquet.open_table(str(again["synthesize"]))

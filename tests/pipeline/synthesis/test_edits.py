@@ -1,4 +1,7 @@
-"""Painting into real images: each use changes its own places, labels are what is visible, the rest stays."""
+"""Painting into real images.
+
+Each use changes its own places, labels are what is visible, the rest stays.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ SHADES = {"object": 255, "background": 0, "seam": 128}
 
 
 class PlainPainter:
-    """A sampler that paints objects white, background black and seams, a pixel wide, grey; masks are boxes."""
+    """A sampler that paints objects white, background black and seams grey.
+
+    Masks are boxes; a seam is a pixel wide.
+    """
 
     def __init__(self) -> None:
         self.edits: list[Edit] = []
@@ -135,7 +141,10 @@ def test_a_mirrored_background_brings_its_labels_along() -> None:
 
 
 def test_masks_of_painted_objects_hide_what_lies_behind() -> None:
-    """A new object may lie over a little of an old one: masks are disjoint, areas those of pixels."""
+    """A new object may lie over a little of an old one.
+
+    Masks are disjoint, areas those of pixels.
+    """
     painter = PlainPainter()
     (finished,) = synthesizer(painter)([planned(boxes((18, 10, 30, 22)), [1])], CATEGORIES, "")
     objects = finished.scene.objects
@@ -154,7 +163,7 @@ def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels()
 
 
 def changed(own: dict[str, object] | None = None, empty: np.ndarray | None = None) -> Scene:
-    """Return a plan that changes the photo's own object, or paints background at a further box."""
+    """Return a plan that changes the photo's own object, or empties a further box."""
     scene = planned(boxes(), [])
     objects = scene.objects
     if own is not None:

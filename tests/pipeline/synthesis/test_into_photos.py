@@ -1,4 +1,7 @@
-"""A generator of layouts as the painter of insertions: its objects, by its masks, in real images."""
+"""A generator of layouts as the painter of insertions.
+
+Its objects, by its masks, in real images.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ SOURCE = Scene("photo", HEIGHT, WIDTH, ImageRef(encode(PIXELS, "png"), None), OW
 
 
 class DiscPainter:
-    """Paints a grey image, and for every object a white disc in its box; masks are low, as LostGAN's may be."""
+    """Paints a grey image, and for every object a white disc in its box.
+
+    Masks are low, as LostGAN's may be.
+    """
 
     size = (24, 32)
 
