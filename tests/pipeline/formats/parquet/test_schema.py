@@ -16,6 +16,6 @@ def test_every_field_of_a_scene_has_its_column() -> None:
 
 
 def test_leaves_are_the_columns_as_parquet_spells_them() -> None:
-    assert len(set(leaves())) == len(leaves()) == 1 + 2 + 2 + 12 + 2 + 5
+    assert len(set(leaves())) == len(leaves()) == 1 + 2 + 2 + 13 + 2 + 5
     assert set(BLOBS) <= set(leaves())
     assert "objects.bbox.list.element.list.element" in leaves()
