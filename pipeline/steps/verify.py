@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
 
 NEEDS = ("ingest", "synthesize")
-VERSION = 4
+VERSION = 5
 PUBLISHES = (Published("*.parquet", "data"),)
 COUNTS = (KEPT, *FAILED, NOT_JUDGED, REAL, EXTRA, "objects")  # per class, in the manifest
 JUDGE, DETECTIONS, REJECTED = "judge", "detections", "rejected"  # folders inside the step's
