@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -139,7 +140,7 @@ class LabelReader:
             category=target.category,
             box=box,
             layout_box=layout_box or box,
-            area=number(optional(record, "area", box_area), "area", low=0.0),
+            area=self._area(record, box_area, name),
             iscrowd=flag(record, "iscrowd", False),
             isthing=flag(own, "isthing", category.isthing),
             segmentation=segmentation,
@@ -154,6 +155,15 @@ class LabelReader:
         if not record.keys() <= self._known:
             count_unread(record, self._known, "objects", self._skipped)
         return label
+
+    def _area(self, record: dict[str, Any], box_area: float, name: str) -> float:
+        """Return the area of a record, that of its box where it has none that is a number."""
+
+        def checked() -> float:
+            return number(optional(record, "area", box_area), "area", low=0.0)
+
+        area = self._check.attempt(name, "", checked)
+        return box_area if area is None else area
 
     def _box(self, record: dict[str, Any], size: Size, notes: list[tuple[str, str]]) -> Box:
         box = corners(record, "bbox")
@@ -392,6 +402,9 @@ def with_ids(labels: Sequence[tuple[str, Label]], skipped: Skipped) -> list[tupl
         ids = file_ids
     else:
         skipped["renumbered ids"] += len(labels)
+        repeated = [key for key, times in Counter(map(repr, file_ids)).items() if times > 1]
+        for key in repeated:
+            skipped.names.setdefault("renumbered ids", []).append(f"id {key} is there twice")
         ids = list(range(1, len(labels) + 1))
     numbered = []
     for (key, label), new_id in zip(labels, ids, strict=True):

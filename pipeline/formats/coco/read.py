@@ -103,6 +103,7 @@ def read_document(
 ) -> CocoDataset:
     """Check the parsed content of a COCO file; the rest is as in `read`."""
     check = Checker(file, config.on_bad)
+    section(document, "images", file)  # its absence is told first
     records = _annotations(document, file, config)
     if not records and config.annotations == "optional":
         document = document | {"categories": document.get("categories") or []}

@@ -117,7 +117,7 @@ class VisualGenome(CheckedDataset[Row]):
         categories: tuple[Category, ...],
         rows: list[Row],
         digest: str,
-        skipped: Counter[str],
+        skipped: Skipped,
     ) -> None:
         """`digest` is that of the files and of the filters."""
         self._digest = digest
@@ -148,13 +148,17 @@ class VisualGenome(CheckedDataset[Row]):
         return f"{self._digest} {json.dumps(images)}"
 
 
-def _unique_ids(rows: list[Row], skipped: Counter[str]) -> list[list[int]]:
+def _unique_ids(rows: list[Row], skipped: Skipped) -> list[list[int]]:
     """Return the ids of every image's objects: the file's if unique, or 1, 2, 3 ..."""
     ids = [[label.object_id for label in labels] for _, labels in rows]
     every = list(itertools.chain.from_iterable(ids))
     if len(set(every)) == len(every) and all(1 <= i < 1 << 63 for i in every):
         return ids
     skipped["renumbered ids"] += len(every)
+    for object_id, times in Counter(every).items():
+        if times > 1:
+            names = skipped.names.setdefault("renumbered ids", [])
+            names.append(f"object {object_id} is there {times} times")
     numbered = []
     free = 1
     for _, labels in rows:

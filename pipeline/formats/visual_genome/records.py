@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.validation import (
     Box,
     RecordError,
@@ -77,12 +78,16 @@ class ObjectReader:
         """Check the objects of one image and return the large enough ones."""
         objects: dict[int, NamedObject] = {}
         image = self._images[image_id]
-        left_out: Counter[str] = Counter()
+        left_out = Skipped()
 
         def add(record: Any) -> None:
             object_id = whole(record, "object_id")
+            told = f"{OBJECTS}: image {image_id}: object {object_id}"
             names = self._names(record)
             x, y, width, height = (number(need(record, name), name) for name in "xywh")
+            if not names:
+                left_out.note("object without a name", told)
+                return
             if image_id in self._training:
                 self.names.update(names)
             if width < self._min_size or height < self._min_size:
@@ -91,15 +96,15 @@ class ObjectReader:
             box = (x, y, x + width, y + height)
             inner = _clip(box, image["height"], image["width"])
             if inner is None:
-                left_out["object outside its image"] += 1
+                left_out.note("object outside its image", told)
             elif object_id in objects:
-                left_out["object listed twice"] += 1
+                left_out.note("object listed twice", told)
             else:
                 objects[object_id] = NamedObject(object_id, names, inner, inner != box)
 
         self._files.check_parts(OBJECTS, records, f"image {image_id}: object", add, "object_id")
         if image_id in self._image_ids:
-            self._files.skipped.update(left_out)
+            self._files.skipped.take(left_out)
         return list(objects.values())
 
     def _names(self, record: dict[str, Any]) -> tuple[str, ...]:

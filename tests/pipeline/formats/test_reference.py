@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.formats.reference import open_dataset, parse
+from synthaug.pipeline.formats.reference import open_dataset, parse, split
 from synthaug.pipeline.formats.toy.dataset import CATEGORIES
 
 
@@ -103,3 +103,28 @@ def test_an_option_of_a_reference_is_no_other_option_s_value(tmp_path):
     assert (7, (48, 48)) == (len(table), table[0].size)
     again = open_dataset("toy:val?seed=3&count=7&size=48", tmp_path)
     assert table.fingerprint() == again.fingerprint()
+
+
+def test_a_path_is_known_by_the_files_that_exist(tmp_path):
+    for folder in ("cats + dogs", "why?", "a&b=c", "q?part=1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.json").write_text("{}")
+    (tmp_path / "train?v2.json").write_text("{}")
+    expected = {
+        "coco:why?/t.json?images=a&b=c&on_bad=skip": {
+            "path": "why?/t.json",
+            "images": "a&b=c",
+            "on_bad": "skip",
+        },
+        "coco:train?v2.json": {"path": "train?v2.json"},
+        "coco:train?v2.json?images=why?": {"path": "train?v2.json", "images": "why?"},
+        "coco:q?part=1/t.json": {"path": "q?part=1/t.json"},
+        "coco:gone?images=x": {"path": "gone", "images": "x"},
+    }
+    for reference, options in expected.items():
+        assert parse(reference, "data", tmp_path) == ("coco", options)
+
+
+def test_only_another_reference_is_joined():
+    assert split("coco:cats + dogs/t.json") == ["coco:cats + dogs/t.json"]
+    assert split("coco:a + b.json + toy:train") == ["coco:a + b.json", "toy:train"]

@@ -130,7 +130,7 @@ def test_an_object_takes_the_first_of_its_names_that_is_a_class(tmp_path):
     dataset = opened(make(tmp_path, objects, object_alias_txt="car,autos"))
     assert {"1": [1, 2, 3, 11, 12, 13, 21]} == ids(dataset)
     assert "car" == dataset.categories[dataset[0].objects.category[6]].name
-    assert {"object of no class": 1} == dataset.skipped
+    assert {"object without a name": 1} == dataset.skipped
 
 
 @pytest.mark.parametrize(
