@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.scale_and_shift = nn.Linear(embedding, 2 * channels_out)
         self.norm_out = _norm(channels_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip: nn.Module = nn.Identity()
         if channels_in != channels_out:
