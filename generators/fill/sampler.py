@@ -68,27 +68,29 @@ class FillSampler:
             rows = [row for row, task in enumerate(tasks) if task.resolution == resolution]
             windows = Windows.concatenate([tasks[row].content for row in rows])
             noise = noise_for([seeds[row] for row in rows], resolution)
-            with_object, without = self._both(windows, noise)
-            difference = (with_object - without).abs().mean(1)
-            soft = (difference / FULL_DIFFERENCE).clamp(0, 1)
             is_object = torch.tensor([tasks[row].shows == "object" for row in rows])
+            painted = self._fill(windows, noise, self._config.guidance)
             # of background and seams the whole region is what was painted
-            soft = torch.where(is_object[:, None, None], soft, torch.ones_like(soft))
+            soft = torch.ones_like(windows.region[:, 0])
+            if is_object.any():
+                objects = windows.select(is_object)
+                background = torch.full_like(objects.labels, self._network.num_classes)
+                without = self._fill(objects.with_labels(background), noise[is_object], guidance=1)
+                difference = (painted[is_object] - without).abs().mean(1)
+                soft[is_object] = (difference / FULL_DIFFERENCE).clamp(0, 1)
             masks = soft * windows.region[:, 0]
-            for row, pixels, mask in zip(rows, with_object, masks, strict=True):
+            for row, pixels, mask in zip(rows, painted, masks, strict=True):
                 results[row] = (pixels, mask)
         return [results[row] for row in range(len(tasks))]
 
-    def _both(self, windows: Windows, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fill the windows with their objects and, from the same noise, with background."""
-        background = torch.full_like(windows.labels, self._network.num_classes)
-        doubled = Windows.concatenate([windows, windows.with_labels(background)])
-        twice = torch.cat([noise, noise]).to(self._device)
-        steps, guidance = self._config.euler_steps, self._config.guidance
+    def _fill(self, windows: Windows, noise: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Return the windows with their regions painted, [B, 3, S, S] in [-1, 1]."""
+        there = windows.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            painted = fill(self._network, doubled.to(self._device), twice, steps, guidance)
-        with_object, without = painted.float().cpu().chunk(2)
-        return with_object, without
+            painted = fill(
+                self._network, there, noise.to(self._device), self._config.euler_steps, guidance
+            )
+        return painted.float().cpu()
 
 
 def _mask_in_image(image: Image, task: Task, mask: torch.Tensor) -> NDArray[np.float32]:
