@@ -151,7 +151,9 @@ def main() -> None:
         return [values["AP"], values["AP50"], float(mean_of_rare), *per_class.values()]
 
     values = {name: np.array([numbers(r) for r in runs]) for name, runs in results.items()}
-    print(f"\n{steps} steps, {options.seeds} seeds, {len(table)} real images; differences to {options.against}")
+    print(
+        f"\n{steps} steps, {options.seeds} seeds, {len(table)} real images; differences to {options.against}"
+    )
     heads = columns + [f"d {column}" for column in columns]
     print("| arm | " + " | ".join(heads) + " |")
     print("|---" * (1 + len(heads)) + "|")
