@@ -90,7 +90,7 @@ def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> ND
     if image.mode == "1":
         return values * 255
     if image.mode == "P":
-        return _by_palette(values, image.getpalette("RGB"), colors)
+        return _by_palette(values, image.getpalette("RGB") or [], colors)
     return values
 
 
@@ -103,12 +103,12 @@ def _by_palette(index: NDArray[np.int64], palette: list[int], colors: bool) -> N
     listed = np.array(palette, np.int64).reshape(-1, 3)
     table[: len(listed)] = listed
     used = table[np.unique(index)]
-    is_grey = bool((used == used[:, :1]).all())
-    if is_grey:
-        return table[index, 0]
-    if colors:
-        return table[index]
-    return index
+    held: NDArray[np.int64] = index
+    if bool((used == used[:, :1]).all()):
+        held = table[index, 0]
+    elif colors:
+        held = table[index]
+    return held
 
 
 def map_of(scene: Scene) -> Ids:

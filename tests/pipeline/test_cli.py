@@ -384,3 +384,19 @@ def test_weak_links_are_told_in_the_last_lines_of_a_run(
     lines = result.output.splitlines()
     assert lines[-4] == "weak:    generator: 3 % are recognised; train longer"
     assert "detector" not in result.output
+
+
+# --- nothing is there ---
+
+
+@pytest.mark.parametrize("command", ["validate", "export"])
+def test_a_set_in_which_nothing_is_found_is_an_error(tmp_path: Path, command: str) -> None:
+    document = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cow"}]}
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    words = [command, "coco:t.json", "--root", str(tmp_path)]
+    if command == "export":
+        words += ["--to", "coco", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "not one image is in the data set" in result.output
+    assert not (tmp_path / "out").exists()

@@ -175,3 +175,25 @@ def test_bad_maps_are_one_line():
         with pytest.raises(DatasetError, match=words) as error:
             panoptic.maps_of(bad, 3)
         assert "\n" not in str(error.value)
+
+
+def shrunk_png(image: Image.Image) -> ImageRef:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return ImageRef(out.getvalue())
+
+
+def test_a_map_that_was_shrunk_to_a_palette_is_the_same_map() -> None:
+    """Of greys the values count; of colours the index, in a panoptic map the colour."""
+    ids = np.array([[7, 7, 300], [300, 70001, 70001]])
+    values, index = np.unique(ids, return_inverse=True)
+    colors = np.dstack([values % 256, values // 256 % 256, values // 65536])[0].astype(np.uint8)
+    shrunk = Image.fromarray(index.reshape(2, 3).astype(np.uint8), "P")
+    shrunk.putpalette(colors.ravel().tolist())
+    assert np.array_equal(panoptic.ids_of(shrunk_png(shrunk), (2, 3), "x"), ids)
+    assert np.array_equal(panoptic.pixels_of(shrunk_png(shrunk), (2, 3), "x"), index.reshape(2, 3))
+    greys = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    greys.putpalette([26] * 3 + [7] * 3 + [255] * 3)
+    assert panoptic.pixels_of(shrunk_png(greys), (1, 3), "x").tolist() == [[26, 7, 255]]
+    two = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
+    assert panoptic.pixels_of(shrunk_png(two), (1, 2), "x").tolist() == [[0, 255]]
