@@ -47,6 +47,7 @@ GENERATORS = {
     "copy_paste": "synthaug.generators.copy_paste",
     "posthoc": "synthaug.generators.posthoc",
     "fill": "synthaug.generators.fill",
+    "diffusers": "synthaug.generators.inpainting",
 }
 CONDITIONS = ("layout", "map", "edit", "paste")
 NAMES = ("CONDITION", "LEARNS", "ADDS_ONLY", "TWO_STAGE", "FILES", "Config", "build", "sampler")

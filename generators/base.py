@@ -200,6 +200,7 @@ class SamplerOptions:
     truncation: float = 2.0  # elements of latent codes beyond it are drawn again; 0 = none are
     precision: str = "float32"  # float32 | bfloat16 | auto: bfloat16 where the hardware has it
     compiled: bool = False  # by torch.compile
+    classes: tuple[str, ...] = ()  # their names, for systems that are told them as words
 
 
 AnyConditions_contra = TypeVar("AnyConditions_contra", contravariant=True)

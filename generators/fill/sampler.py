@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from synthaug.generators.base import Edit, EditedPhoto, SamplerOptions, Samples
+from synthaug.generators.fill.config import Config
 from synthaug.generators.fill.edits import Task, task_of
 from synthaug.generators.fill.flow import fill, noise_for
 from synthaug.generators.fill.geometry import Image, put_back
@@ -20,14 +22,20 @@ SEED_STRIDE = 1_000_003  # between the seeds of the objects of one image
 FULL_DIFFERENCE = 0.25  # of pixel values, -1 to 1, from which a pixel surely belongs to the object
 
 
-class FillSampler:
-    """Paints the regions of edits one after the other; later ones see earlier ones."""
+class WindowSampler(ABC):
+    """Paints the regions of edits in windows; later ones see earlier ones."""
 
-    def __init__(self, network: FillNetwork, options: SamplerOptions) -> None:
-        self._device = torch.device(options.device)
-        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
-        self._config = network.config
-        self._bf16 = uses_bfloat16(options.precision, self._device)
+    def __init__(self, config: Config, num_classes: int) -> None:
+        """Take the sizes of the windows."""
+        self._config = config
+        self._num_classes = num_classes
+
+    @abstractmethod
+    def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
+        """Return the windows with their regions painted, [B, 3, S, S] in [-1, 1].
+
+        `guided` asks for what is labelled with all means; equal seeds start from equal noise.
+        """
 
     def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
         """Return the edited images, all of one size, and the masks of what was painted."""
@@ -57,7 +65,7 @@ class FillSampler:
         return [EditedPhoto(image, own) for image, own in zip(images, masks, strict=True)]
 
     def _task(self, edit: Edit, number: int, image: Image) -> Task:
-        return task_of(edit, number, image, self._config, self._network.num_classes)
+        return task_of(edit, number, image, self._config, self._num_classes)
 
     def _paint(
         self, tasks: Sequence[Task], seeds: Sequence[int]
@@ -67,15 +75,16 @@ class FillSampler:
         for resolution in sorted({task.resolution for task in tasks}):
             rows = [row for row, task in enumerate(tasks) if task.resolution == resolution]
             windows = Windows.concatenate([tasks[row].content for row in rows])
-            noise = noise_for([seeds[row] for row in rows], resolution)
+            own_seeds = [seeds[row] for row in rows]
             is_object = torch.tensor([tasks[row].shows == "object" for row in rows])
-            painted = self._fill(windows, noise, self._config.guidance)
+            painted = self._fill(windows, own_seeds, guided=True)
             # of background and seams the whole region is what was painted
             soft = torch.ones_like(windows.region[:, 0])
             if is_object.any():
                 objects = windows.select(is_object)
-                background = torch.full_like(objects.labels, self._network.num_classes)
-                without = self._fill(objects.with_labels(background), noise[is_object], guidance=1)
+                background = torch.full_like(objects.labels, self._num_classes)
+                their_seeds = [s for s, own in zip(own_seeds, is_object, strict=True) if own]
+                without = self._fill(objects.with_labels(background), their_seeds, guided=False)
                 difference = (painted[is_object] - without).abs().mean(1)
                 soft[is_object] = (difference / FULL_DIFFERENCE).clamp(0, 1)
             masks = soft * windows.region[:, 0]
@@ -83,13 +92,23 @@ class FillSampler:
                 results[row] = (pixels, mask)
         return [results[row] for row in range(len(tasks))]
 
-    def _fill(self, windows: Windows, noise: torch.Tensor, guidance: float) -> torch.Tensor:
-        """Return the windows with their regions painted, [B, 3, S, S] in [-1, 1]."""
+
+class FillSampler(WindowSampler):
+    """Paints by a trained in-filler."""
+
+    def __init__(self, network: FillNetwork, options: SamplerOptions) -> None:
+        super().__init__(network.config, network.num_classes)
+        self._device = torch.device(options.device)
+        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
+        self._bf16 = uses_bfloat16(options.precision, self._device)
+
+    def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
+        """Follow the flow; see the base class."""
+        noise = noise_for(seeds, windows.pixels.shape[-1]).to(self._device)
+        guidance = self._config.guidance if guided else 1.0
         there = windows.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            painted = fill(
-                self._network, there, noise.to(self._device), self._config.euler_steps, guidance
-            )
+            painted = fill(self._network, there, noise, self._config.euler_steps, guidance)
         return painted.float().cpu()
 
 

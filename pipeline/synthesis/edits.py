@@ -68,7 +68,9 @@ class EditConditioning(RealImageConditioning):
     ) -> Synthesizer:
         """Return the synthesizer that paints into the images beside the checkpoint."""
         table, bare = real_images(trained)
-        sampler = cast("EditSampler", self.system.sampler(network, self.sampler_options(device)))
+        names = tuple(category.name for category in table.categories)
+        options = replace(self.sampler_options(device), classes=names)
+        sampler = cast("EditSampler", self.system.sampler(network, options))
         # images without an up, of which the system learned turned windows
         turns = bool(vars(self.job.train_generator).get("turns", False))
         bank = Bank.of(table, bare, PasteConfig(blends=("none",), turns=turns))

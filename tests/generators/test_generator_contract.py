@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,7 @@ from synthaug.generators.base import (
 )
 from synthaug.generators.copy_paste import Edit as Paste
 from synthaug.generators.copy_paste import cut, piece
+from tests.generators.tiny_pipeline import tiny_pipeline
 
 CLASSES = 5
 NAMES_OF_CLASSES = ["a", "b", "c", "d", "e"]
@@ -45,6 +47,7 @@ SMALL: dict[
     "spade": {"resolution": 64, "width": 2, "width_d": 2, "vae": True, "z": 4},
     "panoptic": {"resolution": 64, "width": 2, "width_d": 2},
     "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "euler_steps": 3},
+    "diffusers": {"side": 64, "denoising_steps": 2},
 }
 SIDE = 64
 THREE = (0, 1, 2)
@@ -66,11 +69,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "posthoc": {
             "layouts": str(folder / "lostgan.safetensors"),
             "maps": str(folder / "panoptic.safetensors"),
-        }
+        },
+        **inpainting_files(folder / "pipeline"),
     }
 
 
+def inpainting_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings of a small pipeline of diffusers, where it is installed."""
+    if importlib.util.find_spec("diffusers") is None:
+        return {}
+    return {"diffusers": {"pipeline": str(tiny_pipeline(folder))}}
+
+
 def config_of(name: str, files: dict[str, dict[str, Any]]) -> Any:
+    if name == "diffusers":
+        pytest.importorskip("diffusers")
     return load_system(name).Config(**SMALL.get(name, {}), **files.get(name, {}))
 
 
