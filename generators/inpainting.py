@@ -29,7 +29,7 @@ CONDITION = "edit"
 LEARNS = False
 ADDS_ONLY = True
 TWO_STAGE = False
-FILES = {"index": "left out where the pipeline is not there"}
+FILES = {"index": ""}
 
 INDEX = "model_index.json"
 MULTIPLE = 64  # pixels: sides of windows are multiples of it

@@ -275,7 +275,11 @@ def arm_batches(
             entries.append(read_added[number](index))
         # Real and added images are mixed: no position in a batch belongs to one kind.
         order = rng_for(seed, "order", step).permutation(len(entries))
-        return [sample_of(*entries[i], recipe) for i in order]
+        samples = []
+        for i in order:
+            scene, image = entries[i]
+            samples.append(sample_of(scene, image, recipe))
+        return samples
 
     return batch
 

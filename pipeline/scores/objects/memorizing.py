@@ -161,4 +161,4 @@ def nearest(queries: Floats, corpus: Floats) -> NDArray[np.float64]:
             flat = turned.reshape(len(queries), -1)
             squared = (flat**2).sum(1)[:, None] + lengths - 2 * flat @ rows.T
             best = np.minimum(best, squared.min(1, initial=np.inf))
-    return np.sqrt(best.clip(0))
+    return np.asarray(np.sqrt(best.clip(0)))
