@@ -103,7 +103,7 @@ def with_classes(
     unknown = [name for name in names if name not in places]
     if unknown:
         raise DatasetError(
-            f"{told} has the class '{unknown[0]}', which {other} does not have"
+            f"{told} has the class '{unknown[0]}', which is not among those of {other}"
             f"{suggest(unknown[0], places)}; give both the same class names"
         )
     _check_unique(told, wanted)

@@ -14,7 +14,13 @@ from synthaug.detectors.rcnn_detector import focal_loss
 from tests.detectors.painted import needs
 
 TINY = Config(
-    width=8, fpn_channels=16, image_size=64, anchor_sizes=(16, 32), box_head=32, norm="gn"
+    backbone="small",
+    width=8,
+    fpn_channels=16,
+    image_size=64,
+    anchor_sizes=(16, 32),
+    box_head=32,
+    norm="gn",
 )
 
 

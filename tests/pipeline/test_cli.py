@@ -382,8 +382,8 @@ def test_weak_links_are_told_in_the_last_lines_of_a_run(
     result = run("--output", str(tmp_path / "out"))
     assert result.exit_code == 0, (result.output, result.exception)
     lines = result.output.splitlines()
-    assert lines[-4] == "weak:    generator: 3 % are recognised; train longer"
-    assert "detector" not in result.output
+    assert lines[-5] == "weak:    generator: 3 % are recognised; train longer"
+    assert "weak:    detector" not in result.output
 
 
 # --- nothing is there ---

@@ -189,6 +189,6 @@ def test_classes_are_put_in_order_by_name_or_refused() -> None:
     assert with_classes(SceneList(wanted, []), wanted, "").categories == wanted
     with pytest.raises(
         Exception,
-        match="X: y has the class 'cow', which the real images do not have; did you mean 'cows'",
+        match="X: y has the class 'cow', which is not among those of the real images; did you mean 'cows'",
     ):
         with_classes(table, (Category(1, "cows"), Category(2, "cup")), "X: y")

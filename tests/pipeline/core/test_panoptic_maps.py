@@ -127,7 +127,7 @@ def test_integers_of_any_width_are_read_from_a_png():
 
 def test_a_map_with_alpha_or_without_colors_is_refused():
     alpha = png_of(np.zeros((1, 3, 4), np.uint8))
-    with pytest.raises(DatasetError, match="x: a map of mode RGBA; write it as grey or RGB"):
+    with pytest.raises(DatasetError, match="x: a map of mode RGBA; write it as grey or 8-bit RGB"):
         panoptic.pixels_of(alpha, (1, 3), "x")
     grey = png_of(np.zeros((1, 3), np.uint8))
     with pytest.raises(DatasetError, match="x: a panoptic map is an RGB PNG, this one is grey"):

@@ -160,7 +160,7 @@ def test_an_extractor_without_a_name_is_a_fault_of_ours() -> None:
 
 def test_what_is_missing_is_said_in_the_order_it_is_asked_for(inputs: MetricInputs) -> None:
     assert missing_input(inputs) is None
-    assert "no detector" in str(missing_input(inputs, detector=True))
+    assert "no reference detector" in str(missing_input(inputs, detector=True))
     assert missing_input(inputs, masks=("real",)) == "no object of the real images has a mask"
     maps = missing_input(inputs, maps=("synthetic",))
     assert maps == "none of the synthetic images has a panoptic map"

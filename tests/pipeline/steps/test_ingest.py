@@ -175,7 +175,9 @@ def test_a_broken_image_that_may_be_skipped_is_counted_and_the_others_stay(
     assert house.lines[2].endswith("1  unreadable image or map")
     assert "- bad.png: the image cannot be decoded" in house.lines[3]
     listed = house.folder.read_bytes("skipped.txt").decode()
-    assert listed.startswith("labelled: unreadable image or map: bad.png: the image cannot be decoded")
+    assert listed.startswith(
+        "labelled: unreadable image or map: bad.png: the image cannot be decoded"
+    )
 
 
 def test_a_broken_unlabelled_image_has_no_labels_put_aside(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_split_with_other_classes_is_named_with_the_first_that_differs(
     with pytest.raises(DatasetError) as caught:
         open_inputs(job)
     message = (
-        f"data.{split} has the class 'tree', which data.labelled does not have"
+        f"data.{split} has the class 'tree', which is not among those of data.labelled"
         "; known: house, kite; give both the same class names"
     )
     assert message == str(caught.value)

@@ -82,7 +82,8 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
     job = job_of(files)
     conditioning = conditioning_of(job)
     conditioning.check()
-    assert train_generator.settings(job)["maps"] != train_generator.settings(job)["layouts"]
+    digests = train_generator.settings(job)["files"]
+    assert digests["maps"] != digests["layouts"]
     table = tmp_path / "labelled"
     parquet.write(toy.ToyDataset(toy.Config("train", count=2)), Folder.at(str(table)))
     told = train_generator.fit(train_generator.Spec(job, (str(table),), str(tmp_path / "made")))

@@ -85,7 +85,7 @@ def test_write_cuts_shards_embeds_files_and_replaces(tmp_path):
     parquet.write(SceneList(CATEGORIES, rows), out, rows_per_shard=3)
     assert [f"part-0000{i}.parquet" for i in range(3)] == out.names()
     dataset = parquet.read(parquet.Config(out.uri))
-    assert [ImageRef(b"pixels", "x.png")] * 7 == [scene.image for scene in dataset]
+    assert [ImageRef(b"pixels", "x.png", "as_stored")] * 7 == [scene.image for scene in dataset]
     gone = replace(rows[0], image_id="q", image=ImageRef(None, str(tmp_path / "gone.png")))
     with pytest.raises(DatasetError, match=r"gone\.png: the image of 'q' cannot be read"):
         parquet.write(SceneList(CATEGORIES, [gone]), Folder.at(tmp_path / "new"))

@@ -74,7 +74,7 @@ def test_without_a_detector_its_features_are_not_there(inputs: MetricInputs) -> 
         (nearest, nearest.Config()),
     ):
         assert module.available(inputs, config) is None
-        assert "no detector" in (
+        assert "no reference detector" in (
             module.available(with_resources(inputs, detector=None), config) or ""
         )
 
