@@ -2,11 +2,17 @@
 
     python benchmarks/added_images.py JOB FOLDER --seeds 4 [--steps N] [--first-seed K] [--on REFERENCE] ARM...
 
-An ARM is NAME=REFERENCE (a data set whose images fill `trial.share` of each batch), NAME=paste:KEY=VALUE,... (the
-trial's copy-paste with these keys of its Config), NAME=half (half of the labelled images) or NAME=empty (the added
-places stay empty). `real` is always trained. Real images are `data.labelled`, measured on `data.validation` or on
-`--on`. Each (arm, seed) is kept in FOLDER by what decides it, so that two calls may share the work and one that was
-cut short goes on. Ends with a table of paired differences to `real`, and to the arm named by `--against`.
+An ARM is one of
+
+- NAME=REFERENCE, a data set whose images fill `trial.share` of each batch;
+- NAME=paste:KEY=VALUE,... the trial's copy-paste with these keys of its Config;
+- NAME=A&B, both, each an equal part;
+- NAME=half, half of the labelled images;
+- NAME=empty, the added places stay empty.
+
+`real` is always trained. Real images are `data.labelled`, measured on `data.validation` or on `--on`. Each
+(arm, seed) is kept in FOLDER by what decides it, so that two calls may share the work and one that was cut short
+goes on. Ends with a table of paired differences to `real`, or to the arm named by `--against`.
 """
 
 from __future__ import annotations
@@ -44,6 +50,17 @@ from synthaug.pipeline.trial.paired_tests import paired_difference
 PASTE, HALF, EMPTY = "paste", "half", "empty"
 
 
+def table_of(job: Job, part: str, real: Dataset, steps: int) -> Dataset:
+    """Return the images that a part of an arm adds."""
+    kind, _, keys = part.partition(":")
+    if kind != PASTE:
+        return open_dataset(part, Path(job.data.root), key="arm")
+    settings = yaml.safe_load("{" + keys.replace("=", ": ").replace("+", ", ") + "}")
+    config = replace(job.trial.copy_paste, **settings)
+    size = job.detector.training.batch * steps
+    return CopyPasteTable(real, config, seed_for(job.seed, "copy_paste"), size)
+
+
 def train(job: Job, arm: str, seed: int, steps: int) -> Any:
     """Return the detector of an arm."""
     plan = job.detector.training
@@ -51,16 +68,10 @@ def train(job: Job, arm: str, seed: int, steps: int) -> Any:
     real: Dataset = open_dataset(job.data.labelled, root, key="data.labelled")
     count = round(job.trial.share * plan.batch)
     added: list[Dataset] = []
-    kind, _, keys = arm.partition(":")
     if arm in ("real", HALF):
         count = 0
-    elif kind == PASTE:
-        settings = yaml.safe_load("{" + keys.replace("=", ": ").replace("+", ", ") + "}")
-        config = replace(job.trial.copy_paste, **settings)
-        size = plan.batch * steps
-        added = [CopyPasteTable(real, config, seed_for(job.seed, "copy_paste"), size)]
     elif arm != EMPTY:
-        added = [open_dataset(arm, root, key="arm")]
+        added = [table_of(job, part, real, steps) for part in arm.split("&")]
     if arm == HALF:
         order = seed_for(job.seed, "half")
         chosen = [permuted(k, len(real), order) for k in range(len(real) // 2)]
@@ -78,9 +89,20 @@ def train(job: Job, arm: str, seed: int, steps: int) -> Any:
     return detector
 
 
+def fingerprints(job: Job, arm: str, on: str) -> list[str]:
+    """Return the digests of the data sets that an arm is trained and measured with."""
+    named = [job.data.labelled, on]
+    for part in arm.split("&"):
+        if part not in ("real", HALF, EMPTY) and not part.startswith(PASTE):
+            named.append(part)
+    root = Path(job.data.root)
+    return [open_dataset(reference, root, key="arm").fingerprint() for reference in named]
+
+
 def measured(job: Job, arm: str, seed: int, steps: int, on: str, folder: Path) -> dict[str, Any]:
     """Return an arm's AP with a seed, trained unless it lies in the folder."""
-    content = [arm, seed, steps, on, job.data.labelled, job.trial.share, str(job.detector.config)]
+    content = [arm, seed, steps, on, job.trial.share, str(job.detector.config)]
+    content += fingerprints(job, arm, on)
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     file = folder / f"{key}.json"
     if not file.exists():
