@@ -165,7 +165,8 @@ def links(manifest: Manifest) -> list[Link]:
     for why, classes in ((WRONG, wrong), (UNKNOWN, unknown)):
         if classes:
             figure = f"{figure}; none of {', '.join(classes)}: {why}"
-    if num_labels and not wrong:
+    mostly_right = 2 * right >= found  # where pseudo_label.min_precision asks for less
+    if num_labels and not wrong and mostly_right:
         return [Link(name, "ok", figure)]
     advice = "train the detector longer, or label more images of these classes"
     return [Link(name, "weak", figure, advice)]

@@ -453,3 +453,16 @@ def test_a_detector_that_knows_no_mirror_is_not_asked_about_one():
 def test_bad_keys_are_one_line(override, told):
     with pytest.raises(JobError, match=told.replace("(", "\\(")):
         load_job(BASE, [override], "out")
+
+
+@pytest.mark.parametrize(("right", "state"), [(4, "weak"), (5, "ok")])
+def test_labels_that_are_mostly_wrong_are_a_weak_link_though_the_job_wants_them(right, state):
+    manifest = {
+        "images": 3,
+        "objects": {"cow": 10},
+        "held_out": {"right": right, "found": 10},
+        "unlabelled_classes": {},
+        "ignored": {},
+    }
+    (link,) = pseudo_label.links(manifest)
+    assert link.state == state
