@@ -48,7 +48,10 @@ def shipped(name: str) -> tuple[Job, tuple[Category, ...]]:
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_every_job_that_ships_builds_its_networks(name: str) -> None:
+def test_every_job_that_ships_builds_its_networks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no demo has left its runs
     job, categories = shipped(name)
     check_detector_training(job, len(categories))
     check_score_networks(job.score.settings, categories)
