@@ -177,7 +177,8 @@ class Cutout:
         x0, y0, x1, y1 = self.box
         width = self.core.shape[1]
         box = (width - x1, y0, width - x0, y1)
-        label = self.label[[2, 1, 0, 3]] * _floats(-1, 1, -1, 1) + _floats(width, 0, width, 0)
+        left, top, right, bottom = self.label
+        label = _floats(width - right, top, width - left, bottom)
         return Cutout(self.pixels[:, ::-1], self.core[:, ::-1], box, label, self.by_box)
 
     def turn(self) -> Cutout:
@@ -185,7 +186,8 @@ class Cutout:
         x0, y0, x1, y1 = self.box
         width = self.core.shape[1]
         box = (y0, width - x1, y1, width - x0)
-        label = self.label[[1, 2, 3, 0]] * _floats(1, -1, 1, -1) + _floats(0, width, 0, width)
+        left, top, right, bottom = self.label
+        label = _floats(top, width - right, bottom, width - left)
         return Cutout(np.rot90(self.pixels), np.rot90(self.core), box, label, self.by_box)
 
 

@@ -148,10 +148,14 @@ class FillNetwork(nn.Module):
     def _vector(self, time: Tensor, windows: Windows) -> Tensor:
         """Return what holds for a whole window, [B, embedding]."""
         exponents = torch.arange(FREQUENCIES, device=time.device) / (FREQUENCIES - 1)
-        angles = 1000 * time[:, None] * torch.exp(-math.log(1000) * exponents)  # [B, FREQUENCIES]
+        slower = torch.exp(-math.log(1000) * exponents)  # from 1 down to 1 / 1000
+        angles = 1000 * time[:, None] * slower  # [B, FREQUENCIES]
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-        vector = self.time(waves) + self.classes(windows.labels) + self.sizes(windows.sizes)
-        return F.silu(vector + self.augmentations(windows.augmentations))
+        vector = self.time(waves)
+        vector = vector + self.classes(windows.labels)
+        vector = vector + self.sizes(windows.sizes)
+        vector = vector + self.augmentations(windows.augmentations)
+        return F.silu(vector)
 
     def _input(self, noisy: Tensor, windows: Windows) -> Tensor:
         """Return all that holds per pixel, [B, INPUT_CHANNELS, S, S]."""

@@ -41,7 +41,6 @@ from synthaug.pipeline.planning.planner import (
 from synthaug.pipeline.planning.targets import (
     ALL,
     chosen_classes,
-    deficit_counts,
     images_needed,
     missing_objects,
     target_counts,
@@ -135,7 +134,7 @@ class EditPlanner:
                 "so no image is needed; raise it or give plan.count"
             )
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
-        self.target = self._target(missing)
+        self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
         self.limit = (
             f"{self.count} images with at most {config.most} edits (plan.most_edits) hold no more"
         )
@@ -156,13 +155,6 @@ class EditPlanner:
         if config.placement == "natural":
             self._lifts = placement.lift(counts)
         self.weights: Floats | None = self._fit(counts) if weights is None else weights
-
-    def _target(self, missing: NDArray[np.int64]) -> Floats:
-        """Return the objects aimed at [C]."""
-        config = self.config
-        if config.target == "deficit":
-            return deficit_counts(self.natural, self.categories, missing)
-        return target_counts(self.natural, self.categories, config.target, config.counts)
 
     def _adding_share(self) -> float:
         """Return the share of the images in which objects are added."""

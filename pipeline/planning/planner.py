@@ -25,7 +25,6 @@ from synthaug.pipeline.planning.exchange import (
 from synthaug.pipeline.planning.layout_statistics import object_counts
 from synthaug.pipeline.planning.targets import (
     Need,
-    deficit_counts,
     exchange,
     images_needed,
     missing_objects,
@@ -119,7 +118,7 @@ class LayoutPlanner:
             )
         self.limit = f"{self.count} images of at most {config.max_objects} objects (generator.max_objects) are full"
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
-        self.target = self._target(missing)
+        self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
         self.exchange = exchange(self.natural, self.target, self.count)
         counts = object_counts(layouts, len(categories))  # [S, C]
         self.slots = Slots.of(counts, self.exchange, config.max_objects)
@@ -128,13 +127,6 @@ class LayoutPlanner:
         if config.placement == "natural":
             self._lifts = placement.lift(counts)
         self.weights: Floats | None = self._fit(counts) if weights is None else weights
-
-    def _target(self, missing: NDArray[np.int64]) -> Floats:
-        """Return the objects aimed at [C]."""
-        config = self.config
-        if config.target == "deficit":
-            return deficit_counts(self.natural, self.categories, missing)
-        return target_counts(self.natural, self.categories, config.target, config.counts)
 
     def _fit(self, counts: NDArray[np.int32]) -> Floats:
         """Find the weights [C] by which layouts with objects `counts` [S, C] receive additions."""

@@ -48,6 +48,7 @@ def target_counts(
     categories: tuple[Category, ...],
     target: str,
     counts: Mapping[str, int],
+    missing: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Return the objects per class [C] of a target, given the natural expectation [C].
 
@@ -55,7 +56,11 @@ def target_counts(
 
     `sqrt` and `balanced` keep the natural total of things and share it by the square root of the frequencies, or equally,
     among the things that occur. `counts` says numbers by class name; JobError for a class that cannot be planned.
+    `deficit` adds the objects `missing` [C].
     """
+    if target == "deficit":
+        assert missing is not None
+        return deficit_counts(natural, categories, missing)
     if target == "natural":
         return natural.copy()
     if target == "counts":

@@ -195,8 +195,10 @@ def centered(
     """
     x0, y0, x1, y1 = cutout.box
     sides = np.array([x1 - x0, y1 - y0], np.float32)
-    free = np.array([size[1], size[0]], np.float32) - sides
-    corner = np.rint(((box[:2] + box[2:] - sides) / 2).clip(0, free.clip(0)))
+    image_sides = np.array([size[1], size[0]], np.float32)
+    last_corner = (image_sides - sides).clip(0)
+    wanted = (box[:2] + box[2:] - sides) / 2
+    corner = np.rint(wanted.clip(0, last_corner))
     return np.concatenate([corner, corner + sides]).astype(np.float32)
 
 

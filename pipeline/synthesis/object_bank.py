@@ -130,8 +130,9 @@ def _sides(box: Box) -> tuple[float, float]:
 def _same_shape(box: Box, target: Box, area: float) -> Box:
     """Return a box of the shape of `box`, with the centre of `target` and an area."""
     x0, y0, x1, y1 = box.tolist()
-    scale = np.sqrt(area / ((x1 - x0) * (y1 - y0)))
-    half = np.array([x1 - x0, y1 - y0]) * scale / 2
+    sides = np.array([x1 - x0, y1 - y0])
+    scale = np.sqrt(area / sides.prod())
+    half = sides * scale / 2
     center = (target[:2] + target[2:]) / 2
     return np.concatenate([center - half, center + half]).astype(np.float32)
 

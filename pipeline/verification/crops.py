@@ -86,7 +86,7 @@ def _evenly(indices: Sequence[int], most: int) -> list[int]:
 def _crops(scene: Scene, index: int, judged: Sequence[int], things: Flags, seed: int) -> list[Crop]:
     """Return the crops of one image: its things, rare ones first, their parts, and background."""
     rng = rng_for(seed, "crops", index)
-    row = bare_row(index, scene)
+    row = DetectionRow.bare(index, scene)
     eligible = np.flatnonzero(things[row.labels] & ~row.crowd)
     is_judged = np.isin(row.labels[eligible], judged)
     order = np.argsort(~is_judged, kind="stable")
@@ -119,19 +119,3 @@ def _empty_place(
         if overlaps(box[None], others, no_crowd).max(initial=0.0) < FREE_IOU:
             return np.asarray(box)
     return None
-
-
-def bare_row(index: int, scene: Scene) -> DetectionRow:
-    """Return the objects of a scene as a row without detections."""
-    objects = scene.objects
-    return DetectionRow(
-        index,
-        scene.height,
-        scene.width,
-        boxes=objects.boxes,
-        labels=objects.category.astype(np.int64),
-        crowd=objects.iscrowd,
-        pred_boxes=np.zeros((0, 4), np.float32),
-        pred_labels=np.zeros(0, np.int64),
-        pred_scores=np.zeros(0, np.float32),
-    )

@@ -69,8 +69,8 @@ class DetectionRow:
         )
 
     @staticmethod
-    def of(index: int, scene: Scene, prediction: Prediction) -> DetectionRow:
-        """Return the objects of a scene with the detector's prediction on its image."""
+    def bare(index: int, scene: Scene) -> DetectionRow:
+        """Return the objects of a scene without detections."""
         objects = scene.objects
         return DetectionRow(
             index,
@@ -79,10 +79,20 @@ class DetectionRow:
             boxes=objects.boxes,
             labels=objects.category.astype(np.int64),
             crowd=objects.iscrowd,
+            pred_boxes=np.zeros((0, 4), np.float32),
+            pred_labels=np.zeros(0, np.int64),
+            pred_scores=np.zeros(0, np.float32),
+            area=objects.area,
+        )
+
+    @staticmethod
+    def of(index: int, scene: Scene, prediction: Prediction) -> DetectionRow:
+        """Return the objects of a scene with the detector's prediction on its image."""
+        return replace(
+            DetectionRow.bare(index, scene),
             pred_boxes=prediction.boxes,
             pred_labels=np.asarray(prediction.labels, np.int64),
             pred_scores=prediction.scores,
-            area=objects.area,
         )
 
     def with_predictions(self, keep: NDArray[Any]) -> DetectionRow:

@@ -114,12 +114,18 @@ def area_under_curve(negative: Floats, positive: Floats) -> Curve:
 
     The interval is that of Hanley and McNeil (1982).
     """
+    num_negative, num_positive = len(negative), len(positive)
     order = np.sort(negative)
     below = np.searchsorted(order, positive, "left")
     equal = np.searchsorted(order, positive, "right") - below
-    area = float((below + equal / 2).mean() / len(negative))
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    area = float((below + equal / 2).mean() / num_negative)
+    # of two positives both rank above one negative, and of one positive above two negatives
+    q1 = area / (2 - area)
+    q2 = 2 * area**2 / (1 + area)
     variance = area * (1 - area)
-    variance += (len(positive) - 1) * (q1 - area**2) + (len(negative) - 1) * (q2 - area**2)
-    error = float(np.sqrt(max(0.0, variance) / (len(positive) * len(negative))))
-    return Curve(area, max(0.0, area - INTERVAL * error), min(1.0, area + INTERVAL * error))
+    variance += (num_positive - 1) * (q1 - area**2)
+    variance += (num_negative - 1) * (q2 - area**2)
+    error = float(np.sqrt(max(0.0, variance) / (num_positive * num_negative)))
+    low = max(0.0, area - INTERVAL * error)
+    high = min(1.0, area + INTERVAL * error)
+    return Curve(area, low, high)

@@ -153,11 +153,13 @@ def fine_power(image: NDArray[np.uint8], box: NDArray[np.float32]) -> float:
     if min(x1 - x0, y1 - y0) < LEAST_FOR_POWER:
         return math.nan
     gray = image[y0:y1, x0:x1].astype(np.float64).mean(2)
-    window = np.hanning(len(gray))[:, None] * np.hanning(gray.shape[1])
+    height, width = gray.shape
+    window = np.outer(np.hanning(height), np.hanning(width))
     spectrum = np.fft.fft2((gray - gray.mean()) * window)
     power = np.abs(spectrum) ** 2 / (window**2).sum()
-    radius = np.hypot(np.fft.fftfreq(len(gray))[:, None], np.fft.fftfreq(gray.shape[1]))
-    return float(np.log(power[radius > HALF_NYQUIST].mean() + 1e-3))
+    rows, columns = np.fft.fftfreq(height), np.fft.fftfreq(width)  # cycles per pixel
+    is_fine = np.hypot(rows[:, None], columns) > HALF_NYQUIST
+    return float(np.log(power[is_fine].mean() + 1e-3))
 
 
 def _whole(box: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
