@@ -27,7 +27,10 @@ CONFIG_KEYS = ("backbone", "flip", "masks", "weights")  # that the pipeline asks
 
 
 def backend(name: str) -> ModuleType:
-    """Import a back-end's module; raises ValueError when it is unknown or lacks a part."""
+    """Import a back-end's module.
+
+    Raises ValueError when it is unknown or lacks a part.
+    """
     if name not in DETECTORS:
         raise ValueError(f"detector: '{name}' is unknown; choose {', '.join(DETECTORS)}")
     module = importlib.import_module(DETECTORS[name])

@@ -152,7 +152,10 @@ def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) ->
 
 
 def _select(sample: Sample, kept: NDArray[np.bool_]) -> Sample:
-    """Return a sample with the boxes of some objects [N] and all that belongs to them, but its masks without a change."""
+    """Return a sample with the boxes of some objects [N] and what belongs to them.
+
+    Its masks are left without a change.
+    """
     box_loss = sample.box_loss
     if box_loss is not None:
         box_loss = box_loss[kept]

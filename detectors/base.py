@@ -108,9 +108,10 @@ class Detector(Protocol):
     def box_features(
         self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
     ) -> list[NDArray[np.float32]]:
-        """Return the backbone's features [N, D] of boxes [N, 4] xyxy of each image, in its pixels.
+        """Return the backbone's features [N, D] of boxes [N, 4] of each image.
 
-        Each map is averaged inside the box; what is around it is seen as far as the maps see it.
+        Boxes are xyxy in its pixels. Each map is averaged inside the box; what is around it is seen
+        as far as the maps see it.
         """
         ...
 

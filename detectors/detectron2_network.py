@@ -205,7 +205,10 @@ def _resnet50(config: Config) -> Backbone:
 
 
 class _Truth(Instances):  # type: ignore[misc]
-    """Detectron2's true objects of an image, with what `partial_labels` says of the image."""
+    """Detectron2's true objects of an image.
+
+    With what `partial_labels` says of the image.
+    """
 
     def __init__(self, size: tuple[int, int], target: Mapping[str, Tensor]) -> None:
         super().__init__(size)
@@ -227,7 +230,7 @@ class _Proposals(RPN):  # type: ignore[misc]
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[_Truth]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return per image the labels of sampled anchors and the true boxes they belong to.
+        """Return per image the labels of sampled anchors and their true boxes.
 
         Labels are 1 for an object, 2 for one without a box loss, 0 for background, -1 for neither.
         """
@@ -303,12 +306,18 @@ class _OutputLayers(FastRCNNOutputLayers):  # type: ignore[misc]
 
 
 class _Heads(StandardROIHeads):  # type: ignore[misc]
-    """Detectron2's heads for images of which only some have masks, and that are not labelled in full."""
+    """Detectron2's heads for images that are not labelled in full.
+
+    Only some of the images have masks.
+    """
 
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[_Truth]
     ) -> list[Instances]:
-        """Return sampled proposals with what they are matched to; background that teaches nothing is not sampled."""
+        """Return sampled proposals with what they are matched to.
+
+        Background that teaches nothing is not sampled.
+        """
         used = []
         for of_image, truth in zip(proposals, targets, strict=True):
             boxes = of_image.proposal_boxes

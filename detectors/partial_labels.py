@@ -1,8 +1,10 @@
-"""Images that are not labelled in full: regions to ignore, objects without a box loss, background that teaches nothing.
+"""Images that are not labelled in full.
 
-Targets are torchvision's, with `ignore` [K, 4] (regions, crowds among them, that are neither objects nor background),
-`box_loss` [N] (False: class and objectness of the object are learned, its box and its mask are not) and `ignore_background`
-(where it is there, background is learned near objects only). All are optional.
+Regions to ignore, objects without a box loss, background that teaches nothing. Targets are
+torchvision's, with `ignore` [K, 4] (regions, crowds among them, that are neither objects nor
+background), `box_loss` [N] (False: class and objectness of the object are learned, its box and its
+mask are not) and `ignore_background` (where it is there, background is learned near objects only).
+All are optional.
 """
 
 from __future__ import annotations
@@ -61,7 +63,10 @@ class PartialProposals(RegionProposalNetwork):  # type: ignore[misc]
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Return the losses of sampled anchors: is there an object (a mean), and where is it (a share of that mean)."""
+        """Return the losses of sampled anchors.
+
+        Is there an object (a mean), and where is it (a share of that mean).
+        """
         objects, background = self.fg_bg_sampler(labels)
         drawn = [torch.cat(objects), torch.cat(background)]
         indices = torch.cat([mask.nonzero()[:, 0] for mask in drawn])
@@ -83,7 +88,10 @@ def box_losses(target: Mapping[str, Tensor]) -> Tensor:
 
 
 def smooth_l1(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Return the sum of the smooth L1 losses of box offsets [R, 4] (Girshick 2015, eq. 3)."""
+    """Return the sum of the smooth L1 losses of box offsets [R, 4].
+
+    Girshick 2015, eq. 3.
+    """
     return F.smooth_l1_loss(predicted, truth, beta=BETA, reduction="sum")
 
 

@@ -140,10 +140,10 @@ class RcnnDetector(ABC):
     def box_features(
         self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
     ) -> list[NDArray[np.float32]]:
-        """Return the backbone's features [N, D] of boxes [N, 4] of each image, see the contract.
+        """Return the backbone's features [N, D] of boxes [N, 4] of each image.
 
-        Maps are recorded during `detect`; a box lies in them as in the resized image, whose padding
-        is on the right and below.
+        See the contract. Maps are recorded during `detect`; a box lies in them as in the resized
+        image, whose padding is on the right and below.
         """
         self.model.eval()
         recorded: list[tuple[int, Mapping[str, Tensor]]] = []
@@ -277,7 +277,10 @@ def _pool_maps(maps: Mapping[str, Tensor]) -> Tensor:
 
 
 def _pool_boxes(maps: Mapping[str, Tensor], boxes: Tensor, width: int) -> Tensor:
-    """Return maps [1, C, h, w] averaged inside boxes [N, 4] of an input that wide, [N, levels x C]."""
+    """Return maps averaged inside boxes [N, 4], [N, levels x C].
+
+    Maps are [1, C, h, w], of an input that wide.
+    """
     means = []
     for name, level in maps.items():
         if name not in COARSE_LEVELS:

@@ -359,9 +359,9 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
 
 def _box_loss(deltas: Tensor, classes: Tensor, offsets: Tensor, with_box: Tensor) -> Tensor:
-    """Return the smooth L1 loss of the offsets [R, 4] of some boxes [R], a share of the mean over all R.
+    """Return the smooth L1 loss of some boxes [R], a share of the mean over all R.
 
-    deltas are [R, 4 (C + 1)], of every class; classes [R].
+    Of the offsets [R, 4]. deltas are [R, 4 (C + 1)], of every class; classes [R].
     """
     rows = with_box.nonzero()[:, 0]
     own = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)[rows, classes[rows]]

@@ -1,10 +1,12 @@
-"""Copy-paste of a few objects (after Dwibedi et al. 2017 and Ghiasi et al. 2021): real objects on other real images.
+"""Copy-paste of a few objects: real objects on other real images.
 
-Nothing is learnt; pixels and geometry only. A few objects, of rare classes where the job does not say otherwise, keep their
-size and come to free places of a real image; the labels there lose the pixels that are covered. Unlike Ghiasi et al. no
-image is zoomed, a part of an image's objects is never pasted at once, and an object without a mask is cut by its box. An
-object of which less than `min_visible` can still be seen loses its label (there: one that is wholly covered). Blends are
-drawn object by object, so that no edge tells that an object was pasted (Dwibedi et al., section 4.2).
+After Dwibedi et al. 2017 and Ghiasi et al. 2021. Nothing is learnt; pixels and geometry only. A few
+objects, of rare classes where the job does not say otherwise, keep their size and come to free
+places of a real image; the labels there lose the pixels that are covered. Unlike Ghiasi et al. no
+image is zoomed, a part of an image's objects is never pasted at once, and an object without a mask
+is cut by its box. An object of which less than `min_visible` can still be seen loses its label
+(there: one that is wholly covered). Blends are drawn object by object, so that no edge tells that
+an object was pasted (Dwibedi et al., section 4.2).
 
 Legend: H W canvas, h w a piece, N objects of the canvas, P pieces. Boxes are xyxy in pixels, offsets (y, x).
 """
@@ -97,7 +99,10 @@ class Frame:
         return Frame(canvas, scale, mirror=False)
 
     def boxes(self, boxes: Floats) -> Floats:
-        """Return xyxy boxes [N, 4] of the source on the canvas; parts that leave it are not cut off."""
+        """Return xyxy boxes [N, 4] of the source on the canvas.
+
+        Parts that leave it are not cut off.
+        """
         scale_y, scale_x = self.scale
         moved = boxes * _floats(scale_x, scale_y, scale_x, scale_y)
         if self.mirror:
@@ -114,7 +119,10 @@ class Frame:
         return np.rint(stretched).clip(0, 255).astype(np.uint8)
 
     def masks(self, masks: Flags) -> Flags:
-        """Return the masks [N, h, w] of the source on the canvas [N, H, W], nearest pixel: disjoint ones stay so."""
+        """Return the masks [N, h, w] of the source on the canvas [N, H, W].
+
+        Nearest pixel: disjoint ones stay so.
+        """
         if self == Frame.still(self.canvas) and masks.shape[1:] == self.canvas:
             return masks
         rows = self._nearest(0, masks.shape[1])
@@ -122,7 +130,7 @@ class Frame:
         return np.asarray(masks[:, rows][:, :, columns])
 
     def _nearest(self, axis: int, length: int) -> NDArray[np.int64]:
-        """Return for each pixel of an axis of the canvas the nearest of the source's `length`."""
+        """Return for each pixel of a canvas's axis the nearest of the source's `length`."""
         pixels = np.arange(self.canvas[axis])
         if axis == 1 and self.mirror:
             pixels = pixels[::-1]
@@ -133,7 +141,10 @@ class Frame:
 def _overlap(
     canvas: tuple[int, int], offset: tuple[int, int], size: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the rows and columns of a canvas that a piece covers, and the same pixels as rows and columns of the piece."""
+    """Return the rows and columns that a canvas and a piece share.
+
+    Those of the canvas, and the same pixels' of the piece.
+    """
     on_canvas, of_piece = [], []
     for axis in (0, 1):
         low = max(0, offset[axis])
@@ -154,7 +165,10 @@ class Cutout:
     by_box: bool  # it has no mask in its annotation
 
     def at_size(self, size: tuple[int, int]) -> Cutout:
-        """Return the same object with a box of (h, w) pixels; the pixels around it grow and shrink with it."""
+        """Return the same object with a box of (h, w) pixels.
+
+        The pixels around it grow and shrink with it.
+        """
         x0, y0, x1, y1 = self.box
         height, width = size
         scale_y, scale_x = height / (y1 - y0), width / (x1 - x0)
@@ -202,9 +216,10 @@ def cut(
     margin: int,
     label: Sequence[float] | None = None,
 ) -> Cutout:
-    """Cut the object of a box, or of a mask [H, W] in it, out of an image, with up to `margin` pixels around.
+    """Cut the object of a box, or of a mask [H, W] in it, out of an image.
 
-    `label` is the box of its annotation, `box` where none is given.
+    With up to `margin` pixels around. `label` is the box of its annotation, `box` where none is
+    given.
     """
     height, width = image.shape[:2]
     x0, x1 = _whole_pixels(box[0], box[2], width)
@@ -276,15 +291,19 @@ def edge_of(config: Config, rng: np.random.Generator) -> float:
 
 
 def margin_of(scale: float, config: Config) -> int:
-    """Return the pixels that `cut` must leave around an object for its edge, when it will be scaled by `scale`."""
+    """Return the pixels that `cut` must leave around an object for its edge.
+
+    When it will be scaled by `scale`.
+    """
     widest = max(BLENDS[name] for name in config.blends) * config.edge
     return math.ceil(REACH * widest / max(scale, 1e-3))
 
 
 def compose(image: Image, objects: Flags, pieces: Sequence[Piece]) -> tuple[Image, Flags]:
-    """Paste P pieces, each over those before it, onto an image [H, W, 3] with objects [N, H, W].
+    """Paste P pieces, each over those before it, onto an image [H, W, 3].
 
-    Returns the picture and the visible part of every object [N + P, H, W]: no pixel of an object lies under another piece.
+    The image has objects [N, H, W]. Returns the picture and the visible part of every object [N +
+    P, H, W]: no pixel of an object lies under another piece.
     """
     picture = image.astype(np.float32)
     height, width = image.shape[:2]
@@ -332,7 +351,10 @@ def blur(plane: Floats, sigma: float) -> Floats:
 
 
 class Scissors(nn.Module):
-    """No weights: it is saved and loaded like the networks of other systems, for its Config."""
+    """A network without weights, made of its Config.
+
+    Saved and loaded like the networks of other systems.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -354,15 +376,19 @@ class Edit:
 
 
 class PasteSampler:
-    """Pastes; `config` says how pieces are cut and blended, which the pipeline does (pipeline/synthesis/pasting.py)."""
+    """Pastes; `config` says how pieces are cut and blended.
+
+    The pipeline cuts them (pipeline/synthesis/pasting.py).
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
-        """Return the pictures of edits with the same sizes and numbers, and the visible part of every object.
+        """Return the pictures of edits, and the visible part of every object.
 
-        The masks [B, N + P, H, W] are 0 or 1: those of the objects, then those of the pieces. Nothing is drawn from seeds.
+        The edits have the same sizes and numbers. The masks [B, N + P, H, W] are 0 or 1: those of
+        the objects, then those of the pieces. Nothing is drawn from seeds.
         """
         images, masks = [], []
         for edit in conditions:

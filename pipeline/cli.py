@@ -30,7 +30,10 @@ USUAL_SEEDS = 4  # of a trial's screening
 
 
 class Commands(click.Group):
-    """A group whose commands never show a traceback: an error is one line and an exit code."""
+    """A group of commands that never show a traceback.
+
+    An error is one line and an exit code.
+    """
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; what stdout cannot take is an error too, also at the end."""
@@ -76,7 +79,7 @@ def _stop(_signal: int, _frame: Any) -> None:
 
 
 def _unexpected(err: Exception) -> str:
-    """Return one line on an error that no check foresaw, and keep its traceback in a file."""
+    """Return one line on an unforeseen error; its traceback goes to a file."""
     told = f"{type(err).__name__}: {printable(one_line(err))}"
     log = logging.getLogger("synthaug")
     files = [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
@@ -94,12 +97,12 @@ def _unexpected(err: Exception) -> str:
 
 
 def _stdout_is_gone(err: OSError) -> bool:
-    """Whether an error is that of a full disk or of a pipe that nobody reads, on stdout."""
+    """Return whether an error comes from stdout: a full disk, or a pipe nobody reads."""
     return err.filename is None and err.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF)
 
 
 def _leave_stdout(err: OSError) -> NoReturn:
-    """End after a write to stdout that failed, without a second error at the exit of Python."""
+    """End after a failed write to stdout, without a second error at Python's exit."""
     if not _stdout_is_gone(err):
         raise err
     if err.errno != errno.EPIPE:  # whoever closes a pipe knows it
@@ -110,7 +113,10 @@ def _leave_stdout(err: OSError) -> NoReturn:
 
 
 def _flush() -> None:
-    """Write what stdout still holds; a failure is an error now, not at the exit of Python."""
+    """Write what stdout still holds.
+
+    A failure is an error now, not at the exit of Python.
+    """
     try:
         sys.stdout.flush()
     except OSError as err:
@@ -127,7 +133,7 @@ def _to_nothing() -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="synthaug")
 def main() -> None:
-    """Make synthetic training data for long-tailed detection, and learn what it is worth.
+    """Make synthetic training data for long-tailed detection; learn what it is worth.
 
     Start with:  synthaug run jobs/semi_supervised.yaml
     """
@@ -147,9 +153,10 @@ def main() -> None:
     help="Check the job and all data, print the resolved job, train nothing.",
 )
 def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool) -> None:
-    """Run a job file, e.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`.
+    """Run a job file.
 
-    The same command after an interruption goes on where it stopped.
+    E.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`. The same command after an
+    interruption goes on where it stopped.
     """
     from synthaug.pipeline.config.load import load_job
     from synthaug.pipeline.run import check
@@ -233,9 +240,10 @@ def trial(
     help="Where results go (default: the job's `output` key, runs/<name>).",
 )
 def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
-    """Show what a job lacks and what it would make, before any training (docs/planner.md).
+    """Show what a job lacks and what it would make, before any training.
 
-    Reads the labelled data and plans; `synthaug run` in the same folder goes on from there.
+    See docs/planner.md. Reads the labelled data and plans; `synthaug run` in the same folder goes
+    on from there.
     """
     from synthaug.pipeline.commands.plan import plan as plan_job
     from synthaug.pipeline.config.load import load_job
@@ -265,10 +273,11 @@ def status(run_folder: Path) -> None:
     help="Where published networks are looked for (default: score.weights).",
 )
 def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) -> None:
-    """Say what this machine can do: hardware, packages, Ray, weights, and which scores they allow.
+    """Say what this machine can do.
 
-    With a job file, e.g. `synthaug doctor jobs/bccd.yaml`, as that job would have it. Exit code 1 where something that every
-    job needs is broken.
+    Hardware, packages, Ray, weights, and which scores they allow. With a job file, e.g. `synthaug
+    doctor jobs/bccd.yaml`, as that job would have it. Exit code 1 where something that every job
+    needs is broken.
     """
     from synthaug.pipeline.commands.doctor import lines
     from synthaug.pipeline.config.load import load_job
@@ -286,9 +295,9 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
     help="The page (default: report.html in RUN, or comparison.html here).",
 )
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Make a run's page again from what is on disk, finished or not; or, of several runs, a page that compares them.
+    """Make the page of a run, or one that compares several runs.
 
-    See docs/report.md.
+    The page of one run is made from what is on disk, finished or not. See docs/report.md.
     """
     from synthaug.pipeline.commands.report import report as write_report
 
@@ -335,11 +344,11 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
     help="Where metrics.json and scores.html go.",
 )
 def score(**request: Any) -> None:
-    """Score a data set of synthetic images against real ones, whoever made them (docs/scores.md).
+    """Score a data set of synthetic images against real ones, whoever made them.
 
-    E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --detector FILE`, where FILE is
-    runs/x/checkpoints/detector.safetensors. Images belong together where a synthetic one names its
-    source, or has the same image id.
+    See docs/scores.md. E.g. `synthaug score coco:val.json?images=val parquet:runs/x/data --detector
+    FILE`, where FILE is runs/x/checkpoints/detector.safetensors. Images belong together where a
+    synthetic one names its source, or has the same image id.
     """
     from synthaug.pipeline.commands.score import Request
     from synthaug.pipeline.commands.score import score as measure
@@ -352,9 +361,9 @@ def score(**request: Any) -> None:
 @click.argument("dataset")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
 def validate(dataset: str, root: str) -> None:
-    """Check a data set, e.g. `synthaug validate coco:train.json?images=images` or `parquet:runs/x/data`.
+    """Check a data set: read every annotation and decode every image.
 
-    Reads every annotation and decodes every image.
+    E.g. `synthaug validate coco:train.json?images=images` or `parquet:runs/x/data`.
     """
     from synthaug.pipeline.commands.status import inspect
     from synthaug.pipeline.formats.reference import open_dataset
@@ -393,10 +402,11 @@ def validate(dataset: str, root: str) -> None:
     help="Where pictures go.",
 )
 def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None:
-    """Paint one layout in many ways, e.g. `synthaug generate runs/x layout.json --sheet all`.
+    """Paint one layout in many ways.
 
-    CHECKPOINT is a generator's file or a run folder; LAYOUT a JSON file, an earlier sheet.json, a COCO file, or a data
-    set `format:path` (docs/control.md).
+    E.g. `synthaug generate runs/x layout.json --sheet all`. CHECKPOINT is a generator's file or a
+    run folder; LAYOUT a JSON file, an earlier sheet.json, a COCO file, or a data set `format:path`
+    (docs/control.md).
     """
     from synthaug.pipeline.commands.generate import Request
     from synthaug.pipeline.commands.generate import generate as paint
@@ -435,10 +445,11 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
 @click.option("--val", metavar="DATASET", default="", help="Validation images; they stay apart.")
 @click.option("--root", default=".", show_default=True, help="Folder relative paths start from.")
 def export(**request: Any) -> None:
-    """Write a run, or any data set, for other tools: `synthaug export runs/x --to yolo --out handover`.
+    """Write a run, or any data set, for other tools.
 
-    Of a run that is labelled and synthetic images to train on and its validation images; a folder with a README.md
-    appears when all is written (docs/handover.md).
+    E.g. `synthaug export runs/x --to yolo --out handover`. Of a run that is labelled and synthetic
+    images to train on and its validation images; a folder with a README.md appears when all is
+    written (docs/handover.md).
     """
     from synthaug.pipeline.commands.export import export as hand_over
     from synthaug.pipeline.commands.export_sources import Request
@@ -470,9 +481,10 @@ def export(**request: Any) -> None:
 def import_checkpoint(
     file: Path, out: Path | None, classes: tuple[Path, ...], background: bool
 ) -> None:
-    """Turn an official LostGAN or SPADE checkpoint (.pth, .pt, .safetensors) into one that jobs and commands here can use.
+    """Turn an official LostGAN or SPADE checkpoint into one of this program.
 
-    Which model it is, is told from its keys and shapes; nothing in the file is executed.
+    It is a .pth, .pt or .safetensors file; jobs and commands use the result. Which model it is, is
+    told from its keys and shapes; nothing in the file is executed.
     """
     from synthaug.generators import official as importing
 

@@ -1,7 +1,8 @@
-"""The published ImageNet weights of EfficientNet-Lite0, in a package of the Python index.
+"""The published ImageNet weights of EfficientNet-Lite0.
 
-Nothing of the package is imported or executed: the file of weights is found in its folder, has to have
-the digest of the one that was tested, and is read as numbers only.
+In a package of the Python index. Nothing of the package is imported or executed: the file of
+weights is found in its folder, has to have the digest of the one that was tested, and is read as
+numbers only.
 """
 
 from __future__ import annotations

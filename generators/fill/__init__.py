@@ -1,7 +1,8 @@
-"""Fill: objects painted into real images by a small rectified flow in windows at their native scale.
+"""Fill: objects painted into real images by a small rectified flow.
 
-Not from a paper of its own: the flow is Liu et al. 2023, the U-Net the usual one of pixel diffusion, the idea to mask
-and refill a box of a real image that of PS-GAN (Ouyang et al. 2018) and DetectorGAN (Liu et al. 2019).
+In windows at their native scale. Not from a paper of its own: the flow is Liu et al. 2023, the
+U-Net the usual one of pixel diffusion, the idea to mask and refill a box of a real image that of
+PS-GAN (Ouyang et al. 2018) and DetectorGAN (Liu et al. 2019).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Windows to learn from, drawn from photos: objects, background, and seams around objects.
+"""Windows to learn from, drawn from photos.
 
-Learning to paint background where no object is lets the same noise be filled with and without an object; learning
-seams lets what was pasted be joined to its surroundings.
+Objects, background, and seams around objects. Learning to paint background where no object is lets
+the same noise be filled with and without an object; learning seams lets what was pasted be joined
+to its surroundings.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ BRIGHTNESS, TINT = 0.2, 0.1  # largest changes of pixel values in [-1, 1]
 def draw_windows(
     photos: Sequence[Photo], config: Config, loop: Loop, num_classes: int, seed: int
 ) -> list[Windows]:
-    """Return a window of each photo, those of one resolution together; a function of the seed."""
+    """Return a window of each photo, those of one resolution together.
+
+    A function of the seed.
+    """
     windows_of: dict[int, list[Windows]] = {}
     for row, photo in enumerate(photos):
         rng = np.random.default_rng([seed, row])
@@ -103,9 +107,10 @@ def _any_box(photo: Photo, rng: np.random.Generator) -> Box:
 
 
 def _recolored(windows: Windows, rng: np.random.Generator) -> Windows:
-    """Change brightness and tint of some windows, and tell the network: samples ask for none.
+    """Change brightness and tint of some windows, and tell the network.
 
-    Karras et al. 2022, appendix F.2: an augmentation that the network is told does not leak.
+    Samples ask for none. Karras et al. 2022, appendix F.2: an augmentation that the network is told
+    does not leak.
     """
     if rng.random() >= COLOR_SHARE:
         return windows

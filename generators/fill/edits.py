@@ -1,4 +1,7 @@
-"""Real images with the regions that are to be painted, and the windows made of these."""
+"""Real images with the regions that are to be painted.
+
+And the windows made of these.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class Task:
 
 
 def resolution_of(window: Window, config: Config) -> int:
-    """Return the resolution at which a window is seen: the smallest at which little is lost."""
+    """Return the resolution at which a window is seen.
+
+    The smallest at which little is lost.
+    """
     for resolution in config.resolutions:
         if window.side < LARGE * resolution:
             return resolution
@@ -67,7 +73,10 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
 def content(
     photo: Photo, window: Window, resolution: int, region: Tensor, label: int, box: Box
 ) -> Windows:
-    """Return a batch of one: a window of a photo whose region [S, S] is to show a label at a box [4]."""
+    """Return a batch of one: a window of a photo with a region [S, S] to paint.
+
+    The region is to show a label at a box [4].
+    """
     box_there = window.into(box[None], resolution)[0]
     neighbours = paint_boxes(photo.categories, window.into(photo.boxes, resolution), resolution)
     return Windows(
@@ -82,7 +91,7 @@ def content(
 
 
 def paint_boxes(categories: NDArray[np.int64], boxes: Box, resolution: int) -> Tensor:
-    """Return the class + 1 of the box in front at every pixel [S, S], 0 where there is none.
+    """Paint the class + 1 of the box in front at every pixel [S, S], else 0.
 
     Smaller boxes are in front, so that what lies on something large is seen.
     """

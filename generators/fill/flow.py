@@ -1,7 +1,7 @@
-"""Rectified flow (Liu et al. 2023) between noise and the pixels of a region: objective and sampling.
+"""Rectified flow (Liu et al. 2023) from noise to the pixels of a region.
 
-Time runs from 0 (noise e) to 1 (pixels x): x_t = (1 - t) e + t x, with velocity x - e. Outside the region the
-network always sees the known pixels.
+Objective and sampling. Time runs from 0 (noise e) to 1 (pixels x): x_t = (1 - t) e + t x, with
+velocity x - e. Outside the region the network always sees the known pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def noise_for(seeds: Sequence[int], side: int) -> Tensor:
 
 
 def flow_loss(network: FillNetwork, windows: Windows, noise: Tensor, time: Tensor) -> Tensor:
-    """Return the mean squared error [B] of the velocity inside the region of each window."""
+    """Return the mean squared error [B] of the velocity inside each region.
+
+    The region of a window.
+    """
     t = time[:, None, None, None]
     mixed = (1 - t) * noise + t * windows.pixels
     noisy = _with_known_pixels(mixed, windows)
@@ -41,7 +44,10 @@ def flow_loss(network: FillNetwork, windows: Windows, noise: Tensor, time: Tenso
 def fill(
     network: FillNetwork, windows: Windows, noise: Tensor, steps: int, guidance: float
 ) -> Tensor:
-    """Return the windows with their regions painted, [B, 3, S, S] in [-1, 1], by Euler steps."""
+    """Return the windows with their regions painted, by Euler steps.
+
+    [B, 3, S, S] in [-1, 1].
+    """
     told_nothing = windows.with_labels(torch.full_like(windows.labels, network.num_classes + 1))
     times = torch.linspace(0, 1, steps + 1)
     pixels = noise

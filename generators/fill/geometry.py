@@ -1,4 +1,4 @@
-"""Windows of an image: where they lie, what is painted in them, and how they go back.
+"""Windows of an image: place, regions that are painted, the way back.
 
 Boxes are xyxy in pixels of the image unless said otherwise. A window may reach beyond the image; the image is
 mirrored there.
@@ -76,7 +76,10 @@ def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def inside_box(box: Box, resolution: int) -> Tensor:
-    """Return 1 at the pixels [S, S] whose middles lie inside a box of the window, else 0."""
+    """Return 1 at the pixels [S, S] whose middles lie inside a box, else 0.
+
+    A box of the window.
+    """
     middles = torch.arange(resolution) + 0.5
     left, top, right, bottom = (float(edge) for edge in box)
     columns = (middles > left) & (middles < right)
@@ -85,14 +88,20 @@ def inside_box(box: Box, resolution: int) -> Tensor:
 
 
 def grown(box: Box, by: float) -> Box:
-    """Return a box with every side moved outwards; negative moves inwards, at most to the middle."""
+    """Return a box with every side moved outwards.
+
+    Negative moves inwards, at most to the middle.
+    """
     left, top, right, bottom = (float(edge) for edge in box)
     inward = min(-by, (right - left) / 2, (bottom - top) / 2)
     return np.array([left + inward, top + inward, right - inward, bottom - inward], np.float32)
 
 
 def object_region(box: Box, margin: float, resolution: int) -> Tensor:
-    """Return the region [S, S] to paint for an object: its box of the window and a margin around it."""
+    """Return the region [S, S] to paint for an object.
+
+    Its box of the window and a margin around it.
+    """
     longer = float(max(box[2] - box[0], box[3] - box[1]))
     return inside_box(grown(box, margin * longer + LEAST_MARGIN), resolution)
 
@@ -112,7 +121,10 @@ def cut_mask(mask: NDArray[np.bool_], window: Window, resolution: int) -> Tensor
 
 
 def seam_of(mask: Tensor, box: Box) -> Tensor:
-    """Return the region [S, S] of the seam around a mask [S, S] with a box: a band along its outline."""
+    """Return the region [S, S] of the seam around a mask [S, S] with a box.
+
+    A band along its outline.
+    """
     longer = float(max(box[2] - box[0], box[3] - box[1]))
     reach = max(1, round(OUTLINE_SHARE * longer))
     size = 2 * reach + 1
@@ -122,9 +134,10 @@ def seam_of(mask: Tensor, box: Box) -> Tensor:
 
 
 def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> Image:
-    """Return a copy of the image with the region [S, S] of a painted window [3, S, S] in it.
+    """Return a copy of the image with the region of a painted window in it.
 
-    Only the region and its soft edge change; what lies outside the image is dropped.
+    The region is [S, S], the window [3, S, S]. Only the region and its soft edge change; what lies
+    outside the image is dropped.
     """
     height, width = image.shape[:2]
     pixels = _resize((painted[None] + 1) * 127.5, window.side)[0].permute(1, 2, 0).numpy()

@@ -1,8 +1,8 @@
-"""U-Net that predicts the velocity of a rectified flow inside the region of a window.
+"""U-Net that predicts the velocity of a rectified flow in a window.
 
-The blocks follow the usual diffusion U-Net (Ho et al. 2020; Dhariwal and Nichol 2021, adaptive group norm):
-four levels of 1, 2, 3 and 4 times the width, one block per level on the way down, two on the way up,
-attention at the coarsest level only.
+Inside the region that is to be painted. The blocks follow the usual diffusion U-Net (Ho et al.
+2020; Dhariwal and Nichol 2021, adaptive group norm): four levels of 1, 2, 3 and 4 times the width,
+one block per level on the way down, two on the way up, attention at the coarsest level only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ INPUT_CHANNELS = 3 + 3 + 1 + 1 + COORDINATES + NEIGHBOUR_CHANNELS
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a normalization that the vector of the window scales and shifts."""
+    """Two convolutions around a normalization.
+
+    The vector of the window scales and shifts it.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, embedding: int, dropout: float) -> None:
         super().__init__()
@@ -122,7 +125,10 @@ class FillNetwork(nn.Module):
         return ResidualBlock(channels_in, channels_out, self.config.embedding, self._dropout)
 
     def forward(self, noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
-        """Return the velocity [B, 3, S, S] of noisy pixels [B, 3, S, S] at times [B] in [0, 1]."""
+        """Return the velocity [B, 3, S, S] of noisy pixels [B, 3, S, S].
+
+        At times [B] in [0, 1].
+        """
         vector = self._vector(time, windows)
         x = self.conv_in(self._input(noisy, windows))
         skips = [x]

@@ -1,7 +1,8 @@
-"""Training of the in-filler: one regression, averaged weights, and the averaged weights that held-out windows liked best.
+"""Training of the in-filler: one regression, and averaged weights.
 
-Small sets of images are memorized in the end. The loss on windows of images that nothing is learned from shows
-when that begins, so the network to ship is the averaged one at its minimum.
+Those that held-out windows liked best. Small sets of images are memorized in the end. The loss on
+windows of images that nothing is learned from shows when that begins, so the network to ship is the
+averaged one at its minimum.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class FlowTraining:
         return {"network": self._optimizer}
 
     def step(self, index: int, batch: PhotoBatch) -> Mapping[str, Tensor]:
-        """Do one update and return the losses; all chance derives from the seed and the index."""
+        """Do one update and return the losses.
+
+        All chance derives from the seed and the index.
+        """
         device = next(self.network.parameters()).device
         seed = self.seed * 1_000_003 + index
         groups = self._draw_windows(batch.photos, seed)
@@ -77,7 +81,10 @@ class FlowTraining:
         return losses_by_name
 
     def _losses(self, windows: Windows, rng: torch.Generator) -> Tensor:
-        """Return the loss [B] of each window at a time of its own, some without their class."""
+        """Return the loss [B] of each window at a time of its own.
+
+        Some are without their class.
+        """
         device = windows.pixels.device
         noise = torch.randn(windows.pixels.shape, generator=rng).to(device)
         # logit-normal times: most of the steps where the velocity is hardest to tell (Esser et al. 2024)
@@ -96,7 +103,10 @@ class FlowTraining:
 
     @torch.no_grad()
     def held_out_loss(self, photos: Sequence[Photo]) -> Tensor:
-        """Return the mean loss of the averaged network: the same windows, noise and times every time."""
+        """Return the mean loss of the averaged network.
+
+        The same windows, noise and times every time.
+        """
         device = next(self.network.parameters()).device
         losses = []
         for windows in self._draw_windows(photos, self.seed):
@@ -111,7 +121,10 @@ class FlowTraining:
         return torch.cat(losses).mean()
 
     def generator(self) -> FillNetwork:
-        """Return the network to ship: the best average, or the last where nothing was held out."""
+        """Return the network to ship.
+
+        The best average, or the last where nothing was held out.
+        """
         return self.best.network if self.best.was_offered else self.averaged
 
     def _draw_windows(self, photos: Sequence[Photo], seed: int) -> list[Windows]:
@@ -131,7 +144,10 @@ class FlowTraining:
 
 
 class Best(nn.Module):
-    """The averaged network at the lowest held-out loss so far; part of the saved state."""
+    """The averaged network at the lowest held-out loss so far.
+
+    Part of the saved state.
+    """
 
     loss: Tensor
 

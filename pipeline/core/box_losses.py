@@ -16,10 +16,11 @@ BoxRule = Literal["all", "agreed", "none"]
 
 
 def learned_boxes(objects: Objects, synthetic: BoxRule, pseudo: BoxRule) -> NDArray[np.bool_]:
-    """Return the objects [N] whose boxes are learned, by the rules for synthetic objects and for pseudo-labels.
+    """Return the objects [N] whose boxes are learned.
 
-    The judge agrees with a box when the detection that its verdict rests on has an IoU of AGREED_IOU with it; with one that
-    it did not judge it does not agree.
+    The rules differ for synthetic objects and for pseudo-labels. The judge agrees with a box when
+    the detection that its verdict rests on has an IoU of AGREED_IOU with it; with one that it did
+    not judge it does not agree.
     """
     agreed = objects.verdict_iou >= AGREED_IOU  # NaN, not judged: False
     learned = np.ones(len(objects), bool)

@@ -34,7 +34,10 @@ class DatasetError(SynthaugError):
 
 
 class WeakLinkError(SynthaugError):
-    """A link of the chain is weak; what was finished is kept, and `checks: report` goes on."""
+    """A link of the chain is weak.
+
+    What was finished is kept, and `checks: report` goes on.
+    """
 
     exit_code = 2
 
@@ -56,7 +59,10 @@ def one_line(err: BaseException, most: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text on one line, with what a terminal would obey or cannot show spelt out."""
+    """Return a text on one line that no terminal obeys.
+
+    Control characters and what cannot be shown are spelt out.
+    """
     return visible(" ".join(text.split()))
 
 

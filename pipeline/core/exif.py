@@ -1,4 +1,7 @@
-"""The EXIF tag that asks viewers to turn an image: read in all formats, cleared in JPEG."""
+"""The EXIF tag that asks viewers to turn an image.
+
+It is read in all formats, and cleared in JPEG.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _IN_PNG = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")  # Pillow's nam
 
 
 def orientation(image: Any, file: IO[bytes]) -> int:
-    """Return the orientation that a Pillow image, opened from `file`, asks for: 1 to 8.
+    """Return the orientation, 1 to 8, that a Pillow image opened from `file` asks for.
 
     1 also where the tag is broken or says something else: no viewer turns such an image.
     """

@@ -1,8 +1,9 @@
-"""The links of a run's chain: detector, pseudo-labels, generator, verification, scores, trial.
+"""The links of a run's chain.
 
-What a link leaves is what the next one is built on, so each is measured against a bound that a broken one cannot reach. A
-step tells of its links from its manifest alone (`links` of its module): a change of the job's `checks` measures nothing
-again.
+Detector, pseudo-labels, generator, verification, scores, trial. What a link leaves is what the next
+one is built on, so each is measured against a bound that a broken one cannot reach. A step tells of
+its links from its manifest alone (`links` of its module): a change of the job's `checks` measures
+nothing again.
 """
 
 from __future__ import annotations

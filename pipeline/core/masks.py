@@ -230,7 +230,10 @@ def _check_polygon(polygon: Any) -> NDArray[np.float64]:
 
 
 def is_thin(polygon: NDArray[np.float64]) -> bool:
-    """Whether a polygon [x0, y0, ...] may hold no pixel, by its area and the length of its edge."""
+    """Return whether a polygon [x0, y0, ...] may hold no pixel.
+
+    Judged by its area and the length of its edge.
+    """
     points = polygon.reshape(-1, 2)
     following = np.roll(points, -1, axis=0)
     cross = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
@@ -259,11 +262,11 @@ def from_polygons(polygons: Sequence[Any], size: Size) -> str:
 
 
 def _near(points: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
-    """Return the part of a polygon [K, 2] within one image size around an image (H, W).
+    """Return the part of a polygon [K, 2] that is near an image (H, W).
 
-    The rasteriser walks every pixel of an edge, so what is far away would cost memory. Cutting the
-    polygon, edge by edge (Sutherland and Hodgman, 1974), keeps what lies inside; moving its points
-    would not.
+    Near is within one image size. The rasteriser walks every pixel of an edge, so what is far away
+    would cost memory. Cutting the polygon, edge by edge (Sutherland and Hodgman, 1974), keeps what
+    lies inside; moving its points would not.
     """
     edges = np.roll(points, -1, axis=0) - points
     if np.hypot(*edges.T).sum() <= _LONGEST_WALK:

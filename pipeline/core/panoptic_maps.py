@@ -98,7 +98,7 @@ _DEEP_RGB = b"\x10\x02"  # bits and kind of colours in the header of a PNG
 
 
 def _by_palette(index: NDArray[np.int64], palette: list[int], colors: bool) -> NDArray[np.int64]:
-    """Return what an indexed map [H, W] holds: grey values, else its indices or colours."""
+    """Return the content of an indexed map [H, W]: grey values, indices or colors."""
     table = np.zeros((256, 3), np.int64)
     listed = np.array(palette, np.int64).reshape(-1, 3)
     table[: len(listed)] = listed

@@ -1,4 +1,4 @@
-"""Images that can be read: the check that every path takes before it uses or hands on a data set."""
+"""Images that can be read: the check before a data set is used or handed on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OBJECTS = "object of an unreadable image"
 def read_scene(
     table: Dataset, index: int, skipped: Skipped, otherwise: bool = False
 ) -> Scene | None:
-    """Return a scene whose pixels can be read; None, counted and named, for one to be skipped.
+    """Return a scene whose pixels can be read; None for one to be skipped.
 
-    `otherwise` says whether that is done where nobody said so of the set. Raises DatasetError for
-    an unreadable scene that is not to be skipped.
+    What is skipped is counted and named. `otherwise` says whether that is done where nobody said so
+    of the set. Raises DatasetError for an unreadable scene that is not to be skipped.
     """
     scene = None
     try:
@@ -38,7 +38,10 @@ def read_scene(
 
 
 class Readable(Subset):
-    """The scenes of a table whose pixels can be read; the others are counted and named."""
+    """The scenes of a table whose pixels can be read.
+
+    The others are counted and named.
+    """
 
     def __init__(self, table: Dataset, index: list[int], skipped: Skipped) -> None:
         super().__init__(table, index)
@@ -48,10 +51,10 @@ class Readable(Subset):
 def readable(
     table: Dataset, otherwise: bool = False, progress: Callable[[int], None] | None = None
 ) -> Dataset:
-    """Decode every image and return the scenes that can be read; the table itself if all can.
+    """Decode every image and return the scenes that can be read.
 
-    `progress` is called with the number of images that are done. Raises DatasetError for an
-    unreadable scene that is not to be skipped, and where none is left.
+    It is the table itself if all can. `progress` is called with the number of images that are done.
+    Raises DatasetError for an unreadable scene that is not to be skipped, and where none is left.
     """
     skipped = Skipped(table.skipped)
     kept = []
@@ -75,7 +78,7 @@ def skips_any(table: Dataset) -> bool:
 
 
 def check_content(told: str, table: Dataset, images: int, objects: int) -> None:
-    """Raise DatasetError, which begins with `told`, for a set in which there is nothing."""
+    """Raise DatasetError, which begins with `told`, for an empty set."""
     if not images:
         raise DatasetError(f"{told}: not one image is in the data set; name one that has images")
     if table.has_labels and not objects:

@@ -1,4 +1,4 @@
-"""What was left out or mended when a data set was read: counted by reason, and named."""
+"""Images left out or mended when a data set is read, counted by reason and named."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Run a detector over tables of scenes; calibrate, evaluate and store its detections."""
+"""Detectors over tables of scenes: calibration, evaluation, stored detections."""

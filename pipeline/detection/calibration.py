@@ -1,11 +1,13 @@
-"""Calibration of a detector's scores and thresholds for what is kept, fitted on validation images.
+"""Calibration of a detector's scores, and thresholds for what is kept.
 
-The probability that a detection is right is a logistic function of the logit of its score (Platt 1999; of detections,
-Küppers et al. 2020, section 3), one curve per class, each drawn towards the curve of all classes together as far as it has
-few detections. From the probabilities p of a class with G true objects follow the expected numbers of hits, and with them
-both rules: `f1` keeps what makes 2 sum(p) / (kept + G) largest, which is all with p >= F1 / 2 (Lipton, Elkan and
-Naryanaswamy 2014, theorem 1); `precision` keeps as many as have mean(p), less one standard error, at the wanted share. Counts
-of right and wrong detections would do in place of p, but jump from detection to detection: with few images they choose worse.
+Both are fitted on validation images. The probability that a detection is right is a logistic
+function of the logit of its score (Platt 1999; of detections, Küppers et al. 2020, section 3), one
+curve per class, each drawn towards the curve of all classes together as far as it has few
+detections. From the probabilities p of a class with G true objects follow the expected numbers of
+hits, and with them both rules: `f1` keeps what makes 2 sum(p) / (kept + G) largest, which is all
+with p >= F1 / 2 (Lipton, Elkan and Naryanaswamy 2014, theorem 1); `precision` keeps as many as have
+mean(p), less one standard error, at the wanted share. Counts of right and wrong detections would do
+in place of p, but jump from detection to detection: with few images they choose worse.
 
 Legend: D detections, I images, C classes, K folds.
 """
@@ -45,7 +47,10 @@ class Matches:
     truths: NDArray[np.int64]  # [I, C] true objects that are no crowd
 
     def of(self, images: NDArray[np.bool_]) -> Matches:
-        """Return the matches of the images at a mask [I]; the others count no objects and have no detections."""
+        """Return the matches of the images at a mask [I].
+
+        The others count no objects and have no detections.
+        """
         keep = images[self.image]
         return Matches(
             image=self.image[keep],
@@ -89,7 +94,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule by which thresholds are chosen; the keys of `pseudo_label` of the same names."""
+    """The rule by which thresholds are chosen.
+
+    The keys of `pseudo_label` have the same names.
+    """
 
     name: str = "f1"
     threshold: float = 0.5
@@ -112,7 +120,10 @@ class Calibration:
 
 
 def match(rows: Iterable[DetectionRow], num_classes: int) -> Matches:
-    """Compare detections with the truth, one row per image, greedily by score at IoU 0.5 as COCO does."""
+    """Compare detections with the truth, one row per image.
+
+    Greedily by score at IoU 0.5, as COCO does.
+    """
     images = [np.zeros(0, np.int64)]
     labels = [np.zeros(0, np.int64)]
     scores = [np.zeros(0, np.float64)]
@@ -147,7 +158,11 @@ def fit(matches: Matches) -> Calibration:
 
 
 def _fit_curve(scores: Floats, right: NDArray[np.bool_], prior: Curve, strength: float) -> Curve:
-    """Return the most probable curve under a normal prior of precision `strength` about `prior` (Newton; convex)."""
+    """Return the most probable curve under a normal prior.
+
+    The prior has precision `strength` about `prior`; the problem is convex, and Newton's method
+    solves it.
+    """
     design = np.stack([_logit(scores), np.ones(len(scores))], axis=1)  # [D, 2]
     target = right.astype(np.float64)
     centre = np.array([prior.slope, prior.offset])
@@ -160,7 +175,10 @@ def _fit_curve(scores: Floats, right: NDArray[np.bool_], prior: Curve, strength:
 
 
 def _newton(design: Floats, target: Floats, centre: Floats, strength: Floats) -> Floats:
-    """Minimize the log loss plus strength * (value - centre)^2 / 2, with steps halved until it falls."""
+    """Minimize the log loss plus strength * (value - centre)^2 / 2.
+
+    Newton's method, with steps halved until the sum falls.
+    """
 
     def loss(value: Floats) -> float:
         margin = design @ value
@@ -215,7 +233,10 @@ def _reached(score: float | None, basis: str) -> Threshold:
 
 
 def _threshold(scores: Floats, curve: Curve, num_objects: int, rule: Rule) -> float | None:
-    """Return the least score that is kept, by the expected numbers of hits; None where the precision is never reached."""
+    """Return the least score that is kept; None where the precision is never reached.
+
+    Judged by the expected numbers of hits.
+    """
     best = np.sort(scores)[::-1]
     p = curve(best)
     num_kept = np.arange(1, len(best) + 1)
@@ -233,14 +254,17 @@ def _threshold(scores: Floats, curve: Curve, num_objects: int, rule: Rule) -> fl
 def apply(
     thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Return whether each detection [D] is kept; compared as float32, so that a score of 0.77 reaches one of 0.77."""
+    """Return whether each detection [D] is kept.
+
+    Compared as float32, so that a score of 0.77 reaches a threshold of 0.77.
+    """
     least = np.array([threshold.at for threshold in thresholds], np.float32)
     return np.asarray(scores.astype(np.float32) >= least[labels])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Counts and probabilities on images that the thresholds and curves were not fitted on."""
+    """Counts and probabilities on images that nothing was fitted on."""
 
     counts: Mapping[str, NDArray[np.int64]]  # rule -> [C, 3] hits, false alarms, misses
     probability: Floats  # [D] of each detection, by curves that did not see its image
@@ -249,7 +273,10 @@ class HeldOut:
 def cross_validate(
     matches: Matches, rules: Sequence[Rule], folds: int, seed: int
 ) -> HeldOut | None:
-    """Fit on K-1 of K parts of the images and count on the one left out, each in turn; None for a single image."""
+    """Fit on K-1 of K parts of the images and count on the rest, each in turn.
+
+    None for a single image.
+    """
     num_images, num_classes = matches.truths.shape
     folds = min(folds, num_images)
     if folds < 2:
@@ -279,7 +306,10 @@ def count(matches: Matches, thresholds: Sequence[Threshold]) -> NDArray[np.int64
 
 
 def ratios(counts: NDArray[np.int64]) -> dict[str, float | int | None]:
-    """Return precision, recall and F1 from hits, false alarms and misses [3]; None without anything to divide by."""
+    """Return precision, recall and F1 from hits, false alarms and misses [3].
+
+    None where there is nothing to divide by.
+    """
     hits, false_alarms, misses = counts.tolist()
     return {
         "precision": _share(hits, hits + false_alarms),
@@ -298,9 +328,10 @@ def _share(part: int, total: int) -> float | None:
 
 
 def reliability(probability: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return expected calibration error, Brier score, and per bin [mean probability, share right, D].
+    """Return the calibration error, the Brier score, and rows of a diagram.
 
-    The error is that of Naeini, Cooper and Hauskrecht (2015).
+    A row per bin: [mean probability, share right, D]. The error is that of Naeini, Cooper and
+    Hauskrecht (2015).
     """
     if not len(right):
         return {"ece": None, "brier": None, "bins": []}

@@ -1,4 +1,4 @@
-"""Evaluation of a detector: on a table, and during its training every so many steps, the best weights kept.
+"""Evaluation of a detector: on a table, and at intervals of its training.
 
 The best weights are a part of the training's state, so they and the rows of EVALUATION are those of an uninterrupted training
 however often it was killed.
@@ -81,7 +81,10 @@ class Validation:
 
 
 def evaluate(detector: Predictor, table: Dataset, batch: int) -> DetectionResult:
-    """Return COCO's numbers of a detector on a table, over the evaluated classes; no pixels are kept."""
+    """Return COCO's numbers of a detector on a table, over the evaluated classes.
+
+    No pixels are kept.
+    """
     evaluator = DetectionEvaluator(table.categories, evaluated_classes(table.categories))
     for row in detect_rows(detector, table, range(len(table)), batch):
         evaluator.add(row)
@@ -89,7 +92,7 @@ def evaluate(detector: Predictor, table: Dataset, batch: int) -> DetectionResult
 
 
 def evaluated_classes(categories: Sequence[Category]) -> list[int]:
-    """Return the classes that count: the things, or all classes where there is no thing."""
+    """Return the classes that count: things, or all classes where there is no thing."""
     things = [c for c, category in enumerate(categories) if category.isthing]
     return things or list(range(len(categories)))
 
@@ -100,7 +103,10 @@ def average_precision(result: DetectionResult) -> dict[str, float | None]:
 
 
 def best_of(rows: Sequence[Row]) -> Row:
-    """Return the row with the highest AP50, of equals the one with the highest AP, of these the first."""
+    """Return the row with the highest AP50.
+
+    Of equals the one with the highest AP, of these the first.
+    """
 
     def rank(row: Row) -> list[float]:
         known = []
@@ -112,10 +118,11 @@ def best_of(rows: Sequence[Row]) -> Row:
 
 
 class Evaluated:
-    """A training that is measured after every `every` steps (0: never) and after the last; itself a training.
+    """A training that is measured every `every` steps (0: never) and after the last.
 
-    With `every` above 0 the best weights so far are in its modules. Without `validation` (a process that is not the first
-    of its group) nothing is measured, but the modules are the same, so that all can be restored from one state.
+    It is itself a training. With `every` above 0 the best weights so far are in its modules.
+    Without `validation` (a process that is not the first of its group) nothing is measured, but the
+    modules are the same, so that all can be restored from one state.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""AP50 without looking: the floor that a detector must leave behind to have learnt anything.
+"""AP50 without looking: the floor that a detector must leave behind.
 
 Two predictors look at no image. The constant one gives every image one list of boxes, the best that a greedy choice finds
 among the labelled ones: each next box is the one that meets (IoU 0.5, as a share of the image) an object in as many labelled
@@ -60,7 +60,10 @@ class ConstantList:
 
 
 def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
-    """Return the list for some classes, learnt from labelled images; no pixels are read."""
+    """Return the constant list of some classes, learnt from labelled images.
+
+    No pixels are read.
+    """
     boxes: dict[int, list[Boxes]] = {label: [] for label in classes}
     images: dict[int, list[NDArray[np.int64]]] = {label: [] for label in classes}
     for index, scene in enumerate(table):
@@ -87,7 +90,10 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
 
 
 def _greedy(boxes: Boxes, images: NDArray[np.int64]) -> tuple[Boxes, list[int]]:
-    """Return boxes [K, 4] in the order of choice, and in how many images each meets an object no earlier one met."""
+    """Return boxes [K, 4] in the order of choice, and a count [K] for each.
+
+    The count: in how many images the box meets an object that no earlier one met.
+    """
     kept = _evenly(len(boxes), OBJECTS)
     boxes, images = boxes[kept], images[kept]
     candidates = boxes[_evenly(len(boxes), CANDIDATES)]
@@ -106,7 +112,10 @@ def _greedy(boxes: Boxes, images: NDArray[np.int64]) -> tuple[Boxes, list[int]]:
 
 
 def _first_per_image(met: NDArray[np.bool_], images: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return the objects [N] that one box takes: of those it meets, the first of each image."""
+    """Return the objects [N] that one box takes.
+
+    Of those it meets, the first of each image.
+    """
     taken = np.zeros(len(met), bool)
     positions = np.flatnonzero(met)
     _, first = np.unique(images[positions], return_index=True)
@@ -121,7 +130,10 @@ def _evenly(count: int, most: int) -> NDArray[np.int64]:
 
 
 def shuffled(rows: Sequence[DetectionRow]) -> list[DetectionRow]:
-    """Return each row with the detections of the one half the list away, stretched to its image."""
+    """Return each row with the detections of another, stretched to its image.
+
+    The other one is half the list away.
+    """
     others = [rows[(position + len(rows) // 2) % len(rows)] for position in range(len(rows))]
     pairs = zip(rows, others, strict=True)
     return [with_detections_of(row, other) for row, other in pairs]
@@ -138,9 +150,10 @@ def with_detections_of(row: DetectionRow, other: DetectionRow) -> DetectionRow:
 def compare_with_floor(
     rows: Sequence[DetectionRow], labelled: Dataset, categories: Sequence[Category], seed: int
 ) -> dict[str, Any]:
-    """Return AP50 of the detector and of both predictors that look at nothing, and the gain with its interval.
+    """Return AP50 of the detector and of both predictors that look at nothing.
 
-    All are None where the images have no object to find; `shuffled` is None with one image.
+    And the gain, with its interval. All are None where the images have no object to find;
+    `shuffled` is None with one image.
     """
     classes = evaluated_classes(categories)
     constant = constant_list(labelled, classes)
@@ -185,7 +198,10 @@ def _evaluator(
 def _spread(
     rows: Sequence[DetectionRow], others: Sequence[DetectionRow], classes: Sequence[int], seed: int
 ) -> float:
-    """Return the standard deviation of the difference of AP50 over resamples of the images."""
+    """Return the standard deviation of the difference of AP50.
+
+    Over resamples of the images.
+    """
     means = []
     for own in (rows, others):
         draws = bootstrap_ap(own, classes, RESAMPLES, rng_for(seed, "floor"))["AP50"]  # [R, C]

@@ -1,4 +1,7 @@
-"""A detector over a table of images: image by image, as rows for the evaluator, or in shards on the pool of workers."""
+"""A detector over a table: image by image, or in shards on the pool of workers.
+
+Image by image it yields rows for the evaluator.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,10 @@ def detect(
 def detect_rows(
     detector: Predictor, table: Dataset, indices: range, batch: int
 ) -> Iterator[DetectionRow]:
-    """Yield the predictions on some images of a table with its objects as ground truth, in order."""
+    """Yield the predictions on some images of a table, in order.
+
+    The objects of the table are their ground truth.
+    """
     for index, scene, prediction in detect(detector, table, indices, batch):
         yield DetectionRow.of(index, scene, prediction)
 
@@ -91,9 +97,10 @@ def detect_shards(
     folder: Folder,
     unit: str,
 ) -> None:
-    """Store the rows of a table of `count` images in a folder, shard by shard on the pool of workers.
+    """Store the rows of a table of `count` images in a folder, shard by shard.
 
-    Each worker opens the table and loads the detector once. Shards that are stored already are not done again.
+    The pool of workers makes them. Each worker opens the table and loads the detector once. Shards
+    that are stored already are not done again.
     """
     make = partial(_ShardDetector, open_table, load_detector, batch, folder.uri)
     context.shards(make, cut(count, SHARD), folder, unit)

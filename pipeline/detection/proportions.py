@@ -8,7 +8,7 @@ ONE_SIDED_95 = 1.645  # standard deviations
 
 
 def wilson(part: int, total: int) -> tuple[float, float]:
-    """Return the lower and the upper bound of a share, each with 95 % confidence (Wilson 1927).
+    """Return the lower and the upper 95 % bound of a share (Wilson 1927).
 
     Without any case nothing is known: 0 and 1.
     """

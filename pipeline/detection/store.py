@@ -1,4 +1,4 @@
-"""Detections of a table with its ground truth, as stored in Parquet: a row per image."""
+"""Detections of a table with its ground truth in Parquet: a row per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Planners: planned scene `index` from (seed, index) alone. This one plans layouts, `map_planner` panoptic maps."""
+"""Planners: planned scene `index` from (seed, index) alone.
+
+This one plans layouts, `map_planner` panoptic maps.
+"""
 
 from __future__ import annotations
 
@@ -96,9 +99,10 @@ class LayoutPlanner:
         config: Config,
         weights: Floats | None = None,
     ) -> None:
-        """Take real layouts and the labelled objects [C], also those of images without a layout.
+        """Take real layouts and the labelled objects per class [C].
 
-        JobError for a class of `counts` that cannot be planned, or when no image is needed.
+        The counts include images without a layout. JobError for a class of `counts` that cannot be
+        planned, or when no image is needed.
         """
         self.config = config
         self.sources = sources
@@ -129,7 +133,7 @@ class LayoutPlanner:
         self.weights: Floats | None = self._fit(counts) if weights is None else weights
 
     def _fit(self, counts: NDArray[np.int32]) -> Floats:
-        """Find the weights [C] by which layouts with objects `counts` [S, C] receive additions."""
+        """Fit the weights [C] by which layouts with objects [S, C] receive additions."""
         shares = self.exchange.shares
         if not shares.any():
             return shares
@@ -185,5 +189,8 @@ class LayoutPlanner:
 
 
 def is_mirrored(seed: int, probability: float) -> bool:
-    """Return whether the real image of the planned scene with this seed is mirrored; plan and synthesis both ask."""
+    """Return whether the real image of the planned scene of a seed is mirrored.
+
+    Plan and synthesis both ask.
+    """
     return bool(rng_for(seed, "mirror").random() < probability)

@@ -1,4 +1,4 @@
-"""Metric cards: any score as its headline, what it must be compared with, and on demand every number and its protocol.
+"""Metric cards: headline, comparisons, and on demand all numbers and protocol.
 
 Nothing here knows a score by name: a new one has its card without a change of code. What is read of a metric is its form
 (scores/card.py) and these habits: a control named `real...` is the ceiling, others are floors or chance; beside a number `x`
@@ -55,7 +55,7 @@ def cards(scores: Mapping[str, Metric]) -> list[Card]:
 
 
 def card(name: str, metric: Metric, index: int = 0, also: Sequence[float] = ()) -> Card:
-    """Return the card of one metric; the line's scale holds the numbers `also` as well."""
+    """Return the card of one metric; its scale holds the numbers `also` as well."""
     content = metric.get("card") or {}
     key = headline(metric)
     columns = {"value": metric.get("values") or {}, **(metric.get("controls") or {})}
@@ -92,7 +92,7 @@ def _table_rows(names: Sequence[str], columns: Any) -> list[tuple[str, list[floa
 
 
 def headline(metric: Metric) -> str:
-    """Return the name of the headline among the metric's numbers, such as AP50; "" where it has none."""
+    """Return the name of a metric's headline, such as AP50; "" where it has none."""
     values = metric.get("values") or {}
     controls = metric.get("controls") or {}
     chosen = (metric.get("card") or {}).get("headline_key")
@@ -114,7 +114,10 @@ def headline(metric: Metric) -> str:
 
 
 def is_ceiling(control: str) -> bool:
-    """Return whether a control is the ceiling: the same measured on, or learnt from, real images."""
+    """Return whether a control is the ceiling.
+
+    The same measured on real images, or learnt from them.
+    """
     return control.startswith("real") or "ceiling" in control
 
 
@@ -151,7 +154,10 @@ def drawn_numbers(metric: Metric) -> list[float]:
 
 
 def number_line(metric: Metric, key: str, also: Sequence[float] = ()) -> NumberLine | None:
-    """Place the headline, its interval and its controls on a line from 0, or from the least where some are below."""
+    """Place the headline, its interval and its controls on a line.
+
+    It begins at 0, or at the least number where some are below 0.
+    """
     value = metric.get("value")
     if value is None:
         return None
@@ -176,7 +182,10 @@ def number_line(metric: Metric, key: str, also: Sequence[float] = ()) -> NumberL
 
 
 def _notes(metric: Metric, key: str) -> list[str]:
-    """Return what stands beside the headline: its name, interval, spread and controls, then other intervals."""
+    """Return the notes on the headline: name, interval, spread and controls.
+
+    Then the other intervals.
+    """
     values = metric.get("values") or {}
     span = interval(metric, key)
     spread = values.get(f"{key}_std")
@@ -193,7 +202,10 @@ def _notes(metric: Metric, key: str) -> list[str]:
 
 
 def _other_intervals(values: Numbers, key: str) -> list[str]:
-    """Return the other numbers that have an interval; parts of a number (AP_tail of AP) only for the headline."""
+    """Return the other numbers that have an interval.
+
+    Parts of a number (AP_tail of AP) only for the headline.
+    """
     notes = []
     for name, value in values.items():
         number = name.rpartition("_")[0]  # of which it is a part

@@ -1,7 +1,8 @@
-"""Charts as SVG text: pure functions of numbers, without script, links or fonts; every string is escaped.
+"""Charts as SVG text: pure functions of numbers, without script, links or fonts.
 
-Axes, ticks and texts take the colour of the text around them (currentColor), series the palette of the page where it has one
-(`--k0` .. `--k6`), so a chart suits a light and a dark page. Positions are in the units of the view box, about pixels.
+Every string is escaped. Axes, ticks and texts take the colour of the text around them
+(currentColor), series the palette of the page where it has one (`--k0` .. `--k6`), so a chart suits
+a light and a dark page. Positions are in the units of the view box, about pixels.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: str) -> str:
-    """Draw named lines through (x, y) points, in the order given; a series of one point is a dot.
+    """Draw named lines through (x, y) points, in the order given.
 
-    The x axis begins at 0 where all x are positive; the y axis spans the values. All numbers must be finite.
+    A series of one point is a dot. The x axis begins at 0 where all x are positive; the y axis
+    spans the values. All numbers must be finite.
     """
     xs: list[float] = []
     ys: list[float] = []
@@ -80,7 +82,10 @@ class Interval:
 
 
 def forest_chart(title: str, rows: Sequence[Interval], x_label: str) -> str:
-    """Draw intervals below each other, a dot at each mean, around a line at 0. All numbers must be finite."""
+    """Draw intervals below each other, a dot at each mean, around a line at 0.
+
+    All numbers must be finite.
+    """
     values: list[float] = []
     for row in rows:
         values += [row.low, row.mean, row.high]
@@ -153,7 +158,7 @@ class _Axes:
         y_range: tuple[float, float],
         labels: float,
     ) -> _Axes:
-        """Return the axes below the title and the legend, with `labels` units for the labels below it."""
+        """Return the axes below title and legend, with `labels` units left for labels."""
         top = (TITLE_ROW if title else 6) + LEGEND_ROW * len(_legend_rows(names)) + 4
         return cls(top, top + PLOT_HEIGHT, top + PLOT_HEIGHT + labels + 16, x_range, y_range)
 
@@ -203,7 +208,10 @@ def _empty(title: str) -> str:
 
 
 def _grid(axes: _Axes, ticks: Sequence[float]) -> list[str]:
-    """Return lines across at the y ticks, the lowest one as the axis, with their numbers."""
+    """Return the lines across at the y ticks, the lowest one as the axis.
+
+    Their numbers stand beside them.
+    """
     drawn = []
     for tick in ticks:
         y, strength = axes.y(tick), 0.6 if tick in (0, ticks[0]) else 0.15
@@ -227,7 +235,10 @@ def _legend(names: list[str], top: float) -> list[str]:
 
 
 def _legend_rows(names: list[str]) -> list[list[tuple[int, float]]]:
-    """Return (series, x) per row of the legend: as many in a row as have room; a single series without a name needs none."""
+    """Return (series, x) per row of the legend, as many in a row as have room.
+
+    A single series without a name needs no legend.
+    """
     rows: list[list[tuple[int, float]]] = []
     x = float(WIDTH)
     for k, name in enumerate(names if any(names) else ()):

@@ -1,7 +1,8 @@
-"""A page that compares several runs: scores with their controls, classes, curves, conclusions, and where the jobs differ.
+"""A page that compares several runs.
 
-Numbers stand side by side only with a word on whether they may be compared: every entry of their metric cards that says how
-they were measured must be the same.
+Scores with their controls, classes, curves, conclusions, and where the jobs differ. Numbers stand
+side by side only with a word on whether they may be compared: every entry of their metric cards
+that says how they were measured must be the same.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def compared_metrics(runs: Sequence[Run]) -> list[ComparedMetric]:
 
 
 def card_differences(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the entries of metric cards on how a number was made that are not the same in all of them."""
+    """Return the entries of metric cards that differ in how a number was made."""
     texts = []
     for metric in metrics:
         content = metric.get("card") or {}
@@ -95,7 +96,10 @@ def card_differences(metrics: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def job_differences(runs: Sequence[Run]) -> list[Row]:
-    """Return the keys of the jobs, and the versions of packages, that differ, with their value in each run."""
+    """Return the keys of the jobs that differ, with their value in each run.
+
+    And the versions of packages.
+    """
     import yaml
 
     texts = []
@@ -109,7 +113,10 @@ def job_differences(runs: Sequence[Run]) -> list[Row]:
 
 
 def _different(texts: Sequence[Mapping[str, str]]) -> list[Row]:
-    """Return the keys whose texts are not the same in all mappings; "–" where one lacks a key."""
+    """Return the keys whose texts are not the same in all mappings.
+
+    "–" stands where one lacks a key.
+    """
     keys: dict[str, None] = {}
     for own in texts:
         keys.update(dict.fromkeys(own))
@@ -132,7 +139,10 @@ def flatten(value: Any, key: str = "") -> dict[str, str]:
 
 
 def compared_classes(runs: Sequence[Run]) -> list[tuple[str, list[ClassRow | None]]]:
-    """Return (class, its row in each run), in the order of the first run; a class is known by its name."""
+    """Return (class, its row in each run), in the order of the first run.
+
+    A class is known by its name.
+    """
     tables = [{row.name: row for row in class_rows(run)} for run in runs]
     names: dict[str, None] = {}
     for table in tables:

@@ -17,9 +17,11 @@ Log = Sequence[Mapping[str, Any]]
 
 
 def charts(logs: Mapping[str, Log]) -> list[str]:
-    """Return SVG of each training's losses, the detector's AP and the number of a mean teacher's pseudo-boxes.
+    """Draw each training's losses, the detector's AP and a teacher's pseudo-boxes.
 
-    `logs` are the rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may lack.
+    As SVG; the number of a mean teacher's pseudo-boxes is drawn where there is one. `logs` are the
+    rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may
+    lack.
     """
     detector = logs.get("train_detector", ())
     evaluations = logs.get("evaluation", ())
@@ -63,7 +65,10 @@ def overlaid(logs: Mapping[str, Mapping[str, Log]]) -> list[str]:
 
 
 def chosen(manifest: Mapping[str, Any]) -> str:
-    """Say from its training's manifest which weights the detector has, where evaluations decided that."""
+    """Say which weights the detector has, where evaluations decided that.
+
+    From its training's manifest.
+    """
     if manifest.get("keep") != "best":
         return ""
     return (
@@ -73,7 +78,10 @@ def chosen(manifest: Mapping[str, Any]) -> str:
 
 
 def _chart(title: str, log: Log, names: Sequence[str], y_label: str, prefix: str = "") -> str:
-    """Draw named numbers of a log over its steps, "" without any; `prefix` is left out of their names."""
+    """Draw named numbers of a log over its steps, "" without any.
+
+    `prefix` is left out of their names.
+    """
     if not names:
         return ""
     series = {}

@@ -1,4 +1,4 @@
-"""The README.md of an exported data set: its content, how it was made, its known worth, and what is missing."""
+"""The README.md of an exported data set: content, making, worth, what is missing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ class Facts:
 
 
 def plain(text: str) -> str:
-    """Return a text, such as a class name, so that Markdown and HTML show it as it is, on one line."""
+    """Return a text that Markdown and HTML show as it is, on one line.
+
+    Such as the name of a class.
+    """
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     line = "".join(c for c in line if c.isprintable())
     return _SPECIAL.sub(

@@ -1,4 +1,7 @@
-"""The one environment of all templates, and the frame of a page: its style and the one script it may run."""
+"""The one environment of all templates, and the frame of a page.
+
+The frame holds its style and the one script it may run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ FILTERS = (
 
 @cache
 def environment() -> Environment:
-    """Return the environment of all templates: every text is escaped, an unknown name is an error."""
+    """Return the environment of all templates.
+
+    Every text is escaped, an unknown name is an error.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
@@ -48,19 +54,28 @@ def environment() -> Environment:
 
 
 def escaped(html: str) -> Markup:
-    """Mark HTML or SVG whose texts are escaped already, so that no template escapes it again."""
+    """Mark HTML or SVG whose texts are escaped already.
+
+    No template escapes it again.
+    """
     from markupsafe import Markup
 
     return Markup(html)  # noqa: S704 - the one place; callers escape where they draw
 
 
 def render_section(template: str, **values: Any) -> Markup:
-    """Return the part of a page that a template makes of the values, every text in them escaped."""
+    """Return the part of a page that a template makes of the values.
+
+    Every text in them is escaped.
+    """
     return escaped(environment().get_template(template).render(**values))
 
 
 def render_page(template: str, **values: Any) -> bytes:
-    """Return the page that a template makes of the values, UTF-8, every text in them escaped."""
+    """Return the page that a template makes of the values, UTF-8.
+
+    Every text in them is escaped.
+    """
     page = environment().get_template(template).render(**values)
     return f"{page.strip()}\n".encode()
 
@@ -86,7 +101,10 @@ def render_framed(template: str, data: Mapping[str, Any] | None = None, **values
 
 
 def script(names: Sequence[str]) -> tuple[str, str]:
-    """Return a page's script, made of files in STATIC, and its digest for a content security policy."""
+    """Return a page's script, made of files in STATIC, and its digest.
+
+    The digest is for a content security policy.
+    """
     text = "".join((STATIC / name).read_text("utf-8") for name in names)
     assert "</script" not in text and "<!--" not in text
     digest = hashlib.sha256(text.encode()).digest()

@@ -1,7 +1,8 @@
-"""The gallery's data: many images, small, with their objects as outlines and boxes, as plain content for JSON.
+"""The gallery's data: many small images with outlines and boxes.
 
-Images are chosen by their position in the tables, never by how they look. How many pixels of each are kept follows from how
-many bytes the page may have: the best resolution that fits, tried on a few images first.
+It is plain content for JSON. Images are chosen by their position in the tables, never by how they
+look. How many pixels of each are kept follows from how many bytes the page may have: the best
+resolution that fits, tried on a few images first.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def find(table: Dataset, image_ids: set[str]) -> dict[str, int]:
 
 
 def choose(tables: GalleryTables, bare: Dataset, samples: int) -> list[Item]:
-    """Choose synthetic images, the real ones their layouts came from, and pseudo-labelled ones.
+    """Choose synthetic images, their real originals, and pseudo-labelled ones.
 
     `bare` is the table of the real images without pixels.
     """
@@ -103,9 +104,11 @@ def choose(tables: GalleryTables, bare: Dataset, samples: int) -> list[Item]:
 def content(
     tables: GalleryTables, bare: Dataset, samples: int, budget: int | None = None
 ) -> dict[str, Any]:
-    """Return the gallery's data, of at most `budget` (BUDGET) bytes of JSON, about; empty without synthetic images.
+    """Return the gallery's data, of about `budget` bytes of JSON at most.
 
-    Where even the coarsest resolution is too much, fewer images are shown, still evenly spaced; the numbers are in the data.
+    Empty without synthetic images; BUDGET where nothing else is said. Where even the coarsest
+    resolution is too much, fewer images are shown, still evenly spaced; the numbers are in the
+    data.
     """
     budget = BUDGET if budget is None else budget
     items = choose(tables, bare, samples)
@@ -159,7 +162,10 @@ def with_verdicts(scene: Scene, verdicts: Verdicts) -> Scene:
 
 
 def planned_objects(layout: Scene, scene: Scene) -> Objects:
-    """Return the planned objects of a scene, in its pixels; without the plan's row, the boxes its objects were to fill."""
+    """Return the planned objects of a scene, in its pixels.
+
+    Without the plan's row, the boxes that its objects were to fill.
+    """
     if layout.image_id != scene.image_id:
         return replace(scene.objects, boxes=scene.objects.layout_boxes)
     return layout.objects.scaled(layout.size, scene.size)

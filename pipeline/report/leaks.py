@@ -1,4 +1,7 @@
-"""Leaks on the report's page: images in two splits, and synthetic images that are copies of real ones."""
+"""Leaks on the report's page.
+
+Images in two splits, and synthetic images that are copies of real ones.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ Manifest = Mapping[str, Any]  # of the step
 
 
 def splits(manifest: Manifest) -> str:
-    """Return the HTML of the section about real images, every text escaped; empty where nothing was compared."""
+    """Return the section about real images; empty where nothing was compared.
+
+    HTML, every text escaped.
+    """
     if "splits" not in manifest:
         return ""
     counts = [f"{entry['count']} {name}" for name, entry in manifest["splits"].items()]
@@ -24,7 +30,10 @@ def splits(manifest: Manifest) -> str:
 
 
 def copies(manifest: Manifest) -> str:
-    """Return the HTML of the section about synthetic images, every text escaped; empty where none was compared."""
+    """Return the section about synthetic images; empty where none was compared.
+
+    HTML, every text escaped.
+    """
     if "copies" not in manifest:
         return ""
     copied, total = manifest["copies"], manifest["images"]

@@ -1,4 +1,7 @@
-"""Numbers as the text of pages, tables and terminals; every function is a filter of the templates too."""
+"""Numbers as the text of pages, tables and terminals.
+
+Every function is a filter of the templates too.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def percent(value: float | None) -> str:
 
 
 def share(part: float | None, total: float | None = 1) -> str:
-    """Return a part of a total in full percent, n/a where one of them is unknown or the total 0."""
+    """Return a part of a total in full percent.
+
+    n/a where one of them is unknown or the total 0.
+    """
     if part is None or not total:
         return UNKNOWN
     return f"{100 * part / total:.0f} %"

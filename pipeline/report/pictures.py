@@ -1,4 +1,4 @@
-"""Pictures of the report: pixels as data URIs, and the shapes drawn over them as plain numbers."""
+"""Pictures of the report: pixels as data URIs, shapes over them as plain numbers."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ def full_picture(
     planned: Objects | None = None,
     resolution: Resolution | None = None,
 ) -> Picture:
-    """Show an image [H, W, 3] with all its objects, and the boxes `planned` for it in the same pixels.
+    """Show an image [H, W, 3] with all its objects and its `planned` boxes.
 
-    Its longer side has `side` units; as many pixels are stored, or those of `resolution`.
+    All in the same pixels. Its longer side has `side` units; as many pixels are stored, or those of
+    `resolution`.
     """
     frame = _Frame(_full_window(scene), side)
     shapes = _object_shapes(scene, range(len(scene.objects)), categories, frame)
@@ -109,7 +110,10 @@ def object_picture(
     number: int,
     crop: bool,
 ) -> Picture:
-    """Show one object of an image, in the full image or in a square crop with some context."""
+    """Show one object of an image, in the full image or in a square crop.
+
+    The crop has some context.
+    """
     window = _around(scene, number) if crop else _full_window(scene)
     frame = _Frame(window, side)
     shapes = _object_shapes(scene, [number], categories, frame)
@@ -140,7 +144,10 @@ def embed(pixels: NDArray[np.uint8], size: Size, quality: int = QUALITY) -> str:
 
 
 def outline(mask: NDArray[np.bool_], size: Size) -> str:
-    """Trace a mask [H, W] as an SVG path with holes, of relative steps, in the pixels of a picture of `size` (H, W)."""
+    """Trace a mask [H, W] as an SVG path with holes, of relative steps.
+
+    In the pixels of a picture of `size` (H, W).
+    """
     import cv2
 
     # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
@@ -178,7 +185,10 @@ class _Frame:
         return max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))
 
     def place(self, box: NDArray[np.float32]) -> tuple[float, float, float, float]:
-        """Return a box (xyxy, image pixels) as x, y, width, height in units, clipped to the window."""
+        """Return a box (xyxy, image pixels) as x, y, width, height in units.
+
+        Clipped to the window.
+        """
         x1, y1, x2, y2 = self.window
         height, width = self.size
         scale = np.array([width / (x2 - x1), height / (y2 - y1)] * 2)
@@ -224,7 +234,7 @@ def _picture(
 def _object_shapes(
     scene: Scene, numbers: Iterable[int], categories: Sequence[Category], frame: _Frame
 ) -> list[Shape]:
-    """Return the shapes of some objects; stuff comes first, so that things lie above it.
+    """Return the shapes of some objects; stuff comes first, below the things.
 
     Crowds are no instances and are left out.
     """
@@ -260,7 +270,10 @@ def _shown_score(objects: Objects, number: int) -> float | None:
 def _planned_shapes(
     planned: Objects, visible: set[int], categories: Sequence[Category], frame: _Frame
 ) -> list[Shape]:
-    """Return the boxes that were planned for things, those without visible pixels as dropped."""
+    """Return the boxes that were planned for things.
+
+    Those without visible pixels are marked as dropped.
+    """
     shapes = []
     for number in np.flatnonzero(planned.isthing).tolist():
         kind = "asked" if int(planned.id[number]) in visible else "dropped"

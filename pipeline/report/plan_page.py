@@ -1,6 +1,7 @@
-"""The output of `synthaug plan`: a table for the terminal and a page with pictures; pure functions of numbers and scenes.
+"""The output of `synthaug plan`: a table for the terminal, a page with pictures.
 
-Every text of a job or a data file reaches the page through the template's autoescape; nothing here makes markup.
+Pure functions of numbers and scenes. Every text of a job or a data file reaches the page through
+the template's autoescape; nothing here makes markup.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class ClassPlan:
 
 @dataclass(frozen=True)
 class LayoutPair:
-    """A planned layout, boxes on an empty picture, beside the real image it comes from."""
+    """A planned layout beside the real image it comes from.
+
+    Its boxes are drawn on an empty picture.
+    """
 
     planned: Picture
     real: Picture
@@ -79,7 +83,10 @@ class LayoutPair:
 
 @dataclass(frozen=True)
 class PlanPage:
-    """The content of the page: the step's manifest, the classes, the distances to natural layouts, and pictures."""
+    """The content of the page.
+
+    The step's manifest, the classes, the distances to natural layouts, and pictures.
+    """
 
     title: str
     target: str
@@ -133,7 +140,10 @@ def _companions(
     lifts: NDArray[np.float64],
     shared: NDArray[np.float64],
 ) -> list[tuple[str, float, int]]:
-    """Return the classes that share images with one more often than by chance, the strongest first."""
+    """Return the classes that share images with one more often than by chance.
+
+    The strongest first.
+    """
     companions = []
     for other in np.argsort(-lifts, kind="stable").tolist():
         if other != index and shared[other] and lifts[other] > 1:
@@ -143,10 +153,11 @@ def _companions(
 
 
 def position_words(positions: NDArray[np.int64]) -> str:
-    """Say in a word or two where box centres [GRID, GRID] lie: 'bottom', 'top left', 'centre', or 'anywhere'.
+    """Say in a word or two where box centers [GRID, GRID] lie.
 
-    A side is named when two thirds of the centres are in the three eighths of the image next to it (a box that spans the
-    image has its centre on the middle line, on neither side), the centre when they are in the middle quarter.
+    'bottom', 'top left', 'centre', or 'anywhere'. A side is named when two thirds of the centres
+    are in the three eighths of the image next to it (a box that spans the image has its centre on
+    the middle line, on neither side), the centre when they are in the middle quarter.
     """
     total = positions.sum()
     if not total:
@@ -167,7 +178,10 @@ def position_words(positions: NDArray[np.int64]) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Shorten a text to columns of a terminal; what would move its cursor becomes a question mark."""
+    """Shorten a text to columns of a terminal.
+
+    What would move its cursor becomes a question mark.
+    """
     plain = "".join(c if c.isprintable() else "?" for c in text)
     if len(plain) <= most:
         return plain
@@ -175,7 +189,10 @@ def cut(text: str, most: int) -> str:
 
 
 def lines(page: PlanPage) -> list[str]:
-    """Return the table for a terminal, at most WIDTH columns, and the sentences below it."""
+    """Return the table for a terminal and the sentences below it.
+
+    At most WIDTH columns.
+    """
     table = [HEAD, *(_cells(row) for row in page.rows)]
     widths = []
     for column in range(len(HEAD) - 1):

@@ -1,4 +1,7 @@
-"""Pseudo-labels on the report: those kept per class and why, how often they are right, and examples of both ends."""
+"""Pseudo-labels on the report: those kept and why, and how often they are right.
+
+With examples of both ends.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class PseudoClass:
-    """The pseudo-labels of one class: detected, kept, from which score on, and how right that is."""
+    """The pseudo-labels of one class.
+
+    Detected, kept, from which score on, and how right that is.
+    """
 
     found: int
     kept: int
@@ -88,7 +94,10 @@ class Candidate:
 
 
 def class_row(name: str, pseudo: Manifest, calibration: Manifest, rule: str) -> PseudoClass:
-    """Return the numbers of one class from the manifests of `pseudo_label` and `calibrate`."""
+    """Return the numbers of one class.
+
+    From the manifests of `pseudo_label` and `calibrate`.
+    """
     threshold = pseudo.get("thresholds", {}).get(name, {})
     least = threshold.get("least")
     held_out = calibration.get("held_out") or {}
@@ -107,7 +116,10 @@ def class_row(name: str, pseudo: Manifest, calibration: Manifest, rule: str) -> 
 
 
 def histogram(counts: Sequence[int], least: float | None) -> list[Bin]:
-    """Draw counts per bin of equal width; heights are square roots, or the many unsure detections hide the others."""
+    """Draw counts per bin of equal width.
+
+    Heights are square roots, or the many unsure detections hide the others.
+    """
     most = max([*counts, 1])
     bins = []
     for index, count in enumerate(counts):
@@ -119,7 +131,10 @@ def histogram(counts: Sequence[int], least: float | None) -> list[Bin]:
 
 
 def held_out_quality(calibration: Manifest, rule: str) -> dict[str, Any]:
-    """Return the quality of thresholds and probabilities on held-out validation images, for the template."""
+    """Return the quality of thresholds and probabilities on held-out images.
+
+    Held out of the validation images; for the template.
+    """
     return {
         "images": calibration.get("images", 0),
         "held_out": calibration.get("held_out"),
@@ -129,7 +144,7 @@ def held_out_quality(calibration: Manifest, rule: str) -> dict[str, Any]:
 
 
 def rule_rows(calibration: Manifest, used: str) -> list[tuple[str, bool, Numbers, float | None]]:
-    """Return (rule, whether it was used, its numbers on held-out validation images, mean F1 over classes)."""
+    """Return (rule, whether it was used, its held-out numbers, mean F1 over classes)."""
     rules = (calibration.get("held_out") or {}).get("rules", {})
     rows = []
     for name, title in RULES.items():
@@ -139,7 +154,10 @@ def rule_rows(calibration: Manifest, used: str) -> list[tuple[str, bool, Numbers
 
 
 def reliability(calibration: Manifest) -> str:
-    """Draw, as SVG, how often detections of a score are right, as scored and calibrated; "" where nothing was held out."""
+    """Draw how often detections of a score are right, as scored and calibrated.
+
+    As SVG; "" where nothing was held out.
+    """
     held_out = calibration.get("held_out")
     if not held_out or not held_out["raw"]["bins"]:
         return ""
@@ -154,9 +172,10 @@ Heap = list[tuple[float, int, int]]  # (rank, -scene, -number) of labels, the wo
 
 
 def ends(table: Dataset, most: int = EXAMPLES) -> tuple[list[Candidate], list[Candidate]]:
-    """Choose the most and the least certain labels of a table: of each class the first, then the second of each ...
+    """Choose the most and the least certain labels of a table.
 
-    Stuff is chosen only where there are no things. One pass; memory holds a few labels per class.
+    Of each class the first, then the second of each ... Stuff is chosen only where there are no
+    things. One pass; memory holds a few labels per class.
     """
     highest: dict[int, Heap] = {}
     lowest: dict[int, Heap] = {}
@@ -183,7 +202,10 @@ def _push(heap: Heap, entry: tuple[float, int, int], most: int) -> None:
 def _in_turns(
     heaps: Mapping[int, Heap], classes: set[int], most: int, sign: int
 ) -> list[Candidate]:
-    """Return the best of each class, then the second of each ..., those of a turn by their scores."""
+    """Return the best of each class, then the second of each, and so on.
+
+    Those of a turn by their scores.
+    """
     ranked = []
     for category in sorted(classes):
         for turn, entry in enumerate(sorted(heaps[category], reverse=True)):

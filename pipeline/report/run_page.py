@@ -1,6 +1,7 @@
-"""The report's page: tables, charts, pictures and the sections of single steps, put together as HTML.
+"""The report's page: all its parts put together as HTML.
 
-Every text of a job or a data file reaches the page through the template's autoescape; nothing here makes markup.
+Tables, charts, pictures and the sections of single steps. Every text of a job or a data file
+reaches the page through the template's autoescape; nothing here makes markup.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ class ClassExamples:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of the page, and the number of classes with instances that have none on it."""
+    """The pictures of the page, and the number of classes that have none on it.
+
+    Of the classes with instances.
+    """
 
     pairs: Sequence[ImagePair] = ()
     classes: Sequence[ClassExamples] = ()
@@ -80,7 +84,10 @@ class Pictures:
 
 
 def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, PseudoClass]]:
-    """Return the classes with detections in the unlabelled images, or with truth there or in the validation images."""
+    """Return the classes with detections or truth in the unlabelled images.
+
+    Or with truth in the validation images.
+    """
     pseudo = run.manifests["pseudo_label"]
     calibration = run.manifests["calibrate"]
     rule = run.job.pseudo_label.rule
@@ -93,7 +100,7 @@ def pseudo_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Pseu
 
 
 def sections(run: Run) -> list[tuple[str, str, str]]:
-    """Return (id, title, HTML) of the steps that have a section of their own and something to show."""
+    """Return (id, title, HTML) of each step's own section with something to show."""
     parts = []
     for step, (title, section) in SECTIONS.items():
         html = section(run.manifests.get(step, {}))

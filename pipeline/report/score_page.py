@@ -1,6 +1,7 @@
-"""The page of `synthaug score`: every score with what it must be compared with, and images of the sets, as HTML.
+"""The page of `synthaug score`: scores beside their comparisons, and images.
 
-Every text of a data set reaches the page through the template's autoescape; nothing here makes markup.
+As HTML. Every text of a data set reaches the page through the template's autoescape; nothing here
+makes markup.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ class ScoredSet:
 
 
 def scored_set(name: str, reference: str, table: Dataset) -> ScoredSet:
-    """Return a set with images from evenly spaced positions of its table, never picked by how they look."""
+    """Return a set with images from evenly spaced positions of its table.
+
+    They are never picked by how they look.
+    """
     pictures = []
     for index in spread(len(table), NUM_PICTURES):
         scene = table[index]
@@ -48,7 +52,10 @@ def render(
     sheets: Mapping[str, bytes],
     versions: Mapping[str, str],
 ) -> bytes:
-    """Return the page, UTF-8; `reasons` says why a score was not measured, `sheets` are picture files that scores drew."""
+    """Return the page, UTF-8.
+
+    `reasons` says why a score was not measured, `sheets` are picture files that scores drew.
+    """
     title = ""
     for own in sets:
         if own.name == "synthetic":

@@ -1,4 +1,4 @@
-"""The scores on the report: tables per class and per group of classes, and CAS's confusion matrix."""
+"""The scores on the report: tables per class and group, CAS's confusion matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ MOST_CONFUSED = 24  # classes up to which the confusion matrix is shown
 
 
 def dap_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[ClassRow, Numbers]]:
-    """Return the measured classes with their numbers on synthetic and (`real_...`) on real images."""
+    """Return the measured classes with their numbers on synthetic and real images.
+
+    Those on real images are named `real_...`.
+    """
     return _measured(run, "dap", rows)
 
 
@@ -26,7 +29,10 @@ def _measured(run: Run, score: str, rows: Sequence[ClassRow]) -> list[tuple[Clas
 
 
 def group_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, Sequence[Numbers]]]:
-    """Return (group, number of its classes, AP and AP50 on [synthetic, real, shuffled]) of all things, then per group."""
+    """Return (group, number of classes, AP, AP50) of all things, then per group.
+
+    AP and AP50 each on [synthetic, real, shuffled].
+    """
     dap = run.score("dap")
     if dap is None:
         return []
@@ -52,7 +58,10 @@ def group_rows(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, int, Seque
 def cas_groups(
     run: Run, rows: Sequence[ClassRow]
 ) -> list[tuple[str, int, float | None, float | None]]:
-    """Return (group, classes with test crops, mean accuracy learnt from synthetic, from real crops)."""
+    """Return (group, classes with test crops, two mean accuracies).
+
+    Learnt from synthetic and from real crops.
+    """
     known = []
     for row, numbers in cas_rows(run, rows):
         if numbers.get("accuracy") is not None:
@@ -75,7 +84,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (true class, [(crops, share of them) per answer]) of CAS, for sets with few classes."""
+    """Return (true class, [(crops, share of them) per answer]) of CAS.
+
+    For sets with few classes.
+    """
     cas = run.score("cas") or {}
     matrix = cas.get("card", {}).get("confusion", [])
     if len(matrix) > MOST_CONFUSED:

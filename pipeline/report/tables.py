@@ -1,4 +1,7 @@
-"""The counts behind every part of the report: a run's manifests, its classes, what was lost, how it was made."""
+"""The counts behind every part of the report.
+
+A run's manifests, its classes, what was lost, how it was made.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ UNDONE: Mapping[str, Manifest] = {  # manifests of steps that did not run
 
 @dataclass(frozen=True)
 class Run:
-    """A run without its pixels: the job, each step's manifest, the logs of the trainings.
+    """A run without its pixels: job, each step's manifest, logs of the trainings.
 
     `logs["evaluation"]` are the evaluations during the detector's training, where there were any.
     """
@@ -86,7 +89,10 @@ class ClassRow:
 
     @property
     def yields(self) -> str:
-        """The share of the synthetic objects whose labels verification left; a dash where nobody judged them."""
+        """Return the share of the synthetic objects whose labels verification left.
+
+        A dash where none was verified.
+        """
         if self.left is None or not self.judged:
             return "–"
         return share(self.left, self.made)
@@ -121,7 +127,10 @@ def fold(rows: Sequence[Any]) -> FoldedTable:
 
 
 def class_rows(run: Run) -> list[ClassRow]:
-    """Return the classes, things before stuff, each by the number of their labels, most first."""
+    """Return the classes by the number of their labels, most first.
+
+    Things before stuff.
+    """
     categories = run.manifests["ingest"]["classes"]
     labels = run.manifests["ingest"]["splits"]["labelled"]["objects"]
     pseudo = run.manifests["pseudo_label"].get("objects", {})
@@ -163,7 +172,10 @@ def class_rows(run: Run) -> list[ClassRow]:
 
 
 def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
-    """Return (where, what, how many) of all that was skipped or dropped on the way; empty when nothing was."""
+    """Return (where, what, how many) of all that was skipped or dropped on the way.
+
+    Empty when nothing was.
+    """
     lost: list[tuple[str, str, int]] = []
     for split, entry in run.manifests["ingest"]["splits"].items():
         for reason, number in sorted(entry["skipped"].items()):
@@ -179,7 +191,10 @@ def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
 
 
 def misses(rows: Sequence[ClassRow]) -> list[ClassRow]:
-    """Return classes planned more than a tenth (and more than two objects) away from their target."""
+    """Return the classes planned far away from their target.
+
+    More than a tenth, and more than two objects.
+    """
     return [row for row in rows if abs(row.planned - row.target) > max(2, 0.1 * row.target)]
 
 

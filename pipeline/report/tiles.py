@@ -1,4 +1,4 @@
-"""The key numbers at the top of the report, each with what it must be compared with."""
+"""The key numbers at the top of the report, each with its comparison."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def summary(run: Run) -> str:
 
 
 def tiles(run: Run, rows: Sequence[ClassRow]) -> list[Tile]:
-    """Return the key numbers, each with what it must be compared with; tail classes apart."""
+    """Return the key numbers, each with its comparison; tail classes apart."""
     return [
         _real_detector_tile(run),
         _dap_tile(run),

@@ -1,4 +1,7 @@
-"""Verification on the report's page: verdicts per class, and how often the verifying detector itself is wrong."""
+"""Verification on the report's page.
+
+Verdicts per class, and how often the verifying detector itself is wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ Manifest = Mapping[str, Any]  # of the step
 
 @dataclass(frozen=True)
 class ClassYield:
-    """The verdicts on the synthetic objects of one class, and the labels that are left."""
+    """The verdicts on the synthetic objects of one class, and the labels left."""
 
     name: str
     synthesized: int
@@ -53,7 +56,10 @@ class ClassYield:
 
 
 def section(manifest: Manifest) -> str:
-    """Return the HTML of the section from the step's manifest, every text escaped; empty where nothing was verified."""
+    """Return the section from the step's manifest; empty where nothing was verified.
+
+    HTML, every text escaped.
+    """
     if not manifest.get("enabled"):
         return ""
     rows = class_rows(manifest)
@@ -79,7 +85,10 @@ def section(manifest: Manifest) -> str:
 
 
 def class_rows(manifest: Manifest) -> list[ClassYield]:
-    """Return the classes with synthetic objects, those that lost the largest share of them first."""
+    """Return the classes with synthetic objects.
+
+    Those that lost the largest share of them first.
+    """
     rows = []
     for name, thresholds in manifest["bars"].items():
         verdicts = [manifest[verdict].get(name, 0) for verdict in (KEPT, *FAILED)]
@@ -137,7 +146,7 @@ def rejected_share(verdicts: Mapping[str, int]) -> float | None:
 
 
 def injected_rows(manifest: Manifest) -> list[tuple[str, Mapping[str, int], bool]]:
-    """Return (name, counts, whether a label was taken away) of every kind of error that was injected."""
+    """Return (name, counts, whether a label was taken) of each kind of injected error."""
     errors = manifest["errors"]["planted"]
     rows = []
     for kind in (*FAILED, EXTRA):

@@ -1,6 +1,6 @@
-"""Scores: one module each; a score measures images, reduces its records to named numbers with a card, and does no more.
+"""Scores: one module each, from measured images to named numbers with a card.
 
-A score module has
+A score does no more than that. A score module has
 
     Config                                   frozen dataclass: every setting, with defaults and checks
     extractors(config)                       the per-image measurements (`base.Extractor`)

@@ -1,10 +1,12 @@
-"""The contract of the scores: extractors measure each image, records keep what they measured, a metric reduces records.
+"""The contract of the scores.
 
-Three tables have names: `real` (validation images), `synthetic` (images to be scored), `train` (labelled images). An
-extractor turns each image of some tables into one record of arrays. Records are written to Parquet shards on the pool of
-workers and come back one by one, in the order of the table: memory is flat, and neither the number of workers nor the cut
-into shards can change a number. An auxiliary model is a network that is trained for a score, before extraction (on images) or
-after it (on records).
+Extractors measure each image, records keep what they measured, a metric reduces records. Three
+tables have names: `real` (validation images), `synthetic` (images to be scored), `train` (labelled
+images). An extractor turns each image of some tables into one record of arrays. Records are written
+to Parquet shards on the pool of workers and come back one by one, in the order of the table: memory
+is flat, and neither the number of workers nor the cut into shards can change a number. An auxiliary
+model is a network that is trained for a score, before extraction (on images) or after it (on
+records).
 """
 
 from __future__ import annotations
@@ -57,7 +59,10 @@ class TableImage:
 
 @dataclass(frozen=True)
 class Record:
-    """The arrays that an extractor measured of one image; the other fields as in TableImage."""
+    """The arrays that an extractor measured of one image.
+
+    The other fields are as in TableImage.
+    """
 
     table: str
     index: int
@@ -72,10 +77,11 @@ ExtractFunction = Callable[[Sequence[TableImage]], list[Arrays]]
 
 @dataclass(frozen=True)
 class Extractor:
-    """Base of the extractors: a per-image measurement as plain data. Equal extractors run once and are shared by the scores.
+    """Base of the extractors: a per-image measurement as plain data.
 
-    A subclass is a frozen dataclass of JSON values with a `name` of its own and `extract_function`. Name and values say which
-    columns of the records are its own.
+    Equal extractors run once and are shared by the scores. A subclass is a frozen dataclass of JSON
+    values with a `name` of its own and `extract_function`. Name and values say which columns of the
+    records are its own.
     """
 
     name: ClassVar[str] = ""
@@ -102,7 +108,10 @@ class Extractor:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """The training of an auxiliary model, as the loop of `pipeline/execution/training.py` drives it."""
+    """The training of an auxiliary model.
+
+    The loop of `pipeline/execution/training.py` drives it.
+    """
 
     training: Any  # execution.training.Training
     batches: Callable[[int], Any]  # step -> batch, a pure function of the step
@@ -133,9 +142,10 @@ class TrainedNetworks(Protocol):
 
 @dataclass(frozen=True)
 class RecordStore:
-    """The records of all extractors, in Parquet: a row per image, a column per array of each extractor.
+    """The records of all extractors, in Parquet.
 
-    An extractor is read by its own columns alone, so a score pays only for what it asks for.
+    A row per image, a column per array of each extractor. An extractor is read by its own columns
+    alone, so a score pays only for what it asks for.
     """
 
     folder: Folder
@@ -146,7 +156,10 @@ class RecordStore:
         images: Sequence[TableImage],
         arrays: Mapping[str, Sequence[Arrays | None]],
     ) -> None:
-        """Write a shard: by an extractor's key the arrays of each image, None where it does not use the image."""
+        """Write a shard: by an extractor's key the arrays of each image.
+
+        None where it does not use the image.
+        """
         records: list[dict[str, Any]] = []
         for image in images:
             position = {"index": image.index, "layout": image.layout, "sample": image.sample}
@@ -252,9 +265,10 @@ def missing_input(
     masks: Sequence[str] = (),
     maps: Sequence[str] = (),
 ) -> str | None:
-    """Return in one line what a score needs and does not have, else None; the usual body of `available`.
+    """Return in one line what a score needs and does not have, else None.
 
-    `masks` and `maps` name tables in which at least one image must have object masks, or a panoptic map.
+    The usual body of `available`. `masks` and `maps` name tables in which at least one image must
+    have object masks, or a panoptic map.
     """
     for name in tables:
         if name not in inputs.tables or not len(inputs.tables[name]):
@@ -278,23 +292,27 @@ _TABLE_NAMES = {
 
 
 def check_names(key: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ValueError, which begins with the key, for a name of a class that is not known."""
+    """Raise ValueError, which begins with the key, for an unknown class name."""
     for name in names:
         if name not in known:
             raise ValueError(f"{key}: there is no class '{name}'{suggest(name, known)}")
 
 
 def layout_objects(scene: Scene) -> Objects:
-    """Return the objects that an image was to show: without crowds, their boxes as asked for."""
+    """Return the objects that an image was to show.
+
+    Without crowds, their boxes as asked for.
+    """
     objects = scene.objects.select(~scene.objects.iscrowd)
     return replace(objects, boxes=objects.layout_boxes)
 
 
 def detection_truth(scene: Scene) -> Objects:
-    """Return the objects that detections are measured by: boxes as asked for, and crowds where they are.
+    """Return the objects that detections are measured by.
 
-    A crowd is an ignore region: detections of its class inside it count neither way (COCO). The area of an object is
-    its annotation's; where the box that was asked for is not the object's own, it is that box's.
+    Boxes as asked for, and crowds where they are. A crowd is an ignore region: detections of its
+    class inside it count neither way (COCO). The area of an object is its annotation's; where the
+    box that was asked for is not the object's own, it is that box's.
     """
     objects = scene.objects
     boxes = np.where(objects.iscrowd[:, None], objects.boxes, objects.layout_boxes)

@@ -53,12 +53,18 @@ class Metric:
             object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict of JSON values only; `json.dumps(..., allow_nan=False)` accepts it."""
+        """Return a dict of JSON values only.
+
+        `json.dumps(..., allow_nan=False)` accepts it.
+        """
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` as JSON knows it: no NumPy, no tuples, no numbers that are not finite."""
+    """Return `value` as JSON knows it.
+
+    No NumPy, no tuples, no numbers that are not finite.
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -102,9 +108,10 @@ def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> dic
 
 
 def deviations(section: str, config: Any, published: Any, unstated: Collection[str]) -> list[str]:
-    """Return a sentence per setting of a score that is not the published one, in the order of the keys.
+    """Return a sentence per setting that is not the published one.
 
-    Both are of one dataclass; `unstated` names the settings for which the publication gives no value.
+    In the order of the keys. Both are of one dataclass; `unstated` names the settings for which the
+    publication gives no value.
     """
     sentences = []
     for f in fields(config):
@@ -145,7 +152,7 @@ def _image_counts(inputs: MetricInputs, extractor: Extractor) -> dict[str, int]:
 
 
 def file_formats(inputs: MetricInputs) -> dict[str, str]:
-    """Return the file format of the images of each table, by the name of the first one."""
+    """Return the file format of each table's images, by the name of the first one."""
     formats = {}
     for name, table in inputs.tables.items():
         suffix = ""
@@ -156,7 +163,10 @@ def file_formats(inputs: MetricInputs) -> dict[str, str]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of the libraries that decide a number, as far as they are installed."""
+    """Return the versions of the libraries that decide a number.
+
+    As far as they are installed.
+    """
     installed = {}
     for name in packages:
         try:

@@ -1,4 +1,7 @@
-"""Pairs of synthetic and real images: the real image whose layout a synthetic one shows, or another one for a control."""
+"""Pairs of synthetic and real images.
+
+The real image whose layout a synthetic one shows, or another one for a control.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def pair(real: Dataset, synthetic: Dataset) -> Pairing:
 
 
 def derangement(count: int, seed: int) -> NDArray[np.int64]:
-    """Return for each of `count` images another one [count], each used once: the successor in a fixed permutation."""
+    """Return for each of `count` images another one [count], each used once.
+
+    The successor in a fixed permutation.
+    """
     order = np.array([permuted(i, count, seed) for i in range(count)], np.int64)
     following = np.empty(count, np.int64)
     following[order] = np.roll(order, -1)

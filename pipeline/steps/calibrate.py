@@ -1,4 +1,7 @@
-"""Calibrate the scores of the detector on the validation images, and choose the threshold of each class."""
+"""Calibrate the detector's scores, and choose the threshold of each class.
+
+Both on the validation images.
+"""
 
 from __future__ import annotations
 
@@ -49,25 +52,34 @@ class Spec:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the test-time augmentation, the numbers of the rules, and whether anything will be labelled."""
+    """Return the test-time augmentation and the numbers of the rules.
+
+    And whether anything will be labelled.
+    """
     section = section_dict(job, "pseudo_label")
     kept = {key: value for key, value in section.items() if key not in LATER}
     return {"pseudo_label": kept, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
-    """Return the number of images, and the numbers of held-out ones; None without unlabelled images."""
+    """Return the number of images, and the numbers of held-out ones.
+
+    None without unlabelled images.
+    """
     keys = ("images", "held_out")
     return {"calibration": {key: manifest.get(key) for key in keys}}
 
 
 def labeller_weights(context: Context) -> Folder:
-    """Return the folder of the detector that labels; nowhere else is said which step's detector it is."""
+    """Return the folder of the detector that labels.
+
+    Nowhere else is said which step's detector it is.
+    """
     return context.inputs["self_train"].folder
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write `calibration.json`: curves, thresholds by every rule, and numbers of both on held-out images."""
+    """Write `calibration.json`: curves, thresholds by every rule, held-out numbers."""
     job, ingest = context.job, context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
@@ -90,7 +102,10 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: match, fit, choose, and cross-validate; writes and returns the result."""
+    """Match, fit, choose, cross-validate; write and return the result.
+
+    Runs in a worker.
+    """
     section = spec.job.pseudo_label
     folder = Folder.at(spec.folder)
     matches = calibration.match(read_rows(folder.sub(DETECTIONS)), len(spec.classes))
@@ -179,7 +194,10 @@ def _three_digits(value: float | None) -> str:
 
 
 def read(manifest: Any, names: list[str], rule: str) -> tuple[Calibration, list[Threshold]]:
-    """Return the curves and the thresholds by `rule` from the step's manifest, in the order of the class names."""
+    """Return the curves and the thresholds by `rule` from the step's manifest.
+
+    In the order of the class names.
+    """
     curves, thresholds = [], []
     for name in names:
         entry = manifest["classes"][name]

@@ -67,7 +67,7 @@ def _no_links(_manifest: Manifest) -> list[Link]:
 
 
 def links_of(manifests: Mapping[str, Manifest]) -> list[Link]:
-    """Return the links that finished steps tell of in their manifests, in the order data flows."""
+    """Return the links in the manifests of finished steps, in the order data flows."""
     links = []
     for name, step in load_steps(manifests).items():
         links += step.links(manifests[name])

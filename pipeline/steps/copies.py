@@ -1,4 +1,7 @@
-"""Look for synthetic images that are copies of real ones: memorised training images, and leaks of measured ones."""
+"""Look for synthetic images that are copies of real ones.
+
+Memorised training images, and leaks of measured ones.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def _hasher(spec: Spec) -> Hasher:
 
 
 def compare(spec: Spec) -> list[Pair]:
-    """Write and return all pairs of a synthetic and a real image that show the same; runs in a worker."""
+    """Write and return all pairs of a synthetic and a real image that are the same.
+
+    Runs in a worker.
+    """
     real = Folder.at(spec.real)
     folders = [(split, real.sub(split)) for split in spec.splits]
     signatures = read_signatures([*folders, (SYNTHETIC, spec.signatures)])

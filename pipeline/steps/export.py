@@ -1,6 +1,7 @@
-"""Write the verified scenes as COCO: images and one instances.json that pycocotools, detectron2 and torchvision load.
+"""Write the verified scenes as COCO: images and one instances.json.
 
-Where the scenes have panoptic maps they are written as COCO panoptic too: panoptic.json and panoptic/.
+pycocotools, detectron2 and torchvision load it. Where the scenes have panoptic maps they are
+written as COCO panoptic too: panoptic.json and panoptic/.
 """
 
 from __future__ import annotations

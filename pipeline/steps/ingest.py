@@ -1,4 +1,7 @@
-"""Read the user's data sets once, check every image and box, and keep them as scene tables."""
+"""Read the user's data sets once and keep them as scene tables.
+
+Every image and box is checked.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class SplitReader:
         return parquet.ShardWriter(folder, f"{name}.parquet", self._table.categories)
 
     def _checked(self, index: int, skipped: Skipped) -> Scene | None:
-        """Return an upright scene with readable pixels; None for one that is to be skipped."""
+        """Return an upright scene with readable pixels; None for one to be skipped."""
         scene = read_scene(self._table, index, skipped, self._skips_bad)
         if scene is None:
             return None
@@ -100,10 +103,10 @@ def without_labels(scene: Scene) -> Scene:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the scene tables `labelled`, `validation` and `unlabelled`; the manifest counts them.
+    """Write the scene tables `labelled`, `validation` and `unlabelled`.
 
-    Labels that unlabelled images may have go to `unlabelled/truth`, are counted as `truth`, and
-    only tell how good pseudo-labels are.
+    The manifest counts them. Labels that unlabelled images may have go to `unlabelled/truth`, are
+    counted as `truth`, and only tell how good pseudo-labels are.
     """
     inputs = open_inputs(context.job)
     splits: dict[str, dict[str, Any]] = {}
@@ -123,7 +126,10 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def measure(uri: str) -> dict[str, Any]:
-    """Runs in a worker: measure the images and objects that settings of the detector derive from."""
+    """Measure the images and objects that settings of the detector derive from.
+
+    Runs in a worker.
+    """
     sizes = []
     objects: list[float] = []
     for scene in parquet.open_table(Folder.at(uri), pixels=False):
@@ -135,7 +141,10 @@ def measure(uri: str) -> dict[str, Any]:
 
 
 def _write_split(context: Context, split: str, table: Dataset) -> tuple[dict[str, Any], Skipped]:
-    """Write a split shard by shard; returns its part of the manifest, and what was skipped."""
+    """Write a split shard by shard.
+
+    Returns its part of the manifest, and what was skipped.
+    """
     folder = context.folder.sub(split)
     make = partial(SplitReader, context.job, split, folder.uri)
     rows = context.shards(make, cut(len(table), SHARD), folder, "images")

@@ -28,7 +28,10 @@ class Inputs:
 
 
 def open_inputs(job: Job) -> Inputs:
-    """Open every data set the job names; raises DatasetError where they disagree on the classes."""
+    """Open every data set the job names.
+
+    Raises DatasetError where they disagree on the classes.
+    """
     data = job.data
     root = Path(data.root)
     options = {"on_bad": data.on_bad, "max_pixels": str(data.max_pixels)}
@@ -75,9 +78,9 @@ def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subse
 
 
 def _with_the_same_classes(splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """Return the splits with the classes of the labelled images, which are known by name.
+    """Return the splits with the classes of the labelled images.
 
-    Raises DatasetError for a split that has another class.
+    Classes are known by name. Raises DatasetError for a split that has another class.
     """
     wanted = splits["labelled"].categories
     aligned = {}

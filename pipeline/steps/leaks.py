@@ -1,7 +1,8 @@
-"""Find images that are in two splits, before anything is trained; write the one manifest of the images of each split.
+"""Find images that are in two splits, before anything is trained.
 
-A step of its own and not a part of `ingest`: what it compares includes the trial's own data sets, which ingest does not
-read, and a change of `data.leaks` is no reason to read all data again.
+Write the one manifest of the images of each split. A step of its own and not a part of `ingest`:
+what it compares includes the trial's own data sets, which ingest does not read, and a change of
+`data.leaks` is no reason to read all data again.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def keys(job: Job) -> dict[str, str]:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return whether leaks stop the run, and the content of the data sets that ingest does not read."""
+    """Return whether leaks stop the run, and the content of unread data sets.
+
+    Those that ingest does not read.
+    """
     root = Path(job.data.root)
     fingerprints = {}
     for key, text in references(job).items():
@@ -115,7 +119,10 @@ def _hasher(spec: Spec, split: str) -> Hasher:
 
 
 def compare(spec: Spec) -> tuple[dict[str, Any], list[Pair]]:
-    """Runs in a worker: write `splits.json` and `leaks.json`; return the former without its images, and all pairs."""
+    """Write `splits.json` and `leaks.json`; return the former, and all pairs.
+
+    Runs in a worker; what is returned has no images.
+    """
     folder = Folder.at(spec.out)
     signatures = read_signatures([(split, folder.sub(split)) for split in spec.splits])
     only_trial = references(spec.job)
@@ -137,9 +144,9 @@ def write_pairs(folder: Folder, pairs: Sequence[Pair]) -> None:
 
 
 def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str, Any]:
-    """Stop the run at a leak if the job says so, else print it; return the manifest's part on the pairs.
+    """Print the pairs, or stop the run at a leak if the job says so.
 
-    `none` is printed where there is no pair.
+    Returns the manifest's part on the pairs. `none` is printed where there is no pair.
     """
     message = leak_message(pairs, keys(context.job), f"{context.folder.uri}/{PAIRS}")
     if message and context.job.data.leaks == "stop":
@@ -164,7 +171,10 @@ def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Hash every image of every split and compare them; the manifest has the digest that later steps record."""
+    """Hash every image of every split and compare them.
+
+    The manifest has the digest that later steps record.
+    """
     ingest = context.inputs["ingest"]
     only_trial = references(context.job)
     sizes = {split: entry["images"] for split, entry in ingest.manifest["splits"].items()}

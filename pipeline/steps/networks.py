@@ -1,6 +1,7 @@
-"""Networks that a job will train, built before a run on torch's meta device: without memory or random numbers.
+"""Networks that a job will train, built before a run on torch's meta device.
 
-A mistake in their settings, or a file of weights that does not fit, is told before the first step instead of in a later one.
+Without memory or random numbers. A mistake in their settings, or a file of weights that does not
+fit, is told before the first step instead of in a later one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from synthaug.pipeline.scores import load_score
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """Make the networks of the block without storage; tensors that are read from files into them go nowhere."""
+    """Make the networks of the block without storage.
+
+    Tensors that are read from files into them go nowhere.
+    """
     import torch
 
     with torch.device("meta"), warnings.catch_warnings():
@@ -29,7 +33,10 @@ def on_meta_device() -> Iterator[None]:
 
 
 def check_detector_training(job: Job, num_classes: int) -> None:
-    """Build the job's detector; raises JobError for settings or weights that do not fit together."""
+    """Build the job's detector.
+
+    Raises JobError for settings or weights that do not fit together.
+    """
     from synthaug.detectors import backend
 
     section = job.detector
@@ -41,7 +48,10 @@ def check_detector_training(job: Job, num_classes: int) -> None:
 
 
 def check_generator_training(job: Job, num_classes: int) -> None:
-    """Build the networks of the job's generator; raises JobError for settings or files that do not fit together."""
+    """Build the networks of the job's generator.
+
+    Raises JobError for settings or files that do not fit together.
+    """
     section = job.generator
     system = load_system(section.system)
     steps = section.training.steps
@@ -56,7 +66,10 @@ def check_generator_training(job: Job, num_classes: int) -> None:
 
 
 def check_detector_file(key: str, path: str, num_classes: int) -> None:
-    """Raise JobError when a key names a file that is no whole detector of the data set's classes."""
+    """Raise JobError when a key names a file that is no whole detector.
+
+    It has to be one of the data set's classes.
+    """
     from synthaug.detectors import load
     from synthaug.detectors.weights import read_header
 
@@ -76,7 +89,10 @@ def check_detector_file(key: str, path: str, num_classes: int) -> None:
 
 
 def check_score_networks(settings: Mapping[str, Any], categories: Sequence[Category]) -> None:
-    """Build the networks that scores train; raises JobError for settings or files that do not fit the classes."""
+    """Build the networks that scores train.
+
+    Raises JobError for settings or files that do not fit the classes.
+    """
     for name, config in settings.items():
         try:
             with on_meta_device():

@@ -1,4 +1,7 @@
-"""Plan the synthetic set: which layouts, from which real images, with which seeds, and why."""
+"""Plan the synthetic set.
+
+Which layouts, from which real images, with which seeds, and why.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ PUBLISHES: tuple[Published, ...] = ()
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the section plan, and what the conditioning adds: the filter of layouts, the size of maps, edits."""
+    """Return the section plan, and what the conditioning adds.
+
+    The filter of layouts, the size of maps, edits.
+    """
     plan = section_dict(job, "plan")
     for key in ("rearrange", *EDIT_KEYS):  # which only plans of maps, or of edits, depend on
         del plan[key]
@@ -39,7 +45,10 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError for a class that is not there, DatasetError for images of no use to the generator."""
+    """Raise JobError for an unknown class, DatasetError for images of no use.
+
+    Of no use to the generator.
+    """
     conditioning_of(job).check_data(inputs.splits["labelled"])
     categories = inputs.categories
     if job.plan.target == "counts":
@@ -52,7 +61,10 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def open_planner(job: Job, labelled: str, weights: Floats | None = None) -> Planner:
-    """Open the planner of a job on its labelled images, a table's URI; `weights` are those of an earlier planner."""
+    """Open the planner of a job on its labelled images, a table's URI.
+
+    `weights` are those of an earlier planner.
+    """
     conditioning = conditioning_of(job)
     table = parquet.open_table(labelled, pixels=False, maps=conditioning.plans_maps)
     return conditioning.planner(table, weights)
@@ -82,7 +94,10 @@ class PlanWriter:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the plan as a table without pixels; the manifest compares natural, target and planned counts."""
+    """Write the plan as a table without pixels.
+
+    The manifest compares natural, target and planned counts.
+    """
     job = context.job
     labelled = context.inputs["ingest"].folder.sub("labelled").uri
     # in the driver first: a wrong class name is the user's error, not a worker's
@@ -119,7 +134,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _classes(planner: Planner, labelled: str, planned: dict[str, int]) -> dict[str, Any]:
-    """Return the natural, target, planned and labelled number of objects by class name."""
+    """Return the objects by class name: natural, target, planned and labelled."""
     table = parquet.open_table(labelled, pixels=False)
     num_labelled = class_counts(table, len(planner.categories))
     classes = {}

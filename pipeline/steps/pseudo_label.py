@@ -1,7 +1,8 @@
-"""Label the unlabelled images with the detections that score enough for their class (LostGAN-V2, section 2.2.6).
+"""Label the unlabelled images with detections that score enough.
 
-A class has labels only where held-out validation images show that they are mostly right. What would be a label of another
-class becomes an ignore region: something may be there, so it is no background either.
+Enough for their class (LostGAN-V2, section 2.2.6). A class has labels only where held-out
+validation images show that they are mostly right. What would be a label of another class becomes an
+ignore region: something may be there, so it is no background either.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ REGION_RULE = "f1"  # by which detections of a class without labels become ignor
 
 @dataclass(frozen=True)
 class Spec:
-    """Folders and settings for the tasks, as plain data, and the manifest of `calibrate`."""
+    """Folders and settings for the tasks, as plain data.
+
+    With the manifest of `calibrate`.
+    """
 
     job: Job
     ingest: str
@@ -73,7 +77,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class LabelRules:
-    """The thresholds of what becomes a label, and of what becomes an ignore region; per class."""
+    """The thresholds of labels and of ignore regions, per class."""
 
     curves: Calibration
     labels: list[Threshold]
@@ -81,9 +85,9 @@ class LabelRules:
 
 
 def label_rules(calibrated: Manifest, names: list[str], job: Job) -> LabelRules:
-    """Return the rules of a job from the manifest of `calibrate`, in the order of the class names.
+    """Return the rules of a job from the manifest of `calibrate`.
 
-    A class has either labels or ignore regions.
+    In the order of the class names. A class has either labels or ignore regions.
     """
     section = job.pseudo_label
     curves, labels = calibrate.read(calibrated, names, section.rule)
@@ -98,9 +102,10 @@ def label_rules(calibrated: Manifest, names: list[str], job: Job) -> LabelRules:
 
 
 def unshown(calibrated: Manifest, job: Job) -> dict[str, dict[str, Any]]:
-    """Return the classes whose labels are not shown to be right often enough, each with its held-out counts and why.
+    """Return the classes whose labels are not shown to be right often enough.
 
-    The lower 95 % bound of the share of right ones on held-out validation images must reach `min_precision`.
+    Each with its held-out counts and why. The lower 95 % bound of the share of right ones on
+    held-out validation images must reach `min_precision`.
     """
     least = job.pseudo_label.min_precision
     classes: dict[str, dict[str, Any]] = {}
@@ -116,7 +121,10 @@ def unshown(calibrated: Manifest, job: Job) -> dict[str, dict[str, Any]]:
 
 
 def _held_out(calibrated: Manifest, rule: str, name: str) -> tuple[int, int]:
-    """Return how many labels of a class are right, of how many, on held-out validation images."""
+    """Return how many held-out labels of a class are right, of how many.
+
+    On validation images.
+    """
     held_out = calibrated["held_out"]
     if held_out is None:
         return 0, 0
@@ -125,7 +133,7 @@ def _held_out(calibrated: Manifest, rule: str, name: str) -> tuple[int, int]:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the rules by which detections become labels, and whether there is anything to label."""
+    """Return the rules of labels, and whether there is anything to label."""
     return {
         "pseudo_label": section_dict(job, "pseudo_label"),
         "unlabelled": bool(job.data.unlabelled),
@@ -133,7 +141,10 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
-    """Return the number of images and objects, and what the labels are worth where that is known."""
+    """Return the number of images and objects, and what the labels are worth.
+
+    The latter where it is known.
+    """
     keys = ("images", "objects", "ignored", "unlabelled_classes", "quality")
     return {"pseudo_label": {key: manifest[key] for key in keys if key in manifest}}
 
@@ -173,7 +184,10 @@ def links(manifest: Manifest) -> list[Link]:
 
 
 class _Labeller:
-    """Runs in a worker: detects in one shard of images, keeps all detections and writes the images with their labels."""
+    """Detects in one shard of images, and writes detections and labelled images.
+
+    Runs in a worker; all detections are kept.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._section = spec.job.pseudo_label
@@ -249,7 +263,7 @@ class _Labeller:
         keep: NDArray[np.bool_],
         ignore: NDArray[np.bool_],
     ) -> Objects:
-        """Return the detections at two masks [N] as objects of the scene and as ignore regions of it."""
+        """Return the detections at two masks [N], as objects and as ignore regions."""
         used = keep | ignore
         kept = replace(
             prediction,
@@ -286,7 +300,10 @@ class _Labeller:
     def _compare(
         self, index: int, scene: Scene, prediction: Prediction, truth: Dataset
     ) -> NDArray[np.int64]:
-        """Count hits, false alarms and misses per class [C, 3] of the detections that are kept."""
+        """Count hits, false alarms and misses per class [C, 3].
+
+        Of the detections that are kept.
+        """
         labelled = scene.with_objects(truth[index].objects)
         row = DetectionRow.of(index, labelled, prediction)
         matches = calibration.match([row], len(self._names))
@@ -294,7 +311,10 @@ class _Labeller:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the pseudo-labelled table and COCO files; the manifest has counts of detections and labels, and their quality."""
+    """Write the pseudo-labelled table and COCO files.
+
+    The manifest has counts of detections and labels, and their quality.
+    """
     job, ingest = context.job, context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
@@ -335,7 +355,10 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _held_out_total(calibrated: Manifest, job: Job, without: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many labels of the classes that have some are right, of how many, on held-out validation images."""
+    """Return how many held-out labels are right, of how many, over all classes.
+
+    Of the classes that have some, on validation images.
+    """
     total = {"right": 0, "found": 0}
     for name in calibrated["classes"]:
         if name in without:
@@ -347,7 +370,10 @@ def _held_out_total(calibrated: Manifest, job: Job, without: Mapping[str, Any]) 
 
 
 def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> dict[str, Any]:
-    """Return the threshold of each class: `score` is the network's, `least` the same on the scale of the labels' scores."""
+    """Return the threshold of each class, on both scales.
+
+    `score` is the network's, `least` the same on the scale of the labels' scores.
+    """
     rules = label_rules(calibrated, names, job)
     of_classes = {}
     for k, (name, threshold) in enumerate(zip(names, rules.labels, strict=True)):
@@ -359,10 +385,11 @@ def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> dict[str, A
 
 
 def write_coco(spec: Spec, shards: list[str]) -> int:
-    """Runs in a worker: write all detections and the kept labels as COCO files; returns how many detections there are.
+    """Write all detections and the kept labels as COCO files; count the detections.
 
-    Image files stay where they are: their names are given from the folder that holds all of them. Images that came as
-    bytes inside a table have no file; they are in the run's table.
+    Runs in a worker. Image files stay where they are: their names are given from the folder that
+    holds all of them. Images that came as bytes inside a table have no file; they are in the run's
+    table.
     """
     folder = Folder.at(spec.out)
     num_detections = coco_results.join(folder.sub(SPOOL), shards, folder, DETECTIONS)
@@ -378,7 +405,10 @@ def write_coco(spec: Spec, shards: list[str]) -> int:
 
 
 def _common_folder(table: Dataset) -> str:
-    """Return the folder that holds the files of all images; "" where an image has no file."""
+    """Return the folder that holds the files of all images.
+
+    "" where an image has no file.
+    """
     folders = set()
     for scene in table:
         folders.add(os.path.dirname(scene.image.path or ""))  # noqa: PTH120 - also of no path
@@ -397,7 +427,10 @@ def _total(rows: list[dict[str, Any]], key: str) -> dict[str, NDArray[np.int64]]
 
 
 def _quality(counts: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Return precision and recall (IoU 0.5) over all objects and, under "classes", per class."""
+    """Return precision and recall (IoU 0.5) over all objects.
+
+    Per class too, under "classes".
+    """
     total = np.zeros(3, np.int64)
     classes = {}
     for name, of_class in counts.items():

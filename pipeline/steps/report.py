@@ -1,4 +1,7 @@
-"""Write the report: one page that needs nothing else, with the numbers, the pictures and what was lost on the way."""
+"""Write the report: one page that needs nothing else.
+
+With the numbers, the pictures and what was lost on the way.
+"""
 
 from __future__ import annotations
 
@@ -112,13 +115,19 @@ def build(spec: Spec) -> int:
 
 
 def page(spec: Spec) -> bytes:
-    """Read the tables and logs, draw, and return the page; steps that `spec` has no folder of count as not done."""
+    """Read the tables and logs, draw, and return the page.
+
+    Steps that `spec` has no folder of count as not done.
+    """
     own_run = spec.run()
     return run_page.render(own_run, pictures(spec, own_run))
 
 
 def read_logs(folders: Mapping[str, str]) -> dict[str, Any]:
-    """Return the rows of every training's log, and of the evaluations during the detector's."""
+    """Return the rows of every training's log.
+
+    And of the evaluations during the detector's.
+    """
     logs: dict[str, Any] = {name: [] for name in (*LOGS, "evaluation")}
     for name in LOGS:
         if name in folders:
@@ -129,7 +138,10 @@ def read_logs(folders: Mapping[str, str]) -> dict[str, Any]:
 
 
 def pictures(spec: Spec, own_run: Run) -> Pictures:
-    """Choose scenes by their position in the tables, never by how they look, and draw them."""
+    """Choose scenes by their position in the tables, and draw them.
+
+    Never by how they look.
+    """
     samples = spec.job.report.samples
     if not samples:
         return Pictures()
@@ -163,7 +175,7 @@ def _gallery(spec: Spec, own_run: Run) -> dict[str, Any]:
 
 
 def _verdicts(spec: Spec, image_ids: set[str]) -> Verdicts:
-    """Return verification's verdicts on the objects of some images, kept and rejected ones."""
+    """Return the verdicts on the objects of some images, kept and rejected ones."""
     verdicts: dict[int, tuple[str | None, float]] = {}
     for split in ("", verify.REJECTED):
         for scene in spec.table("verify", split, pixels=False):
@@ -197,7 +209,10 @@ def _pseudo_labels(spec: Spec) -> Examples:
 
 
 def _pairs(spec: Spec, most: int) -> list[ImagePair]:
-    """Draw synthetic images evenly spaced through the set, beside the real images their layouts came from."""
+    """Draw synthetic images beside the real ones their layouts came from.
+
+    Evenly spaced through the set.
+    """
     synthetic = spec.table("synthesize")
     plan = spec.table("plan", pixels=False)
     real = spec.table("ingest", "labelled")
@@ -234,9 +249,10 @@ def _pairs(spec: Spec, most: int) -> list[ImagePair]:
 
 
 def _classes(spec: Spec, own_run: Run, budget: int) -> tuple[list[ClassExamples], int]:
-    """Draw examples of the thing classes that have any, and count those that are not shown.
+    """Draw examples of the thing classes that have any.
 
-    Where there are too many for the page the rarest are shown: they are why the data was made.
+    Those that are not shown are counted. Where there are too many for the page the rarest are
+    shown: they are why the data was made.
     """
     rows = [row for row in class_rows(own_run) if row.isthing and (row.labelled or row.made)]
     most = min(CLASSES, spec.job.report.samples)
@@ -256,7 +272,10 @@ def _classes(spec: Spec, own_run: Run, budget: int) -> tuple[list[ClassExamples]
 def _examples(
     spec: Spec, step: str, split: str, classes: Sequence[int], crop: bool
 ) -> dict[int, list[Picture]]:
-    """Draw the first instances of each class in table order, at most one per image: its largest."""
+    """Draw the first instances of each class in table order.
+
+    At most one per image: its largest.
+    """
     positions = first_instances(spec.table(step, split, pixels=False), classes, EXAMPLES)
     table = spec.table(step, split)
 
@@ -269,7 +288,10 @@ def _examples(
 
 
 def first_instances(table: Dataset, classes: Sequence[int], most: int) -> dict[int, list[Position]]:
-    """Return the first `most` images of each class with its largest object there, in table order."""
+    """Return the first `most` images of each class, with its largest object there.
+
+    In table order.
+    """
     positions: dict[int, list[Position]] = {label: [] for label in classes}
     missing = set(classes)
     for index, scene in enumerate(table):
@@ -294,7 +316,10 @@ def _largest(objects: Objects) -> dict[int, int]:
 def _draw(
     table: Dataset, positions: Iterable[Position], draw: Callable[[Scene, int], Picture]
 ) -> dict[Position, Picture]:
-    """Draw in table order, so that each row group is read once; memory holds pictures, not scenes."""
+    """Draw in table order, so that each row group is read once.
+
+    Memory holds pictures, not scenes.
+    """
     drawn = {}
     for index, number in sorted(set(positions)):
         drawn[index, number] = draw(table[index], number)

@@ -1,4 +1,7 @@
-"""Measure the scores: generate images of the validation layouts, then compare them with the validation images."""
+"""Measure the scores.
+
+Generate images of the validation layouts, then compare them with the validation images.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ PUBLISHES = (Published("nearest.jpg"), Published("real_or_made.jpg"))
 
 @dataclass(frozen=True)
 class Tables:
-    """Opens the tables of a run: the labelled and validation images a generator can be asked for, and the paired samples."""
+    """Opens the tables of a run.
+
+    The labelled and validation images a generator can be asked for, and the paired samples.
+    """
 
     job: Job
     ingest: str  # folders
@@ -54,7 +60,10 @@ class Tables:
         }
 
     def split(self, name: str, pixels: bool = True) -> Dataset:
-        """Open an ingested split, as far as the generator can be asked for it, at the size that is measured."""
+        """Open an ingested split at the size that is measured.
+
+        As far as the generator can be asked for it.
+        """
         table = parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
         scored = conditioning_of(self.job).scored(table)
         if self.job.score.size == "source":
@@ -63,7 +72,7 @@ class Tables:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the scores asked for, the settings of the samples, and the digests of the networks that measure."""
+    """Return the scores asked for, the samples' settings, and the networks' digests."""
     content = {
         "score": section_dict(job, "score"),
         "synthesize": section_dict(job, "synthesize"),
@@ -77,7 +86,7 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def check(job: Job) -> None:
-    """Raise JobError when a file or a published network that the job needs is not there."""
+    """Raise JobError when a file or a published network that is needed is not there."""
     check_file("score.detector", job.score.detector)
     folder = job.score.weights
     if folder and not Path(folder).is_dir():
@@ -101,13 +110,19 @@ def _check_score(name: str, config: Any, folder: str) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError when a network that measures cannot be built, or its file does not fit the classes."""
+    """Raise JobError when a network that measures cannot be built.
+
+    Or when its file does not fit the classes.
+    """
     check_detector_file("score.detector", job.score.detector, len(inputs.categories))
     check_score_networks(job.score.settings, inputs.categories)
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
-    """Return the scores, the reason for each that is missing, and the number of validation images used."""
+    """Return the scores, why others are missing, and the number of images used.
+
+    The images are those of validation.
+    """
     return {
         "scores": manifest["scores"],
         "scores_unavailable": manifest["unavailable"],
@@ -116,7 +131,10 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return whether the objects asked for are detected better than those asked for in another image (DAP's floor)."""
+    """Return whether objects are detected better than those of another image.
+
+    DAP's floor.
+    """
     name = "scores"
     dap = manifest.get("scores", {}).get("dap")
     if dap is None:
@@ -137,7 +155,10 @@ def links(manifest: Manifest) -> list[Link]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write `scores.json`: every number with its metric card, and the reason for each that is missing, as in the manifest."""
+    """Write `scores.json`: every number with its metric card.
+
+    The reason for each that is missing is in the manifest too.
+    """
     job, inputs = context.job, context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
     tables = Tables(job, ingest, context.folder.sub(PAIRED).uri)
@@ -188,9 +209,10 @@ def _image_size(job: Job) -> str:
 def _scoring_job(
     context: Context, tables: Tables, detector: str, used: Mapping[str, int]
 ) -> engine.ScoringJob:
-    """Return the scores and tables of the job, with the card entries that only the run knows.
+    """Return the scores and tables of the job.
 
-    The reference detector is the one the job names, else the run's own in the folder `detector`.
+    With the card entries that only the run knows. The reference detector is the one the job names,
+    else the run's own in the folder `detector`.
     """
     job, ingest = context.job, context.inputs["ingest"].manifest
     folder, name = detector, DETECTOR

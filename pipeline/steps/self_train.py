@@ -1,4 +1,7 @@
-"""Train the detector further with the unlabelled images (mean teacher), and measure whether that made it better."""
+"""Train the detector further with the unlabelled images (mean teacher).
+
+And measure whether that made it better.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
-    """Return the least score [C] of a target of each class; raises JobError for a class that is not there."""
+    """Return the least score [C] of a target of each class.
+
+    Raises JobError for a class that is not there.
+    """
     section = job.self_train
     given = section.training.thresholds
     names = [category.name for category in categories]
@@ -89,7 +95,10 @@ def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
 def prepare(
     detector: Detector, job: Job, tables: Mapping[str, Dataset]
 ) -> tuple[MeanTeacher, Callable[[int], MixedBatch]]:
-    """Return the training of a trained detector and its batches; the detector is changed by it."""
+    """Return the training of a trained detector and its batches.
+
+    The detector is changed by it.
+    """
     from synthaug.detectors.mean_teacher import MeanTeacher
 
     plan, config = job.self_train.training, job.detector.config
@@ -105,7 +114,10 @@ def prepare(
 def mixed_batches(
     job: Job, labelled: Dataset, unlabelled: Dataset, seed: int
 ) -> Callable[[int], MixedBatch]:
-    """Return step -> labelled samples, drawn as for the detector, and unlabelled images in uniform epochs."""
+    """Return step -> labelled samples and unlabelled images.
+
+    The former are drawn as for the detector, the latter in uniform epochs.
+    """
     from synthaug.detectors.mean_teacher import MixedBatch
 
     plan, supervised = job.self_train.training, job.detector.training
@@ -122,7 +134,10 @@ def mixed_batches(
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: train from the last checkpoint on, measure before and after, and write the chosen weights."""
+    """Train on from the last checkpoint, measure both ends, write the chosen weights.
+
+    Runs in a worker.
+    """
     import torch
 
     from synthaug.detectors import DETECTORS
@@ -169,7 +184,10 @@ def copy(spec: Spec) -> None:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the weights of the detector that labels; the manifest says which detector was kept, and why."""
+    """Write the weights of the detector that labels.
+
+    The manifest says which detector was kept, and why.
+    """
     job, plan = context.job, context.job.self_train.training
     ingest, detector = (context.inputs[name].folder for name in NEEDS)
     spec = Spec(job, ingest.uri, detector.uri, context.folder.uri)
@@ -202,7 +220,10 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
-    """Return the lines for the user: AP before and after, and a word where the trained detector is not kept."""
+    """Return the lines for the user: AP before and after.
+
+    And a word where the trained detector is not kept.
+    """
     parts = []
     for key in ("AP50", "AP"):
         before = _three_digits(result["before"][key])

@@ -25,12 +25,15 @@ AS_TRAINED = -2  # of synthesize.refine_stages
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the section synthesize; a change of its keys needs no other plan and no other training."""
+    """Return the section synthesize.
+
+    A change of its keys needs no other plan and no other training.
+    """
     return {"synthesize": section_dict(job, "synthesize"), "shard": job.plan.shard}
 
 
 def check(job: Job) -> None:
-    """Raise JobError where a trained network cannot refine its masks in so many stages."""
+    """Raise JobError where a network cannot refine masks in so many stages."""
     stages = job.synthesize.refine_stages
     if stages == AS_TRAINED:
         return
@@ -50,7 +53,10 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
-    """Return the synthesizer with the trained generator, on the GPU where there is one."""
+    """Return the synthesizer with the trained generator.
+
+    On the GPU where there is one.
+    """
     import torch
 
     from synthaug.generators import checkpoint
@@ -65,7 +71,10 @@ def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
 
 
 class ShardSynthesizer:
-    """Runs in a worker: reads a shard of the plan, synthesizes it in batches of a fixed size and writes it."""
+    """Reads a shard of the plan, synthesizes it in batches and writes it.
+
+    Runs in a worker; batches have a fixed size.
+    """
 
     def __init__(self, job: Job, plan: str, weights: str, checkpoint: str, out: str) -> None:
         self._batch = job.synthesize.batch
@@ -103,7 +112,10 @@ class ShardSynthesizer:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the synthetic scenes; the manifest counts objects made and dropped per class."""
+    """Write the synthetic scenes.
+
+    The manifest counts objects made and dropped per class.
+    """
     job = context.job
     plan, trained = context.inputs["plan"], context.inputs["train_generator"]
     make = partial(

@@ -1,4 +1,7 @@
-"""Train the detector on the labelled images, and measure it on the validation images, at the end or all along."""
+"""Train the detector on the labelled images, and measure it.
+
+On the validation images, at the end or all along.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def check(job: Job) -> None:
-    """Raise JobError when the detector's weights or its back-end's library are not there."""
+    """Raise JobError when the detector's weights or library are not there.
+
+    The library of its back-end.
+    """
     from synthaug.detectors import check_installed
 
     config = job.detector.config
@@ -86,7 +92,10 @@ def check_data(job: Job, inputs: Inputs) -> None:
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker, or in each worker of a group: train from the last checkpoint on, then write the weights."""
+    """Train from the last checkpoint on, then write the weights.
+
+    Runs in a worker, or in each worker of a group.
+    """
     import importlib
 
     import torch
@@ -141,7 +150,10 @@ def fit(spec: Spec) -> dict[str, Any]:
 
 
 def _validation(spec: Spec) -> Validation:
-    """Open the validation images; raises JobError where the best weights are to be kept and nothing can tell them."""
+    """Open the validation images.
+
+    Raises JobError where the best weights are to be kept and nothing can tell them.
+    """
     plan = spec.job.detector.training
     validation = Validation(spec.table("validation"), plan.evaluation_images)
     if plan.keep == "best" and not validation.has_truth():
@@ -158,7 +170,10 @@ def _save(detector: Detector, folder: Folder, name: str, classes: list[str], row
 
 
 def measure_floor(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: compare the trained detector with predictors that look at no image."""
+    """Compare the trained detector with predictors that look at no image.
+
+    Runs in a worker.
+    """
     import torch
 
     from synthaug.detectors import load
@@ -175,7 +190,7 @@ def measure_floor(spec: Spec) -> dict[str, Any]:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return whether the detector has learnt more than any predictor that looks at no image can reach."""
+    """Return whether the detector is better than predictors that look at no image."""
     measured = manifest.get("floor")
     if measured is None:
         return []
@@ -196,7 +211,10 @@ def links(manifest: Manifest) -> list[Link]:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train; the manifest has the last losses, the digest of the weights, their step and their AP."""
+    """Train the detector.
+
+    The manifest has the last losses, the digest of the weights, their step and their AP.
+    """
     plan = context.job.detector.training
     spec = Spec(context.job, context.inputs["ingest"].folder.uri, context.folder.uri)
     result = context.train(fit, spec, context.folder, plan.workers)

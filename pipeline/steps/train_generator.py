@@ -1,4 +1,7 @@
-"""Train the generator on the labelled images and, weighed by their scores, on the pseudo-labelled ones (eq. 15)."""
+"""Train the generator on labelled and pseudo-labelled images.
+
+The latter are weighed by their scores (LostGAN-V2, eq. 15).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ class Trained:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """Return the sections generator and train_generator, and the digests of the files they name."""
+    """Return the generator's sections, and the digests of the files they name.
+
+    Sections generator and train_generator.
+    """
     digests = {}
     for key in load_system(job.generator.system).FILES:
         digests[key] = file_digest(getattr(job.generator.config, key))
@@ -56,7 +62,7 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def check(job: Job) -> None:
-    """Raise JobError for settings the generator has no use for, or weights that are not there."""
+    """Raise JobError for settings of no use to the generator, or missing weights."""
     for key, term in load_system(job.generator.system).FILES.items():
         if term:  # what a file that must be there lacks, the conditioning says
             check_file(f"generator.{key}", getattr(job.generator.config, key))
@@ -64,12 +70,18 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError when the networks cannot be built, or a file of theirs cannot be used."""
+    """Raise JobError when the networks cannot be built.
+
+    Or when a file of theirs cannot be used.
+    """
     check_generator_training(job, len(inputs.categories))
 
 
 def fit(spec: Spec) -> dict[str, Any]:
-    """Train from the last checkpoint on, then write the weights; runs in a worker, or in each worker of a group."""
+    """Train from the last checkpoint on, then write the weights.
+
+    Runs in a worker, or in each worker of a group.
+    """
     from synthaug.generators import checkpoint
     from synthaug.generators.nn.parallel import rank_and_world
 
@@ -137,7 +149,10 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
 
 
 def _build(system: System, config: Any, classes: list[str]) -> Trained:
-    """Return a network that is not trained here; JobError when a file of its Config cannot be used."""
+    """Return a network that is not trained here.
+
+    JobError when a file of its Config cannot be used.
+    """
     network: Any
     try:
         network = system.build(config, len(classes))

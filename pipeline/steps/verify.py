@@ -1,6 +1,7 @@
-"""Verify every synthetic object with a detector that had no part in generating it; keep, drop or ignore by the verdict.
+"""Verify every synthetic object with a detector that had no part in making it.
 
-A class that the detector finds too rarely gets another judge, where real images show one to be right, else none.
+Objects are kept, dropped or ignored by the verdict. A class that the detector finds too rarely gets
+another judge, where real images show one to be right, else none.
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ def check(job: Job) -> None:
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
-    """Raise JobError when the detector the job names cannot be read or knows other classes."""
+    """Raise JobError when the detector the job names is of no use.
+
+    It cannot be read, or knows other classes.
+    """
     check_detector_file("verify.detector", job.verify.detector, len(inputs.categories))
 
 
@@ -122,14 +126,19 @@ def metrics(manifest: Manifest) -> dict[str, Any]:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return whether the generator's objects are recognised, and whether verification can tell right from wrong."""
+    """Return the links of this step.
+
+    Whether the generator's objects are recognised, and whether verification can tell right from
+    wrong.
+    """
     return verification_links.links(manifest)
 
 
 def _detector_job(job: Job) -> Job:
-    """Return the job as the training of the detector reads it: the same detector, trained on its own.
+    """Return the job as the training of the detector reads it.
 
-    It also returns detections that count at the lower bar only.
+    The same detector, trained on its own. It also returns detections that count at the lower bar
+    only.
     """
     plan = job.detector.training
     steps = job.verify.steps or plan.steps
@@ -140,7 +149,10 @@ def _detector_job(job: Job) -> Job:
 
 
 def fit_thresholds(spec: Spec) -> dict[str, Any]:
-    """Runs in a worker: fit the thresholds of all classes, and count the errors of the detector."""
+    """Fit the thresholds of all classes, and count the errors of the detector.
+
+    Runs in a worker.
+    """
     section = spec.job.verify
     table = spec.split("labelled", pixels=False)
     things = _things(table.categories)
@@ -176,7 +188,10 @@ def fit_thresholds(spec: Spec) -> dict[str, Any]:
 
 
 def with_judge(own: ClassThresholds, judge: TailJudge) -> ClassThresholds:
-    """Return the thresholds of a class that the detector finds too rarely, with those of its other judge."""
+    """Return the thresholds with the other judge of a class.
+
+    For a class that the detector finds too rarely.
+    """
     if judge.judge == LOWER:
         return replace(
             own, score=judge.score, iou=judge.iou, judged=True, judge=LOWER, basis="lower bar"
@@ -185,7 +200,10 @@ def with_judge(own: ClassThresholds, judge: TailJudge) -> ClassThresholds:
 
 
 def box_areas(table: Dataset) -> dict[int, list[float]]:
-    """Return the area of every labelled box, share of its image, by class; crowds are left out."""
+    """Return the areas of all labelled boxes, shares of their images, by class.
+
+    Crowds are left out.
+    """
     areas: dict[int, list[float]] = {}
     for scene in table:
         objects = scene.objects.select(~scene.objects.iscrowd)
@@ -211,7 +229,10 @@ def read_thresholds(fitted: Mapping[str, Any], categories: Sequence[Category]) -
 
 
 class _Verifier:
-    """Runs in a worker: verifies a shard of synthetic images and writes it, and apart the objects that were dropped."""
+    """Verifies a shard of synthetic images and writes it.
+
+    Runs in a worker; the objects that were dropped are written apart.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._section = spec.job.verify
@@ -294,7 +315,10 @@ class _Verifier:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the verified table, and in `rejected/` what was dropped; the manifest counts verdicts per class."""
+    """Write the verified table, and in `rejected/` what was dropped.
+
+    The manifest counts verdicts per class.
+    """
     job = context.job
     ingest, synthesize = context.inputs["ingest"], context.inputs["synthesize"]
     shards = cut(synthesize.manifest["images"], job.plan.shard)
@@ -343,7 +367,10 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _recognised(counts: Mapping[str, int], fitted: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return how many objects the detector confirms, of how many: synthetic, real, and of another image's layout."""
+    """Return how many objects the detector confirms, of how many.
+
+    Synthetic, real, and of another image's layout.
+    """
     real = [0, 0]
     for name, verdicts_of_class in fitted["errors"]["true"].items():
         if fitted["bars"][name]["judge"] == DETECTOR:
@@ -357,9 +384,9 @@ def _recognised(counts: Mapping[str, int], fitted: Mapping[str, Any]) -> dict[st
 
 
 def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
-    """Return folder and name of the checkpoint of the detector, and a summary of its training.
+    """Return folder and name of the detector's checkpoint, and its training.
 
-    The detector is trained here unless the job names one.
+    The latter as a summary. The detector is trained here unless the job names one.
     """
     job = context.job
     if job.verify.detector:
@@ -389,7 +416,10 @@ def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]
 def summary_lines(
     images: Mapping[str, int], counts: Mapping[str, Mapping[str, int]], fitted: Mapping[str, Any]
 ) -> list[str]:
-    """Return the lines for the user: the objects that stay, those that do not, other judges, and errors of the detector."""
+    """Return the lines for the user.
+
+    The objects that stay, those that do not, other judges, and errors of the detector.
+    """
     total = {key: sum(counts[key].values()) for key in COUNTS}
     num_judged = sum(total[key] for key in (KEPT, *FAILED))
     if not num_judged:

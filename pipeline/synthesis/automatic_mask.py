@@ -1,4 +1,7 @@
-"""Masks of objects that have a box alone: what differs in color from the rim around the box, where that is sound."""
+"""Masks of objects that have a box alone.
+
+What differs in color from the rim around the box, where that is sound.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ LEAST_SIDE = 0.8  # of each side of its box that an object reaches over
 
 
 def automatic_mask(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """Return the mask [H, W] of the object in an xyxy box [4]; None where none is found that could be right.
+    """Return the mask [H, W] of the object in an xyxy box [4].
 
-    The distance of each pixel's color from the median color of the rim is cut by Otsu's threshold (1979); of what is
-    farther the largest connected part counts, holes in it included. It could be right when it takes a plausible share of
-    the box and reaches over most of both sides.
+    None where none is found that could be right. The distance of each pixel's color from the median
+    color of the rim is cut by Otsu's threshold (1979); of what is farther the largest connected
+    part counts, holes in it included. It could be right when it takes a plausible share of the box
+    and reaches over most of both sides.
     """
     height, width = image.shape[:2]
     corners = np.rint(box).astype(int).clip(0, [width, height] * 2)
@@ -49,7 +53,10 @@ def _far(distance: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _largest_part(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest connected part of some pixels [h, w], with its holes; nothing of nothing."""
+    """Return the largest connected part of some pixels [h, w], with its holes.
+
+    Nothing of nothing.
+    """
     parts, number = ndimage.label(pixels)
     if not number:
         return pixels

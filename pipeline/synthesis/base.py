@@ -1,4 +1,7 @@
-"""The conditioning of a generator on scenes, as an interface; images of planned scenes, encoded and named."""
+"""The conditioning of a generator on scenes, as an interface.
+
+And images of planned scenes, encoded and named.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,28 @@ NO_CROWDS = LayoutFilter(0.0, 0, 2**31)  # all objects but crowds, however many
 
 @dataclass(frozen=True)
 class Finished:
-    """A synthetic scene, and the objects per class that it lost because too little of them is visible."""
+    """A synthetic scene, and the objects per class that it lost.
+
+    Lost because too little of them is visible.
+    """
 
     scene: Scene
     lost: Counter[str]
 
 
 class Synthesizer(Protocol):
-    """Makes synthetic scenes of planned ones; each depends on its own plan and seed only."""
+    """Makes synthetic scenes of planned ones.
+
+    Each depends on its own plan and seed only.
+    """
 
     def __call__(
         self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
     ) -> list[Finished]:
-        """Return the finished scenes; `checkpoint` is the sha256 of the generator's checkpoint."""
+        """Return the finished scenes.
+
+        `checkpoint` is the sha256 of the generator's checkpoint.
+        """
         ...
 
 
@@ -94,13 +106,19 @@ class Conditioning(ABC):
 
     @abstractmethod
     def check_data(self, labelled: Dataset) -> None:
-        """Raise DatasetError when no labelled image is of use, as far as that is quickly seen."""
+        """Raise DatasetError when no labelled image is of use.
+
+        As far as that is quickly seen.
+        """
 
     # --- scenes
 
     @property
     def layout_filter(self) -> LayoutFilter:
-        """Return the filter of objects that count; where it does not say otherwise, all but crowds."""
+        """Return the filter of objects that count.
+
+        Where nothing else is said, all but crowds.
+        """
         return NO_CROWDS
 
     def objects(self, scene: Scene) -> Objects:
@@ -109,14 +127,20 @@ class Conditioning(ABC):
 
     @abstractmethod
     def select(self, table: Dataset) -> Subset:
-        """Return the scenes that the generator may learn from, and that plans are made from."""
+        """Return the scenes that the generator may learn from.
+
+        Plans are made from them too.
+        """
 
     @abstractmethod
     def nothing_selected(self) -> DatasetError:
         """Return the error that tells that `select` leaves nothing."""
 
     def scored(self, table: Dataset) -> Dataset:
-        """Return the scenes that images of the generator may be compared with, showing what it is told of them."""
+        """Return the scenes that generated images may be compared with.
+
+        They show what the generator is told of them.
+        """
         return self.select(table)
 
     def condition(self, scene: Scene) -> Scene:
@@ -127,17 +151,26 @@ class Conditioning(ABC):
 
     @property
     def untrained_note(self) -> str:
-        """Return a line for the user of a generator that is not trained; empty where there is nothing to tell."""
+        """Return a line for the user of a generator that is not trained.
+
+        Empty where there is nothing to tell.
+        """
         return ""
 
     @abstractmethod
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
     ) -> Callable[[int], TrainingInput]:
-        """Return step -> real images of selected scenes with their conditions, for process `rank` of `world`."""
+        """Return step -> real images of selected scenes with their conditions.
+
+        For process `rank` of `world`.
+        """
 
     def files(self, labelled: str) -> dict[str, Any]:
-        """Return the JSON files, by name, that synthesis needs beside the network; `labelled` is the table's URI."""
+        """Return the JSON files, by name, that synthesis needs beside the network.
+
+        `labelled` is the table's URI.
+        """
         return {}
 
     # --- plans
@@ -152,9 +185,10 @@ class Conditioning(ABC):
         return sources
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> Planner:
-        """Return the planner for labelled scenes, whose pixels are not needed; `weights` are those of an earlier planner.
+        """Return the planner for labelled scenes, whose pixels are not needed.
 
-        Raises DatasetError when no scene is selected, JobError for a plan that cannot be.
+        `weights` are those of an earlier planner. Raises DatasetError when no scene is selected,
+        JobError for a plan that cannot be.
         """
         sources = self.layouts(table)
         if not sources:
@@ -177,7 +211,10 @@ class Conditioning(ABC):
         return LayoutPlanner(sources, table.categories, labelled, config, weights)
 
     def plan_settings(self) -> dict[str, Any]:
-        """Return what a plan depends on besides the section plan, the seed and the job's name."""
+        """Return what a plan depends on besides plan, seed and the job's name.
+
+        `plan` is the section.
+        """
         return {"filter": vars(self.layout_filter), "system": self.job.generator.system}
 
     # --- synthesis
@@ -186,7 +223,10 @@ class Conditioning(ABC):
     def synthesizer(
         self, network: nn.Module, device: torch.device | str, trained: Folder
     ) -> Synthesizer:
-        """Return the synthesizer with a network; `trained` is the folder its training left."""
+        """Return the synthesizer with a network.
+
+        `trained` is the folder its training left.
+        """
 
     def sampler_options(self, device: torch.device | str) -> SamplerOptions:
         """Return the job's options of a sampler."""
@@ -208,7 +248,10 @@ def seeds_of(scenes: Sequence[Scene]) -> list[int]:
 def with_image(
     planned: Scene, image: NDArray[np.uint8], file_format: str, checkpoint: str
 ) -> Scene:
-    """Return a planned scene with its image [H, W, 3], encoded, and the checkpoint it was made with."""
+    """Return a planned scene with its image [H, W, 3], encoded.
+
+    And the checkpoint it was made with.
+    """
     assert planned.provenance is not None
     name = planned.image_id + SUFFIX[file_format]
     provenance = replace(planned.provenance, checkpoint=checkpoint)

@@ -29,7 +29,10 @@ INTO_PHOTOS = ", into photos"
 
 
 def conditioning_of(job: Job) -> Conditioning:
-    """Return the conditioning of a job's generator; JobError where its objects cannot be laid into photos."""
+    """Return the conditioning of a job's generator.
+
+    JobError where its objects cannot be laid into photos.
+    """
     system = load_system(job.generator.system)
     name = name_of(system)
     if job.plan.into == "photos":

@@ -1,4 +1,7 @@
-"""The table that the copy-paste arm of a trial learns from: real images with a few objects of other real images."""
+"""The table that the copy-paste arm of a trial learns from.
+
+Real images with a few objects of other real images.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,20 @@ NO_PLACE = "found no place"  # reason under which an object is counted that is n
 
 
 class CopyPasteTable(View):
-    """Images of a table with 1 to `config.most` objects of others, drawn from (seed, index) whenever they are read.
+    """Images of a table with 1 to `config.most` objects of others.
 
-    Classes are drawn by the square roots of their objects: rarer ones come more often than they do, though not as often as
-    others. All objects of these images are ones that a person labelled.
+    Drawn from (seed, index) whenever they are read. Classes are drawn by the square roots of their
+    objects: rarer ones come more often than they do, though not as often as others. All objects of
+    these images are ones that a person labelled.
     """
 
     def __init__(
         self, table: Dataset, config: Config, seed: int, size: int, bare: Dataset | None = None
     ) -> None:
-        """Take a table of real images, and the same one read without pixels where there is one.
+        """Take a table of real images, and the same one without pixels.
 
-        Raises JobError for a class of `config.classes` that the table has not.
+        The latter where there is one. Raises JobError for a class of `config.classes` that the
+        table has not.
         """
         super().__init__(table, f"{config}:{seed}:{size}")
         self.skipped = Counter()
@@ -80,7 +85,10 @@ class CopyPasteTable(View):
         return replace(scene, image=ImageRef(encode(image, "png"), None))
 
     def _draw(self, rng: np.random.Generator) -> list[int]:
-        """Draw the classes of the objects that an image receives; none where none can be pasted."""
+        """Draw the classes of the objects that an image receives.
+
+        None where none can be pasted.
+        """
         number = int(rng.integers(1, self.config.most + 1))
         if not self._shares.any():
             return []
@@ -89,6 +97,9 @@ class CopyPasteTable(View):
 
 
 def _by_a_person(objects: Objects) -> Objects:
-    """Return the objects as labelled by a person: a pasted one has its annotator's box."""
+    """Return the objects as labelled by a person.
+
+    A pasted one has its annotator's box.
+    """
     source = tuple("human" if name == "synthetic" else name for name in objects.source)
     return replace(objects, source=source)

@@ -1,4 +1,7 @@
-"""Conditioning on layouts: a class and a box per object. The network infers the masks."""
+"""Conditioning on layouts: a class and a box per object.
+
+The network infers the masks.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ class LayoutConditioning(Conditioning):
         return scene.with_objects(replace(scene.objects, iscrowd=others))
 
     def condition(self, scene: Scene) -> Scene:
-        """Return a scene without its map and its crowds: the generator is told of boxes alone."""
+        """Return a scene without its map and its crowds.
+
+        The generator is told of boxes alone.
+        """
         told = scene.objects.select(~scene.objects.iscrowd)
         return replace(scene, panoptic=None, objects=told)
 
@@ -89,7 +95,10 @@ class LayoutConditioning(Conditioning):
         return layout_batches(tables, draw, size, self.layout_filter, flip, rank, world)
 
     def files(self, labelled: str) -> dict[str, Any]:
-        """Return where the real images are: objects may be laid into them (into_photos.py)."""
+        """Return where the real images are.
+
+        Objects may be laid into them (into_photos.py).
+        """
         return bank_file(labelled)
 
     def plan_settings(self) -> dict[str, Any]:
@@ -134,14 +143,20 @@ def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene]) -> Samples:
 def resized_sample(
     samples: Samples, number: int, num_objects: int, size: Size
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the image of a sample and the soft masks of its first `num_objects` objects, at (H, W)."""
+    """Return the image of a sample and the soft masks of its objects, at (H, W).
+
+    Of the first `num_objects`.
+    """
     assert samples.masks is not None
     image = resize(samples.images[number], size)
     return image, resize_maps(samples.masks[number, :num_objects], size)
 
 
 def at_output_size(planned: Scene, options: Synthesize, size: Size) -> Scene:
-    """Return a planned scene at the size it is written in: its own, or the generator's (H, W)."""
+    """Return a planned scene at the size it is written in.
+
+    Its own, or the generator's (H, W).
+    """
     if options.size == "source":
         return planned
     objects = planned.objects.scaled(planned.size, size)
@@ -156,9 +171,10 @@ def finish(
     options: Synthesize,
     checkpoint: str,
 ) -> Finished:
-    """Return a scene with pixels, tight boxes and masks; objects with too few visible pixels are dropped and counted.
+    """Return a scene with pixels, tight boxes and masks.
 
-    image [H, W, 3], visible [N, H, W] in the order of the planned objects.
+    Objects with too few visible pixels are dropped and counted. image [H, W, 3], visible [N, H, W]
+    in the order of the planned objects.
     """
     area = visible.sum((1, 2))
     keep = area >= max(1, options.min_mask_area)

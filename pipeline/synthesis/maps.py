@@ -1,4 +1,7 @@
-"""Conditioning on panoptic maps: a class and an instance per pixel. Objects are what their maps say."""
+"""Conditioning on panoptic maps: a class and an instance per pixel.
+
+Objects are what their maps say.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
 
 
 class MapConditioning(Conditioning):
-    """Scenes that have a panoptic map, or pseudo-labels with masks to compose one from."""
+    """Scenes that have a panoptic map.
+
+    Or pseudo-labels with masks to compose one from.
+    """
 
     plans_maps: ClassVar[bool] = True
 
@@ -138,7 +144,10 @@ class MapConditioning(Conditioning):
 
 
 class MapSynthesizer:
-    """Samples maps; masks, boxes and maps are those that were planned, so no object is lost."""
+    """Samples maps.
+
+    Masks, boxes and maps are those that were planned, so no object is lost.
+    """
 
     def __init__(self, sampler: MapSampler, options: Synthesize) -> None:
         self.sampler = sampler

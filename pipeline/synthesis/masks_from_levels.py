@@ -1,4 +1,7 @@
-"""From soft masks of a layout's objects to disjoint ones, by level sets: pure functions of arrays."""
+"""From soft masks of a layout's objects to disjoint ones, by level sets.
+
+Pure functions of arrays.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,13 @@ def resolve(
     isthing: NDArray[np.bool_],
     reach: float = REACH,
 ) -> NDArray[np.bool_]:
-    """Turn soft masks [N, H, W] into disjoint masks [N, H, W], given layout boxes [N, 4] (xyxy, pixels).
+    """Turn soft masks [N, H, W] into disjoint masks [N, H, W].
 
-    Nothing teaches a layout-to-mask network how high its masks are, only where one is higher than another. What is known
-    is that a real object fills its box: so a thing is the highest level set of its soft mask whose tight box still covers
-    `reach` of the layout box. Where things overlap, the one higher above its level is in front; stuff gets the pixels no
-    thing takes, by arg-max (LostGAN-V2, component iii).
+    Given layout boxes [N, 4] (xyxy, pixels). Nothing teaches a layout-to-mask network how high its
+    masks are, only where one is higher than another. What is known is that a real object fills its
+    box: so a thing is the highest level set of its soft mask whose tight box still covers `reach`
+    of the layout box. Where things overlap, the one higher above its level is in front; stuff gets
+    the pixels no thing takes, by arg-max (LostGAN-V2, component iii).
     """
     height, width = soft.shape[1:]
     owner = np.full((height, width), -1, np.int16)
@@ -46,7 +50,10 @@ def resolve(
 
 
 def _masks_of(owner: NDArray[np.int16], count: int) -> NDArray[np.bool_]:
-    """Return the mask of each number [count, H, W], laid out in memory by columns, as run lengths are counted."""
+    """Return the mask of each number [count, H, W].
+
+    Laid out in memory by columns, as run lengths are counted.
+    """
     by_column = np.ascontiguousarray(owner.T)  # [W, H]
     numbers = np.arange(count, dtype=np.int16)[:, None, None]
     masks: NDArray[np.bool_] = by_column == numbers  # [count, W, H]
@@ -63,7 +70,10 @@ def whole_pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[li
 
 
 def _level(mask: NDArray[np.float32], reach: float) -> float:
-    """Return the highest threshold at which the tight box of a soft mask [h, w] covers `reach` of it."""
+    """Return the threshold of a soft mask [h, w] whose tight box is large enough.
+
+    The highest one at which the box covers `reach` of the mask.
+    """
     columns, rows = mask.max(0), mask.max(1)
     levels = LEVELS * columns.max()
     covered = _extent(columns, levels) * _extent(rows, levels)
@@ -72,7 +82,10 @@ def _level(mask: NDArray[np.float32], reach: float) -> float:
 
 
 def _extent(profile: NDArray[np.float32], levels: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the distance from the first to the last value [levels] of a profile [n] that reaches each level."""
+    """Return the extent [levels] of a profile [n] at each level.
+
+    The distance from the first to the last value that reaches it.
+    """
     # every level is reached somewhere
     first = np.maximum.accumulate(profile).searchsorted(levels)
     last = np.maximum.accumulate(profile[::-1]).searchsorted(levels)

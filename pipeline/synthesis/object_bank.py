@@ -1,4 +1,7 @@
-"""The real objects of a table that can be pasted into other images; only those that a person labelled, never crowds."""
+"""The real objects of a table that can be pasted into other images.
+
+Only those that a person labelled, never crowds.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ Extent = tuple[Box, NDArray[np.bool_] | None]  # box, mask [H, W] where there is
 
 @dataclass(frozen=True)
 class Bank:
-    """The objects of a table that can be pasted, M of them, and the images they are in."""
+    """The objects of a table that can be pasted, M of them.
+
+    And the images they are in.
+    """
 
     pixels: Pixels
     config: Config
@@ -59,10 +65,11 @@ class Bank:
     def draw(
         self, category: int, rng: np.random.Generator, like: Box | None = None
     ) -> Cutout | None:
-        """Return an object of a class, mirrored, turned and scaled as drawn; None where there is none.
+        """Return an object of a class, mirrored, turned and scaled as drawn.
 
-        With a box `like` [4] it is, of some objects drawn, the one nearest in size and shape. Objects cut off by the
-        border of their image are drawn only where there are no others.
+        None where there is none. With a box `like` [4] it is, of some objects drawn, the one
+        nearest in size and shape. Objects cut off by the border of their image are drawn only where
+        there are no others.
         """
         chosen = self._draw(category, rng, like)
         if chosen is None:
@@ -81,9 +88,10 @@ class Bank:
         return cutout.at_size((height, width))
 
     def piece(self, category: int, box: Box, rng: np.random.Generator) -> Piece | None:
-        """Return an object of a class, brought to an xyxy box [4]; None where there is none.
+        """Return an object of a class, brought to an xyxy box [4].
 
-        It is drawn as one like the box, keeps its shape, and takes the box's centre and area.
+        None where there is none. It is drawn as one like the box, keeps its shape, and takes the
+        box's centre and area.
         """
         chosen = self._draw(category, rng, box)
         if chosen is None:
@@ -138,7 +146,10 @@ def _same_shape(box: Box, target: Box, area: float) -> Box:
 
 
 def pasteable(objects: Objects) -> list[int]:
-    """Return the positions of the objects that may be cut: things that a person labelled, no crowds, not too narrow."""
+    """Return the positions of the objects that may be cut.
+
+    Things that a person labelled, no crowds, not too narrow.
+    """
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     wide_enough = (sides >= MIN_SIDE).all(1)
     human = np.array([source == "human" for source in objects.source], bool)
@@ -149,7 +160,10 @@ def pasteable(objects: Objects) -> list[int]:
 
 
 def extent_of(scene: Scene, number: int) -> Extent:
-    """Return the box [4] of an object and its mask [H, W], None where it has none; the box is that of the mask."""
+    """Return the box [4] of an object and its mask [H, W], None where it has none.
+
+    The box is that of the mask.
+    """
     rle = scene.objects.rle[number]
     box = scene.objects.boxes[number]
     if rle is None:
@@ -163,7 +177,10 @@ def extent_of(scene: Scene, number: int) -> Extent:
 def cutout_of(
     scene: Scene, image: NDArray[np.uint8], number: int, scale: float, config: Config
 ) -> Cutout:
-    """Cut an object out of its image as `config.cut` says; its label is that of its annotation."""
+    """Cut an object out of its image as `config.cut` says.
+
+    Its label is that of its annotation.
+    """
     box, mask = extent_of(scene, number)
     by_box = mask is None or config.cut == "box"
     label = scene.objects.boxes[number]

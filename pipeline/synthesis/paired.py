@@ -1,4 +1,7 @@
-"""Paired samples: images sampled from the layouts of validation images, to be compared with these images."""
+"""Paired samples: images sampled from the layouts of validation images.
+
+To be compared with these images.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 
 class PairedSamples:
-    """Runs in a worker: samples each layout of a range `samples` times; image `layout * samples + sample` of all."""
+    """Samples each layout of a range `samples` times.
+
+    Runs in a worker; image `layout * samples + sample` of all.
+    """
 
     def __init__(
         self,
@@ -51,7 +57,10 @@ class PairedSamples:
         return {"rows": len(indices), "images": len(requests)}
 
     def _request(self, index: int, sample: int) -> Scene:
-        """Return the scene to be sampled: validation image `index` as far as the generator is told of it."""
+        """Return the scene to be sampled: validation image `index`.
+
+        As far as the generator is told of it.
+        """
         scene = self._table[index]
         seed = seed_for(self._job.seed, "score", index, sample)
         provenance = Provenance(seed, self._job.generator.system, "", scene.image_id, PAIRED_SAMPLE)
@@ -68,7 +77,10 @@ class PairedSamples:
 
 
 def with_lost_objects(request: Scene, sample: Scene) -> Scene:
-    """Put back the objects of which nothing is visible, with an empty mask and the box that was asked for."""
+    """Put back the objects of which nothing is visible.
+
+    With an empty mask and the box that was asked for.
+    """
     if len(sample.objects) == len(request.objects):
         return sample
     asked = request.objects

@@ -1,4 +1,7 @@
-"""Conditioning on pieces of real images: a planned layout's own image, and real objects pasted into it."""
+"""Conditioning on pieces of real images.
+
+A planned layout's own image, and real objects pasted into it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class PasteConditioning(RealImageConditioning):
         return classes
 
     def check_data(self, labelled: Dataset) -> None:
-        """Look for a class that is pasted and not there, and for the first object that a person labelled."""
+        """Look for a class that is pasted and not there, and for a labelled object.
+
+        The first one that a person labelled.
+        """
         super().check_data(labelled)
         ones = np.ones(len(labelled.categories), np.int64)
         chosen_classes(self.added_classes, ones, labelled.categories, "generator.classes")

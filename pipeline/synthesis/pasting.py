@@ -97,7 +97,10 @@ def paste(
     config: Config,
     categories: Sequence[Category],
 ) -> Picture:
-    """Paste pieces onto a canvas and return the image with all objects, as far as they are visible."""
+    """Paste pieces onto a canvas.
+
+    Return the image with all objects, as far as they are visible.
+    """
     image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
     slack = [piece.label - piece.extent for piece in pieces]
     added = Added(
@@ -127,11 +130,13 @@ def with_labels(
     min_visible: float,
     categories: Sequence[Category],
 ) -> Picture:
-    """Label an image [H, W, 3] by what is visible [N + P, H, W] of the canvas's objects and the added ones.
+    """Label an image [H, W, 3] by the visible masks [N + P, H, W].
 
-    A mask becomes its visible part, a box that of its mask; a box without a mask what is left of it. The boxes of added
-    objects lose the sides that are covered and stay as far from the others as they were. A label goes when less
-    than `min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when nothing is.
+    Of the canvas's objects and the added ones. A mask becomes its visible part, a box that of its
+    mask; a box without a mask what is left of it. The boxes of added objects lose the sides that
+    are covered and stay as far from the others as they were. A label goes when less than
+    `min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when
+    nothing is.
     """
     old, num_added = canvas.objects, len(added.area)
     category = np.concatenate([old.category, labels.category]).astype(np.int64)  # [N + P]
@@ -162,7 +167,10 @@ def _visible_enough(
     min_area: float,
     min_visible: float,
 ) -> NDArray[np.bool_]:
-    """Return which objects [N + P] have enough pixels in their visible masks [N + P, H, W]."""
+    """Return which objects [N + P] have enough pixels in their visible masks.
+
+    The masks are [N + P, H, W].
+    """
     area = visible.sum((1, 2))
     whole_area = np.concatenate([canvas.area, added.area])
     least = np.maximum(max(1.0, min_area), min_visible * whole_area)
@@ -180,7 +188,10 @@ class Shapes:
 
 
 def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) -> Shapes:
-    """Return the shapes of the objects of a canvas and of the added ones, given their visible masks [N + P, H, W]."""
+    """Return the shapes of the canvas's objects and of the added ones.
+
+    Given their visible masks [N + P, H, W].
+    """
     old, num_old = canvas.objects, len(canvas.objects)
     size = visible.shape[1], visible.shape[2]
     area = visible.sum((1, 2))
@@ -204,10 +215,11 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) ->
 def paste_plan(
     bank: Bank, planned: Scene, mirror: bool, min_area: float, categories: Sequence[Category]
 ) -> Picture:
-    """Paste the planned objects of a scene into its source image, at their size and at free places.
+    """Paste the planned objects of a scene into its source image.
 
-    The plan's place comes first. Objects of the source keep the ids of the plan: its first ones are the source's, in their
-    order, without crowds. Objects that find no place count as lost.
+    At their size and at free places. The plan's place comes first. Objects of the source keep the
+    ids of the plan: its first ones are the source's, in their order, without crowds. Objects that
+    find no place count as lost.
     """
     assert planned.provenance is not None
     scene, image = bank.scene(planned.provenance.source_image)
@@ -241,7 +253,10 @@ class Arrangement:
 
     @staticmethod
     def on(canvas: Canvas, bank: Bank) -> Arrangement:
-        """Return the arrangement on a canvas; its stuff takes no place: an object stands on grass and before the sky."""
+        """Return the arrangement on a canvas.
+
+        Its stuff takes no place: an object stands on grass and before the sky.
+        """
         taken = canvas.objects.boxes[canvas.objects.isthing]
         height, width = canvas.image.shape[:2]
         return Arrangement((height, width), taken, bank.config)
@@ -249,9 +264,9 @@ class Arrangement:
     def lay(
         self, cutout: Cutout, rng: np.random.Generator, centre: NDArray[np.float32] | None = None
     ) -> bool:
-        """Lay a cutout around a centre (x, y), drawn where none is given, or at another free place.
+        """Lay a cutout around a centre (x, y), or at another free place.
 
-        Return whether there is one.
+        The centre is drawn where none is given. Return whether there is one.
         """
         height, width = self._size
         x0, y0, x1, y1 = cutout.box
@@ -287,7 +302,10 @@ def added_objects(planned: Scene) -> Objects:
 
 
 def planned_ids(canvas: Canvas, planned: Scene) -> NDArray[np.int64]:
-    """Return the ids [N] of a canvas's objects: those of the plan, and further ones for crowds."""
+    """Return the ids [N] of a canvas's objects.
+
+    Those of the plan, and further ones for crowds.
+    """
     crowd = canvas.objects.iscrowd
     num_crowds = int(crowd.sum())
     ids = np.zeros(len(crowd), np.int64)
@@ -297,9 +315,10 @@ def planned_ids(canvas: Canvas, planned: Scene) -> NDArray[np.int64]:
 
 
 def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> Picture:
-    """Paste the objects of a layout that names no background into the real image that shows least besides it.
+    """Paste the objects of a layout that names no background.
 
-    They are brought to their boxes. Objects of the background get the id 0, those whose class the bank has not are left out.
+    Into the real image that shows least besides it. They are brought to their boxes. Objects of the
+    background get the id 0, those whose class the bank has not are left out.
     """
     seed = request.provenance.seed if request.provenance else 0
     background = emptiest_background(bank.pixels, request, seed)
@@ -318,7 +337,10 @@ def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> 
 
 
 def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
-    """Return, of some real images, the one with the fewest pixels of things besides the objects of a layout."""
+    """Return the emptiest of some real images.
+
+    The one with the fewest pixels of things besides the objects of a layout.
+    """
     empty = np.zeros((*request.size, 3), np.uint8)
     asked = Canvas.of(request, empty, Frame.still(request.size)).masks.any(0)  # [H, W]
     best, fewest = None, np.inf

@@ -1,4 +1,7 @@
-"""Conditioning on layouts in two stages: one generator infers masks, another samples the image of their map."""
+"""Conditioning on layouts in two stages.
+
+One generator infers masks, another samples the image of their map.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ class PosthocSynthesizer:
         return finished
 
     def _infer_masks(self, scenes: Sequence[Scene]) -> list[Masks]:
-        """Return the disjoint masks [N, H, W] of each scene; those too small to be kept are empty."""
+        """Return the disjoint masks [N, H, W] of each scene.
+
+        Those too small to be kept are empty.
+        """
         samples = sample_layouts(self.sampler.layouts, scenes)
         masks = []
         for number, scene in enumerate(scenes):
@@ -93,7 +99,10 @@ class PosthocSynthesizer:
     def _sample_images(
         self, scenes: Sequence[Scene], masks: Sequence[Masks]
     ) -> list[NDArray[np.uint8]]:
-        """Return the image [H, W, 3] of the map of each scene's masks, at the scene's size."""
+        """Return the image [H, W, 3] of the map of each scene's masks.
+
+        At the scene's size.
+        """
         from synthaug.generators.base import Maps
 
         sampler = self.sampler.maps

@@ -1,8 +1,9 @@
-"""Panoptic maps composed from masks: those that a detector found in an image, or a generator inferred from a layout.
+"""Panoptic maps composed from masks.
 
-Stuff lies behind things; among things, and among stuff, the higher score is in front. What no mask takes is unlabelled:
-"don't care" to a generator, and so is an ignore region where no thing is. An object without a mask, or without a visible
-pixel, is not in the map.
+Those that a detector found in an image, or a generator inferred from a layout. Stuff lies behind
+things; among things, and among stuff, the higher score is in front. What no mask takes is
+unlabelled: "don't care" to a generator, and so is an ignore region where no thing is. An object
+without a mask, or without a visible pixel, is not in the map.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ from synthaug.pipeline.planning.map_canvas import complete
 
 
 def can_compose(scene: Scene) -> bool:
-    """Return whether all objects are pseudo-labels and one that is no ignore region has a mask."""
+    """Return whether all objects are pseudo-labels and enough of them have masks.
+
+    Enough is one that is no ignore region.
+    """
     objects = scene.objects.select(~scene.objects.iscrowd)
     all_pseudo = all(source == "pseudo" for source in objects.source)
     return all_pseudo and any(rle is not None for rle in objects.rle)
 
 
 def with_composed_map(scene: Scene) -> Scene:
-    """Return a scene with the map of its masks; its objects are those of the map, with ids 1 .. n and their scores."""
+    """Return a scene with the map of its masks.
+
+    Its objects are those of the map, with ids 1 .. n and their scores.
+    """
     has_mask = np.array([rle is not None for rle in scene.objects.rle], bool)
     objects = scene.objects.select(has_mask & ~scene.objects.iscrowd)
     regions = decode_all(scene.objects.select(has_mask & scene.objects.iscrowd), scene.size)
@@ -62,7 +69,10 @@ def with_composed_map(scene: Scene) -> Scene:
 
 
 def with_composed_maps(table: Dataset) -> Dataset:
-    """Return the table with maps for its pseudo-labelled scenes, as far as they have masks."""
+    """Return the table with maps for its pseudo-labelled scenes.
+
+    As far as they have masks.
+    """
     return Mapped(table, _with_any_map)
 
 

@@ -1,4 +1,7 @@
-"""Real images as soft as a generator's: brought to its resolution and back, which is all that changes."""
+"""Real images as soft as a generator's.
+
+Brought to its resolution and back, which is all that changes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from synthaug.pipeline.core.scene import Dataset, ImageRef, Scene
 
 
 def soft_table(table: Dataset, resolution: int) -> Dataset:
-    """Return a table with each image's shorter side brought to `resolution` pixels and back."""
+    """Return a table with each image's shorter side brought down and back.
+
+    Down to `resolution` pixels.
+    """
 
     def soften(scene: Scene) -> Scene:
         softened = soften_file(read_file(scene.image), resolution)
@@ -24,10 +30,10 @@ def soft_table(table: Dataset, resolution: int) -> Dataset:
 
 
 def soften_file(data: bytes, resolution: int) -> bytes:
-    """Return an encoded image shrunk (Lanczos) until its shorter side has `resolution` pixels, and enlarged (bilinear).
+    """Return an encoded image shrunk (Lanczos) and enlarged (bilinear).
 
-    A JPEG is encoded with its own quantization tables and subsampling, else it is a PNG. An image that is no larger is
-    only encoded again.
+    Until its shorter side has `resolution` pixels. A JPEG is encoded with its own quantization
+    tables and subsampling, else it is a PNG. An image that is no larger is only encoded again.
     """
     with Image.open(io.BytesIO(data)) as image:
         pixels = image.convert("RGB")

@@ -1,4 +1,7 @@
-"""Crops of labelled images that prototypes are learnt from, and the features of boxes of any table."""
+"""Crops of labelled images that prototypes are learnt from.
+
+And the features of boxes of any table.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ class Crop:
 def features_of(
     detector: BoxFeatures, table: Dataset, boxes: Mapping[int, Sequence[Box]]
 ) -> dict[int, NDArray[np.float32]]:
-    """Return the features [N, D] of the boxes of each image, by its index in the table."""
+    """Return the features [N, D] of the boxes of each image.
+
+    By its index in the table.
+    """
     features = {}
     for index in sorted(boxes):
         image = decode(table[index])
@@ -58,7 +64,7 @@ def features_of(
 def labelled_crops(
     table: Dataset, judged: Sequence[int], things: Flags, seed: int
 ) -> dict[int, list[Crop]]:
-    """Choose images for prototypes that are to judge some classes, and return their crops by index.
+    """Choose images for the prototypes of some classes; return their crops by index.
 
     No pixels are read. There are things of all classes, background, and parts of objects of the classes to be judged.
     """
@@ -84,7 +90,10 @@ def _evenly(indices: Sequence[int], most: int) -> list[int]:
 
 
 def _crops(scene: Scene, index: int, judged: Sequence[int], things: Flags, seed: int) -> list[Crop]:
-    """Return the crops of one image: its things, rare ones first, their parts, and background."""
+    """Return the crops of one image.
+
+    Its things, rare ones first, their parts, and background.
+    """
     rng = rng_for(seed, "crops", index)
     row = DetectionRow.bare(index, scene)
     eligible = np.flatnonzero(things[row.labels] & ~row.crowd)

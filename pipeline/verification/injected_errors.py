@@ -1,4 +1,7 @@
-"""Label errors injected into correct labels, of which verification must find as many as it can; pixels stay as they are."""
+"""Label errors injected into correct labels, for verification to find.
+
+Pixels stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,10 @@ def inject(
     thresholds: Thresholds,
     rng: np.random.Generator,
 ) -> InjectedError | None:
-    """Put one error of a kind of KINDS into the labels of `row`; None where the image has no room for it.
+    """Put one error of a kind of KINDS into the labels of `row`.
 
-    Only objects of judged classes are touched. A missing object is one that `donor`, another image, has: labelled here,
-    where there is none.
+    None where the image has no room for it. Only objects of judged classes are touched. A missing
+    object is one that `donor`, another image, has: labelled here, where there is none.
     """
     if kind == MISSING:
         return _label_without_object(row, donor, thresholds, rng)
@@ -78,7 +81,10 @@ def _eligible(row: DetectionRow, thresholds: Thresholds) -> NDArray[np.int64]:
 def _with_label(
     row: DetectionRow, box: Box, label: int, others: tuple[int, ...] = ()
 ) -> InjectedError:
-    """Return the labels with one more at the end, which is false with those at the indices `others`."""
+    """Return the labels with one more at the end, which is false.
+
+    So are those at the indices `others`.
+    """
     return InjectedError(
         boxes=np.concatenate([row.boxes, box[None]]).astype(np.float32),
         labels=np.append(row.labels, label),
@@ -111,7 +117,10 @@ def is_free(row: DetectionRow, box: Box, label: int) -> bool:
 def _label_without_object(
     row: DetectionRow, donor: DetectionRow, thresholds: Thresholds, rng: np.random.Generator
 ) -> InjectedError | None:
-    """Label an object of the donor where there is none: at its own position, else at random ones."""
+    """Label an object of the donor where there is none.
+
+    At its own position, else at random ones.
+    """
     eligible = _eligible(donor, thresholds)
     if not len(eligible):
         return None
@@ -142,7 +151,10 @@ def _swapped_class(
 
 
 def shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> InjectedError | None:
-    """Move a box so that it still overlaps its object, but is not right for it, nor for any other."""
+    """Move a box so that it overlaps its object, but is not right for it.
+
+    Nor for any other.
+    """
     true = row.boxes[index]
     limit = np.array([row.width, row.height] * 2, np.float32)
     same_class = row.labels == row.labels[index]
@@ -159,7 +171,10 @@ def shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> Inje
 
 
 def _shrunken_box(row: DetectionRow, index: int, thresholds: Thresholds) -> InjectedError | None:
-    """Replace a box by its middle, with half the area below which an object is too small."""
+    """Replace a box by its middle.
+
+    With half the area below which an object is too small.
+    """
     label = int(row.labels[index])
     true = row.boxes[index].astype(np.float64)
     side = true[2:] - true[:2]

@@ -1,4 +1,7 @@
-"""The two links that verification measures: the generator's objects are recognised; the judge tells right from wrong."""
+"""The two links that verification measures.
+
+The generator's objects are recognised; the judge tells right from wrong.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,11 @@ def links(manifest: Manifest) -> list[Link]:
 
 
 def generator_link(manifest: Manifest) -> Link:
-    """Return whether the detector recognises enough synthetic objects, above chance, beside real ones.
+    """Return whether the detector recognises enough synthetic objects.
 
-    With the shares m of synthetic objects (its lower 95 % bound), r of real ones and c of objects asked for in
-    another image, it is weak where m - c < LEAST_RECOGNISED (r - c).
+    Above chance, beside real ones. With the shares m of synthetic objects (its lower 95 % bound), r
+    of real ones and c of objects asked for in another image, it is weak where m - c <
+    LEAST_RECOGNISED (r - c).
     """
     name = "generator"
     (made, made_of), (real, real_of), (chance, chance_of) = (
@@ -59,7 +63,10 @@ def generator_link(manifest: Manifest) -> Link:
 
 
 def verification_link(manifest: Manifest) -> Link:
-    """Return whether there is a judge for the classes that were made, and whether it tells true from false labels."""
+    """Return whether there is a judge for the classes that were made.
+
+    And whether it tells true from false labels.
+    """
     name = "verification"
     judged, unjudged = [], []
     for label in manifest["things"]:
@@ -93,7 +100,10 @@ def verification_link(manifest: Manifest) -> Link:
 
 
 def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return the share of true objects rejected, and of injected false labels accepted; None without any."""
+    """Return the share of true objects rejected, and of false labels accepted.
+
+    The latter were injected; None without any.
+    """
     num_true, num_kept = 0, 0
     for counts in errors["true"].values():
         num_true += sum(counts.values())

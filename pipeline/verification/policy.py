@@ -1,4 +1,7 @@
-"""The policy on verdicts: objects of a synthetic scene are kept, dropped or turned into ignore regions."""
+"""The policy on verdicts.
+
+Objects of a synthetic scene are kept, dropped or turned into ignore regions.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def apply_policy(
 
 
 def _action(verify: Verify, verdict: str | None) -> str:
-    """Return what the job wants done with an object of a verdict: keep, drop or ignore."""
+    """Return the job's action for an object of a verdict: keep, drop or ignore."""
     actions = {
         None: "keep",
         KEPT: "keep",
@@ -97,7 +100,10 @@ def _action(verify: Verify, verdict: str | None) -> str:
 
 
 def _cover(objects: Objects, chosen: NDArray[np.int64], region: Boxes, size: Size) -> Objects:
-    """Return the objects with the chosen ones' masks replaced by the boxes `region` [N, 4]."""
+    """Return the objects with some masks replaced by boxes `region` [N, 4].
+
+    Those of the chosen ones.
+    """
     if not len(chosen):
         return objects
     codes, tight, areas = masks.fill_boxes(region[chosen], size)
@@ -142,7 +148,10 @@ def _concatenate(first: Objects, second: Objects) -> Objects:
 
 
 def _erase(scene: Scene, rejected: Objects) -> Scene:
-    """Erase dropped objects from the scene's panoptic map, where it has one: their pixels are unlabelled then."""
+    """Erase dropped objects from the scene's panoptic map, where it has one.
+
+    Their pixels are unlabelled then.
+    """
     if scene.panoptic is None or not len(rejected):
         return scene
     ids = panoptic.map_of(scene)
@@ -164,7 +173,10 @@ def count_objects(
     categories: tuple[Category, ...],
     sources: Sequence[str],
 ) -> dict[str, Counter[str]]:
-    """Count objects per class name under each verdict, `not_judged`, `real`, `extra`, and `objects` (the labels left)."""
+    """Count objects per class name under each verdict.
+
+    Also `not_judged`, `real`, `extra`, and `objects` (the labels left).
+    """
     names = [category.name for category in categories]
     counts: dict[str, Counter[str]] = {"objects": Counter(), EXTRA: Counter()}
     for label in row.pred_labels[result.extra].tolist():

@@ -37,9 +37,9 @@ class Prototypes:
     offset: Floats  # [P]
 
     def margins(self, features: Features, label: int) -> Floats:
-        """Return how much nearer crops [N, D] are to a class than to the nearest other prototype; below 0: further.
+        """Return how much nearer crops [N, D] are to a class than to any other prototype.
 
-        It is half the difference of the squared distances.
+        Below 0: further. It is half the difference of the squared distances.
         """
         closeness = features.astype(np.float64) @ self.weight.T + self.offset  # [N, P]
         own = self.kinds == label
@@ -67,7 +67,10 @@ class Prototypes:
 
 
 def fit(features: Sequence[Features], kinds: Sequence[int]) -> Prototypes:
-    """Return the prototypes of crops, given as a feature vector [D] and a kind of each."""
+    """Return the prototypes of crops.
+
+    Given as a feature vector [D] and a kind of each.
+    """
     if not kinds:
         return Prototypes(np.zeros(0, np.int64), np.zeros((0, 0)), np.zeros(0))
     crops = np.stack(features).astype(np.float64)  # [N, D]

@@ -1,4 +1,7 @@
-"""The judges of the classes that the verifying detector finds too rarely: tried on real images, class by class."""
+"""The judges of the classes that the verifying detector finds too rarely.
+
+Tried on real images, class by class.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +42,10 @@ def choose_judges(
     required: Requirements,
     seed: int,
 ) -> tuple[dict[int, TailJudge], Prototypes | None]:
-    """Return what was tried on each class that the detector finds too rarely, and the prototypes where crops judge one.
+    """Return what was tried on each rarely found class, and the prototypes.
 
-    `rows` are the detections on the validation images, down to the lower bar. Classes without a true object there are
-    left out: nothing can be shown.
+    The latter where crops judge a class. `rows` are the detections on the validation images, down
+    to the lower bar. Classes without a true object there are left out: nothing can be shown.
     """
     things = np.array([category.isthing for category in tables.bare.categories], bool)
     usual = stack(fitted, things, least_area)
@@ -69,7 +72,7 @@ def choose_judges(
 def fit_prototypes(
     detector: BoxFeatures, tables: TailTables, judged: Sequence[int], things: Flags, seed: int
 ) -> Prototypes:
-    """Learn the prototypes that are to judge some classes from crops of labelled images."""
+    """Learn the prototypes of some classes from crops of labelled images."""
     crops = labelled_crops(tables.bare, judged, things, seed)
     boxes = {index: [crop.box for crop in own] for index, own in crops.items()}
     features = features_of(detector, tables.labelled, boxes)
@@ -88,7 +91,10 @@ def _margins(
     rows: Sequence[DetectionRow],
     claims: Claims,
 ) -> dict[int, Floats]:
-    """Return the margins of the claimed boxes of each class that has a prototype; each image is looked at once."""
+    """Return the margins of the claimed boxes of each class with a prototype.
+
+    Each image is looked at once.
+    """
     boxes: dict[int, list[NDArray[np.float32]]] = {}  # by the image's index
     places: dict[int, list[tuple[int, int]]] = {}  # of each claimed box: image, number in it
     for label, claimed in claims.items():

@@ -1,9 +1,10 @@
-"""Other judges for classes that the verifying detector finds too rarely: which of them real images show to be right.
+"""Other judges for classes that the verifying detector finds too rarely.
 
-Two are tried on each such class: the detector itself at a lower bar (weaker scores confirm too), and prototypes of crops in
-its features (prototypes.py). Both are put to boxes of the validation images that are said to hold an object of the class:
-its true objects, and false ones planted there (where nothing is, on another class, half beside the object). Thresholds are
-those of the other folds. A judge is taken where, of these boxes,
+Which of them real images show to be right. Two are tried on each such class: the detector itself at
+a lower bar (weaker scores confirm too), and prototypes of crops in its features (prototypes.py).
+Both are put to boxes of the validation images that are said to hold an object of the class: its
+true objects, and false ones planted there (where nothing is, on another class, half beside the
+object). Thresholds are those of the other folds. A judge is taken where, of these boxes,
 
     accepted true ones   >= min_recall, with a lower 95 % bound (Wilson) >= LEAST_TRUE, and
     accepted false ones  <= MOST_FALSE, with an upper 95 % bound <= SURE_FALSE;
@@ -60,7 +61,10 @@ class ClaimedBox:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How often a judge accepts true and false boxes of images its thresholds were not learnt on."""
+    """How often a judge accepts true and false boxes.
+
+    Of images its thresholds were not learnt on.
+    """
 
     true: int
     accepted_true: int
@@ -79,7 +83,10 @@ class Evidence:
 
     @property
     def gain(self) -> float:
-        """The difference of both: 0 for a judge that does not look, 1 for one that is always right."""
+        """Return the difference of both.
+
+        0 for a judge that does not look, 1 for one that is always right.
+        """
         return self.recall - self.false_rate
 
     def holds(self, min_recall: float) -> bool:
@@ -108,9 +115,10 @@ class TailJudge:
 def claimed_boxes(
     rows: Sequence[DetectionRow], label: int, thresholds: Thresholds, seed: int
 ) -> list[ClaimedBox]:
-    """Return the true objects of a class in validation images, and false ones planted there.
+    """Return the true objects of a class in validation images, and false ones.
 
-    `thresholds` are those with this class alone as judged; `things` of it are the classes that others are taken from.
+    The latter are planted there. `thresholds` are those with this class alone as judged; `things`
+    of it are the classes that others are taken from.
     """
     boxes = []
     with_class = []
@@ -140,7 +148,10 @@ def claimed_boxes(
 def _other_object(
     row: DetectionRow, label: int, thresholds: Thresholds, rng: np.random.Generator
 ) -> Box | None:
-    """Return the box of a thing of another class where no object of this class is; None without one."""
+    """Return the box of a thing of another class where no object of this class is.
+
+    None without one.
+    """
     eligible = thresholds.things[row.labels] & ~row.crowd & (row.labels != label)
     for index in rng.permutation(np.flatnonzero(eligible)).tolist():
         if is_free(row, row.boxes[index], label):
@@ -158,9 +169,10 @@ def choose(
     min_recall: float,
     seed: int,
 ) -> TailJudge:
-    """Try both judges on the claimed boxes of a class; `margins` [N] are those of the crops, None without prototypes.
+    """Try both judges on the claimed boxes of a class.
 
-    Thresholds are set so that `recall` of the true boxes pass.
+    `margins` [N] are those of the crops, None without prototypes. Thresholds are set so that
+    `recall` of the true boxes pass.
     """
     fold_of_row = [permuted(index, len(rows), seed) % FOLDS for index in range(len(rows))]
     folds = np.array([fold_of_row[box.row] for box in boxes], np.int64)
@@ -191,7 +203,10 @@ def choose(
 def _best_detections(
     rows: Sequence[DetectionRow], boxes: Sequence[ClaimedBox], label: int
 ) -> Floats:
-    """Return score and IoU [N, 2] of the detection of the class that confirms each box best; 0 without one."""
+    """Return score and IoU [N, 2] of the detection that confirms each box best.
+
+    Of the class; 0 without one.
+    """
     best = np.zeros((len(boxes), 2))
     for position, claimed in enumerate(boxes):
         row = rows[claimed.row]
@@ -206,7 +221,10 @@ def _best_detections(
 
 
 def _lower_bar(best: Floats, recall: float) -> tuple[float, float]:
-    """Return the score and the IoU that `recall` of the true boxes [T, 2] reach, each; never less than any detection."""
+    """Return the score and the IoU that `recall` of the true boxes [T, 2] reach.
+
+    Each; never less than any detection.
+    """
     if not len(best):
         return 1.0, 1.0
     quantile = (1 - recall) / 2
@@ -220,9 +238,10 @@ def _confirmed(best: Floats, score: float, iou: float) -> Flags:
 
 
 def _least_margin(margins: Floats, is_true: Flags) -> float:
-    """Return the threshold with the largest difference of accepted true and accepted false boxes.
+    """Return the threshold that separates true and false boxes best.
 
-    It lies half-way to the next lower margin, because the true ones to come scatter too.
+    By the difference of accepted true and accepted false ones. It lies half-way to the next lower
+    margin, because the true ones to come scatter too.
     """
     order = np.argsort(-margins, kind="stable")
     ranked, truth = margins[order], is_true[order]

@@ -1,8 +1,9 @@
-"""Thresholds of verification, fitted per class on real validation images, and both of its error rates.
+"""Thresholds of verification, fitted per class, and both of its error rates.
 
-The thresholds of a class are one quantile of the scores and the same quantile of the IoUs with which true objects are
-detected: the highest at which the required share of them still passes both. Both error rates are counted on images that
-the thresholds were not fitted on: true objects that are rejected, and false labels, injected there, that are accepted.
+On real validation images. The thresholds of a class are one quantile of the scores and the same
+quantile of the IoUs with which true objects are detected: the highest at which the required share
+of them still passes both. Both error rates are counted on images that the thresholds were not
+fitted on: true objects that are rejected, and false labels, injected there, that are accepted.
 
 Legend: N true objects, K detections that overlap one, G and D objects and detections of an image, C classes.
 """
@@ -107,7 +108,10 @@ class ObjectDetections:
 
 
 def object_detections(rows: Sequence[DetectionRow], things: Flags) -> ObjectDetections:
-    """Collect, over images, the detections that overlap each true thing that is no crowd."""
+    """Collect the detections that overlap each true thing that is no crowd.
+
+    Over images.
+    """
     labels = [np.zeros(0, np.int64)]
     owners = [np.zeros(0, np.int64)]
     scores = [np.zeros(0, np.float64)]
@@ -135,7 +139,10 @@ def object_detections(rows: Sequence[DetectionRow], things: Flags) -> ObjectDete
 def fit(
     rows: Sequence[DetectionRow], things: Flags, required: Requirements
 ) -> list[ClassThresholds]:
-    """Return the thresholds of each class [C]; a class with few true objects takes those of all together."""
+    """Return the thresholds of each class [C].
+
+    A class with few true objects takes those of all together.
+    """
     detections = object_detections(rows, things)
     pooled = _highest_passing(detections, required.recall)
     confident = _confident_scores(rows, len(things), required)
@@ -165,7 +172,10 @@ def fit(
 
 
 def _highest_passing(detections: ObjectDetections, recall: float) -> tuple[float, float]:
-    """Return the highest (score, IoU) of one quantile that `recall` of the objects pass, else the lowest."""
+    """Return the highest (score, IoU) of one quantile that enough objects pass.
+
+    Enough is `recall` of them; else the lowest.
+    """
     best = detections.best()
     if not len(best):
         return LEAST_SCORE, LEAST_IOU
@@ -181,7 +191,7 @@ def _highest_passing(detections: ObjectDetections, recall: float) -> tuple[float
 def _confident_scores(
     rows: Sequence[DetectionRow], num_classes: int, required: Requirements
 ) -> list[float | None]:
-    """Return per class the score from which on `precision` of the detections are right."""
+    """Return per class the score from which on `precision` of detections are right."""
     matches = calibration.match(rows, num_classes)
     rule = calibration.Rule(
         "precision", precision=required.precision, min_truths=required.min_truths
@@ -211,9 +221,10 @@ def stack(fitted: Sequence[ClassThresholds], things: Flags, least_area: Floats) 
 
 
 def least_areas(areas: Mapping[int, Sequence[float]], num_classes: int, part: float) -> Floats:
-    """Return the share of the image [C] below which an object that is not found is too small.
+    """Return the image share [C] below which a missed object is too small.
 
-    It is `part` of the area of the class's smallest labelled boxes; `areas` has the areas of all of them by class.
+    Too small to be found. It is `part` of the area of the class's smallest labelled boxes; `areas`
+    has the areas of all of them by class.
     """
     pooled = [area for own in areas.values() for area in own] or [0.0]
     least = [np.quantile(areas.get(label) or pooled, SMALLEST) for label in range(num_classes)]
@@ -227,10 +238,11 @@ def held_out_errors(
     required: Requirements,
     seed: int,
 ) -> dict[str, Any]:
-    """Return both error rates on images that the thresholds were not fitted on, by K-fold cross-validation.
+    """Return both error rates on images that the thresholds were not fitted on.
 
-    `true` [per class]: verdicts on true objects. `planted` [per kind of error]: how many false labels were injected, how
-    many were accepted, how many got the verdict they deserve. `extra`: confident detections that no true object explains.
+    By K-fold cross-validation. `true` [per class]: verdicts on true objects. `planted` [per kind of
+    error]: how many false labels were injected, how many were accepted, how many got the verdict
+    they deserve. `extra`: confident detections that no true object explains.
     """
     folds = min(FOLDS, len(rows))
     if folds < 2:
@@ -266,7 +278,10 @@ def held_out_errors(
 def _inject_and_count(
     rows: Sequence[DetectionRow], index: int, kind: str, thresholds: Thresholds, seed: int
 ) -> Counter[str]:
-    """Inject one error into an image's labels and judge them: 1 under planted, accepted, named where so."""
+    """Inject one error into an image's labels and judge them.
+
+    1 under planted, accepted, named where so.
+    """
     rng = rng_for(seed, "planted", kind, index)
     row = rows[index]
     donor = rows[int(rng.integers(len(rows)))]

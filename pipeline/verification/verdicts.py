@@ -1,9 +1,11 @@
-"""Verdicts on the labelled objects of an image, from what an independent detector finds in it.
+"""Verdicts on the labelled objects of an image.
 
-A detection confirms an object of its class when its score and its IoU with the object's box reach the thresholds of that
-class (thresholds.py fits them on real images). Objects and detections are matched one to one, so that two labels cannot
-rest on one detection. What is left over decides how an object failed; the kinds of label error are those of Tkachenko,
-Thyagarajan and Mueller 2023 (ObjectLab: overlooked, badly located, swapped), seen from the side of the label.
+From what an independent detector finds in it. A detection confirms an object of its class when its
+score and its IoU with the object's box reach the thresholds of that class (thresholds.py fits them
+on real images). Objects and detections are matched one to one, so that two labels cannot rest on
+one detection. What is left over decides how an object failed; the kinds of label error are those of
+Tkachenko, Thyagarajan and Mueller 2023 (ObjectLab: overlooked, badly located, swapped), seen from
+the side of the label.
 
 Legend: G labelled objects, D detections, C classes. A match is a detection's index, -1 stands for none.
 """
@@ -45,7 +47,10 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The least score and IoU with which a detection confirms an object, per class [C]."""
+    """The least score and IoU with which a detection confirms an object.
+
+    Per class [C].
+    """
 
     score: Floats
     iou: Floats
@@ -71,7 +76,10 @@ class Verdicts:
 
 
 def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
-    """Return the verdict on each labelled object of an image, and the detections without a label."""
+    """Return the verdict on each labelled object, and detections without a label.
+
+    Of one image.
+    """
     image = _Comparison(row, thresholds)
     match = image.confirmations()  # [G] the detection each verdict rests on
     verdict = np.full(len(match), MISSING, "<U9")
@@ -112,7 +120,10 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
 
 
 def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
-    """Return the verdicts without those on objects [G] that a person labelled: they are as true as in their real image."""
+    """Return the verdicts without those on objects [G] that a person labelled.
+
+    They are as true as in their real image.
+    """
     judged = np.array([source != "human" for source in sources], bool)
     verdict = []
     for name, counts in zip(result.verdict, judged.tolist(), strict=True):
@@ -152,7 +163,10 @@ def with_crop_verdicts(
 
 
 class _Comparison:
-    """The labelled objects of one image against its detections: which agree in place, in class, in both."""
+    """The labelled objects of one image against its detections.
+
+    Which agree in place, in class, in both.
+    """
 
     def __init__(self, row: DetectionRow, thresholds: Thresholds) -> None:
         self._row = row
@@ -191,7 +205,10 @@ class _Comparison:
         return is_too_small(self._row, self._thresholds)
 
     def duplicates(self, match: Indices) -> Indices:
-        """Return the detection [G] that confirms another object of the class and explains this one too."""
+        """Return the detection [G] that confirms another object and explains this one too.
+
+        Both are of its class.
+        """
         labels = self._row.labels
         iou = np.minimum(self._thresholds.iou[labels], SHARED_IOU)
         shared = (self.iou >= iou[:, None]) & self._same_class & self._sure & ~self._free(match)
@@ -215,10 +232,11 @@ class _Comparison:
         return np.asarray(near & self._same_class & self._sure & self._free(match))
 
     def unsure(self, match: Indices) -> Indices:
-        """Return the best detection [G] of an object's class at its place that confirms no object.
+        """Return the best detection [G] at an object's place that confirms no object.
 
-        Where the detector is sure of nearly all real objects of a class the threshold is high, and what it is less sure of
-        in a synthetic image may be seen by anyone. Taken for missing, its label would go and the object stay.
+        Of its class. Where the detector is sure of nearly all real objects of a class the threshold
+        is high, and what it is less sure of in a synthetic image may be seen by anyone. Taken for
+        missing, its label would go and the object stay.
         """
         if not len(self._scores):
             return np.full(len(match), -1, np.int64)
@@ -227,7 +245,10 @@ class _Comparison:
         return np.where(near.any(1), rank.argmax(1), -1)
 
     def match_scores(self, match: Indices) -> Floats:
-        """Return the score [G] of the matched detection, or of the best free one of the class there."""
+        """Return the score [G] of the matched detection.
+
+        Or of the best free one of the class there.
+        """
         if not len(self._scores):
             return np.zeros(len(match))
         near = self._same_class & self._well_placed & self._free(match)
@@ -242,7 +263,10 @@ class _Comparison:
         return np.where(match >= 0, own, 0.0)
 
     def unexplained(self, match: Indices) -> Indices:
-        """Return the confident detections that no labelled thing and no crowd explains, best first."""
+        """Return the confident detections that nothing labelled explains, best first.
+
+        No thing and no crowd.
+        """
         row = self._row
         every = np.ones(len(row.boxes), bool)
         inside = overlaps(row.pred_boxes, row.boxes, every).T  # [G, D] share of the detection
@@ -266,7 +290,10 @@ class _Comparison:
 
 
 def _assign(iou: Floats, allowed: Flags) -> Indices:
-    """Return the column of each row, matched one to one: as many and as well overlapping as can be."""
+    """Return the column of each row, matched one to one.
+
+    As many and as well overlapping as can be.
+    """
     match = np.full(len(iou), -1, np.int64)
     rows, columns = linear_sum_assignment(np.where(allowed, 1 + iou, 0.0), maximize=True)
     good = allowed[rows, columns]

@@ -1,9 +1,10 @@
-"""CAS, classification accuracy score (Ravuri & Vinyals; LostGAN-V2, section 3): do synthetic objects teach real ones?
+"""CAS, classification accuracy score: do synthetic objects teach real ones?
 
-A classifier learns from object crops of synthetic images alone and is tested on object crops of real validation images.
-The same classifier trained on real crops is the ceiling; guessing a class is the floor. The paper's classifier is
-ResNet-101 in its CIFAR form on 32x32 crops, five samples per layout; the default here is a small one for a CPU, and the
-card says so.
+Ravuri & Vinyals 2019; LostGAN-V2, section 3. A classifier learns from object crops of synthetic
+images alone and is tested on object crops of real validation images. The same classifier trained on
+real crops is the ceiling; guessing a class is the floor. The paper's classifier is ResNet-101 in
+its CIFAR form on 32x32 crops, five samples per layout; the default here is a small one for a CPU,
+and the card says so.
 
 Legend: N crops, S crop side, B batch, C classes.
 """
@@ -116,7 +117,10 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where real and synthetic images have objects; without labelled images there is no ceiling."""
+    """Return None where real and synthetic images have objects.
+
+    Without labelled images there is no ceiling.
+    """
     missing = missing_input(inputs)
     if missing:
         return missing
@@ -175,9 +179,10 @@ def cas(
     config: Config,
     card: Mapping[str, Any],
 ) -> Metric:
-    """Return CAS: top-1 accuracy on real crops `test` of `classifiers["synthetic"]`, trained on crops `train`.
+    """Return CAS: top-1 accuracy on real crops `test`.
 
-    `classifiers["real"]`, if there, were trained on real crops and give the ceiling. `card` has what only the caller knows.
+    That of `classifiers["synthetic"]`, trained on crops `train`. `classifiers["real"]`, if there,
+    were trained on real crops and give the ceiling. `card` has what only the caller knows.
     """
     accuracies: dict[str, list[Accuracy]] = {}
     for name, models in classifiers.items():

@@ -1,4 +1,7 @@
-"""ResNets in the form for small images (He et al., "Deep Residual Learning", CVPR 2016, section 4.2): CAS's classifier."""
+"""ResNets for small images (He et al., CVPR 2016, section 4.2): CAS's classifier.
+
+"Deep Residual Learning for Image Recognition".
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
 
 
 def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> nn.Module:
-    """Return relu(convolutions + shortcut); the first 3x3 strides, a 1x1 shortcut follows the shape."""
+    """Return relu(convolutions + shortcut).
+
+    The first 3x3 strides, a 1x1 shortcut follows the shape.
+    """
     from torch import nn
 
     class Residual(nn.Module):
@@ -78,7 +84,10 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
 
 
 def _initialized(net: nn.Module, seed: int) -> nn.Module:
-    """Draw the weights (He et al., 2015) from a generator of their own; batch norms start as the identity."""
+    """Draw the weights (He et al. 2015) from a generator of their own.
+
+    Batch norms start as the identity.
+    """
     import torch
     from torch import nn
 

@@ -1,4 +1,7 @@
-"""The classifier of CAS: its settings, its training and its test (cas.py). Legend as there."""
+"""The classifier of CAS: its settings, its training and its test.
+
+Legend as in cas.py.
+"""
 
 from __future__ import annotations
 
@@ -67,14 +70,20 @@ class Config:
             raise ValueError(f"cas.lr is {self.lr}; give a number above 0")
 
     def selected(self, categories: Sequence[Category]) -> list[int]:
-        """Return the class indices the classifier knows; its label k means class `selected[k]`."""
+        """Return the class indices the classifier knows.
+
+        Its label k means class `selected[k]`.
+        """
         if self.classes == "all":
             return list(range(len(categories)))
         return [c for c, category in enumerate(categories) if category.isthing]
 
 
 def learning_rate(config: Config, index: int) -> float:
-    """Return the rate of step `index`: a warm-up of 5 % of the steps, then a cosine to 0."""
+    """Return the rate of step `index`.
+
+    A warm-up of 5 % of the steps, then a cosine to 0.
+    """
     warmup_steps = max(1, config.steps // 20)
     warmup = min(1.0, (index + 1) / warmup_steps)
     cosine = 1 + math.cos(math.pi * index / config.steps)
@@ -82,10 +91,10 @@ def learning_rate(config: Config, index: int) -> float:
 
 
 class ClassifierTraining:
-    """The classifier being trained, in the same shape as a detector's training: the caller owns the loop.
+    """The classifier's training, in the shape of a detector's.
 
-    Restored from `modules` and `optimizers` at step k it continues bit for bit: batches, augmentation and learning rate
-    derive from (seed, step).
+    The caller owns the loop. Restored from `modules` and `optimizers` at step k it continues bit
+    for bit: batches, augmentation and learning rate derive from (seed, step).
     """
 
     def __init__(
@@ -114,7 +123,10 @@ class ClassifierTraining:
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
 
     def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`, drawn as `sampling` says."""
+        """Return augmented crops [B, S, S, 3] and labels [B] of step `index`.
+
+        Drawn as `sampling` says.
+        """
         rng = rng_for(self.config.seed, "cas", "batch", index)
         if self.config.sampling == "uniform":
             indices = rng.integers(0, len(self._train.labels), self.config.batch)
@@ -156,7 +168,10 @@ class ClassifierTraining:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of a classifier on test crops; numbers in [0, 1], None where there is nothing to test."""
+    """Accuracy of a classifier on test crops.
+
+    Numbers in [0, 1], None where there is nothing to test.
+    """
 
     top1: float | None  # over all crops: what the paper calls CAS
     balanced: float | None  # mean over the classes that have test crops
@@ -165,7 +180,10 @@ class Accuracy:
 
     @property
     def floor(self) -> dict[str, float | None]:
-        """Return the accuracy of guessing among C classes, and of always answering the most frequent test class."""
+        """Return the accuracy of guessing among C classes, and of one constant answer.
+
+        The constant answer is the most frequent test class.
+        """
         total = int(self.confusion.sum())
         majority = None
         if total:
@@ -176,7 +194,10 @@ class Accuracy:
 def accuracy(
     model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256
 ) -> Accuracy:
-    """Test a classifier of C classes on crops [N, S, S, 3] with labels [N]; leaves it in evaluation mode."""
+    """Test a classifier of C classes on crops [N, S, S, 3] with labels [N].
+
+    Leaves it in evaluation mode.
+    """
     import torch
 
     model.eval()
@@ -202,7 +223,10 @@ def accuracy(
 
 
 def mean_accuracy(accuracies: Sequence[Accuracy]) -> Accuracy:
-    """Return the mean accuracies of several trainings on the same test crops; their confusion counts all answers."""
+    """Return the mean accuracies of several trainings on the same test crops.
+
+    Their confusion counts all answers.
+    """
     per_class = []
     for shares in zip(*(one.per_class for one in accuracies), strict=True):
         per_class.append(_known_mean(shares))
@@ -225,7 +249,10 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
 def augment(
     crops: NDArray[np.uint8], config: Config, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Flip and shift each crop [B, S, S, 3] at random; what moves in from outside repeats the border."""
+    """Flip and shift each crop [B, S, S, 3] at random.
+
+    What moves in from outside repeats the border.
+    """
     num, size, reach = len(crops), config.size, config.shift
     columns = np.tile(np.arange(size), (num, 1))  # [B, S]
     if config.flip:

@@ -60,7 +60,10 @@ class CropRow:
 
 @dataclass(frozen=True)
 class CropSet:
-    """Crops to train or to test on, in an order that does not depend on the workers that cut them."""
+    """Crops to train or to test on.
+
+    Their order does not depend on the workers that cut them.
+    """
 
     crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
     labels: NDArray[np.int64]  # [N] 0..C-1, positions in `Config.selected`
@@ -71,10 +74,11 @@ class CropSet:
 def crops(
     image: NDArray[np.uint8], boxes: NDArray[np.float32], size: int = PAPER_SIZE
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3]; return crops [K, size, size, 3] and the K of N kept.
+    """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3].
 
-    Boxes are clipped to the image and cover every pixel they touch. A box is skipped when less than one pixel wide or
-    high after clipping. Shrinking averages (INTER_AREA), enlarging interpolates (INTER_LINEAR).
+    Returns crops [K, size, size, 3] and the K of N kept. Boxes are clipped to the image and cover
+    every pixel they touch. A box is skipped when less than one pixel wide or high after clipping.
+    Shrinking averages (INTER_AREA), enlarging interpolates (INTER_LINEAR).
     """
     import cv2
 
@@ -93,11 +97,12 @@ def crops(
 
 
 class CropTable:
-    """Collects rows in any order and keeps a fixed random draw of at most `cap` crops per class.
+    """A collector of rows that keeps a fixed draw of at most `cap` crops per class.
 
-    A crop's rank in the draw is a hash of its identity, so memory is bounded and the order of arrival does not matter.
-    `cap` is `config.crops_per_class_max` unless given; 0 keeps all, as crops to test on need: a cap would change their
-    class shares, and top-1 with them.
+    Rows come in any order. A crop's rank in the draw is a hash of its identity, so memory is
+    bounded and the order of arrival does not matter. `cap` is `config.crops_per_class_max` unless
+    given; 0 keeps all, as crops to test on need: a cap would change their class shares, and top-1
+    with them.
     """
 
     def __init__(
@@ -177,7 +182,10 @@ class CropExtractor(Extractor):
 
 
 def crop_row(record: Record) -> CropRow:
-    """Return the row of a record, named by its layout and sample: so that more images per layout change no draw."""
+    """Return the row of a record, named by its layout and sample.
+
+    So more images per layout change no draw.
+    """
     index, sample = record.layout, record.sample
     if record.layout < 0:
         index, sample = record.index, -1

@@ -1,4 +1,6 @@
-"""Bootstrap of COCO's average precision over images or layouts (Efron 1979): its spread with other images.
+"""Bootstrap of COCO's average precision over images or layouts (Efron 1979).
+
+Its spread with other images.
 
 Legend: N detections of one class, C classes, T IoU thresholds (10), P recall points (101), U units, R resamples, H hits.
 """
@@ -21,12 +23,13 @@ BLOCK = 4_000_000  # weights of detections held at once, 32 MB: memory does not 
 def bootstrap_ap(
     rows: Sequence[DetectionRow], classes: Sequence[int], resamples: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """Return KEYS per resample and class, each [R, C], NaN where a resample has no truth of the class.
+    """Return KEYS per resample and class, each [R, C].
 
-    `rows` are those of an evaluator, in its order. Images are drawn with replacement, all samples of one layout together
-    (they are not independent). The same `rng` state and the same images give the same draws, so two detectors can be
-    compared in pairs. Each image is matched once per threshold: a resample only weights it, which is exact up to the order
-    of equal scores.
+    NaN where a resample has no truth of the class. `rows` are those of an evaluator, in its order.
+    Images are drawn with replacement, all samples of one layout together (they are not
+    independent). The same `rng` state and the same images give the same draws, so two detectors can
+    be compared in pairs. Each image is matched once per threshold: a resample only weights it,
+    which is exact up to the order of equal scores.
     """
     if not rows:
         return {key: np.full((resamples, len(classes)), np.nan) for key in KEYS}
@@ -61,10 +64,11 @@ def bootstrap_ap(
 def interval(
     draws: NDArray[np.float64], estimate: float | None
 ) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of an estimate from draws [R, C], each first averaged over the classes it has.
+    """Return the 95 % interval of an estimate from draws [R, C].
 
-    Estimate ± 1.96 standard deviations of the draws, within [0, 1]: the draws' own centre lies too high, because the
-    interpolated precision takes maxima, and repeated images make these larger.
+    Each draw is first averaged over the classes it has. Estimate ± 1.96 standard deviations of the
+    draws, within [0, 1]: the draws' own centre lies too high, because the interpolated precision
+    takes maxima, and repeated images make these larger.
     """
     usable = draws[~np.isnan(draws).all(axis=1)]
     if estimate is None or len(usable) < 2:
@@ -76,9 +80,10 @@ def interval(
 def _average_precision(
     states: NDArray[np.int8], weights: NDArray[np.int64], truth: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return 101-point AP [T, R] of detections [T, N], best first, each counted weights [R, N] times; NaN without truth.
+    """Return 101-point AP [T, R] of detections [T, N], best first.
 
-    Precision is computed at hits only: recall is first reached at one, and the maximum of precision lies at one.
+    Each is counted weights [R, N] times; NaN without truth. Precision is computed at hits only:
+    recall is first reached at one, and the maximum of precision lies at one.
     """
     ap = np.full((len(states), len(truth)), np.nan)
     num_seen = np.cumsum(weights, axis=1)  # [R, N] detections up to each

@@ -1,8 +1,9 @@
-"""DAP, detection average precision on synthetic images (LostGAN-V2, section 3): can the objects asked for be detected?
+"""DAP, detection average precision: can the objects asked for be detected?
 
-A detector trained on real images detects in images synthesised from validation layouts; the layout's boxes are the truth.
-The same detector on the real images of the same layouts is the ceiling; its synthetic predictions against the layouts
-of other images are the floor: the AP of a detector that knows the data set and does not look.
+LostGAN-V2, section 3. A detector trained on real images detects in images synthesised from
+validation layouts; the layout's boxes are the truth. The same detector on the real images of the
+same layouts is the ceiling; its synthetic predictions against the layouts of other images are the
+floor: the AP of a detector that knows the data set and does not look.
 """
 
 from __future__ import annotations
@@ -124,12 +125,14 @@ def dap(
     card: Mapping[str, Any],
     config: Config,
 ) -> Metric:
-    """Return DAP: the headline over the thing classes that count, with COCO's other figures, groups and controls.
+    """Return DAP: the headline over the thing classes that count.
 
-    Boxes and predictions of `synthetic` are pixels of the image the detector saw. `real` holds one row per real image
-    of the same layouts (may be empty: then there is no ceiling). `train_counts[c]` is the number of real training
-    instances of class c and decides the head / middle / tail groups. `card` has what only the caller knows (detector and
-    generator sha256, file format, resize filter ...). Stuff classes are evaluated apart, never in the headline.
+    With COCO's other figures, groups and controls. Boxes and predictions of `synthetic` are pixels
+    of the image the detector saw. `real` holds one row per real image of the same layouts (may be
+    empty: then there is no ceiling). `train_counts[c]` is the number of real training instances of
+    class c and decides the head / middle / tail groups. `card` has what only the caller knows
+    (detector and generator sha256, file format, resize filter ...). Stuff classes are evaluated
+    apart, never in the headline.
     """
     assert len(train_counts) == len(categories)
     rows = sorted(synthetic, key=_identity)
@@ -184,11 +187,12 @@ def evaluate(
 
 
 def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
-    """Return the same predictions, each set against the layout of another image; empty with fewer than two layouts.
+    """Return each image's predictions against the layout of another image.
 
-    The layouts stand in a fixed permutation and each is replaced by its successor, so every layout is used and none
-    meets its own predictions. Predicted boxes are scaled to the other image's size: a difference in size alone must not
-    make the floor look low.
+    Empty with fewer than two layouts. The layouts stand in a fixed permutation and each is replaced
+    by its successor, so every layout is used and none meets its own predictions. Predicted boxes
+    are scaled to the other image's size: a difference in size alone must not make the floor look
+    low.
     """
     layouts = {row.index: row for row in rows}
     if len(layouts) < 2:
@@ -200,7 +204,7 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
 
 
 def summary(result: DetectionResult, groups: Groups) -> dict[str, float | None]:
-    """Return the headline numbers and, for every frequency group, its mean AP and AP50."""
+    """Return the headline numbers, and AP and AP50 of every frequency group."""
     values = {key: result.values[key] for key in KEYS}
     for part in PARTS:
         for key in GROUPED:
@@ -222,7 +226,10 @@ def _group_intervals(
     groups: Groups,
     things: Sequence[int],
 ) -> dict[str, float | None]:
-    """Return the intervals of the frequency groups; the draws [R, C] have a column per class of `things`."""
+    """Return the intervals of the frequency groups.
+
+    The draws [R, C] have a column per class of `things`.
+    """
     intervals = {}
     for part in PARTS:
         columns = [things.index(c) for c in groups[part]]
@@ -262,7 +269,10 @@ def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
 
 
 def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category]) -> dict[str, float | None]:
-    """Return stuff numbers under names of their own; nothing for a set without stuff classes."""
+    """Return stuff numbers under names of their own.
+
+    Nothing for a set without stuff classes.
+    """
     stuff = [c for c, category in enumerate(categories) if not category.isthing]
     if not stuff:
         return {}

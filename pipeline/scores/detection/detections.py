@@ -1,4 +1,7 @@
-"""Detections of the reference detector in each image, with the objects that the image was to show."""
+"""Detections of the reference detector, with the objects that were to be shown.
+
+For each image.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ class DetectionExtractor(Extractor):
 
 
 def detection_row(record: Record, offset: int) -> DetectionRow:
-    """Return a record as a row of the evaluator; images without a partner stand behind the `offset` real ones."""
+    """Return a record as a row of the evaluator.
+
+    Images without a partner stand behind the `offset` real ones.
+    """
     index = record.layout
     if index < 0:
         index = offset + record.index

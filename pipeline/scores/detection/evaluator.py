@@ -1,4 +1,6 @@
-"""COCO average precision of detections against the boxes of scenes, and what else is counted by matching boxes.
+"""COCO average precision of detections, and other counts by matching boxes.
+
+The truth are the boxes of scenes.
 
 Legend: D predictions, G true boxes, C classes, T IoU thresholds (10 of COCO), P recall points (101).
 """
@@ -37,9 +39,10 @@ Numbers = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """The true objects of one image and a detector's predictions; small arrays that travel between processes.
+    """The true objects of one image and a detector's predictions.
 
-    `index` names the evaluated image or layout; several samples of one layout share it and differ in `sample`.
+    Small arrays that travel between processes. `index` names the evaluated image or layout; several
+    samples of one layout share it and differ in `sample`.
     """
 
     index: int
@@ -118,7 +121,10 @@ class DetectionRow:
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the row as named arrays, to be stored; `index` and `sample` are not among them."""
+        """Return the row as named arrays, to be stored.
+
+        `index` and `sample` are not among them.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "size": np.array([self.height, self.width]),
             "boxes": self.boxes,
@@ -198,7 +204,10 @@ class DetectionEvaluator:
         self._rows: dict[tuple[int, int], DetectionRow] = {}
 
     def add(self, row: DetectionRow) -> None:
-        """Take one image; what COCO would not count is dropped here, so memory holds compact arrays only."""
+        """Take one image.
+
+        What COCO would not count is dropped here, so memory holds compact arrays only.
+        """
         assert (row.index, row.sample) not in self._rows, (
             f"image {row.index} sample {row.sample} was added twice"
         )
@@ -210,9 +219,9 @@ class DetectionEvaluator:
         self._rows[row.index, row.sample] = evaluated.with_predictions(self._best(row))
 
     def _best(self, row: DetectionRow) -> NDArray[np.int64]:
-        """Return the indices of the best detections, class by class, at most MAX_DETECTIONS of each.
+        """Return the indices of the best detections, at most MAX_DETECTIONS of a class.
 
-        Of equal scores the first counts as better.
+        Class by class. Of equal scores the first counts as better.
         """
         order = np.lexsort((-row.pred_scores, row.pred_labels))
         labels = row.pred_labels[order]
@@ -229,7 +238,10 @@ class DetectionEvaluator:
         return [self._rows[key] for key in sorted(self._rows)]
 
     def result(self) -> DetectionResult:
-        """Return COCO's twelve figures over all classes and of each: equal to pycocotools, through faster-coco-eval."""
+        """Return COCO's twelve figures over all classes and of each.
+
+        Equal to pycocotools, through faster-coco-eval.
+        """
         rows = self.rows()
         precision, recall = self._coco(rows)
         num_boxes = np.zeros(len(self.categories), np.int64)
@@ -251,8 +263,9 @@ class DetectionEvaluator:
         return DetectionResult(values, per_class, len(rows), num_gt, num_predictions)
 
     def _coco(self, rows: list[DetectionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return precision [T, P, C, area] at `_limit` detections and recall [T, C, area, 3] at 1, 10 and `_limit` of them.
+        """Return precision [T, P, C, area] and recall [T, C, area, 3].
 
+        Precision at `_limit` detections, recall at 1, 10 and `_limit` of them.
         -1 stands where there is no truth.
         """
         from faster_coco_eval import COCO, COCOeval_faster
@@ -281,7 +294,7 @@ class DetectionEvaluator:
 
 
 def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
-    """Split class indices by how many training instances each has, relative to the most frequent class.
+    """Split class indices by their training instances, relative to the largest class.
 
     `head`: at least half of the largest count; `tail`: below one eighth of it; `middle`: between. `unseen` classes have
     no training instance: no detector can find them, so they are not averaged into the tail. Relative bounds, because
@@ -302,7 +315,10 @@ def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
 
 
 def lvis_groups(train_images: Sequence[int]) -> dict[str, list[int]]:
-    """Split class indices as LVIS does, by training images with the class: rare 1-10, common 11-100, frequent above."""
+    """Split class indices as LVIS does, by training images with the class.
+
+    Rare 1-10, common 11-100, frequent above.
+    """
     groups: dict[str, list[int]] = {"rare": [], "common": [], "frequent": [], "unseen": []}
     for c, count in enumerate(train_images):
         if count == 0:
@@ -319,7 +335,10 @@ def lvis_groups(train_images: Sequence[int]) -> dict[str, list[int]]:
 def match_row(
     row: DetectionRow, classes: Iterable[int], iou: float, floor: float = -np.inf
 ) -> NDArray[np.int8]:
-    """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count (on a crowd, or scored below `floor`)."""
+    """Return per prediction [D] 1 = hit, 0 = false, -1 = does not count.
+
+    It does not count on a crowd, or scored below `floor`.
+    """
     state: NDArray[np.int8] = match_at(row, classes, (iou,), floor)[0]
     return state
 
@@ -327,7 +346,10 @@ def match_row(
 def match_at(
     row: DetectionRow, classes: Iterable[int], ious: Sequence[float], floor: float = -np.inf
 ) -> NDArray[np.int8]:
-    """Return the states of `match_row` at each of the IoU thresholds, [len(ious), D]; the overlaps are computed once."""
+    """Return the states of `match_row` at each IoU threshold, [len(ious), D].
+
+    The overlaps are computed once.
+    """
     state = np.full((len(ious), len(row.pred_labels)), -1, np.int8)
     for c in np.intersect1d(row.pred_labels, list(classes)):
         pred = np.flatnonzero((row.pred_labels == c) & (row.pred_scores >= floor))
@@ -342,7 +364,10 @@ def match_at(
 
 
 def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -> NDArray[np.int8]:
-    """Match greedily as COCO does; overlap [D, G] best prediction first, returns [D] as `match_row`."""
+    """Match greedily as COCO does, and return [D] as `match_row` does.
+
+    overlap is [D, G], best prediction first.
+    """
     state = np.zeros(len(overlap), np.int8)
     free = ~crowd
     candidates = np.flatnonzero((overlap >= iou).any(axis=1))  # all others are false

@@ -1,7 +1,9 @@
-"""Fixed AP (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details", section 4.2).
+"""Fixed AP (Dave et al. 2021, section 4.2).
 
-COCO's AP counts the best detections of each image, so classes compete for places in it and rare ones lose them. Fixed AP
-has no limit per image: of each class the 10,000 detections with the highest scores in the whole set count.
+"Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details". COCO's AP counts the
+best detections of each image, so classes compete for places in it and rare ones lose them. Fixed AP
+has no limit per image: of each class the 10,000 detections with the highest scores in the whole set
+count.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ BUDGET = 10_000  # detections per class
 
 
 class FixedEvaluator(DetectionEvaluator):
-    """A DetectionEvaluator whose `result` counts the best `budget` detections of each class, wherever they are."""
+    """A DetectionEvaluator that counts the best `budget` detections of each class.
+
+    Wherever they are.
+    """
 
     def __init__(
         self,

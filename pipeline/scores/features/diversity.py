@@ -1,7 +1,8 @@
-"""DS, diversity score (LostGAN-V2, section 3): how different are two images of one layout? LPIPS (Zhang et al. 2018) says.
+"""DS, diversity score: how different are two images of one layout?
 
-Two images are painted from each layout with different latent codes. The mean LPIPS distance over the layouts, and its
-standard deviation over them, are the score; higher is more diverse, also where the images are worse.
+LostGAN-V2, section 3; LPIPS (Zhang et al. 2018) says. Two images are painted from each layout with
+different latent codes. The mean LPIPS distance over the layouts, and its standard deviation over
+them, are the score; higher is more diverse, also where the images are worse.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ PUBLISHED = Config()  # LostGAN-V2, section 3: LPIPS, two images of each layout
 
 @dataclass(frozen=True)
 class LpipsExtractor(Extractor):
-    """LPIPS between the first two images of a layout, and between the first ones of two layouts."""
+    """LPIPS between two images of a layout, and between images of two layouts.
+
+    The first two images, and the first one of each.
+    """
 
     name: ClassVar[str] = "lpips"
     tables: tuple[str, ...] = ("synthetic",)
@@ -69,7 +73,10 @@ class LpipsExtractor(Extractor):
         partners = _Partners(inputs.pairing)
 
         def distances(images: Sequence[TableImage], kind: str) -> dict[int, float]:
-            """Return the distance of each image that has a partner, by its position in the batch."""
+            """Return the distance of each image that has a partner.
+
+            By its position in the batch.
+            """
             positions, first, second = [], [], []
             for position, image in enumerate(images):
                 partner = partners.find(image, kind)
@@ -111,7 +118,10 @@ class _Partners:
         self._following = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
 
     def find(self, image: TableImage, kind: str) -> int | None:
-        """Return the index of the partner of the first image of a layout: of the same layout, or of the next one."""
+        """Return the index of the partner of the first image of a layout.
+
+        It is of the same layout, or of the next one.
+        """
         if image.sample or image.layout < 0:
             return None
         if kind == SAME:
@@ -128,7 +138,10 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where two synthetic images of a layout and the published weights are there."""
+    """Return None where the score can be measured.
+
+    It needs two synthetic images of a layout and the published weights.
+    """
     name = networks.LPIPS_NETS[config.net]
     reason = missing_convolutions(inputs, name) or convolutions.missing_heads(name)
     if reason:
@@ -145,7 +158,10 @@ def unsupported(folder: Path | None, config: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return the mean LPIPS distance of two images of one layout; control `other_layout`: of images of two layouts."""
+    """Return the mean LPIPS distance of two images of one layout.
+
+    Control `other_layout`: of images of two layouts.
+    """
     extractor = _extractor(config)
     same: list[float] = []
     other: list[float] = []

@@ -1,7 +1,8 @@
-"""Extractors of one feature vector per image: by published networks, and by the detector of the user's own data.
+"""Extractors of one feature vector per image.
 
-Training images are measured too where they are there: their distance from the real validation images is what no generator
-can be expected to beat, and they are what synthetic images may be copies of.
+By published networks, and by the detector of the user's own data. Training images are measured too
+where they are there: their distance from the real validation images is what no generator can be
+expected to beat, and they are what synthetic images may be copies of.
 
 Legend: D features, S side of a layout's label map.
 """
@@ -33,7 +34,10 @@ Images = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class SpacedExtractor(Extractor):
-    """Measures some images of each table, evenly spaced; of the others it records empty arrays."""
+    """Measures some images of each table, evenly spaced.
+
+    Of the others it records empty arrays.
+    """
 
     array_names: ClassVar[tuple[str, ...]] = (FEATURES,)
     tables: tuple[str, ...] = ("train", "real", "synthetic")
@@ -50,7 +54,7 @@ class SpacedExtractor(Extractor):
     def on_selected(
         self, inputs: MetricInputs, measure: Callable[[list[TableImage]], list[Arrays]]
     ) -> ExtractFunction:
-        """Return the extract function that applies `measure` to the selected images of a batch."""
+        """Return the extract function that measures the selected images of a batch."""
         nothing: Arrays = {name: np.zeros(0, np.float32) for name in self.array_names}
         selected: dict[str, set[int]] = {}
         for table in self.tables:
@@ -116,7 +120,10 @@ class AlexNetExtractor(SpacedExtractor):
 
 @dataclass(frozen=True)
 class DetectorFeatureExtractor(SpacedExtractor):
-    """Features [D] of the backbone of the reference detector, which was trained on the user's real images."""
+    """Features [D] of the reference detector's backbone.
+
+    It was trained on the user's real images.
+    """
 
     name: ClassVar[str] = "detector_features"
 
@@ -148,7 +155,10 @@ class LayoutMapExtractor(SpacedExtractor):
 
 
 def label_map(image: TableImage, side: int) -> NDArray[np.int16]:
-    """Paint a layout's boxes into [side, side], the largest first; a box covers the cells it touches."""
+    """Paint a layout's boxes into [side, side], the largest first.
+
+    A box covers the cells it touches.
+    """
     scene = image.scene
     objects = layout_objects(scene)
     scale = np.array([side / scene.width, side / scene.height] * 2)
@@ -163,7 +173,10 @@ def label_map(image: TableImage, side: int) -> NDArray[np.int16]:
 
 
 def num_selected(inputs: MetricInputs, extractor: SpacedExtractor, table: str) -> int:
-    """Return the number of images of a table that an extractor measures; 0 without the table."""
+    """Return the number of images of a table that an extractor measures.
+
+    0 without the table.
+    """
     if table not in inputs.tables:
         return 0
     return len(extractor.selected(inputs, table))
@@ -172,7 +185,10 @@ def num_selected(inputs: MetricInputs, extractor: SpacedExtractor, table: str) -
 def rows(
     inputs: MetricInputs, extractor: SpacedExtractor, table: str, name: str = FEATURES
 ) -> Iterator[Features]:
-    """Yield an array of the records of a table, one row [1, D] per measured image, in the table's order."""
+    """Yield an array of the records of a table, one row [1, D] per measured image.
+
+    In the table's order.
+    """
     if table not in inputs.tables:
         return
     for record in inputs.extracted(extractor, table):

@@ -1,7 +1,8 @@
-"""FID, Fréchet inception distance (Heusel et al. 2017, eq. 6): how far apart are synthetic and real images as two Gaussians?
+"""FID, Fréchet inception distance (Heusel et al. 2017, eq. 6).
 
-The Gaussians are those of the pool features of the Inception network of 2015-12-05. The Fréchet distance between them is
-|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+How far apart are synthetic and real images as two Gaussians? The Gaussians are those of the pool
+features of the Inception network of 2015-12-05. The Fréchet distance between them is |m1 - m2|^2 +
+tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def unsupported(folder: Path | None, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return FID of synthetic against real images; control `train`: as many training images against the same real ones."""
+    """Return FID of synthetic against real images.
+
+    Control `train`: as many training images against the same real ones.
+    """
     extractor = _extractor(config)
     real = moments(rows(inputs, extractor, "real"))
     synthetic = moments(rows(inputs, extractor, "synthetic"))
@@ -94,7 +98,10 @@ def _extractor(config: Config) -> InceptionExtractor:
 
 
 class Moments:
-    """Mean and covariance of rows that come block by block, in float64 (Chan et al. 1983: stable, in blocks)."""
+    """Mean and covariance of rows that come block by block, in float64.
+
+    Stable in blocks (Chan et al. 1983).
+    """
 
     def __init__(self, width: int) -> None:
         self.count = 0
@@ -134,10 +141,11 @@ def moments(rows: Iterable[Features]) -> Moments | None:
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """Return the squared Fréchet distance of two Gaussians, never below 0; singular covariances are no exception.
+    """Return the squared Fréchet distance of two Gaussians, never below 0.
 
-    tr (S1 S2)^(1/2) is the sum of the singular values of R1 R2^T, where S = R^T R: no root of a rounded eigenvalue is
-    taken, so covariances of fewer rows than dimensions keep full precision.
+    Singular covariances are no exception. tr (S1 S2)^(1/2) is the sum of the singular values of R1
+    R2^T, where S = R^T R: no root of a rounded eigenvalue is taken, so covariances of fewer rows
+    than dimensions keep full precision.
     """
     first, second = a.covariance, b.covariance
     shift = a.mean - b.mean
@@ -147,7 +155,10 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return R [rank, D] with R^T R = covariance; directions without variance are left out."""
+    """Return R [rank, D] with R^T R = covariance.
+
+    Directions without variance are left out.
+    """
     values, vectors = np.linalg.eigh(covariance)
     least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
     kept = values > least
@@ -156,7 +167,10 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def warnings(counts: Iterable[int], width: int) -> list[str]:
-    """Return sentences that say why a Fréchet distance of so few images with features of this width is uncertain."""
+    """Return sentences on why a Fréchet distance is uncertain.
+
+    For so few images with features of this width.
+    """
     least = min(counts)
     sentences = []
     if least <= width:

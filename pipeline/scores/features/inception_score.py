@@ -1,8 +1,9 @@
-"""IS, Inception Score (Salimans et al. 2016): exp of the mean divergence of an image's class guess from the average guess.
+"""IS, Inception Score (Salimans et al. 2016).
 
-The guess is that of the Inception network of 2015-12-05 on the 1,000 classes of ImageNet (1,008 outputs, without their
-bias, as published). Images are shuffled, because neighbours share a layout, and cut into splits; reported are mean and
-standard deviation over the splits.
+exp of the mean divergence of an image's class guess from the average guess. The guess is that of
+the Inception network of 2015-12-05 on the 1,000 classes of ImageNet (1,008 outputs, without their
+bias, as published). Images are shuffled, because neighbours share a layout, and cut into splits;
+reported are mean and standard deviation over the splits.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, _: Config) -> str | None:
-    """Return None where synthetic images, the library and the published weights are there."""
+    """Return None where the score can be measured.
+
+    It needs synthetic images, the library and the published weights.
+    """
     return missing_network(inputs, "inception")
 
 
@@ -70,7 +74,10 @@ def unsupported(folder: Path | None, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return the Inception Score of the synthetic images; controls: that of the real and of the training images."""
+    """Return the Inception Score of the synthetic images.
+
+    Controls: that of the real and of the training images.
+    """
     extractor = _extractor(config)
     numbers: dict[str, dict[str, float | None]] = {}
     for table in ("synthetic", "real", "train"):
@@ -133,7 +140,10 @@ class InceptionScore:
 def inception_score(
     logits: Iterable[Features], count: int, splits: int = 10, seed: int = SHUFFLE_SEED
 ) -> InceptionScore | None:
-    """Return the score of `count` rows of logits [n, C]; None with fewer images than splits. Memory is that of one block."""
+    """Return the score of `count` rows of logits [n, C].
+
+    None with fewer images than splits. Memory is that of one block.
+    """
     if count < splits:
         return None
     split_of_row = _split_of_row(count, splits, seed)

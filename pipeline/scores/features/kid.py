@@ -1,7 +1,8 @@
-"""KID, kernel inception distance (Binkowski et al. 2018, section 4): the squared MMD of synthetic and real features.
+"""KID, kernel inception distance (Binkowski et al. 2018, section 4).
 
-The kernel is (x.y / D + 1)^3; the estimate is unbiased, so few images make it less certain but not too high, and it may
-be slightly below 0. Reported are mean and standard deviation over random subsets, as torch-fidelity draws them.
+The squared MMD of synthetic and real features. The kernel is (x.y / D + 1)^3; the estimate is
+unbiased, so few images make it less certain but not too high, and it may be slightly below 0.
+Reported are mean and standard deviation over random subsets, as torch-fidelity draws them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ SUBSET_SEED = 2020  # torch-fidelity's
 
 @dataclass(frozen=True)
 class Config:
-    """Number of images and subsets; `subsets` and `subset_size` as published and in torch-fidelity."""
+    """Number of images and subsets.
+
+    `subsets` and `subset_size` are as published and in torch-fidelity.
+    """
 
     samples_per_layout: int = 1  # synthetic images of each validation layout
     subsets: int = 100
@@ -62,7 +66,10 @@ def unsupported(folder: Path | None, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return KID of synthetic against real images; control `train`: as many training images against the same real ones."""
+    """Return KID of synthetic against real images.
+
+    Control `train`: as many training images against the same real ones.
+    """
     extractor = _extractor(config)
     kernel, floor = kernel_distances(inputs, extractor, config.subsets, config.subset_size)
     splits = "none"
@@ -89,7 +96,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 def kernel_distances(
     inputs: MetricInputs, extractor: SpacedExtractor, subsets: int, subset_size: int
 ) -> tuple[Kernel | None, Kernel | None]:
-    """Return the distance of the synthetic and that of the training images from the real ones.
+    """Return the distances of synthetic and of training images from the real ones.
 
     Of the training images as many are used as there are synthetic ones.
     """
@@ -111,7 +118,10 @@ def values(kernel: Kernel | None, name: str) -> dict[str, float | None]:
 
 
 def warnings(kernel: Kernel | None, subset_size: int) -> list[str]:
-    """Return sentences that say where there are too few images for subsets of the size asked for."""
+    """Return sentences on subsets that too few images cannot fill.
+
+    Of the size asked for.
+    """
     if not kernel:
         return ["fewer than 4 images: there is no kernel distance"]
     if kernel.subset_size < subset_size:
@@ -127,7 +137,10 @@ def _extractor(config: Config) -> InceptionExtractor:
 
 @dataclass(frozen=True)
 class Kernel:
-    """An MMD estimate: mean and standard deviation over subsets, and the size of these."""
+    """An MMD estimate.
+
+    Mean and standard deviation over subsets, and the size of these.
+    """
 
     mean: float
     std: float
@@ -136,9 +149,9 @@ class Kernel:
 
 
 def mmd(x: Features, y: Features) -> float:
-    """Return the unbiased estimate of the squared MMD (Gretton et al. 2012, eq. 3) of rows [N, D] and [M, D], N, M >= 2.
+    """Return the unbiased squared MMD (Gretton et al. 2012, eq. 3) of two sets.
 
-    Sums in float64, block by block.
+    Rows [N, D] and [M, D], N, M >= 2. Sums in float64, block by block.
     """
     n, m = len(x), len(y)
     assert n > 1 and m > 1
@@ -151,10 +164,10 @@ def mmd(x: Features, y: Features) -> float:
 def kernel_distance(
     x: Features, y: Features, subsets: int = 100, size: int = 1000, seed: int = SUBSET_SEED
 ) -> Kernel | None:
-    """Return the mean of `mmd` over random subsets of `size` rows of each; None with fewer than four rows.
+    """Return the mean of `mmd` over random subsets of `size` rows of each.
 
-    Where there are not enough rows the subsets have half of the fewer, so that they still differ; the estimate stays
-    unbiased.
+    None with fewer than four rows. Where there are not enough rows the subsets have half of the
+    fewer, so that they still differ; the estimate stays unbiased.
     """
     least = min(len(x), len(y))
     if least < 4:

@@ -1,8 +1,9 @@
-"""Nearest training images of synthetic images (LostGAN-V2, section 3.1.3): does the generator copy what it has seen?
+"""Nearest training images of synthetic ones: does the generator copy?
 
-Two kinds of neighbours, as in the paper: of the image, by cosine similarity of features (AlexNet's pool5, or the backbone of
-the user's detector), and of the layout, by which classes it has and where. How near real validation images, which nobody
-could copy, are to training images is the yardstick: a synthetic image nearer than nearly all of these may be a copy.
+LostGAN-V2, section 3.1.3. Two kinds of neighbours, as in the paper: of the image, by cosine
+similarity of features (AlexNet's pool5, or the backbone of the user's detector), and of the layout,
+by which classes it has and where. How near real validation images, which nobody could copy, are to
+training images is the yardstick: a synthetic image nearer than nearly all of these may be a copy.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where there are training images, and a detector or AlexNet's published weights."""
+    """Return None where the score can be measured.
+
+    It needs training images, and a detector or AlexNet's published weights.
+    """
     tables = ("train", "real", "synthetic")
     if config.features == "alexnet":
         return missing_convolutions(inputs, "alexnet", tables)
@@ -78,17 +82,21 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
 
 
 def unsupported(folder: Path | None, config: Config) -> str | None:
-    """Return why this machine cannot use AlexNet's published weights, where they are asked for."""
+    """Return why this machine cannot use AlexNet's published weights.
+
+    Only where they are asked for.
+    """
     if config.features == "alexnet":
         return find_convolutions(folder, "alexnet").reason
     return None
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return `near_copies`: the share of synthetic images nearer to a training image than 99 % of the real ones are.
+    """Return `near_copies`: the share of synthetic images that are too near.
 
-    A generator that copies nothing has about 0.01, one whose images are unlike all real ones 0. `similarity` and
-    `layout_similarity` are means over the synthetic images; control `real` has those of the real ones.
+    Nearer to a training image than 99 % of the real ones are. A generator that copies nothing has
+    about 0.01, one whose images are unlike all real ones 0. `similarity` and `layout_similarity`
+    are means over the synthetic images; control `real` has those of the real ones.
     """
     extractor, layouts = _extractors(config)
     by_features = _by_features(inputs, extractor, config.max_images)
@@ -148,7 +156,10 @@ def listed_pairs(metric: Mapping[str, Any]) -> list[ImagePair]:
 
 
 def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return, by file name, the picture sheet of the listed pairs of a metric (as JSON)."""
+    """Return, by file name, the picture sheet of a metric's listed pairs.
+
+    The metric is given as JSON.
+    """
     tables = inputs.tables
     sheet = picture_sheet(listed_pairs(metric), tables["synthetic"], tables["train"])
     if sheet is None:
@@ -168,7 +179,10 @@ def _extractors(config: Config) -> tuple[SpacedExtractor, LayoutMapExtractor]:
 def _by_features(
     inputs: MetricInputs, extractor: SpacedExtractor, most: int
 ) -> dict[str, Neighbours]:
-    """Return the nearest training image of the synthetic and of the real images, by features."""
+    """Return the nearest training images by features.
+
+    Of the synthetic and of the real images.
+    """
     neighbours = {}
     with on_disk(rows(inputs, extractor, "train")) as train:
         standardization = None  # the paper compares pool5 as it is
@@ -189,7 +203,10 @@ def _standardization(train: Features) -> Standardization:
 
 
 def _by_layout(inputs: MetricInputs, extractor: LayoutMapExtractor) -> dict[str, Neighbours]:
-    """Return the nearest training image of the synthetic and of the real images, by layout."""
+    """Return the nearest training images by layout.
+
+    Of the synthetic and of the real images.
+    """
     maps = {}
     for table in ("train", "synthetic", "real"):
         maps[table] = np.concatenate(list(rows(inputs, extractor, table, LAYOUT)))
@@ -208,7 +225,10 @@ def _nearest_pairs(
     selected: NDArray[np.int64],
     most: int,
 ) -> list[ImagePair]:
-    """Return the pairs of the synthetic images at indices `selected` [N], the nearest first, at most `most`."""
+    """Return the pairs of selected synthetic images, nearest first, at most `most`.
+
+    `selected` [N] has their indices.
+    """
     corpus = extractor.selected(inputs, "train")
     train, synthetic = inputs.tables["train"], inputs.tables["synthetic"]
     pairs = []

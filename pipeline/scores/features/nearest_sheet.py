@@ -1,4 +1,7 @@
-"""A picture sheet of synthetic images and the training images nearest to them, to see what may be copied."""
+"""A picture sheet of synthetic images and the training images nearest to them.
+
+To see what may be copied.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ COLUMNS = ("synthetic", "nearest by features", "nearest by layout")
 
 
 def picture_sheet(pairs: Sequence[ImagePair], synthetic: Dataset, train: Dataset) -> bytes | None:
-    """Return a JPEG with a row per pair: image, nearest by features, nearest by layout; None without pairs."""
+    """Return a JPEG with a row per pair; None without pairs.
+
+    Image, nearest by features, nearest by layout.
+    """
     if not pairs:
         return None
     rows = [_heading()]

@@ -12,7 +12,10 @@ from synthaug.pipeline.scores.features.streams import Features, spans
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k most similar rows of a corpus for each of N queries, the most similar first."""
+    """The k most similar rows of a corpus for each of N queries.
+
+    The most similar first.
+    """
 
     index: NDArray[np.int64]  # [N, k] rows of the corpus
     similarity: NDArray[np.float64]  # [N, k] falling
@@ -20,7 +23,10 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class ImagePair:
-    """A synthetic image with the training images nearest to it, by `image_id` and by their index in the table."""
+    """A synthetic image with the training images nearest to it.
+
+    By `image_id` and by their index in the table.
+    """
 
     synthetic: str
     synthetic_index: int
@@ -34,7 +40,10 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class Standardization:
-    """Mean and deviation by which features are centred and scaled before they are compared."""
+    """Mean and deviation by which features are centered and scaled.
+
+    Before they are compared.
+    """
 
     mean: NDArray[np.float64]  # [D]
     deviation: NDArray[np.float64]  # [D]; a feature of deviation 0 is left out
@@ -43,10 +52,11 @@ class Standardization:
 def nearest(
     queries: Features, corpus: Features, k: int = 1, standardization: Standardization | None = None
 ) -> Neighbours:
-    """Return the k rows of `corpus` [M, D] with the highest cosine similarity to each of `queries` [N, D]; k <= M.
+    """Return the k rows of `corpus` [M, D] most like each of `queries` [N, D].
 
-    Of equals the first counts as nearer. Block by block, in float64; rows need not be of length 1. Features that are never
-    negative all point the same way; with `standardization` they are centred and scaled first.
+    By cosine similarity, k <= M. Of equals the first counts as nearer. Block by block, in float64;
+    rows need not be of length 1. Features that are never negative all point the same way; with
+    `standardization` they are centred and scaled first.
     """
     assert 0 < k <= len(corpus)
     index = np.zeros((len(queries), k), np.int64)
@@ -80,10 +90,11 @@ def _unit(rows: Features, standardization: Standardization | None) -> NDArray[np
 def similar_layouts(
     queries: NDArray[np.int16], corpus: NDArray[np.int16], num_classes: int
 ) -> Neighbours:
-    """Return the layout of `corpus` [M, cells] most like each of `queries` [N, cells], maps of class indices, -1 = no box.
+    """Return the layout of `corpus` [M, cells] most like each query [N, cells].
 
-    Similarity is the mean of two shares: cells with the same content in both, and the intersection of the two histograms
-    over classes (no box is one). Of equals the first counts as nearer.
+    Layouts are maps of class indices, -1 = no box. Similarity is the mean of two shares: cells with
+    the same content in both, and the intersection of the two histograms over classes (no box is
+    one). Of equals the first counts as nearer.
     """
     corpus_histograms = _histograms(corpus, num_classes)
     query_histograms = _histograms(queries, num_classes)

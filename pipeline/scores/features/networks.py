@@ -1,6 +1,7 @@
-"""Published networks, architectures and preprocessing of torch-fidelity and torchvision; weights from files.
+"""Published networks: architectures of torch-fidelity and torchvision.
 
-Every network takes uint8 RGB images [H, W, 3] of any sizes. Images of one size run together, in the order given.
+With their preprocessing; weights come from files. Every network takes uint8 RGB images [H, W, 3] of
+any sizes. Images of one size run together, in the order given.
 
 Legend: N images, D features, H x W pixels.
 """
@@ -31,7 +32,7 @@ LPIPS_EPS = 1e-8
 
 
 def missing_library(name: str) -> str | None:
-    """Return in one line the library that a network needs and this machine lacks, else None."""
+    """Return in one line the library that a network needs and is not there, else None."""
     module = LIBRARIES[name]
     if find_spec(module):
         return None
@@ -40,7 +41,10 @@ def missing_library(name: str) -> str | None:
 
 
 class Inception:
-    """Inception v3 with the resize of TensorFlow 1 and its pools, as FID, KID and IS are published with (`layer` 2048)."""
+    """Inception v3 with the resize of TensorFlow 1 and its pools.
+
+    FID, KID and IS are published with it (`layer` 2048).
+    """
 
     def __init__(
         self, state: Mapping[str, Tensor], device: str = "cpu", layer: str = "2048"
@@ -68,7 +72,10 @@ class Inception:
 
 
 class Vgg16:
-    """The features of improved precision and recall: fc2 of VGG-16 after its ReLU (Kynkäänniemi et al. 2019, section 3.1)."""
+    """The features of improved precision and recall: fc2 of VGG-16 after its ReLU.
+
+    Kynkäänniemi et al. 2019, section 3.1.
+    """
 
     def __init__(self, state: Mapping[str, Tensor], device: str = "cpu") -> None:
         from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
@@ -93,14 +100,20 @@ class Vgg16:
 
 
 class AlexNetPool5:
-    """pool5 of AlexNet on 256 x 256 pixels (LostGAN-V2, section 3.1.3), flattened, of length 1."""
+    """pool5 of AlexNet on 256 x 256 pixels, flattened, of length 1.
+
+    LostGAN-V2, section 3.1.3.
+    """
 
     def __init__(self, convolutions: Mapping[str, Tensor], device: str = "cpu") -> None:
         self._device = device
         self._features = _features("alexnet", convolutions).to(device)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
-        """Return unit vectors [N, 12544]; the images are resized as the rest of the house does it."""
+        """Return unit vectors [N, 12544].
+
+        The images are resized as the rest of the house does it.
+        """
         import torch
 
         from synthaug.pipeline.core.images import resize
@@ -114,9 +127,10 @@ class AlexNetPool5:
 
 
 class Lpips:
-    """LPIPS 0.1 (Zhang et al. 2018, eq. 1): weighted squared differences of unit-length features, averaged over the pixels.
+    """LPIPS 0.1 (Zhang et al. 2018, eq. 1).
 
-    The features are those after the last ReLU of five stages; the weights are the published linear heads.
+    Weighted squared differences of unit-length features, averaged over the pixels. The features are
+    those after the last ReLU of five stages; the weights are the published linear heads.
     """
 
     def __init__(
@@ -167,7 +181,10 @@ class Lpips:
 
 
 def _features(name: str, convolutions: Mapping[str, Tensor]) -> nn.Sequential:
-    """Return the layers `features` of a network of torchvision, filled and frozen; ValueError for other tensors."""
+    """Return the layers `features` of a network of torchvision, filled and frozen.
+
+    ValueError for other tensors.
+    """
     import torch
     import torchvision
 
@@ -223,7 +240,10 @@ def _groups(images: Images) -> dict[tuple[int, ...], list[int]]:
 
 
 def _by_size(images: Images, run: Callable[[list[NDArray[np.uint8]]], Any]) -> NDArray[np.float32]:
-    """Run images of one size together; returns the rows [N, D] in the order of the images."""
+    """Run images of one size together.
+
+    Returns the rows [N, D] in the order of the images.
+    """
     import torch
 
     rows: dict[int, NDArray[np.float32]] = {}
@@ -251,7 +271,10 @@ def _stack(images: Images, device: str) -> Tensor:
 
 
 def _imagenet(pixels: Tensor) -> Tensor:
-    """Return uint8 [N, 3, H, W] as float32, normalized as torchvision's networks are given them."""
+    """Return uint8 [N, 3, H, W] as torchvision's networks are given it.
+
+    float32, normalized.
+    """
     import torch
 
     mean = pixels.new_tensor((0.485, 0.456, 0.406), dtype=torch.float32)

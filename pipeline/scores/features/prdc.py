@@ -1,8 +1,10 @@
-"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020): quality and variety apart.
+"""Precision, recall, density and coverage: quality and variety apart.
 
-Each image's neighbourhood reaches to its k-th nearest of its own kind. Precision: the share of synthetic images inside
-some real neighbourhood. Recall: the share of real images inside some synthetic one. Density: in how many real
-neighbourhoods a synthetic image lies, over k. Coverage: the share of real images whose neighbourhood holds a synthetic one.
+Kynkäänniemi et al. 2019, Naeem et al. 2020. Each image's neighbourhood reaches to its k-th nearest
+of its own kind. Precision: the share of synthetic images inside some real neighbourhood. Recall:
+the share of real images inside some synthetic one. Density: in how many real neighbourhoods a
+synthetic image lies, over k. Coverage: the share of real images whose neighbourhood holds a
+synthetic one.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ def unsupported(folder: Path | None, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return precision (the headline), recall, density and coverage; control `train`: of training images instead."""
+    """Return precision (the headline), recall, density and coverage.
+
+    Control `train`: of training images instead.
+    """
     extractor = _extractor(config)
     result = compare(inputs, extractor, config.neighbors)
     controls = {}
@@ -90,7 +95,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The numbers of synthetic and of training images against the real ones; None with too few images."""
+    """The numbers of synthetic and of training images against the real ones.
+
+    None with too few images.
+    """
 
     synthetic: Manifolds | None
     train: Manifolds | None
@@ -99,7 +107,10 @@ class Comparison:
 
 
 def compare(inputs: MetricInputs, extractor: SpacedExtractor, k: int, most: int = 0) -> Comparison:
-    """Compare at most `most` images of each set, evenly spaced (0 = all); of the training images as many as synthetic."""
+    """Compare at most `most` images of each set, evenly spaced (0 = all).
+
+    Of the training images as many as synthetic.
+    """
     train_result = None
     with (
         on_disk(rows(inputs, extractor, "real")) as all_real,
@@ -150,7 +161,10 @@ def _extractor(config: Config) -> Vgg16Extractor:
 
 @dataclass(frozen=True)
 class Manifolds:
-    """Precision, recall and coverage in [0, 1]; density 0 or more, about 1 where the two sets are alike."""
+    """Precision, recall and coverage in [0, 1], and density.
+
+    Density is 0 or more, about 1 where the two sets are alike.
+    """
 
     precision: float
     recall: float
@@ -159,9 +173,10 @@ class Manifolds:
 
 
 def prdc(real: Features, synthetic: Features, k: int) -> Manifolds | None:
-    """Return the four of real rows [N, D] and synthetic rows [M, D]; None where a set has k rows or fewer.
+    """Return the four of real rows [N, D] and synthetic rows [M, D].
 
-    Distances are Euclidean, in float64, block by block; a point on the border of a neighbourhood is inside.
+    None where a set has k rows or fewer. Distances are Euclidean, in float64, block by block; a
+    point on the border of a neighbourhood is inside.
     """
     if min(len(real), len(synthetic)) <= k:
         return None

@@ -1,4 +1,7 @@
-"""Scores on published networks: whether the network can be had, and its entries in a card."""
+"""Scores on published networks.
+
+Whether the network can be had, and its entries in a card.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,28 @@ RESIZE = {
 def missing_network(
     inputs: MetricInputs, network: str, tables: tuple[str, ...] = ("real", "synthetic")
 ) -> str | None:
-    """Return why a score on a published network (a key of weights.FILES) cannot be had, else None."""
+    """Return why a score on a published network cannot be had, else None.
+
+    The network is a key of weights.FILES.
+    """
     return missing_input(inputs, tables) or unusable(inputs.resources.weights, network)
 
 
 def unusable(folder: Path | None, network: str) -> str | None:
-    """Return why a published network cannot be used on this machine, whatever the data, else None."""
+    """Return why a published network cannot be used on this machine, else None.
+
+    Whatever the data are.
+    """
     return networks.missing_library(network) or weights.find(folder, network).reason
 
 
 def missing_convolutions(
     inputs: MetricInputs, network: str, tables: tuple[str, ...] = ("real", "synthetic")
 ) -> str | None:
-    """Return why a score on published convolutions (a key of convolutions.NETWORKS) cannot be had, else None."""
+    """Return why a score on published convolutions cannot be had, else None.
+
+    They are a key of convolutions.NETWORKS.
+    """
     reason = missing_input(inputs, tables)
     return reason or convolutions.find_convolutions(inputs.resources.weights, network).reason
 
@@ -49,7 +61,10 @@ def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
 
 
 def convolution_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
-    """Return the entries of a card for published convolutions and the resize of their images."""
+    """Return the entries of a card for published convolutions.
+
+    With the resize of their images.
+    """
     found = convolutions.find_convolutions(inputs.resources.weights, network)
     file = found.path.name if found.path else ""
     return {

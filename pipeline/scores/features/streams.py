@@ -1,6 +1,7 @@
-"""Features of many images in flat memory: re-cut into fixed blocks, or kept in a file and read block by block.
+"""Features of many images in flat memory.
 
-Rows come in a fixed order and are summed in blocks of a fixed size, so results do not depend on the worker that made a row.
+Re-cut into fixed blocks, or kept in a file and read block by block. Rows come in a fixed order and
+are summed in blocks of a fixed size, so results do not depend on the worker that made a row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ Features = NDArray[np.float32]  # [N, D]
 
 
 def blocks(rows: Iterable[Features], size: int = BLOCK) -> Iterator[Features]:
-    """Cut a stream of arrays [n, D] anew into blocks of `size` rows, the last one shorter."""
+    """Cut a stream of arrays [n, D] anew into blocks of `size` rows.
+
+    The last one is shorter.
+    """
     pending: list[Features] = []
     count = 0
     for part in rows:
@@ -44,9 +48,10 @@ def spans(count: int, size: int = BLOCK) -> Iterator[slice]:
 
 @contextmanager
 def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
-    """Write a stream of arrays [n, D] to a temporary file and yield what reads like one array [N, D].
+    """Write a stream of arrays [n, D] to a temporary file.
 
-    It knows its length, its shape and indexing by slices or indices. An empty stream gives [0, 0].
+    Yields what reads like one array [N, D]. It knows its length, its shape and indexing by slices
+    or indices. An empty stream gives [0, 0].
     """
     with tempfile.TemporaryDirectory(prefix="synthaug-features-") as scratch:
         path = Path(scratch) / "features.f32"
@@ -63,7 +68,10 @@ def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
 
 
 class _StoredRows:
-    """Rows in a file. Not a memory map: its pages would count as the process's memory, up to the whole file."""
+    """Rows in a file.
+
+    Not a memory map: its pages would count as the process's memory, up to the whole file.
+    """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, int]) -> None:
         self._file = file
@@ -86,7 +94,10 @@ class _StoredRows:
 
 
 def squared_distances(a: Features, b: Features) -> NDArray[np.float64]:
-    """Return the squared Euclidean distances [N, M] of rows, in float64; never below 0."""
+    """Return the squared Euclidean distances [N, M] of rows.
+
+    In float64, never below 0.
+    """
     x, y = a.astype(np.float64), b.astype(np.float64)
     x_lengths = (x**2).sum(1)[:, None]
     y_lengths = (y**2).sum(1)[None]

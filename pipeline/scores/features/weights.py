@@ -1,7 +1,8 @@
-"""Published network weights: which files there are, where they are looked for, and reading them without trusting them.
+"""Published network weights: which there are, where, and how they are read.
 
-Nothing is ever downloaded. A file counts only under its published name and with the sha256 that this name carries (its last
-eight hex digits are the first of the digest), so that a number under a published name comes from the published network.
+Without trusting them. Nothing is ever downloaded. A file counts only under its published name and
+with the sha256 that this name carries (its last eight hex digits are the first of the digest), so
+that a number under a published name comes from the published network.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ FILES = {
 
 @dataclass(frozen=True)
 class Found:
-    """Whether a file of weights is usable: `reason` is None, or one line that says what is wrong and what to do."""
+    """The state of a file of weights.
+
+    `reason` is None when it is usable, or one line that says what is wrong and what to do.
+    """
 
     path: Path | None
     sha256: str = ""
@@ -57,7 +61,10 @@ class Found:
 
 
 def find(folder: Path | None, name: str) -> Found:
-    """Look for the file of network `name` (a key of FILES) in a folder; never raises for what a user can get wrong."""
+    """Find the file of network `name` (a key of FILES) in a folder.
+
+    Never raises for what a user can get wrong.
+    """
     wanted = FILES[name]
     if folder is None:
         return Found(
@@ -85,13 +92,19 @@ def find(folder: Path | None, name: str) -> Found:
 
 @functools.lru_cache(16)
 def file_sha256(path: Path, _changed: int, _size: int) -> str:
-    """Return a file's sha256, read again when it has changed: half a gigabyte takes a second."""
+    """Return a file's sha256, read again when the file has changed.
+
+    Half a gigabyte takes a second.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(folder: Path | None, name: str) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a published network and the file's sha256; ValueError, one line, when it cannot be used."""
+    """Return the tensors of a published network and the file's sha256.
+
+    ValueError, one line, when it cannot be used.
+    """
     found = find(folder, name)
     if found.reason or not found.path:
         raise ValueError(found.reason)

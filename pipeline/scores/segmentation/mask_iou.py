@@ -1,9 +1,10 @@
-"""Mask IoU with the nearest true masks (LostGAN-V2, section 3.1.4, Table 4): do a generator's masks look like true ones?
+"""Mask IoU with the nearest true masks: do a generator's masks look true?
 
-Each synthetic object's mask is cropped to its tight box and brought to 32 x 32; so is every true mask. The number is the IoU
-with the most similar true mask of the same class, averaged over the objects of a class, then over the classes. Real masks of
-validation images in place of the synthetic ones are the ceiling, whole boxes the floor. A high number says that a mask has a
-shape that occurs, not that it fits its image.
+LostGAN-V2, section 3.1.4, Table 4. Each synthetic object's mask is cropped to its tight box and
+brought to 32 x 32; so is every true mask. The number is the IoU with the most similar true mask of
+the same class, averaged over the objects of a class, then over the classes. Real masks of
+validation images in place of the synthetic ones are the ceiling, whole boxes the floor. A high
+number says that a mask has a shape that occurs, not that it fits its image.
 
 Legend: N masks of an image, Q masks asked about, G true masks of a class.
 """
@@ -58,7 +59,10 @@ class Config:
 
 @dataclass(frozen=True)
 class MaskShapeExtractor(Extractor):
-    """The shape of every object's mask: cropped to its tight box, at one size; no pixel is decoded."""
+    """The shape of every object's mask, cropped to its tight box, at one size.
+
+    No pixel is decoded.
+    """
 
     name: ClassVar[str] = "mask_shapes"
     side: int = PAPER_SIDE
@@ -73,7 +77,10 @@ class MaskShapeExtractor(Extractor):
 
 
 def shapes_of(scene: Scene, side: int) -> Arrays:
-    """Return the shapes of a scene's masks as bits, their labels, and the number of empty masks; crowds are left out."""
+    """Return the shapes of a scene's masks as bits, with labels; and empty ones.
+
+    The latter are counted; crowds are left out.
+    """
     objects = scene.objects
     shapes, labels = [], []
     num_empty = 0
@@ -95,9 +102,10 @@ def shapes_of(scene: Scene, side: int) -> Arrays:
 
 
 def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
-    """Return a mask [H, W] cropped to its tight box at side x side, flat [side * side]; None for an empty one.
+    """Return a mask [H, W] cropped to its tight box, flat [side * side].
 
-    A pixel of the result is inside where at least half of what it covers is (area averaging; bilinear where it enlarges).
+    None for an empty one. A pixel of the result is inside where at least half of what it covers is
+    (area averaging; bilinear where it enlarges).
     """
     import cv2
 
@@ -114,7 +122,10 @@ def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
 
 
 def nearest_iou(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return for masks [Q, P] the IoU [Q] with the most similar of true masks [G, P], G at least 1."""
+    """Return for masks [Q, P] the IoU [Q] with the most similar true mask.
+
+    True masks are [G, P], G at least 1.
+    """
     best = np.zeros(len(queries))
     query_areas = queries.sum(1).astype(np.float32)[:, None]  # [Q, 1]
     wide = queries.astype(np.float32)
@@ -148,7 +159,10 @@ def available(inputs: MetricInputs, _: Config) -> str | None:
 
 
 def _masks_are_the_layouts(inputs: MetricInputs) -> bool:
-    """Return whether the first synthetic images all have the masks of the real images whose layouts they show."""
+    """Return whether the masks are those of the layouts.
+
+    The first synthetic images all have the masks of the real images whose layouts they show.
+    """
     real, synthetic = inputs.tables["real"], inputs.tables["synthetic"]
     layout = inputs.pairing.layout
     paired = np.flatnonzero(layout >= 0)[:COMPARED]
@@ -228,7 +242,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 def true_masks(
     inputs: MetricInputs, extractor: Extractor, table: str, config: Config, classes: Sequence[int]
 ) -> dict[int, NDArray[np.bool_]]:
-    """Return the true masks [G, P] of each class; of more than the cap a draw by identity, not by order."""
+    """Return the true masks [G, P] of each class.
+
+    Of more than the cap a draw by identity, not by order.
+    """
     ranked: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {c: [] for c in classes}
     for record in inputs.extracted(extractor, table):
         for number, (bits, label) in enumerate(_masks(record)):
@@ -263,7 +280,10 @@ def _ious(
     true: dict[int, NDArray[np.bool_]],
     side: int,
 ) -> tuple[dict[int, NDArray[np.float64]], int]:
-    """Return the IoUs of a table's masks with their nearest true ones, by class, and the number of empty masks."""
+    """Return the IoUs of a table's masks, by class, and the number of empty masks.
+
+    With their nearest true masks.
+    """
     parts: dict[int, list[NDArray[np.float64]]] = {c: [np.zeros(0)] for c in true}
     pending: dict[int, list[NDArray[np.uint8]]] = {c: [] for c in true}
 
@@ -289,7 +309,10 @@ def _ious(
 def _box_ious(
     synthetic: dict[int, NDArray[np.float64]], true: dict[int, NDArray[np.bool_]], side: int
 ) -> dict[int, NDArray[np.float64]]:
-    """Return the IoU of the whole box with its nearest true mask, once for each synthetic mask of a class."""
+    """Return the IoU of the whole box with its nearest true mask.
+
+    Once for each synthetic mask of a class.
+    """
     box = np.ones((1, side**2), bool)
     ious = {}
     for c, of_masks in synthetic.items():

@@ -1,9 +1,11 @@
-"""Segmentation scores: does a segmentation network see in the image the class map it was made from?
+"""Segmentation scores: does a network see the class map that an image shows?
 
-Mean IoU and pixel accuracy as in SPADE (Park et al. 2019, section 4) and the panoptic paper (section 4): a network trained on
-real images segments the synthetic ones; the maps that were asked for are the truth. The same network on the real images of
-those maps is the ceiling, its answers against the maps of other images the floor. The number depends on the network: only
-with the papers' networks and resolution it compares with theirs, and the card names the network.
+A segmentation network, and the map that the image was made from. Mean IoU and pixel accuracy as in
+SPADE (Park et al. 2019, section 4) and the panoptic paper (section 4): a network trained on real
+images segments the synthetic ones; the maps that were asked for are the truth. The same network on
+the real images of those maps is the ceiling, its answers against the maps of other images the
+floor. The number depends on the network: only with the papers' networks and resolution it compares
+with theirs, and the card names the network.
 
 The metrics of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015), section 5. Pixels whose
 true label is don't care count nowhere. A matrix is a sum over pixels, so images can come in any order and any parts.
@@ -87,7 +89,10 @@ class Config:
 
 @dataclass(frozen=True)
 class SegmentationExtractor(Extractor):
-    """Confusion matrices of a segmentation network with each image's own map and with that of another image."""
+    """Confusion matrices of a segmentation network with two maps.
+
+    Each image's own map and that of another image.
+    """
 
     name: ClassVar[str] = "segmentation"
     config: Config = field(default_factory=Config)
@@ -132,7 +137,10 @@ class SegmentationExtractor(Extractor):
 
 
 def _comparability(config: Config) -> str:
-    """Return the entry of the card on published numbers: they are those of DeepLab-V2 and DRN-D-105."""
+    """Return the entry of the card on published numbers.
+
+    They are those of DeepLab-V2 and DRN-D-105.
+    """
     published = "SPADE's and the panoptic paper's mIoU"
     if config.network != PUBLISHED_NETWORK:
         network = f"segmentation.network {config.network} instead of DeepLab-V2 or DRN-D-105"
@@ -180,7 +188,10 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where there are panoptic maps, in the labelled images too where the network is trained on them."""
+    """Return None where there are panoptic maps.
+
+    In the labelled images too where the network is trained on them.
+    """
     if config.file and not Path(config.file).is_file():
         return f"there is no file '{config.file}' (score.segmentation.file)"
     tables = ["real", "synthetic"]
@@ -190,7 +201,10 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
 
 
 def check(config: Config, categories: Sequence[Category]) -> None:
-    """Build the own network, or open the file of another one; raises ValueError, which begins with `file: `."""
+    """Build the own network, or open the file of another one.
+
+    Raises ValueError, which begins with `file: `.
+    """
     check_names("classes", config.classes, [category.name for category in categories])
     if config.network == OWN:
         unet(config.own.width, len(categories), config.own.seed)
@@ -282,9 +296,10 @@ def _network_entries(config: Config) -> dict[str, Any]:
 def confusion(
     truth: NDArray[np.integer[Any]], answer: NDArray[np.integer[Any]], num_classes: int
 ) -> NDArray[np.int64]:
-    """Return pixels [C, C + 1] by true and predicted class of two label maps of one shape; matrices add up.
+    """Return pixels [C, C + 1] by true and predicted class of two label maps.
 
-    Labels are 0 .. C - 1, anything else is don't care: left out where true, "no class" (the last column) where predicted.
+    Of one shape; matrices add up. Labels are 0 .. C - 1, anything else is don't care: left out
+    where true, "no class" (the last column) where predicted.
     """
     assert truth.shape == answer.shape
     known = (truth >= 0) & (truth < num_classes)
@@ -297,7 +312,10 @@ def confusion(
 
 
 def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the IoU of each class [C] of a confusion matrix [C, C + 1]; NaN for a class neither true nor predicted."""
+    """Return the IoU of each class [C] of a confusion matrix [C, C + 1].
+
+    NaN for a class neither true nor predicted.
+    """
     hits = np.diag(matrix)
     union = matrix.sum(1) + matrix[:, :-1].sum(0) - hits
     shares: NDArray[np.float64] = np.full(len(hits), np.nan)
@@ -306,7 +324,10 @@ def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def restricted(matrix: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.int64]:
-    """Return the matrix [K, K + 1] of K evaluated classes; an answer of another class is an answer of none."""
+    """Return the matrix [K, K + 1] of K evaluated classes.
+
+    An answer of another class is an answer of none.
+    """
     rows = matrix[np.asarray(classes, np.int64)]
     own = rows[:, np.asarray(classes, np.int64)]
     other = rows.sum(axis=1) - own.sum(axis=1)
@@ -316,10 +337,11 @@ def restricted(matrix: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.
 def summary(
     matrix: NDArray[np.int64], classes: Sequence[str], card: Mapping[str, Any] | None = None
 ) -> Metric:
-    """Return all scores of a confusion matrix [C, C + 1]; the headline is the mean IoU over the classes that occur.
+    """Return all scores of a confusion matrix [C, C + 1].
 
-    `miou` and `mean_accuracy` are means over classes with true pixels; a class that is only predicted wrongly lowers the IoU
-    of the others and has none of its own in the mean. `miou_found` takes in such classes, as 0.
+    The headline is the mean IoU over the classes that occur. `miou` and `mean_accuracy` are means
+    over classes with true pixels; a class that is only predicted wrongly lowers the IoU of the
+    others and has none of its own in the mean. `miou_found` takes in such classes, as 0.
     """
     true = matrix.sum(1)
     hits = np.diag(matrix)

@@ -1,4 +1,6 @@
-"""Segmentation networks: any of torchvision or a TorchScript program from a local file, or a small one trained on the spot.
+"""Segmentation networks: torchvision's, a TorchScript program, or a small own one.
+
+The first two come from a local file, the own one is trained on the spot.
 
 Legend: B batch, S side of the network's input, C classes of the data, K classes of the network.
 """
@@ -49,7 +51,10 @@ Segment = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Own:
-    """The small network that is trained on the labelled images: a U-Net of four levels (Ronneberger et al., 2015)."""
+    """The small network that is trained on the labelled images.
+
+    A U-Net of four levels (Ronneberger et al. 2015).
+    """
 
     width: int = 16  # channels of the first level; they double with each
     steps: int = 400
@@ -98,7 +103,10 @@ class Own:
 
 
 class OwnBatches:
-    """Step -> images [B, S, S, 3] and class maps [B, S, S]: epochs in random order, half of the images mirrored."""
+    """Step -> images [B, S, S, 3] and class maps [B, S, S].
+
+    Epochs in random order, half of the images mirrored.
+    """
 
     def __init__(self, own: Own, inputs: MetricInputs) -> None:
         self._own = own
@@ -129,14 +137,20 @@ class OwnBatches:
         return images, np.stack(maps)
 
     def _image_and_map(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return one image [S, S, 3] and its class map [S, S], IGNORE where there is no class."""
+        """Return one image [S, S, 3] and its class map [S, S].
+
+        IGNORE stands where there is no class.
+        """
         scene, side = self._table[index], self._own.side
         labels = resize_map(maps_of(scene, self._num_classes).labels, (side, side))
         return resized(decode(scene), side), np.where(labels < self._num_classes, labels, IGNORE)
 
 
 class OwnTraining:
-    """The network being trained, in the shape the loop of `pipeline/execution/training.py` drives."""
+    """The network's training, in the shape the training loop drives.
+
+    The loop is that of `pipeline/execution/training.py`.
+    """
 
     def __init__(self, own: Own, num_classes: int, device: str) -> None:
         import torch
@@ -151,7 +165,10 @@ class OwnTraining:
     def step(
         self, index: int, batch: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]
     ) -> Mapping[str, Tensor]:
-        """Do optimizer step `index`; return the loss: cross entropy over the pixels with a class."""
+        """Do optimizer step `index`; return the loss.
+
+        Cross entropy over the pixels with a class.
+        """
         import torch
         from torch.nn import functional as F
 
@@ -172,7 +189,10 @@ class OwnTraining:
 
 
 def unet(width: int, num_classes: int, seed: int) -> nn.Module:
-    """Return the U-Net: [B, 3, S, S] -> logits [B, C, S, S], S a multiple of 8; weights drawn from `seed` alone."""
+    """Return the U-Net: [B, 3, S, S] -> logits [B, C, S, S], S a multiple of 8.
+
+    Its weights are drawn from `seed` alone.
+    """
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -230,10 +250,11 @@ def from_file(
     device: str,
     convention: Convention = "imagenet",
 ) -> Segment:
-    """Return a network from a local file at work on images of any size, given as the convention says.
+    """Return a network from a local file at work on images of any size.
 
-    `kind`: a name of TORCHVISION (file: safetensors, or a state dict of tensors), or "torchscript" (file: a program that
-    maps [1, 3, H, W] to logits [1, K, h, w]). `outputs` names the K outputs; () = the classes of the data in their order.
+    Images are given to it as the convention says. `kind`: a name of TORCHVISION (file: safetensors,
+    or a state dict of tensors), or "torchscript" (file: a program that maps [1, 3, H, W] to logits
+    [1, K, h, w]). `outputs` names the K outputs; () = the classes of the data in their order.
     ValueError when file, architecture and classes do not fit.
     """
     import torch
@@ -265,9 +286,10 @@ def from_file(
 def check_file(
     kind: str, file: Path, outputs: Sequence[str], categories: Sequence[Category]
 ) -> None:
-    """Open a network's file; raises ValueError when file, architecture and classes do not fit.
+    """Open a network's file.
 
-    A program is run on one small image, because only then it tells its number of outputs.
+    Raises ValueError when file, architecture and classes do not fit. A program is run on one small
+    image, because only then it tells its number of outputs.
     """
     if kind == "torchscript":
         segment = from_file(kind, file, outputs, categories, "cpu")
@@ -277,7 +299,10 @@ def check_file(
 
 
 def _network_input(image: NDArray[np.uint8], convention: Convention, device: str) -> Tensor:
-    """Return an image as float32 [1, 3, H, W], as networks of torchvision or of Caffe are given it."""
+    """Return an image as float32 [1, 3, H, W], as the network is given it.
+
+    By the convention of torchvision or of Caffe.
+    """
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
