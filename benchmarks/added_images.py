@@ -1,6 +1,7 @@
 """What are added images worth to a detector? Arms trained side by side, without the rest of a run.
 
-    python benchmarks/added_images.py JOB FOLDER --seeds 4 [--steps N] [--first-seed K] [--on REFERENCE] ARM...
+    python benchmarks/added_images.py JOB FOLDER --seeds 4 [--steps N] [--first-seed K] [--on \
+        REFERENCE] ARM...
 
 An ARM is one of
 
@@ -10,9 +11,10 @@ An ARM is one of
 - NAME=half, half of the labelled images;
 - NAME=empty, the added places stay empty.
 
-`real` is always trained. Real images are `data.labelled`, measured on `data.validation` or on `--on`. Each
-(arm, seed) is kept in FOLDER by what decides it, so that two calls may share the work and one that was cut short
-goes on. Ends with a table of paired differences to `real`, or to the arm named by `--against`.
+`real` is always trained. Real images are `data.labelled`, measured on `data.validation` or on
+`--on`. Each (arm, seed) is kept in FOLDER by what decides it, so that two calls may share the work
+and one that was cut short goes on. Ends with a table of paired differences to `real`, or to the arm
+named by `--against`.
 """
 
 from __future__ import annotations
@@ -119,7 +121,10 @@ def measured(job: Job, arm: str, seed: int, steps: int, on: str, folder: Path) -
 
 
 def line(name: str, values: np.ndarray, baseline: np.ndarray) -> str:
-    """Return a row: means, and the paired differences with their intervals, in points; values [seeds, columns]."""
+    """Return a row: means, and the paired differences with their intervals, in points.
+
+    Values [seeds, columns].
+    """
     cells = [f"{100 * mean:.1f}" for mean in values.mean(0)]
     for column in range(values.shape[1]):
         if len(values) < 2 or values is baseline:
@@ -174,7 +179,8 @@ def main() -> None:
 
     values = {name: np.array([numbers(r) for r in runs]) for name, runs in results.items()}
     print(
-        f"\n{steps} steps, {options.seeds} seeds, {len(table)} real images; differences to {options.against}"
+        f"\n{steps} steps, {options.seeds} seeds, {len(table)} real images; differences to "
+        f"{options.against}"
     )
     heads = columns + [f"d {column}" for column in columns]
     print("| arm | " + " | ".join(heads) + " |")

@@ -1,10 +1,12 @@
-"""Do the detector back-ends learn the same job equally well? Trains each, measures it on the validation images.
+"""Do the detector back-ends learn the same job equally well? Trains each, measures it on the
+validation images.
 
     python benchmarks/backends.py JOB OUT [KEY=VALUE ...]
 
-Only the detector of the job is trained, by each back-end or by the one of `detector.backend=NAME`: the same images in the
-same order, with the same augmentation and settings. Prints a table (AP as COCO counts; seconds of the whole machine, and of
-this process's CPU time) and leaves OUT/backends.json.
+Only the detector of the job is trained, by each back-end or by the one of `detector.backend=NAME`:
+the same images in the same order, with the same augmentation and settings. Prints a table (AP as
+COCO counts; seconds of the whole machine, and of this process's CPU time) and leaves
+OUT/backends.json.
 """
 
 from __future__ import annotations

@@ -1,11 +1,16 @@
-"""A sheet like Figure 1 of Panoptic-based Image Synthesis: map, SPADE, panoptic, with boundaries between things enlarged.
+"""A sheet like Figure 1 of Panoptic-based Image Synthesis.
 
-    python -m benchmarks.boundary_sheet SPADE PANOPTIC OUT.png [--maps toy:val?count=60] [--rows 4] [--zoom 4] [--styles 0]
+Map, SPADE, panoptic, with boundaries between things enlarged.
 
-SPADE and PANOPTIC are checkpoints, or folders of runs, of generators with the same classes as MAPS, a data set with maps.
-Rows are the maps with the most boundary between two things that touch, one map each; of such a map the square with the most
-of it is shown enlarged, nearest pixel, from all pictures alike. Colours of the map: a hue per class, a shade per instance,
-boundaries in white. `--styles N` adds N more images of the panoptic generator with other seeds, where it has a latent code.
+    python -m benchmarks.boundary_sheet SPADE PANOPTIC OUT.png [--maps toy:val?count=60] [--rows 4] \
+        [--zoom 4] [--styles 0]
+
+SPADE and PANOPTIC are checkpoints, or folders of runs, of generators with the same classes as MAPS,
+a data set with maps. Rows are the maps with the most boundary between two things that touch, one
+map each; of such a map the square with the most of it is shown enlarged, nearest pixel, from all
+pictures alike. Colours of the map: a hue per class, a shade per instance, boundaries in white.
+`--styles N` adds N more images of the panoptic generator with other seeds, where it has a latent
+code.
 """
 
 from __future__ import annotations
@@ -45,7 +50,10 @@ def between_things(instances: NDArray[np.int64], classes: int) -> NDArray[np.int
 
 
 def busiest(flags: NDArray[np.int64], side: int) -> tuple[int, int, int]:
-    """Count, top and left of the square of `side` pixels with the most flags; nearest the middle among equals."""
+    """Count, top and left of the square of `side` pixels with the most flags.
+
+    Nearest the middle among equals.
+    """
     sums = np.pad(flags, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     counts = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     places = np.argwhere(counts == counts.max())
@@ -144,7 +152,8 @@ def main() -> None:
         given.out, quality=90
     )
     print(
-        f"{given.out}: {page.width} x {page.height}, {given.out.stat().st_size / 1e3:.0f} kB; torch {torch.__version__}"
+        f"{given.out}: {page.width} x {page.height}, {given.out.stat().st_size / 1e3:.0f} kB; "
+        f"torch {torch.__version__}"
     )
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/coco_evaluation.py [IMAGES] [DETECTIONS] [REPEATS]
 
-Makes 5,000 images with 36,000 true boxes of 80 classes (crowds among them) and 50,000 detections, and measures both ways from
-the same arrays to COCO's figures, in one process, alternating: pycocotools (COCO records, loadRes, evaluate, accumulate) and
-the evaluator of this project. Prints CPU seconds and their ratio, and the largest difference between the figures.
+Makes 5,000 images with 36,000 true boxes of 80 classes (crowds among them) and 50,000 detections,
+and measures both ways from the same arrays to COCO's figures, in one process, alternating:
+pycocotools (COCO records, loadRes, evaluate, accumulate) and the evaluator of this project. Prints
+CPU seconds and their ratio, and the largest difference between the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ SIDE = 640
 
 
 def make(images: int, detections: int) -> list[DetectionRow]:
-    """Truth with the long tail of COCO; detections are jittered truths and false alarms, scores of two decimals."""
+    """Truth with the long tail of COCO.
+
+    Detections are jittered truths and false alarms, scores of two decimals.
+    """
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, CLASSES + 1)
     labels = rng.choice(CLASSES, TRUTHS, p=share / share.sum())
@@ -127,7 +131,8 @@ def main() -> None:
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     worst = max(abs(figures["pycocotools"][key] - figures["synthaug"][key]) for key in KEYS)
     print(
-        f"{images} images, {detections} detections: {middle['pycocotools'] / middle['synthaug']:.1f} times faster"
+        f"{images} images, {detections} detections: "
+        f"{middle['pycocotools'] / middle['synthaug']:.1f} times faster"
     )
     print(
         f"largest difference of {', '.join(KEYS)}: {worst:.1e}; AP {figures['synthaug']['AP']:.4f}"

@@ -1,4 +1,7 @@
-"""Timing on a GPU: device events around each call, after warm-up; the median counts. For the scripts of this folder."""
+"""Timing on a GPU: device events around each call, after warm-up; the median counts.
+
+For the scripts of this folder.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ Call = Callable[[], object]
 
 
 def milliseconds(call: Call, seconds: float = 0.25, most: int = 50) -> float:
-    """Median time of a call as a user has it, gaps between launches included; as often as fits into so many seconds."""
+    """Median time of a call as a user has it, gaps between launches included.
+
+    As often as fits into so many seconds.
+    """
     for _ in range(3):
         call()
     torch.cuda.synchronize()
@@ -34,7 +40,10 @@ def _once(call: Call) -> float:
 
 
 def replayed(call: Call, seconds: float = 0.25) -> float:
-    """Median time of a call that was captured as a CUDA graph: without the gaps between launches."""
+    """Median time of a call that was captured as a CUDA graph.
+
+    Without the gaps between launches.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -63,13 +72,15 @@ def about() -> str:
     conv, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     names = {True: "TF32", False: "float32"}
     return (
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}; float32 convolutions in {names[conv]}, float32 matrix "
-        f"products in {names[products]}"
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}; float32 convolutions in "
+        f"{names[conv]}, float32 matrix products in {names[products]}"
     )
 
 
 def in_parallel(module: str, tasks: Sequence[Sequence[str]]) -> None:
-    """Run `python -m module TASK` for all tasks at the same time, for what they leave in Triton's cache."""
+    """Run `python -m module TASK` for all tasks at the same time, for what they leave in Triton's
+    cache.
+    """
     running = [subprocess.Popen([sys.executable, "-m", module, *task]) for task in tasks]
     for process in running:
         process.wait()
@@ -88,7 +99,10 @@ def heading(*names: str) -> None:
 
 
 def tried(forms: Mapping[str, Call], measure: Callable[[Call], float]) -> dict[str, float]:
-    """Measure each form; one that fails is named with its error and is not a number, the others go on."""
+    """Measure each form.
+
+    One that fails is named with its error and is not a number, the others go on.
+    """
     found = {}
     for name, form in forms.items():
         try:
@@ -97,7 +111,8 @@ def tried(forms: Mapping[str, Call], measure: Callable[[Call], float]) -> dict[s
             if os.environ.get("RAISE"):
                 raise
             print(
-                f"{name}: {type(err).__name__}: {str(err).splitlines()[0][:200] if str(err) else ''}",
+                f"{name}: {type(err).__name__}: "
+                f"{str(err).splitlines()[0][:200] if str(err) else ''}",
                 flush=True,
             )
             found[name] = float("nan")

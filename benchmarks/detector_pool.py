@@ -1,12 +1,14 @@
-"""How much of the bare detector's speed does pseudo-labelling keep, and does a worker's memory stay flat?
+"""How much of the bare detector's speed does pseudo-labelling keep, and does a worker's memory stay
+flat?
 
     python benchmarks/detector_pool.py RUN [IMAGES] [MEMORY_IMAGES]
 
-RUN is the output folder of a run with unlabelled images and a trained detector. Alternates, in one process and one thread,
-the bare loop (the same images, decoded before, in the same batches) and the whole work of a pseudo-labelling worker (read,
-decode in the background, detect, keep all detections, Parquet; without known truth to compare with); prints images per CPU
-second of both and their ratio (bar: 0.85). With MEMORY_IMAGES it then labels that many toy images, shard after shard, and
-prints the memory of the process (unique set size, MB) after every tenth of them (bar: flat).
+RUN is the output folder of a run with unlabelled images and a trained detector. Alternates, in one
+process and one thread, the bare loop (the same images, decoded before, in the same batches) and the
+whole work of a pseudo-labelling worker (read, decode in the background, detect, keep all
+detections, Parquet; without known truth to compare with); prints images per CPU second of both and
+their ratio (bar: 0.85). With MEMORY_IMAGES it then labels that many toy images, shard after shard,
+and prints the memory of the process (unique set size, MB) after every tenth of them (bar: flat).
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def speed(worker: _Labeller, images: int) -> None:
         if attempt:  # the first one warms up
             ratios.append(bare / whole)
             print(
-                f"bare {count / bare:.1f} images/s, worker {count / whole:.1f}, ratio {bare / whole:.3f}",
+                f"bare {count / bare:.1f} images/s, worker {count / whole:.1f}, ratio "
+                f"{bare / whole:.3f}",
                 flush=True,
             )
     print(f"median ratio {statistics.median(ratios):.3f}")

@@ -2,7 +2,8 @@
 
     python -m benchmarks.detector_sampling [STEPS [SEED ...]]
 
-One detector (`backbone: small`) per sampling and seed, batches of 8, one thread; measured on all validation images.
+One detector (`backbone: small`) per sampling and seed, batches of 8, one thread; measured on all
+validation images.
 """
 
 from __future__ import annotations

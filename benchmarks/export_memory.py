@@ -2,9 +2,10 @@
 
     python benchmarks/export_memory.py FOLDER [SMALL LARGE]
 
-Writes toy tables of SMALL [2000] and LARGE [20000] images (64 pixels, about seven masked objects each) into FOLDER, exports
-each to every format in a process of its own, and prints peak memory (resident, all of the process) and CPU seconds, and
-their ratios. An export is deleted when it was measured.
+Writes toy tables of SMALL [2000] and LARGE [20000] images (64 pixels, about seven masked objects
+each) into FOLDER, exports each to every format in a process of its own, and prints peak memory
+(resident, all of the process) and CPU seconds, and their ratios. An export is deleted when it was
+measured.
 """
 
 from __future__ import annotations

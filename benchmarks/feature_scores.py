@@ -2,9 +2,10 @@
 
     python benchmarks/feature_scores.py [SMALL LARGE]
 
-Two measurements, each in a process of its own with SMALL (5,000) and with LARGE (50,000) synthetic images: the whole way
-of `detector_features` and `nearest` (images of 32 pixels, a tiny detector, records in Parquet, one worker), and the
-statistics of FID, KID and PRDC alone on features of Inception's width. Prints peak memory (MB) and time.
+Two measurements, each in a process of its own with SMALL (5,000) and with LARGE (50,000) synthetic
+images: the whole way of `detector_features` and `nearest` (images of 32 pixels, a tiny detector,
+records in Parquet, one worker), and the statistics of FID, KID and PRDC alone on features of
+Inception's width. Prints peak memory (MB) and time.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def main() -> None:
             )
             peaks.append(float(done.stdout.split()[-1]))
             print(
-                f"{part}: {count} images: peak {peaks[-1]:.0f} MB, {time.monotonic() - began:.0f} s",
+                f"{part}: {count} images: peak {peaks[-1]:.0f} MB, {time.monotonic() - began:.0f} "
+                "s",
                 flush=True,
             )
         print(f"{part}: difference: {peaks[1] - peaks[0]:+.0f} MB", flush=True)

@@ -2,9 +2,9 @@
 
     python benchmarks/fill_speed.py [THREADS] [STEPS] [OBJECTS]
 
-Trains the network at its default size on windows of 64 pixels of toy images enlarged to 320 pixels, then paints
-objects into them. The share of the hardware's peak is of what 3 x 3 convolutions of the network's own widths reach in the
-same run, in the precision that training takes here.
+Trains the network at its default size on windows of 64 pixels of toy images enlarged to 320 pixels,
+then paints objects into them. The share of the hardware's peak is of what 3 x 3 convolutions of the
+network's own widths reach in the same run, in the precision that training takes here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def main(threads: int = 2, steps: int = 20, objects: int = 64) -> None:
     share = counter.get_total_flops() / taken / peak(precision)
     print(f"{threads} threads, {precision}, {config.width} wide")
     print(
-        f"training: {BATCH / taken:.1f} windows/s of 64 pixels, {share:.0%} of the convolutions' peak"
+        f"training: {BATCH / taken:.1f} windows/s of 64 pixels, {share:.0%} of the convolutions' "
+        "peak"
     )
 
     sampler = fill.sampler(training.generator(), SamplerOptions(precision="auto"))

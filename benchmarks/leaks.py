@@ -2,10 +2,11 @@
 
     python benchmarks/leaks.py [FOLDER]
 
-For the toy (whose pictures all look alike) and for the images of FOLDER: of 200 images each, copies in several forms, and how
-many of them are found among all images; and how many pairs of the untouched images are taken for one picture, with the
-smallest distances. Then the search alone, on 100,000 hashes: random ones, and toy ones with a few bits changed, which
-crowd into few buckets as hashes of images that look alike do.
+For the toy (whose pictures all look alike) and for the images of FOLDER: of 200 images each, copies
+in several forms, and how many of them are found among all images; and how many pairs of the
+untouched images are taken for one picture, with the smallest distances. Then the search alone, on
+100,000 hashes: random ones, and toy ones with a few bits changed, which crowd into few buckets as
+hashes of images that look alike do.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def measure(name: str, images: list[Picture]) -> None:
     known = [signature(image) for image in images]
     cost = (time.process_time() - began) / len(images)
     print(
-        f"\n{name}: {len(images)} images, {images[0].shape[1]}x{images[0].shape[0]}; signing takes {1000 * cost:.1f} ms"
+        f"\n{name}: {len(images)} images, {images[0].shape[1]}x{images[0].shape[0]}; signing takes "
+        f"{1000 * cost:.1f} ms"
     )
     chosen = range(0, len(images), max(1, len(images) // COPIED))
     for form, change in FORMS.items():
@@ -107,7 +109,8 @@ def measure(name: str, images: list[Picture]) -> None:
     distances = sorted((round(apart(known[a], known[b]), 4), a, b) for a, b in pairs)
     total = len(images) * (len(images) - 1) // 2
     print(
-        f"{len(pairs)} of {total} pairs have near hashes; {sum(d[0] <= LIMIT for d in distances)} are within {LIMIT}"
+        f"{len(pairs)} of {total} pairs have near hashes; {sum(d[0] <= LIMIT for d in distances)} "
+        f"are within {LIMIT}"
     )
     print(f"smallest distances (and the two images): {distances[:6]}")
 
@@ -125,7 +128,8 @@ def search(name: str, whole: np.ndarray) -> None:
     began = time.process_time()
     found = pairs_within(queries.reshape(-1), whole, np.repeat(each, windows), each)
     print(
-        f"{name}: {count} hashes, {queries.size} queries: {time.process_time() - began:.0f} s, {len(found[0])} candidates"
+        f"{name}: {count} hashes, {queries.size} queries: {time.process_time() - began:.0f} s, "
+        f"{len(found[0])} candidates"
     )
 
 

@@ -1,13 +1,17 @@
-"""How much faster are LostGAN's fast inference and training than the published equations, evaluated directly?
+"""How much faster are LostGAN's fast inference and training than the published equations, evaluated
+directly?
 
-    python -m benchmarks.lostgan_speed [inference] [compiled] [training] [memory] [cuda] [V1-64] [V2-128] ...
+    python -m benchmarks.lostgan_speed [inference] [compiled] [training] [memory] [cuda] [V1-64] \
+        [V2-128] ...
 
-The baseline is tests/direct_lostgan.py with the same weights and the same batch: layouts of 3 to 8 objects in 8 slots, 184
-label rows, published widths. On a CPU one thread of one process alternates baseline and ours, A B A B; what counts is the
-median over rounds of the ratio of their CPU seconds, which other work on the machine hardly moves. Memory is the peak of a
-process of its own during one forward pass, less what it held before. On CUDA, by device events: images per second over
-batch sizes and the share of a stated roofline that this is, training steps per second. Without arguments every part that the
-machine can run, for every model; after torch.compile only when asked for, because it compiles for minutes.
+The baseline is tests/direct_lostgan.py with the same weights and the same batch: layouts of 3 to 8
+objects in 8 slots, 184 label rows, published widths. On a CPU one thread of one process alternates
+baseline and ours, A B A B; what counts is the median over rounds of the ratio of their CPU seconds,
+which other work on the machine hardly moves. Memory is the peak of a process of its own during one
+forward pass, less what it held before. On CUDA, by device events: images per second over batch
+sizes and the share of a stated roofline that this is, training steps per second. Without arguments
+every part that the machine can run, for every model; after torch.compile only when asked for,
+because it compiles for minutes.
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ from tests import direct_lostgan
 LABELS = 184
 ROOFLINE = 790e12  # bfloat16 operations per second of matrix products that an H200 reaches
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-INFERENCE = "\n| generator | batch | form | images/s per core | ratio | largest difference |\n|---|---|---|---|---|---|"
+INFERENCE = (
+    "\n| generator | batch | form | images/s per core | ratio | largest difference "
+    "|\n|---|---|---|---|---|---|"
+)
 # labels [B, O], boxes [B, O, 4] xyxy, z_image [B, Z], z_objects [B, O, Z]
 Given = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -120,9 +127,12 @@ def quickly(network: torch.nn.Module) -> Callable[[Given], Tensor]:
 def alternate(
     calls: Mapping[str, Callable[[], object]], most: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Least CPU seconds of each call; median and standard error of the first call's time over its own.
+    """Least CPU seconds of each call.
 
-    Three rounds, and more until every standard error is under a hundredth of its median, or `most` are done.
+    Median and standard error of the first call's time over its own.
+
+    Three rounds, and more until every standard error is under a hundredth of its median, or `most`
+    are done.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for done in range(1, most + 1):
@@ -264,7 +274,8 @@ def peak_of(form: str, version: int, resolution: int, batch: int) -> int:
 
 def memory() -> None:
     print(
-        "\n| generator, batch 32 | form | peak MB of a forward pass | share of direct |\n|---|---|---|---|"
+        "\n| generator, batch 32 | form | peak MB of a forward pass | share of direct "
+        "|\n|---|---|---|---|"
     )
     for version, resolution in ((1, 64), (2, 128)):
         if not wanted(version, resolution):

@@ -2,10 +2,11 @@
 
     python benchmarks/mask_rules.py RUN [LAYOUTS]
 
-RUN is the output folder of a finished run whose validation images have true masks (the toy set). Synthesises its validation
-layouts and compares, rule by rule: the mean IoU of the masks with the true masks of the real images of the same layouts (an
-object's outline is not given by its box, so this is a measure of shape, not of agreement), and AP50 of the real-trained
-detector's boxes against the tight boxes of the masks (do the boxes we would export lie where a detector sees the objects?).
+RUN is the output folder of a finished run whose validation images have true masks (the toy set).
+Synthesises its validation layouts and compares, rule by rule: the mean IoU of the masks with the
+true masks of the real images of the same layouts (an object's outline is not given by its box, so
+this is a measure of shape, not of agreement), and AP50 of the real-trained detector's boxes against
+the tight boxes of the masks (do the boxes we would export lie where a detector sees the objects?).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def boxes_only(soft: Soft, boxes: Soft, _isthing: Masks) -> Masks:
 
 
 def highest(soft: Soft, boxes: Soft, isthing: Masks, share: float = 0.0) -> Masks:
-    """Each pixel to the object whose mask is highest there, where it is above a share of its own maximum."""
+    """Each pixel to the object whose mask is highest there, where it is above a share of its own
+    maximum.
+    """
     inside = np.where(boxes_only(soft, boxes, isthing), soft, 0)
     winner = inside.argmax(0) == np.arange(len(soft))[:, None, None]
     least = np.maximum(share * inside.max((1, 2)), 1e-6)[:, None, None]

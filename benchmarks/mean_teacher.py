@@ -1,10 +1,12 @@
-"""What do unlabelled images add to the detector? Mean teacher against labels alone, with equally many student steps.
+"""What do unlabelled images add to the detector? Mean teacher against labels alone, with equally
+many student steps.
 
     python benchmarks/mean_teacher.py JOB OUT SEEDS TEST [KEY=VALUE ...]
 
-SEEDS is such as 0,1,2; TEST is a reference of labelled images that nothing was chosen on, or "". Every arm of a seed learns
-from equally many labelled images: detector.steps of burn-in and then self_train.steps, or their sum in one training. Prints
-AP50 and AP, mean and spread over the seeds, and leaves OUT/<seed>/<arm>.json; finished arms are not trained again.
+SEEDS is such as 0,1,2; TEST is a reference of labelled images that nothing was chosen on, or "".
+Every arm of a seed learns from equally many labelled images: detector.steps of burn-in and then
+self_train.steps, or their sum in one training. Prints AP50 and AP, mean and spread over the seeds,
+and leaves OUT/<seed>/<arm>.json; finished arms are not trained again.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ def build(job: Job, tables: dict[str, Dataset], folder: Path, steps: int) -> Any
 
 
 def teach(job: Job, tables: dict[str, Dataset], burnt_in: Any, folder: Path, blind: bool) -> Any:
-    """Go on from a trained detector as the job's self_train section says; `blind` to the unlabelled images or not."""
+    """Go on from a trained detector as the job's self_train section says.
+
+    `blind` to the unlabelled images or not.
+    """
     training, mixed = self_train.prepare(burnt_in, job, tables)
     batches = (lambda step: replace(mixed(step), unlabelled=[])) if blind else mixed
     plan = job.self_train.training
@@ -76,7 +81,10 @@ def arm(name: str, job: Job, tables: dict[str, Dataset], folder: Path) -> Any:
 
 
 def measure(job: Job, folder: Path, name: str, tables: dict[str, Dataset]) -> dict[str, Any]:
-    """Train and measure one arm, unless that was done; the end of its log says how sure the teacher was."""
+    """Train and measure one arm, unless that was done.
+
+    The end of its log says how sure the teacher was.
+    """
     path = folder / f"{name}.json"
     if not path.exists():
         detector = arm(name, job, tables, folder)
@@ -94,7 +102,9 @@ def measure(job: Job, folder: Path, name: str, tables: dict[str, Dataset]) -> di
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Mean and standard deviation over the seeds, and how often an arm beats `supervised` on the same seed."""
+    """Mean and standard deviation over the seeds, and how often an arm beats `supervised` on the
+    same seed.
+    """
     splits = [split for split in ("validation", "test") if split in results["supervised"][0]]
     columns = [(split, key) for split in splits for key in ("AP50", "AP")]
     lines = [

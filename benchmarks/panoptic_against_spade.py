@@ -1,18 +1,22 @@
-"""Does a panoptic-aware generator beat SPADE on the toy, trained alike? detAP, mIoU and pixel accuracy over seeds.
+"""Does a panoptic-aware generator beat SPADE on the toy, trained alike? detAP, mIoU and pixel
+accuracy over seeds.
 
-    python -m benchmarks.panoptic_against_spade OUT [--device cuda] [--seeds 3] [--steps 3000] [--size 128] ...
+    python -m benchmarks.panoptic_against_spade OUT [--device cuda] [--seeds 3] [--steps 3000] \
+        [--size 128] ...
 
-Both systems see the same batches at every step of a seed, start from the same seed and do the same number of steps, through
-the generators' own training loop. Each paints the same held-out validation maps. Two judges (panoptic_judges.py), trained
-here on the real training images, look at what was painted: a Faster R-CNN (detAP: COCO AP against the boxes of the maps) and
-a segmentation network (mIoU and pixel accuracy against the classes of the maps); what they say of the real images of these
+Both systems see the same batches at every step of a seed, start from the same seed and do the same
+number of steps, through the generators' own training loop. Each paints the same held-out validation
+maps. Two judges (panoptic_judges.py), trained here on the real training images, look at what was
+painted: a Faster R-CNN (detAP: COCO AP against the boxes of the maps) and a segmentation network
+(mIoU and pixel accuracy against the classes of the maps); what they say of the real images of these
 maps is the ceiling.
 
-Judges and generators are processes of their own that run side by side, and are looked at after a quarter, half and all of
-the steps. What is finished is kept in OUT and not done again; the summary compares the points that all runs reached, so
-a run that was cut short (`--minutes`) still tells something. Leaves OUT/summary.md, OUT/<system>-<seed>/ with log, images
-and checkpoints, OUT/examples/ for a sheet, and OUT/pack/ with all that is small and the first seed's checkpoints in half
-precision.
+Judges and generators are processes of their own that run side by side, and are looked at after a
+quarter, half and all of the steps. What is finished is kept in OUT and not done again; the summary
+compares the points that all runs reached, so a run that was cut short (`--minutes`) still tells
+something. Leaves OUT/summary.md, OUT/<system>-<seed>/ with log, images and checkpoints,
+OUT/examples/ for a sheet, and OUT/pack/ with all that is small and the first seed's checkpoints in
+half precision.
 """
 
 from __future__ import annotations
@@ -130,7 +134,8 @@ def train_generator(plan: Plan, name: str) -> None:
         )
         save(folder / f"painted-{point}.npy", paint(plan, module, network))
         print(
-            f"{name}: {point} of {plan.steps} steps, painted, after {time.monotonic() - began:.0f} s",
+            f"{name}: {point} of {plan.steps} steps, painted, after {time.monotonic() - began:.0f} "
+            "s",
             flush=True,
         )
 
@@ -179,7 +184,10 @@ def examples(plan: Plan) -> None:
 
 
 def pack(plan: Plan) -> None:
-    """Gather what one takes along: tables, logs, examples, and the first seed's last generators at half the bytes."""
+    """Gather what one takes along.
+
+    Tables, logs, examples, and the first seed's last generators at half the bytes.
+    """
     folder = plan.out / "pack"
     folder.mkdir(exist_ok=True)
     with tarfile.open(folder / "results.tar.gz", "w:gz") as archive:
@@ -219,7 +227,10 @@ VERBS: dict[str, Callable[..., None]] = {
 
 
 def side_by_side(plan: Plan, tasks: list[list[str]], deadline: float) -> None:
-    """Run tasks (verb and name) as processes of their own, so many at a time; end generators' trainings at the deadline."""
+    """Run tasks (verb and name) as processes of their own, so many at a time.
+
+    End generators' trainings at the deadline.
+    """
     waiting, running = list(tasks), dict[str, subprocess.Popen[bytes]]()
     while waiting or running:
         while waiting and len(running) < plan.processes:

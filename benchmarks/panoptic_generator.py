@@ -1,13 +1,17 @@
-"""What does the whole panoptic-aware generator cost, against our SPADE generator, on real maps at 256 x 256?
+"""What does the whole panoptic-aware generator cost, against our SPADE generator, on real maps at
+256 x 256?
 
     python -m benchmarks.panoptic_generator FOLDER [--device cuda] [network] [production] [training]
 
-FOLDER is COCO-Stuff as for benchmarks/spade_speed.py. Published widths, 182 classes, random weights, batch 1. Both run on
-one map after the other, in turns that begin with another one each time; what counts is the median over maps of the ratio of
-their seconds: CPU seconds of one thread, or on a GPU the time until it is done. Each pair is of equals:
+FOLDER is COCO-Stuff as for benchmarks/spade_speed.py. Published widths, 182 classes, random
+weights, batch 1. Both run on one map after the other, in turns that begin with another one each
+time; what counts is the median over maps of the ratio of their seconds: CPU seconds of one thread,
+or on a GPU the time until it is done. Each pair is of equals:
 
-    network     both as they are trained, in evaluation: modulation by distinct windows, spectral norms at every pass
-    production  both as images are produced, float32 and bfloat16: norms folded, the fastest convolutions each may use
+    network     both as they are trained, in evaluation: modulation by distinct windows, spectral
+                norms at every pass
+    production  both as images are produced, float32 and bfloat16: norms folded, the fastest
+                convolutions each may use
     training    one step of D and G, both as they are trained
 """
 
@@ -45,7 +49,10 @@ def clock(device: str) -> float:
 
 
 def turns(calls: Mapping[str, Call], maps: Sequence[Maps], device: str) -> dict[str, list[float]]:
-    """Seconds of each call per map, after a map that does not count; who begins changes from map to map."""
+    """Seconds of each call per map, after a map that does not count.
+
+    Who begins changes from map to map.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number, given in enumerate([maps[0], *maps]):
         names = list(calls)
@@ -63,7 +70,8 @@ def report(title: str, seconds: dict[str, list[float]]) -> None:
     ratios = sorted(a / b for a, b in zip(own, other, strict=True))
     row = [f"{statistics.median(values):.3f}" for values in (own, other)]
     print(
-        f"| {title} | {' | '.join(row)} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
+        f"| {title} | {' | '.join(row)} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f}) |",
         flush=True,
     )
 

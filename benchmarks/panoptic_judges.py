@@ -1,4 +1,6 @@
-"""The judges of panoptic_against_spade.py, a detector and a segmentation network that learn from real images; its table."""
+"""The judges of panoptic_against_spade.py, a detector and a segmentation network that learn from
+real images; its table.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,10 @@ def train_detector(plan: Plan) -> None:
 
 
 class Segmenter(nn.Module):
-    """A U-Net (Ronneberger et al., 2015) of four scales with batch norm: images [B, 3, H, W] -> logits [B, K, H, W]."""
+    """A U-Net (Ronneberger et al., 2015) of four scales with batch norm.
+
+    Images [B, 3, H, W] -> logits [B, K, H, W].
+    """
 
     def __init__(self, num_classes: int, width: int = 32) -> None:
         super().__init__()
@@ -201,7 +206,7 @@ def measure(plan: Plan, name: str) -> None:
 
 
 def detected(detector: Any, table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
-    """COCO AP over the things of all maps, and AP50 of those whose box meets that of another thing."""
+    """COCO AP over the things of all maps, and AP50 of those whose box meets another one."""
     things = [c for c, category in enumerate(table.categories) if category.isthing]
     every, meeting = (DetectionEvaluator(table.categories, things) for _ in range(2))
     for start in range(0, len(images), 32):
@@ -255,7 +260,9 @@ def segmented(
 
 
 def saturated(table: Dataset, images: NDArray[np.uint8]) -> dict[str, float]:
-    """Shares of pixels with a value in the outermost hundredths, by how many taps of their 3 x 3 window match."""
+    """Shares of pixels with a value in the outermost hundredths, by how many taps of their 3 x 3
+    window match.
+    """
     size = images.shape[1:3]
     maps = np.stack(
         [maps_of(table[i], len(table.categories), size).instances for i in range(len(table))]
@@ -309,9 +316,10 @@ def report(plan: Plan) -> str:
     found = {(system, seed, point): numbers for system, seed, point, numbers in results(plan)}
     head = f"| {' | '.join(NUMBERS.values())} |"
     lines = [
-        f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, {plan.precision}, "
-        f"scaling {plan.scaling}, {plan.train_images} training images, {plan.held_out} held-out maps, {plan.seeds} seeds. "
-        "Mean ± standard deviation; differences are paired by seed.\n",
+        f"{plan.size} x {plan.size}, width {plan.width} (D {plan.width_d}), batch {plan.batch}, "
+        f"{plan.precision}, scaling {plan.scaling}, {plan.train_images} training images, "
+        f"{plan.held_out} held-out maps, {plan.seeds} seeds. Mean ± standard deviation; "
+        "differences are paired by seed.\n",
         f"| steps | system {head}",
         "|---" * (len(NUMBERS) + 2) + "|",
     ]
@@ -342,7 +350,8 @@ def _compared(
     rows = []
     for system in SYSTEMS:
         rows.append(
-            f"| {point} | {system} | {' | '.join(spread([found[system, s][k] for s in seeds]) for k in NUMBERS)} |"
+            f"| {point} | {system} | "
+            f"{' | '.join(spread([found[system, s][k] for s in seeds]) for k in NUMBERS)} |"
         )
     told = []
     for k in NUMBERS:

@@ -1,13 +1,16 @@
-"""What panoptic awareness costs: convolution against a plain one, upsampling against nearest, on real maps at 256 x 256.
+"""What panoptic awareness costs.
+
+Convolution against a plain one, upsampling against nearest, on real maps at 256 x 256.
 
     python -m benchmarks.panoptic_ops MAPS [convolution] [upsampling] [guide] [memory]
 
 On a GPU panoptic_ops_cuda.py prints these tables.
 
-MAPS is a folder of COCO panoptic PNGs. Channels are those of the generator at each scale. One thread of one process
-takes turns, every round with the next map: plain, ours, the definition by unfolding; what counts is the median over rounds of
-the ratio of their CPU seconds, forward and backward, which other work on the machine hardly moves. Memory is the peak of a
-process of its own during forward and backward, less what it held before. Without parts, all.
+MAPS is a folder of COCO panoptic PNGs. Channels are those of the generator at each scale. One
+thread of one process takes turns, every round with the next map: plain, ours, the definition by
+unfolding; what counts is the median over rounds of the ratio of their CPU seconds, forward and
+backward, which other work on the machine hardly moves. Memory is the peak of a process of its own
+during forward and backward, less what it held before. Without parts, all.
 """
 
 from __future__ import annotations
@@ -52,7 +55,10 @@ Call = Callable[[], object]
 
 
 def maps(folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """Identities and stand-ins for classes, each [1, 256, 256]: both follow from the id: costs depend on no more."""
+    """Identities and stand-ins for classes, each [1, 256, 256].
+
+    Both follow from the id: costs depend on no more.
+    """
     found = []
     for path in sorted(folder.glob("*.png")):
         image = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
@@ -65,7 +71,10 @@ def maps(folder: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 def turns(calls: Sequence[Mapping[str, Call]]) -> dict[str, list[float]]:
-    """CPU seconds of each call, by rounds; round by round in turn, after one that does not count."""
+    """CPU seconds of each call, by rounds.
+
+    Round by round in turn, after one that does not count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls[0]}
     for counts, chosen in enumerate([calls[0], *calls]):
         for name, call in chosen.items():
@@ -117,7 +126,8 @@ def layer(channels: int, out: int, side: int, batch: int = 1) -> tuple[list[Tens
 
 def convolution(found: list[tuple[Tensor, Tensor]]) -> None:
     print(
-        "\n| scale | channels | plain, ms | ours / plain | with guide | by unfolding / plain | limit | error | unfolded |"
+        "\n| scale | channels | plain, ms | ours / plain | with guide | by unfolding / plain | "
+        "limit | error | unfolded |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for side, blocks in BLOCKS.items():
@@ -168,7 +178,10 @@ def nearest(x: Tensor) -> Tensor:
 
 
 class Ladder:
-    """Features on their way to some scales, with what looking holes up needs: the first layer and its 1 x 1 reductions."""
+    """Features on their way to some scales, with what looking holes up needs.
+
+    The first layer and its 1 x 1 reductions.
+    """
 
     def __init__(
         self,
@@ -228,7 +241,8 @@ class Ladder:
 
 def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
     print(
-        "\n| to scale | nearest and copy, ms | holes given | holes looked up | forward: given | looked up |"
+        "\n| to scale | nearest and copy, ms | holes given | holes looked up | forward: given | "
+        "looked up |"
     )
     print("|---|---|---|---|---|---|")
     for sides in (*((side,) for side in UPSAMPLED), tuple(UPSAMPLED)):
@@ -259,7 +273,8 @@ def upsampling(found: list[tuple[Tensor, Tensor]]) -> None:
 
 def guides(found: list[tuple[Tensor, Tensor]]) -> None:
     print(
-        "\n| scale | windows and their lists, ms | upsampling and holes, ms | mixed windows | holes |\n|---|---|---|---|---|"
+        "\n| scale | windows and their lists, ms | upsampling and holes, ms | mixed windows | "
+        "holes |\n|---|---|---|---|---|"
     )
     for side in BLOCKS:
         calls, shares, holes = [], [], []
@@ -280,7 +295,8 @@ def guides(found: list[tuple[Tensor, Tensor]]) -> None:
         s = turns(calls)
         conv, up = (1e3 * statistics.median(s[name]) for name in ("conv", "up"))
         print(
-            f"| {side} | {conv:.2f} | {up:.2f} | {statistics.mean(shares):.1%} | {statistics.mean(holes):.2%} |",
+            f"| {side} | {conv:.2f} | {up:.2f} | {statistics.mean(shares):.1%} | "
+            f"{statistics.mean(holes):.2%} |",
             flush=True,
         )
 
@@ -319,7 +335,8 @@ def peak_of(form: str, side: int, channels: int, out: int, folder: Path, batch: 
 
 def memory(folder: Path) -> None:
     print(
-        "\n| scale | channels | plain, MB | ours / plain | by unfolding / plain |\n|---|---|---|---|---|"
+        "\n| scale | channels | plain, MB | ours / plain | by unfolding / plain "
+        "|\n|---|---|---|---|---|"
     )
     for side in LIMITS:
         for channels, out in BLOCKS[side]:
@@ -332,7 +349,8 @@ def memory(folder: Path) -> None:
                 )
             shares = (f"{peaks[form] / peaks['plain']:.2f}" for form in ("ours", "naive"))
             print(
-                f"| {side} | {channels} -> {out} | {peaks['plain'] / 1e6:.0f} | {' | '.join(shares)} |",
+                f"| {side} | {channels} -> {out} | {peaks['plain'] / 1e6:.0f} | "
+                f"{' | '.join(shares)} |",
                 flush=True,
             )
 

@@ -1,11 +1,13 @@
-"""What panoptic awareness costs on a GPU: the tables of panoptic_ops.py, and the tiles of the kernels.
+"""What panoptic awareness costs on a GPU.
+
+The tables of panoptic_ops.py, and the tiles of the kernels.
 
     python -m benchmarks.panoptic_ops_cuda MAPS [convolution] [upsampling] [guide] [memory] [tiles]
 
-Batches of BATCH maps, channels last; forward and backward unless said; times are medians of calls as a user makes them, by
-device events. float32 is multiplied as torch's defaults say. "lists" is what is done without triton: a plain convolution with
-its mixed windows computed anew, or a product per tap at coarse scales. Without parts all but tiles, which tries settings of
-the kernels.
+Batches of BATCH maps, channels last; forward and backward unless said; times are medians of calls
+as a user makes them, by device events. float32 is multiplied as torch's defaults say. "lists" is
+what is done without triton: a plain convolution with its mixed windows computed anew, or a product
+per tap at coarse scales. Without parts all but tiles, which tries settings of the kernels.
 """
 
 from __future__ import annotations
@@ -251,7 +253,10 @@ def memory(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
 
 
 def tiles(given: Maps, dtypes: dict[str, torch.dtype]) -> None:
-    """The three products by tile; times over a plain convolution's, forward, without the gaps between launches."""
+    """The three products by tile.
+
+    Times over a plain convolution's, forward, without the gaps between launches.
+    """
     from synthaug.generators.nn.panoptic import triton as kernels
 
     heading("scale", "", "tile", "result", "gradient of input", "gradient of weight, mixed windows")

@@ -2,9 +2,10 @@
 
     python benchmarks/pipeline_overhead.py RUN [IMAGES]
 
-RUN is the output folder of a finished run. Alternates, in one process and one thread, the bare generator loop and the
-whole work of a production worker (read plan, synthesise, masks, encode, Parquet) over the same planned images in the
-same batches; prints images per CPU second of both and their ratio.
+RUN is the output folder of a finished run. Alternates, in one process and one thread, the bare
+generator loop and the whole work of a production worker (read plan, synthesise, masks, encode,
+Parquet) over the same planned images in the same batches; prints images per CPU second of both and
+their ratio.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def main() -> None:
             whole()
             end = time.process_time()
             ratios.append((middle - began) / (end - middle))
-            speeds = f"bare {count / (middle - began):.1f} images/s, production {count / (end - middle):.1f}"
+            speeds = (
+                f"bare {count / (middle - began):.1f} images/s, production "
+                f"{count / (end - middle):.1f}"
+            )
             print(f"{speeds}, ratio {ratios[-1]:.3f}")
         print(f"median ratio {statistics.median(ratios):.3f} over {count} images")
         if "--profile" in sys.argv:

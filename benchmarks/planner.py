@@ -2,11 +2,11 @@
 
     python benchmarks/planner.py [BCCD]
 
-Plans the layouts of the toy set, and of the blood cells in folder BCCD, with `plan.placement` uniform and natural, for
-several job seeds, and prints the distances of the plans to real layouts (pipeline/planning/layout_statistics.py:
-Jensen-Shannon, bits; mean and standard deviation over the seeds). "Seen" layouts are those the plan is made from;
-"unseen" ones are other images of the same kind, which no lift was learnt from.
-Target natural changes nothing: what distance is chance alone.
+Plans the layouts of the toy set, and of the blood cells in folder BCCD, with `plan.placement`
+uniform and natural, for several job seeds, and prints the distances of the plans to real layouts
+(pipeline/planning/layout_statistics.py: Jensen-Shannon, bits; mean and standard deviation over the
+seeds). "Seen" layouts are those the plan is made from; "unseen" ones are other images of the same
+kind, which no lift was learnt from. Target natural changes nothing: what distance is chance alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ PLANS = [
 def main() -> None:
     sets = [TOY] + [(CELLS[0], sys.argv[1], *CELLS[2:])] * (len(sys.argv) > 1)
     print(
-        f"| data | target | placement | to | {' | '.join(COLUMNS)} | worst class, share of its target |"
+        f"| data | target | placement | to | {' | '.join(COLUMNS)} | worst class, share of its "
+        "target |"
     )
     print(f"|{'---|' * (len(COLUMNS) + 5)}")
     for name, root, *references in sets:

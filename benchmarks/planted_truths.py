@@ -1,15 +1,18 @@
-"""A real trial on planted truths: sets of which it is known whether they help, and what the trial says of each.
+"""A real trial on planted truths.
+
+Sets of which it is known whether they help, and what the trial says of each.
 
     python benchmarks/planted_truths.py FOLDER [SEEDS] [STEPS] [REAL] [EXTRA] [WORKERS] [CONFIRM]
 
-The synthetic set of the trial is EXTRA more toy images with true labels: there is headroom, screening must choose it and
-confirmation must find that it helps. Its placebo gives the images each other's labels (must not gain); `shuffled` gives their
-objects each other's classes (must lose); `again` is the same REAL images once more (cannot tell). They fill three quarters of
-each batch: at one half the right classes stay in the majority, and a detector hardly minds the shuffled ones.
+The synthetic set of the trial is EXTRA more toy images with true labels: there is headroom,
+screening must choose it and confirmation must find that it helps. Its placebo gives the images each
+other's labels (must not gain); `shuffled` gives their objects each other's classes (must lose);
+`again` is the same REAL images once more (cannot tell). They fill three quarters of each batch: at
+one half the right classes stay in the majority, and a detector hardly minds the shuffled ones.
 
-Trains 7 arms x SEEDS detectors of STEPS steps for screening and 2 x CONFIRM for confirmation, one thread each, WORKERS at a
-time (0 = one per core, 1 = in this process), resumes after a kill, writes FOLDER/planted_truths.md, and ends with 1 when a
-truth was not found.
+Trains 7 arms x SEEDS detectors of STEPS steps for screening and 2 x CONFIRM for confirmation, one
+thread each, WORKERS at a time (0 = one per core, 1 = in this process), resumes after a kill, writes
+FOLDER/planted_truths.md, and ends with 1 when a truth was not found.
 """
 
 from __future__ import annotations
@@ -165,8 +168,8 @@ def main(
     lines, found = table_of(told)
     batch, took = job.detector.training.batch, time.monotonic() - began
     head = [
-        f"{seeds} seeds, then {confirm}; {steps} steps of {batch} images, {real} real and {extra} more, screened on "
-        f"{told['images']};",
+        f"{seeds} seeds, then {confirm}; {steps} steps of {batch} images, {real} real and {extra} "
+        f"more, screened on {told['images']};",
         f"{executor.workers} workers on {platform.machine()}, {took:.0f} s in all.",
         "",
     ]

@@ -2,11 +2,13 @@
 
     python benchmarks/pseudo_labels.py RUN [VIEWS ...]
 
-RUN is the output folder of a run whose detector is trained. VIEWS are ways to look at an image: `plain`, `flip`, or
-`flip,0.8,1.25` (mirrored, and at these sizes besides its own); without any, these three. For each, the run's detector looks
-at the validation images, and at the unlabelled ones where their truth is known. Prints AP50 and the milliseconds of CPU per
-image, the calibration error before and after, and precision, recall and F1 by each rule. Thresholds and curves are always
-learnt on other images than they are judged on: other folds of the validation images; for the unlabelled ones, all of them.
+RUN is the output folder of a run whose detector is trained. VIEWS are ways to look at an image:
+`plain`, `flip`, or `flip,0.8,1.25` (mirrored, and at these sizes besides its own); without any,
+these three. For each, the run's detector looks at the validation images, and at the unlabelled ones
+where their truth is known. Prints AP50 and the milliseconds of CPU per image, the calibration error
+before and after, and precision, recall and F1 by each rule. Thresholds and curves are always learnt
+on other images than they are judged on: other folds of the validation images; for the unlabelled
+ones, all of them.
 """
 
 from __future__ import annotations
@@ -102,7 +104,10 @@ def show(view, split, rows, cost, categories, matches, probability, counts) -> N
     errors = [
         calibration.reliability(p, matches.right)["ece"] for p in (matches.score, probability)
     ]
-    first = f"{view} | {split} | {evaluator.result().values['AP50']:.3f} | {cost:.0f} | {errors[0]:.3f} | {errors[1]:.3f}"
+    first = (
+        f"{view} | {split} | {evaluator.result().values['AP50']:.3f} | {cost:.0f} | "
+        f"{errors[0]:.3f} | {errors[1]:.3f}"
+    )
     for rule, counted in counts.items():
         told = calibration.ratios(counted.sum(0))
         macro = np.mean([calibration.ratios(c)["f1"] for c in counted if c[0] + c[2]])

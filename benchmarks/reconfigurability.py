@@ -1,12 +1,15 @@
-"""Does a change of one object stay where it was made? (LostGAN-V2, section 2.1: layout and object style reconfiguration)
+"""Does a change of one object stay where it was made? (LostGAN-V2, section 2.1.
+
+Layout and object style reconfiguration)
 
     python benchmarks/reconfigurability.py RUN [LAYOUTS]
 
-RUN is the output folder of a finished run with a LostGAN. Each of its first LAYOUTS (64) validation layouts is painted
-once; then, one object at a time, its box is moved, or its z_obj drawn again, and everything else kept. Prints what share of
-all absolute pixel change lies inside the affected boxes (old and new), beside the share of the image these boxes cover,
-which is what a change spread evenly would give; the share inside the boxes widened by MARGIN; and how strong the change is
-inside and outside, in grey levels. As a control z_img is drawn again, which should change all places alike.
+RUN is the output folder of a finished run with a LostGAN. Each of its first LAYOUTS (64) validation
+layouts is painted once; then, one object at a time, its box is moved, or its z_obj drawn again, and
+everything else kept. Prints what share of all absolute pixel change lies inside the affected boxes
+(old and new), beside the share of the image these boxes cover, which is what a change spread evenly
+would give; the share inside the boxes widened by MARGIN; and how strong the change is inside and
+outside, in grey levels. As a control z_img is drawn again, which should change all places alike.
 """
 
 from __future__ import annotations
@@ -41,7 +44,10 @@ class Change:
 
 
 def moved(box: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """The box moved by STEP to the side with more room, at least half of it; None where there is no room."""
+    """The box moved by STEP to the side with more room, at least half of it.
+
+    None where there is no room.
+    """
     for axis in (0, 1):
         low, high = float(box[axis]), float(1 - box[axis + 2])
         step = min(STEP, max(low, high)) * (1 if high >= low else -1)
@@ -63,7 +69,10 @@ def inside(boxes: Boxes, side: int, margin: float = 0.0) -> NDArray[np.bool_]:
 
 
 def measure(kind: str, pair: NDArray[np.uint8], boxes: Boxes) -> Change | None:
-    """Compare two images [2, R, R, 3]; None where nothing changed at all, or where the boxes leave no outside."""
+    """Compare two images [2, R, R, 3].
+
+    None where nothing changed at all, or where the boxes leave no outside.
+    """
     before, after = pair.astype(np.int16)
     apart = np.abs(after - before).mean(2)
     where, near = inside(boxes, len(apart)), inside(boxes, len(apart), MARGIN)
@@ -128,7 +137,8 @@ def main() -> None:
         ]
     kept = [change for change in changes if change is not None]
     print(
-        f"{min(count, len(table))} validation layouts, {studio.resolution} pixels, {len(changes)} changes"
+        f"{min(count, len(table))} validation layouts, {studio.resolution} pixels, {len(changes)} "
+        "changes"
     )
     print(
         f"left out: {len(changes) - len(kept)} without any effect or whose boxes leave no outside\n"
@@ -138,7 +148,8 @@ def main() -> None:
 
 def show(changes: list[Change]) -> None:
     print(
-        "| change | boxes | cases | change inside | chance (area) | ratio | with margin | level inside | outside |"
+        "| change | boxes | cases | change inside | chance (area) | ratio | with margin | level "
+        "inside | outside |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for kind in sorted({c.kind for c in changes}):

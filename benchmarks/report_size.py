@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python benchmarks/report_size.py RUN PHOTOS OUT
 
-RUN is any finished run. Its report is made with `report.samples` of 200 and 2,000 as it is, and again after its images were
-replaced by the photographs of the BCCD data set in PHOTOS (320x240), repeated, with an ellipse as the mask of every box.
-Needs Chromium (tests/browser.py).
+RUN is any finished run. Its report is made with `report.samples` of 200 and 2,000 as it is, and
+again after its images were replaced by the photographs of the BCCD data set in PHOTOS (320x240),
+repeated, with an ellipse as the mask of every box. Needs Chromium (tests/browser.py).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from tests.browser import Browser, chromium
 IMAGES = 2000
 REAL = 1000
 PAINT = """new Promise(done => requestAnimationFrame(() => setTimeout(() => done(
-  performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint').startTime))))"""
-FILTER = """new Promise(done => { const s = document.getElementById('g-class'), t = performance.now();
+  performance.getEntriesByType('paint')
+    .find(e => e.name === 'first-contentful-paint').startTime))))"""
+FILTER = """new Promise(done => {
+  const s = document.getElementById('g-class'), t = performance.now();
   s.value = s.options[1].value; s.dispatchEvent(new Event('input'));
   requestAnimationFrame(() => setTimeout(() => done(performance.now() - t))); })"""
 
@@ -49,7 +51,10 @@ def elliptic(objects: Objects, size: tuple[int, int]) -> tuple[str, ...]:
 
 
 def scenes(photos: Dataset, count: int, classes: int, made: str) -> Iterator[Scene]:
-    """Photographs again and again; `made` of synthetic ones names their job, else they are real ones."""
+    """Photographs again and again.
+
+    `made` of synthetic ones names their job, else they are real ones.
+    """
     for k in range(count):
         scene = photos[k % len(photos)]
         objects = replace(
@@ -138,7 +143,8 @@ def main(run: str, photos: str, out: str) -> None:
         "photographs, 320x240": with_photos(Path(run), Path(photos), folder / "photos"),
     }
     print(
-        "| images | asked for | synthetic + real + pseudo | side | MB | CPU, s | first paint, s | loaded, s | filter, s |"
+        "| images | asked for | synthetic + real + pseudo | side | MB | CPU, s | first paint, s | "
+        "loaded, s | filter, s |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     with chromium() as tab:
@@ -146,7 +152,8 @@ def main(run: str, photos: str, out: str) -> None:
         for name, case in cases.items():
             for samples in (200, IMAGES):
                 print(
-                    f"| {name} | {samples} | {measure(case, samples, folder / f'{case.name}-{samples}.html', tab)} |",
+                    f"| {name} | {samples} | "
+                    f"{measure(case, samples, folder / f'{case.name}-{samples}.html', tab)} |",
                     flush=True,
                 )
 

@@ -1,10 +1,12 @@
-"""What are pseudo-labels worth to the generator? The four settings of LostGAN-V2's Table 5, on data of any format.
+"""What are pseudo-labels worth to the generator? The four settings of LostGAN-V2's Table 5, on data
+of any format.
 
     python benchmarks/semi_supervised.py JOB OUT LABELLED UNLABELLED [KEY=VALUE ...]
 
-LABELLED and UNLABELLED are references as in a job; the second needs labels too, for the fully supervised setting. All four
-generators do the same number of steps, are judged by one detector (the fully supervised one) on the same validation layouts,
-and the CAS classifiers are tested on the same real crops. Prints a table and leaves OUT/<setting>.json.
+LABELLED and UNLABELLED are references as in a job; the second needs labels too, for the fully
+supervised setting. All four generators do the same number of steps, are judged by one detector (the
+fully supervised one) on the same validation layouts, and the CAS classifiers are tested on the same
+real crops. Prints a table and leaves OUT/<setting>.json.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def main() -> None:
     real = json.loads((folder / "fully.json").read_text())["scores"]
     ceiling = real["dap"]["controls"]["real"]["AP50"], real["cas"]["controls"]["real"]["top1"]
     print(
-        f"\nreal images: AP50 {ceiling[0]:.3f}, crops {ceiling[1]:.3f}; chance {real['cas']['values']['chance']:.3f}"
+        f"\nreal images: AP50 {ceiling[0]:.3f}, crops {ceiling[1]:.3f}; chance "
+        f"{real['cas']['values']['chance']:.3f}"
     )
 
 

@@ -1,14 +1,16 @@
-"""How much faster are SPADE's production form and its training by windows than its convolutions, evaluated directly?
+"""How much faster are SPADE's production form and its training by windows than its convolutions,
+evaluated directly?
 
     python -m benchmarks.spade_speed FOLDER [inference] [training]
 
 On a GPU spade_speed_cuda.py asks the same.
 
-FOLDER is COCO-Stuff with `semantic_train` (class indices, 255 = don't care) and `panoptic_train`: its maps, at 256 x 256. The
-baseline is `generators/spade/network.py` with `fast_modulation: false`: every convolution the paper names, spectral norms at
-every forward, NCHW. Published widths, 182 classes, random weights, batch 1. One thread of one process runs every form on
-one map after the other; what counts is the median over maps of the ratio of their CPU seconds, which other work on the
-machine hardly moves.
+FOLDER is COCO-Stuff with `semantic_train` (class indices, 255 = don't care) and `panoptic_train`:
+its maps, at 256 x 256. The baseline is `generators/spade/network.py` with `fast_modulation: false`:
+every convolution the paper names, spectral norms at every forward, NCHW. Published widths, 182
+classes, random weights, batch 1. One thread of one process runs every form on one map after the
+other; what counts is the median over maps of the ratio of their CPU seconds, which other work on
+the machine hardly moves.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def read_maps(folder: Path) -> list[Maps]:
 
 def report(title: str, spent: dict[str, list[float]], apart: dict[str, float]) -> None:
     print(
-        f"\n| {title} | CPU s, median (min to max) | ratio, median (min to max) | largest difference |\n|---|---|---|---|"
+        f"\n| {title} | CPU s, median (min to max) | ratio, median (min to max) | largest "
+        "difference |\n|---|---|---|---|"
     )
     first = next(iter(spent.values()))
     for name, own in spent.items():

@@ -1,10 +1,13 @@
-"""SPADE and the panoptic-aware generator on a GPU: production and training by form, on real maps at 256 x 256.
+"""SPADE and the panoptic-aware generator on a GPU.
+
+Production and training by form, on real maps at 256 x 256.
 
     python -m benchmarks.spade_speed_cuda FOLDER [inference] [training]
 
-Published widths, random weights; the maps' semantic tensors, windows and guides are made in each call, as for a user. Times
-are medians by device events; the ratio is to the direct form in float32. "by windows" evaluates the modulation once per
-distinct window of the maps, "direct" by the paper's convolutions. float32 is multiplied as torch's defaults say.
+Published widths, random weights; the maps' semantic tensors, windows and guides are made in each
+call, as for a user. Times are medians by device events; the ratio is to the direct form in float32.
+"by windows" evaluates the modulation once per distinct window of the maps, "direct" by the paper's
+convolutions. float32 is multiplied as torch's defaults say.
 """
 
 from __future__ import annotations
@@ -116,7 +119,10 @@ def training(maps: Sequence[Maps]) -> None:
                 loop = system.training(
                     config, replace(LOOP, precision=precision), CLASSES, 1000, 0, "cuda"
                 )
-                name = f"{system.__name__.split('.')[1]} {'by windows' if fast else 'direct'}, {precision}"
+                name = (
+                    f"{system.__name__.split('.')[1]} {'by windows' if fast else 'direct'}, "
+                    f"{precision}"
+                )
                 calls: dict[str, Call] = {name: partial(loop.step, 1, batch)}
                 spent = tried(calls, partial(milliseconds, seconds=1.0))[name]
                 peak = tried(calls, peak_bytes)[name]

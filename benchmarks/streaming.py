@@ -1,9 +1,11 @@
-"""Does memory stay flat when ten times as many images stream through plan, synthesize, Parquet and COCO?
+"""Does memory stay flat when ten times as many images stream through plan, synthesize, Parquet and
+COCO?
 
     python benchmarks/streaming.py OUT [SMALL LARGE]
 
-Runs jobs/smoke.yaml with the generator that learns nothing, with SMALL (10,000) and LARGE (100,000) planned images, and
-prints the peak memory of all processes together (proportional set size, MB) and the time of each step.
+Runs jobs/smoke.yaml with the generator that learns nothing, with SMALL (10,000) and LARGE (100,000)
+planned images, and prints the peak memory of all processes together (proportional set size, MB) and
+the time of each step.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Compare settings of one job: steps that do not depend on them run once, then the variants run side by side.
+"""Compare settings of one job.
+
+Steps that do not depend on them run once, then the variants run side by side.
 
     python benchmarks/sweep.py JOB OUT VARIANTS.json [--together N] [KEY=VALUE ...]
 
-VARIANTS.json maps a name to a list of overrides. Prints one line per variant (scores, seconds of generator training) and
-writes OUT/<variant>.json and a picture sheet OUT/<variant>.png.
+VARIANTS.json maps a name to a list of overrides. Prints one line per variant (scores, seconds of
+generator training) and writes OUT/<variant>.json and a picture sheet OUT/<variant>.png.
 """
 
 from __future__ import annotations

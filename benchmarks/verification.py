@@ -1,12 +1,14 @@
-"""How well does verification tell false labels from true ones? Faults planted in the correct labels of real images.
+"""How well does verification tell false labels from true ones? Faults planted in the correct labels
+of real images.
 
     python benchmarks/verification.py CHECKPOINT [LEARN TEST [LABELLED]]
 
-CHECKPOINT is a trained detector, such as steps/verify-*/judge/detector.safetensors of a run. The thresholds are fitted on the
-images of LEARN (default toy:val) with the job's defaults, as the step does. In each image of TEST (toy:test) one fault of
-each kind is planted in turn, and all labels of the image are judged: "named" is the share of planted faults that get their
-verdict (its recall), precision the share of a verdict that is a planted fault of its kind, where one label of each image is
-false. LABELLED (toy:train) says how small objects are.
+CHECKPOINT is a trained detector, such as steps/verify-*/judge/detector.safetensors of a run. The
+thresholds are fitted on the images of LEARN (default toy:val) with the job's defaults, as the step
+does. In each image of TEST (toy:test) one fault of each kind is planted in turn, and all labels of
+the image are judged: "named" is the share of planted faults that get their verdict (its recall),
+precision the share of a verdict that is a planted fault of its kind, where one label of each image
+is false. LABELLED (toy:train) says how small objects are.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ def looked(judge_: TestTimeAugmented, reference: str) -> tuple[list[DetectionRow
 
 
 def confusion(rows: list[DetectionRow], thresholds: Thresholds) -> dict[str, Counter[str]]:
-    """(What was planted, or "true") -> verdicts; a planted extra thing is EXTRA where it was found, else MISSED."""
+    """(What was planted, or "true") -> verdicts.
+
+    A planted extra thing is EXTRA where it was found, else MISSED.
+    """
     told: dict[str, Counter[str]] = {kind: Counter() for kind in ("true", *KINDS)}
     for i, row in enumerate(rows):
         for kind in KINDS:
@@ -87,12 +92,13 @@ def main() -> None:
         given = sum(counts[kind] for counts in told.values())
         passed = counted[MISSED if kind == EXTRA else KEPT]
         print(
-            f"| {kind} | {total} | {100 * passed / total:.1f} % | {100 * counted[kind] / total:.1f} % | "
-            f"{100 * counted[kind] / max(1, given):.1f} % |"
+            f"| {kind} | {total} | {100 * passed / total:.1f} % | "
+            f"{100 * counted[kind] / total:.1f} % | {100 * counted[kind] / max(1, given):.1f} % |"
         )
     true = Counter({name: n for name, n in told["true"].items() if name != EXTRA})
     print(
-        f"true labels rejected: {100 * (1 - true[KEPT] / true.total()):.1f} % of {true.total()}: {dict(true)}"
+        f"true labels rejected: {100 * (1 - true[KEPT] / true.total()):.1f} % of {true.total()}: "
+        f"{dict(true)}"
     )
     print({kind: dict(counted) for kind, counted in told.items() if kind != "true"})
 

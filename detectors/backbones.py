@@ -102,8 +102,8 @@ class SmallBody(nn.Module):
 class Pyramid(nn.Module):
     """A body and its feature pyramid; with `bf16` it trains in bfloat16.
 
-    The maps are float32: torchvision makes its anchors in the dtype of the maps, and bfloat16 cannot
-    hold the coordinates of an image wider than 256 pixels. Predictions are made in float32.
+    The maps are float32: torchvision makes its anchors in the dtype of the maps, and bfloat16
+    cannot hold the coordinates of an image wider than 256 pixels. Predictions are made in float32.
     """
 
     def __init__(self, body: nn.Module, fpn: nn.Module, out_channels: int, bf16: bool) -> None:

@@ -127,8 +127,8 @@ class Detectron2Detector(RcnnDetector):
     def _training_input(self, sample: Sample, shorter: int) -> dict[str, Tensor]:
         """Return an image [3, H, W] of a shorter side with its truth in its pixels.
 
-        boxes [N, 4] xyxy, labels [N] 0..C-1, where they are learned and known masks [N, H, W], and where
-        the sample has them the targets of `partial_labels`.
+        boxes [N, 4] xyxy, labels [N] 0..C-1, where they are learned and known masks [N, H, W], and
+        where the sample has them the targets of `partial_labels`.
         """
         device = self.device
         image = image_tensor(sample.image, device)

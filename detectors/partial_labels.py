@@ -18,7 +18,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
 INSIDE = 0.5  # least share of a box in a region for the box to count as inside
-# least IoU of background with an object that it is near to (Girshick 2015, section 2.3: hard examples)
+# least IoU of background with an object that it is near to (Girshick 2015, section 2.3: hard
+# examples)
 NEAR = 0.1
 OBJECT, OBJECT_WITHOUT_BOX = 1.0, 2.0  # labels of anchors; 0 is background, -1 neither
 BETA = 1 / 9  # where the smooth L1 losses of both stages turn linear, as torchvision's

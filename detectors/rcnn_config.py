@@ -23,8 +23,8 @@ MASK_POOL = 14  # cells per side of a box pooled for its mask; the mask itself h
 CLASSIFICATIONS = ("cross_entropy", "focal")
 TRAINABLE_WITH_WEIGHTS = 3  # stages that learn by default, and without weights:
 TRAINABLE_FROM_SCRATCH = 5
-# The values that 0, "" or () in the Config stand for. Those of resnet50 are torchvision's own; a job
-# whose images are not toy-sized has better ones for the other two (pipeline/config/derive.py).
+# The values that 0, "" or () in the Config stand for. Those of resnet50 are torchvision's own; a
+# job whose images are not toy-sized has better ones for the other two (pipeline/config/derive.py).
 # Small on 64-pixel scenes: 900 steps of 16 images take 130 CPU seconds and reach AP50 0.98.
 USUAL: Mapping[str, Mapping[str, Any]] = {
     "small": {
@@ -76,8 +76,8 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
 class Config:
     """Settings of network and training; 0, "" or () means the value of USUAL.
 
-    A job's data decides `auto` and some of the zeros (pipeline/config/derive.py); for a detector that
-    is built without a job `auto` is small.
+    A job's data decides `auto` and some of the zeros (pipeline/config/derive.py); for a detector
+    that is built without a job `auto` is small.
     """
 
     AUTO: ClassVar[tuple[str, ...]] = ("lite0", "small")  # what `auto` may become
@@ -112,7 +112,8 @@ class Config:
     norm_eps: float = 1e-5  # not of lite0, which has its own
     # resnet50, lite0, 1-5: how many of the stages learn; 0: 3 with weights, 5 without
     trainable_layers: int = 0
-    # local .safetensors, .pth or detectron2 zoo .pkl to start from; "" = from scratch, lite0 from ImageNet
+    # local .safetensors, .pth or detectron2 zoo .pkl to start from; "" = from scratch, lite0 from
+    # ImageNet
     weights: str = ""
     # rgb | bgr (detectron2's Caffe-style ResNets, and only they); "": as the weights file wants
     input_format: str = ""

@@ -63,8 +63,8 @@ class RcnnDetector(ABC):
     def detect(self, images: Sequence[Tensor], scale: float) -> list[dict[str, Tensor]]:
         """Detect in images [3, H, W] uint8 of one shape.
 
-        Of each image, best first: boxes [N, 4] in its pixels, labels [N] 0..C-1, scores [N] and, with
-        a mask head, masks [N, M, M] stretched over the boxes.
+        Of each image, best first: boxes [N, 4] in its pixels, labels [N] 0..C-1, scores [N] and,
+        with a mask head, masks [N, M, M] stretched over the boxes.
         """
 
     @abstractmethod

@@ -1,9 +1,9 @@
 """RoIAlign as a weighted table look-up, many times faster on CPUs.
 
-torchvision's CPU backward scatters one value at a time on one thread and takes a third of a training
-step. Here all maps become one table (a row per cell, channels side by side), and each output bin is
-the weighted sum of the rows of its bilinear neighbours, which `embedding_bag` does with vector
-instructions, forward and backward.
+torchvision's CPU backward scatters one value at a time on one thread and takes a third of a
+training step. Here all maps become one table (a row per cell, channels side by side), and each
+output bin is the weighted sum of the rows of its bilinear neighbours, which `embedding_bag` does
+with vector instructions, forward and backward.
 
 Legend: B images, R boxes of all images, L levels, P output cells per side, S samples per cell and
 axis, C channels.

@@ -13,8 +13,8 @@ from synthaug.detectors.parallel import positions
 class BoxSampler:
     """Draws up to `per_image` boxes per image, the share `positive` objects at most.
 
-    Faster R-CNN, section 3.1.3. Does the same as torchvision's own sampler, but the draw of an image
-    derives from torch's global generator and the image's position in the step's batch alone.
+    Faster R-CNN, section 3.1.3. Does the same as torchvision's own sampler, but the draw of an
+    image derives from torch's global generator and the image's position in the step's batch alone.
     """
 
     def __init__(self, per_image: int, positive: float) -> None:
@@ -41,8 +41,8 @@ class BoxSampler:
 def size_chooser(images: int) -> Callable[[Sequence[int]], int]:
     """Return a function that draws a size for each of this process's images in turn.
 
-    It replaces `torch_choice` of torchvision's transform, which draws from the global generator image
-    after image; the draw here derives from the image's position in the step's batch.
+    It replaces `torch_choice` of torchvision's transform, which draws from the global generator
+    image after image; the draw here derives from the image's position in the step's batch.
     """
     seed = _draw_seed()
     remaining = iter(positions(images))

@@ -325,7 +325,8 @@ class _Heads(RoIHeads):  # type: ignore[misc]
     ) -> Tensor:
         """Return the cross entropy of the true class's mask (Mask R-CNN, section 3).
 
-        Over objects of images that have masks, of which `with_box` [P] per image says that they are learned.
+        Over objects of images that have masks, of which `with_box` [P] per image says that they are
+        learned.
         """
         boxes = []
         classes = []

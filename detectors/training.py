@@ -77,16 +77,16 @@ class Recipe:
 class StepTraining:
     """Optimizer steps on a model; see `DetectorTraining` for who owns what.
 
-    `losses` maps augmented samples to named scalar losses of the model in training mode; it may draw
-    from torch's global generator, which is seeded from (seed, step) meanwhile and given back
+    `losses` maps augmented samples to named scalar losses of the model in training mode; it may
+    draw from torch's global generator, which is seeded from (seed, step) meanwhile and given back
     untouched.
 
     Where several processes train together (detectors.parallel), `step` is given this process's part
     of the batch: an image is augmented by its position in the step's batch, and gradients, losses
     and batch norm's running statistics are averaged. The result still differs from one process's by
-    rounding; by batch norm, which normalizes each part by itself; by images of several shapes, which
-    are padded to the largest of their part; and by losses that divide by a number which differs
-    between images (fewer proposals than `box_samples`), as each part divides by its own.
+    rounding; by batch norm, which normalizes each part by itself; by images of several shapes,
+    which are padded to the largest of their part; and by losses that divide by a number which
+    differs between images (fewer proposals than `box_samples`), as each part divides by its own.
     """
 
     def __init__(

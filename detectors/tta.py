@@ -5,8 +5,8 @@ Boxes and scores are fused as in weighted boxes fusion (Solovyev, Wang and Gabru
 number of views, so that an object seen in one view alone counts less. Score-averaging suppression
 would keep one member's box and lose the others' corners. Members are grouped in another way than
 there: pairs of different views are joined best overlap first, and a group takes at most one
-detection of a view. So neighbours that one view keeps apart are never merged, and the order of views
-does not matter.
+detection of a view. So neighbours that one view keeps apart are never merged, and the order of
+views does not matter.
 
 Legend: D detections of all views.
 """

@@ -24,7 +24,8 @@ from synthaug.detectors.detectron2_zoo import innermost, one_line, read_pickle
 KIND = "detector"
 HEADER = "synthaug"  # key of the one entry in a file's metadata
 RESERVED = ("kind", "backend", "config", "num_classes")
-# Keys of a Config that have another name in files; the files keep it so that all versions read them.
+# Keys of a Config that have another name in files; the files keep it so that all versions read
+# them.
 NAMES_IN_FILES = {"color_jitter": "colour_jitter"}
 NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 # Files made before torchvision 0.13 name these convolutions without the wrapper's indices.

@@ -4,26 +4,34 @@ One system of a paper per module, imported when a job chooses it.
 
 A system's module states as plain data
 
-- `CONDITION`: "layout" (classes, boxes and scores of objects, base.Layouts), "map" (a class and an instance per pixel,
-  base.Maps), "edit" (a photo and the objects to be painted into it, base.Edit) or "paste" (a photo and pieces of others);
+- `CONDITION`: "layout" (classes, boxes and scores of objects, base.Layouts), "map" (a class and an
+  instance per pixel, base.Maps), "edit" (a photo and the objects to be painted into it, base.Edit)
+  or "paste" (a photo and pieces of others);
 - `LEARNS`: whether it is trained here, and so has `training` and `Loop`;
-- `ADDS_ONLY`: whether it can only add objects to real images, and so only from images that a person labelled;
-- `TWO_STAGE`: whether one part of it infers masks and another makes the image of them (posthoc.PosthocSampler);
+- `ADDS_ONLY`: whether it can only add objects to real images, and so only from images that a person
+  labelled;
+- `TWO_STAGE`: whether one part of it infers masks and another makes the image of them
+  (posthoc.PosthocSampler);
 - `FILES`: the keys of its Config that name files it reads, each with what is left out where it
   names none, "" where it has to name one;
 
 and has
 
-- `Config`, a frozen dataclass. Its keys are keys of a job's section `generator`; ValueErrors begin with `key: `. CONFIG_KEYS
-  says which attributes it must have for the pipeline;
-- `build(config, num_classes) -> nn.Module`, a fresh network, whose `config` is the one that its checkpoint is saved with;
-- `sampler(network, options) -> Sampler`, for all systems with the same options (base.SamplerOptions); one that has no use
-  for an option ignores it. An image depends on its own condition and its seed only, up to rounding;
-- where it LEARNS, `Loop`, a frozen dataclass. Its keys are keys of a job's section `train_generator`;
-- where it LEARNS, `training(config, loop, num_classes, steps, seed, device) -> Training`, whose networks are initialised by
-  the seed. Systems with a discriminator make theirs with training/adversarial.py.
+- `Config`, a frozen dataclass. Its keys are keys of a job's section `generator`; ValueErrors begin
+  with `key: `. CONFIG_KEYS says which attributes it must have for the pipeline;
+- `build(config, num_classes) -> nn.Module`, a fresh network, whose `config` is the one that its
+  checkpoint is saved with;
+- `sampler(network, options) -> Sampler`, for all systems with the same options
+  (base.SamplerOptions); one that has no use for an option ignores it. An image depends on its own
+  condition and its seed only, up to rounding;
+- where it LEARNS, `Loop`, a frozen dataclass. Its keys are keys of a job's section
+  `train_generator`;
+- where it LEARNS, `training(config, loop, num_classes, steps, seed, device) -> Training`, whose
+  networks are initialised by the seed. Systems with a discriminator make theirs with
+  training/adversarial.py.
 
-`load_system` imports a module and checks all this; tests/generators/test_generator_contract.py tests it.
+`load_system` imports a module and checks all this; tests/generators/test_generator_contract.py
+tests it.
 """
 
 from __future__ import annotations
@@ -61,7 +69,8 @@ CONFIG_KEYS = {  # condition -> attributes that the pipeline asks of a Config
     "edit": (),
     "paste": (),
 }
-TRAINING_KEYS = {  # condition -> attributes that the pipeline asks of a Config besides, where the system learns
+# condition -> attributes that the pipeline asks of a Config besides, where the system learns
+TRAINING_KEYS = {
     "layout": ("size",),  # (H, W) of the images
     "map": ("crop",),  # whether it is trained on parts of enlarged images
     "edit": (),

@@ -2,9 +2,10 @@
 
 And what a sampler and a training are.
 
-Legend: B images, O object slots per image, K label rows, H W pixels. Labels of layouts are contiguous class indices + 1,
-because row 0 is the background and the padding, as in LostGAN. Boxes are xyxy, normalised by the image size to [0, 1].
-Maps have a class index per pixel, without a row for the background: class k here is label k + 1 there.
+Legend: B images, O object slots per image, K label rows, H W pixels. Labels of layouts are
+contiguous class indices + 1, because row 0 is the background and the padding, as in LostGAN. Boxes
+are xyxy, normalised by the image size to [0, 1]. Maps have a class index per pixel, without a row
+for the background: class k here is label k + 1 there.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class Maps:
         unknown = stacked_labels[(stacked_labels < 0) | (stacked_labels > classes)]
         if unknown.numel():
             raise ValueError(
-                f"labels: {int(unknown[0])} is not a class index 0 to {classes - 1}, nor {classes} for don't care; "
-                "map the labels of the data set to class indices first"
+                f"labels: {int(unknown[0])} is not a class index 0 to {classes - 1}, nor {classes} "
+                "for don't care; map the labels of the data set to class indices first"
             )
         stacked_ids = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances]))
         return Maps(stacked_labels, stacked_ids, classes)
@@ -179,7 +180,8 @@ class Samples:
     """Images of a batch of conditions."""
 
     images: NDArray[np.uint8]  # [B, H, W, 3] RGB
-    # of systems that infer them: soft mask of each object in [0, 1], float32 [B, O, H, W]; padded slots are 0
+    # of systems that infer them: soft mask of each object in [0, 1], float32 [B, O, H, W]; padded
+    # slots are 0
     masks: NDArray[np.float32] | None = None
 
 
@@ -188,7 +190,8 @@ class EditedPhoto:
     """A photo with what an edit asked for."""
 
     image: NDArray[np.uint8]  # RGB [H, W, 3]
-    # [M, H, W] in [0, 1], of each painting: soft mask of an object, else the region that was painted
+    # [M, H, W] in [0, 1], of each painting: soft mask of an object, else the region that was
+    # painted
     masks: NDArray[np.float32]
 
 
@@ -317,7 +320,8 @@ def _cut(count: int, *fields: Tensor) -> list[tuple[Tensor, ...]]:
     size, rest = divmod(len(fields[0]), count)
     if rest or not size:
         raise ValueError(
-            f"a batch of {len(fields[0])} images cannot be cut into {count} equal parts; choose a number that divides it"
+            f"a batch of {len(fields[0])} images cannot be cut into {count} equal parts; choose a "
+            "number that divides it"
         )
     pieces = [torch.split(field, size) for field in fields]
     return list(zip(*pieces, strict=True))
@@ -363,8 +367,9 @@ class Training(Protocol[AnyBatch_contra]):
 
     The caller owns the data, the loop, the checkpoints and the resume.
 
-    Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from the seed and the
-    step index, so a training restored from these at step k continues bit for bit.
+    Everything that changes from step to step is in `modules` and `optimizers`; all randomness
+    derives from the seed and the step index, so a training restored from these at step k continues
+    bit for bit.
     """
 
     @property
@@ -382,7 +387,8 @@ class Training(Protocol[AnyBatch_contra]):
 
         Return named losses, detached scalars.
 
-        In a process group (torch.distributed) the batch is this process's part, and all come out with the same weights.
+        In a process group (torch.distributed) the batch is this process's part, and all come out
+        with the same weights.
         """
         ...
 

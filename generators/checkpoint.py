@@ -18,7 +18,8 @@ from torch import nn
 from synthaug.generators import GENERATORS, System, load_system
 
 HEADER = "synthaug"
-# Keys of a Config that have another name in files; the files keep it so that all versions read them.
+# Keys of a Config that have another name in files; the files keep it so that all versions read
+# them.
 NAMES_IN_FILES = {"normalization": "normalisation"}
 NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 
@@ -30,7 +31,8 @@ def save(
     config: Any,
     classes: list[str],
     extra: Mapping[str, Any],
-    kind: str = "generator",  # | discriminator | encoder: imported from official files, for use elsewhere
+    # | discriminator | encoder: imported from official files, for use elsewhere
+    kind: str = "generator",
 ) -> None:
     """Write the weights of `network` with its system name, Config and class names."""
     header = {

@@ -8,7 +8,8 @@ is cut by its box. An object of which less than `min_visible` can still be seen 
 (there: one that is wholly covered). Blends are drawn object by object, so that no edge tells that
 an object was pasted (Dwibedi et al., section 4.2).
 
-Legend: H W canvas, h w a piece, N objects of the canvas, P pieces. Boxes are xyxy in pixels, offsets (y, x).
+Legend: H W canvas, h w a piece, N objects of the canvas, P pieces. Boxes are xyxy in pixels,
+offsets (y, x).
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 It is an in-painting pipeline, and is told classes as words.
 
-The pipeline lies in a folder that the user has (model_index.json and its parts as safetensors). Nothing is trained, nothing
-is downloaded, and no pickle is read. Each window is painted twice from the same noise, with the object's words and with the
-background's: where the two differ is the object, as with the in-filler.
+The pipeline lies in a folder that the user has (model_index.json and its parts as safetensors).
+Nothing is trained, nothing is downloaded, and no pickle is read. Each window is painted twice from
+the same noise, with the object's words and with the background's: where the two differ is the
+object, as with the in-filler.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def build(config: Config, num_classes: int) -> Described:
     digest = digest_of(config)
     if config.digest and config.digest != digest:
         raise ValueError(
-            f"pipeline: the weights in {config.pipeline} are not those of this checkpoint; put them back"
+            f"pipeline: the weights in {config.pipeline} are not those of this checkpoint; put "
+            "them back"
         )
     return Described(replace(config, digest=digest), num_classes)
 

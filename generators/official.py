@@ -2,8 +2,9 @@
 
 Find out whose weights a file holds, check them key by key, and write them as ours.
 
-Nothing in a file is executed: torch files are read with `weights_only=True`, safetensors files hold numbers only. Every
-system whose published files can be read has a module in OFFICIAL with `recognise(state, background) -> Found | None`.
+Nothing in a file is executed: torch files are read with `weights_only=True`, safetensors files hold
+numbers only. Every system whose published files can be read has a module in OFFICIAL with
+`recognise(state, background) -> Found | None`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def read(path: Path, background: bool = False) -> Imported:
 
     `background`: it was trained with a whole-image object of label 0.
 
-    Raises ValueError, one line that names the file and the key, when the file is none or not complete.
+    Raises ValueError, one line that names the file and the key, when the file is none or not
+    complete.
     """
     tensors = _without_wrappers(_tensors(path))
     try:
@@ -100,11 +102,13 @@ def write(imported: Imported, classes: list[str], out: Path) -> bool:
 
     False when the same file is there already.
 
-    Raises ValueError when another file is there, or when there are not as many class names as label rows without row 0.
+    Raises ValueError when another file is there, or when there are not as many class names as label
+    rows without row 0.
     """
     if len(classes) != imported.found.labels - 1:
         raise ValueError(
-            f"{len(classes)} class names for {imported.found.labels} label rows; give one per row but row 0"
+            f"{len(classes)} class names for {imported.found.labels} label rows; give one per row "
+            "but row 0"
         )
     source = {"file": imported.source.name, "sha256": _digest(imported.source)}
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
@@ -142,9 +146,10 @@ def class_names(files: Sequence[Path], labels: int) -> list[str]:
 
     From files, or "class 1", "class 2", ... without any.
 
-    A file holds one name per line, a JSON list of names, the vocabulary of Visual Genome, or COCO annotations, whose
-    category ids are the rows; rows without a category are called "row 12". COCO-Stuff has its things and its stuff in
-    two files: only such files may be combined. Raises ValueError, one line that names the file.
+    A file holds one name per line, a JSON list of names, the vocabulary of Visual Genome, or COCO
+    annotations, whose category ids are the rows; rows without a category are called "row 12".
+    COCO-Stuff has its things and its stuff in two files: only such files may be combined. Raises
+    ValueError, one line that names the file.
     """
     if not files:
         return [f"class {row}" for row in range(1, labels)]
@@ -153,11 +158,13 @@ def class_names(files: Sequence[Path], labels: int) -> list[str]:
         for row, name in _rows(path, labels, alone=len(files) == 1):
             if not 1 <= row < labels:
                 raise ValueError(
-                    f"{path}: category id {row} ('{name}') is not one of the label rows 1 to {labels - 1}"
+                    f"{path}: category id {row} ('{name}') is not one of the label rows 1 to "
+                    f"{labels - 1}"
                 )
             if names.setdefault(row, name) != name:
                 raise ValueError(
-                    f"{path}: category id {row} is both '{names[row]}' and '{name}'; give each id one name"
+                    f"{path}: category id {row} is both '{names[row]}' and '{name}'; give each id "
+                    "one name"
                 )
     named = [names.get(row, f"row {row}") for row in range(1, labels)]
     twice = [name for name, count in Counter(named).items() if count > 1]
@@ -215,7 +222,8 @@ def vote(state: Mapping[str, Tensor], default: int, *places: tuple[str, int]) ->
 
     So that one misshapen tensor is later named as the odd one.
 
-    Of sizes with equal votes `default` wins, then the first. ValueError names the first key when all are absent.
+    Of sizes with equal votes `default` wins, then the first. ValueError names the first key when
+    all are absent.
     """
     sizes = [
         state[key].shape[axis] for key, axis in places if key in state and axis < state[key].ndim
@@ -329,7 +337,8 @@ def _recognised(state: State, background: bool) -> tuple[str, Found]:
             return system, found
     some = ", ".join(f"'{key}'" for key in list(state)[:2])
     raise ValueError(
-        f"is none of the known systems ({', '.join(OFFICIAL)}) by its keys, e.g. {some}; check the file"
+        f"is none of the known systems ({', '.join(OFFICIAL)}) by its keys, e.g. {some}; check the "
+        "file"
     )
 
 
@@ -356,7 +365,8 @@ def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str
             raise ValueError(f"'{name}' is {shapes}; it is a checkpoint of another model")
         if given.is_complex() or given.is_floating_point() != value.is_floating_point():
             raise ValueError(
-                f"'{name}' holds {given.dtype}, not {value.dtype}; it is a checkpoint of another model"
+                f"'{name}' holds {given.dtype}, not {value.dtype}; it is a checkpoint of another "
+                "model"
             )
         fitted[name] = given.to(value.dtype).contiguous().clone()
         if not torch.isfinite(fitted[name]).all():

@@ -2,9 +2,10 @@
 
 LostGAN's masks, painted by SPADE or the panoptic-aware generator.
 
-Sun & Wu (LostGAN-V2, section 2.2.3 and Table 6, "GauGAN + our inferred masks"): the masks that a trained LostGAN infers are
-the map that a generator of the other kind, trained with true maps, is given in testing. Nothing is trained here. How masks
-become a map is not told in the paper; the pipeline's rule is the one by which all synthetic objects get theirs
+Sun & Wu (LostGAN-V2, section 2.2.3 and Table 6, "GauGAN + our inferred masks"): the masks that a
+trained LostGAN infers are the map that a generator of the other kind, trained with true maps, is
+given in testing. Nothing is trained here. How masks become a map is not told in the paper; the
+pipeline's rule is the one by which all synthetic objects get theirs
 (pipeline/synthesis/masks_from_levels.py), for which it samples the two parts one after the other.
 
 Legend: B images, O object slots, H W pixels of the map.
@@ -46,7 +47,8 @@ class Config:
 
     layouts: str = ""  # of a generator conditioned on layouts (lostgan); its masks are used
     maps: str = ""  # of a generator conditioned on maps (spade, panoptic); its images are used
-    # both headers as JSON text, as in every checkpoint so far; filled in, so that a checkpoint needs neither file
+    # both headers as JSON text, as in every checkpoint so far; filled in, so that a checkpoint
+    # needs neither file
     parts: str = ""
 
     def __post_init__(self) -> None:
@@ -72,7 +74,8 @@ def read_headers(config: Config) -> dict[str, dict[str, Any]]:
     }
     if headers["layouts"]["classes"] != headers["maps"]["classes"]:
         raise ValueError(
-            f"maps: {config.maps} was trained on other classes than {config.layouts}; train both on the same data set"
+            f"maps: {config.maps} was trained on other classes than {config.layouts}; train both "
+            "on the same data set"
         )
     return headers
 
@@ -90,7 +93,8 @@ def _read_header(name: str, path: str) -> dict[str, Any]:
     condition = CONDITIONS[name]
     if load_system(system).CONDITION != condition:
         raise ValueError(
-            f"{name}: {path} holds a {system} generator, which is not conditioned on a {condition}; give another file"
+            f"{name}: {path} holds a {system} generator, which is not conditioned on a "
+            f"{condition}; give another file"
         )
     return {key: header[key] for key in ("system", "config", "classes")}
 
@@ -108,7 +112,8 @@ class Posthoc(nn.Module):
         self.classes = list(headers["maps"]["classes"])
         if len(self.classes) != num_classes:
             raise ValueError(
-                f"layouts: {config.layouts} knows {len(self.classes)} classes, the data has {num_classes}"
+                f"layouts: {config.layouts} knows {len(self.classes)} classes, the data has "
+                f"{num_classes}"
             )
         self.systems = {name: load_system(header["system"]) for name, header in headers.items()}
         self.parts = nn.ModuleDict()
@@ -145,7 +150,8 @@ class PosthocSampler:
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
         """Return one image per layout and the disjoint masks it was made of, 0 or 1.
 
-        The rule is the plainest: a pixel is of the object whose soft mask is highest there (LostGAN-V2, component iii).
+        The rule is the plainest: a pixel is of the object whose soft mask is highest there
+        (LostGAN-V2, component iii).
         """
         inferred = self.layouts.sample(conditions, seeds)
         assert inferred.masks is not None

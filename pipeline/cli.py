@@ -206,9 +206,9 @@ def trial(
 ) -> None:
     """Run a job and answer: does its synthetic data help the detector?
 
-    Screens the arms of the job's `trial` section on the validation images, confirms the best one with fresh seeds on
-    trial.evaluation, and says helps, hurts or cannot tell (docs/trial.md). In the output folder of an earlier run only
-    what is missing is done.
+    Screens the arms of the job's `trial` section on the validation images, confirms the best one
+    with fresh seeds on trial.evaluation, and says helps, hurts or cannot tell (docs/trial.md). In
+    the output folder of an earlier run only what is missing is done.
     """
     from synthaug.pipeline.config.load import load_job
     from synthaug.pipeline.run import run as run_job
@@ -471,7 +471,8 @@ def export(**request: Any) -> None:
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Names of the label rows: lines, JSON list, or COCO annotations (also two: things and stuff).",
+    help="Names of the label rows: lines, JSON list, or COCO annotations (also two: things and "
+    "stuff).",
 )
 @click.option(
     "--background",

@@ -1,8 +1,11 @@
-"""Chromium without a window, driven over a pair of pipes: what tests of pages need, and the pictures of them in docs/.
+"""Chromium without a window, driven over a pair of pipes.
 
-The DevTools protocol (https://chromedevtools.github.io/devtools-protocol/) over `--remote-debugging-pipe`: Chromium reads
-commands from file descriptor 3 and writes answers and events to 4, each a JSON text that ends with a zero byte. Nothing
-listens anywhere, and nothing is needed beyond Chromium itself.
+What tests of pages need, and the pictures of them in docs/.
+
+The DevTools protocol (https://chromedevtools.github.io/devtools-protocol/) over
+`--remote-debugging-pipe`: Chromium reads commands from file descriptor 3 and writes answers and
+events to 4, each a JSON text that ends with a zero byte. Nothing listens anywhere, and nothing is
+needed beyond Chromium itself.
 """
 
 from __future__ import annotations
@@ -118,7 +121,9 @@ class Browser:
         self.wait("Page.loadEventFired")
 
     def ask(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page (also in one with a content security policy) and return its JSON value."""
+        """Evaluate JavaScript in the page (also in one with a content security policy) and return
+        its JSON value.
+        """
         result = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -205,7 +210,10 @@ def chromium() -> Iterator[Browser]:
     commands, to = os.pipe()
     answers, out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        swap = f"import os, sys; os.dup2({commands}, 3); os.dup2({out}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        swap = (
+            f"import os, sys; os.dup2({commands}, 3); os.dup2({out}, 4); os.execv(sys.argv[1], "
+            "sys.argv[1:])"
+        )
         process = subprocess.Popen(  # as 3 and 4 Chromium expects the pipes
             [sys.executable, "-S", "-c", swap, path, *FLAGS, f"--user-data-dir={profile}"],
             stdout=subprocess.DEVNULL,

@@ -1,11 +1,15 @@
-"""LostGAN evaluated directly from its published equations: the twin of `generators/` in tests, the baseline in benchmarks.
+"""LostGAN evaluated directly from its published equations.
 
-Nothing here is optimised and nothing is slowed down: every operation is the one the equations name, in their order, on a
-state dict with the published key names. Per-object affine maps are 5-D products, spectral norms are taken at every forward
-from `weight_orig`, `weight_u` and `weight_v`, features are repeated 2 x 2 before the convolutions that follow, every mask
-head computes all its classes, and the discriminator is passed three times per training step.
+The twin of `generators/` in tests, the baseline in benchmarks.
 
-Legend: B images, O object slots, K label rows, C channels, S side of a map. Boxes are xywh, normalised to [0, 1].
+Nothing here is optimised and nothing is slowed down: every operation is the one the equations name,
+in their order, on a state dict with the published key names. Per-object affine maps are 5-D
+products, spectral norms are taken at every forward from `weight_orig`, `weight_u` and `weight_v`,
+features are repeated 2 x 2 before the convolutions that follow, every mask head computes all its
+classes, and the discriminator is passed three times per training step.
+
+Legend: B images, O object slots, K label rows, C channels, S side of a map. Boxes are xywh,
+normalised to [0, 1].
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ State = dict[str, Tensor]
 CANVAS = 64
 PARITY = paths.FIXTURES / "lostgan"
 
-# names of the blocks of a discriminator that halve the side, its image head and the side from which an object is large
+# names of the blocks of a discriminator that halve the side, its image head and the side from which
+# an object is large
 _D_POOLS = {64: (3, 4, 5), 128: (1, 2, 3, 4, 5), 256: (1, 2, 3, 4, 5, 6)}
 _D_HEAD = {64: "l_im", 128: "l7", 256: "l8"}
 _D_LARGE = {128: 64, 256: 128}
@@ -31,7 +36,10 @@ _D_LARGE = {128: 64, 256: 128}
 
 @dataclass(frozen=True)
 class Net:
-    """Layers over a state dict; in training, power iterations and running statistics are updated in it."""
+    """Layers over a state dict.
+
+    In training, power iterations and running statistics are updated in it.
+    """
 
     state: State
     training: bool
@@ -42,7 +50,7 @@ class Net:
         return any(key.startswith(prefix) for key in self.state)
 
     def normed(self, name: str, eps: float) -> Tensor:
-        """Weight divided by its largest singular value, one power iteration per training forward."""
+        """Weight divided by its largest singular value, one power iteration per training pass."""
         weight, u, v = (self.state[f"{name}.weight_{part}"] for part in ("orig", "u", "v"))
         matrix = weight.reshape(len(weight), -1)
         if self.training:
@@ -85,7 +93,9 @@ def generator(
     training: bool = False,
     dropout: float = 0.1,
 ) -> Tensor:
-    """labels [B, O], boxes [B, O, 4], z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in [-1, 1]."""
+    """labels [B, O], boxes [B, O, 4], z_image [B, Z], z_objects [B, O, Z] -> images [B, 3, R, R] in
+    [-1, 1].
+    """
     net = Net(state, training, dropout)
     count, slots = labels.shape
     words = F.embedding(labels.reshape(-1), state["label_embedding.weight"])
@@ -118,7 +128,10 @@ def _mask_regression(net: Net, code: Tensor, version: int) -> Tensor:
 
 
 def _lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Coordinates inside each box of a lattice over the image: X [B, O, 1, N] and Y [B, O, N, 1], 0 and 1 at its edges."""
+    """Coordinates inside each box of a lattice over the image.
+
+    X [B, O, 1, N] and Y [B, O, N, 1], 0 and 1 at its edges.
+    """
     x0, y0, w, h = (part[..., None, None] for part in boxes.unbind(-1))
     points = torch.linspace(0, 1, side, dtype=boxes.dtype, device=boxes.device)
     return (points.view(1, 1, 1, side) - x0) / w, (points.view(1, 1, side, 1) - y0) / h
@@ -241,7 +254,9 @@ def discriminator(
 def _two_scales(
     net: Net, resolution: int, maps: dict[int, Tensor], rois: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Regions of large objects from a coarse map, then of small ones from a fine one, and their input indices."""
+    """Regions of large objects from a coarse map, then of small ones from a fine one, and their
+    input indices.
+    """
     fine, coarse = (maps[2], maps[3]) if resolution == 128 else (maps[3], maps[4])
     own, shared = (
         ("block_obj3", "block_obj4") if resolution == 128 else ("block_obj4", "block_obj5")
@@ -270,7 +285,10 @@ def _d_block(net: Net, name: str, x: Tensor, pool: bool, first: bool = False) ->
 
 @dataclass(frozen=True)
 class Training:
-    """Both networks' states and two plain Adams; `step` is one iteration of the published loop without its VGG term."""
+    """Both networks' states and two plain Adams.
+
+    `step` is one iteration of the published loop without its VGG term.
+    """
 
     version: int
     resolution: int
@@ -300,7 +318,9 @@ class Training:
         z_objects: Tensor,
         dropout: float = 0.1,
     ) -> dict[str, Tensor]:
-        """Real images [B, 3, R, R] in [-1, 1] with their layouts -> the unweighted terms of both losses, and the fakes."""
+        """Real images [B, 3, R, R] in [-1, 1] with their layouts -> the unweighted terms of both
+        losses, and the fakes.
+        """
         self.adam_d.zero_grad()
         real_image, real_object = self._scores(images, labels, boxes)
         given = (labels, boxes, z_image, z_objects)
@@ -344,7 +364,10 @@ def trainable(state: State) -> State:
 
 
 def power_iterated(state: State, rounds: int = 20) -> State:
-    """Give every spectral norm of a state its singular vectors; changes the state and returns it."""
+    """Give every spectral norm of a state its singular vectors.
+
+    Changes the state and returns it.
+    """
     for key in [k for k in state if k.endswith("weight_orig")]:
         base = key[: -len("weight_orig")]
         matrix = state[key].detach().double().flatten(1)

@@ -1,4 +1,7 @@
-"""A run that never happened: scene tables, manifests and logs of toy data, for tests of what is made of a finished run."""
+"""A run that never happened.
+
+Scene tables, manifests and logs of toy data, for tests of what is made of a finished run.
+"""
 
 import json
 from collections import Counter
@@ -24,7 +27,10 @@ BASE = paths.JOBS / "base.yaml"
 
 
 def synthetic(scene, index, job):
-    """A toy scene as if it had been planned and drawn: its largest stuff gone, its pixels blurred by a pixel."""
+    """A toy scene as if it had been planned and drawn.
+
+    Its largest stuff gone, its pixels blurred by a pixel.
+    """
     objects = scene.objects
     made = Provenance(
         index,
@@ -66,7 +72,10 @@ def synthetic(scene, index, job):
 
 
 def tables(root, job, categories, labelled=24, images=16, empty=False):
-    """Write scene tables `labelled`, `plan` and `synthesize`; return objects per class in labelled and synthetic."""
+    """Write scene tables `labelled`, `plan` and `synthesize`.
+
+    Return objects per class in labelled and synthetic.
+    """
     source = toy.read(toy.Config("train"), Path())
     real = [source[i] for i in range(labelled)]
     if empty:
@@ -89,7 +98,10 @@ def tables(root, job, categories, labelled=24, images=16, empty=False):
 
 
 def pseudo_labelled(scenes):
-    """The scenes as if a detector had labelled them: the scores go from 0.3 to 0.9 through the table."""
+    """The scenes as if a detector had labelled them.
+
+    The scores go from 0.3 to 0.9 through the table.
+    """
     total, n, out = max(1, sum(len(s.objects) for s in scenes)), 0, []
     for scene in scenes:
         size = len(scene.objects)
@@ -101,7 +113,10 @@ def pseudo_labelled(scenes):
 
 
 def learnt(names):
-    """What `calibrate` says: rule f1 is better than fixed; the last class had no objects of its own."""
+    """What `calibrate` says: rule f1 is better than fixed.
+
+    The last class had no objects of its own.
+    """
     numbers = {"precision": 0.8, "recall": 0.7, "f1": 0.7467, "truth": 20, "found": 18}
     rules = {
         rule: {
@@ -199,7 +214,10 @@ def write_logs(root):
 
 
 def fake_run(root, categories=toy.CATEGORIES, overrides=(), **sizes):
-    """Return the context of a report step after a run that never happened; change its manifests before running."""
+    """Return the context of a report step after a run that never happened.
+
+    Change its manifests before running.
+    """
     job = load_job(BASE, ["name=fake", *overrides], str(root))
     labelled, planned, made = tables(root, job, categories, **sizes)
     write_logs(root)

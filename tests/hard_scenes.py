@@ -1,4 +1,7 @@
-"""Scenes that exports get wrong: no objects, crowds, ids with gaps, awkward names, one-pixel masks, holes, borders."""
+"""Scenes that exports get wrong.
+
+No objects, crowds, ids with gaps, awkward names, one-pixel masks, holes, borders.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def png(size: tuple[int, int], value: int = 0) -> bytes:
 
 
 def mask(*blocks: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A mask of xyxy blocks, each turned over where it lies on an earlier one (so holes can be made)."""
+    """A mask of xyxy blocks, each turned over where it lies on an earlier one (so holes can be
+    made).
+    """
     made = np.zeros(size, bool)
     for x1, y1, x2, y2 in blocks:
         made[y1:y2, x1:x2] ^= True
@@ -171,7 +176,10 @@ def differences(a: Scene, b: Scene) -> list[str]:
 
 
 def coco_record(table: Dataset) -> dict[str, Any]:
-    """What a table says, as a COCO document; written plainly, apart from the writer that is tested."""
+    """What a table says, as a COCO document.
+
+    Written plainly, apart from the writer that is tested.
+    """
     images, annotations = [], []
     for i in range(len(table)):
         scene, found = table[i], table[i].objects
@@ -201,7 +209,10 @@ def coco_record(table: Dataset) -> dict[str, Any]:
 
 
 def perfect(table: Dataset, in_crowds: bool = True) -> list[dict[str, Any]]:
-    """Detections of every object that is no crowd, at falling scores; and, surest of all, one in each crowd."""
+    """Detections of every object that is no crowd, at falling scores.
+
+    And, surest of all, one in each crowd.
+    """
     found = []
     for record in coco_record(table)["annotations"]:
         keys = (

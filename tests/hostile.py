@@ -1,7 +1,9 @@
-"""Broken and hostile inputs, each read in a child process with limits, compared with what its manifest expects.
+"""Broken and hostile inputs, each read in a child process with limits, compared with what its
+manifest expects.
 
-`python -m tests.hostile FOLDER [NAME...]` runs the cases of a folder with a manifest.json (name, kind, entry, expected,
-also_ok, must_mention, after, limits, must_not_create; pictures and annotations only) and prints those that differ.
+`python -m tests.hostile FOLDER [NAME...]` runs the cases of a folder with a manifest.json (name,
+kind, entry, expected, also_ok, must_mention, after, limits, must_not_create; pictures and
+annotations only) and prints those that differ.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ TOY_THINGS = np.array([category.isthing for category in toy.CATEGORIES], bool)
 
 
 def detect(index, misses=0.05, noise=0.04):
-    """Return toy scene `index` with its detections: boxes a little off, unsure scores, a few things missed."""
+    """Return toy scene `index` with its detections.
+
+    Boxes a little off, unsure scores, a few things missed.
+    """
     rng = rng_for("imperfect", index)
     scene = TOY[index]
     truth = scene.objects
@@ -36,7 +39,10 @@ def detect(index, misses=0.05, noise=0.04):
 
 
 def image(objects, detections, crowd=(), size=100):
-    """Return a square image; objects are (class, box), detections (class, box, score), `crowd` indices."""
+    """Return a square image.
+
+    Objects are (class, box), detections (class, box, score), `crowd` indices.
+    """
     return DetectionRow(
         0,
         size,

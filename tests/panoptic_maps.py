@@ -1,4 +1,4 @@
-"""Small panoptic maps, random numbers and gradients for the tests of the panoptic-aware operators."""
+"""Small panoptic maps, random numbers and gradients for tests of the panoptic operators."""
 
 from __future__ import annotations
 

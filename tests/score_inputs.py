@@ -52,7 +52,10 @@ def records_of(
 
 
 def score_inputs(tables: Mapping[str, Dataset], **fields: Any) -> FreshInputs:
-    """Return inputs of some tables; keyword arguments are fields of MetricInputs or of its Resources."""
+    """Return inputs of some tables.
+
+    Keyword arguments are fields of MetricInputs or of its Resources.
+    """
     resources = {}
     for name in Resources.__dataclass_fields__:
         if name in fields:

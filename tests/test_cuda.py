@@ -1,6 +1,9 @@
-"""Every system on a GPU: what it computes is what it computes on a CPU, and each trains, is resumed and produces there.
+"""Every system on a GPU.
 
-Needs only what generators/ and detectors/ need, and pytest: `python -m pytest -m gpu` runs on a bare machine with a GPU.
+What it computes is what it computes on a CPU, and each trains, is resumed and produces there.
+
+Needs only what generators/ and detectors/ need, and pytest: `python -m pytest -m gpu` runs on a
+bare machine with a GPU.
 """
 
 from __future__ import annotations
@@ -108,7 +111,10 @@ def training(
 
 
 def close(made: Tensor, expected: Tensor, allowed: float) -> None:
-    """No number is further off than allowed, relative to the largest; of bfloat16, relative to all by their norms."""
+    """No number is further off than allowed, relative to the largest.
+
+    Of bfloat16, relative to all by their norms.
+    """
     m, e = made.cpu().double(), expected.cpu().double()
     assert m.isfinite().all()
     if allowed < 1e-2:
@@ -230,7 +236,10 @@ def samples() -> list[Sample]:
 
 
 def test_a_detector_learns_and_sees_as_on_a_cpu() -> None:
-    """Proposals are drawn the same: the first step's losses, and what is found with the weights it started from."""
+    """Proposals are drawn the same.
+
+    The first step's losses, and what is found with the weights it started from.
+    """
     config = torchvision_rcnn.Config(width=8, image_size=64, score_floor=0.0, flip=False)
     told, found = [], []
     for device in ("cpu", DEVICE):

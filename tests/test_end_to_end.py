@@ -1,4 +1,7 @@
-"""The whole path on tiny real runs: files, same bytes for any number of workers, kills, finished work kept."""
+"""The whole path on tiny real runs.
+
+Files, same bytes for any number of workers, kills, finished work kept.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def test_a_run_leaves_what_the_design_promises(reference: Path) -> None:
 
 
 def test_exported_coco_loads_and_agrees_with_the_table(reference: Path) -> None:
-    """pycocotools, torchvision and the Parquet table tell of the same objects; masks are tight in their boxes."""
+    """pycocotools, torchvision and the Parquet table tell of the same objects.
+
+    Masks are tight in their boxes.
+    """
     from pycocotools.coco import COCO
     from torchvision.datasets import CocoDetection
 
@@ -143,7 +149,7 @@ def test_a_run_is_handed_over_with_its_real_images_and_a_card(
 
 
 def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
-    """Its reader and mapper take the export as it is, and boxes are the tight boxes of the masks."""
+    """Its reader and mapper take the export as it is; boxes are the tight boxes of masks."""
     pytest.importorskip(
         "detectron2", reason="detectron2 is on no registry; install it from its repository"
     )
@@ -186,7 +192,9 @@ def scores_of(run: Path) -> dict[str, Any]:
 
 
 def workers_of(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
-    """Ray's worker processes that work on a task of this title now (its own agents have titles of that form too)."""
+    """Ray's worker processes that work on a task of this title now (its own agents have titles of
+    that form too).
+    """
     titles = [
         (p, " ".join(p.cmdline())) for p in psutil.Process(process.pid).children(recursive=True)
     ]
@@ -206,7 +214,8 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 def test_two_workers_killed_at_three_moments_make_the_same_bytes_and_lose_nothing(
     reference: Path, tmp_path: Path
 ) -> None:
-    """A worker dies in the detector's training, the driver in the generator's and in the production.
+    """A worker dies in the detector's training, the driver in the generator's and in the
+    production.
 
     What one process made without a break is the same, the scores too, whoever looked at the images.
     """
@@ -253,7 +262,10 @@ def test_two_workers_killed_at_three_moments_make_the_same_bytes_and_lose_nothin
 
 
 def test_a_killed_trial_goes_on_and_trains_nothing_twice(reference: Path, tmp_path: Path) -> None:
-    """The worker dies in the first training, the driver and all with it in the second; then the trial is run to its end."""
+    """The worker dies in the first training, the driver and all with it in the second.
+
+    Then the trial is run to its end.
+    """
     output = tmp_path / "run"
     shutil.copytree(reference, output)
     trial = [

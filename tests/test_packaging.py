@@ -1,4 +1,7 @@
-"""The wheel and the editable install: one import name, all files, and nobody's folders in the way."""
+"""The wheel and the editable install.
+
+One import name, all files, and nobody's folders in the way.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,9 @@ def test_the_command_of_the_wheel_is_ours(unpacked: Path) -> None:
 def test_a_users_folders_of_our_rooms_names_change_nothing_on_ray(
     install: str, unpacked: Path, users_folder: Path
 ) -> None:
-    """The step that reads the data runs on Ray's workers, whose import path begins with the current folder."""
+    """The step that reads the data runs on Ray's workers, whose import path begins with the current
+    folder.
+    """
     import_from = unpacked if install == "wheel" else paths.ROOT / "src"
     done = run_cli(users_folder, import_from, "plan", *SMALL_JOB)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
-"""The house as a test: which room may import which (docs/architecture.md). A new file needs no line here; a new room does."""
+"""The house as a test: which room may import which (docs/architecture.md).
+
+A new file needs no line here; a new room does.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,10 @@ def measured(aps: list[float]) -> dict[str, Any]:
 
 
 def arms_of(names: Any) -> list[Arm]:
-    """Return the arms of these names; a name that is in no table is synthetic data on top of rfs."""
+    """Return the arms of these names.
+
+    A name that is in no table is synthetic data on top of rfs.
+    """
     known = {*ARMS, STACK, "synthetic_0.25", "synthetic_0.5"}
     return [_arm(name) if name in known else _on_top(name) for name in names]
 
@@ -80,7 +83,10 @@ def concluded(gains: dict[str, float], start: int = 0, **trial: Any) -> dict[str
 def whole_trial(
     gains: dict[str, float], recipe: str = "synthetic", confirmed: bool = True, **trial: Any
 ) -> dict[str, Any]:
-    """Return the manifest of a trial on simulated runs; `gains` has `stack`, `real_half` and the recipe."""
+    """Return the manifest of a trial on simulated runs.
+
+    `gains` has `stack`, `real_half` and the recipe.
+    """
     settings = Trial(seeds=5, confirm_seeds=6, **trial)
     runs = simulate(gains, goal=settings.goal)
     arms = arms_of(gains)

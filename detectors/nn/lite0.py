@@ -1,8 +1,9 @@
 """The body of EfficientNet-Lite0, which the backbone `lite0` stands on.
 
-EfficientNet-B0 (Tan & Le 2019, table 1) as Google's Lite models change it: ReLU6 in place of swish and
-no squeeze-and-excitation. The published network was trained by TensorFlow: its strided convolutions
-pad behind the image only ("same"), and its batch norms divide by sqrt(variance + 0.001).
+EfficientNet-B0 (Tan & Le 2019, table 1) as Google's Lite models change it: ReLU6 in place of swish
+and no squeeze-and-excitation. The published network was trained by TensorFlow: its strided
+convolutions pad behind the image only ("same"), and its batch norms divide by sqrt(variance +
+0.001).
 """
 
 from __future__ import annotations

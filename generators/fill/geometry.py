@@ -1,7 +1,7 @@
 """Windows of an image: place, regions that are painted, the way back.
 
-Boxes are xyxy in pixels of the image unless said otherwise. A window may reach beyond the image; the image is
-mirrored there.
+Boxes are xyxy in pixels of the image unless said otherwise. A window may reach beyond the image;
+the image is mirrored there.
 """
 
 from __future__ import annotations

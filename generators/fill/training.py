@@ -87,7 +87,8 @@ class FlowTraining:
         """
         device = windows.pixels.device
         noise = torch.randn(windows.pixels.shape, generator=rng).to(device)
-        # logit-normal times: most of the steps where the velocity is hardest to tell (Esser et al. 2024)
+        # logit-normal times: most of the steps where the velocity is hardest to tell (Esser et al.
+        # 2024)
         time = torch.randn(len(windows), generator=rng).sigmoid().to(device)
         told_nothing = torch.rand(len(windows), generator=rng) < self.loop.class_dropout
         any_class = torch.full_like(windows.labels, self.network.num_classes + 1)

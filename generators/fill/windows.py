@@ -1,7 +1,7 @@
 """Windows of real images in which a region is to be painted.
 
-Legend: B windows, S pixels per side, K classes. A window's class is 0 .. K - 1, or K for "background, no
-object", or K + 1 for "any": the network is not told.
+Legend: B windows, S pixels per side, K classes. A window's class is 0 .. K - 1, or K for
+"background, no object", or K + 1 for "any": the network is not told.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Windows:
     )
     region: Tensor  # [B, 1, S, S] float32, 1 where the network paints
     box: Tensor  # [B, 1, S, S] float32, 1 inside the tight box of the object
-    neighbours: Tensor  # [B, S, S] int64: class + 1 of the object in front, other than the painted; 0 = none
+    # [B, S, S] int64: class + 1 of the object in front, other than the painted; 0 = none
+    neighbours: Tensor
     labels: Tensor  # [B] int64 class, K or K + 1
     sizes: Tensor  # [B, NUM_SIZES] float32
     augmentations: Tensor  # [B, NUM_AUGMENTATIONS] float32; 0 = the window as it is in the image

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# multiples of the base width at the input of each residual block and at the end; 512, and version 2 at 64, are ours
+# multiples of the base width at the input of each residual block and at the end; 512, and version 2
+# at 64, are ours
 WIDTHS = {
     64: (16, 8, 4, 2, 1),
     128: (16, 16, 8, 4, 2, 1),

@@ -2,9 +2,10 @@
 
 Sun & Wu 2021, sections 2.1 and 3.2.1.
 
-A style is written as a recipe, a weighted sum of the draws of seeds, so that a scene can be stored as text and made again.
-The z_obj of object number k under seed s is that of slot k of the sample with seed s (LostGanSampler.draw): the scene
-`Studio.scene(layout, seed)` is rendered to the sample of that layout and seed.
+A style is written as a recipe, a weighted sum of the draws of seeds, so that a scene can be stored
+as text and made again. The z_obj of object number k under seed s is that of slot k of the sample
+with seed s (LostGanSampler.draw): the scene `Studio.scene(layout, seed)` is rendered to the sample
+of that layout and seed.
 
 Legend: B images, O object slots, R image side, S side of a mask stack, Z width of a latent code.
 """
@@ -74,8 +75,9 @@ class Controlled:
 
     Every method returns a new scene in which all other codes are the same tensors.
 
-    Objects are named by their number: their position in `Studio.scene`, counted on for those that are added. Scenes
-    with equal recipes are equal. Every method raises ValueError, in one line, for an edit that is impossible.
+    Objects are named by their number: their position in `Studio.scene`, counted on for those that
+    are added. Scenes with equal recipes are equal. Every method raises ValueError, in one line, for
+    an edit that is impossible.
     """
 
     seed: int
@@ -145,7 +147,8 @@ class Controlled:
 
         Linearly, as in Fig. 12.
 
-        t = 0 changes nothing, t = 1 is `restyle`. In between a code is shorter than a drawn one: that is the paper's choice.
+        t = 0 changes nothing, t = 1 is `restyle`. In between a code is shorter than a drawn one:
+        that is the paper's choice.
         """
         if not 0 <= t <= 1:
             raise ValueError(f"t is {t}; interpolate from 0 to 1")
@@ -232,7 +235,8 @@ class Studio:
         header = checkpoint.read_header(Path(path))
         if header["system"] != "lostgan":
             raise ValueError(
-                f"{path}: '{header['system']}' has no layout and style codes to control; use a lostgan"
+                f"{path}: '{header['system']}' has no layout and style codes to control; use a "
+                "lostgan"
             )
         _, network, _ = checkpoint.load(Path(path))
         assert isinstance(network, LostGanGenerator)

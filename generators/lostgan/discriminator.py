@@ -2,10 +2,11 @@
 
 One backbone, an image head and an object head.
 
-The 64, 128 and 256 pixel networks are the published ones, with their parameter names; 512 extends their pattern and is ours.
+The 64, 128 and 256 pixel networks are the published ones, with their parameter names; 512 extends
+their pattern and is ours.
 
-Legend: B images, O object slots, n objects that are not padding, C channels, F features of an object, S side of a feature
-map, R image side.
+Legend: B images, O object slots, n objects that are not padding, C channels, F features of an
+object, S side of a feature map, R image side.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def merges(x: Tensor) -> bool:
 
     On large maps, on a CPU (measured).
 
-    On small ones reading a kernel of sixteen taps, and summing its gradient, costs more than the products saved.
+    On small ones reading a kernel of sixteen taps, and summing its gradient, costs more than the
+    products saved.
     """
     return x.shape[-1] >= 32 and x.device.type == "cpu"
 

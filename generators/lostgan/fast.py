@@ -2,12 +2,13 @@
 
 The network of network.py in evaluation, equal to it up to rounding.
 
-What does not depend on the input is done once: spectral norms, batch norms and the sums of weights that fewer products
-need (nn/winograd.py, nn/upsample_conv.py) are folded at construction. The rest is matrix products and convolutions on maps
-with channels last, for the objects and classes that are there; no tensor has an object, a channel and two pixel axes.
+What does not depend on the input is done once: spectral norms, batch norms and the sums of weights
+that fewer products need (nn/winograd.py, nn/upsample_conv.py) are folded at construction. The rest
+is matrix products and convolutions on maps with channels last, for the objects and classes that are
+there; no tensor has an object, a channel and two pixel axes.
 
-Legend as in network.py, and: O' slots that show in the fullest image of the batch; A = O' + 1 affine rows, the last of
-which is the plain batch norm that every pixel gets. Maps are [B, S, S, C].
+Legend as in network.py, and: O' slots that show in the fullest image of the batch; A = O' + 1
+affine rows, the last of which is the plain batch norm that every pixel gets. Maps are [B, S, S, C].
 """
 
 from __future__ import annotations
@@ -147,9 +148,9 @@ class FastGenerator(nn.Module):
 
     Call it inside `torch.inference_mode()`.
 
-    It copies the weights as they are at construction, to `dtype`, where they are. `compiled` hands the blocks to
-    torch.compile: faster, after a minute or more at the first call and again whenever there are more objects or images than
-    before.
+    It copies the weights as they are at construction, to `dtype`, where they are. `compiled` hands
+    the blocks to torch.compile: faster, after a minute or more at the first call and again whenever
+    there are more objects or images than before.
     """
 
     embedding: Tensor
@@ -281,7 +282,8 @@ def visible_slots(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
     Padding fills images with fewer.
 
-    A mask leaks over its box by at most a fifteenth of its size (place_masks); a box further outside shows nowhere.
+    A mask leaks over its box by at most a fifteenth of its size (place_masks); a box further
+    outside shows nowhere.
     """
     low, high = boxes[..., :2], boxes[..., 2:]
     leak = (high - low).clamp_min(1e-6) / 15

@@ -2,8 +2,8 @@
 
 MaskRegression and the ToMask heads of masks.py.
 
-Legend as in network.py, and: O' slots that show in the fullest image of the batch; h hidden channels of a head; k cells per
-side of a pooled map. Maps are [B, S, S, C].
+Legend as in network.py, and: O' slots that show in the fullest image of the batch; h hidden
+channels of a head; k cells per side of a pooled map. Maps are [B, S, S, C].
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def same_tile(weight: Tensor, side: int, most: int) -> int:
 
     Measured, for a map of that side.
 
-    Narrow ones cost more sums than they save products. At small sides a batch of one has too few tiles to pay for reading
-    the larger transformed weight.
+    Narrow ones cost more sums than they save products. At small sides a batch of one has too few
+    tiles to pay for reading the larger transformed weight.
     """
     channels = weight.shape[1]
     if channels < 64:
@@ -125,8 +125,8 @@ class FastHead(nn.Module):
 class PooledShare(nn.Module):
     """The part of a PyramidHead's 3 x 3 convolution that comes from its pooled maps.
 
-    A map of k x k cells resized to S x S has rank k along each axis, so the convolution is done on cells: each tap of each
-    cell once, then spread over the columns and the rows that see it.
+    A map of k x k cells resized to S x S has rank k along each axis, so the convolution is done on
+    cells: each tap of each cell once, then spread over the columns and the rows that see it.
     """
 
     pool: Tensor

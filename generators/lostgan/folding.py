@@ -53,8 +53,8 @@ class Folded(FoldedWeights):
 
         It leads from codes to scales and shifts of x, batch norm and all.
 
-        Its rows are those of a joint code, of a 1 for objects (the biases of the two projections), and of a 1 for the plain
-        batch norm, as if it were an object.
+        Its rows are those of a joint code, of a 1 for objects (the biases of the two projections),
+        and of a 1 for the plain batch norm, as if it were an object.
         """
         scale, shift = self.norm(f"{name}.batch_norm2d")
         gamma_weight, gamma_bias = self.normed(f"{name}.weight_proj")

@@ -19,7 +19,8 @@ PYRAMID = (1, 2, 3, 6)  # cells per side of the pooled maps of a PyramidHead
 class MaskRegression(nn.Module):
     """Component (iii): the joint code of one object to its 16 x 16 mask.
 
-    Version 1 normalises over the batch (padded slots included, as published), version 2 each object for itself.
+    Version 1 normalises over the batch (padded slots included, as published), version 2 each object
+    for itself.
     """
 
     def __init__(self, code: int, channels: int, version: int) -> None:

@@ -2,12 +2,14 @@
 
 Sun & Wu, "Learning Layout and Style Reconfigurable GANs", 2021.
 
-Top to bottom: norms, generator, objective. Equation and section numbers are the paper's. Where the published code differs
-from the paper we follow the code, whose numbers the paper reports (docs/lostgan.md lists the differences). Parameter names
-are those of the official checkpoints. Config, mask networks, discriminator, sampler and fast form have files of their own.
+Top to bottom: norms, generator, objective. Equation and section numbers are the paper's. Where the
+published code differs from the paper we follow the code, whose numbers the paper reports
+(docs/lostgan.md lists the differences). Parameter names are those of the official checkpoints.
+Config, mask networks, discriminator, sampler and fast form have files of their own.
 
-Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side of a feature map,
-R image side, Z width of a latent code, D_w width of the joint label and style code.
+Legend: B images, O object slots, K label rows (row 0 is background and padding), C channels, S side
+of a feature map, R image side, Z width of a latent code, D_w width of the joint label and style
+code.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ class IslaNorm(nn.Module):
     def forward(self, x: Tensor, masks: Tensor, code: Tensor, _labels: Tensor) -> Tensor:
         """x [B, C, S, S], masks [B, O, any, any], code [B, O, D_w] -> [B, C, S, S].
 
-        The per-object affine parameters (eq. 7) are spread over the pixels (eqs. 8-9) by one matrix product, so no
-        (B, O, C, S, S) tensor is ever made.
+        The per-object affine parameters (eq. 7) are spread over the pixels (eqs. 8-9) by one matrix
+        product, so no (B, O, C, S, S) tensor is ever made.
         """
         batch, channels, height, width = x.shape
         affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
@@ -79,8 +81,8 @@ class SpadeNorm(nn.Module):
 
     A label map made of the masks, through convolutions.
 
-    The paper does not say how masks become a label map; ours has one channel per label row, which at each pixel is the
-    highest mask value among the objects of that label.
+    The paper does not say how masks become a label map; ours has one channel per label row, which
+    at each pixel is the highest mask value among the objects of that label.
     """
 
     def __init__(self, channels: int, labels: int, hidden: int) -> None:
@@ -168,8 +170,8 @@ class LostGanGenerator(nn.Module):
 
         Of z_image [B, Z] and z_objects [B, O, Z].
 
-        m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are not refined go on with
-        the last refined masks, so version 1 returns m_0 only.
+        m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are
+        not refined go on with the last refined masks, so version 1 returns m_0 only.
         """
         labels, boxes = layouts.labels, layouts.boxes
         # eq. 6, z first: [B, O, D_w]

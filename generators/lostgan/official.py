@@ -52,7 +52,10 @@ def _generator(state: State, background: bool) -> Found:
         raise ValueError(
             f"'label_embedding.weight' has {labels} rows, the mask heads only {config.mask_labels}"
         )
-    title = f"LostGAN version {version} at {resolution} pixels, width {config.width}, {labels} label rows"
+    title = (
+        f"LostGAN version {version} at {resolution} pixels, width {config.width}, {labels} label "
+        "rows"
+    )
     if config.mask_labels == labels:
         config = replace(config, mask_labels=0)  # as many as label rows
     elif config.mask_labels:
@@ -60,8 +63,8 @@ def _generator(state: State, background: bool) -> Found:
     hint = ""
     if labels == VISUAL_GENOME_ROWS and not background:
         hint = (
-            f"{labels} label rows are those of Visual Genome, whose models were trained with a whole-image object: "
-            "if this is one, import it with --background"
+            f"{labels} label rows are those of Visual Genome, whose models were trained with a "
+            "whole-image object: if this is one, import it with --background"
         )
     with torch.device("meta"):
         network = LostGanGenerator(config, labels)

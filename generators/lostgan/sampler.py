@@ -43,8 +43,8 @@ class LostGanSampler:
     def draw(self, slots: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return z_img [B, Z] and z_obj [B, O, Z] of the images with these seeds.
 
-        O = slots; with a background slots + 1, the last of which is the background's. It is drawn first, so that it does not
-        depend on the number of objects.
+        O = slots; with a background slots + 1, the last of which is the background's. It is drawn
+        first, so that it does not depend on the number of objects.
         """
         z_images, z_objects = [], []
         for seed in seeds:
@@ -65,7 +65,8 @@ class LostGanSampler:
 
         The initial one first (Fig. 13).
 
-        z_image [B, Z] and z_objects [B, O, Z] as `draw` returns them; any of their rows may be changed.
+        z_image [B, Z] and z_objects [B, O, Z] as `draw` returns them; any of their rows may be
+        changed.
         """
         slots = layouts.labels.shape[1]
         layouts = layouts.to(self.device)

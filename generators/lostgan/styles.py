@@ -118,11 +118,13 @@ def checked_box(box: Sequence[float]) -> Box:
     if min(values) < -1e-6 or max(values) > 1 + 1e-6:
         shown = ", ".join(f"{v:g}" for v in values)
         raise ValueError(
-            f"box [{shown}] reaches outside the image; give x0, y0, x1, y1 as shares of its size, 0 to 1"
+            f"box [{shown}] reaches outside the image; give x0, y0, x1, y1 as shares of its size, "
+            "0 to 1"
         )
     x0, y0, x1, y1 = (min(max(v, 0.0), 1.0) for v in values)
     if x0 >= x1 or y0 >= y1:
         raise ValueError(
-            f"box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] is empty; x1 must exceed x0 and y1 must exceed y0"
+            f"box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] is empty; x1 must exceed x0 and y1 must exceed "
+            "y0"
         )
     return x0, y0, x1, y1

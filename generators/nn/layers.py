@@ -21,9 +21,9 @@ from synthaug.generators.nn.parallel import rank_and_world
 class SpectralNormed(nn.Module):
     """Base of layers whose weight is divided by its largest singular value.
 
-    Miyato et al., 2018. One power iteration per training-mode forward; gradients flow through sigma into the weight, not
-    into u and v. State keys (`weight_orig`, `weight_u`, `weight_v`) are those of official
-    checkpoints.
+    Miyato et al., 2018. One power iteration per training-mode forward; gradients flow through sigma
+    into the weight, not into u and v. State keys (`weight_orig`, `weight_u`, `weight_v`) are those
+    of official checkpoints.
     """
 
     weight_u: Tensor
@@ -76,8 +76,8 @@ class SNConv2d(SpectralNormed):
     def pooled(self, x: Tensor) -> Tensor:
         """Average the output of a 3 x 3 kernel over 2 x 2 pixels, H and W even.
 
-        Maps [B, in, H, W] to [B, out, H/2, W/2] by one 4 x 4 convolution of stride 2, whose kernel is
-        the mean of the four shifts by a pixel: 16 products instead of 36.
+        Maps [B, in, H, W] to [B, out, H/2, W/2] by one 4 x 4 convolution of stride 2, whose kernel
+        is the mean of the four shifts by a pixel: 16 products instead of 36.
         """
         kernel = F.avg_pool2d(self.weight(), 2, stride=1, padding=1)
         return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
@@ -125,7 +125,8 @@ class _AllReduceSum(torch.autograd.Function):
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, on CPU (gloo) as on GPU.
 
-    torch's own SyncBatchNorm refuses CPU tensors. With one process this is exactly `nn.BatchNorm2d`.
+    torch's own SyncBatchNorm refuses CPU tensors. With one process this is exactly
+    `nn.BatchNorm2d`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,8 +163,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 def box_lattice(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Return the coordinates of an N x N lattice inside each box: X, Y [B, O, N].
 
-    They are 0 at the left or top edge of a box [B, O, 4] xyxy and 1 at its right or bottom edge. The
-    first and last lattice points sit on the image border (i / (N - 1)).
+    They are 0 at the left or top edge of a box [B, O, 4] xyxy and 1 at its right or bottom edge.
+    The first and last lattice points sit on the image border (i / (N - 1)).
     """
     points = torch.linspace(0, 1, side, dtype=boxes.dtype, device=boxes.device)
     left, top, right, bottom = boxes[..., None].unbind(-2)  # [B, O, 1] each
@@ -178,8 +179,8 @@ def place_masks(masks: Tensor, boxes: Tensor, side: int, align_corners: bool) ->
     """Paste each mask [B, O, m, m] into its box on a canvas, zero outside.
 
     Equal to bilinear grid sampling with zero padding, written as two small matrix products because
-    the sampling grid is separable. Not clipped: like the original, a mask leaks up to one of its own
-    pixels over the box's edge.
+    the sampling grid is separable. Not clipped: like the original, a mask leaks up to one of its
+    own pixels over the box's edge.
     """
     x, y = box_lattice(boxes, side)  # [B, O, N]
     cells = masks.shape[-1]

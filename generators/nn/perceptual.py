@@ -63,8 +63,8 @@ class PerceptualLoss(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """Return the distance, scalar float32; no gradient flows to `real`.
 
-        Both are [B, 3, H, W] in [-1, 1], of 16 pixels or more a side. They go in as they are, without
-        ImageNet's mean and deviation, as in the published code.
+        Both are [B, 3, H, W] in [-1, 1], of 16 pixels or more a side. They go in as they are,
+        without ImageNet's mean and deviation, as in the published code.
         """
         with torch.no_grad():
             real_features = self._layer_outputs(real)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from synthaug.generators.nn.winograd import both_axes, channels_first, channels_last, strided
 
-# two outputs per repeated pixel by 3 products: with the pixel itself, its step from the left and its
-# step to the right
+# two outputs per repeated pixel by 3 products: with the pixel itself, its step from the left and
+# its step to the right
 _STEPS = ((1.0, 1.0, 1.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 # four outputs per pair of pixels by 5 products; see _into_pairs and _from_pairs
 _PAIRS = ((1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0))
@@ -117,8 +117,8 @@ def _steps(x: Tensor, axis: int) -> Tensor:
 def _into_pairs(x: Tensor, out: Tensor, axis: int) -> None:
     """Write x0, x- - x0, x+ - x0 of every second pixel x0 into out[0] .. out[2].
 
-    x- and x+ are its neighbours; outside the map is zero. out[3] is out[1] but for the first pixel's,
-    whose position the last x+ takes: see `_from_pairs`.
+    x- and x+ are its neighbours; outside the map is zero. out[3] is out[1] but for the first
+    pixel's, whose position the last x+ takes: see `_from_pairs`.
     """
     even, odd = strided(x, axis, 2)
     last = even.shape[axis] - 1
@@ -135,12 +135,12 @@ def _from_pairs(m: Tensor, bias: Tensor) -> Tensor:
     """Return the map [B, 2 H, 2 W, N] of products [5, 5, B, H/2, W/2, N].
 
     The common product is already added along the columns. With k the kernel's taps along one axis
-    and s their sum, the outputs around an even pixel x0 are, before it s x0 + (k0 + k1) (x- - x0), at
-    its two pixels s x0 + k0 (x- - x0) and s x0 + k2 (x+ - x0), and after it
-    s x0 + (k1 + k2) (x+ - x0): Toom-Cook with the points 0, 1 and infinity for two filters of two taps
-    that have the same sum. m[0] is the common product, m[1] .. m[3] belong to the second, third and
-    last of these outputs, m[4] to the first: it is the last output of the pair before, and for the
-    first pair that of the last pair, (k0 + k1) x+ alone.
+    and s their sum, the outputs around an even pixel x0 are, before it s x0 + (k0 + k1) (x- - x0),
+    at its two pixels s x0 + k0 (x- - x0) and s x0 + k2 (x+ - x0), and after it s x0 + (k1 + k2) (x+
+    - x0): Toom-Cook with the points 0, 1 and infinity for two filters of two taps that have the
+    same sum. m[0] is the common product, m[1] .. m[3] belong to the second, third and last of these
+    outputs, m[4] to the first: it is the last output of the pair before, and for the first pair
+    that of the last pair, (k0 + k1) x+ alone.
     """
     batch, rows, columns, channels = m.shape[2:]
     m[0, 1:].add_(bias)

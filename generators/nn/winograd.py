@@ -3,10 +3,12 @@
 The fast forms turn a convolution into matrix products between sums and differences of neighbouring
 pixels (minimal filtering: Winograd; Lavin & Gray 2016). A tile of 2 x 2 outputs takes 16 products
 instead of 36 and rounds no worse than the plain form; one of 4 x 4 takes 36 instead of 144, rounds
-about twice as coarsely and is for float32 only. The fastest depends on the channels, the side and the
-device; it is the caller's to choose, by measurement (benchmarks/results/2026-11-22-lostgan-speed.md).
+about twice as coarsely and is for float32 only. The fastest depends on the channels, the side and
+the device; it is the caller's to choose, by measurement
+(benchmarks/results/2026-11-22-lostgan-speed.md).
 
-Legend: B images, H W pixels, C input channels, N output channels. Maps are [B, H, W, C], contiguous.
+Legend: B images, H W pixels, C input channels, N output channels. Maps are [B, H, W, C],
+contiguous.
 """
 
 from __future__ import annotations

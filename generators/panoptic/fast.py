@@ -1,10 +1,10 @@
 """The panoptic-aware generator for sampling on a CPU, equal up to rounding.
 
-It is SPADE's fast form (spade/fast.py) with the convolutions of blocks panoptic-aware: the plain one,
-by tiles where that is faster, whose mixed windows are then computed anew from their matching taps, or
-a product per tap where most windows are mixed. A tile's sums touch neighbours, so rounding, and
-nothing more, may pass from one identity to another here. First convolution and doublings are the
-network's own.
+It is SPADE's fast form (spade/fast.py) with the convolutions of blocks panoptic-aware: the plain
+one, by tiles where that is faster, whose mixed windows are then computed anew from their matching
+taps, or a product per tap where most windows are mixed. A tile's sums touch neighbours, so
+rounding, and nothing more, may pass from one identity to another here. First convolution and
+doublings are the network's own.
 
 Legend as in nn/panoptic/conv.py. Maps are [B, H, W, C].
 """

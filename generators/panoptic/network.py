@@ -1,10 +1,10 @@
 """Panoptic-based Image Synthesis (Dundar et al., CVPR 2020, section 3).
 
 SPADE's generator, in which the first convolution, the convolutions of the residual blocks and every
-doubling read the panoptic map: a window of a convolution reads only pixels of its centre's identity,
-and a doubling copies only from pixels of the same identity. Pixels that find none (holes) get the
-first convolution's features of the map at that resolution. SPADE's norms, discriminator and losses
-are unchanged. docs/panoptic.md says how we read the points that the paper leaves open.
+doubling read the panoptic map: a window of a convolution reads only pixels of its centre's
+identity, and a doubling copies only from pixels of the same identity. Pixels that find none (holes)
+get the first convolution's features of the map at that resolution. SPADE's norms, discriminator and
+losses are unchanged. docs/panoptic.md says how we read the points that the paper leaves open.
 
 Legend: B images, H W pixels, C channels, Q holes, Z length of the latent code.
 """

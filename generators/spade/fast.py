@@ -1,8 +1,8 @@
 """SPADE for sampling: network.py in evaluation, rewritten for speed.
 
 Equal to it up to rounding. Spectral norms and batch norms are folded into the weights at
-construction. Modulation is evaluated once per distinct window of the maps (windows.py) and then looked
-up per pixel; convolutions are those of nn/winograd.py, on maps with channels last.
+construction. Modulation is evaluated once per distinct window of the maps (windows.py) and then
+looked up per pixel; convolutions are those of nn/winograd.py, on maps with channels last.
 
 Legend as in network.py, and: N output channels. Maps are [B, H, W, C].
 """

@@ -2,10 +2,10 @@
 
 "Semantic Image Synthesis with Spatially-Adaptive Normalization".
 
-Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and published
-code differ we follow the code, whose numbers the paper reports (docs/spade.md lists the differences).
-Parameter names are those of the official checkpoints. The networks' view of a map, the discriminator,
-the losses and the sampler have files of their own.
+Top to bottom: Config, SPADE norm, residual block, generator and objective. Where paper and
+published code differ we follow the code, whose numbers the paper reports (docs/spade.md lists the
+differences). Parameter names are those of the official checkpoints. The networks' view of a map,
+the discriminator, the losses and the sampler have files of their own.
 
 Legend: B images, H W pixels, S channels of the semantic tensor, C channels, Z length of the latent
 code, U3 and U5 distinct windows of a batch of maps (semantics.py).

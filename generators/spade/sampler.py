@@ -38,8 +38,8 @@ class SpadeSampler:
     def sample(self, conditions: Maps, seeds: Sequence[int]) -> Samples:
         """Return one image per map; a seed matters only where there is a latent code.
 
-        Raises ValueError when the maps have another size, another number of classes, or pixels of no
-        class where the network knows none.
+        Raises ValueError when the maps have another size, another number of classes, or pixels of
+        no class where the network knows none.
         """
         maps = conditions
         assert len(seeds) == len(maps)

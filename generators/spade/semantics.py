@@ -1,9 +1,9 @@
 """Panoptic maps as SPADE reads them: classes, don't care, boundaries.
 
-Two equal forms. `dense` is the tensor S that the paper's convolutions run over. `patterns` uses that
-the modulation of a pixel depends on nothing but S in the 5 x 5 window around it, and that a map has
-few windows that differ: it numbers them, so that work is done once per window instead of once per
-pixel.
+Two equal forms. `dense` is the tensor S that the paper's convolutions run over. `patterns` uses
+that the modulation of a pixel depends on nothing but S in the 5 x 5 window around it, and that a
+map has few windows that differ: it numbers them, so that work is done once per window instead of
+once per pixel.
 
 Legend: B images, H W pixels, S channels of the semantic tensor, U3 and U5 distinct windows.
 """
@@ -156,8 +156,8 @@ def boundaries(instances: Tensor) -> Tensor:
 def _windows(values: Tensor, outside: int) -> tuple[Tensor, Tensor]:
     """Return the distinct 3 x 3 windows [U, 9] of values, and each pixel's.
 
-    Values are 0 .. outside - 1. Numbered along one axis and then along the other, so that a window's
-    number stays far below 2^63.
+    Values are 0 .. outside - 1. Numbered along one axis and then along the other, so that a
+    window's number stays far below 2^63.
     """
     base = outside + 1
     padded = F.pad(values, (1, 1, 1, 1), value=outside)

@@ -1,8 +1,8 @@
 """SPADE's two modulation convolutions over distinct windows, not pixels.
 
 Equal up to rounding. The semantic tensor is one-hot, so the first convolution adds up at most nine
-rows of a table (and nine more for boundaries) per 3 x 3 window; the second one sees nine of those per
-5 x 5 window. All padding is zero: pixels outside add nothing.
+rows of a table (and nine more for boundaries) per 3 x 3 window; the second one sees nine of those
+per 5 x 5 window. All padding is zero: pixels outside add nothing.
 
 Legend: S channels of the semantic tensor, K class channels among them, N and M channels, U3 and U5
 distinct windows.
@@ -17,8 +17,8 @@ from torch import Tensor
 from synthaug.generators.spade.semantics import Patterns
 
 # From this many 5 x 5 windows per 3 x 3 window on, products are taken per 3 x 3 window and tap, and
-# then added up per 5 x 5 window; with fewer it is cheaper to gather the nine taps of each 5 x 5 window
-# first (measured on CPUs).
+# then added up per 5 x 5 window; with fewer it is cheaper to gather the nine taps of each 5 x 5
+# window first (measured on CPUs).
 MANY = 1.5
 
 

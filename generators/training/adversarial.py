@@ -2,18 +2,20 @@
 
 The caller owns data, loop, checkpoints and resume.
 
-Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives from (seed, step), so a
-training restored from these at step k continues bit for bit.
+Everything that changes from step to step is in `modules` and `optimizers`; all randomness derives
+from (seed, step), so a training restored from these at step k continues bit for bit.
 
-A batch that is too large for the memory is learned from in parts (`accumulate`): one update of each network, by the
-gradient of the whole batch. Terms that are means over images count alike in every part, terms that are means over objects
-by the part's share of the objects. All parts of a phase start from the same buffers, so their spectral norms are those of
-the undivided batch; only batch norm differs: it normalises each part by the part's own statistics, and its running
-statistics move once a step, by their mean over the parts. To hold the graph of one part at a time, G makes its fakes
-twice, without a graph for D's phase and once more, the same ones, for its own: a third pass of G is what memory costs.
+A batch that is too large for the memory is learned from in parts (`accumulate`): one update of each
+network, by the gradient of the whole batch. Terms that are means over images count alike in every
+part, terms that are means over objects by the part's share of the objects. All parts of a phase
+start from the same buffers, so their spectral norms are those of the undivided batch; only batch
+norm differs: it normalises each part by the part's own statistics, and its running statistics move
+once a step, by their mean over the parts. To hold the graph of one part at a time, G makes its
+fakes twice, without a graph for D's phase and once more, the same ones, for its own: a third pass
+of G is what memory costs.
 
-Where G learns first (`generator_first`, as in SPADE), D learns on fakes that the updated G makes anew, with latents of
-their own, and every network sees the batch twice a step, parts or no parts.
+Where G learns first (`generator_first`, as in SPADE), D learns on fakes that the updated G makes
+anew, with latents of their own, and every network sees the batch twice a step, parts or no parts.
 """
 
 from __future__ import annotations
@@ -207,7 +209,8 @@ class AdversarialTraining(Generic[AnyBatch]):
         G learns against the updated D.
         """
         g, d = self.learners["G"], self.learners["D"]
-        # of a single part the fakes are made once, with their graph; of several they are made again, from the same buffers
+        # of a single part the fakes are made once, with their graph; of several they are made
+        # again, from the same buffers
         single = len(parts) == 1
         g_buffers = [] if single else _buffers(g)
 
@@ -219,7 +222,8 @@ class AdversarialTraining(Generic[AnyBatch]):
             self._add_discriminator_gradients(part, fakes.images.detach(), losses)
         self._update("D", index)
 
-        # G's phase; D's weights are only read: no gradients for them, which also saves their half of the backward
+        # G's phase; D's weights are only read: no gradients for them, which also saves their half
+        # of the backward
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
         if not single:

@@ -27,7 +27,8 @@ def detector_batches(
 
     Process `rank` of `world` gets every world-th.
 
-    With `masks` an image whose objects all have masks brings them along; with one missing it brings none.
+    With `masks` an image whose objects all have masks brings them along; with one missing it brings
+    none.
     """
     pixels = Pixels([table])
 

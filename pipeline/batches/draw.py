@@ -77,7 +77,8 @@ def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.f
 
     LVIS, Gupta et al. 2019, section 4.3.
 
-    present [N, C] says which classes an image holds; factor = max over its classes of max(1, sqrt(threshold / frequency)).
+    present [N, C] says which classes an image holds; factor = max over its classes of max(1,
+    sqrt(threshold / frequency)).
     """
     frequency = present.mean(0).clip(1e-9)
     per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
@@ -95,9 +96,10 @@ def draw_for(
 ) -> Draw:
     """Return the draw a job asks for.
 
-    `uniform`: every image once an epoch; `repeat_factor`: see `repeat_factors`; `class_balanced`: a class of those present
-    uniformly, then one of its images uniformly (class-aware sampling, Shen et al. 2016), so images without objects never
-    come. Crowds do not count as present, nor do objects of a scene that `select` leaves out.
+    `uniform`: every image once an epoch; `repeat_factor`: see `repeat_factors`; `class_balanced`: a
+    class of those present uniformly, then one of its images uniformly (class-aware sampling, Shen
+    et al. 2016), so images without objects never come. Crowds do not count as present, nor do
+    objects of a scene that `select` leaves out.
     """
     size = sum(len(table) for table in tables)
     if sampling == "uniform":

@@ -40,7 +40,8 @@ class View:
 
     Stretched to it (`fixed`), or stretched to `load` and cut at random (`resize_and_crop`).
 
-    These are SPADE's modes for Cityscapes and for COCO-Stuff; without training the crop mode stretches, too.
+    These are SPADE's modes for Cityscapes and for COCO-Stuff; without training the crop mode
+    stretches, too.
     """
 
     size: Size

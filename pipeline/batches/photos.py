@@ -57,7 +57,8 @@ def photo_batches(
 
     A process gets every world-th.
 
-    A held-out photo that is drawn is replaced by the next one that is not held out. `flip` mirrors half of the photos.
+    A held-out photo that is drawn is replaced by the next one that is not held out. `flip` mirrors
+    half of the photos.
     """
     from synthaug.generators.base import Photo, PhotoBatch
 

@@ -52,8 +52,8 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
 
     RunError at the end where something that every job needs is broken.
 
-    With a job its own settings count: where weights are looked for (unless `weights` says), how scores are set, whether and
-    which Ray is used.
+    With a job its own settings count: where weights are looked for (unless `weights` says), how
+    scores are set, whether and which Ray is used.
     """
     chosen = weights or ""
     if job and not weights:
@@ -80,7 +80,13 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
         yield f"{'gpu':<12}{_gpu()}"
         serial = job is not None and job.cluster.executor == "serial"
         trouble = "" if serial else _ray(job)
-        yield f"{'ray':<12}{trouble or ('not used by this job' if serial else 'starts and runs a task')}"
+        if trouble:
+            state = trouble
+        elif serial:
+            state = "not used by this job"
+        else:
+            state = "starts and runs a task"
+        yield f"{'ray':<12}{state}"
         broken += [trouble] if trouble else []
         folder = Path(chosen) if chosen else None
         yield from _weights(folder)
@@ -129,7 +135,10 @@ def _machine(job: Job | None) -> Iterator[str]:
     import psutil
 
     memory, cores = psutil.virtual_memory(), len(os.sched_getaffinity(0))
-    yield f"{'machine':<12}{cores} CPU cores, {_gb(memory.total)} memory, {_gb(memory.available)} of it free"
+    yield (
+        f"{'machine':<12}{cores} CPU cores, {_gb(memory.total)} memory, {_gb(memory.available)} of "
+        "it free"
+    )
     place = Path(job.output if job and "://" not in job.output else ".").absolute()
     while not place.exists():
         place = place.parent
@@ -173,10 +182,11 @@ def _double(number: int) -> int:
 def _weights(folder: Path | None) -> Iterator[str]:
     """Say of each published network whether its file is there and sound."""
     where = (
-        folder.absolute()
-        if folder
-        else "no folder is named; name one with --weights FOLDER, or score.weights in a job (docs/weights.md)"
+        "no folder is named; name one with --weights FOLDER, or score.weights in a job "
+        "(docs/weights.md)"
     )
+    if folder:
+        where = str(folder.absolute())
     yield f"{'weights':<12}{where}"
     for name, entry in FILES.items():
         found = find(folder, name)

@@ -95,7 +95,8 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
             folder.write_json(RECORD, record)
     except OSError as err:
         raise JobError(
-            f"--out: cannot write {target} ({one_line(err)}); nothing was left there: make room or choose another"
+            f"--out: cannot write {target} ({one_line(err)}); nothing was left there: make room or "
+            "choose another"
         ) from err
     yield from job.lines(target)
 
@@ -127,7 +128,8 @@ def _target(out: str) -> Path:
         raise JobError("--out: names no folder; write for example --out handover")
     if "://" in out and not out.startswith("file://"):
         raise JobError(
-            f"--out: {out} is no local folder; write to one and copy it, for example with `aws s3 sync`"
+            f"--out: {out} is no local folder; write to one and copy it, for example with `aws s3 "
+            "sync`"
         )
     return Folder.at(out).local_path()
 
@@ -188,7 +190,8 @@ def _digest(request: Request, splits: Splits) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-# --- how it is written ------------------------------------------------------------------------------------------------
+# --- how it is written
+# ------------------------------------------------------------------------------------------------
 
 
 class _Export:
@@ -246,7 +249,8 @@ class _Export:
                 self._module.write(table, folder.sub(split))
         if both := len(self._marks("train") & self._marks("val")):
             self._lost[
-                "image files are training and validation images at once: scores on these mean nothing"
+                "image files are training and validation images at once: scores on these mean "
+                "nothing"
             ] = both
         if self._skipped.names:
             text = "".join(f"{line}\n" for line in all_lines(self._skipped))
@@ -292,7 +296,10 @@ class _Export:
         """Return the lines for the terminal."""
         for part in self._counts:
             ignored = f", {part.ignored} ignore regions" if part.ignored else ""
-            yield f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} objects{ignored}"
+            yield (
+                f"{part.split}: {part.images} images of {part.name}, {sum(part.objects.values())} "
+                f"objects{ignored}"
+            )
         yield from self._notes
         lost = self._lost + unread(self._skipped)
         yield from (f"note: {number} {reason}" for reason, number in sorted(lost.items()))

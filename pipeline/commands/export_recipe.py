@@ -20,8 +20,9 @@ def recipe_record(metrics: Mapping[str, Any], images: Mapping[str, int]) -> dict
 
     With the number of training images of each set.
 
-    The keys are those of the trial's recipe, and usual ones where the run had no trial. An image of a set is drawn by its
-    weight: the added sets fill `share` of what is drawn, each an equal part of it; real images have 1.
+    The keys are those of the trial's recipe, and usual ones where the run had no trial. An image of
+    a set is drawn by its weight: the added sets fill `share` of what is drawn, each an equal part
+    of it; real images have 1.
     """
     trial = metrics.get("trial", {})
     recipe = Recipe(**trial.get("recipe_keys", {}))

@@ -68,7 +68,8 @@ def open_splits(request: Request) -> Splits:
         )
     elif ":" not in request.source:
         raise JobError(
-            f"{request.source}: neither a run folder (it has no job.yaml) nor a data set; write format:path"
+            f"{request.source}: neither a run folder (it has no job.yaml) nor a data set; write "
+            "format:path"
         )
     else:
         train["set1"] = open_dataset(request.source, root, key="SOURCE")
@@ -91,7 +92,8 @@ def _part_of_run(run: Path, part: str) -> Dataset:
     folder = _folder_of_part(run, part)
     if folder is None or not any(folder.glob("*.parquet")):
         raise JobError(
-            f"{run}: has no {part} images (not run so far, or its steps/ is gone); leave '{part}' out of --parts"
+            f"{run}: has no {part} images (not run so far, or its steps/ is gone); leave '{part}' "
+            "out of --parts"
         )
     return parquet.open_table(folder)
 

@@ -46,7 +46,8 @@ class Request:
 def generate(checkpoint: Path, reference: str, request: Request, output: str) -> Iterator[str]:
     """Write the sheets, every single picture and sheet.json; say what was written.
 
-    Raises JobError or DatasetError in one line for what is wrong with the checkpoint, the layout, the edits or the output.
+    Raises JobError or DatasetError in one line for what is wrong with the checkpoint, the layout,
+    the edits or the output.
     """
     layout = read_layout(reference, request.image)
     wanted = _wanted(layout, request)
@@ -138,13 +139,15 @@ def _weights(checkpoint: Path) -> Path:
     if not checkpoint.is_dir():
         if not checkpoint.is_file():
             raise JobError(
-                f"CHECKPOINT: no such file {checkpoint}; give a generator's safetensors file or a run folder"
+                f"CHECKPOINT: no such file {checkpoint}; give a generator's safetensors file or a "
+                "run folder"
             )
         return checkpoint
     file = checkpoint / "checkpoints" / "generator.safetensors"
     if not file.is_file():
         raise JobError(
-            f"CHECKPOINT: {checkpoint} has no checkpoints/{file.name}; give the folder of a finished run"
+            f"CHECKPOINT: {checkpoint} has no checkpoints/{file.name}; give the folder of a "
+            "finished run"
         )
     return file
 

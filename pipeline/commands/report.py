@@ -68,9 +68,10 @@ def look(path: Path) -> Found:
 
     Raises JobError where it is none or has no finished ingest step.
 
-    A step's output counts as the job's own when it is where the job of today would put it. Else the newest finished one is
-    taken, and named in the notes, because it may come from other settings or another version of synthaug; but never one that
-    is older than what it would be made from: that one tells of something else, and the step counts as not done.
+    A step's output counts as the job's own when it is where the job of today would put it. Else the
+    newest finished one is taken, and named in the notes, because it may come from other settings or
+    another version of synthaug; but never one that is older than what it would be made from: that
+    one tells of something else, and the step counts as not done.
     """
     if not (path / "job.yaml").is_file():
         raise JobError(
@@ -80,12 +81,13 @@ def look(path: Path) -> Found:
     folders, other = _outputs(path, job)
     if "ingest" not in folders:
         raise JobError(
-            f"{path}: its first step, ingest, is not finished, so there is nothing to report; run the job"
+            f"{path}: its first step, ingest, is not finished, so there is nothing to report; run "
+            "the job"
         )
     manifests = {name: Folder.at(folder).read_json(MANIFEST) for name, folder in folders.items()}
     notes = (
-        f"Of {', '.join(other)} the newest finished output is used: it was made with other settings than job.yaml says now, "
-        "or by another version of synthaug.",
+        f"Of {', '.join(other)} the newest finished output is used: it was made with other "
+        "settings than job.yaml says now, or by another version of synthaug.",
     )
     return Found(
         path,
@@ -157,6 +159,7 @@ def _write(target: Path, page: bytes) -> str:
         Folder.at(target.parent).write_bytes(target.name, page)
     except OSError as err:
         raise JobError(
-            f"--out: cannot write {target} ({err.strerror}); give a file in a folder you may write to"
+            f"--out: cannot write {target} ({err.strerror}); give a file in a folder you may write "
+            "to"
         ) from err
     return f"{target}, {len(page) / 1e6:.1f} MB"

@@ -204,7 +204,8 @@ def _check_judge(judge: Path | None, classes: int) -> str:
         raise JobError(f"--detector: {err}") from err
     if known != classes:
         raise JobError(
-            f"--detector: {judge} knows {known} classes, the data has {classes}; name one of the same classes"
+            f"--detector: {judge} knows {known} classes, the data has {classes}; name one of the "
+            "same classes"
         )
     return file_digest(str(judge))
 

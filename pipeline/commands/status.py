@@ -20,7 +20,8 @@ def lines(run_folder: Path) -> Iterator[str]:
     """Yield a line for each step of a run: done, not started, or how far it is."""
     if not (run_folder / "job.yaml").is_file():
         raise JobError(
-            f"{run_folder}: not a run folder (it has no job.yaml); give the --output folder of a run"
+            f"{run_folder}: not a run folder (it has no job.yaml); give the --output folder of a "
+            "run"
         )
     for name in STEPS:
         folders = list((run_folder / "steps").glob(f"{name}-*"))

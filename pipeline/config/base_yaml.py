@@ -31,13 +31,14 @@ from synthaug.pipeline.config.build import copy_paste_config, loop_config, teach
 from synthaug.pipeline.scores import SCORES, load_score
 
 HEAD = """\
-# Every key of a job with its default. Other job files inherit from this one: `defaults: [base, _self_]`.
+# Every key of a job with its default. Other job files inherit from this one:
+# `defaults: [base, _self_]`.
 #
 #   synthaug run jobs/base.yaml                               the embedded toy data
 #   synthaug run jobs/base.yaml data.labelled=coco:my.json    any key can be given as key=value
 #
-# A value may copy another one of this file: `${data.labelled}`. Keys of one detector, generator or training
-# only are commented out, because the same name may mean something else to another one.
+# A value may copy another one of this file: `${data.labelled}`. Keys of one detector, generator
+# or training only are commented out, because the same name may mean something else to another one.
 # Written by `make base-yaml` from the dataclasses, which say what each key means: change it there.
 """
 START = {  # keys without a default of their own, and the toy data that base.yaml itself runs on

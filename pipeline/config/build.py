@@ -235,7 +235,8 @@ def _mapping(raw: Any, key: str) -> dict[str, Any]:
         if not isinstance(name, str):
             raise FaultError(
                 key,
-                f"the key {_show(name)} is not text; write it in quotes, in the file and not in an override",
+                f"the key {_show(name)} is not text; write it in quotes, in the file and not in an "
+                "override",
             )
     return dict(raw or {})
 
@@ -280,7 +281,8 @@ def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """Return a YAML value as the type a dataclass field asks for.
 
-    OmegaConf would turn tuples into lists and `no` into the text False, and would resolve any `${` it meets.
+    OmegaConf would turn tuples into lists and `no` into the text False, and would resolve any `${`
+    it meets.
     """
     origin, args = get_origin(hint), get_args(hint)
     if value == "???":
@@ -324,7 +326,8 @@ def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:
     near = suggest(str(value), names)
     raise FaultError(
         key,
-        f"{_show(value)} is not one of {', '.join(names)}{near if near.startswith('; did') else ''}",
+        f"{_show(value)} is not one of "
+        f"{', '.join(names)}{near if near.startswith('; did') else ''}",
     )
 
 

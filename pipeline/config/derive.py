@@ -2,7 +2,8 @@
 
 From what ingest has measured of it.
 
-The papers' `resnet50` and toy-sized images, for which `small` and its usual values were made, stay as they are.
+The papers' `resnet50` and toy-sized images, for which `small` and its usual values were made, stay
+as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from synthaug.pipeline.core.errors import JobError
 
 TOY_SIDE = 128  # pixels: the longer side of images that are not toy-sized, at least
 TOY_STEPS = 600
-MEDIAN_OBJECT = 48  # pixels (root of the area) that the median object has in the network, if that is possible within
+# pixels (root of the area) that the median object has in the network, if that is possible within
+MEDIAN_OBJECT = 48
 MOST_ENLARGED = 1.5  # times the image, and
 LONGEST_SIDE = 640  # pixels
 CELL = 32  # pixels: sides are multiples of it, which wastes no padding
@@ -76,7 +78,8 @@ def derive(job: Job, measured: Measured) -> tuple[Job, str]:
 
     And one line that tells the decisions, or nothing.
 
-    Raises JobError where the job's own settings and the backbone that the data asks for exclude each other.
+    Raises JobError where the job's own settings and the backbone that the data asks for exclude
+    each other.
     """
     section = job.detector
     plan, config = section.training, section.config

@@ -2,9 +2,10 @@
 
 It is checked to the last key. The only door to Hydra.
 
-Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain data and is checked
-(build.py) against the sections (schema.py) and the `Config` of each component the job names. Nothing in a job is ever
-executed: no `_target_`, no resolver, no YAML tag; a reference `${a.b}` copies one value, and OmegaConf never resolves.
+Hydra composes: the file, the neighbours it inherits from, the overrides. What comes out is plain
+data and is checked (build.py) against the sections (schema.py) and the `Config` of each component
+the job names. Nothing in a job is ever executed: no `_target_`, no resolver, no YAML tag; a
+reference `${a.b}` copies one value, and OmegaConf never resolves.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def _scan_file(path: Path, sources: dict[str, Source], children: tuple[str, ...]
     """
     if path.stem in children:
         raise JobError(
-            f"{path}: inherits from itself through {' <- '.join(children)}; remove it from 'defaults'"
+            f"{path}: inherits from itself through {' <- '.join(children)}; remove it from "
+            "'defaults'"
         )
     root = _parse(path, _read(path))
     own_keys = []
@@ -82,7 +84,8 @@ def _neighbours(node: yaml.Node, path: Path) -> list[str]:
     texts = [name for name in names if isinstance(name, str) and NEIGHBOUR.fullmatch(name)]
     if len(texts) != len(names) or names[-1:] != ["_self_"]:
         raise JobError(
-            f"{path}: defaults: must name files of this folder without .yaml, then _self_: [base, _self_]"
+            f"{path}: defaults: must name files of this folder without .yaml, then _self_: [base, "
+            "_self_]"
         )
     return texts[:-1]
 
@@ -94,7 +97,8 @@ def _read(path: Path) -> str:
         raise JobError(f"{path}: a job file ends in .yaml; rename it")
     if not path.is_file():
         raise JobError(
-            f"{path}: no such file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}"
+            f"{path}: no such "
+            f"file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}"
         )
     if path.stat().st_size > MAX_BYTES:
         raise JobError(f"{path}: is larger than {MAX_BYTES} bytes, which is no job file")
@@ -120,7 +124,8 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
             line = f"{path}: line {event.start_mark.line + 1 if event.start_mark else '?'}"
             if isinstance(event, yaml.AliasEvent):
                 raise JobError(
-                    f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value of key a.b"
+                    f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value "
+                    "of key a.b"
                 )
             if tag := getattr(event, "tag", None):
                 raise JobError(f"{line}: YAML tags such as {tag} are not supported; remove it")
@@ -159,7 +164,8 @@ def _scan(node: yaml.Node, key: str, source: Source, sources: dict[str, Source])
     elif node.tag.endswith(":int") and not DECIMAL.fullmatch(node.value):
         raise FaultError(
             key,
-            f"{node.value} is not a plain decimal number; write one, or put it in quotes if it is text",
+            f"{node.value} is not a plain decimal number; write one, or put it in quotes if it is "
+            "text",
         )
 
 
@@ -271,11 +277,13 @@ def _parse_override(text: str, sources: dict[str, Source]) -> str:
             raise JobError(
                 f"{where}: cannot be read; put the value in quotes: '{key}=\"...\"'"
             ) from None
-        text = f'{key}="{value}"'  # such as toy:train?labels=false: Hydra wants quotes around the second '='
+        # such as toy:train?labels=false: Hydra wants quotes around the second '='
+        text = f'{key}="{value}"'
         override = parser.parse_override(text)
     if override.is_sweep_override():
         raise JobError(
-            f"{where}: gives several values, a job has one; put text with commas in quotes, lists in [ ]"
+            f"{where}: gives several values, a job has one; put text with commas in quotes, lists "
+            "in [ ]"
         )
     sources[key] = Source(where, OVERRIDE)
     return f"++{text}"
@@ -284,7 +292,8 @@ def _parse_override(text: str, sources: dict[str, Source]) -> str:
 def _resolve(value: Any, raw: Mapping[str, Any], key: str) -> Any:
     """Return composed data with each `${a.b}` replaced by the single value it names.
 
-    Any other use of `${` is refused, and so are reserved keys: only here an override's escapes and mappings are undone.
+    Any other use of `${` is refused, and so are reserved keys: only here an override's escapes and
+    mappings are undone.
     """
     if isinstance(value, dict):
         for name in value:

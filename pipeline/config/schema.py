@@ -56,11 +56,13 @@ class Data:
     def __post_init__(self) -> None:
         if not self.labelled:
             raise ValueError(
-                "labelled: names no data set; write for example coco:data/train.json?images=data/images"
+                "labelled: names no data set; write for example "
+                "coco:data/train.json?images=data/images"
             )
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
-                f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both excluded"
+                f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both "
+                "excluded"
             )
         _at_least(1, self, "max_pixels")
 
@@ -95,7 +97,8 @@ class DetectorJob:
             )
         if self.keep == "best" and not self.evaluate_every:
             raise ValueError(
-                "keep: 'best' needs more than one measurement; set evaluate_every, for example to save_every"
+                "keep: 'best' needs more than one measurement; set evaluate_every, for example to "
+                "save_every"
             )
 
 
@@ -263,11 +266,13 @@ class Plan:
                 raise ValueError(f"uses: the share {share:g} of '{name}' is less than 0")
         if not self.count and self.target != "deficit":
             raise ValueError(
-                "count: 0 images, as many as are needed, belongs to target 'deficit' only; give a number"
+                "count: 0 images, as many as are needed, belongs to target 'deficit' only; give a "
+                "number"
             )
         if (self.target == "counts") != bool(self.counts):
             raise ValueError(
-                "counts: class names with numbers of objects belong to target 'counts', and only to it"
+                "counts: class names with numbers of objects belong to target 'counts', and only "
+                "to it"
             )
         for name, number in self.counts.items():
             if number < 0:
@@ -481,7 +486,8 @@ class Trial:
         thresholds = self.repeat_thresholds
         if not thresholds or any(not 0 < threshold <= 1 for threshold in thresholds):
             raise ValueError(
-                "repeat_thresholds: give one or more shares above 0 and at most 1, such as [0.1, 0.3]"
+                "repeat_thresholds: give one or more shares above 0 and at most 1, such as [0.1, "
+                "0.3]"
             )
 
 
@@ -543,22 +549,25 @@ class Job:
         _at_least(0, self, "seed")
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most 100"
+                f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most "
+                "100"
             )
         if self.pseudo_label.flip and not self.detector.config.flip:
             raise ValueError(
-                "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is false), so it cannot be "
-                "asked about them; set pseudo_label.flip to false too"
+                "pseudo_label.flip: the detector is not to learn mirror images (detector.flip is "
+                "false), so it cannot be asked about them; set pseudo_label.flip to false too"
             )
         if self.self_train.training.steps and not self.data.unlabelled:
             raise ValueError(
-                "self_train.steps: there are no unlabelled images; name some in data.unlabelled, or set it to 0"
+                "self_train.steps: there are no unlabelled images; name some in data.unlabelled, "
+                "or set it to 0"
             )
         parts, plan = self.num_parts, self.generator.training
         if parts > 1 and plan.batch % (parts * plan.workers):
             raise ValueError(
-                f"train_generator.accumulate: {parts} parts for each of {plan.workers} workers (generator.workers) cannot "
-                f"be equal with {plan.batch} images (generator.batch); make the batch a multiple of {parts * plan.workers}"
+                f"train_generator.accumulate: {parts} parts for each of {plan.workers} workers "
+                f"(generator.workers) cannot be equal with {plan.batch} images (generator.batch); "
+                f"make the batch a multiple of {parts * plan.workers}"
             )
 
     @property

@@ -203,8 +203,8 @@ def _newton(design: Floats, target: Floats, centre: Floats, strength: Floats) ->
 def choose(matches: Matches, calibration: Calibration, rule: Rule) -> list[Threshold]:
     """Return the threshold of each class [C].
 
-    A class with fewer than `min_truths` true objects or no detection takes that of all classes together, which is the
-    fixed one where nothing was detected at all.
+    A class with fewer than `min_truths` true objects or no detection takes that of all classes
+    together, which is the fixed one where nothing was detected at all.
     """
     truths = matches.truths.sum(0)
     fixed = Threshold(rule.threshold, "fixed")

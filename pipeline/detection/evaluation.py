@@ -1,7 +1,7 @@
 """Evaluation of a detector: on a table, and at intervals of its training.
 
-The best weights are a part of the training's state, so they and the rows of EVALUATION are those of an uninterrupted training
-however often it was killed.
+The best weights are a part of the training's state, so they and the rows of EVALUATION are those of
+an uninterrupted training however often it was killed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """AP50 without looking: the floor that a detector must leave behind.
 
-Two predictors look at no image. The constant one gives every image one list of boxes, the best that a greedy choice finds
-among the labelled ones: each next box is the one that meets (IoU 0.5, as a share of the image) an object in as many labelled
-images as it can where no earlier box of the class did; its score is the share of these images. The shuffled one
-gives an image the detector's own detections in another one, stretched to its size.
+Two predictors look at no image. The constant one gives every image one list of boxes, the best that
+a greedy choice finds among the labelled ones: each next box is the one that meets (IoU 0.5, as a
+share of the image) an object in as many labelled images as it can where no earlier box of the class
+did; its score is the share of these images. The shuffled one gives an image the detector's own
+detections in another one, stretched to its size.
 
-With AP50 `a` of the detector and `f` of the better of the two, on the same validation images, the detector has learnt where
+With AP50 `a` of the detector and `f` of the better of the two, on the same validation images, the
+detector has learnt where
 
     (a - f) - 1.96 s >= MARGIN,
 

@@ -59,7 +59,8 @@ def detect(
 ) -> Iterator[tuple[int, Scene, Prediction]]:
     """Yield (index, scene, prediction) in order.
 
-    The next batch is decoded while the network works on this one; at most two batches of pixels are in memory.
+    The next batch is decoded while the network works on this one; at most two batches of pixels are
+    in memory.
     """
 
     def read(start: int) -> tuple[list[Scene], Images]:

@@ -1,7 +1,8 @@
 """Single tasks, pools of workers and process groups, as steps see them.
 
-Two executors with one interface: `RayExecutor` (ray_executor.py), and here `SerialExecutor`, which runs the same functions
-one after the other in this process, for tests, debugging and machines without Ray. Results never depend on which.
+Two executors with one interface: `RayExecutor` (ray_executor.py), and here `SerialExecutor`, which
+runs the same functions one after the other in this process, for tests, debugging and machines
+without Ray. Results never depend on which.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class Executor(Protocol):
 
         They are joined by torch.distributed (gloo or nccl).
 
-        Where one dies, or where there is no room for all, as many are started as there is room for and `fits` allows: the
-        function learns how many from torch.distributed, which is not initialised when it is alone.
+        Where one dies, or where there is no room for all, as many are started as there is room for
+        and `fits` allows: the function learns how many from torch.distributed, which is not
+        initialised when it is alone.
         """
         ...
 
@@ -86,7 +88,8 @@ class SerialExecutor:
         """Run a group of one; more processes need Ray."""
         if size != 1:
             raise JobError(
-                f"cluster.executor: 'serial' cannot train with {size} workers; set cluster.executor=ray"
+                f"cluster.executor: 'serial' cannot train with {size} workers; set "
+                "cluster.executor=ray"
             )
         return self.call(function, *args, tick=tick)
 

@@ -103,7 +103,8 @@ class RayExecutor:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # several torch processes on few cores stall when idle threads spin for long; not spinning at all costs a third
+        # several torch processes on few cores stall when idle threads spin for long; not spinning
+        # at all costs a third
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         if not address:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -2,8 +2,9 @@
 
 Log, checkpoint and exact resume.
 
-A training is anything with `modules`, `optimizers` and `step(index, batch)`. Batches are a pure function of the step index
-and all of a step's randomness derives from it, so the state on disk is weights, optimiser moments and one number.
+A training is anything with `modules`, `optimizers` and `step(index, batch)`. Batches are a pure
+function of the step index and all of a step's randomness derives from it, so the state on disk is
+weights, optimiser moments and one number.
 """
 
 from __future__ import annotations
@@ -200,8 +201,9 @@ class _Log:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise RunError(
-                f"{self._folder.uri}: loss '{bad[0]}' is not a number at step {step}; lower the learning rate or set "
-                "clip_grad, then run the same command to go on from the last checkpoint"
+                f"{self._folder.uri}: loss '{bad[0]}' is not a number at step {step}; lower the "
+                "learning rate or set clip_grad, then run the same command to go on from the last "
+                "checkpoint"
             )
         elapsed = time.monotonic() - self._began
         rate = (step - self._start) / max(elapsed, 1e-9)

@@ -1,9 +1,10 @@
 """Data set formats, a module each, named in references `format:path?option=value`.
 
-A format module has a frozen dataclass `Config` (the options; `path` first), `read(config, root) -> Dataset`, and, where
-writing makes sense, `write(dataset, out)`; reading what was written gives equal scenes, as far as the format can hold them.
-A format with splits of its own has `write_splits(splits, out)` too, which counts what it cannot hold, by reason.
-`checked.py` has the part that readers share. The contract tests find a format here; one that is only read needs a sample
+A format module has a frozen dataclass `Config` (the options; `path` first), `read(config, root) ->
+Dataset`, and, where writing makes sense, `write(dataset, out)`; reading what was written gives
+equal scenes, as far as the format can hold them. A format with splits of its own has
+`write_splits(splits, out)` too, which counts what it cannot hold, by reason. `checked.py` has the
+part that readers share. The contract tests find a format here; one that is only read needs a sample
 in tests/pipeline/formats/samples.py, and one that cannot hold everything says so there.
 """
 
@@ -67,8 +68,8 @@ def load_format(name: str, key: str = "data") -> Format:
     config = names["Config"]
     if not is_dataclass(config) or [field.name for field in fields(config)][:1] != ["path"]:
         raise JobError(
-            f"{key}: format '{name}' needs a Config that is a dataclass whose first field is 'path'; "
-            f"correct it in {module.__file__}"
+            f"{key}: format '{name}' needs a Config that is a dataclass whose first field is "
+            f"'path'; correct it in {module.__file__}"
         )
     return cast(Format, module)
 

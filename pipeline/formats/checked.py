@@ -108,8 +108,8 @@ class Checker:
     def attempt(self, owner: str, part: str, take: Callable[[], T]) -> T | None:
         """Return what `take` returns; None where it refuses a part that is to be left out.
 
-        `owner` is the record, in words, of which this is a part ("" where the detail names it). Raises RecordError where bad
-        records stop the reading.
+        `owner` is the record, in words, of which this is a part ("" where the detail names it).
+        Raises RecordError where bad records stop the reading.
         """
         try:
             return take()

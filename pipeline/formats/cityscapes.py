@@ -1,9 +1,11 @@
 """Cityscapes, read and written: street scenes with maps of 16-bit instance ids.
 
-Reference: `cityscapes:cityscapes?split=train`. Images are leftImg8bit/<split>/<city>/<name>_leftImg8bit.png, maps
-gtFine/<split>/<city>/<name>_gtFine_instanceIds.png: a pixel is the id of its class, or 1000 x class + number for the
-instances of a class that has them; without a number it is a group, here a crowd. Ids are read as integers wider than the
-16 bits of the file. A map is checked when its scene is asked for.
+Reference: `cityscapes:cityscapes?split=train`. Images are
+leftImg8bit/<split>/<city>/<name>_leftImg8bit.png, maps
+gtFine/<split>/<city>/<name>_gtFine_instanceIds.png: a pixel is the id of its class, or 1000 x class
++ number for the instances of a class that has them; without a number it is a group, here a crowd.
+Ids are read as integers wider than the 16 bits of the file. A map is checked when its scene is
+asked for.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ class Config(CheckedConfig):
     """Options of a reference; `path` is the folder of leftImg8bit and gtFine."""
 
     split: str = "train"
-    classes: str = "all"  # all 34 ids, as SPADE takes them | evaluated: 19, pixels of the others are unlabelled
+    # all 34 ids, as SPADE takes them | evaluated: 19, pixels of the others are unlabelled
+    classes: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +139,8 @@ class CityscapesDataset(CheckedDataset[Frame]):
         wrong = values[id_map < 0]
         if len(wrong):
             raise DatasetError(
-                f"{row.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the map"
+                f"{row.map}: pixels of id {int(wrong[0])}, which is no Cityscapes id; correct the "
+                "map"
             )
         segments = panoptic.segments_of(id_map)
         classes = _classes(segments.ids).tolist()
@@ -197,7 +201,8 @@ def read(config: Config, root: Path = Path()) -> CityscapesDataset:
     for folder in (image_folder, map_folder):
         if not folder.is_dir():
             raise DatasetError(
-                f"{folder}: no such folder; a Cityscapes folder holds leftImg8bit and gtFine with splits"
+                f"{folder}: no such folder; a Cityscapes folder holds leftImg8bit and gtFine with "
+                "splits"
             )
     frames: dict[str, Frame] = {}
 
@@ -241,13 +246,15 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
 
     An image goes to the folder of the city that its name begins with.
 
-    The classes must be Cityscapes'. Instances keep their numbers where they came from Cityscapes, else they are counted
-    per class. Raises DatasetError for a class, a name or a scene that the format has no place for.
+    The classes must be Cityscapes'. Instances keep their numbers where they came from Cityscapes,
+    else they are counted per class. Raises DatasetError for a class, a name or a scene that the
+    format has no place for.
     """
     for category in dataset.categories:
         if category.id not in range(len(LABELS)) or LABELS[category.id].name != category.name:
             raise DatasetError(
-                f"class '{category.name}' (id {category.id}) is none of Cityscapes'; write it as coco_panoptic"
+                f"class '{category.name}' (id {category.id}) is none of Cityscapes'; write it as "
+                "coco_panoptic"
             )
     image_folder = out.sub("leftImg8bit").sub(split).create()
     map_folder = out.sub("gtFine").sub(split).create()
@@ -284,7 +291,8 @@ def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.i
             instances[k] += 1
         if max(instances.values(), default=0) > _PER_CLASS:
             raise DatasetError(
-                f"image {scene.image_id!r} has over {_PER_CLASS} instances of a class; write coco_panoptic"
+                f"image {scene.image_id!r} has over {_PER_CLASS} instances of a class; write "
+                "coco_panoptic"
             )
     return panoptic.replace_ids(id_map, segments, value, _NO_CLASS[1])
 

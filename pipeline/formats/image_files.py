@@ -32,7 +32,8 @@ def encoded_image(scene: Scene) -> bytes:
 def encoded(scene: Scene, jpeg_only: bool = False) -> tuple[bytes, bool]:
     """Return a scene's image as PNG or JPEG, and whether it was converted (to PNG).
 
-    With `jpeg_only` everything but JPEG becomes JPEG of quality 95. Raises DatasetError when the image is missing or broken.
+    With `jpeg_only` everything but JPEG becomes JPEG of quality 95. Raises DatasetError when the
+    image is missing or broken.
     """
     data = encoded_image(scene)
     if data.startswith(JPEG):

@@ -1,7 +1,8 @@
 """A folder of pictures without labels, as unlabelled images: `images:FOLDER`.
 
-Image files of the folder and of those below it are read, by name; their ids are their paths there without the suffix, with it
-where two differ in nothing else. An image that an EXIF tag turns is taken as a viewer shows it.
+Image files of the folder and of those below it are read, by name; their ids are their paths there
+without the suffix, with it where two differ in nothing else. An image that an EXIF tag turns is
+taken as a viewer shows it.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def section(document: dict[str, Any], key: str, file: Path) -> list[Any]:
 def stream_list(file: Path) -> tuple[Iterator[Any], str]:
     """Return the elements of a JSON list one by one, and the file's sha256.
 
-    Only one element is held as Python objects at a time: those of a whole Visual Genome file take ten times its size.
+    Only one element is held as Python objects at a time: those of a whole Visual Genome file take
+    ten times its size.
     """
     data, digest = read_bytes(file)
     try:

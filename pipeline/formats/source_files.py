@@ -124,7 +124,8 @@ LINK = "linked folder that leaves the set, passed by (links=follow reads it)"
 def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> list[str]:
     """Return the names of the image files in a folder and below it, sorted.
 
-    Links to folders are followed inside `home`, or anywhere where `follow` says so; what is passed by is named.
+    Links to folders are followed inside `home`, or anywhere where `follow` says so; what is passed
+    by is named.
     """
     names: list[str] = []
     seen = {folder.resolve()}

@@ -1,9 +1,10 @@
 """Signatures of images: what tells that two of them show the same picture.
 
-The same pixels have the same sha256. A copy that was encoded again, resized, mirrored or cropped a little is recognised by
-the perceptual hash of Zauner 2010 (signs of the 64 lowest cosine frequencies against their median), taken of the full image,
-of a few windows and of their mirror images: a crop looks like a window of the original. Search (search.py) finds hashes that
-differ in a few bits; what it finds is one picture only when the thumbnails agree too (thumbnails.py).
+The same pixels have the same sha256. A copy that was encoded again, resized, mirrored or cropped a
+little is recognised by the perceptual hash of Zauner 2010 (signs of the 64 lowest cosine
+frequencies against their median), taken of the full image, of a few windows and of their mirror
+images: a crop looks like a window of the original. Search (search.py) finds hashes that differ in a
+few bits; what it finds is one picture only when the thumbnails agree too (thumbnails.py).
 
 Legend: W windows and their mirror images.
 """

@@ -2,8 +2,8 @@
 
 Leaks, memorised training images and plain duplicates.
 
-What is measured on an image is flattered when a detector or a generator has seen that image, or a copy of it. So an image
-of a split that is trained on must be in no split that is measured on.
+What is measured on an image is flattered when a detector or a generator has seen that image, or a
+copy of it. So an image of a split that is trained on must be in no split that is measured on.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def find_pairs(signatures: Signatures, group: Mapping[str, int]) -> list[Pair]:
 
     In the order of the signatures.
 
-    `group` says which splits belong together. Of the images of another group that look like one, NEAREST are compared.
+    `group` says which splits belong together. Of the images of another group that look like one,
+    NEAREST are compared.
     """
     groups = np.array([group[split] for split in signatures.split], np.int64)  # [N]
     pixels = signatures.pixels
@@ -168,8 +169,8 @@ def leak_message(pairs: Sequence[Pair], keys: Mapping[str, str], path: str) -> s
     measured_key = keys.get(measured[0], measured[0])
     trained_key = keys.get(trained[0], trained[0])
     return (
-        f"{measured_key}: image {_image_name(*measured[1:])}, on which results are measured, {verb} "
-        f"{_image_name(*trained[1:])} of {trained_key}{more} ({path})"
+        f"{measured_key}: image {_image_name(*measured[1:])}, on which results are measured, "
+        f"{verb} {_image_name(*trained[1:])} of {trained_key}{more} ({path})"
     )
 
 

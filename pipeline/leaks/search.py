@@ -1,7 +1,8 @@
 """Search for hashes that differ in a few bits, without comparing all pairs.
 
-Multi-index hashing (Norouzi, Punjani and Fleet 2012): if two of 64 bits differ in at most 10, one of four parts differs in at
-most 2, so the hashes are indexed by each part, and each part is looked up with up to 2 of its bits flipped.
+Multi-index hashing (Norouzi, Punjani and Fleet 2012): if two of 64 bits differ in at most 10, one
+of four parts differs in at most 2, so the hashes are indexed by each part, and each part is looked
+up with up to 2 of its bits flipped.
 
 Legend: Q queries, N indexed hashes, P lookups (a part of a query with some bits flipped).
 """

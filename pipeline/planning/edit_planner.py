@@ -10,8 +10,9 @@ Every planned image is a real one with 1 to `most` edits, all of one use:
     erase    an object that is there is painted over with background
     empty    a place without an object is painted with background: a control, since nothing is added
 
-A planned scene has the objects of its source first, in their order, then the further ones. Edits have the source
-ADDED; where background is to be painted the object is a crowd, so that nothing counts it.
+A planned scene has the objects of its source first, in their order, then the further ones. Edits
+have the source ADDED; where background is to be painted the object is a crowd, so that nothing
+counts it.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class EditPlanner:
     ) -> None:
         """Take real layouts, the labelled objects [C], and an earlier planner's weights.
 
-        JobError for a class of `counts` that cannot be planned, one of `classes` that is not there, or when no image is
-        needed.
+        JobError for a class of `counts` that cannot be planned, one of `classes` that is not there,
+        or when no image is needed.
         """
         self.config = config
         self.sources = sources
@@ -130,8 +131,9 @@ class EditPlanner:
         self.count = config.count or need.exchanged
         if not self.count:
             raise JobError(
-                f"plan.objects_per_class: no class that can be planned has fewer than {config.objects_per_class} objects, "
-                "so no image is needed; raise it or give plan.count"
+                "plan.objects_per_class: no class that can be planned has fewer than "
+                f"{config.objects_per_class} objects, so no image is needed; raise it or give "
+                "plan.count"
             )
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
         self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
@@ -267,7 +269,8 @@ class EditPlanner:
     ) -> Boxes | None:
         """Return a box [4] in [0, 1] for an object of a class, None where none was found.
 
-        Place and size are those of a real one; where it is taken, the same height in the image and another column.
+        Place and size are those of a real one; where it is taken, the same height in the image and
+        another column.
         """
         limit = CLEAR_OVERLAP if clear else MAX_OVERLAP
         taken = drawing.taken()

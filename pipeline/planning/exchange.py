@@ -1,9 +1,10 @@
 """Planning layouts for the long tail: pure functions of arrays.
 
-Every planned layout copies a real one. Where a class is to be rarer than in the real layouts, each of its objects is given
-up with a fixed probability; where a class is to be more frequent, an object of it from another real layout takes the free
-slot, at its own position and size. So any target histogram (`targets`) is met in expectation while positions, sizes and
-scene backgrounds stay those of real images. `placement` says which layouts receive which class.
+Every planned layout copies a real one. Where a class is to be rarer than in the real layouts, each
+of its objects is given up with a fixed probability; where a class is to be more frequent, an object
+of it from another real layout takes the free slot, at its own position and size. So any target
+histogram (`targets`) is met in expectation while positions, sizes and scene backgrounds stay those
+of real images. `placement` says which layouts receive which class.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def draw_layout(
 ) -> ExchangedLayout:
     """Exchange objects of a layout.
 
-    `plan.shares` has the shares of the classes in this layout; `free` says how many slots are free in it, and with which
-    probability each is filled. Objects that stay come first, in their order.
+    `plan.shares` has the shares of the classes in this layout; `free` says how many slots are free
+    in it, and with which probability each is filled. Objects that stay come first, in their order.
     """
     removed = rng.random(len(source.category)) < plan.give_up[source.category]
     num_refilled = int((rng.random(int(removed.sum())) < plan.refill).sum())
@@ -154,7 +155,8 @@ def vary(
 
     Centre and size move by a normal share of the size.
 
-    Boxes stay inside the image; stuff is mirrored but not jittered, because it borders on other stuff.
+    Boxes stay inside the image; stuff is mirrored but not jittered, because it borders on other
+    stuff.
     """
     movable = isthing[layout.category][:, None]  # [N, 1]
     noise = np.clip(rng.normal(size=(len(layout.boxes), 4)), -2, 2)

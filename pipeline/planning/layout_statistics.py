@@ -88,7 +88,8 @@ def with_margins(pairs: Floats, margins: Floats) -> Floats:
 
     Its odds ratios stay.
 
-    Gives the co-occurrence if nothing had changed but the frequencies of the classes (iterative proportional fitting).
+    Gives the co-occurrence if nothing had changed but the frequencies of the classes (iterative
+    proportional fitting).
     """
     scale = np.ones(len(pairs))
     for _ in range(ROUNDS):
@@ -104,9 +105,10 @@ def with_margins(pairs: Floats, margins: Floats) -> Floats:
 def deviation(natural: Statistics, planned: Statistics) -> dict[str, float]:
     """Compute how far planned layouts are from natural ones, each in bits.
 
-    `pairs`: classes that share an image; no plan can avoid most of it, since its target changes how frequent classes are.
-    `pairs_given_frequency`: the same to the natural matrix scaled to the planned frequencies, which a plan can come near.
-    `objects_per_image`; `sizes` and `positions`: mean over the classes, weighted by their planned objects.
+    `pairs`: classes that share an image; no plan can avoid most of it, since its target changes how
+    frequent classes are. `pairs_given_frequency`: the same to the natural matrix scaled to the
+    planned frequencies, which a plan can come near. `objects_per_image`; `sizes` and `positions`:
+    mean over the classes, weighted by their planned objects.
     """
     natural_pairs = pair_counts(natural.counts)
     planned_pairs = pair_counts(planned.counts)

@@ -2,12 +2,14 @@
 
 Real maps with things taken out and things of other maps put in.
 
-Every planned map copies a real one. Where a class is to be rarer, each of its things is given up with a fixed probability
-and the nearest stuff closes the hole; where a class is to be more frequent, a thing of it from another real map is put in
-with its own outline and height in the image, moved sideways and perhaps mirrored, where its surroundings are most like
-those it came from. Of two things the one whose foot is lower in the image is in front. The probabilities are those of
-`targets.exchange`, so any target histogram is met in expectation as long as positions are found. Things that stay may be
-rearranged: taken out, stuff completed behind them, and put in again in the same way, elsewhere in their own map.
+Every planned map copies a real one. Where a class is to be rarer, each of its things is given up
+with a fixed probability and the nearest stuff closes the hole; where a class is to be more
+frequent, a thing of it from another real map is put in with its own outline and height in the
+image, moved sideways and perhaps mirrored, where its surroundings are most like those it came from.
+Of two things the one whose foot is lower in the image is in front. The probabilities are those of
+`targets.exchange`, so any target histogram is met in expectation as long as positions are found.
+Things that stay may be rearranged: taken out, stuff completed behind them, and put in again in the
+same way, elsewhere in their own map.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 Where it naturally occurs, that is. Pure functions of arrays.
 
-The plan fixes how many objects each layout receives (as many as it gave up) and how many of each class are added in all
-(the deficits). Among all ways to meet both, `fit` takes the one nearest to the classes' natural companions: it minimises
-the Kullback-Leibler divergence of the additions from the affinities, subject to both sums. That is matrix scaling
-(iterative proportional fitting: Deming and Stephan 1940; Sinkhorn 1967): row * affinity * weight of the class, normalised
-per layout. Where one class alone is added there is nothing to choose. Only the weights [C] are kept, so that a layout's
-shares are found from its own classes alone.
+The plan fixes how many objects each layout receives (as many as it gave up) and how many of each
+class are added in all (the deficits). Among all ways to meet both, `fit` takes the one nearest to
+the classes' natural companions: it minimises the Kullback-Leibler divergence of the additions from
+the affinities, subject to both sums. That is matrix scaling (iterative proportional fitting: Deming
+and Stephan 1940; Sinkhorn 1967): row * affinity * weight of the class, normalised per layout. Where
+one class alone is added there is nothing to choose. Only the weights [C] are kept, so that a
+layout's shares are found from its own classes alone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def lift(counts: NDArray[np.int32]) -> Floats:
 
     Shape [C, C]; 1 = independent.
 
-    lift = (n_kc + a) / (n_k n_c / S + a) with n_kc of `pair_counts` and a = SMOOTHING; above 0 everywhere.
+    lift = (n_kc + a) / (n_k n_c / S + a) with n_kc of `pair_counts` and a = SMOOTHING; above 0
+    everywhere.
     """
     images = (counts > 0).sum(0).astype(np.float64)  # [C]
     expected = np.outer(images, images) / max(1, len(counts))
@@ -54,7 +56,8 @@ def affinity(counts: NDArray[np.int32], lifts: Floats) -> Floats:
 
     The product of its lifts with the classes that are there.
 
-    The product is what follows when classes are independent given the one that is added (naive Bayes).
+    The product is what follows when classes are independent given the one that is added (naive
+    Bayes).
     """
     present = (counts > 0).astype(np.float64)
     logs = present @ np.log(lifts)

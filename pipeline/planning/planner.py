@@ -88,7 +88,8 @@ class Config:
 class LayoutPlanner:
     """Draws planned layouts; holds the real ones.
 
-    `weights` [C] of `placement.fit`, which needs S x C numbers, are found here or given by one who found them.
+    `weights` [C] of `placement.fit`, which needs S x C numbers, are found here or given by one who
+    found them.
     """
 
     def __init__(
@@ -117,10 +118,14 @@ class LayoutPlanner:
         self.count = config.count or self.need.exchanged
         if not self.count:
             raise JobError(
-                f"plan.objects_per_class: no class that can be planned has fewer than {config.objects_per_class} objects, "
-                "so no image is needed; raise it or give plan.count"
+                "plan.objects_per_class: no class that can be planned has fewer than "
+                f"{config.objects_per_class} objects, so no image is needed; raise it or give "
+                "plan.count"
             )
-        self.limit = f"{self.count} images of at most {config.max_objects} objects (generator.max_objects) are full"
+        self.limit = (
+            f"{self.count} images of at most {config.max_objects} objects (generator.max_objects) "
+            "are full"
+        )
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
         self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
         self.exchange = exchange(self.natural, self.target, self.count)

@@ -39,7 +39,8 @@ class Need:
     """
 
     objects: int  # that are missing
-    exchanged: int  # images, when every thing in them is one that is missing, as many per image as is natural
+    # images, when every thing in them is one that is missing, as many per image as is natural
+    exchanged: int
     natural: int  # images, when layouts are copied as they are
 
 
@@ -54,9 +55,9 @@ def target_counts(
 
     Stuff always stays natural.
 
-    `sqrt` and `balanced` keep the natural total of things and share it by the square root of the frequencies, or equally,
-    among the things that occur. `counts` says numbers by class name; JobError for a class that cannot be planned.
-    `deficit` adds the objects `missing` [C].
+    `sqrt` and `balanced` keep the natural total of things and share it by the square root of the
+    frequencies, or equally, among the things that occur. `counts` says numbers by class name;
+    JobError for a class that cannot be planned. `deficit` adds the objects `missing` [C].
     """
     if target == "deficit":
         assert missing is not None
@@ -89,7 +90,8 @@ def _counts_by_name(
         index = index_of[name]
         if number and not natural[index]:
             raise JobError(
-                f"plan.counts.{name}: no real layout has this class, so none can be planned; set it to 0"
+                f"plan.counts.{name}: no real layout has this class, so none can be planned; set "
+                "it to 0"
             )
         goal[index] = number
     return goal
@@ -108,9 +110,9 @@ def deficit_counts(
 
     Of things; stuff stays natural.
 
-    The natural number of things is kept: what is left of it after the missing ones is shared by the other things as they
-    naturally occur. Where more is missing than that number, images become fuller; where no other class is left to fill
-    them, the missing classes fill them.
+    The natural number of things is kept: what is left of it after the missing ones is shared by the
+    other things as they naturally occur. Where more is missing than that number, images become
+    fuller; where no other class is left to fill them, the missing classes fill them.
     """
     movable = _things_that_occur(natural, categories)
     lacking = movable & (missing > 0)
@@ -141,8 +143,9 @@ def chosen_classes(
 
     Things that occur, by name, or all, or the rare.
 
-    Rare is a class with at most as many objects as the median of the classes that occur: of three classes the two rarer
-    ones, of equal ones all. JobError, which names the key, for a name that no thing has.
+    Rare is a class with at most as many objects as the median of the classes that occur: of three
+    classes the two rarer ones, of equal ones all. JobError, which names the key, for a name that no
+    thing has.
     """
     isthing = np.array([category.isthing for category in categories], bool)
     occurs = isthing & (labelled > 0)

@@ -1,8 +1,9 @@
 """Metric cards: headline, comparisons, and on demand all numbers and protocol.
 
-Nothing here knows a score by name: a new one has its card without a change of code. What is read of a metric is its form
-(scores/card.py) and these habits: a control named `real...` is the ceiling, others are floors or chance; beside a number `x`
-there may be `x_low` and `x_high` (an interval) or `x_std`; `card.warnings` are sentences.
+Nothing here knows a score by name: a new one has its card without a change of code. What is read of
+a metric is its form (scores/card.py) and these habits: a control named `real...` is the ceiling,
+others are floors or chance; beside a number `x` there may be `x_low` and `x_high` (an interval) or
+`x_std`; `card.warnings` are sentences.
 """
 
 from __future__ import annotations

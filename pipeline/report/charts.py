@@ -187,15 +187,18 @@ def _svg(
 ) -> str:
     middle = (axes.top + axes.bottom) / 2
     parts = [
-        f'<svg class="chart" viewBox="0 0 {width} {axes.height:.0f}" role="img" aria-label="{escape(title)}"'
-        f' style="display:block;width:100%;max-width:{min(1.5 * width, WIDEST):.0f}px;height:auto"'
-        f' font-size="{FONT}" fill="currentColor">',
+        f'<svg class="chart" viewBox="0 0 {width} {axes.height:.0f}" role="img" '
+        f'aria-label="{escape(title)}" '
+        f'style="display:block;width:100%;max-width:{min(1.5 * width, WIDEST):.0f}px;height:auto" '
+        f'font-size="{FONT}" fill="currentColor">',
         f"<title>{escape(title)}</title>",
         f'<text x="0" y="13" font-size="13" font-weight="600">{escape(title)}</text>',
         *_legend(names, TITLE_ROW if title else 6),
         *inside,
-        f'<text x="{(left + width - RIGHT) / 2}" y="{axes.height - 3:.0f}" text-anchor="middle">{escape(x_label)}</text>',
-        f'<text x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 {middle})">{escape(y_label)}</text>',
+        f'<text x="{(left + width - RIGHT) / 2}" y="{axes.height - 3:.0f}" '
+        f'text-anchor="middle">{escape(x_label)}</text>',
+        f'<text x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 '
+        f'{middle})">{escape(y_label)}</text>',
         "</svg>",
     ]
     return "".join(parts)
@@ -216,7 +219,8 @@ def _grid(axes: _Axes, ticks: Sequence[float]) -> list[str]:
     for tick in ticks:
         y, strength = axes.y(tick), 0.6 if tick in (0, ticks[0]) else 0.15
         drawn.append(
-            f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity="{strength}"/>'
+            f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" '
+            f'stroke-opacity="{strength}"/>'
         )
         drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:,g}</text>')
     return drawn
@@ -228,7 +232,8 @@ def _legend(names: list[str], top: float) -> list[str]:
         for k, x in members:
             y = top + LEGEND_ROW * row + 10
             drawn.append(
-                f'<rect x="{x:.0f}" y="{y - 5:.0f}" width="14" height="4" style="fill:{_color(k)}"/>'
+                f'<rect x="{x:.0f}" y="{y - 5:.0f}" width="14" height="4" '
+                f'style="fill:{_color(k)}"/>'
             )
             drawn.append(f'<text x="{x + 18:.0f}" y="{y:.0f}">{escape(names[k])}</text>')
     return drawn

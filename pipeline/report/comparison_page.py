@@ -169,8 +169,8 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     texts = []
     if len({run.manifests["ingest"].get("key") for run in runs}) > 1:
         texts.append(
-            "The runs were given different data (or by different versions of the first step): numbers measured on "
-            "different validation images must not be compared."
+            "The runs were given different data (or by different versions of the first step): "
+            "numbers measured on different validation images must not be compared."
         )
     for letter, run in zip(LETTERS, runs, strict=False):
         if run.missing:

@@ -72,8 +72,9 @@ def chosen(manifest: Mapping[str, Any]) -> str:
     if manifest.get("keep") != "best":
         return ""
     return (
-        f"The detector is the one after step {manifest['measured']['step']}, the best of {manifest['evaluations']} by AP50 "
-        "on the validation images: chosen on these images, so its score is a little too good."
+        f"The detector is the one after step {manifest['measured']['step']}, the best of "
+        f"{manifest['evaluations']} by AP50 on the validation images: chosen on these images, so "
+        "its score is a little too good."
     )
 
 

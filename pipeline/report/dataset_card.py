@@ -13,7 +13,10 @@ import yaml
 from synthaug.pipeline.core.scene import Category
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#|~!]")
-_LICENCE = "# license: for whoever publishes this to choose; it must allow what the licences of all source images allow\n"
+_LICENCE = (
+    "# license: for whoever publishes this to choose; it must allow what the licences of all "
+    "source images allow\n"
+)
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 NO_VERDICTS = ("images", "objects", "judge", "policy")  # entries of a manifest of verification
 OPENING = {
@@ -105,7 +108,10 @@ def _front(facts: Facts) -> str:
 def _body(facts: Facts) -> Iterator[str]:
     yield f"# {plain(facts.title)}\n"
     kinds = ", ".join(dict.fromkeys(part.name for part in facts.sets))
-    yield f"Images with labelled objects ({kinds}), written by synthaug {plain(facts.version)} as `{facts.format}`.\n"
+    yield (
+        f"Images with labelled objects ({kinds}), written by synthaug {plain(facts.version)} as "
+        f"`{facts.format}`.\n"
+    )
     if facts.format in OPENING:
         yield f"    {OPENING[facts.format]}\n"
     yield "## What is in it\n"
@@ -118,7 +124,10 @@ def _body(facts: Facts) -> Iterator[str]:
     yield "## Limits\n"
     yield from _limits(facts)
     yield "## Licence\n"
-    yield "Not chosen yet. Real images keep the licences they came with; put the choice into the first lines of this file.\n"
+    yield (
+        "Not chosen yet. Real images keep the licences they came with; put the choice into the "
+        "first lines of this file.\n"
+    )
 
 
 def _contents(facts: Facts) -> Iterator[str]:
@@ -158,8 +167,14 @@ def _making(run: RunFacts) -> Iterator[str]:
     synthetic = metrics.get("synthetic", {})
     images = synthetic.get("images", 0)
     dropped = sum(synthetic.get("dropped", {}).values())
-    yield f"- {images} synthetic images made; {dropped} objects dropped because too little of them showed"
-    yield "- Each synthetic image names its seed, generator, checkpoint and the real image whose layout it follows"
+    yield (
+        f"- {images} synthetic images made; {dropped} objects dropped because too little of them "
+        "showed"
+    )
+    yield (
+        "- Each synthetic image names its seed, generator, checkpoint and the real image whose "
+        "layout it follows"
+    )
     versions = metrics.get("versions", {})
     packages = [f"{plain(name)} {plain(str(version))}" for name, version in versions.items()]
     yield f"- {', '.join(packages)}\n"
@@ -182,7 +197,10 @@ def _verification(manifest: Mapping[str, Any]) -> Iterator[str]:
     things = manifest.get("things", ())
     unjudged = [plain(name) for name in things if manifest["not_judged"].get(name)]
     if unjudged:
-        yield f"Nobody could judge the objects of {', '.join(unjudged)}: their labels are as they were asked for.\n"
+        yield (
+            f"Nobody could judge the objects of {', '.join(unjudged)}: their labels are as they "
+            "were asked for.\n"
+        )
     images = [(plain(key), number) for key, number in manifest.get("images", {}).items()]
     yield _table(("images", "number"), images)
 
@@ -197,7 +215,10 @@ def _worth(run: RunFacts) -> Iterator[str]:
         if "advice" in run.metrics["trial"]:
             yield f"Advice: {plain(run.metrics['trial']['advice'])}.\n"
     else:
-        yield "No trial was run: whether training on it helps a detector is not known (`synthaug trial`).\n"
+        yield (
+            "No trial was run: whether training on it helps a detector is not known (`synthaug "
+            "trial`).\n"
+        )
     for name, score in run.metrics.get("scores", {}).items():
         yield from _score(name, score)
     for name, reason in run.metrics.get("scores_unavailable", {}).items():
@@ -235,10 +256,15 @@ def _number(value: Any) -> str:
 
 def _limits(facts: Facts) -> Iterator[str]:
     if facts.run:
-        yield "- Synthetic images come from a generator trained on the labelled images: they show no class and no place that"
+        yield (
+            "- Synthetic images come from a generator trained on the labelled images: they show no "
+            "class and no place that"
+        )
         yield "  was not there, and may repeat its mistakes. Never measure a detector on them."
     if any(source == "pseudo" for part in facts.sets for _, source in part.objects):
-        yield "- Objects marked `pseudo` were labelled by a detector; what it missed is not labelled."
+        yield (
+            "- Objects marked `pseudo` were labelled by a detector; what it missed is not labelled."
+        )
     yield from (
         f"- {plain(reason)}: {number}" for reason, number in sorted(facts.lost.items()) if number
     )

@@ -83,7 +83,8 @@ def render_page(template: str, **values: Any) -> bytes:
 def render_framed(template: str, data: Mapping[str, Any] | None = None, **values: Any) -> bytes:
     """Return a page inside frame.html.j2, which holds the style and the script.
 
-    `data`, the gallery's, is written as JSON in which no character can end its element (`tojson` escapes <, > and &).
+    `data`, the gallery's, is written as JSON in which no character can end its element (`tojson`
+    escapes <, > and &).
     """
     scripts = ["report.js"]
     if data:

@@ -22,9 +22,9 @@ def splits(manifest: Manifest) -> str:
         return ""
     counts = [f"{entry['count']} {name}" for name, entry in manifest["splits"].items()]
     summary = (
-        f"Every image was compared with those of the other splits ({', '.join(counts)}), by its pixels and, for copies that "
-        "were encoded again, resized, mirrored or cropped, by perceptual hashes. Splits "
-        f"{manifest['sha256'][:12]} (splits.json)."
+        f"Every image was compared with those of the other splits ({', '.join(counts)}), by its "
+        "pixels and, for copies that were encoded again, resized, mirrored or cropped, by "
+        f"perceptual hashes. Splits {manifest['sha256'][:12]} (splits.json)."
     )
     return _section("leaks", "Is an image in two splits?", manifest, summary)
 
@@ -37,7 +37,10 @@ def copies(manifest: Manifest) -> str:
     if "copies" not in manifest:
         return ""
     copied, total = manifest["copies"], manifest["images"]
-    summary = f"{copied} of {total} synthetic images are near copies of a real one, by the same comparison."
+    summary = (
+        f"{copied} of {total} synthetic images are near copies of a real one, by the same "
+        "comparison."
+    )
     return _section("copies", "Are synthetic images copies?", manifest, summary)
 
 

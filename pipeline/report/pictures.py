@@ -32,7 +32,9 @@ Size = tuple[int, int]  # (H, W)
 class Shape:
     """One object over a picture, in the picture's own pixels."""
 
-    kind: str  # thing | stuff | asked (the planned box of an object) | dropped (a planned box without visible pixels)
+    # thing | stuff | asked (the planned box of an object) | dropped (a planned box without visible
+    # pixels)
+    kind: str
     name: str
     color: int
     x: float
@@ -150,7 +152,8 @@ def outline(mask: NDArray[np.bool_], size: Size) -> str:
     """
     import cv2
 
-    # Contours run through pixel centres; on the picture's finer grid that is less of a mask's pixel.
+    # Contours run through pixel centres; on the picture's finer grid that is less of a mask's
+    # pixel.
     gray = mask.astype(np.uint8) * 255
     height, width = size
     interpolation = cv2.INTER_NEAREST if height >= mask.shape[0] else cv2.INTER_AREA

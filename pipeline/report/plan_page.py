@@ -268,8 +268,8 @@ def _exchange_sentence(page: PlanPage) -> str:
     else:
         change = f"of {total} objects {above} are given up"
     return (
-        f"{count(manifest['images'])} images from {count(manifest['sources'])} real layouts, target "
-        f"'{page.target}': {change}, {added} are added"
+        f"{count(manifest['images'])} images from {count(manifest['sources'])} real layouts, "
+        f"target '{page.target}': {change}, {added} are added"
     )
 
 
@@ -278,18 +278,18 @@ def _need_sentence(need: Mapping[str, Any]) -> str:
     if not need["objects"]:
         return f"every thing class that can be planned has {objects_per_class} objects or more"
     return (
-        f"to {objects_per_class} objects in every thing class {count(need['objects'])} are missing: "
-        f"{count(need['exchanged'])} images with exchanged objects (plan.target=deficit plan.count=0), "
-        f"{count(need['natural'])} with natural layouts"
+        f"to {objects_per_class} objects in every thing class {count(need['objects'])} are "
+        f"missing: {count(need['exchanged'])} images with exchanged objects (plan.target=deficit "
+        f"plan.count=0), {count(need['natural'])} with natural layouts"
     )
 
 
 def _distance_sentence(placement: str, deviation: Mapping[str, float]) -> str:
     return (
         f"distance to natural layouts in bits (0 to 1), placement '{placement}': class pairs "
-        f"{deviation['pairs']:.4f} ({deviation['pairs_given_frequency']:.4f} to natural pairs at the new frequencies), "
-        f"objects per image {deviation['objects_per_image']:.4f}, sizes {deviation['sizes']:.4f}, "
-        f"positions {deviation['positions']:.4f}"
+        f"{deviation['pairs']:.4f} ({deviation['pairs_given_frequency']:.4f} to natural pairs at "
+        f"the new frequencies), objects per image {deviation['objects_per_image']:.4f}, sizes "
+        f"{deviation['sizes']:.4f}, positions {deviation['positions']:.4f}"
     )
 
 

@@ -26,7 +26,8 @@ from synthaug.pipeline.report.pseudo_labels import Examples, PseudoClass
 from synthaug.pipeline.report.tables import ClassRow, Run, fold
 from synthaug.pipeline.report.trial.section import section as trial_section
 
-# Step -> its title in the navigation, and the function that makes its section as HTML from its manifest ("" = none).
+# Step -> its title in the navigation, and the function that makes its section as HTML from its
+# manifest ("" = none).
 SECTIONS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "trial": ("Trial", trial_section),
     "verify": ("Verification", verification.section),

@@ -46,9 +46,10 @@ def summary(run: Run) -> str:
     classes = sum(1 for number in synthetic["objects"].values() if number)
     per_image = objects / synthetic["images"]
     return (
-        f"From {images}, the generator “{run.job.generator.system}” made {count(synthetic['images'])} synthetic images "
-        f"with {count(objects)} objects ({per_image:.1f} per image) of {classes} classes; "
-        f"the plan asked for the class distribution “{run.job.plan.target}”."
+        f"From {images}, the generator “{run.job.generator.system}” made "
+        f"{count(synthetic['images'])} synthetic images with {count(objects)} objects "
+        f"({per_image:.1f} per image) of {classes} classes; the plan asked for the class "
+        f"distribution “{run.job.plan.target}”."
     )
 
 

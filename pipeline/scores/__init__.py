@@ -2,25 +2,33 @@
 
 A score does no more than that. A score module has
 
-    Config                                   frozen dataclass: every setting, with defaults and checks
+    Config                                   frozen dataclass: every setting, with defaults and
+                                             checks
     extractors(config)                       the per-image measurements (`base.Extractor`)
-    available(inputs, config)                None, or in one line why this score cannot be had; cheap, no pixel is decoded
-    score(inputs, config) -> Metric          from `inputs.extracted(extractor, table)`, in flat memory: number, controls, card
+    available(inputs, config)                None, or in one line why this score cannot be had;
+    cheap, no pixel is decoded
+    score(inputs, config) -> Metric          from `inputs.extracted(extractor, table)`, in flat
+    memory: number, controls, card
 
 and, where it needs them,
 
-    unsupported(weights, config)             None, or why this machine cannot have it, whatever the data
-    check(config, categories)                raises ValueError, which begins with a key, for files that do not fit; builds
-                                             the networks that it trains, on the device that is torch's default
-    auxiliary_models(inputs, config)         networks (`base.AuxiliaryModel`) trained on records, before `score`
-    pictures(inputs, metric)                 files to look at, name -> bytes, drawn when the metric is there
+    unsupported(weights, config)             None, or why this machine cannot have it, whatever the
+    data
+    check(config, categories)                raises ValueError, which begins with a key, for files
+                                             that do not fit; builds the networks that it trains, on
+                                             the device that is torch's default
+    auxiliary_models(inputs, config)         networks (`base.AuxiliaryModel`) trained on records,
+    before `score`
+    pictures(inputs, metric)                 files to look at, name -> bytes, drawn when the metric
+    is there
 
-`card.full_card` makes a complete card. The pipeline generates the synthetic images, runs the extractors on the pool of
-workers, trains the auxiliary models, and calls `score`; `synthaug score` does the same with any two data sets. Equal
-extractors run once, so scores that read the same features share them.
+`card.full_card` makes a complete card. The pipeline generates the synthetic images, runs the
+extractors on the pool of workers, trains the auxiliary models, and calls `score`; `synthaug score`
+does the same with any two data sets. Equal extractors run once, so scores that read the same
+features share them.
 
-A new score is a new file and a line in SCORES; tests/pipeline/scores/test_score_contract.py then tests it. USUAL are those
-that a job measures, where they can be had, when it does not name any.
+A new score is a new file and a line in SCORES; tests/pipeline/scores/test_score_contract.py then
+tests it. USUAL are those that a job measures, where they can be had, when it does not name any.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TABLES = ("train", "real", "synthetic")
-BATCH = 16  # images that are extracted together; the batches start at multiples of it, whatever the shards
+# images that are extracted together; the batches start at multiples of it, whatever the shards
+BATCH = 16
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -86,7 +87,8 @@ class Extractor:
 
     name: ClassVar[str] = ""
     tables: tuple[str, ...] = ("real", "synthetic")
-    samples: int = 1  # images per layout that a generator is asked for; images that are there already are all used
+    # images per layout that a generator is asked for; images that are there already are all used
+    samples: int = 1
     limit: int = 0  # layouts, the first in table order; 0 = all
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
@@ -207,7 +209,8 @@ class MetricInputs:
     records: RecordStore
     networks: TrainedNetworks
     resources: Resources = field(default_factory=Resources)
-    generated: bool = False  # whether `synthetic` was generated for the scores, `Extractor.samples` images of each layout
+    # whether `synthetic` was generated for the scores, `Extractor.samples` images of each layout
+    generated: bool = False
     seed: int = 0
     # labelled objects per class, all of them; () = as `train` has, or `real`
     train_counts: tuple[int, ...] = ()

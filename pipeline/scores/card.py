@@ -33,8 +33,9 @@ CARD = (  # keys that the card of every score has
 class Metric:
     """One score: the headline, every other number, and the protocol that gave them.
 
-    Numbers that do not exist (a class without truth, a mean over nothing) are None, never NaN: a number that is not finite
-    becomes None, and NumPy values become plain Python ones, when the metric is built.
+    Numbers that do not exist (a class without truth, a mean over nothing) are None, never NaN: a
+    number that is not finite becomes None, and NumPy values become plain Python ones, when the
+    metric is built.
     """
 
     name: str

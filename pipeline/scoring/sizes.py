@@ -1,8 +1,8 @@
 """Scenes at another size: their images, boxes, masks and maps.
 
-LostGAN-V2 and the panoptic paper measure real and synthetic images at the resolution of the generator.
-Images are resized with the filter that generators are trained with (bilinear, antialiased); masks and
-maps take the nearest pixel.
+LostGAN-V2 and the panoptic paper measure real and synthetic images at the resolution of the
+generator. Images are resized with the filter that generators are trained with (bilinear,
+antialiased); masks and maps take the nearest pixel.
 """
 
 from __future__ import annotations

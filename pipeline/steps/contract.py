@@ -23,7 +23,8 @@ OBLIGATORY = ("NEEDS", "VERSION", "PUBLISHES", "settings", "run")
 class Published:
     """Files of a step's folder that a run links into its output folder.
 
-    Files there that match the pattern and that this step does not have are of an earlier run, and go.
+    Files there that match the pattern and that this step does not have are of an earlier run, and
+    go.
     """
 
     pattern: str  # of file names, as in a shell: trial.md, *.parquet

@@ -151,7 +151,8 @@ def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str
     message = leak_message(pairs, keys(context.job), f"{context.folder.uri}/{PAIRS}")
     if message and context.job.data.leaks == "stop":
         raise JobError(
-            f"{message}; {advice(pairs)}, or set data.leaks=report to go on with results that are too good"
+            f"{message}; {advice(pairs)}, or set data.leaks=report to go on with results that are "
+            "too good"
         )
     if message:
         context.tell(

@@ -111,16 +111,19 @@ def run(context: Context) -> dict[str, Any]:
     surplus = np.maximum(planner.natural - planner.target, 0).sum()
     if only_adds and surplus >= 1:
         context.tell(
-            f"  {job.generator.system} takes nothing away: {surplus:,.0f} objects stay above the target"
+            f"  {job.generator.system} takes nothing away: {surplus:,.0f} objects stay above the "
+            "target"
         )
     if num_without_place:
         context.tell(f"  {num_without_place} things found no place")
     context.tell(
-        f"  {planner.count} layouts from {planner.num_sources} real ones, target '{job.plan.target}'"
+        f"  {planner.count} layouts from {planner.num_sources} real ones, target "
+        f"'{job.plan.target}'"
     )
     if planner.short:
         context.tell(
-            f"  {planner.short} objects of the target have no place: {planner.limit}; raise plan.count"
+            f"  {planner.short} objects of the target have no place: {planner.limit}; raise "
+            "plan.count"
         )
     return {
         "images": planner.count,

@@ -329,13 +329,14 @@ def run(context: Context) -> dict[str, Any]:
     num_detections = context.executor.call(write_coco, spec, [name for name, _ in shards])
     objects, ignored = add_counts(rows, "counts"), add_counts(rows, "ignored")
     context.tell(
-        f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images become labels"
+        f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images "
+        "become labels"
     )
     without = unshown(calibrated, job)
     if ignored:
         context.tell(
-            f"  {sum(ignored.values())} become ignore regions: validation does not show that labels of "
-            f"{', '.join(ignored)} would be right"
+            f"  {sum(ignored.values())} become ignore regions: validation does not show that "
+            f"labels of {', '.join(ignored)} would be right"
         )
     bins = _total(rows, "bins")
     quality = None

@@ -95,8 +95,8 @@ def check(job: Job) -> None:
         )
     if job.score.size == "generator" and "size" not in dir(job.generator.config):
         raise JobError(
-            f"score.size: generator.system {job.generator.system} makes images of the size of its real ones; "
-            "set it to source"
+            f"score.size: generator.system {job.generator.system} makes images of the size of its "
+            "real ones; set it to source"
         )
     for name in job.score.asked:
         _check_score(name, job.score.settings[name], folder)
@@ -203,7 +203,10 @@ def _image_size(job: Job) -> str:
             "published numbers are of the generator's (score.size: generator)"
         )
     height, width = job.generator.config.size
-    return f"real and synthetic images at {height} x {width} pixels, the generator's, job.seed {job.seed}"
+    return (
+        f"real and synthetic images at {height} x {width} pixels, the generator's, job.seed "
+        f"{job.seed}"
+    )
 
 
 def _scoring_job(

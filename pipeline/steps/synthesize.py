@@ -39,7 +39,8 @@ def check(job: Job) -> None:
         return
     if job.generator.system != "lostgan":
         raise JobError(
-            f"synthesize.refine_stages: generator.system {job.generator.system} refines no masks; set it to {AS_TRAINED}"
+            f"synthesize.refine_stages: generator.system {job.generator.system} refines no masks; "
+            f"set it to {AS_TRAINED}"
         )
     try:
         replace(job.generator.config, refine_stages=stages)

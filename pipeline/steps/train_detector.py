@@ -158,7 +158,8 @@ def _validation(spec: Spec) -> Validation:
     validation = Validation(spec.table("validation"), plan.evaluation_images)
     if plan.keep == "best" and not validation.has_truth():
         raise JobError(
-            "detector.keep: no validation image has an object to find, so nothing is best; set it to last"
+            "detector.keep: no validation image has an object to find, so nothing is best; set it "
+            "to last"
         )
     return validation
 
@@ -224,12 +225,14 @@ def run(context: Context) -> dict[str, Any]:
         context.tell(f"  went on from step {result['resumed_from']}")
     if workers < plan.workers:
         context.tell(
-            f"  finished with {workers} of {plan.workers} workers: the others died and had no place left"
+            f"  finished with {workers} of {plan.workers} workers: the others died and had no "
+            "place left"
         )
     ap50 = _three_digits(measured["AP50"])
     ap = _three_digits(measured["AP"])
     context.tell(
-        f"  after step {measured['step']}: AP50 {ap50}, AP {ap} on {measured['images']} validation images"
+        f"  after step {measured['step']}: AP50 {ap50}, AP {ap} on {measured['images']} validation "
+        "images"
     )
     floor = context.executor.call(measure_floor, spec)
     return {

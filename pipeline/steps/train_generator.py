@@ -160,7 +160,8 @@ def _build(system: System, config: Any, classes: list[str]) -> Trained:
         raise JobError(f"generator.{err}") from err
     if system.TWO_STAGE and network.classes != classes:
         raise DatasetError(
-            "generator.layouts and generator.maps: their classes are not those of data.labelled; train them on its data set"
+            "generator.layouts and generator.maps: their classes are not those of data.labelled; "
+            "train them on its data set"
         )
     return Trained(network, network.config, 0)
 

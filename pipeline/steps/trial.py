@@ -89,15 +89,16 @@ def check(job: Job) -> None:
         for key, _ in arm.detector:
             if key not in detector_keys:
                 raise JobError(
-                    f"trial.arms: '{arm.name}' changes detector.{key}, which {job.detector.backend} does not have; "
-                    "leave the arm out"
+                    f"trial.arms: '{arm.name}' changes detector.{key}, which "
+                    f"{job.detector.backend} does not have; leave the arm out"
                 )
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
     """Raise JobError for a data set of the trial that it must not take.
 
-    It has other classes, or is to confirm on and screening sees it. Also for a class to be pasted that is not there.
+    It has other classes, or is to confirm on and screening sees it. Also for a class to be pasted
+    that is not there.
     """
     if not job.trial.seeds:
         return
@@ -274,8 +275,8 @@ def _arms(trial: Trial) -> list[Arm]:
 def _with_labels(context: Context, arms: list[Arm]) -> tuple[list[Arm], list[str]]:
     """Return the arms that have labels, and a line for each that is left out.
 
-    Arms of pseudo-labels are left out where no class has any. Images in which nothing is labelled would teach that
-    all of it is background.
+    Arms of pseudo-labels are left out where no class has any. Images in which nothing is labelled
+    would teach that all of it is background.
     """
     if context.inputs["pseudo_label"].manifest["objects"]:
         return arms, []

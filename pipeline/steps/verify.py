@@ -424,7 +424,8 @@ def summary_lines(
     num_judged = sum(total[key] for key in (KEPT, *FAILED))
     if not num_judged:
         return [
-            f"the detector knows no class well enough; all {total[NOT_JUDGED]} objects stay as they are"
+            f"the detector knows no class well enough; all {total[NOT_JUDGED]} objects stay as "
+            "they are"
         ]
     kept = f"{total[KEPT]} of {num_judged} judged objects are where they should be"
     failed = [f"{total[key]} {key.replace('_', ' ')}" for key in FAILED if total[key]]
@@ -433,8 +434,8 @@ def summary_lines(
     num_dropped = images["failed"] + images["empty"]
     lines = [
         kept,
-        f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were not judged; "
-        f"{num_dropped} of {sum(images.values())} images dropped",
+        f"{total[EXTRA]} things were found that have no label; {total[NOT_JUDGED]} objects were "
+        f"not judged; {num_dropped} of {sum(images.values())} images dropped",
     ]
     for name, tail in fitted["tail"].items():
         judge = tail["judge"] or "nobody is shown to judge it rightly: no verdicts, no yield"
@@ -442,7 +443,7 @@ def summary_lines(
     rejected, accepted = rates(fitted["errors"])
     if rejected is not None and accepted is not None:
         lines.append(
-            f"on real validation images the same detector rejects {100 * rejected:.1f} % of the true objects and accepts "
-            f"{100 * accepted:.1f} % of the false labels planted there"
+            f"on real validation images the same detector rejects {100 * rejected:.1f} % of the "
+            f"true objects and accepts {100 * accepted:.1f} % of the false labels planted there"
         )
     return lines

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # xyxy, pixels of a picture
 
-# the report's colors; here an object has the color of its number, so that two of one class can be told apart
+# the report's colors; here an object has the color of its number, so that two of one class can be
+# told apart
 PALETTE = (
     (255, 159, 28),
     (86, 180, 233),

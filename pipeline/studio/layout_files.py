@@ -71,8 +71,8 @@ def read_layout(reference: str, image: str | None) -> GivenLayout:
 
     Of a COCO file, the image with the id `image`.
 
-    Of a data set, `image` is a position, or `id:` and an image id; the first image without it. Raises JobError or
-    DatasetError in one line for what is missing, broken or not understood.
+    Of a data set, `image` is a position, or `id:` and an image id; the first image without it.
+    Raises JobError or DatasetError in one line for what is missing, broken or not understood.
     """
     if Path(reference).is_file():
         return _read_file(Path(reference), image)
@@ -80,7 +80,8 @@ def read_layout(reference: str, image: str | None) -> GivenLayout:
     if not colon or not name.isidentifier():
         formats = ", ".join(FORMATS)
         raise JobError(
-            f"LAYOUT: no such file {reference}; give a JSON file, or format:path with a format of {formats}"
+            f"LAYOUT: no such file {reference}; give a JSON file, or format:path with a format of "
+            f"{formats}"
         )
     dataset = open_dataset(reference, Path(), key="LAYOUT")
     scene = _pick(dataset, reference, image)
@@ -101,8 +102,8 @@ def _pick(dataset: Dataset, reference: str, image: str | None) -> Scene:
         position = int(asked)
         if position >= len(dataset):
             raise JobError(
-                f"--image: {reference} has {len(dataset)} images, counted from 0; there is no {asked} "
-                f"(for the image whose id is {asked} write id:{asked})"
+                f"--image: {reference} has {len(dataset)} images, counted from 0; there is no "
+                f"{asked} (for the image whose id is {asked} write id:{asked})"
             )
         return dataset[position]
     asked = asked.removeprefix("id:")

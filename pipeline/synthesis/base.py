@@ -67,7 +67,8 @@ class Synthesizer(Protocol):
 class Conditioning(ABC):
     """The way in which scenes condition the generator of a job.
 
-    It selects the scenes of a table that count, makes batches, plans and a synthesizer, and checks the job for all these.
+    It selects the scenes of a table that count, makes batches, plans and a synthesizer, and checks
+    the job for all these.
     """
 
     plans_maps: ClassVar[bool] = False  # whether plans are panoptic maps, not layouts
@@ -89,19 +90,20 @@ class Conditioning(ABC):
         rearrange = self.job.plan.rearrange
         if rearrange and not self.plans_maps:
             raise JobError(
-                f"plan.rearrange: {rearrange:g} is for generators driven by maps, not for {self.job.generator.system}; set "
-                "it to 0; plan.jitter moves boxes"
+                f"plan.rearrange: {rearrange:g} is for generators driven by maps, not for "
+                f"{self.job.generator.system}; set it to 0; plan.jitter moves boxes"
             )
         uses = self.job.plan.uses
         if set(uses) - set(self.uses):
             kinds = ", ".join(self.uses) or "none: it makes whole images"
             raise JobError(
-                f"plan.uses: {', '.join(uses)} for generator.system {self.job.generator.system}, whose uses are {kinds}; "
-                "leave out the others"
+                f"plan.uses: {', '.join(uses)} for generator.system {self.job.generator.system}, "
+                f"whose uses are {kinds}; leave out the others"
             )
         if self.job.plan.empties and "empty" not in self.uses:
             raise JobError(
-                f"plan.empties: generator.system {self.job.generator.system} paints no background; set it to 0"
+                f"plan.empties: generator.system {self.job.generator.system} paints no background; "
+                "set it to 0"
             )
 
     @abstractmethod

@@ -1,7 +1,8 @@
 """The kinds of conditioning, by name; a system's module says which is its own.
 
-A new kind is a file beside this one, with a `Conditioning` and its synthesizer, and a line in CONDITIONINGS; the contract
-test (tests/pipeline/synthesis/test_conditioning.py) asks for a small job of it.
+A new kind is a file beside this one, with a `Conditioning` and its synthesizer, and a line in
+CONDITIONINGS; the contract test (tests/pipeline/synthesis/test_conditioning.py) asks for a small
+job of it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def conditioning_of(job: Job) -> Conditioning:
         name += INTO_PHOTOS
         if name not in CONDITIONINGS:
             raise JobError(
-                f"plan.into: photos is for generators of layouts with masks, not for {job.generator.system}; set it to images"
+                "plan.into: photos is for generators of layouts with masks, not for "
+                f"{job.generator.system}; set it to images"
             )
     return CONDITIONINGS[name](job, system)
 

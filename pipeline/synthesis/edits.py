@@ -340,7 +340,8 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
 def _with_redrawn(request: Request, soft: NDArray[np.float32]) -> tuple[Canvas, Flags]:
     """Return the canvas with its redrawn objects, and all its masks [N, H, W].
 
-    A redrawn object without a mask keeps its box, one with a mask gets that of what was painted. Both are synthetic then.
+    A redrawn object without a mask keeps its box, one with a mask gets that of what was painted.
+    Both are synthetic then.
     """
     canvas, redrawn = request.canvas, request.redrawn
     if not redrawn:

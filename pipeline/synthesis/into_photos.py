@@ -2,8 +2,9 @@
 
 They are cut out by their own masks.
 
-The generator is trained on layouts, as always. The plan is one of edits; the generator makes an image of a photo's
-layout together with the objects to be added, and of that image these objects alone are taken over.
+The generator is trained on layouts, as always. The plan is one of edits; the generator makes an
+image of a photo's layout together with the objects to be added, and of that image these objects
+alone are taken over.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class IntoPhotosConditioning(LayoutConditioning):
         super().check()
         if self.job.synthesize.size != "source":
             raise JobError(
-                "synthesize.size: plan.into photos makes images of the size of its real ones; set it to source"
+                "synthesize.size: plan.into photos makes images of the size of its real ones; set "
+                "it to source"
             )
 
     def layouts(self, table: Dataset) -> list[Source]:

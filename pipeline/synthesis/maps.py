@@ -51,18 +51,19 @@ class MapConditioning(Conditioning):
         job, system = self.job, self.job.generator.system
         if job.plan.target == "deficit":
             raise JobError(
-                f"plan.target: deficit is for generators driven by boxes, not for {system}; choose counts"
+                f"plan.target: deficit is for generators driven by boxes, not for {system}; choose "
+                "counts"
             )
         if job.plan.placement != "uniform":
             raise JobError(
-                f"plan.placement: {job.plan.placement} is for generators driven by boxes; for {system} choose uniform, "
-                "things go where their surroundings fit"
+                f"plan.placement: {job.plan.placement} is for generators driven by boxes; for "
+                f"{system} choose uniform, things go where their surroundings fit"
             )
         learns_pseudo = job.data.unlabelled and job.generator.training.use_pseudo
         if learns_pseudo and job.detector.config.masks and not job.generator.config.dont_care:
             raise JobError(
-                "generator.dont_care: false leaves no channel for what masks of pseudo-labels leave open; set it to true, or "
-                "generator.use_pseudo to false"
+                "generator.dont_care: false leaves no channel for what masks of pseudo-labels "
+                "leave open; set it to true, or generator.use_pseudo to false"
             )
         if job.synthesize.compiled:
             raise JobError(
@@ -85,8 +86,9 @@ class MapConditioning(Conditioning):
     def nothing_selected(self) -> DatasetError:
         """Name the data."""
         return DatasetError(
-            f"data.labelled: no image has a panoptic map, which generator.system {self.job.generator.system} is driven by; "
-            "name a data set with maps, such as coco_panoptic: or cityscapes:"
+            "data.labelled: no image has a panoptic map, which generator.system "
+            f"{self.job.generator.system} is driven by; name a data set with maps, such as "
+            "coco_panoptic: or cityscapes:"
         )
 
     def batches(

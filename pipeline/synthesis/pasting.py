@@ -1,7 +1,7 @@
 """Pasting real objects into real images, and the labels of what is visible then.
 
-Objects of the background stay what they are. How much of an object must be visible for it to keep its label is the same
-rule everywhere: `paste`.
+Objects of the background stay what they are. How much of an object must be visible for it to keep
+its label is the same rule everywhere: `paste`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from synthaug.pipeline.planning.edit_planner import largest_overlap
 from synthaug.pipeline.planning.planner import ADDED
 from synthaug.pipeline.synthesis.object_bank import Bank
 
-# images tried as background of a layout that names none; the one that shows least besides it is taken
+# images tried as background of a layout that names none; the one that shows least besides it is
+# taken
 BACKGROUNDS = 16
 PLACES = 30  # tried for an object whose first place is taken
 
@@ -117,7 +118,8 @@ class Added:
 
     area: NDArray[np.float64]  # [P] pixels they would have if nothing hid them
     has_mask: NDArray[np.bool_]  # [P] whether their labels are masks, not boxes
-    # [P, 4] of the boxes in their annotations, beside the tight boxes of their masks; None: the boxes are tight
+    # [P, 4] of the boxes in their annotations, beside the tight boxes of their masks; None: the
+    # boxes are tight
     slack: NDArray[np.float32] | None = None
 
 

@@ -87,8 +87,8 @@ def maps_of_masks(
 ) -> Maps:
     """Return the maps [H, W] of disjoint masks [N, h, w] of a layout's objects.
 
-    A pixel that no mask takes is "don't care" (num_classes); where that is not known to the generator, the nearest stuff, or
-    the nearest object of a layout without stuff.
+    A pixel that no mask takes is "don't care" (num_classes); where that is not known to the
+    generator, the nearest stuff, or the nearest object of a layout without stuff.
     """
     nobody = len(objects)
     owner = visible.argmax(0)  # [h, w]

@@ -43,7 +43,8 @@ class RealImageConditioning(Conditioning):
         options, system = self.job.synthesize, self.job.generator.system
         if options.size != "source":
             raise JobError(
-                f"synthesize.size: {system} makes images of the size of its real ones; set it to source"
+                f"synthesize.size: {system} makes images of the size of its real ones; set it to "
+                "source"
             )
         if options.compiled:
             raise JobError(
@@ -62,8 +63,8 @@ class RealImageConditioning(Conditioning):
     def nothing_selected(self) -> DatasetError:
         """Name the data."""
         return DatasetError(
-            f"data.labelled: no image has a thing that generator.system {self.job.generator.system} could cut out; "
-            "name a data set with labelled objects"
+            "data.labelled: no image has a thing that generator.system "
+            f"{self.job.generator.system} could cut out; name a data set with labelled objects"
         )
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> EditPlanner:
@@ -136,7 +137,8 @@ def real_images(trained: Folder) -> tuple[Dataset, Dataset]:
     """Return the table that the training was given, with and without pixels."""
     if not trained.exists(REAL_IMAGES):
         raise DatasetError(
-            f"{trained.uri}: the training has left no {REAL_IMAGES}, which names the real images; train again"
+            f"{trained.uri}: the training has left no {REAL_IMAGES}, which names the real images; "
+            "train again"
         )
     name = trained.read_json(REAL_IMAGES)["table"]
     steps = trained.path.rstrip("/").rpartition("/")[0]

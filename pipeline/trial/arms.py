@@ -1,8 +1,9 @@
 """The arms of a trial: what each adds to real images, and how it draws batches.
 
-All arms train the same detector with the same optimizer steps, batch size and seeds; they differ in which images fill the
-batches. `real` is the baseline; controls cost no generator; candidates are compared with both. An arm is data: what it adds,
-how it samples, how long it trains, which keys of the detector it changes. So arms can be stacked.
+All arms train the same detector with the same optimizer steps, batch size and seeds; they differ in
+which images fill the batches. `real` is the baseline; controls cost no generator; candidates are
+compared with both. An arm is data: what it adds, how it samples, how long it trains, which keys of
+the detector it changes. So arms can be stacked.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def arm_named(name: str) -> Arm:
 def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
     """Return the arm that does what all its parts do, the parts before it first.
 
-    Added tables are joined. Where two parts would do one thing differently (sampling, a key of the detector), the first
-    one has its way; the longest training is taken.
+    Added tables are joined. Where two parts would do one thing differently (sampling, a key of the
+    detector), the first one has its way; the longest training is taken.
     """
     assert parts, "nothing to stack"
     added: dict[str, None] = {}  # in order, each once
@@ -206,9 +207,9 @@ def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
 def instance_aware_factors(counts: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
     """Return how often each image [N] is drawn, by image and instance frequency.
 
-    IRFS, Yaman et al. 2023, eq. 3. counts [N, C] are the instances of each class in each image; a class of image
-    frequency f and share of instances b is repeated max(1, sqrt(threshold / sqrt(f b))) times, an image as often as
-    its rarest class.
+    IRFS, Yaman et al. 2023, eq. 3. counts [N, C] are the instances of each class in each image; a
+    class of image frequency f and share of instances b is repeated max(1, sqrt(threshold / sqrt(f
+    b))) times, an image as often as its rarest class.
     """
     present = counts > 0  # [N, C]
     image_frequency = present.mean(0)  # [C]
@@ -250,7 +251,8 @@ def arm_batches(
 ) -> Callable[[int], list[Sample]]:
     """Return step -> samples: the real images of `draw` and `count` added ones.
 
-    The added tables take turns, from batch to batch too, so each gives equally many whatever its size.
+    The added tables take turns, from batch to batch too, so each gives equally many whatever its
+    size.
     """
     used: list[Dataset] = []
     if count:

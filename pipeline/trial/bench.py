@@ -52,8 +52,9 @@ class Bench:
     ) -> list[dict[str, Any]]:
         """Return the runs of some arms, each with every seed.
 
-        `steps` are those of an arm that takes the usual ones. Seed by seed, so that a trial cut short has complete
-        pairs. Trainings that are the same by all that decides them are done once, whatever their arms are called.
+        `steps` are those of an arm that takes the usual ones. Seed by seed, so that a trial cut
+        short has complete pairs. Trainings that are the same by all that decides them are done
+        once, whatever their arms are called.
         """
         images = range(self.num_images(stage))
         trainings = [

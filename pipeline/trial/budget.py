@@ -1,6 +1,7 @@
 """The budget of a trial: steps of which twice as many bring next to nothing.
 
-Short of it every arm is limited by its steps: added data cannot show, and what seems a gain may be a faster start.
+Short of it every arm is limited by its steps: added data cannot show, and what seems a gain may be
+a faster start.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, Literal
 from synthaug.pipeline.config.schema import DetectorJob, Trial
 
 START = 0.25  # of detector.steps
-# A doubling that brings nothing is a plateau only where something was learnt: AP of this many times trial.plateau.
+# A doubling that brings nothing is a plateau only where something was learnt: AP of this many times
+# trial.plateau.
 LEARNT = 5
 
 
@@ -40,8 +42,8 @@ def find_budget(
 ) -> Budget:
     """Double the steps from `start` on until a doubling brings less than `plateau` AP.
 
-    `measure` returns the AP of real data after so many steps. The budget is the steps before that doubling; without
-    one among `doublings`, the most steps that were tried.
+    `measure` returns the AP of real data after so many steps. The budget is the steps before that
+    doubling; without one among `doublings`, the most steps that were tried.
     """
     steps = start
     curve = [(steps, measure(steps))]
@@ -66,6 +68,6 @@ def budget_line(budget: Mapping[str, Any]) -> str:
     if budget["found"] == "plateau":
         return f"{steps} steps per arm: twice as many bring {doubling}"
     return (
-        f"{steps} steps per arm, where trial.doublings ended the search: the last doubling brought {doubling}; "
-        "raise it to see what the arms come to"
+        f"{steps} steps per arm, where trial.doublings ended the search: the last doubling brought "
+        f"{doubling}; raise it to see what the arms come to"
     )

@@ -66,7 +66,8 @@ def screen(
     curve, curve_lines = _curve(runs, arms, synthetic_images, trial)
 
     lines = [
-        f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} {key} points is found four times out of five"
+        f"{trial.seeds} seeds per arm: a true difference of {100 * least:.1f} {key} points is "
+        "found four times out of five"
     ]
     lines += [comparison["sentence"] for comparison in comparisons.values()]
     lines += group_lines(comparisons, candidates)
@@ -88,8 +89,8 @@ def confirm(
 ) -> dict[str, Any]:
     """Return the conclusion of confirmation as plain data.
 
-    The recipe is compared with real data and with the stack. `arms` are those that were trained: real, the stack
-    where it is not real data alone, and the recipe.
+    The recipe is compared with real data and with the stack. `arms` are those that were trained:
+    real, the stack where it is not real data alone, and the recipe.
     """
     _check_pairs(runs, arms)
     key = GOAL_WORDS[trial.goal]
@@ -103,8 +104,8 @@ def confirm(
     least = _detectable(runs, arms, trial.confirm_seeds)
     lines = [
         sentence(recipe.name, conclusion, key),
-        f"{trial.confirm_seeds} fresh seeds per arm: a true difference of {100 * least:.1f} {key} points is found four times "
-        "out of five",
+        f"{trial.confirm_seeds} fresh seeds per arm: a true difference of {100 * least:.1f} {key} "
+        "points is found four times out of five",
     ]
     for name, found in against.items():
         label = "real data alone" if name == "real" else f"the {name} ({stack.description})"
@@ -128,7 +129,8 @@ def lvis_lines(classes: TrialClasses) -> list[str]:
     if classes.rule != "lvis":
         return []
     return [
-        "AP here takes every class as looked for in every image; LVIS's own leaves out where it was not"
+        "AP here takes every class as looked for in every image; LVIS's own leaves out where it "
+        "was not"
     ]
 
 
@@ -151,8 +153,8 @@ def group_lines(comparisons: Mapping[str, Mapping[str, Any]], names: Sequence[st
 def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the line on the groups of classes that gain or lose, or none.
 
-    With Holm's correction over groups. A long tail filled at the expense of its head is no difference over all
-    classes, and yet what one wants to know.
+    With Holm's correction over groups. A long tail filled at the expense of its head is no
+    difference over all classes, and yet what one wants to know.
     """
     adjusted = holm_adjusted({group: difference["p"] for group, difference in groups.items()})
     parts = []

@@ -1,8 +1,9 @@
 """Confirmation: one chosen recipe against real data and the stack.
 
-Its seeds are fresh, and so are its images: nothing else has seen them. Images are fresh once. A second recipe confirmed
-on them was chosen by somebody who has seen what the first one did there, so a ledger in the run's folder keeps what
-was confirmed on which images, and later trials of the run say so.
+Its seeds are fresh, and so are its images: nothing else has seen them. Images are fresh once. A
+second recipe confirmed on them was chosen by somebody who has seen what the first one did there, so
+a ledger in the run's folder keeps what was confirmed on which images, and later trials of the run
+say so.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Use:
 def remember(folder: Folder, use: Use) -> list[Use]:
     """Add a confirmation to the ledger; return those before it on the same images.
 
-    One that is there is not added again. To be called before anything is measured: a trial that is killed afterwards
-    may have been seen. The same arms with the same seeds are the same confirmation; with more seeds it is another
-    one, for whoever asks for more has seen fewer.
+    One that is there is not added again. To be called before anything is measured: a trial that is
+    killed afterwards may have been seen. The same arms with the same seeds are the same
+    confirmation; with more seeds it is another one, for whoever asks for more has seen fewer.
     """
     uses = read_ledger(folder)
     if use not in uses:
@@ -56,6 +57,6 @@ def ledger_lines(before: Sequence[Mapping[str, Any]]) -> list[str]:
     times = "once" if count == 1 else f"{count} times"
     names = ", ".join(dict.fromkeys(entry["recipe"] for entry in before))
     return [
-        f"these images were used to confirm {times} before ({names}): the intervals are no longer those of fresh images; "
-        "name others in trial.evaluation for a clean answer"
+        f"these images were used to confirm {times} before ({names}): the intervals are no longer "
+        "those of fresh images; name others in trial.evaluation for a clean answer"
     ]

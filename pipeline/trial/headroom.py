@@ -1,8 +1,8 @@
 """The headroom of a trial: whether more data can show anything here.
 
-It is seen on real images, before anything is judged. Where half of the labelled images is as good as all of them,
-another image, however good, will not show either. Where the truth of more images is known, real data with them is the
-other side: what perfect labels would bring.
+It is seen on real images, before anything is judged. Where half of the labelled images is as good
+as all of them, another image, however good, will not show either. Where the truth of more images is
+known, real data with them is the other side: what perfect labels would bring.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NONE = "no headroom"
 def conclude_headroom(runs: Runs, more: bool) -> dict[str, Any]:
     """Return, as plain data, whether more real data is shown to be better.
 
-    `more` says whether `real_more` was trained. Of equal arms at most 5 in 100 trials show a gain: two tests
-    have Holm's correction.
+    `more` says whether `real_more` was trained. Of equal arms at most 5 in 100 trials show a gain:
+    two tests have Holm's correction.
     """
     real = values_of(runs, "real", GOAL)
     gains = {HALF: paired_difference(real, values_of(runs, HALF, GOAL))}
@@ -57,8 +57,9 @@ def headroom_line(headroom: Mapping[str, Any], key: str) -> str:
     if headroom["word"] == NONE:
         least = 100 * headroom["detectable"]
         return (
-            f"no headroom: no added data would show here: {numbers}. A difference of {least:.1f} points is found four times "
-            "out of five: take fewer labelled images, more steps, images that are harder, or more seeds"
+            f"no headroom: no added data would show here: {numbers}. A difference of {least:.1f} "
+            "points is found four times out of five: take fewer labelled images, more steps, "
+            "images that are harder, or more seeds"
         )
     if MORE in gains and MORE not in headroom["shown"]:
         return f"little headroom above these images: {numbers}"

@@ -1,9 +1,9 @@
 """Significance tests of a paired trial: intervals, corrections, conclusions.
 
-Legend: N seeds. Every arm was trained with the same N seeds, so arms are compared seed by seed: the difference of two
-runs with one seed has less noise than their values. Intervals are Student's t intervals of the mean difference; they
-cover what a seed changes (start, order of images, augmentation), not the choice of the evaluation images, which all
-arms share.
+Legend: N seeds. Every arm was trained with the same N seeds, so arms are compared seed by seed: the
+difference of two runs with one seed has less noise than their values. Intervals are Student's t
+intervals of the mean difference; they cover what a seed changes (start, order of images,
+augmentation), not the choice of the evaluation images, which all arms share.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def paired_difference(
 ) -> Difference:
     """Compare two arms seed by seed.
 
-    Both have one value per seed, in the same order, at least two. Differences that are all equal have an interval of
-    width zero; if they are all zero, p is 1.
+    Both have one value per seed, in the same order, at least two. Differences that are all equal
+    have an interval of width zero; if they are all zero, p is 1.
     """
     from scipy import special
 
@@ -91,8 +91,8 @@ def detectable_difference(
 ) -> float:
     """Return the smallest true difference that `seeds` pairs detect.
 
-    They do so with probability `power`. `sd` is the standard deviation of paired differences; solved with the
-    noncentral t distribution.
+    They do so with probability `power`. `sd` is the standard deviation of paired differences;
+    solved with the noncentral t distribution.
     """
     from scipy import optimize, stats
 
@@ -140,9 +140,10 @@ def compare_arms(
 ) -> Conclusion:
     """Conclude on an arm from its differences to real data and to every control.
 
-    It `helps` when it beats them all, and `hurts` when it is worse than real data. "Every control" is an
-    intersection-union test (Berger 1982): each difference must have its whole interval above zero, so no correction
-    for several controls is due, and choosing the luckiest control as the best one cannot favour the arm.
+    It `helps` when it beats them all, and `hurts` when it is worse than real data. "Every control"
+    is an intersection-union test (Berger 1982): each difference must have its whole interval above
+    zero, so no correction for several controls is due, and choosing the luckiest control as the
+    best one cannot favour the arm.
     """
     against_real = paired_difference(arm, real, level)
     against_controls = {}
@@ -225,8 +226,9 @@ def budget_curve(
 ) -> tuple[list[BudgetStep], int | None]:
     """Return gain against number of synthetic images, and the amount to stop at.
 
-    None: keep going. Stop at the first amount whose next step is shown to bring less than `worthwhile`: the
-    increment's interval lies wholly below it. An interval that still reaches above it is no reason to stop.
+    None: keep going. Stop at the first amount whose next step is shown to bring less than
+    `worthwhile`: the increment's interval lies wholly below it. An interval that still reaches
+    above it is no reason to stop.
     """
     steps: list[BudgetStep] = []
     enough: int | None = None

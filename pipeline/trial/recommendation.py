@@ -28,8 +28,8 @@ def recommendation(trial: Mapping[str, Any]) -> str:
     word = verdict["word"]
     if word == NONE:
         return (
-            "do not add them: more data would not show a gain here; train longer, or give the detector a harder "
-            "or larger set to be measured on"
+            "do not add them: more data would not show a gain here; train longer, or give the "
+            "detector a harder or larger set to be measured on"
         )
     if word == "nothing judged":
         return UNKNOWN
@@ -37,8 +37,8 @@ def recommendation(trial: Mapping[str, Any]) -> str:
         return f"add them as {trial['recipe']} did, which was confirmed: {recipe_line(trial)}"
     if word == SCREENED["helps"]:
         return (
-            "do not rely on them yet: screening shows a gain that nothing confirmed; name images that nothing "
-            "else has seen in trial.evaluation"
+            "do not rely on them yet: screening shows a gain that nothing confirmed; name images "
+            "that nothing else has seen in trial.evaluation"
         )
     if word in ("hurts", SCREENED["hurts"]):
         return "do not add them: they make the detector worse"

@@ -1,7 +1,7 @@
 """The runs of a trial: values per arm, means over classes, the goal.
 
-A run is a dict: arm, seed, seconds, looking, values {AP, AP50, AP75, AP_fixed, goal} and per_class {class index: the same
-without the goal}. Numbers are in [0, 1].
+A run is a dict: arm, seed, seconds, looking, values {AP, AP50, AP75, AP_fixed, goal} and per_class
+{class index: the same without the goal}. Numbers are in [0, 1].
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class TrialClasses:
     index: Sequence[int]  # class indices
     objects: Sequence[int]  # labelled ones
     images: Sequence[int]  # labelled ones with the class
-    rule: str = "relative"  # or lvis: by images, 1-10 rare, 11-100 common, more frequent (Gupta et al. 2019, section 3)
+    # or lvis: by images, 1-10 rare, 11-100 common, more frequent (Gupta et al. 2019, section 3)
+    rule: str = "relative"
 
     def groups(self) -> dict[str, list[int]]:
         """Return the class indices of the frequent, common and rare classes.
@@ -103,7 +104,8 @@ def with_goal(runs: Runs, goal: str, classes: TrialClasses) -> list[Mapping[str,
     rare = classes.groups()["rare"]
     if not rare:
         raise JobError(
-            "trial.goal: no class is rare here (trial.groups says how that is told); set trial.goal to all"
+            "trial.goal: no class is rare here (trial.groups says how that is told); set "
+            "trial.goal to all"
         )
     return [_with_value(run, class_mean(run, rare)) for run in runs]
 

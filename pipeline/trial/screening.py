@@ -1,7 +1,8 @@
 """The choices of screening, on the validation images.
 
-They are thresholds, the stack of controls, and the one recipe to confirm. Chosen values are flattered by the choice,
-so nothing is concluded from them: confirmation has seeds and images of its own.
+They are thresholds, the stack of controls, and the one recipe to confirm. Chosen values are
+flattered by the choice, so nothing is concluded from them: confirmation has seeds and images of its
+own.
 """
 
 from __future__ import annotations

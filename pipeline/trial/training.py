@@ -29,7 +29,8 @@ from synthaug.pipeline.trial.tables import EMPTIES, EVALUATION, MORE, STEP_OF, S
 if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
 
-# Raised when training or measuring an arm gives something else; trained arms outlive the step's own output.
+# Raised when training or measuring an arm gives something else; trained arms outlive the step's own
+# output.
 VERSION = 5
 BATCH = 16  # images per detector call
 
@@ -123,8 +124,8 @@ def run_key(
 ) -> str:
     """Name a training by all that decides its result.
 
-    So nothing is trained twice and nothing stale is taken. `inputs` has the folder name of each step's output,
-    `digests` those of the data sets that only the trial reads.
+    So nothing is trained twice and nothing stale is taken. `inputs` has the folder name of each
+    step's output, `digests` those of the data sets that only the trial reads.
     """
     arm, trial = training.arm, job.trial
     recipe = asdict(arm)

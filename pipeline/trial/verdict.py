@@ -33,8 +33,9 @@ def verdict(found: Found, stops: bool, why_not: str) -> dict[str, str]:
     if not beats_stack(found):
         difference = points(Difference(**comparison["against_controls"][STACK]))
         text = (
-            f"screening suggests no gain: {recipe}, the best recipe, is not above the stack of controls ({found['stack']}) "
-            f"on the validation images: {difference} {found['goal']}; nothing was confirmed."
+            f"screening suggests no gain: {recipe}, the best recipe, is not above the stack of "
+            f"controls ({found['stack']}) on the validation images: {difference} {found['goal']}; "
+            "nothing was confirmed."
         )
         return _verdict("screening", "no gain", text)
     return _verdict("screening", comparison["word"], f"{comparison['sentence'][:-1]}; {why_not}.")

@@ -66,7 +66,8 @@ def labelled_crops(
 ) -> dict[int, list[Crop]]:
     """Choose images for the prototypes of some classes; return their crops by index.
 
-    No pixels are read. There are things of all classes, background, and parts of objects of the classes to be judged.
+    No pixels are read. There are things of all classes, background, and parts of objects of the
+    classes to be judged.
     """
     with_class: dict[int, list[int]] = {label: [] for label in judged}
     for index, scene in enumerate(table):

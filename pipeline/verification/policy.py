@@ -56,8 +56,8 @@ def apply_policy(
 ) -> VerifiedScene:
     """Apply the policy of each verdict to the scene at an index of its table.
 
-    An ignore region is a crowd whose mask is a box around the object and the detection its verdict rests on; in a scene with
-    a panoptic map it keeps the segment's own mask.
+    An ignore region is a crowd whose mask is a box around the object and the detection its verdict
+    rests on; in a scene with a panoptic map it keeps the segment's own mask.
     """
     objects = replace(
         scene.objects, verdict=result.verdict, verdict_score=result.score, verdict_iou=result.iou

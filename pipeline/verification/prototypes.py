@@ -1,9 +1,10 @@
 """A judge of crops: prototypes of classes in the frozen features of a detector.
 
-A box holds an object of a class as far as its features are nearer to the class's prototype than to any other: of another
-class, of background, or of the class half in the box. A prototype is the mean of the features of labelled crops; distances
-are Mahalanobis', with one covariance for all (linear discriminant analysis, Fisher 1936), shrunk towards its diagonal
-(Schäfer and Strimmer 2005, target D) because there may be fewer crops than features.
+A box holds an object of a class as far as its features are nearer to the class's prototype than to
+any other: of another class, of background, or of the class half in the box. A prototype is the mean
+of the features of labelled crops; distances are Mahalanobis', with one covariance for all (linear
+discriminant analysis, Fisher 1936), shrunk towards its diagonal (Schäfer and Strimmer 2005, target
+D) because there may be fewer crops than features.
 
 Legend: N crops, D features, P prototypes.
 """

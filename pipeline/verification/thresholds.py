@@ -5,7 +5,8 @@ quantile of the IoUs with which true objects are detected: the highest at which 
 of them still passes both. Both error rates are counted on images that the thresholds were not
 fitted on: true objects that are rejected, and false labels, injected there, that are accepted.
 
-Legend: N true objects, K detections that overlap one, G and D objects and detections of an image, C classes.
+Legend: N true objects, K detections that overlap one, G and D objects and detections of an image, C
+classes.
 """
 
 from __future__ import annotations

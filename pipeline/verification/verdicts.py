@@ -7,7 +7,8 @@ one detection. What is left over decides how an object failed; the kinds of labe
 Tkachenko, Thyagarajan and Mueller 2023 (ObjectLab: overlooked, badly located, swapped), seen from
 the side of the label.
 
-Legend: G labelled objects, D detections, C classes. A match is a detection's index, -1 stands for none.
+Legend: G labelled objects, D detections, C classes. A match is a detection's index, -1 stands for
+none.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ FAILED = (MISSING, SWAPPED, MISPLACED, DUPLICATE, DOUBTFUL, TOO_SMALL)  # of a l
 # No threshold is lower: from these on a detection says that something may be there.
 LEAST_SCORE = 0.05
 LEAST_IOU = 0.3
-# IoU from which on a detection of the class is the object itself, badly placed, and not another one.
+# IoU from which on a detection of the class is the object itself, badly placed, and not another
+# one.
 SAME_PLACE_IOU = 0.1
 # IoU from which on a detection that confirms another object explains this one too.
 SHARED_IOU = 0.5
@@ -108,7 +110,8 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
     names = zip(verdict.tolist(), judged.tolist(), strict=True)
     scores = np.where(judged, image.match_scores(match), np.nan)
     ious = np.where(judged, image.match_ious(match), np.nan)
-    # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its region.
+    # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its
+    # region.
     own = np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, match)
     return Verdicts(
         verdict=tuple(name if known else None for name, known in names),
@@ -145,8 +148,8 @@ def with_crop_verdicts(
 ) -> Verdicts:
     """Return the verdicts with those that a judge of crops gives on some objects.
 
-    `kept` and `too_small` are of the chosen ones, in their order. What the judge does not know again is doubtful: it may
-    be there, so it is no background.
+    `kept` and `too_small` are of the chosen ones, in their order. What the judge does not know
+    again is doubtful: it may be there, so it is no background.
     """
     verdict = list(result.verdict)
     score = result.score.copy()

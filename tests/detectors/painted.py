@@ -20,7 +20,10 @@ def needs(name: str) -> None:
 
 
 def painted(index: int, size: tuple[int, int] = (48, 48), masks: bool = False) -> Sample:
-    """A rectangle and an ellipse (with `masks`; else two rectangles), one of each class, on a grey ground with noise."""
+    """A rectangle and an ellipse (with `masks`.
+
+    Else two rectangles), one of each class, on a grey ground with noise.
+    """
     rng = np.random.default_rng(index)
     image = rng.integers(90, 130, (*size, 3)).astype(np.uint8)
     boxes, shapes = [], []

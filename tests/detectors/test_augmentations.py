@@ -1,4 +1,4 @@
-"""Augmentations move pixels, boxes and masks together, hide no targets, and change what they say."""
+"""Augmentations move pixels, boxes and masks together, hide no targets, change what they say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Feature pyramids: sizes and order of the maps, norms, precision and the first step of training."""
+"""Feature pyramids.
+
+Sizes and order of the maps, norms, precision and the first step of training.
+"""
 
 from __future__ import annotations
 

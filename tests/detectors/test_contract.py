@@ -52,7 +52,10 @@ def test_a_detector_trains_predicts_and_comes_back_from_its_file(name: str, tmp_
 
 @pytest.mark.parametrize("name", detectors.DETECTORS)
 def test_features_belong_to_their_image_and_disturb_nothing(name: str) -> None:
-    """One vector per image, whatever else is in the batch and whatever its size; predictions stay as they were."""
+    """One vector per image, whatever else is in the batch and whatever its size.
+
+    Predictions stay as they were.
+    """
     needs(name)
     torch.set_num_threads(1)
     detector = detectors.build(name, SETTINGS, 3)
@@ -73,7 +76,10 @@ def test_features_belong_to_their_image_and_disturb_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", detectors.DETECTORS)
 def test_features_of_a_box_are_those_of_its_place(name: str) -> None:
-    """A box of the whole image has the image's features; what is painted elsewhere hardly matters to one."""
+    """A box of the whole image has the image's features.
+
+    What is painted elsewhere hardly matters to one.
+    """
     needs(name)
     torch.set_num_threads(1)
     detector = detectors.build(name, SETTINGS, 3)

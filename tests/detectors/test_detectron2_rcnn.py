@@ -1,4 +1,7 @@
-"""Our R50-FPN of detectron2 is the zoo's own: built from its configuration there, in code here, and equal."""
+"""Our R50-FPN of detectron2 is the zoo's own.
+
+Built from its configuration there, in code here, and equal.
+"""
 
 from __future__ import annotations
 

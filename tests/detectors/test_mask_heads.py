@@ -15,8 +15,8 @@ from synthaug.pipeline.core.masks import decode, paste
 from tests.detectors.painted import empty, needs, painted
 
 TINY = Config(
-    width=8, fpn_channels=24, image_size=64, anchor_sizes=(16, 32), box_head=32, masks=True, lr=8e-3, ema=0.9,
-    flip=False, precision="float32",
+    width=8, fpn_channels=24, image_size=64, anchor_sizes=(16, 32), box_head=32, masks=True,
+    lr=8e-3, ema=0.9, flip=False, precision="float32",
 )  # fmt: skip
 BACKENDS = tuple(detectors.DETECTORS)
 
@@ -41,7 +41,10 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_boxes_and_masks_of_two_images_are_learnt(name, tmp_path):
-    """After 150 steps all masks have an IoU of 0.96 and more; after 100 one of some seeds had 0.78."""
+    """After 150 steps all masks have an IoU of 0.96 and more.
+
+    After 100 one of some seeds had 0.78.
+    """
     steps = 150
     detector, samples = build(name), [painted(i, masks=True) for i in range(2)]
     training = detector.training(steps, seed=0)

@@ -1,4 +1,7 @@
-"""Mean teacher: who learns from what, the average, the weights of the losses, collapse made visible, exact steps."""
+"""Mean teacher.
+
+Who learns from what, the average, the weights of the losses, collapse made visible, exact steps.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,18 @@ from synthaug.detectors.training import Recipe
 
 PLAIN = Strong(scale=0, color=0, gray=0, blur=0, erase=0)
 RECIPE = Recipe(
-    optimizer="sgd", lr=0.1, schedule="cosine", milestones=(), decay=0.1, warmup=0.0, weight_decay=0.0, momentum=0.0,
+    optimizer="sgd", lr=0.1, schedule="cosine", milestones=(), decay=0.1, warmup=0.0,
+    weight_decay=0.0, momentum=0.0,
     clip_grad=0.0, flip=False, scale_jitter=0.0, color_jitter=0.0, ema=0.0,
 )  # fmt: skip
 LOSSES = ("objectness", "proposal_box", "class", "box", "mask")
 
 
 class Fake:
-    """A detector of two numbers: it sees what it is told to see, and its losses are those numbers times what it is shown."""
+    """A detector of two numbers.
+
+    It sees what it is told to see, and its losses are those numbers times what it is shown.
+    """
 
     def __init__(self, found: Prediction) -> None:
         self.num_classes, self.found = 3, found
@@ -74,7 +81,10 @@ def sample(seed: int = 0) -> Sample:
 
 
 def test_the_student_learns_the_sure_boxes_and_of_them_no_box_regression():
-    """Gradient of weight: (1 + 2) labelled boxes + lambda * (1 + 2) pseudo-boxes; of bias: the labelled losses alone."""
+    """Gradient of weight: (1 + 2) labelled boxes + lambda * (1 + 2) pseudo-boxes.
+
+    Of bias: the labelled losses alone.
+    """
     fake = Fake(prediction(0.9, 0.8, 0.5))
     training = MeanTeacher(
         fake, RECIPE, Config(0.7, weight=2.0, ramp=0, decay=0.5, strong=PLAIN), 10, 0
@@ -166,7 +176,9 @@ def real() -> torchvision_rcnn.RcnnDetector:
 
 
 def test_a_real_step_depends_on_seed_and_index_alone_and_leaves_torchs_generator() -> None:
-    """Two fresh trainings agree bit for bit, another step index differs, and nobody outside notices."""
+    """Two fresh trainings agree bit for bit, another step index differs, and nobody outside
+    notices.
+    """
     results = []
     for index in (3, 3, 4):
         detector = real()
@@ -192,7 +204,10 @@ def test_a_real_step_depends_on_seed_and_index_alone_and_leaves_torchs_generator
 
 
 def test_the_teacher_labels_what_the_student_sees(monkeypatch) -> None:
-    """The weak view may be mirrored: the teacher's boxes belong to that view, and the strong one starts from it."""
+    """The weak view may be mirrored.
+
+    The teacher's boxes belong to that view, and the strong one starts from it.
+    """
     seen: list[tuple[np.ndarray, Sample]] = []
     fake = Fake(prediction(0.9))
     training = MeanTeacher(

@@ -22,7 +22,8 @@ from synthaug.detectors.parallel import (
 from synthaug.detectors.torchvision_rcnn import Config, build
 
 TINY = Config(
-    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32, box_samples=16,
+    width=8, fpn_channels=16, image_size=64, max_size=128, anchor_sizes=(16, 32), box_head=32,
+    box_samples=16,
     rpn_samples=32, ema=0.9, optimizer="sgd", lr=0.02, color_jitter=0.2, precision="float32",
 )  # fmt: skip
 
@@ -55,7 +56,9 @@ def train(steps: int) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
 
 
 def collectives(rank: int) -> None:
-    """Rank 0 has 3 images and a gradient for `both` and `one`, rank 1 has 1 image and one for `both`; `none` has none."""
+    """Rank 0 has 3 images and a gradient for `both` and `one`, rank 1 has 1 image and one for
+    `both`; `none` has none.
+    """
     both, one, none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     both.grad = torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([5.0, -2.0])
     one.grad = torch.tensor([4.0, 4.0]) if rank == 0 else None

@@ -206,7 +206,10 @@ def test_no_box_loss_reaches_what_predicts_offsets(detector):
 
 
 def test_the_proposal_losses_are_those_computed_by_hand():
-    """Five anchors, all drawn: two objects, one of them without a box loss, two of background, one neither."""
+    """Five anchors, all drawn.
+
+    Two objects, one of them without a box loss, two of background, one neither.
+    """
     rpn = detectors.backend("torchvision").build(TINY, 2, seed=0).model.rpn
     anchors = torch.tensor(
         [[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 30, 10, 40], [40, 0, 50, 10], [1, 1, 14, 14]]

@@ -1,4 +1,7 @@
-"""Settings of the two-stage detectors: usual values, and what is refused before anything is built."""
+"""Settings of the two-stage detectors.
+
+Usual values, and what is refused before anything is built.
+"""
 
 from __future__ import annotations
 

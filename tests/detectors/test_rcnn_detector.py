@@ -1,4 +1,7 @@
-"""Each two-stage back-end on tiny painted images: it learns, resumes bit for bit and judges each image alone."""
+"""Each two-stage back-end on tiny painted images.
+
+It learns, resumes bit for bit and judges each image alone.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ def learned(request) -> tuple[RcnnDetector, list[Sample], list[float]]:
 
 
 def found(prediction: Prediction, sample: Sample) -> bool:
-    """Is each true box matched (IoU above 0.5) by one of the two best detections, with its class?"""
+    """Is each true box matched (IoU above 0.5) by one of the two best detections of its class?"""
     iou = box_iou(torch.from_numpy(sample.boxes), torch.from_numpy(prediction.boxes[:2]))
     same = torch.from_numpy(sample.labels)[:, None] == torch.from_numpy(prediction.labels[:2])[None]
     return bool(((iou > 0.5) & same).any(1).all())
@@ -153,7 +156,9 @@ def test_three_steps_restored_and_three_more_equal_six(name):
 
 
 def json_like(state: dict[str, object]) -> dict[str, object]:
-    """A copy of an optimiser state whose tensors are plain contiguous copies, as a file would give them back."""
+    """A copy of an optimiser state whose tensors are plain contiguous copies, as a file would give
+    them back.
+    """
     tensors = {
         k: {n: t.clone().contiguous() for n, t in v.items()} for k, v in state["state"].items()
     }

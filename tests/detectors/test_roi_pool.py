@@ -11,7 +11,7 @@ from synthaug.detectors.roi_pool import LookupRoIAlign
 
 
 def boxes_around(count: int, reach: float, seed: int) -> torch.Tensor:
-    """Boxes [count, 4] xyxy of all sizes, some partly or wholly outside, some thinner than a cell."""
+    """Boxes [count, 4] xyxy of all sizes, some partly or wholly outside, some below a cell."""
     rng = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=rng, dtype=torch.float64) * reach * 1.2 - 0.1 * reach
     size = torch.rand(count, 2, generator=rng, dtype=torch.float64) ** 2 * reach

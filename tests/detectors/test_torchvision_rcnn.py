@@ -1,4 +1,7 @@
-"""Our networks with `backbone: resnet50` are torchvision's own: their files fill them, and then they say the same."""
+"""Our networks with `backbone.
+
+Resnet50` are torchvision's own: their files fill them, and then they say the same.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ def test_files_fill_every_tensor_and_predictions_and_losses_are_the_same(tmp_pat
     ).eval()
     torch.save(theirs.state_dict(), tmp_path / "rcnn.pth")
     config = Config(
-        backbone="resnet50", image_size=64, max_size=96, weights=str(tmp_path / "rcnn.pth"), norm="bn",
+        backbone="resnet50", image_size=64, max_size=96,
+        weights=str(tmp_path / "rcnn.pth"), norm="bn",
         score_floor=0.0, masks=masks, trainable_layers=5, precision="float32",
     )  # fmt: skip
     ours = build(config, 2)
@@ -142,7 +146,10 @@ def test_the_published_file_itself_may_be_named(tmp_path):
 
 
 def test_pasted_masks_agree_with_torchvisions_within_a_pixel_of_rounding():
-    """Torchvision rounds boxes to whole pixels and widens them by one: the outlines differ by up to one pixel."""
+    """Torchvision rounds boxes to whole pixels and widens them by one.
+
+    The outlines differ by up to one pixel.
+    """
     y, x = np.mgrid[:28, :28] / 27 * 2 - 1
     disc = np.clip(1.5 - np.hypot(x, y), 0, 1).astype(np.float32)  # 0.5 at the rim of the box
     boxes = np.array([[10, 8, 50, 60], [3, 5, 12, 9], [-6, -4, 20, 30]], np.float32)

@@ -1,4 +1,4 @@
-"""The schedules, the checks of the training recipe, and averaged weights that are only looked at."""
+"""The schedules, the checks of the training recipe, and averaged weights only looked at."""
 
 from __future__ import annotations
 

@@ -73,7 +73,10 @@ def test_one_view_is_left_as_it_is(found):
 
 @given(predictions(), st.integers(2, 4))
 def test_views_that_agree_change_nothing(found, views):
-    """Also where neighbours of one class overlap more than the limit: each view keeps them apart, so they stay apart."""
+    """Also where neighbours of one class overlap more than the limit.
+
+    Each view keeps them apart, so they stay apart.
+    """
     merged = merge([found] * views)
     assert content(found) == content(merged)
 
@@ -113,7 +116,10 @@ def test_mirroring_twice_is_nothing(found):
 
 
 def test_fused_box_and_score_by_hand():
-    """Two views of one object, the third misses it: weights 0.6 and 0.3, score (0.6 + 0.3 + 0) / 3."""
+    """Two views of one object, the third misses it.
+
+    Weights 0.6 and 0.3, score (0.6 + 0.3 + 0) / 3.
+    """
     views = [
         prediction([[0, 0, 10, 10]], [1], [0.6]),
         prediction([[0, 0, 10, 13]], [1], [0.3]),

@@ -1,4 +1,7 @@
-"""Cutting, moving and pasting: geometry, edges, and what is left to be seen of what lies under a piece."""
+"""Cutting, moving and pasting.
+
+Geometry, edges, and what is left to be seen of what lies under a piece.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def test_a_mirrored_piece_is_the_mirror_image_at_the_same_box() -> None:
 def test_a_turned_cutout_keeps_box_label_and_pixels_together(
     turns: int, mirror: bool, margin: int
 ) -> None:
-    """Pixels, mask, box and the annotator's box go the same way: all four are told apart by one image."""
+    """Pixels, mask, box and the annotator's box go the same way.
+
+    All four are told apart by one image.
+    """
     image = np.zeros((30, 40, 3), np.uint8)
     image[8:20, 5:12] = 200
     image[8:10, 5:8] = 90  # one corner

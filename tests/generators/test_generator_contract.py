@@ -1,4 +1,7 @@
-"""The contract of generators/__init__.py, over all entries of GENERATORS: a new entry is tested unasked."""
+"""The contract of generators/__init__.py, over all entries of GENERATORS.
+
+A new entry is tested unasked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Official checkpoints: every model is recognised and fits key by key, and whatever is wrong with a file is one line."""
+"""Official checkpoints.
+
+Every model is recognised and fits key by key, and whatever is wrong with a file is one line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Posthoc: maps of masks, and one line, beginning with its key, for each mistake in the two files."""
+"""Posthoc.
+
+Maps of masks, and one line, beginning with its key, for each mistake in the two files.
+"""
 
 from __future__ import annotations
 

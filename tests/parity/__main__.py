@@ -1,7 +1,10 @@
-"""`python -m tests.parity DIR [--tolerance T]`: compare our networks with every recorded output in a folder.
+"""`python -m tests.parity DIR [--tolerance T]`.
 
-One line per array. Exit code 1 when an error exceeds its tolerance or a fixture cannot be compared, 2 when there is nothing
-to compare or a file is broken. Another system's fixtures are one more module with `run(folder, tolerance) -> rows`.
+Compare our networks with every recorded output in a folder.
+
+One line per array. Exit code 1 when an error exceeds its tolerance or a fixture cannot be compared,
+2 when there is nothing to compare or a file is broken. Another system's fixtures are one more
+module with `run(folder, tolerance) -> rows`.
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ def main(words: list[str] | None = None) -> int:
 
 
 def report(folder: Path, tolerance: float) -> int:
-    """Print the rows of every system; ValueError, one line, when a file is broken or there are none."""
+    """Print the rows of every system.
+
+    ValueError, one line, when a file is broken or there are none.
+    """
     names = {path.stem for path in folder.glob("*.npz")}
     if not names:
         raise ValueError(

@@ -29,7 +29,8 @@ class Row:
     error: float | None = None
     allowed: float = 0.0
     detail: str = ""
-    fault: bool = False  # something is wrong that is no number: a missing file, a network that cannot be built
+    # something is wrong that is no number: a missing file, a network that cannot be built
+    fault: bool = False
 
     @property
     def failed(self) -> bool:
@@ -39,10 +40,16 @@ class Row:
     def __str__(self) -> str:
         """Return the line as it is printed."""
         if self.error is None:
-            return f"{self.fixture:<20} {self.array:<32} {'FAIL' if self.fault else '--'}: {self.detail}"
+            return (
+                f"{self.fixture:<20} {self.array:<32} {'FAIL' if self.fault else '--'}: "
+                f"{self.detail}"
+            )
         verdict = "FAIL" if self.failed else "OK"
         detail = f"  ({self.detail})" if self.detail else ""
-        return f"{self.fixture:<20} {self.array:<32} {self.error:.2e} of {self.allowed:.0e}  {verdict}{detail}"
+        return (
+            f"{self.fixture:<20} {self.array:<32} {self.error:.2e} of {self.allowed:.0e}  "
+            f"{verdict}{detail}"
+        )
 
 
 def compare(
@@ -61,7 +68,10 @@ def compare_each(
     allowed: float,
     detail: str = "",
 ) -> Row:
-    """The same for (name, expected, actual) parts with a magnitude each; the row is the worst part's."""
+    """The same for (name, expected, actual) parts with a magnitude each.
+
+    The row is the worst part's.
+    """
     worst, said, name = -1.0, "", ""
     for part, expected, actual in parts:
         error, how = difference(expected, actual)

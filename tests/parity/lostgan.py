@@ -1,4 +1,6 @@
-"""LostGAN against the recorded outputs of the published networks, through the import of official checkpoints."""
+"""LostGAN against the recorded outputs of the published networks, through the import of official
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ FAULTS = (
 
 
 def run(folder: Path, tolerance: float) -> Iterator[Row]:
-    """Yield the rows of every LostGAN fixture of a folder; ValueError, one line, for a file that is broken."""
+    """Yield the rows of every LostGAN fixture of a folder.
+
+    ValueError, one line, for a file that is broken.
+    """
     fixtures = [
         Fixture(folder, path.stem, read_arrays(path)) for path in sorted(folder.glob("*.npz"))
     ]
@@ -53,7 +58,9 @@ def run(folder: Path, tolerance: float) -> Iterator[Row]:
 
 
 def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
-    """Images, traces and tanh's inputs under each recorded placement of masks, of the network and of production."""
+    """Images, traces and tanh's inputs under each recorded placement of masks, of the network and
+    of production.
+    """
     imported, state = fixture.network(fixture.keys())
     yield Row(fixture.name, "weights", detail=f"imported as {imported}")
     yield from sigma_row(fixture, state, tolerance)
@@ -83,7 +90,10 @@ def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 
 def forward(fixture: Fixture, network: Any, suffix: str) -> tuple[dict[str, Tensor], Trace]:
-    """Run the network on the recorded inputs: {"out": images, "pretanh": what tanh was given}, and the trace."""
+    """Run the network on the recorded inputs.
+
+    {"out": images, "pretanh": what tanh was given}, and the trace.
+    """
     names = fixture.arrays.get(f"trace_names{suffix}")
     trace = Trace(network, [] if names is None else names.tolist())
     trace.changes["mask_regress.conv3.out"] = (

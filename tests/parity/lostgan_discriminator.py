@@ -56,7 +56,10 @@ def discriminator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 
 def forward(fixture: Fixture, network: Any) -> tuple[dict[str, Any], Trace]:
-    """Run the discriminator; what it made by the names of the arrays, objects also in the published order."""
+    """Run the discriminator.
+
+    What it made by the names of the arrays, objects also in the published order.
+    """
     image, layouts = recorded_image(network.resolution), fixture.layouts()
     names = fixture.arrays.get("trace_names")
     trace = Trace(network, [] if names is None else names.tolist(), PREFIX)
@@ -101,7 +104,9 @@ def forward(fixture: Fixture, network: Any) -> tuple[dict[str, Any], Trace]:
 
 
 def published_order(layouts: Layouts, side: int, pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Input index of each object [n], large ones first, by what the network itself took for small and large."""
+    """Input index of each object [n], large ones first, by what the network itself took for small
+    and large.
+    """
     keep = layouts.labels > 0
     given = torch.cat(
         [keep.nonzero()[:, :1].float(), layouts.boxes[keep] * side], 1

@@ -1,4 +1,7 @@
-"""What the LostGAN fixtures share: reading them, weights through the import, and a view into a running network."""
+"""What the LostGAN fixtures share.
+
+Reading them, weights through the import, and a view into a running network.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ class Fixture:
         )
 
     def network(self, keys: Keys) -> tuple[importing.Imported, dict[str, Tensor]]:
-        """Rebuild the weights by the file's rule and take them through an official-style file and its import."""
+        """Rebuild the weights by the file's rule and take them through an official-style file and
+        its import.
+        """
         rule = str(self.arrays.get("rule", np.array(["B"])).ravel()[0])
         if rule not in RULES:
             raise ValueError(f"rule '{rule}' is not one of {', '.join(RULES)}")
@@ -59,7 +64,10 @@ class Fixture:
 
 
 def through_a_file(state: dict[str, Tensor]) -> importing.Imported:
-    """Save a state dict as the published training scripts do and import it; generators get DataParallel's prefix."""
+    """Save a state dict as the published training scripts do and import it.
+
+    Generators get DataParallel's prefix.
+    """
     prefix = "" if all(key.startswith("obD.") for key in state) else "module."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "official.pth"
@@ -68,7 +76,10 @@ def through_a_file(state: dict[str, Tensor]) -> importing.Imported:
 
 
 def sigma_row(fixture: Fixture, state: dict[str, Tensor], tolerance: float) -> list[Row]:
-    """Compare the spectral norms of the rebuilt weights with the recorded ones: a check of the fill itself."""
+    """Compare the spectral norms of the rebuilt weights with the recorded ones.
+
+    A check of the fill itself.
+    """
     if "sn_keys" not in fixture.arrays or "sn_sigma" not in fixture.arrays:
         return []
     sigmas = []
@@ -82,10 +93,12 @@ def sigma_row(fixture: Fixture, state: dict[str, Tensor], tolerance: float) -> l
 
 
 class Trace:
-    """The mean, spread, maximum and samples of what passes through a network's modules, by the names of the fixtures.
+    """The mean, spread, maximum and samples of what passes through a network's modules, by the
+    names of the fixtures.
 
-    `X.out` is the output of module X, `X.in_mask` the mask stack it is given, `X.out_masklogits` what its mask head makes.
-    A module that runs more than once has several entries, in order. Used as a context.
+    `X.out` is the output of module X, `X.in_mask` the mask stack it is given, `X.out_masklogits`
+    what its mask head makes. A module that runs more than once has several entries, in order. Used
+    as a context.
     """
 
     def __init__(self, network: nn.Module, wanted: list[str], prefix: str = "") -> None:
@@ -124,7 +137,10 @@ class Trace:
         self.seen.setdefault(name, []).append((stats, flat[places]))
 
     def rows(self, fixture: Fixture, suffix: str, tolerance: float) -> list[Row]:
-        """Compare with `trace_stats<suffix>` and `trace_samples<suffix>`; tensors we do not have are counted and named."""
+        """Compare with `trace_stats<suffix>` and `trace_samples<suffix>`.
+
+        Tensors we do not have are counted and named.
+        """
         names = fixture.arrays[f"trace_names{suffix}"].tolist()
         counts: dict[str, int] = {}
         pairs, absent = [], []

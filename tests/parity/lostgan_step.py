@@ -1,4 +1,7 @@
-"""One recorded iteration of the published training loop: losses, scores, gradients and what the step leaves behind."""
+"""One recorded iteration of the published training loop.
+
+Losses, scores, gradients and what the step leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ from tests.parity.lostgan_fixtures import RULES, Fixture, through_a_file
 from tests.parity.weights import Keys, read_keys, rebuild
 
 LR = 1e-4
-# Rounding gathers on the way back through both networks: the norm of each parameter's gradient is compared relative to
-# itself, at this many times the tolerance.
+# Rounding gathers on the way back through both networks: the norm of each parameter's gradient is
+# compared relative to itself, at this many times the tolerance.
 GRADIENT_FACTOR = 10
-# A gradient is analytically zero where rounding is all there is of it, e.g. of a bias right before a batch norm.
+# A gradient is analytically zero where rounding is all there is of it, e.g. of a bias right before
+# a batch norm.
 ZERO = 1e-6  # of the largest norm
-# Adam's first step moves every entry by lr, up or down: entries whose gradient is rounding may go the other way. Of each
-# tensor one entry and this share may, net.
+# Adam's first step moves every entry by lr, up or down: entries whose gradient is rounding may go
+# the other way. Of each tensor one entry and this share may, net.
 TURNED = 0.001
 
 
@@ -50,7 +54,10 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 
 def recorded_keys(fixture: Fixture, partner: str, network: str) -> tuple[Keys, str]:
-    """Keys of the partner's file; without one, of our own modules if they have exactly the keys the step recorded."""
+    """Keys of the partner's file.
+
+    Without one, of our own modules if they have exactly the keys the step recorded.
+    """
     path = fixture.folder / f"{partner}.keys.json"
     if path.is_file():
         return read_keys(path), path.name
@@ -90,7 +97,10 @@ def own_module(partner: str, labels: int) -> nn.Module:
 
 
 def step(networks: dict[str, Any], inputs: Fixture) -> dict[str, Tensor]:
-    """One iteration in the published order: D(real), G, D(fake), D's update, D(fake), G's update."""
+    """One iteration in the published order.
+
+    D(real), G, D(fake), D's update, D(fake), G's update.
+    """
     g, d = networks["G"].train(), networks["D"].train()
     with torch.device("meta"):
         objective = lostgan.LostGanObjective(g.config, g.label_embedding.num_embeddings)
@@ -160,7 +170,10 @@ def rows(
 def gradient_row(
     fixture: Fixture, name: str, made: dict[str, Tensor], tolerance: float
 ) -> tuple[set[str], Row]:
-    """Compare the gradient norm of each parameter relative to itself; also returns the keys whose gradient is zero."""
+    """Compare the gradient norm of each parameter relative to itself.
+
+    Also returns the keys whose gradient is zero.
+    """
     keys, norms = fixture.arrays[f"{name}_keys"].tolist(), fixture.arrays[f"{name}_norms"]
     ours = np.array([float(made[f"{name[0].upper()} {key.removeprefix(PREFIX)}"]) for key in keys])
     least = ZERO * norms.max()
@@ -173,7 +186,10 @@ def gradient_row(
         )
     off = np.abs(ours[there] - norms[there]) / norms[there]
     worst = [key for key in keys if key not in zero][int(off.argmax())]
-    detail = f"{there.sum()} norms, each relative to itself, worst {worst}; {len(zero)} analytically zero, here too"
+    detail = (
+        f"{there.sum()} norms, each relative to itself, worst {worst}; {len(zero)} analytically "
+        "zero, here too"
+    )
     return zero, Row(
         fixture.name, f"{name}_norms", float(off.max()), GRADIENT_FACTOR * tolerance, detail
     )
@@ -182,7 +198,10 @@ def gradient_row(
 def sums_row(
     fixture: Fixture, name: str, state: dict[str, Tensor], zero: set[str], tolerance: float
 ) -> Row:
-    """Compare the sums of all tensors after the step: buffers closely, parameters by the share that Adam moved elsewhere."""
+    """Compare the sums of all tensors after the step.
+
+    Buffers closely, parameters by the share that Adam moved elsewhere.
+    """
     buffers: list[tuple[str, Array, Array]] = []
     turned: dict[str, float] = {}
     gradients = set(fixture.arrays[f"{name[6].lower()}_grad_keys"].tolist())
@@ -204,5 +223,8 @@ def sums_row(
         return compare_each(
             fixture.name, name, buffers, tolerance, f"sums of {len(buffers)} buffers"
         )
-    detail = f"share of entries that Adam moved the other way, worst {worst}; {len(buffers)} sums of buffers within tolerance"
+    detail = (
+        f"share of entries that Adam moved the other way, worst {worst}; {len(buffers)} sums of "
+        "buffers within tolerance"
+    )
     return Row(fixture.name, name, turned[worst], TURNED, detail)

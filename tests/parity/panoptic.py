@@ -1,7 +1,9 @@
-"""The panoptic-aware operators against recorded evaluations of equations 1-3 and Algorithm 1 by plain loops in float64.
+"""The panoptic-aware operators against recorded evaluations of equations 1-3 and Algorithm 1 by
+plain loops in float64.
 
-Cases are told by their arrays, whatever their names: `<case>/P` belongs to the convolution, `<case>/Pu` to upsampling. Each
-is met by the definition and by the fast form, in float64 to a hundred-thousandth of the tolerance and in float32 to it.
+Cases are told by their arrays, whatever their names: `<case>/P` belongs to the convolution,
+`<case>/Pu` to upsampling. Each is met by the definition and by the fast form, in float64 to a
+hundred-thousandth of the tolerance and in float32 to it.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ Case = dict[str, Array]
 
 
 def run(folder: Path, tolerance: float) -> Iterator[Row]:
-    """Yield the rows of every panoptic fixture of a folder; ValueError, one line, for a file that is broken."""
+    """Yield the rows of every panoptic fixture of a folder.
+
+    ValueError, one line, for a file that is broken.
+    """
     for path in sorted(folder.glob("*.npz")):
         arrays = read_arrays(path)
         cases: dict[str, Case] = {}
@@ -52,7 +57,10 @@ def run(folder: Path, tolerance: float) -> Iterator[Row]:
 
 
 def guarded(fixture: str, name: str, case: Case, rows: Any, tolerance: float) -> Iterator[Row]:
-    """Rows of one case under its name; a case that cannot be evaluated is one failed row, an array nobody knows one more."""
+    """Rows of one case under its name.
+
+    A case that cannot be evaluated is one failed row, an array nobody knows one more.
+    """
     known: set[str] = set()
     try:
         for part, expected, actual, allowed, detail in rows(case, tolerance):

@@ -1,4 +1,6 @@
-"""SPADE against the recorded outputs of the official networks, through the import of official checkpoints."""
+"""SPADE against the recorded outputs of the official networks, through the import of official
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,10 @@ class Fixture:
 
 
 def run(folder: Path, tolerance: float) -> Iterator[Row]:
-    """Yield the rows of every SPADE fixture of a folder; ValueError, one line, for a file that is broken."""
+    """Yield the rows of every SPADE fixture of a folder.
+
+    ValueError, one line, for a file that is broken.
+    """
     from tests.parity.spade_step import step_rows
 
     kinds: dict[str, Callable[[Fixture, float], Iterator[Row]]] = {
@@ -130,7 +135,10 @@ def rest(fixture: Fixture, done: set[str]) -> Iterator[Row]:
 def sampled(
     fixture: Fixture, kind: str, name: str, value: Tensor, tolerance: float
 ) -> Iterator[Row]:
-    """Compare every k-th value, the shape and the mean magnitude of a tensor; `kind` is tap or feat."""
+    """Compare every k-th value, the shape and the mean magnitude of a tensor.
+
+    `kind` is tap or feat.
+    """
     recorded, info = fixture.arrays[f"{kind}/{name}"], fixture.arrays[f"{kind}info/{name}"].tolist()
     if list(value.shape) != info[:-1]:
         yield Row(
@@ -264,7 +272,7 @@ def encoder_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 
 def loss_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
-    """Every adversarial loss, feature matching, KL divergence and boundaries, on recorded inputs."""
+    """Every adversarial loss, feature matching, KL and boundaries, on recorded inputs."""
     arrays = {name: torch.from_numpy(np.asarray(value)) for name, value in fixture.arrays.items()}
     places = sorted({tuple(name.split("/")[2:]) for name in arrays if name.startswith("in/fake/")})
     numbers = sorted({place[0] for place in places})

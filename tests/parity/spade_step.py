@@ -1,4 +1,7 @@
-"""Recorded iterations of the official training loop, repeated by our loop: losses, gradients and what is left behind."""
+"""Recorded iterations of the official training loop, repeated by our loop.
+
+Losses, gradients and what is left behind.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,13 @@ from tests.parity.spade import ROUNDS, Fixture, rest
 from tests.parity.weights import read_keys, rebuild
 
 TERMS = ("g_image", "g_features", "d_fake", "d_real")  # ours, in the order of the recorded columns
-GRADIENT_FACTOR = 10  # rounding gathers on the way back through both networks: times the tolerance, relative to the norm
+# rounding gathers on the way back through both networks: times the tolerance, relative to the norm
+GRADIENT_FACTOR = 10
 ZERO = 1e-6  # of the largest norm: gradients that are rounding
-# Without momentum Adam moves every entry by about the rate, whatever its gradient: where that is rounding, also the other
-# way, and what follows (statistics, power iterations) moves with it. This share of the entries of parameters that have a
-# gradient may be a step apart, and no entry by more than this many steps.
+# Without momentum Adam moves every entry by about the rate, whatever its gradient: where that is
+# rounding, also the other way, and what follows (statistics, power iterations) moves with it. This
+# share of the entries of parameters that have a gradient may be a step apart, and no entry by more
+# than this many steps.
 TURNED, MOST_STEPS = 0.005, 10
 LATER = 1e-4  # allowed of losses from the second iteration on
 
@@ -83,9 +88,11 @@ def step_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 def gradient_row(
     fixture: Fixture, network: str, objective: spade.SpadeObjective, tolerance: float
 ) -> Row:
-    """Compare norm and samples of each parameter's gradient after the first iteration, relative to its norm.
+    """Compare norm and samples of each parameter's gradient after the first iteration, relative to
+    its norm.
 
-    A gradient is analytically zero where rounding is all there is of it, e.g. of a bias before a batch norm: here too then.
+    A gradient is analytically zero where rounding is all there is of it, e.g. of a bias before a
+    batch norm: here too then.
     """
     prefix = f"it0/grad{network}/"
     recorded = {
@@ -120,7 +127,10 @@ def gradient_row(
 def end_rows(
     fixture: Fixture, network: str, state: dict[str, Tensor], rate: float
 ) -> Iterator[Row]:
-    """Compare norm and samples of every tensor after the last iteration: parameters, statistics, power iterations."""
+    """Compare norm and samples of every tensor after the last iteration.
+
+    Parameters, statistics, power iterations.
+    """
     prefix = f"end/{network}/"
     norms = {
         n: float(x[0]) for n, x in fixture.arrays.items() if n.startswith(f"it0/grad{network}/")

@@ -1,4 +1,7 @@
-"""`python -m tests.parity`: the published networks' recorded outputs are met, and a report that should fail does."""
+"""`python -m tests.parity`.
+
+The published networks' recorded outputs are met, and a report that should fail does.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def test_errors_are_absolute_up_to_one_and_relative_above() -> None:
 
 
 def small_fixture(folder: Path) -> dict[str, Any]:
-    """A discriminator's fixture of our own network at a small width, by the rules of the recorded ones."""
+    """A discriminator's fixture of our own network at a small width, by the rules of the recorded
+    ones.
+    """
     torch.manual_seed(0)
     module = lostgan.Discriminator(64, 2, 5)
     state = {f"obD.{k}": v for k, v in module.state_dict().items()}

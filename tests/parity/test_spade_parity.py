@@ -32,8 +32,8 @@ def test_small_recordings_are_met(tmp_path: Path) -> None:
 def test_a_recorded_training_step_is_met(tmp_path: Path) -> None:
     """A patch score of the recording lies on the hinge's kink.
 
-    On CPUs without AVX-512 it falls on the other side, which moves one of D's gradients by 0.05 and, by
-    Adam, the ends of some weights' steps.
+    On CPUs without AVX-512 it falls on the other side, which moves one of D's gradients by 0.05
+    and, by Adam, the ends of some weights' steps.
     """
     rows = list(run(some(tmp_path, "train_step_ngf8"), 5e-3))
     failed = [row for row in rows if row.failed and not row.array.startswith("end/D/turned")]

@@ -37,7 +37,10 @@ def recorded_weights(folder: Path, name: str, prefix: str = "") -> Mapping[str, 
 
 
 def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
-    """Return the state dict; `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A)."""
+    """Return the state dict.
+
+    `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A).
+    """
     state = {key: torch.from_numpy(_value(key, shape, dtype)) for key, shape, dtype in keys}
     for key in [k for k in state if iterations and k.endswith(".weight_orig")]:
         stem = key.removesuffix("orig")

@@ -1,4 +1,7 @@
-"""What a user sees: bad input is one line and exit code 2, before anything is trained; help is short."""
+"""What a user sees: bad input is one line and exit code 2, before anything is trained.
+
+Help is short.
+"""
 
 from __future__ import annotations
 

@@ -51,10 +51,10 @@ def panoptic_conv(
     """Compute the panoptic-aware convolution (eqs. 1 and 2), same size, odd kernel.
 
     x [B, C, H, W], weight [D, C, k, k], bias [D] -> [B, D, H, W], channels last. Follows autocast;
-    sums of mixed windows are float32 at least. `form` is the way it is computed: a plain convolution
-    with its mixed `windows` computed anew, or one product per tap (`taps`); on a GPU with triton
-    `fused`, one product over all taps (fused.py). Raises ValueError when the map is of another size,
-    or the form is for a GPU and x is not.
+    sums of mixed windows are float32 at least. `form` is the way it is computed: a plain
+    convolution with its mixed `windows` computed anew, or one product per tap (`taps`); on a GPU
+    with triton `fused`, one product over all taps (fused.py). Raises ValueError when the map is of
+    another size, or the form is for a GPU and x is not.
     """
     kernel = weight.shape[-1]
     if kernel == 1:
@@ -110,9 +110,9 @@ def hole_features(
 ) -> list[Tensor]:
     """Return the convolution of the map (equation 3) at holes alone, [Q, D] each.
 
-    weight [D, C, k, k] has the one-hot channels of `classes` and then those of `extra`. One call for
-    all scales that share a kernel makes one gradient of it. A 1 x 1 convolution after it is a linear
-    layer on these rows.
+    weight [D, C, k, k] has the one-hot channels of `classes` and then those of `extra`. One call
+    for all scales that share a kernel makes one gradient of it. A 1 x 1 convolution after it is a
+    linear layer on these rows.
     """
     out_channels, in_channels, kernel, _ = weight.shape
     tables = [maps.hole_table(kernel, in_channels) for maps in neighbourhoods]
@@ -257,9 +257,9 @@ def _weight_per_tap(form: Form, weight: Tensor) -> bool:
 def _scaled(grad: Tensor, x: Tensor, windows: Windows) -> Iterator[Tensor]:
     """Give the gradient [B, D, H, W] times the ratio of equation 2, channels last.
 
-    Changes of it end with the context. On a CPU it is the incoming tensor, because a copy would be a
-    third of what a plain convolution needs: autograd runs one node of a graph at a time there, and
-    the few rows that change are put back bit for bit (`data`: it counts no change).
+    Changes of it end with the context. On a CPU it is the incoming tensor, because a copy would be
+    a third of what a plain convolution needs: autograd runs one node of a graph at a time there,
+    and the few rows that change are put back bit for bit (`data`: it counts no change).
     """
     scaled = grad.contiguous(memory_format=torch.channels_last).data
     is_incoming = scaled.data_ptr() == grad.data_ptr()

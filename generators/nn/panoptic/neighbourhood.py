@@ -1,7 +1,7 @@
 """Neighbours of one identity in panoptic maps, as lists of pixels.
 
-A window of a convolution is *mixed* when it holds another identity than its centre's. Everything here
-follows from the integer map alone (Panoptic-based Image Synthesis, Dundar et al., CVPR 2020;
+A window of a convolution is *mixed* when it holds another identity than its centre's. Everything
+here follows from the integer map alone (Panoptic-based Image Synthesis, Dundar et al., CVPR 2020;
 equations 1-3, Algorithm 1), so all layers of a scale share it.
 
 Legend: B images, H W pixels, N = B H W pixels of a batch in row-major order, by which all lists
@@ -173,7 +173,8 @@ class Upsampling:
         doubled = (batch, 2 * height, 2 * width)
         if fine.shape != doubled:
             raise ValueError(
-                f"upsampling from {list(coarse.shape)} gives {list(doubled)}, not {list(fine.shape)}"
+                f"upsampling from {list(coarse.shape)} gives {list(doubled)}, not "
+                f"{list(fine.shape)}"
             )
         blocks = coarse[:, :, None, :, None].expand(batch, height, 2, width, 2)
         equal = fine == blocks.reshape(doubled)
@@ -228,10 +229,10 @@ class Neighbourhood:
     """A batch of panoptic maps at one resolution: the neighbours of each pixel.
 
     identity [B, H, W] integer, classes [B, H, W] int64, extra [B, e, H, W] float. `classes` are
-    one-hot channels of the semantic map, `extra` its channels after them. `coarse` [B, H/2, W/2] are
-    the identities that upsampling starts from; left out, every second pixel of `identity`. `scaling`
-    of a window's sum: `mean` is equation 2, `root` its square root, which keeps the variance of
-    features that vary independently.
+    one-hot channels of the semantic map, `extra` its channels after them. `coarse` [B, H/2, W/2]
+    are the identities that upsampling starts from; left out, every second pixel of `identity`.
+    `scaling` of a window's sum: `mean` is equation 2, `root` its square root, which keeps the
+    variance of features that vary independently.
     """
 
     def __init__(

@@ -29,8 +29,8 @@ def panoptic_conv_reference(
 ) -> Tensor:
     """Compute equations 1 and 2 as they are written.
 
-    x [B, C, H, W], weight [D, C, k, k], identity [B, H, W] -> [B, D, H, W]. Taps outside the image do
-    not match (`hole`) or match with the value 0 (`same`). `root` scales by the square root of
+    x [B, C, H, W], weight [D, C, k, k], identity [B, H, W] -> [B, D, H, W]. Taps outside the image
+    do not match (`hole`) or match with the value 0 (`same`). `root` scales by the square root of
     equation 2's ratio.
     """
     kernel = weight.shape[-1]

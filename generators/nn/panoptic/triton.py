@@ -2,12 +2,13 @@
 
 A tap that does not match reads zeros. Triton kernels (Tillet et al., 2019) in place of the lists of
 conv.py; equal to it up to rounding. Equations 1 and 2 need two things of the map, a bit per tap for
-whether it matches and the ratio, so there is one launch where the lists take dozens. Sums are float32.
-float32 numbers are multiplied as cuDNN multiplies them in a plain convolution: in TF32 unless
-`torch.backends.cudnn.allow_tf32` is false. Needs triton, a GPU of compute capability 8 or later and
-kernels up to 5 x 5.
+whether it matches and the ratio, so there is one launch where the lists take dozens. Sums are
+float32. float32 numbers are multiplied as cuDNN multiplies them in a plain convolution: in TF32
+unless `torch.backends.cudnn.allow_tf32` is false. Needs triton, a GPU of compute capability 8 or
+later and kernels up to 5 x 5.
 
-Legend: B images, H W pixels, N = B H W rows, C input and D output channels, K taps, M mixed windows.
+Legend: B images, H W pixels, N = B H W rows, C input and D output channels, K taps, M mixed
+windows.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ def tile_of(dtype: torch.dtype, rows: int, columns: int, depth: int, memory: int
     """Return the tile for so many rows, output and input channels.
 
     A program may have `memory` bytes of shared memory. From the table of tiles measured on an H200
-    (benchmarks/results/2026-11-27-gpu.md): large ones are faster from 128 columns on in short numbers
-    and from 256 in float32. With fewer rows than were measured, smaller ones make more programs.
+    (benchmarks/results/2026-11-27-gpu.md): large ones are faster from 128 columns on in short
+    numbers and from 256 in float32. With fewer rows than were measured, smaller ones make more
+    programs.
     """
     short = dtype != torch.float32
     large = memory >= _LARGE and rows >= 2**15
@@ -136,8 +138,8 @@ def gradient_of_weight(
 ) -> Tensor:
     """Return the mixed windows' part of the weight's gradient: [D, C, k, k], float32.
 
-    Channels last. Rows are cut into as many parts as keep the GPU busy, each part is summed apart and
-    then all are added up: no order depends on which program is faster.
+    Channels last. Rows are cut into as many parts as keep the GPU busy, each part is summed apart
+    and then all are added up: no order depends on which program is faster.
     """
     d = grad.shape[1]
     c = x.shape[1]

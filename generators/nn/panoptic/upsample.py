@@ -36,7 +36,8 @@ def panoptic_upsample(
         hole_rows = x.new_zeros(len(holes), channels)
     if hole_rows.shape != (len(holes), channels):
         raise ValueError(
-            f"{len(holes)} holes of {channels} channels cannot be filled with {list(hole_rows.shape)}"
+            f"{len(holes)} holes of {channels} channels cannot be filled with "
+            f"{list(hole_rows.shape)}"
         )
     out: Tensor = _PanopticUpsample.apply(x, hole_rows.to(x.dtype), neighbourhood)
     return out

@@ -2,9 +2,10 @@
 
 The id of a pixel is R + 256 G + 65536 B.
 
-Reference: `coco_panoptic:annotations/panoptic_val2017.json?images=val2017`. Boxes, areas and masks of the objects come from
-the maps; those in the JSON are not used. The JSON is checked when it is opened, a map when its scene is asked for: each of
-its ids must be a segment, and each segment must have pixels.
+Reference: `coco_panoptic:annotations/panoptic_val2017.json?images=val2017`. Boxes, areas and masks
+of the objects come from the maps; those in the JSON are not used. The JSON is checked when it is
+opened, a map when its scene is asked for: each of its ids must be a segment, and each segment must
+have pixels.
 """
 
 from __future__ import annotations
@@ -134,12 +135,14 @@ class PanopticDataset(CheckedDataset[Row]):
         unlisted = in_map - listed
         if unlisted:
             raise DatasetError(
-                f"{path}: pixels of id {min(unlisted)} are no segment in {self._file}; correct one of them"
+                f"{path}: pixels of id {min(unlisted)} are no segment in {self._file}; correct one "
+                "of them"
             )
         without_pixels = listed - in_map
         if without_pixels:
             raise DatasetError(
-                f"{path}: segment {min(without_pixels)} of {self._file} has no pixel; correct one of them"
+                f"{path}: segment {min(without_pixels)} of {self._file} has no pixel; correct one "
+                "of them"
             )
 
     def content(self) -> str:

@@ -1,6 +1,7 @@
 """Detections as COCO results: the flat list that pycocotools' `loadRes` takes.
 
-Image and category ids are those of the user's own annotation file, so that truth kept elsewhere can judge them.
+Image and category ids are those of the user's own annotation file, so that truth kept elsewhere can
+judge them.
 """
 
 from __future__ import annotations

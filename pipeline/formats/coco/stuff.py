@@ -2,10 +2,11 @@
 
 An instances and a stuff file are read as one.
 
-Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its box takes more than
-`min_area` of the image, it is no crowd and its class is not "other"; an image stays when the stuff file has anything for
-it and `min_objects` to `max_objects` of its objects stay. Everything left out is counted. Records are checked as in `coco`,
-those of objects under `min_area` only as far as that takes.
+Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its
+box takes more than `min_area` of the image, it is no crowd and its class is not "other"; an image
+stays when the stuff file has anything for it and `min_objects` to `max_objects` of its objects
+stay. Everything left out is counted. Records are checked as in `coco`, those of objects under
+`min_area` only as far as that takes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Config(coco.Config):
             )
         if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(
-                f"min_objects={self.min_objects}, max_objects={self.max_objects}; use 0 <= min_objects <= max_objects"
+                f"min_objects={self.min_objects}, max_objects={self.max_objects}; use 0 <= "
+                "min_objects <= max_objects"
             )
 
 
@@ -56,7 +58,8 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     stuff_file = root / (config.stuff or _stuff_name(config.path))
     if things_file.is_file() and not stuff_file.is_file():  # said before a large file is read
         raise DatasetError(
-            f"{stuff_file}: no such file; give the COCO-Stuff annotations that belong to {config.path} with stuff=FILE"
+            f"{stuff_file}: no such file; give the COCO-Stuff annotations that belong to "
+            f"{config.path} with stuff=FILE"
         )
     things, things_digest = load_object(things_file)
     stuff, stuff_digest = load_object(stuff_file)
@@ -102,7 +105,8 @@ def _stuff_name(path: str) -> str:
     file = Path(path)
     if "instances_" not in file.name:
         raise DatasetError(
-            f"{path}: no stuff file is given and the name has no 'instances_' to replace; give one with stuff=FILE"
+            f"{path}: no stuff file is given and the name has no 'instances_' to replace; give one "
+            "with stuff=FILE"
         )
     return str(file.with_name(file.name.replace("instances_", "stuff_")))
 
@@ -160,7 +164,8 @@ class _ObjectFilter:
         elif target.category >= self._num_classes:
             self._skipped[f"object of the class '{_OTHER}'"] += 1
         elif _share(record, target.image) <= self._min_area:
-            # before the full check: most objects are small, and official files hold some without extent
+            # before the full check: most objects are small, and official files hold some without
+            # extent
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
             label = reader.read(record, target)

@@ -2,11 +2,13 @@
 
 The instances file tells things apart.
 
-Reference: `coco_stuff_maps:annotations/instances_val2017.json?maps=stuffthingmaps/val2017&images=val2017`. A map is a grey
-PNG whose pixels are category id - 1 (0 to 181), or 255 where nothing is labelled. The masks of the instances are laid over
-it in file order, later ones in front, each taking only pixels of its own class; what no instance takes of a thing's pixels
-is one crowd per class, and an instance without a pixel is no object. So a pixel's identity is the pair (class, instance),
-and the class is always the map's.
+Reference:
+`coco_stuff_maps:annotations/instances_val2017.json?maps=stuffthingmaps/val2017&images=val2017`. A
+map is a grey PNG whose pixels are category id - 1 (0 to 181), or 255 where nothing is labelled. The
+masks of the instances are laid over it in file order, later ones in front, each taking only pixels
+of its own class; what no instance takes of a thing's pixels is one crowd per class, and an instance
+without a pixel is no object. So a pixel's identity is the pair (class, instance), and the class is
+always the map's.
 """
 
 from __future__ import annotations

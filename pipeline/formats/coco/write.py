@@ -1,7 +1,7 @@
 """COCO instances, written: one JSON, streamed, and the images beside it.
 
-The file reads back as the same scenes: what COCO has no place for (score, source, verdict, provenance ...) travels in
-extra fields that other readers pass over.
+The file reads back as the same scenes: what COCO has no place for (score, source, verdict,
+provenance ...) travels in extra fields that other readers pass over.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 class CocoWriter:
     """Writes a JSON and a folder of images; the JSON appears when the block ends well.
 
-    Memory does not grow with the number of scenes. Image and annotation ids run from 1: evaluators silently lose the
-    annotation with id 0.
+    Memory does not grow with the number of scenes. Image and annotation ids run from 1: evaluators
+    silently lose the annotation with id 0.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class CocoWriter:
         self._images.sweep()
         with ExitStack() as stack:
             self._out = stack.enter_context(self._folder.atomic_output(self._name))
-            # annotations come last in the file but are known image by image, so they wait in an unnamed file
+            # annotations come last in the file but are known image by image, so they wait in an
+            # unnamed file
             self._spool = stack.enter_context(tempfile.TemporaryFile())
             head = _json(self._head())
             self._out.write(head.removesuffix(b"}") + b',\n"images": [')
@@ -91,10 +92,11 @@ class CocoWriter:
     def add(self, scene: Scene, image_bytes: bytes | None = None, write_image: bool = True) -> str:
         """Append a scene and return its image's file name.
 
-        Without `image_bytes` the image is taken from the scene itself, by content or by path; without `write_image` only
-        its record is written.
+        Without `image_bytes` the image is taken from the scene itself, by content or by path;
+        without `write_image` only its record is written.
 
-        Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its name has no ending.
+        Raises DatasetError when there is no image to write, or it is neither PNG nor JPEG and its
+        name has no ending.
         """
         data = image_bytes
         if data is None:

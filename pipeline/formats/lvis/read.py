@@ -1,7 +1,8 @@
 """LVIS v1 JSON, read: COCO's records, with the classes absent from each image.
 
-Reference: `lvis:lvis_v1_train.json?images=coco`. Which classes were looked for in an image (`neg_category_ids`,
-`not_exhaustive_category_ids`) decides LVIS' evaluation and has no place in a scene: judge with the file itself.
+Reference: `lvis:lvis_v1_train.json?images=coco`. Which classes were looked for in an image
+(`neg_category_ids`, `not_exhaustive_category_ids`) decides LVIS' evaluation and has no place in a
+scene: judge with the file itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """LVIS v1 JSON, written: `lvis_<split>.json` and `images/<split>/`.
 
-What its readers insist on: class ids 1, 2, 3 ... without gaps (detectron2 counts from them), polygons and never run
-lengths, at least one per object, and `coco_url` whose last two parts are folder and name. Ours are relative.
+What its readers insist on: class ids 1, 2, 3 ... without gaps (detectron2 counts from them),
+polygons and never run lengths, at least one per object, and `coco_url` whose last two parts are
+folder and name. Ours are relative.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class LvisWriter(CocoWriter):
 
         Those labelled by people, where there are any.
 
-        Were synthetic images counted, the classes they are made for would be rare no longer, and AP_r of others.
+        Were synthetic images counted, the classes they are made for would be rare no longer, and
+        AP_r of others.
         """
         if self.human_count.any():
             return self.human_count
@@ -171,8 +173,8 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
 
     All have the same classes.
 
-    Rare, common and frequent classes are told by the images of `train` where there is such a split, else by each split's own;
-    by those that people labelled, where there are any.
+    Rare, common and frequent classes are told by the images of `train` where there is such a split,
+    else by each split's own; by those that people labelled, where there are any.
     """
     lost: Counter[str] = Counter()
     training_count = None

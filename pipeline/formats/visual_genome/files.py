@@ -130,8 +130,8 @@ def read_aliases(files: Files, name: str) -> dict[str, str]:
 def read_vocabulary(file: Path, files: Files) -> Vocabulary:
     """Return the names of a JSON file: a list, or sg2im's `object_idx_to_name`.
 
-    Ids are positions in the list: from 0 when it begins with "__image__", which is left out, else from 1. Predicates are
-    those of `pred_idx_to_name`, where the file has it.
+    Ids are positions in the list: from 0 when it begins with "__image__", which is left out, else
+    from 1. Predicates are those of `pred_idx_to_name`, where the file has it.
     """
     document, digest = load_json(file)
     files.digests.append(digest)

@@ -1,16 +1,19 @@
 """Visual Genome as layout-to-image papers use it, with the filters of LostGAN.
 
-Reference: `visual_genome:FOLDER?split=train`. The folder has image_data.json, objects.json and vg_splits.json;
-object_alias.txt, relationships.json and relationship_alias.txt are used where they are there.
+Reference: `visual_genome:FOLDER?split=train`. The folder has image_data.json, objects.json and
+vg_splits.json; object_alias.txt, relationships.json and relationship_alias.txt are used where they
+are there.
 
-The classes are the names (after aliases) of at least `min_count` objects of training images, the most frequent first, equally
-frequent ones by the alphabet; `Category.id` is the rank from 1, 0 being "__image__" in the papers, which is no class.
-Whoever counts another release may get another order: to use someone's network, give its `vocabulary`.
+The classes are the names (after aliases) of at least `min_count` objects of training images, the
+most frequent first, equally frequent ones by the alphabet; `Category.id` is the rank from 1, 0
+being "__image__" in the papers, which is no class. Whoever counts another release may get another
+order: to use someone's network, give its `vocabulary`.
 
-An object takes the first of its names that is a class. Of an image that stays, the published loader takes the objects in
-relationships, then others until one of `places` is left, which is for the image itself; where those in relationships leave
-none, `places` of them. It draws which anew each time. Here the draw depends on the id of the image alone
-(pipeline/core/seeding.py), so every reading gives the same objects, those in relationships first.
+An object takes the first of its names that is a class. Of an image that stays, the published loader
+takes the objects in relationships, then others until one of `places` is left, which is for the
+image itself; where those in relationships leave none, `places` of them. It draws which anew each
+time. Here the draw depends on the id of the image alone (pipeline/core/seeding.py), so every
+reading gives the same objects, those in relationships first.
 """
 
 from __future__ import annotations
@@ -55,8 +58,10 @@ _TRAIN = "train"  # the split vocabularies are counted in
 class Config(CheckedConfig):
     """Options of a reference; `path` is the folder. The numbers are the papers'."""
 
-    split: str = _TRAIN  # of vg_splits.json; or all: every image, and vocabularies are counted in every image
-    images: str = ""  # folder of VG_100K and VG_100K_2; by default `images` in path where that is there, else path
+    # of vg_splits.json; or all: every image, and vocabularies are counted in every image
+    split: str = _TRAIN
+    # folder of VG_100K and VG_100K_2; by default `images` in path where that is there, else path
+    images: str = ""
     vocabulary: str = ""  # JSON file of the class names, instead of counting them
     relationships: str = ""  # required | ignored; by default required where the file is there
     min_side: int = 200  # of an image, pixels
@@ -283,7 +288,8 @@ def _frequent_names(counts: Counter[str], config: Config, folder: Path) -> dict[
         if ordered:
             most = f"'{ordered[0][0]}' with {ordered[0][1]}"
         raise DatasetError(
-            f"{folder}: no name has min_count={config.min_count} objects in training images (the most has {most}); lower it"
+            f"{folder}: no name has min_count={config.min_count} objects in training images (the "
+            f"most has {most}); lower it"
         )
     return dict(enumerate(names, 1))
 

@@ -140,7 +140,8 @@ def image_part(
 def _clip(box: Box, height: int, width: int) -> Box | None:
     """Clip a box to its image; None where nothing is left.
 
-    By any amount: the annotators drew over the edges of images, so unlike in a COCO file that is no sign of a wrong one.
+    By any amount: the annotators drew over the edges of images, so unlike in a COCO file that is no
+    sign of a wrong one.
     """
     x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
     x2, y2 = min(box[2], float(width)), min(box[3], float(height))
@@ -156,8 +157,9 @@ def read_relations(
 ) -> dict[int, list[Relation]]:
     """Return the relationships between `kept` objects (ids by image id), by image id.
 
-    Predicates of training images are put in small letters and brought to their main name. Those of other images are taken
-    as written: the published preparation does so, and the numbers of images in the papers come from it.
+    Predicates of training images are put in small letters and brought to their main name. Those of
+    other images are taken as written: the published preparation does so, and the numbers of images
+    in the papers come from it.
     """
     aliases = read_aliases(files, "relationship_alias.txt")
     relations: dict[int, list[Relation]] = {}

@@ -1,7 +1,7 @@
 """Pascal VOC folders, read: Annotations, ImageSets/Main and JPEGImages.
 
-Reference: `voc:VOCdevkit/VOC2012?split=train`. Boxes are whole pixels counted from 1, the last one included. Objects marked
-difficult do not count in VOC's evaluation; here they are ignore regions.
+Reference: `voc:VOCdevkit/VOC2012?split=train`. Boxes are whole pixels counted from 1, the last one
+included. Objects marked difficult do not count in VOC's evaluation; here they are ignore regions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Config(CheckedConfig):
     """Options of a reference; `path` is the folder of Annotations and JPEGImages."""
 
     split: str = "train"  # a list in ImageSets/Main; all = every annotation
-    classes: str = ""  # text file with a class per line; "" = classes.json, else the names that occur, by the alphabet
+    # text file with a class per line; "" = classes.json, else the names that occur, by the alphabet
+    classes: str = ""
     difficult: str = "ignore"  # they are ignore regions | learn: they are objects like others
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Pascal VOC folders, written: XML files, lists and JPEG images.
 
-VOC has no masks here, no ids, scores and sources; a COCO file beside it, `coco/<split>.json`, keeps them. Ignore regions are
-objects marked difficult, which VOC's evaluation passes over.
+VOC has no masks here, no ids, scores and sources; a COCO file beside it, `coco/<split>.json`, keeps
+them. Ignore regions are objects marked difficult, which VOC's evaluation passes over.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
 
     All have the same classes.
 
-    Images that are no JPEG become JPEG of quality 95, because readers of this layout ask for names ending in .jpg. Raises
-    DatasetError for a class name that XML cannot spell or that two classes share, and for two images of one name.
+    Images that are no JPEG become JPEG of quality 95, because readers of this layout ask for names
+    ending in .jpg. Raises DatasetError for a class name that XML cannot spell or that two classes
+    share, and for two images of one name.
     """
     categories = next(iter(splits.values())).categories
     _check_names(categories)
@@ -55,7 +56,8 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
                 name = file_name.removesuffix(".jpg")
                 if name in written:
                     raise DatasetError(
-                        f"image {scene.image_id!r} is in two splits; give images of one folder own ids"
+                        f"image {scene.image_id!r} is in two splits; give images of one folder own "
+                        "ids"
                     )
                 written.add(name)
                 names.append(name)
@@ -74,11 +76,13 @@ def _check_names(categories: tuple[Category, ...]) -> None:
     for category in categories:
         if not is_text(category.name) or _NOT_IN_XML.search(category.name):
             raise DatasetError(
-                f"class {category.id}: XML cannot spell its name {category.name!r}; rename the class"
+                f"class {category.id}: XML cannot spell its name {category.name!r}; rename the "
+                "class"
             )
         if category.name in seen:
             raise DatasetError(
-                f"two classes are called {category.name!r}, and VOC knows classes by name; rename one"
+                f"two classes are called {category.name!r}, and VOC knows classes by name; rename "
+                "one"
             )
         seen.add(category.name)
 
@@ -98,8 +102,9 @@ def _head(scene: Scene, file_name: str) -> str:
     return (
         f"<annotation>\n <folder>JPEGImages</folder>\n <filename>{escape(file_name)}</filename>\n"
         f" <source><database>synthaug</database></source>\n"
-        f" <size><width>{scene.width}</width><height>{scene.height}</height><depth>3</depth></size>\n"
-        f" <segmented>0</segmented>\n"
+        f" <size><width>{scene.width}</width><height>{scene.height}</height>"
+        f"<depth>3</depth></size>\n"
+        " <segmented>0</segmented>\n"
     )
 
 
@@ -108,8 +113,9 @@ def _object(name: str, box: list[int], difficult: bool) -> str:
     return (
         f" <object>\n  <name>{escape(name)}</name>\n  <pose>Unspecified</pose>\n"
         f"  <truncated>0</truncated>\n  <difficult>{int(difficult)}</difficult>\n"
-        f"  <bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>\n"
-        f" </object>\n"
+        f"  <bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>\n"
+        " </object>\n"
     )
 
 

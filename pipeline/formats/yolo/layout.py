@@ -70,7 +70,8 @@ def _load(file: Path, hint: str = "") -> Described:
         raise DatasetError(f"{file}: not valid YAML ({one_line(err)}); correct the file") from err
     if not isinstance(document, dict):
         raise DatasetError(
-            f"{file}: the top level must be keys with values (train, val, names); this is no data.yaml"
+            f"{file}: the top level must be keys with values (train, val, names); this is no "
+            "data.yaml"
         )
     return Described(file, document, digest)
 
@@ -126,7 +127,8 @@ def _class_names(value: Any, file: Path) -> list[str]:
     """Return the names in order: they are listed, or numbered from 0."""
     if value is None:
         raise DatasetError(
-            f"{file}: 'names' is missing: it must list the classes in the order of their numbers; add it"
+            f"{file}: 'names' is missing: it must list the classes in the order of their numbers; "
+            "add it"
         )
     names = value
     if isinstance(value, dict):
@@ -275,7 +277,8 @@ def _named_path(described: Described, name: Any, follow: bool) -> Path:
             f"{file}: path and the splits must be names of folders, not {_describe(wrong)}"
         )
     linked = None
-    # some exporters write ../train/images and mean train/images; Ultralytics reads it so where the first is not there
+    # some exporters write ../train/images and mean train/images; Ultralytics reads it so where the
+    # first is not there
     for text in _spellings(base, name):
         path = Path(os.path.normpath(home / text))
         if not path.exists():

@@ -1,8 +1,9 @@
 """Ultralytics YOLO folders, read: data.yaml, images/<split>/ and labels/<split>/.
 
-Reference: `yolo:folder?split=train`. A line of a label file is `class cx cy w h`, or `class x1 y1 x2 y2 ...` for a polygon,
-in parts of the image's width and height; an image without a label file, or with an empty one, shows nothing. Where data.yaml
-has `kpt_shape`, a line is a box with key points, which are not kept.
+Reference: `yolo:folder?split=train`. A line of a label file is `class cx cy w h`, or `class x1 y1
+x2 y2 ...` for a polygon, in parts of the image's width and height; an image without a label file,
+or with an empty one, shows nothing. Where data.yaml has `kpt_shape`, a line is a box with key
+points, which are not kept.
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ class RowReader:
         if not all(math.isfinite(value) for value in values) or largest > 2:
             raise RecordError(
                 "bad label",
-                "a coordinate is not between 0 and 1; they are parts of the image's width and height",
+                "a coordinate is not between 0 and 1; they are parts of the image's width and "
+                "height",
             )
         label = int(values[0])
         if label != values[0] or not 0 <= label < self.num_classes:

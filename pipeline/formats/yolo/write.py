@@ -1,7 +1,8 @@
 """Ultralytics YOLO folders, written, for detection and for segmentation.
 
-The format has no ids, scores and sources, and no regions to be ignored. Ignore regions are left out of the labels and
-counted; they, and all else that the labels cannot hold, stand in a COCO file beside them, `coco/<split>.json`.
+The format has no ids, scores and sources, and no regions to be ignored. Ignore regions are left out
+of the labels and counted; they, and all else that the labels cannot hold, stand in a COCO file
+beside them, `coco/<split>.json`.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
 
     All have the same classes.
 
-    Lines are polygons when every object to be learnt has a mask, else boxes: Ultralytics drops all polygons of a set in which
-    one object has none. Raises DatasetError for a class name that is no text.
+    Lines are polygons when every object to be learnt has a mask, else boxes: Ultralytics drops all
+    polygons of a set in which one object has none. Raises DatasetError for a class name that is no
+    text.
     """
     categories = next(iter(splits.values())).categories
     for category in categories:
@@ -68,7 +70,8 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
 def data_yaml(categories: tuple[Category, ...], splits: list[str]) -> str:
     """Return the file that names the classes and where the images of each split are.
 
-    There is no `path`: its folder is then that of the file, while a relative one would start at Ultralytics' own folder.
+    There is no `path`: its folder is then that of the file, while a relative one would start at
+    Ultralytics' own folder.
     """
     document: dict[str, Any] = {split: f"images/{split}" for split in splits}
     document["names"] = {index: category.name for index, category in enumerate(categories)}

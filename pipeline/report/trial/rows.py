@@ -7,8 +7,10 @@ from typing import Any
 
 GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order of the page
 RULES = {
-    "relative": "by labelled objects, relative to the largest class: frequent from a half on, rare below an eighth",
-    "lvis": "by labelled images with the class, as in LVIS: rare up to 10, common up to 100, frequent above",
+    "relative": "by labelled objects, relative to the largest class: frequent from a half on, rare "
+    "below an eighth",
+    "lvis": "by labelled images with the class, as in LVIS: rare up to 10, common up to 100, "
+    "frequent above",
 }
 Difference = Mapping[str, float]
 Manifest = Mapping[str, Any]  # of the step

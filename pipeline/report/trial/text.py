@@ -48,7 +48,10 @@ def _confirmation(trial: Manifest) -> list[list[str]]:
     confirmation = trial["confirmation"]
     if not confirmation:
         return []
-    title = f"Confirmation: {confirmation['seeds']} fresh seeds, {confirmation['images']} images that nothing else has seen"
+    title = (
+        f"Confirmation: {confirmation['seeds']} fresh seeds, {confirmation['images']} images that "
+        "nothing else has seen"
+    )
     recipe = _escape(confirmation["recipe"])
     head = [f"{recipe}, AP points", *confirmed_against(trial)]
     table = _difference_table(head, confirmation_rows(trial))

@@ -53,7 +53,8 @@ from synthaug.pipeline.scores.classification.crops import (
 if TYPE_CHECKING:
     from torch import nn
 
-# LostGAN-V2, section 3: ResNet-101 of CIFAR's form on all crops of 32 pixels, five images of each layout
+# LostGAN-V2, section 3: ResNet-101 of CIFAR's form on all crops of 32 pixels, five images of each
+# layout
 PUBLISHED = Config(
     depth=PAPER_DEPTH,
     width=64,
@@ -128,7 +129,10 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
     for name in ("real", "synthetic"):
         labels = (layout_objects(scene).category for scene in inputs.tables[name])
         if not any(np.isin(of_image, selected).any() for of_image in labels):
-            return f"the {name} images have no object of the classes to tell apart (cas.classes: {config.classes})"
+            return (
+                f"the {name} images have no object of the classes to tell apart (cas.classes: "
+                f"{config.classes})"
+            )
     return None
 
 
@@ -161,10 +165,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     card = full_card(
         inputs,
         extractor,
-        protocol="classifier trained on synthetic object crops only, tested on real validation crops",
+        protocol="classifier trained on synthetic object crops only, tested on real validation "
+        "crops",
         headline_key="top1",
-        resize=f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else INTER_LINEAR",
-        network=f"CIFAR-form ResNet-{config.depth}, width {config.width}, weights drawn from seed {config.seed}",
+        resize=f"box to {config.size}x{config.size}: cv2 INTER_AREA when shrinking, else "
+        "INTER_LINEAR",
+        network=f"CIFAR-form ResNet-{config.depth}, width {config.width}, weights drawn from seed "
+        f"{config.seed}",
         network_sha256=f"none: trained here, {config.steps} steps of {config.batch} crops",
         versions=versions("torch", "opencv-python-headless", "numpy"),
     )
@@ -239,7 +246,8 @@ def _protocol(
     return {
         "warnings": warnings,
         "comparability": f"{told}; the training schedule is ours (the paper gives none)",
-        "training": f"SGD, {config.steps} steps of {config.batch}, drawn {config.sampling}, peak rate {config.lr}",
+        "training": f"SGD, {config.steps} steps of {config.batch}, drawn {config.sampling}, peak "
+        f"rate {config.lr}",
         "trainings": config.repeats,
         "classes": len(names),
         "classes_without_training_crops": _without_crops(names, train),

@@ -19,8 +19,8 @@ PAPER_DEPTH = 101  # LostGAN-V2's CAS
 def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
     """Return a CIFAR-form ResNet: a 3x3 stem, no pooling before the end.
 
-    `depth` 6n+2: three stages of n basic blocks, widths w, 2w, 4w. `depth` 101: four stages of 3, 4, 23, 3 bottlenecks,
-    widths w .. 8w, four times as many channels out.
+    `depth` 6n+2: three stages of n basic blocks, widths w, 2w, 4w. `depth` 101: four stages of 3,
+    4, 23, 3 bottlenecks, widths w .. 8w, four times as many channels out.
     """
     from torch import nn
 

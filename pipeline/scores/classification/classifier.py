@@ -43,7 +43,8 @@ class Config:
     shift: int = 2  # move crops by up to this many pixels
     classes: str = "things"  # things | all
     seed: int = 0
-    repeats: int = 1  # trainings of each classifier, with seeds of their own; more than one: mean and spread are told
+    # trainings of each classifier, with seeds of their own; more than one: mean and spread are told
+    repeats: int = 1
     threads: int = 1  # torch threads; the caller sets them
 
     def __post_init__(self) -> None:
@@ -64,7 +65,8 @@ class Config:
                 raise ValueError(f"cas.{name} is {value}; give 1 or more")
         if self.size < 8 or not 0 <= self.shift < self.size:
             raise ValueError(
-                f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= shift < size"
+                f"cas.size is {self.size} and cas.shift {self.shift}; give size >= 8 and 0 <= "
+                "shift < size"
             )
         if not self.lr > 0:
             raise ValueError(f"cas.lr is {self.lr}; give a number above 0")

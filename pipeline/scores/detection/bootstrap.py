@@ -2,7 +2,8 @@
 
 Its spread with other images.
 
-Legend: N detections of one class, C classes, T IoU thresholds (10), P recall points (101), U units, R resamples, H hits.
+Legend: N detections of one class, C classes, T IoU thresholds (10), P recall points (101), U units,
+R resamples, H hits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_at
 KEYS = ("AP", "AP50", "AP75")
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-BLOCK = 4_000_000  # weights of detections held at once, 32 MB: memory does not grow with the number of resamples
+# weights of detections held at once, 32 MB: memory does not grow with the number of resamples
+BLOCK = 4_000_000
 
 
 def bootstrap_ap(

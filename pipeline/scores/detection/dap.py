@@ -106,7 +106,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     card = full_card(
         inputs,
         extractor,
-        protocol="real-trained detector on images made from validation layouts; the layouts' boxes are the truth",
+        protocol="real-trained detector on images made from validation layouts; the layouts' boxes "
+        "are the truth",
         headline_key=config.headline,
         network="the judging detector",
         network_sha256=inputs.resources.detector_sha256,
@@ -313,15 +314,18 @@ def _protocol(
         )
     return {
         "detAP": "AP; the panoptic paper's name for it where panoptic maps drive the generator",
-        "headline": f"{config.headline} (101 recall points, at most 100 detections per class), mean over {told}",
+        "headline": f"{config.headline} (101 recall points, at most 100 detections per class), "
+        f"mean over {told}",
         "comparability": comparability(differences, "LostGAN-V2's Table 3"),
         "objects": result.num_gt,
         "predictions": result.num_predictions,
         "samples_per_layout": config.samples_per_layout,
         "ceiling": f"the same detector on {ceiling.num_images} real images of these layouts",
-        "floor": f"the synthetic predictions against the layouts of other images, seed {config.seed}",
+        "floor": "the synthetic predictions against the layouts of other images, seed "
+        f"{config.seed}",
         "groups": group_names,
-        "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below 1/8, unseen none",
+        "groups_rule": "training instances: head at least 1/2 of the largest class's, tail below "
+        "1/8, unseen none",
         "warnings": _warnings(result, categories),
         "bootstrap": bootstrap,
     }

@@ -2,7 +2,8 @@
 
 The truth are the boxes of scenes.
 
-Legend: D predictions, G true boxes, C classes, T IoU thresholds (10 of COCO), P recall points (101).
+Legend: D predictions, G true boxes, C classes, T IoU thresholds (10 of COCO), P recall points
+(101).
 """
 
 from __future__ import annotations
@@ -296,9 +297,10 @@ class DetectionEvaluator:
 def frequency_groups(train_counts: Sequence[int]) -> dict[str, list[int]]:
     """Split class indices by their training instances, relative to the largest class.
 
-    `head`: at least half of the largest count; `tail`: below one eighth of it; `middle`: between. `unseen` classes have
-    no training instance: no detector can find them, so they are not averaged into the tail. Relative bounds, because
-    LVIS's absolute ones call every class of a small set rare and none of a dense one.
+    `head`: at least half of the largest count; `tail`: below one eighth of it; `middle`: between.
+    `unseen` classes have no training instance: no detector can find them, so they are not averaged
+    into the tail. Relative bounds, because LVIS's absolute ones call every class of a small set
+    rare and none of a dense one.
     """
     groups: dict[str, list[int]] = {"head": [], "middle": [], "tail": [], "unseen": []}
     most = max(train_counts, default=0)

@@ -88,7 +88,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         headline_key="frechet",
         protocol=f"{width} features of the detector's backbone, each map averaged over the image",
-        comparability="between runs with one detector; not with FID, KID or published precision and recall",
+        comparability="between runs with one detector; not with FID, KID or published precision "
+        "and recall",
         resize="as the detector does it",
         splits=splits,
         seed=kid.SUBSET_SEED,
@@ -163,7 +164,8 @@ def _warnings(counts: list[int], width: int) -> list[str]:
     if least > ENOUGH * width:
         return []
     return [
-        f"{least} images for {width} features: below ten images per feature the distance is biased upwards"
+        f"{least} images for {width} features: below ten images per feature the distance is biased "
+        "upwards"
     ]
 
 

@@ -147,7 +147,10 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
     if reason:
         return reason
     if not inputs.generated and not (inputs.pairing.sample > 0).any():
-        return "no layout has two synthetic images; make two or more from each (provenance.source_image says from which)"
+        return (
+            "no layout has two synthetic images; make two or more from each "
+            "(provenance.source_image says from which)"
+        )
     return None
 
 
@@ -186,7 +189,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         comparability=comparability(
             deviations("diversity", config, PUBLISHED, ()), "LostGAN-V2's diversity score"
         ),
-        protocol="LPIPS between two synthetic images of one layout, mean and standard deviation over layouts",
+        protocol="LPIPS between two synthetic images of one layout, mean and standard deviation "
+        "over layouts",
         ceiling="other_layout: LPIPS between images of two layouts",
         warnings=warnings,
     )

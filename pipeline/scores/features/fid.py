@@ -25,8 +25,13 @@ from synthaug.pipeline.scores.features.published import (
 )
 from synthaug.pipeline.scores.features.streams import Features, blocks, thinned
 
-ENOUGH = 10_000  # images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth 2020)
-FLOOR = "train: as many training images as there are synthetic ones (or all), evenly spaced, against the same real images"
+# images; with fewer FID is known to come out too high (Heusel et al., supplement; Chong & Forsyth
+# 2020)
+ENOUGH = 10_000
+FLOOR = (
+    "train: as many training images as there are synthetic ones (or all), evenly spaced, against "
+    "the same real images"
+)
 
 
 @dataclass(frozen=True)
@@ -175,10 +180,12 @@ def warnings(counts: Iterable[int], width: int) -> list[str]:
     sentences = []
     if least <= width:
         sentences.append(
-            f"{least} images for {width} feature dimensions: the covariance is singular, the distance far too high"
+            f"{least} images for {width} feature dimensions: the covariance is singular, the "
+            "distance far too high"
         )
     if least < ENOUGH:
         sentences.append(
-            f"{least} images: below {ENOUGH} the distance is biased upwards; compare only at equal numbers of images"
+            f"{least} images: below {ENOUGH} the distance is biased upwards; compare only at equal "
+            "numbers of images"
         )
     return sentences

@@ -91,7 +91,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     warnings = []
     if count < ENOUGH * config.splits:
         warnings.append(
-            f"{count} images in {config.splits} splits: with fewer than {ENOUGH} each the score is biased downwards"
+            f"{count} images in {config.splits} splits: with fewer than {ENOUGH} each the score is "
+            "biased downwards"
         )
     card = full_card(
         inputs,
@@ -102,8 +103,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
             "LostGAN-V2's Table 1 (COCO-Stuff)",
         ),
         headline_key="inception_score",
-        protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs without bias",
-        splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over them",
+        protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs "
+        "without bias",
+        splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over "
+        "them",
         seed=SHUFFLE_SEED,
         warnings=warnings,
     )

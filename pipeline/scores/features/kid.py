@@ -84,10 +84,12 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         **card_entries(inputs, "inception"),
         headline_key="kid",
-        protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over subsets, unscaled",
+        protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over "
+        "subsets, unscaled",
         splits=splits,
         seed=SUBSET_SEED,
-        floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+        floor="train: as many training images as there are synthetic ones (or all), against the "
+        "same real images",
         warnings=warnings(kernel, config.subset_size),
     )
     return Metric(name="kid", value=numbers["kid"], values=numbers, card=card, controls=controls)
@@ -126,7 +128,8 @@ def warnings(kernel: Kernel | None, subset_size: int) -> list[str]:
         return ["fewer than 4 images: there is no kernel distance"]
     if kernel.subset_size < subset_size:
         return [
-            f"subsets of {kernel.subset_size} instead of {subset_size} images: the mean is unbiased still, the spread larger"
+            f"subsets of {kernel.subset_size} instead of {subset_size} images: the mean is "
+            "unbiased still, the spread larger"
         ]
     return []
 

@@ -132,11 +132,15 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         **_network_entries(inputs, config),
         headline_key="near_copies",
-        protocol=f"cosine similarity {_space(config)} to the nearest training image; near copies are above the"
+        protocol=f"cosine similarity {_space(config)} to the nearest training image; near copies "
+        "are above the"
         f" {QUANTILE:.0%} quantile of real validation images, {limit:.4f}",
-        selection=f"evenly spaced: {len(selected)} synthetic, {len(real)} real, {num_train} training images",
-        layout_similarity="mean of the share of equal cells and of the intersection of class histograms, in"
-        f" {config.layout_side} x {config.layout_side} cells (the paper names GSC and gives no formula)",
+        selection=f"evenly spaced: {len(selected)} synthetic, {len(real)} real, {num_train} "
+        "training images",
+        layout_similarity="mean of the share of equal cells and of the intersection of class "
+        "histograms, in"
+        f" {config.layout_side} x {config.layout_side} cells (the paper names GSC and gives no "
+        "formula)",
         yardstick=limit,
         pairs=[vars(pair) for pair in listed],
         warnings=warnings,

@@ -212,8 +212,8 @@ def _filled(
 ) -> nn.Module:
     """Build one of torch-fidelity's networks from tensors.
 
-    The library reads its file with a loader that would execute what a foreign file brings. It is given a copy that was
-    written here, from tensors that were read safely.
+    The library reads its file with a loader that would execute what a foreign file brings. It is
+    given a copy that was written here, from tensors that were read safely.
     """
     import torch
 

@@ -82,9 +82,11 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         extractor,
         **card_entries(inputs, "vgg16"),
         headline_key="precision",
-        protocol=f"neighbourhoods to the k-th nearest image of the same set, k = {config.neighbors}; fc2 after ReLU",
+        protocol="neighbourhoods to the k-th nearest image of the same set, k = "
+        f"{config.neighbors}; fc2 after ReLU",
         selection=selection,
-        floor="train: as many training images as there are synthetic ones (or all), against the same real images",
+        floor="train: as many training images as there are synthetic ones (or all), against the "
+        "same real images",
         warnings=warnings(result),
     )
     numbers = values(result.synthetic)

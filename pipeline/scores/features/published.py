@@ -13,7 +13,8 @@ from synthaug.pipeline.scores.card import versions
 from synthaug.pipeline.scores.features import convolutions, networks, weights
 
 RESIZE = {
-    "inception": "to 299 x 299 inside the network, bilinear as TensorFlow 1 does it (torch-fidelity)",
+    "inception": "to 299 x 299 inside the network, bilinear as TensorFlow 1 does it "
+    "(torch-fidelity)",
     "vgg16": "to 224 x 224 inside the network, bilinear as TensorFlow 1 does it (torch-fidelity)",
     "alexnet": "to 256 x 256, bilinear, antialiased where it shrinks",
     "lpips": "none; both images of a pair have one size",

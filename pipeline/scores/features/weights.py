@@ -77,7 +77,8 @@ def find(folder: Path | None, name: str) -> Found:
     except FileNotFoundError:
         return Found(
             None,
-            reason=f"{WHERE}: there is no {wanted.file} in '{folder}'; put it there (docs/weights.md)",
+            reason=f"{WHERE}: there is no {wanted.file} in '{folder}'; put it there "
+            "(docs/weights.md)",
         )
     except OSError as err:
         return Found(

@@ -60,7 +60,8 @@ def told_apart(
 
     Each row is judged by a regression that has not learned from it.
 
-    Rows of one group (image) of a set are learned from together or not at all. None with fewer rows than folds need.
+    Rows of one group (image) of a set are learned from together or not at all. None with fewer rows
+    than folds need.
     """
     if min(len(first), len(second)) < 2 * FOLDS:
         return None

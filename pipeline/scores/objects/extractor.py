@@ -2,7 +2,8 @@
 
 Their pixels, the band around their edge, and their finest detail.
 
-In synthetic images only objects that were made count: those of a real image that was added to are a person's.
+In synthetic images only objects that were made count: those of a real image that was added to are a
+person's.
 
 Legend: N objects, S side of a picture in pixels.
 """
@@ -125,8 +126,8 @@ def inside_of(image: NDArray[np.uint8], box: NDArray[np.float32], side: int) -> 
 def seam_of(image: NDArray[np.uint8], box: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     """Return the band along the edges of a box [4] as a picture [S, S, 3].
 
-    The bands of the four sides lie below each other, each from outside (above) to inside; beyond its border the image
-    is mirrored.
+    The bands of the four sides lie below each other, each from outside (above) to inside; beyond
+    its border the image is mirrored.
     """
     x0, y0, x1, y1 = _whole(box, image.shape)
     width = max(LEAST_BAND, round(BAND * max(x1 - x0, y1 - y0)))

@@ -2,8 +2,9 @@
 
 Recall and coverage say how much of the variety of real objects they reach.
 
-How near objects of validation images are to training objects is the yardstick: made ones should not be nearer. An
-object is compared in its eight turned and mirrored forms, since a generator may have learned from these.
+How near objects of validation images are to training objects is the yardstick: made ones should not
+be nearer. An object is compared in its eight turned and mirrored forms, since a generator may have
+learned from these.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 
     Control `real` has the same of real objects.
 
-    `distance` is that of made objects to the nearest training object of their class, over that of real validation
-    objects (medians); `near_copies` the share of made ones nearer than 95 % of the real ones are. Recall and coverage
-    are of real validation objects by made ones; of the control, by training objects.
+    `distance` is that of made objects to the nearest training object of their class, over that of
+    real validation objects (medians); `near_copies` the share of made ones nearer than 95 % of the
+    real ones are. Recall and coverage are of real validation objects by made ones; of the control,
+    by training objects.
     """
     extractor, most = ObjectExtractor(), config.objects_per_class
     real = object_set(inputs, extractor, "real", most)
@@ -75,19 +77,23 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     warnings = []
     if values["distance"] is not None and values["distance"] < BARS["distance"]:
         warnings.append(
-            f"distance: {values['distance']:.2f} is below {BARS['distance']}: training objects are copied"
+            f"distance: {values['distance']:.2f} is below {BARS['distance']}: training objects are "
+            "copied"
         )
     known, own = train_variety["coverage"], made_variety["coverage"]
     if known and own is not None and own < BARS["coverage"] * known:
         warnings.append(
-            f"coverage: {own:.2f} is below {BARS['coverage']:.0%} of that of training objects, {known:.2f}: little variety"
+            f"coverage: {own:.2f} is below {BARS['coverage']:.0%} of that of training objects, "
+            f"{known:.2f}: little variety"
         )
     card = full_card(
         inputs,
         extractor,
         headline_key="distance",
-        protocol=f"Euclidean distance of boxes at {SIDE} x {SIDE} pixels to the nearest training object of the class in "
-        f"eight orientations; recall and coverage of colors, edges and spectra with {config.neighbors} neighbours",
+        protocol=f"Euclidean distance of boxes at {SIDE} x {SIDE} pixels to the nearest training "
+        "object of the class in "
+        "eight orientations; recall and coverage of colors, edges and spectra with "
+        f"{config.neighbors} neighbours",
         selection=f"{len(made)} made, {len(real)} real, {len(train)} training objects",
         bars=BARS,
         warnings=warnings,

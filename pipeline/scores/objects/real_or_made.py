@@ -2,9 +2,10 @@
 
 By what is in their box, and by the band around its edge.
 
-A classifier as small as this one sees what a detector sees at once: wrong colors, smooth surfaces, an edge along the
-box. It looks at as many made objects of a class as at real ones of validation images, which no generator was trained
-on; half of the pairs in order, 0.5, says that it sees nothing.
+A classifier as small as this one sees what a detector sees at once: wrong colors, smooth surfaces,
+an edge along the box. It looks at as many made objects of a class as at real ones of validation
+images, which no generator was trained on; half of the pairs in order, 0.5, says that it sees
+nothing.
 """
 
 from __future__ import annotations
@@ -67,16 +68,19 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         value = values[name]
         if value is not None and value > bar:
             warnings.append(
-                f"{name}: {value:.2f} is above {bar:.2f}: made objects are told by it; mend the generator first"
+                f"{name}: {value:.2f} is above {bar:.2f}: made objects are told by it; mend the "
+                "generator first"
             )
     some_real, _ = matched(real, made)
     card = full_card(
         inputs,
         extractor,
         headline_key="inside",
-        protocol="area under the ROC curve of a ridge logistic regression on colors, edges and spectrum of"
+        protocol="area under the ROC curve of a ridge logistic regression on colors, edges and "
+        "spectrum of"
         f" {extractor.side} x {extractor.side} pixels, five folds by image; 0.5 = not told apart",
-        selection=f"{len(some_real)} real and as many made objects, matched by class, at most {most} of each",
+        selection=f"{len(some_real)} real and as many made objects, matched by class, at most "
+        f"{most} of each",
         splits="interval of Hanley and McNeil (1982)",
         bars=BARS,
         pictures=config.pictures,

@@ -2,7 +2,8 @@
 
 Power above half the Nyquist frequency, at their own scale.
 
-What a generator paints too smoothly has less of it than real objects of its class, what it paints with noise more.
+What a generator paints too smoothly has less of it than real objects of its class, what it paints
+with noise more.
 """
 
 from __future__ import annotations
@@ -60,13 +61,15 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     warnings = []
     if value is not None and abs(value - 1) > BAR:
         warnings.append(
-            f"fine detail is {value:.2f} of that of real objects, more than {BAR:.0%} off: mend the generator first"
+            f"fine detail is {value:.2f} of that of real objects, more than {BAR:.0%} off: mend "
+            "the generator first"
         )
     card = full_card(
         inputs,
         extractor,
         headline_key="fine_power",
-        protocol="mean power of gray values above half the Nyquist frequency in boxes under a Hann window, geometric mean "
+        protocol="mean power of gray values above half the Nyquist frequency in boxes under a Hann "
+        "window, geometric mean "
         "over objects of a class, made over real; classes weigh as they were made",
         selection=f"{len(made)} made, {len(real)} real objects, at most {most} of a class",
         bars={"fine_power": BAR},

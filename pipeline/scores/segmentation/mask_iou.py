@@ -154,7 +154,10 @@ def available(inputs: MetricInputs, _: Config) -> str | None:
     if missing:
         return missing
     if _masks_are_the_layouts(inputs):
-        return "the synthetic masks are those of the layouts themselves, so the generator has learnt none"
+        return (
+            "the synthetic masks are those of the layouts themselves, so the generator has learnt "
+            "none"
+        )
     return None
 
 
@@ -211,13 +214,18 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     card = full_card(
         inputs,
         extractor,
-        protocol="IoU of each synthetic mask with its nearest true mask of the same class; mean over objects, then classes",
+        protocol="IoU of each synthetic mask with its nearest true mask of the same class; mean "
+        "over objects, then classes",
         headline_key="miou",
-        resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: bilinear), from 1/2 inside",
+        resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: "
+        "bilinear), from 1/2 inside",
         masks=num_masks,
-        true_masks=f"of the {source} images, at most {config.true_masks_max} per class, drawn with seed {config.seed}",
-        comparability="LostGAN-V2's Table 4 asks about training layouts, whose own true masks are among the candidates; "
-        "here the layouts are those of validation images, and the masks the visible parts of objects",
+        true_masks=f"of the {source} images, at most {config.true_masks_max} per class, drawn with "
+        f"seed {config.seed}",
+        comparability="LostGAN-V2's Table 4 asks about training layouts, whose own true masks are "
+        "among the candidates; "
+        "here the layouts are those of validation images, and the masks the visible parts of "
+        "objects",
         ceiling=ceiling,
         floor="the whole box as mask, for the same objects",
         versions=versions("opencv-python-headless", "pycocotools", "numpy"),

@@ -7,8 +7,9 @@ the real images of those maps is the ceiling, its answers against the maps of ot
 floor. The number depends on the network: only with the papers' networks and resolution it compares
 with theirs, and the card names the network.
 
-The metrics of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015), section 5. Pixels whose
-true label is don't care count nowhere. A matrix is a sum over pixels, so images can come in any order and any parts.
+The metrics of Long et al., "Fully Convolutional Networks for Semantic Segmentation" (CVPR 2015),
+section 5. Pixels whose true label is don't care count nowhere. A matrix is a sum over pixels, so
+images can come in any order and any parts.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     unet,
 )
 
-# The papers' networks are files of their makers: DeepLab-V2 (COCO-Stuff) and DRN-D-105 (Cityscapes).
+# The papers' networks are files of their makers: DeepLab-V2 (COCO-Stuff) and DRN-D-105
+# (Cityscapes).
 PUBLISHED_NETWORK = "torchscript"
 FEW = 100  # images with maps; with fewer the mean IoU of rare classes is chance
 
@@ -76,7 +78,8 @@ class Config:
             raise ValueError(f"network: '{self.network}' is not one of {', '.join(known)}")
         if (self.network == OWN) == bool(self.file):
             raise ValueError(
-                f"file: '{self.file}' for network '{self.network}'; a file belongs to every network but own"
+                f"file: '{self.file}' for network '{self.network}'; a file belongs to every "
+                "network but own"
             )
         if self.samples_per_layout < 1:
             raise ValueError(f"samples_per_layout: {self.samples_per_layout} is less than 1")
@@ -153,7 +156,10 @@ def _classes_told(config: Config) -> str:
     if not config.classes:
         return "means over the classes that have true pixels"
     names = ", ".join(config.classes)
-    return f"means over those of these classes that have true pixels: {names}; pixels of others count nowhere"
+    return (
+        f"means over those of these classes that have true pixels: {names}; pixels of others count "
+        "nowhere"
+    )
 
 
 def _sparse(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -240,18 +246,21 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     warnings = []
     if num_images < FEW:
         warnings.append(
-            f"{num_images} synthetic images with a map: fewer than {FEW}, rare classes decide the mean"
+            f"{num_images} synthetic images with a map: fewer than {FEW}, rare classes decide the "
+            "mean"
         )
     card = full_card(
         inputs,
         extractor,
         **_network_entries(config),
-        protocol="a segmentation network trained on real images; the class maps the images were made from are the truth",
+        protocol="a segmentation network trained on real images; the class maps the images were "
+        "made from are the truth",
         headline_key="miou",
         comparability=_comparability(config),
         selection=f"all images with a panoptic map ({num_images} synthetic ones)",
         ceiling="the same network on the real images",
-        floor=f"its answers on the synthetic images against the maps of other images, seed {config.seed}",
+        floor="its answers on the synthetic images against the maps of other images, seed "
+        f"{config.seed}",
         classes=_classes_told(config),
         versions=versions("torch", "torchvision", "numpy"),
         warnings=warnings,

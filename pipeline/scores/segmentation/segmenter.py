@@ -272,7 +272,8 @@ def from_file(
             logits = answer["out"] if isinstance(answer, dict) else answer
             if logits.shape[1] != len(class_of_output):
                 raise ValueError(
-                    f"{file}: the network has {logits.shape[1]} outputs, {len(class_of_output)} classes are named"
+                    f"{file}: the network has {logits.shape[1]} outputs, {len(class_of_output)} "
+                    "classes are named"
                 )
             size = image.shape[:2]
             if logits.shape[2:] != size:

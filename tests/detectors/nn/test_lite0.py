@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from synthaug.detectors.nn import lite0, lite0_weights
 
-# Logits of the published PyTorch port (efficientnet-lite-pytorch 0.1.0, efficientnet-lite0) on `picture`.
+# Logits of the published PyTorch port (efficientnet-lite-pytorch 0.1.0, efficientnet-lite0) on
+# `picture`.
 TOP_FIVE = {417: 11.10423, 619: 6.91727, 854: 6.81662, 714: 6.07546, 418: 5.9663}
 EVERY_HUNDREDTH = [
     *(-0.46231, -1.17955, 0.99987, -1.0377, -0.22105),

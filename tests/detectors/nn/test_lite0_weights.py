@@ -1,4 +1,7 @@
-"""The package of ImageNet weights: found without being run, refused when it is not the tested file."""
+"""The package of ImageNet weights.
+
+Found without being run, refused when it is not the tested file.
+"""
 
 from __future__ import annotations
 

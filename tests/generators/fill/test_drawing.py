@@ -1,4 +1,7 @@
-"""Windows to learn from: which objects they show, and that the network is told what was done to them."""
+"""Windows to learn from.
+
+Which objects they show, and that the network is told what was done to them.
+"""
 
 from __future__ import annotations
 

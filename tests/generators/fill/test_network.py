@@ -60,7 +60,10 @@ def test_windows_of_a_batch_do_not_see_each_other() -> None:
 
 
 def test_rows_and_columns_are_not_swapped() -> None:
-    """A window turned about its diagonal has another velocity than the turned one: coordinates differ."""
+    """A window turned about its diagonal has another velocity than the turned one.
+
+    Coordinates differ.
+    """
     network, windows = random_network(), random_windows(1)
     turned = replace(
         windows,

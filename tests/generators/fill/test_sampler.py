@@ -1,4 +1,7 @@
-"""Edits: what is painted where, which objects see which, and that the rest of a photo stays as it is."""
+"""Edits.
+
+What is painted where, which objects see which, and that the rest of a photo stays as it is.
+"""
 
 from __future__ import annotations
 

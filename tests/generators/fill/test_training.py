@@ -1,4 +1,7 @@
-"""Training: it learns, resumes to the bit, and ships the average that held-out windows liked best."""
+"""Training.
+
+It learns, resumes to the bit, and ships the average that held-out windows liked best.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""D: scores of images and objects in their order, objects by size, initialisation, and images without objects."""
+"""D.
+
+Scores of images and objects in their order, objects by size, initialisation, and images without
+objects.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +104,10 @@ def weights_of(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("pool", [False, True])
 def test_a_block_is_two_convolutions_beside_a_shortcut(first: bool, pool: bool) -> None:
-    """In float64; the first block reads the image itself, the others the positive part of their input."""
+    """In float64.
+
+    The first block reads the image itself, the others the positive part of their input.
+    """
     torch.manual_seed(0)
     block = DiscriminatorBlock(3, 5, pool, first).double().eval()
     for name in ("conv1", "conv2", "c_sc"):
@@ -153,7 +160,10 @@ def test_the_image_score_reads_the_sum_of_the_last_map_and_at_64_pixels_its_mean
 
 
 def by_projection(d: Discriminator, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the scores of objects with these RoI features: a linear layer plus a label projection."""
+    """Return the scores of objects with these RoI features.
+
+    A linear layer plus a label projection.
+    """
     summed = features.clamp_min(0).sum((2, 3))
     weight, bias = weights_of(d.l_obj)
     rows = d.l_y.weight().detach()[labels]

@@ -1,4 +1,7 @@
-"""Fast inference against the network and the published equations; the network against the equations, in training too."""
+"""Fast inference against the network and the published equations.
+
+The network against the equations, in training too.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ COUNTS = {"ragged": (4, 2, 1), "one": (1, 1, 1), "empty": (0, 0, 0), "one_empty"
 
 
 def layouts_of(counts: tuple[int, ...], slots: int = 5, seed: int = 0) -> Layouts:
-    """Random objects first, then padding; box corners on a lattice, so that no reading of them rounds."""
+    """Random objects first, then padding.
+
+    Box corners on a lattice, so that no reading of them rounds.
+    """
     rng = np.random.default_rng(seed)
     labels = torch.zeros(len(counts), slots, dtype=torch.int64)
     boxes = torch.tensor(PAD_BOX).repeat(len(counts), slots, 1)
@@ -51,7 +57,10 @@ def layouts_of(counts: tuple[int, ...], slots: int = 5, seed: int = 0) -> Layout
 
 
 def network_of(**settings: Any) -> lostgan.LostGanGenerator:
-    """Random weights whose norms are all at work: statistics off their defaults, spectral norms converged."""
+    """Random weights whose norms are all at work.
+
+    Statistics off their defaults, spectral norms converged.
+    """
     torch.manual_seed(0)
     network = lostgan_system.build(lostgan.Config(**{**TINY, **settings}), CLASSES)
     state = network.state_dict()
@@ -155,7 +164,8 @@ def test_bfloat16_is_close(settings: dict[str, Any]) -> None:
     images, stacks = network(*inputs)
     fast_images, fast_stacks = FastGenerator(network, torch.bfloat16)(*inputs)
     assert fast_images.dtype == torch.float32
-    # so few channels average out little rounding; the published widths stay within 4e-2 at every pixel (below)
+    # so few channels average out little rounding; the published widths stay within 4e-2 at every
+    # pixel (below)
     assert (fast_images - images).square().mean().sqrt() < 0.015
     assert (fast_stacks[-1] - stacks[-1]).abs().max() < 4e-2
 
@@ -281,7 +291,8 @@ def test_a_training_step_is_the_published_one(version: int, resolution: int) -> 
     for network, state in ((g, training.g), (d, training.d)):
         for key, value in network.state_dict().items():
             if value.is_floating_point():
-                # Adam's first step is the learning rate times the sign of a gradient, which rounding may turn
+                # Adam's first step is the learning rate times the sign of a gradient, which
+                # rounding may turn
                 assert (value - state[key].detach()).abs().max() < 3e-4, key
                 assert (value - state[key].detach()).abs().mean() < 5e-5 or key.endswith("bias"), (
                     key

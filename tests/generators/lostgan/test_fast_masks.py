@@ -24,7 +24,9 @@ SIDE = 12
 
 
 def folded_of(network: nn.Module, name: str) -> Folded:
-    """Return the weights of a network as part of a larger one, with running statistics of their own."""
+    """Return the weights of a network as part of a larger one, with running statistics of their
+    own.
+    """
     torch.manual_seed(1)
     for key, buffer in network.named_buffers():
         if key.endswith(("running_mean", "running_var")):

@@ -101,7 +101,11 @@ def test_padded_slots_have_no_mask_and_objects_do() -> None:
 
 
 def test_scores_weigh_the_discriminators_object_terms() -> None:
-    """Eq. 15: with all scores zero the object terms vanish; halving them halves the terms; images terms do not move."""
+    """Eq.
+
+    15: with all scores zero the object terms vanish; halving them halves the terms; images terms do
+    not move.
+    """
     torch.manual_seed(0)
     objective = lostgan.LostGanObjective(TINY, 6)
     objective.networks["D"].eval()
@@ -182,7 +186,10 @@ def linear_of(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_isla_norm_spreads_each_objects_numbers_over_its_mask() -> None:
-    """Equations 7 to 9 pixel by pixel, in float64; an object's share is its mask over the sum of masks."""
+    """Equations 7 to 9 pixel by pixel, in float64.
+
+    An object's share is its mask over the sum of masks.
+    """
     torch.manual_seed(0)
     norm = lostgan.IslaNorm(3, 4).double().eval()
     nn.init.normal_(norm.weight_proj.bias)
@@ -444,7 +451,9 @@ def test_object_terms_may_be_averaged_in_each_image_first() -> None:
 
 
 def test_the_generators_terms_are_those_of_equation_11() -> None:
-    """Scores of fakes, both negative, unweighed by p_i, and the mean absolute difference of the images."""
+    """Scores of fakes, both negative, unweighed by p_i, and the mean absolute difference of the
+    images.
+    """
     objective = objective_of(lambda_object=3.0, lambda_image=0.5, lambda_l1=2.0)
     real, fake = training_pair()
     layouts = some_layouts((0.9, 0.2, 0.5))

@@ -1,4 +1,7 @@
-"""Sampling: latents belong to seed and slot, the background's is drawn first, options choose the form."""
+"""Sampling.
+
+Latents belong to seed and slot, the background's is drawn first, options choose the form.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ def test_spectral_norm_finds_the_largest_singular_value() -> None:
 def test_pooling_inside_a_convolution_is_pooling_after_it(
     side: int, kind: torch.dtype | None
 ) -> None:
-    """Forward and backward, by itself in float64 and in the discriminator's block, which does so from side 32."""
+    """Forward and backward, by itself in float64 and in the discriminator's block, which does so
+    from side 32.
+    """
     torch.manual_seed(0)
     block = DiscriminatorBlock(2, 3, pool=True).eval()
     x = torch.randn(2, 2, 12, side)

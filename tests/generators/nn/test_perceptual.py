@@ -57,7 +57,10 @@ def loss(weights: Path) -> PerceptualLoss:
 
 
 def reference(state: dict[str, Tensor], fake: Tensor, real: Tensor) -> Tensor:
-    """The definition, in float64: after the first convolution of each block, weight times the mean difference."""
+    """The definition, in float64.
+
+    After the first convolution of each block, weight times the mean difference.
+    """
     x, index, total = torch.cat([fake, real]).double(), 0, torch.zeros((), dtype=torch.float64)
     for block, weight in zip(WIDTHS, WEIGHTS, strict=True):
         for place in range(len(block)):

@@ -1,4 +1,7 @@
-"""The fast form's convolution: each map of a batch of calls is its own, in both ways of computing."""
+"""The fast form's convolution.
+
+Each map of a batch of calls is its own, in both ways of computing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The panoptic-aware generator: SPADE where it must be, identities that do not mix, training, production."""
+"""The panoptic-aware generator.
+
+SPADE where it must be, identities that do not mix, training, production.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def seen_by(config: spade.Config, maps: Maps) -> Semantics:
 
 
 def pair(config: panoptic.Config) -> tuple[panoptic.PanopticGenerator, spade.SpadeGenerator]:
-    """A generator, and SPADE with the same weights where they have the same names; weights are large enough to show."""
+    """A generator, and SPADE with the same weights where they have the same names.
+
+    Weights are large enough to show.
+    """
     torch.manual_seed(0)
     own = panoptic_system.build(config, 3)
     with torch.no_grad():
@@ -112,7 +118,9 @@ def test_blocks_are_kept_apart_by_identity() -> None:
     ],
 )
 def test_production_is_the_network(changed: dict[str, Any]) -> None:
-    """The fast form gives the network's images, in float32 up to rounding, and near them in bfloat16."""
+    """The fast form gives the network's images, in float32 up to rounding, and near them in
+    bfloat16.
+    """
     config = replace(SMALL, **changed)
     torch.manual_seed(0)
     own = panoptic_system.build(config, 3).eval()
@@ -148,7 +156,10 @@ STYLED = replace(SMALL, vae=True, z=5)
 
 
 def test_a_latent_code_is_an_option_that_changes_nothing_else() -> None:
-    """Without it weights and images are as before; with it the same weights, and a style that is 0, give the same image."""
+    """Without it weights and images are as before.
+
+    With it the same weights, and a style that is 0, give the same image.
+    """
     torch.manual_seed(0)
     plain = panoptic_system.build(SMALL, 3)
     torch.manual_seed(0)
@@ -225,7 +236,10 @@ def test_the_encoder_learns_with_the_generator() -> None:
 
 
 def test_parameters_are_the_papers() -> None:
-    """Section 3.3 at full width: three 1 x 1 convolutions from 1024 channels; parameters on a device that holds none."""
+    """Section 3.3 at full width: three 1 x 1 convolutions from 1024 channels.
+
+    Parameters on a device that holds none.
+    """
     with torch.device("meta"):
         own = panoptic_system.build(panoptic.Config(), 182)
     assert (

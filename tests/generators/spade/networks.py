@@ -33,7 +33,9 @@ def maps_of(
 
 
 def settled(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Statistics and weights off their defaults, so that every part of the network shows in its output."""
+    """Statistics and weights off their defaults, so that every part of the network shows in its
+    output.
+    """
     rng = torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):

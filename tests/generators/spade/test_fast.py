@@ -19,7 +19,10 @@ from tests.generators.spade.networks import FORMS, SMALL, maps_of, settled
     "config", FORMS, ids=["normal", "more", "most", "odd first map and latent code"]
 )
 def test_production_is_the_network(config: spade.Config) -> None:
-    """Every depth, channel choice and start; a batch of unlike maps; float32 up to rounding, bfloat16 roughly."""
+    """Every depth, channel choice and start.
+
+    A batch of unlike maps; float32 up to rounding, bfloat16 roughly.
+    """
     config = replace(config, fast_modulation=False)
     network = settled(spade_system.build(config, 6))
     seen = semantics(

@@ -104,7 +104,9 @@ def test_kl_divergence_is_the_integral_and_zero_for_the_standard_normal() -> Non
 
 
 def test_a_weight_belongs_to_its_image_and_its_place() -> None:
-    """Weights are averaged over the share of the image that a score stands for, row by row, column by column."""
+    """Weights are averaged over the share of the image that a score stands for, row by row, column
+    by column.
+    """
     real, fake = scales_of(0), scales_of(1)
     rng = torch.Generator().manual_seed(2)
     weights = torch.rand(2, 16, 8, dtype=torch.float64, generator=rng)

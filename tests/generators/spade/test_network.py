@@ -113,7 +113,10 @@ def test_a_step_by_windows_is_that_by_pixels(precision: str) -> None:
 
 
 def test_a_sum_over_images_is_not_weighed_by_parts() -> None:
-    """The KL divergence of a batch in parts is that of the whole; without norms over the batch it depends on E alone."""
+    """The KL divergence of a batch in parts is that of the whole.
+
+    Without norms over the batch it depends on E alone.
+    """
     config = replace(SMALL, vae=True, z=4)
     told = [
         training_of(config, TrainingConfig(accumulate=n)).step(0, batch_of(4, 0))["g_kl_sum"]

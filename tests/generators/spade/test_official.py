@@ -20,7 +20,10 @@ from tests.generators.spade.networks import FORMS, SMALL
 
 @pytest.mark.parametrize("config", FORMS, ids=["normal", "more", "most", "latent code"])
 def test_generators_come_back_from_official_files(config: spade.Config, tmp_path: Path) -> None:
-    """Widths, depth and channels as far as keys and shapes tell; then our own file, and production on it."""
+    """Widths, depth and channels as far as keys and shapes tell.
+
+    Then our own file, and production on it.
+    """
     classes = {(True, True): 182, (False, True): 35, (True, False): 150}[
         (config.dont_care, config.edges)
     ]

@@ -17,7 +17,10 @@ from tests.generators.spade.networks import maps_of
     ("dont_care", "edges"), [(True, True), (False, True), (True, False), (False, False)]
 )
 def test_the_semantic_tensor_by_definition(dont_care: bool, edges: bool) -> None:
-    """One-hot classes, then don't care, then boundaries, against loops over pixels; and its size."""
+    """One-hot classes, then don't care, then boundaries, against loops over pixels.
+
+    And its size.
+    """
     maps = maps_of(7, 9, 4, seed=1, count=2)
     if dont_care:
         maps.labels[0, 2:4, 3:5] = 4
@@ -39,7 +42,7 @@ def test_smaller_maps_are_the_top_left_pixels() -> None:
 
 
 def test_patterns_number_the_windows_of_each_pixel() -> None:
-    """Each pixel's 5 x 5 window, looked up through its taps, is what stands around it in the map."""
+    """Each pixel's 5 x 5 window, looked up through its taps, is what is around it in the map."""
     maps = semantics(maps_of(6, 7, 3, seed=5, count=2), True, True)
     patterns = maps.patterns
     outside = maps.num_classes

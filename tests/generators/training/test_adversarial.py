@@ -1,4 +1,6 @@
-"""Training over several workers equals training on the joined batch, and so does training on a batch in parts."""
+"""Training over several workers equals training on the joined batch, and so does training on a
+batch in parts.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,17 @@ out = norm(x)
 loss = (out * data["w"][rank::2]).mean()
 loss.backward()
 _average_gradients(norm)
-found = {"out": out.detach(), "grad": x.grad / 2, "weight": norm.weight.grad, "var": norm.running_var}
+found = {"out": out.detach(), "grad": x.grad / 2}
+found |= {"weight": norm.weight.grad, "var": norm.running_var}
 torch.save(found, f"{folder}/{rank}.pt")
 dist.destroy_process_group()
 """
 
 
 def test_two_workers_normalise_over_the_joined_batch(tmp_path: Path) -> None:
-    """Outputs, input gradients, averaged weight gradients and running variance, against torch's own batch norm."""
+    """Outputs, input gradients, averaged weight gradients and running variance, against torch's own
+    batch norm.
+    """
     torch.manual_seed(0)
     data = {"x": torch.randn(6, 3, 5, 5) * 3 + 2, "w": torch.randn(6, 3, 5, 5)}
     torch.save(data, tmp_path / "data.pt")
@@ -85,7 +90,10 @@ def test_impossible_settings_name_their_key(key: str, value: object) -> None:
 
 
 class Painter(nn.Module):
-    """Paints an image from the mean of its boxes and a latent; the norms are batch norm and dropout, or none."""
+    """Paints an image from the mean of its boxes and a latent.
+
+    The norms are batch norm and dropout, or none.
+    """
 
     def __init__(self, norms: bool) -> None:
         super().__init__()
@@ -112,7 +120,10 @@ class Judge(nn.Module):
 
 
 class Toy:
-    """An objective with the terms of a layout GAN; it remembers the fakes that its losses were asked about."""
+    """An objective with the terms of a layout GAN.
+
+    It remembers the fakes that its losses were asked about.
+    """
 
     def __init__(self, norms: bool = False) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -122,7 +133,8 @@ class Toy:
         self.seen: dict[str, list[Tensor]] = {"D": [], "G": []}
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
-        # without norms without latents too: which latents are drawn is the one thing that parts may change
+        # without norms without latents too: which latents are drawn is the one thing that parts may
+        # change
         z = torch.randn(len(batch.layouts), 4, generator=rng) * self.norms
         return Fakes(self.networks["G"](batch.layouts.boxes, z))
 
@@ -175,7 +187,10 @@ def after_a_step(
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     counts: tuple[int, ...], accumulate: int
 ) -> None:
-    """Without batch norm: losses, gradients of D and G, and the power iterations, whoever has the objects."""
+    """Without batch norm.
+
+    Losses, gradients of D and G, and the power iterations, whoever has the objects.
+    """
     told, left = after_a_step(Toy(), 1, toy_batch(counts))
     told_in_parts, left_in_parts = after_a_step(Toy(), accumulate, toy_batch(counts))
     assert {"d_object", "d_image", "g_object", "g_image", "g_l1"} == told.keys()
@@ -191,7 +206,10 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
 
 
 def test_both_phases_see_the_same_fakes_and_running_statistics_move_once() -> None:
-    """With batch norm, dropout and latents; each part by its own statistics, the running ones by their mean."""
+    """With batch norm, dropout and latents.
+
+    Each part by its own statistics, the running ones by their mean.
+    """
     batch, toy = toy_batch((2, 1, 0, 3, 1, 1)), Toy(norms=True)
     _, left = after_a_step(toy, 3, batch)
     assert [2, 2, 2] == [len(fake) for fake in toy.seen["D"]]
@@ -210,7 +228,10 @@ def test_both_phases_see_the_same_fakes_and_running_statistics_move_once() -> No
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_step_depends_on_nothing_but_state_batch_and_index(accumulate: int) -> None:
-    """Whatever the global random stream is at: dropout draws from a stream of the step's own, and leaves the other be."""
+    """Whatever the global random stream is at.
+
+    Dropout draws from a stream of the step's own, and leaves the other be.
+    """
     batch = toy_batch((2, 1, 0, 3, 1, 1))
     one = after_a_step(Toy(norms=True), accumulate, batch)
     torch.rand(3)
@@ -221,7 +242,10 @@ def test_a_step_depends_on_nothing_but_state_batch_and_index(accumulate: int) ->
 
 
 def test_a_batch_that_cannot_be_cut_is_refused_by_batch_and_job() -> None:
-    """By the batch when it is cut; by the job, with key and remedy, before anything runs; each worker has its share."""
+    """By the batch when it is cut.
+
+    By the job, with key and remedy, before anything runs; each worker has its share.
+    """
     with pytest.raises(ValueError, match="a batch of 4 images cannot be cut into 3 equal parts"):
         toy_batch((1, 1, 1, 1)).parts(3)
     base = ROOT / "jobs" / "base.yaml"
@@ -251,7 +275,10 @@ def state_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def test_the_averaged_generator_follows_the_live_one_with_the_scheduled_decay() -> None:
-    """In float64: decay min(ema, (1 + k) / (10 + k)) at step k, for weights and running statistics."""
+    """In float64.
+
+    Decay min(ema, (1 + k) / (10 + k)) at step k, for weights and running statistics.
+    """
     toy = Toy(norms=True)
     training = AdversarialTraining(toy, Config(ema=0.15, lr_g=0.05), 10, 5)
     averaged = {name: value.double() for name, value in state_of(toy.networks["G"]).items()}

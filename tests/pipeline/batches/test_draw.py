@@ -37,7 +37,10 @@ def shares(draw, steps=600):
 
 
 def test_each_class_comes_equally_often_and_each_of_its_images():
-    """Nine images of a common class and one of a rare one, over two tables: the rare one is half of what is drawn."""
+    """Nine images of a common class and one of a rare one, over two tables.
+
+    The rare one is half of what is drawn.
+    """
     first = table(*[([0], [False])] * 6, ([], []))
     second = table(*[([0, 0], [False, False])] * 3, ([1], [False]), ([3], [True]))
     found = shares(draw_for([first, second], 8, 3, "class_balanced", 0.01))

@@ -1,4 +1,7 @@
-"""Layout batches: objects that count, in [0, 1], mirrored with their images; a pure function of the step."""
+"""Layout batches: objects that count, in [0, 1], mirrored with their images.
+
+A pure function of the step.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ def batches(view: View, flip: bool = True, rank: int = 0, world: int = 1, tables
 
 @pytest.mark.parametrize("view", [View((32, 40)), View((32, 40), "resize_and_crop", (36, 50))])
 def test_every_batch_is_a_cut_and_perhaps_mirrored_stretched_scene(view):
-    """The image and both maps of each row are found at one and the same place of one scene, mirrored alike."""
+    """The image and both maps of each row are found at one and the same place of one scene,
+    mirrored alike.
+    """
     draw, make = Draw(5, 4, seed=3), batches(view)
     offsets, mirrors = set(), set()
     for step in range(3):
@@ -113,7 +115,10 @@ def test_the_papers_sizes_and_bad_ones():
 
 
 def segmented(height: int = 12, width: int = 20) -> Scene:
-    """A scene with two segments: id 1 of class 0 at the left top, id 2 of class 2 at the right bottom."""
+    """A scene with two segments.
+
+    Id 1 of class 0 at the left top, id 2 of class 2 at the right bottom.
+    """
     ids = np.zeros((height, width), np.int64)
     ids[0:4, 0:6] = 1
     ids[6:12, 10:20] = 2

@@ -1,4 +1,7 @@
-"""Batches of photos: a function of the step, parts of workers, and photos that nothing is learned from."""
+"""Batches of photos.
+
+A function of the step, parts of workers, and photos that nothing is learned from.
+"""
 
 from __future__ import annotations
 

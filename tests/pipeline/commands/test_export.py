@@ -1,4 +1,7 @@
-"""`synthaug export`: a run or a data set in every format, merged, whole or not at all, and every mistake one line."""
+"""`synthaug export`.
+
+A run or a data set in every format, merged, whole or not at all, and every mistake one line.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ def error_of(result: Result) -> str:
 
 @pytest.fixture
 def sets(tmp_path: Path) -> Path:
-    """Two COCO sets, `a` with masks and `b` with boxes, and a run folder as far as an export reads one."""
+    """Two COCO sets, `a` with masks and `b` with boxes, and a run folder as far as an export reads
+    one.
+    """
     coco.write(masked(), Folder.at(tmp_path / "a"))
     coco.write(boxed(), Folder.at(tmp_path / "b"))
     made = SceneList(CATEGORIES, [s for s in masked() if s.provenance])
@@ -334,7 +339,8 @@ def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
     np.testing.assert_allclose(table[0].objects.boxes, [[1, 2, 31, 12]], atol=1e-4)
 
 
-# --- the recipes of docs/handover.md ----------------------------------------------------------------------------------
+# --- the recipes of docs/handover.md
+# ----------------------------------------------------------------------------------
 
 
 def blocks(name: str) -> list[str]:
@@ -430,7 +436,10 @@ def test_the_hugging_face_recipe_runs(sets: Path, monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("polygons", [True, False])
 def test_ultralytics_reads_every_label(tmp_path: Path, monkeypatch: Any, polygons: bool) -> None:
-    """Its data set class finds each object that is no ignore region, with its box; with polygons where there are masks."""
+    """Its data set class finds each object that is no ignore region, with its box.
+
+    With polygons where there are masks.
+    """
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
     pytest.importorskip("ultralytics", reason="Ultralytics is no dependency")
     from ultralytics.data import utils

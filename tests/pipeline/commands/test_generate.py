@@ -1,4 +1,7 @@
-"""`synthaug generate`: every sheet is written, can be made again from its JSON, and mistakes are one line."""
+"""`synthaug generate`.
+
+Every sheet is written, can be made again from its JSON, and mistakes are one line.
+"""
 
 from __future__ import annotations
 

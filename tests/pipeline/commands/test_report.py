@@ -28,7 +28,9 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with every step's output, under the names an older version would have given them."""
+    """A run folder with every step's output, under the names an older version would have given
+    them.
+    """
     root = tmp_path_factory.mktemp("runs") / "first"
     context = fake_run(root, overrides=["report.samples=3"], labelled=6, images=4)
     (root / "job.yaml").write_text(context.job.to_yaml())
@@ -90,7 +92,10 @@ def test_an_unfinished_run_says_what_is_missing(finished: Path, tmp_path: Path, 
 
 
 def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) -> None:
-    """What lies where the job of today would put it is its own, however old; what only newer settings made is not."""
+    """What lies where the job of today would put it is its own, however old.
+
+    What only newer settings made is not.
+    """
     run = copied(finished, tmp_path / "own")
     keys: dict[str, str] = {}
     job = reporting.load_job(run / "job.yaml")
@@ -107,7 +112,9 @@ def test_outputs_of_the_job_itself_need_no_note(finished: Path, tmp_path: Path) 
 def test_what_is_older_than_what_it_is_made_from_is_not_used(
     finished: Path, tmp_path: Path
 ) -> None:
-    """A run that got another generator and failed before it was scored must not show the old one's numbers."""
+    """A run that got another generator and failed before it was scored must not show the old one's
+    numbers.
+    """
     run = copied(finished, tmp_path / "again")
     made = next(run.glob(f"steps/train_generator-*/{MANIFEST}"))
     later = max(path.stat().st_mtime for path in run.glob(f"steps/*/{MANIFEST}")) + 10

@@ -1,4 +1,7 @@
-"""`synthaug score` on data sets of other makers: the numbers of a run's code, one line for what is wrong."""
+"""`synthaug score` on data sets of other makers.
+
+The numbers of a run's code, one line for what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ score: {cas: {steps: 2, width: 8, batch: 8}, dap: {resamples: 4}}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a judge, a job, and toy images under other names as somebody's synthetic ones."""
+    """A folder with a detector, a job, and toy images as somebody's synthetic ones."""
     folder = tmp_path_factory.mktemp("score")
     (folder / "job.yaml").write_text(JOB)
     detectors.build("torchvision", SMALL, len(CATEGORIES), seed=1).save(
@@ -81,7 +84,10 @@ def error_of(result: Result) -> str:
 
 
 def test_a_foreign_data_set_gets_the_same_scores(place: Path, tmp_path: Path) -> None:
-    """Its classes stand in another order, its images pair with none; the same images read directly give the same DAP."""
+    """Its classes stand in another order, its images pair with none.
+
+    The same images read directly give the same DAP.
+    """
     judge = ("--detector", str(place / "judge.safetensors"), "--names", "dap,cas")
     found: list[dict[str, Any]] = []
     for number, reference in enumerate((f"parquet:{place / 'made'}", "toy:test?count=6")):
@@ -189,6 +195,7 @@ def test_classes_are_put_in_order_by_name_or_refused() -> None:
     assert with_classes(SceneList(wanted, []), wanted, "").categories == wanted
     with pytest.raises(
         Exception,
-        match="X: y has the class 'cow', which is not among those of the real images; did you mean 'cows'",
+        match="X: y has the class 'cow', which is not among those of the real images; did you mean "
+        "'cows'",
     ):
         with_classes(table, (Category(1, "cows"), Category(2, "cup")), "X: y")

@@ -146,7 +146,8 @@ def test_a_generator_that_lacks_a_part_of_its_contract_is_one_line(
 def test_one_mapping_feeds_training_and_component(write: Write) -> None:
     path = write(
         MINIMAL
-        + "detector: {steps: 7, lr: 1e-4, ratios: [1, 2]}\nscore: {names: [cas], cas: {max_images: 3}}\n"
+        + "detector: {steps: 7, lr: 1e-4, ratios: [1, 2]}\n"
+        + "score: {names: [cas], cas: {max_images: 3}}\n"
     )
     job = load_job(path, [], None)
     assert job.detector.training.steps == 7
@@ -185,7 +186,8 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ),
         (
             "plan: {target: balancd}",
-            "x.yaml: plan.target: 'balancd' is not one of natural, sqrt, balanced, counts, deficit; did you mean 'balanced'?",
+            "x.yaml: plan.target: 'balancd' is not one of natural, sqrt, balanced, counts, "
+            "deficit; did you mean 'balanced'?",
         ),
         ("detector: {steps: many}", "x.yaml: detector.steps: 'many' is not an integer"),
         ("detector: {steps: 3.0}", "x.yaml: detector.steps: 3.0 is not an integer"),
@@ -380,7 +382,10 @@ def test_overrides_have_types_and_reach_keys_no_file_mentions(write: Write) -> N
     "name", ["no", "yes", "on", "1e3", "007", "12_3", "~", "1.5", "1.5e3", "0x1f", "1:30", "null"]
 )
 def test_class_names_are_never_converted(write: Write, name: str) -> None:
-    """A bare name that YAML 1.1 reads as something else is refused; in quotes it arrives as it is."""
+    """A bare name that YAML 1.1 reads as something else is refused.
+
+    In quotes it arrives as it is.
+    """
     bare, quoted = (
         MINIMAL + f"plan: {{target: counts, counts: {{{key}: 3}}}}\n" for key in (name, f"'{name}'")
     )
@@ -401,7 +406,10 @@ def test_class_names_are_never_converted(write: Write, name: str) -> None:
 @example(name="a\x85b")
 @example(name="\u2028 1e5")
 def test_any_text_survives_the_round_trip(write: Write, name: str) -> None:
-    """Keys and values of any text: written with json, which is YAML, read, written with to_yaml, read again."""
+    """Keys and values of any text.
+
+    Written with json, which is YAML, read, written with to_yaml, read again.
+    """
     data = {"labelled": "toy:train", "root": name}
     plan = {"target": "counts", "counts": {name: 1}}
     job = load_job(
@@ -531,7 +539,10 @@ def test_a_component_whose_library_is_absent_is_named(
 
 def test_importing_job_imports_nothing_heavy() -> None:
     heavy = "('torch', 'hydra', 'ray', 'cv2')"
-    code = f"import sys, synthaug.pipeline.config.load; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys, synthaug.pipeline.config.load; print([m for m in {heavy} if m in "
+        "sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -1,4 +1,7 @@
-"""Old names of job keys: accepted with a warning, told apart from the new ones, refused beside them."""
+"""Old names of job keys.
+
+Accepted with a warning, told apart from the new ones, refused beside them.
+"""
 
 from __future__ import annotations
 

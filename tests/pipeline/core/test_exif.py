@@ -1,4 +1,7 @@
-"""Whether a viewer would turn an image: one answer for all formats, and what becomes of its boxes."""
+"""Whether a viewer would turn an image.
+
+One answer for all formats, and what becomes of its boxes.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ def area(ring: np.ndarray) -> float:
 
 
 def even_odd(ring: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixels whose centre a ray to the left leaves through an odd number of edges; plain, in float64."""
+    """Pixels whose centre a ray to the left leaves through an odd number of edges.
+
+    Plain, in float64.
+    """
     ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
     inside = np.zeros(size, bool)
     for (x1, y1), (x2, y2) in zip(

@@ -1,4 +1,7 @@
-"""Probabilities and thresholds against references: a plain optimiser, brute force, and worlds with known answers."""
+"""Probabilities and thresholds against references.
+
+A plain optimiser, brute force, and worlds with known answers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_row
 
 
 def world(rng, images=60, per_image=20, curves=((1.5, 0.5), (0.7, -1.0)), missed=3):
-    """Detections whose chance to be right is a known curve of their score; each class has objects nobody finds."""
+    """Detections whose chance to be right is a known curve of their score.
+
+    Each class has objects nobody finds.
+    """
     count, classes = images * per_image, len(curves)
     label = rng.integers(classes, size=count)
     score = rng.beta(0.7, 0.9, count).clip(0.02, 0.98)
@@ -96,7 +102,7 @@ def test_no_detection_at_all_is_no_problem():
 
 
 def rows(rng, images=40, num_classes=3):
-    """Images with true boxes, detections near some of them and elsewhere, a crowd here and there."""
+    """Images with true boxes, detections near some and elsewhere, a crowd here and there."""
     made = []
     for index in range(images):
         count, extra = rng.integers(0, 7), rng.integers(0, 6)
@@ -197,7 +203,10 @@ def test_classes_with_few_objects_take_the_common_threshold():
 
 
 def test_held_out_counts_use_every_image_once_and_none_of_its_own():
-    """Each image is judged by what was learnt without it; labels drawn by a coin cannot be learnt."""
+    """Each image is judged by what was learnt without it.
+
+    Labels drawn by a coin cannot be learnt.
+    """
     matches = world(np.random.default_rng(8), images=30)
     rules = [Rule("fixed", threshold=0.3), Rule("f1")]
     held = calibration.cross_validate(matches, rules, 5, seed=9)

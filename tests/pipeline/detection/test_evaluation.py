@@ -31,7 +31,10 @@ THINGS = [c for c, category in enumerate(CATEGORIES) if category.isthing]
 
 
 class Oracle:
-    """Answers with the truth of the image it is shown, whatever the batch; moved by `shift` pixels."""
+    """Answers with the truth of the image it is shown, whatever the batch.
+
+    Moved by `shift` pixels.
+    """
 
     def __init__(self, table: Dataset, shift: float = 0.0) -> None:
         self._objects = {decode(scene).tobytes(): scene.objects for scene in table}
@@ -97,7 +100,10 @@ def test_crowds_and_stuff_are_no_objects_to_detect() -> None:
 
 
 class Training:
-    """A training whose only weight is the number of its steps; `averaged` shows it with the sign changed."""
+    """A training whose only weight is the number of its steps.
+
+    `averaged` shows it with the sign changed.
+    """
 
     def __init__(self, detector: Detector) -> None:
         self.modules: dict[str, Any] = {"model": detector.model}

@@ -1,4 +1,7 @@
-"""The floor of AP50: what the same boxes for every image reach, and what another image's detections do."""
+"""The floor of AP50.
+
+What the same boxes for every image reach, and what another image's detections do.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,10 @@ def test_noise_does_not_clear_it(training: SceneList) -> None:
 
 
 def test_a_detector_that_learnt_the_usual_places_only_does_not_clear_it() -> None:
-    """Objects stand at two places; the same list for all images is the best anyone has, and is no knowledge."""
+    """Objects stand at two places.
+
+    The same list for all images is the best anyone has, and is no knowledge.
+    """
     table = labelled(*([LEFT, RIGHT], [LEFT], [RIGHT]) * 10)
     constant = constant_list(table, [CAR])
     empty = np.zeros((0, 4), np.float32)

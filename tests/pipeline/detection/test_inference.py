@@ -31,7 +31,10 @@ def table() -> Dataset:
 
 
 class Summing:
-    """Says of each image one box whose score is told by its pixels; keeps the sizes of its batches."""
+    """Says of each image one box whose score is told by its pixels.
+
+    Keeps the sizes of its batches.
+    """
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -48,7 +48,8 @@ def test_a_resumed_gan_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path) -> N
     def killed(step: int) -> TrainingBatch:
         if (
             step == 5
-        ):  # the loop reads one batch ahead: this is met while step 4 runs, after the save at step 4
+            # the loop reads one batch ahead: met while step 4 runs, after the save at step 4
+        ):
             raise KeyboardInterrupt
         return batch(step)
 

@@ -1,7 +1,10 @@
-"""Small data sets in every format, for the contract tests; a new format that is only read adds a function here.
+"""Small data sets in every format, for the contract tests.
 
-A function has the name of its format, writes the scenes of a table into a folder and returns the reference that reads
-them. A format with `write` needs none: its own `write` is used. What a format cannot hold is said in HOLDS.
+A new format that is only read adds a function here.
+
+A function has the name of its format, writes the scenes of a table into a folder and returns the
+reference that reads them. A format with `write` needs none: its own `write` is used. What a format
+cannot hold is said in HOLDS.
 """
 
 from __future__ import annotations
@@ -111,7 +114,10 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
 
 def write_sample(name: str, table: SceneList, folder: Path) -> str:
-    """Write a table in a format and return its reference; a format that has no sample fails the test."""
+    """Write a table in a format and return its reference.
+
+    A format that has no sample fails the test.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     own: Callable[[SceneList, Path], str] | None = globals().get(name)
     if own is not None:
@@ -121,7 +127,8 @@ def write_sample(name: str, table: SceneList, folder: Path) -> str:
         return f"{name}:{holds_of(name).path}"
     pytest.fail(
         f"format '{name}' is not tested: give {FORMATS[name]} a `write`, or add a function "
-        f"`{name}(table, folder)` to tests/pipeline/formats/samples.py that writes the scenes and returns their reference"
+        f"`{name}(table, folder)` to tests/pipeline/formats/samples.py that writes the scenes and "
+        "returns their reference"
     )
 
 
@@ -164,7 +171,10 @@ def _annotations(table: SceneList, category_ids: Sequence[int]) -> list[dict[str
 
 
 def coco_stuff(table: SceneList, folder: Path) -> str:
-    """Things only; an image has stuff of the class "other", because one without stuff is left out."""
+    """Things only.
+
+    An image has stuff of the class "other", because one without stuff is left out.
+    """
     images = _images(table, folder / "images")
     things = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
     stuff = []

@@ -46,7 +46,8 @@ def test_a_bad_record_stops_the_reading_and_is_named_by_its_key(tmp_path: Path) 
     with pytest.raises(DatasetError) as caught:
         check.each(RECORDS, "thing", refuse_even, "key")
     assert str(caught.value) == (
-        f"{tmp_path}/x.json: thing 10: 0 is even; correct it, or leave such records out with on_bad=skip"
+        f"{tmp_path}/x.json: thing 10: 0 is even; correct it, or leave such records out with "
+        "on_bad=skip"
     )
 
 

@@ -1,4 +1,7 @@
-"""Cityscapes files: the drawn sample with the converter's own panoptic files, round trips, and mistakes."""
+"""Cityscapes files.
+
+The drawn sample with the converter's own panoptic files, round trips, and mistakes.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def test_the_segments_are_those_of_the_published_converter(split):
 
 
 def test_labels_are_the_ids_of_the_label_maps_and_crowds_are_their_class():
-    """With all classes an index is the official id and 34 is what has none: the 35 channels of SPADE."""
+    """With all classes an index is the official id and 34 is what has none.
+
+    The 35 channels of SPADE.
+    """
     dataset = read(Config("", "train"), sample())
     for index in range(len(dataset)):
         maps = panoptic.maps_of(dataset[index], 34)

@@ -1,4 +1,7 @@
-"""What every format that is written promises, over the dict of formats; and what a perfect detector scores on each."""
+"""What every format that is written promises, over the dict of formats.
+
+And what a perfect detector scores on each.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,9 @@ def held(name: str, table: SceneList) -> list[Scene]:
 
 
 def _bare(objects: Objects, first_id: int, categories: tuple[Category, ...]) -> Objects:
-    """Return objects as labels of nothing but class, shape and crowd flag, numbered from `first_id`."""
+    """Return objects as labels of nothing but class, shape and crowd flag, numbered from
+    `first_id`.
+    """
     area = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
     for k, rle in enumerate(objects.rle):
         if rle is not None:
@@ -171,7 +176,8 @@ def test_a_fingerprint_follows_the_labels(name: str, tmp_path: Path) -> None:
     assert marks[0] == marks[1] != marks[2]
 
 
-# --- a perfect detector -----------------------------------------------------------------------------------------------
+# --- a perfect detector
+# -----------------------------------------------------------------------------------------------
 
 
 def average_precision(
@@ -209,7 +215,10 @@ def document_of(name: str, table: Dataset, out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("library", ["pycocotools", "faster-coco-eval"])
 @pytest.mark.parametrize("name", [n for n in PLAIN if n != "lvis"])  # which has an AP of its own
 def test_a_perfect_detector_scores_one(name: str, library: str, tmp_path: Path) -> None:
-    """Boxes and masks of the scenes as they were, judged by the export; a detection in an ignore region costs nothing."""
+    """Boxes and masks of the scenes as they were, judged by the export.
+
+    A detection in an ignore region costs nothing.
+    """
     table = masked()
     document = document_of(name, table, tmp_path)
     found = perfect(table, in_crowds=holds_of(name).crowds != "no")
@@ -233,7 +242,10 @@ def test_a_perfect_detector_scores_one_on_boxes_off_the_grid(name: str, tmp_path
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @pytest.mark.parametrize("make", [masked, boxed])
 def test_a_perfect_detector_scores_one_in_lvis_ap(make: Any, kind: str, tmp_path: Path) -> None:
-    """By faster-coco-eval's LVIS mode: federated negatives, 300 detections; rare classes among them."""
+    """By faster-coco-eval's LVIS mode: federated negatives, 300 detections.
+
+    Rare classes among them.
+    """
     from faster_coco_eval import COCO, COCOeval_faster
 
     table = make()
@@ -241,7 +253,8 @@ def test_a_perfect_detector_scores_one_in_lvis_ap(make: Any, kind: str, tmp_path
     found = lvis_detections(table, tmp_path, kind)
     if (
         kind == "segm"
-    ):  # its version 1.8 knows the size of an image by its objects only, and stops where there are none
+        # its version 1.8 knows the size of an image by its objects only: stops without any
+    ):
         shown = {
             a["image_id"]
             for a in json.loads((tmp_path / "lvis_train.json").read_text())["annotations"]
@@ -257,7 +270,10 @@ def test_a_perfect_detector_scores_one_in_lvis_ap(make: Any, kind: str, tmp_path
 
 
 def lvis_detections(table: SceneList, folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Perfect detections under the class ids of the LVIS file, which run from 1; boxes stand in for masks that are none."""
+    """Perfect detections under the class ids of the LVIS file, which run from 1.
+
+    Boxes stand in for masks that are none.
+    """
     ids = {
         c["original_id"]: c["id"]
         for c in json.loads((folder / "lvis_train.json").read_text())["categories"]
@@ -283,7 +299,8 @@ def test_a_perfect_detector_scores_one_in_the_lvis_api(kind: str, tmp_path: Path
     (tmp_path / "found.json").write_text(json.dumps(lvis_detections(masked(), tmp_path, kind)))
     code = (
         "from lvis import LVIS, LVISEval, LVISResults; gt = LVIS('lvis_train.json');"
-        f"e = LVISEval(gt, LVISResults(gt, 'found.json'), '{kind}'); e.run(); print(e.results['AP'], e.results['APr'])"
+        f"e = LVISEval(gt, LVISResults(gt, 'found.json'), '{kind}'); e.run(); "
+        "print(e.results['AP'], e.results['APr'])"
     )
     told = subprocess.run(
         [os.environ["LVIS_PYTHON"], "-c", code],

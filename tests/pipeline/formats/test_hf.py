@@ -1,4 +1,7 @@
-"""Hugging Face folders: splits come back as they were, and `datasets` finds its files by their names."""
+"""Hugging Face folders.
+
+Splits come back as they were, and `datasets` finds its files by their names.
+"""
 
 from __future__ import annotations
 

@@ -42,11 +42,13 @@ def test_a_complete_format_is_loaded(newcomer: Path) -> None:
         (CONFIG.format(field="path"), "data: format 'newcomer' has no 'read'; add it to {file}"),
         (
             CONFIG.format(field="file") + READ,
-            "data: format 'newcomer' needs a Config that is a dataclass whose first field is 'path'; correct it in {file}",
+            "data: format 'newcomer' needs a Config that is a dataclass whose first field is "
+            "'path'; correct it in {file}",
         ),
         (
             "class Config: ...\n" + READ,
-            "data: format 'newcomer' needs a Config that is a dataclass whose first field is 'path'; correct it in {file}",
+            "data: format 'newcomer' needs a Config that is a dataclass whose first field is "
+            "'path'; correct it in {file}",
         ),
         (
             "import no_such_library\n",

@@ -1,4 +1,6 @@
-"""A JSON list read element by element is the list that `json` reads, and its faults are named as `json` names them."""
+"""A JSON list read element by element is the list that `json` reads, and its faults are named as
+`json` names them.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,8 @@ def test_a_coco_file_is_an_object(tmp_path, text):
     with pytest.raises(DatasetError) as caught:
         load_object(tmp_path / "a.json")
     assert str(caught.value) == (
-        f"{tmp_path}/a.json: the top level must be an object with images, annotations and categories"
+        f"{tmp_path}/a.json: the top level must be an object with images, annotations and "
+        "categories"
     )
 
 

@@ -1,4 +1,7 @@
-"""What every format that is read promises, over the dict of formats: a new one is tested without a line here."""
+"""What every format that is read promises, over the dict of formats.
+
+A new one is tested without a line here.
+"""
 
 from __future__ import annotations
 

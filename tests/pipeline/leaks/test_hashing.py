@@ -31,7 +31,10 @@ def test_the_same_pixels_in_another_file_format_keep_their_digest_and_one_grey_l
 
 
 def test_the_hashes_of_mirror_images_are_those_of_the_mirrored_image():
-    """They are computed from one transform; the two may differ where a coefficient is at the median."""
+    """They are computed from one transform.
+
+    The two may differ where a coefficient is at the median.
+    """
     for image in IMAGES[:10]:
         count = len(WINDOWS)
         straight, mirrored = (

@@ -86,7 +86,10 @@ def test_each_copy_of_the_same_pixels_is_listed_once_per_other_group(tmp_path: P
 
 
 def test_of_many_that_look_like_one_only_the_nearest_are_compared(tmp_path: Path) -> None:
-    """Two films of ten frames that all look alike: each frame with three of the other film, not with all."""
+    """Two films of ten frames that all look alike.
+
+    Each frame with three of the other film, not with all.
+    """
     frame = signature(IMAGES[3])
     frame = replace(frame, hashes=np.repeat(frame.hashes[:1], NUM_HASHES))  # every window alike
     folders = []

@@ -18,7 +18,10 @@ changes = st.lists(
 
 @given(hashes, changes, st.integers(0, 15))
 def test_the_search_finds_exactly_the_pairs_within_the_radius(base, edits, radius):
-    """Against all pairs; half of the hashes are others with some bits flipped, so that there is something to find."""
+    """Against all pairs.
+
+    Half of the hashes are others with some bits flipped, so that there is something to find.
+    """
     index = np.array(base, np.uint64)
     near_ones = [base[k % len(base)] ^ sum(1 << bit for bit in bits) for k, bits in edits]
     queries = np.array([*near_ones, *base], np.uint64)

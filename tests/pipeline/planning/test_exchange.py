@@ -94,7 +94,10 @@ def test_layouts_never_get_fuller_than_allowed_and_what_has_no_place_is_counted(
 
 
 def two_worlds(count: int, seed: int) -> list[Layout]:
-    """Half of the images have class 0 and, seldom, class 1; the others class 2 and, seldom, class 3."""
+    """Half of the images have class 0 and, seldom, class 1.
+
+    The others class 2 and, seldom, class 3.
+    """
     rng = np.random.default_rng(seed)
     layouts = []
     for _ in range(count):
@@ -106,7 +109,10 @@ def two_worlds(count: int, seed: int) -> list[Layout]:
 
 
 def test_natural_placement_keeps_companions_together() -> None:
-    """Where classes do have companions, additions follow them; measured on other images than the lifts come from."""
+    """Where classes do have companions, additions follow them.
+
+    Measured on other images than the lifts come from.
+    """
     layouts, unseen = two_worlds(600, 0), Statistics.of(two_worlds(600, 1), 4)
     things = tuple(Category(i + 1, str(i)) for i in range(4))
     pool, counts = Pool.of(layouts, 4), object_counts(layouts, 4)

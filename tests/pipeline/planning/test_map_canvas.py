@@ -1,4 +1,7 @@
-"""Composing maps: holes are closed by the nearest stuff, the lower foot is in front, the border keeps what it cuts."""
+"""Composing maps.
+
+Holes are closed by the nearest stuff, the lower foot is in front, the border keeps what it cuts.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,11 @@ def test_holes_take_the_nearest_stuff(ids):
 
 
 def street() -> Scene:
-    """Sky over sea; a dog (id 1) with an unlabelled plate stands in the sea, a cat (id 2) behind it touches the border."""
+    """Sky over sea.
+
+    A dog (id 1) with an unlabelled plate stands in the sea, a cat (id 2) behind it touches the
+    border.
+    """
     ids = np.full((12, 12), 3)
     ids[5:] = 4
     ids[4:9, 0:5] = 2

@@ -1,4 +1,7 @@
-"""Planned maps: valid, reproducible, nearer to the target; holes are closed by the nearest stuff."""
+"""Planned maps: valid, reproducible, nearer to the target.
+
+Holes are closed by the nearest stuff.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,9 @@ def test_a_plan_depends_on_seed_and_index_alone():
 
 
 def test_what_was_exchanged_is_recorded():
-    """The things of a plan are those of its source, less the given up and more the added ones, with their sources."""
+    """The things of a plan are those of its source, less the given up and more the added ones, with
+    their sources.
+    """
     planner = planner_of(Config(80, "balanced", seed=4))
     names = [c.name for c in toy.CATEGORIES]
     by_id = {s.image_id: s for s in STORED.scenes}
@@ -151,7 +156,10 @@ def test_any_table_gives_valid_maps(table, target, size, min_area, rearrange):
 
 
 def test_rearranged_maps_have_the_same_things_elsewhere():
-    """Of a natural plan: counts and sizes of the things stay, most move sideways at their own height, stuff closes up."""
+    """Of a natural plan.
+
+    Counts and sizes of the things stay, most move sideways at their own height, stuff closes up.
+    """
     still = planner_of(Config(80, "natural", seed=4, flip=0.0))
     moving = planner_of(Config(80, "natural", seed=4, flip=0.0, rearrange=1.0))
     moved = mirrored = covered = 0

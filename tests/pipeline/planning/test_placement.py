@@ -1,4 +1,8 @@
-"""Placement: lifts are those of the definition, sums are met, shares are the nearest to the affinities that meet them."""
+"""Placement.
+
+Lifts are those of the definition, sums are met, shares are the nearest to the affinities that meet
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,10 @@ def test_pairs_and_lifts_against_their_definition() -> None:
 
 
 def test_a_class_fits_best_beside_its_companion() -> None:
-    """A bus comes with roads, never with boats; half of the images have either, every tenth road a bus."""
+    """A bus comes with roads, never with boats.
+
+    Half of the images have either, every tenth road a bus.
+    """
     counts = np.array(
         [[1, 0, 1]] * 4 + [[1, 0, 0]] * 36 + [[0, 1, 0]] * 40, np.int32
     )  # road, boat, bus
@@ -53,7 +60,10 @@ def test_both_sums_are_met(images: int, classes: int, seed: int) -> None:
 
 
 def test_of_all_that_meet_the_sums_the_nearest_is_taken() -> None:
-    """The divergence is convex, and every step that keeps all sums is a sum of swaps: no swap may lower it."""
+    """The divergence is convex, and every step that keeps all sums is a sum of swaps.
+
+    No swap may lower it.
+    """
     rng = np.random.default_rng(1)
     kernel, rows = np.exp(rng.normal(size=(4, 3))), np.array([1.0, 2.0, 0.5, 1.5])
     ours = rows[:, None] * shares(kernel, fit(kernel, rows, np.array([1.0, 3.0, 1.0])))

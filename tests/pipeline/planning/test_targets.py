@@ -1,4 +1,7 @@
-"""Targets: totals are kept, stuff stays, the exchange leads from the natural histogram to the target."""
+"""Targets.
+
+Totals are kept, stuff stays, the exchange leads from the natural histogram to the target.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Charts: well-formed SVG without anything active, values where the axes say they are, odd input included."""
+"""Charts.
+
+Well-formed SVG without anything active, values where the axes say they are, odd input included.
+"""
 
 from __future__ import annotations
 

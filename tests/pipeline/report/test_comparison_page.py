@@ -1,4 +1,7 @@
-"""The comparison: numbers that were measured differently are marked, differences and classes are each run's own."""
+"""The comparison.
+
+Numbers that were measured differently are marked, differences and classes are each run's own.
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""The report's curves: one chart per network that left a log, evaluations beside the losses, and what was chosen by them."""
+"""The report's curves.
+
+One chart per network that left a log, evaluations beside the losses, and what was chosen by them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The card of an export: valid front matter, names that cannot break out, and nothing claimed that is not known."""
+"""The card of an export.
+
+Valid front matter, names that cannot break out, and nothing claimed that is not known.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One environment for every template: texts are escaped, unknown names are errors, one script may run."""
+"""One environment for every template.
+
+Texts are escaped, unknown names are errors, one script may run.
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,7 @@
-"""Leaks on the page: real and synthetic images apart, a warning at a leak alone, every name escaped."""
+"""Leaks on the page.
+
+Real and synthetic images apart, a warning at a leak alone, every name escaped.
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""Numbers as text: what is unknown is never shown as a number, and what is small keeps its digits."""
+"""Numbers as text.
+
+What is unknown is never shown as a number, and what is small keeps its digits.
+"""
 
 import pytest
 

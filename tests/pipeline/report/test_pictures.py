@@ -1,4 +1,7 @@
-"""Pictures: pixels of the asked size, shapes where the objects are, outlines that cover their masks."""
+"""Pictures.
+
+Pixels of the asked size, shapes where the objects are, outlines that cover their masks.
+"""
 
 import base64
 import io

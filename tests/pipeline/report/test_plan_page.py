@@ -1,4 +1,7 @@
-"""The page of a plan and its table for a terminal: short lines, safe names, and every number from the plan."""
+"""The page of a plan and its table for a terminal.
+
+Short lines, safe names, and every number from the plan.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The report in Chromium: filters, switches, viewer, keys, and names that try to be more than words."""
+"""The report in Chromium.
+
+Filters, switches, viewer, keys, and names that try to be more than words.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fifty synthetic images of classes with hostile names; every third object is said to be missing."""
+    """Fifty synthetic images of classes with hostile names.
+
+    Every third object is said to be missing.
+    """
     root = tmp_path_factory.mktemp("<b>run & 'quotes'")
     categories = tuple(
         replace(c, name=NAMES[k] if k < len(NAMES) else c.name)
@@ -111,17 +117,20 @@ def test_hostile_names_are_words_and_nothing_is_loaded(tab: Browser, page: Path)
         )
     )
     assert 0 == tab.ask(
-        "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('on'))).length"
+        "[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => "
+        "a.name.startsWith('on'))).length"
     )
 
 
 def test_the_policy_refuses_any_other_script(tab: Browser, page: Path) -> None:
     tab.open(page)
     tab.ask(
-        "(() => { const s = document.createElement('script'); s.textContent = 'window.hit = 1'; document.body.append(s); })()"
+        "(() => { const s = document.createElement('script'); s.textContent = 'window.hit = 1'; "
+        "document.body.append(s); })()"
     )
     tab.ask(
-        "(() => { const i = new Image(); i.src = 'file:///etc/hostname'; document.body.append(i); })()"
+        "(() => { const i = new Image(); i.src = 'file:///etc/hostname'; document.body.append(i); "
+        "})()"
     )
     assert tab.ask("window.hit === undefined")
     assert any("Content Security Policy" in line for line in tab.said())
@@ -131,7 +140,10 @@ def test_filters_find_what_python_finds(tab: Browser, page: Path, data: dict[str
     tab.open(page)
     assert len(data["images"]) == shown(tab)
     assert 48 == tab.ask("document.querySelectorAll('#grid li').length")
-    choose = "(() => {{ const s = document.getElementById('g-{}'); s.value = {}; s.dispatchEvent(new Event('input')); }})()"
+    choose = (
+        "(() => {{ const s = document.getElementById('g-{}'); s.value = {}; s.dispatchEvent(new "
+        "Event('input')); }})()"
+    )
     for key, value in (("source", "synthetic"), ("class", HOSTILE), ("verdict", "missing")):
         tab.ask(choose.format(key, json.dumps(value)))
     assert fitting(data, "synthetic", HOSTILE, "missing") == shown(tab) > 0
@@ -235,7 +247,10 @@ def test_keys_move_through_the_pictures_and_the_pages(tab: Browser, page: Path) 
 
 def test_tables_are_sorted_by_a_click(tab: Browser, page: Path) -> None:
     tab.open(page)
-    cells = "[...document.querySelectorAll('#classes table')[0].tBodies[0].rows].map(r => Number(r.cells[6].textContent))"
+    cells = (
+        "[...document.querySelectorAll('#classes table')[0].tBodies[0].rows].map(r => "
+        "Number(r.cells[6].textContent))"
+    )
     head = "#classes thead th:nth-child(7)"
     tab.click(f"{head} button")
     falling = tab.ask(cells)
@@ -250,7 +265,8 @@ def test_without_script_the_page_is_a_document(tab: Browser, page: Path) -> None
     assert "needs JavaScript" in tab.ask("document.querySelector('noscript').textContent")
     assert 0 == tab.ask("document.querySelector('#controls').getBoundingClientRect().height")
     assert 24 <= tab.ask(
-        "[...document.querySelectorAll('#pairs img')].filter(i => i.getBoundingClientRect().width > 50).length"
+        "[...document.querySelectorAll('#pairs img')].filter(i => i.getBoundingClientRect().width "
+        "> 50).length"
     )
     assert 8 < tab.ask("document.querySelectorAll('#classes tbody tr').length")
     path = "getComputedStyle(document.querySelector('#pairs .thing path')).display"
@@ -276,7 +292,10 @@ def test_dark_light_narrow_and_paper(tab: Browser, page: Path) -> None:
     tab.media("light")
     tab.size(390, 800)
     tab.open(page)
-    wide = "[...document.querySelectorAll('main *, header *, nav *')].filter(e => e.getBoundingClientRect().right > 391"
+    wide = (
+        "[...document.querySelectorAll('main *, header *, nav *')].filter(e => "
+        "e.getBoundingClientRect().right > 391"
+    )
     assert [] == tab.ask(
         f"{wide} && !e.closest('.scroll, svg')).map(e => e.outerHTML.slice(0, 90))"
     )

@@ -64,7 +64,10 @@ def test_tables_named_in_needs_are_the_steps_before_it():
 
 
 def test_page_asks_nothing_of_the_network_and_runs_one_script(page):
-    """One file: pictures inside it, links within it, a policy that allows its own script and forbids the rest."""
+    """One file.
+
+    Pictures inside it, links within it, a policy that allows its own script and forbids the rest.
+    """
     parsed = Page(page)
     assert 50 < parsed.tags["img"]
     assert [] == [
@@ -79,7 +82,10 @@ def test_page_asks_nothing_of_the_network_and_runs_one_script(page):
         == len(scripts) + page.count(b'<script type="application/json" id="gallery-data">')
     )
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+        f"'sha256-{digest}'"
+    )
     assert f'content="{policy}; base-uri' in page.decode()
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|fetch\(|import\(",
@@ -133,7 +139,9 @@ def test_page_is_small(page):
 
 
 def test_hostile_names_are_text(tmp_path):
-    """Neither a tag, nor an attribute, nor a link comes out of a class name, a title or an image's name."""
+    """Neither a tag, nor an attribute, nor a link comes out of a class name, a title or an image's
+    name.
+    """
     names = [HOSTILE, QUOTES, "{{ 7*7 }}", "]]></svg><img src=x onerror=alert(1)>"]
     categories = tuple(
         replace(c, name=names[k] if k < len(names) else c.name)
@@ -207,7 +215,9 @@ def test_unknown_truth_of_pseudo_labels_is_said(context):
 
 
 def test_thresholds_their_worth_and_trust_stand_on_the_page(page):
-    """What was kept from which score on, held-out numbers of every rule, calibration errors, a diagram."""
+    """What was kept from which score on, held-out numbers of every rule, calibration errors, a
+    diagram.
+    """
     words = text_of(page)
     assert "130 of 403 detections in 1,234 unlabelled images became labels" in words
     for told in (
@@ -297,7 +307,10 @@ def test_losses_are_listed_and_their_absence_is_said(context):
 
 
 def test_sources_are_found_and_dropped_objects_drawn(context):
-    """The real half of a pair is the image the layout came from; what the plan had more is marked as dropped."""
+    """The real half of a pair is the image the layout came from.
+
+    What the plan had more is marked as dropped.
+    """
     folders = {name: out.folder.uri for name, out in context.inputs.items()}
     spec = report.Spec(
         context.job, {n: dict(o.manifest) for n, o in context.inputs.items()}, folders, ""

@@ -1,4 +1,7 @@
-"""The page of `synthaug score`: sets by their names, what was not measured and why, every text escaped."""
+"""The page of `synthaug score`.
+
+Sets by their names, what was not measured and why, every text escaped.
+"""
 
 import base64
 from pathlib import Path

@@ -25,7 +25,9 @@ def scored(job, **scores):
 
 
 def confused(job, names):
-    """A run with a confusion matrix of which row k holds k + 1 crops, all answered with the first class."""
+    """A run with a confusion matrix of which row k holds k + 1 crops, all answered with the first
+    class.
+    """
     matrix = [[k + 1] + [0] * (len(names) - 1) for k in range(len(names))]
     metric = {"per_class": {name: {} for name in sorted(names)}, "card": {"confusion": matrix}}
     classes = [{"name": name} for name in ["sky", *names]]

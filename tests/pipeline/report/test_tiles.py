@@ -99,5 +99,6 @@ def test_before_synthesis_the_summary_says_that_there_is_nothing_yet(job):
     splits = {**INGEST["splits"], "unlabelled": {"images": 34}}
     text = summary(run_of(job, ingest={**INGEST, "splits": splits}))
     assert text == (
-        "1,200 labelled and 34 unlabelled images went in; no synthetic images have been made of them yet."
+        "1,200 labelled and 34 unlabelled images went in; no synthetic images have been made of "
+        "them yet."
     )

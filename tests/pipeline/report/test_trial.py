@@ -1,4 +1,7 @@
-"""The trial on the page and as Markdown: what was concluded, escaped, and nothing where no trial was."""
+"""The trial on the page and as Markdown.
+
+What was concluded, escaped, and nothing where no trial was.
+"""
 
 from __future__ import annotations
 

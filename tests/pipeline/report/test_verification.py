@@ -1,4 +1,7 @@
-"""Verification on the page: verdicts of their own class, errors of their own kind, every name escaped."""
+"""Verification on the page.
+
+Verdicts of their own class, errors of their own kind, every name escaped.
+"""
 
 import copy
 import re

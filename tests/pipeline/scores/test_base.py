@@ -1,4 +1,7 @@
-"""The contract's parts: images of tables, records in a store, what an extractor uses, what a score lacks."""
+"""The contract's parts.
+
+Images of tables, records in a store, what an extractor uses, what a score lacks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every score promises, on tiny tables: finite numbers, a complete card, controls, the same result for other shards."""
+"""What every score promises, on tiny tables.
+
+Finite numbers, a complete card, controls, the same result for other shards.
+"""
 
 from __future__ import annotations
 
@@ -247,7 +250,10 @@ def subclasses(base: type[Extractor]) -> Iterator[type[Extractor]]:
 
 
 def test_the_columns_of_an_extractor_do_not_depend_on_its_file() -> None:
-    """The names of stored columns are part of unfinished runs: they change with the settings alone."""
+    """The names of stored columns are part of unfinished runs.
+
+    They change with the settings alone.
+    """
     (extractor,) = load_score("dap").extractors(load_score("dap").Config())
     assert extractor.key == "detections-5a996f46b0"
     assert replace(extractor, samples=2).key != extractor.key

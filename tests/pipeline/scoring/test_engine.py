@@ -1,4 +1,7 @@
-"""The scoring engine on scores of its own: what runs once, what is resumed, what each worker gets."""
+"""The scoring engine on scores of its own.
+
+What runs once, what is resumed, what each worker gets.
+"""
 
 from __future__ import annotations
 

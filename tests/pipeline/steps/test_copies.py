@@ -24,7 +24,10 @@ def named(index: int, name: str) -> Scene:
 
 
 def run(tmp_path: Path, synthetic: list[Scene]) -> tuple[dict[str, object], list[str]]:
-    """Compare synthetic images with two splits: scenes 0 to 2 are labelled, 1 and 3 are unlabelled."""
+    """Compare synthetic images with two splits.
+
+    Scenes 0 to 2 are labelled, 1 and 3 are unlabelled.
+    """
     leaks = Folder.at(str(tmp_path / "leaks"))
     splits = {
         "labelled": [named(index, f"a{index}") for index in range(3)],

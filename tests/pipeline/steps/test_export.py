@@ -1,4 +1,7 @@
-"""The COCO export: with image files, or without them where the job says so; the records are the same."""
+"""The COCO export: with image files, or without them where the job says so.
+
+The records are the same.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Ingest: every readable image once, labels of unlabelled images put aside, and whatever is lost is counted."""
+"""Ingest.
+
+Every readable image once, labels of unlabelled images put aside, and whatever is lost is counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The data sets of a job: held-out images are nobody's training images, and classes agree in every split."""
+"""The data sets of a job.
+
+Held-out images are nobody's training images, and classes agree in every split.
+"""
 
 from __future__ import annotations
 

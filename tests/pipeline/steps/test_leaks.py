@@ -1,4 +1,7 @@
-"""Images put into two splits: the steps find, report and refuse them, and every later step records the splits."""
+"""Images put into two splits.
+
+The steps find, report and refuse them, and every later step records the splits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The full-size jobs of map-driven generators: the paper's settings, and the whole path on samples of their data."""
+"""The full-size jobs of map-driven generators.
+
+The paper's settings, and the whole path on samples of their data.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `--dry-run` builds: the networks of every job that ships, at their full sizes and without their memory."""
+"""What `--dry-run` builds.
+
+The networks of every job that ships, at their full sizes and without their memory.
+"""
 
 from __future__ import annotations
 

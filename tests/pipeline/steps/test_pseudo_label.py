@@ -1,4 +1,7 @@
-"""Calibrate and pseudo_label with a detector that is known: what is written, what is kept, what pycocotools makes of it."""
+"""Calibrate and pseudo_label with a detector that is known.
+
+What is written, what is kept, what pycocotools makes of it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ DATA = ("toy:train?count=4", "toy:unlabelled?count=20", "toy:val?count=20")
 
 
 class Informed:
-    """Knows the toy's truth by its pixels: finds three objects of four, sure of most, and adds wrong boxes, unsure."""
+    """Knows the toy's truth by its pixels.
+
+    Finds three objects of four, sure of most, and adds wrong boxes, unsure.
+    """
 
     num_classes = len(toy.CATEGORIES)
 
@@ -260,7 +266,9 @@ def test_the_bound_on_held_out_images_decides(right, found, why):
 
 
 def test_pycocotools_measures_the_files_as_they_are(done, tmp_path):
-    """AP50 of all detections against truth written by the user, and precision and recall as the manifest says."""
+    """AP50 of all detections against truth written by the user, and precision and recall as the
+    manifest says.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

@@ -1,4 +1,6 @@
-"""What the report shows is chosen by position and size, and every picture is of the image it is named after."""
+"""What the report shows is chosen by position and size, and every picture is of the image it is
+named after.
+"""
 
 from __future__ import annotations
 

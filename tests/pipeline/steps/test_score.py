@@ -1,4 +1,7 @@
-"""Step score: which tables are compared, whose detector measures, and when there is nothing to score."""
+"""Step score.
+
+Which tables are compared, whose detector measures, and when there is nothing to score.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ HEADROOM = {"half": -0.02}
 
 @dataclass
 class SimulatedBench:
-    """Trainings whose true gains are known: those of what an arm does, added up or only the largest."""
+    """Trainings whose true gains are known.
+
+    Those of what an arm does, added up or only the largest.
+    """
 
     gains: dict[str, float]
     start: int

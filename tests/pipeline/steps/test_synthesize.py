@@ -1,4 +1,7 @@
-"""Synthesis in shards: every planned scene is finished once, and the manifest counts what the tables hold."""
+"""Synthesis in shards.
+
+Every planned scene is finished once, and the manifest counts what the tables hold.
+"""
 
 from __future__ import annotations
 

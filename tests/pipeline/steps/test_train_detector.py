@@ -1,4 +1,7 @@
-"""The detector's training step: measured along the way, killed and resumed to the same files, by one worker or two."""
+"""The detector's training step.
+
+Measured along the way, killed and resumed to the same files, by one worker or two.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def ingest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables that the step reads: 12 toy images to learn from, 10 to be measured on, and 2 without objects."""
+    """The tables that the step reads.
+
+    12 toy images to learn from, 10 to be measured on, and 2 without objects.
+    """
     root = tmp_path_factory.mktemp("ingest")
     for split, source, scenes in (
         ("labelled", "train", range(12)),
@@ -101,7 +107,10 @@ def test_it_is_measured_when_it_should_be_and_the_best_is_kept(uninterrupted: Pa
 
 
 def test_the_weights_kept_are_those_that_were_measured(uninterrupted: Path, ingest: Path) -> None:
-    """Reading the file and measuring again gives the row's numbers: the averaged weights were meant, and saved."""
+    """Reading the file and measuring again gives the row's numbers.
+
+    The averaged weights were meant, and saved.
+    """
     from synthaug import detectors
 
     rows = read_log(Folder.at(uninterrupted), EVALUATION)
@@ -114,7 +123,9 @@ def test_the_weights_kept_are_those_that_were_measured(uninterrupted: Path, inge
 def test_killed_and_resumed_it_leaves_the_same_files(
     dies_at: int, uninterrupted: Path, ingest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies after the evaluation of a step and before that step's state is saved, or between two states."""
+    """It dies after the evaluation of a step and before that step's state is saved, or between two
+    states.
+    """
     real = evaluation.Evaluated.step
 
     def dying(self: Any, index: int, batch: Any) -> Any:
@@ -138,7 +149,10 @@ def test_killed_and_resumed_it_leaves_the_same_files(
 def test_looking_does_not_change_what_is_learnt(
     ingest: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """The last weights are the same bytes, measured three times or once; without evaluate_every there is no best."""
+    """The last weights are the same bytes, measured three times or once.
+
+    Without evaluate_every there is no best.
+    """
     for name, every in (("often", 2), ("once", 0)):
         told = fit(Spec(job(f"detector.evaluate_every={every}"), str(ingest), str(tmp_path / name)))
         assert told["measured"]["step"] == 6
@@ -156,7 +170,10 @@ def test_the_best_needs_an_object_to_find(ingest: Path, tmp_path: Path) -> None:
 
 
 def test_a_detector_of_one_step_stops_the_run_in_one_line(tmp_path: Path) -> None:
-    """Nothing is published; the same command stops again without training; with checks=report the run goes on."""
+    """Nothing is published.
+
+    The same command stops again without training; with checks=report the run goes on.
+    """
     words = [
         "detector.steps=1",
         "data.labelled=toy:train?count=8",
@@ -265,7 +282,10 @@ def dies_once(spec: Spec) -> dict[str, Any]:
 def test_a_group_finishes_though_a_member_is_killed(
     ray: Executor, ingest: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """Two workers, one killed: they go on from the checkpoint and measure, as one worker does but for rounding."""
+    """Two workers, one killed.
+
+    They go on from the checkpoint and measure, as one worker does but for rounding.
+    """
     spec = Spec(job("detector.workers=2"), str(ingest), str(tmp_path))
     told = ray.group(dies_once, 2, spec)
     assert (tmp_path / "died").exists()

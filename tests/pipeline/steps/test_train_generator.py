@@ -1,4 +1,7 @@
-"""Training a generator: what is used and left out is counted, weights follow from the seed, nothing else is named."""
+"""Training a generator.
+
+What is used and left out is counted, weights follow from the seed, nothing else is named.
+"""
 
 from __future__ import annotations
 

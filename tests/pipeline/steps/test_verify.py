@@ -1,4 +1,6 @@
-"""The step on toy images whose labels were falsified, judged by a detector that knows the truth: table, rest, export."""
+"""The step on toy images whose labels were falsified, judged by a detector that knows the truth:
+table, rest, export.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ FAULTS = (
 class Informed:
     """Knows the truth of toy images by their pixels; its boxes are a little off, its scores high.
 
-    Of the classes `unseen` it detects nothing, and its features of boxes tell their class unless it is `blind`.
+    Of the classes `unseen` it detects nothing, and its features of boxes tell their class unless it
+    is `blind`.
     """
 
     num_classes = len(toy.CATEGORIES)
@@ -67,7 +70,9 @@ class Informed:
         return [self._found(self.truth[image.tobytes()]) for image in images]
 
     def box_features(self, images, boxes):
-        """Return, per class, the overlap of each box with its nearest object, and a feature of noise."""
+        """Return, per class, the overlap of each box with its nearest object, and a feature of
+        noise.
+        """
         features = []
         for image, own in zip(images, boxes, strict=True):
             truth = self.truth[image.tobytes()]
@@ -89,7 +94,10 @@ class Informed:
 
 
 def falsified(index):
-    """Toy scene `index` as a synthetic one with one wrong label; of what is duplicated, the copy's id ends in 99."""
+    """Toy scene `index` as a synthetic one with one wrong label.
+
+    Of what is duplicated, the copy's id ends in 99.
+    """
     scene, kind = SOURCE[index], FAULTS[index % len(FAULTS)]
     objects = scene.objects
     first, boxes, category = 0, objects.boxes.copy(), objects.category.copy()
@@ -153,7 +161,10 @@ def verified_by(detector, outputs, root, *overrides):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """Ingest, then as many synthetic images as there are kinds of faults, some times over; verified and exported."""
+    """Ingest, then as many synthetic images as there are kinds of faults, some times over.
+
+    Verified and exported.
+    """
     root = tmp_path_factory.mktemp("run")
     outputs = {"ingest": done_by(ingest, context_of(root, {}, "ingest"))}
     for number, start in enumerate(range(0, MADE, 10)):
@@ -198,7 +209,10 @@ def test_every_planted_fault_gets_its_verdict_and_what_its_policy_says(outputs):
 
 
 def test_nothing_vanishes(outputs):
-    """Objects in = labels left + ignore regions of them + rejected; the manifest counts the same per class."""
+    """Objects in = labels left + ignore regions of them + rejected.
+
+    The manifest counts the same per class.
+    """
     manifest = outputs["verify"].manifest
     table = parquet.open_table(outputs["verify"].folder)
     rest = parquet.open_table(outputs["verify"].folder.sub(verify.REJECTED))

@@ -1,4 +1,7 @@
-"""Pictures of layouts: colors tell objects apart, faint boxes stay behind, sheets have room for all."""
+"""Pictures of layouts.
+
+Colors tell objects apart, faint boxes stay behind, sheets have room for all.
+"""
 
 from __future__ import annotations
 

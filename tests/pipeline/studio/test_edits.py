@@ -1,4 +1,8 @@
-"""Edits: read and recorded without change, boxes in the layout's units, the usual ones go where there is room."""
+"""Edits.
+
+Read and recorded without change, boxes in the layout's units, the usual ones go where there is
+room.
+"""
 
 from __future__ import annotations
 

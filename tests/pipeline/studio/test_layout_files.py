@@ -1,4 +1,7 @@
-"""Layouts from our own JSON, COCO files and data sets: the same boxes whatever the source, one reason per mistake."""
+"""Layouts from our own JSON, COCO files and data sets.
+
+The same boxes whatever the source, one reason per mistake.
+"""
 
 from __future__ import annotations
 

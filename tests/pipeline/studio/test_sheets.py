@@ -1,4 +1,7 @@
-"""Sheets: each row changes what it is about and nothing else; the unchanged scene stands beside the changed ones."""
+"""Sheets: each row changes what it is about and nothing else.
+
+The unchanged scene stands beside the changed ones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The contract of conditionings, over all of them: what is selected and counted, batches, plans, and samples."""
+"""The contract of conditionings, over all of them.
+
+What is selected and counted, batches, plans, and samples.
+"""
 
 from __future__ import annotations
 

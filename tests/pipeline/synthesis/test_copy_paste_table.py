@@ -1,4 +1,7 @@
-"""The table of a trial's copy-paste arm: a function of seed and index, a few rare objects in real images."""
+"""The table of a trial's copy-paste arm.
+
+A function of seed and index, a few rare objects in real images.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def test_the_trials_table_is_a_function_of_seed_and_index() -> None:
 
 @pytest.mark.parametrize("has_masks", [True, False])
 def test_labels_of_the_trials_table_are_those_of_its_pixels(has_masks: bool) -> None:
-    """Masks are disjoint, boxes tight, areas counted; at most `most` objects are new, and all count as a person's."""
+    """Masks are disjoint, boxes tight, areas counted.
+
+    At most `most` objects are new, and all count as a person's.
+    """
     table = toy_of(20)
     if not has_masks:
         table = without_masks(table)

@@ -1,4 +1,7 @@
-"""Map-driven generators through the whole path: the labels are those that were asked for, and mistakes are one line."""
+"""Map-driven generators through the whole path.
+
+The labels are those that were asked for, and mistakes are one line.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,10 @@ THINGS = np.array([True, True])
 
 
 def test_a_thing_is_the_level_set_that_fills_its_box() -> None:
-    """A mask whose values say nothing absolute: a dim disc on a dimmer floor, in a box the disc just fits."""
+    """A mask whose values say nothing absolute.
+
+    A dim disc on a dimmer floor, in a box the disc just fits.
+    """
     y, x = np.mgrid[:32, :32] + 0.5
     disc = (x - 16) ** 2 + (y - 16) ** 2 <= 10**2
     soft = (0.02 + 0.1 * disc).astype(np.float32)[None]

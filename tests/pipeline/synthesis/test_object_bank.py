@@ -103,7 +103,7 @@ def test_the_scene_of_an_image_is_found_by_its_id() -> None:
 
 
 def discs(count: int) -> SceneList:
-    """Dark discs of 12 pixels on a bright noisy ground, in boxes of 14 x 12, a pixel beside each."""
+    """Dark discs of 12 pixels on a bright noisy ground, in boxes of 14 x 12."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:40, :40] + 0.5
     scenes = []

@@ -1,4 +1,7 @@
-"""Paired samples: each validation layout as often as asked for, with all its objects, told of by its own conditioning."""
+"""Paired samples.
+
+Each validation layout as often as asked for, with all its objects, told of by its own conditioning.
+"""
 
 from __future__ import annotations
 

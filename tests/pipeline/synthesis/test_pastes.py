@@ -1,4 +1,7 @@
-"""Pasting into real images: from the plan to the table, a background is its source and labels are those asked for."""
+"""Pasting into real images.
+
+From the plan to the table, a background is its source and labels are those asked for.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ def test_a_job_makes_a_data_set_with_the_planned_objects(made: dict[str, Path]) 
 
 
 def test_samples_of_validation_layouts_show_what_was_asked_for(made: dict[str, Path]) -> None:
-    """Validation images are no backgrounds: nothing is cut from them, and what else a background shows is no label."""
+    """Validation images are no backgrounds.
+
+    Nothing is cut from them, and what else a background shows is no label.
+    """
     twins = parquet.open_table(str(made["score"] / "twins"))
     real = parquet.open_table(str(made["ingest"] / "validation"))
     by_id = {real[i].image_id: real[i] for i in range(len(real))}

@@ -1,4 +1,7 @@
-"""Copy-paste on scenes: labels of what is covered, what is never cut, the trial's table, and the job from plan to table."""
+"""Copy-paste on scenes.
+
+Labels of what is covered, what is never cut, the trial's table, and the job from plan to table.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,10 @@ def test_a_layout_gets_its_things_on_a_background_that_shows_little_else() -> No
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_pasted_object_is_labelled_as_its_annotator_did(masked: bool) -> None:
-    """Its box keeps its fractions and what it leaves around the mask; a side that is covered moves with the cover."""
+    """Its box keeps its fractions and what it leaves around the mask.
+
+    A side that is covered moves with the cover.
+    """
     giver = scene([[4, 4, 12, 12]], [1], masked)
     label = np.array([[3.5, 3.75, 12.5, 12.25]], np.float32)
     giver = giver.with_objects(replace(giver.objects, boxes=label))

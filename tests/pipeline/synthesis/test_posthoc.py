@@ -1,4 +1,7 @@
-"""Layouts painted through two generators: the masks that were inferred are those that were painted; mistakes are one line."""
+"""Layouts painted through two generators.
+
+The masks that were inferred are those that were painted; mistakes are one line.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ MAPS = panoptic.Config(resolution=32, width=2, width_d=2)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two untrained generators of the toy classes, whose weights are large enough to show, and one of other classes."""
+    """Two untrained generators of the toy classes, whose weights are large enough to show, and one
+    of other classes.
+    """
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     networks: dict[str, tuple[Any, Any, list[str]]] = {
@@ -78,7 +83,10 @@ def planned(index: int) -> Scene:
 
 
 def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
-    """The whole way of a run: made into one file, which needs the two no longer, then boxes, masks and pixels of layouts."""
+    """The whole way of a run.
+
+    Made into one file, which needs the two no longer, then boxes, masks and pixels of layouts.
+    """
     job = job_of(files)
     conditioning = conditioning_of(job)
     conditioning.check()

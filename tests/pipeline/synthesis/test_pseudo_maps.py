@@ -1,4 +1,7 @@
-"""Maps of pseudo-labels: who is in front, what stays unlabelled, what each pixel weighs; a generator learns from them."""
+"""Maps of pseudo-labels: who is in front, what stays unlabelled, what each pixel weighs.
+
+A generator learns from them.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,9 @@ def test_a_pixel_weighs_the_score_of_its_label():
 
 
 def test_unsure_labels_move_the_discriminator_less():
-    """D's loss of a map of score p is p times that of score 1, and a patch of both lies between; G's loss is as it was."""
+    """D's loss of a map of score p is p times that of score 1, and a patch of both lies between;
+    G's loss is as it was.
+    """
     import torch
 
     from synthaug.generators.spade.losses import discriminator_loss
@@ -131,7 +136,9 @@ def test_unsure_labels_move_the_discriminator_less():
 
 
 def test_a_generator_learns_from_them_by_their_weight():
-    """One step with pseudo-labels of a low score changes D less surely than the same labels taken as certain."""
+    """One step with pseudo-labels of a low score changes D less surely than the same labels taken
+    as certain.
+    """
     import torch
 
     from synthaug.generators import spade as spade_system

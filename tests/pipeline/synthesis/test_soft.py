@@ -1,4 +1,7 @@
-"""Softened images: nothing finer than the resolution is left, and size, labels and kind of file stay."""
+"""Softened images.
+
+Nothing finer than the resolution is left, and size, labels and kind of file stay.
+"""
 
 from __future__ import annotations
 

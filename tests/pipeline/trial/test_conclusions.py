@@ -164,7 +164,10 @@ def test_a_line_tells_whether_frequent_classes_lose() -> None:
 
 
 def test_a_line_tells_which_classes_gain_and_which_lose() -> None:
-    """Also where nothing is shown over all classes; never on differences that seeds alone would make."""
+    """Also where nothing is shown over all classes.
+
+    Never on differences that seeds alone would make.
+    """
 
     def lines(rare: float, frequent: float) -> list[str]:
         differences = {

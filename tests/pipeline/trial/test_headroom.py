@@ -35,7 +35,10 @@ def test_planted_no_headroom_comes_out_in_95_of_100_trials(more: float | None) -
 
 @pytest.mark.parametrize("more", [None, 0.0])
 def test_planted_headroom_is_not_called_none_in_95_of_100_trials(more: float | None) -> None:
-    """Four times the standard deviation of a difference (0.013 AP): half of the data costs 1.3 points."""
+    """Four times the standard deviation of a difference (0.013 AP).
+
+    Half of the data costs 1.3 points.
+    """
     assert words(-0.013, more).count("headroom") >= 190
 
 

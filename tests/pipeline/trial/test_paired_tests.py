@@ -77,7 +77,10 @@ def test_the_detectable_effect_is_found_as_often_as_it_promises() -> None:
 
 
 def test_two_identical_arms_cannot_be_told_apart() -> None:
-    """At the 5 % level at most 5 in 100 trials may say anything; with several controls even fewer say `helps`."""
+    """At the 5 % level at most 5 in 100 trials may say anything.
+
+    With several controls even fewer say `helps`.
+    """
     rng = np.random.default_rng(2)
     words = [compare_arms(a, b, {}).word for a, b in (arms(rng, 0.0, 0.0) for _ in range(4000))]
     assert words.count("cannot tell") / 4000 == pytest.approx(0.95, abs=0.01)
@@ -89,7 +92,10 @@ def test_two_identical_arms_cannot_be_told_apart() -> None:
 
 
 def test_simulated_truths_come_out() -> None:
-    """Perfect extra data helps, shuffled labels hurt, a placebo does not help: in nearly every simulated trial."""
+    """Perfect extra data helps, shuffled labels hurt, a placebo does not help.
+
+    In nearly every simulated trial.
+    """
     rng = np.random.default_rng(3)
     trials = [
         arms(rng, 0.0, 0.0, 0.06, 0.0, -0.06) for _ in range(300)
@@ -201,9 +207,9 @@ def test_nothing_is_adjusted_where_nothing_was_tested() -> None:
         (
             0.53,
             {"rfs": 0.53},
-            "cannot tell whether a helps beyond cheap controls: +0.0 points [+0.0, +0.0] AP against the "
-            "best control, rfs; +3.0 points [+3.0, +3.0] against real data alone; it does beat real "
-            "data alone.",
+            "cannot tell whether a helps beyond cheap controls: +0.0 points [+0.0, +0.0] AP "
+            "against the best control, rfs; +3.0 points [+3.0, +3.0] against real data alone; it "
+            "does beat real data alone.",
         ),
     ],
 )

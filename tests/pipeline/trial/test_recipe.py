@@ -1,4 +1,7 @@
-"""The recipe of added images: whose boxes are learned, whose background is not, and the real end of a training."""
+"""The recipe of added images.
+
+Whose boxes are learned, whose background is not, and the real end of a training.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ ORIGIN = Provenance(1, "fill", "", "real", "natural")
 def test_boxes_are_learned_by_the_rule_for_their_source(
     added: Any, pseudo: Any, expected: list[int]
 ) -> None:
-    """A person's always; the judge's agreement counts from an IoU of 0.8 on, and not to be judged is no agreement."""
+    """A person's always.
+
+    The judge's agreement counts from an IoU of 0.8 on, and not to be judged is no agreement.
+    """
     flags = learned_boxes(OBJECTS, added, pseudo)
     assert [bool(flag) for flag in expected] == flags.tolist()
 

@@ -1,4 +1,4 @@
-"""Screening chooses thresholds, the stack and the recipe by their means on the validation images."""
+"""Screening chooses thresholds, stack and recipe by their means on the validation images."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ ALL = Thresholds(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_injected_error_is_what_its_name_says(kind):
-    """Against a detector that sees exactly what is there, each error gets its name and nothing else changes."""
+    """Against a detector that sees exactly what is there, each error gets its name and nothing else
+    changes.
+    """
     count = found = 0
     for index in range(40):
         perfect = replace(

@@ -29,7 +29,9 @@ CATEGORIES = toy.CATEGORIES
 
 
 def case(names, index=7, found=((40, 40, 50.5, 50),), **policy):
-    """Return a scene with one object per verdict, what is found besides, and the policy applied to both."""
+    """Return a scene with one object per verdict, what is found besides, and the policy applied to
+    both.
+    """
     n = len(names)
     boxes = np.array([[4 * k, 4, 4 * k + 3.5, 12] for k in range(n)], np.float32).reshape(-1, 4)
     scene = replace(SOURCE[0], panoptic=None).with_objects(

@@ -1,4 +1,7 @@
-"""Prototypes of crops: the nearest wins, features that vary by themselves count little, and nothing is lost on the way."""
+"""Prototypes of crops.
+
+The nearest wins, features that vary by themselves count little, and nothing is lost on the way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Planted cases for the judges of rare classes: who is right is taken, and nobody where nobody is."""
+"""Planted cases for the judges of rare classes.
+
+Who is right is taken, and nobody where nobody is.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def claims(rows):
 
 
 def weak(rows, found, score=0.02):
-    """Return the rows as of a detector that finds a share of the class's objects, with a low score."""
+    """Return the rows as of a detector that finds a share of the objects, with a low score."""
     rng = np.random.default_rng(0)
     weak_rows = []
     for row in rows:
@@ -155,7 +158,9 @@ def test_of_two_that_are_right_the_better_one_judges(rows, claims):
 
 
 def test_thresholds_are_tried_on_other_images_than_they_were_learnt_on(rows, claims):
-    """Margins that separate by chance within a fold would pass if they were judged by their own threshold."""
+    """Margins that separate by chance within a fold would pass if they were judged by their own
+    threshold.
+    """
     few = [claim for claim in claims if claim.is_true][:4]
     few += [claim for claim in claims if not claim.is_true][:4]
     margins = np.random.default_rng(5).normal(0, 1, len(few))

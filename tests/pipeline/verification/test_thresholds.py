@@ -1,4 +1,7 @@
-"""Thresholds per class are the highest that let the required share pass; both error rates are held out."""
+"""Thresholds per class are the highest that let the required share pass.
+
+Both error rates are held out.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,7 @@ def test_without_any_validation_image_nothing_is_judged():
     assert not len(result.extra)
 
 
-def test_extra_detections_need_a_score_at_which_enough_are_right_and_never_less_than_the_threshold():
+def test_extra_detections_need_a_score_at_which_enough_are_right_and_the_threshold():
     def own(score, confident):
         return ClassThresholds(score, 0.5, confident, True, "class", 20, 1.0)
 
@@ -198,7 +201,7 @@ def test_rows_with_the_areas_of_masks_are_judged_alike(rows):
 
 
 def test_no_fold_sees_its_own_images(rows, monkeypatch):
-    """Every image is judged by thresholds of all images but those of its fold, and once as it is."""
+    """Every image is judged by thresholds of all images but its fold, and once as it is."""
     some = rows[:23]
     own_fit, own_verdicts = verification_thresholds.fit, verification_thresholds.verdicts
     fitted_on: list[set[int]] = []

@@ -170,7 +170,9 @@ def test_an_image_without_labels_and_without_detections_has_no_verdicts():
 
 
 def test_each_class_has_its_own_thresholds():
-    """A detection is measured by its own class when it names another one, by the label's class else."""
+    """A detection is measured by its own class when it names another one, by the label's class
+    else.
+    """
     own = Thresholds(
         score=np.array([0.9, 0.2, 0.4]),
         iou=np.array([0.9, 0.3, 0.5]),

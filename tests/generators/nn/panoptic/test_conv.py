@@ -1,4 +1,7 @@
-"""Panoptic-aware convolution: the definition against loops, fast forms against the definition and recorded evaluations."""
+"""Panoptic-aware convolution.
+
+The definition against loops, fast forms against the definition and recorded evaluations.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,10 @@ def test_one_identity_is_a_plain_convolution(form: Form) -> None:
 
 
 def test_root_keeps_the_variance_of_independent_features_and_mean_does_not() -> None:
-    """What equation 2 does to windows with few matching taps: independent values of variance 1 come out with 9 / n."""
+    """What equation 2 does to windows with few matching taps.
+
+    Independent values of variance 1 come out with 9 / n.
+    """
     identity = (
         torch.arange(8)[None, None].expand(1, 8, 8).contiguous()
     )  # columns: three taps of nine match
@@ -152,7 +158,9 @@ def test_names_of_identities_do_not_matter(form: Form) -> None:
 
 @forms
 def test_nothing_of_one_identity_reaches_another(form: Form) -> None:
-    """Not a bit changes where the identity's own features are the same, even beside values that are no numbers."""
+    """Not a bit changes where the identity's own features are the same, even beside values that are
+    no numbers.
+    """
     identity, neighbourhood = blobs(1, 12, 11), Neighbourhood(blobs(1, 12, 11))
     weight, own = randn(4, 3, 3, 3).float(), (identity == 1)[:, None]
     x, grad = randn(1, 3, 12, 11).float(), randn(1, 4, 12, 11).float()
@@ -247,7 +255,10 @@ def test_neither_inputs_nor_gradients_are_changed() -> None:
 
 @forms
 def test_features_may_be_their_own_gradient(form: Form) -> None:
-    """The incoming gradient is worked on in place; where it is the saved input, that must not show."""
+    """The incoming gradient is worked on in place.
+
+    Where it is the saved input, that must not show.
+    """
     x, weight = randn(1, 4, 8, 8).contiguous(memory_format=torch.channels_last), randn(4, 4, 3, 3)
     neighbourhood, made = Neighbourhood(blobs(1, 8, 8)), []
     for grad in (x, x.clone()):

@@ -1,4 +1,7 @@
-"""The kernels of the panoptic-aware convolution against the definition: on a GPU, and on a CPU under Triton's interpreter."""
+"""The kernels of the panoptic-aware convolution against the definition.
+
+On a GPU, and on a CPU under Triton's interpreter.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def exact_products():
 def gradients(
     form: Form | None, border: Border, identity: Tensor, dtype: torch.dtype, *leaves: Tensor
 ) -> list[Tensor]:
-    """The result and three gradients; by the definition in float64 with `form` None. Inputs and gradient have `dtype`."""
+    """The result and three gradients; by the definition in float64 with `form` None.
+
+    Inputs and gradient have `dtype`.
+    """
     device, wide = (DEVICE, dtype) if form else ("cpu", torch.float64)
     own = [leaf.to(dtype).to(device, wide).requires_grad_() for leaf in leaves]
     identity = identity.to(device)

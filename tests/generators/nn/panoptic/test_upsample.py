@@ -1,4 +1,7 @@
-"""Panoptic-aware upsampling and hole filling against the definition and by hand; what a neighbourhood reads and refuses."""
+"""Panoptic-aware upsampling and hole filling against the definition and by hand.
+
+What a neighbourhood reads and refuses.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ BORDERS: tuple[Border, ...] = ("hole", "same")
 def test_upsampling_and_filling_are_the_definition_with_their_gradients(
     shape: tuple[int, int, int], order: Order, border: Border, kernel: int, seed: int
 ) -> None:
-    """The semantic map has one-hot classes, whatever they are within an identity, and an edge channel with any values."""
+    """The semantic map has one-hot classes, whatever they are within an identity, and an edge
+    channel with any values.
+    """
     b, h, w = shape
     fine = blobs(b, 2 * h, 2 * w, seed=seed, cell=1 + seed % 3)
     coarse = fine[:, ::2, ::2] if seed % 2 else blobs(b, h, w, seed=seed + 1)
@@ -62,12 +67,16 @@ def test_upsampling_and_filling_are_the_definition_with_their_gradients(
 
 
 def test_algorithm_1_copies_the_first_neighbour_that_matches() -> None:
-    """By hand: 1 | 2 with the border half a coarse pixel further right, and a 3 that has no coarse pixel."""
+    """By hand.
+
+    1 | 2 with the border half a coarse pixel further right, and a 3 that has no coarse pixel.
+    """
     coarse = torch.tensor([[[1, 2], [1, 2]]])
     fine = torch.tensor([[[1, 1, 1, 2], [1, 2, 2, 2], [1, 1, 2, 2], [1, 1, 2, 3]]])
     x = torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
     up, mask = panoptic_upsample_reference(x, coarse, fine)
-    # (0, 2) is 1 over coarse 2, whose right and lower neighbours are no 1: a hole; (1, 1) takes 2 from its right
+    # (0, 2) is 1 over coarse 2, whose right and lower neighbours are no 1: a hole; (1, 1) takes 2
+    # from its right
     expected = torch.tensor(
         [[10.0, 10, 0, 20], [10, 20, 20, 20], [30, 30, 40, 40], [30, 30, 40, 0]]
     )

@@ -302,7 +302,7 @@ def test_a_mask_of_another_place_is_refused_or_goes(tmp_path: Path) -> None:
 
 
 def test_a_box_drawn_at_an_angle_becomes_the_upright_box_around_it(tmp_path: Path) -> None:
-    """A square of side 4 about (10, 5), turned by 45 degrees, reaches 2 * sqrt(2) from its centre."""
+    """A square of side 4 about (10, 5), turned by 45 degrees: corners 2 * sqrt(2) from it."""
     reader, check = foreign(tmp_path)
     read = label(reader, bbox=[8, 3, 4, 4], attributes={"rotation": 45})
     reach = 2 * math.sqrt(2)

@@ -1,4 +1,7 @@
-"""COCO panoptic files: the official sample, what is written is read back, and every mistake is named or counted."""
+"""COCO panoptic files.
+
+The official sample, what is written is read back, and every mistake is named or counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""COCO files: what is written is read here and by the tools people use, and every bad record is named or counted."""
+"""COCO files.
+
+What is written is read here and by the tools people use, and every bad record is named or counted.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def png(height: int, width: int, value: int = 0) -> bytes:
 
 
 def differences(a: Scene, b: Scene) -> list[str]:
-    """Names of the fields in which two scenes differ; images are compared by content, NaN equals NaN."""
+    """Names of the fields in which two scenes differ.
+
+    Images are compared by content, NaN equals NaN.
+    """
 
     def content(ref: ImageRef) -> bytes:
         return ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
@@ -64,7 +70,10 @@ def differences(a: Scene, b: Scene) -> list[str]:
 
 @st.composite
 def scenes(draw, number):
-    """A scene of 0 to 3 objects; boxes are any float32, may touch the border, and are tight where there is a mask."""
+    """A scene of 0 to 3 objects.
+
+    Boxes are any float32, may touch the border, and are tight where there is a mask.
+    """
     H, W = draw(st.integers(1, 30)), draw(st.integers(1, 30))
     n = draw(st.integers(0, 3))
 

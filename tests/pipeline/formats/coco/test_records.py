@@ -1,4 +1,7 @@
-"""Categories and images of COCO files: kept under their ids, and where the images are looked for."""
+"""Categories and images of COCO files.
+
+Kept under their ids, and where the images are looked for.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,8 @@ def test_categories_are_sorted_by_id() -> None:
         ),
         (
             {"id": 2, "name": "half \ud800"},
-            "category 2: its id 2 must be a whole number and its name 'half \\ud800' a Unicode text",
+            "category 2: its id 2 must be a whole number and its name 'half \\ud800' a Unicode "
+            "text",
         ),
         (
             {"id": 2, "name": "b", "supercategory": 5},

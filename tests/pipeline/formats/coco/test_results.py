@@ -1,4 +1,7 @@
-"""COCO results: what pycocotools loads, under the ids of the user's file, and lists joined from parts."""
+"""COCO results.
+
+What pycocotools loads, under the ids of the user's file, and lists joined from parts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""COCO-Stuff: two files read as one, and exactly the objects and images of the published filters."""
+"""COCO-Stuff.
+
+Two files read as one, and exactly the objects and images of the published filters.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +164,10 @@ def test_images_out_of_range_are_dropped_whole(tmp_path):
     st.sampled_from([(0.02, 3, 8), (0.0, 1, 2), (0.05, 0, 4)]),
 )
 def test_the_filters_are_those_of_the_specification(tmp_path, records, limits):
-    """The same rules, written as sentences over all records; and each record is either there or counted."""
+    """The same rules, written as sentences over all records.
+
+    And each record is either there or counted.
+    """
     min_area, low, high = limits
     records = [record | {"id": number} for number, record in enumerate(records, 1)]
     things = [record for record in records if record["category_id"] <= 90]
@@ -279,7 +285,7 @@ def test_no_image_is_read_from_outside_the_folder(tmp_path):
     (tmp_path / "instances_x.json").write_text(json.dumps(document))
     with pytest.raises(
         DatasetError,
-        match=r"instances_x\.json: image 1 .*: its file_name '\.\./stuff_x\.json' is absolute or leaves",
+        match=r"instances_x\.json: image 1 .*: its file_name '\.\./stuff_x\.json' is absolute or",
     ):
         coco_stuff.read(coco_stuff.Config("instances_x.json"), tmp_path)
 

@@ -41,7 +41,9 @@ def test_the_names_are_those_of_the_data():
 
 @pytest.mark.parametrize("file", ["instances_train.json", "instances_train_polygons.json"])
 def test_the_sample_is_its_own_panoptic_file(file):
-    """Composed from labels and instances, the 13 real images are segment for segment the panoptic file beside them."""
+    """Composed from labels and instances, the 13 real images are segment for segment the panoptic
+    file beside them.
+    """
     config = coco_stuff_maps.Config(f"annotations/{file}", maps="semantic_train")
     composed = coco_stuff_maps.read(config, sample())
     config = coco_panoptic.Config("annotations/panoptic_train.json", maps="panoptic_train")
@@ -65,7 +67,10 @@ def test_the_sample_is_its_own_panoptic_file(file):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A 2 x 5 map: sky, then persons of whom two are told apart, one pixel is nobody's and one is unlabelled."""
+    """A 2 x 5 map.
+
+    Sky, then persons of whom two are told apart, one pixel is nobody's and one is unlabelled.
+    """
     for name in ("images", "maps"):
         (tmp_path / name).mkdir()
     (tmp_path / "images/7.jpg").write_bytes(png(np.zeros((2, 5, 3))))

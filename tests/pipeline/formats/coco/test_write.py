@@ -1,4 +1,7 @@
-"""COCO files, written: right for the tools people use, the same bytes each time, whole or not there."""
+"""COCO files, written.
+
+Right for the tools people use, the same bytes each time, whole or not there.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def official(tmp_path: Path) -> Path:
             {"id": 1, "image_id": 139, "category_id": 1, "bbox": [2, 3, 10, 5], "area": 50.0,
              "segmentation": [[2, 3, 12, 3, 12, 8, 2, 8]]}
         ],
-        "categories": [{"id": 1, "name": "aerosol_can", "frequency": "c", "synset": "x", "synonyms": ["a"], "def": ""},
+        "categories": [{"id": 1, "name": "aerosol_can", "frequency": "c",
+         "synset": "x", "synonyms": ["a"], "def": ""},
                        {"id": 2, "name": "air", "frequency": "r"}],
     }  # fmt: skip
     (tmp_path / "lvis.json").write_text(json.dumps(document))

@@ -1,4 +1,7 @@
-"""LVIS files, written: ids from 1, polygons, frequencies, and which classes are known to be absent."""
+"""LVIS files, written.
+
+Ids from 1, polygons, frequencies, and which classes are known to be absent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scene tables: what is written is read, byte for byte the same each time, and broken files are named."""
+"""Scene tables.
+
+What is written is read, byte for byte the same each time, and broken files are named.
+"""
 
 from __future__ import annotations
 

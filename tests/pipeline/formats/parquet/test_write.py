@@ -1,4 +1,6 @@
-"""Shards are the same bytes for the same scenes, hold the layout that is promised, and appear whole or not at all."""
+"""Shards are the same bytes for the same scenes, hold the layout that is promised, and appear whole
+or not at all.
+"""
 
 from __future__ import annotations
 

@@ -156,7 +156,10 @@ def test_size_changes_the_resolution_only() -> None:
 
 
 def test_masks_lie_on_the_pixels_they_name() -> None:
-    """A shift of the masks by a few pixels must fit the image worse: inside and outside differ most in place."""
+    """A shift of the masks by a few pixels must fit the image worse.
+
+    Inside and outside differ most in place.
+    """
     dataset = toy()
     gaps: dict[int, list[float]] = {0: [], 6: []}
     for index in range(200):

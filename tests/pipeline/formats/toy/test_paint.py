@@ -29,7 +29,9 @@ def world_with(name: str) -> World:
 
 
 def test_things_hide_things_but_leave_enough_to_see() -> None:
-    """Painted alone, many a thing owns pixels that others take from it in the scene, but never most of them."""
+    """Painted alone, many a thing owns pixels that others take from it in the scene, but never most
+    of them.
+    """
     dataset, hidden = toy(), 0
     for index in range(20):
         world = dataset.world(index)

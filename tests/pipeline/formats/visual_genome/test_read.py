@@ -1,4 +1,7 @@
-"""Visual Genome: the published vocabulary, filters and choice of objects, deterministic, and every bad record named."""
+"""Visual Genome.
+
+The published vocabulary, filters and choice of objects, deterministic, and every bad record named.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def jpeg(width: int = 300, height: int = 200) -> bytes:
 def make(
     folder: Path, objects: dict[int, list], relations: dict[int, list] | None = None, **files
 ) -> Path:
-    """Write a folder whose images all train; `files` replace or add files, their names with _ for the dot."""
+    """Write a folder whose images all train.
+
+    `files` replace or add files, their names with _ for the dot.
+    """
     (folder / "VG_100K").mkdir(exist_ok=True)
     for key in objects:
         (folder / "VG_100K" / f"{key}.jpg").write_bytes(jpeg())
@@ -358,7 +364,10 @@ def genome(seed: int) -> tuple[dict, dict, int]:
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("seed", range(60))
 def test_the_filters_are_those_of_the_specification(tmp_path, seed, split):
-    """The rules once more, written over whole tables; what may be drawn at random is compared as a set of candidates."""
+    """The rules once more, written over whole tables.
+
+    What may be drawn at random is compared as a set of candidates.
+    """
     objects, relations, places = genome(seed)
     rules = {
         "min_count": 3,

@@ -1,4 +1,7 @@
-"""Objects and relationships of Visual Genome, image by image: sizes, names, clipping and predicates."""
+"""Objects and relationships of Visual Genome, image by image.
+
+Sizes, names, clipping and predicates.
+"""
 
 from __future__ import annotations
 

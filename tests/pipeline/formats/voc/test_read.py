@@ -17,7 +17,8 @@ OBJECT = (
     "<ymax>20</ymax></bndbox><part><name>head</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>4</xmax><ymax>4</ymax>"
     "</bndbox></part></object>"
 )
-FILE = "<annotation><filename>{file}</filename><size><width>40</width><height>20</height></size>{objects}</annotation>"
+FILE = "<annotation><filename>{file}</filename>"
+FILE += "<size><width>40</width><height>20</height></size>{objects}</annotation>"
 
 
 def text(objects: str = OBJECT.format(name="dog", hard=0), file: str = "a.jpg") -> str:
@@ -130,7 +131,10 @@ def test_a_fault_is_one_line_with_advice(folder: Path, fault: str) -> None:
 
 
 def several(folder: Path, told: dict[str, str], pictures: list[str]) -> None:
-    """Annotations by name with the filename they tell; the names of the pictures are colours apart."""
+    """Annotations by name with the filename they tell.
+
+    The names of the pictures are colours apart.
+    """
     for path in (folder / "JPEGImages").iterdir():
         path.unlink()
     for path in (folder / "Annotations").iterdir():

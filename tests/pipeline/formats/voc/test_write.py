@@ -1,4 +1,7 @@
-"""VOC folders, written: whole pixels from 1, lists of names, and what the format loses is counted."""
+"""VOC folders, written.
+
+Whole pixels from 1, lists of names, and what the format loses is counted.
+"""
 
 from __future__ import annotations
 

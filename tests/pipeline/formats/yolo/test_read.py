@@ -300,7 +300,10 @@ def test_lists_of_other_tools_are_read(tmp_path: Path, text: bytes) -> None:
 
 @pytest.mark.parametrize(("file", "text"), [("classes.txt", "cat\ndog\n"), ("obj.names", "cat\n")])
 def test_exports_without_a_yaml_are_read(tmp_path: Path, file: str, text: str) -> None:
-    """Label Studio's has classes.txt; CVAT's of Darknet's layout a list, images and labels together."""
+    """Label Studio's has classes.txt.
+
+    CVAT's of Darknet's layout a list, images and labels together.
+    """
     (tmp_path / file).write_text(text)
     if file == "classes.txt":
         lay(tmp_path, "images", "labels")

@@ -1,4 +1,7 @@
-"""YOLO folders, written: labels that Ultralytics reads, and what they cannot hold is counted and kept."""
+"""YOLO folders, written.
+
+Labels that Ultralytics reads, and what they cannot hold is counted and kept.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ from tests.hard_scenes import CATEGORIES, SIZE, boxed, masked, png
 
 
 def test_the_layout_is_what_ultralytics_documents(tmp_path: Path) -> None:
-    """Labels lie where the path says labels for images; classes are numbers from 0; every coordinate is in [0, 1]."""
+    """Labels lie where the path says labels for images.
+
+    Classes are numbers from 0; every coordinate is in [0, 1].
+    """
     lost = yolo.write_splits({"train": masked(), "val": masked()}, Folder.at(tmp_path))
     document = yaml.safe_load((tmp_path / "data.yaml").read_text())
     assert document["names"] == {0: "no", 1: CATEGORIES[1].name, 2: CATEGORIES[2].name, 3: "1.0"}

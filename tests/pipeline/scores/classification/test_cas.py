@@ -168,7 +168,10 @@ def bright_pictures(level, count, prefix, source=""):
 
 
 def test_each_classifier_learns_from_the_crops_of_its_own_table():
-    """The score's from synthetic crops alone, the ceiling's from labelled ones; both are tested on real ones."""
+    """The score's from synthetic crops alone, the ceiling's from labelled ones.
+
+    Both are tested on real ones.
+    """
     config = replace(SMALL, samples_per_layout=1)
     tables = {
         "real": bright_pictures(60, 3, "r"),

@@ -7,7 +7,9 @@ from synthaug.pipeline.scores.classification.cifar_resnet import network
 
 
 def test_the_published_network_has_its_published_size():
-    """ResNet-101 in CIFAR form with ten classes has 42.5 M weights, ResNet-20 with projections 0.27 M."""
+    """ResNet-101 in CIFAR form with ten classes has 42.5 M weights, ResNet-20 with projections 0.27
+    M.
+    """
     count = [
         sum(p.numel() for p in network(*shape, 10, seed=0).parameters())
         for shape in ((101, 64), (20, 16))

@@ -39,7 +39,10 @@ def trained(config, train, num_classes=2):
 
 
 def test_random_labels_teach_nothing():
-    """Labels without relation to the pixels: what was memorised in training must not help on fresh crops."""
+    """Labels without relation to the pixels.
+
+    What was memorised in training must not help on fresh crops.
+    """
     rng = np.random.default_rng(0)
     train, test = noisy([0] * 60, 0), noisy([0] * 400, 1)
     model = trained(SMALL, replace(train, labels=rng.integers(0, 2, 60)))

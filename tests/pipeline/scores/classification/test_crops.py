@@ -72,7 +72,10 @@ def test_the_table_is_capped_per_class_and_blind_to_order():
 
 
 def test_crops_are_cut_where_the_layout_asked_and_crowds_are_left_out():
-    """The image is dark on the left and light on the right; tight boxes and layout boxes lie on different sides."""
+    """The image is dark on the left and light on the right.
+
+    Tight boxes and layout boxes lie on different sides.
+    """
     pixels = np.zeros((16, 32, 3), np.uint8)
     pixels[:, 16:] = 200
     left, right = [0, 0, 16, 16], [16, 0, 32, 16]

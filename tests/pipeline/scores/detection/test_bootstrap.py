@@ -1,4 +1,7 @@
-"""Bootstrap of AP: a resample is the evaluation of the images it repeats, an interval as wide as new images would vary."""
+"""Bootstrap of AP.
+
+A resample is the evaluation of the images it repeats, an interval as wide as new images would vary.
+"""
 
 import numpy as np
 import pytest
@@ -74,7 +77,9 @@ def test_samples_of_one_layout_are_drawn_together():
 
 
 def test_the_interval_is_as_wide_as_new_images_would_vary():
-    """The bootstrap's standard deviation from one set is that of the figure over many sets of the same kind."""
+    """The bootstrap's standard deviation from one set is that of the figure over many sets of the
+    same kind.
+    """
     rng = np.random.default_rng(4)
     evaluators = [evaluate(random_rows(40, rng)) for _ in range(25)]
     results = [evaluator.result().values for evaluator in evaluators]

@@ -1,4 +1,7 @@
-"""Detections of the reference detector: the layout is the truth, and each image meets its own predictions."""
+"""Detections of the reference detector.
+
+The layout is the truth, and each image meets its own predictions.
+"""
 
 from __future__ import annotations
 

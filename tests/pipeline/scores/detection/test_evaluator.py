@@ -126,7 +126,10 @@ def pycocotools_stats(rows, classes):
 
 
 def equal(expected, actual):
-    """Average recall to the bit. pycocotools adds 2.2e-16 to the denominator of precision: 1 of 1 is 1 - 2.2e-16 there."""
+    """Average recall to the bit.
+
+    Pycocotools adds 2.2e-16 to the denominator of precision: 1 of 1 is 1 - 2.2e-16 there.
+    """
     recalls = [key for key in KEYS if key.startswith("AR")]
     same = [expected[key] for key in recalls] == [actual[key] for key in recalls]
     return same and expected == pytest.approx(dict(actual), rel=0, abs=5e-16)
@@ -142,7 +145,9 @@ def test_random_detections_score_what_pycocotools_says(seed):
 
 
 def test_crowded_images_empty_ones_and_ties_score_what_pycocotools_says():
-    """More than 100 detections of a class in an image, images without truth or detections, many equal scores."""
+    """More than 100 detections of a class in an image, images without truth or detections, many
+    equal scores.
+    """
     rng = np.random.default_rng(9)
     rows = random_rows(12, rng)
     for index in range(12, 18):
@@ -174,7 +179,9 @@ def test_crowded_images_empty_ones_and_ties_score_what_pycocotools_says():
 
 @pytest.mark.parametrize("seed", range(2))
 def test_areas_of_masks_split_the_sizes_as_in_pycocotools(seed):
-    """Masks fill 2 to 100 % of their boxes, so many objects are of a smaller size than their boxes; two lie on the bounds."""
+    """Masks fill 2 to 100 % of their boxes, so many objects are of a smaller size than their boxes;
+    two lie on the bounds.
+    """
     rng = np.random.default_rng(seed)
     by_box = [
         replace(

@@ -14,7 +14,10 @@ CLASSES = tuple(Category(i + 1, f"c{i}") for i in range(3))
 
 
 def row(index: int, truth: int, found: int, rng: np.random.Generator) -> DetectionRow:
-    """True boxes of random classes; detections near some of them, the rest anywhere, scores without ties."""
+    """True boxes of random classes.
+
+    Detections near some of them, the rest anywhere, scores without ties.
+    """
     corner = rng.uniform(0, 60, (truth, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(8, 30, (truth, 2))], 1).astype(np.float32)
     labels = rng.integers(0, 3, truth)
@@ -37,7 +40,7 @@ def row(index: int, truth: int, found: int, rng: np.random.Generator) -> Detecti
 
 
 def by_hand(rows: list[DetectionRow], c: int, budget: int) -> float:
-    """101-point AP of the best `budget` detections of a class, mean over the ten IoUs, in float64."""
+    """101-point AP of the best `budget` detections of a class, mean over ten IoUs, float64."""
     scores = np.concatenate([r.pred_scores[r.pred_labels == c] for r in rows])
     order = np.argsort(-scores, kind="stable")[:budget]
     truth = sum(int((r.labels == c).sum()) for r in rows)
@@ -57,7 +60,7 @@ def average_precision(state: NDArray[np.int8], truth: int) -> float:
 
 @pytest.mark.parametrize("budget", [10_000, 150, 20])
 def test_it_is_the_ap_of_the_best_detections_of_the_set(budget: int) -> None:
-    """Matching is greedy by score, so cutting the tail of the list is the same before and after it."""
+    """Matching is greedy by score, so cutting the tail is the same before and after it."""
     rng = np.random.default_rng(1)
     rows = [row(i, 6, 150 if i == 2 else 30, rng) for i in range(8)]
     evaluator = FixedEvaluator(CLASSES, budget=budget)

@@ -1,4 +1,7 @@
-"""Every AP of the house beside pycocotools on the data set as it is written: crowds, ignore regions, an empty image."""
+"""Every AP of the house beside pycocotools on the data set as it is written.
+
+Crowds, ignore regions, an empty image.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ def large_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Oracle:
-    """Finds objects a little beside their places, some twice, much inside crowds, and some that are not there."""
+    """Finds objects a little beside their places, some twice, much inside crowds, and some that are
+    not there.
+    """
 
     def __init__(self, table: Dataset) -> None:
         rng = np.random.default_rng(7)
@@ -98,7 +103,10 @@ def read_as(name: str, folder: Path) -> Dataset:
 
 
 def verified(folder: Path) -> Dataset:
-    """Return a run's data: an object that was not found and a thing without a label are ignore regions."""
+    """Return a run's data.
+
+    An object that was not found and a thing without a label are ignore regions.
+    """
     table = read_as("coco", folder / "real")
     scenes = []
     for index, scene in enumerate(table):

@@ -1,4 +1,7 @@
-"""Inputs of the scores on features: tables of noisy pictures, a tiny detector, stand-ins for published networks."""
+"""Inputs of the scores on features.
+
+Tables of noisy pictures, a tiny detector, stand-ins for published networks.
+"""
 
 from __future__ import annotations
 

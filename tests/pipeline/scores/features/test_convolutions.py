@@ -1,4 +1,7 @@
-"""Published convolutions: from a package, from files, by the digest of their tensors, and never by running anything."""
+"""Published convolutions.
+
+From a package, from files, by the digest of their tensors, and never by running anything.
+"""
 
 from __future__ import annotations
 

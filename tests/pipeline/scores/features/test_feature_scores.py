@@ -1,4 +1,7 @@
-"""The scores on features, from tables of images to metrics; networks are stand-ins, tested with the libraries elsewhere."""
+"""The scores on features, from tables of images to metrics.
+
+Networks are stand-ins, tested with the libraries elsewhere.
+"""
 
 from __future__ import annotations
 

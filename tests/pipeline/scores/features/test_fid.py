@@ -1,4 +1,4 @@
-"""The Fréchet distance against formulas that are known in closed form, and its sums against numpy."""
+"""The Fréchet distance against formulas in closed form, and its sums against numpy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def test_general_gaussians_agree_with_the_matrix_root() -> None:
 
 
 def test_fewer_rows_than_dimensions() -> None:
-    """Singular covariances: the nuclear norm of the product of centred rows is what the root's trace is."""
+    """Singular covariances.
+
+    The nuclear norm of the product of centred rows is what the root's trace is.
+    """
     x, y = rows(6, 40, 3).astype(np.float64), rows(9, 40, 4).astype(np.float64)
     a, b = moments([x.astype(np.float32)]), moments([y.astype(np.float32)])
     assert a and b

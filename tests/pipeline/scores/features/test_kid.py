@@ -41,7 +41,10 @@ def test_the_double_sum(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unbiased() -> None:
-    """Two halves of one distribution: zero on average, below it about half the time; another one: clearly above."""
+    """Two halves of one distribution: zero on average, below it about half the time.
+
+    Another one: clearly above.
+    """
     same = [mmd(rows(30, 2 * i), rows(30, 2 * i + 1)) for i in range(60)]
     assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(60)
     assert 10 < sum(value < 0 for value in same) < 50

@@ -15,7 +15,10 @@ from tests.feature_scenes import table
 
 
 def test_copies_are_found(inputs: MetricInputs) -> None:
-    """Half of the synthetic images are training images: these are near copies, named with their originals, and pictured."""
+    """Half of the synthetic images are training images.
+
+    These are near copies, named with their originals, and pictured.
+    """
     made, train = inputs.tables["synthetic"], inputs.tables["train"]
     mixed = table(
         [

@@ -44,7 +44,10 @@ def test_nearest_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_similar_layouts_share_cells_and_classes() -> None:
-    """Equal maps have similarity 1; the same classes elsewhere count through the histogram; of equals the first."""
+    """Equal maps have similarity 1.
+
+    The same classes elsewhere count through the histogram; of equals the first.
+    """
     maps = np.array([[0, 0, 1, -1], [0, 1, 0, -1], [1, 1, 1, 1]], np.int16)
     found = similar_layouts(np.array([[0, 1, 0, -1], [-1, -1, -1, -1]], np.int16), maps, 2)
     assert found.index[:, 0].tolist() == [1, 0]

@@ -1,4 +1,5 @@
-"""Published networks from files of weights, and the scores on them, against the libraries' own commands.
+"""Published networks from files of weights, and the scores on them, against the libraries' own
+commands.
 
 The weights are drawn here: the published ones are not part of the project.
 """
@@ -28,7 +29,9 @@ Images = list[NDArray[np.uint8]]
 
 
 def drawn(model: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Weights under which signals keep their size through all layers, so that features differ from image to image."""
+    """Weights under which signals keep their size through all layers, so that features differ from
+    image to image.
+    """
     rng = torch.Generator().manual_seed(seed)
     state = model.state_dict()
     for name, value in state.items():
@@ -150,7 +153,9 @@ def torch_home(
 
 @pytest.mark.usefixtures("torch_home")
 def test_lpips_equals_torchmetrics(alexnet_state: dict[str, torch.Tensor]) -> None:
-    """The public class, which reads the body from torch's folder, against ours, which reads it from a given state."""
+    """The public class, which reads the body from torch's folder, against ours, which reads it from
+    a given state.
+    """
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     first, second = pictures(4, 0, 64), pictures(4, 1, 64)
@@ -165,7 +170,9 @@ def test_lpips_equals_torchmetrics(alexnet_state: dict[str, torch.Tensor]) -> No
 
 
 def test_a_row_belongs_to_its_image(alexnet_state: dict[str, torch.Tensor]) -> None:
-    """Sizes are mixed, rows stay in the order of the images (all networks sort them with one function)."""
+    """Sizes are mixed, rows stay in the order of the images (all networks sort them with one
+    function).
+    """
     images = pictures(5, 2)
     network = networks.Lpips("alex", alexnet_state, read_heads("alexnet"))
     together = network(images, [image[::-1] for image in images])

@@ -53,7 +53,10 @@ def test_the_definitions(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_quality_and_variety_apart() -> None:
-    """A generator that makes one good image has precision and no recall; one that makes noise has neither."""
+    """A generator that makes one good image has precision and no recall.
+
+    One that makes noise has neither.
+    """
     real = rows(200, 0)
     narrow = prdc(real, rows(200, 1, 0.05), 5)
     far = prdc(real, rows(200, 2) + np.float32(100), 5)

@@ -20,7 +20,10 @@ SIDE = 64
 
 
 def half(axis: int, keep: float = 0.5) -> NDArray[np.bool_]:
-    """A full 32 x 32 square of which a triangle-free part is kept: rows (axis 0) or columns (axis 1), box stays whole."""
+    """A full 32 x 32 square of which a triangle-free part is kept.
+
+    Rows (axis 0) or columns (axis 1), box stays whole.
+    """
     mask = np.zeros((SIDE, SIDE), bool)
     mask[16:48, 16:48] = True
     inside = np.zeros((32, 32), bool)

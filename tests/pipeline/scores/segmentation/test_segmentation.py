@@ -90,7 +90,10 @@ def test_small_labels_do_not_overflow_and_the_card_is_json():
 
 
 def test_a_perfect_network_of_the_evaluated_classes_of_cityscapes_scores_one() -> None:
-    """It knows 19 of the 34 classes; true pixels of the others count nowhere, as in the benchmark."""
+    """It knows 19 of the 34 classes.
+
+    True pixels of the others count nowhere, as in the benchmark.
+    """
     job = load_job(paths.JOBS / "cityscapes.yaml", ["data.root=."])
     config = job.score.settings["segmentation"]
     evaluated = config.evaluated(CITYSCAPES)

@@ -1,4 +1,7 @@
-"""Segmentation networks: what the own one learns, what comes from files, and the score on constructed answers."""
+"""Segmentation networks.
+
+What the own one learns, what comes from files, and the score on constructed answers.
+"""
 
 from __future__ import annotations
 
