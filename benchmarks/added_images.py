@@ -1,7 +1,7 @@
 """What are added images worth to a detector? Arms trained side by side, without the rest of a run.
 
-    python benchmarks/added_images.py JOB FOLDER --seeds 4 [--steps N] [--first-seed K] [--on \
-        REFERENCE] ARM...
+    python benchmarks/added_images.py JOB FOLDER --seeds 4 [--steps N] [--first-seed K] \
+        [--on REFERENCE] ARM...
 
 An ARM is one of
 

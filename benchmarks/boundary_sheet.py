@@ -2,8 +2,8 @@
 
 Map, SPADE, panoptic, with boundaries between things enlarged.
 
-    python -m benchmarks.boundary_sheet SPADE PANOPTIC OUT.png [--maps toy:val?count=60] [--rows 4] \
-        [--zoom 4] [--styles 0]
+    python -m benchmarks.boundary_sheet SPADE PANOPTIC OUT.png [--maps toy:val?count=60] \
+        [--rows 4] [--zoom 4] [--styles 0]
 
 SPADE and PANOPTIC are checkpoints, or folders of runs, of generators with the same classes as MAPS,
 a data set with maps. Rows are the maps with the most boundary between two things that touch, one
