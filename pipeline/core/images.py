@@ -180,16 +180,27 @@ def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout]:
 
 def header_of_file(path: Path, max_pixels: int) -> Header:
     """Read the header of an image file; ValueError for a foreign or too large one."""
+    try:
+        file = path.open("rb")
+    except OSError as err:
+        raise ValueError(f"cannot be decoded ({one_line(err)})") from err
+    with file:
+        return header_in(file, max_pixels)
+
+
+def header_in(file: IO[bytes], max_pixels: int) -> Header:
+    """Read the header of an open image file; the rest is as in `header_of_file`."""
     from PIL import Image
 
-    start = b""
+    try:
+        start = file.read(_HEAD)
+    except OSError as err:
+        raise ValueError(f"cannot be decoded ({one_line(err)})") from err
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # max_pixels decides
-            with path.open("rb") as file:
-                start = file.read(_HEAD)
-                with Image.open(file, formats=FORMATS) as image:
-                    header = _header_of(image, file, max_pixels)
+            with Image.open(file, formats=FORMATS) as image:
+                header = _header_of(image, file, max_pixels)
     except _TooLargeError as err:
         raise ValueError(str(err)) from err
     except Image.DecompressionBombError as err:

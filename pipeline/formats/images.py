@@ -15,8 +15,9 @@ from pathlib import Path
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import header_of_file
-from synthaug.pipeline.core.scene import ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker
 from synthaug.pipeline.formats.source_files import find_file, images_below
 from synthaug.pipeline.formats.validation import RecordError, is_text
@@ -44,7 +45,7 @@ class PictureFolder(CheckedDataset[Picture]):
 
     def scene(self, index: int, row: Picture) -> Scene:
         """Return a scene without objects."""
-        image = ImageRef(None, str(row.path), "as_shown")
+        image = image_ref(row.path, "as_shown")
         return Scene(row.image_id, *row.size, image, Objects.build([], []))
 
     def content(self) -> str:
@@ -54,7 +55,7 @@ class PictureFolder(CheckedDataset[Picture]):
 
 def read(config: Config, root: Path = Path()) -> PictureFolder:
     """Find the pictures of a folder; bad ones stop the reading or are counted."""
-    folder = root / config.path
+    folder = located(root, config.path)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one that holds pictures")
     folder = folder.resolve()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import inside
+from synthaug.pipeline.formats.archive import ArchivePath
 from synthaug.pipeline.formats.validation import RecordError
 
 
@@ -121,6 +123,16 @@ OTHER_IMAGE = "image file of a kind that is not read"
 LINK = "linked folder that leaves the set, passed by (links=follow reads it)"
 
 
+def _entries(folder: Path) -> Iterator[tuple[Path, bool, bool]]:
+    """Yield what a folder holds: path, whether it is a folder, whether it is a link."""
+    if isinstance(folder, ArchivePath):
+        for inner in folder.iterdir():
+            yield inner, inner.is_dir(), False
+        return
+    for entry in os.scandir(folder):
+        yield Path(entry.path), entry.is_dir(), entry.is_symlink()
+
+
 def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> list[str]:
     """Return the names of the image files in a folder and below it, sorted.
 
@@ -132,14 +144,13 @@ def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> li
     pending = [folder]
     while pending:
         inner = pending.pop()
-        for entry in os.scandir(inner):
-            path = Path(entry.path)
-            if entry.name.startswith("."):
+        for path, is_dir, is_link in _entries(inner):
+            if path.name.startswith("."):
                 continue  # of the system, such as ._a.jpg beside a.jpg
             is_image = path.suffix.lower() in SUFFIXES
-            if entry.is_dir() and not is_image:
+            if is_dir and not is_image:
                 real = path.resolve()
-                if entry.is_symlink() and not (follow or real.is_relative_to(home)):
+                if is_link and not (follow or real.is_relative_to(home)):
                     skipped.note(LINK, str(path))
                 elif real not in seen:
                     seen.add(real)

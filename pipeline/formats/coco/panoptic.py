@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.labels import (
@@ -112,7 +113,7 @@ class PanopticDataset(CheckedDataset[Row]):
         image, annotation = row
         segments = annotation.segments
         ids = [segment.id for segment in segments]
-        ref = ImageRef(None, str(annotation.path))
+        ref = image_ref(annotation.path)
         in_map = panoptic.segments_of(panoptic.ids_of(ref, image.size, image.image_id))
         self._compare(annotation.path, set(in_map.ids.tolist()), set(ids))
         listed = panoptic.pick(in_map, ids)
@@ -126,7 +127,7 @@ class PanopticDataset(CheckedDataset[Row]):
             layout_boxes=_layout_boxes(segments, listed.boxes),
             **values,
         )
-        pixels = ImageRef(None, str(image.path))
+        pixels = image_ref(image.path)
         return Scene(
             image.image_id, image.height, image.width, pixels, objects, ref, image.provenance
         )
@@ -166,14 +167,14 @@ def _layout_boxes(
 
 def read(config: Config, root: Path = Path()) -> PanopticDataset:
     """Open a panoptic file; bad records stop the reading or are counted in `skipped`."""
-    file = root / config.path
+    file = located(root, config.path)
     document, digest = load_object(file)
     check = Checker(file, config.on_bad)
     categories = coco.read_categories(document, check)
     images = coco.read_images(document, config, root, check)
     folder = file.with_suffix("")
     if config.maps:
-        folder = root / config.maps
+        folder = located(root, config.maps)
     records = section(document, "annotations", file)
     if records and not folder.is_dir():
         raise DatasetError(

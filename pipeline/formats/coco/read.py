@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco.labels import (
     Label,
@@ -80,7 +81,7 @@ class CocoDataset(CheckedDataset[Row]):
             image.image_id,
             image.height,
             image.width,
-            ImageRef(None, str(image.path)),
+            image_ref(image.path),
             objects,
             provenance=image.provenance,
         )
@@ -93,9 +94,26 @@ class CocoDataset(CheckedDataset[Row]):
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open a COCO instances file; bad records stop the reading or are counted."""
-    file = root / config.path
+    file = _json_file(located(root, config.path))
     document, digest = load_object(file)
     return read_document(document, digest, file, config, root)
+
+
+_NAMES = ("result.json", "result_coco.json", "_annotations.coco.json")  # as tools call it
+
+
+def _json_file(path: Path) -> Path:
+    """Return the JSON file of a folder or archive, or the file itself."""
+    if not path.is_dir():
+        return path
+    for name in _NAMES:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(path.glob("*.json")) or sorted((path / "annotations").glob("*.json"))
+    if len(files) == 1:
+        return files[0]
+    known = ", ".join(file.relative_to(path).as_posix() for file in files[:8]) or "none"
+    raise DatasetError(f"{path}: name one of its JSON files ({known})")
 
 
 def read_document(

@@ -11,6 +11,7 @@ from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Provenance
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker
 from synthaug.pipeline.formats.json_files import section
 from synthaug.pipeline.formats.source_files import find_file
@@ -30,7 +31,7 @@ WRITER = "written by synthaug"  # in the info of the files that we write
 class Config(CheckedConfig):
     """Options of a COCO reference; `path` is the JSON file."""
 
-    # folder; by default beside the JSON, in `images/` there, or in `images/` one level up
+    # folder; by default beside the JSON, in `images/` there or one level up, or called like the split
     images: str = ""
     annotations: str = field(
         default="required", kw_only=True
@@ -196,7 +197,7 @@ def count_unread(
 def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) -> Path:
     """Return the option's folder, else the first of three that has the first image."""
     if config.images:
-        folder = root / config.images
+        folder = located(root, config.images)
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         return folder.resolve()
@@ -214,8 +215,14 @@ def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) ->
 
 
 def _folders(file: Path) -> list[Path]:
-    """Return where images are looked for that no option names."""
-    return [file.parent, file.parent / "images", file.parent.parent / "images"]
+    """Return where images are looked for that no option names.
+
+    CVAT and the official sets have a folder by the name of the split.
+    """
+    home = file.parent.parent
+    split = file.stem.split("_", 1)[-1]
+    folders = [file.parent, file.parent / "images", home / "images"]
+    return [*folders, home / "images" / split, home / split]
 
 
 def _first_file_name(records: list[Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.read import CocoDataset, read_document
 from synthaug.pipeline.formats.json_files import load_object
@@ -27,7 +28,7 @@ class Config(coco.Config):
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open an LVIS file; ignore regions that our writer left come back as crowds."""
-    file = root / config.path
+    file = located(root, config.path)
     document, digest = load_object(file)
     return read_document(_as_coco(document), digest, file, config, root)
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import (
     CheckedConfig,
     CheckedDataset,
@@ -28,6 +29,7 @@ from synthaug.pipeline.formats.checked import (
     first_ids,
     numbered_categories,
 )
+from synthaug.pipeline.formats.drawn import corners_of, count_flags, rotated, turned_box
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.source_files import find_file, read_lines
 from synthaug.pipeline.formats.validation import Box, RecordError, inside_box, is_text
@@ -97,7 +99,7 @@ class VocDataset(CheckedDataset[Frame]):
             iscrowd=iscrowd,
             isthing=[self.categories[k].isthing for k in category],
         )
-        return Scene(row.image_id, *row.size, ImageRef(None, str(row.path)), objects)
+        return Scene(row.image_id, *row.size, image_ref(row.path), objects)
 
     def content(self) -> str:
         """Return the classes, the annotations and the sizes of the images."""
@@ -111,7 +113,7 @@ class VocDataset(CheckedDataset[Frame]):
 
 def read(config: Config, root: Path = Path()) -> VocDataset:
     """Open one list of a VOC folder; bad annotations stop it or are counted."""
-    base = (root / config.path).resolve()
+    base = located(root, config.path).resolve()
     places = _places(base)
     categories = _listed_classes(config, base, root)
     check = Checker(places.annotations, config.on_bad)
@@ -137,9 +139,15 @@ class _Places:
         return self.annotations == self.images
 
 
+_IMAGE_FOLDERS = ("JPEGImages", "images")  # the latter by Label Studio
+
+
 def _places(base: Path) -> _Places:
     if (base / "Annotations").is_dir():
-        return _Places(base / "Annotations", base / "JPEGImages")
+        for images in _IMAGE_FOLDERS:
+            if (base / images).is_dir():
+                return _Places(base / "Annotations", base / images)
+        return _Places(base / "Annotations", base / _IMAGE_FOLDERS[0])
     if next(base.glob("*.xml"), None) is not None:
         return _Places(base, base)
     raise DatasetError(
@@ -150,14 +158,15 @@ def _places(base: Path) -> _Places:
 
 def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) -> list[str]:
     """Return the names of the images of the split."""
-    file = base / "ImageSets" / "Main" / f"{config.split}.txt"
-    is_whole = config.split == "all" or (places.is_flat and config.split == "train")
+    file = _list_file(base / "ImageSets", config.split)
+    has_lists = (base / "ImageSets").is_dir()
+    is_whole = config.split == "all" or (not has_lists and config.split == "train")
     if is_whole and not file.is_file():
         files = places.annotations.rglob("*.xml")
         names = [path.relative_to(places.annotations).as_posix() for path in files]
         return sorted(name.removesuffix(".xml") for name in names)
     if not file.is_file():
-        others = sorted(path.stem for path in file.parent.glob("*.txt"))[:8]
+        others = sorted({path.stem for path in (base / "ImageSets").rglob("*.txt")})[:8]
         known = ""
         if others:
             known = f" (there are {', '.join(others)})"
@@ -165,6 +174,22 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
             f"{file}: no such list{known}; correct the option split=, or use split=all"
         )
     return _listed_names(read_lines(file), file, skipped)
+
+
+def _list_file(folder: Path, split: str) -> Path:
+    """Return the list of a split: in Main, in ImageSets itself, or in another folder of it.
+
+    The only list of CVAT's export is called `default`; it is that of the split `train`.
+    """
+    main = folder / "Main"
+    places = [main, folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+    for place in places:
+        if (place / f"{split}.txt").is_file():
+            return place / f"{split}.txt"
+    lists = [path.name for path in sorted(main.glob("*.txt"))]
+    if split == "train" and lists == ["default.txt"]:
+        return main / lists[0]
+    return main / f"{split}.txt"
 
 
 _SHOWN, _ABSENT = ("1", "0"), "-1"  # flags of the lists of one class; 0 = difficult there
@@ -187,11 +212,26 @@ def _listed_names(lines: list[str], file: Path, skipped: Skipped) -> list[str]:
 def _listed_classes(config: Config, base: Path, root: Path) -> tuple[Category, ...]:
     """Return the classes that a file lists; none where there is no such file."""
     if config.classes:
-        return _class_names(root / config.classes)
+        return _class_names(located(root, config.classes))
     file = base / CLASSES
     if file.is_file():
         return _exported_classes(file)
+    file = base / "labelmap.txt"
+    if file.is_file():
+        return _mapped_classes(file)
     return ()
+
+
+def _mapped_classes(file: Path) -> tuple[Category, ...]:
+    """Return the classes of CVAT's `name:color:parts:actions` lines, without the background."""
+    names = []
+    for line in read_lines(file):
+        name = line.rsplit(":", 3)[0]
+        if not line.startswith("#") and name not in ("background", ""):
+            names.append(name)
+    if len(set(names)) < len(names):
+        raise DatasetError(f"{file}: must list each class once; correct it")
+    return numbered_categories(names)
 
 
 def _class_names(file: Path) -> tuple[Category, ...]:
@@ -244,18 +284,20 @@ class _Reader:
         self._skipped = check.skipped
         self._classes = {category.name for category in categories}
         self._pictures = _by_stem(places.images)
+        self._nested: dict[str, list[str]] = {}  # stem -> annotations, once one is looked for
 
     def add(self, record: dict[str, str]) -> None:
         """Check the annotation of one image, named by the list."""
         name = record["id"]
         if name in self.frames:
             raise RecordError("duplicate image id", "it is listed twice")
-        file, _ = self._find(self._places.annotations, f"{name}.xml", "annotation")
+        place = self._annotation(name)
+        file, _ = self._find(self._places.annotations, f"{place}.xml", "annotation")
         tree = load(file)
         elements = tree.findall("object")
         try:
             size = self._size(tree)
-            image, num_bytes = self._image(tree, name)
+            image, num_bytes = self._image(tree, place)
         except RecordError:
             self._skipped["object of a skipped image"] += len(elements)
             raise
@@ -277,6 +319,21 @@ class _Reader:
             np.array(difficult, bool),
         )
 
+    def _annotation(self, name: str) -> str:
+        """Return the name of an annotation without suffix; it may lie in a folder of its class."""
+        if (self._places.annotations / f"{name}.xml").is_file() or "/" in name:
+            return name
+        if not self._nested:
+            for path in sorted(self._places.annotations.rglob("*.xml")):
+                inner = path.relative_to(self._places.annotations).as_posix()
+                self._nested.setdefault(path.stem, []).append(inner.removesuffix(".xml"))
+        found = self._nested.get(name, [name])
+        if len(found) > 1:
+            raise RecordError(
+                "two annotations of one name", f"{found[0]!r} and {found[1]!r} are both called so"
+            )
+        return found[0]
+
     def _find(self, folder: Path, name: str, kind: str) -> tuple[Path, int]:
         follow = self._config.follows_links
         return find_file(folder, name, kind, missing=f"missing {kind} file", follow=follow)
@@ -288,6 +345,9 @@ class _Reader:
         """
         told = (text_of(tree, "filename") or "").strip()
         own = self._pictures.get(name.casefold(), [])
+        if not own and "/" in name:  # only the annotations are sorted into folders
+            name = name.rsplit("/", 1)[-1]
+            own = self._pictures.get(name.casefold(), [])
         exact = [picture for picture in own if _stem(picture) == name]
         own = exact or own
         if len(own) > 1 and told in own:
@@ -318,7 +378,9 @@ class _Reader:
         """Return the class, the box and whether it is difficult."""
         name = self._class(element)
         box = self._box(element, name, size, image)
-        return name, box, _difficult(element)
+        is_difficult = _difficult(element)
+        count_flags(_flags(element), self._skipped)
+        return name, box, is_difficult
 
     def _size(self, tree: Element) -> Size:
         height = _number(tree, "size/height")
@@ -357,11 +419,19 @@ class _Reader:
         told = f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r}"
         if x2 < x1 or y2 < y1:
             raise RecordError("empty box", f"{told} has no extent")
+
+        def note(reason: str) -> None:
+            self._skipped.note(reason, f"{self._check.file.name}: image {image!r}: {told}")
+
+        angle = _rotation(element)
+        if angle % 360:
+            # CVAT's boxes are those of its other exports: no last pixel is counted twice
+            center = (x1 + x2) / 2, (y1 + y2) / 2
+            corners = rotated(corners_of(x1, y1, x2, y2), center, angle)
+            return turned_box(name, corners, size, note).box
         box, clipped = inside_box((x1 - 1, y1 - 1, x2, y2), size)
         if clipped:
-            self._skipped.note(
-                "clipped to image", f"{self._check.file.name}: image {image!r}: {told}"
-            )
+            note("clipped to image")
         return box
 
 
@@ -381,6 +451,28 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
 def _stem(name: str) -> str:
     """Return a file name, folders included, without its suffix."""
     return name.rsplit(".", 1)[0]
+
+
+def _flags(element: Element) -> dict[str, Any]:
+    """Return what an object says of itself and a scene has no place for."""
+    flags: dict[str, Any] = {}
+    for name in ("truncated", "occluded"):
+        flags[name] = (text_of(element, name) or "0").strip()
+    for attribute in element.iterfind("attributes/attribute"):
+        name = text_of(attribute, "name") or ""
+        if name != "rotation":
+            flags[name] = (text_of(attribute, "value") or "").strip()
+    if element.find("part") is not None:
+        flags["part"] = True
+    return flags
+
+
+def _rotation(element: Element) -> float:
+    """Return the degrees by which a box is turned, as CVAT tells them."""
+    for attribute in element.iterfind("attributes/attribute"):
+        if text_of(attribute, "name") == "rotation":
+            return _number(attribute, "value")
+    return 0.0
 
 
 def _difficult(element: Element) -> bool:

@@ -280,7 +280,7 @@ def _named_path(described: Described, name: Any, follow: bool) -> Path:
     # some exporters write ../train/images and mean train/images; Ultralytics reads it so where the
     # first is not there
     for text in _spellings(base, name):
-        path = Path(os.path.normpath(home / text))
+        path = type(home)(os.path.normpath(home / text))  # also inside an archive
         if not path.exists():
             continue
         if path.is_relative_to(home):

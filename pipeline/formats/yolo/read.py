@@ -20,8 +20,9 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import header_of_file
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker, first_ids
 from synthaug.pipeline.formats.source_files import decoded, find_file, read_bytes
 from synthaug.pipeline.formats.validation import RecordError, is_text
@@ -108,7 +109,7 @@ class YoloDataset(CheckedDataset[Frame]):
             area=area,
             isthing=[self.categories[k].isthing for k in row.category],
         )
-        return Scene(row.image_id, *row.size, ImageRef(None, str(row.path)), objects)
+        return Scene(row.image_id, *row.size, image_ref(row.path), objects)
 
     def content(self) -> str:
         """Return the digests of data.yaml and of all labels, and the sizes of the images."""
@@ -125,9 +126,9 @@ def box_of(shape: Shape) -> Shape:
 
 def read(config: Config, root: Path = Path()) -> YoloDataset:
     """Open one split of a YOLO folder; bad images and labels stop it or are counted."""
-    described = describe(root / config.path)
+    described = describe(located(root, config.path))
     categories = categories_of(described.document, described.file)
-    images = root / config.images if config.images else None
+    images = located(root, config.images) if config.images else None
     skipped = Skipped()
     rows = RowReader(len(categories), columns_of(described, config.task), skipped)
     reader = _Reader(rows, config, skipped)

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
-from synthaug.pipeline.core.scene import ImageRef, Scene, SceneList
+from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS, can_write, load_format
 from synthaug.pipeline.formats.cityscapes import CATEGORIES as CITYSCAPES
@@ -55,6 +57,7 @@ HOLDS = {
     "coco": Holds(path="instances.json"),
     "coco_panoptic": Holds(path="panoptic.json", panoptic=True),
     "coco_stuff": Holds(crowds="no"),
+    "label_studio": Holds(crowds="no"),
     "hf": Holds(box_error=1e-4),  # xywh in float32, off the grid of 1/64 pixel
     "lvis": Holds(path="lvis_train.json", crowds="last"),
     "parquet": Holds(box_error=1e-4),
@@ -211,6 +214,119 @@ def coco_stuff_maps(table: SceneList, folder: Path) -> str:
     }
     (folder / "instances.json").write_text(json.dumps(document))
     return "coco_stuff_maps:instances.json?maps=maps"
+
+
+def _corners(objects: Objects, k: int) -> list[list[float]]:
+    """Return the corners of a box as a polygon of x, y."""
+    x1, y1, x2, y2 = objects.boxes[k].tolist()
+    return [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
+
+
+def _class_list(folder: Path) -> None:
+    (folder / "names.txt").write_text("".join(f"{c.name}\n" for c in CATEGORIES))
+
+
+def labelme(table: SceneList, folder: Path) -> str:
+    """Rectangles, and a polygon for each second object; crowds have a flag."""
+    _images(table, folder / "set")
+    for scene in table:
+        shapes: list[dict[str, Any]] = []
+        for k in range(len(scene.objects)):
+            points = _corners(scene.objects, k)
+            shape: dict[str, Any] = {"label": CATEGORIES[scene.objects.category[k]].name}
+            if k % 2:
+                shape |= {"shape_type": "polygon", "points": points}
+            else:
+                shape |= {"shape_type": "rectangle", "points": [points[2], points[0]]}
+            shape["flags"] = {"crowd": bool(scene.objects.iscrowd[k])}
+            shapes.append(shape)
+        document = {
+            "shapes": shapes,
+            "imagePath": f"{scene.image_id}.png",
+            "imageData": None,
+            "imageHeight": scene.height,
+            "imageWidth": scene.width,
+        }
+        (folder / "set" / f"{scene.image_id}.json").write_text(json.dumps(document))
+    _class_list(folder)
+    return "labelme:set?classes=names.txt"
+
+
+def label_studio(table: SceneList, folder: Path) -> str:
+    """Rectangles, and a polygon for each second object, in percent; there are no crowds."""
+    _images(table, folder / "images")
+    tasks = []
+    for scene in table:
+        kept = scene.objects.select(~scene.objects.iscrowd)
+        results = []
+        for k in range(len(kept)):
+            percent = np.array(_corners(kept, k)) / (scene.width, scene.height) * 100
+            (x1, y1), (x2, y2) = percent[0].tolist(), percent[2].tolist()
+            kind, value = "polygonlabels", {"points": percent.tolist()}
+            if k % 2 == 0:
+                kind, value = "rectanglelabels", {"x": x1, "y": y1, "width": x2 - x1}
+                value["height"] = y2 - y1
+            value[kind] = [CATEGORIES[kept.category[k]].name]
+            size = {"original_width": scene.width, "original_height": scene.height}
+            results.append({"id": str(k), "type": kind, "value": value} | size)
+        address = f"/data/upload/1/{scene.image_id}.png"
+        annotation = {"id": 1, "result": results}
+        task = {"id": int(scene.image_id), "data": {"image": address}}
+        tasks.append(task | {"annotations": [annotation]})
+    (folder / "export.json").write_text(json.dumps(tasks))
+    _class_list(folder)
+    return "label_studio:export.json?classes=names.txt"
+
+
+def cvat(table: SceneList, folder: Path) -> str:
+    """Boxes, and a polygon for each second object; crowds have an attribute."""
+    _images(table, folder / "images")
+    labels = "".join(f"<label><name>{c.name}</name></label>" for c in CATEGORIES)
+    rows = [f"<annotations><meta><task><labels>{labels}</labels></task></meta>"]
+    for number, scene in enumerate(table):
+        size = f'width="{scene.width}" height="{scene.height}"'
+        rows.append(f'<image id="{number}" name="{scene.image_id}.png" {size}>')
+        for k in range(len(scene.objects)):
+            name = CATEGORIES[scene.objects.category[k]].name
+            points = _corners(scene.objects, k)
+            (x1, y1), (x2, y2) = points[0], points[2]
+            kind, where = "box", f'xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}"'
+            if k % 2:
+                kind = "polygon"
+                where = f'points="{";".join(f"{x},{y}" for x, y in points)}"'
+            crowd = str(bool(scene.objects.iscrowd[k])).lower()
+            flag = f'<attribute name="is_crowd">{crowd}</attribute>'
+            rows.append(f'<{kind} label="{name}" {where}>{flag}</{kind}>')
+        rows.append("</image>")
+    (folder / "annotations.xml").write_text("".join(rows) + "</annotations>")
+    return "cvat:annotations.xml"
+
+
+def hub(table: SceneList, folder: Path) -> str:
+    """Images of 40x30 in two row groups, boxes as x, y, width, height."""
+    rows = []
+    for scene in table:
+        objects = scene.objects
+        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+        found = {
+            "bbox": np.concatenate([objects.boxes[:, :2], sides], axis=1).tolist(),
+            "category": objects.category.tolist(),
+            "iscrowd": objects.iscrowd.tolist(),
+        }
+        image = {"bytes": scene.image.data, "path": f"{scene.image_id}.png"}
+        rows.append({"image_id": int(scene.image_id), "image": image, "objects": found})
+    names = {"names": [c.name for c in CATEGORIES], "_type": "ClassLabel"}
+    features = {"objects": {"category": {"feature": names, "_type": "Sequence"}}}
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    lists = [("bbox", pa.list_(pa.list_(pa.float32()))), ("category", pa.list_(pa.int64()))]
+    kind = pa.struct([*lists, ("iscrowd", pa.list_(pa.bool_()))])
+    columns = [("image_id", pa.int64()), ("objects", kind)]
+    image_kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([*columns, ("image", image_kind)]).with_metadata(meta)
+    (folder / "data").mkdir()
+    out = folder / "data" / "train-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema), out, row_group_size=2)
+    return "hub:.?boxes=xywh"
 
 
 def visual_genome(table: SceneList, folder: Path) -> str:

@@ -1,0 +1,283 @@
+"""CVAT's own export "CVAT for images 1.1", read: boxes, polygons, ellipses and masks.
+
+Reference: `cvat:task.zip`, as CVAT hands it out, or `cvat:annotations.xml?images=folder`. The file is
+read image by image. Points, polylines, cuboids, skeletons and tags have no place in a scene and are
+counted. "CVAT for video" holds tracks instead of images and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.images import header_of_file
+from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import located
+from synthaug.pipeline.formats.checked import CheckedConfig, Checker, numbered_categories
+from synthaug.pipeline.formats.drawn import (
+    Drawn,
+    DrawnDataset,
+    DrawnImage,
+    Points,
+    as_seen,
+    corners_of,
+    count_flags,
+    drawn_box,
+    drawn_mask,
+    drawn_polygons,
+    ellipse,
+    is_ignore_flag,
+    join_groups,
+    occurring_classes,
+    rotated,
+    turned_box,
+)
+from synthaug.pipeline.formats.source_files import find_file
+from synthaug.pipeline.formats.validation import RecordError, is_text, number
+from synthaug.pipeline.formats.voc.xml_tree import children, text_of
+
+_REGIONS = ("box", "polygon", "ellipse", "mask")
+_SHAPES = (*_REGIONS, "polyline", "points", "cuboid", "skeleton", "tag")
+_XML = "annotations.xml"
+
+
+@dataclass(frozen=True)
+class Config(CheckedConfig):
+    """Options of a reference; `path` is the XML file, or the zip or folder that holds it."""
+
+    images: str = ""  # folder of the images; "" = `images/` beside the file, else beside it
+    subset: str = ""  # of an export of a whole project; "" = all
+
+
+def read(config: Config, root: Path = Path()) -> DrawnDataset:
+    """Open an export; bad images and shapes stop the reading or are counted."""
+    file = located(root, config.path)
+    if file.is_dir():
+        file = file / _XML
+    check = Checker(file, config.on_bad)
+    reader = _Reader(_image_folder(file, config, root), config, check)
+    check.each(_elements(file, reader), "image", reader.add, key="name")
+    if not reader.categories:
+        reader.categories = occurring_classes(reader.images)
+    return DrawnDataset(reader.categories, reader.images, check.skipped)
+
+
+def _elements(file: Path, reader: _Reader) -> Iterator[dict[str, Any]]:
+    """Yield the images of a file as records; passes what stands before them to the reader."""
+    try:
+        with file.open("rb") as stream:
+            for element in children(stream, file.name):
+                if element.tag == "meta":
+                    reader.categories = _classes(element, file)
+                elif element.tag == "image":
+                    yield {"name": element.get("name"), "element": element}
+                elif element.tag == "track":
+                    raise DatasetError(
+                        f"{file}: it holds tracks of a video; export it as 'CVAT for images 1.1'"
+                    )
+    except OSError as err:
+        raise DatasetError(f"{file}: cannot be read ({one_line(err)}); check the path") from err
+    except RecordError as err:
+        raise DatasetError(f"{file}: {err.detail}; export it again") from err
+
+
+def _classes(meta: Element, file: Path) -> tuple[Category, ...]:
+    """Return the classes of a task or project, in its order; parts of skeletons are none."""
+    names = []
+    for label in meta.iterfind(".//labels/label"):
+        name = text_of(label, "name")
+        if name and text_of(label, "parent") is None:
+            names.append(name)
+    if len(set(names)) < len(names) or not all(is_text(name) for name in names):
+        raise DatasetError(f"{file}: two of its labels have one name; rename one")
+    return numbered_categories(names)
+
+
+def _image_folder(file: Path, config: Config, root: Path) -> Path:
+    if config.images:
+        folder = located(root, config.images)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder; correct the option images=")
+        return folder.resolve()
+    beside = file.parent / "images"
+    return (beside if beside.is_dir() else file.parent).resolve()
+
+
+class _Reader:
+    """Checks images and keeps the good ones."""
+
+    def __init__(self, folder: Path, config: Config, check: Checker) -> None:
+        self.images: list[DrawnImage] = []
+        self.categories: tuple[Category, ...] = ()
+        self._folder = folder
+        self._config = config
+        self._check = check
+        self._skipped: Skipped = check.skipped
+        self._ids: set[str] = set()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Check one image."""
+        element: Element = record["element"]
+        name = element.get("name") or ""
+        subset = element.get("subset") or ""
+        if self._config.subset and subset != self._config.subset:
+            self._skipped["image of another subset"] += 1
+            return
+        shapes = [child for child in element if child.tag in _SHAPES]
+        try:
+            image = self._image(element, name, subset)
+        except RecordError:
+            self._skipped["object of a skipped image"] += len(shapes)
+            raise
+        objects = self._objects(shapes, image.size, name)
+        self._ids.add(image.image_id)
+        self.images.append(
+            DrawnImage(
+                image.image_id, image.path, image.num_bytes, image.size, image.turned, objects
+            )
+        )
+
+    def _image(self, element: Element, name: str, subset: str) -> DrawnImage:
+        """Return the image of an element, without objects."""
+        size = _whole(element, "height"), _whole(element, "width")
+        if not is_text(name):
+            raise RecordError("unsafe file name", "its name is not Unicode text")
+        folder = self._folder
+        if subset and (folder / subset).is_dir() and not (folder / name).is_file():
+            folder = folder / subset  # a project's images lie in folders by subset
+        path, num_bytes = find_file(
+            folder, name, "image file", named_by="name", follow=self._config.follows_links
+        )
+        try:
+            header = header_of_file(path, self._config.max_pixels)
+        except ValueError as err:
+            raise RecordError("bad image", f"the image {err}") from err
+        shown, turned = as_seen(header, size, self._config)
+        image_id = path.relative_to(self._folder).as_posix().rsplit(".", 1)[0]
+        if image_id in self._ids:
+            raise RecordError("duplicate image id", "another image has the same name")
+        return DrawnImage(image_id, path, num_bytes, shown, turned, ())
+
+    def _objects(self, shapes: list[Element], size: Size, name: str) -> tuple[Drawn, ...]:
+        known = {category.name for category in self.categories}
+        found: list[tuple[Drawn, Any]] = []
+
+        def note(reason: str, part: str = "") -> None:
+            self._skipped.note(reason, f"{self._check.file.name}: image {name!r}: {part}")
+
+        for position, shape in enumerate(shapes, start=1):
+            part = f"{shape.tag} at position {position}"
+
+            def drawn(shape: Element = shape, part: str = part) -> Drawn | None:
+                return _drawn(shape, known, size, lambda reason: note(reason, part), self._skipped)
+
+            one = self._check.attempt(f"image {name!r}", part, drawn)
+            if one is not None:
+                found.append((one, _group(shape)))
+        return join_groups(found, size, note)
+
+
+def _group(shape: Element) -> str | None:
+    """Return the group of a shape; 0 is none."""
+    group = shape.get("group_id", "0")
+    return None if group in ("", "0") else group
+
+
+def _drawn(
+    shape: Element, known: set[str], size: Size, note: Any, skipped: Skipped
+) -> Drawn | None:
+    """Return the object of a shape; None, counted, for one without a region."""
+    if shape.tag not in _REGIONS:
+        skipped.unread[f"shapes of the kind '{shape.tag}'"] += 1
+        return None
+    name = shape.get("label")
+    if not name or not is_text(name) or (known and name not in known):
+        raise RecordError("unknown category", f"its label {name!r:.100} is not among the labels")
+    found = _of_kind(shape, name, size, note)
+    flags: dict[str, Any] = {"occluded": shape.get("occluded", "0")}
+    for attribute in shape.iterfind("attribute"):
+        flags[attribute.get("name", "")] = (attribute.text or "").strip()
+    count_flags(flags, skipped)
+    if any(is_ignore_flag(key, value) for key, value in flags.items()):
+        return Drawn(found.name, found.box, found.polygons, found.rle, True)
+    return found
+
+
+def _of_kind(shape: Element, name: str, size: Size, note: Any) -> Drawn:
+    degrees = _number(shape, "rotation") if "rotation" in shape.attrib else 0.0
+    if shape.tag == "box":
+        x1, y1, x2, y2 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        if degrees % 360:  # around its center
+            center = (x1 + x2) / 2, (y1 + y2) / 2
+            return turned_box(
+                name, rotated(corners_of(x1, y1, x2, y2), center, degrees), size, note
+            )
+        return drawn_box(name, (x1, y1, x2, y2), size, note)
+    if shape.tag == "ellipse":
+        center = _number(shape, "cx"), _number(shape, "cy")
+        radii = _number(shape, "rx"), _number(shape, "ry")
+        return drawn_polygons(name, [ellipse(center, radii, degrees)], size, note)
+    if shape.tag == "mask":
+        return drawn_mask(name, _mask(shape, size))
+    return drawn_polygons(name, [_points(shape)], size, note)
+
+
+def _points(shape: Element) -> Points:
+    """Return the points [K, 2] of `x,y;x,y;...`."""
+    rows = []
+    for pair in shape.get("points", "").split(";"):
+        x, comma, y = pair.partition(",")
+        if not comma:
+            raise RecordError("bad mask", f"its points are {pair[:40]!r}, not x,y;x,y")
+        rows.append((_finite(x, "a point"), _finite(y, "a point")))
+    return np.array(rows, np.float64)
+
+
+def _mask(shape: Element, size: Size) -> NDArray[np.bool_]:
+    """Return the mask [H, W] of run lengths by row in a part of the image."""
+    height, width = _whole(shape, "height"), _whole(shape, "width")
+    top, left = (_whole(shape, key, least=0) for key in ("top", "left"))
+    if top + height > size[0] or left + width > size[1]:
+        raise RecordError(
+            "bad mask", f"its mask of {width}x{height} at {left} {top} lies outside the image"
+        )
+    texts = shape.get("rle", "").split(",")
+    counts = [int(text) if text.strip().isdecimal() else -1 for text in texts if len(text) < 20]
+    if not counts or min(counts) < 0 or sum(counts) != height * width or len(counts) < len(texts):
+        raise RecordError("bad mask", f"its rle does not fill {width}x{height} pixels")
+    is_mask = np.arange(len(counts)) % 2 == 1
+    whole = np.zeros(size, np.bool_)
+    part = np.repeat(is_mask, counts).reshape(height, width)
+    whole[top : top + height, left : left + width] = part
+    return whole
+
+
+def _number(element: Element, name: str) -> float:
+    text = element.get(name)
+    if text is None:
+        raise RecordError("missing key", f"a {element.tag} has no {name}")
+    return _finite(text, name)
+
+
+def _finite(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as err:
+        raise RecordError("bad value", f"{name} is {text[:40]!r}, not a number") from err
+    return number(value, name)
+
+
+def _whole(element: Element, name: str, least: int = 1) -> int:
+    text = (element.get(name) or "").strip()
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise RecordError("bad value", f"{name} is {text[:40]!r}, no whole number from {least} on")
+    return int(text)

@@ -1,0 +1,386 @@
+"""Label Studio's JSON export, read: rectangles, polygons, ellipses and brush strokes.
+
+Reference: `label_studio:export.json?images=folder`. Coordinates are percent of the image. The export
+names images by their address on the server; they are looked for by ever shorter ends of it, also
+without the prefix that an upload adds. JSON-MIN is read too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.images import header_of_file
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import located
+from synthaug.pipeline.formats.checked import CheckedConfig, Checker
+from synthaug.pipeline.formats.drawn import (
+    Drawn,
+    DrawnDataset,
+    DrawnImage,
+    as_seen,
+    corners_of,
+    drawn_box,
+    drawn_mask,
+    drawn_polygons,
+    ellipse,
+    listed_classes,
+    occurring_classes,
+    rotated,
+    turned_box,
+)
+from synthaug.pipeline.formats.json_files import load_json
+from synthaug.pipeline.formats.label_studio import brush
+from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
+from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
+
+_REGIONS = ("rectangle", "polygon", "ellipse", "brush")
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a file's name
+_NOT_LABELLED = "task without an annotation, left out"
+_OTHERS = "another annotation of the same image, left out for the newest"
+_PREDICTED = "'predictions' of images"
+
+
+@dataclass(frozen=True)
+class Config(CheckedConfig):
+    """Options of a reference; `path` is the JSON file."""
+
+    images: str = ""  # folder of the images; "" = beside the file, or in `images/` there
+    classes: str = ""  # text file with a class per line; "" = the names that occur, by the alphabet
+
+
+def read(config: Config, root: Path = Path()) -> DrawnDataset:
+    """Open an export; bad tasks and regions stop the reading or are counted."""
+    file = located(root, config.path)
+    document, _ = load_json(file)
+    tasks = document if isinstance(document, list) else None
+    if tasks is None:
+        raise DatasetError(
+            f"{file}: the top level must be a list of tasks; this is no JSON export of Label Studio"
+        )
+    check = Checker(file, config.on_bad)
+    reader = _Reader(_image_folder(file, config, root), config, check)
+    check.each(tasks, "task", reader.add)
+    categories = occurring_classes(reader.images)
+    if config.classes:
+        categories = listed_classes(located(root, config.classes))
+        known = {category.name for category in categories}
+        for name in sorted({drawn.name for image in reader.images for drawn in image.objects}):
+            if name not in known:
+                raise DatasetError(
+                    f"{file}: the class {name!r} is not in {config.classes}; add it there"
+                )
+    return DrawnDataset(categories, reader.images, check.skipped)
+
+
+def _image_folder(file: Path, config: Config, root: Path) -> Path:
+    if config.images:
+        folder = located(root, config.images)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder; correct the option images=")
+        return folder.resolve()
+    beside = file.parent / "images"
+    return (beside if beside.is_dir() else file.parent).resolve()
+
+
+class _Reader:
+    """Checks tasks and keeps the good ones."""
+
+    def __init__(self, folder: Path, config: Config, check: Checker) -> None:
+        self.images: list[DrawnImage] = []
+        self._folder = folder
+        self._config = config
+        self._check = check
+        self._skipped: Skipped = check.skipped
+        self._ids: set[str] = set()
+        self._pictures = _by_ends(folder)
+
+    def add(self, task: Any) -> None:
+        """Check one task."""
+        if not isinstance(task, dict):
+            raise RecordError("missing key", "is no JSON object")
+        name = f"task {task.get('id')!r:.100}"
+        regions = self._regions(task, name)
+        if regions is None:
+            self._skipped.note(_NOT_LABELLED, f"{self._check.file.name}: {name}")
+            return
+        try:
+            image = self._image(task, regions)
+        except RecordError:
+            self._skipped["object of a skipped image"] += len(regions)
+            raise
+        objects = self._objects(regions, image.size, name)
+        self._ids.add(image.image_id)
+        self.images.append(
+            DrawnImage(
+                image.image_id, image.path, image.num_bytes, image.size, image.turned, objects
+            )
+        )
+
+    def _regions(self, task: dict[str, Any], name: str) -> list[Any] | None:
+        """Return the regions of the newest annotation of a task; None where it has none."""
+        if task.get("predictions"):
+            self._skipped.unread[_PREDICTED] += 1
+        if "annotations" not in task and "completions" not in task:
+            return _regions_of_short_form(task)
+        annotations = task.get("annotations", task.get("completions"))
+        if not isinstance(annotations, list):
+            raise RecordError("bad value", "annotations must be a list")
+        done = [one for one in annotations if isinstance(one, dict) and not _is_cancelled(one)]
+        if not done:
+            return None
+        chosen = max(done, key=_rank)
+        for other in done:
+            if other is not chosen:
+                detail = f"{name}: annotation {other.get('id')!r:.100}"
+                self._skipped.note(_OTHERS, f"{self._check.file.name}: {detail}")
+        regions = chosen.get("result")
+        if not isinstance(regions, list):
+            raise RecordError("bad value", "the result of its annotation must be a list")
+        return regions
+
+    def _image(self, task: dict[str, Any], regions: list[Any]) -> DrawnImage:
+        """Return the image of a task, without objects."""
+        address = _address(task)
+        names = _names(address)
+        found = next((self._pictures[name] for name in names if name in self._pictures), [])
+        if len(found) > 1:
+            raise RecordError(
+                "two images of one name",
+                f"{found[0]!r} and {found[1]!r} both end like {address[-200:]!r}; "
+                "name the folder of one with images=FOLDER",
+            )
+        wanted = found[0] if found else names[-1]
+        path, num_bytes = find_file(
+            self._folder, wanted, "image file", follow=self._config.follows_links
+        )
+        try:
+            header = header_of_file(path, self._config.max_pixels)
+        except ValueError as err:
+            raise RecordError("bad image", f"the image {err}") from err
+        size, turned = as_seen(header, _told_size(regions), self._config)
+        image_id = wanted.rsplit(".", 1)[0]
+        if not is_text(image_id) or image_id in self._ids:
+            raise RecordError("duplicate image id", f"its image {wanted!r} is another task's too")
+        return DrawnImage(image_id, path, num_bytes, size, turned, ())
+
+    def _objects(self, regions: list[Any], size: Size, name: str) -> tuple[Drawn, ...]:
+        labels = _labels_of_regions(regions)
+        found = []
+        for position, region in enumerate(regions, start=1):
+            part = f"region {position}"
+
+            def note(reason: str, part: str = part) -> None:
+                self._skipped.note(reason, f"{self._check.file.name}: {name}: {part}")
+
+            def drawn(region: Any = region, note: Any = note) -> Drawn | None:
+                return _drawn(region, labels, size, note, self._skipped)
+
+            one = self._check.attempt(name, part, drawn)
+            if one is not None:
+                found.append(one)
+        return tuple(found)
+
+
+def _is_cancelled(annotation: dict[str, Any]) -> bool:
+    return annotation.get("was_cancelled") is True
+
+
+def _rank(annotation: dict[str, Any]) -> tuple[bool, str, int]:
+    """Return what decides between annotations: ground truth first, then the newest."""
+    changed = annotation.get("updated_at") or annotation.get("created_at") or ""
+    number_of = annotation.get("id")
+    key = number_of if is_int(number_of) else 0
+    return annotation.get("ground_truth") is True, str(changed), key
+
+
+def _regions_of_short_form(task: dict[str, Any]) -> list[Any] | None:
+    """Return the regions of a task in JSON-MIN, as those of the long form."""
+    regions: list[Any] = []
+    found = False
+    for value in task.values():
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            continue
+        for one in value:
+            if "original_width" not in one:
+                continue
+            found = True
+            kind = next((key for key in one if key.endswith("labels")), "labels")
+            if kind == "labels":
+                kind = _kind_by_keys(one)
+            regions.append(
+                {
+                    "type": kind,
+                    "value": one,
+                    "original_width": one["original_width"],
+                    "original_height": one.get("original_height"),
+                    "image_rotation": one.get("image_rotation", 0),
+                }
+            )
+    return regions if found else None
+
+
+def _kind_by_keys(value: dict[str, Any]) -> str:
+    for key, kind in (("points", "polygon"), ("radiusX", "ellipse"), ("rle", "brush")):
+        if key in value:
+            return kind
+    return "rectangle"
+
+
+# --- the image of a task ---
+
+
+def _address(task: dict[str, Any]) -> str:
+    """Return the address of a task's image: the value of its data that names one."""
+    data = task.get("data", task)
+    if not isinstance(data, dict):
+        raise RecordError("bad value", "data must be an object that names the image")
+    found = {}
+    for key, value in data.items():
+        if isinstance(value, str) and _names(value)[-1].lower().endswith(SUFFIXES):
+            found[key] = value
+    for key in ("image", "img", *found):
+        if key in found:
+            return found[key]
+    raise RecordError("missing image file", "no value of its data names an image file")
+
+
+def _names(address: str) -> list[str]:
+    """Return the names that an image may have below the folder of images, longest first."""
+    parts = urlsplit(address) if "://" in address or address.startswith("/data/") else None
+    path = address
+    if parts is not None:
+        local = parse_qs(parts.query).get("d")  # of a local storage
+        path = local[0] if local else unquote(parts.path)
+    path = path.replace("\\", "/").strip("/")
+    steps = [step for step in path.split("/") if step not in ("", ".", "..")]
+    names = ["/".join(steps[k:]) for k in range(len(steps))] or [""]
+    bare = _UPLOAD.sub("", names[-1])
+    return names if bare == names[-1] or not bare else [*names, bare]
+
+
+def _by_ends(folder: Path) -> dict[str, list[str]]:
+    """Return the images below a folder by every end of their paths, and without upload prefix."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        name = path.relative_to(folder).as_posix()
+        steps = name.split("/")
+        ends = {"/".join(steps[k:]) for k in range(len(steps))}
+        for end in ends:
+            found.setdefault(end, []).append(name)
+    return found
+
+
+def _told_size(regions: Iterable[Any]) -> Size | None:
+    """Return the size (H, W) that the regions say; None where there is none that says it."""
+    for region in regions:
+        if not isinstance(region, dict) or "original_width" not in region:
+            continue
+        height, width = region.get("original_height"), region["original_width"]
+        if is_int(height) and is_int(width) and height > 0 and width > 0:
+            return height, width
+        raise RecordError(
+            "bad image size",
+            f"original_width {width!r:.100} and original_height {height!r:.100} "
+            "must be whole numbers above 0",
+        )
+    return None
+
+
+# --- regions ---
+
+
+def _labels_of_regions(regions: list[Any]) -> dict[Any, list[Any]]:
+    """Return the labels of shapes by their id: a plain shape has them in a result beside it."""
+    labels: dict[Any, list[Any]] = {}
+    for region in regions:
+        if not isinstance(region, dict) or not isinstance(region.get("value"), dict):
+            continue
+        for key, value in region["value"].items():
+            if key.endswith("labels") and isinstance(value, list):
+                labels.setdefault(str(region.get("id")), []).extend(value)
+    return labels
+
+
+def _drawn(
+    region: Any, labels: dict[Any, list[Any]], size: Size, note: Any, skipped: Skipped
+) -> Drawn | None:
+    """Return the object of a region; None, counted, for one that is no shape."""
+    kind = str(need(region, "type"))
+    shape = kind.removesuffix("labels")
+    if not shape:  # the labels of a plain shape
+        return None
+    if shape not in _REGIONS:
+        skipped.unread[f"results of the kind '{kind[:40]}'"] += 1
+        return None
+    value = need(region, "value")
+    if not isinstance(value, dict):
+        raise RecordError("bad value", "its value must be an object")
+    if number(region.get("image_rotation") or 0, "image_rotation"):
+        raise RecordError(
+            "turned image",
+            f"its image_rotation is {region['image_rotation']}: its shapes count a turned image; "
+            "turn it back in Label Studio and export again",
+        )
+    names = value.get(kind) or value.get("labels") or labels.get(str(region.get("id")), [])
+    if not isinstance(names, list) or len(set(map(str, names))) != 1 or not is_text(names[0]):
+        raise RecordError("bad label", f"it needs one label, not {names!r:.100}")
+    return _of_kind(shape, names[0], value, size, note)
+
+
+def _of_kind(kind: str, name: str, value: dict[str, Any], size: Size, note: Any) -> Drawn:
+    height, width = size
+    if kind == "brush":
+        try:
+            return drawn_mask(name, brush.decode(value.get("rle"), size))
+        except ValueError as err:
+            raise RecordError("bad mask", one_line(err)) from err
+    if kind == "polygon":
+        points = np.array([_point(point) for point in _list(need(value, "points"))])
+        return drawn_polygons(name, [points.reshape(-1, 2) * (width, height) / 100], size, note)
+    x, y = _percent(value, "x") * width, _percent(value, "y") * height
+    degrees = number(value.get("rotation") or 0, "rotation")
+    if kind == "ellipse":
+        radii = _percent(value, "radiusX") * width, _percent(value, "radiusY") * height
+        return drawn_polygons(name, [ellipse((x, y), radii, degrees)], size, note)
+    far_x = x + _percent(value, "width") * width
+    far_y = y + _percent(value, "height") * height
+    if degrees % 360:  # around its first corner
+        return turned_box(
+            name, rotated(corners_of(x, y, far_x, far_y), (x, y), degrees), size, note
+        )
+    return drawn_box(name, _settled((x, y, far_x, far_y)), size, note)
+
+
+def _percent(value: dict[str, Any], name: str) -> float:
+    return number(need(value, name), name) / 100
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise RecordError("bad mask", "points must be a list of [x, y]")
+    return value
+
+
+def _point(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise RecordError("bad mask", "points must be a list of [x, y]")
+    return number(value[0], "a point"), number(value[1], "a point")
+
+
+_DIGITS = 6  # after the point: percent of an image of 10,000 pixels are exact to 1e-12
+
+
+def _settled(box: tuple[float, ...]) -> list[float]:
+    """Return pixels without what percent of them add: 3, not 2.9999999999999996."""
+    return [round(value, _DIGITS) for value in box]

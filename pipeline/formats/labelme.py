@@ -1,0 +1,344 @@
+"""labelme folders, read: a JSON file beside each image, or with the image inside it.
+
+Reference: `labelme:folder`. Polygons, masks, circles and rectangles become objects; shapes of one
+class and group are one object, as labelme means them. Points and lines have no place in a scene.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.images import UNREADABLE, Header, header_in, header_of_file
+from synthaug.pipeline.core.scene import ImageRef
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.archive import located
+from synthaug.pipeline.formats.checked import CheckedConfig, Checker
+from synthaug.pipeline.formats.drawn import (
+    Drawn,
+    DrawnDataset,
+    DrawnImage,
+    Points,
+    as_seen,
+    count_flags,
+    drawn_box,
+    drawn_mask,
+    drawn_polygons,
+    ellipse,
+    is_ignore_flag,
+    join_groups,
+    listed_classes,
+    occurring_classes,
+)
+from synthaug.pipeline.formats.json_files import load_json
+from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
+from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
+
+_WITHOUT_REGION = ("point", "points", "line", "linestrip")
+_KNOWN = frozenset(("label", "points", "shape_type", "group_id", "flags", "mask", "attributes"))
+_OTHER_IMAGE = "imagePath of another image, passed over for the JSON file's own name"
+_WITHOUT_JSON = "image without a JSON file, left out"
+
+
+@dataclass(frozen=True)
+class Config(CheckedConfig):
+    """Options of a reference; `path` is the folder of the JSON files."""
+
+    images: str = ""  # folder of the images; "" = where `imagePath` leads, in the folder itself
+    classes: str = ""  # text file with a class per line; "" = the names that occur, by the alphabet
+
+
+class LabelmeDataset(DrawnDataset):
+    """The images of a folder, by the names of their JSON files."""
+
+    def image(self, row: DrawnImage) -> ImageRef:
+        """Return the image of a row, out of its JSON where it lies there."""
+        if row.path.suffix.lower() != ".json":
+            return super().image(row)
+        document, _ = load_json(row.path)
+        try:
+            data = _embedded(document)
+        except RecordError as err:
+            raise DatasetError(f"{row.path}: {err.detail}; restore the file") from err
+        return ImageRef(data, str(row.path), row.turned)
+
+
+def read(config: Config, root: Path = Path()) -> LabelmeDataset:
+    """Open a labelme folder; bad files and shapes stop the reading or are counted."""
+    folder = located(root, config.path)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; name one that holds labelme's JSON files")
+    folder = folder.resolve()
+    images = folder
+    if config.images:
+        images = located(root, config.images).resolve()
+        if not images.is_dir():
+            raise DatasetError(f"{images}: no such folder; correct the option images=")
+    check = Checker(folder, config.on_bad)
+    reader = _Reader(folder, images, config, check)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
+    check.each([{"id": name.removesuffix(".json")} for name in files], "image", reader.add)
+    reader.count_left_out()
+    categories = occurring_classes(reader.images)
+    if config.classes:
+        categories = listed_classes(located(root, config.classes))
+        names = {category.name for category in categories}
+        for image in reader.images:
+            _check_listed(image, names, folder)
+    return LabelmeDataset(categories, reader.images, check.skipped)
+
+
+def _check_listed(image: DrawnImage, names: set[str], folder: Path) -> None:
+    for drawn in image.objects:
+        if drawn.name not in names:
+            raise DatasetError(
+                f"{folder}: image {image.image_id!r} shows {drawn.name!r}, which is not among the "
+                "classes; add it to the file that classes= names"
+            )
+
+
+class _Reader:
+    """Checks JSON files and keeps the good ones."""
+
+    def __init__(self, folder: Path, images: Path, config: Config, check: Checker) -> None:
+        self.images: list[DrawnImage] = []
+        self._folder = folder
+        self._image_folder = images
+        self._config = config
+        self._check = check
+        self._skipped: Skipped = check.skipped
+        self._pictures = _pictures(images)
+        self._used: set[str] = set()
+
+    def add(self, record: dict[str, str]) -> None:
+        """Check one JSON file, named without its suffix."""
+        name = record["id"]
+        if not is_text(name):
+            raise RecordError("unsafe file name", "its name is not Unicode text")
+        file, _ = find_file(
+            self._folder, f"{name}.json", "JSON file", follow=self._config.follows_links
+        )
+        try:
+            document, _ = load_json(file)
+        except DatasetError as err:
+            raise RecordError("bad JSON", str(err).removeprefix(f"{file}: ")) from err
+        shapes = need(document, "shapes")
+        if not isinstance(shapes, list):
+            raise RecordError("bad value", "shapes must be a list; this is no file of labelme")
+        try:
+            path, num_bytes, header = self._image(document, name, file)
+            size, turned = as_seen(header, _told_size(document), self._config)
+        except RecordError:
+            self._skipped["object of a skipped image"] += len(shapes)
+            raise
+        objects = self._objects(shapes, size, name)
+        count_flags(_mapping(document.get("flags")), self._skipped)
+        self.images.append(DrawnImage(name, path, num_bytes, size, turned, objects))
+
+    def count_left_out(self) -> None:
+        """Count images that no JSON file names: labelme writes none for an image not looked at."""
+        for names in self._pictures.values():
+            for name in names:
+                if name not in self._used:
+                    self._skipped.note(_WITHOUT_JSON, name)
+
+    def _image(self, document: Any, name: str, file: Path) -> tuple[Path, int, Header]:
+        """Return the file that holds the image, its size in bytes and its header.
+
+        The image is the one called like the JSON file. `imagePath` outlives renaming, so it is only
+        asked where there is none.
+        """
+        told = document.get("imagePath")
+        told = told if isinstance(told, str) else ""
+        found = self._found(name, told)
+        most = self._config.max_pixels
+        try:
+            if found is not None:
+                self._used.add(found)
+                follow = self._config.follows_links
+                path, num_bytes = find_file(self._image_folder, found, "image", follow=follow)
+                return path, num_bytes, header_of_file(path, most)
+            if document.get("imageData"):
+                data = _embedded(document)
+                return file, len(data), header_in(io.BytesIO(data), most)
+        except ValueError as err:
+            raise RecordError("bad image", f"the image {err}") from err
+        raise RecordError(
+            "missing image file",
+            f"its image (imagePath {told[:200]!r}) is not in {self._image_folder}, and no imageData "
+            "is embedded; name the folder with images=FOLDER",
+        )
+
+    def _found(self, name: str, told: str) -> str | None:
+        """Return the name of the image below the folder of images; None without one."""
+        own = self._pictures.get(name.casefold(), [])
+        path = told.replace("\\", "/")
+        beside = _joined(name, path)
+        if len(own) > 1:
+            own = [picture for picture in own if picture == beside] or own[:1]
+        elsewhere = [beside, path, path.rsplit("/", 1)[-1]]
+        others = [picture for picture in elsewhere if self._is_picture(picture)]
+        if not own:
+            return others[0] if others else None
+        if others and others[0] != own[0] and _stem(others[0]) != name:
+            detail = f"image {name!r}: its imagePath is {told[:100]!r}"
+            self._skipped.note(_OTHER_IMAGE, f"{self._check.file.name}: {detail}")
+        return own[0]
+
+    def _is_picture(self, name: str) -> bool:
+        return name in self._pictures.get(_stem(name).casefold(), [])
+
+    def _objects(self, shapes: list[Any], size: Size, name: str) -> tuple[Drawn, ...]:
+        found: list[tuple[Drawn, Any]] = []
+
+        def note(reason: str, part: str = "") -> None:
+            self._skipped.note(reason, f"{self._check.file.name}: image {name!r}: {part}")
+
+        for position, shape in enumerate(shapes, start=1):
+            part = f"shape {position}"
+
+            def drawn(shape: Any = shape, part: str = part) -> Drawn | None:
+                return _drawn(shape, size, lambda reason: note(reason, part), self._skipped)
+
+            one = self._check.attempt(f"image {name!r}", part, drawn)
+            if one is not None:
+                found.append((one, shape.get("group_id")))
+        return join_groups(found, size, note)
+
+
+def _drawn(shape: Any, size: Size, note: Any, skipped: Skipped) -> Drawn | None:
+    """Return the object of a shape; None, counted, for one without a region."""
+    name = need(shape, "label")
+    if not is_text(name) or not name:
+        raise RecordError("bad value", f"label is {name!r:.100}, no name of a class")
+    kind = shape.get("shape_type") or "polygon"
+    if kind in _WITHOUT_REGION:
+        skipped.unread[f"shapes of the kind '{kind}'"] += 1
+        return None
+    points = _points(need(shape, "points"))
+    found = _of_kind(kind, name, points, shape, size, note)
+    flags = _mapping(shape.get("flags")) | _mapping(shape.get("attributes"))
+    for key in shape.keys() - _KNOWN:
+        flags[key] = shape[key]
+    count_flags(flags, skipped)
+    if any(is_ignore_flag(key, value) for key, value in flags.items()):
+        return Drawn(found.name, found.box, found.polygons, found.rle, True)
+    return found
+
+
+def _of_kind(
+    kind: str, name: str, points: Points, shape: dict[str, Any], size: Size, note: Any
+) -> Drawn:
+    if kind == "rectangle" and len(points) in (2, 4):
+        corners = (*points.min(0).tolist(), *points.max(0).tolist())
+        return drawn_box(name, corners, size, note)
+    if kind == "circle" and len(points) == 2:
+        radius = float(np.hypot(*(points[1] - points[0])))
+        center = (float(points[0, 0]), float(points[0, 1]))
+        return drawn_polygons(name, [ellipse(center, (radius, radius))], size, note)
+    if kind in ("polygon", "rotation"):
+        return drawn_polygons(name, [points], size, note)
+    if kind == "mask" and len(points) == 2:
+        return drawn_mask(name, _placed(_mask(shape.get("mask")), points, size))
+    raise RecordError("bad shape", f"a {kind!r:.40} of {len(points)} points is not known")
+
+
+def _points(value: Any) -> Points:
+    """Return the points [K, 2] of a shape."""
+    if not isinstance(value, list) or not value:
+        raise RecordError("bad shape", "points must be a list of [x, y]")
+    rows = []
+    for point in value:
+        if not isinstance(point, list) or len(point) != 2:
+            raise RecordError("bad shape", "points must be a list of [x, y]")
+        rows.append([number(point[0], "a point"), number(point[1], "a point")])
+    return np.array(rows, np.float64)
+
+
+def _mask(text: Any) -> NDArray[np.bool_]:
+    """Return the mask [h, w] of the part of an image that a shape covers."""
+    from PIL import Image
+
+    try:
+        data = base64.b64decode(text, validate=True)
+        header = header_in(io.BytesIO(data), _LARGEST_MASK)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            assert header.size == (image.height, image.width)
+            return np.asarray(image.convert("L")) > 0
+    except (binascii.Error, *UNREADABLE) as err:
+        raise RecordError("bad mask", f"its mask is no PNG in base64 ({one_line(err)})") from err
+
+
+_LARGEST_MASK = 100_000_000  # pixels
+
+
+def _placed(mask: NDArray[np.bool_], points: Points, size: Size) -> NDArray[np.bool_]:
+    """Return a mask [H, W] that lies in the image where its points say."""
+    height, width = mask.shape
+    x, y = np.round(points.min(0)).astype(int).tolist()
+    if min(x, y) < 0 or y + height > size[0] or x + width > size[1]:
+        raise RecordError(
+            "bad mask", f"its mask of {width}x{height} at {x} {y} lies outside the image"
+        )
+    whole = np.zeros(size, np.bool_)
+    whole[y : y + height, x : x + width] = mask
+    return whole
+
+
+def _embedded(document: Any) -> bytes:
+    """Return the image that a JSON file holds."""
+    try:
+        return base64.b64decode(document["imageData"], validate=True)
+    except (KeyError, TypeError, ValueError) as err:
+        raise RecordError("bad image", f"its imageData is no base64 ({one_line(err)})") from err
+
+
+def _told_size(document: Any) -> Size | None:
+    """Return the size (H, W) that a file says; None where it says none."""
+    height, width = document.get("imageHeight"), document.get("imageWidth")
+    if height is None or width is None:
+        return None
+    if not is_int(height) or not is_int(width) or height < 1 or width < 1:
+        raise RecordError(
+            "bad image size",
+            f"imageWidth {width!r:.100} and imageHeight {height!r:.100} must be whole numbers above 0",
+        )
+    return height, width
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _pictures(folder: Path) -> dict[str, list[str]]:
+    """Return the image files below a folder by name without suffix, in small letters."""
+    pictures: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            name = path.relative_to(folder).as_posix()
+            pictures.setdefault(_stem(name).casefold(), []).append(name)
+    return pictures
+
+
+def _joined(name: str, path: str) -> str:
+    """Return a path that starts beside a JSON file, below the folder of both."""
+    parts = name.split("/")[:-1]
+    for part in path.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0]

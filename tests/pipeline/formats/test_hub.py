@@ -1,0 +1,201 @@
+"""Data sets of the hub: the forms of their columns, what boxes are, what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from synthaug.pipeline.core import images
+from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.reference import open_dataset
+
+H, W = 30, 40
+
+
+def picture(value: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (W, H), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def row(box: Any = (10, 10, 25, 15), category: Any = 0, key: int = 0, **more: Any) -> Any:
+    found = {"bbox": [list(box)], "category": [category]}
+    image = {"bytes": picture(key), "path": "a.png"}
+    return {"image_id": key, "image": image, "objects": found} | more
+
+
+def put(
+    folder: Path, *rows: Any, name: str = "data/train-00000-of-00001.parquet", features: Any = None
+) -> None:
+    out = folder / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(list(rows))
+    if features is None:
+        label = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+        features = {"objects": {"category": {"feature": label, "_type": "Sequence"}}}
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(meta), out)
+
+
+def opened(folder: Path, *rows: Any, option: str = "", features: Any = None) -> Any:
+    put(folder, *rows, features=features)
+    return open_dataset(f"hub:.{option}", folder)
+
+
+def first_box(table: Any) -> list[float]:
+    box: list[float] = table[0].objects.boxes[0].tolist()
+    return box
+
+
+def test_boxes_are_what_fits_the_images(tmp_path: Path) -> None:
+    corners = row((20, 10, 39, 29))  # 20 + 39 is more than 40 pixels
+    assert first_box(opened(tmp_path, corners)) == [20, 10, 39, 29]
+    sides = row((20, 10, 15, 9))  # as corners it ends before it begins
+    assert first_box(opened(tmp_path, sides)) == [20, 10, 35, 19]
+    either = row((2, 3, 12, 10))
+    with pytest.raises(DatasetError, match=r"\(0 and 0 of 1 do not fit\); say boxes=xywh or"):
+        opened(tmp_path, either)
+    assert first_box(opened(tmp_path, either, option="?boxes=xyxy")) == [2, 3, 12, 10]
+    assert first_box(opened(tmp_path, either, option="?boxes=xywh")) == [2, 3, 14, 13]
+
+
+@pytest.mark.parametrize(("area", "far"), [(120, [14, 13]), (70, [12, 10])])
+def test_an_area_tells_what_boxes_are(area: float, far: list[float], tmp_path: Path) -> None:
+    told = row((2, 3, 12, 10))
+    told["objects"]["area"] = [area]
+    assert first_box(opened(tmp_path, told))[2:] == far
+
+
+def test_one_bad_box_does_not_decide(tmp_path: Path) -> None:
+    rows = [row((20, 10, 15, 9), key=key) for key in range(30)]
+    rows.append(row((20, 10, 90, 9), key=30))
+    with pytest.raises(DatasetError, match="row 30: object 1: bbox lies 70 pixels outside"):
+        opened(tmp_path, *rows)
+    table = opened(tmp_path, *rows, option="?on_bad=skip")
+    assert len(table) == 31
+    assert len(table[30].objects) == 0
+    assert table.skipped == {"box outside the image": 1}
+
+
+def _structs(value: Any) -> Any:
+    found = value["objects"]
+    names = list(found)
+    value["objects"] = [{n: found[n][k] for n in names} for k in range(len(found["bbox"]))]
+    return value
+
+
+@pytest.mark.parametrize("form", ["struct of lists", "list of structs", "columns"])
+def test_each_form_of_objects_is_read(form: str, tmp_path: Path) -> None:
+    value = row((20, 10, 15, 9), 1)
+    label: Any = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+    features: Any = {"objects": {"feature": {"category": label}, "_type": "Sequence"}}
+    if form == "list of structs":
+        value = _structs(value)
+        features = {"objects": [{"category": label}]}
+    if form == "columns":
+        value |= value.pop("objects")
+        features = {"category": {"feature": label, "_type": "List"}}
+    table = opened(tmp_path, value, features=features)
+    assert first_box(table) == [20, 10, 35, 19]
+    assert table.categories[table[0].objects.category[0]].name == "dog"
+    assert [category.id for category in table.categories] == [1, 2]
+
+
+def test_images_sizes_crowds_and_masks_are_taken(tmp_path: Path) -> None:
+    value = row((20, 10, 15, 9), key=50, width=W, height=H)
+    value["objects"] |= {
+        "iscrowd": [True],
+        "segmentation": [[[20.0, 10.0, 24.0, 10.0, 24.0, 13.0, 20.0, 13.0]]],
+    }
+    table = opened(tmp_path, value)
+    assert table[0].image_id == "50"
+    assert images.decode(table[0])[0, 0].tolist() == [50, 0, 0]
+    assert table[0].objects.iscrowd.tolist() == [True]
+    assert table[0].objects.area.tolist() == [12]
+    value["width"] = W + 1
+    with pytest.raises(DatasetError, match="its annotation says 41x30"):
+        images.decode(opened(tmp_path, value)[0])
+
+
+def test_names_may_stand_in_the_rows_or_in_a_file(tmp_path: Path) -> None:
+    table = opened(tmp_path, row((20, 10, 15, 9), "zebra"), features={})
+    assert [category.name for category in table.categories] == ["zebra"]
+    with pytest.raises(DatasetError, match="the schema has no names; give them with classes=FILE"):
+        opened(tmp_path, row((20, 10, 15, 9), 1), features={})
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    table = opened(tmp_path, row((20, 10, 15, 9), 1), features={}, option="?classes=names.txt")
+    assert table.categories[table[0].objects.category[0]].name == "b"
+
+
+def test_a_split_is_told_by_file_or_folder(tmp_path: Path) -> None:
+    put(tmp_path, row((20, 10, 15, 9), key=1))
+    put(tmp_path, row((20, 10, 15, 9), key=2), name="data/validation-00000-of-00001.parquet")
+    put(tmp_path, row((20, 10, 15, 9), key=3), name="default/test/0000.parquet")
+    for split, key in (("train", "1"), ("val", "2"), ("test", "3")):
+        table = open_dataset(f"hub:.?split={split}", tmp_path)
+        assert [scene.image_id for scene in table] == [key]
+    with pytest.raises(DatasetError, match=r"no file of the split 'extra' \(there are train, "):
+        open_dataset("hub:.?split=extra", tmp_path)
+    assert len(open_dataset("hub:default/test/0000.parquet", tmp_path)) == 1
+
+
+def test_what_is_not_read_is_counted_by_name(tmp_path: Path) -> None:
+    value = row((20, 10, 15, 9), license="CC0")
+    value["objects"]["occluded"] = [1]
+    table = opened(tmp_path, value)
+    assert isinstance(table.skipped, Skipped)
+    assert table.skipped.unread == {"'license' of images": 1, "'occluded' of objects": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"image_id": 1}, "another row has the same image_id"),
+        ({"image": {"bytes": b"no image", "path": ""}}, "the image cannot be decoded"),
+        ({"image": {"bytes": None, "path": "x/a.png"}}, r"is not in the table \(path 'x/a.png'\)"),
+        ({"objects": {"bbox": [[1, 1, 2, 2], [1, 1, 2, 2]], "category": [0]}}, "differ in length"),
+        ({"objects": {"bbox": [[20, 9, 9, 9]], "category": [7]}}, "category 7 is not among the 2"),
+        ({"objects": {"bbox": [[20, 9, 9, 0]], "category": [0]}}, "has no extent"),
+        ({"objects": {"bbox": [[20, 9, 9]], "category": [0]}}, "has no four numbers"),
+    ],
+)
+def test_a_wrong_row_or_object_is_named_or_left_out(
+    wrong: Any, message: str, tmp_path: Path
+) -> None:
+    good = row((20, 10, 15, 9), key=1)
+    bad = row((20, 10, 15, 9), key=2) | wrong
+    with pytest.raises(DatasetError, match=message):
+        opened(tmp_path, good, bad, option="?boxes=xywh")
+    table = opened(tmp_path, good, bad, option="?boxes=xywh&on_bad=skip")
+    assert sum(len(scene.objects) for scene in table) == 1
+    assert table.skipped.total() >= 1
+
+
+def test_other_tables_are_one_line(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "x.parquet")
+    with pytest.raises(DatasetError, match=r"it needs a column 'image'.*there are text"):
+        open_dataset("hub:x.parquet", tmp_path)
+    with pytest.raises(DatasetError, match="a column of objects is read as hub:FOLDER"):
+        open_dataset("parquet:x.parquet", tmp_path)
+    (tmp_path / "y.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match="not a Parquet file, or cut short"):
+        open_dataset("hub:y.parquet", tmp_path)
+    with pytest.raises(DatasetError, match="no Parquet file there"):
+        open_dataset("hub:nothing", tmp_path)
+
+
+def test_many_rows_are_read_in_order(tmp_path: Path) -> None:
+    rows = [row((20, 10, 15, 9), key=key) for key in range(130)]
+    table = opened(tmp_path, *rows)
+    found = [int(images.decode(table[k])[0, 0, 0]) for k in (129, 0, 64)]
+    assert found == [129, 0, 64]
+    assert np.unique([scene.objects.id[0] for scene in table]).size == 130
