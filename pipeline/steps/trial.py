@@ -48,7 +48,7 @@ from synthaug.pipeline.trial.training import Training
 from synthaug.pipeline.trial.verdict import beats_stack, lines, verdict
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 5
+VERSION = 6
 TEXT = "trial.md"
 PUBLISHES = (Published(TEXT),)
 

@@ -11,6 +11,7 @@ import numpy as np
 from synthaug.pipeline.config.schema import Trial
 from synthaug.pipeline.trial.arms import BEST, Arm
 from synthaug.pipeline.trial.paired_tests import (
+    LEAST,
     LEVEL,
     SCREENED,
     Conclusion,
@@ -19,6 +20,7 @@ from synthaug.pipeline.trial.paired_tests import (
     compare_arms,
     detectable_difference,
     holm_adjusted,
+    in_points,
     is_not_worse,
     paired_difference,
     screening_sentence,
@@ -159,12 +161,12 @@ def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]])
     adjusted = holm_adjusted({group: difference["p"] for group, difference in groups.items()})
     parts = []
     for group, difference in groups.items():
-        if adjusted[group] >= 1 - LEVEL:
+        if adjusted[group] >= 1 - LEVEL or abs(difference["mean"]) < LEAST:
             continue
         verb = "gain" if difference["mean"] > 0 else "lose"
         amount = 100 * abs(difference["mean"])
-        low, high = 100 * difference["low"], 100 * difference["high"]
-        parts.append(f"{group} classes {verb} {amount:.1f} points [{low:+.1f}, {high:+.1f}]")
+        low, high = in_points(difference["low"]), in_points(difference["high"])
+        parts.append(f"{group} classes {verb} {amount:.1f} points [{low}, {high}]")
     if not parts:
         return []
     return [f"{name} against {other}: {', '.join(parts)}"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthaug.pipeline.trial.paired_tests import (
+    LEAST,
     LEVEL,
     Difference,
     detectable_difference,
@@ -37,7 +38,7 @@ def conclude_headroom(runs: Runs, more: bool) -> dict[str, Any]:
     adjusted = holm_adjusted({name: gain.p for name, gain in gains.items()})
     shown = []
     for name, gain in gains.items():
-        if gain.mean > 0 and adjusted[name] < 1 - LEVEL:
+        if gain.mean >= LEAST and adjusted[name] < 1 - LEVEL:
             shown.append(name)
     return {
         "word": "headroom" if shown else NONE,

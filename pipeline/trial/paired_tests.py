@@ -17,6 +17,9 @@ import numpy as np
 
 LEVEL = 0.95
 POWER = 0.8
+# AP: the last digit that is printed. Less is no gain and no loss, however narrow the interval:
+# few seeds may agree to the last digit by chance, and nobody trains on images for so little.
+LEAST = 0.001
 
 Word = Literal["helps", "hurts", "cannot tell"]
 # What screening may say instead: it has chosen on the images that it was measured on.
@@ -37,6 +40,21 @@ class Difference:
     p: float  # two-sided, of the paired t test against 0
     seeds: int
     sd: float  # of the differences, N - 1 in the denominator
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it may be told as a gain: no less than LEAST, its whole interval above 0."""
+        return self.low > 0 and self.mean >= LEAST
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it may be told as a loss: no less than LEAST, its whole interval below 0."""
+        return self.high < 0 and self.mean <= -LEAST
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether its whole interval is less than LEAST from 0."""
+        return -LEAST < self.low and self.high < LEAST
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers."""
@@ -140,10 +158,10 @@ def compare_arms(
 ) -> Conclusion:
     """Conclude on an arm from its differences to real data and to every control.
 
-    It `helps` when it beats them all, and `hurts` when it is worse than real data. "Every control"
-    is an intersection-union test (Berger 1982): each difference must have its whole interval above
-    zero, so no correction for several controls is due, and choosing the luckiest control as the
-    best one cannot favour the arm.
+    It `helps` when it beats them all, and `hurts` when it is worse than real data, both by LEAST or
+    more. "Every control" is an intersection-union test (Berger 1982): each difference must have its
+    whole interval above zero, so no correction for several controls is due, and choosing the
+    luckiest control as the best one cannot favour the arm.
     """
     against_real = paired_difference(arm, real, level)
     against_controls = {}
@@ -152,11 +170,11 @@ def compare_arms(
         against_controls[name] = paired_difference(arm, values, level)
         means[name] = float(np.mean(values))
     best_control = max(means, key=lambda name: means[name])
-    beats_controls = all(difference.low > 0 for difference in against_controls.values())
+    beats_controls = all(difference.is_gain for difference in against_controls.values())
     word: Word = "cannot tell"
-    if against_real.high < 0:
+    if against_real.is_loss:
         word = "hurts"
-    elif against_real.low > 0 and beats_controls:
+    elif against_real.is_gain and beats_controls:
         word = "helps"
     return Conclusion(word, against_real, against_controls, best_control)
 
@@ -176,11 +194,13 @@ def sentence(name: str, conclusion: Conclusion, key: str = "AP") -> str:
         return f"{name} helps: {against_best}."
     if conclusion.word == "hurts":
         return f"{name} hurts: {alone}."
-    if conclusion.against_real.low > 0:
+    if conclusion.against_real.is_gain:
         return (
             f"cannot tell whether {name} helps beyond cheap controls: {against_best}; "
             "it does beat real data alone."
         )
+    if conclusion.against_best.is_nothing:
+        return f"{name} makes no difference: {against_best}."
     return f"cannot tell whether {name} helps: {against_best}."
 
 
@@ -191,6 +211,8 @@ def screening_sentence(name: str, conclusion: Conclusion, key: str = "AP") -> st
         return f"screening suggests a gain of {name}: {against_best}."
     if conclusion.word == "hurts":
         return f"screening suggests a loss of {name}: {alone}."
+    if conclusion.against_best.is_nothing and not conclusion.against_real.is_gain:
+        return f"screening shows no difference of {name}: {against_best}."
     return f"screening cannot tell whether {name} gains anything: {against_best}."
 
 
@@ -208,8 +230,14 @@ def _against(conclusion: Conclusion, key: str) -> tuple[str, str]:
 
 def points(difference: Difference) -> str:
     """Return a difference with its interval, in AP points."""
-    low, high = 100 * difference.low, 100 * difference.high
-    return f"{100 * difference.mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    low, high = in_points(difference.low), in_points(difference.high)
+    return f"{in_points(difference.mean)} points [{low}, {high}]"
+
+
+def in_points(value: float) -> str:
+    """Return a difference of AP in points with its sign; what rounds to nothing has none."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 @dataclass(frozen=True)

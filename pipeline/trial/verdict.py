@@ -9,7 +9,7 @@ from synthaug.pipeline.trial.arms import STACK
 from synthaug.pipeline.trial.budget import budget_line
 from synthaug.pipeline.trial.confirmation import ledger_lines
 from synthaug.pipeline.trial.headroom import NONE, headroom_line
-from synthaug.pipeline.trial.paired_tests import Difference, points
+from synthaug.pipeline.trial.paired_tests import LEAST, Difference, in_points, points
 
 Found = Mapping[str, Any]  # the manifest of the step, or what is there of it
 
@@ -31,11 +31,12 @@ def verdict(found: Found, stops: bool, why_not: str) -> dict[str, str]:
         return _verdict("screening", "nothing judged", text)
     comparison = found["comparisons"][recipe]
     if not beats_stack(found):
-        difference = points(Difference(**comparison["against_controls"][STACK]))
+        difference = Difference(**comparison["against_controls"][STACK])
+        place = "is not above" if difference.mean <= -LEAST else "is as good as"
         text = (
-            f"screening suggests no gain: {recipe}, the best recipe, is not above the stack of "
-            f"controls ({found['stack']}) on the validation images: {difference} {found['goal']}; "
-            "nothing was confirmed."
+            f"screening suggests no gain: {recipe}, the best recipe, {place} the stack of "
+            f"controls ({found['stack']}) on the validation images: {points(difference)} "
+            f"{found['goal']}; nothing was confirmed."
         )
         return _verdict("screening", "no gain", text)
     return _verdict("screening", comparison["word"], f"{comparison['sentence'][:-1]}; {why_not}.")
@@ -46,12 +47,12 @@ def _verdict(stage: str, word: str, text: str) -> dict[str, str]:
 
 
 def beats_stack(found: Found) -> bool:
-    """Return whether the recipe's mean is above the stack's on validation.
+    """Return whether the recipe's mean is above the stack's on validation, by LEAST or more.
 
     Only then is it worth confirming.
     """
     comparison = found["comparisons"][found["recipe"]]
-    return bool(comparison["against_controls"][STACK]["mean"] > 0)
+    return bool(comparison["against_controls"][STACK]["mean"] >= LEAST)
 
 
 def lines(found: Found) -> list[str]:
@@ -75,7 +76,7 @@ def stack_line(found: Found) -> str:
     gained: list[str] = []
     others: list[str] = []
     for row in found["ingredients"]:
-        text = f"{row['name']} {100 * row['difference']['mean']:+.1f}"
+        text = f"{row['name']} {in_points(row['difference']['mean'])}"
         (gained if row["gained"] else others).append(text)
     parts = [f"the stack to beat is {found['stack']}"]
     if gained:

@@ -185,6 +185,13 @@ def test_a_line_tells_which_classes_gain_and_which_lose() -> None:
     assert lines(0.0, 0.005) == []
 
 
+def test_no_line_tells_of_classes_that_gain_less_than_can_be_printed() -> None:
+    gains = paired_difference([0.3004, 0.3504, 0.4004], [0.3, 0.35, 0.4])
+    assert gains.p < 0.001
+    comparison = {"groups": {"rare": gains.to_json()}}
+    assert group_lines({"synthetic": comparison}, ["synthetic"]) == []
+
+
 def test_a_placebo_that_hurts_is_no_line_about_classes() -> None:
     trial = concluded({"real": 0.0, "placebo": -0.1})
     assert not any(line.startswith("placebo against") for line in trial["says"])

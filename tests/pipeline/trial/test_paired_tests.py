@@ -15,8 +15,10 @@ from synthaug.pipeline.trial.paired_tests import (
     compare_arms,
     detectable_difference,
     holm_adjusted,
+    in_points,
     is_not_worse,
     paired_difference,
+    screening_sentence,
     sentence,
 )
 
@@ -183,6 +185,44 @@ def test_nothing_is_adjusted_where_nothing_was_tested() -> None:
     assert holm_adjusted({}) == {}
 
 
+@pytest.mark.parametrize("gain", [0.0002, -0.0002, 0.00099, -0.00099])
+def test_what_rounds_to_nothing_is_no_gain_and_no_loss_however_sure(gain: float) -> None:
+    """Seeds may agree to the last digit; the interval then excludes 0."""
+    real = [0.5, 0.52, 0.51]
+    arm = [value + gain for value in real]
+    conclusion = compare_arms(arm, real, {})
+    assert conclusion.against_real.low * conclusion.against_real.high > 0
+    assert conclusion.word == "cannot tell"
+    for text in (sentence("a", conclusion), screening_sentence("a", conclusion)):
+        assert "no difference" in text
+        assert not any(word in text for word in ("helps", "hurts", " gain ", " loss "))
+
+
+@pytest.mark.parametrize("seeds", [2, 4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_tenth_of_a_point_is_told_where_it_is_sure(seeds: int, sign: int) -> None:
+    real = [0.5] * seeds
+    conclusion = compare_arms([0.5 + sign * 0.0011] * seeds, real, {})
+    assert conclusion.word == ("helps" if sign > 0 else "hurts")
+
+
+def test_a_small_difference_with_a_wide_interval_cannot_be_told() -> None:
+    """That is not the same as no difference: a large one may be hidden."""
+    conclusion = compare_arms([0.52, 0.48, 0.5001], [0.5, 0.5, 0.5], {})
+    text = screening_sentence("a", conclusion)
+    assert text.startswith(
+        "screening cannot tell whether a gains anything: 0.0 points [-5.0, +5.0]"
+    )
+
+
+@given(st.floats(-1, 1))
+def test_points_have_a_sign_unless_they_round_to_nothing(value: float) -> None:
+    text = in_points(value)
+    assert (text == "0.0") is (abs(float(text)) == 0)
+    assert text[0] in "+-" or text == "0.0"
+    assert float(text) == pytest.approx(100 * value, abs=0.0501)
+
+
 @pytest.mark.parametrize(
     ("arm", "controls", "text"),
     [
@@ -201,13 +241,13 @@ def test_nothing_is_adjusted_where_nothing_was_tested() -> None:
         (
             0.50,
             {},
-            "cannot tell whether a helps: +0.0 points [+0.0, +0.0] AP against real data alone, "
+            "a makes no difference: 0.0 points [0.0, 0.0] AP against real data alone, "
             "which no control beats.",
         ),
         (
             0.53,
             {"rfs": 0.53},
-            "cannot tell whether a helps beyond cheap controls: +0.0 points [+0.0, +0.0] AP "
+            "cannot tell whether a helps beyond cheap controls: 0.0 points [0.0, 0.0] AP "
             "against the best control, rfs; +3.0 points [+3.0, +3.0] against real data alone; it "
             "does beat real data alone.",
         ),
