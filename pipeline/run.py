@@ -161,7 +161,7 @@ def _run_steps(
                 if executor is None:
                     _check_data(job, steps, open_inputs(job))
                     executor = _open_executor(job)
-                inputs = {need: done[need] for need in step.needs}
+                inputs = {need: done[need] for need in step.needs_of(job)}
                 given = job if name in AS_ASKED else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
@@ -289,7 +289,7 @@ def step_key(job: Job, step: Step, keys: Mapping[str, str]) -> str:
         "step": step.name,
         "version": step.version,
         "settings": step.settings(job),
-        "inputs": {need: keys[need] for need in step.needs},
+        "inputs": {need: keys[need] for need in step.needs_of(job)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -18,6 +18,7 @@ from synthaug.pipeline.report import plan_page
 from synthaug.pipeline.report.pictures import Picture, full_picture, layout_picture
 from synthaug.pipeline.report.plan_page import LayoutPair, PlanPage
 from synthaug.pipeline.run import Console, run_some
+from synthaug.pipeline.steps.contract import load_steps
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 PAGE = "plan.html"
@@ -30,7 +31,8 @@ def plan(job: Job, console: Console) -> list[str]:
 
     Returns lines for the terminal.
     """
-    done = run_some(job, console, ("ingest", "plan"))
+    needs = load_steps(("plan",))["plan"].needs_of(job)
+    done = run_some(job, console, (*needs, "plan"))
     labelled = done["ingest"].folder.sub("labelled").uri
     manifest = done["plan"].manifest
     planned = parquet.open_table(done["plan"].folder, pixels=False)

@@ -114,14 +114,11 @@ def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:
         own = path / "steps" / f"{name}-{keys[name]}"
         finished = [p for p in (path / "steps").glob(f"{name}-*") if (p / MANIFEST).is_file()]
         newest = max(finished, key=_finished, default=None)
-        inputs = [_finished(folders[need]) for need in made.needs if need in folders]
+        needs = made.needs_of(job)
+        inputs = [_finished(folders[need]) for need in needs if need in folders]
         if own in finished:
             folders[name] = own
-        elif (
-            newest
-            and not outdated & set(made.needs)
-            and _finished(newest) >= max(inputs, default=0)
-        ):
+        elif newest and not outdated & set(needs) and _finished(newest) >= max(inputs, default=0):
             folders[name] = newest
             other.append(name)
         elif newest:

@@ -233,10 +233,12 @@ class Plan:
     """Number of images and target counts of classes."""
 
     count: int = 1000  # images to synthesise; 0 = as many as target deficit needs
-    # class distribution: natural | sqrt | balanced | counts | deficit (docs/planner.md)
-    target: Literal["natural", "sqrt", "balanced", "counts", "deficit"] = "balanced"
+    # class distribution: natural | sqrt | balanced | counts | deficit | weak (docs/planner.md)
+    target: Literal["natural", "sqrt", "balanced", "counts", "deficit", "weak"] = "balanced"
     # only with target counts: class name -> objects, names such as 'no' in quotes
     counts: dict[str, int] = field(default_factory=dict)
+    # only with target weak: class name -> what it lacks, 0 to 1; {} = as validation AP says
+    weakness: dict[str, float] = field(default_factory=dict)
     # with target deficit: objects each thing class is to have, labelled and synthetic
     objects_per_class: int = 200
     # layouts that added objects go to: uniform (any) | natural (where companions are)
@@ -277,6 +279,23 @@ class Plan:
         for name, number in self.counts.items():
             if number < 0:
                 raise ValueError(f"counts: {number} objects of '{name}' is less than 0")
+        self._check_weakness()
+
+    def _check_weakness(self) -> None:
+        if not self.weakness:
+            return
+        if self.target != "weak":
+            raise ValueError("weakness: what classes lack belongs to target 'weak' only")
+        for name, lacks in self.weakness.items():
+            if not 0 <= lacks <= 1:
+                raise ValueError(f"weakness: {lacks:g} of '{name}' is not between 0 and 1")
+        if not any(self.weakness.values()):
+            raise ValueError("weakness: all classes lack 0; give one more than 0")
+
+    @property
+    def asks_the_detector(self) -> bool:
+        """Whether the detector of the run is to say which classes are weak."""
+        return self.target == "weak" and not self.weakness
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ def compare_with_floor(
     """Return AP50 of the detector and of both predictors that look at nothing.
 
     And the gain, with its interval. All are None where the images have no object to find;
-    `shuffled` is None with one image.
+    `shuffled` is None with one image. `classes` has the detector's AP, AP50 and objects to find
+    ("gt") by class name.
     """
     classes = evaluated_classes(categories)
     constant = constant_list(labelled, classes)
@@ -165,7 +166,11 @@ def compare_with_floor(
     }
     if len(rows) > 1:
         evaluators["shuffled"] = _evaluator(shuffled(rows), categories, classes)
-    ap50 = {name: evaluator.result().values["AP50"] for name, evaluator in evaluators.items()}
+    results = {name: evaluator.result() for name, evaluator in evaluators.items()}
+    ap50 = {name: result.values["AP50"] for name, result in results.items()}
+    by_class = {}
+    for name, numbers in results["detector"].table(categories).items():
+        by_class[name] = {key: numbers[key] for key in ("AP", "AP50", "gt")}
     result: dict[str, Any] = {
         "images": len(rows),
         "margin": MARGIN,
@@ -176,6 +181,7 @@ def compare_with_floor(
         "gain": None,
         "low": None,
         "high": None,
+        "classes": by_class,
     }
     own = ap50.pop("detector")
     if own is None:

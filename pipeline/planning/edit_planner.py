@@ -45,6 +45,7 @@ from synthaug.pipeline.planning.targets import (
     images_needed,
     missing_objects,
     target_counts,
+    weak_shares,
 )
 
 USES = ("insert", "ring", "redraw", "erase", "empty")
@@ -64,8 +65,9 @@ class Config:
     """Options of a plan of edits."""
 
     count: int  # images; 0 = as many as it takes for `objects_per_class`
-    target: str = "natural"  # natural | sqrt | balanced | counts | deficit
+    target: str = "natural"  # natural | sqrt | balanced | counts | deficit | weak
     counts: Mapping[str, int] = field(default_factory=dict)  # of target "counts": objects by class
+    weakness: Mapping[str, float] = field(default_factory=dict)  # of target "weak": by class
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: str = "uniform"  # uniform | natural: images that added objects go to
     jitter: float = 0.0  # how far added boxes move, share of their size
@@ -136,18 +138,23 @@ class EditPlanner:
                 "plan.count"
             )
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
-        self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
         self.limit = (
             f"{self.count} images with at most {config.most} edits (plan.most_edits) hold no more"
         )
 
         chosen = chosen_classes(config.classes, labelled, categories, "generator.classes")
-        self.target = np.where(chosen, self.target, np.minimum(self.target, self.natural))
+        possible = targeted * self.count * self._adding_share()
+        if config.target == "weak":  # all edits for the target, in proportion to what classes lack
+            lacks = weak_shares(categories, config.weakness)
+            self._lacking = _normalize(lacks * (self.natural > 0) * chosen)
+            self.target = self.natural + possible * self._lacking
+        else:
+            goal = target_counts(self.natural, categories, config.target, config.counts, missing)
+            self.target = np.where(chosen, goal, np.minimum(goal, self.natural))
+            self._lacking = _normalize((self.target - self.natural).clip(0) * self.isthing)
         change = (self.target - self.natural) * self.isthing
-        self._lacking = _normalize(change.clip(0))
         self._above = _normalize((-change).clip(0))
         self._natural_shares = _normalize(present * chosen)
-        possible = targeted * self.count * self._adding_share()
         wanted = float(change.clip(0).sum())
         self._fraction = min(1.0, wanted / possible) if possible else 0.0
         self.short = round(max(0.0, wanted - possible))

@@ -46,8 +46,11 @@ class Config:
     """Options of a plan of maps."""
 
     count: int  # maps
-    target: str = "natural"  # natural | sqrt | balanced | counts, as in targets.target_counts
+    target: str = (
+        "natural"  # natural | sqrt | balanced | counts | weak, as in targets.target_counts
+    )
     counts: tuple[tuple[str, int], ...] = ()  # of target "counts": (class name, things)
+    weakness: tuple[tuple[str, float], ...] = ()  # of target "weak": (class name, what it lacks)
     seed: int = 0
     # probability that a thing which nothing hides moves sideways, and is perhaps mirrored
     rearrange: float = 0.0
@@ -60,8 +63,10 @@ class Config:
     generator: str = ""  # named in the provenance
 
     def __post_init__(self) -> None:
-        if self.target not in ("natural", "sqrt", "balanced", "counts"):
-            raise ValueError(f"target is '{self.target}'; use natural, sqrt, balanced or counts")
+        if self.target not in ("natural", "sqrt", "balanced", "counts", "weak"):
+            raise ValueError(
+                f"target is '{self.target}'; use natural, sqrt, balanced, counts or weak"
+            )
         if self.count < 1 or self.min_area < 1:
             raise ValueError(f"count={self.count}, min_area={self.min_area}; use 1 or more")
         for name, value in (("flip", self.flip), ("rearrange", self.rearrange)):
@@ -103,7 +108,8 @@ class MapPlanner:
         per_table = config.count / max(1, len(table))
         present = np.array([len(rows) for rows in locations], np.float64)  # [C] things
         things = present * per_table
-        target = target_counts(things, self.categories, config.target, dict(config.counts))
+        counts, weakness = dict(config.counts), dict(config.weakness)
+        target = target_counts(things, self.categories, config.target, counts, weakness=weakness)
         self.exchange = exchange(things, target, config.count)
         isthing = np.array([category.isthing for category in self.categories], bool)
         # stuff is copied as it is

@@ -73,8 +73,9 @@ class Config:
     """Options of a plan of layouts."""
 
     count: int  # images; 0 = as many as it takes for `objects_per_class`
-    target: str = "natural"  # natural | sqrt | balanced | counts | deficit
+    target: str = "natural"  # natural | sqrt | balanced | counts | deficit | weak
     counts: Mapping[str, int] = field(default_factory=dict)  # of target "counts": objects by class
+    weakness: Mapping[str, float] = field(default_factory=dict)  # of target "weak": by class
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: str = "uniform"  # uniform | natural: where added objects go
     jitter: float = 0.0  # how far boxes move, share of their size
@@ -127,7 +128,9 @@ class LayoutPlanner:
             "are full"
         )
         self.natural: Floats = present * (self.count / max(1, len(layouts)))
-        self.target = target_counts(self.natural, categories, config.target, config.counts, missing)
+        self.target = target_counts(
+            self.natural, categories, config.target, config.counts, missing, config.weakness
+        )
         self.exchange = exchange(self.natural, self.target, self.count)
         counts = object_counts(layouts, len(categories))  # [S, C]
         self.slots = Slots.of(counts, self.exchange, config.max_objects)

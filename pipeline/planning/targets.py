@@ -16,6 +16,7 @@ from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Category
 
 Floats = NDArray[np.float64]
+PRIOR_OBJECTS = 10  # validation objects at which a class's own AP counts as much as the mean of all
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def target_counts(
     target: str,
     counts: Mapping[str, int],
     missing: NDArray[np.int64] | None = None,
+    weakness: Mapping[str, float] | None = None,
 ) -> Floats:
     """Return the objects per class [C] of a target, given the natural expectation [C].
 
@@ -57,7 +59,8 @@ def target_counts(
 
     `sqrt` and `balanced` keep the natural total of things and share it by the square root of the
     frequencies, or equally, among the things that occur. `counts` says numbers by class name;
-    JobError for a class that cannot be planned. `deficit` adds the objects `missing` [C].
+    JobError for a class that cannot be planned. `deficit` adds the objects `missing` [C]. `weak`
+    shares the natural total of things by `weakness`, of a class name.
     """
     if target == "deficit":
         assert missing is not None
@@ -69,12 +72,49 @@ def target_counts(
     movable = _things_that_occur(natural, categories)
     if not movable.any():
         return natural.copy()
-    share = np.ones(int(movable.sum()))  # balanced
+    share = movable.astype(np.float64)  # balanced
     if target == "sqrt":
-        share = np.sqrt(natural[movable])
-    goal = natural.copy()
-    goal[movable] = natural[movable].sum() * share / share.sum()
+        share = np.sqrt(natural) * movable
+    if target == "weak":
+        share = weak_shares(categories, weakness or {}) * movable
+    if not share.any():
+        return natural.copy()
+    goal = natural * ~movable
+    goal += natural[movable].sum() * share / share.sum()
     return goal
+
+
+def weak_shares(categories: tuple[Category, ...], weakness: Mapping[str, float]) -> Floats:
+    """Return what each class [C] lacks, by class name; 0 where it is not named.
+
+    JobError for a name that no class has.
+    """
+    lacks = np.zeros(len(categories))
+    index_of = {category.name: index for index, category in enumerate(categories)}
+    for name, number in weakness.items():
+        if name not in index_of:
+            hint = suggest(name, index_of)
+            raise JobError(f"plan.weakness.{name}: the data has no such class{hint}")
+        lacks[index_of[name]] = number
+    return lacks
+
+
+def measured_weakness(measured: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    """Return what each class lacks, 1 - AP, given its AP and its validation objects ("gt").
+
+    AP of few objects is mostly chance, so that of a class is drawn towards the mean of all, as if PRIOR_OBJECTS
+    further objects had that. A class without objects has the mean.
+    """
+    known = [row["AP"] for row in measured.values() if row["AP"] is not None]
+    mean = float(np.mean(known)) if known else 0.0
+    lacks = {}
+    for name, row in measured.items():
+        ap, objects = row["AP"], row["gt"] or 0
+        if ap is None:
+            ap, objects = mean, 0
+        drawn = (objects * ap + PRIOR_OBJECTS * mean) / (objects + PRIOR_OBJECTS)
+        lacks[name] = round(1 - drawn, 4)
+    return lacks
 
 
 def _counts_by_name(

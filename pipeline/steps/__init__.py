@@ -13,6 +13,7 @@ check_data  (job, inputs): raises JobError or DatasetError for what the data set
 metrics     (manifest) -> content of metrics.json
 provenance  (manifest) -> content that the manifests of all later steps repeat
 links       (manifest) -> links of the chain and whether they hold (core/links.py)
+further_needs   (job) -> names of the steps whose outputs it reads for this job, besides NEEDS
 """
 
 from __future__ import annotations

@@ -47,6 +47,11 @@ class Step:
     metrics: Callable[[Manifest], dict[str, Any]]
     provenance: Callable[[Manifest], dict[str, str]]
     links: Callable[[Manifest], list[Link]]
+    further_needs: Callable[[Job], tuple[str, ...]]
+
+    def needs_of(self, job: Job) -> tuple[str, ...]:
+        """Return the names of the steps whose outputs it reads for a job."""
+        return (*self.needs, *self.further_needs(job))
 
 
 def _nothing_to_check(job: Job) -> None:
@@ -60,6 +65,11 @@ def _no_data_to_check(job: Job, inputs: Inputs) -> None:
 def _nothing_to_tell(_manifest: Manifest) -> dict[str, Any]:
     """Return no content."""
     return {}
+
+
+def _no_further_needs(_job: Job) -> tuple[str, ...]:
+    """Return no step."""
+    return ()
 
 
 def _no_links(_manifest: Manifest) -> list[Link]:
@@ -109,4 +119,5 @@ def read_step(name: str, module: ModuleType) -> Step:
         parts.get("metrics", _nothing_to_tell),
         parts.get("provenance", _nothing_to_tell),
         parts.get("links", _no_links),
+        parts.get("further_needs", _no_further_needs),
     )

@@ -6,6 +6,7 @@ Which layouts, from which real images, with which seeds, and why.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,13 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.planner import NO_PLACE, Floats, Planner
-from synthaug.pipeline.planning.targets import target_counts
+from synthaug.pipeline.planning.targets import measured_weakness, target_counts, weak_shares
 from synthaug.pipeline.steps.contract import Manifest, Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest",)
-VERSION = 3
+VERSION = 4
 PUBLISHES: tuple[Published, ...] = ()
 
 
@@ -35,8 +36,15 @@ def settings(job: Job) -> dict[str, Any]:
     plan = section_dict(job, "plan")
     for key in ("rearrange", *EDIT_KEYS):  # which only plans of maps, or of edits, depend on
         del plan[key]
+    if job.plan.target != "weak":
+        del plan["weakness"]
     added = conditioning_of(job).plan_settings()
     return {"seed": job.seed, "name": job.name, "plan": plan, **added}
+
+
+def further_needs(job: Job) -> tuple[str, ...]:
+    """Return the step whose detector says which classes are weak, where that is asked."""
+    return ("train_detector",) if job.plan.asks_the_detector else ()
 
 
 def check(job: Job) -> None:
@@ -53,6 +61,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     categories = inputs.categories
     if job.plan.target == "counts":
         target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
+    weak_shares(categories, job.plan.weakness)
 
 
 def metrics(manifest: Manifest) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def run(context: Context) -> dict[str, Any]:
 
     The manifest compares natural, target and planned counts.
     """
-    job = context.job
+    job = _with_weakness(context)
     labelled = context.inputs["ingest"].folder.sub("labelled").uri
     # in the driver first: a wrong class name is the user's error, not a worker's
     planner = open_planner(job, labelled)
@@ -134,6 +143,19 @@ def run(context: Context) -> dict[str, Any]:
         "adds_only": only_adds,
         "no_place": num_without_place,
     }
+
+
+def _with_weakness(context: Context) -> Job:
+    """Return the job with what the detector's validation AP says that classes lack, where it asks."""
+    job = context.job
+    if not job.plan.asks_the_detector:
+        return job
+    floor = context.inputs["train_detector"].manifest["floor"]
+    weakness = measured_weakness(floor["classes"])
+    weakest_first = sorted(weakness, key=lambda name: -weakness[name])
+    words = [f"{name} {weakness[name]:.2f}" for name in weakest_first]
+    context.tell(f"  what validation AP says is missing: {', '.join(words)}")
+    return replace(job, plan=replace(job.plan, weakness=weakness))
 
 
 def _classes(planner: Planner, labelled: str, planned: dict[str, int]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from synthaug.detectors.base import Detector
 
 NEEDS = ("ingest",)
-VERSION = 4
+VERSION = 5
 WEIGHTS = "detector.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 ADVICE = (

@@ -200,6 +200,7 @@ class Conditioning(ABC):
             count=plan.count,
             target=plan.target,
             counts=plan.counts,
+            weakness=plan.weakness,
             objects_per_class=plan.objects_per_class,
             placement=plan.placement,
             jitter=plan.jitter,

@@ -120,6 +120,7 @@ class MapConditioning(Conditioning):
             count=plan.count,
             target=plan.target,
             counts=tuple(sorted(plan.counts.items())),
+            weakness=tuple(sorted(plan.weakness.items())),
             seed=job.seed,
             rearrange=plan.rearrange,
             flip=plan.flip,

@@ -116,6 +116,7 @@ def edit_planner(
         count=plan.count,
         target=plan.target,
         counts=plan.counts,
+        weakness=plan.weakness,
         objects_per_class=plan.objects_per_class,
         placement=plan.placement,
         jitter=plan.jitter,

@@ -187,7 +187,7 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         (
             "plan: {target: balancd}",
             "x.yaml: plan.target: 'balancd' is not one of natural, sqrt, balanced, counts, "
-            "deficit; did you mean 'balanced'?",
+            "deficit, weak; did you mean 'balanced'?",
         ),
         ("detector: {steps: many}", "x.yaml: detector.steps: 'many' is not an integer"),
         ("detector: {steps: 3.0}", "x.yaml: detector.steps: 3.0 is not an integer"),

@@ -111,6 +111,21 @@ def test_a_detector_that_sees_is_far_above_the_floor(training: SceneList) -> Non
     assert measured == compare_with_floor(rows, training, toy.CATEGORIES, seed=0)
 
 
+def test_it_tells_the_ap_of_each_class_and_how_many_objects_that_stands_on(
+    training: SceneList,
+) -> None:
+    rows = [detect(index) for index in range(40)]
+    measured = compare_with_floor(rows, training, toy.CATEGORIES, seed=0)
+    classes = measured["classes"]
+    assert set(classes) == {category.name for category in toy.CATEGORIES if category.isthing}
+    things = {c for c, category in enumerate(toy.CATEGORIES) if category.isthing}
+    labels = np.concatenate([row.labels[~row.crowd] for row in rows])
+    assert sum(row["gt"] for row in classes.values()) == np.isin(labels, list(things)).sum()
+    known = [row["AP50"] for row in classes.values() if row["AP50"] is not None]
+    assert measured["AP50"] == pytest.approx(np.mean(known))
+    assert all((row["AP"] is None) == (row["gt"] == 0) for row in classes.values())
+
+
 def test_noise_does_not_clear_it(training: SceneList) -> None:
     rows = [noise(index) for index in range(40)]
     measured = compare_with_floor(rows, training, toy.CATEGORIES, seed=0)

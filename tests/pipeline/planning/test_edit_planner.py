@@ -306,3 +306,44 @@ def test_only_chosen_classes_are_added() -> None:
 def test_a_class_to_add_that_is_not_there_is_told() -> None:
     with pytest.raises(JobError, match=r"^generator\.classes: .*'platelets'.*'platelet'"):
         planner_of(replace(INSERT, classes=("platelets",)))
+
+
+# ---- Budgets by what is weak ----
+
+
+def test_edits_are_shared_by_what_classes_lack() -> None:
+    """Not by how rare they are: the most frequent class may be the weakest."""
+    lacks = {"red cell": 0.6, "white cell": 0.3, "platelet": 0.1}
+    config = Config(400, "weak", weakness=lacks, natural_share=0.0)
+    counts = class_counts([further(scene) for scene in scenes_of(config)], 4)
+    # platelets are small and always find a place, so the shares are compared with what was asked
+    asked = planner_of(config)
+    wanted = (asked.target - asked.natural)[:3]
+    np.testing.assert_allclose(wanted / wanted.sum(), [0.6, 0.3, 0.1])
+    assert wanted.sum() == pytest.approx(400 * 2)
+    assert asked.short == 0
+    assert counts[0] > 1.5 * counts[1] > 1.5 * 1.5 * counts[2] > 0
+
+
+def test_the_natural_part_of_the_edits_stays_natural() -> None:
+    lacks = {"platelet": 1.0}
+    config = Config(300, "weak", weakness=lacks)
+    counts = class_counts([further(scene) for scene in scenes_of(config)], 4)
+    assert counts[2] > counts[0] > counts[1] > 0
+    alone = replace(config, natural_share=0.0)
+    counts = class_counts([further(scene) for scene in scenes_of(alone)], 4)
+    assert counts[0] == counts[1] == 0 < counts[2]
+
+
+def test_weak_classes_are_redrawn_more_often() -> None:
+    redraw = Config(
+        200, "weak", weakness={"platelet": 1.0}, natural_share=0.0, uses={"redraw": 1.0}
+    )
+    with_platelet = redrawn = 0
+    for scene in scenes_of(redraw):
+        own = layout_of(scene).category
+        edited = np.array([source == ADDED for source in scene.objects.source])
+        if (own == 2).any() and edited.any():
+            with_platelet += 1
+            redrawn += int((scene.objects.category[edited] == 2).any())
+    assert redrawn > 0.6 * with_platelet > 20

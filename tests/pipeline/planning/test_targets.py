@@ -17,8 +17,10 @@ from synthaug.pipeline.planning.targets import (
     deficit_counts,
     exchange,
     images_needed,
+    measured_weakness,
     missing_objects,
     target_counts,
+    weak_shares,
 )
 
 CLASSES = (
@@ -131,3 +133,63 @@ def test_a_class_to_choose_that_is_no_thing_is_told() -> None:
     for name in ("sky", "buss"):
         with pytest.raises(JobError, match=rf"^some\.key: the data has no thing '{name}'"):
             chosen_classes((name,), np.ones(4, np.int64), CLASSES, "some.key")
+
+
+# ---- What validation says is weak ----
+
+
+def test_weak_classes_get_the_natural_total_in_proportion_to_what_they_lack() -> None:
+    natural = np.array([300.0, 60.0, 6.0, 50.0])
+    lacks = {"tree": 0.1, "car": 0.3, "bus": 0.6}
+    wanted = target_counts(natural, CLASSES, "weak", {}, weakness=lacks)
+    np.testing.assert_allclose(wanted, [36.6, 109.8, 219.6, 50])
+
+
+def test_a_weak_class_that_never_occurs_is_not_planned() -> None:
+    natural = np.array([300.0, 60.0, 0.0, 50.0])
+    wanted = target_counts(natural, CLASSES, "weak", {}, weakness={"tree": 0.2, "bus": 0.9})
+    np.testing.assert_allclose(wanted, [360, 0, 0, 50])
+    alone = target_counts(natural, CLASSES, "weak", {}, weakness={"bus": 0.9})
+    np.testing.assert_array_equal(alone, natural)
+
+
+def test_a_mistyped_weak_class_is_named() -> None:
+    with pytest.raises(JobError, match=r"plan.weakness.buss: .* did you mean 'bus'\?"):
+        weak_shares(CLASSES, {"buss": 0.5})
+
+
+def test_ap_of_few_objects_is_drawn_towards_the_mean() -> None:
+    measured = {
+        "tree": {"AP": 0.9, "gt": 990},
+        "car": {"AP": 0.6, "gt": 10},
+        "bus": {"AP": 0.0, "gt": 0},
+        "boat": {"AP": None, "gt": 0},
+    }
+    lacks = measured_weakness(measured)
+    mean = 0.5
+    assert lacks["tree"] == pytest.approx(1 - (990 * 0.9 + 10 * mean) / 1000, abs=1e-4)
+    assert lacks["car"] == pytest.approx(1 - (0.6 + mean) / 2, abs=1e-4)
+    assert lacks["bus"] == lacks["boat"] == pytest.approx(1 - mean)
+
+
+def test_without_any_validation_object_all_classes_lack_the_same() -> None:
+    assert {"a": 1.0, "b": 1.0} == measured_weakness(
+        {"a": {"AP": None, "gt": 0}, "b": {"AP": None, "gt": 0}}
+    )
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 500)), min_size=2, max_size=6),
+)
+def test_of_two_classes_with_as_many_objects_the_one_with_less_ap_lacks_more(
+    rows: list[tuple[float, int]],
+) -> None:
+    objects = rows[0][1]
+    measured = {}
+    for number, (ap, _) in enumerate(rows):
+        measured[str(number)] = {"AP": ap, "gt": objects}
+    lacks = measured_weakness(measured)
+    assert all(0 <= value <= 1 for value in lacks.values())
+    by_ap = sorted(lacks, key=lambda name: -measured[name]["AP"])
+    values = [lacks[name] for name in by_ap]
+    assert values == sorted(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,13 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.planner import LayoutPlanner
 from synthaug.pipeline.report.plan_page import WIDTH
+from synthaug.pipeline.run import step_keys
+from synthaug.pipeline.steps import plan as plan_step
+from synthaug.pipeline.steps.contract import load_steps
+from synthaug.pipeline.steps.inputs import open_inputs
 from synthaug.pipeline.steps.plan import open_planner
 from tests import paths
+from tests.fake_run import change, fake_run
 
 ROOT = paths.ROOT
 
@@ -175,3 +181,60 @@ def test_a_plan_for_pasting_only_adds_and_leaves_real_objects_where_they_are(toy
         assert any(same)
         turned += same[1]
     assert 8 < turned < 32
+
+
+# ---- Budgets by what validation says is weak ----
+
+
+def keys_of(*overrides: str) -> dict[str, str]:
+    return step_keys(job_of("smoke", *overrides), load_steps())
+
+
+def test_a_plan_by_weakness_is_made_again_where_the_detector_is_another() -> None:
+    weak = keys_of("plan.target=weak")
+    assert weak["plan"] != keys_of("plan.target=weak", "detector.steps=7")["plan"]
+    assert keys_of()["plan"] == keys_of("detector.steps=7")["plan"]
+
+
+def test_given_weakness_asks_no_detector() -> None:
+    words = ("plan.target=weak", "plan.weakness={bus: 0.5}")
+    given = keys_of(*words)
+    assert given["plan"] == keys_of(*words, "detector.steps=7")["plan"]
+    assert given["plan"] != keys_of(words[0], "plan.weakness={bus: 0.6}")["plan"]
+
+
+@pytest.mark.parametrize("weak", ["windmill", "tree"])
+def test_the_plan_reads_the_validation_ap_of_the_run_s_detector(weak: str, tmp_path: Path) -> None:
+    words = ["generator.system=fill", "plan.target=weak", "plan.natural_share=0", "plan.count=40"]
+    context = fake_run(tmp_path, labelled=60, overrides=words)
+    lines: list[str] = []
+    measured = {}
+    for category in open_dataset("toy:train?count=1", Path(), key="").categories:
+        if category.isthing:
+            measured[category.name] = {"AP": 1.0, "AP50": 1.0, "gt": 1000}
+    measured[weak] = {"AP": 0.0, "AP50": 0.0, "gt": 1000}
+    context = change(context, "train_detector", floor={"classes": measured})
+    context = replace(context, folder=Folder.at(tmp_path / "plan-1"), tell=lines.append)
+    classes = plan_step.run(context)["classes"]
+    added = {name: row["planned"] - row["natural"] for name, row in classes.items()}
+    assert max(added, key=lambda name: added[name]) == weak
+    assert lines[0].startswith(f"  what validation AP says is missing: {weak} 0.9")
+
+
+def test_a_class_that_is_not_there_is_named_before_anything_is_trained() -> None:
+    job = job_of("smoke", "plan.target=weak", "plan.weakness={windmil: 0.5}")
+    with pytest.raises(JobError, match=r"plan.weakness.windmil: .* did you mean 'windmill'\?"):
+        plan_step.check_data(job, open_inputs(job))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["plan.weakness={bus: 0.5}"], "plan.weakness: what classes lack belongs to"),
+        (["plan.target=weak", "plan.weakness={bus: 1.5}"], "plan.weakness: 1.5 of 'bus'"),
+        (["plan.target=weak", "plan.weakness={bus: 0}"], "plan.weakness: all classes lack 0"),
+    ],
+)
+def test_weakness_that_cannot_be_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(JobError, match=told):
+        job_of("smoke", *words)

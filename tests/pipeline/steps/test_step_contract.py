@@ -40,7 +40,8 @@ def module_with(**parts: Any) -> types.ModuleType:
 def test_a_step_needs_earlier_steps_only(name: str) -> None:
     order = list(STEPS)
     step = load_steps()[name]
-    assert set(step.needs) <= set(order[: order.index(name)])
+    job = load_job(SMOKE, ["plan.target=weak"])
+    assert set(step.needs_of(job)) <= set(order[: order.index(name)])
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -50,6 +51,7 @@ def test_a_step_takes_what_the_contract_gives(name: str) -> None:
         step.settings: ["job"],
         step.run: ["context"],
         step.check: ["job"],
+        step.needs_of: ["job"],
         step.check_data: ["job", "inputs"],
     }
     for part, expected in parameters.items():
@@ -106,6 +108,15 @@ def test_a_key_depends_on_name_version_settings_and_the_inputs_it_needs() -> Non
     ]
     assert len({usual, *others}) == 6
     assert key(job, module_with(NEEDS=("plan",)), {**inputs, "ingest": "3"}) == usual
+
+
+def test_what_a_job_needs_besides_is_an_input_of_its_step_s_key() -> None:
+    job = load_job(SMOKE)
+    step = module_with(NEEDS=("plan",), further_needs=lambda _job: ("ingest",))
+    inputs = {"plan": "1", "ingest": "2"}
+    usual = key(job, step, inputs)
+    assert key(job, step, {**inputs, "ingest": "3"}) != usual
+    assert usual == key(job, module_with(NEEDS=("plan", "ingest")), inputs)
 
 
 def test_who_does_the_work_changes_no_key(tmp_path: Path) -> None:
