@@ -51,6 +51,8 @@ class Config:
     overlap: float = (
         0.3  # of the smaller of two boxes, that a pasted object may cover or be covered
     )
+    # where stuff has masks, objects come to: seen (stuff that their class is seen on) | any
+    surface: Literal["seen", "any"] = "seen"
     # mask (else box) | auto (mask, else found by colour where that is sound, else box) | box
     cut: Literal["mask", "auto", "box"] = "mask"
     zoom: float = 1.0  # objects are scaled by 1 / zoom to zoom; 1 = they keep their size

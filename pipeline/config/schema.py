@@ -19,7 +19,7 @@ EXECUTION = {
     "score": ("missing",),
 }  # keys that change who works or what is refused, no result
 # keys of the section plan for generators that edit real images
-EDIT_KEYS = ("into", "most_edits", "natural_share", "uses", "empties")
+EDIT_KEYS = ("into", "most_edits", "natural_share", "uses", "empties", "surface")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
@@ -251,6 +251,8 @@ class Plan:
     # use -> share of images: insert | ring | redraw | erase | empty; {} = insert alone
     uses: dict[str, float] = field(default_factory=dict)
     empties: float = 0.0  # places painted with background, unlabelled, per object added
+    # where stuff has masks, objects come to: seen (stuff that their class is seen on) | any
+    surface: Literal["seen", "any"] = "seen"
     jitter: float = 0.05  # how far boxes move, share of their size, 0 to 1
     # generators driven by maps: share of things that move sideways and are perhaps mirrored
     rearrange: float = 0.0

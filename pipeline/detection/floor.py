@@ -169,8 +169,8 @@ def compare_with_floor(
     results = {name: evaluator.result() for name, evaluator in evaluators.items()}
     ap50 = {name: result.values["AP50"] for name, result in results.items()}
     by_class = {}
-    for name, numbers in results["detector"].table(categories).items():
-        by_class[name] = {key: numbers[key] for key in ("AP", "AP50", "gt")}
+    for name, of_class in results["detector"].table(categories).items():
+        by_class[name] = {key: of_class[key] for key in ("AP", "AP50", "gt")}
     result: dict[str, Any] = {
         "images": len(rows),
         "margin": MARGIN,

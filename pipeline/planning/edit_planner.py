@@ -39,6 +39,7 @@ from synthaug.pipeline.planning.planner import (
     Source,
     is_mirrored,
 )
+from synthaug.pipeline.planning.surfaces import Surfaces
 from synthaug.pipeline.planning.targets import (
     ALL,
     chosen_classes,
@@ -110,13 +111,17 @@ class EditPlanner:
         labelled: NDArray[np.int64],
         config: Config,
         weights: Floats | None = None,
+        surfaces: Surfaces | None = None,
     ) -> None:
         """Take real layouts, the labelled objects [C], and an earlier planner's weights.
 
-        JobError for a class of `counts` that cannot be planned, one of `classes` that is not there,
-        or when no image is needed.
+        `surfaces` are those of the images of the layouts, in their order; without them objects come
+        to any place. JobError for a class of `counts` that cannot be planned, one of `classes` that
+        is not there, or when no image is needed.
         """
         self.config = config
+        self.surfaces = surfaces
+        self.refused = 0
         self.sources = sources
         self.categories = categories
         self.num_sources = len(sources)
@@ -156,7 +161,8 @@ class EditPlanner:
         self._above = _normalize((-change).clip(0))
         self._natural_shares = _normalize(present * chosen)
         wanted = float(change.clip(0).sum())
-        self._fraction = min(1.0, wanted / possible) if possible else 0.0
+        # without a use that adds, places are those that objects of the target would have
+        self._fraction = min(1.0, wanted / possible) if possible else 1.0
         self.short = round(max(0.0, wanted - possible))
 
         counts = object_counts(layouts, len(categories))  # [S, C]
@@ -185,11 +191,12 @@ class EditPlanner:
         config = self.config
         epoch, position = divmod(index, len(self.sources))
         shuffle = seed_for(config.seed, "plan", epoch)
-        source = self.sources[permuted(position, len(self.sources), shuffle)]
+        number = permuted(position, len(self.sources), shuffle)
+        source = self.sources[number]
         rng = rng_for(config.seed, "layout", index)
         image_seed = seed_for(config.seed, "image", index)
 
-        drawing = Drawing.of(source.layout, self.isthing)
+        drawing = Drawing.of(source.layout, self.isthing, number)
         use = use_of(image_seed, config.uses)
         if use in IN_PLACE:
             words = self._change(drawing, use, rng)
@@ -276,8 +283,8 @@ class EditPlanner:
     ) -> Boxes | None:
         """Return a box [4] in [0, 1] for an object of a class, None where none was found.
 
-        Place and size are those of a real one; where it is taken, the same height in the image and
-        another column.
+        Place and size are those of a real one; where it is taken, or on a surface that the class is
+        never seen on, the same height in the image and another column.
         """
         limit = CLEAR_OVERLAP if clear else MAX_OVERLAP
         taken = drawing.taken()
@@ -290,8 +297,11 @@ class EditPlanner:
                 width = box[2] - box[0]
                 left = np.float32(rng.random() * (1 - width))
                 box = np.array([left, box[1], left + width, box[3]], np.float32)
-            if largest_overlap(box, taken) <= limit:
+            if largest_overlap(box, taken) > limit:
+                continue
+            if self.surfaces is None or self.surfaces.allow(drawing.number, label, box):
                 return box
+            self.refused += 1
         return None
 
     def _change(self, drawing: Drawing, use: str, rng: np.random.Generator) -> list[str]:
@@ -330,14 +340,19 @@ class Drawing:
     boxes: list[Boxes]  # [4] each, xyxy in [0, 1]
     edited: list[bool]
     background: list[bool]  # whether background is painted there
+    number: int  # of the real layout
 
     @staticmethod
-    def of(layout: Layout, isthing: NDArray[np.bool_]) -> Drawing:
+    def of(layout: Layout, isthing: NDArray[np.bool_], number: int) -> Drawing:
         """Return a real layout without edits."""
-        number = len(layout.category)
-        nothing = [False] * number
+        nothing = [False] * len(layout.category)
         return Drawing(
-            isthing, layout.category.tolist(), list(layout.boxes), [*nothing], [*nothing]
+            isthing,
+            layout.category.tolist(),
+            list(layout.boxes),
+            [*nothing],
+            [*nothing],
+            number,
         )
 
     def append(self, label: int, box: Boxes, background: bool) -> None:

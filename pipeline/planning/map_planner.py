@@ -94,6 +94,7 @@ class MapPlanner:
         self.count = config.count
         self.num_sources = len(table)
         self.limit = ""
+        self.refused = 0  # their own surroundings decide
         self.short = 0  # things that find no place are known when they are planned
         self.weights: Floats | None = None
         self._table = table

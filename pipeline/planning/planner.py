@@ -52,6 +52,7 @@ class Planner(Protocol):
     target: Floats  # [C] objects aimed at
     need: Need
     short: int  # objects of the target for which there is no slot
+    refused: int  # places refused so far, since an object's class is never seen on their surface
     weights: Floats | None  # [C] found when the planner was opened; may be given to the next one
 
     def scene(self, index: int) -> Scene:
@@ -135,6 +136,7 @@ class LayoutPlanner:
         counts = object_counts(layouts, len(categories))  # [S, C]
         self.slots = Slots.of(counts, self.exchange, config.max_objects)
         self.short = round(self.slots.short * self.count)
+        self.refused = 0
         self._lifts = np.ones((len(categories), len(categories)))
         if config.placement == "natural":
             self._lifts = placement.lift(counts)

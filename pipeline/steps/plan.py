@@ -91,6 +91,7 @@ class PlanWriter:
         categories = self._planner.categories
         counts: Counter[str] = Counter()
         num_without_place = 0
+        refused_before = self._planner.refused
         with parquet.ShardWriter(self._out, f"{name}.parquet", categories) as writer:
             for index in indices:
                 scene = self._planner.scene(index)
@@ -99,7 +100,12 @@ class PlanWriter:
                 counts.update(categories[c].name for c in objects.category.tolist())
                 assert scene.provenance is not None
                 num_without_place += scene.provenance.reason.count(NO_PLACE)
-        return {"rows": len(indices), "counts": dict(counts), "no_place": num_without_place}
+        return {
+            "rows": len(indices),
+            "counts": dict(counts),
+            "no_place": num_without_place,
+            "refused": self._planner.refused - refused_before,
+        }
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -116,12 +122,17 @@ def run(context: Context) -> dict[str, Any]:
     rows = context.shards(make, shards, context.folder, "layouts")
 
     only_adds = conditioning_of(job).only_adds
-    num_without_place = sum(row.get("no_place", 0) for row in rows)
+    num_without_place = sum(row["no_place"] for row in rows)
+    num_refused = sum(row["refused"] for row in rows)
     surplus = np.maximum(planner.natural - planner.target, 0).sum()
     if only_adds and surplus >= 1:
         context.tell(
             f"  {job.generator.system} takes nothing away: {surplus:,.0f} objects stay above the "
             "target"
+        )
+    if num_refused:
+        context.tell(
+            f"  {num_refused:,} places refused: objects come to stuff that their class is seen on (plan.surface)"
         )
     if num_without_place:
         context.tell(f"  {num_without_place} things found no place")
@@ -142,6 +153,7 @@ def run(context: Context) -> dict[str, Any]:
         "need": {"objects_per_class": job.plan.objects_per_class, **vars(planner.need)},
         "adds_only": only_adds,
         "no_place": num_without_place,
+        "refused": num_refused,
     }
 
 

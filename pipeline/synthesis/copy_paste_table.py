@@ -68,7 +68,7 @@ class CopyPasteTable(View):
         for category in self._draw(rng):
             cutout = bank.draw(category, rng)
             assert cutout is not None
-            if arrangement.lay(cutout, rng):
+            if arrangement.lay(category, cutout, rng):
                 pasted.append(category)
             else:
                 self.skipped[NO_PLACE] += 1

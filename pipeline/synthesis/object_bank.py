@@ -6,6 +6,7 @@ Only those that a person labelled, never crowds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from synthaug.generators.copy_paste import Config, Cutout, Piece
 from synthaug.pipeline.batches.pixels import Pixels, ScenePixels
 from synthaug.pipeline.core.masks import decode, tight_boxes
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+from synthaug.pipeline.planning.surfaces import seen_surfaces
 from synthaug.pipeline.synthesis.automatic_mask import automatic_mask
 
 TRIES = 8  # objects of a class drawn for a box; the one nearest in size and shape is taken
@@ -32,6 +34,7 @@ class Bank:
     """
 
     pixels: Pixels
+    bare: Dataset  # the table without pixels
     config: Config
     index_of: dict[str, int]  # image_id -> index in the table
     image: NDArray[np.int64]  # [M] index of the image in the table
@@ -56,7 +59,15 @@ class Bank:
         image, number, category = columns[:, :3].T.astype(np.int64)
         size = columns[:, 3:5].astype(np.float32)
         inside = columns[:, 5] > 0
-        return Bank(Pixels([table]), config, index_of, image, number, category, size, inside)
+        return Bank(Pixels([table]), bare, config, index_of, image, number, category, size, inside)
+
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """Return which classes may stand on which stuff, [C, C] (planning/surfaces.py)."""
+        if self.config.surface == "seen":
+            return seen_surfaces(self.bare)
+        num_classes = len(self.bare.categories)
+        return np.zeros((num_classes, num_classes), bool)
 
     def scene(self, image_id: str) -> ScenePixels:
         """Return the scene of an image and its pixels."""

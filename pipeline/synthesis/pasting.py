@@ -22,6 +22,7 @@ from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.planning.edit_planner import largest_overlap
 from synthaug.pipeline.planning.planner import ADDED
+from synthaug.pipeline.planning.surfaces import UNKNOWN, StuffMap, belongs, surface_of
 from synthaug.pipeline.synthesis.object_bank import Bank
 
 # images tried as background of a layout that names none; the one that shows least besides it is
@@ -74,6 +75,14 @@ class Canvas:
             source=objects.source,
         )
         return Canvas(frame.image(image), moved, masks, area)
+
+    def stuff(self) -> StuffMap:
+        """Return the stuff map [H, W]; stuff without a mask is not in it."""
+        shown = np.full(self.image.shape[:2], UNKNOWN, np.int32)
+        is_stuff = ~self.objects.isthing & _has_mask(self.objects)
+        for number in np.flatnonzero(is_stuff).tolist():
+            shown[self.masks[number]] = self.objects.category[number]
+        return shown
 
 
 def _has_mask(objects: Objects) -> NDArray[np.bool_]:
@@ -232,8 +241,9 @@ def paste_plan(
     pasted = []
     for number, (category, box) in enumerate(zip(added.category, added.boxes, strict=True)):
         rng = rng_for(seed, "piece", number)
-        cutout = bank.draw(int(category), rng, like=box)
-        if cutout is not None and arrangement.lay(cutout, rng, centre=(box[:2] + box[2:]) / 2):
+        label, centre = int(category), (box[:2] + box[2:]) / 2
+        cutout = bank.draw(label, rng, like=box)
+        if cutout is not None and arrangement.lay(label, cutout, rng, centre):
             pasted.append(number)
     left_out = np.setdiff1d(np.arange(len(added)), pasted)
     without_place = Counter(categories[c].name for c in added.category[left_out].tolist())
@@ -247,11 +257,18 @@ def paste_plan(
 class Arrangement:
     """Cutouts laid on a canvas, each where it hardly covers the others."""
 
-    def __init__(self, size: tuple[int, int], taken: NDArray[np.float32], config: Config) -> None:
+    def __init__(
+        self,
+        stuff: StuffMap,
+        taken: NDArray[np.float32],
+        config: Config,
+        seen: NDArray[np.bool_],
+    ) -> None:
         self.pieces: list[Piece] = []
-        self._size = size
+        self._stuff = stuff  # [H, W]
         self._taken = taken  # [N, 4] boxes of what is there
         self._config = config
+        self._seen = seen  # [C, C] class on stuff
 
     @staticmethod
     def on(canvas: Canvas, bank: Bank) -> Arrangement:
@@ -260,17 +277,21 @@ class Arrangement:
         Its stuff takes no place: an object stands on grass and before the sky.
         """
         taken = canvas.objects.boxes[canvas.objects.isthing]
-        height, width = canvas.image.shape[:2]
-        return Arrangement((height, width), taken, bank.config)
+        return Arrangement(canvas.stuff(), taken, bank.config, bank.seen)
 
     def lay(
-        self, cutout: Cutout, rng: np.random.Generator, centre: NDArray[np.float32] | None = None
+        self,
+        category: int,
+        cutout: Cutout,
+        rng: np.random.Generator,
+        centre: NDArray[np.float32] | None = None,
     ) -> bool:
         """Lay a cutout around a centre (x, y), or at another free place.
 
-        The centre is drawn where none is given. Return whether there is one.
+        The centre is drawn where none is given. It stands on stuff that its class is seen on.
+        Return whether there is such a place.
         """
-        height, width = self._size
+        height, width = self._stuff.shape
         x0, y0, x1, y1 = cutout.box
         sides = np.array([x1 - x0, y1 - y0], np.float32)
         free = np.array([width, height], np.float32) - sides
@@ -283,7 +304,8 @@ class Arrangement:
         box = np.concatenate([corner, corner + sides]).astype(np.float32)
         overlap = self._config.overlap
         for _ in range(PLACES):
-            if largest_overlap(box, self._taken) <= overlap:
+            is_free = largest_overlap(box, self._taken) <= overlap
+            if is_free and belongs(self._seen, category, surface_of(self._stuff, box)):
                 edge = copy_paste.edge_of(self._config, rng)
                 self.pieces.append(copy_paste.piece(cutout, box.tolist(), edge))
                 self._taken = np.concatenate([self._taken, box[None]])

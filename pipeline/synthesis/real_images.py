@@ -18,6 +18,7 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.edit_planner import Config as PlanConfig
 from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
 from synthaug.pipeline.planning.planner import Source
+from synthaug.pipeline.planning.surfaces import Surfaces
 from synthaug.pipeline.planning.targets import ALL
 from synthaug.pipeline.synthesis.base import Conditioning
 from synthaug.pipeline.synthesis.object_bank import pasteable
@@ -109,7 +110,7 @@ def edit_planner(
 ) -> EditPlanner:
     """Return the planner of a job's edits of the images of a table.
 
-    It is given their layouts and the classes to be added.
+    It is given the layouts of all of them, in order, and the classes to be added.
     """
     plan = job.plan
     config = PlanConfig(
@@ -131,7 +132,8 @@ def edit_planner(
         generator=job.generator.system,
     )
     labelled = class_counts(table, len(table.categories))
-    return EditPlanner(sources, table.categories, labelled, config, weights)
+    surfaces = Surfaces(table) if plan.surface == "seen" else None
+    return EditPlanner(sources, table.categories, labelled, config, weights, surfaces)
 
 
 def real_images(trained: Folder) -> tuple[Dataset, Dataset]:

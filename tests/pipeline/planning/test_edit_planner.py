@@ -6,6 +6,7 @@ Each image has one use.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from synthaug.pipeline.planning.edit_planner import (
 )
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.planner import ADDED, IDS_PER_IMAGE, REAL, Source, is_mirrored
+from synthaug.pipeline.planning.surfaces import Surfaces
 
 CLASSES = (
     Category(1, "red cell"),
@@ -347,3 +349,42 @@ def test_weak_classes_are_redrawn_more_often() -> None:
             with_platelet += 1
             redrawn += int((scene.objects.category[edited] == 2).any())
     assert redrawn > 0.6 * with_platelet > 20
+
+
+def test_empty_places_alone_are_those_of_the_classes_that_lack() -> None:
+    config = replace(INSERT, uses={"empty": 1.0}, natural_share=0.0)
+    labels = [further(scene).objects.category.tolist() for scene in scenes_of(config)]
+    assert all(set(own) <= {1, 2} for own in labels)
+    assert sum(map(len, labels)) > INSERT.count
+
+
+# ---- Surfaces ----
+
+
+class LeftHalf:
+    """Surfaces of which white cells come to the left half of every image only."""
+
+    def allow(self, index: int, label: int, box: np.ndarray) -> bool:
+        assert 0 <= index < len(SOURCES)
+        return label != 1 or box[2] <= 0.5
+
+
+@pytest.mark.parametrize("use", ["insert", "empty"])
+def test_objects_and_empty_places_keep_to_their_surfaces(use: str) -> None:
+    config = replace(INSERT, flip=0.0, uses={use: 1.0}, natural_share=0.0)
+    planner = EditPlanner(SOURCES, CLASSES, PRESENT, config, surfaces=cast("Surfaces", LeftHalf()))
+    right = {1: 0, 2: 0}
+    for index in range(planner.count):
+        new = further(planner.scene(index)).objects
+        for label, box in zip(new.category.tolist(), new.boxes, strict=True):
+            right[label] += box[2] > SIZE[1] / 2 + 1e-3
+    assert right[1] == 0 < right[2]
+    assert planner.refused > 20
+    assert planner_of(config).refused == 0
+
+
+def test_a_scene_is_the_same_however_many_were_planned_before() -> None:
+    surfaces = cast("Surfaces", LeftHalf())
+    one, other = (EditPlanner(SOURCES, CLASSES, PRESENT, INSERT, surfaces=surfaces) for _ in "12")
+    one.scene(3)
+    np.testing.assert_array_equal(one.scene(9).objects.boxes, other.scene(9).objects.boxes)

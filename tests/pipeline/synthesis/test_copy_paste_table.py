@@ -18,6 +18,7 @@ from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
 from synthaug.pipeline.core.seeding import permuted, seed_for
 from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.planning.surfaces import UNKNOWN, stuff_map, surface_of
 from synthaug.pipeline.synthesis.copy_paste_table import NO_PLACE, CopyPasteTable
 
 
@@ -102,6 +103,28 @@ def test_an_object_without_a_place_is_left_out_and_counted() -> None:
     for i in range(40):
         pasted.entry(i)
     assert pasted.skipped[NO_PLACE] > 0
+
+
+def test_objects_come_to_stuff_that_their_class_is_seen_on() -> None:
+    """Boats to water and balloons into the sky, unless the job says any."""
+    table = toy_of(60)
+    of = {category.name: index for index, category in enumerate(table.categories)}
+    grounds = {"boat": {"water"}, "balloon": {"sky"}, "car": {"road", "grass"}}
+    elsewhere = {"seen": 0, "any": 0}
+    for surface in ("seen", "any"):
+        config = Config(classes=tuple(grounds), surface=surface)
+        pasted = CopyPasteTable(table, config, 3, 40)
+        for index in range(40):
+            background = table[background_of(table, 3, index)]
+            stuff = stuff_map(background.objects, background.size)
+            objects = pasted.entry(index)[0].objects
+            new = objects.select(objects.id > len(background.objects))
+            for label, box in zip(new.category.tolist(), new.layout_boxes, strict=True):
+                ground = surface_of(stuff, box)
+                allowed = {of[name] for name in grounds[table.categories[label].name]}
+                elsewhere[surface] += ground not in {*allowed, UNKNOWN}
+    assert elsewhere["seen"] == 0
+    assert elsewhere["any"] > 20
 
 
 def test_a_table_without_objects_gives_its_images_as_they_are() -> None:

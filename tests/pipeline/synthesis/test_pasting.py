@@ -18,13 +18,20 @@ from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.edit_planner import largest_overlap
+from synthaug.pipeline.planning.surfaces import UNKNOWN, StuffMap, surface_of
 from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of, pasteable
 from synthaug.pipeline.synthesis.pasting import Arrangement, Canvas, Labels, paste, paste_layout
 from tests import paths
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
 HARD = Config(blends=("none",))
+ANYWHERE = np.zeros((4, 4), bool)  # no class was ever seen on any stuff
 REPOSITORY = paths.ROOT
+
+
+def nowhere(height: int, width: int) -> StuffMap:
+    """A stuff map that shows none."""
+    return np.full((height, width), UNKNOWN, np.int32)
 
 
 def toy_table(count: int) -> Dataset:
@@ -152,10 +159,10 @@ def test_cutouts_lie_inside_at_their_size_and_hardly_on_others() -> None:
     cutout = cutout_of(giver, decode(giver), 0, 1.0, config)
     laid = 0
     for seed in range(20):
-        arrangement = Arrangement((20, 20), taken, config)
+        arrangement = Arrangement(nowhere(20, 20), taken, config, ANYWHERE)
         rng = np.random.default_rng(seed)
         for _ in range(3):
-            laid += arrangement.lay(cutout, rng)
+            laid += arrangement.lay(1, cutout, rng)
         boxes = arrangement.label_boxes()
         assert (boxes[:, 2:] - boxes[:, :2] == [8, 6]).all()
         assert (boxes >= 0).all() and (boxes <= 20).all()
@@ -163,14 +170,51 @@ def test_cutouts_lie_inside_at_their_size_and_hardly_on_others() -> None:
             others = np.concatenate([taken, np.delete(boxes, number, 0)])
             assert largest_overlap(box, others) <= 0.25
     assert 30 < laid < 60, "some found a place and some did not"
-    wide = Arrangement((5, 20), taken, config)
-    assert not wide.lay(cutout, np.random.default_rng(0)), "higher than the image"
+    wide = Arrangement(nowhere(5, 20), taken, config, ANYWHERE)
+    assert not wide.lay(1, cutout, np.random.default_rng(0)), "higher than the image"
+
+
+def test_cutouts_stand_on_the_stuff_that_their_class_is_seen_on() -> None:
+    giver = scene([[4, 4, 12, 10]], [1], False)
+    cutout = cutout_of(giver, decode(giver), 0, 1.0, HARD)
+    grass, water = 2, 3
+    ground = np.full((20, 20), grass, np.int32)
+    ground[:, 10:] = water
+    seen = np.zeros((4, 4), bool)
+    seen[1, water] = True
+    laid = 0
+    for seed in range(20):
+        arrangement = Arrangement(ground, np.zeros((0, 4), np.float32), HARD, seen)
+        wanted = np.array([4, 10], np.float32)
+        laid += arrangement.lay(1, cutout, np.random.default_rng(seed), wanted)
+        for box in arrangement.label_boxes():
+            assert surface_of(ground, box) == water
+    assert laid == 20
+    swamp = Arrangement(
+        np.full((20, 20), grass, np.int32), np.zeros((0, 4), np.float32), HARD, seen
+    )
+    assert not swamp.lay(1, cutout, np.random.default_rng(0))
+
+
+def test_the_stuff_of_a_canvas_is_mirrored_with_it() -> None:
+    shown = np.zeros((1, 20, 20), bool)
+    shown[0, :, :5] = True
+    (rle,) = masks.encode(shown)
+    objects = Objects.build(
+        [2, 3], [[0, 0, 5, 20], [0, 0, 20, 20]], rle=(rle, None), isthing=[0, 0]
+    )
+    giver = scene([], [], False).with_objects(objects)
+    canvas = Canvas.of(giver, decode(giver), Frame.still((20, 20), mirror=True))
+    stuff = canvas.stuff()
+    assert (stuff[:, 15:] == 2).all(), "a box shows no stuff"
+    assert (stuff[:, :15] == UNKNOWN).all()
 
 
 def test_the_wanted_place_comes_first() -> None:
     giver = scene([[4, 4, 12, 10]], [1], False)
     cutout = cutout_of(giver, decode(giver), 0, 1.0, HARD)
-    arrangement = Arrangement((20, 20), np.zeros((0, 4), np.float32), HARD)
-    arrangement.lay(cutout, np.random.default_rng(0), np.array([9, 9], np.float32))
-    arrangement.lay(cutout, np.random.default_rng(0), np.array([1, 18], np.float32))
+    nobody = np.zeros((0, 4), np.float32)
+    arrangement = Arrangement(nowhere(20, 20), nobody, HARD, ANYWHERE)
+    arrangement.lay(1, cutout, np.random.default_rng(0), np.array([9, 9], np.float32))
+    arrangement.lay(1, cutout, np.random.default_rng(0), np.array([1, 18], np.float32))
     assert [[5, 6, 13, 12], [0, 14, 8, 20]] == arrangement.label_boxes().tolist()
