@@ -100,7 +100,8 @@ def seen_surfaces(table: Dataset) -> Flags:
             surface = surface_of(stuff, scene.objects.boxes[position])
             if surface != UNKNOWN:
                 counts[scene.objects.category[position], surface] += 1
-    return counts > LEAST_SHARE * counts.sum(1, keepdims=True)
+    seen: Flags = counts > LEAST_SHARE * counts.sum(1, keepdims=True)
+    return seen
 
 
 def _things(scene: Scene) -> Iterator[tuple[int, int]]:
