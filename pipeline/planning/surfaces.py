@@ -1,13 +1,13 @@
 """Surfaces that objects stand on, learned from images whose stuff has masks.
 
-The foot of a box is a band along its lower edge, most of it inside. Its surface is the stuff that most of the foot shows:
-grass under a cow, water under a boat, sky under a balloon. A class belongs on the surfaces that real objects of it were
-seen on, and nowhere else; one in twenty is not enough, since boxes of what stands at a shore reach over the water. Where
-nothing is known (no stuff has a mask there, or no real object of the class was seen on any) every place is as good as
-another.
+The foot of a box is a band along its lower edge, most of it inside. Its surface is the stuff that
+most of the foot shows: grass under a cow, water under a boat, sky under a balloon. A class belongs
+on the surfaces that real objects of it were seen on, and nowhere else; one in twenty is not enough,
+since boxes of what stands at a shore reach over the water. Where nothing is known (no stuff has a
+mask there, or no real object of the class was seen on any) every place is as good as another.
 
-Legend: C classes, N objects; a stuff map [H, W] has the class of the stuff at every pixel, UNKNOWN where there is a thing or
-no label.
+Legend: C classes, N objects; a stuff map [H, W] has the class of the stuff at every pixel, UNKNOWN
+where there is a thing or no label.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from synthaug.pipeline.core.masks import decode
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 
 UNKNOWN = -1
-# shares of the height of a box by which its foot reaches above and below its edge: below may be what lies
-# before the object, not under it
+# shares of the height of a box by which its foot reaches above and below its edge: below may be
+# what lies before the object, not under it
 ABOVE, BELOW = 0.1, 0.02
 LEAST_SHARE = 0.05  # of the objects of a class on a surface, more of which make it one of the class
 OBJECTS = 200  # real objects of a class that are looked at, evenly spaced in the table
@@ -58,7 +58,10 @@ def stuff_map(objects: Objects, size: Size) -> StuffMap:
 
 
 def surface_of(stuff: StuffMap, box: Box) -> int:
-    """Return the surface of an xyxy box [4] in pixels of a stuff map, UNKNOWN where its foot shows no stuff."""
+    """Return the surface of an xyxy box [4] in pixels of a stuff map.
+
+    UNKNOWN where its foot shows no stuff.
+    """
     height, width = stuff.shape
     x0, y0, x1, y1 = box.tolist()
     tall = y1 - y0
@@ -81,9 +84,9 @@ def belongs(seen: Flags, label: int, surface: int) -> bool:
 
 
 def seen_surfaces(table: Dataset) -> Flags:
-    """Return which classes were seen on which stuff, [C, C]; some objects of each class are looked at.
+    """Return which classes were seen on which stuff, [C, C].
 
-    Pixels are not needed.
+    Some objects of each class are looked at; pixels are not needed.
     """
     num_classes = len(table.categories)
     counts = np.zeros((num_classes, num_classes), np.int64)
@@ -113,7 +116,10 @@ def _things(scene: Scene) -> Iterator[tuple[int, int]]:
 
 
 def _some_of_each(rows: list[tuple[int, int, int]]) -> dict[int, list[int]]:
-    """Return at most OBJECTS objects of each class, evenly spaced: index of the scene -> positions."""
+    """Return at most OBJECTS objects of each class, evenly spaced.
+
+    As index of the scene -> positions.
+    """
     of_class: dict[int, list[tuple[int, int]]] = {}
     for label, index, position in rows:
         of_class.setdefault(label, []).append((index, position))

@@ -132,7 +132,8 @@ def run(context: Context) -> dict[str, Any]:
         )
     if num_refused:
         context.tell(
-            f"  {num_refused:,} places refused: objects come to stuff that their class is seen on (plan.surface)"
+            f"  {num_refused:,} places refused: objects come to stuff that their class is seen on "
+            "(plan.surface)"
         )
     if num_without_place:
         context.tell(f"  {num_without_place} things found no place")
@@ -158,7 +159,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _with_weakness(context: Context) -> Job:
-    """Return the job with what the detector's validation AP says that classes lack, where it asks."""
+    """Return the job with what validation AP says that classes lack, where it asks."""
     job = context.job
     if not job.plan.asks_the_detector:
         return job
