@@ -2,11 +2,11 @@
 
 An instances and a stuff file are read as one.
 
-Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its
-box takes more than `min_area` of the image, it is no crowd and its class is not "other"; an image
-stays when the stuff file has anything for it and `min_objects` to `max_objects` of its objects
-stay. Everything left out is counted. Records are checked as in `coco`, those of objects under
-`min_area` only as far as that takes.
+Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its box takes more than
+`min_area` of the image, it is no crowd and its class is not "other"; an image stays when the stuff file has anything for
+it and `min_objects` to `max_objects` of its objects stay. Crowds of an image that stays are kept as ignore regions,
+however small, and count as none of its objects. Everything left out is counted. Records are checked as in `coco`, those of
+objects under `min_area` only as far as that takes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     kept = [(key, label) for key, label in objects.labels if key in chosen]
     skipped["object of an image left out"] += len(objects.labels) - len(kept)
     numbered = with_ids(kept, skipped)
-    rules = (config.min_area, config.min_objects, config.max_objects)
+    rules = (config.min_area, config.min_objects, config.max_objects, "crowds kept")
     digest = hashlib.sha256(f"{things_digest} {stuff_digest} {rules}".encode()).hexdigest()
     return CocoDataset(digest, categories, chosen, numbered, skipped)
 
@@ -139,7 +139,8 @@ class _ObjectFilter:
         self._reader, self._stuff_reader = readers
         self._num_classes = num_classes
         self._skipped = skipped
-        self.labels: list[tuple[str, Label]] = []  # each with the key of its image
+        # each with the key of its image; crowds among them
+        self.labels: list[tuple[str, Label]] = []
         self.with_stuff: set[str] = set()  # keys of images
 
     def add_stuff(self, record: Any) -> None:
@@ -159,13 +160,11 @@ class _ObjectFilter:
             self._keep(record, target, self._reader)
 
     def _keep(self, record: dict[str, Any], target: Target, reader: LabelReader) -> None:
-        if flag(record, "iscrowd", False):
-            self._skipped["crowd"] += 1
-        elif target.category >= self._num_classes:
+        is_crowd = flag(record, "iscrowd", False)
+        if target.category >= self._num_classes:
             self._skipped[f"object of the class '{_OTHER}'"] += 1
-        elif _share(record, target.image) <= self._min_area:
-            # before the full check: most objects are small, and official files hold some without
-            # extent
+        elif not is_crowd and _share(record, target.image) <= self._min_area:
+            # before the full check: most objects are small, and official files hold some without extent
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
             label = reader.read(record, target)
@@ -188,7 +187,7 @@ def _choose(
     images: dict[str, coco.Image], objects: _ObjectFilter, config: Config, skipped: Skipped
 ) -> dict[str, coco.Image]:
     """Return the images that pass the image filters."""
-    num_objects = Counter(key for key, _ in objects.labels)
+    num_objects = Counter(key for key, label in objects.labels if not label.iscrowd)
     chosen = {}
     for key, image in images.items():
         if key not in objects.with_stuff:

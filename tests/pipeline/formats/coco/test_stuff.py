@@ -101,7 +101,7 @@ def test_masks_of_both_files_are_kept(tmp_path):
             {"bbox": [0, 0, 0, 10]},
             "object under 2 % of the image",
         ),  # official files hold a few of these
-        ({"iscrowd": 1}, "crowd"),
+        ({"category_id": 183, "iscrowd": 1}, "object of the class 'other'"),
         ({"category_id": 183}, "object of the class 'other'"),
     ],
 )
@@ -111,6 +111,21 @@ def test_an_object_left_out_is_counted_by_reason(tmp_path, change, reason, where
     (things if where == "things" else regions).append(thing(50, **change))
     dataset = opened(tmp_path, things, regions)
     assert ([[1, 2, 101]], Counter({reason: 1})) == (ids(dataset), dataset.skipped)
+
+
+@pytest.mark.parametrize("where", ["things", "stuff"])
+def test_a_crowd_is_an_ignore_region_and_no_object(tmp_path, where):
+    """However small; three objects beside it are enough, eight are not too many."""
+    crowd = thing(50, iscrowd=1, bbox=[0, 0, 2, 2])
+    for number in (2, 7):
+        things, regions = [thing(1 + n) for n in range(number)], [stuff(101)]
+        (things if where == "things" else regions).append(crowd)
+        dataset = opened(tmp_path, things, regions)
+        objects = dataset[0].objects
+        assert (Counter(), number + 2) == (dataset.skipped, len(objects))
+        assert [50] == objects.id[objects.iscrowd].tolist()
+    few = opened(tmp_path, [thing(1), crowd], [stuff(101)])
+    assert 0 == len(few) and 3 == few.skipped["object of an image left out"]
 
 
 def test_an_object_a_little_over_two_percent_stays(tmp_path):
@@ -175,13 +190,14 @@ def test_the_filters_are_those_of_the_specification(tmp_path, records, limits):
 
     def stays(record: dict) -> bool:
         large = record["bbox"][2] * record["bbox"][3] / 200 > min_area
-        return large and not record["iscrowd"] and record["category_id"] != 183
+        return (large or record["iscrowd"]) and record["category_id"] != 183
 
     expected = {}
     for key in (1, 2, 3):
-        kept = [r["id"] for r in things + regions if r["image_id"] == key and stays(r)]
-        if any(r["image_id"] == key for r in regions) and low <= len(kept) <= high:
-            expected[str(key)] = kept
+        kept = [r for r in things + regions if r["image_id"] == key and stays(r)]
+        num_objects = sum(not r["iscrowd"] for r in kept)
+        if any(r["image_id"] == key for r in regions) and low <= num_objects <= high:
+            expected[str(key)] = [r["id"] for r in kept]
     options = {"min_area": min_area, "min_objects": low, "max_objects": high}
     dataset = opened(tmp_path, things, regions, (1, 2, 3), **options)
     assert expected == {
