@@ -396,6 +396,8 @@ class Score:
     # of the images that are measured, real and synthetic alike: source (of the validation images) |
     # generator (its resolution, as in the papers)
     size: Literal["source", "generator"] = "source"
+    # images whose layouts are painted: validation | labelled (mask_iou alone, as in its paper)
+    layouts: Literal["validation", "labelled"] = "validation"
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -662,6 +664,7 @@ def _plain(value: Any) -> Any:
             "weights": value.weights,
             "missing": value.missing,
             "size": value.size,
+            "layouts": value.layouts,
             **_plain(value.settings),
         }
     if is_dataclass(value):

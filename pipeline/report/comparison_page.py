@@ -27,6 +27,8 @@ OUTCOMES = (
     "predictions",
     "train_crops",
     "classes_without_training_crops",
+    "pairs",
+    "examples",
     "warnings",
 )
 OUTSIDE = ("output", "checks", "cluster", "report", "name")  # of a job: they change no number

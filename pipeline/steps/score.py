@@ -33,17 +33,19 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 7
+VERSION = 8
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
-PUBLISHES = (Published("nearest.jpg"), Published("real_or_made.jpg"))
+PICTURES = ("nearest.jpg", "real_or_made.jpg", "mask_iou.png")
+PUBLISHES = tuple(Published(picture) for picture in PICTURES)
+ANY_LAYOUTS = ("mask_iou",)  # scores that may ask about layouts the generator has learnt from
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Opens the tables of a run.
+    """Opens the tables of a run: the labelled and validation images a generator can be asked for, and the paired samples.
 
-    The labelled and validation images a generator can be asked for, and the paired samples.
+    The real images are those whose layouts were painted.
     """
 
     job: Job
@@ -55,9 +57,13 @@ class Tables:
         synthetic = parquet.open_table(self.paired, pixels=pixels)
         return {
             "train": self.split("labelled", pixels),
-            "real": self.split("validation", pixels),
+            "real": self.real(pixels),
             "synthetic": synthetic,
         }
+
+    def real(self, pixels: bool = True) -> Dataset:
+        """Open the images of the split that score.layouts names."""
+        return self.split(self.job.score.layouts, pixels)
 
     def split(self, name: str, pixels: bool = True) -> Dataset:
         """Open an ingested split at the size that is measured.
@@ -98,6 +104,13 @@ def check(job: Job) -> None:
             f"score.size: generator.system {job.generator.system} makes images of the size of its "
             "real ones; set it to source"
         )
+    if job.score.layouts == "labelled":
+        others = [name for name in job.score.settings if name not in ANY_LAYOUTS]
+        if others:
+            raise JobError(
+                f"score.layouts: labelled is for {', '.join(ANY_LAYOUTS)} alone, not for {', '.join(others)}: the generator "
+                "has seen these images; name fewer scores in score.names, or set it to validation"
+            )
     for name in job.score.asked:
         _check_score(name, job.score.settings[name], folder)
 
@@ -162,19 +175,20 @@ def run(context: Context) -> dict[str, Any]:
     job, inputs = context.job, context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
     tables = Tables(job, ingest, context.folder.sub(PAIRED).uri)
-    num_layouts = len(tables.split("validation", pixels=False))
-    num_images = inputs["ingest"].manifest["splits"]["validation"]["images"]
+    num_layouts = len(tables.real(pixels=False))
+    num_images = inputs["ingest"].manifest["splits"][job.score.layouts]["images"]
     used = {"used": num_layouts, "left_out": num_images - num_layouts}
     extractors = engine.extractors_of(job.score.settings)
     samples = max((extractor.samples for extractor in extractors), default=0)
     if not num_layouts:
-        context.tell("  no validation image is one the generator could make; nothing can be scored")
+        context.tell(
+            f"  no {job.score.layouts} image is one the generator could make; nothing can be scored"
+        )
     if not num_layouts or not samples:
         return {"scores": {}, "unavailable": {}, "validation": used}
 
     load = partial(_synthesizer, generator)
-    validation = partial(tables.split, "validation")
-    make = partial(PairedSamples, job, load, validation, samples, tables.paired)
+    make = partial(PairedSamples, job, load, tables.real, samples, tables.paired)
     context.shards(make, cut(num_layouts, SHARD), Folder.at(tables.paired), "layouts painted")
 
     scoring = _scoring_job(context, tables, detector, used)
@@ -228,7 +242,8 @@ def _scoring_job(
     card_entries = {
         "detector_sha256": digest,
         "generator_sha256": context.inputs["train_generator"].manifest["sha256"],
-        "validation_images": dict(used),
+        "layouts": f"of the {job.score.layouts} images",
+        f"{job.score.layouts}_images": dict(used),
         "image_size": _image_size(job),
     }
     return engine.ScoringJob(

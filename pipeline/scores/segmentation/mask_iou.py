@@ -6,14 +6,17 @@ the same class, averaged over the objects of a class, then over the classes. Rea
 validation images in place of the synthetic ones are the ceiling, whole boxes the floor. A high
 number says that a mask has a shape that occurs, not that it fits its image.
 
+The paper asks about the training layouts: `score.layouts: labelled` in a job. Its Fig. 8 is the picture, `mask_iou.png`: the
+mask of median IoU of some classes, and the ten true masks most like it.
+
 Legend: N masks of an image, Q masks asked about, G true masks of a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +33,22 @@ from synthaug.pipeline.scores.base import (
     TableImage,
     missing_input,
 )
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.card import (
+    Metric,
+    comparability,
+    deviations,
+    full_card,
+    versions,
+)
+from synthaug.pipeline.scores.segmentation.mask_sheet import MaskRow, mask_sheet
 
 PAPER_SIDE = 32  # pixels
 CHUNK = 1024  # masks compared at once
 FEW = 30  # masks of a class; with fewer its number is chance
 COMPARED = 8  # pairs, to tell whether the masks are the layouts' own
+EXAMPLES = 8  # classes in the picture, those with most synthetic masks
+NEAREST = 10  # true masks beside each
+PICTURE = "mask_iou.png"
 
 
 @dataclass(frozen=True)
@@ -43,18 +56,23 @@ class Config:
     """Size and number of the masks that are compared."""
 
     side: int = PAPER_SIDE  # masks are compared at side x side
-    true_masks_max: int = 10_000  # per class, a fixed random draw
+    true_masks_max: int = 10_000  # per class, a fixed random draw; 0 = all, as in the paper
     samples_per_layout: int = 1  # synthetic images per validation layout
     classes: str = "things"  # things | all
     seed: int = 0  # of the draw
 
     def __post_init__(self) -> None:
-        for name, least in (("side", 4), ("true_masks_max", 1), ("samples_per_layout", 1)):
+        for name, least in (("side", 4), ("true_masks_max", 0), ("samples_per_layout", 1)):
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{name}: {value} is less than {least}")
         if self.classes not in ("things", "all"):
             raise ValueError(f"classes: '{self.classes}' is not one of things, all")
+
+
+# LostGAN-V2, section 3.1.4 and Table 4: one image of each training layout
+PUBLISHED = Config(true_masks_max=0)
+UNSTATED = ("classes", "seed")
 
 
 @dataclass(frozen=True)
@@ -127,16 +145,19 @@ def nearest_iou(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[
     True masks are [G, P], G at least 1.
     """
     best = np.zeros(len(queries))
-    query_areas = queries.sum(1).astype(np.float32)[:, None]  # [Q, 1]
-    wide = queries.astype(np.float32)
     for start in range(0, len(true), CHUNK):
-        part = true[start : start + CHUNK].astype(np.float32)
-        inter = wide @ part.T  # [Q, chunk], exact: integers below 2^24
-        union = query_areas + part.sum(1)[None] - inter
-        iou = np.zeros(inter.shape)
-        np.divide(inter.astype(np.float64), union, out=iou, where=union > 0)
-        best = np.maximum(best, iou.max(1))
+        best = np.maximum(best, mask_ious(queries, true[start : start + CHUNK]).max(1))
     return best
+
+
+def mask_ious(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the IoU [Q, G] of masks [Q, P] with true ones [G, P]."""
+    wide, true_wide = queries.astype(np.float32), true.astype(np.float32)
+    inter = wide @ true_wide.T  # [Q, G], exact: integers below 2^24
+    union = wide.sum(1)[:, None] + true_wide.sum(1)[None] - inter
+    iou = np.zeros(inter.shape)
+    np.divide(inter.astype(np.float64), union, out=iou, where=union > 0)
+    return iou
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
@@ -187,17 +208,18 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     """Return the mean IoU with the nearest true mask, per class and over the classes."""
     (extractor,) = extractors(config)
     categories = inputs.categories
-    classes = list(range(len(categories)))
-    if config.classes == "things":
-        classes = [c for c in classes if categories[c].isthing]
+    classes = _classes(inputs, config)
     source = _source(inputs)
     true = true_masks(inputs, extractor, source, config, classes)
-    synthetic, num_empty = _ious(inputs, extractor, "synthetic", true, config.side)
+    found = _nearest(inputs, extractor, "synthetic", true, config.side)
+    synthetic = found.ious
     means = {"synthetic": _class_means(synthetic)}
+    own_layouts = _asks_about_training_layouts(inputs)
     ceiling = "none: no labelled images beside the real ones"
-    if source == "train":
-        real, _ = _ious(inputs, extractor, "real", true, config.side)
-        means["real"] = _class_means(real)
+    if own_layouts:
+        ceiling = "none: the real masks are the true ones themselves"
+    elif source == "train":
+        means["real"] = _class_means(_nearest(inputs, extractor, "real", true, config.side).ious)
         ceiling = "masks of the real validation images"
     means["box"] = _class_means(_box_ious(synthetic, true, config.side))
     total = {name: _known_mean(list(of_class.values())) for name, of_class in means.items()}
@@ -209,8 +231,15 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     num_masks = {
         "synthetic": sum(len(ious) for ious in synthetic.values()),
         "true": sum(len(bits) for bits in true.values()),
-        "empty": num_empty,
+        "empty": found.num_empty,
     }
+    differences = deviations("mask_iou", config, PUBLISHED, UNSTATED)
+    if not own_layouts:
+        differences.append("layouts of validation images instead of training ones")
+    differences.append("masks are the visible parts of objects")
+    most = "all"
+    if config.true_masks_max:
+        most = f"at most {config.true_masks_max} per class, drawn with seed {config.seed}"
     card = full_card(
         inputs,
         extractor,
@@ -220,15 +249,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         resize=f"tight box of the mask to {config.side}x{config.side}: area average (enlarging: "
         "bilinear), from 1/2 inside",
         masks=num_masks,
-        true_masks=f"of the {source} images, at most {config.true_masks_max} per class, drawn with "
-        f"seed {config.seed}",
-        comparability="LostGAN-V2's Table 4 asks about training layouts, whose own true masks are "
-        "among the candidates; "
-        "here the layouts are those of validation images, and the masks the visible parts of "
-        "objects",
+        true_masks=f"of the {source} images, {most}",
+        comparability=comparability(differences, "LostGAN-V2's Table 4"),
         ceiling=ceiling,
         floor="the whole box as mask, for the same objects",
         versions=versions("opencv-python-headless", "pycocotools", "numpy"),
+        settings=asdict(config),
+        examples=_examples(found),
         warnings=warnings,
     )
     per_class: dict[str, dict[str, float | None]] = {}
@@ -247,6 +274,42 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     return Metric("mask_iou", value, {"miou": value}, per_class, card, controls)
 
 
+def _classes(inputs: MetricInputs, config: Config) -> list[int]:
+    """Return the classes whose masks are asked about."""
+    classes = list(range(len(inputs.categories)))
+    if config.classes == "things":
+        return [c for c in classes if inputs.categories[c].isthing]
+    return classes
+
+
+def _asks_about_training_layouts(inputs: MetricInputs) -> bool:
+    """Return whether the images whose layouts were painted are those whose masks are the true ones."""
+    tables = inputs.tables
+    return "train" in tables and tables["train"].fingerprint() == tables["real"].fingerprint()
+
+
+def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the sheet of examples of a metric (as JSON), each with the true masks most like it (Fig. 8)."""
+    examples = metric["card"]["examples"]
+    config = Config(**metric["card"]["settings"])
+    (extractor,) = extractors(config)
+    asked = {(example["image"], example["mask"]): example for example in examples}
+    of_class = {c: category.name for c, category in enumerate(inputs.categories)}
+    classes = sorted({example["label"] for example in examples})
+    true = true_masks(inputs, extractor, _source(inputs), config, classes)
+    rows = []
+    for record in inputs.extracted(extractor, "synthetic"):
+        for number, (bits, label) in enumerate(_masks(record)):
+            if (record.index, number) in asked:
+                mask = _unpack([bits], config.side)
+                ious = mask_ious(mask, true[label])[0]
+                order = np.argsort(-ious, kind="stable")[:NEAREST]
+                rows.append(MaskRow(of_class[label], mask[0], true[label][order], ious[order]))
+    if not rows:
+        return {}
+    return {PICTURE: mask_sheet(rows, config.side)}
+
+
 def true_masks(
     inputs: MetricInputs, extractor: Extractor, table: str, config: Config, classes: Sequence[int]
 ) -> dict[int, NDArray[np.bool_]]:
@@ -263,7 +326,7 @@ def true_masks(
     true = {}
     for c, entries in ranked.items():
         entries.sort(key=lambda entry: entry[0])
-        drawn = [bits for _, bits in entries[: config.true_masks_max]]
+        drawn = [bits for _, bits in entries[: config.true_masks_max or None]]
         true[c] = _unpack(drawn, config.side)
     return true
 
@@ -281,37 +344,59 @@ def _unpack(packed: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.bool_]
     return np.unpackbits(rows, axis=1, count=side**2).astype(bool)
 
 
-def _ious(
+@dataclass(frozen=True)
+class NearestMasks:
+    """The IoUs of a table's masks with their nearest true ones, by class."""
+
+    ious: dict[int, NDArray[np.float64]]  # [N]
+    places: dict[int, list[tuple[int, int]]]  # [N] index of the image, number of the mask in it
+    num_empty: int  # masks without a pixel
+
+
+def _nearest(
     inputs: MetricInputs,
     extractor: Extractor,
     table: str,
     true: dict[int, NDArray[np.bool_]],
     side: int,
-) -> tuple[dict[int, NDArray[np.float64]], int]:
-    """Return the IoUs of a table's masks, by class, and the number of empty masks.
-
-    With their nearest true masks.
-    """
+) -> NearestMasks:
+    """Compare each mask of a table with the true ones of its class; in flat memory."""
     parts: dict[int, list[NDArray[np.float64]]] = {c: [np.zeros(0)] for c in true}
+    places: dict[int, list[tuple[int, int]]] = {c: [] for c in true}
     pending: dict[int, list[NDArray[np.uint8]]] = {c: [] for c in true}
 
     def compare(c: int) -> None:
-        if pending[c] and len(true[c]):
+        if pending[c]:
             parts[c].append(nearest_iou(_unpack(pending[c], side), true[c]))
         pending[c] = []
 
     num_empty = 0
     for record in inputs.extracted(extractor, table):
         num_empty += int(record.arrays["empty"])
-        for bits, label in _masks(record):
-            if label not in pending:
+        for number, (bits, label) in enumerate(_masks(record)):
+            if label not in pending or not len(true[label]):
                 continue
             pending[label].append(bits)
+            places[label].append((record.index, number))
             if len(pending[label]) == CHUNK:
                 compare(label)
     for c in true:
         compare(c)
-    return {c: np.concatenate(ious) for c, ious in parts.items()}, num_empty
+    ious = {c: np.concatenate(of_class) for c, of_class in parts.items()}
+    return NearestMasks(ious, places, num_empty)
+
+
+def _examples(found: NearestMasks) -> list[dict[str, Any]]:
+    """Return, of the classes with most masks, where the mask of median IoU is."""
+    order = sorted(found.ious, key=lambda c: (-len(found.ious[c]), c))
+    examples = []
+    for c in order[:EXAMPLES]:
+        ious = found.ious[c]
+        if len(ious):
+            middle = int(np.argsort(ious, kind="stable")[len(ious) // 2])
+            image, mask = found.places[c][middle]
+            examples.append({"label": c, "image": image, "mask": mask, "iou": float(ious[middle])})
+    return examples
 
 
 def _box_ious(

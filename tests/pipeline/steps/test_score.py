@@ -156,6 +156,26 @@ def test_real_images_are_measured_at_the_size_the_job_says(root: Path) -> None:
     assert (64, 64) == source.split("validation")[0].size
 
 
+def test_masks_may_be_asked_about_on_the_layouts_that_were_learnt_from(root: Path) -> None:
+    """Table 4 of LostGAN-V2, and no other score."""
+    job = job_at(root, "score.layouts=labelled", "score.names=[mask_iou]")
+    score.check(job)
+    tables = score.Tables(job, str(root / "ingest"), str(root / "twins"))
+    opened = tables(False)
+    assert opened["real"].fingerprint() == opened["train"].fingerprint()
+    assert 5 == len(tables.real())
+    context, _ = context_at(root, job)
+    entries = score._scoring_job(context, tables, str(root / "detector"), {"used": 5}).card_entries
+    assert ("of the labelled images", {"used": 5}) == (
+        entries["layouts"],
+        entries["labelled_images"],
+    )
+    with pytest.raises(
+        JobError, match=r"^score\.layouts: labelled is for mask_iou alone, not for dap"
+    ):
+        score.check(job_at(root, "score.layouts=labelled", "score.names=[dap, mask_iou]"))
+
+
 def test_only_generators_of_a_size_are_measured_at_it(tmp_path: Path) -> None:
     job = job_at(tmp_path, "generator.system=copy_paste", "score.size=generator")
     with pytest.raises(JobError, match=r"^score\.size: generator\.system copy_paste makes images"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
@@ -125,6 +127,67 @@ def test_the_draw_of_true_masks_is_capped_and_does_not_depend_on_order() -> None
     capped = scored(train, [scene("a", [])], made, Config(true_masks_max=3))
     assert capped.per_class["cow"]["true_masks"] == 3
     assert capped.value < 1.0 == scored(train, [scene("a", [])], made).value
+
+
+def test_no_cap_takes_all_true_masks() -> None:
+    shapes = [half(0, keep) for keep in np.linspace(0.2, 0.9, 12)]
+    train = [scene(f"t{i}", [(0, mask)]) for i, mask in enumerate(shapes)]
+    made = [scene("s", [(0, shapes[0])], "a")]
+    metric = scored(train, [scene("a", [])], made, Config(true_masks_max=0))
+    assert metric.per_class["cow"]["true_masks"] == 12
+    assert metric.card["true_masks"] == "of the train images, all"
+
+
+def test_the_papers_question_is_about_training_layouts() -> None:
+    """Then real masks are the true ones themselves and no ceiling; elsewhere the card says what is asked instead."""
+    train = [scene("a", [(0, half(0))]), scene("b", [(0, square())])]
+    made = [scene("s", [(0, half(1))], "a")]
+    metric = scored(train, list(train), made, Config(true_masks_max=0))
+    assert {"box"} == set(metric.controls)
+    told = metric.card["comparability"]
+    assert "visible parts" in told and "validation images" not in told and "true_masks" not in told
+    elsewhere = scored(train, [scene("c", [(0, half(0))])], made).card["comparability"]
+    assert "layouts of validation images" in elsewhere
+    assert "mask_iou.true_masks_max 10000 instead of 0" in elsewhere
+
+
+def test_the_picture_shows_the_median_mask_and_the_true_ones_nearest_first() -> None:
+    near, far = half(0, 0.6), half(0, 0.2)
+    train = [scene("t", [(0, far)]), scene("u", [(0, near), (2, near)])]
+    made = scene("s", [(0, half(0, 0.5)), (0, square()), (0, half(0, 0.1))], "a")
+    tables = {
+        "train": SceneList(CATEGORIES, train),
+        "real": SceneList(CATEGORIES, [scene("a", [])]),
+    }
+    inputs = score_inputs(tables | {"synthetic": SceneList(CATEGORIES, [made])})
+    metric = mask_iou.score(inputs, Config()).to_json()
+    (example,) = metric["card"]["examples"]
+    ious = sorted(nearest_iou(bits(made), bits(train[0], train[1])).tolist())
+    assert example["iou"] == ious[1] and example["label"] == 0
+    (picture,) = mask_iou.pictures(inputs, metric).values()
+    pixels = decode_bytes(picture)
+    first, last = (
+        pixels[20:76, 96 + 70 + 2 : 96 + 70 + 62],
+        pixels[20:76, 96 + 140 + 2 : 96 + 140 + 62],
+    )
+    white = [float((cell == 255).mean()) for cell in (first, last)]
+    shown = [near, far] if metric["card"]["examples"][0]["mask"] != 2 else [far, near]
+    assert white == pytest.approx([float(shape(m, 32).mean()) for m in shown], abs=0.1)
+    assert {} == mask_iou.pictures(inputs, {"card": {**metric["card"], "examples": []}})
+
+
+def bits(*scenes: Scene) -> NDArray[np.bool_]:
+    """Return the shapes of the objects of class 0."""
+    rows = []
+    for one in scenes:
+        for c, rle in zip(one.objects.category, one.objects.rle, strict=True):
+            if c == 0:
+                rows.append(shape(masks.decode(rle, one.size), 32))
+    return np.stack(rows)
+
+
+def decode_bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def test_masks_that_are_the_layouts_own_are_no_score() -> None:

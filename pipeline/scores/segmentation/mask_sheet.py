@@ -1,0 +1,63 @@
+"""A picture of made masks, each beside the true masks most like it (LostGAN-V2, Fig. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pipeline.core.images import encode
+
+CELL, GAP, LINE, NAME = 64, 6, 16, 96  # pixels: a mask, the space around it, a line of text, a name
+HEAD = ("made", "true masks most like it, with their IoU")
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    """A made mask and the true masks most like it, the nearest first."""
+
+    name: str  # of the class
+    mask: NDArray[np.bool_]  # [P]
+    nearest: NDArray[np.bool_]  # [K, P]
+    ious: NDArray[np.float64]  # [K]
+
+
+def mask_sheet(rows: Sequence[MaskRow], side: int) -> bytes:
+    """Return a PNG with a line per row; masks are [side * side], white on black."""
+    columns = 1 + max(len(row.nearest) for row in rows)
+    width = NAME + columns * (CELL + GAP)
+    height = CELL + LINE + GAP
+    sheet = np.full((LINE + len(rows) * height, width, 3), 255, np.uint8)
+    _write(sheet, HEAD[0], (NAME, LINE - 4))
+    _write(sheet, HEAD[1], (NAME + CELL + GAP, LINE - 4))
+    for number, row in enumerate(rows):
+        top = LINE + number * height
+        _write(sheet, row.name, (GAP, top + CELL // 2))
+        _place(sheet, row.mask, side, top, NAME)
+        for column, (mask, iou) in enumerate(zip(row.nearest, row.ious, strict=True), start=1):
+            left = NAME + column * (CELL + GAP)
+            _place(sheet, mask, side, top, left)
+            _write(sheet, f"{iou:.2f}", (left, top + CELL + LINE - 4))
+    return encode(sheet, "png")
+
+
+def _place(
+    sheet: NDArray[np.uint8], mask: NDArray[np.bool_], side: int, top: int, left: int
+) -> None:
+    """Draw a mask [side * side] into a cell, each of its pixels as the nearest one."""
+    nearest = np.arange(CELL) * side // CELL
+    square = mask.reshape(side, side)[nearest[:, None], nearest]
+    sheet[top : top + CELL, left : left + CELL] = np.where(square, 255, 0)[..., None]
+    border = sheet[top : top + CELL, left : left + CELL]
+    border[[0, -1]] = 128
+    border[:, [0, -1]] = 128
+
+
+def _write(sheet: NDArray[np.uint8], text: str, corner: tuple[int, int]) -> None:
+    """Write text into a picture; `corner` is its lower left one (x, y)."""
+    import cv2
+
+    color = (40, 40, 40)
+    cv2.putText(sheet, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA)
