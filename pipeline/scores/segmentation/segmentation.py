@@ -266,7 +266,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         warnings=warnings,
     )
     per_class = {}
-    for name in classes:
+    for name in names:
         numbers = dict(result.per_class[name])
         for key, value in ceiling.per_class[name].items():
             numbers[f"real_{key}"] = value

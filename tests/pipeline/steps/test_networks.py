@@ -27,7 +27,7 @@ from synthaug.pipeline.steps.networks import (
     check_score_networks,
     on_meta_device,
 )
-from tests.pipeline.formats.samples import CAR, Thing, sample_table, write_sample
+from tests.paper_jobs import FORMATS, with_samples
 
 NUM_CLASSES = {  # of the formats of shipped jobs
     "coco_stuff": 171,
@@ -146,43 +146,17 @@ def test_building_without_storage_draws_no_random_number() -> None:
 
 # ---- The whole dry run ----
 
-FORMATS = {  # of the papers' jobs
-    "coco_stuff": "coco_stuff",
-    "coco_stuff_d1": "coco_stuff",
-    "coco_stuff_pseudo": "coco_stuff",
-    "coco_stuff_weighted": "coco_stuff",
-    "coco_stuff_v1": "coco_stuff",
-    "coco_stuff_maps": "coco_stuff_maps",
-    "coco_panoptic": "coco_panoptic",
-    "cityscapes": "cityscapes",
-    "visual_genome": "visual_genome",
-}
-THREE_THINGS = (
-    Thing((1, 1, 12, 14)),
-    Thing((15, 1, 30, 14), CAR),
-    Thing((5, 16, 36, 29), CAR),
-)
-
-
-def with_samples(name: str, folder: Path, pictures: int = 3) -> Job:
-    """Return a job of a paper, its data samples of its own format."""
-    table = sample_table(*[THREE_THINGS] * pictures)
-    reference = write_sample(FORMATS[name], table, folder / "data")
-    keys = [f"data.{split}='{reference}'" for split in ("labelled", "validation")]
-    if load_job(Path(name), ["data.root=."]).data.unlabelled:
-        keys.append(f"data.unlabelled='{reference}'")
-    return load_job(Path(name), [f"data.root='{folder / 'data'}'", *keys], str(folder / "run"))
-
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_dry_run_of_each_paper_job_accepts_samples_of_its_data(name: str, tmp_path: Path) -> None:
     lines: list[str] = []
-    check(with_samples(name, tmp_path), Console(lines.append, lambda *_: None))
+    job = with_samples(name, tmp_path, tmp_path / "run")
+    check(job, Console(lines.append, lambda *_: None))
     assert lines[0].startswith("labelled: 3 images")
 
 
 def test_a_dry_run_refuses_what_a_later_step_would_refuse(tmp_path: Path) -> None:
-    job = with_samples("coco_stuff", tmp_path)
+    job = with_samples("coco_stuff", tmp_path, tmp_path / "run")
     console = Console(lambda _: None, lambda *_: None)
     frozen = replace(job.detector, config=replace(job.detector.config, norm="frozen_bn"))
     with pytest.raises(JobError, match=r"^detector\.norm: frozen_bn cannot learn"):

@@ -22,6 +22,8 @@ from synthaug.pipeline.scores.segmentation.segmentation import (
     summary,
 )
 from tests import paths
+from tests.pipeline.formats.samples import CAR, HEIGHT, WIDTH, Thing, sample_table
+from tests.score_inputs import score_inputs
 
 C = 4
 PAIRS = st.integers(1, 6).flatmap(
@@ -116,6 +118,21 @@ def test_an_answer_of_a_class_that_is_not_evaluated_is_wrong_where_one_is_true()
     assert {"a": 0.5, "b": 1.0} == {
         name: numbers["iou"] for name, numbers in summary(matrix, ["a", "b"]).per_class.items()
     }
+
+
+def test_a_score_of_some_classes_tells_of_these_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Person and car are there; a network that answers car everywhere is measured on cars."""
+    table = sample_table([Thing((1, 1, 12, 14)), Thing((15, 1, 30, 14), CAR)])
+    tables = {"train": table, "real": table, "synthetic": table}
+    cars = np.full((HEIGHT, WIDTH), CAR)
+    monkeypatch.setattr(segmentation, "network", lambda *_: lambda _: cars)
+    metric = segmentation.score(score_inputs(tables), Config(classes=("car",)))
+    assert {"car"} == set(metric.per_class)
+    assert 1.0 == metric.value == metric.per_class["car"]["real_iou"]
+    both = segmentation.score(score_inputs(tables), Config())
+    person, car = 11 * 13, 15 * 13
+    assert pytest.approx(car / (car + person)) == both.per_class["car"]["iou"]
+    assert 0.0 == both.per_class["person"]["iou"]
 
 
 def test_evaluated_classes_are_those_of_the_data() -> None:

@@ -1,0 +1,44 @@
+"""The papers' jobs on samples of their data formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.config.schema import Job
+from tests.pipeline.formats.samples import CAR, Thing, sample_table, write_sample
+
+FORMATS = {  # of the papers' jobs
+    "coco_stuff": "coco_stuff",
+    "coco_stuff_d1": "coco_stuff",
+    "coco_stuff_pseudo": "coco_stuff",
+    "coco_stuff_weighted": "coco_stuff",
+    "coco_stuff_v1": "coco_stuff",
+    "coco_stuff_maps": "coco_stuff_maps",
+    "coco_panoptic": "coco_panoptic",
+    "cityscapes": "cityscapes",
+    "visual_genome": "visual_genome",
+}
+THREE_THINGS = (
+    Thing((1, 1, 12, 14)),
+    Thing((15, 1, 30, 14), CAR),
+    Thing((5, 16, 36, 29), CAR),
+)
+
+
+def with_samples(name: str, data: Path, output: Path, *changes: str, pictures: int = 3) -> Job:
+    """Return a job of a paper, its data samples of its own format.
+
+    They are written into a folder of `data` unless they are there.
+    """
+    data_format = FORMATS[name]
+    folder = data / data_format
+    remembered = data / f"{data_format}.reference"
+    if not remembered.is_file():
+        table = sample_table(*[THREE_THINGS] * pictures)
+        remembered.write_text(write_sample(data_format, table, folder))
+    reference = remembered.read_text()
+    keys = [f"data.{split}='{reference}'" for split in ("labelled", "validation")]
+    if load_job(Path(name), ["data.root=."]).data.unlabelled:
+        keys.append(f"data.unlabelled='{reference}'")
+    return load_job(Path(name), [f"data.root='{folder}'", *keys, *changes], str(output))
