@@ -24,10 +24,11 @@ from synthaug.pipeline.execution.ray_executor import open_executor
 from synthaug.pipeline.formats.merge import with_classes
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.report import score_page
-from synthaug.pipeline.scores import SCORES, load_score
+from synthaug.pipeline.scores import SCORES
 from synthaug.pipeline.scores.card import versions
 from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.summary import summary_cells
+from synthaug.pipeline.steps.networks import check_score_networks
 
 VERSION = 2
 PAGE = "scores.html"
@@ -140,7 +141,8 @@ def _measure(
 
 
 def _asked(request: Request) -> list[str]:
-    names = [name.strip() for name in (request.names or "").split(",") if name.strip()]
+    named = [name.strip() for name in (request.names or "").split(",") if name.strip()]
+    names = list(dict.fromkeys(named))
     for name in names:
         if name not in SCORES:
             raise JobError(f"--names: there is no score '{name}'{suggest(name, SCORES)}")
@@ -148,18 +150,21 @@ def _asked(request: Request) -> list[str]:
 
 
 def _job(request: Request) -> Job:
-    """Return the job that has the settings: the one that is named, or the defaults."""
-    _asked(request)
+    """Return the job that has the settings of the scores.
+
+    The one that is named, or the defaults.
+    """
+    names = _asked(request) or list(SCORES)
     if request.job:
-        return load_job(request.job, [], None)
-    return build({"data": {"labelled": request.real}}, "score")
+        return load_job(request.job, [f"score.names=[{','.join(names)}]"], None)
+    return build({"data": {"labelled": request.real}, "score": {"names": names}}, "score")
 
 
 def _plan(
     request: Request, job: Job, tables: Tables, opened: Mapping[str, Dataset]
 ) -> engine.ScoringJob:
-    names = _asked(request) or list(SCORES)
-    settings = {name: job.score.settings.get(name) or load_score(name).Config() for name in names}
+    settings = job.score.settings
+    check_score_networks(settings, opened["real"].categories)
     named = str(request.detector or job.score.detector)
     judge = Path(named) if named else None
     weights = str(request.weights or job.score.weights)

@@ -187,6 +187,17 @@ def test_bad_words_are_one_line(
     assert said in error_of(score(place, *filled, "--output", str(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["dap", "segmentation"])
+def test_a_class_that_the_job_misspells_is_one_line(place: Path, tmp_path: Path, name: str) -> None:
+    wrong = CATEGORIES[0].name + "x"
+    job = tmp_path / "job.yaml"
+    job.write_text(f"data: {{labelled: 'toy:train'}}\nscore: {{{name}: {{classes: [{wrong}]}}}}\n")
+    words = ["toy:val?count=2", "toy:test?count=2", "--names", name, "--job", str(job)]
+    result = CliRunner().invoke(main, ["score", *words, "--output", str(tmp_path / "out")])
+    said = f"score.{name}.classes: there is no class '{wrong}'; did you mean '{CATEGORIES[0].name}'"
+    assert said in error_of(result)
+
+
 def test_classes_are_put_in_order_by_name_or_refused() -> None:
     table = SceneList((Category(7, "cup"), Category(9, "cow")), [])
     wanted = (Category(1, "cow"), Category(2, "cup"))
