@@ -13,6 +13,12 @@ from torch import Tensor
 from synthaug.generators import spade as spade_system
 from synthaug.generators.base import MapBatch
 from synthaug.generators.spade import network as spade
+from synthaug.generators.spade.losses import (
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+    kl_divergence,
+)
 from synthaug.generators.spade.semantics import semantics
 from synthaug.generators.training.adversarial import AdversarialTraining
 from synthaug.generators.training.adversarial import Config as TrainingConfig
@@ -144,3 +150,47 @@ def test_sides_double_from_the_first_map_to_the_image(config: spade.Config) -> N
     widths = [stage.channels_in for stage in spade.stages(config)]
     outs = [stage.channels_out for stage in spade.stages(config)]
     assert widths[1:] == outs[:-1]
+
+
+def objective_of(config: spade.Config) -> spade.SpadeObjective:
+    objective = spade.SpadeObjective(config, 5)
+    for number, network in enumerate(objective.networks.values()):
+        settled(network, number)
+    return objective
+
+
+@pytest.mark.parametrize("weigh_scores", [True, False])
+def test_the_terms_are_those_of_the_losses_over_the_discriminators_outputs(
+    weigh_scores: bool,
+) -> None:
+    """Real images and fakes in their places; pixels of pseudo-labels weigh their score where asked."""
+    objective = objective_of(replace(SMALL, weigh_scores=weigh_scores))
+    plain = batch_of(2, 0)
+    weights = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(4))
+    batch = MapBatch(plain.images, plain.maps, weights)
+    fake = batch_of(2, 1).images
+    semantic = semantics(batch.maps, True, True).dense
+    fakes, reals = (objective.networks["D"](semantic, images) for images in (fake, batch.images))
+    on_real, on_fake = discriminator_loss(reals, fakes, "hinge", weights if weigh_scores else None)
+    of_d = objective.discriminator_losses(batch, fake)
+    found = torch.stack([of_d["d_real"].value, of_d["d_fake"].value])
+    torch.testing.assert_close(found, torch.stack([on_real, on_fake]))
+    of_g = objective.generator_losses(batch, fake)
+    expected = [generator_loss(fakes, "hinge"), 10 * feature_matching(fakes, reals)]
+    found = torch.stack([of_g["g_image"].value, of_g["g_features"].value])
+    torch.testing.assert_close(found, torch.stack(expected))
+    assert len({float(value) for value in (on_real, on_fake, *expected)}) == 4
+
+
+def test_latent_codes_are_drawn_around_those_of_the_real_images() -> None:
+    """z = mu + exp(logvar / 2) times noise of the stream; the divergence is a sum, times its weight."""
+    objective = objective_of(replace(SMALL, vae=True, z=4, lambda_kl=0.3))
+    batch, given = batch_of(2, 0), []
+    objective.networks["G"].register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]))
+    fakes = objective.generate(batch, torch.Generator().manual_seed(9))
+    mu, logvar = objective.networks["E"](batch.images)
+    noise = torch.randn(2, 4, generator=torch.Generator().manual_seed(9))
+    torch.testing.assert_close(given[0], mu + (logvar / 2).exp() * noise)
+    divergence = fakes.losses["g_kl_sum"]
+    torch.testing.assert_close(divergence.value, 0.3 * kl_divergence(mu, logvar))
+    assert "sum" == divergence.mean_over

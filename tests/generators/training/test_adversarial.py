@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts, TrainingBatch
 from synthaug.generators.nn.layers import BatchNorm2d, SNConv2d, SNLinear
+from synthaug.generators.training import adversarial
 from synthaug.generators.training.adversarial import (
     AdversarialTraining,
     Config,
@@ -420,6 +421,43 @@ def test_latents_differ_between_steps_seeds_and_parts() -> None:
     first, second, first_again, second_again = latents_of_a_step(3, seed=5, accumulate=2)
     assert first != second
     assert (first, second) == (first_again, second_again)
+
+
+def test_workers_and_parts_draw_latents_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    for rank in range(3):
+        monkeypatch.setattr(adversarial, "rank_and_world", lambda rank=rank: (rank, 3))
+        training = AdversarialTraining(Toy(), Config(accumulate=2), 10, seed=5)
+        seeds += [part.seed for part in training._cut(3, toy_batch((1, 1)))]
+    assert 6 == len(set(seeds))
+
+
+class Watcher(Toy):
+    """Notes whether what it computes may be in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lowered: list[bool] = []
+
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
+        self.lowered.append(torch.is_autocast_enabled("cpu"))
+        return super().generate(batch, rng)
+
+    def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+        self.lowered.append(torch.is_autocast_enabled("cpu"))
+        return super().discriminator_losses(batch, fake)
+
+    def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
+        self.lowered.append(torch.is_autocast_enabled("cpu"))
+        return super().generator_losses(batch, fake)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_and_losses_have_the_precision_of_the_settings(precision: str) -> None:
+    toy = Watcher()
+    AdversarialTraining(toy, Config(precision=precision), 10, seed=5).step(0, toy_batch((1, 1)))
+    assert [precision == "bfloat16"] * 3 == toy.lowered
+    assert all(p.dtype == torch.float32 for p in toy.networks["G"].parameters())
 
 
 def test_where_the_generator_is_first_both_phases_draw_latents_of_their_own() -> None:
