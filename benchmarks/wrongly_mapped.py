@@ -1,10 +1,11 @@
-"""How many new features nearest upsampling maps wrongly, at each doubling of a job's generator (panoptic paper, Fig. 4).
+"""The share of features that nearest upsampling maps wrongly, per doubling (Fig. 4).
 
     python -m benchmarks.wrongly_mapped jobs/cityscapes.yaml data.root=FOLDER [KEY=VALUE ...]
 
-Reads the maps of the job's validation images (of the labelled ones where it holds a part of these out) at the size of its
-generator. Prints, for each doubling, the share of the new features whose identity is not the map's, the worst image, and the
-share that Algorithm 1 cannot copy from anywhere (holes).
+Reads the maps of the job's validation images (of the labelled ones where it holds a part of these
+out) at the size of its generator. Prints, for each doubling, the share of the new features whose
+identity is not the map's, the worst image, and the share that Algorithm 1 cannot copy from anywhere
+(holes).
 """
 
 from __future__ import annotations

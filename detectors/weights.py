@@ -1,7 +1,7 @@
 """Files of detector weights: our checkpoints and other people's files.
 
 Nothing in a file is ever executed: safetensors holds numbers only, other files are read with
-`weights_only=True` or, a zoo's pickles, by a reader that knows arrays only (detectron2_zoo.py).
+`weights_only=True` or, a zoo's pickles, by a reader that knows arrays only (published/pickles.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from synthaug.detectors.detectron2_zoo import innermost, one_line, read_pickle
+from synthaug.detectors.detectron2_zoo import innermost, read_pickle
+from synthaug.published.pickles import one_line
 
 KIND = "detector"
 HEADER = "synthaug"  # key of the one entry in a file's metadata

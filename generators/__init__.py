@@ -41,6 +41,8 @@ import importlib
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from synthaug import published
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -139,6 +141,19 @@ def load_system(name: str) -> System:
     if missing:
         raise ValueError(_lacks(f"{path}.Config", missing))
     return cast(System, module)
+
+
+def named_files(system: System, config: Any) -> dict[str, str]:
+    """Return, by key, the files that a Config names.
+
+    A published network that is named in a file's place is none.
+    """
+    files = {}
+    for key in system.FILES:
+        value = str(getattr(config, key))
+        if value and value not in published.NAMES:
+            files[key] = value
+    return files
 
 
 def _missing_keys(config: Any, condition: str, learns: bool, files: Collection[str]) -> list[str]:

@@ -92,9 +92,7 @@ def build(config: Config, num_classes: int) -> Described:
     """
     for name in ("diffusers", "transformers"):
         if importlib.util.find_spec(name) is None:
-            raise ValueError(
-                f"pipeline: {name} is not installed; pip install 'synthaug[diffusers]'"
-            )
+            raise ValueError(f"pipeline: {name} is not installed; pip install {name}")
     digest = digest_of(config)
     if config.digest and config.digest != digest:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Each of the papers' jobs runs to its end on samples of its data, with other sizes and counts and nothing else changed."""
+"""Each of the papers' jobs runs to its end on samples; only sizes and counts are others."""
 
 from __future__ import annotations
 

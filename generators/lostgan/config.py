@@ -47,7 +47,9 @@ class Config:
     lambda_object: float = 1.0  # weight of the object terms; 0 = no object head (Table 7)
     lambda_l1: float = 1.0  # of the reconstruction term (eq. 11); 0 in version 1's first release
     lambda_perceptual: float = 1.0  # weight of the perceptual term (eq. 11)
-    perceptual_weights: str = ""  # file with VGG-19 weights of ImageNet; without it the term is off
+    # file with VGG-19 weights of ImageNet; vgg16 = of VGG-16, which a package brings
+    # (docs/weights.md); "" = the term is off
+    perceptual_weights: str = ""
     # average object terms within each image first (eq. 12); the code averages over the batch
     per_image: bool = False
     # initialise every D orthogonally (section 2.2.7); the code does so at 64 pixels only

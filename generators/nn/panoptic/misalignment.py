@@ -1,7 +1,7 @@
 """Shares of features that nearest upsampling maps wrongly (Dundar et al., Fig. 4).
 
-A doubling copies each feature to four pixels. Three of them are new, and a new one is wrong where the
-map at the finer scale has another identity there than the copied pixel has.
+A doubling copies each feature to four pixels. Three of them are new, and a new one is wrong where
+the map at the finer scale has another identity there than the copied pixel has.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Misalignment:
 def misalignments(identity: Tensor, heights: Sequence[int]) -> list[Misalignment]:
     """Return one for each height that features are doubled to.
 
-    `identity` [B, H, W] integer are maps at full size, of which each scale takes the top-left pixel of
-    every block.
+    `identity` [B, H, W] integer are maps at full size, of which each scale takes the top-left pixel
+    of every block.
     """
     pyramid = NeighbourhoodPyramid(identity)
     found = []

@@ -2,11 +2,12 @@
 
 An instances and a stuff file are read as one.
 
-Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its box takes more than
-`min_area` of the image, it is no crowd and its class is not "other"; an image stays when the stuff file has anything for
-it and `min_objects` to `max_objects` of its objects stay. Crowds of an image that stays are kept as ignore regions,
-however small, and count as none of its objects. Everything left out is counted. Records are checked as in `coco`, those of
-objects under `min_area` only as far as that takes.
+Reference: `coco_stuff:annotations/instances_val2017.json?images=val2017`. An object stays when its
+box takes more than `min_area` of the image, it is no crowd and its class is not "other"; an image
+stays when the stuff file has anything for it and `min_objects` to `max_objects` of its objects
+stay. Crowds of an image that stays are kept as ignore regions, however small, and count as none of
+its objects. Everything left out is counted. Records are checked as in `coco`, those of objects
+under `min_area` only as far as that takes.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ class _ObjectFilter:
         if target.category >= self._num_classes:
             self._skipped[f"object of the class '{_OTHER}'"] += 1
         elif not is_crowd and _share(record, target.image) <= self._min_area:
-            # before the full check: most objects are small, and official files hold some without extent
+            # before the full check: most objects are small, and official files hold some without
+            # extent
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
             label = reader.read(record, target)

@@ -6,8 +6,9 @@ the same class, averaged over the objects of a class, then over the classes. Rea
 validation images in place of the synthetic ones are the ceiling, whole boxes the floor. A high
 number says that a mask has a shape that occurs, not that it fits its image.
 
-The paper asks about the training layouts: `score.layouts: labelled` in a job. Its Fig. 8 is the picture, `mask_iou.png`: the
-mask of median IoU of some classes, and the ten true masks most like it.
+The paper asks about the training layouts: `score.layouts: labelled` in a job. Its Fig. 8 is the
+picture, `mask_iou.png`: the mask of median IoU of some classes, and the ten true masks most like
+it.
 
 Legend: N masks of an image, Q masks asked about, G true masks of a class.
 """
@@ -283,13 +284,13 @@ def _classes(inputs: MetricInputs, config: Config) -> list[int]:
 
 
 def _asks_about_training_layouts(inputs: MetricInputs) -> bool:
-    """Return whether the images whose layouts were painted are those whose masks are the true ones."""
+    """Return whether the layouts are those of the images with the true masks."""
     tables = inputs.tables
     return "train" in tables and tables["train"].fingerprint() == tables["real"].fingerprint()
 
 
 def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the sheet of examples of a metric (as JSON), each with the true masks most like it (Fig. 8)."""
+    """Return the sheet of examples of a metric (Fig. 8), which is given as JSON."""
     examples = metric["card"]["examples"]
     config = Config(**metric["card"]["settings"])
     (extractor,) = extractors(config)

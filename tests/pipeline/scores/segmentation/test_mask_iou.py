@@ -139,7 +139,7 @@ def test_no_cap_takes_all_true_masks() -> None:
 
 
 def test_the_papers_question_is_about_training_layouts() -> None:
-    """Then real masks are the true ones themselves and no ceiling; elsewhere the card says what is asked instead."""
+    """Real masks are the true ones then, and no ceiling; else the card says what is asked."""
     train = [scene("a", [(0, half(0))]), scene("b", [(0, square())])]
     made = [scene("s", [(0, half(1))], "a")]
     metric = scored(train, list(train), made, Config(true_masks_max=0))
