@@ -29,7 +29,7 @@ from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
-from synthaug.pipeline.steps.inputs import Inputs, check_size, open_inputs
+from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, open_inputs
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ def _check_split(job: Job, name: str, table: Dataset, console: Console) -> None:
         scene = read_scene(table, index, skipped, job.data.on_bad == "skip")
         if scene is not None:
             check_size(scene, job.data.max_pixels)
+            if job.detector.config.image_size:  # else it is fitted to the images
+                check_sides(scene, job.detector.config)
             images += 1
             objects += int((~scene.objects.iscrowd).sum())
         done = index + 1

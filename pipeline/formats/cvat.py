@@ -1,8 +1,8 @@
-"""CVAT's own export "CVAT for images 1.1", read: boxes, polygons, ellipses and masks.
+"""CVAT's own export "CVAT for images 1.1", read.
 
-Reference: `cvat:task.zip`, as CVAT hands it out, or `cvat:annotations.xml?images=folder`. The file is
-read image by image. Points, polylines, cuboids, skeletons and tags have no place in a scene and are
-counted. "CVAT for video" holds tracks instead of images and is refused.
+Reference: `cvat:task.zip`, as CVAT hands it out, or `cvat:annotations.xml?images=folder`. The
+file is read image by image. Points, polylines, cuboids, skeletons and tags have no place in a
+scene and are counted. "CVAT for video" holds tracks instead of images and is refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _XML = "annotations.xml"
 
 @dataclass(frozen=True)
 class Config(CheckedConfig):
-    """Options of a reference; `path` is the XML file, or the zip or folder that holds it."""
+    """Options of a reference; `path` is the XML file, or what holds it."""
 
     images: str = ""  # folder of the images; "" = `images/` beside the file, else beside it
     subset: str = ""  # of an export of a whole project; "" = all
@@ -72,7 +72,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
 
 
 def _elements(file: Path, reader: _Reader) -> Iterator[dict[str, Any]]:
-    """Yield the images of a file as records; passes what stands before them to the reader."""
+    """Yield the images of a file as records; classes go to the reader."""
     try:
         with file.open("rb") as stream:
             for element in children(stream, file.name):
@@ -91,7 +91,7 @@ def _elements(file: Path, reader: _Reader) -> Iterator[dict[str, Any]]:
 
 
 def _classes(meta: Element, file: Path) -> tuple[Category, ...]:
-    """Return the classes of a task or project, in its order; parts of skeletons are none."""
+    """Return the classes of a task or project, without parts of skeletons."""
     names = []
     for label in meta.iterfind(".//labels/label"):
         name = text_of(label, "name")

@@ -1,4 +1,4 @@
-"""Objects as annotation tools draw them: the part that readers of such tools' own files share.
+"""Objects as annotation tools draw them, for the readers of their files.
 
 Boxes, polygons, ellipses and masks of one image, turned ones too, in pixels of what the tool shows.
 """
@@ -139,7 +139,7 @@ def drawn_box(
 
 
 def turned_box(name: str, corners: Points, size: Size, note: Callable[[str], None]) -> Drawn:
-    """Return the upright box around the corners [4, 2] of a turned one, inside the image."""
+    """Return the visible upright box around the corners [4, 2] of a turned one."""
     if not has_extent(_around(corners)):
         raise RecordError("empty box", "its box has no extent")
     note(TURNED)
@@ -238,9 +238,9 @@ def joined(parts: list[Drawn], size: Size) -> Drawn:
 def join_groups(
     shapes: list[tuple[Drawn, Any]], size: Size, note: Callable[[str], None]
 ) -> tuple[Drawn, ...]:
-    """Return objects of shapes with their groups: those of one group and class are one.
+    """Return the objects of shapes with their groups, None for no group.
 
-    None is no group. Boxes stay apart: only shapes with a mask are parts of something.
+    Those of one group and class are one. Boxes stay apart: only shapes with a mask are parts.
     """
     objects: list[Drawn] = []
     members: dict[tuple[str, str], list[Drawn]] = {}

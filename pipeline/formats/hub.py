@@ -1,9 +1,9 @@
-"""Parquet data sets of the Hugging Face hub, read: a column of images, one of objects.
+"""Parquet data sets of the Hugging Face hub, read.
 
-Reference: `hub:folder?split=train`. Objects are a struct of lists or a list of structs with a box and a
-category each, as the detection sets of the hub have them. Class names come from the ClassLabel in the
-schema. Whether boxes are x, y, width, height or two corners is told by which of the two fits the images,
-or by `boxes`.
+Reference: `hub:folder?split=train`. Objects are a struct of lists or a list of structs with a box
+and a category each, as the detection sets of the hub have them. Class names come from the
+ClassLabel in the schema. Whether boxes are x, y, width, height or two corners is told by which of
+the two fits the images, or by `boxes`.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _files(place: Path, split: str) -> list[Path]:
 
 
 def _split_of(file: Path, place: Path) -> str:
-    """Return the split that a file's name or folder says, as `train-00000-of-00002.parquet`."""
+    """Return the split in a file's path, as `train-00000-of-00002.parquet`."""
     words = [*file.relative_to(place).parts[:-1], file.stem.split("-")[0]]
     for word in reversed(words):
         for split, names in _SPLITS.items():

@@ -1,4 +1,4 @@
-"""labelme folders, read: a JSON file beside each image, or with the image inside it.
+"""labelme folders, read: a JSON file beside each image, or holding it.
 
 Reference: `labelme:folder`. Polygons, masks, circles and rectangles become objects; shapes of one
 class and group are one object, as labelme means them. Points and lines have no place in a scene.
@@ -145,7 +145,7 @@ class _Reader:
         self.images.append(DrawnImage(name, path, num_bytes, size, turned, objects))
 
     def count_left_out(self) -> None:
-        """Count images that no JSON file names: labelme writes none for an image not looked at."""
+        """Count images without a JSON file: nobody looked at them."""
         for names in self._pictures.values():
             for name in names:
                 if name not in self._used:
@@ -174,8 +174,8 @@ class _Reader:
             raise RecordError("bad image", f"the image {err}") from err
         raise RecordError(
             "missing image file",
-            f"its image (imagePath {told[:200]!r}) is not in {self._image_folder}, and no imageData "
-            "is embedded; name the folder with images=FOLDER",
+            f"its image (imagePath {told[:200]!r}) is not in {self._image_folder}, "
+            "and no imageData is embedded; name the folder with images=FOLDER",
         )
 
     def _found(self, name: str, told: str) -> str | None:
@@ -310,7 +310,8 @@ def _told_size(document: Any) -> Size | None:
     if not is_int(height) or not is_int(width) or height < 1 or width < 1:
         raise RecordError(
             "bad image size",
-            f"imageWidth {width!r:.100} and imageHeight {height!r:.100} must be whole numbers above 0",
+            f"imageWidth {width!r:.100} and imageHeight {height!r:.100} "
+            "must be whole numbers above 0",
         )
     return height, width
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthaug.detectors.rcnn_config import Config
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
@@ -95,6 +96,19 @@ def check_size(scene: Scene, max_pixels: int) -> None:
         raise DatasetError(
             f"{label_of(scene)}: {scene.width}x{scene.height} is over "
             f"data.max_pixels={max_pixels}; raise it or shrink the image"
+        )
+
+
+def check_sides(scene: Scene, config: Config) -> None:
+    """Raise DatasetError for a strip that is under a pixel high where it enters the detector."""
+    sizes = config.resolved()
+    shorter, longer = sorted(scene.size)
+    ratio = min(sizes.image_size / shorter, sizes.max_size / longer)
+    if int(shorter * ratio) < 1:
+        raise DatasetError(
+            f"{label_of(scene)}: {scene.width}x{scene.height} shrinks to less than a pixel at "
+            f"detector.max_size={sizes.max_size}; cut it into tiles, leave it out or raise "
+            "detector.max_size"
         )
 
 

@@ -23,7 +23,7 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Manifest, Published
-from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.steps.inputs import Inputs, check_file, check_sides
 from synthaug.pipeline.steps.networks import check_detector_training
 
 if TYPE_CHECKING:
@@ -218,6 +218,10 @@ def run(context: Context) -> dict[str, Any]:
     """
     plan = context.job.detector.training
     spec = Spec(context.job, context.inputs["ingest"].folder.uri, context.folder.uri)
+    for split in ("labelled", "validation"):
+        uri = Folder.at(spec.ingest).sub(split)
+        for scene in parquet.open_table(uri, pixels=False):
+            check_sides(scene, context.job.detector.config)
     result = context.train(fit, spec, context.folder, plan.workers)
     workers = result["workers"]
     measured = result["measured"]

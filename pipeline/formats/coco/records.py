@@ -31,7 +31,8 @@ WRITER = "written by synthaug"  # in the info of the files that we write
 class Config(CheckedConfig):
     """Options of a COCO reference; `path` is the JSON file."""
 
-    # folder; by default beside the JSON, in `images/` there or one level up, or called like the split
+    # folder; by default beside the JSON, in `images/` there or one level up, or called like the
+    # split
     images: str = ""
     annotations: str = field(
         default="required", kw_only=True

@@ -1,9 +1,9 @@
-"""Masks of Label Studio's brush: bytes run-length encoded with repeats of chosen bit widths.
+"""Masks of Label Studio's brush.
 
-The encoding is that of the npm package @thi.ng/rle-pack: 32 bits number of values, 5 bits width of a
-value less one, four times 4 bits widths of lengths less one; then, until there are as many values,
-1 bit "is a run", 2 bits which width, the length less one, and one value or as many as the length.
-A value is a channel of a pixel, RGBA; the mask is where alpha is not 0.
+The encoding is that of the npm package @thi.ng/rle-pack: 32 bits number of values, 5 bits width
+of a value less one, four times 4 bits widths of lengths less one; then, until there are as many
+values, 1 bit "is a run", 2 bits which width, the length less one, and one value or as many as the
+length. A value is a channel of a pixel, RGBA; the mask is where alpha is not 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHANNELS = 4
 
 
 def decode(values: Any, size: Size) -> NDArray[np.bool_]:
-    """Return the mask [H, W] of a list of bytes; ValueError where it is none of this size."""
+    """Return the mask [H, W] of a list of bytes; ValueError for another size."""
     bits = _Bits(_bytes(values))
     height, width = size
     num_values = bits.take(32)

@@ -1,8 +1,8 @@
-"""Label Studio's JSON export, read: rectangles, polygons, ellipses and brush strokes.
+"""Label Studio's JSON export, read.
 
-Reference: `label_studio:export.json?images=folder`. Coordinates are percent of the image. The export
-names images by their address on the server; they are looked for by ever shorter ends of it, also
-without the prefix that an upload adds. JSON-MIN is read too.
+Reference: `label_studio:export.json?images=folder`. Coordinates are percent of the image. The
+export names images by their address on the server; they are looked for by ever shorter ends of
+it, also without the prefix that an upload adds. JSON-MIN is read too.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _address(task: dict[str, Any]) -> str:
 
 
 def _names(address: str) -> list[str]:
-    """Return the names that an image may have below the folder of images, longest first."""
+    """Return the names that an image may have, longest first."""
     parts = urlsplit(address) if "://" in address or address.startswith("/data/") else None
     path = address
     if parts is not None:
@@ -268,7 +268,7 @@ def _names(address: str) -> list[str]:
 
 
 def _by_ends(folder: Path) -> dict[str, list[str]]:
-    """Return the images below a folder by every end of their paths, and without upload prefix."""
+    """Return the images below a folder by every end of their paths."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
@@ -282,7 +282,7 @@ def _by_ends(folder: Path) -> dict[str, list[str]]:
 
 
 def _told_size(regions: Iterable[Any]) -> Size | None:
-    """Return the size (H, W) that the regions say; None where there is none that says it."""
+    """Return the size (H, W) that the regions say; None where none does."""
     for region in regions:
         if not isinstance(region, dict) or "original_width" not in region:
             continue
@@ -301,7 +301,10 @@ def _told_size(regions: Iterable[Any]) -> Size | None:
 
 
 def _labels_of_regions(regions: list[Any]) -> dict[Any, list[Any]]:
-    """Return the labels of shapes by their id: a plain shape has them in a result beside it."""
+    """Return the labels of shapes by their id.
+
+    A plain shape has them in a result beside it.
+    """
     labels: dict[Any, list[Any]] = {}
     for region in regions:
         if not isinstance(region, dict) or not isinstance(region.get("value"), dict):

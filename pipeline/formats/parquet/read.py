@@ -311,8 +311,8 @@ def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
     footer = (metadata.metadata or {}).get(b"synthaug")
     if footer is None:
         raise DatasetError(
-            f"{where}: no scene table (the footer has no 'synthaug' key); a data set of the hub with "
-            "a column of objects is read as hub:FOLDER"
+            f"{where}: no scene table (the footer has no 'synthaug' key); a data set of the hub "
+            "with a column of objects is read as hub:FOLDER"
         )
     try:
         table = json.loads(footer)

@@ -177,7 +177,7 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
 
 
 def _list_file(folder: Path, split: str) -> Path:
-    """Return the list of a split: in Main, in ImageSets itself, or in another folder of it.
+    """Return the list of a split, in Main or elsewhere in ImageSets.
 
     The only list of CVAT's export is called `default`; it is that of the split `train`.
     """
@@ -223,7 +223,7 @@ def _listed_classes(config: Config, base: Path, root: Path) -> tuple[Category, .
 
 
 def _mapped_classes(file: Path) -> tuple[Category, ...]:
-    """Return the classes of CVAT's `name:color:parts:actions` lines, without the background."""
+    """Return the classes of CVAT's `name:color:parts:actions` lines."""
     names = []
     for line in read_lines(file):
         name = line.rsplit(":", 3)[0]
@@ -320,7 +320,7 @@ class _Reader:
         )
 
     def _annotation(self, name: str) -> str:
-        """Return the name of an annotation without suffix; it may lie in a folder of its class."""
+        """Return the name of an annotation, which may lie in a folder of its class."""
         if (self._places.annotations / f"{name}.xml").is_file() or "/" in name:
             return name
         if not self._nested:

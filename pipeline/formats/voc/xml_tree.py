@@ -70,7 +70,7 @@ def _parse(data: bytes | str, name: str) -> Element:
 
 
 def children(file: IO[bytes], name: str) -> Iterator[Element]:
-    """Yield the elements right below the root of an XML file, each forgotten after its turn.
+    """Yield the elements right below the root of an XML file, one at a time.
 
     RecordError as in `load`; the file may be of any size, one element not.
     """
@@ -88,7 +88,7 @@ class _Reader:
     """Builds trees of what expat finds."""
 
     def __init__(self, name: str, most: int | None = None) -> None:
-        """With `most` elements below the root are handed out, none of more bytes than that."""
+        """With `most`, hand out the elements below the root, of at most so many bytes."""
         self._name = name
         self._most = most
         self._depth = 0

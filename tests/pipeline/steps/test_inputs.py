@@ -22,7 +22,7 @@ from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, Sce
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps import inputs
-from synthaug.pipeline.steps.inputs import check_file, check_size, open_inputs
+from synthaug.pipeline.steps.inputs import check_file, check_sides, check_size, open_inputs
 from tests.paths import JOBS
 
 CLASSES = (Category(3, "kite"), Category(7, "house"))
@@ -52,6 +52,17 @@ def table_of(count: int, classes: tuple[Category, ...] = CLASSES) -> SceneList:
 
 def names(table: object) -> list[str]:
     return [scene.image_id for scene in table]  # type: ignore[attr-defined]
+
+
+def test_strips_that_shrink_to_nothing_are_refused() -> None:
+    """At 128 pixels, 213 at most, 12 rows of 2000 columns become 1.3 of a pixel, 2 become 0.2."""
+    config = smoke_job().detector.config
+    config = replace(config, image_size=128, max_size=213)
+    check_sides(scene_of("strip", 12, 2000), config)
+    check_sides(scene_of("tall", 900, 6), config)
+    for size in ((2, 2000), (2000, 2)):
+        with pytest.raises(DatasetError, match=r"shrinks to less than a pixel at .*max_size=213"):
+            check_sides(scene_of("strip", *size), config)
 
 
 # ---- Held-out images ----
