@@ -8,6 +8,7 @@ An ARM is one of
 - NAME=REFERENCE, a data set whose images fill `trial.share` of each batch;
 - NAME=paste:KEY=VALUE,... the trial's copy-paste with these keys of its Config;
 - NAME=A&B, both, each an equal part;
+- NAME=A|KEY=VALUE,... with these keys of the recipe (share, real_last, added_boxes, pseudo_boxes, added_background);
 - NAME=half, half of the labelled images;
 - NAME=empty, the added places stay empty.
 
@@ -45,11 +46,19 @@ from synthaug.pipeline.core.seeding import permuted, seed_for
 from synthaug.pipeline.detection.inference import detect_rows
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
-from synthaug.pipeline.trial.arms import arm_batches, real_draw
+from synthaug.pipeline.trial.arms import RealEnd, arm_batches, real_draw
 from synthaug.pipeline.trial.evaluation import evaluate, without_limits
 from synthaug.pipeline.trial.paired_tests import paired_difference
+from synthaug.pipeline.trial.recipe import Recipe
 
 PASTE, HALF, EMPTY = "paste", "half", "empty"
+
+
+def settings_of(keys: str) -> dict[str, Any]:
+    """Return KEY=VALUE,... as a mapping; a list is written A+B."""
+    settings = yaml.safe_load("{" + keys.replace("=", ": ").replace("+", ", ") + "}")
+    assert isinstance(settings, dict)
+    return settings
 
 
 def table_of(job: Job, part: str, real: Dataset, steps: int) -> Dataset:
@@ -57,8 +66,7 @@ def table_of(job: Job, part: str, real: Dataset, steps: int) -> Dataset:
     kind, _, keys = part.partition(":")
     if kind != PASTE:
         return open_dataset(part, Path(job.data.root), key="arm")
-    settings = yaml.safe_load("{" + keys.replace("=", ": ").replace("+", ", ") + "}")
-    config = replace(job.trial.copy_paste, **settings)
+    config = replace(job.trial.copy_paste, **settings_of(keys))
     size = job.detector.training.batch * steps
     return CopyPasteTable(real, config, seed_for(job.seed, "copy_paste"), size)
 
@@ -68,19 +76,23 @@ def train(job: Job, arm: str, seed: int, steps: int) -> Any:
     plan = job.detector.training
     root = Path(job.data.root)
     real: Dataset = open_dataset(job.data.labelled, root, key="data.labelled")
-    count = round(job.trial.share * plan.batch)
+    tables, _, keys = arm.partition("|")
+    recipe = Recipe.of(job.trial, settings_of(keys))
+    count = round(recipe.share * plan.batch)
     added: list[Dataset] = []
-    if arm in ("real", HALF):
+    if tables in ("real", HALF):
         count = 0
-    elif arm != EMPTY:
-        added = [table_of(job, part, real, steps) for part in arm.split("&")]
-    if arm == HALF:
+    elif tables != EMPTY:
+        added = [table_of(job, part, real, steps) for part in tables.split("&")]
+    if tables == HALF:
         order = seed_for(job.seed, "half")
         chosen = [permuted(k, len(real), order) for k in range(len(real) // 2)]
         real = Subset(real, sorted(chosen))
     arm_seed = seed_for(job.seed, "added images", seed)
     draw = real_draw(real, plan.batch - count, arm_seed, "uniform", 0.0)
-    batches = arm_batches(real, draw, added, count if added else 0, arm_seed)
+    last = real_draw(real, count, seed_for(arm_seed, "last"), "uniform", 0.0)
+    end = RealEnd(recipe.real_from(steps), last)
+    batches = arm_batches(real, draw, added, count if added else 0, arm_seed, recipe, end)
     backend = importlib.import_module(DETECTORS[job.detector.backend])
     config = without_limits(job.detector.config)
     detector = backend.build(config, len(real.categories), seed=arm_seed % 2**31)
@@ -94,7 +106,7 @@ def train(job: Job, arm: str, seed: int, steps: int) -> Any:
 def fingerprints(job: Job, arm: str, on: str) -> list[str]:
     """Return the digests of the data sets that an arm is trained and measured with."""
     named = [job.data.labelled, on]
-    for part in arm.split("&"):
+    for part in arm.partition("|")[0].split("&"):
         if part not in ("real", HALF, EMPTY) and not part.startswith(PASTE):
             named.append(part)
     root = Path(job.data.root)
