@@ -8,7 +8,8 @@ An ARM is one of
 - NAME=REFERENCE, a data set whose images fill `trial.share` of each batch;
 - NAME=paste:KEY=VALUE,... the trial's copy-paste with these keys of its Config;
 - NAME=A&B, both, each an equal part;
-- NAME=A|KEY=VALUE,... with these keys of the recipe (share, real_last, added_boxes, pseudo_boxes, added_background);
+- NAME=A|KEY=VALUE,... with these keys of the recipe: share, real_last, added_boxes, pseudo_boxes,
+  added_background;
 - NAME=half, half of the labelled images;
 - NAME=empty, the added places stay empty.
 

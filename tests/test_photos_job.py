@@ -1,4 +1,7 @@
-"""The job for photos runs to its end on a sample: objects are painted into the real images, and only sizes are others."""
+"""The job for photos runs to its end on a sample, with other sizes only.
+
+Objects are painted into the real images.
+"""
 
 from __future__ import annotations
 
