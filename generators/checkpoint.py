@@ -66,16 +66,25 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: its header is damaged ({err}); train the generator again"
         ) from err
-    if header.get("kind") != "generator" or header.get("system") not in GENERATORS:
+    if header.get("kind") != "generator" or header.get("system") not in list(GENERATORS):
         raise ValueError(
             f"{path}: not a generator checkpoint of synthaug; give the file a training run wrote"
+        )
+    classes = header.get("classes")
+    is_named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not is_named or not isinstance(header.get("config"), dict):
+        raise ValueError(
+            f"{path}: its header lacks the settings or the class names; train the generator again"
         )
     return header
 
 
 def read_config(system: System, header: Mapping[str, Any]) -> Any:
-    """Return the Config of the network that a header describes."""
-    return system.Config(**_renamed(header["config"], NAMES_IN_CONFIG))
+    """Return the Config of the network that a header describes; ValueError where it is none."""
+    try:
+        return system.Config(**_renamed(header["config"], NAMES_IN_CONFIG))
+    except TypeError as err:
+        raise ValueError(f"its header is damaged ({err}); train the generator again") from err
 
 
 def _renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -94,10 +103,10 @@ def load(
     header = read_header(path)
     system = load_system(header["system"])
     config = dataclasses.replace(read_config(system, header), **(changes or {}))
-    network = system.build(config, len(header["classes"]))
     try:
+        network = system.build(config, len(header["classes"]))
         network.load_state_dict(load_file(path), strict=True)
-    except RuntimeError as err:
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as err:
         reason = str(err).split("\n")[0]
         raise ValueError(
             f"{path}: the weights do not fit the network of its header ({reason})"

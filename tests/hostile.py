@@ -2,24 +2,30 @@
 manifest expects.
 
 `python -m tests.hostile FOLDER [NAME...]` runs the cases of a folder with a manifest.json (name,
-kind, entry, expected, also_ok, must_mention, after, limits, must_not_create; pictures and
-annotations only) and prints those that differ.
+kind, entry, expected, also_ok, must_mention, after, limits, must_not_create) and prints those that
+differ. Job files and checkpoints are adapted first (hostile_adapted.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from synthaug.pipeline.commands.validate import Request, validate
+from synthaug.pipeline.core.errors import SynthaugError, printable, visible
 
 KINDS = {
     "image",
@@ -34,25 +40,6 @@ KINDS = {
     "cityscapes",
 }
 SECONDS, MEGABYTES = 120, 4000  # where a case sets no limit
-# what `validate` says of a set, as JSON on the last line
-CHILD = """
-import json, sys
-from pathlib import Path
-from synthaug.pipeline.commands.status import inspect
-from synthaug.pipeline.core.errors import SynthaugError, printable, visible
-from synthaug.pipeline.formats.reference import open_dataset
-reference, root = sys.argv[1:]
-told = {"exit": 0}
-try:
-    table = open_dataset(reference, Path(root), key="DATASET")
-    lines = [visible(line) for line in inspect(table, lambda *_: None, reference)]
-    told["lines"] = lines
-    words = next(line for line in lines if " images, " in line and " objects, " in line).split()
-    told |= {"images": int(words[0]), "annotations": int(words[2])}
-except SynthaugError as err:
-    told |= {"exit": err.exit_code, "lines": [printable(str(err))]}
-print(json.dumps(told))
-"""
 
 
 @dataclass(frozen=True)
@@ -79,42 +66,73 @@ def reference_of(case: dict[str, Any]) -> str:
 
 
 def read(case: dict[str, Any], folder: Path, on_bad: str) -> Found:
-    """Read a case in a child process."""
+    """Read a case as `validate` does, in a fork with limits."""
+    reference = reference_of(case)
+    if on_bad == "skip":
+        reference += ("&" if "?" in reference else "?") + "on_bad=skip"
+    return forked(case, folder, lambda: validated(reference, folder))
+
+
+def validated(reference: str, folder: Path) -> dict[str, Any]:
+    """Return what `validate` says of a data set."""
+    told: dict[str, Any] = {"exit": 0, "lines": [], "images": -1, "annotations": -1}
+    try:
+        for line in validate(Request((reference,), str(folder)), lambda *_: None):
+            told["lines"].append(visible(line))
+    except SynthaugError as err:
+        told["exit"] = err.exit_code
+        told["lines"].append(printable(str(err)))
+    for line in told["lines"]:
+        if " images, " in line and " objects, " in line:
+            words = line.split()
+            told |= {"images": int(words[0]), "annotations": int(words[2])}
+            told["clean"] = line.endswith(": in order")
+            break
+    return told
+
+
+def forked(case: dict[str, Any], folder: Path, call: Callable[[], dict[str, Any]]) -> Found:
+    """Return what a call says, made in a child process with the case's limits."""
     limits = case.get("limits", {})
     seconds = int(limits.get("max_seconds", SECONDS))
     megabytes = int(limits.get("max_rss_mb", MEGABYTES))
-    reference = reference_of(case)
-    reference += ("&" if "?" in reference else "?") + f"on_bad={on_bad}"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds + 20, seconds + 20))
-
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, reference, str(folder)],
-            capture_output=True,
-            text=True,
-            timeout=5 * seconds,
-            preexec_fn=limit,
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Found("limit", f"longer than {seconds} s")
-    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    if used > megabytes:
-        return Found("limit", f"{used} MB, over {megabytes}")
-    try:
-        told = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        return Found("traceback", done.stderr[-600:])
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    pid = os.fork()
+    if not pid:
+        receiver.close()
+        _child(folder, seconds, call, sender)
+    sender.close()
+    told: Any = None
+    with contextlib.suppress(EOFError):
+        told = receiver.recv()
+    receiver.close()
+    os.waitpid(pid, 0)
+    if told is None:
+        return Found("limit", f"ended, perhaps after {seconds} s")
+    if isinstance(told, str):
+        return Found("traceback", told)
+    if told["megabytes"] > megabytes:
+        return Found("limit", f"{told['megabytes']} MB, over {megabytes}")
     text = "\n".join(told["lines"])
+    outcome = "accept" if told.get("clean") else "skip_with_warning"
     if told["exit"]:
-        return Found("reject", text)
-    is_clean = text.splitlines()[0].endswith("in order")
-    outcome = "accept" if is_clean else "skip_with_warning"
-    return Found(outcome, text, told["images"], told["annotations"])
+        outcome = "reject"
+    return Found(outcome, text, told.get("images", -1), told.get("annotations", -1))
+
+
+def _child(
+    folder: Path, seconds: int, call: Callable[[], dict[str, Any]], sender: Connection
+) -> NoReturn:
+    """Call, tell and end."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    os.chdir(folder)
+    try:
+        told: Any = call()
+        told["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    except BaseException:  # whatever it is: nothing may get out
+        told = traceback.format_exc()[-600:]
+    sender.send(told)
+    os._exit(0)
 
 
 def differences(case: dict[str, Any], strict: Found, skipping: Found) -> Iterator[str]:
@@ -171,19 +189,44 @@ def prepared(case: dict[str, Any], source: Path, scratch: Path) -> Path:
     return folder
 
 
+def adapted(case: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Yield in what a job file or a checkpoint differs from what its manifest says."""
+    from tests import hostile_adapted  # with all that runs and networks need
+
+    file = folder / case["entry"]
+    if case["kind"] == "job_yaml":
+        file.write_bytes(hostile_adapted.adapted_job(file.read_bytes()))
+        wanted = hostile_adapted.words(case)
+        found = forked(case, folder, lambda: hostile_adapted.checked_job(file))
+    else:
+        wanted = hostile_adapted.adapt_checkpoint(case, folder)
+        found = forked(case, folder, lambda: hostile_adapted.imported(file))
+    allowed = {case["expected"], *case.get("also_ok", [])}
+    if found.outcome not in allowed:
+        yield f"{found.outcome}, not {' or '.join(sorted(allowed))}: {found.text[:300]}"
+    elif found.outcome == "reject":
+        lost = [word for word in wanted if word.lower() not in found.text.lower()]
+        if lost:
+            yield f"does not mention {lost}: {found.text[:300]}"
+    for word in case.get("forbidden_in_output", []):
+        if word in found.text:
+            yield f"says {word}"
+
+
 def run(source: Path, names: list[str]) -> int:
-    """Run the cases and print what differs; returns how many do."""
+    """Run the cases, by name or kind, and print what differs; returns how many do."""
     cases = json.loads((source / "manifest.json").read_text())
-    chosen = [
-        case for case in cases if case["kind"] in KINDS and (not names or case["name"] in names)
-    ]
+    chosen = [case for case in cases if not names or {case["name"], case["kind"]} & set(names)]
     wrong = 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         for case in chosen:
             folder = prepared(case, source, Path(scratch))
-            strict, skipping = (read(case, folder, on_bad) for on_bad in ("stop", "skip"))
-            told = list(differences(case, strict, skipping))
+            if case["kind"] in KINDS:
+                strict, skipping = (read(case, folder, on_bad) for on_bad in ("stop", "skip"))
+                told = list(differences(case, strict, skipping))
+            else:
+                told = list(adapted(case, folder))
             told += [
                 f"made {name}"
                 for name in case.get("must_not_create", [])

@@ -24,6 +24,7 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/formats": {"core", "detectors"},
     "pipeline/scores": {"core", "detectors", "published"},
     "pipeline/leaks": {"core"},
+    "pipeline/survey": {"core", "formats"},
     "pipeline/planning": {"core"},
     "pipeline/config": {"core", "scores", "generators", "detectors"},
     "pipeline/batches": {"core", "generators", "detectors"},

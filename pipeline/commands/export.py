@@ -5,13 +5,9 @@ Real and synthetic images merged, in their format, whole or not at all.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
-import os
-import shutil
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +22,7 @@ from synthaug.pipeline.core.readable import check_content, readable, skips_any
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import FILE as SKIPPED
 from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
+from synthaug.pipeline.core.staging import staged
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import FORMATS, can_write, hf, load_format
 from synthaug.pipeline.formats.image_files import encoded_image
@@ -144,41 +141,6 @@ def _finished(target: Path, digest: str) -> bool:
             return True
         raise JobError(f"--out: {target} holds another export; delete it or choose another folder")
     raise JobError(f"--out: {target} is there and not empty; choose a folder that is not there yet")
-
-
-@contextlib.contextmanager
-def staged(target: Path) -> Iterator[Folder]:
-    """Yield a folder that becomes `target` when the block ends well.
-
-    It lies beside it, and vanishes when the block does not end well.
-
-    What killed exports of this machine left beside it is removed first.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-    head = f".{target.name}.{host}."
-    for left in target.parent.glob(f"{head}*.tmp"):
-        pid = left.name.removeprefix(head).removesuffix(".tmp")
-        if pid.isdecimal() and not _alive(int(pid)):
-            shutil.rmtree(left)
-    work = target.parent / f"{head}{os.getpid()}.tmp"
-    try:
-        work.mkdir()
-        yield Folder.at(work)
-        work.rename(target)  # also over an empty folder
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 def _digest(request: Request, splits: Splits) -> str:

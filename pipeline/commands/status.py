@@ -1,15 +1,11 @@
-"""Lines about the state of a run and about the content of a data set."""
+"""Lines about the state of a run."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from synthaug.pipeline.core.errors import JobError, printable
-from synthaug.pipeline.core.readable import check_content, read_scene
-from synthaug.pipeline.core.scene import Dataset
-from synthaug.pipeline.core.skipped import Skipped, short_lines, unread_lines
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import MANIFEST
 from synthaug.pipeline.execution.training import read_log
@@ -41,35 +37,3 @@ def _state(folder: Folder) -> str:
         return f"unfinished: step {log[-1]['step']} of {log[-1]['steps']}"
     shards = [name for name in folder.names() if name.endswith(".json")]
     return f"unfinished: {len(shards)} shards finished"
-
-
-def inspect(
-    table: Dataset, progress: Callable[[int, int, str], None], told: str = "DATASET"
-) -> Iterator[str]:
-    """Yield what is in a data set, every image decoded, and what was skipped.
-
-    Raises DatasetError, which begins with `told`, for a set in which there is nothing.
-    """
-    total = len(table)
-    objects: Counter[int] = Counter()
-    skipped = Skipped(table.skipped)
-    images = 0
-    for index in range(total):
-        scene = read_scene(table, index, skipped)
-        if scene is not None:
-            images += 1
-            objects.update(scene.objects.category.tolist())
-        progress(index + 1, total, "images")
-    yield from short_lines(skipped)
-    yield from unread_lines(skipped)
-    check_content(told, table, images, sum(objects.values()))
-    num_classes = len(table.categories)
-    state = "in order"
-    if skipped:
-        state = "in order but for what is said above"
-    yield f"{images} images, {sum(objects.values())} objects, {num_classes} classes: {state}"
-    classes = list(enumerate(table.categories))
-    classes.sort(key=lambda pair: -objects[pair[0]])
-    for index, category in classes:
-        kind = "" if category.isthing else " (stuff)"
-        yield f"  {objects[index]:>8}  {printable(category.name)}{kind}"

@@ -50,13 +50,29 @@ def decode(scene: Scene) -> Pixels:
     Raises DatasetError when the file is missing, broken, of another size, of a kind of pixels that
     has no one meaning as RGB, or may be turned and nobody says whether its labels are.
     """
-    image, layout = _opened(scene)
+    return decode_with_file(scene)[0]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file as it is stored, whatever its pixels become."""
+
+    data: bytes
+    format: str  # one of FORMATS, or MPO
+    mode: str  # Pillow's name of its pixels: L, RGB, CMYK, I;16 ...
+    orientation: int  # EXIF: 1 = as stored
+
+
+def decode_with_file(scene: Scene) -> tuple[Pixels, ImageFile]:
+    """Return what `decode` returns, and the file that it comes from."""
+    image, layout, data = _opened(scene)
+    file = ImageFile(data, image.format or "", image.mode, layout.orientation)
     pixels = _rgb(image, label_of(scene))
     if layout.seen_turned == layout.labelled_turned:
-        return pixels
+        return pixels, file
     if layout.labelled_turned:
-        return _turned(pixels, layout.orientation)
-    return _turned(pixels, _INVERSE[layout.orientation])
+        return _turned(pixels, layout.orientation), file
+    return _turned(pixels, _INVERSE[layout.orientation]), file
 
 
 def label_of(scene: Scene) -> str:
@@ -72,7 +88,7 @@ def upright(scene: Scene) -> tuple[Scene, bool]:
     and only the tag is set to "as it is"; any other image that is turned becomes PNG. Raises
     DatasetError as `decode` does.
     """
-    image, layout = _opened(scene, with_pixels=False)
+    image, layout, _ = _opened(scene, with_pixels=False)
     if layout.orientation == 1:
         return scene, False
     name = None
@@ -143,8 +159,8 @@ class _Layout:
     labelled_turned: bool  # the labels count the pixels as a viewer shows them
 
 
-def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout]:
-    """Open a scene's image, and decode it; returns Pillow's image and how it lies."""
+def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout, bytes]:
+    """Open a scene's image, and decode it; returns Pillow's image, how it lies, and its file."""
     from PIL import Image
 
     label, size = label_of(scene), scene.size
@@ -175,7 +191,7 @@ def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout]:
             f"{label}: the image cannot be decoded ({reason(data, err)}); replace the file"
         ) from err
     seen_turned = image.format == "TIFF" and header.orientation != 1
-    return image, _Layout(header.orientation, seen_turned, as_shown)
+    return image, _Layout(header.orientation, seen_turned, as_shown), data
 
 
 def header_of_file(path: Path, max_pixels: int) -> Header:
@@ -291,11 +307,14 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
 def read_file(image: ImageRef) -> bytes:
     """Return the bytes of an encoded image, from memory or from its path.
 
-    Raises OSError when it cannot be read.
+    Raises OSError when it cannot be read, or is a device or a pipe, which may have no end.
     """
     if image.data is not None:
         return image.data
-    return Path(image.path or "").read_bytes()
+    path = Path(image.path or "")
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+    return path.read_bytes()
 
 
 def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:

@@ -15,22 +15,27 @@ OBJECTS = "object of an unreadable image"
 
 
 def read_scene(
-    table: Dataset, index: int, skipped: Skipped, otherwise: bool = False
+    table: Dataset,
+    index: int,
+    skipped: Skipped,
+    otherwise: bool = False,
+    look: Callable[[Scene], object] = decode,
 ) -> Scene | None:
     """Return a scene whose pixels can be read; None for one to be skipped.
 
     What is skipped is counted and named. `otherwise` says whether that is done where nobody said so
-    of the set. Raises DatasetError for an unreadable scene that is not to be skipped.
+    of the set; `look` decodes the scene. Raises DatasetError for an unreadable scene that is not to
+    be skipped.
     """
     scene = None
     try:
         scene = table[index]  # a panoptic map is decoded and checked here
-        decode(scene)
+        look(scene)
     except DatasetError as err:
         skips = table.skips_bad(index)
         if not (otherwise if skips is None else skips):
             raise
-        skipped.note(UNREADABLE, str(err))
+        skipped.note(UNREADABLE, str(err), wrong=True)
         if scene is not None and len(scene.objects):
             skipped[OBJECTS] += len(scene.objects)
         return None

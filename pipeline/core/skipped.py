@@ -15,22 +15,26 @@ class Skipped(Counter[str]):
 
     Some reasons are only counted: those that are true of most objects of a set. `unread` counts, by
     name, what a file says and a scene has no place for: nothing is left out, but it is not kept.
+    `wrong` counts, by reason, what would have stopped the reading without on_bad=skip.
     """
 
     def __init__(self, counts: Mapping[str, int] | Iterable[str] = ()) -> None:
         super().__init__(counts)
         self.names: dict[str, list[str]] = {}
         self.unread: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
         if isinstance(counts, Skipped):
             self.names = {reason: list(names) for reason, names in counts.names.items()}
             self.unread = Counter(counts.unread)
+            self.wrong = Counter(counts.wrong)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (dict(self), self.names, self.unread)
+        return _restored, (dict(self), self.names, self.unread, self.wrong)
 
-    def note(self, reason: str, name: str) -> None:
-        """Count one thing that has a name."""
+    def note(self, reason: str, name: str, wrong: bool = False) -> None:
+        """Count one thing that has a name; `wrong` says whether it is a mistake."""
         self[reason] += 1
+        self.wrong[reason] += wrong
         self.names.setdefault(reason, []).append(name)
 
     def take(self, other: Mapping[str, int]) -> None:
@@ -41,19 +45,24 @@ class Skipped(Counter[str]):
             for reason, names in other.names.items():
                 self.names.setdefault(reason, []).extend(names)
             self.unread.update(other.unread)
+            self.wrong.update(other.wrong)
 
     def positive(self) -> Skipped:
         """Return a copy without what was counted 0 times."""
         kept = Skipped({reason: count for reason, count in self.items() if count > 0})
         kept.names = {reason: list(names) for reason, names in self.names.items()}
         kept.unread = Counter(self.unread)
+        kept.wrong = Counter(self.wrong)
         return kept
 
 
-def _restored(counts: dict[str, int], names: dict[str, list[str]], unread: Any) -> Skipped:
+def _restored(
+    counts: dict[str, int], names: dict[str, list[str]], unread: Any, wrong: Any
+) -> Skipped:
     skipped = Skipped(counts)
     skipped.names = names
     skipped.unread = unread
+    skipped.wrong = wrong
     return skipped
 
 

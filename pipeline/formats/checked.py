@@ -28,6 +28,8 @@ class CheckedConfig:
     # how boxes count an image that an EXIF tag turns: as_stored | as_shown; "" = its size must tell
     turned: str = field(default="", kw_only=True)
     links: str = field(default="inside", kw_only=True)  # of files; or "follow": also out of the set
+    # boxes that reach out of their image by over a pixel: refuse | clip
+    outside: str = field(default="refuse", kw_only=True)
 
     def __post_init__(self) -> None:
         if self.on_bad not in ("stop", "skip"):
@@ -38,11 +40,18 @@ class CheckedConfig:
             raise ValueError(f"turned is '{self.turned}'; use as_stored or as_shown")
         if self.links not in ("inside", "follow"):
             raise ValueError(f"links is '{self.links}'; use inside or follow")
+        if self.outside not in ("refuse", "clip"):
+            raise ValueError(f"outside is '{self.outside}'; use refuse or clip")
 
     @property
     def follows_links(self) -> bool:
         """Whether a link may lead out of the data set."""
         return self.links == "follow"
+
+    @property
+    def cuts_boxes(self) -> bool:
+        """Whether boxes that reach out of their image are cut off there."""
+        return self.outside == "clip"
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Checker:
     file: Path
     on_bad: str  # stop | skip
     skipped: Skipped = field(default_factory=Skipped)  # by reason
+    cuts_boxes: bool = False  # those that reach out of their image
 
     def each(
         self, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str = "id"
@@ -94,7 +104,7 @@ class Checker:
                     raise DatasetError(f"{self.file}: {told}; correct it") from bad
                 taken.bad += 1
                 taken.first = taken.first or told
-                self.skipped.note(bad.reason, f"{self.file.name}: {told}")
+                self.skipped.note(bad.reason, f"{self.file.name}: {told}", wrong=True)
                 continue
             except DatasetError:
                 if taken.first is None or self.on_bad == "skip":
@@ -117,7 +127,7 @@ class Checker:
             detail = f"{part}: {bad.detail}" if part else bad.detail
             if self.on_bad == "stop" or bad.fatal:
                 raise RecordError(bad.reason, detail, bad.fatal) from bad
-            self.skipped.note(bad.reason, f"{self.file.name}: {owner}: {detail[:400]}")
+            self.skipped.note(bad.reason, f"{self.file.name}: {owner}: {detail[:400]}", wrong=True)
             return None
 
 

@@ -81,15 +81,24 @@ def flag(record: dict[str, Any], name: str, default: bool) -> bool:
     return bool(value)
 
 
-def inside_box(box: Box, size: Size) -> tuple[Box, bool]:
-    """Clip a box to its image (H, W), and return whether it stuck out.
+ROUNDED = "clipped to image"  # it stuck out by rounding
+CUT = "box reaching out of its image, cut"  # by more
 
-    By rounding only: RecordError for more than a pixel.
+
+def clip_reason(excess: float) -> str:
+    """Return under what a clipped box is counted that stuck out by so many pixels."""
+    return CUT if excess > _TOLERANCE else ROUNDED
+
+
+def inside_box(box: Box, size: Size, cuts: bool = False) -> tuple[Box, float]:
+    """Clip a box to its image (H, W), and return by how many pixels it stuck out.
+
+    By rounding only, unless `cuts`: RecordError for more than a pixel.
     """
     height, width = size
     x1, y1, x2, y2 = box
     excess = max(-x1, -y1, x2 - width, y2 - height)
-    if excess > _TOLERANCE:
+    if excess > _TOLERANCE and not cuts:
         raise RecordError(
             "box outside the image",
             f"bbox lies {excess:g} pixels outside the image of {width}x{height}",
@@ -99,7 +108,7 @@ def inside_box(box: Box, size: Size) -> tuple[Box, bool]:
     clipped = (x1, y1, x2, y2)
     if not has_extent(clipped):
         raise RecordError("empty box", "bbox has no extent inside the image")
-    return clipped, excess > 0
+    return clipped, max(excess, 0.0)
 
 
 def has_extent(box: Box) -> bool:

@@ -240,7 +240,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         "status": [],
         "report": ["--out"],
         "score": ["--detector", "--job", "--names", "--output", "--train", "--weights"],
-        "validate": ["--root"],
+        "validate": ["--fix", "--html", "--json", "--root", "--strict"],
         "generate": ["--count", "--edits", "--image", "--output", "--seed", "--sheet"],
         "import-checkpoint": ["--background", "--classes", "--out"],
         "doctor": ["--weights"],

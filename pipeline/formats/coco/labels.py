@@ -22,6 +22,7 @@ from synthaug.pipeline.formats.coco.records import Image, ImageReader, count_unr
 from synthaug.pipeline.formats.validation import (
     Box,
     RecordError,
+    clip_reason,
     flag,
     inside_box,
     is_int,
@@ -173,11 +174,11 @@ class LabelReader:
             reason = "box drawn at an angle, taken as the upright box around it"
             notes.append((reason, f"attributes.rotation is {angle:g}"))
         try:
-            box, clipped = inside_box(box, size)
+            box, excess = inside_box(box, size, self._check.cuts_boxes)
         except RecordError as err:
             raise RecordError(err.reason, err.detail + _hint(record["bbox"], size)) from err
-        if clipped:
-            notes.append(("clipped to image", f"bbox {record['bbox']!r}"))
+        if excess > 0:
+            notes.append((clip_reason(excess), f"bbox {record['bbox']!r}"))
         return box
 
     def _segmentation(

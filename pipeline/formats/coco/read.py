@@ -120,7 +120,7 @@ def read_document(
     document: dict[str, Any], digest: str, file: Path, config: Config, root: Path
 ) -> CocoDataset:
     """Check the parsed content of a COCO file; the rest is as in `read`."""
-    check = Checker(file, config.on_bad)
+    check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
     section(document, "images", file)  # its absence is told first
     records = _annotations(document, file, config)
     if not records and config.annotations == "optional":

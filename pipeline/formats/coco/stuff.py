@@ -65,8 +65,8 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     things, things_digest = load_object(things_file)
     stuff, stuff_digest = load_object(stuff_file)
     skipped = Skipped()
-    check_things = Checker(things_file, config.on_bad, skipped)
-    check_stuff = Checker(stuff_file, config.on_bad, skipped)
+    check_things = Checker(things_file, config.on_bad, skipped, config.cuts_boxes)
+    check_stuff = Checker(stuff_file, config.on_bad, skipped, config.cuts_boxes)
 
     by_id: dict[int, Category] = {}
     _read_categories(things, check_things, by_id, isthing=True)

@@ -101,7 +101,7 @@ class CocoWriter:
         data = image_bytes
         if data is None:
             data = encoded_image(scene)
-        name = _file_name(scene, data)
+        name = file_name(scene, data)
         if write_image:
             self._images.write_bytes(name, data, durable=False)
         self._add(scene, self._image(scene, self._num_images + 1, name))
@@ -167,7 +167,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode("ascii")
 
 
-def _file_name(scene: Scene, data: bytes) -> str:
+def file_name(scene: Scene, data: bytes) -> str:
     """Return the image id as file name where it is harmless, else its digest."""
     suffix = Path(scene.image.path or "").suffix
     if data.startswith(PNG):

@@ -164,6 +164,7 @@ class _RowGroup:
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
             raise pa.ArrowInvalid("an object has a category that the footer does not list")
         self._values["category"] = category.astype(np.int32)
+        _check_boxes(self._values["boxes"], self._bounds, table)
 
     def scene(self, row: int) -> Scene:
         """Return the scene of a row, counted from the group's first."""
@@ -200,6 +201,24 @@ def _row_bounds(lists: dict[str, Any]) -> list[int]:
             raise pa.ArrowInvalid("the lists of 'objects' differ in length")
     bounds: list[int] = np.cumsum([0, *expected.to_pylist()]).tolist()
     return bounds
+
+
+_TOLERANCE = 0.01  # pixels by which a box may stick out: it is kept as corner and sides
+
+
+def _check_boxes(boxes: Any, bounds: list[int], table: Any) -> None:
+    """Raise ArrowInvalid for boxes [N, 4] that do not lie in their images."""
+    counts = np.diff(bounds)
+    sides = []
+    for name in ("width", "height"):
+        values = table.column(name).to_numpy().astype(np.float64)
+        if (values < 1).any():
+            raise pa.ArrowInvalid(f"an image has a {name} under 1")
+        sides.append(np.repeat(values, counts))
+    limits = np.stack([*sides, *sides], axis=1) + _TOLERANCE  # [N, 4]
+    inside = (boxes >= -_TOLERANCE) & (boxes <= limits)  # false for what is no number
+    if not inside.all() or (boxes[:, 2:] < boxes[:, :2]).any():
+        raise pa.ArrowInvalid("a box does not lie in its image")
 
 
 def _flat(column: Any, name: str) -> Any:

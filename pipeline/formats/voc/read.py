@@ -32,7 +32,13 @@ from synthaug.pipeline.formats.checked import (
 from synthaug.pipeline.formats.drawn import corners_of, count_flags, rotated, turned_box
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.source_files import find_file, read_lines
-from synthaug.pipeline.formats.validation import Box, RecordError, inside_box, is_text
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    clip_reason,
+    inside_box,
+    is_text,
+)
 from synthaug.pipeline.formats.voc.write import CLASSES, write, write_splits
 from synthaug.pipeline.formats.voc.xml_tree import load, text_of
 
@@ -116,7 +122,7 @@ def read(config: Config, root: Path = Path()) -> VocDataset:
     base = located(root, config.path).resolve()
     places = _places(base)
     categories = _listed_classes(config, base, root)
-    check = Checker(places.annotations, config.on_bad)
+    check = Checker(places.annotations, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(places, config, check, categories)
     names = _image_names(config, base, places, check.skipped)
     check.each([{"id": name} for name in names], "image", reader.add)
@@ -429,9 +435,9 @@ class _Reader:
             center = (x1 + x2) / 2, (y1 + y2) / 2
             corners = rotated(corners_of(x1, y1, x2, y2), center, angle)
             return turned_box(name, corners, size, note).box
-        box, clipped = inside_box((x1 - 1, y1 - 1, x2, y2), size)
-        if clipped:
-            note("clipped to image")
+        box, excess = inside_box((x1 - 1, y1 - 1, x2, y2), size, self._check.cuts_boxes)
+        if excess > 0:
+            note(clip_reason(excess))
         return box
 
 

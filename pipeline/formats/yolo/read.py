@@ -130,7 +130,8 @@ def read(config: Config, root: Path = Path()) -> YoloDataset:
     categories = categories_of(described.document, described.file)
     images = located(root, config.images) if config.images else None
     skipped = Skipped()
-    rows = RowReader(len(categories), columns_of(described, config.task), skipped)
+    columns = columns_of(described, config.task)
+    rows = RowReader(len(categories), columns, skipped, config.cuts_boxes)
     reader = _Reader(rows, config, skipped)
     listed = list(listed_images(described, config.split, images, config.follows_links, skipped))
     for part in listed:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
-from synthaug.pipeline.formats.validation import RecordError, inside_box
+from synthaug.pipeline.formats.validation import RecordError, clip_reason, inside_box
 
 TASKS = ("detect", "segment", "pose", "obb")
 _BOX = 5  # columns: class cx cy w h
@@ -85,6 +86,7 @@ class RowReader:
     num_classes: int
     columns: Columns
     skipped: Skipped
+    cuts_boxes: bool = False  # that reach out of their image, polygons too
     guess: Guess = field(default_factory=Guess)
 
     def read(
@@ -126,12 +128,15 @@ class RowReader:
                 "bad label", f"class {values[0]:g} is not among the {self.num_classes} names"
             )
         if len(values) == _BOX:
-            shape, is_out = self._box(values[1:], size)
+            shape, excess = self._box(values[1:], size)
         else:
             self.guess.see(values)
-            shape, is_out = _polygon(values[1:], size)
-        if is_out:
-            self.skipped.note("clipped to image", name)
+            shape, excess = _polygon(values[1:], size, self.cuts_boxes)
+            if _holds_no_pixel(shape, size):
+                self.skipped.note("empty mask, the object keeps its box", name)
+                shape = np.concatenate([shape.min(0), shape.max(0)])
+        if excess > 0:
+            self.skipped.note(clip_reason(excess), name)
         return label, shape
 
     def _shape_columns(self, values: list[float]) -> list[float]:
@@ -166,7 +171,7 @@ class RowReader:
             )
         return values
 
-    def _box(self, values: list[float], size: Size) -> tuple[Shape, bool]:
+    def _box(self, values: list[float], size: Size) -> tuple[Shape, float]:
         """Return the box [4] in pixels of cx, cy, w, h in parts of an image (H, W)."""
         height, width = size
         center = np.array([values[0] * width, values[1] * height])
@@ -175,11 +180,11 @@ class RowReader:
             raise RecordError("empty box", "the box has no extent")
         corners = np.concatenate([center - half, center + half])
         x1, y1, x2, y2 = np.round(corners, 6).astype(np.float32).astype(np.float64).tolist()
-        box, clipped = inside_box((x1, y1, x2, y2), size)
-        return np.array(box), clipped
+        box, excess = inside_box((x1, y1, x2, y2), size, self.cuts_boxes)
+        return np.array(box), excess
 
 
-def _polygon(values: list[float], size: Size) -> tuple[Shape, bool]:
+def _polygon(values: list[float], size: Size, cuts: bool) -> tuple[Shape, float]:
     """Return the polygon [K, 2] in pixels of x, y, ... in parts of an image (H, W)."""
     height, width = size
     points = np.array(values).reshape(-1, 2) * (width, height)
@@ -187,7 +192,7 @@ def _polygon(values: list[float], size: Size) -> tuple[Shape, bool]:
     # outlines of pixels lie on whole numbers
     points = np.where(np.abs(points - nearest) < _SNAP, nearest, points)
     excess = max(-points.min(), (points - (width, height)).max())
-    if excess > _TOLERANCE:
+    if excess > _TOLERANCE and not cuts:
         raise RecordError(
             "polygon outside the image",
             f"a point lies {excess:g} pixels outside the image of {width}x{height}",
@@ -195,7 +200,15 @@ def _polygon(values: list[float], size: Size) -> tuple[Shape, bool]:
     inner = points.clip(0, (width, height))
     if (inner.min(0) >= inner.max(0)).any():
         raise RecordError("empty box", "the polygon has no extent inside the image")
-    return inner, bool(excess > 0)
+    return inner, max(float(excess), 0.0)
+
+
+def _holds_no_pixel(shape: Shape, size: Size) -> bool:
+    """Whether a polygon [K, 2] covers no pixel."""
+    polygon = shape.ravel()
+    if not masks.is_thin(polygon):
+        return False
+    return not masks.area(masks.from_polygons([polygon], size))
 
 
 def _holds(box: tuple[float, float, float, float], points: NDArray[np.float64]) -> bool:

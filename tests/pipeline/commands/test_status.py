@@ -1,18 +1,15 @@
-"""The state of a run and the content of a data set, as lines."""
+"""The state of a run, as lines."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from synthaug.pipeline.commands.status import inspect, lines
-from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import ImageRef, SceneList
-from synthaug.pipeline.formats.toy import dataset as toy
+from synthaug.pipeline.commands.status import lines
+from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.steps import STEPS
 
 
@@ -64,26 +61,3 @@ def test_of_two_outputs_of_a_step_the_newer_one_is_told(tmp_path: Path) -> None:
     os.utime(old, (1, 1))
     os.utime(new, (2, 2))
     assert state(tmp_path)["plan"] == "unfinished: 0 shards finished"
-
-
-# ---- A data set ----
-
-
-def test_a_data_set_is_counted_by_class_most_frequent_first() -> None:
-    table = toy.read(toy.Config("train", 6), Path())
-    reports: list[tuple[int, int, str]] = []
-    first, *classes = inspect(table, lambda *report: reports.append(report))
-    counts = [int(line.split()[0]) for line in classes]
-    assert first == f"6 images, {sum(counts)} objects, {len(table.categories)} classes: in order"
-    assert sum(counts) == sum(len(table[i].objects) for i in range(6))
-    assert counts == sorted(counts, reverse=True)
-    assert any(line.endswith("sky (stuff)") for line in classes)
-    assert reports == [(done, 6, "images") for done in range(1, 7)]
-
-
-def test_an_image_that_cannot_be_decoded_is_an_error() -> None:
-
-    scene = toy.read(toy.Config("train", 1), Path())[0]
-    bad = replace(scene, image=ImageRef(b"nothing", "bad.png"))
-    with pytest.raises(DatasetError, match=r"bad\.png"):
-        list(inspect(SceneList(toy.CATEGORIES, [bad]), lambda *_: None))

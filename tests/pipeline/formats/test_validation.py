@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthaug.pipeline.formats.validation import (
+    CUT,
+    ROUNDED,
     Box,
     RecordError,
+    clip_reason,
     flag,
     inside_box,
     is_int,
@@ -83,11 +86,11 @@ def test_flags_are_zero_one_or_truth_values() -> None:
 
 
 def test_a_box_inside_stays_as_it_is() -> None:
-    assert inside_box((0.0, 0.0, 20.0, 10.0), SIZE) == ((0.0, 0.0, 20.0, 10.0), False)
+    assert inside_box((0.0, 0.0, 20.0, 10.0), SIZE) == ((0.0, 0.0, 20.0, 10.0), 0.0)
 
 
 def test_a_box_out_by_a_pixel_is_clipped_and_reported() -> None:
-    assert inside_box((-1.0, -0.5, 21.0, 10.25), SIZE) == ((0.0, 0.0, 20.0, 10.0), True)
+    assert inside_box((-1.0, -0.5, 21.0, 10.25), SIZE) == ((0.0, 0.0, 20.0, 10.0), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,14 @@ def test_a_box_out_by_more_is_refused_at_each_edge(box: Box, pixels: str) -> Non
         "box outside the image",
         f"bbox lies {pixels} pixels outside the image of 20x10",
     )
+
+
+def test_a_box_out_by_more_is_cut_where_that_is_asked_for() -> None:
+    box, excess = inside_box((-1.5, 0.0, 25.0, 5.0), SIZE, cuts=True)
+    assert ((0.0, 0.0, 20.0, 5.0), 5.0) == (box, excess)
+    assert clip_reason(excess) == CUT
+    assert clip_reason(1.0) == ROUNDED
+    assert refusal(inside_box, (21.0, 0.0, 29.0, 5.0), SIZE, True)[0] == "empty box"
 
 
 @pytest.mark.parametrize(
@@ -125,9 +136,9 @@ def test_what_passes_lies_inside_and_has_an_extent(
     x1: float, y1: float, x2: float, y2: float
 ) -> None:
     try:
-        box, clipped = inside_box((x1, y1, x2, y2), SIZE)
+        box, excess = inside_box((x1, y1, x2, y2), SIZE)
     except RecordError:
         return
     assert 0 <= box[0] < box[2] <= 20
     assert 0 <= box[1] < box[3] <= 10
-    assert clipped == (box != (x1, y1, x2, y2))
+    assert (excess > 0) == (box != (x1, y1, x2, y2))
