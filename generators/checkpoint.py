@@ -80,7 +80,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_config(system: System, header: Mapping[str, Any]) -> Any:
-    """Return the Config of the network that a header describes; ValueError where it is none."""
+    """Return the Config of the network that a header describes.
+
+    Raises ValueError where it is none.
+    """
     try:
         return system.Config(**_renamed(header["config"], NAMES_IN_CONFIG))
     except TypeError as err:

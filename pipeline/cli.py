@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 USUAL_SEEDS = 4  # of a trial's screening
+KEEPS = ("run", "trial", "plan")  # commands that go on where they were stopped
 
 
 class Commands(click.Group):
@@ -57,17 +58,24 @@ class Commands(click.Group):
             click.echo(f"error: {printable(str(err))}", err=True)
             sys.exit(err.exit_code)
         except (KeyboardInterrupt, _StoppedError) as err:
-            click.echo(
-                "stopped; what was finished is kept: run the same command to go on", err=True
-            )
+            told = "stopped"
+            if ctx.invoked_subcommand in KEEPS:
+                told += "; what was finished is kept: run the same command to go on"
+            click.echo(told, err=True)
             sys.exit(143 if isinstance(err, _StoppedError) else 130)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as err:
             if isinstance(err, OSError) and _stdout_is_gone(err):
                 _leave_stdout(err)
+            if isinstance(err, FileNotFoundError) and "temporary directory" in str(err):
+                click.echo(f"error: {_NO_TMP}", err=True)
+                sys.exit(2)
             click.echo(f"error: {_unexpected(err)}", err=True)
             sys.exit(1)
+
+
+_NO_TMP = "TMPDIR: no folder for temporary files can be written; set it to one that can"
 
 
 class _StoppedError(BaseException):
@@ -117,6 +125,8 @@ def _flush() -> None:
 
     A failure is an error now, not at the exit of Python.
     """
+    if sys.stdout is None:  # closed before we began
+        return
     try:
         sys.stdout.flush()
     except OSError as err:
@@ -372,9 +382,9 @@ def score(**request: Any) -> None:
 def validate(**request: Any) -> None:
     """Check data sets: what is there, and what is wrong, the most harmful first.
 
-    E.g. `synthaug validate coco:train.json?images=images` or `parquet:runs/x/data`. Reads every annotation and decodes every image on all cores; of several sets, says
-    which pictures they share (docs/data.md). Exit code 0: in order; 1: warnings, with --strict; 2:
-    something is wrong.
+    E.g. `synthaug validate coco:train.json?images=images` or `parquet:runs/x/data`. Reads every
+    annotation and decodes every image on all cores; of several sets, says which pictures they share
+    (docs/data.md). Exit code 0: in order; 1: warnings, with --strict; 2: something is wrong.
     """
     from synthaug.pipeline.commands.validate import Request
     from synthaug.pipeline.commands.validate import validate as survey

@@ -1,7 +1,8 @@
 """Hostile job files and checkpoints, written for no program in particular, adapted to this one.
 
-A job keeps its damage and gets our keys in place of its own; what its manifest wants named is then called as here.
-A checkpoint whose manifest says how a good one was changed is made anew: the same change to a small LostGAN.
+A job keeps its damage and gets our keys in place of its own; what its manifest wants named is then
+called as here. A checkpoint whose manifest says how a good one was changed is made anew: the same
+change to a small LostGAN.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ OURS = {  # their key -> ours
     "annotations": "labelled",
 }
 DATA = re.compile(
-    r"data:\n  format: (?P<format>.*)\n(  images: (?P<images>.*)\n)?(  annotations: (?P<file>.*)\n)?"
+    r"data:\n  format: (?P<format>.*)\n"
+    r"(  images: (?P<images>.*)\n)?(  annotations: (?P<file>.*)\n)?"
 )
 # what a small set needs beside the job itself
 REST = (

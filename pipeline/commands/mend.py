@@ -1,4 +1,7 @@
-"""Write a surveyed data set with its faults mended: COCO, the images beside it, and every change by name."""
+"""Write a surveyed data set with its faults mended.
+
+As COCO, the images beside it, and every change by name.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ _FEW_CUT = 5
 
 
 def mend(tally: Tally, out: Path, progress: Callable[[int, int, str], None]) -> Iterator[str]:
-    """Write the set that a survey looked at into a new folder, and say what was changed.
+    """Write the set that a survey looked at into a new folder; says what was changed.
 
     Its source is only read. Raises JobError where the folder is there or cannot be written, and
     DatasetError where what looks like a fault is the way of the whole set, or nothing is left.
@@ -91,7 +94,7 @@ def _write(
 
 
 def _repeated(tally: Tally, changes: Skipped) -> set[int]:
-    """Return the places of images that show what an earlier one shows, with the same labels."""
+    """Return the places of images that repeat an earlier one with the same labels."""
     repeated = set()
     for group in twins(tally):
         if group.same_labels:

@@ -75,6 +75,9 @@ def _scan_file(path: Path, sources: dict[str, Source], children: tuple[str, ...]
     level = 1 + max((source.level for source in sources.values()), default=0)
     try:
         _scan(yaml.MappingNode(root.tag, own_keys), "", Source(str(path), level), sources)
+        for key, value in own_keys:
+            if isinstance(value, yaml.SequenceNode):
+                raise FaultError(key.value, "is a list; no section or key of a job is one")
     except FaultError as fault:
         raise JobError(f"{path}: {fault}") from fault
 

@@ -160,7 +160,7 @@ class _Layout:
 
 
 def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout, bytes]:
-    """Open a scene's image, and decode it; returns Pillow's image, how it lies, and its file."""
+    """Open a scene's image and decode it; returns it, how it lies, and its bytes."""
     from PIL import Image
 
     label, size = label_of(scene), scene.size

@@ -195,11 +195,22 @@ class Folder:
 
         The rest is as in `atomic_output`.
         """
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(dir=self.scratch_place()) as scratch:
             path = Path(scratch) / PurePosixPath(name).name
             yield path
             with path.open("rb") as written, self.atomic_output(name) as out:
                 shutil.copyfileobj(written, out, _CHUNK)
+
+    def scratch_place(self) -> str | None:
+        """Return where temporary files go: None for TMPDIR, else this folder."""
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError:
+            if self.is_local:
+                Path(self.path).mkdir(parents=True, exist_ok=True)
+                return self.path
+            raise
+        return None
 
     @contextlib.contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:

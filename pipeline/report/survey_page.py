@@ -1,6 +1,7 @@
-"""The page of `synthaug validate`: what is in data sets, and what is wrong with them.
+"""The page of `synthaug validate`: what is in data sets, what is wrong there.
 
-Every text of a data set reaches the page through the template's autoescape; nothing here makes markup.
+Every text of a data set reaches the page through the template's autoescape; nothing here makes
+markup.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def pictures(table: Dataset, index: Sequence[int]) -> list[Picture]:
 
 
 def render(record: Mapping[str, Any], shown: Sequence[Sequence[Picture]]) -> bytes:
-    """Return the page of a survey's record, UTF-8; some pictures of each set are shown."""
+    """Return the page of a survey's record, UTF-8; `shown` are pictures of each set."""
     levels = []
     for level, title in LEVELS.items():
         chosen = [finding for finding in record["findings"] if finding["level"] == level]

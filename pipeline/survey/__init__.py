@@ -1,1 +1,4 @@
-"""What is in a data set and what is wrong with it: every image looked at, on all cores, in flat memory."""
+"""What is in a data set and what is wrong with it.
+
+Every image is looked at, on all cores, in flat memory.
+"""

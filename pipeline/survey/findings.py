@@ -55,7 +55,7 @@ def _told_of(tally: Tally, found: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _of_records(skipped: Skipped, stops: bool) -> Iterator[Finding]:
-    """Yield what the reader said of records: mistakes, what it left out or mended, what it drops."""
+    """Yield what the reader said of records: mistakes, what it mended, what it drops."""
     advice = "left out, as on_bad=skip says"
     level = WARNING
     if stops:

@@ -1,4 +1,4 @@
-"""One image of a data set looked at: its file, its pixels, its objects, and what is odd about them."""
+"""One image of a data set looked at: its file, its pixels, its objects."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ImageFacts:
 
 
 def examine(table: Dataset, index: int, skipped: Skipped) -> ImageFacts | None:
-    """Return the facts of an image; None, counted in `skipped`, for one that cannot be read.
+    """Return the facts of an image; None, counted, for one that cannot be read.
 
     Raises DatasetError where the set says that such images are not to be left out.
     """
@@ -96,7 +96,7 @@ def image_facts(index: int, scene: Scene, pixels: Pixels, file: ImageFile) -> Im
 
 
 def image_name(scene: Scene) -> str:
-    """Return the name of an image in a list of many: its file, with its id where that differs."""
+    """Return the name of an image: its file, with its id where that differs."""
     if scene.image.path is None:
         return scene.image_id
     path = Path(scene.image.path)

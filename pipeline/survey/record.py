@@ -1,4 +1,4 @@
-"""A survey as plain data: what the JSON file holds, and what the page and the lines are made of."""
+"""A survey as plain data: the JSON file, and what page and lines are made of."""
 
 from __future__ import annotations
 

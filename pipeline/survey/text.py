@@ -98,7 +98,7 @@ _HEADS = {
 
 
 def finding_lines(found: Sequence[Finding], several: bool) -> Iterator[str]:
-    """Yield the findings by harm, with the first names of each; `several` sets were read."""
+    """Yield the findings with the first names of each; `several` sets were read."""
     level = ""
     for finding in found:
         if finding.level != level:

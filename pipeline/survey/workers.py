@@ -1,7 +1,7 @@
 """Images of a data set looked at by all cores, given back in their order.
 
-The workers are forks, so the table is not copied to them. Each takes every n-th chunk and waits when the parent does not
-take what it found, so memory does not grow with the number of images.
+The workers are forks, so the table is not copied to them. Each takes every n-th chunk and waits
+when the parent does not take what it found, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -46,7 +46,8 @@ def look_at_all(table: Dataset, workers: int) -> Iterator[Chunk]:
     try:
         for lane in range(workers):
             receiver, sender = fork.Pipe(duplex=False)
-            words = (table, starts[lane::workers], sender)
+            inherited = [receiver, *(other for _, other in lanes)]
+            words = (table, starts[lane::workers], sender, inherited)
             process = fork.Process(target=_work, args=words, daemon=True)
             process.start()
             sender.close()
@@ -84,8 +85,12 @@ def _received(receiver: Connection, start: int) -> Chunk:
     return chunk
 
 
-def _work(table: Dataset, starts: range, sender: Connection) -> None:
+def _work(
+    table: Dataset, starts: range, sender: Connection, inherited: Sequence[Connection]
+) -> None:
     """Look at the chunks of one lane; what goes wrong is told as an exception."""
+    for receiver in inherited:
+        receiver.close()  # so that a worker notices when the parent is gone
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:

@@ -1,7 +1,10 @@
-"""Run mutated inputs until their number or time is reached: `python -m tests.fuzz OUT [--cases N] [--minutes M]`.
+"""Run mutated inputs until their number or time is reached.
 
-Findings go to OUT/found.txt, one line per kind with the number of its first case, the count of cases per input and outcome to
-OUT/counts.json. `--again N` runs case N alone and keeps its files in OUT/work. A run that was stopped goes on where it was.
+`python -m tests.fuzz OUT [--cases N] [--minutes M]`
+
+Findings go to OUT/found.txt, the first three of each kind with the numbers of their cases; counts
+per input and outcome to OUT/counts.json. `--again N` runs case N alone and keeps its files in
+OUT/work. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

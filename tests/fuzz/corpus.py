@@ -1,12 +1,14 @@
-"""The inputs that are mutated: a small set in every format, pictures of every kind, checkpoints, a job, a layout.
+"""The inputs that are mutated: sets in every format, pictures, checkpoints, a job, a layout.
 
-A format of FORMATS comes here by itself, through its sample of the contract tests; more sets of a format stand in EXTRA.
+A format of FORMATS comes here by itself, through its sample of the contract tests; more sets of a
+format stand in EXTRA.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +110,17 @@ def _foreign_coco(title: str, home: Path) -> Target:
     }
     (home / "a.json").write_text(json.dumps(document))
     return Target(title, "dataset", "coco:a.json")
+
+
+def _zipped_coco(title: str, home: Path) -> Target:
+    """The same in a zip file."""
+    _foreign_coco(title, home)
+    files = sorted(home.iterdir())
+    with zipfile.ZipFile(home / "set.zip", "w") as archive:
+        for file in files:
+            archive.write(file, file.name)
+            file.unlink()
+    return Target(title, "dataset", "coco:set.zip/a.json")
 
 
 def _foreign_yolo(title: str, home: Path, lines: str, extra: str = "") -> Target:
@@ -239,6 +252,7 @@ def _layout(title: str, home: Path) -> Target:
 EXTRA_ONLY = {"images"}  # formats of which the sample below is the better one
 EXTRA: dict[str, Callable[[str, Path], Target]] = {
     "coco_foreign": _foreign_coco,
+    "coco_zip": _zipped_coco,
     "coco_masked": _table_in("coco", "instances.json", "masked"),
     "lvis_masked": _table_in("lvis", "lvis_train.json", "masked"),
     "parquet_boxed": _table_in("parquet", ".", "boxed"),

@@ -1,7 +1,7 @@
-"""Mutations of files: of their bytes, and of what they mean (trees of JSON, YAML and XML, chunks, columns, headers).
+"""Mutations of files: of their bytes, and of what they mean (trees, chunks, columns, headers).
 
-A mutation takes the content of a file and a random generator and returns another content. Every one of them may return
-something that is still right: what a reader must not do is break.
+A mutation takes the content of a file and a random generator and returns another content. It may
+return something that is still right: what a reader must not do is break.
 """
 
 from __future__ import annotations
@@ -441,7 +441,10 @@ def of_zip(data: bytes, random: Random) -> bytes:
             members = {name: archive.read(name) for name in archive.namelist()}
         names = [name for name in members if name.endswith(".pkl")] or list(members)
         name = random.choice([*names, random.choice(list(members))])
-        members[name] = of_bytes(members[name], random)
+        suffix = name[name.rfind(".") :]
+        members[name] = BY_SUFFIX.get(suffix, of_bytes)(members[name], random)
+        if random.random() < 0.1:
+            members[random.choice(TEXTS)] = members.pop(name)
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as archive:
             for key, content in members.items():

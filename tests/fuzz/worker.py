@@ -1,7 +1,7 @@
 """One child process: mutates, reads, and says what it found as lines of JSON on stdout.
 
-Each line is {"case": N} before a case, {"case": N, "found": ..., "detail": ...} for what must not be, and
-{"done": N, "counts": ...} now and then. A case is made again from its number alone.
+Each line is {"case": N} before a case, {"case": N, "found": ..., "detail": ...} for what must not
+be, and {"done": N, "counts": ...} now and then. A case is made again from its number alone.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ class CocoWriter:
             self._out = stack.enter_context(self._folder.atomic_output(self._name))
             # annotations come last in the file but are known image by image, so they wait in an
             # unnamed file
-            self._spool = stack.enter_context(tempfile.TemporaryFile())
+            self._spool = stack.enter_context(
+                tempfile.TemporaryFile(dir=self._folder.scratch_place())
+            )
             head = _json(self._head())
             self._out.write(head.removesuffix(b"}") + b',\n"images": [')
             self._stack = stack.pop_all()

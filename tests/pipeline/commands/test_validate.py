@@ -1,4 +1,4 @@
-"""`synthaug validate` whole: exit codes, files, several sets; the mended set is read back and compared."""
+"""`synthaug validate` whole: exit codes, files, several sets; the mended set is read back."""
 
 from __future__ import annotations
 
