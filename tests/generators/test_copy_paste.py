@@ -195,6 +195,20 @@ def test_blends_are_drawn_and_say_how_wide_an_edge_is() -> None:
     assert margin_of(1.0, Config(blends=("none",))) == 0
 
 
+def test_what_a_blurred_edge_paints_over_is_not_seen() -> None:
+    """A hole of one pixel is painted over by what is around it, and so is what lies beneath."""
+    core = np.zeros((20, 20), bool)
+    core[4:16, 4:16] = True
+    core[10, 10] = False
+    cutout = cut(np.full((20, 20, 3), 200, np.uint8), (4, 4, 16, 16), core, 0)
+    beneath = np.ones((1, 20, 20), bool)
+    hard, blurred = (piece(cutout, (4, 4, 16, 16), edge) for edge in (0.0, 1.0))
+    canvas = np.zeros((20, 20, 3), np.uint8)
+    seen = [compose(canvas, beneath, [one])[1] for one in (hard, blurred)]
+    assert [True, False] == [bool(visible[0, 10, 10]) for visible in seen]
+    assert not any(visible[1, 10, 10] for visible in seen)
+
+
 def test_a_blurred_box_is_half_seen_at_its_edge() -> None:
     cutout = cut(np.full((40, 40, 3), 200, np.uint8), (10, 10, 30, 30), None, 4)
     one = piece(cutout, (10, 10, 30, 30), edge=1.0)

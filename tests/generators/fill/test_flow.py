@@ -92,3 +92,14 @@ def test_guidance_moves_away_from_the_untold_velocity() -> None:
     noise = noise_for([1], 16)
     plain, guided = (fill(network, windows, noise, 4, g) for g in (1.0, 3.0))
     assert not torch.allclose(plain, guided)
+
+
+def test_guidance_is_asked_for_in_the_middle_of_time_alone() -> None:
+    """Of ten steps those that begin at 0, 0.1 and 0.9 are not guided; the other seven ask twice."""
+    windows = random_windows(1)
+    oracle = Oracle(windows.pixels)
+    fill(oracle, windows, noise_for([1], 16), steps=10, guidance=2.0)
+    assert len(oracle.seen) in (17, 18, 19)  # 0.1 and 0.9 are no exact numbers
+    oracle.seen.clear()
+    fill(oracle, windows, noise_for([1], 16), steps=2, guidance=2.0)
+    assert len(oracle.seen) == 3

@@ -5,6 +5,8 @@ What is painted where, which objects see which, and that the rest of a photo sta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ import torch
 from synthaug.generators.base import Edit, Painting, Photo, SamplerOptions
 from synthaug.generators.fill.edits import paint_boxes, resolution_of, task_of
 from synthaug.generators.fill.geometry import Window
-from synthaug.generators.fill.sampler import FillSampler
+from synthaug.generators.fill.sampler import SEED_STRIDE, FillSampler, WindowSampler
+from synthaug.generators.fill.windows import Windows
 from tests.generators.fill.fill_windows import CLASSES, SMALL, random_network
 
 RNG = np.random.default_rng(3)
@@ -187,3 +190,27 @@ def test_the_mask_of_background_is_its_whole_region(sampler: FillSampler) -> Non
     assert edited.masks[0, 4:12, 4:18].min() > 0.95
     assert not edited.masks[0, :, 30:].any()
     assert not np.array_equal(edited.image, image)
+
+
+class Recorder(WindowSampler):
+    """Paints gray; notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(SMALL, CLASSES)
+        self.asked: list[tuple[list[int], list[int], bool]] = []
+
+    def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
+        self.asked.append((windows.labels.tolist(), list(seeds), guided))
+        return torch.zeros_like(windows.pixels)
+
+
+def test_an_object_and_the_background_under_it_start_alike_and_only_the_object_is_guided() -> None:
+    """So their difference is the object; each object of a photo has noise of its own."""
+    recorder = Recorder()
+    new = boxes((30, 10, 42, 22), (5, 20, 25, 38))
+    recorder.edit([edit(photo(), new, [0, 2])], [7])
+    seeds = [7, 7 + SEED_STRIDE]
+    expected = []
+    for label, seed in zip((0, 2), seeds, strict=True):
+        expected += [([label], [seed], True), ([CLASSES], [seed], False)]
+    assert recorder.asked == expected

@@ -262,3 +262,24 @@ def test_probability_is_each_classes_curve(pairs):
     together = Calibration(Curve(), curves).probability(labels, scores)
     expected = [float(curves[c](np.array([np.float32(s)]))[0]) for c, s in pairs]
     np.testing.assert_allclose(expected, together, rtol=1e-12)
+
+
+def test_thresholds_are_chosen_without_the_images_they_are_counted_on(monkeypatch):
+    matches = world(np.random.default_rng(12), images=20)
+    chosen_on, counted_on = [], []
+    own_choose, own_count = calibration.choose, calibration.count
+
+    def choose(rest, *arguments):
+        chosen_on.append(set(rest.image.tolist()))
+        return own_choose(rest, *arguments)
+
+    def count(held_out, thresholds):
+        counted_on.append(set(held_out.image.tolist()))
+        return own_count(held_out, thresholds)
+
+    monkeypatch.setattr(calibration, "choose", choose)
+    monkeypatch.setattr(calibration, "count", count)
+    calibration.cross_validate(matches, [Rule("f1")], 5, seed=3)
+    for learnt, judged in zip(chosen_on, counted_on, strict=True):
+        assert learnt | judged == set(range(20))
+        assert not learnt & judged

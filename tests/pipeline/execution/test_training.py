@@ -15,7 +15,7 @@ from synthaug.generators.lostgan import network as lostgan
 from synthaug.generators.training.adversarial import AdversarialTraining, Config
 from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution.training import read_log, train
+from synthaug.pipeline.execution.training import LOG, read_log, train
 
 TINY = lostgan.Config(resolution=64, width=2, z_image=4, z_object=4, embedding=4, mask_hidden=4)
 
@@ -96,3 +96,26 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_checkpoint
     header = (tmp_path / "state.safetensors").read_bytes()
     size = int.from_bytes(header[:8], "little")
     assert json.loads(header[8 : 8 + size])["__metadata__"]["step"] == "2"
+
+
+class Even:
+    """A training that changes nothing."""
+
+    def __init__(self) -> None:
+        self.modules = {"net": nn.Linear(1, 1)}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def step(self, index: int, _: None) -> dict[str, torch.Tensor]:
+        return {"loss": torch.tensor(float(index))}
+
+
+def test_rows_of_steps_that_were_lost_are_written_once(tmp_path: Path) -> None:
+    """The log may be ahead of the checkpoint when a training is killed."""
+    folder = Folder.at(tmp_path)
+    train(Even(), lambda step: None, 4, 2, folder)
+    with (tmp_path / LOG).open("a") as log:
+        log.write(json.dumps({"step": 5, "steps": 6, "loss": -1.0}) + "\n")
+    assert 4 == train(Even(), lambda step: None, 6, 2, folder)
+    rows = read_log(folder)
+    assert [1, 2, 3, 4, 5, 6] == [row["step"] for row in rows]
+    assert [0, 1, 2, 3, 4, 5] == [row["loss"] for row in rows]

@@ -211,6 +211,15 @@ def test_tables_that_an_arm_adds_share_its_part_equally() -> None:
     assert len(kinds) == 42 and [sum(kind) for kind in zip(*kinds, strict=True)] == [9, 9]
 
 
+def test_every_image_of_an_added_table_comes_once_in_its_turn() -> None:
+    """Two tables of six images: twelve places, all images of both."""
+    real, tables = toy_table(4), [toy_table(6, "val"), toy_table(6, "test")]
+    known = {decode(scene).tobytes() for table in tables for scene in table}
+    batches = arm_batches(real, real_draw(real, 1, 7, "uniform", 0.1), tables, 3, 7)
+    shown = [sample.image.tobytes() for step in range(4) for sample in batches(step)]
+    assert sorted(known) == sorted(image for image in shown if image in known)
+
+
 def test_batches_hold_the_share_of_added_images_and_are_a_function_of_the_step() -> None:
     real, added = toy_table(10), toy_table(6, "val")
     draw = real_draw(real, 6, 7, "uniform", 0.1)

@@ -167,3 +167,41 @@ def test_arms_of_one_number_start_alike_and_draw_alike(
     first, other_number, other_arm = drawn
     assert first == other_arm
     assert first != other_number
+
+
+def test_what_is_learned_of_added_images_matters_to_arms_that_add_some(context: Context) -> None:
+    one = with_trial(context)
+    for keys in ({"share": 0.25}, {"real_last": 0.1}, {"added_boxes": "agreed"}):
+        other = with_trial(context, **keys)
+        assert key(one, of(ARMS["synthetic"])) != key(other, of(ARMS["synthetic"]))
+        assert key(one, REAL) == key(other, REAL)
+
+
+def test_added_images_take_places_of_real_ones(
+    context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All arms learn from batches of one size."""
+    labelled = context.inputs["ingest"].folder.sub("labelled").uri
+    tables = dict.fromkeys(("real", "validation", "synthetic"), labelled)
+    sizes: list[int] = []
+
+    class Backend:
+        @staticmethod
+        def build(config: object, num_classes: int, seed: int, device: str) -> object:
+            class Detector:
+                def training(self, steps: int, training_seed: int) -> None:
+                    return None
+
+            return Detector()
+
+    def record(_: object, batches: Any, *__: object) -> None:
+        sizes.append(len(batches(0)))
+        raise StopHereError
+
+    monkeypatch.setattr(arm_training.importlib, "import_module", lambda _: Backend)
+    monkeypatch.setattr(arm_training, "train", record)
+    trainer = ArmTrainer(Sources(context.job, tables, str(tmp_path)))
+    for name in ("real", "synthetic"):
+        with pytest.raises(StopHereError):
+            trainer._train(of(ARMS[name]), Folder.at(tmp_path / "arm"))
+    assert sizes == [context.job.detector.training.batch] * 2

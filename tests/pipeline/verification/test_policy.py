@@ -183,3 +183,27 @@ def test_a_panoptic_map_loses_what_is_dropped_and_keeps_the_segments_of_what_is_
     assert set(shown[shown > 0].tolist()) == set(panoptic.segment_ids(segments).tolist())
     ignored = done.scene.objects.verdict.index("swapped")
     assert done.scene.objects.rle[ignored] == objects.rle[things[1]]
+
+
+def test_objects_that_were_not_judged_are_no_reason_to_keep_an_image():
+    assert verified(["kept", "missing", "missing", None, None, None]).dropped == "failed"
+
+
+def test_a_crowd_stays_one_and_a_region_holds_what_the_verdict_rests_on():
+    boxes = np.array([[4, 4, 8, 12], [20, 4, 30, 12], [40, 4, 50, 12]], np.float32)
+    objects = Objects.build([0] * 3, boxes, rle=[None] * 3, iscrowd=[False, False, True])
+    scene = replace(SOURCE[0], panoptic=None).with_objects(objects)
+    region = boxes.copy()
+    region[1] = [18, 2, 34, 12]
+    nothing = np.zeros((0, 4), np.float32)
+    none = np.zeros(0, np.int64)
+    row = DetectionRow(
+        0, 64, 64, boxes, np.zeros(3, np.int64), objects.iscrowd, nothing, none,
+        np.zeros(0, np.float32),
+    )  # fmt: skip
+    ones = np.ones(3, np.float32)
+    result = Verdicts((KEPT, "misplaced", None), ones, ones, region, none)
+    done = apply_policy(scene, row, result, Verify(max_failed=1.0), 0)
+    assert done.scene is not None
+    assert done.scene.objects.iscrowd.tolist() == [False, True, True]
+    assert done.scene.objects.boxes[1].tolist() == [18, 2, 34, 12]

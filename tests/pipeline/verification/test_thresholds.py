@@ -243,3 +243,11 @@ def test_a_perfect_detector_errs_nowhere():
     for kind, counted in errors["planted"].items():
         if kind != EXTRA:
             assert counted["accepted"] == 0, kind
+
+
+def test_two_of_two_do_not_show_that_the_detector_finds_a_class():
+    """The lower bound of the share found decides: 0.34 for two of two, 0.51 for four of four."""
+    _, few, _ = fit(scored(BUS, [0.9] * 2), THINGS, ANY)
+    assert few.reached == 1
+    assert not few.judged
+    assert fit(scored(BUS, [0.9] * 4), THINGS, ANY)[BUS].judged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -228,3 +230,11 @@ def test_the_iou_is_that_of_object_and_detection_the_verdict_rests_on():
     np.testing.assert_allclose(result.iou, [0.9, 0.25, np.nan, 0], atol=1e-6)
     nothing = verdicts(image(objects, []), THRESHOLDS)
     np.testing.assert_allclose(nothing.iou, [0, 0, np.nan, 0])
+
+
+def test_a_small_object_is_small_by_its_share_of_a_wide_image():
+    """Ten by ten pixels are 0.005 of an image of 100 x 200, and 0.01 of a square of its height."""
+    row = replace(image([(CAR, [10, 10, 20, 20])], []), width=200)
+    limits = replace(THRESHOLDS, least_area=np.full(3, 0.007))
+    assert verdicts(row, limits).verdict == (TOO_SMALL,)
+    assert verdicts(replace(row, width=100), limits).verdict == (MISSING,)

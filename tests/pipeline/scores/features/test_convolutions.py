@@ -169,7 +169,15 @@ def test_heads_of_both_packages_are_the_same(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @needs_package
-def test_nearest_by_alexnet_needs_no_folder(inputs: MetricInputs) -> None:
+def test_nearest_by_alexnet_needs_no_folder(
+    inputs: MetricInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pool5 is compared as it is, as in the paper: nothing is standardized."""
+
+    def refuse(_: object) -> None:
+        raise AssertionError("features of AlexNet are standardized")
+
+    monkeypatch.setattr(nearest, "_standardization", refuse)
     config = nearest.Config(features="alexnet")
     without = with_resources(inputs, detector=None)
     assert nearest.available(without, config) is None
