@@ -28,14 +28,14 @@ SMOKE = ROOT / "jobs" / "smoke.yaml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def start(output: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Start `synthaug run jobs/smoke.yaml` in a process group of its own."""
+def start(output: Path, *overrides: str, job: Path = SMOKE) -> subprocess.Popen[str]:
+    """Start `synthaug run` on a job in a process group of its own."""
     command = [
         sys.executable,
         "-m",
         "synthaug.pipeline.cli",
         "run",
-        str(SMOKE),
+        str(job),
         "--output",
         str(output),
         *overrides,
@@ -324,3 +324,26 @@ def test_a_second_run_does_nothing_and_a_changed_key_only_what_depends_on_it(
     told = finish(start(reference, "cluster.executor=serial", "report.samples=3"))
     assert told.count("finished earlier") == len(STEPS) - 1
     assert "report: finished earlier" not in told
+
+
+def test_the_demo_runs_from_its_data_to_a_report_that_begins_with_a_verdict(tmp_path: Path) -> None:
+    """jobs/demo.yaml as it ships, but for sizes: its steps, its use of the tail, its screening."""
+    small = [
+        *("checks=report", "cluster.executor=serial", "data.labelled=toy:train?count=60"),
+        *("data.unlabelled=toy:unlabelled?count=12", "data.validation=toy:val?count=16"),
+        *("detector.steps=4", "detector.batch=4", "detector.image_size=64", "detector.width=16"),
+        *("generator.steps=4", "generator.batch=4", "generator.width=8", "generator.threads=1"),
+        *("generator.euler_steps=2", "plan.count=8", "plan.shard=8", "verify.steps=2"),
+        *("score.dap.resamples=0", "score.cas.steps=4", "score.real_or_made.objects_per_class=8"),
+        *("score.memorizing.objects_per_class=8", "trial.steps=2", "report.samples=4"),
+    ]
+    finish(start(tmp_path / "run", *small, job=ROOT / "jobs" / "demo.yaml"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {"dap", "cas", "real_or_made", "spectrum", "memorizing"} == set(metrics["scores"])
+    classes = metrics["plan"]
+    assert classes["windmill"]["target"] > 2 * classes["windmill"]["natural"]
+    assert classes["tree"]["target"] < classes["tree"]["natural"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    told = page.index('<p class="verdict"')
+    assert told < page.index('<dl class="tiles">')
+    assert page[told:].index("screening") < 400

@@ -121,6 +121,7 @@ def render(run: Run, pictures: Pictures) -> bytes:
     for row in rows:
         most = max(most, row.labelled + row.pseudo, row.made, row.target)
     synthetic = pictures.gallery.get("totals", {}).get("synthetic", 0)
+    trial = manifests["trial"]
     return render_framed(
         "report.html.j2",
         pictures.gallery,
@@ -128,6 +129,8 @@ def render(run: Run, pictures: Pictures) -> bytes:
         missing=run.missing,
         notes=run.notes,
         links=run.links,
+        verdict=trial.get("verdict"),
+        advice=trial.get("advice"),
         wanted=min(job.report.samples, synthetic),
         job=job,
         title=job.report.title or job.name,

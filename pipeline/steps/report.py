@@ -51,7 +51,7 @@ NEEDS = (
     "score",
     "trial",
 )
-VERSION = 6
+VERSION = 7
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PUBLISHES = (Published(PAGE),)

@@ -15,6 +15,7 @@ from synthaug.pipeline.report import gallery as report_gallery
 from synthaug.pipeline.report.tables import fold
 from synthaug.pipeline.steps import report
 from tests.fake_run import change, fake_run, written
+from tests.trial_runs import whole_trial
 
 HOSTILE = "<script>alert(1)</script>"
 QUOTES = "\"' onload=x 🐄 https://evil.example/"
@@ -61,6 +62,21 @@ def test_tables_named_in_needs_are_the_steps_before_it():
     from synthaug.pipeline.steps import STEPS
 
     assert tuple(STEPS)[:-1] == report.NEEDS
+
+
+def test_the_verdict_of_the_trial_is_the_first_thing_on_the_page(context):
+    """Before links and tiles, with its advice; and the page no longer says that it is open."""
+    gains = {"real": 0.0, "real_half": -0.05, "rfs": 0.01, "stack": 0.01, "synthetic": 0.06}
+    trial = whole_trial(gains)
+    text = text_of(written(change(context, "trial", **trial)))
+    places = [
+        text.index(trial["verdict"]["sentence"].split(":")[0]),
+        text.index("Advice: add them"),
+    ]
+    places.append(text.index("Detector AP50 on real images"))
+    assert places == sorted(places)
+    assert "Only a trial answers" not in text
+    assert "Only a trial answers" in text_of(written(context))
 
 
 def test_page_asks_nothing_of_the_network_and_runs_one_script(page):
