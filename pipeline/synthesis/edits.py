@@ -19,6 +19,7 @@ from synthaug.generators.copy_paste import Cutout, Frame, compose, piece
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.masks import tight_boxes
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
@@ -76,7 +77,8 @@ class EditConditioning(RealImageConditioning):
         bank = Bank.of(table, bare, PasteConfig(blends=("none",), turns=turns))
         plan = self.job.plan
         paint = partial(paint_with, sampler)
-        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses)
+        repaints = "redraw" in self.uses
+        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,14 @@ class EditSynthesizer:
         options: Synthesize,
         flip: float,
         uses: Mapping[str, float],
+        repaints: bool,
     ) -> None:
+        """Take what paints.
+
+        `repaints` says whether it paints objects anew in their own photo, too: that is what scores
+        ask of it. Else they ask for their layout on a background that shows little besides.
+        """
+        self._repaints = repaints
         self._bank = bank
         self._paint = paint
         self._options = options
@@ -132,8 +141,9 @@ class EditSynthesizer:
         for scene, request, photo in zip(planned, requests, edited, strict=True):
             picture = labelled(request, photo, categories)
             objects = picture.objects
-            if _is_layout_alone(scene):
-                objects = objects.select(objects.id > 0)  # the photo's were not asked for
+            if _is_paired_sample(scene):
+                # what else the photo shows was not asked for, or not painted
+                objects = objects.select((objects.id > 0) & objects.isthing & ~objects.iscrowd)
             result = with_image(
                 scene.with_objects(objects), picture.image, self._options.format, checkpoint
             )
@@ -144,7 +154,9 @@ class EditSynthesizer:
         """Return the photo of a planned scene and what is to be painted in it."""
         assert planned.provenance is not None
         seed = planned.provenance.seed
-        if _is_layout_alone(planned):
+        if _is_paired_sample(planned):
+            if self._repaints:
+                return repainting(planned, decode(planned))
             canvas = emptiest_background(self._bank.pixels, planned, seed)
             things = planned.objects.select(planned.objects.isthing & ~planned.objects.iscrowd)
             return insertion(canvas, np.zeros(len(canvas.objects), np.int64), things)
@@ -202,8 +214,8 @@ def centered(
     return np.concatenate([corner, corner + sides]).astype(np.float32)
 
 
-def _is_layout_alone(planned: Scene) -> bool:
-    """Return whether a scene is a layout for any background, as scores ask for."""
+def _is_paired_sample(planned: Scene) -> bool:
+    """Return whether a scene is a validation image of which scores ask for a sample."""
     return planned.provenance is not None and planned.provenance.reason == PAIRED_SAMPLE
 
 
@@ -232,6 +244,15 @@ class Changes:
         new = objects.select(is_further & ~objects.iscrowd)
         empty = objects.select(is_further & objects.iscrowd)
         return Changes(planned_ids(canvas, planned), redrawn, erased, new, empty)
+
+
+def repainting(scene: Scene, image: NDArray[np.uint8]) -> Request:
+    """Return the request to paint all things of a photo anew, each in its own box."""
+    canvas = Canvas.of(scene, image, Frame.still(scene.size))
+    things = scene.objects.isthing & ~scene.objects.iscrowd
+    nothing = np.zeros_like(things)
+    none = scene.objects.select([])
+    return request_for(canvas, Changes(scene.objects.id, things, nothing, none, none), 0.0)
 
 
 def insertion(canvas: Canvas, ids: NDArray[np.int64], new: Objects) -> Request:

@@ -91,7 +91,8 @@ class IntoPhotosConditioning(LayoutConditioning):
         bank = Bank.of(table, bare, PasteConfig())
         plan = self.job.plan
         paint = partial(paint_layouts, sampler)
-        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses)
+        options = self.job.synthesize
+        return EditSynthesizer(bank, paint, options, plan.flip, plan.uses, repaints=False)
 
 
 def paint_layouts(

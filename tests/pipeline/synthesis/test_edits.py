@@ -84,12 +84,17 @@ def planned(new: np.ndarray, categories: list[int], reason: str = "balanced") ->
 
 
 def synthesizer(
-    painter: PlainPainter, flip: float = 0.0, use: str = "insert", source: Scene = SOURCE
+    painter: PlainPainter,
+    flip: float = 0.0,
+    use: str = "insert",
+    source: Scene = SOURCE,
+    repaints: bool = False,
 ) -> EditSynthesizer:
     table = SceneList(CATEGORIES, [source])
     bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("none",)))
     paint = partial(paint_with, painter)
-    return EditSynthesizer(bank, paint, Synthesize(min_mask_area=4), flip, {use: 1.0})
+    options = Synthesize(min_mask_area=4)
+    return EditSynthesizer(bank, paint, options, flip, {use: 1.0}, repaints)
 
 
 def test_only_planned_objects_are_painted_and_only_there() -> None:
@@ -160,6 +165,33 @@ def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels()
     (finished,) = synthesizer(painter)([scene], CATEGORIES, "")
     assert sorted(finished.scene.objects.id.tolist()) == sorted(scene.objects.id.tolist())
     assert len(painter.edits[0].paintings) == len(scene.objects)
+
+
+def test_of_a_validation_image_all_things_are_painted_anew_and_nothing_else() -> None:
+    """Scores ask whether what is painted in a photo that was never learned from can be detected."""
+    painter = PlainPainter()
+    unseen = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    crowd = boxes((44, 20, 58, 38))
+    places = boxes((4, 4, 14, 12), (30, 4, 40, 12))
+    objects = Objects.build(
+        [0, 1, 2], np.concatenate([places, crowd]), id=[7, 8, 9], iscrowd=[False, False, True]
+    )
+    origin = Provenance(5, "fill", "", "val-1", PAIRED_SAMPLE)
+    asked = Scene("val-1~0", HEIGHT, WIDTH, ImageRef(encode(unseen, "png")), objects, None, origin)
+    (finished,) = synthesizer(painter, flip=1.0, repaints=True)([asked], CATEGORIES, "")
+    (edit,) = painter.edits
+    assert [(0, "object", 0), (1, "object", 1)] == [
+        (p.category, p.shows, p.replaces) for p in edit.paintings
+    ]
+    image = decode(finished.scene)
+    painted = np.zeros((HEIGHT, WIDTH), bool)
+    painted[4:12, 4:14] = painted[4:12, 30:40] = True
+    assert (image[painted] == 255).all()
+    assert np.array_equal(image[~painted], unseen[~painted])
+    found = finished.scene.objects
+    assert found.id.tolist() == [7, 8]
+    np.testing.assert_array_equal(found.boxes, places)
+    assert set(found.source) == {ADDED}
 
 
 def changed(own: dict[str, object] | None = None, empty: np.ndarray | None = None) -> Scene:

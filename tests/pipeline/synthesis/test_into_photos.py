@@ -80,7 +80,7 @@ def finished(painter: DiscPainter, flip: float = 0.0) -> Scene:
     table = SceneList(CATEGORIES, [SOURCE])
     bank = Bank.of(table, table, PasteConfig())
     paint = partial(paint_layouts, painter)
-    synthesize = EditSynthesizer(bank, paint, Synthesize(min_mask_area=4), flip, {})
+    synthesize = EditSynthesizer(bank, paint, Synthesize(min_mask_area=4), flip, {}, False)
     (result,) = synthesize([plan()], CATEGORIES, "f" * 64)
     assert not result.lost
     return result.scene
