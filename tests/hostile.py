@@ -209,7 +209,7 @@ def adapted(case: dict[str, Any], folder: Path) -> Iterator[str]:
         if lost:
             yield f"does not mention {lost}: {found.text[:300]}"
     for word in case.get("forbidden_in_output", []):
-        if word in found.text:
+        if word in found.text and not word.startswith("<"):  # markup is for pages
             yield f"says {word}"
 
 

@@ -140,7 +140,7 @@ def places(state: State) -> dict[str, str]:
     """Return a matrix, a convolution's weight and a bias by the names of the neutral checkpoint."""
     found: dict[str, str] = {}
     for name, value in state.items():
-        if value.ndim == 2 and name == "fc.weight":
+        if value.ndim == 2 and name.startswith("fc.weight"):
             found.setdefault("head.weight", name)
         if value.ndim == 4:
             found.setdefault("conv1.weight", name)

@@ -164,9 +164,8 @@ def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout, bytes
     from PIL import Image
 
     label, size = label_of(scene), scene.size
-    data = b""
+    data = _data_of(scene)
     try:
-        data = read_file(scene.image)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size decides what is too large
             file = io.BytesIO(data)
@@ -182,16 +181,27 @@ def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout, bytes
                 raise DatasetError(f"{label}: {err}") from err
             if with_pixels:
                 image.load()
-    except FileNotFoundError as err:
-        raise DatasetError(
-            f"{label}: the image file is missing; restore it or remove it from the annotations"
-        ) from err
     except (*UNREADABLE, Image.DecompressionBombError) as err:
         raise DatasetError(
             f"{label}: the image cannot be decoded ({reason(data, err)}); replace the file"
         ) from err
     seen_turned = image.format == "TIFF" and header.orientation != 1
     return image, _Layout(header.orientation, seen_turned, as_shown), data
+
+
+def _data_of(scene: Scene) -> bytes:
+    """Return the bytes of a scene's image; DatasetError where they cannot be read."""
+    label = label_of(scene)
+    try:
+        return read_file(scene.image)
+    except FileNotFoundError as err:
+        raise DatasetError(
+            f"{label}: the image file is missing; restore it or remove it from the annotations"
+        ) from err
+    except (OSError, ValueError) as err:  # ValueError: a name that no file can have
+        raise DatasetError(
+            f"{label}: the image cannot be read ({one_line(err)}); correct or restore it"
+        ) from err
 
 
 def header_of_file(path: Path, max_pixels: int) -> Header:

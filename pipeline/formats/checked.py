@@ -28,8 +28,6 @@ class CheckedConfig:
     # how boxes count an image that an EXIF tag turns: as_stored | as_shown; "" = its size must tell
     turned: str = field(default="", kw_only=True)
     links: str = field(default="inside", kw_only=True)  # of files; or "follow": also out of the set
-    # boxes that reach out of their image by over a pixel: refuse | clip
-    outside: str = field(default="refuse", kw_only=True)
 
     def __post_init__(self) -> None:
         if self.on_bad not in ("stop", "skip"):
@@ -40,13 +38,24 @@ class CheckedConfig:
             raise ValueError(f"turned is '{self.turned}'; use as_stored or as_shown")
         if self.links not in ("inside", "follow"):
             raise ValueError(f"links is '{self.links}'; use inside or follow")
-        if self.outside not in ("refuse", "clip"):
-            raise ValueError(f"outside is '{self.outside}'; use refuse or clip")
 
     @property
     def follows_links(self) -> bool:
         """Whether a link may lead out of the data set."""
         return self.links == "follow"
+
+
+@dataclass(frozen=True)
+class BoxConfig(CheckedConfig):
+    """Options of readers that can cut boxes off at the border of their image."""
+
+    # boxes that reach out of their image by over a pixel: refuse | clip
+    outside: str = field(default="refuse", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.outside not in ("refuse", "clip"):
+            raise ValueError(f"outside is '{self.outside}'; use refuse or clip")
 
     @property
     def cuts_boxes(self) -> bool:

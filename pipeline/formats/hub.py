@@ -52,7 +52,8 @@ _KNOWN = ("area", "id", "bbox_id", "segmentation")
 _BATCH = 64  # rows that are looked at together
 _LARGEST = 1 << 30  # bytes of a row group
 _CLEAR = 10  # times as many boxes must fit one way as fail to fit it
-_BROKEN = (pa.ArrowException, OSError)
+# what pyarrow raises for a broken file, depending on the place of the damage
+_BROKEN = (pa.ArrowException, OSError, IndexError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class HubDataset(DrawnDataset):
         """Return the image of a row."""
         assert isinstance(row, HubImage)
         values = _images_of(row.path, row.group, row.column)
+        if row.row >= len(values):
+            raise DatasetError(
+                f"{row.path}: row group {row.group} has fewer rows than its footer says; "
+                "download the file again"
+            )
         return ImageRef(_bytes_of(values[row.row].as_py()), None, row.turned)
 
     def content(self) -> str:
@@ -274,7 +280,7 @@ def _classes(
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         found: Any = described["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
     names = _class_names(found, [objects, category] if objects else [category])
     if names and all(is_text(name) for name in names) and len(set(names)) == len(names):

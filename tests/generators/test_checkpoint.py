@@ -92,3 +92,39 @@ def test_settings_that_change_no_weight_may_be_others_than_those_of_the_training
     assert list(trained.refined) and not list(fewer.refined)
     state = fewer.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in trained.state_dict().items())
+
+
+def spoilt(path: Path, **changes: object) -> None:
+    """Write other values into the header of a checkpoint; None removes a key."""
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()[checkpoint.HEADER])
+    header |= changes
+    kept = {key: value for key, value in header.items() if value is not None}
+    save_file(load_file(path), path, {checkpoint.HEADER: json.dumps(kept)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": None},
+        {"classes": "car"},
+        {"classes": [1, 2]},
+        {"config": None},
+        {"config": []},
+        {"config": {"width": "2"}},
+        {"config": {"unknown": 2}},
+        {"config": {"width": [2]}},
+        {"system": ["lostgan"]},
+    ],
+)
+def test_a_header_that_somebody_spoilt_is_one_sentence(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    path = saved(tmp_path, {})
+    spoilt(path, **changes)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the sentence is asserted below)
+        checkpoint.load(path)
+    assert not isinstance(caught.value, UnicodeError)
+    assert "\n" not in str(caught.value)

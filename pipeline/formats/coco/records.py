@@ -12,7 +12,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Provenance
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
-from synthaug.pipeline.formats.checked import CheckedConfig, Checker
+from synthaug.pipeline.formats.checked import BoxConfig, Checker
 from synthaug.pipeline.formats.json_files import section
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import (
@@ -28,7 +28,7 @@ WRITER = "written by synthaug"  # in the info of the files that we write
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a COCO reference; `path` is the JSON file."""
 
     # folder; by default beside the JSON, in `images/` there or one level up, or called like the

@@ -49,7 +49,8 @@ __all__ = [
 
 _NEVER_NULL = ("image_id", "image", "height", "width", "objects")
 _CACHED_GROUPS = 3
-_BROKEN = (pa.ArrowException, OSError)
+# what pyarrow raises for a broken file, depending on the place of the damage
+_BROKEN = (pa.ArrowException, OSError, IndexError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,7 @@ def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
         version = table["schema_version"]
         if version == SCHEMA_VERSION:
             return tuple(Category(**category) for category in table["categories"])
-    except (ValueError, TypeError, KeyError) as err:
+    except (ValueError, TypeError, KeyError, RecursionError) as err:
         raise DatasetError(
             f"{where}: the 'synthaug' key of its footer is damaged; write the table again"
         ) from err

@@ -23,7 +23,7 @@ from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import (
-    CheckedConfig,
+    BoxConfig,
     CheckedDataset,
     Checker,
     first_ids,
@@ -46,7 +46,7 @@ __all__ = ["Config", "VocDataset", "read", "write", "write_splits"]
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the folder of Annotations and JPEGImages."""
 
     split: str = "train"  # a list in ImageSets/Main; all = every annotation

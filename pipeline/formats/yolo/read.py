@@ -23,7 +23,7 @@ from synthaug.pipeline.core.images import header_of_file
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
-from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset, Checker, first_ids
+from synthaug.pipeline.formats.checked import BoxConfig, CheckedDataset, Checker, first_ids
 from synthaug.pipeline.formats.source_files import decoded, find_file, read_bytes
 from synthaug.pipeline.formats.validation import RecordError, is_text
 from synthaug.pipeline.formats.yolo.layout import (
@@ -42,7 +42,7 @@ __all__ = ["Config", "YoloDataset", "read", "write", "write_splits"]
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the folder of data.yaml, or the file itself."""
 
     split: str = "train"

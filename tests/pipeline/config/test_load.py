@@ -504,6 +504,11 @@ def test_a_section_without_keys_is_its_defaults(write: Write) -> None:
     assert load_job(write(MINIMAL + "plan:\n  # count: 3\n"), [], None).plan.count == 1000
 
 
+def test_a_list_in_place_of_a_section_is_named(write: Write) -> None:
+    told = message(write(MINIMAL + "detector: [3, 2]\n"))
+    assert told == "x.yaml: detector: is a list; no section or key of a job is one"
+
+
 def test_files_that_are_no_job_files(write: Write, tmp_path: Path) -> None:
     write(MINIMAL, "smoke.yaml")
     assert message(tmp_path / "smok.yaml") == "smok.yaml: no such file; did you mean 'smoke.yaml'?"

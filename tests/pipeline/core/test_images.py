@@ -62,7 +62,7 @@ def test_other_formats_and_grey_files_are_decoded_as_rgb(kind: str) -> None:
         (ImageRef(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 6\n"), "image-1: the image"),
         (ImageRef(None, "/no/such/file.png"), "/no/such/file.png: the image file is missing"),
         (ImageRef(file_of(PIXELS.transpose(1, 0, 2), "PNG")), "6x9 pixels, its annotation says"),
-        (ImageRef(), "cannot be decoded"),
+        (ImageRef(), "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decoded_is_one_line(ref: ImageRef, message: str) -> None:
@@ -175,3 +175,9 @@ def test_a_header_that_promises_too_much_is_one_line() -> None:
     data[16:24] = (40_000).to_bytes(4, "big") * 2
     with pytest.raises(DatasetError, match="cannot be decoded"):
         images.decode(scene_of(ImageRef(bytes(data)), (40_000, 40_000)))
+
+
+def test_a_device_is_no_image() -> None:
+    """It may have no end."""
+    with pytest.raises(DatasetError, match="no regular file"):
+        images.decode(scene_of(ImageRef(None, "/dev/zero")))

@@ -199,3 +199,26 @@ def test_many_rows_are_read_in_order(tmp_path: Path) -> None:
     found = [int(images.decode(table[k])[0, 0, 0]) for k in (129, 0, 64)]
     assert found == [129, 0, 64]
     assert np.unique([scene.objects.id[0] for scene in table]).size == 130
+
+
+@pytest.mark.parametrize("error", [IndexError("out"), UnicodeDecodeError("utf-8", b"x", 0, 1, "y")])
+def test_whatever_pyarrow_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put(tmp_path, row())
+
+    def broken(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(pq, "ParquetFile", broken)
+    with pytest.raises(DatasetError, match="train-00000-of-00001"):
+        open_dataset("hub:.", tmp_path)
+
+
+def test_a_group_with_fewer_rows_than_promised_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = opened(tmp_path, row(), row(key=1), option="?boxes=xywh")
+    monkeypatch.setattr("synthaug.pipeline.formats.hub._images_of", lambda *_: [])
+    with pytest.raises(DatasetError, match="fewer rows than its footer says"):
+        table[1]

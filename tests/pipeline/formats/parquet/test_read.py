@@ -168,7 +168,7 @@ def test_a_table_that_was_written_without_the_ious_of_verdicts_is_read(tmp_path)
 @given(st.lists(st.floats(0, 4096, width=32), min_size=4, max_size=4))
 def test_any_box_comes_back_within_one_step_of_float32(tmp_path, values):
     box = np.array([[*np.sort(values[:2]), *np.sort(values[2:])]], np.float32)[:, [0, 2, 1, 3]]
-    scene = Scene("a", 9, 9, ImageRef(b""), Objects.build([0], box))
+    scene = Scene("a", 4096, 4096, ImageRef(b""), Objects.build([0], box))
     shard(Folder.at(tmp_path), [scene], [])
     back = parquet.read(parquet.Config(str(tmp_path)))[0].objects.boxes
     assert np.array_equal(box[:, :2], back[:, :2])
@@ -376,3 +376,23 @@ def test_memory_stays_flat_over_many_row_groups(tmp_path):
         peak = max(peak, pa.total_allocated_bytes() - before)
         assert len(scene.image.data) == 200_000
     assert peak < 20_000_000  # of 60 MB
+
+
+@pytest.mark.parametrize(
+    "box", [(-1, 0, 5, 5), (0, 0, 41, 5), (0, 0, 5, 31), (np.nan, 0, 5, 5), (0, 0, np.inf, 5)]
+)
+def test_a_box_that_does_not_lie_in_its_image_is_refused(tmp_path, box):
+    scene = Scene("a", 30, 40, ImageRef(b"x"), Objects.build([0], [box]))
+    parquet.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
+    with pytest.raises(DatasetError, match="a box does not lie in its image"):
+        parquet.open_table(tmp_path)[0]
+
+
+def test_a_footer_nested_without_end_is_refused(tmp_path):
+    scene = Scene("a", 30, 40, ImageRef(b"x"), Objects.build([], []))
+    parquet.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
+    (file,) = tmp_path.glob("*.parquet")
+    deep = pq.read_table(file).replace_schema_metadata({"synthaug": "[" * 100_000})
+    pq.write_table(deep, file)
+    with pytest.raises(DatasetError, match="its footer is damaged"):
+        parquet.open_table(tmp_path)

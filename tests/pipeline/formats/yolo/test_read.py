@@ -10,6 +10,7 @@ from PIL import Image
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.formats.yolo import read as yolo
@@ -372,3 +373,24 @@ def test_labels_of_another_encoding_are_named(folder: Path) -> None:
     (folder / "labels" / "train" / "a.txt").write_bytes(b"0 0.5 0.5 0.5 0.5 # gr\xf6\xdfe")
     with pytest.raises(DatasetError, match=r"image 'a\.jpg': a\.txt is no UTF-8 text"):
         open_dataset("yolo:.", folder)
+
+
+@pytest.mark.parametrize("line", ["0 0.1 0.1 0.5 0.1 0.9 0.1001", "0 0.1 0.1 0.1001 0.5 0.1 0.9"])
+def test_a_polygon_without_a_pixel_is_a_box(folder: Path, line: str) -> None:
+    (folder / "labels/train/a.txt").write_text(line)
+    table = open_dataset("yolo:.", folder)
+    assert isinstance(table.skipped, Skipped)
+    assert 1 == table.skipped["empty mask, the object keeps its box"]
+    objects = table[0].objects
+    assert (None,) == objects.rle
+    assert (objects.boxes[0, 2:] > objects.boxes[0, :2]).all()
+
+
+def test_a_box_that_reaches_out_is_cut_where_that_is_asked_for(folder: Path) -> None:
+    (folder / "labels/train/a.txt").write_text("0 0.9 0.5 0.4 0.2")
+    with pytest.raises(DatasetError, match="pixels outside the image"):
+        open_dataset("yolo:.", folder)
+    table = open_dataset("yolo:.?outside=clip", folder)
+    width = table[0].width
+    assert width == table[0].objects.boxes[0, 2]
+    assert 1 == table.skipped["box reaching out of its image, cut"]
