@@ -94,12 +94,13 @@ def upright(scene: Scene) -> tuple[Scene, bool]:
     name = None
     if scene.image.path is not None:
         name = Path(scene.image.path).name
+    called = scene.image.name
     if image.format in ("JPEG", "MPO") and not layout.labelled_turned:
         cleared = exif.cleared(read_file(scene.image))
         if cleared is not None:
-            return replace(scene, image=ImageRef(cleared, name)), True
+            return replace(scene, image=ImageRef(cleared, name, name=called)), True
     data = encode(decode(scene), "png")
-    return replace(scene, image=ImageRef(data, name)), True
+    return replace(scene, image=ImageRef(data, name, name=called)), True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,18 @@ class ImageRef:
 
     The path is absolute or relative to the working folder. `turned` says how the labels of an
     image count its pixels that an EXIF tag asks viewers to turn: as_stored, as_shown, or "" where
-    only the size can tell.
+    only the size can tell. `name` is what its set calls the file, where that is not its path.
     """
 
     data: bytes | None = None
     path: str | None = None
     turned: str = ""
+    name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file in its set, folders included; "" where there is none."""
+        return self.name or PurePosixPath(self.path or "").name
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,15 @@ def located(root: Path, name: str) -> Path:
     return found
 
 
-def image_ref(path: Path, turned: str = "") -> ImageRef:
-    """Return an image by its path, or by its bytes where it lies in an archive."""
+def image_ref(path: Path, turned: str = "", name: str = "") -> ImageRef:
+    """Return an image by its path, or by its bytes where it lies in an archive.
+
+    `name` is what its set calls the file.
+    """
     if not isinstance(path, ArchivePath):
-        return ImageRef(None, str(path), turned)
+        return ImageRef(None, str(path), turned, name)
     try:
-        return ImageRef(path.read_bytes(), str(path), turned)
+        return ImageRef(path.read_bytes(), str(path), turned, name)
     except OSError as err:
         raise DatasetError(
             f"{path}: the image cannot be read ({one_line(err)}); pack the archive again"

@@ -14,6 +14,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,8 +242,16 @@ def _frame(image_folder: Path, map_folder: Path, name: str, config: Config) -> F
     return Frame(Path(stem).name, image, instances, (image_bytes, map_bytes), (height, width))
 
 
+JOINED = "regions of a class without numbers, joined to one in an image"
+
+
 def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
-    """Write scenes with panoptic maps as leftImg8bit and gtFine of a split.
+    """Write one split; see `write_splits`."""
+    write_splits({split: dataset}, out)
+
+
+def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
+    """Write scenes with panoptic maps as leftImg8bit and gtFine; return what is lost.
 
     An image goes to the folder of the city that its name begins with.
 
@@ -250,6 +259,14 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
     else they are counted per class. Raises DatasetError for a class, a name or a scene that the
     format has no place for.
     """
+    lost: Counter[str] = Counter()
+    for split, dataset in splits.items():
+        lost += _write_split(dataset, out, split)
+    return lost
+
+
+def _write_split(dataset: Dataset, out: Folder, split: str) -> Counter[str]:
+    lost: Counter[str] = Counter()
     for category in dataset.categories:
         if category.id not in range(len(LABELS)) or LABELS[category.id].name != category.name:
             raise DatasetError(
@@ -272,6 +289,9 @@ def write(dataset: Dataset, out: Folder, split: str = "train") -> None:
         maps = map_folder.sub(city)
         maps.write_bytes(name + _MAP, _grey_png(instances.astype(np.uint16)), durable=False)
         maps.write_bytes(name + _LABELS, _grey_png(labels.astype(np.uint8)), durable=False)
+        num_regions = len(np.setdiff1d(instances, [_NO_CLASS[1]]))
+        lost[JOINED] += len(scene.objects) - num_regions
+    return +lost
 
 
 def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -102,7 +102,10 @@ class HubDataset(DrawnDataset):
                 f"{row.path}: row group {row.group} has fewer rows than its footer says; "
                 "download the file again"
             )
-        return ImageRef(_bytes_of(values[row.row].as_py()), None, row.turned)
+        value = values[row.row].as_py()
+        path = value.get("path") if isinstance(value, dict) else None
+        name = PurePosixPath(path).name if isinstance(path, str) else ""
+        return ImageRef(_bytes_of(value), name or None, row.turned)
 
     def content(self) -> str:
         """Return the labels and the digests of the files."""

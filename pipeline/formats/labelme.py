@@ -69,7 +69,7 @@ class LabelmeDataset(DrawnDataset):
             data = _embedded(document)
         except RecordError as err:
             raise DatasetError(f"{row.path}: {err.detail}; restore the file") from err
-        return ImageRef(data, str(row.path), row.turned)
+        return ImageRef(data, None, row.turned)
 
 
 def read(config: Config, root: Path = Path()) -> LabelmeDataset:

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,9 +138,13 @@ class MergedDataset(Concatenation):
             low_bits = _without_repeats(objects.id & _LAST)
         new_id = low_bits + ((index + 1) << _MAP_BITS)
         category = self._classes.index[key][objects.category]
+        image = scene.image
+        if image.file_name:
+            image = replace(image, name=f"{key}-{PurePosixPath(image.file_name).name}")
         return replace(
             scene,
             image_id=f"{key}-{scene.image_id}",
+            image=image,
             objects=replace(objects, id=new_id, category=category),
         )
 

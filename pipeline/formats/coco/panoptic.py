@@ -127,7 +127,7 @@ class PanopticDataset(CheckedDataset[Row]):
             layout_boxes=_layout_boxes(segments, listed.boxes),
             **values,
         )
-        pixels = image_ref(image.path)
+        pixels = image_ref(image.path, name=image.original_name)
         return Scene(
             image.image_id, image.height, image.width, pixels, objects, ref, image.provenance
         )

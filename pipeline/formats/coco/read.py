@@ -81,7 +81,7 @@ class CocoDataset(CheckedDataset[Row]):
             image.image_id,
             image.height,
             image.width,
-            image_ref(image.path),
+            image_ref(image.path, name=image.original_name),
             objects,
             provenance=image.provenance,
         )

@@ -25,6 +25,7 @@ from synthaug.pipeline.formats.validation import (
 )
 
 WRITER = "written by synthaug"  # in the info of the files that we write
+ORIGINAL_NAME = "original_file_name"  # extra field of images that are written under another name
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Image:
     height: int
     width: int
     provenance: Provenance | None
+    original_name: str  # what the file was called before we wrote it; else its name
 
     @property
     def size(self) -> Size:
@@ -173,7 +175,7 @@ def read_images(
     return reader
 
 
-_KNOWN = frozenset(("id", "file_name", "width", "height", "scene_id", "provenance"))
+_KNOWN = frozenset(("id", "file_name", "width", "height", "scene_id", "provenance", ORIGINAL_NAME))
 
 
 def _count_unread(records: list[Any], known: frozenset[str], kind: str, skipped: Skipped) -> None:
@@ -301,7 +303,9 @@ class ImageReader:
         )
         provenance = read_provenance(record) if self._is_ours else None
         scene_id = self._scene_id(key, record)
-        return Image(scene_id, path, name, num_bytes, height, width, provenance)
+        original = record.get(ORIGINAL_NAME) if self._is_ours else None
+        original_name = original if is_text(original) else name
+        return Image(scene_id, path, name, num_bytes, height, width, provenance, original_name)
 
     def _scene_id(self, key: str, record: dict[str, Any]) -> str:
         scene_id = key

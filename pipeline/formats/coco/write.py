@@ -11,10 +11,11 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco.labels import BOX_ONLY
-from synthaug.pipeline.formats.coco.records import WRITER
+from synthaug.pipeline.formats.coco.records import ORIGINAL_NAME, WRITER
 from synthaug.pipeline.formats.image_files import JPEG, PNG, encoded_image
 from synthaug.pipeline.formats.json_files import short_decimal
 
@@ -57,6 +58,7 @@ class CocoWriter:
         self._images = folder.sub(images_dir)
         self._num_images = 0
         self._num_annotations = 0
+        self._taken: set[str] = set()  # names without suffix, in small letters
 
     def __enter__(self) -> CocoWriter:
         self._images.sweep()
@@ -103,7 +105,8 @@ class CocoWriter:
         data = image_bytes
         if data is None:
             data = encoded_image(scene)
-        name = file_name(scene, data)
+        name = file_name(scene, data, self._taken)
+        self._taken.add(name.rsplit(".", 1)[0].casefold())
         if write_image:
             self._images.write_bytes(name, data, durable=False)
         self._add(scene, self._image(scene, self._num_images + 1, name))
@@ -139,6 +142,8 @@ class CocoWriter:
         record = _image_record(scene, number, name)
         if scene.image_id != str(number):
             record["scene_id"] = scene.image_id
+        if is_renamed(scene, name.rsplit(".", 1)[0]):
+            record[ORIGINAL_NAME] = scene.image.file_name
         if scene.provenance is not None:
             record["provenance"] = asdict(scene.provenance)
         return record
@@ -150,6 +155,20 @@ class CocoWriter:
             ids = (self._num_annotations + 1 + position, image["id"])
             records.append(annotation_record(scene, position, ids, self._categories))
         return records
+
+
+def is_renamed(scene: Scene, stem: str) -> bool:
+    """Whether an image is written under another name than it had, suffix apart."""
+    original = scene.image.file_name
+    return bool(original) and original.rsplit(".", 1)[0] != stem
+
+
+def lost_names(scene: Scene, stem: str) -> Counter[str]:
+    """Count what formats lose that know an image by its file's name `stem` alone."""
+    lost: Counter[str] = Counter()
+    lost["image ids that became the files' names (kept in coco/)"] = scene.image_id != stem
+    lost["file names that changed (kept in coco/)"] = is_renamed(scene, stem)
+    return +lost
 
 
 def write(dataset: Dataset, out: Folder) -> None:
@@ -169,19 +188,48 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False).encode("ascii")
 
 
-def file_name(scene: Scene, data: bytes) -> str:
-    """Return the image id as file name where it is harmless, else its digest."""
+_SUFFIXES = (  # by the first bytes of a file
+    (PNG, ".png"),
+    (JPEG, ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"RIFF", ".webp"),
+)
+
+
+def _suffix(scene: Scene, data: bytes) -> str:
+    """Return the ending of an image's file; DatasetError where nothing tells it."""
     suffix = Path(scene.image.path or "").suffix
-    if data.startswith(PNG):
-        suffix = ".png"
-    if data.startswith(JPEG):
-        suffix = ".jpg"
+    for start, usual in _SUFFIXES:
+        if data.startswith(start):
+            suffix = usual
     if not suffix:
         raise DatasetError(f"image of scene {scene.image_id!r} is neither PNG nor JPEG; convert it")
-    stem = scene.image_id
-    if not _PLAIN_NAME.fullmatch(stem):
-        stem = hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return stem + suffix
+    return suffix
+
+
+def _stems(scene: Scene) -> list[str]:
+    """Return what an image's file may be called, best first."""
+    image_id = scene.image_id
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    original = PurePosixPath(scene.image.file_name).stem
+    return [original, image_id, image_id.replace("/", "_"), digest]
+
+
+def file_name(scene: Scene, data: bytes, taken: Collection[str] = ()) -> str:
+    """Return a harmless name for an image's file.
+
+    `taken` are names without suffix, in small letters: some disks know no others.
+    """
+    stems = _stems(scene)
+    stem = stems[-1]
+    for candidate in stems:
+        if _PLAIN_NAME.fullmatch(candidate) and candidate.casefold() not in taken:
+            stem = candidate
+            break
+    return stem + _suffix(scene, data)
 
 
 # --- records ---

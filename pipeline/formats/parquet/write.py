@@ -140,9 +140,11 @@ def embed_files(scene: Scene) -> Scene:
 
 
 def _embed(ref: ImageRef, image_id: str) -> ImageRef:
-    if ref.data is not None or ref.path is None:
+    if ref.path is None:
         return ref
     path = Path(ref.path)
+    if ref.data is not None:
+        return replace(ref, path=path.name)
     try:
         return ImageRef(path.read_bytes(), path.name)
     except OSError as err:

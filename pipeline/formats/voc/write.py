@@ -20,7 +20,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files
-from synthaug.pipeline.formats.coco.write import CocoWriter
+from synthaug.pipeline.formats.coco.write import CocoWriter, lost_names
 from synthaug.pipeline.formats.validation import is_text
 
 CLASSES = "classes.json"
@@ -54,6 +54,7 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
                 data, converted = image_files.encoded(scene, jpeg_only=True)
                 file_name = writer.add(scene, data)
                 name = file_name.removesuffix(".jpg")
+                lost += lost_names(scene, name)
                 if name in written:
                     raise DatasetError(
                         f"image {scene.image_id!r} is in two splits; give images of one folder own "

@@ -23,7 +23,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files
-from synthaug.pipeline.formats.coco.write import CocoWriter
+from synthaug.pipeline.formats.coco.write import CocoWriter, lost_names
 from synthaug.pipeline.formats.validation import is_text
 
 SPLITS = ("train", "val", "test")
@@ -60,6 +60,7 @@ def write_splits(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
             for scene in table:
                 data, _ = image_files.encoded(scene)
                 name = writer.add(scene, data).rsplit(".", 1)[0]
+                lost += lost_names(scene, name)
                 text = label_text(scene, polygons)
                 labels.write_bytes(f"{name}.txt", text.encode(), durable=False)
                 lost += _lost(scene, polygons)

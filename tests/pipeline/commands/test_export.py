@@ -331,7 +331,7 @@ def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
     assert "1 images that an EXIF tag turned" in result.output
     with (
         Image.open(tmp_path / "images" / "a.jpg") as old,
-        Image.open(tmp_path / "out" / "images" / "train" / "1.jpg") as new,
+        Image.open(tmp_path / "out" / "images" / "train" / "a.jpg") as new,
     ):
         assert new.getexif().get(0x0112) == 1
         assert np.array_equal(np.asarray(old), np.asarray(new))

@@ -102,9 +102,13 @@ def _bare(objects: Objects, first_id: int, categories: tuple[Category, ...]) -> 
 
 
 def check(name: str, table: SceneList, out: Path) -> None:
+    """Write a table and compare what is read back with what the format can hold."""
+    compare(name, table, written(name, table, out))
+
+
+def compare(name: str, table: SceneList, back: Dataset) -> None:
     """Compare what is read back with what the format can hold."""
     holds = holds_of(name)
-    back = written(name, table, out)
     assert (table.categories, len(table), Counter()) == (back.categories, len(back), back.skipped)
     expected = {scene.image_id: scene for scene in held(name, table)}
     for scene in back:

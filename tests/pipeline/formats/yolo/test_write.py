@@ -77,7 +77,7 @@ def test_a_gif_becomes_a_png(tmp_path: Path) -> None:
         Objects.build([0], np.array([[0, 0, 9, 9]])),
     )
     yolo.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path / "out"))
-    assert [p.name for p in (tmp_path / "out/images/train").iterdir()] == ["g.png"]
+    assert [p.name for p in (tmp_path / "out/images/train").iterdir()] == ["x.png"]
 
 
 def test_the_coco_file_names_the_same_images(tmp_path: Path) -> None:
