@@ -20,6 +20,7 @@ from typing import Any
 from synthaug.pipeline.config.derive import Measured, derive
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link, weak
 from synthaug.pipeline.core.readable import check_content, read_scene
 from synthaug.pipeline.core.scene import Dataset
@@ -326,9 +327,9 @@ def _matching(folder: Folder, pattern: str) -> list[str]:
     return [name for name in folder.names() if fnmatch(name, pattern)]
 
 
-def metrics(job: Job, steps: Mapping[str, Step], done: Mapping[str, Output]) -> dict[str, Any]:
+def metrics(job: Job, steps: Mapping[str, Step], done: Mapping[str, Output]) -> Json:
     """Return every number of a run with its metric card, the content of metrics.json."""
-    content: dict[str, Any] = {"job": job.name, "job_sha256": job.sha256(), "versions": versions()}
+    content: Json = {"job": job.name, "job_sha256": job.sha256(), "versions": versions()}
     content["seconds"] = {name: output.manifest["seconds"] for name, output in done.items()}
     content["steps"] = {name: _folder_name(output.folder) for name, output in done.items()}
     manifests = {name: output.manifest for name, output in done.items()}

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.arrays import Bytes, Floats32
 from synthaug.pipeline.core.masks import decode_all
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 
@@ -39,7 +39,7 @@ def detector_batches(
     return batch
 
 
-def sample_of(scene: Scene, image: NDArray[np.uint8], masks: bool = False) -> Sample:
+def sample_of(scene: Scene, image: Bytes, masks: bool = False) -> Sample:
     """Return a scene with its pixels [H, W, 3] as a sample.
 
     Crowds are no objects to learn but regions to ignore.
@@ -54,7 +54,7 @@ def sample_of(scene: Scene, image: NDArray[np.uint8], masks: bool = False) -> Sa
     return Sample(image, objects.boxes, labels, stack, crowds(scene.objects))
 
 
-def crowds(objects: Objects) -> NDArray[np.float32] | None:
+def crowds(objects: Objects) -> Floats32 | None:
     """Return the boxes [K, 4] of crowds, None where there is none.
 
     A detector must learn them neither as objects nor as background.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 
@@ -25,8 +25,8 @@ class Draw:
     size: int  # images there are
     batch: int
     seed: int
-    weights: NDArray[np.float64] | None = None  # [size]
-    images_of_class: tuple[NDArray[np.int64], ...] = ()  # per class that is there
+    weights: Floats | None = None  # [size]
+    images_of_class: tuple[Ints, ...] = ()  # per class that is there
 
     def __call__(self, step: int) -> list[int]:
         """Return `batch` image indices."""
@@ -62,7 +62,7 @@ class Draw:
             indices.append(int(images[int(image_point * len(images))]))
         return indices
 
-    def mirrored(self, step: int, flip: bool) -> NDArray[np.bool_]:
+    def mirrored(self, step: int, flip: bool) -> Flags:
         """Draw which images [batch] of a batch are mirrored.
 
         Half of them, or none without `flip`.
@@ -72,7 +72,7 @@ class Draw:
         return points < probability
 
 
-def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.float64]:
+def repeat_factors(present: Flags, threshold: float) -> Floats:
     """Compute how often each image is drawn relative to the others.
 
     LVIS, Gupta et al. 2019, section 4.3.
@@ -82,7 +82,7 @@ def repeat_factors(present: NDArray[np.bool_], threshold: float) -> NDArray[np.f
     """
     frequency = present.mean(0).clip(1e-9)
     per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
-    factors: NDArray[np.float64] = np.where(present, per_class, 1.0).max(1, initial=1.0)
+    factors: Floats = np.where(present, per_class, 1.0).max(1, initial=1.0)
     return factors
 
 

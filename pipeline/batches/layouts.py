@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
 from synthaug.pipeline.core.boxes import Size, mirror_boxes, relative_boxes
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 
@@ -32,7 +32,7 @@ class LayoutFilter:
     min_objects: int = 1
     max_objects: int = 32
 
-    def counts(self, scene: Scene) -> NDArray[np.bool_]:
+    def counts(self, scene: Scene) -> Flags:
         """Return which objects [N] are no crowd and larger than `min_area`.
 
         A share of the image, of their boxes.
@@ -53,7 +53,7 @@ class LayoutFilter:
 
 def layout_arrays(
     objects: Objects, size: Size, flip: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Ints, Floats32, Floats32]:
     """Return labels, boxes and scores of one image of size (H, W).
 
     Labels [n] are class + 1, boxes [n, 4] xyxy in [0, 1].

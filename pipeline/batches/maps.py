@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import CACHE_BYTES, SceneCache
+from synthaug.pipeline.core.arrays import Bytes, Floats32, Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.panoptic_maps import (
@@ -72,10 +73,10 @@ class View:
 class MapArrays:
     """A batch of images with maps, in the convention of `core.panoptic_maps.Maps`."""
 
-    images: NDArray[np.float32]  # [B, 3, H, W] in [-1, 1]
-    labels: NDArray[np.int64]  # [B, H, W] class indices
-    instances: NDArray[np.int64]  # [B, H, W]
-    weights: NDArray[np.float32] | None  # [B, H, W] how sure each label is; None = all are
+    images: Floats32  # [B, 3, H, W] in [-1, 1]
+    labels: Ints  # [B, H, W] class indices
+    instances: Ints  # [B, H, W]
+    weights: Floats32 | None  # [B, H, W] how sure each label is; None = all are
 
     def tensors(self, num_classes: int) -> MapBatch:
         """Return the batch as tensors, without a copy."""
@@ -95,10 +96,10 @@ class MapArrays:
 class Entry:
     """One image with its maps, stretched or cut."""
 
-    image: NDArray[np.uint8]  # [H, W, 3]
+    image: Bytes  # [H, W, 3]
     labels: NDArray[np.int32]  # [H, W]
     instances: NDArray[np.int32]  # [H, W]
-    weights: NDArray[np.float32]  # [H, W] scores of the labels
+    weights: Floats32  # [H, W] scores of the labels
 
     @property
     def nbytes(self) -> int:
@@ -120,7 +121,7 @@ class Entry:
         )
 
 
-def stretch(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+def stretch(pixels: Bytes, size: Size) -> Bytes:
     """Resize uint8 RGB [h, w, 3] to (H, W), bicubic and antialiased.
 
     As SPADE's training data is.
@@ -145,7 +146,7 @@ def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
     return Entry(pixels, labels, instances, _weights(ids, scene.objects))
 
 
-def _weights(ids: NDArray[np.int64], objects: Objects) -> NDArray[np.float32]:
+def _weights(ids: Ints, objects: Objects) -> Floats32:
     """Return the score of each pixel's object [H, W].
 
     1 where nothing is labelled, which nobody can be wrong about.

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.datasets import Concatenation
 from synthaug.pipeline.core.images import decode, resize
@@ -56,7 +54,7 @@ class SceneCache(Generic[Item]):
         return item
 
 
-ScenePixels = tuple[Scene, NDArray[np.uint8]]  # a scene and its pixels [H, W, 3]
+ScenePixels = tuple[Scene, Bytes]  # a scene and its pixels [H, W, 3]
 
 
 class Pixels(SceneCache[ScenePixels]):

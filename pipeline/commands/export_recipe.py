@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.trial.recipe import Recipe
 from synthaug.pipeline.trial.recommendation import recommendation
 
 REAL = "real"  # the set of labelled images
 
 
-def recipe_record(metrics: Mapping[str, Any], images: Mapping[str, int]) -> dict[str, Any]:
+def recipe_record(metrics: Mapping[str, Any], images: Mapping[str, int]) -> Json:
     """Return the content of recipe.json for a run's metrics.
 
     With the number of training images of each set.

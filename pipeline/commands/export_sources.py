@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import MANIFEST
@@ -123,7 +123,7 @@ def step_folder(run: Path, step: str) -> Path | None:
     return max(finished, key=rank, default=None)
 
 
-def read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> Json:
     """Return a JSON object; an empty one when there is no such file."""
     if not file.is_file():
         return {}

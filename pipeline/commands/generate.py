@@ -9,13 +9,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
 from synthaug.pipeline.core.images import encode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder, check_writable
 from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.json_files import load_json
@@ -185,7 +184,7 @@ def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
 
 def _write_sheet(
     folder: Folder, name: str, title: str, studio: Studio, subject: Subject
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Paint a sheet row by row and write it, its pictures first.
 
     Return what sheet.json says of the pictures.
@@ -224,7 +223,7 @@ def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
     return next(sample for sample in subject.samples if sample.seed == scene.seed)
 
 
-def _paint(studio: Studio, row: Row) -> list[NDArray[np.uint8]]:
+def _paint(studio: Studio, row: Row) -> list[Bytes]:
     """The pictures of a row [S, S, 3], each scene painted once.
 
     A mask map has the side of its stage.
@@ -239,7 +238,7 @@ def _paint(studio: Studio, row: Row) -> list[NDArray[np.uint8]]:
     ]
 
 
-def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> NDArray[np.uint8]:
+def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> Bytes:
     place = places[cell.scene]
     if cell.stage is not None:
         return drawing.mask_map(
@@ -249,7 +248,7 @@ def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> NDArr
         return drawing.difference(
             made.images[place], made.images[[places[s] for s in cell.others]], CONTRAST
         )
-    image: NDArray[np.uint8] = made.images[place]
+    image: Bytes = made.images[place]
     return image
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import MANIFEST
 from synthaug.pipeline.report import comparison_page as report_compare
@@ -36,7 +36,7 @@ class Found:
     path: Path
     job: Job
     folders: dict[str, str]
-    manifests: dict[str, dict[str, Any]]
+    manifests: dict[str, Json]
     notes: tuple[str, ...] = ()
 
 

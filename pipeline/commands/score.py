@@ -16,6 +16,7 @@ from synthaug.pipeline.config.build import build
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.readable import readable, skips_any
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest
@@ -120,9 +121,7 @@ def score(request: Request, screen: Any) -> list[str]:
     ]
 
 
-def _measure(
-    job: Job, plan: engine.ScoringJob, screen: Any
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _measure(job: Job, plan: engine.ScoringJob, screen: Any) -> tuple[Json, dict[str, bytes]]:
     """Return the scores of a prepared plan, and the files that they draw."""
     cluster, folder = job.cluster, Folder.at(plan.folder)
     executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)

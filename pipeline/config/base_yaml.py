@@ -28,6 +28,7 @@ from synthaug.detectors import DETECTORS, backend
 from synthaug.generators import GENERATORS, load_system
 from synthaug.pipeline.config import schema
 from synthaug.pipeline.config.build import copy_paste_config, loop_config, teacher_config
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores import SCORES, load_score
 
 HEAD = """\
@@ -164,7 +165,7 @@ def component_lines(configs: Mapping[str, type], key: str) -> Iterator[str]:
 
     A component that has all keys of an earlier one, with the same defaults, names only its others.
     """
-    blocks: list[tuple[list[str], type, dict[str, Any]]] = []
+    blocks: list[tuple[list[str], type, Json]] = []
     for name, config in configs.items():
         content = _defaults(config, key)
         for names, _, other in blocks:
@@ -176,7 +177,7 @@ def component_lines(configs: Mapping[str, type], key: str) -> Iterator[str]:
     for names, config, content in blocks:
         parent = _parent(content, blocks)
         title = ", ".join(names)
-        shared: dict[str, Any] = {}
+        shared: Json = {}
         if parent is not None:
             parent_names, _, shared = parent
             title = f"{title}: also the keys of {', '.join(parent_names)}"
@@ -187,11 +188,11 @@ def component_lines(configs: Mapping[str, type], key: str) -> Iterator[str]:
                 yield from line(f"  # {name}: {yaml_value(default)}", comments[name])
 
 
-def _defaults(config: type, key: str) -> dict[str, Any]:
+def _defaults(config: type, key: str) -> Json:
     return {field.name: default_of(field, f"{key}.{field.name}") for field in fields(config)}
 
 
-Block = tuple[list[str], type, dict[str, Any]]
+Block = tuple[list[str], type, Json]
 
 
 def _parent(content: Mapping[str, Any], blocks: list[Block]) -> Block | None:

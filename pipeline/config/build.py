@@ -25,6 +25,7 @@ from synthaug.pipeline.config.schema import (
     Trial,
 )
 from synthaug.pipeline.core.errors import suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores import SCORES, USUAL, load_score
 
 TEACHER = "synthaug.detectors.mean_teacher"
@@ -60,7 +61,7 @@ def one_line(err: Exception) -> str:
     return " ".join(str(err).split("See https://")[0].split())
 
 
-def build(raw: dict[str, Any], stem: str) -> Job:
+def build(raw: Json, stem: str) -> Job:
     """Validate each section and return the Job.
 
     One without a name is called like its file.
@@ -72,7 +73,7 @@ def build(raw: dict[str, Any], stem: str) -> Job:
     if raw.get("output") in (None, ""):
         raw["output"] = f"runs/{raw['name']}"
     checks = _convert(hints["checks"], raw.get("checks", "stop"), "checks")
-    values: dict[str, Any] = {"seed": 0, "checks": checks}
+    values: Json = {"seed": 0, "checks": checks}
     for name, value in raw.items():
         if hints[name] in (int, str):
             values[name] = _convert(hints[name], value, name)
@@ -227,7 +228,7 @@ def _load(load: Callable[[str], Any], name: str, key: str) -> Any:
         ) from err
 
 
-def _mapping(raw: Any, key: str) -> dict[str, Any]:
+def _mapping(raw: Any, key: str) -> Json:
     """Return a copy of a section; one whose keys are all commented out is empty."""
     if raw is not None and not isinstance(raw, dict):
         raise FaultError(key, f"{_show(raw)} is not a mapping of keys to values")

@@ -29,6 +29,7 @@ from synthaug.pipeline.config.shipped_jobs import (
     shipped_names,
 )
 from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,7 @@ def load_job(
         raise JobError(f"{source.name}: {fault}") from fault
 
 
-def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(path: Path, overrides: Sequence[str]) -> Json:
     """Let Hydra merge the file, its neighbours and the overrides.
 
     Into plain data, nothing resolved.
@@ -241,7 +242,7 @@ def _compose(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
         raise FaultError("", one_line(err)) from err
     raw = OmegaConf.to_container(composed, resolve=False)
-    return cast(dict[str, Any], raw)
+    return cast(Json, raw)
 
 
 def _parse_override(text: str, sources: dict[str, Source]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.pipeline.config.build import FaultError
+from synthaug.pipeline.core.json_values import Json
 
 RENAMED = {  # old key -> new key, in the same section
     "verify.judge": "verify.detector",
@@ -46,9 +47,7 @@ def source_of(key: str, sources: dict[str, Source]) -> Source | None:
     return None
 
 
-def rename_old_keys(
-    raw: dict[str, Any], sources: dict[str, Source], warn: Callable[[str], None]
-) -> None:
+def rename_old_keys(raw: Json, sources: dict[str, Source], warn: Callable[[str], None]) -> None:
     """Put the values of old keys under the new ones, in place.
 
     The source that wins decides where they differ; one that gives both names raises FaultError.
@@ -79,7 +78,7 @@ def rename_old_keys(
         sources[new] = source
 
 
-def _section(raw: dict[str, Any], key: str) -> dict[str, Any]:
+def _section(raw: Json, key: str) -> Json:
     """Return a section, or nothing where it is not written as one."""
     section = raw
     for name in key.split("."):

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from synthaug.pipeline.core.json_values import Json
+
 OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
 EXECUTION = {
     "synthesize": ("workers",),
@@ -384,7 +386,7 @@ class Score:
 
     # scores to measure (docs/scores.md); usual = those of them that can be had
     names: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: Json
     # checkpoint of the reference detector, so that runs compare; "" = the run's own
     detector: str = ""
     # folder of published networks, which fid, kid, inception_score, prdc and diversity need;
@@ -613,7 +615,7 @@ class Job:
 
         Not of the output folder, the cluster or the workers.
         """
-        content: dict[str, Any] = {
+        content: Json = {
             f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE
         }
         text = json.dumps({**content, "name": self.name, "seed": self.seed}, sort_keys=True)
@@ -636,7 +638,7 @@ def _quoted(content: Any) -> str:
     return yaml.dump(content, Dumper=Quoting, allow_unicode=False, sort_keys=False)
 
 
-def section_dict(job: Job, section: str) -> dict[str, Any]:
+def section_dict(job: Job, section: str) -> Json:
     """Return one section as plain JSON-able data, to be hashed.
 
     Without the keys that only say who does the work.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.scene import Objects
 
 # least IoU of an object's box with the judge's for `agreed`: it is tight then
@@ -15,7 +15,7 @@ AGREED_IOU = 0.8
 BoxRule = Literal["all", "agreed", "none"]
 
 
-def learned_boxes(objects: Objects, synthetic: BoxRule, pseudo: BoxRule) -> NDArray[np.bool_]:
+def learned_boxes(objects: Objects, synthetic: BoxRule, pseudo: BoxRule) -> Flags:
     """Return the objects [N] whose boxes are learned.
 
     The rules differ for synthetic objects and for pseudo-labels. The judge agrees with a box when

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from synthaug.pipeline.core.arrays import Floats32
 
 Size = tuple[int, int]  # (H, W), pixels
-Boxes = NDArray[np.float32]  # [N, 4] xyxy
+Boxes = Floats32  # [N, 4] xyxy
 
 
 def scale_boxes(boxes: Boxes, old: Size, new: Size) -> Boxes:
@@ -40,17 +41,17 @@ def clip_boxes(boxes: Boxes, size: Size) -> Boxes:
     return boxes.clip(0, _sides(size))
 
 
-def intersection_areas(box: Boxes, others: Boxes) -> NDArray[np.float32]:
+def intersection_areas(box: Boxes, others: Boxes) -> Floats32:
     """Return the areas [N] that a box [4] has in common with others [N, 4]."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[2:], others[:, 2:])
-    areas: NDArray[np.float32] = (high - low).clip(0).prod(axis=1)
+    areas: Floats32 = (high - low).clip(0).prod(axis=1)
     return areas
 
 
-def box_areas(boxes: Boxes) -> NDArray[np.float32]:
+def box_areas(boxes: Boxes) -> Floats32:
     """Return the areas of boxes [..., 4]."""
-    areas: NDArray[np.float32] = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    areas: Floats32 = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
     return areas
 
 

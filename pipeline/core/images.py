@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import exif
+from synthaug.pipeline.core.arrays import Bytes, Floats32
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
@@ -328,7 +329,7 @@ def read_file(image: ImageRef) -> bytes:
     return path.read_bytes()
 
 
-def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
+def encode(pixels: Bytes, kind: str) -> bytes:
     """Encode uint8 [H, W, 3] RGB or [H, W] as 'png' or as 'jpeg' (quality 95)."""
     import cv2
 
@@ -365,7 +366,7 @@ def _enlarge(pixels: Pixels, size: Size) -> Pixels:
     return np.asarray(enlarged, np.uint8)
 
 
-def resize_maps(maps: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+def resize_maps(maps: Floats32, size: Size) -> Floats32:
     """Resize soft masks [N, h, w] to [N, H, W], bilinear."""
     if maps.shape[1:] == size or len(maps) == 0:
         return maps.reshape(len(maps), *size)

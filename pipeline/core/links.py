@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from synthaug.pipeline.core.json_values import Json
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Link:
             parts.append(self.advice)
         return "; ".join(parts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         return asdict(self)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Ints
+
 Ring = NDArray[np.int64]  # [K, 2] x, y of corners, pixels; not closed
 Mask = NDArray[np.bool_]  # [H, W]
 
@@ -51,7 +53,7 @@ def rings(mask: Mask) -> list[Ring]:
     return outlines
 
 
-def _corners(padded: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _corners(padded: Mask) -> tuple[Ints, Ints]:
     """Return rows and columns [K] of the grid points where the outline turns.
 
     They come by row, then by column.
@@ -67,7 +69,7 @@ def _corners(padded: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.repeat(ys, repeats), np.repeat(xs, repeats)
 
 
-def _vertical_partners(ys: NDArray[np.int64], xs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _vertical_partners(ys: Ints, xs: Ints) -> Ints:
     """Return for each corner [K] the one at the other end of its vertical edge."""
     position = np.arange(len(ys))
     by_column = np.lexsort((position, ys, xs))  # corners at one point stay in their order

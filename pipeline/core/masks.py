@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Floats32
 from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.scene import Objects
 
@@ -46,7 +47,7 @@ def encode_with_boxes(masks: Masks) -> tuple[list[str], Boxes]:
     return counts, boxes
 
 
-def fill_boxes(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, NDArray[np.float32]]:
+def fill_boxes(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, Floats32]:
     """Return boxes [N, 4] grown to full pixels as masks.
 
     These are their compressed counts, tight boxes and areas [N]; each is at least a pixel wide.
@@ -130,9 +131,7 @@ def decode_all(objects: Objects, size: Size) -> Masks:
     return masks
 
 
-def paste(
-    masks: NDArray[np.float32], boxes: Boxes, size: Size, threshold: float = 0.5
-) -> list[str]:
+def paste(masks: Floats32, boxes: Boxes, size: Size, threshold: float = 0.5) -> list[str]:
     """Return the counts of soft masks [N, M, M] stretched over boxes [N, 4].
 
     The mask is where they reach the threshold. Each pixel takes the bilinear value at its centre,
@@ -153,9 +152,7 @@ def paste(
     return pasted
 
 
-def _bilinear_weights(
-    low: float, high: float, num_pixels: int, num_cells: int
-) -> NDArray[np.float64]:
+def _bilinear_weights(low: float, high: float, num_pixels: int, num_cells: int) -> Floats:
     """Return the weights [pixels, cells] of cells that divide [low, high].
 
     They are taken at the centres of the pixels.
@@ -164,7 +161,7 @@ def _bilinear_weights(
     extent = max(high - low, 1e-6)
     in_cells = (centers - low) / extent * num_cells - 0.5  # from the centre of the first cell
     distance = np.abs(in_cells[:, None] - np.arange(num_cells))
-    weights: NDArray[np.float64] = np.clip(1 - distance, 0, None)
+    weights: Floats = np.clip(1 - distance, 0, None)
     return weights
 
 
@@ -208,7 +205,7 @@ def tight_box(rle: str, size: Size) -> Boxes:
     return np.array([first_column.min(), top, last_column.max() + 1, bottom], np.float32)
 
 
-def check_polygons(polygons: Any) -> list[NDArray[np.float64]]:
+def check_polygons(polygons: Any) -> list[Floats]:
     """Return polygons as arrays [x0, y0, x1, y1, ...].
 
     Raises ValueError unless each has three finite points or more.
@@ -218,7 +215,7 @@ def check_polygons(polygons: Any) -> list[NDArray[np.float64]]:
     return [_check_polygon(polygon) for polygon in polygons]
 
 
-def _check_polygon(polygon: Any) -> NDArray[np.float64]:
+def _check_polygon(polygon: Any) -> Floats:
     is_list = isinstance(polygon, (list, tuple, np.ndarray))
     if not is_list or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError("a polygon needs an even number of coordinates, six or more")
@@ -229,7 +226,7 @@ def _check_polygon(polygon: Any) -> NDArray[np.float64]:
     return points.astype(np.float64)
 
 
-def is_thin(polygon: NDArray[np.float64]) -> bool:
+def is_thin(polygon: Floats) -> bool:
     """Return whether a polygon [x0, y0, ...] may hold no pixel.
 
     Judged by its area and the length of its edge.
@@ -261,7 +258,7 @@ def from_polygons(polygons: Sequence[Any], size: Size) -> str:
     return str(merged["counts"].decode("ascii"))
 
 
-def _near(points: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+def _near(points: Floats, size: Size) -> Floats:
     """Return the part of a polygon [K, 2] that is near an image (H, W).
 
     Near is within one image size. The rasteriser walks every pixel of an edge, so what is far away
@@ -280,7 +277,7 @@ def _near(points: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
     return points
 
 
-def _cut(points: NDArray[np.float64], axis: int, bound: float, sign: int) -> NDArray[np.float64]:
+def _cut(points: Floats, axis: int, bound: float, sign: int) -> Floats:
     """Return the part of a polygon [K, 2] where sign * (coordinate - bound) >= 0."""
     following = np.roll(points, -1, axis=0)
     depth = sign * (points[:, axis] - bound)

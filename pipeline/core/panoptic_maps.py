@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import UNREADABLE, read_file, reason
@@ -33,8 +34,8 @@ Ids = NDArray[np.int64]  # [N] of segments, or a map of them [H, W]
 class Maps:
     """The conditioning of a map-driven generator for one image, both [H, W] int64."""
 
-    labels: NDArray[np.int64]  # index of the class, num_classes = don't care
-    instances: NDArray[np.int64]  # of a thing num_classes + 1, + 2, ...; elsewhere the label
+    labels: Ints  # index of the class, num_classes = don't care
+    instances: Ints  # of a thing num_classes + 1, + 2, ...; elsewhere the label
 
 
 def table_ids(number: int, segments: Sequence[int] | NDArray[Any]) -> Ids:
@@ -50,7 +51,7 @@ def segment_ids(objects: Objects) -> Ids:
     return objects.id & MOST
 
 
-def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> NDArray[np.int64]:
+def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> Ints:
     """Decode a PNG of integers: [H, W], or [H, W, 3] where it has colours.
 
     Programs that shrink files turn a map of few values into a palette: greys are what they were; of
@@ -97,13 +98,13 @@ def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> ND
 _DEEP_RGB = b"\x10\x02"  # bits and kind of colours in the header of a PNG
 
 
-def _by_palette(index: NDArray[np.int64], palette: list[int], colors: bool) -> NDArray[np.int64]:
+def _by_palette(index: Ints, palette: list[int], colors: bool) -> Ints:
     """Return the content of an indexed map [H, W]: grey values, indices or colors."""
     table = np.zeros((256, 3), np.int64)
     listed = np.array(palette, np.int64).reshape(-1, 3)
     table[: len(listed)] = listed
     used = table[np.unique(index)]
-    held: NDArray[np.int64] = index
+    held: Ints = index
     if bool((used == used[:, :1]).all()):
         held = table[index, 0]
     elif colors:
@@ -154,7 +155,7 @@ class Segments:
 
     ids: Ids  # [N]
     boxes: Boxes  # [N, 4] xyxy pixels, tight
-    area: NDArray[np.int64]  # [N] pixels
+    area: Ints  # [N] pixels
     rle: tuple[str, ...]  # COCO compressed counts
 
 
@@ -191,7 +192,7 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
     )
 
 
-def _counts(starts: NDArray[np.int64], ends: NDArray[np.int64], length: int) -> list[int]:
+def _counts(starts: Ints, ends: Ints, length: int) -> list[int]:
     """Return the run lengths of a mask that is on from each start to its end."""
     borders = np.stack([starts, ends], 1).reshape(-1)
     counts: list[int] = np.diff(borders, prepend=0).tolist()
@@ -225,7 +226,7 @@ def objects_of(
 
 
 @lru_cache(64)
-def nearest(length: int, wanted: int) -> NDArray[np.int64]:
+def nearest(length: int, wanted: int) -> Ints:
     """Return the index of the sample that each of `wanted` takes of `length`.
 
     It is the centre sample, in Pillow's own rounding.
@@ -234,7 +235,7 @@ def nearest(length: int, wanted: int) -> NDArray[np.int64]:
 
     line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
     resized = line.resize((wanted, 1), Image.Resampling.NEAREST)
-    index: NDArray[np.int64] = np.asarray(resized)[0].astype(np.int64)
+    index: Ints = np.asarray(resized)[0].astype(np.int64)
     index.setflags(write=False)  # it is shared by all callers
     return index
 
@@ -275,12 +276,12 @@ def maps_from(ids: Ids, scene: Scene, num_classes: int) -> Maps:
     return Maps(labels, instances)
 
 
-def replace_ids(ids: Ids, known: Ids, values: NDArray[np.int64], other: int) -> NDArray[np.int64]:
+def replace_ids(ids: Ids, known: Ids, values: Ints, other: int) -> Ints:
     """Replace the ids [N] in a map [H, W] by values [N], all others by `other`."""
     order = np.argsort(known, kind="stable")
     sorted_ids = np.append(known[order], MOST + 1)
     sorted_values = np.append(values[order], other)
     position = np.searchsorted(sorted_ids, ids).clip(0, len(known))
     is_known = sorted_ids[position] == ids
-    replaced: NDArray[np.int64] = np.where(is_known, sorted_values[position], other)
+    replaced: Ints = np.where(is_known, sorted_values[position], other)
     return replaced

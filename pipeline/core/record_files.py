@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 
 SUFFIX = ".parquet"
@@ -42,7 +43,7 @@ def write_records(folder: Folder, name: str, records: Records) -> None:
 
 def read_records(
     folder: Folder, prefix: str = "", wanted: Callable[[str], bool] | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Json]:
     """Yield the records of all files with a prefix, in the order of the names.
 
     Only columns that are `wanted` are read (None: all). Values that a record lacks are left out.
@@ -87,7 +88,7 @@ def _column(name: str, values: Sequence[Any]) -> Any:
     return pa.array(cells, pa.large_binary())
 
 
-def _record(row: Mapping[str, Any], arrays: set[str]) -> dict[str, Any]:
+def _record(row: Mapping[str, Any], arrays: set[str]) -> Json:
     record = {}
     for name, value in row.items():
         if value is None:

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import Size, scale_boxes
+from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes, Size, scale_boxes
+from synthaug.pipeline.core.json_values import Json
 
 SOURCES = ("human", "pseudo", "synthetic")
 PAIRED_SAMPLE = (
@@ -74,20 +76,20 @@ class Provenance:
 class Objects:
     """N annotated objects as arrays of one length, like the Parquet column."""
 
-    id: NDArray[np.int64]  # [N] >= 1, unique in the table
+    id: Ints  # [N] >= 1, unique in the table
     category: NDArray[np.int32]  # [N] index into the categories
-    boxes: NDArray[np.float32]  # [N, 4] xyxy pixels
+    boxes: Boxes  # [N, 4] xyxy pixels
     rle: tuple[str | None, ...]  # COCO compressed counts, size = image size
-    area: NDArray[np.float32]  # [N] pixels, of the mask where there is one
-    iscrowd: NDArray[np.bool_]  # [N]
-    isthing: NDArray[np.bool_]  # [N]
-    score: NDArray[np.float32]  # [N] 1.0 for human labels
+    area: Floats32  # [N] pixels, of the mask where there is one
+    iscrowd: Flags  # [N]
+    isthing: Flags  # [N]
+    score: Floats32  # [N] 1.0 for human labels
     source: tuple[str, ...]  # one of SOURCES
-    layout_boxes: NDArray[np.float32]  # [N, 4] xyxy pixels, as planned; `boxes` in real scenes
+    layout_boxes: Boxes  # [N, 4] xyxy pixels, as planned; `boxes` in real scenes
     verdict: tuple[str | None, ...]  # set by verification, else None
-    verdict_score: NDArray[np.float32]  # [N], NaN without verdict
+    verdict_score: Floats32  # [N], NaN without verdict
     # [N] IoU with the detection that the verdict rests on, 0 without one, NaN without verdict
-    verdict_iou: NDArray[np.float32]
+    verdict_iou: Floats32
 
     def __post_init__(self) -> None:
         n = len(self.id)
@@ -105,7 +107,7 @@ class Objects:
         if index.dtype == bool:
             index = np.flatnonzero(index)
         index = index.astype(np.int64)
-        columns: dict[str, Any] = {}
+        columns: Json = {}
         for column in fields(self):
             values = getattr(self, column.name)
             if isinstance(values, np.ndarray):
@@ -249,7 +251,7 @@ class SceneList(Dataset):
         return digest.hexdigest()
 
 
-def class_counts(scenes: Iterable[Scene], num_classes: int) -> NDArray[np.int64]:
+def class_counts(scenes: Iterable[Scene], num_classes: int) -> Ints:
     """Count the objects of each class [C] of a table or of scenes, without crowds."""
     counts = np.zeros(num_classes, np.int64)
     for scene in scenes:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.seeding import permuted
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_row
 
@@ -32,21 +34,20 @@ _LEAST_SLOPE = 0.05  # a curve never falls: more score is never less probability
 _PRIOR_ALL = 1.0
 # of a class's curve about that: some 20 detections in doubt count as much as the prior
 _PRIOR_CLASS = 4.0
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Matches:
     """Every detection of some images, right or not; those on crowds are left out."""
 
-    image: NDArray[np.int64]  # [D] 0..I-1
-    label: NDArray[np.int64]  # [D] 0..C-1
+    image: Ints  # [D] 0..I-1
+    label: Ints  # [D] 0..C-1
     score: Floats  # [D]
     # [D] a true object of the class, IoU 0.5, that no better detection has taken
-    right: NDArray[np.bool_]
-    truths: NDArray[np.int64]  # [I, C] true objects that are no crowd
+    right: Flags
+    truths: Ints  # [I, C] true objects that are no crowd
 
-    def of(self, images: NDArray[np.bool_]) -> Matches:
+    def of(self, images: Flags) -> Matches:
         """Return the matches of the images at a mask [I].
 
         The others count no objects and have no detections.
@@ -112,7 +113,7 @@ class Calibration:
     pooled: Curve
     classes: Sequence[Curve] = field(default=())
 
-    def probability(self, labels: NDArray[np.int64], scores: NDArray[Any]) -> Floats:
+    def probability(self, labels: Ints, scores: NDArray[Any]) -> Floats:
         """Return the probability that each detection [D] is right."""
         slope = np.array([curve.slope for curve in self.classes])
         offset = np.array([curve.offset for curve in self.classes])
@@ -157,7 +158,7 @@ def fit(matches: Matches) -> Calibration:
     return Calibration(pooled, classes)
 
 
-def _fit_curve(scores: Floats, right: NDArray[np.bool_], prior: Curve, strength: float) -> Curve:
+def _fit_curve(scores: Floats, right: Flags, prior: Curve, strength: float) -> Curve:
     """Return the most probable curve under a normal prior.
 
     The prior has precision `strength` about `prior`; the problem is convex, and Newton's method
@@ -251,9 +252,7 @@ def _threshold(scores: Floats, curve: Curve, num_objects: int, rule: Rule) -> fl
     return float(best[reached[-1]])
 
 
-def apply(
-    thresholds: Sequence[Threshold], labels: NDArray[np.int64], scores: NDArray[Any]
-) -> NDArray[np.bool_]:
+def apply(thresholds: Sequence[Threshold], labels: Ints, scores: NDArray[Any]) -> Flags:
     """Return whether each detection [D] is kept.
 
     Compared as float32, so that a score of 0.77 reaches a threshold of 0.77.
@@ -266,7 +265,7 @@ def apply(
 class HeldOut:
     """Counts and probabilities on images that nothing was fitted on."""
 
-    counts: Mapping[str, NDArray[np.int64]]  # rule -> [C, 3] hits, false alarms, misses
+    counts: Mapping[str, Ints]  # rule -> [C, 3] hits, false alarms, misses
     probability: Floats  # [D] of each detection, by curves that did not see its image
 
 
@@ -295,7 +294,7 @@ def cross_validate(
     return HeldOut(counts, probability)
 
 
-def count(matches: Matches, thresholds: Sequence[Threshold]) -> NDArray[np.int64]:
+def count(matches: Matches, thresholds: Sequence[Threshold]) -> Ints:
     """Count hits, false alarms and misses [C, 3] of the detections that are kept."""
     keep = apply(thresholds, matches.label, matches.score)
     num_classes = matches.truths.shape[1]
@@ -305,7 +304,7 @@ def count(matches: Matches, thresholds: Sequence[Threshold]) -> NDArray[np.int64
     return np.stack([hits, false_alarms, misses], axis=1)
 
 
-def ratios(counts: NDArray[np.int64]) -> dict[str, float | int | None]:
+def ratios(counts: Ints) -> dict[str, float | int | None]:
     """Return precision, recall and F1 from hits, false alarms and misses [3].
 
     None where there is nothing to divide by.
@@ -327,7 +326,7 @@ def _share(part: int, total: int) -> float | None:
     return round(part / total, 4)
 
 
-def reliability(probability: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
+def reliability(probability: Floats, right: Flags) -> Json:
     """Return the calibration error, the Brier score, and rows of a diagram.
 
     A row per bin: [mean probability, share right, D]. The error is that of Naeini, Cooper and

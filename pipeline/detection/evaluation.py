@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection.inference import Predictor, detect_rows
@@ -55,9 +56,9 @@ class Validation:
                 return True
         return False
 
-    def measure(self, detector: Detector) -> dict[str, Any]:
+    def measure(self, detector: Detector) -> Json:
         """Return AP50 and AP of `result`, rounded to 6 digits, and the number of images."""
-        numbers: dict[str, Any] = {}
+        numbers: Json = {}
         for key, value in average_precision(self.result(detector)).items():
             numbers[key] = None if value is None else round(value, 6)
         numbers["images"] = len(self._indices)
@@ -162,7 +163,7 @@ class Evaluated:
             self._evaluate(self._validation, done)
         return losses
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Json]:
         """Return the rows of EVALUATION, oldest first."""
         return read_log(self._folder, EVALUATION)
 

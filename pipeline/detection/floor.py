@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import absolute_boxes, relative_boxes, scale_boxes
+from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes, absolute_boxes, relative_boxes, scale_boxes
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.detection.evaluation import evaluated_classes
@@ -44,16 +44,14 @@ LONGEST = 50  # boxes of a class in the constant list
 RESAMPLES = 100
 STRETCH = 1.96  # standard deviations: the 95 % interval
 
-Boxes = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class ConstantList:
     """Detections that are the same for every image, in shares of it, best first."""
 
     boxes: Boxes  # [K, 4] xyxy in [0, 1]
-    labels: NDArray[np.int64]  # [K]
-    scores: NDArray[np.float32]  # [K]
+    labels: Ints  # [K]
+    scores: Floats32  # [K]
 
     def on(self, row: DetectionRow) -> DetectionRow:
         """Return the row of an image with these detections."""
@@ -67,7 +65,7 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
     No pixels are read.
     """
     boxes: dict[int, list[Boxes]] = {label: [] for label in classes}
-    images: dict[int, list[NDArray[np.int64]]] = {label: [] for label in classes}
+    images: dict[int, list[Ints]] = {label: [] for label in classes}
     for index, scene in enumerate(table):
         objects = scene.objects.select(~scene.objects.iscrowd)
         shares = relative_boxes(objects.boxes, scene.size)
@@ -91,7 +89,7 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
     )
 
 
-def _greedy(boxes: Boxes, images: NDArray[np.int64]) -> tuple[Boxes, list[int]]:
+def _greedy(boxes: Boxes, images: Ints) -> tuple[Boxes, list[int]]:
     """Return boxes [K, 4] in the order of choice, and a count [K] for each.
 
     The count: in how many images the box meets an object that no earlier one met.
@@ -113,7 +111,7 @@ def _greedy(boxes: Boxes, images: NDArray[np.int64]) -> tuple[Boxes, list[int]]:
     return candidates[chosen], hits
 
 
-def _first_per_image(met: NDArray[np.bool_], images: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _first_per_image(met: Flags, images: Ints) -> Flags:
     """Return the objects [N] that one box takes.
 
     Of those it meets, the first of each image.
@@ -125,7 +123,7 @@ def _first_per_image(met: NDArray[np.bool_], images: NDArray[np.int64]) -> NDArr
     return taken
 
 
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
+def _evenly(count: int, most: int) -> Ints:
     """Return at most `most` indices of `count`, evenly spaced."""
     size = min(count, most)
     return np.arange(size) * count // max(1, size)
@@ -151,7 +149,7 @@ def with_detections_of(row: DetectionRow, other: DetectionRow) -> DetectionRow:
 
 def compare_with_floor(
     rows: Sequence[DetectionRow], labelled: Dataset, categories: Sequence[Category], seed: int
-) -> dict[str, Any]:
+) -> Json:
     """Return AP50 of the detector and of both predictors that look at nothing.
 
     And the gain, with its interval. All are None where the images have no object to find;
@@ -171,7 +169,7 @@ def compare_with_floor(
     by_class = {}
     for name, of_class in results["detector"].table(categories).items():
         by_class[name] = {key: of_class[key] for key in ("AP", "AP50", "gt")}
-    result: dict[str, Any] = {
+    result: Json = {
         "images": len(rows),
         "margin": MARGIN,
         "AP50": ap50["detector"],

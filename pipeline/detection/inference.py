@@ -9,13 +9,12 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection.store import write_rows
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 
 SHARD = 64  # images
 
-Images = list[NDArray[np.uint8]]
+Images = list[Bytes]
 
 
 class Predictor(Protocol):
     """A detector, with or without test-time augmentation."""
 
-    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+    def predict(self, images: Sequence[Bytes]) -> list[Prediction]:
         """Detect in a batch of images [H, W, 3]."""
         ...
 
@@ -122,7 +121,7 @@ class _ShardDetector:
         self._batch = batch
         self._folder = Folder.at(folder)
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         rows = list(detect_rows(self._detector, self._table, indices, self._batch))
         write_rows(self._folder, name, rows)
         return {"rows": len(rows)}

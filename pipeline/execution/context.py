@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.executor import Executor, Fits
 from synthaug.pipeline.execution.training import read_log
@@ -62,7 +63,7 @@ class Context:
         folder: Folder,
         unit: str,
         workers: int = 0,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Json]:
         """Run named shards through a pool of workers; returns the rows of all, in order.
 
         Complete ones are not run again: a shard is complete when its sidecar `<name>.json` is
@@ -87,7 +88,7 @@ class Context:
 
 
 # (name, item) -> row of the manifest with "rows"; writes <name>.parquet
-Work = Callable[[str, Any], dict[str, Any]]
+Work = Callable[[str, Any], Json]
 
 
 class _ShardWorker:
@@ -113,8 +114,8 @@ def _is_complete(folder: Folder, name: str, present: set[str]) -> bool:
     return bool(_read_row(folder, name)["sha256"] == digest)
 
 
-def _read_row(folder: Folder, name: str) -> dict[str, Any]:
-    row: dict[str, Any] = folder.read_json(f"{name}.json")
+def _read_row(folder: Folder, name: str) -> Json:
+    row: Json = folder.read_json(f"{name}.json")
     return row
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, first_line
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor, Tick
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
@@ -65,7 +66,7 @@ class RayExecutor:
         import ray  # after the environment: Ray reads it when imported
 
         self._ray: Any = ray
-        options: dict[str, Any] = {
+        options: Json = {
             "log_to_driver": False,
             "logging_level": "ERROR",
             "configure_logging": True,

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def load_state(training: Training, folder: Folder) -> int:
 
     data = folder.read_bytes(STATE)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    modules: dict[str, dict[str, Any]] = {}
-    moments: dict[str, dict[int, dict[str, Any]]] = {}
+    modules: dict[str, Json] = {}
+    moments: dict[str, dict[int, Json]] = {}
     for full, value in load(data).items():
         kind, name, rest = full.split("/", 2)
         if kind == "module":
@@ -147,9 +148,7 @@ def load_state(training: Training, folder: Folder) -> int:
     return int(header["__metadata__"]["step"])
 
 
-def _laid_out(
-    moments: dict[int, dict[str, Any]], parameters: list[Any]
-) -> dict[int, dict[str, Any]]:
+def _laid_out(moments: dict[int, Json], parameters: list[Any]) -> dict[int, Json]:
     """Give moments the memory layout of their parameters.
 
     Fused optimisers go through both as flat memory.
@@ -167,7 +166,7 @@ def _laid_out(
     }
 
 
-def read_log(folder: Folder, name: str = LOG) -> list[dict[str, Any]]:
+def read_log(folder: Folder, name: str = LOG) -> list[Json]:
     """Return the rows written so far, oldest first."""
     if not folder.exists(name):
         return []
@@ -184,7 +183,7 @@ class _Log:
         self._folder, self._steps = folder, steps
         self._every = max(1, steps // LOG_ROWS)
         self._rows = [row for row in read_log(folder) if row["step"] <= start]
-        self._sums: dict[str, Any] = {}
+        self._sums: Json = {}
         self._count = 0
         self._start, self._began = start, time.monotonic()
         self._flushed = 0.0

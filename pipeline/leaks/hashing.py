@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Floats32
+
 WINDOWS = (
     (0.0, 0.0, 1.0),
     (0.05, 0.05, 0.9),
@@ -40,10 +42,10 @@ class Signature:
 
     pixels: str  # sha256 of size and pixels: the same picture in another file format keeps it
     hashes: Hashes  # [W]: of WINDOWS, the full image first, then of their mirror images
-    thumbnail: NDArray[np.uint8]  # [THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3]
+    thumbnail: Bytes  # [THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3]
 
 
-def signature(image: NDArray[np.uint8]) -> Signature:
+def signature(image: Bytes) -> Signature:
     """Return the signature of an image uint8 RGB [H, W, 3]."""
     import cv2
 
@@ -64,20 +66,20 @@ def signature(image: NDArray[np.uint8]) -> Signature:
     )
 
 
-def _digest(image: NDArray[np.uint8]) -> str:
+def _digest(image: Bytes) -> str:
     """Return the sha256 of an image's size and pixels."""
     shape = f"{image.shape}".encode()
     pixels = np.ascontiguousarray(image).tobytes()
     return hashlib.sha256(shape + pixels).hexdigest()
 
 
-def _crop(image: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+def _crop(image: Floats32, window: Window) -> Floats32:
     """Return a window of a gray image [WORK_SIZE, WORK_SIZE]."""
     x, y, side = (round(value * WORK_SIZE) for value in window)
     return image[y : y + side, x : x + side]
 
 
-def _low_frequencies(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _low_frequencies(image: Floats32) -> Floats32:
     """Return the lowest cosine frequencies [LOW, LOW] of a gray image."""
     import cv2
 
@@ -86,7 +88,7 @@ def _low_frequencies(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.dct(small)[:LOW, :LOW], np.float32)
 
 
-def _hash(frequencies: NDArray[np.float32]) -> np.uint64:
+def _hash(frequencies: Floats32) -> np.uint64:
     """Return 64 bits: which frequencies are above the median."""
     above = frequencies.ravel() > np.median(frequencies)
     return np.uint64(int.from_bytes(np.packbits(above).tobytes(), "big"))

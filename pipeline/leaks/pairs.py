@@ -12,10 +12,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.leaks.search import Indices, pairs_within
 from synthaug.pipeline.leaks.signatures import Signatures
 from synthaug.pipeline.leaks.thumbnails import LIMIT, distance
@@ -51,7 +52,7 @@ class Pair:
             return "memorised"
         return "shared"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         return {**asdict(self), "kind": self.kind}
 
@@ -196,12 +197,12 @@ def digest_of(entries: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def split_manifest(signatures: Signatures, shared: Sequence[str]) -> dict[str, Any]:
+def split_manifest(signatures: Signatures, shared: Sequence[str]) -> Json:
     """Return the content of `splits.json`: ids and hashes of every split.
 
     Its `sha256` is over the splits that all steps share.
     """
-    splits: dict[str, Any] = {}
+    splits: Json = {}
     for row, split in enumerate(signatures.split):
         full_hash = f"{int(signatures.hashes[row, 0]):016x}"
         image = [signatures.image_id[row], signatures.pixels[row], full_hash]

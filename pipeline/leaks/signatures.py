@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.leaks.hashing import NUM_HASHES, THUMBNAIL_SIZE, Hashes, Signature
 
@@ -43,11 +43,11 @@ class Signatures:
     def __len__(self) -> int:
         return len(self.image_id)
 
-    def thumbnails(self, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+    def thumbnails(self, wanted: set[int]) -> dict[int, Bytes]:
         """Read the thumbnails of some images, by row, file by file."""
         import pyarrow.parquet as pq
 
-        thumbnails: dict[int, NDArray[np.uint8]] = {}
+        thumbnails: dict[int, Bytes] = {}
         shape = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
         for shard in self.shards:
             inside = [row for row in shard.rows if row in wanted]

@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats32
 from synthaug.pipeline.leaks.hashing import THUMBNAIL_SIZE
 
 LIMIT = 0.02  # distance up to which two pictures are one; measured in benchmarks/leaks.py
@@ -39,7 +40,7 @@ def distance(first: Thumbnail, second: Thumbnail) -> float:
     return 1 - max(correlations)
 
 
-def _normalized(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalized(images: Floats32) -> Floats32:
     """Return images as rows of mean 0 and length 1; those that show nothing as 0."""
     rows = images.reshape(len(images), -1)
     rows = rows - rows.mean(1, keepdims=True)
@@ -48,7 +49,7 @@ def _normalized(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.where(shows_something, rows / np.maximum(length, 1e-6), 0), np.float32)
 
 
-def _windows(thumbnail: Thumbnail) -> NDArray[np.float32]:
+def _windows(thumbnail: Thumbnail) -> Floats32:
     """Return the windows of a thumbnail at half its side [K, 16, 16, 3].
 
     The full one comes first.
@@ -68,7 +69,7 @@ def _windows(thumbnail: Thumbnail) -> NDArray[np.float32]:
 
 
 @cache
-def _transforms() -> Sequence[NDArray[np.float32]]:
+def _transforms() -> Sequence[Floats32]:
     """Return the affine map [2, 3] from each window's pixels to the thumbnail's."""
     transforms = []
     for side in SIDES:

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import absolute_boxes, box_areas, intersection_areas
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
+from synthaug.pipeline.core.boxes import Boxes, absolute_boxes, box_areas, intersection_areas
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -56,9 +57,6 @@ MAX_OVERLAP = 0.3  # share of the smaller of two boxes: an object is not painted
 CLEAR_OVERLAP = 0.1  # the same where background is painted: what else is there must stay
 OWN_PLACES = 10  # places of real objects looked at, before they are moved sideways
 PLACES = 40  # looked at in all
-
-Floats = NDArray[np.float64]
-Boxes = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class EditPlanner:
         self,
         sources: Sequence[Source],
         categories: tuple[Category, ...],
-        labelled: NDArray[np.int64],
+        labelled: Ints,
         config: Config,
         weights: Floats | None = None,
         surfaces: Surfaces | None = None,
@@ -335,7 +333,7 @@ class EditPlanner:
 class Drawing:
     """The objects of one planned image, while it is drawn; boxes are relative."""
 
-    isthing: NDArray[np.bool_]  # [C]
+    isthing: Flags  # [C]
     category: list[int]
     boxes: list[Boxes]  # [4] each, xyxy in [0, 1]
     edited: list[bool]
@@ -343,7 +341,7 @@ class Drawing:
     number: int  # of the real layout
 
     @staticmethod
-    def of(layout: Layout, isthing: NDArray[np.bool_], number: int) -> Drawing:
+    def of(layout: Layout, isthing: Flags, number: int) -> Drawing:
         """Return a real layout without edits."""
         nothing = [False] * len(layout.category)
         return Drawing(
@@ -373,7 +371,7 @@ class Drawing:
                 boxes.append(box)
         return np.array(boxes, np.float32).reshape(-1, 4)
 
-    def free(self, limit: float) -> NDArray[np.int64]:
+    def free(self, limit: float) -> Ints:
         """Return the positions of things that share at most `limit` with any other."""
         taken = self.taken()
         things = np.flatnonzero(self.isthing[np.array(self.category, np.int64)])

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import box_areas, intersection_areas
+from synthaug.pipeline.core.arrays import Flags, Floats, Floats32
+from synthaug.pipeline.core.boxes import Boxes, box_areas, intersection_areas
 from synthaug.pipeline.planning.targets import Exchange
 
 TRIES = 12  # boxes tried for an added object before the least crowded is taken
@@ -28,7 +29,7 @@ class Layout:
     """One layout: categories [N], boxes [N, 4] xyxy in [0, 1]."""
 
     category: NDArray[np.int32]
-    boxes: NDArray[np.float32]
+    boxes: Boxes
 
 
 def concatenate(layouts: Sequence[Layout]) -> Layout:
@@ -45,7 +46,7 @@ def concatenate(layouts: Sequence[Layout]) -> Layout:
 class Pool:
     """All real boxes by class, to take additions from."""
 
-    boxes: tuple[NDArray[np.float32], ...]  # per class [n, 4] xyxy in [0, 1]
+    boxes: tuple[Floats32, ...]  # per class [n, 4] xyxy in [0, 1]
 
     @staticmethod
     def of(layouts: Sequence[Layout], num_classes: int) -> Pool:
@@ -53,7 +54,7 @@ class Pool:
         objects = concatenate(layouts)
         return Pool(tuple(objects.boxes[objects.category == c] for c in range(num_classes)))
 
-    def counts(self) -> NDArray[np.float64]:
+    def counts(self) -> Floats:
         """Return the number of boxes per class [C]."""
         return np.array([len(boxes) for boxes in self.boxes], np.float64)
 
@@ -65,7 +66,7 @@ class Slots:
     None may have more than `max_objects`.
     """
 
-    receive: NDArray[np.float64]  # [S] objects
+    receive: Floats  # [S] objects
     extra: float  # probability that a slot that was free in the real layout is filled
     short: float  # mean number of objects per layout for which there is no slot
 
@@ -95,7 +96,7 @@ def draw_layout(
     source: Layout,
     pool: Pool,
     plan: Exchange,
-    isthing: NDArray[np.bool_],
+    isthing: Flags,
     free: tuple[int, float],
     rng: np.random.Generator,
 ) -> ExchangedLayout:
@@ -121,14 +122,12 @@ def draw_layout(
     return ExchangedLayout(layout, added, source.category[removed].tolist())
 
 
-def _free_box(
-    candidates: NDArray[np.float32], occupied: NDArray[np.float32], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _free_box(candidates: Floats32, occupied: Floats32, rng: np.random.Generator) -> Floats32:
     """Return a real box [4] of the class that covers little of others [N, 4].
 
     Those are the boxes that are there already.
     """
-    best: NDArray[np.float32] = candidates[0]
+    best: Floats32 = candidates[0]
     least = np.inf
     for index in rng.integers(len(candidates), size=TRIES).tolist():
         crowding = float(overlap(candidates[index], occupied).max(initial=0.0))
@@ -140,16 +139,16 @@ def _free_box(
     return best
 
 
-def overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+def overlap(box: Boxes, others: Floats32) -> Floats32:
     """Return the IoU of one xyxy box [4] with others [N, 4]: [N]."""
     intersection = intersection_areas(box, others)
     union = box_areas(box) + box_areas(others) - intersection
-    iou: NDArray[np.float32] = (intersection / np.maximum(union, 1e-12)).astype(np.float32)
+    iou: Floats32 = (intersection / np.maximum(union, 1e-12)).astype(np.float32)
     return iou
 
 
 def vary(
-    layout: Layout, isthing: NDArray[np.bool_], jitter: float, flip: float, rng: np.random.Generator
+    layout: Layout, isthing: Flags, jitter: float, flip: float, rng: np.random.Generator
 ) -> Layout:
     """Jitter the things' boxes and mirror the layout with a probability.
 
@@ -166,7 +165,7 @@ def vary(
     return Layout(layout.category, boxes.astype(np.float32))
 
 
-def _jittered(boxes: NDArray[np.float32], moves: NDArray[np.float64]) -> NDArray[np.float64]:
+def _jittered(boxes: Boxes, moves: Floats) -> Floats:
     """Return moved and scaled boxes [N, 4].
 
     The centre moves by moves[:, :2] sizes, the size is scaled by exp(moves[:, 2:]).
@@ -184,7 +183,7 @@ def _jittered(boxes: NDArray[np.float32], moves: NDArray[np.float64]) -> NDArray
     return np.where(large_enough[:, None], moved, boxes)
 
 
-def mirror_boxes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def mirror_boxes(boxes: Floats) -> Floats:
     """Return xyxy boxes [N, 4] in [0, 1] as they lie in the mirrored image."""
-    mirrored: NDArray[np.float64] = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
+    mirrored: Floats = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
     return mirrored

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.planning.exchange import Layout, concatenate
 from synthaug.pipeline.planning.placement import pair_counts
 
@@ -21,8 +22,6 @@ SIZE_BINS = 16  # of box areas, two per octave; the first holds all below 1/256 
 ROUNDS = 500  # of scaling a pair matrix
 TOLERANCE = 1e-9  # relative error of the margins at which scaling ends
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Statistics:
@@ -30,8 +29,8 @@ class Statistics:
 
     counts: NDArray[np.int32]  # [S, C] objects
     median_area: Floats  # [C] share of the image, NaN without objects
-    positions: NDArray[np.int64]  # [C, GRID, GRID] box centres, rows are y
-    sizes: NDArray[np.int64]  # [C, SIZE_BINS]
+    positions: Ints  # [C, GRID, GRID] box centres, rows are y
+    sizes: Ints  # [C, SIZE_BINS]
 
     @staticmethod
     def of(layouts: Sequence[Layout], num_classes: int) -> Statistics:
@@ -132,9 +131,7 @@ def _divergence_of_fullness(natural: NDArray[np.int32], planned: NDArray[np.int3
     return divergence(natural_histogram, planned_histogram)
 
 
-def _mean_divergence(
-    natural: NDArray[np.int64], planned: NDArray[np.int64], counts: NDArray[np.int32]
-) -> float:
+def _mean_divergence(natural: Ints, planned: Ints, counts: NDArray[np.int32]) -> float:
     """Average the divergences of histograms [C, ...].
 
     Weighted by the objects of each class in `counts` [S, C].

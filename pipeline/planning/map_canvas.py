@@ -9,8 +9,8 @@ import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.panoptic_maps import map_of, replace_ids, resize_map, segment_ids
 from synthaug.pipeline.core.scene import Scene
@@ -24,14 +24,14 @@ RING = 0.05  # width of the surroundings that are compared, share of a thing's l
 class RealMap:
     """A real map at planning size; its ids are 1 .. n, 0 = unlabelled."""
 
-    ids: NDArray[np.int64]  # [H, W]
-    category: NDArray[np.int64]  # [n + 1] by id; num_classes for 0
-    things: NDArray[np.bool_]  # [n + 1] by id: one countable thing, large enough
-    crowd: NDArray[np.bool_]  # [n + 1]
-    foot: NDArray[np.int64]  # [n + 1] lowest row, exclusive; 0 for what is no thing
+    ids: Ints  # [H, W]
+    category: Ints  # [n + 1] by id; num_classes for 0
+    things: Flags  # [n + 1] by id: one countable thing, large enough
+    crowd: Flags  # [n + 1]
+    foot: Ints  # [n + 1] lowest row, exclusive; 0 for what is no thing
 
     @property
-    def stuff(self) -> NDArray[np.bool_]:
+    def stuff(self) -> Flags:
         """Return which ids [n + 1] are neither things nor crowds nor unlabelled."""
         stuff = ~self.things & ~self.crowd
         stuff[0] = False
@@ -60,7 +60,7 @@ def real_map(scene: Scene, num_classes: int, size: Size | None, min_area: int) -
     return RealMap(ids, category, things, crowd, _feet(ids, things))
 
 
-def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _feet(ids: Ints, things: Flags) -> Ints:
     """Return the lowest row, exclusive, of each thing [n + 1]."""
     feet = np.zeros(len(things), np.int64)
     for row in range(ids.shape[0]):
@@ -68,9 +68,7 @@ def _feet(ids: NDArray[np.int64], things: NDArray[np.bool_]) -> NDArray[np.int64
     return np.where(things, feet, 0)
 
 
-def complete(
-    ids: NDArray[np.int64], holes: NDArray[np.bool_], stuff: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def complete(ids: Ints, holes: Flags, stuff: Flags) -> Ints:
     """Give every hole [H, W] the id of the nearest pixel of stuff [H, W].
 
     0 where the map has no stuff.
@@ -93,7 +91,7 @@ def complete(
     return np.where(holes, id_of_label[nearest], ids)
 
 
-def _enclosed(ids: NDArray[np.int64], removed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _enclosed(ids: Ints, removed: Flags) -> Flags:
     """Return the unlabelled patches [H, W] that border on removed things alone.
 
     Those are `removed` [n + 1].
@@ -115,7 +113,7 @@ def _enclosed(ids: NDArray[np.int64], removed: NDArray[np.bool_]) -> NDArray[np.
         touches_removed[patch[here][of_removed]] = True
         touches_others[patch[here][of_others]] = True
     inside = touches_removed & ~touches_others
-    enclosed: NDArray[np.bool_] = inside[patch] & (ids == 0)
+    enclosed: Flags = inside[patch] & (ids == 0)
     return enclosed
 
 
@@ -123,10 +121,10 @@ def _enclosed(ids: NDArray[np.int64], removed: NDArray[np.bool_]) -> NDArray[np.
 class Cutout:
     """A thing cut out of a real map, to be put into another of size (H, W)."""
 
-    mask: NDArray[np.bool_]  # [h, w]
+    mask: Flags  # [h, w]
     top: int
     left: int
-    around: NDArray[np.float64]  # [C + 1] share of each class of stuff in a ring around it
+    around: Floats  # [C + 1] share of each class of stuff in a ring around it
     unoccluded: float  # share of the ring where nothing is in front of it
 
     def moved(self, mirrored: bool, shift: float, width: int) -> Cutout:
@@ -155,7 +153,7 @@ class Fit:
     """
 
     score: float
-    visible: NDArray[np.bool_]  # [h, w]
+    visible: Flags  # [h, w]
 
 
 def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout | None:
@@ -181,9 +179,7 @@ def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout 
     return Cutout(mask, top, left, around, unoccluded)
 
 
-def _ring(
-    values: NDArray[np.int64], mask: NDArray[np.bool_], top: int, left: int
-) -> NDArray[np.int64]:
+def _ring(values: Ints, mask: Flags, top: int, left: int) -> Ints:
     """Return the values of a map [H, W] in a ring around a mask [h, w] placed in it.
 
     Shape [P].
@@ -202,25 +198,25 @@ def _ring(
     rows = np.s_[top - reach + y0 : top - reach + y1]
     columns = np.s_[left - reach + x0 : left - reach + x1]
     window = values[rows, columns]
-    around: NDArray[np.int64] = window[ring[y0:y1, x0:x1]]
+    around: Ints = window[ring[y0:y1, x0:x1]]
     return around
 
 
-def _shares(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+def _shares(labels: Ints, num_classes: int) -> Floats:
     """Return the share of each class [C + 1] among labels [P].
 
     num_classes, which says nothing of a position, has none.
     """
     counts = np.bincount(labels, minlength=num_classes + 1).astype(np.float64)
     counts[num_classes] = 0
-    shares: NDArray[np.float64] = counts / max(1.0, counts.sum())
+    shares: Floats = counts / max(1.0, counts.sum())
     return shares
 
 
 class Canvas:
     """A map being composed; ids grow, things in front take pixels of those behind."""
 
-    def __init__(self, base: RealMap, removed: NDArray[np.bool_], num_classes: int) -> None:
+    def __init__(self, base: RealMap, removed: Flags, num_classes: int) -> None:
         """Start from a real map without the things `removed` [n + 1]."""
         self._num_classes = num_classes
         is_stuff = base.stuff[base.ids]  # [H, W]
@@ -237,7 +233,7 @@ class Canvas:
         self._stuff = base.category[behind]  # [H, W] class of the stuff behind all things
         self._area = self._areas()
 
-    def _areas(self) -> NDArray[np.int64]:
+    def _areas(self) -> Ints:
         """Count the pixels of each id."""
         return np.bincount(self.ids.ravel(), minlength=len(self.category))
 
@@ -288,7 +284,7 @@ class Canvas:
         other._area = other._areas()
         return other
 
-    def place(self, item: Cutout, visible: NDArray[np.bool_], category: int) -> None:
+    def place(self, item: Cutout, visible: Flags, category: int) -> None:
         """Put the visible part [h, w] of a cutout in."""
         h, w = item.mask.shape
         self.ids[item.top : item.top + h, item.left : item.left + w][visible] = len(self.category)

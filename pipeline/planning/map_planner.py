@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
 from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
@@ -82,7 +82,7 @@ class MapPlanner:
     Opening it reads every scene's objects once and no map.
     """
 
-    def __init__(self, table: Dataset, labelled: NDArray[np.int64], config: Config) -> None:
+    def __init__(self, table: Dataset, labelled: Ints, config: Config) -> None:
         """Take a table with maps and the labelled objects [C].
 
         Pixels are not needed; objects of images without a map count too.
@@ -167,7 +167,7 @@ class MapPlanner:
         return self._scene_of(ids, canvas, index, provenance)
 
     def _rearrange(
-        self, canvas: Canvas, base: RealMap, things: NDArray[np.bool_], rng: np.random.Generator
+        self, canvas: Canvas, base: RealMap, things: Flags, rng: np.random.Generator
     ) -> tuple[Canvas, list[str]]:
         """Move some of the things [n + 1], those behind first; list the moves.
 
@@ -237,9 +237,7 @@ class MapPlanner:
             if fit is not None:
                 yield fit, candidate, source
 
-    def _scene_of(
-        self, ids: NDArray[np.int64], canvas: Canvas, index: int, provenance: Provenance
-    ) -> Scene:
+    def _scene_of(self, ids: Ints, canvas: Canvas, index: int, provenance: Provenance) -> Scene:
         """Return the scene of a composed map [H, W]; its objects get the ids 1 .. n."""
         visible = np.unique(ids[ids > 0])
         ids = replace_ids(ids, visible, np.arange(1, len(visible) + 1), 0)

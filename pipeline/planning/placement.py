@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
+
 SMOOTHING = 1.0  # images; pulls the lift of pairs that are seldom expected towards 1
 ROUNDS = 500  # of scaling
 TOLERANCE = 1e-6  # relative error of the sums at which scaling ends
 _MIN_LOG = -100.0  # so that every class keeps a chance everywhere
-
-Floats = NDArray[np.float64]
 
 
 def pair_counts(counts: NDArray[np.int32]) -> Floats:

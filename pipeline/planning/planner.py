@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.core.boxes import Size, absolute_boxes
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
@@ -37,8 +38,6 @@ from synthaug.pipeline.planning.targets import (
 IDS_PER_IMAGE = 10_000
 REAL, ADDED = "human", "synthetic"  # `source` of objects that are pixels of the real image, and not
 NO_PLACE = ": no place)"  # ends the part of a reason that tells of an object without a place
-
-Floats = NDArray[np.float64]
 
 
 class Planner(Protocol):
@@ -98,7 +97,7 @@ class LayoutPlanner:
         self,
         sources: Sequence[Source],
         categories: tuple[Category, ...],
-        labelled: NDArray[np.int64],
+        labelled: Ints,
         config: Config,
         weights: Floats | None = None,
     ) -> None:

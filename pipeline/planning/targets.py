@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.errors import JobError, suggest
 from synthaug.pipeline.core.scene import Category
 
-Floats = NDArray[np.float64]
 PRIOR_OBJECTS = 10  # validation objects at which a class's own AP counts as much as the mean of all
 
 
@@ -50,7 +49,7 @@ def target_counts(
     categories: tuple[Category, ...],
     target: str,
     counts: Mapping[str, int],
-    missing: NDArray[np.int64] | None = None,
+    missing: Ints | None = None,
     weakness: Mapping[str, float] | None = None,
 ) -> Floats:
     """Return the objects per class [C] of a target, given the natural expectation [C].
@@ -137,14 +136,14 @@ def _counts_by_name(
     return goal
 
 
-def _things_that_occur(natural: Floats, categories: tuple[Category, ...]) -> NDArray[np.bool_]:
+def _things_that_occur(natural: Floats, categories: tuple[Category, ...]) -> Flags:
     """Return the classes [C] whose counts a target may change."""
     isthing = np.array([category.isthing for category in categories])
     return isthing & (natural > 0)
 
 
 def deficit_counts(
-    natural: Floats, categories: tuple[Category, ...], missing: NDArray[np.int64] | Floats
+    natural: Floats, categories: tuple[Category, ...], missing: Ints | Floats
 ) -> Floats:
     """Return the objects per class [C] that make up what is `missing` [C].
 
@@ -175,10 +174,10 @@ RARE, ALL = "rare", "all"  # instead of names of classes
 
 def chosen_classes(
     names: Sequence[str],
-    labelled: NDArray[np.int64],
+    labelled: Ints,
     categories: Sequence[Category],
     key: str,
-) -> NDArray[np.bool_]:
+) -> Flags:
     """Return which classes [C] are named, given the labelled objects [C].
 
     Things that occur, by name, or all, or the rare.
@@ -230,9 +229,7 @@ def _normalize(deficit: Floats) -> Floats:
     return shares
 
 
-def missing_objects(
-    labelled: NDArray[np.int64], isthing: NDArray[np.bool_], objects_per_class: int
-) -> NDArray[np.int64]:
+def missing_objects(labelled: Ints, isthing: Flags, objects_per_class: int) -> Ints:
     """Return how many objects each thing class [C] lacks to have `objects_per_class`.
 
     Stuff lacks none.
@@ -241,7 +238,7 @@ def missing_objects(
     return np.where(isthing, lacking, 0)
 
 
-def images_needed(missing: NDArray[np.int64] | Floats, present: Floats, images: int) -> Need:
+def images_needed(missing: Ints | Floats, present: Floats, images: int) -> Need:
     """Count images for missing objects [C].
 
     0 where a class is not asked for; `present` [C] are the objects in real layouts.

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#|~!]")
@@ -93,7 +94,7 @@ def card(facts: Facts) -> str:
 def _front(facts: Facts) -> str:
     images = sum(part.images for part in facts.sets)
     size = next((name for limit, name in _SIZES if images < limit), "n>1M")
-    head: dict[str, Any] = {
+    head: Json = {
         "pretty_name": facts.title.encode("utf-8", "replace").decode(),
         "task_categories": ["object-detection"],
         "size_categories": [size],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.report.pictures import COLORS, Picture, Resolution, Shape, full_picture
 
@@ -101,9 +102,7 @@ def choose(tables: GalleryTables, bare: Dataset, samples: int) -> list[Item]:
     return items
 
 
-def content(
-    tables: GalleryTables, bare: Dataset, samples: int, budget: int | None = None
-) -> dict[str, Any]:
+def content(tables: GalleryTables, bare: Dataset, samples: int, budget: int | None = None) -> Json:
     """Return the gallery's data, of about `budget` bytes of JSON at most.
 
     Empty without synthetic images; BUDGET where nothing else is said. Where even the coarsest
@@ -126,7 +125,7 @@ def content(
     return {}
 
 
-def record(tables: GalleryTables, item: Item, resolution: Resolution) -> dict[str, Any]:
+def record(tables: GalleryTables, item: Item, resolution: Resolution) -> Json:
     """Return one image: its pixels as a data URI, its objects as numbers."""
     table = tables.of(item.kind)
     scene = table[item.index]
@@ -171,13 +170,13 @@ def planned_objects(layout: Scene, scene: Scene) -> Objects:
     return layout.objects.scaled(layout.size, scene.size)
 
 
-def _objects(picture: Picture) -> Iterator[dict[str, Any]]:
+def _objects(picture: Picture) -> Iterator[Json]:
     """Yield the shapes in full units; the planned box of an object stands with it."""
     planned = {shape.id: _box(shape) for shape in picture.shapes if shape.kind == "asked"}
     for shape in picture.shapes:
         if shape.kind == "asked":
             continue
-        entry: dict[str, Any] = {"kind": shape.kind, "c": shape.category, "box": _box(shape)}
+        entry: Json = {"kind": shape.kind, "c": shape.category, "box": _box(shape)}
         if shape.path:
             entry["path"] = shape.path
         if shape.score is not None:
@@ -214,9 +213,9 @@ def _estimate(tables: GalleryTables, items: Sequence[Item], resolution: Resoluti
 def _data(
     tables: GalleryTables,
     items: Sequence[Item],
-    images: list[dict[str, Any]],
+    images: list[Json],
     resolution: Resolution,
-) -> dict[str, Any]:
+) -> Json:
     """Return the gallery as the page's script reads it."""
     shown = dict.fromkeys(KINDS, 0)
     for item in items:

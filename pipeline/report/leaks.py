@@ -5,12 +5,8 @@ Images in two splits, and synthetic images that are copies of real ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from synthaug.pipeline.core.json_values import Manifest
 from synthaug.pipeline.report.frame import render_section
-
-Manifest = Mapping[str, Any]  # of the step
 
 
 def splits(manifest: Manifest) -> str:

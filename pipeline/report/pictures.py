@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Bytes, Flags
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 
 QUALITY = 85  # of WebP
@@ -74,7 +75,7 @@ class Picture:
 
 def full_picture(
     scene: Scene,
-    pixels: NDArray[np.uint8],
+    pixels: Bytes,
     categories: Sequence[Category],
     side: int,
     planned: Objects | None = None,
@@ -106,7 +107,7 @@ def layout_picture(scene: Scene, categories: Sequence[Category], side: int) -> P
 
 def object_picture(
     scene: Scene,
-    pixels: NDArray[np.uint8],
+    pixels: Bytes,
     categories: Sequence[Category],
     side: int,
     number: int,
@@ -131,7 +132,7 @@ def describe(objects: Objects, categories: Sequence[Category]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no objects"
 
 
-def embed(pixels: NDArray[np.uint8], size: Size, quality: int = QUALITY) -> str:
+def embed(pixels: Bytes, size: Size, quality: int = QUALITY) -> str:
     """Return an image [H, W, 3] resized to (H, W) as the data URI of a WebP file."""
     from PIL import Image
 
@@ -145,7 +146,7 @@ def embed(pixels: NDArray[np.uint8], size: Size, quality: int = QUALITY) -> str:
     return f"data:image/webp;base64,{data}"
 
 
-def outline(mask: NDArray[np.bool_], size: Size) -> str:
+def outline(mask: Flags, size: Size) -> str:
     """Trace a mask [H, W] as an SVG path with holes, of relative steps.
 
     In the pixels of a picture of `size` (H, W).
@@ -187,7 +188,7 @@ class _Frame:
         scale = self.side / max(x2 - x1, y2 - y1)
         return max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))
 
-    def place(self, box: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    def place(self, box: Boxes) -> tuple[float, float, float, float]:
         """Return a box (xyxy, image pixels) as x, y, width, height in units.
 
         Clipped to the window.
@@ -220,7 +221,7 @@ def _around(scene: Scene, number: int) -> Window:
 
 
 def _picture(
-    pixels: NDArray[np.uint8],
+    pixels: Bytes,
     frame: _Frame,
     shapes: Sequence[Shape],
     alt: str,

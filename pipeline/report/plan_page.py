@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.planning.layout_statistics import Statistics
 from synthaug.pipeline.planning.placement import lift, pair_counts
@@ -137,8 +137,8 @@ def class_rows(
 def _companions(
     index: int,
     categories: Sequence[Category],
-    lifts: NDArray[np.float64],
-    shared: NDArray[np.float64],
+    lifts: Floats,
+    shared: Floats,
 ) -> list[tuple[str, float, int]]:
     """Return the classes that share images with one more often than by chance.
 
@@ -152,7 +152,7 @@ def _companions(
     return companions[:COMPANIONS]
 
 
-def position_words(positions: NDArray[np.int64]) -> str:
+def position_words(positions: Ints) -> str:
     """Say in a word or two where box centers [GRID, GRID] lie.
 
     'bottom', 'top left', 'centre', or 'anywhere'. A side is named when two thirds of the centres

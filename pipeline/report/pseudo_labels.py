@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.report.charts import line_chart
 from synthaug.pipeline.report.frame import escaped
@@ -31,7 +32,6 @@ RULES = {
     "f1": "highest F1 per class",
 }
 Numbers = Mapping[str, Any]
-Manifest = Mapping[str, Any]  # of a step
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def histogram(counts: Sequence[int], least: float | None) -> list[Bin]:
     return bins
 
 
-def held_out_quality(calibration: Manifest, rule: str) -> dict[str, Any]:
+def held_out_quality(calibration: Manifest, rule: str) -> Json:
     """Return the quality of thresholds and probabilities on held-out images.
 
     Held out of the validation images; for the template.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.report.number_text import share
 from synthaug.pipeline.scores.detection.evaluator import frequency_groups
@@ -18,7 +19,6 @@ LONG = 60  # rows a table may have before its middle is folded away
 ENDS = 25  # rows kept at either end of a long table
 GROUPS = ("head", "middle", "tail")
 
-Manifest = Mapping[str, Any]
 Numbers = Mapping[str, float | None]
 
 UNDONE: Mapping[str, Manifest] = {  # manifests of steps that did not run
@@ -198,7 +198,7 @@ def misses(rows: Sequence[ClassRow]) -> list[ClassRow]:
     return [row for row in rows if abs(row.planned - row.target) > max(2, 0.1 * row.target)]
 
 
-def provenance(run: Run) -> dict[str, Any]:
+def provenance(run: Run) -> Json:
     """Return the job, versions, times and digests.
 
     Where it ran is left out: it changes nothing and is nobody's business.

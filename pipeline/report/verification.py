@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Manifest
 from synthaug.pipeline.report.frame import render_section
 from synthaug.pipeline.report.number_text import share
 from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT
@@ -23,7 +24,6 @@ NAMES = {
     "too_small": "too small",
     "extra": "found without a label",
 }
-Manifest = Mapping[str, Any]  # of the step
 
 
 @dataclass(frozen=True)

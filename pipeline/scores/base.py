@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.record_files import read_records, write_records
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene, class_counts
 from synthaug.pipeline.core.storage import Folder
@@ -49,12 +51,12 @@ class TableImage:
     sample: int  # number among the images of that layout, from 0
     scene: Scene
 
-    def pixels(self) -> NDArray[np.uint8]:
+    def pixels(self) -> Bytes:
         """Return the image, uint8 RGB [H, W, 3]; decoded once for all extractors."""
         return self._pixels
 
     @cached_property
-    def _pixels(self) -> NDArray[np.uint8]:
+    def _pixels(self) -> Bytes:
         return decode(self.scene)
 
 
@@ -162,7 +164,7 @@ class RecordStore:
 
         None where it does not use the image.
         """
-        records: list[dict[str, Any]] = []
+        records: list[Json] = []
         for image in images:
             position = {"index": image.index, "layout": image.layout, "sample": image.sample}
             records.append(dict(position))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 
 CARD = (  # keys that the card of every score has
@@ -53,7 +54,7 @@ class Metric:
         for f in fields(self):
             object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return a dict of JSON values only.
 
         `json.dumps(..., allow_nan=False)` accepts it.
@@ -82,7 +83,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> dict[str, Any]:
+def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> Json:
     """Return a card with every key of CARD and the entries of the caller of the score.
 
     `entries` add to what is the same for all scores, or replace it.

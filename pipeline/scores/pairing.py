@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import permuted
 
@@ -20,8 +20,8 @@ UNPAIRED = -1
 class Pairing:
     """The real image whose layout each synthetic image shows."""
 
-    layout: NDArray[np.int64]  # [synthetic] index of the real image; -1 = none
-    sample: NDArray[np.int64]  # [synthetic] number of the image among those of its layout, from 0
+    layout: Ints  # [synthetic] index of the real image; -1 = none
+    sample: Ints  # [synthetic] number of the image among those of its layout, from 0
 
 
 def pair(real: Dataset, synthetic: Dataset) -> Pairing:
@@ -42,7 +42,7 @@ def pair(real: Dataset, synthetic: Dataset) -> Pairing:
     return Pairing(layout, sample)
 
 
-def derangement(count: int, seed: int) -> NDArray[np.int64]:
+def derangement(count: int, seed: int) -> Ints:
     """Return for each of `count` images another one [count], each used once.
 
     The successor in a fixed permutation.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
@@ -121,7 +122,7 @@ def prepare(job: ScoringJob) -> dict[str, str]:
     return reasons
 
 
-def measure(context: Context, job: ScoringJob) -> dict[str, Any]:
+def measure(context: Context, job: ScoringJob) -> Json:
     """Return the metrics of a prepared job, as JSON.
 
     Work that was finished in its folder is not done again.
@@ -154,7 +155,7 @@ def extract(context: Context, job: ScoringJob) -> None:
     context.shards(partial(_ShardExtractor, job), shards, records, "images looked at")
 
 
-def reduce(context: Context, job: ScoringJob) -> dict[str, Any]:
+def reduce(context: Context, job: ScoringJob) -> Json:
     """Compute the metrics from the records, as JSON.
 
     Networks that learn from records are trained first.
@@ -244,7 +245,7 @@ class _ShardExtractor:
                     self._extractors.append(extractor)
                     self._functions[extractor.key] = extractor.extract_function(inputs)
 
-    def __call__(self, name: str, item: tuple[str, range]) -> dict[str, Any]:
+    def __call__(self, name: str, item: tuple[str, range]) -> Json:
         table, indices = item
         extractors = [extractor for extractor in self._extractors if table in extractor.tables]
         images: list[TableImage] = []
@@ -280,7 +281,7 @@ class _Reducer:
     def __init__(self, job: ScoringJob) -> None:
         self._job = job
 
-    def __call__(self, name: str) -> tuple[str, dict[str, Any]]:
+    def __call__(self, name: str) -> tuple[str, Json]:
         with self._job.inputs() as inputs:
             metric = load_score(name).score(inputs, self._job.settings[name])
         return name, metric.to_json()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
@@ -51,7 +52,7 @@ class Spec:
     classes: tuple[str, ...]
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the test-time augmentation and the numbers of the rules.
 
     And whether anything will be labelled.
@@ -61,7 +62,7 @@ def settings(job: Job) -> dict[str, Any]:
     return {"pseudo_label": kept, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the number of images, and the numbers of held-out ones.
 
     None without unlabelled images.
@@ -78,7 +79,7 @@ def labeller_weights(context: Context) -> Folder:
     return context.inputs["self_train"].folder
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write `calibration.json`: curves, thresholds by every rule, held-out numbers."""
     job, ingest = context.job, context.inputs["ingest"]
     if not job.data.unlabelled:
@@ -96,12 +97,12 @@ def run(context: Context) -> dict[str, Any]:
         "images",
     )
     names = tuple(c["name"] for c in ingest.manifest["classes"])
-    result: dict[str, Any] = context.executor.call(fit, Spec(job, context.folder.uri, names))
+    result: Json = context.executor.call(fit, Spec(job, context.folder.uri, names))
     context.tell(_summary_line(result, job.pseudo_label.rule))
     return result
 
 
-def fit(spec: Spec) -> dict[str, Any]:
+def fit(spec: Spec) -> Json:
     """Match, fit, choose, cross-validate; write and return the result.
 
     Runs in a worker.
@@ -130,7 +131,7 @@ def fit(spec: Spec) -> dict[str, Any]:
 
 def _classes(
     matches: Matches, fitted: Calibration, rules: list[Rule], names: tuple[str, ...]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """Return of each class its counts, its curve and its threshold by every rule."""
     chosen = {rule.name: calibration.choose(matches, fitted, rule) for rule in rules}
     num_true = matches.truths.sum(0).tolist()
@@ -147,9 +148,7 @@ def _classes(
     return classes
 
 
-def _held_out(
-    matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds: int
-) -> dict[str, Any]:
+def _held_out(matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds: int) -> Json:
     """Return the numbers of images that the thresholds and curves were not fitted on."""
     rules = {}
     for rule, counts in held_out.counts.items():
@@ -173,7 +172,7 @@ def _held_out(
     }
 
 
-def _summary_line(result: dict[str, Any], rule: str) -> str:
+def _summary_line(result: Json, rule: str) -> str:
     held_out = result["held_out"]
     if held_out is None:
         return "  one validation image: nothing is held out, so nothing is known of the gain"

@@ -6,16 +6,15 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import RunError
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.steps import STEPS
 from synthaug.pipeline.steps.inputs import Inputs
 
-Manifest = Mapping[str, Any]
 OBLIGATORY = ("NEEDS", "VERSION", "PUBLISHES", "settings", "run")
 
 
@@ -40,11 +39,11 @@ class Step:
     needs: tuple[str, ...]
     version: int
     publishes: tuple[Published, ...]
-    settings: Callable[[Job], dict[str, Any]]
-    run: Callable[[Context], dict[str, Any]]
+    settings: Callable[[Job], Json]
+    run: Callable[[Context], Json]
     check: Callable[[Job], None]
     check_data: Callable[[Job, Inputs], None]
-    metrics: Callable[[Manifest], dict[str, Any]]
+    metrics: Callable[[Manifest], Json]
     provenance: Callable[[Manifest], dict[str, str]]
     links: Callable[[Manifest], list[Link]]
     further_needs: Callable[[Job], tuple[str, ...]]
@@ -62,7 +61,7 @@ def _no_data_to_check(job: Job, inputs: Inputs) -> None:
     """Accept every data set."""
 
 
-def _nothing_to_tell(_manifest: Manifest) -> dict[str, Any]:
+def _nothing_to_tell(_manifest: Manifest) -> Json:
     """Return no content."""
     return {}
 

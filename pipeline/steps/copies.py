@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
@@ -38,12 +38,12 @@ class Spec:
         return Folder.at(self.out).sub(SYNTHETIC)
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return whether leaks stop the run."""
     return {"leaks": job.data.leaks}
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the number of pairs."""
     return {"leaks": {"copies": manifest["pairs"]}}
 
@@ -67,7 +67,7 @@ def compare(spec: Spec) -> list[Pair]:
     return pairs
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Hash every synthetic image and compare it with all real ones."""
     leaks, synthesized = context.inputs["leaks"], context.inputs["synthesize"]
     splits = tuple(leaks.manifest["splits"])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.coco import read as coco
@@ -38,12 +38,12 @@ class Spec:
     images: bool
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the export section."""
     return {"export": section_dict(job, "export")}
 
 
-def write(spec: Spec) -> dict[str, Any]:
+def write(spec: Spec) -> Json:
     """Write all files in one pass over the shards; runs in a worker.
 
     Memory does not grow with the number of scenes.
@@ -64,10 +64,10 @@ def write(spec: Spec) -> dict[str, Any]:
     return {"images": len(table), "annotations": annotations}
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write `instances.json` and `images/`; the manifest counts them."""
     source = context.inputs["verify"].folder.uri
     spec = Spec(source, context.folder.uri, context.job.export.images)
-    manifest: dict[str, Any] = context.executor.call(write, spec)
+    manifest: Json = context.executor.call(write, spec)
     context.tell(f"  {manifest['images']} images, {manifest['annotations']} annotations")
     return manifest

@@ -9,13 +9,13 @@ import contextlib
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from synthaug.pipeline.config.derive import Measured
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.readable import check_content, read_scene
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
@@ -33,11 +33,11 @@ SHARD = 256  # scenes
 TRUTH = "truth"  # folder inside the unlabelled table: labels that are not to be seen
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the data section and the content of the data sets."""
     inputs = open_inputs(job)
     fingerprints = {name: table.fingerprint() for name, table in inputs.splits.items()}
-    content: dict[str, Any] = {"data": section_dict(job, "data"), "fingerprints": fingerprints}
+    content: Json = {"data": section_dict(job, "data"), "fingerprints": fingerprints}
     if not job.data.validation:
         content["seed"] = job.seed  # it decides which images are held out
     return content
@@ -53,7 +53,7 @@ class SplitReader:
         self._skips_bad = job.data.on_bad == "skip"
         self._folder = Folder.at(uri)
 
-    def __call__(self, name: str, scenes: range) -> dict[str, Any]:
+    def __call__(self, name: str, scenes: range) -> Json:
         """Write the scenes at these indices as shard `name`; returns what was counted."""
         skipped = Skipped()
         objects: Counter[str] = Counter()
@@ -102,14 +102,14 @@ def without_labels(scene: Scene) -> Scene:
     return replace(scene.with_objects(nothing), panoptic=None)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the scene tables `labelled`, `validation` and `unlabelled`.
 
     The manifest counts them. Labels that unlabelled images may have go to `unlabelled/truth`, are
     counted as `truth`, and only tell how good pseudo-labels are.
     """
     inputs = open_inputs(context.job)
-    splits: dict[str, dict[str, Any]] = {}
+    splits: dict[str, Json] = {}
     lines: list[str] = []
     for split, table in inputs.splits.items():
         splits[split], skipped = _write_split(context, split, table)
@@ -125,7 +125,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"splits": splits, "classes": classes, "measured": measured}
 
 
-def measure(uri: str) -> dict[str, Any]:
+def measure(uri: str) -> Json:
     """Measure the images and objects that settings of the detector derive from.
 
     Runs in a worker.
@@ -140,7 +140,7 @@ def measure(uri: str) -> dict[str, Any]:
     return asdict(Measured.of(sizes, objects))
 
 
-def _write_split(context: Context, split: str, table: Dataset) -> tuple[dict[str, Any], Skipped]:
+def _write_split(context: Context, split: str, table: Dataset) -> tuple[Json, Skipped]:
     """Write a split shard by shard.
 
     Returns its part of the manifest, and what was skipped.

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
 
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
@@ -72,7 +72,7 @@ def keys(job: Job) -> dict[str, str]:
     }
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return whether leaks stop the run, and the content of unread data sets.
 
     Those that ingest does not read.
@@ -84,7 +84,7 @@ def settings(job: Job) -> dict[str, Any]:
     return {"leaks": job.data.leaks, "fingerprints": fingerprints}
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the number of pairs, and the digest of the manifest of splits."""
     return {"leaks": {"leaks": manifest["pairs"]}, "splits_sha256": manifest["sha256"]}
 
@@ -101,7 +101,7 @@ class Hasher:
         self._table = table
         self._out = Folder.at(out)
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         """Write the signatures of some images as shard `name`."""
         rows = [_signature_row(self._table[index]) for index in indices]
         write_signatures(self._out, name, rows)
@@ -118,7 +118,7 @@ def _hasher(spec: Spec, split: str) -> Hasher:
     return Hasher(spec.table(split), Folder.at(spec.out).sub(split).uri)
 
 
-def compare(spec: Spec) -> tuple[dict[str, Any], list[Pair]]:
+def compare(spec: Spec) -> tuple[Json, list[Pair]]:
     """Write `splits.json` and `leaks.json`; return the former, and all pairs.
 
     Runs in a worker; what is returned has no images.
@@ -143,7 +143,7 @@ def write_pairs(folder: Folder, pairs: Sequence[Pair]) -> None:
     folder.write_json(PAIRS, content)
 
 
-def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str, Any]:
+def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> Json:
     """Print the pairs, or stop the run at a leak if the job says so.
 
     Returns the manifest's part on the pairs. `none` is printed where there is no pair.
@@ -171,7 +171,7 @@ def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> dict[str
     return {"pairs": counts, "shown": [pair.to_json() for pair in gravest[:LISTED]]}
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Hash every image of every split and compare them.
 
     The manifest has the digest that later steps record.

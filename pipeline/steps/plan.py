@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from synthaug.pipeline.config.schema import EDIT_KEYS, Job, section_dict
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
@@ -28,7 +28,7 @@ VERSION = 4
 PUBLISHES: tuple[Published, ...] = ()
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the section plan, and what the conditioning adds.
 
     The filter of layouts, the size of maps, edits.
@@ -64,7 +64,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     weak_shares(categories, job.plan.weakness)
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the natural, wanted and planned number of objects of each class."""
     return {"plan": manifest["classes"]}
 
@@ -86,7 +86,7 @@ class PlanWriter:
         self._planner = open_planner(job, labelled, weights)
         self._out = Folder.at(out)
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         """Write shard `name`; return its row of the manifest."""
         categories = self._planner.categories
         counts: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class PlanWriter:
         }
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the plan as a table without pixels.
 
     The manifest compares natural, target and planned counts.
@@ -171,7 +171,7 @@ def _with_weakness(context: Context) -> Job:
     return replace(job, plan=replace(job.plan, weakness=weakness))
 
 
-def _classes(planner: Planner, labelled: str, planned: dict[str, int]) -> dict[str, Any]:
+def _classes(planner: Planner, labelled: str, planned: dict[str, int]) -> Json:
     """Return the objects by class name: natural, target, planned and labelled."""
     table = parquet.open_table(labelled, pixels=False)
     num_labelled = class_counts(table, len(planner.categories))

@@ -14,10 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Flags, Ints
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -61,7 +62,7 @@ class Spec:
     ingest: str
     weights: str
     out: str
-    calibration: dict[str, Any]
+    calibration: Json
     has_truth: bool
 
     def images(self, pixels: bool = True) -> Dataset:
@@ -101,14 +102,14 @@ def label_rules(calibrated: Manifest, names: list[str], job: Job) -> LabelRules:
     return LabelRules(curves, labels, regions)
 
 
-def unshown(calibrated: Manifest, job: Job) -> dict[str, dict[str, Any]]:
+def unshown(calibrated: Manifest, job: Job) -> dict[str, Json]:
     """Return the classes whose labels are not shown to be right often enough.
 
     Each with its held-out counts and why. The lower 95 % bound of the share of right ones on
     held-out validation images must reach `min_precision`.
     """
     least = job.pseudo_label.min_precision
-    classes: dict[str, dict[str, Any]] = {}
+    classes: dict[str, Json] = {}
     if not least:
         return classes
     for name in calibrated["classes"]:
@@ -132,7 +133,7 @@ def _held_out(calibrated: Manifest, rule: str, name: str) -> tuple[int, int]:
     return numbers["right"], numbers["found"]
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the rules of labels, and whether there is anything to label."""
     return {
         "pseudo_label": section_dict(job, "pseudo_label"),
@@ -140,7 +141,7 @@ def settings(job: Job) -> dict[str, Any]:
     }
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the number of images and objects, and what the labels are worth.
 
     The latter where it is known.
@@ -199,7 +200,7 @@ class _Labeller:
         self._names = [category.name for category in self._categories]
         self._rules = label_rules(spec.calibration, self._names, spec.job)
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         num_classes = len(self._names)
         labels = np.zeros(num_classes, np.int64)
         ignored = np.zeros(num_classes, np.int64)
@@ -235,7 +236,7 @@ class _Labeller:
             manifest["matches"] = dict(zip(self._names, matches.tolist(), strict=True))
         return manifest
 
-    def _by_name(self, counts: NDArray[np.int64]) -> dict[str, int]:
+    def _by_name(self, counts: Ints) -> dict[str, int]:
         """Return the counts [C] that are not 0 by class name."""
         named = {}
         for name, count in zip(self._names, counts.tolist(), strict=True):
@@ -244,7 +245,7 @@ class _Labeller:
         return named
 
     @staticmethod
-    def _reaching(thresholds: list[Threshold], prediction: Prediction) -> NDArray[np.bool_]:
+    def _reaching(thresholds: list[Threshold], prediction: Prediction) -> Flags:
         """Return which detections [N] reach the threshold of their class."""
         return calibration.apply(thresholds, prediction.labels, prediction.scores)
 
@@ -260,8 +261,8 @@ class _Labeller:
         index: int,
         scene: Scene,
         prediction: Prediction,
-        keep: NDArray[np.bool_],
-        ignore: NDArray[np.bool_],
+        keep: Flags,
+        ignore: Flags,
     ) -> Objects:
         """Return the detections at two masks [N], as objects and as ignore regions."""
         used = keep | ignore
@@ -297,9 +298,7 @@ class _Labeller:
             source=("pseudo",) * num_objects,
         )
 
-    def _compare(
-        self, index: int, scene: Scene, prediction: Prediction, truth: Dataset
-    ) -> NDArray[np.int64]:
+    def _compare(self, index: int, scene: Scene, prediction: Prediction, truth: Dataset) -> Ints:
         """Count hits, false alarms and misses per class [C, 3].
 
         Of the detections that are kept.
@@ -310,7 +309,7 @@ class _Labeller:
         return calibration.count(matches, self._rules.labels)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the pseudo-labelled table and COCO files.
 
     The manifest has counts of detections and labels, and their quality.
@@ -370,7 +369,7 @@ def _held_out_total(calibrated: Manifest, job: Job, without: Mapping[str, Any]) 
     return total
 
 
-def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> dict[str, Any]:
+def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> Json:
     """Return the threshold of each class, on both scales.
 
     `score` is the network's, `least` the same on the scale of the labels' scores.
@@ -418,16 +417,16 @@ def _common_folder(table: Dataset) -> str:
     return os.path.commonpath(folders)
 
 
-def _total(rows: list[dict[str, Any]], key: str) -> dict[str, NDArray[np.int64]]:
+def _total(rows: list[Json], key: str) -> dict[str, Ints]:
     """Add up, per class, the lists of numbers that rows hold under `key`."""
-    total: dict[str, NDArray[np.int64]] = {}
+    total: dict[str, Ints] = {}
     for row in rows:
         for name, numbers in row[key].items():
             total[name] = total.get(name, np.zeros(1, np.int64)) + np.array(numbers)
     return total
 
 
-def _quality(counts: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+def _quality(counts: dict[str, Ints]) -> Json:
     """Return precision and recall (IoU 0.5) over all objects.
 
     Per class too, under "classes".

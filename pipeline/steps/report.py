@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
@@ -71,7 +71,7 @@ class Spec:
     """The manifests and folders of the steps, and where the page goes, as plain data."""
 
     job: Job
-    manifests: dict[str, dict[str, Any]]
+    manifests: dict[str, Json]
     folders: dict[str, str]
     out: str
     notes: tuple[str, ...] = ()
@@ -92,12 +92,12 @@ class Spec:
         return Run(self.job, manifests, logs, missing, self.notes, links)
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the report section, and the name the page carries."""
     return {"report": section_dict(job, "report"), "name": job.name}
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write `report.html`; the manifest has its size."""
     manifests = {name: dict(context.inputs[name].manifest) for name in NEEDS}
     folders = {name: context.inputs[name].folder.uri for name in NEEDS}
@@ -123,12 +123,12 @@ def page(spec: Spec) -> bytes:
     return run_page.render(own_run, pictures(spec, own_run))
 
 
-def read_logs(folders: Mapping[str, str]) -> dict[str, Any]:
+def read_logs(folders: Mapping[str, str]) -> Json:
     """Return the rows of every training's log.
 
     And of the evaluations during the detector's.
     """
-    logs: dict[str, Any] = {name: [] for name in (*LOGS, "evaluation")}
+    logs: Json = {name: [] for name in (*LOGS, "evaluation")}
     for name in LOGS:
         if name in folders:
             logs[name] = read_log(Folder.at(folders[name]))
@@ -156,7 +156,7 @@ def pictures(spec: Spec, own_run: Run) -> Pictures:
     return Pictures(pairs, classes, not_shown, labels, _gallery(spec, own_run))
 
 
-def _gallery(spec: Spec, own_run: Run) -> dict[str, Any]:
+def _gallery(spec: Spec, own_run: Run) -> Json:
     """Return the data of the gallery that the page's script draws."""
     samples = spec.job.report.samples
     synthetic = spec.table("synthesize")

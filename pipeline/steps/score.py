@@ -13,6 +13,7 @@ from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, file_digest
@@ -78,7 +79,7 @@ class Tables:
         return table_at_size(scored, self.job.generator.config.size, pixels)
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the scores asked for, the samples' settings, and the networks' digests."""
     content = {
         "score": section_dict(job, "score"),
@@ -133,7 +134,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     check_score_networks(job.score.settings, inputs.categories)
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the scores, why others are missing, and the number of images used.
 
     The images are those of validation.
@@ -169,7 +170,7 @@ def links(manifest: Manifest) -> list[Link]:
     return [Link(name, "weak", f"{figure}: not above the floor with certainty", advice)]
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write `scores.json`: every number with its metric card.
 
     The reason for each that is missing is in the manifest too.

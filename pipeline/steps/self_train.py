@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import Draw, draw_for
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.arrays import Floats32
 from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
@@ -56,7 +57,7 @@ class Spec:
         return parquet.open_table(Folder.at(self.ingest).sub(split))
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the section, unless it is off."""
     section = section_dict(job, "self_train")
     if not section["steps"]:
@@ -69,13 +70,13 @@ def check_data(job: Job, inputs: Inputs) -> None:
     thresholds(job, inputs.categories)
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the steps, the detector that was kept, and AP before and after."""
     keys = ("steps", "kept", "before", "after")
     return {"self_train": {key: manifest[key] for key in keys if key in manifest}}
 
 
-def thresholds(job: Job, categories: Sequence[Category]) -> NDArray[np.float32]:
+def thresholds(job: Job, categories: Sequence[Category]) -> Floats32:
     """Return the least score [C] of a target of each class.
 
     Raises JobError for a class that is not there.
@@ -133,7 +134,7 @@ def mixed_batches(
     return batch
 
 
-def fit(spec: Spec) -> dict[str, Any]:
+def fit(spec: Spec) -> Json:
     """Train on from the last checkpoint, measure both ends, write the chosen weights.
 
     Runs in a worker.
@@ -183,7 +184,7 @@ def copy(spec: Spec) -> None:
     Folder.at(spec.folder).write_bytes(WEIGHTS, weights)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the weights of the detector that labels.
 
     The manifest says which detector was kept, and why.

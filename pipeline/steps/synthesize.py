@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.training import device
@@ -24,7 +24,7 @@ PUBLISHES: tuple[Published, ...] = ()
 AS_TRAINED = -2  # of synthesize.refine_stages
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the section synthesize.
 
     A change of its keys needs no other plan and no other training.
@@ -48,7 +48,7 @@ def check(job: Job) -> None:
         raise JobError(f"synthesize.{err}") from err
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the number of images, of objects, and of objects that were lost."""
     return {"synthetic": {key: manifest[key] for key in ("images", "objects", "dropped")}}
 
@@ -63,7 +63,7 @@ def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
     from synthaug.generators import checkpoint
 
     torch.set_num_threads(job.synthesize.threads)
-    changes: dict[str, Any] = {}
+    changes: Json = {}
     if job.synthesize.refine_stages != AS_TRAINED:
         changes["refine_stages"] = job.synthesize.refine_stages
     with folder.local_copy(WEIGHTS) as path:
@@ -84,7 +84,7 @@ class ShardSynthesizer:
         self._out = Folder.at(out)
         self._checkpoint = checkpoint
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         """Write shard `name`; return its row of the manifest."""
         table = parquet.open_table(f"{self._plan.uri}/{name}.parquet")
         counts: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class ShardSynthesizer:
         }
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the synthetic scenes.
 
     The manifest counts objects made and dropped per class.

@@ -6,13 +6,14 @@ On the validation images, at the end or all along.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthaug.detectors.nn import lite0_weights
 from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
@@ -55,7 +56,7 @@ class Spec:
         return parquet.open_table(Folder.at(self.ingest).sub(split))
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the detector section, and the digest of the weights it names."""
     content = {"detector": section_dict(job, "detector"), "seed": job.seed}
     digest = file_digest(job.detector.config.weights)
@@ -91,7 +92,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     check_detector_training(job, len(inputs.categories))
 
 
-def fit(spec: Spec) -> dict[str, Any]:
+def fit(spec: Spec) -> Json:
     """Train from the last checkpoint on, then write the weights.
 
     Runs in a worker, or in each worker of a group.
@@ -170,7 +171,7 @@ def _save(detector: Detector, folder: Folder, name: str, classes: list[str], row
         detector.save(path, {"classes": "\n".join(classes), "step": str(row["step"])})
 
 
-def measure_floor(spec: Spec) -> dict[str, Any]:
+def measure_floor(spec: Spec) -> Json:
     """Compare the trained detector with predictors that look at no image.
 
     Runs in a worker.
@@ -211,7 +212,7 @@ def links(manifest: Manifest) -> list[Link]:
     return [Link(name, "weak", figure, ADVICE, stops=True)]
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Train the detector.
 
     The manifest has the last losses, the digest of the weights, their step and their AP.

@@ -14,6 +14,7 @@ from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context
@@ -49,7 +50,7 @@ class Trained:
     resumed_from: int
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the generator's sections, and the digests of the files they name.
 
     Sections generator and train_generator.
@@ -79,7 +80,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     check_generator_training(job, len(inputs.categories))
 
 
-def fit(spec: Spec) -> dict[str, Any]:
+def fit(spec: Spec) -> Json:
     """Train from the last checkpoint on, then write the weights.
 
     Runs in a worker, or in each worker of a group.
@@ -168,7 +169,7 @@ def _build(system: System, config: Any, classes: list[str]) -> Trained:
     return Trained(network, network.config, 0)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Train; the manifest says how many images of each split were used and left out."""
     job = context.job
     conditioning = conditioning_of(job)

@@ -13,6 +13,7 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job, Trial, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
@@ -53,7 +54,7 @@ TEXT = "trial.md"
 PUBLISHES = (Published(TEXT),)
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the trial section, the detector, and the content of the trial's data."""
     if not job.trial.seeds:
         return {"seeds": 0}
@@ -119,7 +120,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
             )
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the arms, their comparisons and the conclusions."""
     return {"trial": dict(manifest)}
 
@@ -164,7 +165,7 @@ class Screened:
 Train = Callable[..., Runs]  # arms, number of seeds -> runs on the validation images
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Train the arms that are not trained yet, compare them and conclude."""
     if not context.job.trial.seeds:
         context.tell("  no trial: trial.seeds is 0")
@@ -172,7 +173,7 @@ def run(context: Context) -> dict[str, Any]:
     return conduct(context, Bench.of(context))
 
 
-def conduct(context: Context, bench: Bench) -> dict[str, Any]:
+def conduct(context: Context, bench: Bench) -> Json:
     """Conduct the trial on a bench: budget, headroom, screening, confirmation."""
     trial = context.job.trial
     classes = _classes(context)
@@ -183,7 +184,7 @@ def conduct(context: Context, bench: Bench) -> dict[str, Any]:
         runs = bench.train(arms, SCREENING, range(seeds), budget.steps)
         return with_goal(runs, trial.goal, classes)
 
-    found: dict[str, Any] = {
+    found: Json = {
         "seeds": trial.seeds,
         "goal": GOAL_WORDS[trial.goal],
         "images": bench.num_images(SCREENING),
@@ -245,7 +246,7 @@ def _headroom_arms(trial: Trial) -> list[Arm]:
     return [ARMS[name] for name in names]
 
 
-def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> dict[str, Any]:
+def _nothing_judged(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> Json:
     """Return what a trial that ends at its headroom has in place of screening."""
     return {
         "detectable": None,
@@ -322,7 +323,7 @@ def _screen(
     return Screened(runs, arms, controls, parts, stack, recipe, thresholds)
 
 
-def _tuned(trial: Trial, train: Train, arm: Arm) -> tuple[Arm, list[dict[str, Any]]]:
+def _tuned(trial: Trial, train: Train, arm: Arm) -> tuple[Arm, list[Json]]:
     """Return an arm with its best threshold, and the value of each that was tried."""
     variants = with_thresholds(arm, trial.repeat_thresholds)
     if len(variants) == 1:
@@ -341,7 +342,7 @@ def _confirm(
     found: Mapping[str, Any],
     screened: Screened,
     classes: TrialClasses,
-) -> dict[str, Any] | None:
+) -> Json | None:
     """Train real data, stack and recipe with fresh seeds, measured on fresh images.
 
     None where there are no such images, or where no recipe was above the stack on validation.
@@ -371,7 +372,7 @@ def _confirm(
     return {**conclusion, "images": count, "before": before}
 
 
-def _finish(context: Context, found: dict[str, Any]) -> dict[str, Any]:
+def _finish(context: Context, found: Json) -> Json:
     """Return the manifest with verdict and lines, told and written as Markdown."""
     trial = context.job.trial
     why_not = "nothing is confirmed, because trial.confirm_seeds is 0"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import seed_for
@@ -97,7 +98,7 @@ class Spec:
             return load(path, device=device())
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Json:
     """Return the verify section, and the detector's where one is trained to verify."""
     if not job.verify.enabled:
         return {"enabled": False}
@@ -120,7 +121,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     check_detector_file("verify.detector", job.verify.detector, len(inputs.categories))
 
 
-def metrics(manifest: Manifest) -> dict[str, Any]:
+def metrics(manifest: Manifest) -> Json:
     """Return the verdicts, and how often the detector errs."""
     return {"verified": dict(manifest)}
 
@@ -148,7 +149,7 @@ def _detector_job(job: Job) -> Job:
     return replace(job, detector=replace(job.detector, training=plan, config=config))
 
 
-def fit_thresholds(spec: Spec) -> dict[str, Any]:
+def fit_thresholds(spec: Spec) -> Json:
     """Fit the thresholds of all classes, and count the errors of the detector.
 
     Runs in a worker.
@@ -214,7 +215,7 @@ def box_areas(table: Dataset) -> dict[int, list[float]]:
     return areas
 
 
-def _things(categories: Sequence[Category]) -> NDArray[np.bool_]:
+def _things(categories: Sequence[Category]) -> Flags:
     """Return whether each class is a thing [C]."""
     return np.array([category.isthing for category in categories], bool)
 
@@ -248,7 +249,7 @@ class _Verifier:
         if self._by_crops.any():
             self._prototypes = Prototypes.from_json(self._out.read_json(PROTOTYPES))
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
         images = {"verified": 0, "failed": 0, "empty": 0}
         recognised = {"made": 0, "made_of": 0, "chance": 0, "chance_of": 0}
@@ -280,7 +281,7 @@ class _Verifier:
                 if len(verified.rejected):
                     bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
                     rejected_writer.write([bare.with_objects(verified.rejected)])
-        manifest: dict[str, Any] = {
+        manifest: Json = {
             "rows": len(indices),
             "images": images,
             "recognised": recognised,
@@ -314,7 +315,7 @@ class _Verifier:
         return with_crop_verdicts(result, chosen, kept, small)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Json:
     """Write the verified table, and in `rejected/` what was dropped.
 
     The manifest counts verdicts per class.
@@ -343,7 +344,7 @@ def run(context: Context) -> dict[str, Any]:
         context.folder.sub(DETECTIONS),
         "validation images",
     )
-    fitted: dict[str, Any] = context.executor.call(fit_thresholds, spec)
+    fitted: Json = context.executor.call(fit_thresholds, spec)
 
     make = partial(_Verifier, replace(spec, fitted=fitted))
     rows = context.shards(make, shards, context.folder, "images")
@@ -383,7 +384,7 @@ def _recognised(counts: Mapping[str, int], fitted: Mapping[str, Any]) -> dict[st
     }
 
 
-def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]]:
+def _trained_detector(context: Context) -> tuple[tuple[str, str], Json]:
     """Return folder and name of the detector's checkpoint, and its training.
 
     The latter as a summary. The detector is trained here unless the job names one.
@@ -396,7 +397,7 @@ def _trained_detector(context: Context) -> tuple[tuple[str, str], dict[str, Any]
     folder = context.folder.sub(JUDGE)
     weights = (folder.uri, train_detector.WEIGHTS)
     if folder.exists(SUMMARY):
-        earlier: dict[str, Any] = folder.read_json(SUMMARY)
+        earlier: Json = folder.read_json(SUMMARY)
         return weights, earlier
     detector_job = _detector_job(job)
     ingest = context.inputs["ingest"].folder.uri

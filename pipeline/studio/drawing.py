@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Floats32
 from synthaug.pipeline.core.boxes import Size
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Strip:
     """One row of a sheet: pictures uint8 [H, W, 3] with their captions."""
 
     caption: str
-    pictures: Sequence[tuple[str, NDArray[np.uint8]]]
+    pictures: Sequence[tuple[str, Bytes]]
 
 
 def color(number: int) -> Color:
@@ -90,7 +90,7 @@ def picture_size(resolution: int, size: Size | None) -> Size:
     return max(1, round(scale[0])), max(1, round(scale[1]))
 
 
-def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.uint8]:
+def mask_map(stack: Floats32, numbers: Sequence[int]) -> Bytes:
     """Color each pixel [S, S, 3] by the object whose mask [O, S, S] is highest.
 
     Colors follow the objects' numbers.
@@ -101,20 +101,18 @@ def mask_map(stack: NDArray[np.float32], numbers: Sequence[int]) -> NDArray[np.u
         return np.broadcast_to(colors[-1], (*stack.shape[1:], 3)).copy()
     unclaimed = len(numbers)
     owner = np.where(used.max(0) >= CLAIM, used.argmax(0), unclaimed)  # [S, S]
-    pixels: NDArray[np.uint8] = colors[owner]
+    pixels: Bytes = colors[owner]
     return pixels
 
 
-def difference(
-    image: NDArray[np.uint8], others: NDArray[np.uint8], contrast: int
-) -> NDArray[np.uint8]:
+def difference(image: Bytes, others: Bytes, contrast: int) -> Bytes:
     """Show the mean distance of images [N, S, S, 3] from one in grey [S, S, 3]."""
     distance = np.abs(others.astype(np.int16) - image.astype(np.int16)).mean((0, 3))  # [S, S]
     grey = np.clip(distance * contrast, 0, 255).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, 2)
 
 
-def layout_picture(marks: Sequence[Mark], size: Size) -> NDArray[np.uint8]:
+def layout_picture(marks: Sequence[Mark], size: Size) -> Bytes:
     """Draw boxes with number and class name, larger ones behind: [H, W, 3]."""
     from PIL import Image, ImageDraw
 
@@ -223,7 +221,7 @@ def legend(marks: Sequence[Mark]) -> str:
     return ", ".join(parts)
 
 
-def fit(pixels: NDArray[np.uint8], size: Size, smooth: bool) -> NDArray[np.uint8]:
+def fit(pixels: Bytes, size: Size, smooth: bool) -> Bytes:
     """Resize a picture [h, w, 3] to (H, W); maps of owners are not smoothed."""
     from PIL import Image
 
@@ -231,7 +229,7 @@ def fit(pixels: NDArray[np.uint8], size: Size, smooth: bool) -> NDArray[np.uint8
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resampling))
 
 
-def sheet(title: str, strips: Sequence[Strip]) -> NDArray[np.uint8]:
+def sheet(title: str, strips: Sequence[Strip]) -> Bytes:
     """Draw all strips under one title, captions over strips and under pictures.
 
     Shape [H, W, 3].

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.formats.validation import RecordError, is_int
 from synthaug.pipeline.planning.exchange import overlap
 from synthaug.pipeline.studio.layout_files import Box, GivenLayout, box_of, mapping, only, text
@@ -88,7 +89,7 @@ class Edit:
                 return f"new z_img (seed {self.seed})"
         raise AssertionError(self.action)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return the edit as it is written in a file of edits."""
         values = {
             "object": self.number,
@@ -96,7 +97,7 @@ class Edit:
             "box": list(self.box),
             "seed": self.seed,
         }
-        record: dict[str, Any] = {"edit": self.action}
+        record: Json = {"edit": self.action}
         for key in ACTIONS[self.action]:
             record[key] = values[key]
         return record
@@ -140,7 +141,7 @@ def _edit(value: Any, where: str) -> Edit:
     return Edit(action, number, name, box, seed)
 
 
-def _whole_number(record: dict[str, Any], key: str, where: str) -> int:
+def _whole_number(record: Json, key: str, where: str) -> int:
     value = record.get(key)
     if not is_int(value) or value is None or value < 0:
         raise RecordError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.formats import FORMATS
 from synthaug.pipeline.formats.coco.labels import corners
@@ -52,11 +53,11 @@ class GivenLayout:
             objects.append((name, (x0 / width, y0 / height, x1 / width, y1 / height)))
         return objects
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         """Return the layout as the JSON file that `read_layout` reads."""
         pairs = zip(self.names, self.boxes, strict=True)
         objects = [{"class": name, "box": list(box)} for name, box in pairs]
-        record: dict[str, Any] = {"objects": objects}
+        record: Json = {"objects": objects}
         if self.size:
             record["size"] = list(self.size)
         return record
@@ -132,7 +133,7 @@ def _read_file(file: Path, image: str | None) -> GivenLayout:
         raise DatasetError(f"{file}: {err.detail}{advice}") from err
 
 
-def _from_record(document: dict[str, Any], origin: str, options: Mapping[str, Any]) -> GivenLayout:
+def _from_record(document: Json, origin: str, options: Mapping[str, Any]) -> GivenLayout:
     """Return the layout of our own JSON form; RecordError for a wrong key or value."""
     only(document, ("objects", "size"), "the layout")
     records = need(document, "objects")
@@ -147,7 +148,7 @@ def _from_record(document: dict[str, Any], origin: str, options: Mapping[str, An
     return GivenLayout(origin, tuple(names), tuple(boxes), _size(document), options=options)
 
 
-def _from_coco(document: dict[str, Any], file: Path, image: str | None) -> GivenLayout:
+def _from_coco(document: Json, file: Path, image: str | None) -> GivenLayout:
     """Return the layout of an image of a COCO file; its image files need not be there."""
     images = {key_of(record, "id"): record for record in section(document, "images", file)}
     if not images:
@@ -174,7 +175,7 @@ def _from_coco(document: dict[str, Any], file: Path, image: str | None) -> Given
     return GivenLayout(origin, tuple(names), tuple(boxes), size, frozenset(things))
 
 
-def _image_size(record: dict[str, Any], image: str) -> Size:
+def _image_size(record: Json, image: str) -> Size:
     """Return the size (H, W) of an image record."""
     height, width = need(record, "height"), need(record, "width")
     if not (_is_positive(height) and _is_positive(width)):
@@ -184,9 +185,7 @@ def _image_size(record: dict[str, Any], image: str) -> Size:
     return height, width
 
 
-def _class_name(
-    record: dict[str, Any], categories: Mapping[str, dict[str, Any]], where: str
-) -> str:
+def _class_name(record: Json, categories: Mapping[str, Json], where: str) -> str:
     """Return the class name of an annotation."""
     category = key_of(record, "category_id")
     if category not in categories:
@@ -196,7 +195,7 @@ def _class_name(
     return text(categories[category], "name", f"category {category}")
 
 
-def _box_inside(record: dict[str, Any], size: Size, where: str) -> Box:
+def _box_inside(record: Json, size: Size, where: str) -> Box:
     """Return the xyxy box of an annotation, cut off at the border of the image."""
     try:
         box, _ = inside_box(corners(record, "bbox"), size)
@@ -205,7 +204,7 @@ def _box_inside(record: dict[str, Any], size: Size, where: str) -> Box:
     return box
 
 
-def _size(document: dict[str, Any]) -> Size | None:
+def _size(document: Json) -> Size | None:
     size = document.get("size")
     if size is None:
         return None
@@ -218,7 +217,7 @@ def _is_positive(value: Any) -> bool:
     return is_int(value) and value > 0
 
 
-def box_of(record: dict[str, Any], where: str) -> Box:
+def box_of(record: Json, where: str) -> Box:
     """Return the xyxy `box` of a record.
 
     That it lies in the image is the generator's to judge.
@@ -230,7 +229,7 @@ def box_of(record: dict[str, Any], where: str) -> Box:
     return x0, y0, x1, y1
 
 
-def text(record: dict[str, Any], key: str, where: str) -> str:
+def text(record: Json, key: str, where: str) -> str:
     """Return a text that the record must have."""
     value = record.get(key)
     if not isinstance(value, str):
@@ -238,14 +237,14 @@ def text(record: dict[str, Any], key: str, where: str) -> str:
     return value
 
 
-def mapping(value: Any, where: str) -> dict[str, Any]:
+def mapping(value: Any, where: str) -> Json:
     """Return a JSON value that must be an object."""
     if not isinstance(value, dict):
         raise RecordError("bad value", f"{where} is no JSON object")
     return value
 
 
-def only(record: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+def only(record: Json, keys: tuple[str, ...], where: str) -> None:
     """Refuse keys that mean nothing."""
     for key in record:
         if key not in keys:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
+
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32
+from synthaug.pipeline.core.boxes import Boxes
 
 RIM = 4  # pixels around a box that show what is behind the object
 LEAST_AREA, MOST_AREA = 0.3, 0.95  # of its box that an object takes; a disc takes 0.79
 LEAST_SIDE = 0.8  # of each side of its box that an object reaches over
 
 
-def automatic_mask(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
     """Return the mask [H, W] of the object in an xyxy box [4].
 
     None where none is found that could be right. The distance of each pixel's color from the median
@@ -44,15 +46,15 @@ def automatic_mask(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArra
     return mask
 
 
-def _far(distance: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _far(distance: Floats32) -> Flags:
     """Return the pixels [h, w] above Otsu's threshold of a distance."""
     levels = np.rint(distance * (255 / max(float(distance.max()), 1e-6))).astype(np.uint8)
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    far: NDArray[np.bool_] = levels > threshold
+    far: Flags = levels > threshold
     return far
 
 
-def _largest_part(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _largest_part(pixels: Flags) -> Flags:
     """Return the largest connected part of some pixels [h, w], with its holes.
 
     Nothing of nothing.
@@ -62,11 +64,11 @@ def _largest_part(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return pixels
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    largest: NDArray[np.bool_] = ndimage.binary_fill_holes(parts == sizes.argmax())
+    largest: Flags = ndimage.binary_fill_holes(parts == sizes.argmax())
     return largest
 
 
-def _is_sound(mask: NDArray[np.bool_]) -> bool:
+def _is_sound(mask: Flags) -> bool:
     """Return whether the mask [h, w] of a box is plausible in area and extent."""
     area = float(mask.mean())
     rows = np.flatnonzero(mask.any(1))

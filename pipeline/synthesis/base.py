@@ -9,18 +9,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import SUFFIX, encode
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.exchange import Layout
@@ -168,7 +167,7 @@ class Conditioning(ABC):
         For process `rank` of `world`.
         """
 
-    def files(self, labelled: str) -> dict[str, Any]:
+    def files(self, labelled: str) -> Json:
         """Return the JSON files, by name, that synthesis needs beside the network.
 
         `labelled` is the table's URI.
@@ -213,7 +212,7 @@ class Conditioning(ABC):
         labelled = class_counts(table, len(table.categories))
         return LayoutPlanner(sources, table.categories, labelled, config, weights)
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return what a plan depends on besides plan, seed and the job's name.
 
         `plan` is the section.
@@ -248,9 +247,7 @@ def seeds_of(scenes: Sequence[Scene]) -> list[int]:
     return seeds
 
 
-def with_image(
-    planned: Scene, image: NDArray[np.uint8], file_format: str, checkpoint: str
-) -> Scene:
+def with_image(planned: Scene, image: Bytes, file_format: str, checkpoint: str) -> Scene:
     """Return a planned scene with its image [H, W, 3], encoded.
 
     And the checkpoint it was made with.

@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import Cutout, Frame, compose, piece
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.masks import tight_boxes
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Objects, Scene
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 MIN_VISIBLE = 0.1  # share of an object that must stay visible, or it loses its label
 PAINTED = 0.5  # share of a pixel from which on it is painted over
-
-Flags = NDArray[np.bool_]
 
 
 class EditConditioning(RealImageConditioning):
@@ -86,7 +85,7 @@ class Request:
     """A photo and what is asked of it."""
 
     canvas: Canvas  # without the objects that are erased
-    ids: NDArray[np.int64]  # [N] of the objects of the canvas
+    ids: Ints  # [N] of the objects of the canvas
     redrawn: list[int]  # positions of those that are painted anew
     new: Objects  # P, to be added
     pieces: Flags | None  # [P, H, W] pixels of pasted ones; None = they are painted
@@ -198,9 +197,7 @@ class EditSynthesizer:
         return replace(request, lost=lost)
 
 
-def centered(
-    cutout: Cutout, box: NDArray[np.float32], size: tuple[int, ...]
-) -> NDArray[np.float32]:
+def centered(cutout: Cutout, box: Boxes, size: tuple[int, ...]) -> Floats32:
     """Return the box [4] of a cutout at its own size, centered on another one.
 
     It lies inside an image (H, W).
@@ -223,7 +220,7 @@ def _is_paired_sample(planned: Scene) -> bool:
 class Changes:
     """What a plan changes in a photo with N objects, crowds included."""
 
-    ids: NDArray[np.int64]  # [N]
+    ids: Ints  # [N]
     redrawn: Flags  # [N]
     erased: Flags  # [N]
     new: Objects  # to be added
@@ -246,7 +243,7 @@ class Changes:
         return Changes(planned_ids(canvas, planned), redrawn, erased, new, empty)
 
 
-def repainting(scene: Scene, image: NDArray[np.uint8]) -> Request:
+def repainting(scene: Scene, image: Bytes) -> Request:
     """Return the request to paint all things of a photo anew, each in its own box."""
     canvas = Canvas.of(scene, image, Frame.still(scene.size))
     things = scene.objects.isthing & ~scene.objects.iscrowd
@@ -255,7 +252,7 @@ def repainting(scene: Scene, image: NDArray[np.uint8]) -> Request:
     return request_for(canvas, Changes(scene.objects.id, things, nothing, none, none), 0.0)
 
 
-def insertion(canvas: Canvas, ids: NDArray[np.int64], new: Objects) -> Request:
+def insertion(canvas: Canvas, ids: Ints, new: Objects) -> Request:
     """Return the request to add objects to a canvas."""
     nothing = np.zeros(len(ids), bool)
     changes = Changes(ids, nothing, nothing, new, new.select([]))
@@ -311,15 +308,15 @@ def request_for(
     )
 
 
-def _pairs(objects: Objects) -> list[tuple[int, NDArray[np.float32]]]:
+def _pairs(objects: Objects) -> list[tuple[int, Floats32]]:
     """Return class and box of each object."""
     return list(zip(objects.category.tolist(), objects.boxes, strict=True))
 
 
-def _tight(masks: Flags, objects: Objects) -> NDArray[np.float32]:
+def _tight(masks: Flags, objects: Objects) -> Floats32:
     """Return the boxes [P, 4] of masks [P, H, W]; of an empty one that of its object."""
     some: Flags = np.asarray(masks.any((1, 2)))
-    boxes: NDArray[np.float32] = np.where(some[:, None], tight_boxes(masks), objects.boxes)
+    boxes: Boxes = np.where(some[:, None], tight_boxes(masks), objects.boxes)
     return boxes
 
 
@@ -358,7 +355,7 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
     )
 
 
-def _with_redrawn(request: Request, soft: NDArray[np.float32]) -> tuple[Canvas, Flags]:
+def _with_redrawn(request: Request, soft: Floats32) -> tuple[Canvas, Flags]:
     """Return the canvas with its redrawn objects, and all its masks [N, H, W].
 
     A redrawn object without a mask keeps its box, one with a mask gets that of what was painted.

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import blur
+from synthaug.pipeline.core.arrays import Bytes, Flags
 from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
@@ -78,7 +79,7 @@ class IntoPhotosConditioning(LayoutConditioning):
             raise self.nothing_selected()
         return edit_planner(self.job, self.layouts(table), table, weights)
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return the keys that plans of edits depend on."""
         return {**super().plan_settings(), "edits": edit_settings(self.job)}
 
@@ -113,15 +114,13 @@ def paint_layouts(
         added = np.isin(objects.id, request.new.id)
         new = objects.select(added)
         masks = resolve(soft[added], new.boxes, new.isthing)
-        covered: NDArray[np.bool_] = np.asarray(masks.any(0))
+        covered: Flags = np.asarray(masks.any(0))
         picture = laid_over(request.canvas.image, image, covered)
         edited.append(EditedPhoto(picture, masks.astype(np.float32)))
     return edited
 
 
-def laid_over(
-    photo: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def laid_over(photo: Bytes, image: Bytes, mask: Flags) -> Bytes:
     """Return a photo [H, W, 3] with the pixels of an image inside a mask [H, W].
 
     The edge of the mask is softened.

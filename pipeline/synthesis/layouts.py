@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, cast
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import LayoutFilter, collate_layouts, layout_batches
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.datasets import Mapped, Subset
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import resize, resize_maps
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.masks import encode_with_boxes
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -94,14 +93,14 @@ class LayoutConditioning(Conditioning):
         flip = self.job.generator.training.flip
         return layout_batches(tables, draw, size, self.layout_filter, flip, rank, world)
 
-    def files(self, labelled: str) -> dict[str, Any]:
+    def files(self, labelled: str) -> Json:
         """Return where the real images are.
 
         Objects may be laid into them (into_photos.py).
         """
         return bank_file(labelled)
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return the filter: plans of layouts are the same for all systems."""
         return {"filter": vars(self.layout_filter)}
 
@@ -142,7 +141,7 @@ def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene]) -> Samples:
 
 def resized_sample(
     samples: Samples, number: int, num_objects: int, size: Size
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+) -> tuple[Bytes, Floats32]:
     """Return the image of a sample and the soft masks of its objects, at (H, W).
 
     Of the first `num_objects`.
@@ -165,8 +164,8 @@ def at_output_size(planned: Scene, options: Synthesize, size: Size) -> Scene:
 
 def finish(
     planned: Scene,
-    image: NDArray[np.uint8],
-    visible: NDArray[np.bool_],
+    image: Bytes,
+    visible: Flags,
     categories: Sequence[Category],
     options: Synthesize,
     checkpoint: str,

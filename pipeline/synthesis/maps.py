@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.maps import View, map_batches
@@ -15,6 +15,7 @@ from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import resize
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.panoptic_maps import maps_of
 from synthaug.pipeline.core.scene import Category, Dataset, Scene, class_counts
 from synthaug.pipeline.core.storage import Folder
@@ -132,7 +133,7 @@ class MapConditioning(Conditioning):
             generator=job.generator.system,
         )
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return, besides, the options of the planner that are not in the section plan."""
         maps = vars(self._plan_config())
         maps = {key: maps[key] for key in maps if key not in ("objects_per_class", "generator")}

@@ -8,17 +8,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes
+
 REACH = 0.9  # least share of the layout box that the tight box of an unoccluded mask covers
 LEVELS = np.linspace(1, 0, 33, dtype=np.float32)  # thresholds tried, relative to a mask's maximum
 MIN_LEVEL = 1e-6  # below it a mask says nothing
 
 
 def resolve(
-    soft: NDArray[np.float32],
-    boxes: NDArray[np.float32],
-    isthing: NDArray[np.bool_],
+    soft: Floats32,
+    boxes: Boxes,
+    isthing: Flags,
     reach: float = REACH,
-) -> NDArray[np.bool_]:
+) -> Flags:
     """Turn soft masks [N, H, W] into disjoint masks [N, H, W].
 
     Given layout boxes [N, 4] (xyxy, pixels). Nothing teaches a layout-to-mask network how high its
@@ -49,18 +52,18 @@ def resolve(
     return _masks_of(owner, len(soft))
 
 
-def _masks_of(owner: NDArray[np.int16], count: int) -> NDArray[np.bool_]:
+def _masks_of(owner: NDArray[np.int16], count: int) -> Flags:
     """Return the mask of each number [count, H, W].
 
     Laid out in memory by columns, as run lengths are counted.
     """
     by_column = np.ascontiguousarray(owner.T)  # [W, H]
     numbers = np.arange(count, dtype=np.int16)[:, None, None]
-    masks: NDArray[np.bool_] = by_column == numbers  # [count, W, H]
+    masks: Flags = by_column == numbers  # [count, W, H]
     return masks.transpose(0, 2, 1)
 
 
-def whole_pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[list[int]]:
+def whole_pixels(boxes: Boxes, height: int, width: int) -> list[list[int]]:
     """Return boxes as whole pixels inside the image, at least one pixel wide and high."""
     corners = boxes.round().astype(int)
     low = np.clip(corners[:, :2], 0, [width - 1, height - 1])
@@ -69,7 +72,7 @@ def whole_pixels(boxes: NDArray[np.float32], height: int, width: int) -> list[li
     return rows
 
 
-def _level(mask: NDArray[np.float32], reach: float) -> float:
+def _level(mask: Floats32, reach: float) -> float:
     """Return the threshold of a soft mask [h, w] whose tight box is large enough.
 
     The highest one at which the box covers `reach` of the mask.
@@ -81,7 +84,7 @@ def _level(mask: NDArray[np.float32], reach: float) -> float:
     return float(levels[enough.argmax()])
 
 
-def _extent(profile: NDArray[np.float32], levels: NDArray[np.float32]) -> NDArray[np.int64]:
+def _extent(profile: Floats32, levels: Floats32) -> Ints:
     """Return the extent [levels] of a profile [n] at each level.
 
     The distance from the first to the last value that reaches it.
@@ -89,5 +92,5 @@ def _extent(profile: NDArray[np.float32], levels: NDArray[np.float32]) -> NDArra
     # every level is reached somewhere
     first = np.maximum.accumulate(profile).searchsorted(levels)
     last = np.maximum.accumulate(profile[::-1]).searchsorted(levels)
-    extent: NDArray[np.int64] = profile.size - first - last
+    extent: Ints = profile.size - first - last
     return extent

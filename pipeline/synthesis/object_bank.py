@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Cutout, Piece
 from synthaug.pipeline.batches.pixels import Pixels, ScenePixels
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
 from synthaug.pipeline.core.masks import decode, tight_boxes
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.planning.surfaces import seen_surfaces
@@ -23,7 +24,7 @@ TRIES = 8  # objects of a class drawn for a box; the one nearest in size and sha
 MIN_SIDE = 2  # pixels; narrower objects are not cut
 
 Box = NDArray[np.float32]  # xyxy [4]
-Extent = tuple[Box, NDArray[np.bool_] | None]  # box, mask [H, W] where there is one
+Extent = tuple[Box, Flags | None]  # box, mask [H, W] where there is one
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Bank:
     bare: Dataset  # the table without pixels
     config: Config
     index_of: dict[str, int]  # image_id -> index in the table
-    image: NDArray[np.int64]  # [M] index of the image in the table
-    number: NDArray[np.int64]  # [M] position of the object in its scene
-    category: NDArray[np.int64]  # [M]
-    size: NDArray[np.float32]  # [M, 2] of the box (h, w), pixels
-    inside: NDArray[np.bool_]  # [M] whether the box does not touch the border of its image
+    image: Ints  # [M] index of the image in the table
+    number: Ints  # [M] position of the object in its scene
+    category: Ints  # [M]
+    size: Floats32  # [M, 2] of the box (h, w), pixels
+    inside: Flags  # [M] whether the box does not touch the border of its image
 
     @staticmethod
     def of(table: Dataset, bare: Dataset, config: Config) -> Bank:
@@ -62,7 +63,7 @@ class Bank:
         return Bank(Pixels([table]), bare, config, index_of, image, number, category, size, inside)
 
     @cached_property
-    def seen(self) -> NDArray[np.bool_]:
+    def seen(self) -> Flags:
         """Return which classes may stand on which stuff, [C, C] (planning/surfaces.py)."""
         if self.config.surface == "seen":
             return seen_surfaces(self.bare)
@@ -185,9 +186,7 @@ def extent_of(scene: Scene, number: int) -> Extent:
     return tight_boxes(mask[None])[0], mask
 
 
-def cutout_of(
-    scene: Scene, image: NDArray[np.uint8], number: int, scale: float, config: Config
-) -> Cutout:
+def cutout_of(scene: Scene, image: Bytes, number: int, scale: float, config: Config) -> Cutout:
     """Cut an object out of its image as `config.cut` says.
 
     Its label is that of its annotation.

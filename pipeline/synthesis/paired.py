@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.masks import encode
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Dataset, Objects, Provenance, Scene
 from synthaug.pipeline.core.seeding import seed_for
@@ -44,7 +44,7 @@ class PairedSamples:
         self._samples = samples
         self._out = Folder.at(out)
 
-    def __call__(self, name: str, indices: range) -> dict[str, Any]:
+    def __call__(self, name: str, indices: range) -> Json:
         """Write shard `name`."""
         requests = []
         for index in indices:

@@ -6,12 +6,13 @@ A planned layout's own image, and real objects pasted into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.planner import is_mirrored
@@ -54,7 +55,7 @@ class PasteConditioning(RealImageConditioning):
         ones = np.ones(len(labelled.categories), np.int64)
         chosen_classes(self.added_classes, ones, labelled.categories, "generator.classes")
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return also which classes a plan adds."""
         return {**super().plan_settings(), "classes": self.added_classes}
 

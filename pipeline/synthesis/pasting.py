@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Cutout, Frame, Piece
 from synthaug.pipeline.batches.pixels import Pixels
-from synthaug.pipeline.core.boxes import clip_boxes
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes, clip_boxes
 from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
@@ -35,7 +35,7 @@ PLACES = 30  # tried for an object whose first place is taken
 class Picture:
     """An image with its labels."""
 
-    image: NDArray[np.uint8]  # [H, W, 3]
+    image: Bytes  # [H, W, 3]
     objects: Objects
     lost: Counter[str]  # labels lost per class
 
@@ -44,13 +44,13 @@ class Picture:
 class Canvas:
     """A background: its image, and its objects as they lie on it."""
 
-    image: NDArray[np.uint8]  # [H, W, 3]
+    image: Bytes  # [H, W, 3]
     objects: Objects  # boxes on the canvas, not cut off at its border
-    masks: NDArray[np.bool_]  # [N, H, W] the boxes of objects without a mask
-    area: NDArray[np.float64]  # [N] pixels the objects would have if nothing hid them
+    masks: Flags  # [N, H, W] the boxes of objects without a mask
+    area: Floats  # [N] pixels the objects would have if nothing hid them
 
     @staticmethod
-    def of(scene: Scene, image: NDArray[np.uint8], frame: Frame) -> Canvas:
+    def of(scene: Scene, image: Bytes, frame: Frame) -> Canvas:
         """Lay an image with its objects on a canvas."""
         objects = scene.objects
         height, width = frame.canvas
@@ -85,7 +85,7 @@ class Canvas:
         return shown
 
 
-def _has_mask(objects: Objects) -> NDArray[np.bool_]:
+def _has_mask(objects: Objects) -> Flags:
     """Return which objects [N] have a mask."""
     return np.array([rle is not None for rle in objects.rle], bool)
 
@@ -94,9 +94,9 @@ def _has_mask(objects: Objects) -> NDArray[np.bool_]:
 class Labels:
     """Labels of the objects of a canvas, N, and of the pieces pasted onto it, P."""
 
-    ids: NDArray[np.int64]  # [N + P]
-    layout_boxes: NDArray[np.float32]  # [P, 4] boxes that were asked for
-    category: NDArray[np.int64]  # [P]
+    ids: Ints  # [N + P]
+    layout_boxes: Boxes  # [P, 4] boxes that were asked for
+    category: Ints  # [P]
     min_area: float  # pixels that must be visible
 
 
@@ -125,17 +125,17 @@ def paste(
 class Added:
     """Objects added to a canvas, P."""
 
-    area: NDArray[np.float64]  # [P] pixels they would have if nothing hid them
-    has_mask: NDArray[np.bool_]  # [P] whether their labels are masks, not boxes
+    area: Floats  # [P] pixels they would have if nothing hid them
+    has_mask: Flags  # [P] whether their labels are masks, not boxes
     # [P, 4] of the boxes in their annotations, beside the tight boxes of their masks; None: the
     # boxes are tight
-    slack: NDArray[np.float32] | None = None
+    slack: Floats32 | None = None
 
 
 def with_labels(
     canvas: Canvas,
-    image: NDArray[np.uint8],
-    visible: NDArray[np.bool_],
+    image: Bytes,
+    visible: Flags,
     added: Added,
     labels: Labels,
     min_visible: float,
@@ -174,10 +174,10 @@ def with_labels(
 def _visible_enough(
     canvas: Canvas,
     added: Added,
-    visible: NDArray[np.bool_],
+    visible: Flags,
     min_area: float,
     min_visible: float,
-) -> NDArray[np.bool_]:
+) -> Flags:
     """Return which objects [N + P] have enough pixels in their visible masks.
 
     The masks are [N + P, H, W].
@@ -185,7 +185,7 @@ def _visible_enough(
     area = visible.sum((1, 2))
     whole_area = np.concatenate([canvas.area, added.area])
     least = np.maximum(max(1.0, min_area), min_visible * whole_area)
-    enough: NDArray[np.bool_] = area >= least
+    enough: Flags = area >= least
     return enough
 
 
@@ -193,12 +193,12 @@ def _visible_enough(
 class Shapes:
     """Boxes xyxy [M, 4], masks and areas [M] of objects, as far as they are visible."""
 
-    boxes: NDArray[np.float32]
+    boxes: Boxes
     rle: list[str | None]  # None where an object has no mask
-    area: NDArray[np.float64]  # pixels
+    area: Floats  # pixels
 
 
-def _visible_shapes(canvas: Canvas, added: Added, visible: NDArray[np.bool_]) -> Shapes:
+def _visible_shapes(canvas: Canvas, added: Added, visible: Flags) -> Shapes:
     """Return the shapes of the canvas's objects and of the added ones.
 
     Given their visible masks [N + P, H, W].
@@ -260,9 +260,9 @@ class Arrangement:
     def __init__(
         self,
         stuff: StuffMap,
-        taken: NDArray[np.float32],
+        taken: Floats32,
         config: Config,
-        seen: NDArray[np.bool_],
+        seen: Flags,
     ) -> None:
         self.pieces: list[Piece] = []
         self._stuff = stuff  # [H, W]
@@ -284,7 +284,7 @@ class Arrangement:
         category: int,
         cutout: Cutout,
         rng: np.random.Generator,
-        centre: NDArray[np.float32] | None = None,
+        centre: Floats32 | None = None,
     ) -> bool:
         """Lay a cutout around a centre (x, y), or at another free place.
 
@@ -314,7 +314,7 @@ class Arrangement:
             box = np.concatenate([corner, corner + sides]).astype(np.float32)
         return False
 
-    def label_boxes(self) -> NDArray[np.float32]:
+    def label_boxes(self) -> Floats32:
         """Return the boxes [P, 4] of the annotations of what was laid."""
         return np.array([piece.label for piece in self.pieces], np.float32).reshape(-1, 4)
 
@@ -325,7 +325,7 @@ def added_objects(planned: Scene) -> Objects:
     return planned.objects.select([n for n, source in enumerate(sources) if source == ADDED])
 
 
-def planned_ids(canvas: Canvas, planned: Scene) -> NDArray[np.int64]:
+def planned_ids(canvas: Canvas, planned: Scene) -> Ints:
     """Return the ids [N] of a canvas's objects.
 
     Those of the plan, and further ones for crowds.

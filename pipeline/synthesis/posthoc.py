@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import resize
 from synthaug.pipeline.core.scene import Category, Scene
@@ -96,9 +97,7 @@ class PosthocSynthesizer:
             masks.append(visible & large_enough[:, None, None])
         return masks
 
-    def _sample_images(
-        self, scenes: Sequence[Scene], masks: Sequence[Masks]
-    ) -> list[NDArray[np.uint8]]:
+    def _sample_images(self, scenes: Sequence[Scene], masks: Sequence[Masks]) -> list[Bytes]:
         """Return the image [H, W, 3] of the map of each scene's masks.
 
         At the scene's size.

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.datasets import Mapped
 from synthaug.pipeline.core.masks import decode_all, panoptic_png
@@ -83,7 +83,7 @@ def _with_any_map(scene: Scene) -> Scene:
 
 
 def maps_of_masks(
-    visible: NDArray[np.bool_], objects: Objects, num_classes: int, size: Size, dont_care: bool
+    visible: Flags, objects: Objects, num_classes: int, size: Size, dont_care: bool
 ) -> Maps:
     """Return the maps [H, W] of disjoint masks [N, h, w] of a layout's objects.
 

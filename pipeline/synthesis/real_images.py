@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from synthaug.pipeline.config.schema import EDIT_KEYS, Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
@@ -78,16 +78,16 @@ class RealImageConditioning(Conditioning):
             raise self.nothing_selected()
         return edit_planner(self.job, sources, table, weights, self.added_classes)
 
-    def plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> Json:
         """Return the keys of the section plan that only plans of edits depend on."""
         return {**super().plan_settings(), "edits": edit_settings(self.job)}
 
-    def files(self, labelled: str) -> dict[str, Any]:
+    def files(self, labelled: str) -> Json:
         """Return where the real images are, such that a run's folder can be moved."""
         return bank_file(labelled)
 
 
-def bank_file(labelled: str) -> dict[str, Any]:
+def bank_file(labelled: str) -> Json:
     """Return, by name, the file that says where the images of a table's URI are.
 
     A run can be moved with it.
@@ -96,7 +96,7 @@ def bank_file(labelled: str) -> dict[str, Any]:
     return {REAL_IMAGES: {"table": f"{step}/{table}"}}
 
 
-def edit_settings(job: Job) -> dict[str, Any]:
+def edit_settings(job: Job) -> Json:
     """Return the keys of the section plan that only plans of edits depend on."""
     return {key: getattr(job.plan, key) for key in EDIT_KEYS}
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
 from synthaug.pipeline.core.datasets import Mapped
 from synthaug.pipeline.core.images import read_file
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Scene
 
 
@@ -37,7 +37,7 @@ def soften_file(data: bytes, resolution: int) -> bytes:
     """
     with Image.open(io.BytesIO(data)) as image:
         pixels = image.convert("RGB")
-        options: dict[str, Any] = {"format": "PNG"}
+        options: Json = {"format": "PNG"}
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             options = {
                 "format": "JPEG",

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.draw import Draw, repeat_factors
 from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.arrays import Bytes, Floats, Ints
 from synthaug.pipeline.core.datasets import Subset
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.synthesis.copy_paste_table import CopyPasteTable
@@ -26,7 +27,7 @@ from synthaug.pipeline.trial.recipe import Recipe, sample_of
 if TYPE_CHECKING:
     from synthaug.detectors.base import Sample
 
-Entry = tuple[Scene, NDArray[np.uint8]]  # a scene and its pixels [H, W, 3]
+Entry = tuple[Scene, Bytes]  # a scene and its pixels [H, W, 3]
 EXTERNAL = "external:"  # prefix of arms whose images are a data set named in trial.external
 USUAL = Recipe()
 
@@ -149,8 +150,8 @@ def stacked(parts: Sequence[Arm], name: str, role: Role) -> Arm:
     """
     assert parts, "nothing to stack"
     added: dict[str, None] = {}  # in order, each once
-    detector: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
+    detector: Json = {}
+    recipe: Json = {}
     for part in parts:
         added |= dict.fromkeys(part.added)
         detector = dict(part.detector) | detector
@@ -204,7 +205,7 @@ def first_part(table: Dataset, fraction: float, seed: int) -> Dataset:
     return Subset(table, chosen)
 
 
-def instance_aware_factors(counts: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
+def instance_aware_factors(counts: Ints, threshold: float) -> Floats:
     """Return how often each image [N] is drawn, by image and instance frequency.
 
     IRFS, Yaman et al. 2023, eq. 3. counts [N, C] are the instances of each class in each image; a

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.trial.arms import Arm
@@ -47,9 +47,7 @@ class Bench:
         """Return the number of images that a stage is measured on."""
         return len(self.sources.measured(stage))
 
-    def train(
-        self, arms: Sequence[Arm], stage: Stage, seeds: range, steps: int
-    ) -> list[dict[str, Any]]:
+    def train(self, arms: Sequence[Arm], stage: Stage, seeds: range, steps: int) -> list[Json]:
         """Return the runs of some arms, each with every seed.
 
         `steps` are those of an arm that takes the usual ones. Seed by seed, so that a trial cut

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthaug.pipeline.config.schema import DetectorJob, Trial
+from synthaug.pipeline.core.json_values import Json
 
 START = 0.25  # of detector.steps
 # A doubling that brings nothing is a plateau only where something was learnt: AP of this many times
@@ -26,7 +27,7 @@ class Budget:
     curve: tuple[tuple[int, float], ...] = ()  # steps and AP of `real`, one seed, on validation
     found: Literal["given", "plateau", "limit"] = "given"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         curve = [{"steps": steps, "AP": value} for steps, value in self.curve]
         return {"steps": self.steps, "found": self.found, "curve": curve}

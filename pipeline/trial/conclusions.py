@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Trial
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.trial.arms import BEST, Arm
 from synthaug.pipeline.trial.paired_tests import (
     LEAST,
@@ -41,7 +42,7 @@ from synthaug.pipeline.trial.runs import (
 
 def screen(
     runs: Runs, arms: Sequence[Arm], trial: Trial, classes: TrialClasses, synthetic_images: int
-) -> dict[str, Any]:
+) -> Json:
     """Return the conclusions of screening as plain data.
 
     Every candidate and placebo is compared with real data and with the controls.
@@ -88,7 +89,7 @@ def screen(
 
 def confirm(
     runs: Runs, arms: Sequence[Arm], recipe: Arm, stack: Arm, trial: Trial, classes: TrialClasses
-) -> dict[str, Any]:
+) -> Json:
     """Return the conclusion of confirmation as plain data.
 
     The recipe is compared with real data and with the stack. `arms` are those that were trained:
@@ -205,13 +206,13 @@ def _detectable(runs: Runs, arms: Sequence[Arm], seeds: int) -> float:
     return detectable_difference(typical, seeds)
 
 
-def arm_rows(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> list[dict[str, Any]]:
+def arm_rows(runs: Runs, arms: Sequence[Arm], classes: TrialClasses) -> list[Json]:
     """Return the values of arms as plain data."""
     groups = classes.groups()
     return [_arm(runs, arm, groups) for arm in arms]
 
 
-def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def _arm(runs: Runs, arm: Arm, groups: Mapping[str, Sequence[int]]) -> Json:
     """Return the values of an arm, their means and spreads, as plain data."""
     values = {key: values_of(runs, arm.name, key) for key in KEYS}
     seconds = [run["seconds"] + run["looking"] for run in runs_of(runs, arm.name)]
@@ -242,7 +243,7 @@ def _group_means(
     return means
 
 
-def _comparison(conclusion: Conclusion) -> dict[str, Any]:
+def _comparison(conclusion: Conclusion) -> Json:
     """Return the differences of the value that decides, as plain data."""
     against_controls = conclusion.against_controls
     return {
@@ -253,9 +254,7 @@ def _comparison(conclusion: Conclusion) -> dict[str, Any]:
     }
 
 
-def differences(
-    runs: Runs, name: str, other: str, classes: TrialClasses, margin: float
-) -> dict[str, Any]:
+def differences(runs: Runs, name: str, other: str, classes: TrialClasses, margin: float) -> Json:
     """Return the differences of an arm to another one as plain data.
 
     AP, fixed AP, per group and per class.
@@ -307,7 +306,7 @@ def class_difference(
 
 def _curve(
     runs: Runs, arms: Sequence[Arm], images: int, trial: Trial
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Json], list[str]]:
     """Return the budget curve over the parts of the synthetic images, and its line."""
     if not trial.curve:
         return [], []

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
 from synthaug.pipeline.scores.detection.fixed_ap import FixedEvaluator
@@ -46,9 +47,7 @@ def within_limits(row: DetectionRow, config: Any) -> DetectionRow:
     )
 
 
-def evaluate(
-    rows: Sequence[DetectionRow], categories: Sequence[Category], config: Any
-) -> dict[str, Any]:
+def evaluate(rows: Sequence[DetectionRow], categories: Sequence[Category], config: Any) -> Json:
     """Return AP, AP50, AP75 and fixed AP of the thing classes.
 
     `values` are over all, `per_class` by index.

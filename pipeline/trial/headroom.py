@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.trial.paired_tests import (
     LEAST,
     LEVEL,
@@ -25,7 +26,7 @@ HALF, MORE = "real_half", "real_more"
 NONE = "no headroom"
 
 
-def conclude_headroom(runs: Runs, more: bool) -> dict[str, Any]:
+def conclude_headroom(runs: Runs, more: bool) -> Json:
     """Return, as plain data, whether more real data is shown to be better.
 
     `more` says whether `real_more` was trained. Of equal arms at most 5 in 100 trials show a gain:

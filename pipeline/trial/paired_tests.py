@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+
+from synthaug.pipeline.core.json_values import Json
 
 LEVEL = 0.95
 POWER = 0.8
@@ -56,7 +58,7 @@ class Difference:
         """Whether its whole interval is less than LEAST from 0."""
         return -LEAST < self.low and self.high < LEAST
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain numbers."""
         return asdict(self)
 

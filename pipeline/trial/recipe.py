@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.batches.detector import crowds
 from synthaug.pipeline.config.schema import Trial
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.box_losses import BoxRule, learned_boxes
 from synthaug.pipeline.core.scene import Scene
 
@@ -44,7 +44,7 @@ class Recipe:
         return steps - round(self.real_last * steps)
 
 
-def sample_of(scene: Scene, image: NDArray[np.uint8], recipe: Recipe) -> Sample:
+def sample_of(scene: Scene, image: Bytes, recipe: Recipe) -> Sample:
     """Return an image with what is to be learned of its objects.
 
     Crowds are regions to ignore.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.trial.arms import STACK, Arm, stacked
 from synthaug.pipeline.trial.paired_tests import paired_difference
 from synthaug.pipeline.trial.runs import GOAL, Runs, values_of
@@ -89,7 +89,7 @@ def arm_to_beat(runs: Runs, whole: Arm, parts: Sequence[Arm], real: Arm) -> Arm:
     return replace(best, name=STACK, description=description)
 
 
-def ingredients(runs: Runs, controls: Sequence[Arm], parts: Sequence[Arm]) -> list[dict[str, Any]]:
+def ingredients(runs: Runs, controls: Sequence[Arm], parts: Sequence[Arm]) -> list[Json]:
     """Return each control's difference to real data, and whether it gained.
 
     On validation, the best first.

@@ -11,9 +11,10 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthaug.pipeline.config.schema import Job, section_dict
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
@@ -59,7 +60,7 @@ class ArmTrainer:
         self._sources = sources
         self._measured: dict[Stage, Dataset] = {}
 
-    def __call__(self, name: str, item: tuple[Training, range]) -> dict[str, Any]:
+    def __call__(self, name: str, item: tuple[Training, range]) -> Json:
         """Train, measure the images in the range, and keep the detections as `name`.
 
         Returns the values of the run.

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.seeding import rng_for
@@ -25,15 +26,12 @@ OBJECTS = 30  # of an image, at most
 BACKGROUNDS = 2  # boxes of an image in which nothing is
 
 Box = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 
 
 class BoxFeatures(Protocol):
     """A detector whose features of boxes can be had (detectors/base.py)."""
 
-    def box_features(
-        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
+    def box_features(self, images: Sequence[Bytes], boxes: Sequence[Floats32]) -> list[Floats32]:
         """Return the features [N, D] of boxes [N, 4] of each image."""
         ...
 
@@ -48,7 +46,7 @@ class Crop:
 
 def features_of(
     detector: BoxFeatures, table: Dataset, boxes: Mapping[int, Sequence[Box]]
-) -> dict[int, NDArray[np.float32]]:
+) -> dict[int, Floats32]:
     """Return the features [N, D] of the boxes of each image.
 
     By its index in the table.

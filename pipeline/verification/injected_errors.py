@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 from synthaug.pipeline.verification.verdicts import (
     DUPLICATE,
@@ -34,9 +36,9 @@ Box = NDArray[np.float32]
 class InjectedError:
     """Labels of an image with one error in them."""
 
-    boxes: NDArray[np.float32]  # [G, 4] xyxy, pixels
-    labels: NDArray[np.int64]  # [G]
-    crowd: NDArray[np.bool_]  # [G]
+    boxes: Boxes  # [G, 4] xyxy, pixels
+    labels: Ints  # [G]
+    crowd: Flags  # [G]
     indices: tuple[int, ...]  # of the false label; of a duplicate both, as either may be confirmed
     box: Box  # [4] where the error is
 
@@ -73,7 +75,7 @@ def inject(
     return InjectedError(row.boxes[rest], row.labels[rest], row.crowd[rest], (), row.boxes[index])
 
 
-def _eligible(row: DetectionRow, thresholds: Thresholds) -> NDArray[np.int64]:
+def _eligible(row: DetectionRow, thresholds: Thresholds) -> Ints:
     """Return the indices of the objects of judged classes."""
     return np.flatnonzero(thresholds.judged[row.labels] & ~row.crowd)
 
@@ -103,7 +105,7 @@ def _with_change(row: DetectionRow, index: int, box: Box, label: int) -> Injecte
     return InjectedError(boxes, labels, row.crowd, (index,), box)
 
 
-def _highest_iou(box: Box, others: NDArray[np.float32]) -> float:
+def _highest_iou(box: Box, others: Floats32) -> float:
     """Return the highest IoU of a box [4] with others [N, 4], 0 without any."""
     no_crowd = np.zeros(len(others), bool)
     return float(overlaps(box[None], others, no_crowd).max(initial=0.0))

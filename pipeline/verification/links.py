@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.detection.proportions import wilson
 from synthaug.pipeline.verification.policy import NOT_JUDGED
@@ -17,8 +18,6 @@ from synthaug.pipeline.verification.verdicts import EXTRA, FAILED, KEPT
 LEAST_RECOGNISED = 0.25
 # Of the verifying detector: share of accepted true labels less that of accepted false ones.
 LEAST_GAIN = 0.5
-
-Manifest = Mapping[str, Any]  # of the step
 
 
 def links(manifest: Manifest) -> list[Link]:

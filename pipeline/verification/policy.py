@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.config.schema import Verify
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.arrays import Ints
+from synthaug.pipeline.core.boxes import Boxes
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.verification.verdicts import (
@@ -36,7 +37,6 @@ EXTRA_PER_IMAGE = 10_000
 NOT_JUDGED = "not_judged"
 REAL = "real"  # objects of a real image that was added to, which a person labelled
 
-Boxes = NDArray[np.float32]
 Size = tuple[int, int]  # (H, W)
 
 
@@ -99,7 +99,7 @@ def _action(verify: Verify, verdict: str | None) -> str:
     return actions[verdict]
 
 
-def _cover(objects: Objects, chosen: NDArray[np.int64], region: Boxes, size: Size) -> Objects:
+def _cover(objects: Objects, chosen: Ints, region: Boxes, size: Size) -> Objects:
     """Return the objects with some masks replaced by boxes `region` [N, 4].
 
     Those of the chosen ones.
@@ -139,7 +139,7 @@ def _extra_regions(scene: Scene, row: DetectionRow, result: Verdicts, index: int
 
 def _concatenate(first: Objects, second: Objects) -> Objects:
     """Return the objects of both."""
-    columns: dict[str, Any] = {}
+    columns: Json = {}
     for field in fields(Objects):
         a, b = getattr(first, field.name), getattr(second, field.name)
         is_array = isinstance(a, np.ndarray)

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
+from synthaug.pipeline.core.json_values import Json
+
 SHRINKAGE = 0.2  # of the covariance towards its diagonal
 LEAST_VARIANCE = 1e-6  # of a feature, as a share of the mean one
 BACKGROUND = -1  # the crop of no object
 # A crop that holds only a part of an object of class c is of the kind PART - c.
 PART = -2
 
-Floats = NDArray[np.float64]
 Features = NDArray[np.float32]  # [N, D]
 Kinds = NDArray[np.int64]  # [N] class index, BACKGROUND, or PART - class
 
@@ -51,7 +53,7 @@ class Prototypes:
         """Return whether there is a prototype of the class, and another to compare with."""
         return len(self.kinds) > 1 and bool((self.kinds == label).any())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         return {
             "kinds": self.kinds.tolist(),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Floats32
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.verification import prototypes, tail_judges
@@ -19,8 +19,6 @@ from synthaug.pipeline.verification.prototypes import Prototypes
 from synthaug.pipeline.verification.tail_judges import CROPS, ClaimedBox, TailJudge
 from synthaug.pipeline.verification.thresholds import ClassThresholds, Requirements, stack
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Claims = Mapping[int, Sequence[ClaimedBox]]  # by class
 
 
@@ -76,7 +74,7 @@ def fit_prototypes(
     crops = labelled_crops(tables.bare, judged, things, seed)
     boxes = {index: [crop.box for crop in own] for index, own in crops.items()}
     features = features_of(detector, tables.labelled, boxes)
-    vectors: list[NDArray[np.float32]] = []
+    vectors: list[Floats32] = []
     kinds: list[int] = []
     for index, own in crops.items():
         vectors += list(features[index])
@@ -95,7 +93,7 @@ def _margins(
 
     Each image is looked at once.
     """
-    boxes: dict[int, list[NDArray[np.float32]]] = {}  # by the image's index
+    boxes: dict[int, list[Floats32]] = {}  # by the image's index
     places: dict[int, list[tuple[int, int]]] = {}  # of each claimed box: image, number in it
     for label, claimed in claims.items():
         if not learnt.knows(label):

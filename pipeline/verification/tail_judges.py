@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.seeding import permuted, rng_for
 from synthaug.pipeline.detection.proportions import wilson
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
@@ -46,8 +47,6 @@ NEVER = 1e300  # a margin that no crop has, and JSON can hold
 LOWER, CROPS = "lower bar", "crops"
 
 Box = NDArray[np.float32]
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class TailJudge:
     margin: float  # CROPS: the least that confirms
     tried: dict[str, Evidence]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         return asdict(self)
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.seeding import permuted, rng_for
 from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection.proportions import wilson
@@ -42,8 +43,6 @@ LEAST_TRUE = 0.5  # lower 95 % bound (Wilson) of the share of true objects it fi
 FOUND_IOU = 0.5  # of a detection with an object whose label was taken away, to be that object
 SMALLEST = 0.01  # quantile of the labelled areas of a class that counts as its smallest
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 
@@ -72,7 +71,7 @@ class ClassThresholds:
     judge: str = ""
     margin: float = 0.0  # the least that confirms, where prototypes of crops judge
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return plain data."""
         return asdict(self)
 
@@ -238,7 +237,7 @@ def held_out_errors(
     least_area: Floats,
     required: Requirements,
     seed: int,
-) -> dict[str, Any]:
+) -> Json:
     """Return both error rates on images that the thresholds were not fitted on.
 
     By K-fold cross-validation. `true` [per class]: verdicts on true objects. `planted` [per kind of

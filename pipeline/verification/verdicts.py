@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Floats32
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, overlaps
 
 KEPT, MISSING, SWAPPED, MISPLACED = "kept", "missing", "swapped", "misplaced"
@@ -41,9 +43,6 @@ PART_SHARE = 0.8
 # Share of a detection that must lie in a crowd to belong to it.
 CROWD_SHARE = 0.5
 
-Floats = NDArray[np.float64]
-Boxes = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 
@@ -69,8 +68,8 @@ class Verdicts:
     # [G] None: not judged (stuff, crowds, classes that the detector does not know)
     verdict: tuple[str | None, ...]
     # [G] of the detection that the verdict rests on, 0 without one, NaN where not judged
-    score: NDArray[np.float32]
-    iou: NDArray[np.float32]  # [G] of object and that detection, likewise
+    score: Floats32
+    iou: Floats32  # [G] of object and that detection, likewise
     # [G, 4] xyxy, pixels: around the object's box and the detection that the verdict rests on
     region: Boxes
     # Detections that no object explains, best first

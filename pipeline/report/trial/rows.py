@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Manifest
+
 GROUPS = ("frequent", "common", "rare")  # of a trial's classes, in the order of the page
 RULES = {
     "relative": "by labelled objects, relative to the largest class: frequent from a half on, rare "
@@ -13,7 +15,6 @@ RULES = {
     "frequent above",
 }
 Difference = Mapping[str, float]
-Manifest = Mapping[str, Any]  # of the step
 Row = tuple[str, Sequence[Difference | None]]  # a name, and a difference per column
 
 

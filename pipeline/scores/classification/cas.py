@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.scores.base import (
     Extractor,
@@ -233,9 +234,7 @@ def _numbers(accuracies: Sequence[Accuracy]) -> dict[str, float | None]:
     return numbers
 
 
-def _protocol(
-    train: CropSet, test: CropSet, names: Sequence[str], config: Config
-) -> dict[str, Any]:
+def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Config) -> Json:
     """Return the entries of the card that come from the crops and the settings."""
     differences = deviations("cas", config, PUBLISHED, UNSTATED)
     told = comparability(differences, "LostGAN-V2's CAS")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Ints
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.scores.classification.cifar_resnet import PAPER_DEPTH, network
@@ -107,7 +107,7 @@ class ClassifierTraining:
         assert len(train.labels), "there is nothing to train on"
         self.config = config
         self._train = train
-        self._crops_of_class: list[NDArray[np.int64]] = []  # of the classes that have crops
+        self._crops_of_class: list[Ints] = []  # of the classes that have crops
         for c in range(num_classes):
             crops = np.flatnonzero(train.labels == c)
             if len(crops):
@@ -124,7 +124,7 @@ class ClassifierTraining:
         )
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"classifier": optimizer}
 
-    def batch(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def batch(self, index: int) -> tuple[Bytes, Ints]:
         """Return augmented crops [B, S, S, 3] and labels [B] of step `index`.
 
         Drawn as `sampling` says.
@@ -137,7 +137,7 @@ class ClassifierTraining:
         images = augment(self._train.crops[indices], self.config, rng)
         return images, self._train.labels[indices]
 
-    def _class_balanced(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _class_balanced(self, rng: np.random.Generator) -> Ints:
         """Return the indices [B] of crops of which each class is equally likely."""
         size = self.config.batch
         classes = rng.integers(0, len(self._crops_of_class), size)
@@ -148,9 +148,7 @@ class ClassifierTraining:
             drawn.append(crops[int(point * len(crops))])
         return np.array(drawn, np.int64)
 
-    def step(
-        self, index: int, batch: tuple[NDArray[np.uint8], NDArray[np.int64]]
-    ) -> Mapping[str, Tensor]:
+    def step(self, index: int, batch: tuple[Bytes, Ints]) -> Mapping[str, Tensor]:
         """Do optimizer step `index` (0-based); return the loss."""
         import torch
         from torch.nn import functional as F
@@ -178,7 +176,7 @@ class Accuracy:
     top1: float | None  # over all crops: what the paper calls CAS
     balanced: float | None  # mean over the classes that have test crops
     per_class: tuple[float | None, ...]  # [C]
-    confusion: NDArray[np.int64]  # [C, C] true class by predicted class
+    confusion: Ints  # [C, C] true class by predicted class
 
     @property
     def floor(self) -> dict[str, float | None]:
@@ -193,9 +191,7 @@ class Accuracy:
         return {"chance": 1 / len(self.confusion), "majority": majority}
 
 
-def accuracy(
-    model: nn.Module, crops: NDArray[np.uint8], labels: NDArray[np.int64], batch: int = 256
-) -> Accuracy:
+def accuracy(model: nn.Module, crops: Bytes, labels: Ints, batch: int = 256) -> Accuracy:
     """Test a classifier of C classes on crops [N, S, S, 3] with labels [N].
 
     Leaves it in evaluation mode.
@@ -248,9 +244,7 @@ def _known_mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known))
 
 
-def augment(
-    crops: NDArray[np.uint8], config: Config, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def augment(crops: Bytes, config: Config, rng: np.random.Generator) -> Bytes:
     """Flip and shift each crop [B, S, S, 3] at random.
 
     What moves in from outside repeats the border.
@@ -264,11 +258,11 @@ def augment(
     rows = np.clip(np.arange(size) + shift_rows, 0, size - 1)
     columns = np.clip(columns + shift_columns, 0, size - 1)
     image = np.arange(num)[:, None, None]
-    out: NDArray[np.uint8] = crops[image, rows[:, :, None], columns[:, None, :]]
+    out: Bytes = crops[image, rows[:, :, None], columns[:, None, :]]
     return out
 
 
-def _normalized(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _normalized(crops: Bytes, device: torch.device) -> Tensor:
     """Return crops [B, S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
     import torch
 

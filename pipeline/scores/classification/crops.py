@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags, Ints
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
     Arrays,
@@ -53,8 +55,8 @@ class CropRow:
 
     index: int  # layout or image; with `sample` unique in a table
     sample: int
-    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
-    labels: NDArray[np.int64]  # [N] class index
+    crops: Bytes  # [N, S, S, 3] RGB
+    labels: Ints  # [N] class index
     skipped: int  # boxes without pixels
 
 
@@ -65,15 +67,13 @@ class CropSet:
     Their order does not depend on the workers that cut them.
     """
 
-    crops: NDArray[np.uint8]  # [N, S, S, 3] RGB
-    labels: NDArray[np.int64]  # [N] 0..C-1, positions in `Config.selected`
-    num_seen: NDArray[np.int64]  # [C] crops before the cap
+    crops: Bytes  # [N, S, S, 3] RGB
+    labels: Ints  # [N] 0..C-1, positions in `Config.selected`
+    num_seen: Ints  # [C] crops before the cap
     skipped: int
 
 
-def crops(
-    image: NDArray[np.uint8], boxes: NDArray[np.float32], size: int = PAPER_SIZE
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def crops(image: Bytes, boxes: Boxes, size: int = PAPER_SIZE) -> tuple[Bytes, Flags]:
     """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3].
 
     Returns crops [K, size, size, 3] and the K of N kept. Boxes are clipped to the image and cover
@@ -86,7 +86,7 @@ def crops(
     clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
     sides = clipped[:, 2:] - clipped[:, :2]
     kept = np.asarray((sides >= 1).all(axis=1))
-    out: NDArray[np.uint8] = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
+    out: Bytes = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
         region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
         interpolation = cv2.INTER_LINEAR
@@ -147,7 +147,7 @@ class CropTable:
 
 
 # negative rank, index, sample and number of a crop, and its pixels [S, S, 3]
-_Entry = tuple[int, int, int, int, NDArray[np.uint8]]
+_Entry = tuple[int, int, int, int, Bytes]
 
 
 def _identity(entry: _Entry) -> tuple[int, int, int, int]:

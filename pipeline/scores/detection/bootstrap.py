@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow, match_at
 
 KEYS = ("AP", "AP50", "AP75")
@@ -24,7 +25,7 @@ BLOCK = 4_000_000
 
 def bootstrap_ap(
     rows: Sequence[DetectionRow], classes: Sequence[int], resamples: int, rng: np.random.Generator
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Return KEYS per resample and class, each [R, C].
 
     NaN where a resample has no truth of the class. `rows` are those of an evaluator, in its order.
@@ -63,9 +64,7 @@ def bootstrap_ap(
     return {"AP": ap.mean(axis=0), "AP50": ap[0], "AP75": ap[5]}
 
 
-def interval(
-    draws: NDArray[np.float64], estimate: float | None
-) -> tuple[float | None, float | None]:
+def interval(draws: Floats, estimate: float | None) -> tuple[float | None, float | None]:
     """Return the 95 % interval of an estimate from draws [R, C].
 
     Each draw is first averaged over the classes it has. Estimate ± 1.96 standard deviations of the
@@ -79,9 +78,7 @@ def interval(
     return max(0.0, estimate - reach), min(1.0, estimate + reach)
 
 
-def _average_precision(
-    states: NDArray[np.int8], weights: NDArray[np.int64], truth: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _average_precision(states: NDArray[np.int8], weights: Ints, truth: Floats) -> Floats:
     """Return 101-point AP [T, R] of detections [T, N], best first.
 
     Each is counted weights [R, N] times; NaN without truth. Precision is computed at hits only:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for
 from synthaug.pipeline.scores.base import Extractor, MetricInputs, check_names, missing_input
@@ -222,7 +223,7 @@ def _thing_groups(train_counts: Sequence[int], things: Sequence[int]) -> Groups:
 
 
 def _group_intervals(
-    draws: Mapping[str, NDArray[np.float64]],
+    draws: Mapping[str, Floats],
     values: Numbers,
     groups: Groups,
     things: Sequence[int],
@@ -239,9 +240,7 @@ def _group_intervals(
     return intervals
 
 
-def _intervals(
-    draws: Mapping[str, NDArray[np.float64]], numbers: Numbers
-) -> dict[str, float | None]:
+def _intervals(draws: Mapping[str, Floats], numbers: Numbers) -> dict[str, float | None]:
     """Return `x_low` and `x_high` of every number x that was drawn, [R, C]."""
     ends = {}
     for key, drawn in draws.items():
@@ -297,7 +296,7 @@ def _protocol(
     config: Config,
     categories: Sequence[Category],
     groups: Groups,
-) -> dict[str, Any]:
+) -> Json:
     """Return the entries of the card that come from the numbers."""
     group_names = {}
     for part, classes in groups.items():

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags, Floats, Floats32, Ints
+from synthaug.pipeline.core.boxes import Boxes
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Scene
 
 if TYPE_CHECKING:
@@ -49,15 +52,15 @@ class DetectionRow:
     index: int
     height: int
     width: int
-    boxes: NDArray[np.float32]  # [G, 4] xyxy, pixels of this image
-    labels: NDArray[np.int64]  # [G] class index
-    crowd: NDArray[np.bool_]  # [G] predictions on crowds count neither way
-    pred_boxes: NDArray[np.float32]  # [D, 4] xyxy, pixels of this image
-    pred_labels: NDArray[np.int64]  # [D] class index
-    pred_scores: NDArray[np.float32]  # [D]
+    boxes: Boxes  # [G, 4] xyxy, pixels of this image
+    labels: Ints  # [G] class index
+    crowd: Flags  # [G] predictions on crowds count neither way
+    pred_boxes: Boxes  # [D, 4] xyxy, pixels of this image
+    pred_labels: Ints  # [D] class index
+    pred_scores: Floats32  # [D]
     sample: int = 0
     # [G] mask areas for APs/m/l, pixels; None: the boxes' areas
-    area: NDArray[np.float32] | None = None
+    area: Floats32 | None = None
 
     def __post_init__(self) -> None:
         num_gt, num_pred = len(self.labels), len(self.pred_labels)
@@ -108,7 +111,7 @@ class DetectionRow:
             pred_scores=self.pred_scores[keep],
         )
 
-    def with_objects(self, keep: NDArray[np.bool_]) -> DetectionRow:
+    def with_objects(self, keep: Flags) -> DetectionRow:
         """Return the row with the true objects at a mask [G]."""
         area = self.area
         if area is not None:
@@ -219,7 +222,7 @@ class DetectionEvaluator:
         evaluated = row.with_objects(self._is_evaluated[row.labels])
         self._rows[row.index, row.sample] = evaluated.with_predictions(self._best(row))
 
-    def _best(self, row: DetectionRow) -> NDArray[np.int64]:
+    def _best(self, row: DetectionRow) -> Ints:
         """Return the indices of the best detections, at most MAX_DETECTIONS of a class.
 
         Class by class. Of equal scores the first counts as better.
@@ -227,7 +230,7 @@ class DetectionEvaluator:
         order = np.lexsort((-row.pred_scores, row.pred_labels))
         labels = row.pred_labels[order]
         rank = np.arange(len(order)) - np.searchsorted(labels, labels)
-        best: NDArray[np.int64] = order[(rank < MAX_DETECTIONS) & self._is_evaluated[labels]]
+        best: Ints = order[(rank < MAX_DETECTIONS) & self._is_evaluated[labels]]
         return best
 
     def _limit(self, _rows: Sequence[DetectionRow]) -> int:
@@ -263,7 +266,7 @@ class DetectionEvaluator:
         values = _reduce(precision, recall)
         return DetectionResult(values, per_class, len(rows), num_gt, num_predictions)
 
-    def _coco(self, rows: list[DetectionRow]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _coco(self, rows: list[DetectionRow]) -> tuple[Floats, Floats]:
         """Return precision [T, P, C, area] and recall [T, C, area, 3].
 
         Precision at `_limit` detections, recall at 1, 10 and `_limit` of them.
@@ -365,7 +368,7 @@ def match_at(
     return state
 
 
-def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -> NDArray[np.int8]:
+def _match(overlap: Floats, crowd: Flags, iou: float) -> NDArray[np.int8]:
     """Match greedily as COCO does, and return [D] as `match_row` does.
 
     overlap is [D, G], best prediction first.
@@ -384,7 +387,7 @@ def _match(overlap: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float) -
     return state
 
 
-def overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+def overlaps(pred: NDArray[Any], gt: NDArray[Any], crowd: Flags) -> Floats:
     """Return IoU [D, G]; on a crowd, the part of the prediction that lies inside it."""
     a = pred.astype(np.float64)[:, None]  # [D, 1, 4]
     b = gt.astype(np.float64)[None]  # [1, G, 4]
@@ -401,7 +404,7 @@ def _areas(boxes: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
-def _reduce(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
+def _reduce(precision: Floats, recall: Floats) -> dict[str, float | None]:
     """Return KEYS from precision [T, P, C, area] and recall [T, C, area, limit]."""
     all_sizes = precision[..., 0]
     parts = [
@@ -445,7 +448,7 @@ def _predicted_columns(row: DetectionRow) -> dict[str, list[Any]]:
 
 def _annotations(
     rows: list[DetectionRow], columns_of: Callable[[DetectionRow], dict[str, list[Any]]]
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Return columns of rows as COCO annotations; images count from 1."""
     annotations = []
     for number, row in enumerate(rows, 1):
@@ -457,7 +460,7 @@ def _annotations(
     return annotations
 
 
-def _xywh(boxes: NDArray[np.float32]) -> list[list[float]]:
+def _xywh(boxes: Boxes) -> list[list[float]]:
     wide = boxes.astype(np.float64)
     sides = wide[:, 2:] - wide[:, :2]
     return list(np.concatenate([wide[:, :2], sides], axis=1).tolist())

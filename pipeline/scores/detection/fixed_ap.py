@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.scores.detection.evaluator import DetectionEvaluator, DetectionRow
 
@@ -37,7 +37,7 @@ class FixedEvaluator(DetectionEvaluator):
     def _limit(self, rows: Sequence[DetectionRow]) -> int:
         return max([1, *(len(row.pred_labels) for row in rows)])
 
-    def _best(self, row: DetectionRow) -> NDArray[np.int64]:
+    def _best(self, row: DetectionRow) -> Ints:
         return np.flatnonzero(np.isin(row.pred_labels, self.classes))
 
     def rows(self) -> list[DetectionRow]:

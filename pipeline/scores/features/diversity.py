@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.images import resize
 from synthaug.pipeline.scores.base import (
     Arrays,
@@ -101,7 +101,7 @@ class LpipsExtractor(Extractor):
         return extract
 
 
-def _array(distance: float | None) -> NDArray[np.float64]:
+def _array(distance: float | None) -> Floats:
     """Return one distance [1], or none [0]."""
     if distance is None:
         return np.zeros(0)

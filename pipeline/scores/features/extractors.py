@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Ints
 from synthaug.pipeline.scores.base import (
     Arrays,
     ExtractFunction,
@@ -29,7 +30,7 @@ from synthaug.pipeline.scores.features.streams import Features, spaced
 
 FEATURES, LOGITS, LAYOUT = "features", "logits", "layout"
 
-Images = list[NDArray[np.uint8]]
+Images = list[Bytes]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SpacedExtractor(Extractor):
     train_images: int = 0  # at most; 0 = all
     other_images: int = 0  # of each other table, at most; 0 = all
 
-    def selected(self, inputs: MetricInputs, table: str) -> NDArray[np.int64]:
+    def selected(self, inputs: MetricInputs, table: str) -> Ints:
         """Return the indices of the images of a table that are measured, rising."""
         most = self.train_images if table == "train" else self.other_images
         indices = range(len(inputs.tables[table]))

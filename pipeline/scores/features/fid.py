@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
 from synthaug.pipeline.scores.features.extractors import InceptionExtractor, num_selected, rows
@@ -110,9 +110,9 @@ class Moments:
 
     def __init__(self, width: int) -> None:
         self.count = 0
-        self.mean: NDArray[np.float64] = np.zeros(width)
+        self.mean: Floats = np.zeros(width)
         # sum of (x - mean)(x - mean)^T
-        self._scatter: NDArray[np.float64] = np.zeros((width, width))
+        self._scatter: Floats = np.zeros((width, width))
 
     def add(self, rows: Features) -> None:
         """Take rows [N, D]."""
@@ -130,7 +130,7 @@ class Moments:
         self.count = total
 
     @property
-    def covariance(self) -> NDArray[np.float64]:
+    def covariance(self) -> Floats:
         """Return the unbiased covariance [D, D]; of fewer than two rows zeros."""
         return self._scatter / max(1, self.count - 1)
 
@@ -159,7 +159,7 @@ def frechet(a: Moments, b: Moments) -> float:
     return max(0.0, traces - 2 * cross)
 
 
-def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root(covariance: Floats) -> Floats:
     """Return R [rank, D] with R^T R = covariance.
 
     Directions without variance are left out.
@@ -167,7 +167,7 @@ def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(covariance)
     least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
     kept = values > least
-    root: NDArray[np.float64] = (vectors[:, kept] * np.sqrt(values[kept])).T
+    root: Floats = (vectors[:, kept] * np.sqrt(values[kept])).T
     return root
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
 from synthaug.pipeline.scores.features.extractors import (
@@ -151,8 +151,8 @@ def inception_score(
         return None
     split_of_row = _split_of_row(count, splits, seed)
     sizes = np.bincount(split_of_row, minlength=splits)
-    negative_entropy: NDArray[np.float64] = np.zeros(splits)  # sum of p log p over the images
-    probability: NDArray[np.float64] | None = None  # sum of p over the images [splits, C]
+    negative_entropy: Floats = np.zeros(splits)  # sum of p log p over the images
+    probability: Floats | None = None  # sum of p over the images [splits, C]
     start = 0
     for block in blocks(logits):
         p, log_p = _softmax(block)
@@ -170,17 +170,17 @@ def inception_score(
     return InceptionScore(float(scores.mean()), float(scores.std()), count)
 
 
-def _split_of_row(count: int, splits: int, seed: int) -> NDArray[np.int64]:
+def _split_of_row(count: int, splits: int, seed: int) -> Ints:
     """Return the split of each row [N] after the shuffle."""
     edges = [i * count // splits for i in range(splits + 1)]
     split_of_position = np.repeat(np.arange(splits), np.diff(edges))
-    split_of_row: NDArray[np.int64] = np.empty(count, np.int64)
+    split_of_row: Ints = np.empty(count, np.int64)
     order = np.random.RandomState(seed).permutation(count)
     split_of_row[order] = split_of_position
     return split_of_row
 
 
-def _softmax(logits: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _softmax(logits: Features) -> tuple[Floats, Floats]:
     """Return probabilities and their logarithms [N, C] in float64."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)

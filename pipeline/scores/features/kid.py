@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features.extractors import (
@@ -178,7 +178,7 @@ def kernel_distance(
     if least < size:
         size = least // 2
     rng = np.random.RandomState(seed)
-    draws: NDArray[np.float64] = np.zeros(subsets)
+    draws: Floats = np.zeros(subsets)
     for i in range(subsets):
         x_indices = rng.choice(len(x), size, replace=False)
         y_indices = rng.choice(len(y), size, replace=False)
@@ -187,8 +187,8 @@ def kernel_distance(
     return Kernel(float(draws.mean()), float(draws.std()), size, subsets)
 
 
-def _polynomial(products: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    cubed: NDArray[np.float64] = (products / width + 1.0) ** 3
+def _polynomial(products: Floats, width: int) -> Floats:
+    cubed: Floats = (products / width + 1.0) ** 3
     return cubed
 
 

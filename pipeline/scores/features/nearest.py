@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Ints
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
 from synthaug.pipeline.scores.card import Metric, full_card, versions
 from synthaug.pipeline.scores.features.convolutions import find_convolutions
@@ -226,7 +227,7 @@ def _nearest_pairs(
     extractor: SpacedExtractor,
     by_features: Neighbours,
     by_layout: Neighbours,
-    selected: NDArray[np.int64],
+    selected: Ints,
     most: int,
 ) -> list[ImagePair]:
     """Return the pairs of selected synthetic images, nearest first, at most `most`.
@@ -267,7 +268,7 @@ def _space(config: Config) -> str:
     return "of features standardised on the training images"
 
 
-def _network_entries(inputs: MetricInputs, config: Config) -> dict[str, Any]:
+def _network_entries(inputs: MetricInputs, config: Config) -> Json:
     if config.features == "alexnet":
         return convolution_entries(inputs, "alexnet")
     return {

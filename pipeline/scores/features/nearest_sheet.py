@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.images import decode, encode, resize
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.scores.features.neighbours import ImagePair
@@ -36,7 +36,7 @@ def picture_sheet(pairs: Sequence[ImagePair], synthetic: Dataset, train: Dataset
     return encode(np.concatenate(rows), "jpeg")
 
 
-def _heading() -> NDArray[np.uint8]:
+def _heading() -> Bytes:
     cells = []
     for text in COLUMNS:
         cell = np.full((HEAD, CELL + GAP, 3), 255, np.uint8)
@@ -45,7 +45,7 @@ def _heading() -> NDArray[np.uint8]:
     return np.concatenate(cells, axis=1)
 
 
-def _cell(scene: Scene, text: str) -> NDArray[np.uint8]:
+def _cell(scene: Scene, text: str) -> Bytes:
     """Fit an image into a square, its shape kept, and write a number under it."""
     factor = CELL / max(scene.size)
     height = max(1, round(scene.height * factor))
@@ -58,7 +58,7 @@ def _cell(scene: Scene, text: str) -> NDArray[np.uint8]:
     return cell
 
 
-def _write(cell: NDArray[np.uint8], text: str, corner: tuple[int, int]) -> None:
+def _write(cell: Bytes, text: str, corner: tuple[int, int]) -> None:
     """Write text into a picture; `corner` is its lower left one (x, y)."""
     import cv2
 

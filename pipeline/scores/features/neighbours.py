@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.scores.features.streams import Features, spans
 
 
@@ -17,8 +18,8 @@ class Neighbours:
     The most similar first.
     """
 
-    index: NDArray[np.int64]  # [N, k] rows of the corpus
-    similarity: NDArray[np.float64]  # [N, k] falling
+    index: Ints  # [N, k] rows of the corpus
+    similarity: Floats  # [N, k] falling
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Standardization:
     Before they are compared.
     """
 
-    mean: NDArray[np.float64]  # [D]
-    deviation: NDArray[np.float64]  # [D]; a feature of deviation 0 is left out
+    mean: Floats  # [D]
+    deviation: Floats  # [D]; a feature of deviation 0 is left out
 
 
 def nearest(
@@ -75,7 +76,7 @@ def nearest(
     return Neighbours(index, best)
 
 
-def _unit(rows: Features, standardization: Standardization | None) -> NDArray[np.float64]:
+def _unit(rows: Features, standardization: Standardization | None) -> Floats:
     """Return rows of length 1 in float64; a row of zeros stays one."""
     wide = rows.astype(np.float64)
     if standardization:
@@ -83,7 +84,7 @@ def _unit(rows: Features, standardization: Standardization | None) -> NDArray[np
         deviation = standardization.deviation
         wide = np.divide(wide, deviation, out=np.zeros_like(wide), where=deviation > 0)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
+    unit: Floats = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
     return unit
 
 
@@ -109,9 +110,9 @@ def similar_layouts(
     return Neighbours(index, best)
 
 
-def _histograms(maps: NDArray[np.int16], num_classes: int) -> NDArray[np.float64]:
+def _histograms(maps: NDArray[np.int16], num_classes: int) -> Floats:
     """Return the share of cells of each class, no box among them [N, num_classes + 1]."""
-    shares: NDArray[np.float64] = np.zeros((len(maps), num_classes + 1))
+    shares: Floats = np.zeros((len(maps), num_classes + 1))
     for content in np.unique(maps).tolist():
         shares[:, content] = (maps == content).mean(axis=1)  # no box, -1, is the last column
     return shares

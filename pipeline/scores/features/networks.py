@@ -14,12 +14,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from synthaug.pipeline.core.arrays import Bytes, Floats, Floats32
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Images = Sequence[NDArray[np.uint8]]  # each [H, W, 3] RGB
+Images = Sequence[Bytes]  # each [H, W, 3] RGB
 LOGITS = 1008  # of Inception v3 as TensorFlow has it
 POOL5_SIDE = 256  # LostGAN-V2, section 3.1.3: pool5 is 256 x 7 x 7 for 256 x 256 pixels
 LIBRARIES = {"inception": "torch_fidelity", "vgg16": "torch_fidelity"}
@@ -60,10 +61,10 @@ class Inception:
         self._device = device
         self._model = _filled(build, state, "Inception v3").to(device)
 
-    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, images: Images) -> tuple[Floats32, Floats32]:
         """Return pool features [N, 2048] and the logits without their bias [N, 1008]."""
 
-        def run(group: list[NDArray[np.uint8]]) -> Tensor:
+        def run(group: list[Bytes]) -> Tensor:
             features, logits = self._model(_stack(group, self._device))
             return _side_by_side(features, logits)
 
@@ -89,10 +90,10 @@ class Vgg16:
         self._device = device
         self._model = _filled(build, state, "VGG-16").to(device)
 
-    def __call__(self, images: Images) -> NDArray[np.float32]:
+    def __call__(self, images: Images) -> Floats32:
         """Return features [N, 4096]."""
 
-        def run(group: list[NDArray[np.uint8]]) -> Any:
+        def run(group: list[Bytes]) -> Any:
             (features,) = self._model(_stack(group, self._device))
             return features
 
@@ -109,7 +110,7 @@ class AlexNetPool5:
         self._device = device
         self._features = _features("alexnet", convolutions).to(device)
 
-    def __call__(self, images: Images) -> NDArray[np.float32]:
+    def __call__(self, images: Images) -> Floats32:
         """Return unit vectors [N, 12544].
 
         The images are resized as the rest of the house does it.
@@ -151,7 +152,7 @@ class Lpips:
         self._shift = torch.tensor(LPIPS_SHIFT, device=device)[:, None, None]
         self._scale = torch.tensor(LPIPS_SCALE, device=device)[:, None, None]
 
-    def __call__(self, first: Images, second: Images) -> NDArray[np.float64]:
+    def __call__(self, first: Images, second: Images) -> Floats:
         """Return the distances [N] of N pairs of images, the two of a pair of one size."""
         import torch
 
@@ -167,7 +168,7 @@ class Lpips:
                 out[members] = total.double().cpu().numpy()
         return out
 
-    def _unit_features(self, images: list[NDArray[np.uint8]]) -> list[Tensor]:
+    def _unit_features(self, images: list[Bytes]) -> list[Tensor]:
         """Return the features [n, C, h, w] of the five stages, of length 1 in every place."""
         pixels = _stack(images, self._device) / 127.5 - 1
         x = (pixels - self._shift) / self._scale
@@ -239,14 +240,14 @@ def _groups(images: Images) -> dict[tuple[int, ...], list[int]]:
     return groups
 
 
-def _by_size(images: Images, run: Callable[[list[NDArray[np.uint8]]], Any]) -> NDArray[np.float32]:
+def _by_size(images: Images, run: Callable[[list[Bytes]], Any]) -> Floats32:
     """Run images of one size together.
 
     Returns the rows [N, D] in the order of the images.
     """
     import torch
 
-    rows: dict[int, NDArray[np.float32]] = {}
+    rows: dict[int, Floats32] = {}
     with torch.inference_mode():
         for members in _groups(images).values():
             group = [images[i] for i in members]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features.extractors import SpacedExtractor, Vgg16Extractor, rows
@@ -201,9 +201,9 @@ def prdc(real: Features, synthetic: Features, k: int) -> Manifolds | None:
     return Manifolds(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
 
 
-def radii(rows: Features, k: int) -> NDArray[np.float64]:
+def radii(rows: Features, k: int) -> Floats:
     """Return the squared distance of each row [N] to its k-th nearest other row."""
-    out: NDArray[np.float64] = np.empty(len(rows))
+    out: Floats = np.empty(len(rows))
     for span in spans(len(rows)):
         nearest = np.full((span.stop - span.start, k), np.inf)
         for other in spans(len(rows)):

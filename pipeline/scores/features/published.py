@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores.base import MetricInputs, missing_input
 from synthaug.pipeline.scores.card import versions
 from synthaug.pipeline.scores.features import convolutions, networks, weights
@@ -50,7 +51,7 @@ def missing_convolutions(
     return reason or convolutions.find_convolutions(inputs.resources.weights, network).reason
 
 
-def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
+def card_entries(inputs: MetricInputs, network: str) -> Json:
     """Return the entries of a card for the network and the resize of its images."""
     return {
         "network": weights.FILES[network].network,
@@ -61,7 +62,7 @@ def card_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
     }
 
 
-def convolution_entries(inputs: MetricInputs, network: str) -> dict[str, Any]:
+def convolution_entries(inputs: MetricInputs, network: str) -> Json:
     """Return the entries of a card for published convolutions.
 
     With the resize of their images.

@@ -16,6 +16,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
+
 BLOCK = 512  # rows
 
 Features = NDArray[np.float32]  # [N, D]
@@ -80,7 +82,7 @@ class _StoredRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: slice | NDArray[np.int64]) -> Features:
+    def __getitem__(self, key: slice | Ints) -> Features:
         indices = np.arange(len(self))[key]
         width = self.shape[1]
         out = np.empty((len(indices), width), np.float32)
@@ -93,7 +95,7 @@ class _StoredRows:
         return out
 
 
-def squared_distances(a: Features, b: Features) -> NDArray[np.float64]:
+def squared_distances(a: Features, b: Features) -> Floats:
     """Return the squared Euclidean distances [N, M] of rows.
 
     In float64, never below 0.
@@ -101,12 +103,12 @@ def squared_distances(a: Features, b: Features) -> NDArray[np.float64]:
     x, y = a.astype(np.float64), b.astype(np.float64)
     x_lengths = (x**2).sum(1)[:, None]
     y_lengths = (y**2).sum(1)[None]
-    total: NDArray[np.float64] = x_lengths + y_lengths - 2 * x @ y.T
+    total: Floats = x_lengths + y_lengths - 2 * x @ y.T
     np.maximum(total, 0.0, out=total)
     return total
 
 
-def spaced(count: int, most: int) -> NDArray[np.int64]:
+def spaced(count: int, most: int) -> Ints:
     """Return at most `most` of the indices 0..count-1 (0 = all), evenly spaced."""
     size = count
     if most:

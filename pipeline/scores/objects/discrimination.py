@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from synthaug.pipeline.core.arrays import Bytes, Floats, Ints
 
 FOLDS = 5
 RIDGE = 3.0  # penalty on standardized weights
@@ -20,10 +21,8 @@ RADII = 8  # rings of a spectrum
 SMALLEST = 1e-6
 INTERVAL = 1.96  # standard errors
 
-Floats = NDArray[np.float64]
 
-
-def features(pictures: NDArray[np.uint8]) -> Floats:
+def features(pictures: Bytes) -> Floats:
     """Return what a glance tells of pictures [N, S, S, 3].
 
     Colors, edges row by row and column by column, spectrum [N, D].
@@ -53,9 +52,7 @@ class Curve:
     high: float
 
 
-def told_apart(
-    first: Floats, second: Floats, groups: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> Curve | None:
+def told_apart(first: Floats, second: Floats, groups: tuple[Ints, Ints]) -> Curve | None:
     """Return how well a logistic regression tells rows [N, D] of two sets apart.
 
     Each row is judged by a regression that has not learned from it.
@@ -78,10 +75,10 @@ def told_apart(
     return area_under_curve(scores[truth == 0], scores[truth == 1])
 
 
-def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+def _folds(groups: Ints) -> Ints:
     """Return the fold [N] of each row: groups in turn, by their order."""
     _, rank = np.unique(groups, return_inverse=True)
-    folds: NDArray[np.int64] = rank % FOLDS
+    folds: Ints = rank % FOLDS
     return folds
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.images import decode, encode, resize
 from synthaug.pipeline.core.scene import Dataset, Scene
 
@@ -69,7 +70,7 @@ def _difference(first: Image, second: Image) -> float:
     return float(np.abs(first.astype(np.int16) - second).mean())
 
 
-def with_boxes(image: Image, scene: Scene, chosen: NDArray[np.bool_]) -> Image:
+def with_boxes(image: Image, scene: Scene, chosen: Flags) -> Image:
     """Return an image with red boxes around the chosen objects of its scene."""
     import cv2
 

@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats, Ints
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.core.scene import Objects, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
@@ -80,7 +82,7 @@ class ObjectExtractor(Extractor):
         return record
 
 
-def _made(scene: Scene) -> NDArray[np.bool_]:
+def _made(scene: Scene) -> Flags:
     """Return which objects [N] of a scene were made."""
     return np.array([source == "synthetic" for source in scene.objects.source], bool)
 
@@ -117,13 +119,13 @@ def few_objects(inputs: MetricInputs) -> str | None:
     return None
 
 
-def inside_of(image: NDArray[np.uint8], box: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def inside_of(image: Bytes, box: Boxes, side: int) -> Bytes:
     """Return the pixels [S, S, 3] of a box [4]."""
     x0, y0, x1, y1 = _whole(box, image.shape)
     return _resized(image[y0:y1, x0:x1], (side, side))
 
 
-def seam_of(image: NDArray[np.uint8], box: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def seam_of(image: Bytes, box: Boxes, side: int) -> Bytes:
     """Return the band along the edges of a box [4] as a picture [S, S, 3].
 
     The bands of the four sides lie below each other, each from outside (above) to inside; beyond
@@ -143,7 +145,7 @@ def seam_of(image: NDArray[np.uint8], box: NDArray[np.float32], side: int) -> ND
     return np.concatenate([_resized(band, (side // 4, side)) for band in bands])
 
 
-def fine_power(image: NDArray[np.uint8], box: NDArray[np.float32]) -> float:
+def fine_power(image: Bytes, box: Boxes) -> float:
     """Return the log of the mean power of a box [4] above half the Nyquist frequency.
 
     The box is looked at in its own scale.
@@ -163,7 +165,7 @@ def fine_power(image: NDArray[np.uint8], box: NDArray[np.float32]) -> float:
     return float(np.log(power[is_fine].mean() + 1e-3))
 
 
-def _whole(box: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _whole(box: Boxes, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Return a box in whole pixels inside an image, at least one wide and high."""
     height, width = shape[:2]
     x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
@@ -171,7 +173,7 @@ def _whole(box: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int, 
     return x0, y0, max(x0 + 1, min(width, x1)), max(y0 + 1, min(height, y1))
 
 
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resized(pixels: Bytes, size: tuple[int, int]) -> Bytes:
     """Resize [h, w, 3] to (H, W): shrinking averages, enlarging interpolates."""
     import cv2
 
@@ -187,14 +189,14 @@ class ObjectSet:
 
     inside: Pictures
     seam: Pictures
-    power: NDArray[np.float64]  # [N]
-    labels: NDArray[np.int64]  # [N]
-    image: NDArray[np.int64]  # [N] index of the image
+    power: Floats  # [N]
+    labels: Ints  # [N]
+    image: Ints  # [N] index of the image
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, index: NDArray[np.int64]) -> ObjectSet:
+    def select(self, index: Ints) -> ObjectSet:
         """Return the objects at some positions."""
         return ObjectSet(
             self.inside[index],

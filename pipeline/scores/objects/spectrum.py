@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features.published import check_at_least
@@ -107,8 +107,8 @@ def ratio(real: ObjectSet, other: ObjectSet) -> float | None:
     return float(np.exp(np.average(np.log(list(ratios.values())), weights=weights)))
 
 
-def _logs(objects: ObjectSet, label: int) -> NDArray[np.float64]:
+def _logs(objects: ObjectSet, label: int) -> Floats:
     """Return the logarithms of the powers of a class's objects that have a spectrum."""
     powers = objects.power[objects.labels == label]
-    measured: NDArray[np.float64] = powers[np.isfinite(powers)]
+    measured: Floats = powers[np.isfinite(powers)]
     return measured

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
 from synthaug.pipeline.core.scene import Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
@@ -120,7 +120,7 @@ def shapes_of(scene: Scene, side: int) -> Arrays:
     }
 
 
-def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
+def shape(mask: Flags, side: int) -> Flags | None:
     """Return a mask [H, W] cropped to its tight box, flat [side * side].
 
     None for an empty one. A pixel of the result is inside where at least half of what it covers is
@@ -140,7 +140,7 @@ def shape(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_] | None:
     return np.asarray(resized >= 0.5).reshape(-1)
 
 
-def nearest_iou(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+def nearest_iou(queries: Flags, true: Flags) -> Floats:
     """Return for masks [Q, P] the IoU [Q] with the most similar true mask.
 
     True masks are [G, P], G at least 1.
@@ -313,12 +313,12 @@ def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes
 
 def true_masks(
     inputs: MetricInputs, extractor: Extractor, table: str, config: Config, classes: Sequence[int]
-) -> dict[int, NDArray[np.bool_]]:
+) -> dict[int, Flags]:
     """Return the true masks [G, P] of each class.
 
     Of more than the cap a draw by identity, not by order.
     """
-    ranked: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {c: [] for c in classes}
+    ranked: dict[int, list[tuple[int, Bytes]]] = {c: [] for c in classes}
     for record in inputs.extracted(extractor, table):
         for number, (bits, label) in enumerate(_masks(record)):
             if label in ranked:
@@ -332,12 +332,12 @@ def true_masks(
     return true
 
 
-def _masks(record: Record) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def _masks(record: Record) -> Iterator[tuple[Bytes, int]]:
     """Yield the packed bits and the label of each mask of an image."""
     yield from zip(record.arrays["bits"], record.arrays["labels"].tolist(), strict=True)
 
 
-def _unpack(packed: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.bool_]:
+def _unpack(packed: Sequence[Bytes], side: int) -> Flags:
     """Return packed masks as [N, side * side]."""
     rows = np.zeros((0, (side**2 + 7) // 8), np.uint8)
     if packed:
@@ -358,13 +358,13 @@ def _nearest(
     inputs: MetricInputs,
     extractor: Extractor,
     table: str,
-    true: dict[int, NDArray[np.bool_]],
+    true: dict[int, Flags],
     side: int,
 ) -> NearestMasks:
     """Compare each mask of a table with the true ones of its class; in flat memory."""
-    parts: dict[int, list[NDArray[np.float64]]] = {c: [np.zeros(0)] for c in true}
+    parts: dict[int, list[Floats]] = {c: [np.zeros(0)] for c in true}
     places: dict[int, list[tuple[int, int]]] = {c: [] for c in true}
-    pending: dict[int, list[NDArray[np.uint8]]] = {c: [] for c in true}
+    pending: dict[int, list[Bytes]] = {c: [] for c in true}
 
     def compare(c: int) -> None:
         if pending[c]:
@@ -400,9 +400,7 @@ def _examples(found: NearestMasks) -> list[dict[str, Any]]:
     return examples
 
 
-def _box_ious(
-    synthetic: dict[int, NDArray[np.float64]], true: dict[int, NDArray[np.bool_]], side: int
-) -> dict[int, NDArray[np.float64]]:
+def _box_ious(synthetic: dict[int, Floats], true: dict[int, Flags], side: int) -> dict[int, Floats]:
     """Return the IoU of the whole box with its nearest true mask.
 
     Once for each synthetic mask of a class.
@@ -416,7 +414,7 @@ def _box_ious(
     return ious
 
 
-def _class_means(ious: dict[int, NDArray[np.float64]]) -> dict[int, float | None]:
+def _class_means(ious: dict[int, Floats]) -> dict[int, float | None]:
     means: dict[int, float | None] = {}
     for c, of_class in ious.items():
         means[c] = float(np.mean(of_class)) if len(of_class) else None

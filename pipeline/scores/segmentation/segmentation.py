@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats, Ints
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.storage import file_digest
@@ -162,7 +164,7 @@ def _classes_told(config: Config) -> str:
     )
 
 
-def _sparse(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sparse(matrix: Ints) -> Ints:
     """Return the entries of a matrix that are not 0 as [3, K]: rows, columns, counts."""
     rows, columns = np.nonzero(matrix)
     return np.stack([rows, columns, matrix[rows, columns]])
@@ -280,13 +282,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     )
 
 
-def _add(matrix: NDArray[np.int64], entries: NDArray[np.int64]) -> None:
+def _add(matrix: Ints, entries: Ints) -> None:
     """Add the entries [3, K] of a sparse matrix to a dense one, in place."""
     rows, columns, counts = entries
     matrix[rows, columns] += counts
 
 
-def _network_entries(config: Config) -> dict[str, Any]:
+def _network_entries(config: Config) -> Json:
     """Return the entries of the card on the network and the size of its images."""
     if config.network == OWN:
         side = config.own.side
@@ -304,7 +306,7 @@ def _network_entries(config: Config) -> dict[str, Any]:
 
 def confusion(
     truth: NDArray[np.integer[Any]], answer: NDArray[np.integer[Any]], num_classes: int
-) -> NDArray[np.int64]:
+) -> Ints:
     """Return pixels [C, C + 1] by true and predicted class of two label maps.
 
     Of one shape; matrices add up. Labels are 0 .. C - 1, anything else is don't care: left out
@@ -320,19 +322,19 @@ def confusion(
     return counts.reshape(num_classes, width)
 
 
-def ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+def ious(matrix: Ints) -> Floats:
     """Return the IoU of each class [C] of a confusion matrix [C, C + 1].
 
     NaN for a class neither true nor predicted.
     """
     hits = np.diag(matrix)
     union = matrix.sum(1) + matrix[:, :-1].sum(0) - hits
-    shares: NDArray[np.float64] = np.full(len(hits), np.nan)
+    shares: Floats = np.full(len(hits), np.nan)
     np.divide(hits, union, out=shares, where=union > 0)
     return shares
 
 
-def restricted(matrix: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.int64]:
+def restricted(matrix: Ints, classes: Sequence[int]) -> Ints:
     """Return the matrix [K, K + 1] of K evaluated classes.
 
     An answer of another class is an answer of none.
@@ -343,9 +345,7 @@ def restricted(matrix: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.
     return np.concatenate([own, other[:, None]], axis=1)
 
 
-def summary(
-    matrix: NDArray[np.int64], classes: Sequence[str], card: Mapping[str, Any] | None = None
-) -> Metric:
+def summary(matrix: Ints, classes: Sequence[str], card: Mapping[str, Any] | None = None) -> Metric:
     """Return all scores of a confusion matrix [C, C + 1].
 
     The headline is the mean IoU over the classes that occur. `miou` and `mean_accuracy` are means

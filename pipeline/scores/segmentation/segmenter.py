@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Ints
 from synthaug.pipeline.core.errors import first_line, one_line
 from synthaug.pipeline.core.images import decode, resize
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
@@ -46,7 +46,7 @@ TORCHVISION = (
     "lraspp_mobilenet_v3_large",
 )
 # image [H, W, 3] -> class map [H, W], C = no class of ours
-Segment = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+Segment = Callable[[Bytes], Ints]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Own:
         network = inputs.trained(self)["segmenter"].eval()
         device = inputs.resources.device
 
-        def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        def run(image: Bytes) -> Ints:
             import torch
 
             height, width = image.shape[:2]
@@ -119,7 +119,7 @@ class OwnBatches:
         """The images that have a map."""
         return [index for index, scene in enumerate(self._table) if scene.panoptic is not None]
 
-    def __call__(self, step: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    def __call__(self, step: int) -> tuple[list[Bytes], Ints]:
         """Return the batch of a step."""
         own = self._own
         count = len(self._indices)
@@ -136,7 +136,7 @@ class OwnBatches:
             maps.append(labels)
         return images, np.stack(maps)
 
-    def _image_and_map(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def _image_and_map(self, index: int) -> tuple[Bytes, Ints]:
         """Return one image [S, S, 3] and its class map [S, S].
 
         IGNORE stands where there is no class.
@@ -162,9 +162,7 @@ class OwnTraining:
         self.modules: Mapping[str, nn.Module] = {"segmenter": self._network}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"segmenter": self._optimizer}
 
-    def step(
-        self, index: int, batch: tuple[Sequence[NDArray[np.uint8]], NDArray[np.int64]]
-    ) -> Mapping[str, Tensor]:
+    def step(self, index: int, batch: tuple[Sequence[Bytes], Ints]) -> Mapping[str, Tensor]:
         """Do optimizer step `index`; return the loss.
 
         Cross entropy over the pixels with a class.
@@ -266,7 +264,7 @@ def from_file(
     class_of = {name: k for k, name in enumerate(names)}
     class_of_output = np.array([class_of.get(name, len(names)) for name in output_names])  # [K]
 
-    def run(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def run(image: Bytes) -> Ints:
         with torch.inference_mode():
             answer = network(_network_input(image, convention, device))
             logits = answer["out"] if isinstance(answer, dict) else answer
@@ -299,7 +297,7 @@ def check_file(
     from_file(kind, file, outputs, categories, "meta")
 
 
-def _network_input(image: NDArray[np.uint8], convention: Convention, device: str) -> Tensor:
+def _network_input(image: Bytes, convention: Convention, device: str) -> Tensor:
     """Return an image as float32 [1, 3, H, W], as the network is given it.
 
     By the convention of torchvision or of Caffe.
@@ -357,12 +355,12 @@ def _torchvision(kind: str, file: Path, outputs: int, device: str) -> Any:
     return network.eval().to(device)
 
 
-def resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def resized(image: Bytes, side: int) -> Bytes:
     """Return an image [H, W, 3] as [S, S, 3], antialiased bilinear."""
     return resize(image, (side, side))
 
 
-def normalized(images: Sequence[NDArray[np.uint8]], device: str) -> torch.Tensor:
+def normalized(images: Sequence[Bytes], device: str) -> torch.Tensor:
     """Return images [S, S, 3] as float32 [B, 3, S, S] in [-1, 1]."""
     import torch
 
