@@ -137,7 +137,8 @@ def load_system(name: str) -> System:
         raise ValueError(
             f"{path}: CONDITION '{condition}' is not one of {', '.join(CONDITIONS)}; correct it"
         )
-    missing = _missing_keys(names["Config"], condition, names["LEARNS"], names["FILES"])
+    files = names["FILES"]
+    missing = _missing_keys(names["Config"], condition, names["LEARNS"], files)
     if missing:
         raise ValueError(_lacks(f"{path}.Config", missing))
     return cast(System, module)

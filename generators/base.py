@@ -35,7 +35,8 @@ class Layouts:
     scores: Tensor  # [B, O] float32
 
     def __post_init__(self) -> None:
-        assert self.labels.ndim == 2 and self.boxes.shape == (*self.labels.shape, 4)
+        assert self.labels.ndim == 2
+        assert self.boxes.shape == (*self.labels.shape, 4)
         assert self.scores.shape == self.labels.shape
 
     def __len__(self) -> int:
@@ -43,7 +44,10 @@ class Layouts:
 
     def to(self, device: torch.device | str) -> Layouts:
         """Return the same layouts on another device."""
-        return Layouts(self.labels.to(device), self.boxes.to(device), self.scores.to(device))
+        labels = self.labels.to(device)
+        boxes = self.boxes.to(device)
+        scores = self.scores.to(device)
+        return Layouts(labels, boxes, scores)
 
     @staticmethod
     def collate(
@@ -62,9 +66,12 @@ class Layouts:
         padded_scores = torch.zeros(count, slots)
         for i, (label, box, score) in enumerate(zip(labels, boxes, scores, strict=True)):
             n = len(label)
-            padded_labels[i, :n] = torch.from_numpy(np.asarray(label, np.int64))
-            padded_boxes[i, :n] = torch.from_numpy(np.asarray(box, np.float32).reshape(n, 4))
-            padded_scores[i, :n] = torch.from_numpy(np.asarray(score, np.float32))
+            own_labels = np.asarray(label, np.int64)
+            own_boxes = np.asarray(box, np.float32).reshape(n, 4)
+            own_scores = np.asarray(score, np.float32)
+            padded_labels[i, :n] = torch.from_numpy(own_labels)
+            padded_boxes[i, :n] = torch.from_numpy(own_boxes)
+            padded_scores[i, :n] = torch.from_numpy(own_scores)
         return Layouts(padded_labels, padded_boxes, padded_scores)
 
 
@@ -77,7 +84,8 @@ class Maps:
     classes: int
 
     def __post_init__(self) -> None:
-        assert self.labels.ndim == 3 and self.labels.shape == self.instances.shape
+        assert self.labels.ndim == 3
+        assert self.labels.shape == self.instances.shape
         assert self.labels.dtype == self.instances.dtype == torch.int64
 
     def __len__(self) -> int:
@@ -85,7 +93,9 @@ class Maps:
 
     def to(self, device: torch.device | str) -> Maps:
         """Return the same maps on another device."""
-        return Maps(self.labels.to(device), self.instances.to(device), self.classes)
+        labels = self.labels.to(device)
+        instances = self.instances.to(device)
+        return Maps(labels, instances, self.classes)
 
     @staticmethod
     def collate(
@@ -95,14 +105,16 @@ class Maps:
 
         ValueError names a label that is no class and not don't care.
         """
-        stacked_labels = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in labels]))
+        label_maps = [np.asarray(row, np.int64) for row in labels]
+        stacked_labels = torch.from_numpy(np.stack(label_maps))
         unknown = stacked_labels[(stacked_labels < 0) | (stacked_labels > classes)]
         if unknown.numel():
             raise ValueError(
                 f"labels: {int(unknown[0])} is not a class index 0 to {classes - 1}, nor {classes} "
                 "for don't care; map the labels of the data set to class indices first"
             )
-        stacked_ids = torch.from_numpy(np.stack([np.asarray(row, np.int64) for row in instances]))
+        id_maps = [np.asarray(row, np.int64) for row in instances]
+        stacked_ids = torch.from_numpy(np.stack(id_maps))
         return Maps(stacked_labels, stacked_ids, classes)
 
 
@@ -151,11 +163,15 @@ class Edit:
 
         `image`, without what it replaces, with objects painted before.
         """
-        gone = [painting.replaces for painting in self.paintings[: number + 1]]
-        stays = ~np.isin(np.arange(len(self.photo.categories)), gone)
-        before = [p for p in self.paintings[:number] if p.shows != "background"]
+        until_now = self.paintings[: number + 1]
+        gone = [painting.replaces for painting in until_now]
+        positions = np.arange(len(self.photo.categories))
+        stays = ~np.isin(positions, gone)
+        earlier = self.paintings[:number]
+        before = [p for p in earlier if p.shows != "background"]
         painted = np.array([painting.category for painting in before], np.int64)
-        boxes = np.array([painting.box for painting in before], np.float32).reshape(-1, 4)
+        painted_boxes = [painting.box for painting in before]
+        boxes = np.array(painted_boxes, np.float32).reshape(-1, 4)
         return Photo(
             image,
             np.concatenate([self.photo.categories[stays], painted]),
@@ -260,7 +276,9 @@ class TrainingBatch:
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """Return the same batch on another device."""
-        return TrainingBatch(self.images.to(device), self.layouts.to(device))
+        images = self.images.to(device)
+        layouts = self.layouts.to(device)
+        return TrainingBatch(images, layouts)
 
     def num_objects(self) -> Tensor:
         """Return the number of objects of all images, int64 scalar."""
@@ -291,7 +309,9 @@ class MapBatch:
         weights = self.weights
         if weights is not None:
             weights = weights.to(device)
-        return MapBatch(self.images.to(device), self.maps.to(device), weights)
+        images = self.images.to(device)
+        maps = self.maps.to(device)
+        return MapBatch(images, maps, weights)
 
     def num_objects(self) -> Tensor:
         """Return the number of images, int64 scalar.

@@ -52,7 +52,8 @@ class BoxSampler:
 
     def __init__(self, network: Boxes) -> None:
         self.size = (network.config.resolution, network.config.resolution)  # (H, W)
-        self._palette = (network.palette.numpy() * 255).astype(np.uint8)
+        colors = network.palette.numpy() * 255
+        self._palette = colors.astype(np.uint8)
 
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
         """Return images [B, R, R, 3] and masks [B, O, R, R].
@@ -61,11 +62,14 @@ class BoxSampler:
         """
         side = self.size[0]
         count, slots = conditions.labels.shape
-        images = np.broadcast_to(self._palette[0], (count, side, side, 3)).copy()
+        background = self._palette[0]
+        images = np.broadcast_to(background, (count, side, side, 3)).copy()
         masks = np.zeros((count, slots, side, side), np.float32)
-        edges = (conditions.boxes.clamp(0, 1) * side).round().int().numpy()
+        corners = conditions.boxes.clamp(0, 1) * side
+        edges = corners.round().int().numpy()
         for i in range(count):
-            for slot, label in enumerate(conditions.labels[i].tolist()):
+            labels = conditions.labels[i].tolist()
+            for slot, label in enumerate(labels):
                 x0, y0, x1, y1 = edges[i, slot]
                 images[i, y0:y1, x0:x1] = self._palette[label]
                 masks[i, :slot, y0:y1, x0:x1] = 0

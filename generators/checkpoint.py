@@ -42,10 +42,11 @@ def save(
         "classes": classes,
         **extra,
     }
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
-    save_file(state, path, {HEADER: json.dumps(header, sort_keys=True)})
+    state = {}
+    for name, value in network.state_dict().items():
+        state[name] = value.detach().cpu().contiguous()
+    header_text = json.dumps(header, sort_keys=True)
+    save_file(state, path, {HEADER: header_text})
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -98,7 +98,9 @@ class Frame:
     @staticmethod
     def fitted(source: tuple[int, int], canvas: tuple[int, int]) -> Frame:
         """Return the frame of an image (h, w) stretched over the canvas."""
-        scale = (canvas[0] / source[0], canvas[1] / source[1])
+        scale_y = canvas[0] / source[0]
+        scale_x = canvas[1] / source[1]
+        scale = (scale_y, scale_x)
         return Frame(canvas, scale, mirror=False)
 
     def boxes(self, boxes: Floats) -> Floats:
@@ -111,7 +113,8 @@ class Frame:
         if self.mirror:
             width = np.float32(self.canvas[1])
             x0, y0, x1, y1 = moved.T
-            moved = np.stack([width - x1, y0, width - x0, y1], 1)
+            left, right = width - x1, width - x0
+            moved = np.stack([left, y0, right, y1], 1)
         return np.asarray(moved, np.float32)
 
     def image(self, pixels: Image) -> Image:
@@ -119,7 +122,8 @@ class Frame:
         stretched = resize(pixels.astype(np.float32), self.canvas)
         if self.mirror:
             stretched = stretched[:, ::-1]
-        return np.rint(stretched).clip(0, 255).astype(np.uint8)
+        rounded = np.rint(stretched).clip(0, 255)
+        return rounded.astype(np.uint8)
 
     def masks(self, masks: Flags) -> Flags:
         """Return the masks [N, h, w] of the source on the canvas [N, H, W].
@@ -130,14 +134,16 @@ class Frame:
             return masks
         rows = self._nearest(0, masks.shape[1])
         columns = self._nearest(1, masks.shape[2])
-        return np.asarray(masks[:, rows][:, :, columns])
+        of_rows = masks[:, rows]
+        return np.asarray(of_rows[:, :, columns])
 
     def _nearest(self, axis: int, length: int) -> NDArray[np.int64]:
         """Return for each pixel of a canvas's axis the nearest of the source's `length`."""
         pixels = np.arange(self.canvas[axis])
         if axis == 1 and self.mirror:
             pixels = pixels[::-1]
-        nearest = ((pixels + 0.5) / self.scale[axis]).astype(np.int64)
+        in_source = (pixels + 0.5) / self.scale[axis]
+        nearest = in_source.astype(np.int64)
         return np.asarray(nearest.clip(0, length - 1))
 
 
@@ -151,10 +157,14 @@ def _overlap(
     on_canvas, of_piece = [], []
     for axis in (0, 1):
         low = max(0, offset[axis])
-        high = max(low, min(canvas[axis], offset[axis] + size[axis]))
+        end = offset[axis] + size[axis]
+        high = max(low, min(canvas[axis], end))
         on_canvas.append(slice(low, high))
-        of_piece.append(slice(low - offset[axis], high - offset[axis]))
-    return (on_canvas[0], on_canvas[1]), (of_piece[0], of_piece[1])
+        start = offset[axis]
+        of_piece.append(slice(low - start, high - start))
+    rows, columns = on_canvas
+    piece_rows, piece_columns = of_piece
+    return (rows, columns), (piece_rows, piece_columns)
 
 
 @dataclass(frozen=True)
@@ -174,20 +184,26 @@ class Cutout:
         """
         x0, y0, x1, y1 = self.box
         height, width = size
-        scale_y, scale_x = height / (y1 - y0), width / (x1 - x0)
+        scale_y = height / (y1 - y0)
+        scale_x = width / (x1 - x0)
         if scale_y == scale_x == 1.0:
             return self
         top, left = round(y0 * scale_y), round(x0 * scale_x)
-        below = round((self.core.shape[0] - y1) * scale_y)
-        beside = round((self.core.shape[1] - x1) * scale_x)
+        old_height, old_width = self.core.shape
+        below = round((old_height - y1) * scale_y)
+        beside = round((old_width - x1) * scale_x)
         whole = (top + height + below, left + width + beside)
-        planes = np.concatenate([self.pixels, self.core[..., None]], 2)
+        core = self.core[..., None]
+        planes = np.concatenate([self.pixels, core], 2)
         zoomed = resize(planes, whole)
         box = (left, top, left + width, top + height)
         scale = np.array([scale_x, scale_y] * 2, np.float32)
         corner = np.array([x0, y0] * 2, np.float32)
-        label = (self.label - corner) * scale + np.array([left, top] * 2, np.float32)
-        return Cutout(zoomed[..., :3], zoomed[..., 3], box, label, self.by_box)
+        new_corner = np.array([left, top] * 2, np.float32)
+        label = (self.label - corner) * scale + new_corner
+        zoomed_pixels = zoomed[..., :3]
+        zoomed_core = zoomed[..., 3]
+        return Cutout(zoomed_pixels, zoomed_core, box, label, self.by_box)
 
     def mirror(self) -> Cutout:
         """Return its mirror image."""
@@ -196,7 +212,9 @@ class Cutout:
         box = (width - x1, y0, width - x0, y1)
         left, top, right, bottom = self.label
         label = _floats(width - right, top, width - left, bottom)
-        return Cutout(self.pixels[:, ::-1], self.core[:, ::-1], box, label, self.by_box)
+        pixels = self.pixels[:, ::-1]
+        core = self.core[:, ::-1]
+        return Cutout(pixels, core, box, label, self.by_box)
 
     def turn(self) -> Cutout:
         """Return it turned by 90 degrees, counterclockwise."""
@@ -205,7 +223,9 @@ class Cutout:
         box = (y0, width - x1, y1, width - x0)
         left, top, right, bottom = self.label
         label = _floats(top, width - right, bottom, width - left)
-        return Cutout(np.rot90(self.pixels), np.rot90(self.core), box, label, self.by_box)
+        pixels = np.rot90(self.pixels)
+        core = np.rot90(self.core)
+        return Cutout(pixels, core, box, label, self.by_box)
 
 
 def _floats(*values: float) -> Floats:
@@ -227,25 +247,32 @@ def cut(
     height, width = image.shape[:2]
     x0, x1 = _whole_pixels(box[0], box[2], width)
     y0, y1 = _whole_pixels(box[1], box[3], height)
-    top, bottom = max(0, y0 - margin), min(height, y1 + margin)
-    left, right = max(0, x0 - margin), min(width, x1 + margin)
+    top = max(0, y0 - margin)
+    bottom = min(height, y1 + margin)
+    left = max(0, x0 - margin)
+    right = min(width, x1 + margin)
     if mask is None:
         core = np.zeros((height, width), np.float32)
         core[y0:y1, x0:x1] = 1
     else:
         core = mask.astype(np.float32)
-    pixels = image[top:bottom, left:right].astype(np.float32)
+    around = image[top:bottom, left:right]
+    pixels = around.astype(np.float32)
     inside = (x0 - left, y0 - top, x1 - left, y1 - top)
     if label is None:
         label = box
-    own_label = np.asarray(label, np.float32) - _floats(left, top, left, top)
-    return Cutout(pixels, core[top:bottom, left:right], inside, own_label, mask is None)
+    corner = _floats(left, top, left, top)
+    own_label = np.asarray(label, np.float32) - corner
+    core_around = core[top:bottom, left:right]
+    return Cutout(pixels, core_around, inside, own_label, mask is None)
 
 
 def _whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:
     """Round an interval to whole pixels of an axis, at least one."""
-    start = min(max(0, round(float(low))), length - 1)
-    end = min(max(start + 1, round(float(high))), length)
+    first = round(float(low))
+    start = min(max(0, first), length - 1)
+    last = round(float(high))
+    end = min(max(start + 1, last), length)
     return start, end
 
 
@@ -269,7 +296,9 @@ class Piece:
             return self.label
         top, left = self.offset
         low = (left + columns[0], top + rows[0])
-        high = (left + columns[-1] + 1, top + rows[-1] + 1)
+        right = left + columns[-1] + 1
+        bottom = top + rows[-1] + 1
+        high = (right, bottom)
         return _floats(*low, *high)
 
 
@@ -279,17 +308,21 @@ def piece(cutout: Cutout, box: Sequence[float], edge: float = 0.0) -> Piece:
     `edge` is the standard deviation of its blurred edge in pixels, 0 a hard one.
     """
     x0, y0, x1, y1 = (round(float(v)) for v in box)
-    zoomed = cutout.at_size((max(1, y1 - y0), max(1, x1 - x0)))
+    height = max(1, y1 - y0)
+    width = max(1, x1 - x0)
+    zoomed = cutout.at_size((height, width))
     core = zoomed.core >= 0.5
     alpha = blur(core.astype(np.float32), edge)
-    top, left = y0 - zoomed.box[1], x0 - zoomed.box[0]
+    top = y0 - zoomed.box[1]
+    left = x0 - zoomed.box[0]
     label = zoomed.label + _floats(left, top, left, top)
     return Piece(zoomed.pixels, alpha, core, (top, left), label, zoomed.by_box)
 
 
 def edge_of(config: Config, rng: np.random.Generator) -> float:
     """Draw a blend and return the standard deviation of the edge it has, in pixels."""
-    name = config.blends[int(rng.integers(len(config.blends)))]
+    drawn = int(rng.integers(len(config.blends)))
+    name = config.blends[drawn]
     return BLENDS[name] * config.edge
 
 
@@ -298,7 +331,8 @@ def margin_of(scale: float, config: Config) -> int:
 
     When it will be scaled by `scale`.
     """
-    widest = max(BLENDS[name] for name in config.blends) * config.edge
+    reaches = [BLENDS[name] for name in config.blends]
+    widest = max(reaches) * config.edge
     return math.ceil(REACH * widest / max(scale, 1e-3))
 
 
@@ -316,22 +350,26 @@ def compose(image: Image, objects: Flags, pieces: Sequence[Piece]) -> tuple[Imag
         on_canvas, of_piece = _overlap((height, width), one.offset, one.core.shape)
         core, alpha = one.core[of_piece], one.alpha[of_piece]
         beneath = picture[on_canvas]
-        picture[on_canvas] += alpha[..., None] * (one.pixels[of_piece] - beneath)
+        difference = one.pixels[of_piece] - beneath
+        picture[on_canvas] += alpha[..., None] * difference
         covered = core | (alpha >= 0.5)
         visible[(slice(number), *on_canvas)] &= ~covered
         visible[(number, *on_canvas)] = core
-    return np.rint(picture).clip(0, 255).astype(np.uint8), visible
+    pixels = np.rint(picture).clip(0, 255)
+    return pixels.astype(np.uint8), visible
 
 
 def resize(planes: Floats, size: tuple[int, int]) -> Floats:
     """Resize float32 [h, w, C] to (H, W), bilinear and antialiased."""
     if planes.shape[:2] == size:
         return planes
-    tensor = torch.from_numpy(np.ascontiguousarray(planes)).permute(2, 0, 1)[None]
+    whole = np.ascontiguousarray(planes)
+    tensor = torch.from_numpy(whole).permute(2, 0, 1)[None]
     resized = nn.functional.interpolate(
         tensor, size, mode="bilinear", antialias=True, align_corners=False
     )
-    return np.asarray(resized[0].permute(1, 2, 0).numpy(), np.float32)
+    channels_last = resized[0].permute(1, 2, 0)
+    return np.asarray(channels_last.numpy(), np.float32)
 
 
 def blur(plane: Floats, sigma: float) -> Floats:
@@ -339,7 +377,8 @@ def blur(plane: Floats, sigma: float) -> Floats:
     if not sigma:
         return plane
     reach = math.ceil(REACH * sigma)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    steps = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
     weights /= weights.sum()
     for axis in (0, 1):
         length = plane.shape[axis]
@@ -348,7 +387,8 @@ def blur(plane: Floats, sigma: float) -> Floats:
         padded = np.pad(plane, borders)
         total = np.zeros(plane.shape)
         for shift, weight in enumerate(weights):
-            total += weight * padded.take(range(shift, shift + length), axis)
+            indices = range(shift, shift + length)
+            total += weight * padded.take(indices, axis)
         plane = total.astype(np.float32)
     return plane
 

@@ -110,7 +110,9 @@ def digest_of(config: Config) -> str:
         if not place:
             continue
         root = Path(place)
-        files = [root] if root.is_file() else sorted(root.rglob("*.safetensors"))
+        files = [root]
+        if not root.is_file():
+            files = sorted(root.rglob("*.safetensors"))
         for file in files:
             digest.update(file.name.encode())
             with file.open("rb") as content:
@@ -143,7 +145,8 @@ class InpaintingSampler(WindowSampler):
         self._words = words_of(config, options.classes, network.num_classes)
         device = torch.device(options.device)
         bf16 = uses_bfloat16(options.precision, device)
-        self._pipeline = _load(config, device, torch.bfloat16 if bf16 else torch.float32)
+        precision = torch.bfloat16 if bf16 else torch.float32
+        self._pipeline = _load(config, device, precision)
 
     @torch.no_grad()
     def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> Tensor:
@@ -151,7 +154,8 @@ class InpaintingSampler(WindowSampler):
 
         A pipeline needs its guidance for background too.
         """
-        words = [self._words[label] for label in windows.labels.tolist()]
+        labels = windows.labels.tolist()
+        words = [self._words[label] for label in labels]
         side = windows.pixels.shape[-1]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         output = self._pipeline(
@@ -166,7 +170,9 @@ class InpaintingSampler(WindowSampler):
             output_type="pt",
         )
         painted = output.images.float().cpu() * 2 - 1
-        return torch.where(windows.region > 0.5, painted, windows.pixels).clamp(-1, 1)
+        in_region = windows.region > 0.5
+        mixed = torch.where(in_region, painted, windows.pixels)
+        return mixed.clamp(-1, 1)
 
 
 def words_of(config: Config, classes: Sequence[str], num_classes: int) -> list[str]:

@@ -40,7 +40,8 @@ def draw_windows(
     for row, photo in enumerate(photos):
         rng = np.random.default_rng([seed, row])
         windows = _draw_window(photo, config, loop, num_classes, rng)
-        windows_of.setdefault(windows.pixels.shape[-1], []).append(windows)
+        side = windows.pixels.shape[-1]
+        windows_of.setdefault(side, []).append(windows)
     return [Windows.concatenate(windows_of[side]) for side in sorted(windows_of)]
 
 
@@ -58,17 +59,20 @@ def _draw_window(
     else:
         index = _draw_object(photo, rng)
         others = np.arange(len(photo.boxes)) != index
-        around = Photo(photo.image, photo.categories[others], photo.boxes[others])
+        other_boxes = photo.boxes[others]
+        around = Photo(photo.image, photo.categories[others], other_boxes)
         is_ring = loop.background <= kind < loop.background + loop.ring
         label = num_classes + 1 if is_ring else int(photo.categories[index])
-        windows = _window_at(around, photo.boxes[index], label, is_ring, config, rng)
+        own_box = photo.boxes[index]
+        windows = _window_at(around, own_box, label, is_ring, config, rng)
     return _turned(_recolored(windows, rng), loop.turns, rng)
 
 
 def _draw_object(photo: Photo, rng: np.random.Generator) -> int:
     """Draw a class of those in the photo, then one of its objects, each uniformly."""
     category = rng.choice(np.unique(photo.categories))
-    return int(rng.choice(np.flatnonzero(photo.categories == category)))
+    of_class = np.flatnonzero(photo.categories == category)
+    return int(rng.choice(of_class))
 
 
 def _window_at(
@@ -76,7 +80,9 @@ def _window_at(
 ) -> Windows:
     """Return a window around a box [4], moved and zoomed a little."""
     zoom = float(np.exp(rng.uniform(*ZOOM)))
-    shift = (float(rng.uniform(-SHIFT, SHIFT)), float(rng.uniform(-SHIFT, SHIFT)))
+    shift_x = float(rng.uniform(-SHIFT, SHIFT))
+    shift_y = float(rng.uniform(-SHIFT, SHIFT))
+    shift = (shift_x, shift_y)
     window = Window.around(box, config.surroundings * zoom, shift)
     resolution = resolution_of(window, config)
     box_there = window.into(box[None], resolution)[0]
@@ -93,17 +99,22 @@ def _empty_box(photo: Photo, rng: np.random.Generator) -> Box | None:
         box = _any_box(photo, rng)
         low = np.maximum(photo.boxes[:, :2], box[:2])
         high = np.minimum(photo.boxes[:, 2:], box[2:])
-        covered = (high - low).clip(0).prod(1).sum()
-        if covered <= BACKGROUND_OVERLAP * (box[2:] - box[:2]).prod():
+        meeting = (high - low).clip(0)
+        covered = meeting.prod(1).sum()
+        area = (box[2:] - box[:2]).prod()
+        if covered <= BACKGROUND_OVERLAP * area:
             return box
     return None
 
 
 def _any_box(photo: Photo, rng: np.random.Generator) -> Box:
     height, width = photo.size
-    sides = rng.uniform(*BACKGROUND_SIDES, size=2) * min(height, width)
-    corner = rng.random(2) * (np.array([width, height]) - sides)
-    return np.concatenate([corner, corner + sides]).astype(np.float32)
+    shares = rng.uniform(*BACKGROUND_SIDES, size=2)
+    sides = shares * min(height, width)
+    room = np.array([width, height]) - sides
+    corner = rng.random(2) * room
+    box = np.concatenate([corner, corner + sides])
+    return box.astype(np.float32)
 
 
 def _recolored(windows: Windows, rng: np.random.Generator) -> Windows:
@@ -114,9 +125,12 @@ def _recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     """
     if rng.random() >= COLOR_SHARE:
         return windows
-    changes = np.concatenate([rng.uniform(-BRIGHTNESS, BRIGHTNESS, 1), rng.uniform(-TINT, TINT, 3)])
+    brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS, 1)
+    tint = rng.uniform(-TINT, TINT, 3)
+    changes = np.concatenate([brightness, tint])
     told = torch.from_numpy(changes.astype(np.float32))[None]  # [1, NUM_AUGMENTATIONS]
-    added = (told[:, :1] + told[:, 1:])[:, :, None, None]
+    per_channel = told[:, :1] + told[:, 1:]
+    added = per_channel[:, :, None, None]
     pixels = (windows.pixels + added).clamp(-1, 1)
     return replace(windows, pixels=pixels, augmentations=told)
 

@@ -53,7 +53,8 @@ def resolution_of(window: Window, config: Config) -> int:
 
 def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: int) -> Task:
     """Return the window of painting `number` of an edit, in the photo as it is then."""
-    photo, painting = edit.seen_by(number, image), edit.paintings[number]
+    photo = edit.seen_by(number, image)
+    painting = edit.paintings[number]
     window = Window.around(painting.box, config.surroundings)
     resolution = resolution_of(window, config)
     box_there = window.into(painting.box[None], resolution)[0]
@@ -78,7 +79,8 @@ def content(
     The region is to show a label at a box [4].
     """
     box_there = window.into(box[None], resolution)[0]
-    neighbours = paint_boxes(photo.categories, window.into(photo.boxes, resolution), resolution)
+    in_window = window.into(photo.boxes, resolution)
+    neighbours = paint_boxes(photo.categories, in_window, resolution)
     return Windows(
         pixels=cut(photo.image, window, resolution)[None],
         region=region[None, None],
@@ -96,7 +98,10 @@ def paint_boxes(categories: NDArray[np.int64], boxes: Box, resolution: int) -> T
     Smaller boxes are in front, so that what lies on something large is seen.
     """
     canvas = torch.zeros(resolution, resolution, dtype=torch.int64)
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    widths = boxes[:, 2] - boxes[:, 0]
+    heights = boxes[:, 3] - boxes[:, 1]
+    areas = widths * heights
     for index in np.argsort(-areas, kind="stable"):
-        canvas[inside_box(boxes[index], resolution) > 0] = int(categories[index]) + 1
+        covered = inside_box(boxes[index], resolution) > 0
+        canvas[covered] = int(categories[index]) + 1
     return canvas

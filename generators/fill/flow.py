@@ -34,9 +34,12 @@ def flow_loss(network: FillNetwork, windows: Windows, noise: Tensor, time: Tenso
     t = time[:, None, None, None]
     mixed = (1 - t) * noise + t * windows.pixels
     noisy = _with_known_pixels(mixed, windows)
-    error = network(noisy, time, windows).float() - (windows.pixels - noise)
-    painted_values = 3 * windows.region.sum((1, 2, 3)).clamp_min(1)
-    losses: Tensor = (error.square() * windows.region).sum((1, 2, 3)) / painted_values
+    velocity = network(noisy, time, windows).float()
+    error = velocity - (windows.pixels - noise)
+    pixels = windows.region.sum((1, 2, 3))
+    painted_values = 3 * pixels.clamp_min(1)
+    in_region = error.square() * windows.region
+    losses: Tensor = in_region.sum((1, 2, 3)) / painted_values
     return losses
 
 
@@ -48,10 +51,12 @@ def fill(
 
     [B, 3, S, S] in [-1, 1].
     """
-    told_nothing = windows.with_labels(torch.full_like(windows.labels, network.num_classes + 1))
+    no_class = torch.full_like(windows.labels, network.num_classes + 1)
+    told_nothing = windows.with_labels(no_class)
     times = torch.linspace(0, 1, steps + 1)
     pixels = noise
-    for now, after in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+    steps = zip(times[:-1].tolist(), times[1:].tolist(), strict=True)
+    for now, after in steps:
         noisy = _with_known_pixels(pixels, windows)
         time = noise.new_full((len(windows),), now)
         velocity = network(noisy, time, windows).float()

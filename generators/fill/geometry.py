@@ -44,17 +44,21 @@ class Window:
         side = max(LEAST_SIDE, round(longer * surroundings))
         middle_x = (left + right) / 2 + shift[0] * side
         middle_y = (top + bottom) / 2 + shift[1] * side
-        return Window(round(middle_x - side / 2), round(middle_y - side / 2), side)
+        left = round(middle_x - side / 2)
+        top = round(middle_y - side / 2)
+        return Window(left, top, side)
 
     def into(self, boxes: Box, resolution: int) -> Box:
         """Return boxes [N, 4] in pixels of the window at a resolution."""
         corner = np.array([self.left, self.top] * 2, np.float32)
-        return np.asarray((boxes - corner) * (resolution / self.side), np.float32)
+        scale = resolution / self.side
+        return np.asarray((boxes - corner) * scale, np.float32)
 
     def sizes(self, box: Box) -> Tensor:
         """Return what the network is told of the size of a box and of the window, [3]."""
         left, top, right, bottom = (float(edge) for edge in box)
-        lengths = torch.tensor([right - left, bottom - top, float(self.side)])
+        sides = [right - left, bottom - top, float(self.side)]
+        lengths = torch.tensor(sides)
         return torch.log(lengths.clamp_min(1) / REFERENCE_SIDE)
 
 
@@ -62,10 +66,13 @@ def cut(image: Image, window: Window, resolution: int) -> Tensor:
     """Return the pixels of a window as float32 [3, S, S] in [-1, 1], S the resolution."""
     height, width = image.shape[:2]
     # beyond its borders the image is mirrored, as often as needed
-    rows = _mirrored(np.arange(window.top, window.top + window.side), height)
-    columns = _mirrored(np.arange(window.left, window.left + window.side), width)
+    bottom = window.top + window.side
+    right = window.left + window.side
+    rows = _mirrored(np.arange(window.top, bottom), height)
+    columns = _mirrored(np.arange(window.left, right), width)
     inside = image[rows[:, None], columns]
-    pixels = torch.from_numpy(inside).permute(2, 0, 1)[None].float()
+    planes = torch.from_numpy(inside).permute(2, 0, 1)
+    pixels = planes[None].float()
     return _resize(pixels, resolution)[0] / 127.5 - 1
 
 
@@ -84,7 +91,8 @@ def inside_box(box: Box, resolution: int) -> Tensor:
     left, top, right, bottom = (float(edge) for edge in box)
     columns = (middles > left) & (middles < right)
     rows = (middles > top) & (middles < bottom)
-    return (rows[:, None] & columns[None, :]).float()
+    inside = rows[:, None] & columns[None, :]
+    return inside.float()
 
 
 def grown(box: Box, by: float) -> Box:
@@ -93,8 +101,18 @@ def grown(box: Box, by: float) -> Box:
     Negative moves inwards, at most to the middle.
     """
     left, top, right, bottom = (float(edge) for edge in box)
-    inward = min(-by, (right - left) / 2, (bottom - top) / 2)
-    return np.array([left + inward, top + inward, right - inward, bottom - inward], np.float32)
+    half_width = (right - left) / 2
+    half_height = (bottom - top) / 2
+    inward = min(-by, half_width, half_height)
+    low = [left + inward, top + inward]
+    high = [right - inward, bottom - inward]
+    return np.array([*low, *high], np.float32)
+
+
+def _longer_side(box: Box) -> float:
+    width = box[2] - box[0]
+    height = box[3] - box[1]
+    return float(max(width, height))
 
 
 def object_region(box: Box, margin: float, resolution: int) -> Tensor:
@@ -102,13 +120,13 @@ def object_region(box: Box, margin: float, resolution: int) -> Tensor:
 
     Its box of the window and a margin around it.
     """
-    longer = float(max(box[2] - box[0], box[3] - box[1]))
-    return inside_box(grown(box, margin * longer + LEAST_MARGIN), resolution)
+    reach = margin * _longer_side(box) + LEAST_MARGIN
+    return inside_box(grown(box, reach), resolution)
 
 
 def ring_region(box: Box, resolution: int) -> Tensor:
     """Return the region [S, S] of the seam around an object: a band along its box."""
-    width = SEAM_SHARE * float(max(box[2] - box[0], box[3] - box[1])) + LEAST_MARGIN
+    width = SEAM_SHARE * _longer_side(box) + LEAST_MARGIN
     outer = inside_box(grown(box, width), resolution)
     inner = inside_box(grown(box, -width), resolution)
     return outer - inner
@@ -116,8 +134,10 @@ def ring_region(box: Box, resolution: int) -> Tensor:
 
 def cut_mask(mask: NDArray[np.bool_], window: Window, resolution: int) -> Tensor:
     """Return the part [S, S] of a mask [H, W] that lies in a window, 0 or 1."""
-    shown = mask.astype(np.uint8)[..., None].repeat(3, 2) * np.uint8(255)
-    return (cut(shown, window, resolution)[0] > 0).float()
+    plane = mask.astype(np.uint8)[..., None]
+    shown = plane.repeat(3, 2) * np.uint8(255)
+    pixels = cut(shown, window, resolution)
+    return (pixels[0] > 0).float()
 
 
 def seam_of(mask: Tensor, box: Box) -> Tensor:
@@ -125,11 +145,12 @@ def seam_of(mask: Tensor, box: Box) -> Tensor:
 
     A band along its outline.
     """
-    longer = float(max(box[2] - box[0], box[3] - box[1]))
-    reach = max(1, round(OUTLINE_SHARE * longer))
+    reach = max(1, round(OUTLINE_SHARE * _longer_side(box)))
     size = 2 * reach + 1
-    grown_mask = F.max_pool2d(mask[None, None], size, 1, reach)
-    shrunk_mask = 1 - F.max_pool2d(1 - mask[None, None], size, 1, reach)
+    inside = mask[None, None]
+    outside = 1 - inside
+    grown_mask = F.max_pool2d(inside, size, 1, reach)
+    shrunk_mask = 1 - F.max_pool2d(outside, size, 1, reach)
     return (grown_mask - shrunk_mask)[0, 0]
 
 
@@ -140,11 +161,15 @@ def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> I
     outside the image is dropped.
     """
     height, width = image.shape[:2]
-    pixels = _resize((painted[None] + 1) * 127.5, window.side)[0].permute(1, 2, 0).numpy()
+    values = (painted[None] + 1) * 127.5
+    at_side = _resize(values, window.side)[0]
+    pixels = at_side.permute(1, 2, 0).numpy()
     opaque = _resize(region[None, None], window.side)
-    alpha = _blur(opaque)[0, 0].numpy()[..., None]
+    soft = _blur(opaque)[0, 0].numpy()
+    alpha = soft[..., None]
 
-    top, left = max(0, window.top), max(0, window.left)
+    top = max(0, window.top)
+    left = max(0, window.left)
     bottom = min(height, window.top + window.side)
     right = min(width, window.left + window.side)
     result = image.copy()
@@ -153,8 +178,10 @@ def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> I
     rows = slice(top - window.top, bottom - window.top)
     columns = slice(left - window.left, right - window.left)
     below = image[top:bottom, left:right].astype(np.float32)
-    mixed = below + alpha[rows, columns] * (pixels[rows, columns] - below)
-    result[top:bottom, left:right] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    difference = pixels[rows, columns] - below
+    mixed = below + alpha[rows, columns] * difference
+    rounded = np.clip(np.rint(mixed), 0, 255)
+    result[top:bottom, left:right] = rounded.astype(np.uint8)
     return result
 
 
@@ -162,15 +189,18 @@ def _resize(pixels: Tensor, side: int) -> Tensor:
     """Resize [B, C, h, w] to a side, bilinear and antialiased."""
     if pixels.shape[-2:] == (side, side):
         return pixels
-    return F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
+    size = (side, side)
+    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
 
 
 def _blur(plane: Tensor) -> Tensor:
     """Blur [B, 1, h, w] with a small Gaussian."""
     reach = 3
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    weights = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
+    variance = BLUR_SIGMA**2
+    weights = torch.exp(-(offsets**2) / (2 * variance))
     weights = weights / weights.sum()
     padded = F.pad(plane, [reach] * 4, mode="replicate")
-    columns_blurred = F.conv2d(padded, weights.view(1, 1, 1, -1))
-    return F.conv2d(columns_blurred, weights.view(1, 1, -1, 1))
+    across = weights.view(1, 1, 1, -1)
+    down = weights.view(1, 1, -1, 1)
+    return F.conv2d(F.conv2d(padded, across), down)

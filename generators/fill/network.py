@@ -47,7 +47,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """Return features [B, out, H, W] of x [B, in, H, W] and the vector [B, embedding]."""
         hidden = self.conv_in(F.silu(self.norm_in(x)))
-        scale, shift = self.scale_and_shift(vector)[:, :, None, None].chunk(2, dim=1)
+        of_vector = self.scale_and_shift(vector)[:, :, None, None]
+        scale, shift = of_vector.chunk(2, dim=1)
         hidden = self.norm_out(hidden) * (1 + scale) + shift
         hidden = self.conv_out(self.dropout(F.silu(hidden)))
         output: Tensor = self.skip(x) + hidden
@@ -70,10 +71,13 @@ class SelfAttention(nn.Module):
         """Return features of the shape of x [B, C, H, W]."""
         count, channels, height, width = x.shape
         projected = self.queries_keys_values(self.norm(x))
-        shape = (count, 3, self.heads, channels // self.heads, height * width)
-        queries, keys, values = projected.reshape(shape).transpose(-1, -2).unbind(1)
+        width_of_head = channels // self.heads
+        shape = (count, 3, self.heads, width_of_head, height * width)
+        of_heads = projected.reshape(shape).transpose(-1, -2)
+        queries, keys, values = of_heads.unbind(1)
         attended = F.scaled_dot_product_attention(queries, keys, values)
-        output: Tensor = x + self.out(attended.transpose(-1, -2).reshape(x.shape))
+        as_map = attended.transpose(-1, -2).reshape(x.shape)
+        output: Tensor = x + self.out(as_map)
         return output
 
 
@@ -103,7 +107,8 @@ class FillNetwork(nn.Module):
             channels = multiple * width
             skips.append(channels)
             if level < len(MULTIPLES) - 1:
-                self.shrink.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                halved = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+                self.shrink.append(halved)
                 skips.append(channels)
 
         self.middle_first = self._block(channels, channels)
@@ -113,7 +118,8 @@ class FillNetwork(nn.Module):
         self.up = nn.ModuleList()
         for multiple in reversed(MULTIPLES):
             for _ in range(2):
-                self.up.append(self._block(channels + skips.pop(), multiple * width))
+                joined = channels + skips.pop()
+                self.up.append(self._block(joined, multiple * width))
                 channels = multiple * width
         assert not skips
         self.norm_out = _norm(channels)
@@ -147,13 +153,16 @@ class FillNetwork(nn.Module):
             begins_a_level = number > 0 and number % 2 == 0
             if begins_a_level:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], dim=1), vector)
-        velocity: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+            joined = torch.cat([x, skips.pop()], dim=1)
+            x = block(joined, vector)
+        x = F.silu(self.norm_out(x))
+        velocity: Tensor = self.conv_out(x)
         return velocity
 
     def _vector(self, time: Tensor, windows: Windows) -> Tensor:
         """Return what holds for a whole window, [B, embedding]."""
-        exponents = torch.arange(FREQUENCIES, device=time.device) / (FREQUENCIES - 1)
+        numbers = torch.arange(FREQUENCIES, device=time.device)
+        exponents = numbers / (FREQUENCIES - 1)
         slower = torch.exp(-math.log(1000) * exponents)  # from 1 down to 1 / 1000
         angles = 1000 * time[:, None] * slower  # [B, FREQUENCIES]
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -166,10 +175,13 @@ class FillNetwork(nn.Module):
     def _input(self, noisy: Tensor, windows: Windows) -> Tensor:
         """Return all that holds per pixel, [B, INPUT_CHANNELS, S, S]."""
         known = windows.pixels * (1 - windows.region)
-        neighbours = self.neighbours(windows.neighbours).permute(0, 3, 1, 2)
-        line = torch.linspace(-1, 1, noisy.shape[-1], device=noisy.device)
+        colors = self.neighbours(windows.neighbours)
+        neighbours = colors.permute(0, 3, 1, 2)
+        side = noisy.shape[-1]
+        line = torch.linspace(-1, 1, side, device=noisy.device)
         rows, columns = torch.meshgrid(line, line, indexing="ij")
-        coordinates = torch.stack([columns, rows]).expand(len(noisy), -1, -1, -1)
+        pair = torch.stack([columns, rows])
+        coordinates = pair.expand(len(noisy), -1, -1, -1)
         parts = [noisy, known, windows.region, windows.box, coordinates, neighbours]
         stacked = torch.cat(parts, dim=1)
         return stacked.contiguous(memory_format=torch.channels_last)

@@ -40,29 +40,37 @@ class WindowSampler(ABC):
     def sample(self, conditions: Sequence[Edit], seeds: Sequence[int]) -> Samples:
         """Return the edited images, all of one size, and the masks of what was painted."""
         edited = self.edit(conditions, seeds)
-        most = max((len(photo.masks) for photo in edited), default=0)
-        masks = np.zeros((len(edited), most, *conditions[0].photo.size), np.float32)
+        counts = [len(photo.masks) for photo in edited]
+        most = max(counts, default=0)
+        size = conditions[0].photo.size
+        masks = np.zeros((len(edited), most, *size), np.float32)
         for row, photo in enumerate(edited):
             masks[row, : len(photo.masks)] = photo.masks
-        return Samples(np.stack([photo.image for photo in edited]), masks)
+        images = [photo.image for photo in edited]
+        return Samples(np.stack(images), masks)
 
     def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
         """Return photos of any sizes with their regions painted."""
         images = [edit.photo.image for edit in edits]
         masks = []
         for edit in edits:
-            masks.append(np.zeros((len(edit.paintings), *edit.photo.size), np.float32))
-        rounds = max((len(edit.paintings) for edit in edits), default=0)
+            shape = (len(edit.paintings), *edit.photo.size)
+            masks.append(np.zeros(shape, np.float32))
+        counts = [len(edit.paintings) for edit in edits]
+        rounds = max(counts, default=0)
         for number in range(rounds):
-            rows = [row for row, edit in enumerate(edits) if len(edit.paintings) > number]
+            rows = [row for row, count in enumerate(counts) if count > number]
             tasks = [self._task(edits[row], number, images[row]) for row in rows]
             own_seeds = [seeds[row] + number * SEED_STRIDE for row in rows]
             painted = self._paint(tasks, own_seeds)
-            for row, task, (pixels, mask) in zip(rows, tasks, painted, strict=True):
+            results = zip(rows, tasks, painted, strict=True)
+            for row, task, (pixels, mask) in results:
                 region = task.content.region[0, 0]
-                images[row] = put_back(images[row], task.window, pixels, region)
-                masks[row][number] = _mask_in_image(images[row], task, mask)
-        return [EditedPhoto(image, own) for image, own in zip(images, masks, strict=True)]
+                image = put_back(images[row], task.window, pixels, region)
+                images[row] = image
+                masks[row][number] = _mask_in_image(image, task, mask)
+        edited = zip(images, masks, strict=True)
+        return [EditedPhoto(image, own) for image, own in edited]
 
     def _task(self, edit: Edit, number: int, image: Image) -> Task:
         return task_of(edit, number, image, self._config, self._num_classes)
@@ -72,20 +80,26 @@ class WindowSampler(ABC):
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return painted pixels [3, S, S] and a soft mask [S, S] of each task."""
         results: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        for resolution in sorted({task.resolution for task in tasks}):
-            rows = [row for row, task in enumerate(tasks) if task.resolution == resolution]
-            windows = Windows.concatenate([tasks[row].content for row in rows])
+        resolutions = [task.resolution for task in tasks]
+        for resolution in sorted(set(resolutions)):
+            rows = [row for row, own in enumerate(resolutions) if own == resolution]
+            contents = [tasks[row].content for row in rows]
+            windows = Windows.concatenate(contents)
             own_seeds = [seeds[row] for row in rows]
-            is_object = torch.tensor([tasks[row].shows == "object" for row in rows])
+            shows_object = [tasks[row].shows == "object" for row in rows]
+            is_object = torch.tensor(shows_object)
             painted = self._fill(windows, own_seeds, guided=True)
             # of background and seams the whole region is what was painted
             soft = torch.ones_like(windows.region[:, 0])
             if is_object.any():
                 objects = windows.select(is_object)
                 background = torch.full_like(objects.labels, self._num_classes)
-                their_seeds = [s for s, own in zip(own_seeds, is_object, strict=True) if own]
-                without = self._fill(objects.with_labels(background), their_seeds, guided=False)
-                difference = (painted[is_object] - without).abs().mean(1)
+                pairs = zip(own_seeds, shows_object, strict=True)
+                their_seeds = [seed for seed, own in pairs if own]
+                emptied = objects.with_labels(background)
+                without = self._fill(emptied, their_seeds, guided=False)
+                difference = painted[is_object] - without
+                difference = difference.abs().mean(1)
                 soft[is_object] = (difference / FULL_DIFFERENCE).clamp(0, 1)
             masks = soft * windows.region[:, 0]
             for row, pixels, mask in zip(rows, painted, masks, strict=True):
@@ -99,22 +113,27 @@ class FillSampler(WindowSampler):
     def __init__(self, network: FillNetwork, options: SamplerOptions) -> None:
         super().__init__(network.config, network.num_classes)
         self._device = torch.device(options.device)
-        self._network = network.eval().to(self._device).to(memory_format=torch.channels_last)
+        on_device = network.eval().to(self._device)
+        self._network = on_device.to(memory_format=torch.channels_last)
         self._bf16 = uses_bfloat16(options.precision, self._device)
 
     def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
         """Follow the flow; see the base class."""
-        noise = noise_for(seeds, windows.pixels.shape[-1]).to(self._device)
+        side = windows.pixels.shape[-1]
+        noise = noise_for(seeds, side).to(self._device)
         guidance = self._config.guidance if guided else 1.0
         there = windows.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            painted = fill(self._network, there, noise, self._config.euler_steps, guidance)
+            steps = self._config.euler_steps
+            painted = fill(self._network, there, noise, steps, guidance)
         return painted.float().cpu()
 
 
 def _mask_in_image(image: Image, task: Task, mask: torch.Tensor) -> NDArray[np.float32]:
     """Return a soft mask [S, S] of a window as one of the image [H, W]."""
     black = np.zeros_like(image)
-    white = mask.new_ones(3, *mask.shape) * (2 * mask - 1)
-    shown = put_back(black, task.window, white, torch.ones_like(mask))
+    ones = mask.new_ones(3, *mask.shape)
+    white = ones * (2 * mask - 1)
+    whole = torch.ones_like(mask)
+    shown = put_back(black, task.window, white, whole)
     return np.asarray(shown[..., 0] / 255, np.float32)

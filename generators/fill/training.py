@@ -32,7 +32,8 @@ class FlowTraining:
 
     def __init__(self, network: FillNetwork, loop: Loop, steps: int, seed: int) -> None:
         self.loop, self.steps, self.seed = loop, steps, seed
-        self.bf16 = uses_bfloat16(loop.precision, next(network.parameters()).device)
+        device = next(network.parameters()).device
+        self.bf16 = uses_bfloat16(loop.precision, device)
         self.network = network.to(memory_format=torch.channels_last).train()
         self.averaged = copy.deepcopy(network).eval()
         self.best = Best(self.averaged)
@@ -60,7 +61,8 @@ class FlowTraining:
         groups = self._draw_windows(batch.photos, seed)
         rng = torch.Generator().manual_seed(seed)
         losses = []
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        cards = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cards):
             torch.manual_seed(seed)  # of the dropout
             for windows in groups:
                 losses.append(self._losses(windows.to(device), rng))
@@ -89,18 +91,22 @@ class FlowTraining:
         noise = torch.randn(windows.pixels.shape, generator=rng).to(device)
         # logit-normal times: most of the steps where the velocity is hardest to tell (Esser et al.
         # 2024)
-        time = torch.randn(len(windows), generator=rng).sigmoid().to(device)
-        told_nothing = torch.rand(len(windows), generator=rng) < self.loop.class_dropout
+        drawn = torch.randn(len(windows), generator=rng)
+        time = drawn.sigmoid().to(device)
+        chance = torch.rand(len(windows), generator=rng)
+        told_nothing = (chance < self.loop.class_dropout).to(device)
         any_class = torch.full_like(windows.labels, self.network.num_classes + 1)
-        labels = torch.where(told_nothing.to(device), any_class, windows.labels)
+        labels = torch.where(told_nothing, any_class, windows.labels)
         with self._precision(device):
             return flow_loss(self.network, windows.with_labels(labels), noise, time)
 
     def learning_rate(self, index: int) -> float:
         """Return the rate of a step: a linear rise, then a cosine down to a twentieth."""
-        rise = min(1.0, (index + 1) / max(1, self.loop.warmup))
+        warmup = max(1, self.loop.warmup)
+        rise = min(1.0, (index + 1) / warmup)
         fall = (1 + math.cos(math.pi * index / self.steps)) / 2
-        return self.loop.lr * rise * (LAST_SHARE + (1 - LAST_SHARE) * fall)
+        share = LAST_SHARE + (1 - LAST_SHARE) * fall
+        return self.loop.lr * rise * share
 
     @torch.no_grad()
     def held_out_loss(self, photos: Sequence[Photo]) -> Tensor:
@@ -113,10 +119,12 @@ class FlowTraining:
         for windows in self._draw_windows(photos, self.seed):
             windows = windows.to(device)
             for number in range(HELD_OUT_TIMES):
-                seeds = [number * len(windows) + row for row in range(len(windows))]
-                noise = noise_for(seeds, windows.pixels.shape[-1]).to(device)
+                count = len(windows)
+                seeds = [number * count + row for row in range(count)]
+                side = windows.pixels.shape[-1]
+                noise = noise_for(seeds, side).to(device)
                 middle = (number + 0.5) / HELD_OUT_TIMES
-                time = torch.full((len(windows),), middle, device=device)
+                time = torch.full((count,), middle, device=device)
                 with self._precision(device):
                     losses.append(flow_loss(self.averaged, windows, noise, time))
         return torch.cat(losses).mean()

@@ -34,7 +34,9 @@ class Windows:
     def __post_init__(self) -> None:
         count, _, side, _ = self.pixels.shape
         assert self.pixels.shape == (count, 3, side, side)
-        assert self.region.shape == self.box.shape == (count, 1, side, side)
+        one_plane = (count, 1, side, side)
+        assert self.region.shape == one_plane
+        assert self.box.shape == one_plane
         assert self.neighbours.shape == (count, side, side)
         assert self.labels.shape == (count,)
         assert self.sizes.shape == (count, NUM_SIZES)
@@ -61,8 +63,12 @@ class Windows:
         """Return the windows of all parts, in order."""
         values = {}
         for field in fields(Windows):
-            values[field.name] = torch.cat([getattr(part, field.name) for part in parts])
+            tensors = [getattr(part, field.name) for part in parts]
+            values[field.name] = torch.cat(tensors)
         return Windows(**values)
 
     def _apply(self, change: Callable[[Tensor], Tensor]) -> Windows:
-        return Windows(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+        changed = {}
+        for field in fields(self):
+            changed[field.name] = change(getattr(self, field.name))
+        return Windows(**changed)

@@ -94,12 +94,14 @@ class Controlled:
         for thing in self.objects:
             if thing.number == number:
                 return thing
-        known = ", ".join(str(thing.number) for thing in self.objects) or "none"
+        numbers = [str(thing.number) for thing in self.objects]
+        known = ", ".join(numbers) or "none"
         raise ValueError(f"there is no object {number}; the scene has {known}")
 
     def move(self, number: int, box: Sequence[float]) -> Controlled:
         """Give an object another box; all codes stay."""
-        return self._with(replace(self[number], box=checked_box(box)))
+        moved = replace(self[number], box=checked_box(box))
+        return self._with(moved)
 
     def relabel(self, number: int, label: str) -> Controlled:
         """Give an object another class; all codes stay."""
@@ -115,7 +117,8 @@ class Controlled:
         style = style_of(self.seed if seed is None else seed)
         z = self.codebook.object(style, self.born)
         new = ControlledObject(self.born, label, checked_box(box), style, z)
-        return replace(self, objects=(*self.objects, new), born=self.born + 1)
+        objects = (*self.objects, new)
+        return replace(self, objects=objects, born=self.born + 1)
 
     def remove(self, number: int) -> Controlled:
         """Take an object away; the others keep their numbers."""
@@ -130,7 +133,8 @@ class Controlled:
     def restyle_image(self, seed: int) -> Controlled:
         """Draw another z_img; every z_obj stays."""
         style = style_of(seed)
-        return replace(self, style=style, z_image=self.codebook.image(style))
+        z_image = self.codebook.image(style)
+        return replace(self, style=style, z_image=z_image)
 
     def restyle_background(self, seed: int) -> Controlled:
         """Draw another z_obj for the whole-image object.
@@ -140,7 +144,8 @@ class Controlled:
         style = style_of(seed)
         if not self.codebook.config.background:
             return self
-        return replace(self, background=style, z_background=self.codebook.background(style))
+        z_background = self.codebook.background(style)
+        return replace(self, background=style, z_background=z_background)
 
     def interpolate(self, number: int, seed: int, t: float) -> Controlled:
         """Take one object's z_obj the share t of the way to the code that `seed` draws.
@@ -152,7 +157,9 @@ class Controlled:
         """
         if not 0 <= t <= 1:
             raise ValueError(f"t is {t}; interpolate from 0 to 1")
-        weights = {old: weight * (1 - t) for old, weight in self[number].style}
+        weights = {}
+        for old, weight in self[number].style:
+            weights[old] = weight * (1 - t)
         for other, _ in style_of(seed):
             weights[other] = weights.get(other, 0.0) + t
         style = [(key, weight) for key, weight in weights.items() if weight]
@@ -191,7 +198,8 @@ class Controlled:
 
     def _with_style(self, number: int, style: Style) -> Controlled:
         z = self.codebook.object(style, number)
-        return self._with(replace(self[number], style=style, z=z))
+        restyled = replace(self[number], style=style, z=z)
+        return self._with(restyled)
 
     def _with(self, changed: ControlledObject) -> Controlled:
         """Return the scene with an object in the place of the one that has its number."""
@@ -261,7 +269,8 @@ class Studio:
         style = _style_record(style_of(seed))
         records = []
         for number, (name, box) in enumerate(objects):
-            records.append({"number": number, "class": name, "box": box, "style": style})
+            told = {"number": number, "class": name, "box": box, "style": style}
+            records.append(told)
         return self.restore(
             {
                 "seed": seed,
@@ -274,7 +283,8 @@ class Studio:
 
     def restore(self, record: Mapping[str, Any]) -> Controlled:
         """Return the scene that `Controlled.record` described."""
-        style, background = recipe(record["image"]), recipe(record["background"])
+        style = recipe(record["image"])
+        background = recipe(record["background"])
         objects = [self._object(entry) for entry in record["objects"]]
         return Controlled(
             seed=record["seed"],
@@ -296,7 +306,8 @@ class Studio:
             box = checked_box(entry["box"])
         except ValueError as err:
             raise ValueError(f"object {number} ({label}): {err}") from err
-        return ControlledObject(number, label, box, style, self.codebook.object(style, number))
+        code = self.codebook.object(style, number)
+        return ControlledObject(number, label, box, style, code)
 
     def render(self, scenes: Sequence[Controlled]) -> Rendered:
         """Sample images of scenes of this studio.
@@ -310,8 +321,11 @@ class Studio:
         stages: list[list[NDArray[np.float32]]] = [[] for _ in range(self.stages)]
         for start in range(0, len(scenes), BATCH):
             part = slice(start, start + BATCH)
-            some = Layouts(layouts.labels[part], layouts.boxes[part], layouts.scores[part])
-            pixels, stacks = self._sampler.generate(some, z_image[part], z_objects[part])
+            labels = layouts.labels[part]
+            boxes = layouts.boxes[part]
+            some = Layouts(labels, boxes, layouts.scores[part])
+            codes = z_objects[part]
+            pixels, stacks = self._sampler.generate(some, z_image[part], codes)
             images.append(pixels)
             masks.append(self._sampler.at_full_size(stacks[-1]))
             for stage, stack in zip(stages, stacks, strict=True):
@@ -332,12 +346,14 @@ class Studio:
             boxes.append(np.array(corners, np.float32).reshape(-1, 4))
             scores.append(np.ones(len(rows), np.float32))
         layouts = Layouts.collate(labels, boxes, scores)
-        slots = layouts.labels.shape[1] + int(self.codebook.config.background)
+        config = self.codebook.config
+        slots = layouts.labels.shape[1] + int(config.background)
         # codes of padding stay 0; it paints nothing
-        z_objects = torch.zeros(len(scenes), slots, self.codebook.config.z_object)
+        z_objects = torch.zeros(len(scenes), slots, config.z_object)
         for codes, scene in zip(z_objects, scenes, strict=True):
             for slot, thing in enumerate(scene.objects):
                 codes[slot] = thing.z
             if scene.z_background is not None:
                 codes[-1] = scene.z_background
-        return layouts, torch.stack([scene.z_image for scene in scenes]), z_objects
+        of_images = [scene.z_image for scene in scenes]
+        return layouts, torch.stack(of_images), z_objects

@@ -183,14 +183,20 @@ class Discriminator(nn.Module):
             x = self.get_submodule(f"block{i}")(x)
             maps.append(x)
         x = F.relu(x)
-        pooled = x.sum((2, 3)) if self.resolution > 64 else x.mean((2, 3))
+        pooled = x.mean((2, 3))
+        if self.resolution > 64:
+            pooled = x.sum((2, 3))
         image_scores = self.get_submodule(self.image_head)(pooled)[:, 0]
 
         keep = layouts.labels > 0
-        index = keep.nonzero()[:, :1].to(images.dtype)  # [n, 1] image of each object
-        rois = torch.cat([index, layouts.boxes[keep] * self.resolution], 1)  # [n, 5] xyxy pixels
-        features = F.relu(self._object_features(maps, rois)).sum((2, 3))  # [n, F]
-        projection = (self.l_y(layouts.labels[keep]) * features).sum(1)
+        kept = keep.nonzero()
+        index = kept[:, :1].to(images.dtype)  # [n, 1] image of each object
+        boxes = layouts.boxes[keep] * self.resolution
+        rois = torch.cat([index, boxes], 1)  # [n, 5] xyxy pixels
+        of_objects = F.relu(self._object_features(maps, rois))
+        features = of_objects.sum((2, 3))  # [n, F]
+        rows = self.l_y(layouts.labels[keep])
+        projection = (rows * features).sum(1)
         return image_scores, self.l_obj(features)[:, 0] + projection
 
     def _object_features(self, maps: list[Tensor], rois: Tensor) -> Tensor:
@@ -206,9 +212,12 @@ class Discriminator(nn.Module):
         scale = maps[self.tap].shape[-1] / self.resolution
         size = rois[:, 3:] - rois[:, 1:3]
         small = (size < self.resolution // 2).all(1)
-        of_small = roi_features(shared(finer(maps[self.tap])), rois[small], 8, scale)
-        of_large = roi_features(shared(maps[self.tap + 1]), rois[~small], 8, scale / 2)
-        features = of_small.new_empty(len(rois), *of_small.shape[1:])
+        fine = shared(finer(maps[self.tap]))
+        coarse = shared(maps[self.tap + 1])
+        of_small = roi_features(fine, rois[small], 8, scale)
+        of_large = roi_features(coarse, rois[~small], 8, scale / 2)
+        shape = (len(rois), *of_small.shape[1:])
+        features = of_small.new_empty(shape)
         features[small] = of_small
         features[~small] = of_large.to(features.dtype)
         result: Tensor = last(features)
@@ -222,7 +231,8 @@ def _default_init(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, (SNConv2d, SNLinear)):
-            bound = 1 / math.sqrt(layer.weight_orig[0].numel())
+            inputs = layer.weight_orig[0].numel()
+            bound = 1 / math.sqrt(inputs)
             nn.init.uniform_(layer.weight_orig, -bound, bound)
             nn.init.uniform_(layer.bias, -bound, bound)
         elif isinstance(layer, SNEmbedding):

@@ -63,7 +63,8 @@ class FastBlock(nn.Module):
             self.colors = SameConv(*folded.normed("final.2"))
         if follows == "refinement":
             self.head = FastHead(folded, f"{name}.conv_mask", 2 * side, tile)
-            share = torch.sigmoid(folded[f"alpha{t}"])[0, :, 0].float()
+            alpha = torch.sigmoid(folded[f"alpha{t}"])
+            share = alpha[0, :, 0].float()
             self.register_buffer("share", share, persistent=False)
         form = doubling_form(first, side) if tile > 1 else "transposed"
         self.conv1 = DoublingConv(first, first_bias, form)
@@ -75,7 +76,8 @@ class FastBlock(nn.Module):
         # columns of the two norms in the affine rows
         middle = offset + 2 * first.shape[1]
         self.columns_1 = slice(offset, middle)
-        self.columns_2 = slice(middle, middle + 2 * first.shape[0])
+        end = middle + 2 * first.shape[0]
+        self.columns_2 = slice(middle, end)
 
     def forward(
         self,
@@ -93,8 +95,10 @@ class FastBlock(nn.Module):
 
         Colors [B, R, R, 3] take the place of the map where they follow.
         """
-        main = self.conv1(modulated(x, shares_1, affine[:, :, self.columns_1]))
-        out = self.conv2(modulated(main, shares_2, affine[:, :, self.columns_2]), x)
+        affine_1 = affine[:, :, self.columns_1]
+        affine_2 = affine[:, :, self.columns_2]
+        main = self.conv1(modulated(x, shares_1, affine_1))
+        out = self.conv2(modulated(main, shares_2, affine_2), x)
         if self.colors is not None:
             return torch.tanh(self.colors(out.relu_())), None
         if self.head is None:
@@ -106,7 +110,8 @@ class FastBlock(nn.Module):
         """M = (1 - a) M^S + a M^F (component iv), float32."""
         side = logits.shape[-1]
         from_features = torch.sigmoid(logits) * top_left(inside, side)
-        alpha = self.share[labels].float()[:, :, None, None]
+        of_slots = self.share[labels].float()
+        alpha = of_slots[:, :, None, None]
         return torch.lerp(resize(placed, side), from_features, alpha)
 
 
@@ -127,8 +132,10 @@ def modulated(x: Tensor, shares: Tensor, affine: Tensor) -> Tensor:
     """
     by_pixel = shares.transpose(1, 2)  # [B, S S, A]
     channels = x.shape[3]
-    scales, shifts = affine[:, :, :channels], affine[:, :, channels:]
-    out = torch.bmm(by_pixel, scales).mul_(x.flatten(1, 2))
+    scales = affine[:, :, :channels]
+    shifts = affine[:, :, channels:]
+    out = torch.bmm(by_pixel, scales)
+    out = out.mul_(x.flatten(1, 2))
     return out.baddbmm_(by_pixel, shifts).relu_().view_as(x)
 
 
@@ -140,7 +147,8 @@ def shares_at(masks: Tensor, side: int, dtype: torch.dtype) -> Tensor:
     at_side = resize(masks, side)
     shares = at_side / (at_side.sum(1, keepdim=True) + 1e-6)
     plain = torch.ones_like(shares[:, :1])
-    return torch.cat([shares, plain], 1).to(dtype).flatten(2)
+    with_plain = torch.cat([shares, plain], 1)
+    return with_plain.to(dtype).flatten(2)
 
 
 class FastGenerator(nn.Module):
@@ -171,10 +179,12 @@ class FastGenerator(nn.Module):
             tile = 4 if dtype == torch.float32 else 2  # larger ones round too coarsely for bfloat16
         self.chunk_bytes = CHUNK_BYTES if on_cpu else 0  # 0 = all at once
         weight, bias = folded.normed("fc")
-        self.fc = Affine(pixels_first(weight), pixels_first(bias)).to(dtype)
+        fc = Affine(pixels_first(weight), pixels_first(bias))
+        self.fc = fc.to(dtype)
         self.masks: FastMasks | None = None
         if config.layout_to_mask:
-            self.masks = FastMasks(folded, config.version, tile).to(dtype)
+            masks = FastMasks(folded, config.version, tile)
+            self.masks = masks.to(dtype)
         self.blocks = nn.ModuleList()
         affine: list[Tensor] = []  # of every norm, [D_w + 2, 2 C]
         offset = 0
@@ -184,12 +194,14 @@ class FastGenerator(nn.Module):
                 follows = "refinement"
             elif t == network.names[-1]:
                 follows = "colors"
-            block = FastBlock(folded, t, 4 << i, offset, follows, tile).to(dtype)
+            block = FastBlock(folded, t, 4 << i, offset, follows, tile)
+            block = block.to(dtype)
             self.blocks.append(block)
             affine += [folded.affine(f"res{t}.b1"), folded.affine(f"res{t}.b2")]
             offset = block.columns_2.stop
         embedding = folded["label_embedding.weight"].to(dtype)
-        self.register_buffer("affine", torch.cat(affine, 1).to(dtype), persistent=False)
+        joined = torch.cat(affine, 1).to(dtype)
+        self.register_buffer("affine", joined, persistent=False)
         self.register_buffer("embedding", embedding, persistent=False)
         if compiled:
             for module in self.blocks:
@@ -201,13 +213,15 @@ class FastGenerator(nn.Module):
         """Return images and mask stacks as LostGanGenerator.forward does, float32."""
         count, slots = layouts.labels.shape
         order, visible = visible_slots(layouts.boxes)
-        labels, boxes = layouts.labels.gather(1, order), rows_at(layouts.boxes, order)
+        labels = layouts.labels.gather(1, order)
+        boxes = rows_at(layouts.boxes, order)
         z = rows_at(z_objects, order).to(self.dtype)
         code = torch.cat([z, self.embedding[labels]], -1)  # [B, O', D_w]
         placed = self._place(code, boxes, visible)
         inside = inside_boxes(boxes, self.config.resolution // 2)
         affine = self._affine_rows(code)
-        x = self.fc(z_image.to(self.dtype)).view(count, 4, 4, -1)
+        flat = self.fc(z_image.to(self.dtype))
+        x = flat.view(count, 4, 4, -1)
         stacks = [placed]
         shares: dict[int, Tensor] = {}  # side -> shares of the last masks
         for block in self.blocks:
@@ -222,7 +236,8 @@ class FastGenerator(nn.Module):
             if refined is not None:
                 stacks.append(refined)
                 shares.clear()
-        images = x.permute(0, 3, 1, 2).float().contiguous()
+        channels_first = x.permute(0, 3, 1, 2)
+        images = channels_first.float().contiguous()
         return images, tuple(put_back(stack, order, slots) for stack in stacks)
 
     def _place(self, code: Tensor, boxes: Tensor, visible: Tensor) -> Tensor:
@@ -232,8 +247,10 @@ class FastGenerator(nn.Module):
         codes = code[visible]  # [n, D_w]
         each = 16 * 16 * self.masks.channels * code.element_size()
         shapes = boxes.new_zeros(*visible.shape, 16, 16)
-        chunks = torch.split(codes, self._chunk(each, len(codes)))
-        shapes[visible] = torch.cat([self.masks(chunk) for chunk in chunks])
+        most = self._chunk(each, len(codes))
+        chunks = torch.split(codes, most)
+        masks = [self.masks(chunk) for chunk in chunks]
+        shapes[visible] = torch.cat(masks)
         placed = place_masks(shapes, boxes, CANVAS, self.config.align_corners)
         if self.config.clip_masks:
             placed = placed * inside_boxes(boxes, CANVAS)
@@ -256,7 +273,8 @@ class FastGenerator(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Run a block on as many images at a time as fit the cache."""
         assert isinstance(block, FastBlock)
-        each = 4 * block.side * block.side * block.channels_out * x.element_size()
+        values = 4 * block.side * block.side * block.channels_out
+        each = values * x.element_size()
         count = self._chunk(each, len(x))
         chunks = [torch.split(tensor, count) for tensor in (x, *others)]
         outs, refined = [], []
@@ -285,18 +303,24 @@ def visible_slots(boxes: Tensor) -> tuple[Tensor, Tensor]:
     A mask leaks over its box by at most a fifteenth of its size (place_masks); a box further
     outside shows nowhere.
     """
-    low, high = boxes[..., :2], boxes[..., 2:]
+    low = boxes[..., :2]
+    high = boxes[..., 2:]
     leak = (high - low).clamp_min(1e-6) / 15
-    visible = ((high + leak >= 0) & (low - leak <= 1)).all(-1)  # [B, O]
-    count = max(1, int(visible.sum(1).max()))
-    visible_first = visible.logical_not().to(torch.uint8).argsort(stable=True, dim=1)
+    meets = (high + leak >= 0) & (low - leak <= 1)
+    visible = meets.all(-1)  # [B, O]
+    most = int(visible.sum(1).max())
+    count = max(1, most)
+    hidden = visible.logical_not().to(torch.uint8)
+    visible_first = hidden.argsort(stable=True, dim=1)
     order = visible_first[:, :count]
     return order, visible.gather(1, order)
 
 
 def rows_at(values: Tensor, order: Tensor) -> Tensor:
     """values [B, O, n] at slots [B, O'] -> [B, O', n]."""
-    return values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+    columns = values.shape[2]
+    index = order[..., None].expand(-1, -1, columns)
+    return values.gather(1, index)
 
 
 def put_back(masks: Tensor, order: Tensor, slots: int) -> Tensor:
@@ -304,5 +328,6 @@ def put_back(masks: Tensor, order: Tensor, slots: int) -> Tensor:
 
     Shape [B, O, S, S].
     """
-    out = masks.new_zeros(len(masks), slots, *masks.shape[2:])
-    return out.scatter_(1, order[..., None, None].expand_as(masks), masks)
+    shape = (len(masks), slots, *masks.shape[2:])
+    index = order[..., None, None].expand_as(masks)
+    return masks.new_zeros(shape).scatter_(1, index, masks)

@@ -51,20 +51,24 @@ class FastMasks(nn.Module):
             if not self.instance:
                 layer = scaled(layer, folded.norm(f"mask_regress.conv{i}.1"))
             weight, bias = layer
-            self.stages.append(SameConv(weight, bias, tile=same_tile(weight, side, tile)))
+            conv = SameConv(weight, bias, tile=same_tile(weight, side, tile))
+            self.stages.append(conv)
         weight, bias = folded.normed("mask_regress.conv3.3")
         self.head = Affine(weight[:, :, 0, 0], bias)
 
     def forward(self, code: Tensor) -> Tensor:
         """[n, D_w] -> [n, 16, 16], float32."""
-        x = self.fc(code).view(len(code), 4, 4, self.channels)
+        flat = self.fc(code)
+        x = flat.view(len(code), 4, 4, self.channels)
         for conv, side in zip(self.stages, (8, 16, 16), strict=True):
             x = conv(x)
             if self.instance:
                 x = instance_norm_(x)
             x = x.relu_()
-            x = resize(x.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1).contiguous()
-        return torch.sigmoid(self.head(x)[..., 0].float())
+            enlarged = resize(x.permute(0, 3, 1, 2), side)
+            x = enlarged.permute(0, 2, 3, 1).contiguous()
+        logits = self.head(x)[..., 0]
+        return torch.sigmoid(logits.float())
 
 
 def instance_norm_(x: Tensor) -> Tensor:
@@ -75,7 +79,8 @@ def instance_norm_(x: Tensor) -> Tensor:
     rows = x.flatten(1, 2)
     pixels = rows.shape[1]
     # means as a product with a row of 1 / pixels
-    average = x.new_full((1, 1, 1), 1 / pixels).expand(len(x), 1, pixels)
+    one = x.new_full((1, 1, 1), 1 / pixels)
+    average = one.expand(len(x), 1, pixels)
     rows.sub_(average @ rows)
     variance = (average @ (rows * rows)).float()
     factor = torch.rsqrt(variance + 1e-5).to(x.dtype)
@@ -97,7 +102,8 @@ class FastHead(nn.Module):
         if f"{name}.0.bottleneck.0.weight" in folded:
             weight, bias = folded.convolution(f"{name}.0.bottleneck.0", f"{name}.0.bottleneck.1")
             pooled_channels = len(PYRAMID) * len(bias)
-            self.pooled = PooledShare(folded, f"{name}.0", weight[:, :pooled_channels], side)
+            of_pooled = weight[:, :pooled_channels]
+            self.pooled = PooledShare(folded, f"{name}.0", of_pooled, side)
             weight = weight[:, pooled_channels:]
             last = f"{name}.1"
         else:
@@ -105,7 +111,8 @@ class FastHead(nn.Module):
             weight, bias = scaled(layer, folded.norm(f"{name}.1"))
             last = f"{name}.3"
         self.conv = SameConv(weight, bias, tile=same_tile(weight, side, tile))
-        self.register_buffer("rows", folded[f"{last}.weight"][:, :, 0, 0], persistent=False)
+        rows = folded[f"{last}.weight"][:, :, 0, 0]
+        self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("row_bias", folded[f"{last}.bias"], persistent=False)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -117,9 +124,11 @@ class FastHead(nn.Module):
         if self.pooled is not None:
             self.pooled(x, hidden)
         hidden = hidden.relu_().flatten(1, 2)  # [B, S S, h]
-        rows, bias = self.rows[labels], self.row_bias[labels][..., None]
+        rows = self.rows[labels]
+        bias = self.row_bias[labels][..., None]
         logits = torch.baddbmm(bias, rows, hidden.transpose(1, 2))
-        return logits.view(*labels.shape, *x.shape[1:3]).float()
+        height, width = x.shape[1:3]
+        return logits.view(*labels.shape, height, width).float()
 
 
 class PooledShare(nn.Module):
@@ -139,13 +148,15 @@ class PooledShare(nn.Module):
         pools = [_pool(cells, side, weight) for cells in PYRAMID]
         spreads = [_spread(cells, side, weight) for cells in PYRAMID]
         self.register_buffer("pool", torch.cat(pools), persistent=False)  # [12, S]
-        self.register_buffer("spread", torch.cat(spreads, 1), persistent=False)  # [S, 36]
+        all_spreads = torch.cat(spreads, 1)  # [S, 36]
+        self.register_buffer("spread", all_spreads, persistent=False)
         self.ones = nn.ModuleList()  # the 1 x 1 convolutions
         for i in range(len(PYRAMID)):
             one, bias = folded.convolution(f"{name}.stages.{i}.1", f"{name}.stages.{i}.2")
             self.ones.append(Affine(one[:, :, 0, 0], bias))
             of_map = weight[:, i * hidden : (i + 1) * hidden]
-            taps = of_map.permute(1, 2, 3, 0).flatten(1)  # [h, 3 3 h]
+            taps = of_map.permute(1, 2, 3, 0)
+            taps = taps.flatten(1)  # [h, 3 3 h]
             self.register_buffer(f"taps{i}", taps.contiguous(), persistent=False)
             self.register_buffer(f"pool{i}", pools[i], persistent=False)  # [k, S]
             self.register_buffer(f"spread{i}", spreads[i], persistent=False)  # [S, 3 k]
@@ -153,19 +164,24 @@ class PooledShare(nn.Module):
     def forward(self, x: Tensor, out: Tensor) -> None:
         """x [B, S, S, C]; added to out [B, S, S, h]."""
         batch, side, _, channels = x.shape
-        rows = (self.pool @ x.view(batch, side, -1)).view(batch, -1, side, channels)  # [B, 12, ...]
+        rows = self.pool @ x.view(batch, side, -1)
+        rows = rows.view(batch, -1, side, channels)  # [B, 12, S, C]
         parts = []
-        for i, row in enumerate(torch.split(rows, list(PYRAMID), 1)):
+        of_maps = torch.split(rows, list(PYRAMID), 1)
+        for i, row in enumerate(of_maps):
             cells = PYRAMID[i]
             pooled = self.get_buffer(f"pool{i}") @ row  # [B, k, k, C]
             z = self.ones[i](pooled).relu_()  # [B, k, k, h]
-            taps = (z @ self.get_buffer(f"taps{i}")).view(batch, cells, cells, 3, 3, -1)
+            taps = z @ self.get_buffer(f"taps{i}")
+            taps = taps.view(batch, cells, cells, 3, 3, -1)
             # row and its tap, column and its tap
-            taps = taps.transpose(2, 3).reshape(batch, 3 * cells, 3 * cells, -1)
+            taps = taps.transpose(2, 3)
+            taps = taps.reshape(batch, 3 * cells, 3 * cells, -1)
             columns = self.get_buffer(f"spread{i}") @ taps  # [B, 3 k, S, h]
             parts.append(columns.flatten(2))
         spread = self.spread.expand(batch, -1, -1)
-        out.view(batch, side, -1).baddbmm_(spread, torch.cat(parts, 1))
+        all_columns = torch.cat(parts, 1)
+        out.view(batch, side, -1).baddbmm_(spread, all_columns)
 
 
 def _pool(cells: int, side: int, like: Tensor) -> Tensor:
@@ -184,8 +200,10 @@ def _spread(cells: int, side: int, like: Tensor) -> Tensor:
     Shape [S, 3 k].
     """
     position = torch.linspace(0, cells - 1, side, dtype=like.dtype, device=like.device)
-    distance = position[:, None] - torch.arange(cells, device=like.device)
+    centers = torch.arange(cells, device=like.device)
+    distance = position[:, None] - centers
     hat = (1 - distance.abs()).clamp_min(0)  # [S, k]
     # [S, k, 3]: the pixel before, itself, the one after
-    taps = F.pad(hat, (0, 0, 1, 1)).unfold(0, 3, 1)
+    padded = F.pad(hat, (0, 0, 1, 1))
+    taps = padded.unfold(0, 3, 1)
     return taps.flatten(1)

@@ -46,7 +46,9 @@ class Folded(FoldedWeights):
         The convolution has neither bias nor spectral norm.
         """
         scale, shift = self.norm(norm)
-        return scaled((self[f"{name}.weight"], torch.zeros_like(scale)), (scale, shift))
+        weight = self[f"{name}.weight"]
+        no_bias = torch.zeros_like(scale)
+        return scaled((weight, no_bias), (scale, shift))
 
     def affine(self, name: str) -> Tensor:
         """Return an ISLA-Norm as a matrix [D_w + 2, 2 C].
@@ -62,7 +64,8 @@ class Folded(FoldedWeights):
         gammas = torch.cat([gamma_weight.t(), gamma_bias[None]])  # [D_w + 1, C]
         betas = torch.cat([beta_weight.t(), beta_bias[None]])
         scales = torch.cat([gammas * scale, scale[None]])  # [D_w + 2, C]
-        shifts = torch.cat([betas + gammas * shift, shift[None]])
+        moved = betas + gammas * shift
+        shifts = torch.cat([moved, shift[None]])
         return torch.cat([scales, shifts], 1)
 
 
@@ -70,7 +73,8 @@ def scaled(layer: Layer, norm: Norm) -> Layer:
     """Return weight and bias of a layer with a scale and a shift of its N outputs."""
     weight, bias = layer
     scale, shift = norm
-    per_output = scale.view(-1, *[1] * (weight.ndim - 1))
+    ones = [1] * (weight.ndim - 1)
+    per_output = scale.view(-1, *ones)
     return weight * per_output, bias * scale + shift
 
 
@@ -92,4 +96,5 @@ class Affine(nn.Module):
 
 def pixels_first(rows: Tensor) -> Tensor:
     """Reorder rows [C 16, ...] of a 4 x 4 map to channels last [16 C, ...]."""
-    return rows.view(-1, 16, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)
+    of_pixels = rows.view(-1, 16, *rows.shape[1:])
+    return of_pixels.transpose(0, 1).flatten(0, 1)

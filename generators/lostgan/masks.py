@@ -36,10 +36,12 @@ class MaskRegression(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         """[B, O, D_w] -> soft masks [B, O, 16, 16]."""
         batch, slots, _ = code.shape
-        x = self.fc(code.flatten(0, 1)).view(-1, self.channels, 4, 4)
+        flat = self.fc(code.flatten(0, 1))
+        x = flat.view(-1, self.channels, 4, 4)
         x = resize(self.conv1(x), 8)
         x = resize(self.conv2(x), 16)
-        return torch.sigmoid(self.conv3(x)).view(batch, slots, 16, 16)
+        masks = torch.sigmoid(self.conv3(x))
+        return masks.view(batch, slots, 16, 16)
 
 
 def _mask_stage(channels: int, version: int) -> nn.Sequential:
@@ -75,8 +77,10 @@ class PyramidHead(nn.Module):
         parts = []
         for stage in self.stages:
             pooled = stage(x)
-            parts.append(F.interpolate(pooled, size=size, mode="bilinear", align_corners=True))
-        out: Tensor = self.bottleneck(torch.cat([*parts, x], 1))
+            at_size = F.interpolate(pooled, size=size, mode="bilinear", align_corners=True)
+            parts.append(at_size)
+        joined = torch.cat([*parts, x], 1)
+        out: Tensor = self.bottleneck(joined)
         return out
 
 

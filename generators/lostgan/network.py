@@ -60,10 +60,12 @@ class IslaNorm(nn.Module):
         product, so no (B, O, C, S, S) tensor is ever made.
         """
         batch, channels, height, width = x.shape
-        affine = torch.cat([self.weight_proj(code), self.bias_proj(code)], -1)  # [B, O, 2 C]
-        shares = mask_shares(masks, width).flatten(2).to(affine.dtype)  # [B, O, S S]
-        maps = torch.bmm(affine.transpose(1, 2), shares)  # [B, 2 C, S S]
-        gamma, beta = maps.view(batch, 2 * channels, height, width).chunk(2, 1)
+        gammas, betas = self.weight_proj(code), self.bias_proj(code)
+        affine = torch.cat([gammas, betas], -1)  # [B, O, 2 C]
+        shares = mask_shares(masks, width).flatten(2)  # [B, O, S S]
+        maps = torch.bmm(affine.transpose(1, 2), shares.to(affine.dtype))  # [B, 2 C, S S]
+        maps = maps.view(batch, 2 * channels, height, width)
+        gamma, beta = maps.chunk(2, 1)
         return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
 
 
@@ -88,7 +90,8 @@ class SpadeNorm(nn.Module):
     def __init__(self, channels: int, labels: int, hidden: int) -> None:
         super().__init__()
         self.labels = labels
-        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, hidden, 3, padding=1), nn.ReLU())
+        first = nn.Conv2d(labels, hidden, 3, padding=1)
+        self.mlp_shared = nn.Sequential(first, nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
         self.batch_norm2d = BatchNorm2d(channels, affine=False)
@@ -97,10 +100,12 @@ class SpadeNorm(nn.Module):
         """x [B, C, S, S], masks [B, O, any, any], labels [B, O] -> [B, C, S, S]."""
         at_side = resize(masks, x.shape[-1])  # [B, O, S, S]
         rows = labels[:, :, None, None].expand_as(at_side)
-        empty = at_side.new_zeros(len(x), self.labels, *at_side.shape[2:])  # [B, K, S, S]
+        shape = (len(x), self.labels, *at_side.shape[2:])
+        empty = at_side.new_zeros(shape)  # [B, K, S, S]
         label_map = empty.scatter_reduce(1, rows, at_side, "amax")
         hidden = self.mlp_shared(label_map)
-        gamma, beta = self.mlp_gamma(hidden), self.mlp_beta(hidden)
+        gamma = self.mlp_gamma(hidden)
+        beta = self.mlp_beta(hidden)
         return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
 
 
@@ -141,25 +146,34 @@ class LostGanGenerator(nn.Module):
         self.label_embedding = nn.Embedding(labels, config.embedding)
         self.fc = SNLinear(config.z_image, widths[0] * 16)
         # the published 64 pixel model counts its blocks from 2
-        first = 2 if (config.version, config.resolution) == (1, 64) else 1
+        is_first_model = (config.version, config.resolution) == (1, 64)
+        first = 2 if is_first_model else 1
         self.names = range(first, first + len(widths) - 1)
-        can_refine = self.names[:-1] if config.version == 2 else range(0)
+        can_refine = range(0)
+        if config.version == 2:
+            can_refine = self.names[:-1]
         self.refined = can_refine
         if config.refine_stages >= 0:
             self.refined = can_refine[: config.refine_stages]
         mask_labels = config.mask_labels or labels
-        for t, wide, narrow in zip(self.names, widths, widths[1:], strict=False):
-            norms = (make_norm(config, wide, labels), make_norm(config, narrow, labels))
+        pairs = zip(self.names, widths, widths[1:], strict=False)
+        for t, wide, narrow in pairs:
+            norm_1 = make_norm(config, wide, labels)
+            norm_2 = make_norm(config, narrow, labels)
+            norms = (norm_1, norm_2)
             block = GeneratorBlock(wide, narrow, norms)
             if t in can_refine:
                 pyramid = PSP_STAGE.get(config.resolution) == t
                 block.conv_mask = to_mask(narrow, config.mask_hidden, mask_labels, pyramid)
-                self.register_parameter(f"alpha{t}", nn.Parameter(torch.zeros(1, mask_labels, 1)))
+                alpha = nn.Parameter(torch.zeros(1, mask_labels, 1))
+                self.register_parameter(f"alpha{t}", alpha)
             self.add_module(f"res{t}", block)
         rgb = SNConv2d(widths[-1], 3, 3)
         self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
         if config.layout_to_mask:
-            channels = 2 * config.width if config.version == 1 else 4 * config.width
+            channels = 4 * config.width
+            if config.version == 1:
+                channels = 2 * config.width
             self.mask_regress = MaskRegression(code, channels, config.version)
         orthogonal_init(self)
 
@@ -175,24 +189,28 @@ class LostGanGenerator(nn.Module):
         """
         labels, boxes = layouts.labels, layouts.boxes
         # eq. 6, z first: [B, O, D_w]
-        code = torch.cat([z_objects, self.label_embedding(labels)], -1)
+        embedded = self.label_embedding(labels)
+        code = torch.cat([z_objects, embedded], -1)
         placed = self._place(code, boxes)  # M^S [B, O, 64, 64]
         inside = inside_boxes(boxes, self.config.resolution // 2)  # [B, O, R/2, R/2]
-        x = self.fc(z_image).view(len(labels), -1, 4, 4)
+        flat = self.fc(z_image)
+        x = flat.view(len(labels), -1, 4, 4)
         stacks = [placed]
         for t in self.names:
             block = self.get_submodule(f"res{t}")
             x = block(x, stacks[-1], code, labels)
             if t in self.refined:
                 logits = block.get_submodule("conv_mask")(x)
-                stacks.append(self._refine(t, logits, placed, inside, labels))
+                refined = self._refine(t, logits, placed, inside, labels)
+                stacks.append(refined)
         return self.final(x), tuple(stacks)
 
     def _place(self, code: Tensor, boxes: Tensor) -> Tensor:
         """Return M^S: the mask of each object in its box on the canvas [B, O, 64, 64]."""
         if not self.config.layout_to_mask:
             return inside_boxes(boxes, CANVAS)
-        placed = place_masks(self.mask_regress(code), boxes, CANVAS, self.config.align_corners)
+        masks = self.mask_regress(code)
+        placed = place_masks(masks, boxes, CANVAS, self.config.align_corners)
         if self.config.clip_masks:
             placed = placed * inside_boxes(boxes, CANVAS)
         return placed
@@ -205,12 +223,14 @@ class LostGanGenerator(nn.Module):
         With one learnable weight a per class and stage.
         """
         side = logits.shape[-1]
-        rows = labels[:, :, None, None].expand(-1, -1, side, side)
-        own_logits = logits.gather(1, rows)  # [B, O, S, S]
+        index = labels[:, :, None, None].expand(-1, -1, side, side)
+        own_logits = logits.gather(1, index)  # [B, O, S, S]
         from_features = torch.sigmoid(own_logits) * top_left(inside, side)
-        weights = torch.sigmoid(self.get_parameter(f"alpha{t}"))[0, :, 0]  # [K]
+        rows = torch.sigmoid(self.get_parameter(f"alpha{t}"))
+        weights = rows[0, :, 0]  # [K]
         alpha = weights[labels][:, :, None, None]
-        return (1 - alpha) * resize(placed, side) + alpha * from_features
+        at_side = resize(placed, side)
+        return (1 - alpha) * at_side + alpha * from_features
 
 
 def make_norm(config: Config, channels: int, labels: int) -> nn.Module:
@@ -228,7 +248,8 @@ def top_left(masks: Tensor, side: int) -> Tensor:
 
     The top-left sample of each cell.
     """
-    pick = torch.arange(side, device=masks.device) * masks.shape[-1] // side
+    cells = torch.arange(side, device=masks.device)
+    pick = cells * masks.shape[-1] // side
     return masks[:, :, pick][:, :, :, pick]
 
 
@@ -239,10 +260,11 @@ class LostGanObjective:
         self.config = config
         width = config.width_d or config.width
         orthogonal = config.orthogonal_d or None
-        self.networks: Mapping[str, nn.Module] = {
-            "G": LostGanGenerator(config, labels),
-            "D": Discriminator(config.resolution, width, labels, config.early_pool, orthogonal),
-        }
+        generator = LostGanGenerator(config, labels)
+        discriminator = Discriminator(
+            config.resolution, width, labels, config.early_pool, orthogonal
+        )
+        self.networks: Mapping[str, nn.Module] = {"G": generator, "D": discriminator}
         self.perceptual = perceptual_loss(config.perceptual_weights, config.lambda_perceptual)
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
@@ -252,8 +274,11 @@ class LostGanObjective:
         if self.config.background:
             layouts = with_background(layouts)
         count, slots = layouts.labels.shape
-        z_image = torch.randn(count, self.config.z_image, generator=rng).to(device)
-        z_objects = torch.randn(count, slots, self.config.z_object, generator=rng).to(device)
+        config = self.config
+        z_image = torch.randn(count, config.z_image, generator=rng)
+        z_objects = torch.randn(count, slots, config.z_object, generator=rng)
+        z_image = z_image.to(device)
+        z_objects = z_objects.to(device)
         images, _ = self.networks["G"](layouts, z_image, z_objects)
         return Fakes(images)
 
@@ -272,7 +297,9 @@ class LostGanObjective:
             real_images, real_objects = self.networks["D"](batch.images, layouts)
             fake_images, fake_objects = self.networks["D"](fake, layouts)
         weights = self._object_weights(layouts)
-        object_loss = hinge_real(real_objects, weights) + hinge_fake(fake_objects, weights)
+        real_object_loss = hinge_real(real_objects, weights)
+        fake_object_loss = hinge_fake(fake_objects, weights)
+        object_loss = real_object_loss + fake_object_loss
         image_loss = hinge_real(real_images) + hinge_fake(fake_images)
         d_image = Loss(config.lambda_image * image_loss)
         if config.per_image:
@@ -293,9 +320,11 @@ class LostGanObjective:
             object_loss = _negative_mean(objects)
             losses["g_object"] = Loss(config.lambda_object * object_loss, mean_over="objects")
         losses["g_image"] = Loss(-config.lambda_image * images.mean())
-        losses["g_l1"] = Loss(config.lambda_l1 * F.l1_loss(fake.float(), batch.images))
+        l1 = F.l1_loss(fake.float(), batch.images)
+        losses["g_l1"] = Loss(config.lambda_l1 * l1)
         if self.perceptual is not None:
-            distance = self.perceptual.to(fake.device)(fake, batch.images)
+            perceptual = self.perceptual.to(fake.device)
+            distance = perceptual(fake, batch.images)
             losses["g_perceptual"] = Loss(config.lambda_perceptual * distance)
         return losses
 
@@ -320,8 +349,10 @@ def _negative_mean(scores: Tensor) -> Tensor:
 
 def _twice(layouts: Layouts) -> Layouts:
     """Return the layouts, and after them the same again."""
-    labels, boxes, scores = layouts.labels, layouts.boxes, layouts.scores
-    return Layouts(torch.cat([labels] * 2), torch.cat([boxes] * 2), torch.cat([scores] * 2))
+    labels = torch.cat([layouts.labels] * 2)
+    boxes = torch.cat([layouts.boxes] * 2)
+    scores = torch.cat([layouts.scores] * 2)
+    return Layouts(labels, boxes, scores)
 
 
 def per_image_weights(layouts: Layouts) -> Tensor:
@@ -331,7 +362,8 @@ def per_image_weights(layouts: Layouts) -> Tensor:
     """
     is_object = layouts.labels > 0  # [B, O]
     counts = is_object.sum(1)  # [B]
-    of_image = is_object.sum() / (counts > 0).sum() / counts
+    images = (counts > 0).sum()
+    of_image = is_object.sum() / images / counts
     image = is_object.nonzero()[:, 0]  # [n]
     return of_image[image]
 
@@ -340,10 +372,10 @@ def with_background(layouts: Layouts) -> Layouts:
     """Append a whole-image object of label 0 ("Handling Background", section 2.2.2)."""
     count = len(layouts)
     label = layouts.labels.new_zeros(count, 1)
-    box = layouts.boxes.new_tensor([0, 0, 1, 1]).expand(count, 1, 4)
+    whole_image = layouts.boxes.new_tensor([0, 0, 1, 1])
+    box = whole_image.expand(count, 1, 4)
     score = layouts.scores.new_ones(count, 1)
-    return Layouts(
-        torch.cat([layouts.labels, label], 1),
-        torch.cat([layouts.boxes, box], 1),
-        torch.cat([layouts.scores, score], 1),
-    )
+    labels = torch.cat([layouts.labels, label], 1)
+    boxes = torch.cat([layouts.boxes, box], 1)
+    scores = torch.cat([layouts.scores, score], 1)
+    return Layouts(labels, boxes, scores)

@@ -26,7 +26,8 @@ class LostGanSampler:
     """A trained generator, ready to be sampled (generators.base.LayoutSampler)."""
 
     def __init__(self, network: LostGanGenerator, options: SamplerOptions) -> None:
-        self.network = _fast_form(network.eval().to(options.device), options)
+        on_device = network.eval().to(options.device)
+        self.network = _fast_form(on_device, options)
         self.config = network.config
         self.size = network.config.size  # (H, W)
         self.num_stages = 1 + len(network.refined)  # of the masks: m_0, m_1, ...
@@ -72,16 +73,21 @@ class LostGanSampler:
         layouts = layouts.to(self.device)
         if self.config.background:
             layouts = with_background(layouts)
-        images, stacks = self.network(layouts, z_image.to(self.device), z_objects.to(self.device))
-        pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        channels_last = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        z_image = z_image.to(self.device)
+        z_objects = z_objects.to(self.device)
+        images, stacks = self.network(layouts, z_image, z_objects)
+        values = (images.float() + 1) * 127.5
+        pixels = values.round().clamp(0, 255).to(torch.uint8)
+        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        channels_last = np.ascontiguousarray(channels_last)
         without_background = tuple(stack[:, :slots] for stack in stacks)
         return channels_last, without_background
 
     @torch.inference_mode()
     def at_full_size(self, stack: Tensor) -> NDArray[np.float32]:
         """Return a mask stack [B, O, S, S] at the size of the images [B, O, R, R]."""
-        full: NDArray[np.float32] = resize(stack.float(), self.config.resolution).cpu().numpy()
+        enlarged = resize(stack.float(), self.config.resolution)
+        full: NDArray[np.float32] = enlarged.cpu().numpy()
         return full
 
 
@@ -107,7 +113,9 @@ def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tu
     """
     rng = torch.Generator().manual_seed(seed)
     z_image = _draw(config.z_image, truncation, rng)
-    z_objects = [_draw(config.z_object, truncation, rng) for _ in range(slots)]
+    z_objects = []
+    for _ in range(slots):
+        z_objects.append(_draw(config.z_object, truncation, rng))
     return z_image, torch.stack(z_objects)
 
 
@@ -118,6 +126,7 @@ def _draw(width: int, truncation: float, rng: torch.Generator) -> Tensor:
         return z
     outside = z.abs() > truncation
     while outside.any():
-        z[outside] = torch.randn(int(outside.sum()), generator=rng)
+        count = int(outside.sum())
+        z[outside] = torch.randn(count, generator=rng)
         outside = z.abs() > truncation
     return z

@@ -79,7 +79,8 @@ def _sum(style: Style, draws: Sequence[Tensor]) -> Tensor:
     A lone draw of weight 1 comes back bit for bit.
     """
     total = draws[0] * style[0][1]
-    for (_, weight), draw in zip(style[1:], draws[1:], strict=True):
+    pairs = zip(style[1:], draws[1:], strict=True)
+    for (_, weight), draw in pairs:
         total = total + draw * weight
     return total
 
@@ -121,7 +122,8 @@ def checked_box(box: Sequence[float]) -> Box:
             f"box [{shown}] reaches outside the image; give x0, y0, x1, y1 as shares of its size, "
             "0 to 1"
         )
-    x0, y0, x1, y1 = (min(max(v, 0.0), 1.0) for v in values)
+    inside = [min(max(v, 0.0), 1.0) for v in values]
+    x0, y0, x1, y1 = inside
     if x0 >= x1 or y0 >= y1:
         raise ValueError(
             f"box [{x0:g}, {y0:g}, {x1:g}, {y1:g}] is empty; x1 must exceed x0 and y1 must exceed "

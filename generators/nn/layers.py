@@ -41,16 +41,20 @@ class SpectralNormed(nn.Module):
         init(self.weight_orig)
         rows = shape[0]
         columns = self.weight_orig[0].numel()
-        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0))
-        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0))
+        weight_u = F.normalize(torch.randn(rows), dim=0)
+        weight_v = F.normalize(torch.randn(columns), dim=0)
+        self.register_buffer("weight_u", weight_u)
+        self.register_buffer("weight_v", weight_v)
 
     def weight(self) -> Tensor:
         """Return the normalized weight, shape of `weight_orig`."""
         matrix = self.weight_orig.flatten(1)  # [rows, columns]
         if self.training:
             with torch.no_grad():
-                v = F.normalize(matrix.t() @ self.weight_u, dim=0, eps=self.eps)
-                u = F.normalize(matrix @ v, dim=0, eps=self.eps)
+                back = matrix.t() @ self.weight_u
+                v = F.normalize(back, dim=0, eps=self.eps)
+                forth = matrix @ v
+                u = F.normalize(forth, dim=0, eps=self.eps)
                 self.weight_v.copy_(v)
                 self.weight_u.copy_(u)
         # Cloned, because the next training forward overwrites the buffers before this graph's
@@ -143,7 +147,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         sums = values.sum((0, 2, 3))
         squares = (values * values).sum((0, 2, 3))
         count = values.new_tensor([x.numel() / channels])
-        totals: Tensor = _AllReduceSum.apply(torch.cat([sums, squares, count]))
+        own = torch.cat([sums, squares, count])
+        totals: Tensor = _AllReduceSum.apply(own)
         sums, squares, count = torch.split(totals, [channels, channels, 1])
         mean = sums / count
         var = (squares / count - mean * mean).clamp_min(0)
@@ -156,7 +161,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.affine:
             shift = shift * self.weight + self.bias
             scale = scale * self.weight
-        out = torch.addcmul(shift[:, None, None], values, scale[:, None, None])
+        per_channel = scale[:, None, None]
+        out = torch.addcmul(shift[:, None, None], values, per_channel)
         return out.to(x.dtype)
 
 
@@ -205,8 +211,10 @@ def inside_boxes(boxes: Tensor, side: int) -> Tensor:
     Both edges are inside.
     """
     x, y = box_lattice(boxes, side)
-    in_x = ((x >= 0) & (x <= 1)).to(boxes.dtype)
-    in_y = ((y >= 0) & (y <= 1)).to(boxes.dtype)
+    in_x = (x >= 0) & (x <= 1)
+    in_y = (y >= 0) & (y <= 1)
+    in_x = in_x.to(boxes.dtype)
+    in_y = in_y.to(boxes.dtype)
     return in_y[..., :, None] * in_x[..., None, :]
 
 
@@ -225,10 +233,12 @@ def roi_features(features: Tensor, rois: Tensor, cells: int, scale: float) -> Te
         return out
     side = features.shape[-1]
     channels = features.shape[1]
-    left, top, right, bottom = (rois[:, 1:] * scale).unbind(1)  # [n] each
+    edges = rois[:, 1:] * scale
+    left, top, right, bottom = edges.unbind(1)  # [n] each
     x_weights = _axis_weights(left, right, cells, side)
     y_weights = _axis_weights(top, bottom, cells, side)
-    counts = torch.bincount(rois[:, 0].long(), minlength=len(features)).tolist()
+    image_of = rois[:, 0].long()
+    counts = torch.bincount(image_of, minlength=len(features)).tolist()
     images = features.permute(0, 2, 3, 1)  # [B, S, S, C]
     x_parts = torch.split(x_weights, counts)
     y_parts = torch.split(y_weights, counts)
@@ -253,13 +263,16 @@ def _axis_weights(low: Tensor, high: Tensor, cells: int, side: int) -> Tensor:
     if len(samples):
         max_samples = int(samples.max())
     steps = torch.arange(max_samples, device=device)
-    first = low[:, None] + torch.arange(cells, device=device) * cell[:, None]  # [n, cells]
+    numbers = torch.arange(cells, device=device)
+    first = low[:, None] + numbers * cell[:, None]  # [n, cells]
     offset = (steps + 0.5) * (cell / samples)[:, None]  # [n, max_samples]
     position = first[:, :, None] + offset[:, None]  # [n, cells, max_samples]
     on_map = (position >= -1) & (position <= side)
-    counts = (steps < samples[:, None])[:, None] & on_map
+    sampled = steps < samples[:, None]
+    counts = sampled[:, None] & on_map
     nearest = position.clamp(0, side - 1)[..., None]
-    distance = (nearest - torch.arange(side, device=device)).abs()
+    pixels = torch.arange(side, device=device)
+    distance = (nearest - pixels).abs()
     weights = (1 - distance).clamp_min(0)  # [n, cells, max_samples, side]
     total = (weights * counts[..., None]).sum(2)
     return total / samples[:, None, None]
@@ -269,7 +282,8 @@ def resize(x: Tensor, side: int) -> Tensor:
     """Resize [B, C, S, S] bilinearly with half-pixel centres and no antialiasing."""
     if x.shape[-1] == side:
         return x
-    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+    size = (side, side)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def upsample2(x: Tensor) -> Tensor:

@@ -84,9 +84,11 @@ class PerceptualLoss(nn.Module):
             real_features = self._layer_outputs(real)
         fake_features = self._layer_outputs(fake)
         terms = []
-        for ours, theirs, weight in zip(fake_features, real_features, WEIGHTS, strict=True):
+        stages = zip(fake_features, real_features, WEIGHTS, strict=True)
+        for ours, theirs, weight in stages:
             # the means are float32 also where autocast makes the features bfloat16
-            terms.append(weight * F.l1_loss(ours.float(), theirs.float()))
+            distance = F.l1_loss(ours.float(), theirs.float())
+            terms.append(weight * distance)
         return torch.stack(terms).sum()
 
     def _layer_outputs(self, x: Tensor) -> list[Tensor]:

@@ -51,7 +51,8 @@ class DoublingConv(nn.Module):
             return self._by_pairs(x)
         if self.form == "steps":
             return self._by_steps(x)
-        out = F.conv_transpose2d(channels_first(x), self.weight, self.bias, stride=2, padding=1)
+        x = channels_first(x)
+        out = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
         return channels_last(out)
 
     def _by_steps(self, x: Tensor) -> Tensor:
@@ -60,16 +61,25 @@ class DoublingConv(nn.Module):
         across = _steps(x, 2)  # [B, H, W + 1, C]
         down = _steps(x, 1)  # [B, H + 1, W, C]
         both = _steps(across, 1)  # [B, H + 1, W + 1, C]
-        centre = torch.addmm(self.bias, x.flatten(0, 2), weight[0, 0])
+        pixels = x.flatten(0, 2)
+        centre = torch.addmm(self.bias, pixels, weight[0, 0])
         centre = centre.view(batch, height, width, -1)
-        columns = [_product(down[:, p : height + p], weight[1 + p, 0]) for p in (0, 1)]
-        out = x.new_empty(batch, height, 2, width, 2, centre.shape[-1])
+        columns = []
+        for p in (0, 1):
+            column = down[:, p : height + p]
+            columns.append(_product(column, weight[1 + p, 0]))
+        channels = centre.shape[-1]
+        out = x.new_empty(batch, height, 2, width, 2, channels)
         for q in (0, 1):  # left and right pixel of each pair
-            row = _product(across[:, :, q : width + q], weight[0, 1 + q]).add_(centre)
+            sides = across[:, :, q : width + q]
+            row = _product(sides, weight[0, 1 + q])
+            row.add_(centre)
             for p in (0, 1):  # upper and lower one
                 corners = both[:, p : height + p, q : width + q]
                 corner = _product(corners, weight[1 + p, 1 + q])
-                torch.add(corner.add_(columns[p]), row, out=out[:, :, p, :, q])
+                corner.add_(columns[p])
+                target = out[:, :, p, :, q]
+                torch.add(corner, row, out=target)
         return out.view(batch, 2 * height, 2 * width, -1)
 
     def _by_pairs(self, x: Tensor) -> Tensor:
@@ -78,17 +88,20 @@ class DoublingConv(nn.Module):
         rows = x.new_empty(4, batch, height // 2, width, channels)
         _into_pairs(x, rows, 1)
         inputs = x.new_empty(4, *pairs, channels)
-        products = x.new_empty(5, 5, *pairs, self.weight.shape[3])
+        outputs = self.weight.shape[3]
+        products = x.new_empty(5, 5, *pairs, outputs)
         # one row after the other, so that its transformed values stay in the cache
         for i, row in enumerate(_PAIR_INPUTS):
             _into_pairs(rows[row], inputs, 2)
             for j, column in enumerate(_PAIR_INPUTS):
                 pixels = inputs[column].flatten(0, 2)
-                torch.mm(pixels, self.weight[i, j], out=products[i, j].flatten(0, 2))
+                target = products[i, j].flatten(0, 2)
+                torch.mm(pixels, self.weight[i, j], out=target)
             of_row = products[i]
             common = of_row[0]
             of_row[1:4].add_(common)
-            of_row[4, :, :, 1:].add_(common[:, :, 1:])
+            after_first = of_row[4, :, :, 1:]
+            after_first.add_(common[:, :, 1:])
         return _from_pairs(products, self.bias)
 
 
@@ -108,9 +121,12 @@ def _steps(x: Tensor, axis: int) -> Tensor:
     out = x.new_empty(size)
     after = x.narrow(axis, 1, count - 1)
     before = x.narrow(axis, 0, count - 1)
-    torch.sub(after, before, out=out.narrow(axis, 1, count - 1))
-    out.select(axis, 0).copy_(x.select(axis, 0))
-    torch.neg(x.select(axis, count - 1), out=out.select(axis, count))
+    inner = out.narrow(axis, 1, count - 1)
+    torch.sub(after, before, out=inner)
+    first = x.select(axis, 0)
+    last = x.select(axis, count - 1)
+    out.select(axis, 0).copy_(first)
+    torch.neg(last, out=out.select(axis, count))
     return out
 
 
@@ -124,10 +140,13 @@ def _into_pairs(x: Tensor, out: Tensor, axis: int) -> None:
     last = even.shape[axis] - 1
     out[0].copy_(even)
     before = odd.narrow(axis, 0, last)
-    torch.sub(before, even.narrow(axis, 1, last), out=out[1].narrow(axis, 1, last))
+    here = even.narrow(axis, 1, last)
+    torch.sub(before, here, out=out[1].narrow(axis, 1, last))
     out[3].copy_(out[1])
-    torch.neg(even.select(axis, 0), out=out[1].select(axis, 0))
-    out[3].select(axis, 0).copy_(odd.select(axis, last))
+    first = even.select(axis, 0)
+    torch.neg(first, out=out[1].select(axis, 0))
+    end = odd.select(axis, last)
+    out[3].select(axis, 0).copy_(end)
     torch.sub(odd, even, out=out[2])
 
 
@@ -154,7 +173,11 @@ def _from_pairs(m: Tensor, bias: Tensor) -> Tensor:
     ):
         part = m[:, products, :, :, from_pairs]
         target = pixels[:, outputs, :, :, to_pairs]
-        torch.add(part[1:4], part[0], out=target[:3])
-        torch.add(part[4, :, :, 1:], part[0, :, :, 1:], out=target[3, :, :, :-1])
-        torch.add(part[4, :, :, :1], bias, out=target[3, :, :, -1:])
+        common = part[0]
+        first = part[4]
+        torch.add(part[1:4], common, out=target[:3])
+        inner = target[3, :, :, :-1]
+        torch.add(first[:, :, 1:], common[:, :, 1:], out=inner)
+        end = target[3, :, :, -1:]
+        torch.add(first[:, :, :1], bias, out=end)
     return out.view(batch, 4 * rows, 4 * columns, channels)

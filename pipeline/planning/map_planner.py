@@ -20,7 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from synthaug.pipeline.core.arrays import Flags, Ints
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
 from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
@@ -29,7 +29,6 @@ from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, cutout, real_map
 from synthaug.pipeline.planning.planner import NO_PLACE
 from synthaug.pipeline.planning.targets import (
-    Floats,
     exchange,
     images_needed,
     missing_objects,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
@@ -28,7 +28,7 @@ from synthaug.pipeline.detection.inference import detect_shards, load_labeller
 from synthaug.pipeline.detection.store import read_rows
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.self_train import WEIGHTS
 
 NEEDS = ("ingest", "self_train")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.leaks.pairs import SYNTHETIC, Pair, find_pairs
 from synthaug.pipeline.leaks.signatures import read_signatures
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.leaks import SHARD, Hasher, report_pairs, write_pairs
 
 NEEDS = ("leaks", "synthesize")

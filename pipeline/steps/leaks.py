@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, cut
@@ -33,7 +33,7 @@ from synthaug.pipeline.leaks.pairs import (
     split_manifest,
 )
 from synthaug.pipeline.leaks.signatures import read_signatures, write_signatures
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.trial.tables import references
 
 NEEDS = ("ingest",)

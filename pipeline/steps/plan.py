@@ -12,14 +12,15 @@ from functools import partial
 import numpy as np
 
 from synthaug.pipeline.config.schema import EDIT_KEYS, Job, section_dict
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.arrays import Floats
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.planning.planner import NO_PLACE, Floats, Planner
+from synthaug.pipeline.planning.planner import NO_PLACE, Planner
 from synthaug.pipeline.planning.targets import measured_weakness, target_counts, weak_shares
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 

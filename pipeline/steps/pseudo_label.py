@@ -18,7 +18,7 @@ import numpy as np
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.arrays import Flags, Ints
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -32,7 +32,7 @@ from synthaug.pipeline.formats.coco.write import CocoWriter
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import calibrate
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.ingest import TRUTH
 from synthaug.pipeline.steps.self_train import WEIGHTS
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, file_digest
@@ -24,7 +24,7 @@ from synthaug.pipeline.scores.features.weights import FILES, find
 from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.sizes import table_at_size
 from synthaug.pipeline.scoring.summary import summary
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
 from synthaug.pipeline.steps.networks import check_detector_file, check_score_networks
 from synthaug.pipeline.steps.synthesize import load_synthesizer

@@ -18,7 +18,7 @@ from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.arrays import Floats32
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
@@ -26,7 +26,7 @@ from synthaug.pipeline.detection.evaluation import average_precision, evaluate
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.steps.train_detector import WEIGHTS as SUPERVISED
 

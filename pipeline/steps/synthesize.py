@@ -8,12 +8,12 @@ from functools import partial
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.train_generator import WEIGHTS
 from synthaug.pipeline.synthesis.base import Synthesizer
 from synthaug.pipeline.synthesis.conditioning import conditioning_of

@@ -13,7 +13,7 @@ from synthaug.pipeline.batches.detector import detector_batches
 from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
@@ -23,7 +23,7 @@ from synthaug.pipeline.detection.floor import compare_with_floor
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file, check_sides
 from synthaug.pipeline.steps.networks import check_detector_training
 

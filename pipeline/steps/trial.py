@@ -13,7 +13,7 @@ import numpy as np
 
 from synthaug.pipeline.config.schema import Job, Trial, section_dict
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
@@ -21,7 +21,7 @@ from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.targets import chosen_classes
 from synthaug.pipeline.report.trial import text as report_text
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.trial.arms import ARMS, BEST, EXTERNAL, Arm, arm_named, on_top_of
 from synthaug.pipeline.trial.bench import Bench

@@ -18,7 +18,7 @@ import numpy as np
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import seed_for
@@ -31,7 +31,7 @@ from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.steps import train_detector
-from synthaug.pipeline.steps.contract import Manifest, Published
+from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
 from synthaug.pipeline.steps.networks import check_detector_file
 from synthaug.pipeline.verification import links as verification_links

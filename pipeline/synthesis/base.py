@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.arrays import Bytes
+from synthaug.pipeline.core.arrays import Bytes, Floats
 from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
@@ -24,7 +24,7 @@ from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, S
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.planner import Config as PlanConfig
-from synthaug.pipeline.planning.planner import Floats, LayoutPlanner, Planner, Source
+from synthaug.pipeline.planning.planner import LayoutPlanner, Planner, Source
 
 if TYPE_CHECKING:
     import torch

@@ -17,13 +17,13 @@ import numpy as np
 
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import blur
-from synthaug.pipeline.core.arrays import Bytes, Flags
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
 from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
+from synthaug.pipeline.planning.edit_planner import EditPlanner
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.planner import Source
 from synthaug.pipeline.synthesis.base import NO_CROWDS, Synthesizer

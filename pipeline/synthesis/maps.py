@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.maps import View, map_batches
 from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import resize
@@ -21,7 +22,7 @@ from synthaug.pipeline.core.scene import Category, Dataset, Scene, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.map_planner import Config as MapPlanConfig
 from synthaug.pipeline.planning.map_planner import MapPlanner
-from synthaug.pipeline.planning.planner import Floats, Planner
+from synthaug.pipeline.planning.planner import Planner
 from synthaug.pipeline.synthesis.base import (
     Conditioning,
     Finished,

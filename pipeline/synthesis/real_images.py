@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from synthaug.pipeline.config.schema import EDIT_KEYS, Job
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.json_values import Json
@@ -16,7 +17,7 @@ from synthaug.pipeline.core.scene import Dataset, class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.edit_planner import Config as PlanConfig
-from synthaug.pipeline.planning.edit_planner import EditPlanner, Floats
+from synthaug.pipeline.planning.edit_planner import EditPlanner
 from synthaug.pipeline.planning.planner import Source
 from synthaug.pipeline.planning.surfaces import Surfaces
 from synthaug.pipeline.planning.targets import ALL

@@ -60,7 +60,8 @@ def panoptic_conv(
     if kernel == 1:
         return F.conv2d(x, weight, bias)  # a window of one pixel matches
     windows = neighbourhood.windows(kernel)
-    if (x.shape[0], *x.shape[2:]) != windows.shape:
+    batch, _, height, width = x.shape
+    if (batch, height, width) != windows.shape:
         raise ValueError(f"features {list(x.shape)} do not fit a map of {list(windows.shape)}")
     device = x.device.type
     if torch.is_autocast_enabled(device):
@@ -124,18 +125,23 @@ def hole_features(
     all_channels = torch.cat([table.channels for table in tables])
     channels, positions = torch.unique(all_channels, return_inverse=True)
     wide = torch.promote_types(weight.dtype, torch.float32)
-    columns = weight.index_select(1, channels).permute(2, 3, 1, 0)
+    chosen = weight.index_select(1, channels)
+    columns = chosen.permute(2, 3, 1, 0)
     columns = columns.flatten(0, 2).to(wide)  # [k * k * c, D]
 
     indices = []
-    of_tables = torch.split(positions, [len(table.channels) for table in tables])
+    counts = [len(table.channels) for table in tables]
+    of_tables = torch.split(positions, counts)
     for table, position in zip(tables, of_tables, strict=True):
         indices.append(position[table.column] + table.tap * len(channels))
-    scale = torch.cat([table.weight for table in tables]).to(wide)
-    rows = F.embedding_bag(torch.cat(indices), columns, mode="sum", per_sample_weights=scale)
+    weights = [table.weight for table in tables]
+    scale = torch.cat(weights).to(wide)
+    index = torch.cat(indices)
+    rows = F.embedding_bag(index, columns, mode="sum", per_sample_weights=scale)
     if bias is not None:
         rows = rows + bias
-    return list(torch.split(rows.to(weight.dtype), sizes))
+    as_weight = rows.to(weight.dtype)
+    return list(torch.split(as_weight, sizes))
 
 
 class _PanopticConv(torch.autograd.Function):
@@ -190,7 +196,8 @@ def _convolve(
     taps = [tap.t() for tap in _taps(weight)]  # [C, D] each
     shift: Tensor | float = 0
     if bias is not None:
-        shift = bias.to(torch.promote_types(x.dtype, torch.float32))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        shift = bias.to(wide)
     if per_tap:
         rows = as_rows(x).clone()
         return _as_map(aware_by_taps(rows, taps, shift, windows), windows)
@@ -212,7 +219,8 @@ def aware_by_taps(
     """
     total = _by_taps(rows, taps, windows)
     ratio = windows.ratio(None, total.dtype)
-    return total.mul_(ratio).add_(shift).to(rows.dtype)
+    total = total.mul_(ratio).add_(shift)
+    return total.to(rows.dtype)
 
 
 def correct_windows(
@@ -228,10 +236,12 @@ def correct_windows(
     """
     wide = torch.promote_types(rows.dtype, torch.float32)
     mixed = _mixed_windows(rows, taps, windows)
-    mixed = mixed.mul_(windows.ratio(windows.mixed, wide)).add_(shift)
+    ratio = windows.ratio(windows.mixed, wide)
+    mixed = mixed.mul_(ratio).add_(shift)
     out.index_copy_(0, windows.mixed, mixed.to(out.dtype))
     edge = out.index_select(0, windows.edge).to(wide)
-    edge = edge.sub_(shift).mul_(windows.ratio(windows.edge, wide)).add_(shift)
+    ratio = windows.ratio(windows.edge, wide)
+    edge = edge.sub_(shift).mul_(ratio).add_(shift)
     out.index_copy_(0, windows.edge, edge.to(out.dtype))
 
 
@@ -263,14 +273,16 @@ def _scaled(grad: Tensor, x: Tensor, windows: Windows) -> Iterator[Tensor]:
     """
     scaled = grad.contiguous(memory_format=torch.channels_last).data
     is_incoming = scaled.data_ptr() == grad.data_ptr()
-    is_input = grad.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    address = grad.untyped_storage().data_ptr()
+    is_input = address == x.untyped_storage().data_ptr()
     if is_incoming and (grad.is_cuda or is_input):
         scaled = scaled.clone(memory_format=torch.preserve_format)
     rows = as_rows(scaled)
     pixels = torch.cat([windows.mixed, windows.edge])
     before = rows.index_select(0, pixels)
     try:
-        rows.index_copy_(0, pixels, before * windows.ratio(pixels, grad.dtype))
+        ratio = windows.ratio(pixels, grad.dtype)
+        rows.index_copy_(0, pixels, before * ratio)
         yield scaled
     finally:
         rows.index_copy_(0, pixels, before)
@@ -288,7 +300,8 @@ def _gradient_of_input(
     if per_tap:
         grad_rows = _by_taps(as_rows(scaled), taps, windows)
         return _as_map(grad_rows.to(x.dtype), windows)
-    grad_x: Tensor = _library_gradient(scaled, x, weight, (True, False, False))[0]
+    gradients = _library_gradient(scaled, x, weight, (True, False, False))
+    grad_x: Tensor = gradients[0]
     grad_x = grad_x.contiguous(memory_format=torch.channels_last)
     mixed = _mixed_windows(as_rows(scaled), taps, windows)
     as_rows(grad_x).index_copy_(0, windows.mixed, mixed.to(x.dtype))
@@ -309,19 +322,25 @@ def _gradient_of_weight(
     out = weight.new_empty(d, kernel, kernel, c)
     blocks = out.flatten(1, 2).unbind(1)  # [D, C] each
     if per_tap:
-        for block, step, different in zip(blocks, windows.steps, windows.unmatched, strict=True):
+        steps = zip(blocks, windows.steps, windows.unmatched, strict=True)
+        for block, step, different in steps:
             first, stop = _span(step, windows.size)
             before = grads.index_select(0, different)
             grads.index_fill_(0, different, 0)
-            torch.mm(grads[first:stop].t(), pixels[first + step : stop + step], out=block)
+            out_rows = grads[first:stop]
+            in_rows = pixels[first + step : stop + step]
+            torch.mm(out_rows.t(), in_rows, out=block)
             grads.index_copy_(0, different, before)
         return out.permute(0, 3, 1, 2)
     mixed = grads.index_select(0, windows.mixed)
     grads.index_fill_(0, windows.mixed, 0)
-    of_pure: Tensor = _library_gradient(scaled, x, weight, (False, True, False))[1]
+    gradients = _library_gradient(scaled, x, weight, (False, True, False))
+    of_pure: Tensor = gradients[1]
     out.copy_(of_pure.permute(0, 2, 3, 1))
     for block, (index, source) in zip(blocks, windows.pairs, strict=True):
-        block.addmm_(mixed.index_select(0, index).t(), pixels.index_select(0, source))
+        out_rows = mixed.index_select(0, index)
+        in_rows = pixels.index_select(0, source)
+        block.addmm_(out_rows.t(), in_rows)
     return out.permute(0, 3, 1, 2)
 
 
@@ -357,8 +376,10 @@ def _by_taps(rows: Tensor, taps: Sequence[Tensor], windows: Windows) -> Tensor:
     rows [N, C], taps [C, D] -> [N, D].
     """
     wide = torch.promote_types(rows.dtype, torch.float32)
-    total = torch.zeros(windows.size, taps[0].shape[1], dtype=wide, device=rows.device)
-    for tap, step, different in zip(taps, windows.steps, windows.unmatched, strict=True):
+    shape = (windows.size, taps[0].shape[1])
+    total = torch.zeros(shape, dtype=wide, device=rows.device)
+    steps = zip(taps, windows.steps, windows.unmatched, strict=True)
+    for tap, step, different in steps:
         first, stop = _span(step, windows.size)
         on_list = (different >= first) & (different < stop)
         source = different[on_list] + step
@@ -395,7 +416,8 @@ def _taps(weight: Tensor) -> Sequence[Tensor]:
 
 def _as_map(rows: Tensor, windows: Windows) -> Tensor:
     """View rows as a channels-last map [B, C, H, W], the same memory."""
-    return rows.view(*windows.shape, -1).permute(0, 3, 1, 2)
+    by_pixel = rows.view(*windows.shape, -1)
+    return by_pixel.permute(0, 3, 1, 2)
 
 
 def _span(step: int, size: int) -> tuple[int, int]:

@@ -51,7 +51,8 @@ def matching_taps(identity: Tensor, kernel: int) -> Tensor:
         columns = slice(left, stop)
         rows_below = slice(down, height)
         columns_beside = slice(left + right, stop + right)
-        equal = identity[:, rows, columns] == identity[:, rows_below, columns_beside]
+        beside = identity[:, rows_below, columns_beside]
+        equal = identity[:, rows, columns] == beside
         same[tap, :, rows, columns] = equal
         # the relation is symmetric: the opposite tap of the other pixel matches too
         same[taps - 1 - tap, :, rows_below, columns_beside] = equal
@@ -125,8 +126,10 @@ class Windows:
 
         [N] int32; at most 31 taps.
         """
-        weights = 1 << torch.arange(len(self.steps), device=self.same.device, dtype=torch.int32)
-        return (self.same * weights[:, None]).sum(0, dtype=torch.int32)
+        count, device = len(self.steps), self.same.device
+        weights = 1 << torch.arange(count, device=device, dtype=torch.int32)
+        weighed = self.same * weights[:, None]
+        return weighed.sum(0, dtype=torch.int32)
 
     @cached_property
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
@@ -186,14 +189,19 @@ class Upsampling:
             y = row // 2 + down
             x = column // 2 + right
             exists = (y < height) & (x < width)
-            neighbour = coarse[image, y.clamp_max(height - 1), x.clamp_max(width - 1)]
+            inner_row = y.clamp_max(height - 1)
+            inner_column = x.clamp_max(width - 1)
+            neighbour = coarse[image, inner_row, inner_column]
             match = (source < 0) & exists & (neighbour == identity)
-            source = torch.where(match, (image * height + y) * width + x, source)
+            number = (image * height + y) * width + x
+            source = torch.where(match, number, source)
         index = (image * 2 * height + row) * 2 * width + column
         matched = source >= 0
 
-        by_parent = equal.view(batch, height, 2, width, 2).transpose(2, 3).reshape(-1, 4)
-        parents = (~by_parent.all(1)).nonzero()[:, 0]
+        by_parent = equal.view(batch, height, 2, width, 2)
+        by_parent = by_parent.transpose(2, 3).reshape(-1, 4)
+        differs = ~by_parent.all(1)
+        parents = differs.nonzero()[:, 0]
         first_child = parents // width * 4 * width + parents % width * 2  # the upper left one
         offsets = torch.tensor([0, 1, 2 * width, 2 * width + 1], device=parents.device)
         return Upsampling(
@@ -315,12 +323,14 @@ class Neighbourhood:
         weights = []  # [Q, K] each
         occurring = holes.new_empty(0)
         if self.classes is not None:
-            occurring, column = torch.unique(self.classes.flatten()[pixels], return_inverse=True)
+            there = self.classes.flatten()[pixels]
+            occurring, column = torch.unique(there, return_inverse=True)
             _check_classes(occurring, num_classes)
             columns.append(column)
             weights.append(scale)
         if self.extra is not None:
-            values = self.extra.permute(0, 2, 3, 1).reshape(-1, num_extra)
+            by_pixel = self.extra.permute(0, 2, 3, 1)
+            values = by_pixel.reshape(-1, num_extra)
             read = values[pixels].double()  # [Q, K, e]
             for channel in range(num_extra):
                 columns.append(torch.full_like(pixels, len(occurring) + channel))

@@ -44,11 +44,13 @@ def panoptic_conv_reference(
         row, column = divmod(tap, kernel)
         neighbours = padded[:, :, row : row + height, column : column + width]
         masked = neighbours * mask[:, None]
-        total = total + torch.einsum("dc,bchw->bdhw", weight[:, :, row, column], masked)
+        tap = weight[:, :, row, column]
+        total = total + torch.einsum("dc,bchw->bdhw", tap, masked)
     counted = same
     if border == "same":
         counted = same | ~inside
-    ratio = kernel * kernel / counted.sum(0).to(x.dtype)
+    matching = counted.sum(0).to(x.dtype)
+    ratio = kernel * kernel / matching
     if scaling == "root":
         ratio = ratio.sqrt()
     out = total * ratio[:, None]
@@ -72,8 +74,10 @@ def panoptic_upsample_reference(
     height, width = fine.shape[1:]
     last_row = coarse.shape[1] - 1
     last_column = coarse.shape[2] - 1
-    parent_rows = torch.arange(height, device=x.device)[:, None] // 2
-    parent_columns = torch.arange(width, device=x.device)[None] // 2
+    all_rows = torch.arange(height, device=x.device)
+    all_columns = torch.arange(width, device=x.device)
+    parent_rows = all_rows[:, None] // 2
+    parent_columns = all_columns[None] // 2
     out = x.new_zeros(batch, channels, height, width)
     corrected = torch.zeros_like(fine, dtype=torch.bool)
     for down, right in PASSES[order]:
@@ -82,7 +86,9 @@ def panoptic_upsample_reference(
         exists = (rows <= last_row) & (columns <= last_column)
         rows = rows.clamp_max(last_row)
         columns = columns.clamp_max(last_column)
-        match = (fine == coarse[:, rows, columns]) & exists & ~corrected
-        out = torch.where(match[:, None], x[:, :, rows, columns], out)
+        same = fine == coarse[:, rows, columns]
+        match = same & exists & ~corrected
+        moved = x[:, :, rows, columns]
+        out = torch.where(match[:, None], moved, out)
         corrected = corrected | match
     return out, corrected

@@ -54,7 +54,8 @@ class _PanopticUpsample(torch.autograd.Function):
             out = F.interpolate(x, scale_factor=2, mode="nearest")
         out = out.contiguous(memory_format=torch.channels_last)
         rows = as_rows(out)
-        rows.index_copy_(0, upsampling.moved, as_rows(x).index_select(0, upsampling.source))
+        copied = as_rows(x).index_select(0, upsampling.source)
+        rows.index_copy_(0, upsampling.moved, copied)
         rows.index_copy_(0, upsampling.holes, hole_rows)
         return out
 
@@ -72,11 +73,13 @@ class _PanopticUpsample(torch.autograd.Function):
             copied = upsampling.copied.to(rows.dtype)
             sums = F.embedding_bag(upsampling.children, rows, mode="sum", per_sample_weights=copied)
             grad_rows.index_copy_(0, upsampling.parents, sums)
-        grad_rows.index_add_(0, upsampling.source, rows.index_select(0, upsampling.moved))
+        moved = rows.index_select(0, upsampling.moved)
+        grad_rows.index_add_(0, upsampling.source, moved)
         grad_holes = rows.index_select(0, upsampling.holes)
         return grad_x, grad_holes, None
 
 
 def as_rows(x: Tensor) -> Tensor:
     """View a channels-last map [B, C, H, W] as rows [B * H * W, C], the same memory."""
-    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+    channels_last = x.permute(0, 2, 3, 1)
+    return channels_last.view(-1, x.shape[1])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synthaug.pipeline.core.json_values import Manifest
 from synthaug.pipeline.report.charts import Interval, forest_chart, line_chart
 from synthaug.pipeline.report.frame import escaped, render_section
 from synthaug.pipeline.report.trial.rows import (
     RULES,
     Difference,
-    Manifest,
     confirmation_rows,
     confirmed_against,
     differences_to_real,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synthaug.pipeline.core.json_values import Manifest
 from synthaug.pipeline.report.number_text import ap, ap_difference, p_value
 from synthaug.pipeline.report.trial.rows import (
     RULES,
     Difference,
-    Manifest,
     Row,
     confirmation_rows,
     confirmed_against,

@@ -151,7 +151,7 @@ def nearest_iou(queries: Flags, true: Flags) -> Floats:
     return best
 
 
-def mask_ious(queries: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+def mask_ious(queries: Flags, true: Flags) -> Floats:
     """Return the IoU [Q, G] of masks [Q, P] with true ones [G, P]."""
     wide, true_wide = queries.astype(np.float32), true.astype(np.float32)
     inter = wide @ true_wide.T  # [Q, G], exact: integers below 2^24
@@ -349,7 +349,7 @@ def _unpack(packed: Sequence[Bytes], side: int) -> Flags:
 class NearestMasks:
     """The IoUs of a table's masks with their nearest true ones, by class."""
 
-    ious: dict[int, NDArray[np.float64]]  # [N]
+    ious: dict[int, Floats]  # [N]
     places: dict[int, list[tuple[int, int]]]  # [N] index of the image, number of the mask in it
     num_empty: int  # masks without a pixel
 
