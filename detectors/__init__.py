@@ -67,7 +67,8 @@ def build(
         config = module.Config(**settings)
     except TypeError as err:
         raise ValueError(f"detector {name}: {err}; see its Config for the settings") from err
-    detector: Detector = module.build(config, num_classes, seed=seed, device=device)
+    built = module.build(config, num_classes, seed=seed, device=device)
+    detector: Detector = built
     return detector
 
 

@@ -65,7 +65,8 @@ def augment(
     resize to a fixed size then enlarges or shrinks the content. Brightness, contrast and tint
     change by up to `color`.
     """
-    augmented = replace(sample, boxes=sample.boxes.astype(np.float32))
+    boxes = sample.boxes.astype(np.float32)
+    augmented = replace(sample, boxes=boxes)
     if flip and rng.random() < 0.5:
         augmented = _mirror(augmented)
     if scale > 0:
@@ -97,11 +98,13 @@ def strong(sample: Sample, rng: np.random.Generator, config: Strong, flip: bool)
         image = to_grey(image)
     if rng.random() < config.blur:
         strength = float(rng.uniform(0.1, 1.0))
-        image = blur(image, strength * config.sigma * max(image.shape[:2]))
+        sigma = strength * config.sigma * max(image.shape[:2])
+        image = blur(image, sigma)
     holes = []
     for _ in range(MAX_HOLES):
         if rng.random() < config.erase:
-            holes.append(_draw_hole(image.shape[:2], rng, config.hole))
+            hole = _draw_hole(image.shape[:2], rng, config.hole)
+            holes.append(hole)
     corners = np.array(holes, np.int64).reshape(-1, 4)
     return erase(replace(view, image=image), corners, rng)
 
@@ -109,7 +112,8 @@ def strong(sample: Sample, rng: np.random.Generator, config: Strong, flip: bool)
 def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the image [H, W, 3] with three equal channels."""
     luma = image.astype(np.float32) @ LUMA  # [H, W]
-    grey = np.rint(luma).clip(0, 255).astype(np.uint8)
+    rounded = np.rint(luma).clip(0, 255)
+    grey = rounded.astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
@@ -125,9 +129,12 @@ def blur(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     channels = np.ascontiguousarray(image.transpose(2, 0, 1))
     planes = torch.from_numpy(channels).float()[:, None]  # [3, 1, H, W]
     planes = F.pad(planes, (radius,) * 4, mode="replicate")
-    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
-    planes = F.conv2d(planes, kernel.view(1, 1, -1, 1))
-    rounded = planes[:, 0].permute(1, 2, 0).round().clamp(0, 255).byte()
+    across = kernel.view(1, 1, 1, -1)
+    down = kernel.view(1, 1, -1, 1)
+    planes = F.conv2d(planes, across)
+    planes = F.conv2d(planes, down)
+    channels_last = planes[:, 0].permute(1, 2, 0)
+    rounded = channels_last.round().clamp(0, 255).byte()
     smooth: NDArray[np.uint8] = rounded.contiguous().numpy()
     return smooth
 
@@ -142,7 +149,8 @@ def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) ->
     image = sample.image.copy()
     erased = np.zeros(image.shape[:2], np.bool_)
     for x1, y1, x2, y2 in holes.tolist():
-        image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
+        color = rng.integers(0, 256, 3)
+        image[y1:y2, x1:x2] = color
         erased[y1:y2, x1:x2] = True
     kept = _visible_shares(sample.boxes, erased) >= MIN_VISIBLE
     view = replace(_select(sample, kept), image=image)
@@ -175,7 +183,8 @@ def _mirror(sample: Sample) -> Sample:
         boxes=mirror_boxes(sample.boxes, width),
     )
     if sample.masks is not None:
-        mirrored = replace(mirrored, masks=sample.masks[:, :, ::-1])
+        masks = sample.masks[:, :, ::-1]
+        mirrored = replace(mirrored, masks=masks)
     if sample.ignore is not None:
         mirrored = replace(mirrored, ignore=mirror_boxes(sample.ignore, width))
     return mirrored
@@ -183,7 +192,8 @@ def _mirror(sample: Sample) -> Sample:
 
 def _zoom(sample: Sample, rng: np.random.Generator, scale: float) -> Sample:
     """Zoom by a factor drawn log-uniformly from 1 / (1 + scale) to 1 + scale."""
-    factor = math.exp(rng.uniform(-1.0, 1.0) * math.log1p(scale))
+    exponent = rng.uniform(-1.0, 1.0)
+    factor = math.exp(exponent * math.log1p(scale))
     if factor > 1:
         return _crop(sample, factor, rng)
     return _pad(sample, factor, rng)
@@ -209,7 +219,8 @@ def _crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     inside = _select(replace(sample, boxes=clipped), kept)
     cropped = replace(inside, image=sample.image[rows, columns])
     if sample.masks is not None:
-        cropped = replace(cropped, masks=sample.masks[kept, rows, columns])
+        masks = sample.masks[kept, rows, columns]
+        cropped = replace(cropped, masks=masks)
     if sample.ignore is not None:
         regions = np.clip(sample.ignore - shift, 0, limit)
         cropped = replace(cropped, ignore=regions[box_areas(regions) > 0])
@@ -228,14 +239,16 @@ def _pad(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     bottom = canvas_height - height - top
     right = canvas_width - width - left
     canvas = np.empty((canvas_height, canvas_width, 3), np.uint8)
-    canvas[:] = sample.image.mean((0, 1)).astype(np.uint8)
+    mean = sample.image.mean((0, 1))
+    canvas[:] = mean.astype(np.uint8)
     canvas[top : top + height, left : left + width] = sample.image
     shift = np.array([left, top, left, top], np.float32)
 
     padded = replace(sample, image=canvas, boxes=sample.boxes + shift)
     if sample.masks is not None:
         margins = ((0, 0), (top, bottom), (left, right))
-        padded = replace(padded, masks=np.pad(sample.masks, margins))
+        masks = np.pad(sample.masks, margins)
+        padded = replace(padded, masks=masks)
     if sample.ignore is not None:
         padded = replace(padded, ignore=sample.ignore + shift)
     return padded
@@ -256,7 +269,8 @@ def _draw_hole(
     """Draw a rectangle xyxy of up to `max_share` of an image of `size` (H, W)."""
     height, width = size
     area = rng.uniform(0, max_share) * height * width
-    aspect = math.exp(rng.uniform(-1, 1) * math.log(MAX_ASPECT))
+    exponent = rng.uniform(-1, 1)
+    aspect = math.exp(exponent * math.log(MAX_ASPECT))
     hole_height = min(height, round(math.sqrt(area * aspect)))
     hole_width = min(width, round(math.sqrt(area / aspect)))
     top, left = _draw_offset(height - hole_height, width - hole_width, rng)
@@ -291,12 +305,15 @@ def _shift_colors(
     """Change brightness and contrast, and the gain of each channel half as much."""
     contrast = 1 + color * rng.uniform(-1.0, 1.0)
     brightness = 1 + color * rng.uniform(-1.0, 1.0)
-    tint = 1 + 0.5 * color * rng.uniform(-1.0, 1.0, 3)
+    draws = rng.uniform(-1.0, 1.0, 3)
+    tint = 1 + 0.5 * color * draws
     gain = brightness * tint  # [3]
     mean = float(image.mean())
     slope = (contrast * gain).astype(np.float32)
-    shift = ((1 - contrast) * mean * gain).astype(np.float32)
-    shifted: NDArray[np.uint8] = np.clip(image * slope + shift, 0, 255).astype(np.uint8)
+    constant = (1 - contrast) * mean * gain
+    shift = constant.astype(np.float32)
+    values = np.clip(image * slope + shift, 0, 255)
+    shifted: NDArray[np.uint8] = values.astype(np.uint8)
     return shifted
 
 

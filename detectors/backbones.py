@@ -64,7 +64,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H / stride, W / stride]."""
-        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm1(self.conv1(x))
+        y = F.relu(y, inplace=True)
         y = self.norm2(self.conv2(y))
         return F.relu(y + self.shortcut(x), inplace=True)
 
@@ -96,7 +97,8 @@ class SmallBody(nn.Module):
             x = stage(x)
             features.append(x)
         skipped = len(features) - len(self.out_channels)
-        return OrderedDict((str(i), feature) for i, feature in enumerate(features[skipped:]))
+        kept = enumerate(features[skipped:])
+        return OrderedDict((str(i), feature) for i, feature in kept)
 
 
 class Pyramid(nn.Module):

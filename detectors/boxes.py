@@ -24,11 +24,14 @@ def mirror_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 
 def pairwise_iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the intersection over union [N, N] of each pair; 0 where both are empty."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    sides = (high - low).clip(min=0)  # [N, N, 2]
-    intersection = sides.prod(axis=2)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    first = boxes[:, None]
+    second = boxes[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., 2:], second[..., 2:])
+    meeting = (high - low).clip(min=0)  # [N, N, 2]
+    intersection = meeting.prod(axis=2)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area = sides.prod(axis=1)
     union = area[:, None] + area[None] - intersection
     iou: NDArray[np.float64] = np.zeros_like(intersection)
     np.divide(intersection, union, out=iou, where=union > 0)

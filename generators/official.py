@@ -94,7 +94,8 @@ def read(path: Path, background: bool = False) -> Imported:
         raise ValueError(f"{path}: {err}") from err
     found.network.load_state_dict(fitting, strict=True, assign=True)
     hint = (found.hint,) if found.hint else ()
-    return Imported(path, system, found, found.network, (*notes, *passed_over, *converted, *hint))
+    all_notes = (*notes, *passed_over, *converted, *hint)
+    return Imported(path, system, found, found.network, all_notes)
 
 
 def write(imported: Imported, classes: list[str], out: Path) -> bool:
@@ -110,7 +111,8 @@ def write(imported: Imported, classes: list[str], out: Path) -> bool:
             f"{len(classes)} class names for {imported.found.labels} label rows; give one per row "
             "but row 0"
         )
-    source = {"file": imported.source.name, "sha256": _digest(imported.source)}
+    digest = _digest(imported.source)
+    source = {"file": imported.source.name, "sha256": digest}
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     found = imported.found
     try:
@@ -167,7 +169,8 @@ def class_names(files: Sequence[Path], labels: int) -> list[str]:
                     "one name"
                 )
     named = [names.get(row, f"row {row}") for row in range(1, labels)]
-    twice = [name for name, count in Counter(named).items() if count > 1]
+    counts = Counter(named)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(
             f"{files[0]}: '{twice[0]}' names more than one row; class names must differ"
@@ -211,7 +214,10 @@ def _rows(path: Path, labels: int, alone: bool) -> Iterable[tuple[int, str]]:
 
 
 def _category(record: Any, path: Path) -> tuple[int, str]:
-    row, name = (record.get("id"), record.get("name")) if isinstance(record, dict) else (None, None)
+    row = name = None
+    if isinstance(record, dict):
+        row = record.get("id")
+        name = record.get("name")
     if type(row) is not int or not isinstance(name, str) or not name:
         raise ValueError(f"{path}: a category has no whole id or no name; give COCO annotations")
     return row, name
@@ -232,7 +238,8 @@ def vote(state: Mapping[str, Tensor], default: int, *places: tuple[str, int]) ->
         what = "has no usable" if any(key in state for key, _ in places) else "lacks"
         raise ValueError(f"{what} '{places[0][0]}'; it is no complete checkpoint")
     votes = Counter(sizes)
-    most = [size for size, count in votes.items() if count == max(votes.values())]
+    highest = max(votes.values())
+    most = [size for size, count in votes.items() if count == highest]
     return default if default in most else most[0]
 
 
@@ -322,7 +329,8 @@ def _with_our_names(state: State) -> tuple[State, list[str]]:
             or not weight.is_floating_point()
         ):
             continue  # it will be named as lacking or misshapen
-        renamed[f"{stem}v"] = F.normalize(weight.double().flatten(1).t() @ u.double(), dim=0)
+        back = weight.double().flatten(1).t() @ u.double()
+        renamed[f"{stem}v"] = F.normalize(back, dim=0)
         renamed.pop(
             stem.removesuffix("_"), None
         )  # files that old hold the normalised weight as well
@@ -332,10 +340,12 @@ def _with_our_names(state: State) -> tuple[State, list[str]]:
 
 def _recognised(state: State, background: bool) -> tuple[str, Found]:
     for system, module in OFFICIAL.items():
-        found: Found | None = importlib.import_module(module).recognise(state, background)
+        recognise = importlib.import_module(module).recognise
+        found: Found | None = recognise(state, background)
         if found is not None:
             return system, found
-    some = ", ".join(f"'{key}'" for key in list(state)[:2])
+    first_keys = list(state)[:2]
+    some = ", ".join(f"'{key}'" for key in first_keys)
     raise ValueError(
         f"is none of the known systems ({', '.join(OFFICIAL)}) by its keys, e.g. {some}; check the "
         "file"
@@ -343,7 +353,9 @@ def _recognised(state: State, background: bool) -> tuple[str, Found]:
 
 
 def _without_unused(state: State, unused: re.Pattern[str] | None) -> tuple[State, list[str]]:
-    extra = [key for key in state if unused is not None and unused.fullmatch(key)]
+    extra = []
+    if unused is not None:
+        extra = [key for key in state if unused.fullmatch(key)]
     kept = {key: value for key, value in state.items() if key not in extra}
     return kept, [
         f"ignored {len(extra)} buffers that no network reads, e.g. '{extra[0]}'"
@@ -368,7 +380,8 @@ def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str
                 f"'{name}' holds {given.dtype}, not {value.dtype}; it is a checkpoint of another "
                 "model"
             )
-        fitted[name] = given.to(value.dtype).contiguous().clone()
+        converted = given.to(value.dtype)
+        fitted[name] = converted.contiguous().clone()
         if not torch.isfinite(fitted[name]).all():
             raise ValueError(f"'{name}' holds values that are not finite; download the file again")
     for name in state:

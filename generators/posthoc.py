@@ -54,7 +54,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.parts:
             return
-        for name, path in (("layouts", self.layouts), ("maps", self.maps)):
+        parts = {"layouts": self.layouts, "maps": self.maps}
+        for name, path in parts.items():
             if not path:
                 raise ValueError(
                     f"{name}: names no checkpoint; give the generator.safetensors of a run"
@@ -108,7 +109,8 @@ class Posthoc(nn.Module):
     def __init__(self, config: Config, num_classes: int) -> None:
         super().__init__()
         headers = read_headers(config)
-        self.config = replace(config, parts=json.dumps(headers, sort_keys=True))
+        parts = json.dumps(headers, sort_keys=True)
+        self.config = replace(config, parts=parts)
         self.classes = list(headers["maps"]["classes"])
         if len(self.classes) != num_classes:
             raise ValueError(
@@ -157,7 +159,8 @@ class PosthocSampler:
         assert inferred.masks is not None
         soft = torch.from_numpy(inferred.masks)
         soft = F.interpolate(soft, self.size, mode="bilinear", align_corners=False)
-        maps, masks = maps_of_masks(soft, conditions.labels, self.maps.num_classes, self.dont_care)
+        num_classes = self.maps.num_classes
+        maps, masks = maps_of_masks(soft, conditions.labels, num_classes, self.dont_care)
         painted = self.maps.sample(maps, seeds)
         return Samples(painted.images, masks.numpy())
 
@@ -178,8 +181,10 @@ def maps_of_masks(
     classes[free] = num_classes if dont_care else 0
     instances = owner + 1
     instances[free] = 0
-    slots = torch.arange(soft.shape[1])[None, :, None, None]
-    masks = (owner[:, None] == slots) & ~free[:, None]
+    numbers = torch.arange(soft.shape[1])
+    slots = numbers[None, :, None, None]
+    owned = owner[:, None] == slots
+    masks = owned & ~free[:, None]
     return Maps(classes, instances, num_classes), masks.float()
 
 
@@ -197,4 +202,6 @@ def sampler(network: nn.Module, options: SamplerOptions) -> PosthocSampler:
     systems, parts = network.systems, network.parts
     layouts = systems["layouts"].sampler(parts["layouts"], options)
     maps = systems["maps"].sampler(parts["maps"], options)
-    return PosthocSampler(cast(LayoutSampler, layouts), cast(MapSampler, maps), network.dont_care)
+    of_layouts = cast(LayoutSampler, layouts)
+    of_maps = cast(MapSampler, maps)
+    return PosthocSampler(of_layouts, of_maps, network.dont_care)

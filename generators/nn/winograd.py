@@ -75,7 +75,8 @@ class SameConv(nn.Module):
         else:
             weight = both_axes(_four(), weight).contiguous()  # [6, 6, C, N]
         if shortcut is not None:
-            shortcut = shortcut[:, :, 0, 0].t().contiguous()  # [C', N]
+            matrix = shortcut[:, :, 0, 0]
+            shortcut = matrix.t().contiguous()  # [C', N]
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("shortcut", shortcut, persistent=False)
@@ -91,10 +92,15 @@ class SameConv(nn.Module):
             return self._by_tiles(x).add_(self.bias)
         assert self.shortcut is not None
         batch, height, width, _ = low.shape
-        added = torch.addmm(self.bias, low.flatten(0, 2), self.shortcut)
+        pixels = low.flatten(0, 2)
+        added = torch.addmm(self.bias, pixels, self.shortcut)
         added = added.view(batch, height, 1, width, 1, -1)
-        out = _conv(x, self.weight, None) if self.tile == 1 else self._by_tiles(x)
-        out.view(batch, height, 2, width, 2, -1).add_(added)
+        if self.tile == 1:
+            out = _conv(x, self.weight, None)
+        else:
+            out = self._by_tiles(x)
+        of_low = out.view(batch, height, 2, width, 2, -1)
+        of_low.add_(added)
         return out
 
     def _by_tiles(self, x: Tensor) -> Tensor:
@@ -121,7 +127,8 @@ class SameConv(nn.Module):
             transform_in(rows[i], pixels, 2)
             for j in range(points):
                 flat = pixels[j].view(-1, channels)
-                torch.mm(flat, self.weight[i, j], out=products[j].view(-1, out_channels))
+                target = products[j].view(-1, out_channels)
+                torch.mm(flat, self.weight[i, j], out=target)
             transform_out(products, columns[i])
         out = x.new_empty(batch, tile_rows, tile, tile_columns, tile, out_channels)
         transform_out(columns, out.permute(2, 4, 0, 1, 3, 5))
@@ -152,7 +159,11 @@ def channels_last(x: Tensor) -> Tensor:
 def strided(x: Tensor, axis: int, stride: int) -> list[Tensor]:
     """Return every stride-th pixel along an axis, from the first, the second ..."""
     before = (slice(None),) * axis
-    return [x[(*before, slice(start, None, stride))] for start in range(stride)]
+    every = []
+    for start in range(stride):
+        of_axis = slice(start, None, stride)
+        every.append(x[(*before, of_axis)])
+    return every
 
 
 def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
@@ -164,12 +175,16 @@ def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
     last = d1.shape[axis] - 1
     d0 = d2.narrow(axis, 0, last)
     d3 = d1.narrow(axis, 1, last)
-    torch.sub(d0, d2.narrow(axis, 1, last), out=out[0].narrow(axis, 1, last))
-    torch.neg(d2.select(axis, 0), out=out[0].select(axis, 0))
+    before = d2.narrow(axis, 1, last)
+    first = d2.select(axis, 0)
+    torch.sub(d0, before, out=out[0].narrow(axis, 1, last))
+    torch.neg(first, out=out[0].select(axis, 0))
     torch.add(d1, d2, out=out[1])
     torch.sub(d2, d1, out=out[2])
-    torch.sub(d1.narrow(axis, 0, last), d3, out=out[3].narrow(axis, 0, last))
-    out[3].select(axis, last).copy_(d1.select(axis, last))
+    inner = d1.narrow(axis, 0, last)
+    end = d1.select(axis, last)
+    torch.sub(inner, d3, out=out[3].narrow(axis, 0, last))
+    out[3].select(axis, last).copy_(end)
 
 
 def _from_twos(m: Tensor, out: Tensor) -> None:
@@ -213,7 +228,9 @@ def _from_fours(m: Tensor, out: Tensor) -> None:
     even_b = m[3] + m[4]  # B^2 times that of B and -B
     odd_a = m[1].sub_(m[2])
     odd_b = m[3].sub_(m[4])
-    torch.add(m[0].add_(even_a, alpha=1 / _A), even_b, alpha=1 / _B2, out=out[0])
+    sums = m[0].add_(even_a, alpha=1 / _A)
+    torch.add(sums, even_b, alpha=1 / _B2, out=out[0])
     torch.add(odd_a, odd_b, alpha=1 / _B, out=out[1])
     torch.add(even_b, even_a, alpha=_A, out=out[2])
-    torch.add(m[5].add_(odd_a, alpha=_A2), odd_b, alpha=_B, out=out[3])
+    sums = m[5].add_(odd_a, alpha=_A2)
+    torch.add(sums, odd_b, alpha=_B, out=out[3])

@@ -43,7 +43,8 @@ class AwareConv(nn.Module):
         super().__init__()
         self.settings = settings
         self.plain = SameConv(weight, bias, tile=tile)
-        taps = weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()  # [9, C, D]
+        by_tap = weight.permute(2, 3, 1, 0)
+        taps = by_tap.flatten(0, 1).contiguous()  # [9, C, D]
         self.register_buffer("taps", taps, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
 
@@ -51,14 +52,16 @@ class AwareConv(nn.Module):
         """Map [B, H, W, C] to [B, H, W, D]; maps are of the size of x."""
         windows = maps.neighbourhood(self.settings).windows(3)
         taps = list(self.taps)
-        shift = self.bias.to(torch.promote_types(x.dtype, torch.float32))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        shift = self.bias.to(wide)
         batch, height, width, channels = x.shape
         rows = x.reshape(-1, channels)
         if mostly_mixed(windows):
             aware = aware_by_taps(rows, taps, shift, windows)
             return aware.view(batch, height, width, -1)
         out: Tensor = self.plain(x).contiguous()
-        correct_windows(out.view(-1, out.shape[3]), rows, taps, shift, windows)
+        flat = out.view(-1, out.shape[3])
+        correct_windows(flat, rows, taps, shift, windows)
         return out
 
 
@@ -75,21 +78,24 @@ class FastPanoptic(nn.Module):
         self.config = config
         self.dtype = dtype
         self.network = network
-        folded = Folded(network.state_dict(), network.num_classes + int(config.dont_care))
+        channels = network.num_classes + int(config.dont_care)
+        folded = Folded(network.state_dict(), channels)
         conv = (
             partial(AwareConv, settings=config.neighbourhood) if config.panoptic_conv else PlainConv
         )
         doubling = not config.panoptic_upsampling
         self.blocks = fast_blocks(network, folded, tiles=True, doubling=doubling, conv=conv)
         self.blocks.to(dtype)
-        self.to_rgb = SameConv(folded["conv_img.weight"], folded["conv_img.bias"]).to(dtype)
+        to_rgb = SameConv(folded["conv_img.weight"], folded["conv_img.bias"])
+        self.to_rgb = to_rgb.to(dtype)
 
     def forward(self, maps: Semantics, z: Tensor | None = None) -> Tensor:
         """Return PanopticGenerator's images, float32."""
         network = self.network
         code = network.embed(z)
         current = maps.at(self.config.start)
-        x = channels_last(network.first_map(current, code).to(self.dtype))
+        first = network.first_map(current, code)
+        x = channels_last(first.to(self.dtype))
         for block, stage in zip(self.blocks, network.stages, strict=True):
             if stage.doubled:
                 height, width = current.size

@@ -168,7 +168,8 @@ class PanopticGenerator(SpadeGenerator):
         if channels < rows.shape[1]:
             fill = self.fill[str(channels)]
             assert isinstance(fill, nn.Conv2d)
-            rows = F.linear(rows, fill.weight[:, :, 0, 0], fill.bias)
+            matrix = fill.weight[:, :, 0, 0]
+            rows = F.linear(rows, matrix, fill.bias)
         return panoptic_upsample(x, neighbourhood, rows)
 
     def _first_convolution(self) -> tuple[Tensor, Tensor | None]:

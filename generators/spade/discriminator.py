@@ -76,7 +76,8 @@ class PatchDiscriminator(nn.Module):
             stride = 1 if i == num_layers - 1 else 2
             conv = StridedConv(channels, doubled, 4, stride, 2)
             normed = nn.Sequential(conv, nn.InstanceNorm2d(doubled))
-            self.add_module(f"model{i}", nn.Sequential(normed, nn.LeakyReLU(0.2)))
+            stage = nn.Sequential(normed, nn.LeakyReLU(0.2))
+            self.add_module(f"model{i}", stage)
             channels = doubled
         last = nn.Conv2d(channels, 1, 4, stride=1, padding=2)
         self.add_module(f"model{num_layers}", nn.Sequential(last))
@@ -118,7 +119,8 @@ class Discriminator(nn.Module):
 
         semantic [B, S, H, W], images [B, 3, H, W] in [-1, 1].
         """
-        x = torch.cat([semantic.to(images.dtype), images], 1)
+        maps = semantic.to(images.dtype)
+        x = torch.cat([maps, images], 1)
         outputs = []
         for k in range(self.num_scales):
             outputs.append(self.get_submodule(f"discriminator_{k}")(x))

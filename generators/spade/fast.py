@@ -151,7 +151,8 @@ class FastBlock(nn.Module):
         if learned:
             shortcut = folded.spectral(f"{name}.conv_s")[:, :, 0, 0]  # [N, C]
             self.norm_s = Modulation(folded, f"{name}.norm_s", shortcut)
-            self.register_buffer("shortcut", shortcut.t().contiguous(), persistent=False)
+            transposed = shortcut.t().contiguous()
+            self.register_buffer("shortcut", transposed, persistent=False)
 
     def forward(self, x: Tensor, maps: Semantics) -> Tensor:
         """Map [B, H, W, C], of half the maps' sides where it is doubled, to [B, H, W, N]."""
@@ -161,9 +162,11 @@ class FastBlock(nn.Module):
             hidden_0, hidden_1, hidden_s = hidden.chunk(3, 1)
         else:
             hidden_0, hidden_1 = hidden.chunk(2, 1)
-        main = _modulate(x, self.norm_0(patterns, hidden_0), patterns.pixels, self.doubled)
+        modulation = self.norm_0(patterns, hidden_0)
+        main = _modulate(x, modulation, patterns.pixels, self.doubled)
         main = self.conv_0(main, maps)
-        main = _modulate(main, self.norm_1(patterns, hidden_1), patterns.pixels, False)
+        modulation = self.norm_1(patterns, hidden_1)
+        main = _modulate(main, modulation, patterns.pixels, False)
         out: Tensor = self.conv_1(main, maps)
         if self.learned:
             rows = self.norm_s(patterns, hidden_s)
@@ -187,7 +190,8 @@ class FastBlock(nn.Module):
             scale = both[..., :channels]
             shift = both[..., channels:]
             scaled = (x_stripe * scale).view(-1, channels)
-            out_stripe.add_(shift).add_((scaled @ self.shortcut).view(out_stripe.shape))
+            added = scaled @ self.shortcut
+            out_stripe.add_(shift).add_(added.view(out_stripe.shape))
         return out
 
 
@@ -203,8 +207,10 @@ def _build_conv(folded: Folded, name: str, tiles: bool, conv: ConvBuilder) -> nn
 def _modulate(x: Tensor, rows: Tensor, pixels: Tensor, doubled: bool) -> Tensor:
     """Return SPADE and the leaky ReLU [B, H, W, C]; rows: scale, shift per window."""
     out = x.new_empty(*pixels.shape, x.shape[3])
-    for windows, x_stripe, out_stripe in stripes(pixels, x, out, doubled, rows.shape[1]):
-        scale, shift = F.embedding(windows, rows).chunk(2, -1)
+    parts = stripes(pixels, x, out, doubled, rows.shape[1])
+    for windows, x_stripe, out_stripe in parts:
+        of_windows = F.embedding(windows, rows)
+        scale, shift = of_windows.chunk(2, -1)
         torch.addcmul(shift, x_stripe, scale, out=out_stripe)
         F.leaky_relu_(out_stripe, 0.2)
     return out
@@ -230,12 +236,14 @@ def stripes(
     if x.device.type != "cpu":
         yield pixels, x, out
         return
-    row_bytes = pixels[0, 0].numel() * width * x.element_size()
+    columns_of_row = pixels[0, 0].numel()
+    row_bytes = columns_of_row * width * x.element_size()
     count = max(1, CHUNK_BYTES // row_bytes)
     for image in range(batch):
         for start in range(0, rows, count):
             part = slice(start, start + count)
-            yield pixels[image, part], x[image, part], out[image, part]
+            x_stripe = x[image, part]
+            yield pixels[image, part], x_stripe, out[image, part]
 
 
 def fast_blocks(
@@ -260,7 +268,9 @@ def fast_blocks(
         assert isinstance(block, SpadeBlock)
         even = height % 2 == 0 and width % 2 == 0
         doubled = stage.doubled and doubling
-        blocks.append(FastBlock(folded, stage.name, block.learned, doubled, tiles and even, conv))
+        tiled = tiles and even
+        fast = FastBlock(folded, stage.name, block.learned, doubled, tiled, conv)
+        blocks.append(fast)
     return blocks
 
 
@@ -275,7 +285,8 @@ class FastGenerator(nn.Module):
         self.config = network.config
         self.stages = network.stages
         self.dtype = dtype
-        folded = Folded(network.state_dict(), network.num_classes + int(network.config.dont_care))
+        channels = network.num_classes + int(network.config.dont_care)
+        folded = Folded(network.state_dict(), channels)
         on_cpu = folded["conv_img.bias"].device.type == "cpu"
         if network.config.vae:
             self.fc = copy.deepcopy(network.fc)
@@ -301,7 +312,8 @@ class FastGenerator(nn.Module):
         if self.config.vae:
             assert z is not None, "a generator with a latent code needs one"
             flat: Tensor = self.fc(z.to(self.dtype))
-            return channels_last(flat.view(len(z), -1, *maps.size))
+            as_maps = flat.view(len(z), -1, *maps.size)
+            return channels_last(as_maps)
         patterns = maps.patterns
         # the 3 x 3 window around each pixel: the centre of its 5 x 5 window
         threes = patterns.taps[:, 4][patterns.pixels]  # [B, H, W]

@@ -87,7 +87,8 @@ def feature_matching(fake: Scales, real: Scales) -> Tensor:
     for fake_scale, real_scale in zip(fake, real, strict=True):
         # the last of a scale are its scores
         for ours, theirs in zip(fake_scale[:-1], real_scale[:-1], strict=True):
-            differences.append(F.l1_loss(ours.float(), theirs.detach().float()))
+            distance = F.l1_loss(ours.float(), theirs.detach().float())
+            differences.append(distance)
     return torch.stack(differences).sum() / len(fake)
 
 
@@ -96,7 +97,8 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 
     It is summed over the batch too.
     """
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum()
+    terms = 1 + logvar - mu.square() - logvar.exp()
+    return -0.5 * terms.sum()
 
 
 def _mean_over_scales(
@@ -110,6 +112,7 @@ def _mean_over_scales(
         losses = loss(scale[-1].float())  # [B, 1, h, w]
         if weights is not None:
             height, width = losses.shape[2:]
-            losses = losses * F.adaptive_avg_pool2d(weights[:, None], (height, width))
+            at_scale = F.adaptive_avg_pool2d(weights[:, None], (height, width))
+            losses = losses * at_scale
         means.append(losses.mean())
     return torch.stack(means).mean()

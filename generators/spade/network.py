@@ -168,11 +168,13 @@ class SpadeNorm(nn.Module):
         assert self.mlp_gamma.bias is not None and self.mlp_beta.bias is not None
         patterns = maps.patterns
         table, edge_rows = class_rows(first.weight, maps.num_classes)
-        hidden = F.relu(convolve_classes(patterns, table, edge_rows, first.bias))  # [U3, 128]
+        summed = convolve_classes(patterns, table, edge_rows, first.bias)
+        hidden = F.relu(summed)  # [U3, 128]
         weights = torch.cat([self.mlp_gamma.weight, self.mlp_beta.weight])
         biases = torch.cat([self.mlp_gamma.bias, self.mlp_beta.bias])
         rows = convolve_windows(patterns, hidden, by_tap(weights), biases)  # [U5, 2 C]
-        both = F.embedding(patterns.pixels, rows).permute(0, 3, 1, 2)
+        both = F.embedding(patterns.pixels, rows)
+        both = both.permute(0, 3, 1, 2)
         gamma, beta = both.chunk(2, 1)
         return gamma, beta
 
@@ -268,7 +270,8 @@ class SpadeGenerator(nn.Module):
         for stage in self.stages:
             block = self.block(stage.channels_in, stage.channels_out, channels)
             self.add_module(stage.name, block)
-        self.conv_img = nn.Conv2d(self.stages[-1].channels_out, 3, 3, padding=1)
+        last_width = self.stages[-1].channels_out
+        self.conv_img = nn.Conv2d(last_width, 3, 3, padding=1)
         xavier_init(self)
 
     def first_layer(self, semantic_channels: int) -> nn.Module:
@@ -311,7 +314,8 @@ class SpadeGenerator(nn.Module):
             out: Tensor = self.fc(maps.dense)
             return out
         flat: Tensor = self.fc(code)
-        return flat.view(len(code), -1, *self.config.start)
+        height, width = self.config.start
+        return flat.view(len(code), -1, height, width)
 
     def forward(self, maps: Semantics, z: Tensor | None = None) -> Tensor:
         """Return images [B, 3, H, W] in [-1, 1] of maps of that size, and z [B, Z]."""
@@ -325,7 +329,8 @@ class SpadeGenerator(nn.Module):
                 current = maps.at((2 * height, 2 * width))
                 x = self.upsample(x, current, code)
             x = self.get_submodule(stage.name)(x, current)
-        return torch.tanh(self.conv_img(F.leaky_relu(x, 0.2)))
+        x = F.leaky_relu(x, 0.2)
+        return torch.tanh(self.conv_img(x))
 
 
 class SpadeObjective:
@@ -356,12 +361,14 @@ class SpadeObjective:
         losses: dict[str, Loss] = {}
         if config.vae:
             mu, logvar = self.networks["E"](batch.images)
-            noise = torch.randn(mu.shape, generator=rng).to(mu.device)
+            noise = torch.randn(mu.shape, generator=rng)
+            noise = noise.to(mu.device)
             z = mu + noise * (0.5 * logvar).exp()
             if config.lambda_kl:
                 divergence = kl_divergence(mu, logvar)
                 losses["g_kl_sum"] = Loss(config.lambda_kl * divergence, mean_over="sum")
-        images: Tensor = self.networks["G"](self.semantics(batch), z)
+        maps = self.semantics(batch)
+        images: Tensor = self.networks["G"](maps, z)
         return Fakes(images, losses)
 
     def discriminator_losses(self, batch: MapBatch, fake: Tensor) -> dict[str, Loss]:
@@ -382,7 +389,8 @@ class SpadeObjective:
             distance = feature_matching(fakes, reals)
             losses["g_features"] = Loss(config.lambda_features * distance)
         if self.perceptual is not None:
-            distance = self.perceptual.to(fake.device)(fake, batch.images)
+            perceptual = self.perceptual.to(fake.device)
+            distance = perceptual(fake, batch.images)
             losses["g_perceptual"] = Loss(config.lambda_perceptual * distance)
         return losses
 
@@ -396,7 +404,8 @@ class SpadeObjective:
         """Return D's outputs on fakes and on real images, from one pass."""
         semantic = self.semantics(batch).dense
         images = torch.cat([fake.float(), batch.images])
-        outputs = self.networks["D"](torch.cat([semantic, semantic]), images)
+        twice = torch.cat([semantic, semantic])
+        outputs = self.networks["D"](twice, images)
         fakes = slice(None, len(fake))
         reals = slice(len(fake), None)
         return _rows(outputs, fakes), _rows(outputs, reals)

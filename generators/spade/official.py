@@ -57,22 +57,26 @@ def _settings(channels: int) -> tuple[str, Config, int, str]:
 
 def _generator(state: State) -> Found:
     norms = ("head_0.norm_0", "head_0.norm_1", "G_middle_0.norm_0")
-    channels = vote(state, 0, *((f"{norm}.mlp_shared.0.weight", 1) for norm in norms))
+    places = [(f"{norm}.mlp_shared.0.weight", 1) for norm in norms]
+    channels = vote(state, 0, *places)
     name, config, classes, hint = _settings(channels)
     biases = ("head_0.conv_0.bias", "head_0.conv_1.bias", "G_middle_0.conv_0.bias")
-    features = vote(state, 0, *((bias, 0) for bias in biases))
+    places = [(bias, 0) for bias in biases]
+    features = vote(state, 0, *places)
     if features % 16 or not features:
         raise ValueError(
             f"'{biases[0]}' has {features} values, no multiple of 16; "
             "it is a checkpoint of another model"
         )
-    config = replace(config, width=features // 16, vae=_has_code(state))
+    width = features // 16
+    config = replace(config, width=width, vae=_has_code(state))
     if any(key.startswith("up_4.") for key in state):
         config = replace(config, upsampling="most")
     if config.vae:
         rows = vote(state, 0, ("fc.bias", 0), ("fc.weight", 0))
         config = _fit_first_map(config, rows, features)
-        config = replace(config, z=vote(state, Config.z, ("fc.weight", 1)))
+        z = vote(state, Config.z, ("fc.weight", 1))
+        config = replace(config, z=z)
     with torch.device("meta"):
         network = SpadeGenerator(config, classes)
     height, width = config.size
@@ -126,7 +130,8 @@ def _discriminator(state: State) -> Found:
             scales = max(scales, int(match[1]) + 1)
             layers = max(layers, int(match[2]))
     firsts = [f"discriminator_{k}.model0.0" for k in range(scales)]
-    inputs = vote(state, 0, *((f"{first}.weight", 1) for first in firsts))
+    places = [(f"{first}.weight", 1) for first in firsts]
+    inputs = vote(state, 0, *places)
     channels = inputs - 3  # without those of the image
     widths = []
     for first in firsts:

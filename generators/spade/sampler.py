@@ -27,7 +27,8 @@ class SpadeSampler:
         dtype = torch.float32
         if uses_bfloat16(options.precision, options.device):
             dtype = torch.bfloat16
-        self.network = self.runner(network.eval().to(options.device), dtype)
+        on_device = network.eval().to(options.device)
+        self.network = self.runner(on_device, dtype)
         self.size = network.config.size  # (H, W)
 
     def runner(self, network: SpadeGenerator, dtype: torch.dtype) -> Runner:
@@ -54,16 +55,20 @@ class SpadeSampler:
                 f"maps: {maps.classes} classes, the generator has {self.num_classes}; "
                 "use maps of its data set"
             )
-        network_maps = semantics(maps.to(self.device), self.config.dont_care, self.config.edges)
+        on_device = maps.to(self.device)
+        network_maps = semantics(on_device, self.config.dont_care, self.config.edges)
         z = None
         if self.config.vae:
             codes = [draw_latent(self.config.z, seed) for seed in seeds]
             z = torch.stack(codes).to(self.device)
         images = self.network(network_maps, z)
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return Samples(np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy()))
+        values = ((images + 1) * 127.5).round()
+        pixels = values.clamp(0, 255).to(torch.uint8)
+        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        return Samples(np.ascontiguousarray(channels_last))
 
 
 def draw_latent(length: int, seed: int) -> Tensor:
     """Draw the latent code of one image from N(0, I), [Z]."""
-    return torch.randn(length, generator=torch.Generator().manual_seed(seed))
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(length, generator=rng)

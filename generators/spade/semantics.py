@@ -61,7 +61,8 @@ class Semantics:
         old_height, old_width = self.size
         height, width = size
         device = self.channel.device
-        rows = torch.arange(height, device=device)[:, None] * old_height // height
+        all_rows = torch.arange(height, device=device)
+        rows = all_rows[:, None] * old_height // height
         columns = torch.arange(width, device=device) * old_width // width
         edges = self.edges
         if edges is not None:
@@ -75,7 +76,8 @@ class Semantics:
         """Return S: [B, S, H, W] float32 of 0 and 1; classes, don't care, boundaries."""
         count = len(self.channel)
         channels = self.num_classes + int(self.edges is not None)
-        dense = torch.zeros(count, channels, *self.size, device=self.channel.device)
+        shape = (count, channels, *self.size)
+        dense = torch.zeros(shape, device=self.channel.device)
         dense.scatter_(1, self.channel[:, None], 1)
         if self.edges is not None:
             dense[:, -1] = self.edges
@@ -147,7 +149,9 @@ def boundaries(instances: Tensor) -> Tensor:
     boundary = torch.zeros_like(instances, dtype=torch.bool)
     for axis in (1, 2):
         last = instances.shape[axis] - 1
-        differ = instances.narrow(axis, 0, last) != instances.narrow(axis, 1, last)
+        before = instances.narrow(axis, 0, last)
+        after = instances.narrow(axis, 1, last)
+        differ = before != after
         boundary.narrow(axis, 0, last).logical_or_(differ)
         boundary.narrow(axis, 1, last).logical_or_(differ)
     return boundary
@@ -161,7 +165,8 @@ def _windows(values: Tensor, outside: int) -> tuple[Tensor, Tensor]:
     """
     base = outside + 1
     padded = F.pad(values, (1, 1, 1, 1), value=outside)
-    rows, row_of_pixel = torch.unique(_triples(padded, 2, base), return_inverse=True)
+    triples = _triples(padded, 2, base)
+    rows, row_of_pixel = torch.unique(triples, return_inverse=True)
     row_triples = _triples(row_of_pixel, 1, len(rows))
     windows, window_of_pixel = torch.unique(row_triples, return_inverse=True)
     three_rows = rows[_split(windows, len(rows))]  # [U, 3]

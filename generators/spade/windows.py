@@ -27,8 +27,10 @@ def class_rows(weight: Tensor, num_classes: int) -> tuple[Tensor, Tensor | None]
 
     [9 (K + 1), N] for each class and outside, and [9, N] for boundaries where S has them.
     """
-    taps = weight.permute(2, 3, 1, 0).flatten(0, 1)  # [9, S, N]
-    with_outside = F.pad(taps[:, :num_classes], (0, 0, 0, 1))  # [9, K + 1, N]
+    by_tap = weight.permute(2, 3, 1, 0)
+    taps = by_tap.flatten(0, 1)  # [9, S, N]
+    of_classes = taps[:, :num_classes]
+    with_outside = F.pad(of_classes, (0, 0, 0, 1))  # [9, K + 1, N]
     edge_rows = None
     if taps.shape[1] > num_classes:
         edge_rows = taps[:, num_classes]
@@ -44,7 +46,8 @@ def convolve_classes(
     """Return the first convolution of each 3 x 3 window, from `class_rows`: [U3, N]."""
     rows_per_tap = len(table) // 9
     offsets = rows_per_tap * torch.arange(9, device=table.device)
-    out = F.embedding_bag(patterns.classes + offsets, table, mode="sum") + bias
+    rows = patterns.classes + offsets
+    out = F.embedding_bag(rows, table, mode="sum") + bias
     if edge_rows is None:
         return out
     return out + patterns.edges.to(table.dtype) @ edge_rows
@@ -65,5 +68,6 @@ def convolve_windows(patterns: Patterns, hidden: Tensor, taps: Tensor, bias: Ten
         gathered = F.embedding(patterns.taps, hidden).flatten(1)  # [U5, 9 N]
         return torch.addmm(bias, gathered, taps.flatten(0, 1))
     products = torch.matmul(hidden, taps).flatten(0, 1)  # [9 (U3 + 1), M]
-    offsets = len(hidden) * torch.arange(9, device=hidden.device)
-    return F.embedding_bag(patterns.taps + offsets, products, mode="sum") + bias
+    numbers = torch.arange(9, device=hidden.device)
+    rows = patterns.taps + len(hidden) * numbers
+    return F.embedding_bag(rows, products, mode="sum") + bias

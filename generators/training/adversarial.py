@@ -146,16 +146,25 @@ class AdversarialTraining(Generic[AnyBatch]):
         seed: int,
         generator_first: bool = False,
     ) -> None:
-        self.objective, self.config, self.steps, self.seed = objective, config, steps, seed
+        self.objective = objective
+        self.config = config
+        self.steps = steps
+        self.seed = seed
         self.generator_first = generator_first
         g, d = objective.networks["G"], objective.networks["D"]
-        self.bf16 = uses_bfloat16(config.precision, next(g.parameters()).device)
+        device = next(g.parameters()).device
+        self.bf16 = uses_bfloat16(config.precision, device)
         self.modules: dict[str, nn.Module] = dict(objective.networks)
         if config.ema:
-            self.modules["G_ema"] = copy.deepcopy(g).eval().requires_grad_(False)
+            averaged = copy.deepcopy(g).eval()
+            self.modules["G_ema"] = averaged.requires_grad_(False)
         # the networks that each optimiser updates: D, and G with whatever learns with it
-        others = [net for name, net in objective.networks.items() if name not in ("G", "D")]
-        self.learners = {"G": nn.ModuleList([g, *others]), "D": nn.ModuleList([d])}
+        others = []
+        for name, network in objective.networks.items():
+            if name not in ("G", "D"):
+                others.append(network)
+        generators = nn.ModuleList([g, *others])
+        self.learners = {"G": generators, "D": nn.ModuleList([d])}
         self.rates = {"G": config.lr_g, "D": config.lr_d}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         for name, learner in self.learners.items():
@@ -198,7 +207,8 @@ class AdversarialTraining(Generic[AnyBatch]):
         parts = []
         for i, piece in enumerate(batch.parts(count)):
             objects = piece.num_objects() / total
-            parts.append(_Part(piece, first_seed + i, 1 / count, objects))
+            part = _Part(piece, first_seed + i, 1 / count, objects)
+            parts.append(part)
         return parts
 
     def _discriminator_first(
@@ -249,7 +259,8 @@ class AdversarialTraining(Generic[AnyBatch]):
         # G's phase
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
-        for part, rng in zip(_from_one_start(parts, g, d), streams, strict=True):
+        starts = _from_one_start(parts, g, d)
+        for part, rng in zip(starts, streams, strict=True):
             fakes = self._generate(part, rng)
             self._add_generator_gradients(part, fakes, losses)
         self._update("G", index)
@@ -257,7 +268,8 @@ class AdversarialTraining(Generic[AnyBatch]):
 
         # D's phase
         self.optimizers["D"].zero_grad(set_to_none=True)
-        for part, rng in zip(_from_one_start(parts, g, d), streams, strict=True):
+        starts = _from_one_start(parts, g, d)
+        for part, rng in zip(starts, streams, strict=True):
             with torch.no_grad():
                 fakes = self._generate(part, rng)
             self._add_discriminator_gradients(part, fakes.images, losses)
@@ -305,7 +317,9 @@ class AdversarialTraining(Generic[AnyBatch]):
         1 up to `decay_from`, then falling linearly to 0.
         """
         start = self.config.decay_from * self.steps
-        return min(1.0, (self.steps - index) / max(1.0, self.steps - start))
+        left = self.steps - index
+        falling = max(1.0, self.steps - start)
+        return min(1.0, left / falling)
 
     @torch.no_grad()
     def _average(self, live: nn.Module, index: int) -> None:
@@ -333,7 +347,8 @@ def _add_gradients(
     The terms are added to the losses of the step.
     """
     weighed = {name: part.weigh(loss) for name, loss in terms.items()}
-    total = torch.stack([term.float() for term in weighed.values()]).sum()
+    values = [term.float() for term in weighed.values()]
+    total = torch.stack(values).sum()
     torch.autograd.backward(total)
     for name, term in weighed.items():
         value = term.detach()
@@ -382,5 +397,6 @@ def _average_gradients(module: nn.Module) -> None:
     dist.all_reduce(flat)
     flat /= world
     sizes = [gradient.numel() for gradient in gradients]
-    for gradient, averaged in zip(gradients, torch.split(flat, sizes), strict=True):
+    parts = torch.split(flat, sizes)
+    for gradient, averaged in zip(gradients, parts, strict=True):
         gradient.copy_(averaged.view_as(gradient))
