@@ -55,8 +55,8 @@ def fill(
     told_nothing = windows.with_labels(no_class)
     times = torch.linspace(0, 1, steps + 1)
     pixels = noise
-    steps = zip(times[:-1].tolist(), times[1:].tolist(), strict=True)
-    for now, after in steps:
+    spans = zip(times[:-1].tolist(), times[1:].tolist(), strict=True)
+    for now, after in spans:
         noisy = _with_known_pixels(pixels, windows)
         time = noise.new_full((len(windows),), now)
         velocity = network(noisy, time, windows).float()

@@ -42,24 +42,29 @@ class Draw:
         indices = []
         for number in range(first, first + self.batch):
             epoch, position = divmod(number, self.size)
-            indices.append(permuted(position, self.size, seed_for(self.seed, "epoch", epoch)))
+            key = seed_for(self.seed, "epoch", epoch)
+            indices.append(permuted(position, self.size, key))
         return indices
 
     def _weighted(self, step: int) -> list[int]:
         """Draw images with their weights."""
         assert self.weights is not None
         edges = np.cumsum(self.weights)
-        points = rng_for(self.seed, "batch", step).random(self.batch) * edges[-1]
-        indices = np.searchsorted(edges, points, side="right").clip(0, self.size - 1)
+        rng = rng_for(self.seed, "batch", step)
+        points = rng.random(self.batch) * edges[-1]
+        indices = np.searchsorted(edges, points, side="right")
+        indices = indices.clip(0, self.size - 1)
         return [int(index) for index in indices]
 
     def _by_class(self, step: int) -> list[int]:
         """Draw a class, then one of its images, each uniformly."""
-        points = rng_for(self.seed, "batch", step).random((self.batch, 2))
+        rng = rng_for(self.seed, "batch", step)
+        points = rng.random((self.batch, 2))
         indices = []
         for class_point, image_point in points.tolist():
             images = self.images_of_class[int(class_point * len(self.images_of_class))]
-            indices.append(int(images[int(image_point * len(images))]))
+            position = int(image_point * len(images))
+            indices.append(int(images[position]))
         return indices
 
     def mirrored(self, step: int, flip: bool) -> Flags:
@@ -67,7 +72,8 @@ class Draw:
 
         Half of them, or none without `flip`.
         """
-        points = rng_for(self.seed, "flip", step).random(self.batch)
+        rng = rng_for(self.seed, "flip", step)
+        points = rng.random(self.batch)
         probability = 0.5 if flip else 0.0
         return points < probability
 
@@ -82,7 +88,8 @@ def repeat_factors(present: Flags, threshold: float) -> Floats:
     """
     frequency = present.mean(0).clip(1e-9)
     per_class = np.maximum(1.0, np.sqrt(threshold / frequency))  # [C]
-    factors: Floats = np.where(present, per_class, 1.0).max(1, initial=1.0)
+    of_present = np.where(present, per_class, 1.0)
+    factors: Floats = of_present.max(1, initial=1.0)
     return factors
 
 
@@ -104,7 +111,8 @@ def draw_for(
     size = sum(len(table) for table in tables)
     if sampling == "uniform":
         return Draw(size, batch, seed)
-    present = np.zeros((size, len(tables[0].categories)), bool)
+    num_classes = len(tables[0].categories)
+    present = np.zeros((size, num_classes), bool)
     for row, scene in zip(present, _scenes(tables), strict=True):
         objects = scene.objects if select is None else select(scene)
         row[objects.category[~objects.iscrowd]] = True

@@ -61,7 +61,8 @@ def layout_arrays(
     boxes = relative_boxes(objects.boxes, size)
     if flip:
         boxes = mirror_boxes(boxes, 1)
-    return objects.category.astype(np.int64) + 1, boxes, objects.score
+    rows = objects.category.astype(np.int64) + 1
+    return rows, boxes, objects.score
 
 
 def collate_layouts(scenes: Iterable[Scene]) -> Layouts:
@@ -96,16 +97,20 @@ def layout_batches(
 
     def batch(step: int) -> TrainingBatch:
         indices = draw(step)[rank::world]
-        mirrored = draw.mirrored(step, flip)[rank::world].tolist()
+        of_step = draw.mirrored(step, flip)
+        mirrored = of_step[rank::world].tolist()
         images, layouts = [], []
         for index, mirror in zip(indices, mirrored, strict=True):
             scene, image = pixels[index]
-            layouts.append(layout_arrays(layout_filter.select(scene), scene.size, mirror))
+            selected = layout_filter.select(scene)
+            layouts.append(layout_arrays(selected, scene.size, mirror))
             if mirror:
                 image = image[:, ::-1]
             images.append(image)
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # [B, 3, H, W] uint8
+        stacked = torch.from_numpy(np.stack(images))
+        stacked = stacked.permute(0, 3, 1, 2)  # [B, 3, H, W] uint8
         labels, boxes, scores = zip(*layouts, strict=True)
-        return TrainingBatch(stacked.float() / 127.5 - 1, Layouts.collate(labels, boxes, scores))
+        values = stacked.float() / 127.5 - 1
+        return TrainingBatch(values, Layouts.collate(labels, boxes, scores))
 
     return batch

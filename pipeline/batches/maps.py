@@ -107,12 +107,16 @@ class Entry:
         weights = 0
         if self.weights.strides[0]:
             weights = self.weights.nbytes
-        return self.image.nbytes + self.labels.nbytes + self.instances.nbytes + weights
+        maps = self.labels.nbytes + self.instances.nbytes
+        return self.image.nbytes + maps + weights
 
     def crop(self, top: int, left: int, size: Size, mirror: bool) -> Entry:
         """Return the part of size (H, W) at a corner, mirrored or not."""
-        window = np.s_[top : top + size[0], left : left + size[1]]
-        flip = np.s_[:, ::-1] if mirror else np.s_[:, :]
+        height, width = size
+        window = np.s_[top : top + height, left : left + width]
+        flip = np.s_[:, :]
+        if mirror:
+            flip = np.s_[:, ::-1]
         return Entry(
             self.image[window][flip],
             self.labels[window][flip],
@@ -130,7 +134,10 @@ def stretch(pixels: Bytes, size: Size) -> Bytes:
 
     if pixels.shape[:2] == size:
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    height, width = size
+    image = Image.fromarray(pixels)
+    stretched = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(stretched)
 
 
 def entry_of(scene: Scene, num_classes: int, size: Size) -> Entry:
@@ -154,8 +161,10 @@ def _weights(ids: Ints, objects: Objects) -> Floats32:
     if (objects.score == 1).all():
         return np.broadcast_to(np.float32(1), ids.shape)
     unlabelled = len(objects)
-    index = replace_ids(ids, segment_ids(objects), np.arange(len(objects)), unlabelled)
-    scores = np.append(objects.score, 1).astype(np.float32)  # [N + 1]
+    positions = np.arange(len(objects))
+    index = replace_ids(ids, segment_ids(objects), positions, unlabelled)
+    scores = np.append(objects.score, 1)
+    scores = scores.astype(np.float32)  # [N + 1]
     return scores[index]
 
 
@@ -163,7 +172,8 @@ class Entries(SceneCache[Entry]):
     """The scenes of some tables with their maps, stretched to (H, W)."""
 
     def __init__(self, tables: Sequence[Dataset], size: Size, budget: int = CACHE_BYTES) -> None:
-        load = partial(entry_of, num_classes=len(tables[0].categories), size=size)
+        num_classes = len(tables[0].categories)
+        load = partial(entry_of, num_classes=num_classes, size=size)
         super().__init__(tables, load, _num_bytes, budget)
 
 
@@ -182,16 +192,18 @@ def map_batches(
     """
     stretched = view.stretched()
     entries = Entries(tables, stretched)
-    corners = (stretched[0] - view.size[0] + 1, stretched[1] - view.size[1] + 1)
+    height, width = view.size
+    corners = (stretched[0] - height + 1, stretched[1] - width + 1)
 
     def batch(step: int) -> MapArrays:
         mirrored = draw.mirrored(step, flip)[rank::world].tolist()
-        drawn_corners = rng_for(draw.seed, "crop", step).integers(corners, size=(draw.batch, 2))
+        rng = rng_for(draw.seed, "crop", step)
+        drawn_corners = rng.integers(corners, size=(draw.batch, 2))
+        own_corners = drawn_corners[rank::world].tolist()
         indices = draw(step)[rank::world]
+        crops = zip(indices, mirrored, own_corners, strict=True)
         parts = []
-        for index, mirror, (top, left) in zip(
-            indices, mirrored, drawn_corners[rank::world].tolist(), strict=True
-        ):
+        for index, mirror, (top, left) in crops:
             parts.append(entries[index].crop(top, left, view.size, mirror))
         return _stack(parts)
 
@@ -200,10 +212,13 @@ def map_batches(
 
 def _stack(entries: Sequence[Entry]) -> MapArrays:
     """Stack images and maps of one size into a batch."""
-    pixels = np.stack([entry.image for entry in entries]).transpose(0, 3, 1, 2)
-    images = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
-    labels = np.stack([entry.labels for entry in entries]).astype(np.int64)
-    instances = np.stack([entry.instances for entry in entries]).astype(np.int64)
+    stacked = np.stack([entry.image for entry in entries])
+    pixels = stacked.transpose(0, 3, 1, 2).astype(np.float32)
+    images = pixels / np.float32(127.5) - np.float32(1)
+    labels = np.stack([entry.labels for entry in entries])
+    instances = np.stack([entry.instances for entry in entries])
+    labels = labels.astype(np.int64)
+    instances = instances.astype(np.int64)
     weights = np.stack([entry.weights for entry in entries])
     if (weights == 1).all():
         return MapArrays(images, labels, instances, None)

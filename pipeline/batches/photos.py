@@ -68,10 +68,12 @@ def photo_batches(
 
     def photo(index: int, mirrored: bool = False) -> Photo:
         scene, image = pixels[index]
-        objects = scene.objects.select(scene.objects.isthing & ~scene.objects.iscrowd)
+        is_instance = scene.objects.isthing & ~scene.objects.iscrowd
+        objects = scene.objects.select(is_instance)
         boxes = objects.boxes
         if mirrored:
-            image, boxes = image[:, ::-1], mirror_boxes(boxes, scene.width)
+            image = image[:, ::-1]
+            boxes = mirror_boxes(boxes, scene.width)
         return Photo(image, objects.category.astype(np.int64), boxes)
 
     def batch(step: int) -> PhotoBatch:
@@ -79,8 +81,11 @@ def photo_batches(
         mirrored = draw.mirrored(step, flip)[rank::world]
         photos = []
         for position, turned in zip(positions, mirrored, strict=True):
-            photos.append(photo(int(learned[position % len(learned)]), bool(turned)))
-        measured = [photo(index) for index in apart] if step % held_out.every == 0 else []
+            index = int(learned[position % len(learned)])
+            photos.append(photo(index, bool(turned)))
+        measured = []
+        if step % held_out.every == 0:
+            measured = [photo(index) for index in apart]
         return PhotoBatch(photos, measured)
 
     return batch

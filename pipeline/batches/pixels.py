@@ -63,7 +63,8 @@ class Pixels(SceneCache[ScenePixels]):
     def __init__(
         self, tables: Sequence[Dataset], size: Size | None = None, budget: int = CACHE_BYTES
     ) -> None:
-        super().__init__(tables, partial(_with_pixels, size), _num_bytes, budget)
+        load = partial(_with_pixels, size)
+        super().__init__(tables, load, _num_bytes, budget)
 
 
 def _with_pixels(size: Size | None, scene: Scene) -> ScenePixels:

@@ -24,8 +24,10 @@ def learned_boxes(objects: Objects, synthetic: BoxRule, pseudo: BoxRule) -> Flag
     """
     agreed = objects.verdict_iou >= AGREED_IOU  # NaN, not judged: False
     learned = np.ones(len(objects), bool)
-    for source, rule in (("synthetic", synthetic), ("pseudo", pseudo)):
-        own = np.array([name == source for name in objects.source], bool)
+    rules = {"synthetic": synthetic, "pseudo": pseudo}
+    for source, rule in rules.items():
+        is_own = [name == source for name in objects.source]
+        own = np.array(is_own, bool)
         if rule == "none":
             learned &= ~own
         elif rule == "agreed":

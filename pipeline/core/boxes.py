@@ -14,7 +14,8 @@ def scale_boxes(boxes: Boxes, old: Size, new: Size) -> Boxes:
     """Return the boxes of an image of size `old` as they lie in one of size `new`."""
     x_scale = new[1] / old[1]
     y_scale = new[0] / old[0]
-    return boxes * np.array([x_scale, y_scale, x_scale, y_scale], np.float32)
+    scale = [x_scale, y_scale, x_scale, y_scale]
+    return boxes * np.array(scale, np.float32)
 
 
 def relative_boxes(boxes: Boxes, size: Size) -> Boxes:
@@ -45,13 +46,15 @@ def intersection_areas(box: Boxes, others: Boxes) -> Floats32:
     """Return the areas [N] that a box [4] has in common with others [N, 4]."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[2:], others[:, 2:])
-    areas: Floats32 = (high - low).clip(0).prod(axis=1)
+    sides = (high - low).clip(0)
+    areas: Floats32 = sides.prod(axis=1)
     return areas
 
 
 def box_areas(boxes: Boxes) -> Floats32:
     """Return the areas of boxes [..., 4]."""
-    areas: Floats32 = (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    areas: Floats32 = sides.prod(axis=-1)
     return areas
 
 

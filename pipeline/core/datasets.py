@@ -70,7 +70,8 @@ def random_part(table: Dataset, number: int, parts: int) -> Subset:
     """
     assert 1 <= number <= parts
     places = range(number - 1, len(table), parts)
-    index = [permuted(place, len(table), parts) for place in places]
+    size = len(table)
+    index = [permuted(place, size, parts) for place in places]
     return Subset(table, sorted(index), f"{number}/{parts}")
 
 
@@ -118,7 +119,8 @@ class ShuffledLabels(View):
         super().__init__(table, f"permuted:{seed}")
         self.skipped = Counter()
         size = len(table)
-        order = [permuted(place, size, seed_for(seed, "giver")) for place in range(size)]
+        key = seed_for(seed, "giver")
+        order = [permuted(place, size, key) for place in range(size)]
         # each image gives to the one before it in the order, so that none keeps its own labels
         successors = [*order[1:], *order[:1]]
         self._giver = dict(zip(order, successors, strict=True))
@@ -126,7 +128,8 @@ class ShuffledLabels(View):
     def __getitem__(self, index: int) -> Scene:
         scene = self.table[index]
         giver = self.table[self._giver[index]]
-        return scene.with_objects(giver.objects.scaled(giver.size, scene.size))
+        objects = giver.objects.scaled(giver.size, scene.size)
+        return scene.with_objects(objects)
 
 
 class Concatenation(Dataset):
@@ -173,4 +176,5 @@ class Concatenation(Dataset):
     def fingerprint(self) -> str:
         """Return the digest of the tables' digests."""
         parts = [table.fingerprint() for table in self.tables]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        text = " ".join(parts)
+        return hashlib.sha256(text.encode()).hexdigest()

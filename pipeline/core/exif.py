@@ -42,7 +42,8 @@ def _ends_with_exif(file: IO[bytes]) -> bool:
         if len(head) < 8 or head[4:] == b"IEND":
             break
         found = head[4:] == b"eXIf"
-        file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+        length = int.from_bytes(head[:4], "big")
+        file.seek(length + 4, 1)
     file.seek(here)
     return found
 
@@ -58,7 +59,8 @@ def cleared(data: bytes) -> bytes | None:
     if start < 0:
         return None
     tiff = start + len(_BLOCK)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[tiff : tiff + 4])
+    first_bytes = data[tiff : tiff + 4]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(first_bytes)
     if order is None:
         return None
     try:
@@ -68,7 +70,8 @@ def cleared(data: bytes) -> bytes | None:
     if place is None:
         return None
     upright = struct.pack(f"{order}H", 1)
-    return data[:place] + upright + data[place + len(upright) :]
+    end = place + len(upright)
+    return data[:place] + upright + data[end:]
 
 
 def _place(data: bytes, tiff: int, order: str) -> int | None:
@@ -78,6 +81,7 @@ def _place(data: bytes, tiff: int, order: str) -> int | None:
     (num_entries,) = struct.unpack_from(f"{order}H", data, tiff + directory)
     for i in range(num_entries):
         entry = tiff + directory + 2 + 12 * i
-        if struct.unpack_from(f"{order}HHI", data, entry) == (ORIENTATION, _SHORT, 1):
+        tag = struct.unpack_from(f"{order}HHI", data, entry)
+        if tag == (ORIENTATION, _SHORT, 1):
             return entry + 8
     return None

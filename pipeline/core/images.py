@@ -301,7 +301,8 @@ def _from_deep_grey(values: NDArray[Any], label: str) -> Pixels:
         shift = 4
     if largest <= 255:
         shift = 0
-    grey = (values.astype(np.uint16) >> shift).astype(np.uint8)
+    shifted = values.astype(np.uint16) >> shift
+    grey = shifted.astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
@@ -333,7 +334,9 @@ def encode(pixels: Bytes, kind: str) -> bytes:
     """Encode uint8 [H, W, 3] RGB or [H, W] as 'png' or as 'jpeg' (quality 95)."""
     import cv2
 
-    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    image = pixels
+    if pixels.ndim == 3:
+        image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == "jpeg" else []
     ok, data = cv2.imencode(SUFFIX[kind], image, options)
     assert ok, f"cannot encode {pixels.shape} {pixels.dtype} as {kind}"
@@ -353,7 +356,8 @@ def resize(pixels: Pixels, size: Size) -> Pixels:
         return _enlarge(pixels, size)
     from PIL import Image
 
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    original = Image.fromarray(pixels)
+    image = original.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
@@ -362,7 +366,8 @@ def _enlarge(pixels: Pixels, size: Size) -> Pixels:
     import cv2
 
     height, width = size
-    enlarged = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    size = (width, height)
+    enlarged = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged, np.uint8)
 
 

@@ -27,7 +27,9 @@ def rings(mask: Mask) -> list[Ring]:
     if not len(rows):
         return []
     top_left = np.array([columns[0], rows[0]])
-    filled = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    inner_rows = slice(rows[0], rows[-1] + 1)
+    inner_columns = slice(columns[0], columns[-1] + 1)
+    filled = mask[inner_rows, inner_columns]
     padded = np.pad(filled, 1)
     ys, xs = _corners(padded)
     points = np.stack([xs, ys], 1)  # [K, 2], by row, then by column
@@ -59,8 +61,11 @@ def _corners(padded: Mask) -> tuple[Ints, Ints]:
     They come by row, then by column.
     A point where two pixels touch by a corner only comes twice.
     """
-    a, b = padded[:-1, :-1], padded[:-1, 1:]  # the four pixels around each point of the grid
-    c, d = padded[1:, :-1], padded[1:, 1:]
+    # the four pixels around each point of the grid
+    a = padded[:-1, :-1]
+    b = padded[:-1, 1:]
+    c = padded[1:, :-1]
+    d = padded[1:, 1:]
     single = a ^ b ^ c ^ d
     touching = (a == d) & (b == c) & (a != b)
     count = single.astype(np.int64) + 2 * touching
@@ -73,7 +78,8 @@ def _vertical_partners(ys: Ints, xs: Ints) -> Ints:
     """Return for each corner [K] the one at the other end of its vertical edge."""
     position = np.arange(len(ys))
     by_column = np.lexsort((position, ys, xs))  # corners at one point stay in their order
-    upper, lower = by_column[0::2], by_column[1::2]
+    upper = by_column[0::2]
+    lower = by_column[1::2]
     partner = np.empty(len(ys), np.int64)
     partner[upper] = lower
     partner[lower] = upper
@@ -87,10 +93,13 @@ def join(outlines: list[Ring]) -> Ring:
     """
     joined = outlines[0]
     for ring in outlines[1:]:
-        gaps = np.abs(joined[:, None] - ring[None]).sum(2)  # [K, k]
-        here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
+        steps = np.abs(joined[:, None] - ring[None])
+        gaps = steps.sum(2)  # [K, k]
+        narrowest = int(gaps.argmin())
+        here, there = np.unravel_index(narrowest, gaps.shape)
         loop = np.concatenate([ring[there:], ring[: there + 1]])
-        joined = np.concatenate([joined[: here + 1], loop, joined[here:]])
+        before = joined[: here + 1]
+        joined = np.concatenate([before, loop, joined[here:]])
     return joined
 
 

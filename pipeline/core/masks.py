@@ -39,7 +39,8 @@ def encode_with_boxes(masks: Masks) -> tuple[list[str], Boxes]:
     assert masks.ndim == 3
     if not len(masks):
         return [], np.zeros((0, 4), np.float32)
-    columns_first = np.asfortranarray(masks.transpose(1, 2, 0).view(np.uint8))  # [H, W, N]
+    bits = masks.transpose(1, 2, 0).view(np.uint8)
+    columns_first = np.asfortranarray(bits)  # [H, W, N]
     rles = coco_mask.encode(columns_first)
     boxes = coco_mask.toBbox(rles).astype(np.float32)  # [N, 4] xywh, pixels
     boxes[:, 2:] += boxes[:, :2]
@@ -53,10 +54,13 @@ def fill_boxes(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, Floats32]:
     These are their compressed counts, tight boxes and areas [N]; each is at least a pixel wide.
     """
     height, width = size
-    grown = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
-    grown = np.clip(grown, 0, [width, height, width, height]).astype(int)
+    low = np.floor(boxes[:, :2])
+    high = np.ceil(boxes[:, 2:])
+    grown = np.concatenate([low, high], axis=1)
+    limits = [width, height, width, height]
+    corners = np.clip(grown, 0, limits).astype(int).tolist()
     filled = np.zeros((len(boxes), height, width), bool)
-    for mask, (x1, y1, x2, y2) in zip(filled, grown.tolist(), strict=True):
+    for mask, (x1, y1, x2, y2) in zip(filled, corners, strict=True):
         bottom = max(y2, y1 + 1)
         right = max(x2, x1 + 1)
         mask[y1:bottom, x1:right] = True
@@ -72,21 +76,26 @@ def runs(rle: str) -> Runs:
     least significant first; 0x20 says that more follow, 0x10 in the last one that the number is
     negative. From the fourth run on it is the difference to the run two before.
     """
-    codes = np.frombuffer(rle.encode(), np.uint8).astype(np.int64) - 48
+    characters = np.frombuffer(rle.encode(), np.uint8)
+    codes = characters.astype(np.int64) - 48
     if not len(codes):
         raise ValueError("empty counts")
-    if codes.min() < 0 or codes.max() > 63 or codes[-1] & _MORE:
+    ends_early = codes[-1] & _MORE
+    if codes.min() < 0 or codes.max() > 63 or ends_early:
         raise ValueError("counts are not COCO compressed run lengths")
     last = np.flatnonzero((codes & _MORE) == 0)  # [R] position of the last character of each run
-    first = np.concatenate(([0], last[:-1] + 1))
+    following = last[:-1] + 1
+    first = np.concatenate(([0], following))
     num_chars = last - first + 1
     if num_chars.max() > _MAX_CHARS:
         raise ValueError("a run in the counts is too long")
-    position = np.arange(len(codes)) - np.repeat(first, num_chars)
+    start = np.repeat(first, num_chars)
+    position = np.arange(len(codes)) - start
     digits = (codes & _DIGIT) << (5 * position)
     values = np.add.reduceat(digits, first)
     negative = (codes[last] & _NEGATIVE) > 0
-    values[negative] -= np.int64(1) << (5 * num_chars[negative])
+    num_bits = 5 * num_chars[negative]
+    values[negative] -= np.int64(1) << num_bits
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     if values.min() < 0:
@@ -139,7 +148,8 @@ def paste(masks: Floats32, boxes: Boxes, size: Size, threshold: float = 0.5) -> 
     """
     height, width = size
     pasted = []
-    for mask, box in zip(masks, boxes.astype(np.float64), strict=True):
+    corners = boxes.astype(np.float64)
+    for mask, box in zip(masks, corners, strict=True):
         x0, y0, x1, y1 = box.tolist()
         rows = _bilinear_weights(y0, y1, height, len(mask))  # [H, M]
         columns = _bilinear_weights(x0, x1, width, len(mask))  # [W, M]
@@ -160,7 +170,8 @@ def _bilinear_weights(low: float, high: float, num_pixels: int, num_cells: int) 
     centers = np.arange(num_pixels) + 0.5
     extent = max(high - low, 1e-6)
     in_cells = (centers - low) / extent * num_cells - 0.5  # from the centre of the first cell
-    distance = np.abs(in_cells[:, None] - np.arange(num_cells))
+    cells = np.arange(num_cells)
+    distance = np.abs(in_cells[:, None] - cells)
     weights: Floats = np.clip(1 - distance, 0, None)
     return weights
 
@@ -181,7 +192,9 @@ def tight_boxes(masks: Masks) -> Boxes:
         xs = np.flatnonzero(mask.any(axis=0))
         ys = np.flatnonzero(mask.any(axis=1))
         if len(xs):
-            box[:] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
+            low = xs[0], ys[0]
+            high = xs[-1] + 1, ys[-1] + 1
+            box[:] = *low, *high
     return boxes
 
 
@@ -202,7 +215,9 @@ def tight_box(rle: str, size: Size) -> Boxes:
     in_one_column = first_column == last_column
     top = np.where(in_one_column, first % height, 0).min()
     bottom = np.where(in_one_column, last % height + 1, height).max()
-    return np.array([first_column.min(), top, last_column.max() + 1, bottom], np.float32)
+    left = first_column.min()
+    right = last_column.max() + 1
+    return np.array([left, top, right, bottom], np.float32)
 
 
 def check_polygons(polygons: Any) -> list[Floats]:
@@ -210,7 +225,8 @@ def check_polygons(polygons: Any) -> list[Floats]:
 
     Raises ValueError unless each has three finite points or more.
     """
-    if not isinstance(polygons, Sequence) or isinstance(polygons, str) or not polygons:
+    is_list = isinstance(polygons, Sequence) and not isinstance(polygons, str)
+    if not is_list or not polygons:
         raise ValueError("a polygon mask must be a list of polygons")
     return [_check_polygon(polygon) for polygon in polygons]
 
@@ -233,9 +249,12 @@ def is_thin(polygon: Floats) -> bool:
     """
     points = polygon.reshape(-1, 2)
     following = np.roll(points, -1, axis=0)
-    cross = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
+    x, y = points.T
+    next_x, next_y = following.T
+    cross = x * next_y - y * next_x
     area = abs(float(cross.sum())) / 2
-    perimeter = float(np.hypot(*(following - points).T).sum())
+    lengths = np.hypot(next_x - x, next_y - y)
+    perimeter = float(lengths.sum())
     return area < max(4.0, perimeter)
 
 
@@ -269,7 +288,8 @@ def _near(points: Floats, size: Size) -> Floats:
     if np.hypot(*edges.T).sum() <= _LONGEST_WALK:
         return points
     height, width = size
-    for axis, low, high in ((0, -width, 2 * width), (1, -height, 2 * height)):
+    bounds = ((0, -width, 2 * width), (1, -height, 2 * height))
+    for axis, low, high in bounds:
         if points.size and points[:, axis].min() < low:
             points = _cut(points, axis, low, 1)
         if points.size and points[:, axis].max() > high:
@@ -283,7 +303,8 @@ def _cut(points: Floats, axis: int, bound: float, sign: int) -> Floats:
     depth = sign * (points[:, axis] - bound)
     next_depth = np.roll(depth, -1)
     crosses = (depth >= 0) != (next_depth >= 0)
-    share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crosses)
+    span = depth - next_depth
+    share = np.divide(depth, span, out=np.zeros_like(depth), where=crosses)
     meeting = points + share[:, None] * (following - points)
     meeting[:, axis] = bound
     kept = []
@@ -309,13 +330,16 @@ def from_uncompressed(counts: Sequence[int], size: Size) -> str:
         raise ValueError("the counts must be whole numbers, none negative")
     if sum(counts) != height * width:
         raise ValueError(f"the counts cover {sum(counts)} pixels, not {height}x{width}")
-    plain = {"size": [height, width], "counts": [int(number) for number in counts]}
+    whole = [int(number) for number in counts]
+    plain = {"size": [height, width], "counts": whole}
     packed = coco_mask.frPyObjects(plain, height, width)
     return str(packed["counts"].decode("ascii"))
 
 
 def _is_count(number: Any) -> bool:
-    is_integer = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+    if isinstance(number, bool):
+        return False
+    is_integer = isinstance(number, (int, np.integer))
     return is_integer and bool(number >= 0)
 
 
@@ -327,7 +351,8 @@ def panoptic_png(ids: NDArray[np.integer[Any]]) -> bytes:
     import cv2
 
     assert ids.ndim == 2
-    assert not ((ids < 0) | (ids >= 1 << 24)).any(), "a panoptic PNG holds 24 bits per pixel"
+    is_outside = (ids < 0) | (ids >= 1 << 24)
+    assert not is_outside.any(), "a panoptic PNG holds 24 bits per pixel"
     channels = [ids >> 16, ids >> 8 & 255, ids & 255]  # blue first, as OpenCV has it
     blue_first = np.stack(channels, axis=-1).astype(np.uint8)  # [H, W, 3]
     done, data = cv2.imencode(".png", blue_first)

@@ -43,7 +43,8 @@ def table_ids(number: int, segments: Sequence[int] | NDArray[Any]) -> Ids:
 
     `number` counts the images from 0.
     """
-    return np.asarray(segments, np.int64) + (np.int64(number) << BITS)
+    offset = np.int64(number) << BITS
+    return np.asarray(segments, np.int64) + offset
 
 
 def segment_ids(objects: Objects) -> Ids:
@@ -101,11 +102,13 @@ _DEEP_RGB = b"\x10\x02"  # bits and kind of colours in the header of a PNG
 def _by_palette(index: Ints, palette: list[int], colors: bool) -> Ints:
     """Return the content of an indexed map [H, W]: grey values, indices or colors."""
     table = np.zeros((256, 3), np.int64)
-    listed = np.array(palette, np.int64).reshape(-1, 3)
+    values = np.array(palette, np.int64)
+    listed = values.reshape(-1, 3)
     table[: len(listed)] = listed
     used = table[np.unique(index)]
     held: Ints = index
-    if bool((used == used[:, :1]).all()):
+    is_grey = used == used[:, :1]
+    if bool(is_grey.all()):
         held = table[index, 0]
     elif colors:
         held = table[index]
@@ -123,7 +126,8 @@ def map_of(scene: Scene) -> Ids:
         )
     ids = ids_of(scene.panoptic, scene.size, scene.image_id)
     labelled = ids[ids != 0]
-    unknown = labelled[~np.isin(labelled, segment_ids(scene.objects))]
+    known = np.isin(labelled, segment_ids(scene.objects))
+    unknown = labelled[~known]
     if len(unknown):
         name = scene.panoptic.path or scene.image_id
         raise DatasetError(
@@ -144,7 +148,9 @@ def ids_of(ref: ImageRef, size: Size, label: str) -> Ids:
             f"{ref.path or label}: a panoptic map is an RGB PNG, this one is grey; "
             "name the other folder"
         )
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    red = pixels[..., 0]
+    green = pixels[..., 1]
+    blue = pixels[..., 2]
     ids: Ids = red | green << 8 | blue << 16
     return ids
 
@@ -167,15 +173,18 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
     """
     size = (ids.shape[0], ids.shape[1])
     flat = np.ascontiguousarray(ids.T).reshape(-1)  # [W * H], columns first
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    differs = flat[1:] != flat[:-1]
+    changes = np.flatnonzero(differs) + 1
     starts = np.concatenate(([0], changes))  # [R] of the runs of one id
     ends = np.append(changes, len(flat))
     order = np.argsort(flat[starts], kind="stable")  # runs by id, then by place
-    run_ids, first = np.unique(flat[starts][order], return_index=True)
+    ordered = flat[starts][order]
+    run_ids, first = np.unique(ordered, return_index=True)
     runs_of_each = np.split(order, first[1:])
 
     segments, boxes, areas, codes = [], [], [], []
-    for segment, runs in zip(run_ids.tolist(), runs_of_each, strict=True):
+    of_segments = zip(run_ids.tolist(), runs_of_each, strict=True)
+    for segment, runs in of_segments:
         if segment == 0:
             continue
         counts = _counts(starts[runs], ends[runs], len(flat))
@@ -184,12 +193,9 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
         boxes.append(masks.tight_box(code, size))
         areas.append(sum(counts[1::2]))
         codes.append(code)
-    return Segments(
-        np.array(segments, np.int64),
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(areas, np.int64),
-        tuple(codes),
-    )
+    ids = np.array(segments, np.int64)
+    all_boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return Segments(ids, all_boxes, np.array(areas, np.int64), tuple(codes))
 
 
 def _counts(starts: Ints, ends: Ints, length: int) -> list[int]:
@@ -204,7 +210,8 @@ def _counts(starts: Ints, ends: Ints, length: int) -> list[int]:
 
 def pick(segments: Segments, ids: Sequence[int]) -> Segments:
     """Return the segments of some ids, in that order; all must be there."""
-    index = np.searchsorted(segments.ids, np.asarray(ids, np.int64))
+    wanted = np.asarray(ids, np.int64)
+    index = np.searchsorted(segments.ids, wanted)
     return Segments(
         segments.ids[index],
         segments.boxes[index],
@@ -233,7 +240,8 @@ def nearest(length: int, wanted: int) -> Ints:
     """
     from PIL import Image
 
-    line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    positions = np.arange(length, dtype=np.int32)
+    line = Image.fromarray(positions[None])
     resized = line.resize((wanted, 1), Image.Resampling.NEAREST)
     index: Ints = np.asarray(resized)[0].astype(np.int64)
     index.setflags(write=False)  # it is shared by all callers
@@ -281,7 +289,8 @@ def replace_ids(ids: Ids, known: Ids, values: Ints, other: int) -> Ints:
     order = np.argsort(known, kind="stable")
     sorted_ids = np.append(known[order], MOST + 1)
     sorted_values = np.append(values[order], other)
-    position = np.searchsorted(sorted_ids, ids).clip(0, len(known))
+    insertion = np.searchsorted(sorted_ids, ids)
+    position = insertion.clip(0, len(known))
     is_known = sorted_ids[position] == ids
     replaced: Ints = np.where(is_known, sorted_values[position], other)
     return replaced

@@ -106,5 +106,6 @@ def _to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def _from_bytes(data: bytes) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    stream = io.BytesIO(data)
+    array: NDArray[Any] = np.load(stream, allow_pickle=False)
     return array

@@ -96,7 +96,8 @@ class Objects:
         for column in fields(self):
             length = len(getattr(self, column.name))
             assert length == n, f"objects.{column.name} has {length} entries, not {n}"
-        assert self.boxes.shape == (n, 4) and self.layout_boxes.shape == (n, 4)
+        assert self.boxes.shape == (n, 4)
+        assert self.layout_boxes.shape == (n, 4)
 
     def __len__(self) -> int:
         return len(self.id)
@@ -121,7 +122,8 @@ class Objects:
 
         Masks belong to one size of image and are dropped.
         """
-        ratio = (new[0] * new[1]) / (old[0] * old[1])
+        old_area = old[0] * old[1]
+        ratio = (new[0] * new[1]) / old_area
         return replace(
             self,
             boxes=scale_boxes(self.boxes, old, new),
@@ -256,5 +258,6 @@ def class_counts(scenes: Iterable[Scene], num_classes: int) -> Ints:
     counts = np.zeros(num_classes, np.int64)
     for scene in scenes:
         objects = scene.objects
-        counts += np.bincount(objects.category[~objects.iscrowd], minlength=num_classes)
+        counted = objects.category[~objects.iscrowd]
+        counts += np.bincount(counted, minlength=num_classes)
     return counts

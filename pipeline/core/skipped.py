@@ -49,8 +49,12 @@ class Skipped(Counter[str]):
 
     def positive(self) -> Skipped:
         """Return a copy without what was counted 0 times."""
-        kept = Skipped({reason: count for reason, count in self.items() if count > 0})
-        kept.names = {reason: list(names) for reason, names in self.names.items()}
+        kept = Skipped()
+        for reason, count in self.items():
+            if count > 0:
+                kept[reason] = count
+        for reason, names in self.names.items():
+            kept.names[reason] = list(names)
         kept.unread = Counter(self.unread)
         kept.wrong = Counter(self.wrong)
         return kept

@@ -53,7 +53,8 @@ class Folder:
         text = str(uri)
         scheme, separator, rest = text.partition("://")
         if not separator or scheme == "file":
-            path = Path(text.removeprefix("file://")).expanduser().absolute()
+            local = Path(text.removeprefix("file://"))
+            path = local.expanduser().absolute()
             return Folder(fs.LocalFileSystem(), str(path))
         if scheme != "s3":
             raise JobError(
@@ -86,7 +87,8 @@ class Folder:
 
     def split(self) -> tuple[Folder, str]:
         """Return (this folder, ""), or (its parent, its name) when it is a file."""
-        if self.filesystem.get_file_info(self.path).type != fs.FileType.File:
+        info = self.filesystem.get_file_info(self.path)
+        if info.type != fs.FileType.File:
             return self, ""
         parent, _, name = self.path.rpartition("/")
         return replace(self, path=parent or "/"), name
@@ -148,8 +150,10 @@ class Folder:
 
         There are none when the folder does not exist.
         """
-        entries = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.File)
+        inside = fs.FileSelector(self.path, allow_not_found=True)
+        entries = self.filesystem.get_file_info(inside)
+        files = [entry for entry in entries if entry.type == fs.FileType.File]
+        return sorted(entry.base_name for entry in files)
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
@@ -161,7 +165,8 @@ class Folder:
 
         Returns how many there were. Call it while nobody is writing.
         """
-        leftovers = [name for name in self.names() if name.endswith(".tmp")]
+        names = self.names()
+        leftovers = [name for name in names if name.endswith(".tmp")]
         for name in leftovers:
             self.delete(name)
         return len(leftovers)
@@ -256,7 +261,8 @@ class Folder:
                 f"{self.uri}: {name!r} is not a name inside this folder; "
                 "use a relative name without '..'"
             )
-        return "/".join((self.path.rstrip("/"), *parts))
+        folder = self.path.rstrip("/")
+        return "/".join((folder, *parts))
 
 
 @contextlib.contextmanager
@@ -296,7 +302,8 @@ def check_writable(uri: str) -> None:
     path = Path(folder.path)
     created = []
     if folder.is_local:
-        created = [parent for parent in (path, *path.parents) if not parent.exists()]
+        folders = (path, *path.parents)
+        created = [parent for parent in folders if not parent.exists()]
     try:
         if folder.is_local and path.is_file():
             raise NotADirectoryError(0, "it is a file, not a folder")

@@ -51,10 +51,12 @@ def signature(image: Bytes) -> Signature:
 
     work_size = (WORK_SIZE, WORK_SIZE)
     small = cv2.resize(image, work_size, interpolation=cv2.INTER_AREA)
-    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    gray = gray.astype(np.float32)
     frequencies = [_low_frequencies(_crop(gray, window)) for window in WINDOWS]
     # A mirror image has the odd horizontal frequencies negated.
-    mirror = np.where(np.arange(LOW) % 2, -1, 1)
+    is_odd = np.arange(LOW) % 2
+    mirror = np.where(is_odd, -1, 1)
     hashes = [_hash(low) for low in frequencies]
     hashes += [_hash(low * mirror) for low in frequencies]
     size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
@@ -85,10 +87,12 @@ def _low_frequencies(image: Floats32) -> Floats32:
 
     size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.dct(small)[:LOW, :LOW], np.float32)
+    lowest = cv2.dct(small)[:LOW, :LOW]
+    return np.asarray(lowest, np.float32)
 
 
 def _hash(frequencies: Floats32) -> np.uint64:
     """Return 64 bits: which frequencies are above the median."""
     above = frequencies.ravel() > np.median(frequencies)
-    return np.uint64(int.from_bytes(np.packbits(above).tobytes(), "big"))
+    packed = np.packbits(above).tobytes()
+    return np.uint64(int.from_bytes(packed, "big"))

@@ -73,10 +73,14 @@ def find_pairs(signatures: Signatures, group: Mapping[str, int]) -> list[Pair]:
     `group` says which splits belong together. Of the images of another group that look like one,
     NEAREST are compared.
     """
-    groups = np.array([group[split] for split in signatures.split], np.int64)  # [N]
+    numbers = [group[split] for split in signatures.split]
+    groups = np.array(numbers, np.int64)  # [N]
     pixels = signatures.pixels
     candidates = sorted(_same_pixels(signatures, groups) | _similar(signatures, groups))
-    compared = [pair for pair in candidates if pixels[pair[0]] != pixels[pair[1]]]
+    compared = []
+    for first, second in candidates:
+        if pixels[first] != pixels[second]:
+            compared.append((first, second))
     thumbnails = signatures.thumbnails({row for pair in compared for row in pair})
     pairs = []
     for a, b in candidates:
@@ -90,7 +94,8 @@ def find_pairs(signatures: Signatures, group: Mapping[str, int]) -> list[Pair]:
             first = (signatures.split[a], signatures.image_id[a])
             second = (signatures.split[b], signatures.image_id[b])
             files = (signatures.file[a], signatures.file[b])
-            pairs.append(Pair(first, second, same_pixels, round(apart, 4), files))
+            pair = Pair(first, second, same_pixels, round(apart, 4), files)
+            pairs.append(pair)
     return pairs
 
 
@@ -123,9 +128,11 @@ def _similar(signatures: Signatures, groups: Indices) -> set[tuple[int, int]]:
     num_windows = signatures.hashes.shape[1]
     windows = signatures.hashes.reshape(-1)
     full = signatures.hashes[:, 0]
-    window, other = pairs_within(windows, full, np.repeat(groups, num_windows), groups)
+    own_groups = np.repeat(groups, num_windows)
+    window, other = pairs_within(windows, full, own_groups, groups)
     row = window // num_windows
-    bits = np.bitwise_count(windows[window] ^ full[other]).astype(np.int64)
+    differing = windows[window] ^ full[other]
+    bits = np.bitwise_count(differing).astype(np.int64)
 
     order = np.lexsort((other, bits, groups[other], row))  # by row, then group, nearest first
     row, other = row[order], other[order]
@@ -162,7 +169,8 @@ def leak_message(pairs: Sequence[Pair], keys: Mapping[str, str], path: str) -> s
     if not leaks:
         return ""
     leak = leaks[0]
-    measured, trained = (*leak.first, leak.files[0]), (*leak.second, leak.files[1])
+    measured = (*leak.first, leak.files[0])
+    trained = (*leak.second, leak.files[1])
     if not is_measured(measured[0]):
         measured, trained = trained, measured
     verb = "is" if leak.same_pixels else "is a near copy of"
@@ -178,7 +186,8 @@ def leak_message(pairs: Sequence[Pair], keys: Mapping[str, str], path: str) -> s
 def advice(pairs: Sequence[Pair]) -> str:
     """Return the way out of leaks."""
     for pair in pairs:
-        if pair.kind == "leak" and SYNTHETIC in (pair.first[0], pair.second[0]):
+        splits = (pair.first[0], pair.second[0])
+        if pair.kind == "leak" and SYNTHETIC in splits:
             return "make the synthetic images again with another seed"
     return "take one of each pair out"
 
@@ -194,7 +203,8 @@ def _image_name(image_id: str, file: str) -> str:
 def digest_of(entries: Sequence[tuple[str, str]]) -> str:
     """Return the digest of (image id, digest of its pixels) in any order."""
     lines = [f"{image_id}\x1f{pixels}" for image_id, pixels in sorted(entries)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    text = "\n".join(lines)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def split_manifest(signatures: Signatures, shared: Sequence[str]) -> Json:
@@ -206,10 +216,12 @@ def split_manifest(signatures: Signatures, shared: Sequence[str]) -> Json:
     for row, split in enumerate(signatures.split):
         full_hash = f"{int(signatures.hashes[row, 0]):016x}"
         image = [signatures.image_id[row], signatures.pixels[row], full_hash]
-        splits.setdefault(split, {"images": []})["images"].append(image)
+        of_split = splits.setdefault(split, {"images": []})
+        of_split["images"].append(image)
     for split, entry in splits.items():
         images = entry["images"]
-        digest = digest_of([(image_id, pixels) for image_id, pixels, _ in images])
+        named = [(image_id, pixels) for image_id, pixels, _ in images]
+        digest = digest_of(named)
         splits[split] = {"count": len(images), "sha256": digest, "images": images}
     digests = [(split, splits[split]["sha256"]) for split in shared if split in splits]
     columns = ["image_id", "sha256 of size and pixels", "perceptual hash"]

@@ -42,8 +42,10 @@ def pairs_within(
     for part in range(PARTS):
         keys = _part(index, part)
         order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange((1 << PART_BITS) + 1))
-        for query_of, first, counts in _lookups(_part(queries, part), flips, starts):
+        all_keys = np.arange((1 << PART_BITS) + 1)
+        starts = np.searchsorted(keys[order], all_keys)
+        query_keys = _part(queries, part)
+        for query_of, first, counts in _lookups(query_keys, flips, starts):
             query = np.repeat(query_of, counts)
             position = order[_ranges(first, counts)]
             different_bits = np.bitwise_count(queries[query] ^ index[position])
@@ -89,13 +91,18 @@ def _lookups(
     step = max(1, MAX_LOOKUPS // len(flips))
     for start in range(0, len(keys), step):
         flipped = keys[start : start + step, None] ^ flips[None]  # [queries, flips]
-        query = np.repeat(np.arange(start, start + len(flipped)), len(flips))
+        numbers = np.arange(start, start + len(flipped))
+        query = np.repeat(numbers, len(flips))
         first = starts[flipped].ravel()
-        counts = (starts[flipped + 1] - starts[flipped]).ravel()
+        ends_of = starts[flipped + 1]
+        counts = (ends_of - starts[flipped]).ravel()
         full = counts > 0
-        query, first, counts = query[full], first[full], counts[full]
+        query = query[full]
+        first = first[full]
+        counts = counts[full]
         block = np.cumsum(counts) // MAX_CANDIDATES
         ends = np.flatnonzero(np.diff(block)) + 1
-        for chosen in np.split(np.arange(len(query)), ends):
+        parts = np.split(np.arange(len(query)), ends)
+        for chosen in parts:
             if len(chosen):
                 yield query[chosen], first[chosen], counts[chosen]

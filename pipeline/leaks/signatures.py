@@ -53,11 +53,14 @@ class Signatures:
             inside = [row for row in shard.rows if row in wanted]
             if not inside:
                 continue
-            with Folder.at(shard.folder).open_input(shard.name) as stream:
-                column = pq.read_table(stream, columns=["thumbnail"]).column("thumbnail")
+            folder = Folder.at(shard.folder)
+            with folder.open_input(shard.name) as stream:
+                table = pq.read_table(stream, columns=["thumbnail"])
+                column = table.column("thumbnail")
             for row in inside:
                 data = column[row - shard.rows.start].as_py()
-                thumbnails[row] = np.frombuffer(data, np.uint8).reshape(shape)
+                values = np.frombuffer(data, np.uint8)
+                thumbnails[row] = values.reshape(shape)
         return thumbnails
 
 
@@ -103,13 +106,15 @@ def read_signatures(folders: Sequence[tuple[str, Folder]]) -> Signatures:
             with folder.open_input(name) as stream:
                 table = pq.read_table(stream, columns=columns)
             first = len(image_ids)
-            shards.append(Shard(folder.uri, name, range(first, first + table.num_rows)))
+            rows = range(first, first + table.num_rows)
+            shards.append(Shard(folder.uri, name, rows))
             splits += [split] * table.num_rows
             image_ids += table.column("image_id").to_pylist()
             files += table.column("file").to_pylist()
             pixels += table.column("pixels").to_pylist()
             data = b"".join(table.column("hashes").to_pylist())
-            hashes.append(np.frombuffer(data, np.uint64).reshape(-1, NUM_HASHES))
+            values = np.frombuffer(data, np.uint64)
+            hashes.append(values.reshape(-1, NUM_HASHES))
     return Signatures(
         split=tuple(splits),
         image_id=tuple(image_ids),

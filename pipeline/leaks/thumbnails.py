@@ -46,7 +46,8 @@ def _normalized(images: Floats32) -> Floats32:
     rows = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     shows_something = length > FLAT * np.sqrt(rows.shape[1])
-    return np.asarray(np.where(shows_something, rows / np.maximum(length, 1e-6), 0), np.float32)
+    unit = rows / np.maximum(length, 1e-6)
+    return np.asarray(np.where(shows_something, unit, 0), np.float32)
 
 
 def _windows(thumbnail: Thumbnail) -> Floats32:
@@ -56,7 +57,8 @@ def _windows(thumbnail: Thumbnail) -> Floats32:
     """
     import cv2
 
-    smooth = cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), 0.8)
+    values = thumbnail.astype(np.float32)
+    smooth = cv2.GaussianBlur(values, (0, 0), 0.8)
     half = THUMBNAIL_SIZE // 2
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     windows = []
@@ -73,7 +75,8 @@ def _transforms() -> Sequence[Floats32]:
     """Return the affine map [2, 3] from each window's pixels to the thumbnail's."""
     transforms = []
     for side in SIDES:
-        offsets = np.linspace(0, 1 - side, 1 if side == 1 else OFFSETS) * THUMBNAIL_SIZE
+        count = 1 if side == 1 else OFFSETS
+        offsets = np.linspace(0, 1 - side, count) * THUMBNAIL_SIZE
         step = 2 * side
         middle = step / 2 - 0.5  # of the first pixel
         for y in offsets:

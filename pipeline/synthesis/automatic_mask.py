@@ -26,20 +26,27 @@ def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
     and reaches over most of both sides.
     """
     height, width = image.shape[:2]
-    corners = np.rint(box).astype(int).clip(0, [width, height] * 2)
+    rounded = np.rint(box).astype(int)
+    corners = rounded.clip(0, [width, height] * 2)
     x0, y0, x1, y1 = corners.tolist()
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
-    top, left = max(0, y0 - RIM), max(0, x0 - RIM)
-    window = image[top : y1 + RIM, left : x1 + RIM].astype(np.float32)
+    top = max(0, y0 - RIM)
+    left = max(0, x0 - RIM)
+    around = image[top : y1 + RIM, left : x1 + RIM]
+    window = around.astype(np.float32)
     inside = np.zeros(window.shape[:2], np.bool_)
-    inside[y0 - top : y1 - top, x0 - left : x1 - left] = True
+    rows = slice(y0 - top, y1 - top)
+    columns = slice(x0 - left, x1 - left)
+    inside[rows, columns] = True
     rim = window[~inside]
     if not len(rim):
         return None
-    distance = np.linalg.norm(window - np.median(rim, 0), axis=2)
+    color = np.median(rim, 0)
+    distance = np.linalg.norm(window - color, axis=2)
     part = _largest_part(_far(distance) & inside)
-    if not _is_sound(part[inside].reshape(y1 - y0, x1 - x0)):
+    in_box = part[inside].reshape(y1 - y0, x1 - x0)
+    if not _is_sound(in_box):
         return None
     mask = np.zeros((height, width), np.bool_)
     mask[top : y1 + RIM, left : x1 + RIM] = part
@@ -48,8 +55,10 @@ def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
 
 def _far(distance: Floats32) -> Flags:
     """Return the pixels [h, w] above Otsu's threshold of a distance."""
-    levels = np.rint(distance * (255 / max(float(distance.max()), 1e-6))).astype(np.uint8)
-    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    farthest = max(float(distance.max()), 1e-6)
+    levels = np.rint(distance * (255 / farthest)).astype(np.uint8)
+    rule = cv2.THRESH_BINARY | cv2.THRESH_OTSU
+    threshold, _ = cv2.threshold(levels, 0, 255, rule)
     far: Flags = levels > threshold
     return far
 
@@ -77,4 +86,7 @@ def _is_sound(mask: Flags) -> bool:
         return False
     high = rows[-1] + 1 - rows[0]
     wide = columns[-1] + 1 - columns[0]
-    return bool(high >= LEAST_SIDE * mask.shape[0] and wide >= LEAST_SIDE * mask.shape[1])
+    height, width = mask.shape
+    is_high = high >= LEAST_SIDE * height
+    is_wide = wide >= LEAST_SIDE * width
+    return bool(is_high and is_wide)

@@ -181,7 +181,8 @@ class Conditioning(ABC):
         sources = []
         for scene in self.select(table):
             objects = self.objects(scene)
-            layout = Layout(objects.category, relative_boxes(objects.boxes, scene.size))
+            boxes = relative_boxes(objects.boxes, scene.size)
+            layout = Layout(objects.category, boxes)
             sources.append(Source(scene.image_id, scene.size, layout))
         return sources
 
@@ -255,4 +256,5 @@ def with_image(planned: Scene, image: Bytes, file_format: str, checkpoint: str) 
     assert planned.provenance is not None
     name = planned.image_id + SUFFIX[file_format]
     provenance = replace(planned.provenance, checkpoint=checkpoint)
-    return replace(planned, image=ImageRef(encode(image, file_format), name), provenance=provenance)
+    stored = ImageRef(encode(image, file_format), name)
+    return replace(planned, image=stored, provenance=provenance)

@@ -45,7 +45,8 @@ class CopyPasteTable(View):
         self.seed = seed
         self._size = size
         self._bank = Bank.of(table, bare or table, config)
-        counts = np.bincount(self._bank.category, minlength=len(table.categories))  # [C]
+        num_classes = len(table.categories)
+        counts = np.bincount(self._bank.category, minlength=num_classes)  # [C]
         chosen = chosen_classes(
             config.classes, counts, table.categories, "trial.copy_paste.classes"
         )
@@ -62,7 +63,8 @@ class CopyPasteTable(View):
         epoch, position = divmod(index, count)
         shuffle = seed_for(self.seed, "background", epoch)
         scene, image = bank.pixels[permuted(position, count, shuffle)]
-        canvas = Canvas.of(scene, image, Frame.still(scene.size))
+        frame = Frame.still(scene.size)
+        canvas = Canvas.of(scene, image, frame)
         arrangement = Arrangement.on(canvas, bank)
         pasted = []
         for category in self._draw(rng):
@@ -72,27 +74,32 @@ class CopyPasteTable(View):
                 pasted.append(category)
             else:
                 self.skipped[NO_PLACE] += 1
-        ids = np.arange(1, len(canvas.objects) + len(pasted) + 1)
+        total = len(canvas.objects) + len(pasted)
+        ids = np.arange(1, total + 1)
         categories = np.array(pasted, np.int64)
         labels = Labels(ids, arrangement.label_boxes(), categories, min_area=1.0)
         picture = paste(canvas, arrangement.pieces, labels, self.config, self.categories)
         image_id = f"copy-paste-{index:08d}"
         objects = _by_a_person(picture.objects)
-        return Scene(image_id, *scene.size, ImageRef(None, None), objects), picture.image
+        no_file = ImageRef(None, None)
+        return Scene(image_id, *scene.size, no_file, objects), picture.image
 
     def __getitem__(self, index: int) -> Scene:
         scene, image = self.entry(index)
-        return replace(scene, image=ImageRef(encode(image, "png"), None))
+        encoded = ImageRef(encode(image, "png"), None)
+        return replace(scene, image=encoded)
 
     def _draw(self, rng: np.random.Generator) -> list[int]:
         """Draw the classes of the objects that an image receives.
 
         None where none can be pasted.
         """
-        number = int(rng.integers(1, self.config.most + 1))
+        most = self.config.most
+        number = int(rng.integers(1, most + 1))
         if not self._shares.any():
             return []
-        drawn: list[int] = rng.choice(len(self._shares), number, p=self._shares).tolist()
+        shares = self._shares
+        drawn: list[int] = rng.choice(len(shares), number, p=shares).tolist()
         return drawn
 
 

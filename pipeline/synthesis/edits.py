@@ -72,8 +72,10 @@ class EditConditioning(RealImageConditioning):
         options = replace(self.sampler_options(device), classes=names)
         sampler = cast("EditSampler", self.system.sampler(network, options))
         # images without an up, of which the system learned turned windows
-        turns = bool(vars(self.job.train_generator).get("turns", False))
-        bank = Bank.of(table, bare, PasteConfig(blends=("none",), turns=turns))
+        settings = vars(self.job.train_generator)
+        turns = bool(settings.get("turns", False))
+        config = PasteConfig(blends=("none",), turns=turns)
+        bank = Bank.of(table, bare, config)
         plan = self.job.plan
         paint = partial(paint_with, sampler)
         repaints = "redraw" in self.uses
@@ -103,7 +105,8 @@ def paint_with(
     sampler: EditSampler, planned: Sequence[Scene], requests: Sequence[Request]
 ) -> list[EditedPhoto]:
     """Return photos painted by a system of edits."""
-    return sampler.edit([request.edit for request in requests], seeds_of(planned))
+    edits = [request.edit for request in requests]
+    return sampler.edit(edits, seeds_of(planned))
 
 
 class EditSynthesizer:
@@ -137,7 +140,8 @@ class EditSynthesizer:
         requests = [self._request(scene, categories) for scene in planned]
         edited = self._paint(planned, requests)
         finished = []
-        for scene, request, photo in zip(planned, requests, edited, strict=True):
+        results = zip(planned, requests, edited, strict=True)
+        for scene, request, photo in results:
             picture = labelled(request, photo, categories)
             objects = picture.objects
             if _is_paired_sample(scene):
@@ -157,11 +161,14 @@ class EditSynthesizer:
             if self._repaints:
                 return repainting(planned, decode(planned))
             canvas = emptiest_background(self._bank.pixels, planned, seed)
-            things = planned.objects.select(planned.objects.isthing & ~planned.objects.iscrowd)
-            return insertion(canvas, np.zeros(len(canvas.objects), np.int64), things)
+            is_instance = planned.objects.isthing & ~planned.objects.iscrowd
+            things = planned.objects.select(is_instance)
+            no_ids = np.zeros(len(canvas.objects), np.int64)
+            return insertion(canvas, no_ids, things)
         scene, image = self._bank.scene(planned.provenance.source_image)
         mirror = is_mirrored(seed, self._flip)
-        canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
+        frame = Frame.still(planned.size, mirror)
+        canvas = Canvas.of(scene, image, frame)
         plan = Changes.of(canvas, planned)
         if use_of(seed, self._uses) == "ring":
             return self._pasted(canvas, plan, seed, categories)
@@ -175,16 +182,16 @@ class EditSynthesizer:
         What is left to paint is the seam around it.
         """
         pieces, found = [], []
-        for number, (category, box) in enumerate(
-            zip(plan.new.category.tolist(), plan.new.boxes, strict=True)
-        ):
-            cutout = self._bank.draw(category, rng_for(seed, "piece", number), like=box)
+        for number, (category, box) in enumerate(_pairs(plan.new)):
+            rng = rng_for(seed, "piece", number)
+            cutout = self._bank.draw(category, rng, like=box)
             if cutout is not None:
                 place = centered(cutout, box, canvas.image.shape[:2])
                 pieces.append(piece(cutout, place.tolist()))
                 found.append(number)
         new = plan.new.select(found)
-        image, visible = compose(canvas.image, canvas.masks[:0], pieces)
+        nothing = canvas.masks[:0]
+        image, visible = compose(canvas.image, nothing, pieces)
         by_box = np.array([pasted.by_box for pasted in pieces], bool)
         missing = np.delete(plan.new.category, found).tolist()
         lost = Counter(categories[c].name for c in missing)
@@ -206,7 +213,8 @@ def centered(cutout: Cutout, box: Boxes, size: tuple[int, ...]) -> Floats32:
     sides = np.array([x1 - x0, y1 - y0], np.float32)
     image_sides = np.array([size[1], size[0]], np.float32)
     last_corner = (image_sides - sides).clip(0)
-    wanted = (box[:2] + box[2:] - sides) / 2
+    edges = box[:2] + box[2:]
+    wanted = (edges - sides) / 2
     corner = np.rint(wanted.clip(0, last_corner))
     return np.concatenate([corner, corner + sides]).astype(np.float32)
 
@@ -232,7 +240,8 @@ class Changes:
         objects = planned.objects
         counted = ~canvas.objects.iscrowd  # [N]
         num_own = int(counted.sum())
-        edited = np.array([source == ADDED for source in objects.source], bool)
+        is_added = [source == ADDED for source in objects.source]
+        edited = np.array(is_added, bool)
         redrawn, erased = np.zeros_like(counted), np.zeros_like(counted)
         own = objects.iscrowd[:num_own]
         redrawn[counted] = edited[:num_own] & ~own
@@ -271,11 +280,13 @@ def request_for(
     objects = canvas.objects
     # stuff is no neighbour: an object stands on grass and before the sky
     told = np.flatnonzero(objects.isthing & ~objects.iscrowd)
-    place_of = {position: row for row, position in enumerate(told.tolist())}
+    positions = told.tolist()
+    place_of = {position: row for row, position in enumerate(positions)}
     categories, boxes = objects.category[told], objects.boxes[told]
     paintings: list[Painting] = []
     for position in np.flatnonzero(plan.redrawn).tolist():
-        label, box = int(objects.category[position]), objects.boxes[position]
+        label = int(objects.category[position])
+        box = objects.boxes[position]
         paintings.append(Painting(label, box, replaces=place_of[position]))
     masks, by_box = pasted or (None, np.zeros(len(plan.new), bool))
     if masks is None:
@@ -286,14 +297,17 @@ def request_for(
         boxes = np.concatenate([boxes, _tight(masks, plan.new)])
         for number, label in enumerate(plan.new.category.tolist()):
             mask = None if by_box[number] else masks[number]
-            seam = Painting(label, boxes[first + number], "seam", first + number, mask)
+            place = first + number
+            seam = Painting(label, boxes[place], "seam", place, mask)
             paintings.append(seam)
     for position in np.flatnonzero(plan.erased).tolist():
-        label, box = int(objects.category[position]), objects.boxes[position]
+        label = int(objects.category[position])
+        box = objects.boxes[position]
         paintings.append(Painting(label, box, "background", place_of[position]))
     paintings += [Painting(int(c), box, "background") for c, box in _pairs(plan.empty)]
 
-    photo = Photo(canvas.image, categories.astype(np.int64), boxes.astype(np.float32))
+    labels = categories.astype(np.int64)
+    photo = Photo(canvas.image, labels, boxes.astype(np.float32))
     stays = ~plan.erased
     kept = replace(
         canvas,
@@ -310,13 +324,15 @@ def request_for(
 
 def _pairs(objects: Objects) -> list[tuple[int, Floats32]]:
     """Return class and box of each object."""
-    return list(zip(objects.category.tolist(), objects.boxes, strict=True))
+    categories = objects.category.tolist()
+    return list(zip(categories, objects.boxes, strict=True))
 
 
 def _tight(masks: Flags, objects: Objects) -> Floats32:
     """Return the boxes [P, 4] of masks [P, H, W]; of an empty one that of its object."""
     some: Flags = np.asarray(masks.any((1, 2)))
-    boxes: Boxes = np.where(some[:, None], tight_boxes(masks), objects.boxes)
+    tight = tight_boxes(masks)
+    boxes: Boxes = np.where(some[:, None], tight, objects.boxes)
     return boxes
 
 
@@ -330,14 +346,17 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
     end = num_redrawn + num_new
     canvas, own_masks = _with_redrawn(request, edited.masks[:num_redrawn])
     if request.pieces is None:
-        added = resolve(edited.masks[num_redrawn:end], new.boxes, new.isthing)
+        soft = edited.masks[num_redrawn:end]
+        added = resolve(soft, new.boxes, new.isthing)
     else:
         added = request.pieces
     # where background was painted no thing is seen; the stuff there is that background
     background = (edited.masks[end:] >= PAINTED).any(0)
     covered = background & canvas.objects.isthing[:, None, None]
-    visible = np.concatenate([own_masks & ~covered & ~added.any(0), added])
-    area = added.sum((1, 2)).astype(np.float64)
+    hidden = covered | added.any(0)
+    visible = np.concatenate([own_masks & ~hidden, added])
+    pixels = added.sum((1, 2))
+    area = pixels.astype(np.float64)
     labels = Labels(
         np.concatenate([request.ids, new.id]),
         new.boxes,
@@ -367,7 +386,8 @@ def _with_redrawn(request: Request, soft: Floats32) -> tuple[Canvas, Flags]:
     objects = canvas.objects
     old = objects.select(redrawn)
     painted = resolve(soft, old.boxes, old.isthing)
-    masks, area = canvas.masks.copy(), canvas.area.copy()
+    masks = canvas.masks.copy()
+    area = canvas.area.copy()
     sources = list(objects.source)
     for position, mask in zip(redrawn, painted, strict=True):
         sources[position] = ADDED

@@ -66,7 +66,8 @@ class IntoPhotosConditioning(LayoutConditioning):
         sources = []
         for scene in table:
             objects = NO_CROWDS.select(scene)
-            layout = Layout(objects.category, relative_boxes(objects.boxes, scene.size))
+            boxes = relative_boxes(objects.boxes, scene.size)
+            layout = Layout(objects.category, boxes)
             sources.append(Source(scene.image_id, scene.size, layout))
         return sources
 
@@ -81,14 +82,16 @@ class IntoPhotosConditioning(LayoutConditioning):
 
     def plan_settings(self) -> Json:
         """Return the keys that plans of edits depend on."""
-        return {**super().plan_settings(), "edits": edit_settings(self.job)}
+        settings = super().plan_settings()
+        return {**settings, "edits": edit_settings(self.job)}
 
     def synthesizer(
         self, network: nn.Module, device: torch.device | str, trained: Folder
     ) -> Synthesizer:
         """Return the synthesizer that lays objects into the images beside the checkpoint."""
         table, bare = real_images(trained)
-        sampler = cast("LayoutSampler", self.system.sampler(network, self.sampler_options(device)))
+        any_sampler = self.system.sampler(network, self.sampler_options(device))
+        sampler = cast("LayoutSampler", any_sampler)
         bank = Bank.of(table, bare, PasteConfig())
         plan = self.job.plan
         paint = partial(paint_layouts, sampler)
@@ -105,10 +108,14 @@ def paint_layouts(
     """
     from synthaug.generators.base import EditedPhoto
 
-    scenes = [scene.with_objects(scene.objects.select(~scene.objects.iscrowd)) for scene in planned]
+    scenes = []
+    for scene in planned:
+        objects = scene.objects.select(~scene.objects.iscrowd)
+        scenes.append(scene.with_objects(objects))
     samples = sample_layouts(sampler, scenes)
     edited = []
-    for number, (scene, request) in enumerate(zip(scenes, requests, strict=True)):
+    pairs = zip(scenes, requests, strict=True)
+    for number, (scene, request) in enumerate(pairs):
         objects = scene.objects
         image, soft = resized_sample(samples, number, len(objects), scene.size)
         added = np.isin(objects.id, request.new.id)
@@ -125,6 +132,8 @@ def laid_over(photo: Bytes, image: Bytes, mask: Flags) -> Bytes:
 
     The edge of the mask is softened.
     """
-    alpha = blur(mask.astype(np.float32), EDGE)[..., None]
+    soft = blur(mask.astype(np.float32), EDGE)
+    alpha = soft[..., None]
     mixed = photo + alpha * (image.astype(np.float32) - photo)
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+    rounded = np.rint(mixed).clip(0, 255)
+    return rounded.astype(np.uint8)

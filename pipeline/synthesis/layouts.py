@@ -56,7 +56,8 @@ class LayoutConditioning(Conditioning):
     def select(self, table: Dataset) -> Subset:
         """Return the scenes that pass the filter."""
         layout_filter = self.layout_filter
-        return Subset(table, [i for i, scene in enumerate(table) if layout_filter.accepts(scene)])
+        accepted = [i for i, scene in enumerate(table) if layout_filter.accepts(scene)]
+        return Subset(table, accepted)
 
     def nothing_selected(self) -> DatasetError:
         """Name the filter's keys."""
@@ -69,7 +70,8 @@ class LayoutConditioning(Conditioning):
 
         A detector finds them in the real image: there they are ignore regions.
         """
-        return Mapped(self.select(table), self._with_others_as_crowds, str(self.layout_filter))
+        selected = self.select(table)
+        return Mapped(selected, self._with_others_as_crowds, str(self.layout_filter))
 
     def _with_others_as_crowds(self, scene: Scene) -> Scene:
         if scene.panoptic is not None:  # objects of a map are segments, whatever their size
@@ -159,7 +161,8 @@ def at_output_size(planned: Scene, options: Synthesize, size: Size) -> Scene:
     if options.size == "source":
         return planned
     objects = planned.objects.scaled(planned.size, size)
-    return replace(planned, height=size[0], width=size[1], objects=objects)
+    height, width = size
+    return replace(planned, height=height, width=width, objects=objects)
 
 
 def finish(
@@ -177,7 +180,8 @@ def finish(
     """
     area = visible.sum((1, 2))
     keep = area >= max(1, options.min_mask_area)
-    lost = Counter(categories[c].name for c in planned.objects.category[~keep].tolist())
+    lost_classes = planned.objects.category[~keep].tolist()
+    lost = Counter(categories[c].name for c in lost_classes)
     kept = planned.objects.select(keep)
     rles, boxes = encode_with_boxes(visible[keep])
     objects = Objects.build(
@@ -190,5 +194,6 @@ def finish(
         source=("synthetic",) * len(kept),
         layout_boxes=kept.boxes,
     )
-    scene = with_image(planned.with_objects(objects), image, options.format, checkpoint)
+    finished = planned.with_objects(objects)
+    scene = with_image(finished, image, options.format, checkpoint)
     return Finished(scene, lost)

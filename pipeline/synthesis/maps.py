@@ -62,7 +62,8 @@ class MapConditioning(Conditioning):
                 f"{system} choose uniform, things go where their surroundings fit"
             )
         learns_pseudo = job.data.unlabelled and job.generator.training.use_pseudo
-        if learns_pseudo and job.detector.config.masks and not job.generator.config.dont_care:
+        gives_masks = job.detector.config.masks
+        if learns_pseudo and gives_masks and not job.generator.config.dont_care:
             raise JobError(
                 "generator.dont_care: false leaves no channel for what masks of pseudo-labels "
                 "leave open; set it to true, or generator.use_pseudo to false"
@@ -100,7 +101,8 @@ class MapConditioning(Conditioning):
         config = self.job.generator.config
         mode = "resize_and_crop" if config.crop else "fixed"
         flip = self.job.generator.training.flip
-        read = map_batches(tables, draw, View(config.size, mode), flip, rank, world)
+        view = View(config.size, mode)
+        read = map_batches(tables, draw, view, flip, rank, world)
         num_classes = len(tables[0].categories)
         return lambda step: read(step).tensors(num_classes)
 
@@ -137,7 +139,8 @@ class MapConditioning(Conditioning):
     def plan_settings(self) -> Json:
         """Return, besides, the options of the planner that are not in the section plan."""
         maps = vars(self._plan_config())
-        maps = {key: maps[key] for key in maps if key not in ("objects_per_class", "generator")}
+        not_of_maps = ("objects_per_class", "generator")
+        maps = {key: maps[key] for key in maps if key not in not_of_maps}
         return {**super().plan_settings(), "maps": maps}
 
     def synthesizer(

@@ -46,7 +46,8 @@ def resolve(
                 level = max(_level(above, reach), MIN_LEVEL)
                 above = above / level
                 threshold = 1.0
-            wins = free[window] & (above >= threshold) & (above > front[window])
+            is_front = above > front[window]
+            wins = free[window] & (above >= threshold) & is_front
             np.copyto(front[window], above, where=wins)
             owner[window][wins] = number
     return _masks_of(owner, len(soft))
@@ -58,7 +59,8 @@ def _masks_of(owner: NDArray[np.int16], count: int) -> Flags:
     Laid out in memory by columns, as run lengths are counted.
     """
     by_column = np.ascontiguousarray(owner.T)  # [W, H]
-    numbers = np.arange(count, dtype=np.int16)[:, None, None]
+    numbers = np.arange(count, dtype=np.int16)
+    numbers = numbers[:, None, None]
     masks: Flags = by_column == numbers  # [count, W, H]
     return masks.transpose(0, 2, 1)
 
@@ -68,7 +70,8 @@ def whole_pixels(boxes: Boxes, height: int, width: int) -> list[list[int]]:
     corners = boxes.round().astype(int)
     low = np.clip(corners[:, :2], 0, [width - 1, height - 1])
     high = np.clip(corners[:, 2:], low + 1, [width, height])
-    rows: list[list[int]] = np.concatenate([low, high], 1).tolist()
+    both = np.concatenate([low, high], 1)
+    rows: list[list[int]] = both.tolist()
     return rows
 
 
@@ -91,6 +94,7 @@ def _extent(profile: Floats32, levels: Floats32) -> Ints:
     """
     # every level is reached somewhere
     first = np.maximum.accumulate(profile).searchsorted(levels)
-    last = np.maximum.accumulate(profile[::-1]).searchsorted(levels)
+    from_the_end = np.maximum.accumulate(profile[::-1])
+    last = from_the_end.searchsorted(levels)
     extent: Ints = profile.size - first - last
     return extent

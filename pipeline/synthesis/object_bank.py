@@ -53,14 +53,17 @@ class Bank:
             index_of[scene.image_id] = index
             for number in pasteable(scene.objects):
                 x0, y0, x1, y1 = scene.objects.boxes[number].tolist()
-                inside = x0 >= 1 and y0 >= 1 and x1 <= scene.width - 1 and y1 <= scene.height - 1
+                inside = x0 >= 1 and y0 >= 1
+                inside = inside and x1 <= scene.width - 1 and y1 <= scene.height - 1
                 category = int(scene.objects.category[number])
                 rows.append((index, number, category, y1 - y0, x1 - x0, inside))
         columns = np.array(rows, np.float64).reshape(-1, 6)
-        image, number, category = columns[:, :3].T.astype(np.int64)
+        whole = columns[:, :3].astype(np.int64)
+        image, number, category = whole.T
         size = columns[:, 3:5].astype(np.float32)
         inside = columns[:, 5] > 0
-        return Bank(Pixels([table]), bare, config, index_of, image, number, category, size, inside)
+        pixels = Pixels([table])
+        return Bank(pixels, bare, config, index_of, image, number, category, size, inside)
 
     @cached_property
     def seen(self) -> Flags:
@@ -110,14 +113,16 @@ class Bank:
             return None
         height, width = _sides(box)
         own_height, own_width = self.size[chosen].tolist()
-        scale = float(np.sqrt(height * width / max(1e-6, own_height * own_width)))
+        own_area = max(1e-6, own_height * own_width)
+        scale = float(np.sqrt(height * width / own_area))
         cutout = self._cutout(chosen, scale)
         if rng.random() < self.config.mirror:
             cutout = cutout.mirror()
         x0, y0, x1, y1 = cutout.box
         own = np.array([x0, y0, x1, y1], np.float32)
         target = _same_shape(own, box, height * width)
-        return copy_paste.piece(cutout, target.tolist(), copy_paste.edge_of(self.config, rng))
+        edge = copy_paste.edge_of(self.config, rng)
+        return copy_paste.piece(cutout, target.tolist(), edge)
 
     def _draw(self, category: int, rng: np.random.Generator, like: Box | None) -> int | None:
         """Return the position of an object of a class; None where there is none."""
@@ -130,14 +135,16 @@ class Bank:
         if like is None:
             return int(candidates[rng.integers(len(candidates))])
         drawn = candidates[rng.integers(len(candidates), size=TRIES)]
-        ratio = self.size[drawn] / np.array(_sides(like), np.float32)  # [TRIES, 2]
+        sides = np.array(_sides(like), np.float32)
+        ratio = self.size[drawn] / sides  # [TRIES, 2]
         distance = np.abs(np.log(ratio)).sum(1)
         return int(drawn[distance.argmin()])
 
     def _cutout(self, position: int, scale: float) -> Cutout:
         """Cut an object out of its image, with what its edge needs when it is scaled."""
         scene, image = self.pixels[int(self.image[position])]
-        return cutout_of(scene, image, int(self.number[position]), scale, self.config)
+        number = int(self.number[position])
+        return cutout_of(scene, image, number, scale, self.config)
 
 
 def _sides(box: Box) -> tuple[float, float]:
@@ -154,7 +161,8 @@ def _same_shape(box: Box, target: Box, area: float) -> Box:
     scale = np.sqrt(area / sides.prod())
     half = sides * scale / 2
     center = (target[:2] + target[2:]) / 2
-    return np.concatenate([center - half, center + half]).astype(np.float32)
+    box = np.concatenate([center - half, center + half])
+    return box.astype(np.float32)
 
 
 def pasteable(objects: Objects) -> list[int]:
@@ -164,7 +172,8 @@ def pasteable(objects: Objects) -> list[int]:
     """
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     wide_enough = (sides >= MIN_SIDE).all(1)
-    human = np.array([source == "human" for source in objects.source], bool)
+    is_human = [source == "human" for source in objects.source]
+    human = np.array(is_human, bool)
     positions: list[int] = np.flatnonzero(
         objects.isthing & ~objects.iscrowd & human & wide_enough
     ).tolist()

@@ -51,7 +51,8 @@ class PairedSamples:
             for sample in range(self._samples):
                 requests.append(self._request(index, sample))
         batch = self._job.synthesize.batch
-        with parquet.ShardWriter(self._out, f"{name}.parquet", self._table.categories) as writer:
+        categories = self._table.categories
+        with parquet.ShardWriter(self._out, f"{name}.parquet", categories) as writer:
             for start in range(0, len(requests), batch):
                 writer.write(self._sample(requests[start : start + batch]))
         return {"rows": len(indices), "images": len(requests)}
@@ -63,7 +64,8 @@ class PairedSamples:
         """
         scene = self._table[index]
         seed = seed_for(self._job.seed, "score", index, sample)
-        provenance = Provenance(seed, self._job.generator.system, "", scene.image_id, PAIRED_SAMPLE)
+        system = self._job.generator.system
+        provenance = Provenance(seed, system, "", scene.image_id, PAIRED_SAMPLE)
         image_id = f"{scene.image_id}~{sample}"
         return replace(
             self._conditioning.condition(scene), image_id=image_id, provenance=provenance
@@ -84,11 +86,13 @@ def with_lost_objects(request: Scene, sample: Scene) -> Scene:
     if len(sample.objects) == len(request.objects):
         return sample
     asked = request.objects
-    (empty,) = encode(np.zeros((1, *request.size), bool))
+    no_pixels = np.zeros((1, *request.size), bool)
+    (empty,) = encode(no_pixels)
     boxes = asked.boxes.copy()
     area = np.zeros(len(asked), np.float32)
     rle: list[str | None] = [empty] * len(asked)
-    position_of = {number: position for position, number in enumerate(asked.id.tolist())}
+    asked_ids = asked.id.tolist()
+    position_of = {number: position for position, number in enumerate(asked_ids)}
     for row, number in enumerate(sample.objects.id.tolist()):
         position = position_of[number]
         boxes[position] = sample.objects.boxes[row]

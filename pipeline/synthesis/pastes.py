@@ -70,7 +70,8 @@ class PasteConditioning(RealImageConditioning):
     ) -> Synthesizer:
         """Return the synthesizer that pastes objects of the table beside the checkpoint."""
         table, bare = real_images(trained)
-        sampler = cast("PasteSampler", self.system.sampler(network, self.sampler_options(device)))
+        any_sampler = self.system.sampler(network, self.sampler_options(device))
+        sampler = cast("PasteSampler", any_sampler)
         bank = Bank.of(table, bare, sampler.config)
         return PasteSynthesizer(bank, self.job.synthesize, self.job.plan.flip)
 

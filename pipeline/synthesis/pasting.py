@@ -58,12 +58,16 @@ class Canvas:
         masks = frame.masks(decode_all(objects, scene.size))
         has_mask = _has_mask(objects)
         for number in np.flatnonzero(~has_mask):
-            corners = boxes[number].round().astype(int).clip(0, [width, height] * 2)
+            rounded = boxes[number].round().astype(int)
+            corners = rounded.clip(0, [width, height] * 2)
             x0, y0, x1, y1 = corners.tolist()
             masks[number, y0:y1, x0:x1] = True
-        box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-        mask_area = objects.area * (frame.scale[0] * frame.scale[1])
-        area = np.where(has_mask, mask_area, box_area).astype(np.float64)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        scale_y, scale_x = frame.scale
+        box_area = sides.prod(1)
+        mask_area = objects.area * (scale_y * scale_x)
+        area = np.where(has_mask, mask_area, box_area)
+        area = area.astype(np.float64)
         moved = Objects.build(
             objects.category,
             boxes,
@@ -87,7 +91,8 @@ class Canvas:
 
 def _has_mask(objects: Objects) -> Flags:
     """Return which objects [N] have a mask."""
-    return np.array([rle is not None for rle in objects.rle], bool)
+    there = [rle is not None for rle in objects.rle]
+    return np.array(there, bool)
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,10 @@ def paste(
     """
     image, visible = copy_paste.compose(canvas.image, canvas.masks, pieces)
     slack = [piece.label - piece.extent for piece in pieces]
-    added = Added(
-        np.array([float(piece.core.sum()) for piece in pieces]),
-        np.array([not piece.by_box for piece in pieces], bool),
-        np.array(slack, np.float32).reshape(-1, 4),
-    )
+    areas = [float(piece.core.sum()) for piece in pieces]
+    with_mask = [not piece.by_box for piece in pieces]
+    slacks = np.array(slack, np.float32).reshape(-1, 4)
+    added = Added(np.array(areas), np.array(with_mask, bool), slacks)
     return with_labels(canvas, image, visible, added, labels, config.min_visible, categories)
 
 
@@ -150,12 +154,18 @@ def with_labels(
     nothing is.
     """
     old, num_added = canvas.objects, len(added.area)
-    category = np.concatenate([old.category, labels.category]).astype(np.int64)  # [N + P]
-    crowd = np.concatenate([old.iscrowd, np.zeros(num_added, bool)])
+    category = np.concatenate([old.category, labels.category])
+    category = category.astype(np.int64)  # [N + P]
+    no_crowds = np.zeros(num_added, bool)
+    crowd = np.concatenate([old.iscrowd, no_crowds])
     keep = _visible_enough(canvas, added, visible, labels.min_area, min_visible)
     keep = np.where(crowd, visible.any((1, 2)), keep)
-    lost = Counter(categories[c].name for c in category[~keep & ~crowd].tolist())
+    lost_classes = category[~keep & ~crowd].tolist()
+    lost = Counter(categories[c].name for c in lost_classes)
     shapes = _visible_shapes(canvas, added, visible)
+    is_thing = [categories[c].isthing for c in category]
+    sure = np.ones(num_added, np.float32)
+    boxes_of_old = shapes.boxes[: len(old)]
     objects = Objects.build(
         category,
         shapes.boxes,
@@ -163,10 +173,10 @@ def with_labels(
         rle=shapes.rle,
         area=shapes.area,
         iscrowd=crowd,
-        isthing=np.array([categories[c].isthing for c in category], bool),
-        score=np.concatenate([old.score, np.ones(num_added, np.float32)]),
+        isthing=np.array(is_thing, bool),
+        score=np.concatenate([old.score, sure]),
         source=(*old.source, *(ADDED,) * num_added),
-        layout_boxes=np.concatenate([shapes.boxes[: len(old)], labels.layout_boxes]),
+        layout_boxes=np.concatenate([boxes_of_old, labels.layout_boxes]),
     )
     return Picture(image, objects.select(keep), lost)
 
@@ -210,17 +220,22 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: Flags) -> Shapes:
     has_mask = np.concatenate([_has_mask(old), added.has_mask])
     new = tight[num_old:]
     if added.slack is not None:
-        new = np.where(area[num_old:, None] > 0, clip_boxes(new + added.slack, size), new)
+        shows = area[num_old:, None] > 0
+        with_slack = clip_boxes(new + added.slack, size)
+        new = np.where(shows, with_slack, new)
     # a box without a mask that nothing covers keeps its fractions of pixels
     uncovered = area[:num_old] == canvas.masks.sum((1, 2))
     keeps_box = uncovered & ~_has_mask(old)
-    of_canvas = np.where(keeps_box[:, None], clip_boxes(old.boxes, size), tight[:num_old])
+    clipped = clip_boxes(old.boxes, size)
+    of_canvas = np.where(keeps_box[:, None], clipped, tight[:num_old])
     boxes = np.concatenate([of_canvas, new]).astype(np.float32)
-    box_area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    box_area = sides.prod(1)
     rle: list[str | None] = [None] * len(rles)
     for number in np.flatnonzero(has_mask).tolist():
         rle[number] = rles[number]
-    return Shapes(boxes, rle, np.where(has_mask, area, box_area).astype(np.float64))
+    shape_area = np.where(has_mask, area, box_area)
+    return Shapes(boxes, rle, shape_area.astype(np.float64))
 
 
 def paste_plan(
@@ -234,22 +249,27 @@ def paste_plan(
     """
     assert planned.provenance is not None
     scene, image = bank.scene(planned.provenance.source_image)
-    canvas = Canvas.of(scene, image, Frame.still(planned.size, mirror))
+    frame = Frame.still(planned.size, mirror)
+    canvas = Canvas.of(scene, image, frame)
     seed = planned.provenance.seed
     added = added_objects(planned)
     arrangement = Arrangement.on(canvas, bank)
     pasted = []
-    for number, (category, box) in enumerate(zip(added.category, added.boxes, strict=True)):
+    pairs = zip(added.category, added.boxes, strict=True)
+    for number, (category, box) in enumerate(pairs):
         rng = rng_for(seed, "piece", number)
-        label, centre = int(category), (box[:2] + box[2:]) / 2
+        label = int(category)
+        centre = (box[:2] + box[2:]) / 2
         cutout = bank.draw(label, rng, like=box)
         if cutout is not None and arrangement.lay(label, cutout, rng, centre):
             pasted.append(number)
     left_out = np.setdiff1d(np.arange(len(added)), pasted)
-    without_place = Counter(categories[c].name for c in added.category[left_out].tolist())
+    left_out_classes = added.category[left_out].tolist()
+    without_place = Counter(categories[c].name for c in left_out_classes)
     taken = added.select(pasted)
     ids = np.concatenate([planned_ids(canvas, planned), taken.id])
-    labels = Labels(ids, arrangement.label_boxes(), taken.category.astype(np.int64), min_area)
+    taken_classes = taken.category.astype(np.int64)
+    labels = Labels(ids, arrangement.label_boxes(), taken_classes, min_area)
     picture = paste(canvas, arrangement.pieces, labels, bank.config, categories)
     return replace(picture, lost=picture.lost + without_place)
 
@@ -307,7 +327,8 @@ class Arrangement:
             is_free = largest_overlap(box, self._taken) <= overlap
             if is_free and belongs(self._seen, category, surface_of(self._stuff, box)):
                 edge = copy_paste.edge_of(self._config, rng)
-                self.pieces.append(copy_paste.piece(cutout, box.tolist(), edge))
+                piece = copy_paste.piece(cutout, box.tolist(), edge)
+                self.pieces.append(piece)
                 self._taken = np.concatenate([self._taken, box[None]])
                 return True
             corner = np.rint(rng.random(2) * free)
@@ -316,13 +337,15 @@ class Arrangement:
 
     def label_boxes(self) -> Floats32:
         """Return the boxes [P, 4] of the annotations of what was laid."""
-        return np.array([piece.label for piece in self.pieces], np.float32).reshape(-1, 4)
+        labels = [piece.label for piece in self.pieces]
+        return np.array(labels, np.float32).reshape(-1, 4)
 
 
 def added_objects(planned: Scene) -> Objects:
     """Return the objects that a plan adds to its source image."""
     sources = planned.objects.source
-    return planned.objects.select([n for n, source in enumerate(sources) if source == ADDED])
+    is_added = [source == ADDED for source in sources]
+    return planned.objects.select(np.flatnonzero(is_added))
 
 
 def planned_ids(canvas: Canvas, planned: Scene) -> Ints:
@@ -333,8 +356,10 @@ def planned_ids(canvas: Canvas, planned: Scene) -> Ints:
     crowd = canvas.objects.iscrowd
     num_crowds = int(crowd.sum())
     ids = np.zeros(len(crowd), np.int64)
-    ids[~crowd] = planned.objects.id[: len(crowd) - num_crowds]
-    ids[crowd] = planned.objects.id.max(initial=0) + 1 + np.arange(num_crowds)
+    num_planned = len(crowd) - num_crowds
+    highest = planned.objects.id.max(initial=0)
+    ids[~crowd] = planned.objects.id[:num_planned]
+    ids[crowd] = highest + 1 + np.arange(num_crowds)
     return ids
 
 
@@ -349,14 +374,18 @@ def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> 
     objects = request.objects
     things = objects.select(objects.isthing & ~objects.iscrowd)
     pieces, pasted = [], []
-    for number, (category, box) in enumerate(zip(things.category, things.boxes, strict=True)):
-        piece = bank.piece(int(category), box, rng_for(seed, "piece", number))
+    pairs = zip(things.category, things.boxes, strict=True)
+    for number, (category, box) in enumerate(pairs):
+        rng = rng_for(seed, "piece", number)
+        piece = bank.piece(int(category), box, rng)
         if piece is not None:
             pieces.append(piece)
             pasted.append(number)
     taken = things.select(pasted)
-    ids = np.concatenate([np.zeros(len(background.objects), np.int64), taken.id])
-    labels = Labels(ids, taken.boxes, taken.category.astype(np.int64), min_area=0.0)
+    no_ids = np.zeros(len(background.objects), np.int64)
+    ids = np.concatenate([no_ids, taken.id])
+    taken_classes = taken.category.astype(np.int64)
+    labels = Labels(ids, taken.boxes, taken_classes, min_area=0.0)
     return paste(background, pieces, labels, bank.config, categories)
 
 
@@ -366,12 +395,16 @@ def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
     The one with the fewest pixels of things besides the objects of a layout.
     """
     empty = np.zeros((*request.size, 3), np.uint8)
-    asked = Canvas.of(request, empty, Frame.still(request.size)).masks.any(0)  # [H, W]
+    frame = Frame.still(request.size)
+    canvas_asked = Canvas.of(request, empty, frame)
+    asked = canvas_asked.masks.any(0)  # [H, W]
     best, fewest = None, np.inf
-    drawn = rng_for(seed, "backgrounds").integers(len(pixels), size=BACKGROUNDS)
+    rng = rng_for(seed, "backgrounds")
+    drawn = rng.integers(len(pixels), size=BACKGROUNDS)
     for index in drawn.tolist():
         scene, image = pixels[index]
-        canvas = Canvas.of(scene, image, Frame.fitted(scene.size, request.size))
+        fitted = Frame.fitted(scene.size, request.size)
+        canvas = Canvas.of(scene, image, fitted)
         things = canvas.masks[scene.objects.isthing].any(0)
         besides = float((things & ~asked).sum())
         if besides < fewest:

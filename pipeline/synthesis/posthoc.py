@@ -74,7 +74,8 @@ class PosthocSynthesizer:
         self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
     ) -> list[Finished]:
         """Return the scenes with the images, masks and boxes of both networks."""
-        scenes = [at_output_size(scene, self._options, self.sampler.size) for scene in planned]
+        size = self.sampler.size
+        scenes = [at_output_size(scene, self._options, size) for scene in planned]
         masks = self._infer_masks(scenes)
         images = self._sample_images(scenes, masks)
         finished = []
@@ -114,4 +115,5 @@ class PosthocSynthesizer:
             instances.append(maps.instances)
         conditions = Maps.collate(labels, instances, sampler.num_classes)
         images = sampler.sample(conditions, seeds_of(scenes)).images
-        return [resize(image, scene.size) for image, scene in zip(images, scenes, strict=True)]
+        pairs = zip(images, scenes, strict=True)
+        return [resize(image, scene.size) for image, scene in pairs]

@@ -42,19 +42,24 @@ def with_composed_map(scene: Scene) -> Scene:
 
     Its objects are those of the map, with ids 1 .. n and their scores.
     """
-    has_mask = np.array([rle is not None for rle in scene.objects.rle], bool)
+    there = [rle is not None for rle in scene.objects.rle]
+    has_mask = np.array(there, bool)
     objects = scene.objects.select(has_mask & ~scene.objects.iscrowd)
-    regions = decode_all(scene.objects.select(has_mask & scene.objects.iscrowd), scene.size)
+    crowds = scene.objects.select(has_mask & scene.objects.iscrowd)
+    regions = decode_all(crowds, scene.size)
     masks = decode_all(objects, scene.size)  # [N, H, W]
     owner = np.full(scene.size, -1, np.int64)
     # sorted by the last key first: stuff before things, then by score, then the first object last
-    back_to_front = np.lexsort((-np.arange(len(objects)), objects.score, objects.isthing))
+    reversed_order = -np.arange(len(objects))
+    keys = (reversed_order, objects.score, objects.isthing)
+    back_to_front = np.lexsort(keys)
     for number in back_to_front.tolist():
         owner[masks[number]] = number
     is_thing = np.append(objects.isthing, False)[owner]  # [H, W]; nobody, -1, is none
     owner[regions.any(0) & ~is_thing] = -1
     visible = np.unique(owner[owner >= 0])
-    ids = replace_ids(owner, visible, np.arange(1, len(visible) + 1), 0)
+    numbers = np.arange(1, len(visible) + 1)
+    ids = replace_ids(owner, visible, numbers, 0)
     kept = objects.select(visible)
     labels = objects_of(
         segments_of(ids),
@@ -98,7 +103,8 @@ def maps_of_masks(
     else:
         stuff = np.asarray(visible[~objects.isthing].any(0))
         owner = complete(owner, free, stuff if stuff.any() else ~free)
-    category = np.append(objects.category, num_classes).astype(np.int64)  # [N + 1]
+    category = np.append(objects.category, num_classes)
+    category = category.astype(np.int64)  # [N + 1]
     isthing = np.append(objects.isthing, False)
     numbers = num_classes + 1 + np.arange(nobody + 1)
     instance = np.where(isthing, numbers, category)

@@ -81,7 +81,8 @@ class RealImageConditioning(Conditioning):
 
     def plan_settings(self) -> Json:
         """Return the keys of the section plan that only plans of edits depend on."""
-        return {**super().plan_settings(), "edits": edit_settings(self.job)}
+        settings = super().plan_settings()
+        return {**settings, "edits": edit_settings(self.job)}
 
     def files(self, labelled: str) -> Json:
         """Return where the real images are, such that a run's folder can be moved."""
@@ -93,7 +94,8 @@ def bank_file(labelled: str) -> Json:
 
     A run can be moved with it.
     """
-    step, table = labelled.rstrip("/").split("/")[-2:]
+    parts = labelled.rstrip("/").split("/")
+    step, table = parts[-2:]
     return {REAL_IMAGES: {"table": f"{step}/{table}"}}
 
 

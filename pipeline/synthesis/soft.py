@@ -47,7 +47,9 @@ def soften_file(data: bytes, resolution: int) -> bytes:
     factor = resolution / min(pixels.size)
     if factor < 1:
         width, height = pixels.size
-        small = max(1, round(width * factor)), max(1, round(height * factor))
+        small_width = max(1, round(width * factor))
+        small_height = max(1, round(height * factor))
+        small = small_width, small_height
         shrunk = pixels.resize(small, Image.Resampling.LANCZOS)
         pixels = shrunk.resize((width, height), Image.Resampling.BILINEAR)
     file = io.BytesIO()

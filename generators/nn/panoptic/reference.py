@@ -44,8 +44,8 @@ def panoptic_conv_reference(
         row, column = divmod(tap, kernel)
         neighbours = padded[:, :, row : row + height, column : column + width]
         masked = neighbours * mask[:, None]
-        tap = weight[:, :, row, column]
-        total = total + torch.einsum("dc,bchw->bdhw", tap, masked)
+        of_tap = weight[:, :, row, column]
+        total = total + torch.einsum("dc,bchw->bdhw", of_tap, masked)
     counted = same
     if border == "same":
         counted = same | ~inside
