@@ -75,7 +75,8 @@ class Curve:
 
     def score_at(self, probability: float) -> float:
         """Return the score that has this probability."""
-        return float(_sigmoid((_logit(np.array(probability)) - self.offset) / self.slope))
+        logit = _logit(np.array(probability))
+        return float(_sigmoid((logit - self.offset) / self.slope))
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def match(rows: Iterable[DetectionRow], num_classes: int) -> Matches:
         labels.append(row.pred_labels[counts])
         scores.append(row.pred_scores[counts].astype(np.float64))
         right.append(state[counts] == 1)
-        truths.append(np.bincount(row.labels[~row.crowd], minlength=num_classes))
+        counted = row.labels[~row.crowd]
+        truths.append(np.bincount(counted, minlength=num_classes))
     return Matches(
         image=np.concatenate(images),
         label=np.concatenate(labels),
@@ -164,10 +166,12 @@ def _fit_curve(scores: Floats, right: Flags, prior: Curve, strength: float) -> C
     The prior has precision `strength` about `prior`; the problem is convex, and Newton's method
     solves it.
     """
-    design = np.stack([_logit(scores), np.ones(len(scores))], axis=1)  # [D, 2]
+    ones = np.ones(len(scores))
+    design = np.stack([_logit(scores), ones], axis=1)  # [D, 2]
     target = right.astype(np.float64)
     centre = np.array([prior.slope, prior.offset])
-    value = _newton(design, target, centre, np.array([strength, strength]))
+    strengths = np.array([strength, strength])
+    value = _newton(design, target, centre, strengths)
     if value[0] < _LEAST_SLOPE:  # scores that mislead: hold the slope, fit the offset
         centre = np.array([_LEAST_SLOPE, prior.offset])
         value = _newton(design, target, centre, np.array([1e9, strength]))
@@ -184,13 +188,16 @@ def _newton(design: Floats, target: Floats, centre: Floats, strength: Floats) ->
     def loss(value: Floats) -> float:
         margin = design @ value
         fit = np.logaddexp(0, margin).sum() - margin @ target
-        return float(fit + (strength * (value - centre) ** 2).sum() / 2)
+        distance = (value - centre) ** 2
+        return float(fit + (strength * distance).sum() / 2)
 
     value = centre
     for _ in range(100):
         p = _sigmoid(design @ value)
-        gradient = design.T @ (p - target) + strength * (value - centre)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag(strength)
+        pull = strength * (value - centre)
+        gradient = design.T @ (p - target) + pull
+        weighed = design * (p * (1 - p))[:, None]
+        hessian = weighed.T @ design + np.diag(strength)
         step = np.linalg.solve(hessian, gradient)
         current = loss(value)
         while loss(value - step) > current and abs(step).max() > 1e-12:
@@ -245,7 +252,8 @@ def _threshold(scores: Floats, curve: Curve, num_objects: int, rule: Rule) -> fl
     if rule.name == "f1":
         f1 = 2 * hits / (num_kept + num_objects)
         return curve.score_at(float(f1.max()) / 2)
-    error = np.sqrt(np.cumsum(p * (1 - p))) / num_kept
+    variance = np.cumsum(p * (1 - p))
+    error = np.sqrt(variance) / num_kept
     reached = np.flatnonzero(hits / num_kept - error >= rule.precision)
     if not len(reached):
         return None
@@ -257,7 +265,8 @@ def apply(thresholds: Sequence[Threshold], labels: Ints, scores: NDArray[Any]) -
 
     Compared as float32, so that a score of 0.77 reaches a threshold of 0.77.
     """
-    least = np.array([threshold.at for threshold in thresholds], np.float32)
+    scores_kept = [threshold.at for threshold in thresholds]
+    least = np.array(scores_kept, np.float32)
     return np.asarray(scores.astype(np.float32) >= least[labels])
 
 
@@ -280,7 +289,8 @@ def cross_validate(
     folds = min(folds, num_images)
     if folds < 2:
         return None
-    fold_of_image = np.array([permuted(i, num_images, seed) % folds for i in range(num_images)])
+    folds_in_order = [permuted(i, num_images, seed) % folds for i in range(num_images)]
+    fold_of_image = np.array(folds_in_order)
     counts = {rule.name: np.zeros((num_classes, 3), np.int64) for rule in rules}
     probability = np.zeros(len(matches.score))
     for fold in range(folds):
@@ -290,7 +300,8 @@ def cross_validate(
         is_held_out = fold_of_image[matches.image] == fold  # [D]
         probability[is_held_out] = calibration.probability(held_out.label, held_out.score)
         for rule in rules:
-            counts[rule.name] += count(held_out, choose(rest, calibration, rule))
+            thresholds = choose(rest, calibration, rule)
+            counts[rule.name] += count(held_out, thresholds)
     return HeldOut(counts, probability)
 
 
@@ -298,8 +309,10 @@ def count(matches: Matches, thresholds: Sequence[Threshold]) -> Ints:
     """Count hits, false alarms and misses [C, 3] of the detections that are kept."""
     keep = apply(thresholds, matches.label, matches.score)
     num_classes = matches.truths.shape[1]
-    hits = np.bincount(matches.label[keep & matches.right], minlength=num_classes)
-    false_alarms = np.bincount(matches.label[keep & ~matches.right], minlength=num_classes)
+    kept_right = matches.label[keep & matches.right]
+    kept_wrong = matches.label[keep & ~matches.right]
+    hits = np.bincount(kept_right, minlength=num_classes)
+    false_alarms = np.bincount(kept_wrong, minlength=num_classes)
     misses = matches.truths.sum(0) - hits
     return np.stack([hits, false_alarms, misses], axis=1)
 
@@ -334,24 +347,28 @@ def reliability(probability: Floats, right: Flags) -> Json:
     """
     if not len(right):
         return {"ece": None, "brier": None, "bins": []}
-    bin_of = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    bins_of = (probability * BINS).astype(np.int64)
+    bin_of = np.minimum(bins_of, BINS - 1)
     sizes = np.bincount(bin_of, minlength=BINS)
     used = np.flatnonzero(sizes)
     total_probability = np.bincount(bin_of, weights=probability, minlength=BINS)
     total_right = np.bincount(bin_of, weights=right.astype(np.float64), minlength=BINS)
     mean_probability = total_probability[used] / sizes[used]
     share_right = total_right[used] / sizes[used]
-    error = (np.abs(mean_probability - share_right) * sizes[used]).sum() / len(right)
+    differences = np.abs(mean_probability - share_right)
+    error = (differences * sizes[used]).sum() / len(right)
     bins = []
     for k in range(len(used)):
-        mean, share = float(mean_probability[k]), float(share_right[k])
+        mean = float(mean_probability[k])
+        share = float(share_right[k])
         bins.append([round(mean, 4), round(share, 4), int(sizes[used[k]])])
     brier = ((probability - right) ** 2).mean()
     return {"ece": round(float(error), 4), "brier": round(float(brier), 4), "bins": bins}
 
 
 def _logit(p: NDArray[Any]) -> Floats:
-    inside = np.clip(np.asarray(p, np.float64), _NEAREST, 1 - _NEAREST)
+    values = np.asarray(p, np.float64)
+    inside = np.clip(values, _NEAREST, 1 - _NEAREST)
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 

@@ -42,7 +42,8 @@ class Validation:
         size = len(table)
         if limit:
             size = min(limit, size)
-        self._indices = [k * len(table) // size for k in range(size)]  # evenly spaced
+        count = len(table)
+        self._indices = [k * count // size for k in range(size)]  # evenly spaced
         self._pixels = Pixels([table], None)
         self._categories = table.categories
         self._classes = evaluated_classes(table.categories)
@@ -77,7 +78,8 @@ class Validation:
             indices = self._indices[start : start + BATCH]
             entries = [self._pixels[i] for i in indices]
             predictions = detector.predict([pixels for _, pixels in entries])
-            for index, (scene, _), prediction in zip(indices, entries, predictions, strict=True):
+            results = zip(indices, entries, predictions, strict=True)
+            for index, (scene, _), prediction in results:
                 yield DetectionRow.of(index, scene, prediction)
 
 
@@ -100,7 +102,8 @@ def evaluated_classes(categories: Sequence[Category]) -> list[int]:
 
 def average_precision(result: DetectionResult) -> dict[str, float | None]:
     """Return AP50 and AP; None where there is no object to detect."""
-    return {"AP50": result.values["AP50"], "AP": result.values["AP"]}
+    values = result.values
+    return {"AP50": values["AP50"], "AP": values["AP"]}
 
 
 def best_of(rows: Sequence[Row]) -> Row:
@@ -112,7 +115,8 @@ def best_of(rows: Sequence[Row]) -> Row:
     def rank(row: Row) -> list[float]:
         known = []
         for key in ("AP50", "AP"):
-            known.append(-1.0 if row[key] is None else row[key])
+            value = row[key]
+            known.append(-1.0 if value is None else value)
         return known
 
     return max(rows, key=rank)
@@ -145,7 +149,8 @@ class Evaluated:
         self._new_best = new_best
         self.modules: dict[str, nn.Module] = dict(training.modules)
         if every:
-            self.modules["best"] = copy.deepcopy(detector.model).requires_grad_(False)
+            best = copy.deepcopy(detector.model)
+            self.modules["best"] = best.requires_grad_(False)
 
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
@@ -169,7 +174,8 @@ class Evaluated:
 
     def take_best(self) -> None:
         """Give the detector the best weights."""
-        self._detector.model.load_state_dict(self.modules["best"].state_dict())
+        best = self.modules["best"].state_dict()
+        self._detector.model.load_state_dict(best)
 
     def _evaluate(self, validation: Validation, step: int) -> None:
         # a resumed training may find rows of steps that it has yet to do again
@@ -178,7 +184,8 @@ class Evaluated:
             row = {"step": step, **validation.measure(self._detector)}
             rows.append(row)
             if self._every and best_of(rows) is row:
-                self.modules["best"].load_state_dict(self._detector.model.state_dict())
+                weights = self._detector.model.state_dict()
+                self.modules["best"].load_state_dict(weights)
                 self._new_best(row)
         lines = "".join(f"{json.dumps(row)}\n" for row in rows)
         self._folder.write_bytes(EVALUATION, lines.encode())

@@ -72,12 +72,15 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
         for label in np.intersect1d(objects.category, classes).tolist():
             own = shares[objects.category == label]
             boxes[label].append(own)
-            images[label].append(np.full(len(own), index, np.int64))
+            numbers = np.full(len(own), index, np.int64)
+            images[label].append(numbers)
     found, labels, scores = [np.zeros((0, 4), np.float32)], [], []
     for label in classes:
         if not boxes[label]:
             continue
-        chosen, hits = _greedy(np.concatenate(boxes[label]), np.concatenate(images[label]))
+        own_boxes = np.concatenate(boxes[label])
+        own_images = np.concatenate(images[label])
+        chosen, hits = _greedy(own_boxes, own_images)
         found.append(chosen)
         labels += [label] * len(chosen)
         scores += [number / len(table) for number in hits]
@@ -97,7 +100,8 @@ def _greedy(boxes: Boxes, images: Ints) -> tuple[Boxes, list[int]]:
     kept = _evenly(len(boxes), OBJECTS)
     boxes, images = boxes[kept], images[kept]
     candidates = boxes[_evenly(len(boxes), CANDIDATES)]
-    meets = overlaps(candidates, boxes, np.zeros(len(boxes), bool)) >= IOU  # [K, N]
+    no_crowd = np.zeros(len(boxes), bool)
+    meets = overlaps(candidates, boxes, no_crowd) >= IOU  # [K, N]
     chosen: list[int] = []
     hits: list[int] = []
     while len(chosen) < LONGEST:
@@ -134,14 +138,17 @@ def shuffled(rows: Sequence[DetectionRow]) -> list[DetectionRow]:
 
     The other one is half the list away.
     """
-    others = [rows[(position + len(rows) // 2) % len(rows)] for position in range(len(rows))]
+    count = len(rows)
+    others = [rows[(position + count // 2) % count] for position in range(count)]
     pairs = zip(rows, others, strict=True)
     return [with_detections_of(row, other) for row, other in pairs]
 
 
 def with_detections_of(row: DetectionRow, other: DetectionRow) -> DetectionRow:
     """Return the row with the detections of another image, stretched to its size."""
-    boxes = scale_boxes(other.pred_boxes, (other.height, other.width), (row.height, row.width))
+    old = (other.height, other.width)
+    new = (row.height, row.width)
+    boxes = scale_boxes(other.pred_boxes, old, new)
     return replace(
         row, pred_boxes=boxes, pred_labels=other.pred_labels, pred_scores=other.pred_scores
     )
@@ -158,9 +165,10 @@ def compare_with_floor(
     """
     classes = evaluated_classes(categories)
     constant = constant_list(labelled, classes)
+    unlooking = [constant.on(row) for row in rows]
     evaluators = {
         "detector": _evaluator(rows, categories, classes),
-        "constant": _evaluator([constant.on(row) for row in rows], categories, classes),
+        "constant": _evaluator(unlooking, categories, classes),
     }
     if len(rows) > 1:
         evaluators["shuffled"] = _evaluator(shuffled(rows), categories, classes)
@@ -185,11 +193,15 @@ def compare_with_floor(
     if own is None:
         return result
     floor = max(ap50, key=lambda name: ap50[name] or 0.0)
-    spread = _spread(evaluators["detector"].rows(), evaluators[floor].rows(), classes, seed)
+    own_rows = evaluators["detector"].rows()
+    floor_rows = evaluators[floor].rows()
+    spread = _spread(own_rows, floor_rows, classes, seed)
     result["floor"] = floor
     gain = own - (ap50[floor] or 0.0)
-    numbers = {"gain": gain, "low": gain - STRETCH * spread, "high": gain + STRETCH * spread}
-    return result | {key: round(number, 6) for key, number in numbers.items()}
+    reach = STRETCH * spread
+    numbers = {"gain": gain, "low": gain - reach, "high": gain + reach}
+    rounded = {key: round(number, 6) for key, number in numbers.items()}
+    return result | rounded
 
 
 def _evaluator(
@@ -210,7 +222,8 @@ def _spread(
     """
     means = []
     for own in (rows, others):
-        draws = bootstrap_ap(own, classes, RESAMPLES, rng_for(seed, "floor"))["AP50"]  # [R, C]
+        rng = rng_for(seed, "floor")
+        draws = bootstrap_ap(own, classes, RESAMPLES, rng)["AP50"]  # [R, C]
         usable = ~np.isnan(draws).all(axis=1)
         means.append(np.nanmean(draws[usable], axis=1))
     difference = means[0] - means[1]

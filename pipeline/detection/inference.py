@@ -63,7 +63,8 @@ def detect(
     """
 
     def read(start: int) -> tuple[list[Scene], Images]:
-        scenes = [table[i] for i in indices[start : start + batch]]
+        part = indices[start : start + batch]
+        scenes = [table[i] for i in part]
         images = [decode(scene) for scene in scenes]
         return scenes, images
 

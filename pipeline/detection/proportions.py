@@ -17,6 +17,9 @@ def wilson(part: int, total: int) -> tuple[float, float]:
     z2 = ONE_SIDED_95**2
     share = part / total
     middle = share + z2 / (2 * total)
-    reach = ONE_SIDED_95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    variance = share * (1 - share) / total
+    reach = ONE_SIDED_95 * math.sqrt(variance + z2 / (4 * total**2))
     scale = 1 + z2 / total
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    low = max(0.0, (middle - reach) / scale)
+    high = min(1.0, (middle + reach) / scale)
+    return low, high

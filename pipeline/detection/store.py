@@ -13,7 +13,8 @@ def write_rows(folder: Folder, name: str, rows: Sequence[DetectionRow]) -> None:
     """Write the rows of a shard as the file `name` (without suffix), atomically."""
     records = []
     for row in rows:
-        records.append({"index": row.index, "sample": row.sample, **row.arrays()})
+        record = {"index": row.index, "sample": row.sample, **row.arrays()}
+        records.append(record)
     write_records(folder, name, records)
 
 

@@ -51,8 +51,8 @@ def signature(image: Bytes) -> Signature:
 
     work_size = (WORK_SIZE, WORK_SIZE)
     small = cv2.resize(image, work_size, interpolation=cv2.INTER_AREA)
-    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    gray = gray.astype(np.float32)
+    gray_bytes = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    gray = gray_bytes.astype(np.float32)
     frequencies = [_low_frequencies(_crop(gray, window)) for window in WINDOWS]
     # A mirror image has the odd horizontal frequencies negated.
     is_odd = np.arange(LOW) % 2

@@ -78,9 +78,9 @@ def find_pairs(signatures: Signatures, group: Mapping[str, int]) -> list[Pair]:
     pixels = signatures.pixels
     candidates = sorted(_same_pixels(signatures, groups) | _similar(signatures, groups))
     compared = []
-    for first, second in candidates:
-        if pixels[first] != pixels[second]:
-            compared.append((first, second))
+    for a, b in candidates:
+        if pixels[a] != pixels[b]:
+            compared.append((a, b))
     thumbnails = signatures.thumbnails({row for pair in compared for row in pair})
     pairs = []
     for a, b in candidates:

@@ -112,7 +112,8 @@ def prepare(job: ScoringJob) -> dict[str, str]:
     No pixel is decoded.
     """
     tables = job.open_tables(False)
-    _write_pairing(Folder.at(job.folder), pair(tables["real"], tables["synthetic"]))
+    pairing = pair(tables["real"], tables["synthetic"])
+    _write_pairing(Folder.at(job.folder), pairing)
     reasons = {}
     with job.inputs(pixels=False) as inputs:
         for name, config in job.settings.items():
@@ -149,7 +150,8 @@ def extract(context: Context, job: ScoringJob) -> None:
     shards: list[tuple[str, tuple[str, range]]] = []
     for table in TABLES:
         if table in tables and table in extracted:
-            for shard, indices in cut(len(tables[table]), SHARD, table):
+            count = len(tables[table])
+            for shard, indices in cut(count, SHARD, table):
                 shards.append((shard, (table, indices)))
     records = Folder.at(job.folder).sub(RECORDS)
     context.shards(partial(_ShardExtractor, job), shards, records, "images looked at")
@@ -167,8 +169,9 @@ def reduce(context: Context, job: ScoringJob) -> Json:
     _train(context, job, models)
 
     names = list(job.settings)
-    workers = max(1, min(len(names), context.executor.workers))
-    metrics = dict(context.executor.pool(partial(_Reducer, job), names, workers))
+    workers = min(len(names), context.executor.workers)
+    reducer = partial(_Reducer, job)
+    metrics = dict(context.executor.pool(reducer, names, max(1, workers)))
     return {name: metrics[name] for name in names}
 
 
@@ -192,7 +195,8 @@ def _train(context: Context, job: ScoringJob, models: Iterable[AuxiliaryModel]) 
         return
     workers = min(len(by_name), context.executor.workers)
     in_order = [by_name[name] for name in sorted(by_name)]
-    for _ in context.executor.pool(partial(_Trainer, job), in_order, workers):
+    trainer = partial(_Trainer, job)
+    for _ in context.executor.pool(trainer, in_order, workers):
         pass
 
 
@@ -223,7 +227,8 @@ class _TrainedNetworks:
     def load(self, model: AuxiliaryModel, inputs: MetricInputs) -> Mapping[str, nn.Module]:
         """Return the networks of a trained model."""
         spec = model.training_spec(inputs)
-        step = load_state(spec.training, self._folder.sub(model.name))
+        own_folder = self._folder.sub(model.name)
+        step = load_state(spec.training, own_folder)
         assert step == spec.steps, f"{model.name} is not trained"
         modules: Mapping[str, nn.Module] = spec.training.modules
         return modules
@@ -252,7 +257,8 @@ class _ShardExtractor:
         arrays: dict[str, list[Arrays | None]] = {extractor.key: [] for extractor in extractors}
         for start in range(indices.start, indices.stop, BATCH):
             stop = min(start + BATCH, indices.stop)
-            batch = [self._inputs.image(table, index) for index in range(start, stop)]
+            indices = range(start, stop)
+            batch = [self._inputs.image(table, index) for index in indices]
             for extractor in extractors:
                 arrays[extractor.key] += self._extract(extractor, batch)
             images += [replace(image) for image in batch]  # copies, without the decoded pixels
@@ -271,7 +277,8 @@ class _ShardExtractor:
         if not used:
             return [None] * len(batch)
         measured = self._functions[extractor.key](used)
-        by_index = {image.index: arrays for image, arrays in zip(used, measured, strict=True)}
+        pairs = zip(used, measured, strict=True)
+        by_index = {image.index: arrays for image, arrays in pairs}
         return [by_index.get(image.index) for image in batch]
 
 
@@ -283,16 +290,19 @@ class _Reducer:
 
     def __call__(self, name: str) -> tuple[str, Json]:
         with self._job.inputs() as inputs:
-            metric = load_score(name).score(inputs, self._job.settings[name])
+            score = load_score(name).score
+            metric = score(inputs, self._job.settings[name])
         return name, metric.to_json()
 
 
 def _write_pairing(folder: Folder, pairing: Pairing) -> None:
     out = io.BytesIO()
-    np.save(out, np.stack([pairing.layout, pairing.sample]), allow_pickle=False)
+    rows = np.stack([pairing.layout, pairing.sample])
+    np.save(out, rows, allow_pickle=False)
     folder.write_bytes(PAIRS, out.getvalue())
 
 
 def _read_pairing(folder: Folder) -> Pairing:
-    layout, sample = np.load(io.BytesIO(folder.read_bytes(PAIRS)), allow_pickle=False)
+    stream = io.BytesIO(folder.read_bytes(PAIRS))
+    layout, sample = np.load(stream, allow_pickle=False)
     return Pairing(layout, sample)

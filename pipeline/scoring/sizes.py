@@ -25,7 +25,8 @@ def table_at_size(table: Dataset, size: Size, pixels: bool) -> Dataset:
     Without `pixels`, images and maps stay as they are.
     """
     height, width = size
-    return Mapped(table, partial(scene_at_size, size=size, pixels=pixels), f"{height}x{width}")
+    to_size = partial(scene_at_size, size=size, pixels=pixels)
+    return Mapped(table, to_size, f"{height}x{width}")
 
 
 def scene_at_size(scene: Scene, size: Size, pixels: bool = True) -> Scene:
@@ -34,11 +35,13 @@ def scene_at_size(scene: Scene, size: Size, pixels: bool = True) -> Scene:
         return scene
     image, panoptic = scene.image, scene.panoptic
     if pixels:
-        image = ImageRef(encode(resize(decode(scene), size), "png"), f"{scene.image_id}.png")
+        resized = resize(decode(scene), size)
+        image = ImageRef(encode(resized, "png"), f"{scene.image_id}.png")
         if panoptic is not None:
             ids = panoptic_maps.resize_map(panoptic_maps.map_of(scene), size)
             panoptic = ImageRef(masks.panoptic_png(ids), panoptic.path)
-    objects = _with_masks(scene.objects, scene.objects.scaled(scene.size, size), scene.size, size)
+    scaled = scene.objects.scaled(scene.size, size)
+    objects = _with_masks(scene.objects, scaled, scene.size, size)
     height, width = size
     return replace(
         scene, height=height, width=width, image=image, panoptic=panoptic, objects=objects
@@ -55,6 +58,7 @@ def _with_masks(objects: Objects, scaled: Objects, old: Size, new: Size) -> Obje
     for number, code in enumerate(objects.rle):
         if code is not None:
             mask = panoptic_maps.resize_map(masks.decode(code, old), new)
-            (rle[number],) = masks.encode(np.asarray(mask, bool)[None])
+            flags = np.asarray(mask, bool)
+            (rle[number],) = masks.encode(flags[None])
             area[number] = mask.sum()
     return replace(scaled, rle=tuple(rle), area=area)

@@ -19,11 +19,14 @@ def summary_cells(metric: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     for name, numbers in metric["controls"].items():
         if numbers.get(key) is not None:
             controls.append(f"{name} {_number(numbers[key])}")
-    low, high = metric["values"].get(f"{key}_low"), metric["values"].get(f"{key}_high")
+    values = metric["values"]
+    low = values.get(f"{key}_low")
+    high = values.get(f"{key}_high")
     interval = ""
     if low is not None and high is not None:
         interval = f"[{_number(low)}, {_number(high)}]"
-    return metric["name"], key, _number(metric["value"]), interval, ", ".join(controls)
+    value = _number(metric["value"])
+    return metric["name"], key, value, interval, ", ".join(controls)
 
 
 def summary(metric: Mapping[str, Any]) -> str:

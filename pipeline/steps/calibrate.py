@@ -58,7 +58,10 @@ def settings(job: Job) -> Json:
     And whether anything will be labelled.
     """
     section = section_dict(job, "pseudo_label")
-    kept = {key: value for key, value in section.items() if key not in LATER}
+    kept = {}
+    for key, value in section.items():
+        if key not in LATER:
+            kept[key] = value
     return {"pseudo_label": kept, "unlabelled": bool(job.data.unlabelled), "seed": job.seed}
 
 
@@ -109,10 +112,12 @@ def fit(spec: Spec) -> Json:
     """
     section = spec.job.pseudo_label
     folder = Folder.at(spec.folder)
-    matches = calibration.match(read_rows(folder.sub(DETECTIONS)), len(spec.classes))
+    rows = read_rows(folder.sub(DETECTIONS))
+    matches = calibration.match(rows, len(spec.classes))
     rules = []
     for name in calibration.RULES:
-        rules.append(Rule(name, section.threshold, section.precision, section.min_truths))
+        rule = Rule(name, section.threshold, section.precision, section.min_truths)
+        rules.append(rule)
     fitted = calibration.fit(matches)
     seed = seed_for(spec.job.seed, "calibrate")
     held_out = calibration.cross_validate(matches, rules, section.folds, seed)
@@ -133,12 +138,15 @@ def _classes(
     matches: Matches, fitted: Calibration, rules: list[Rule], names: tuple[str, ...]
 ) -> dict[str, Json]:
     """Return of each class its counts, its curve and its threshold by every rule."""
-    chosen = {rule.name: calibration.choose(matches, fitted, rule) for rule in rules}
+    chosen = {}
+    for rule in rules:
+        chosen[rule.name] = calibration.choose(matches, fitted, rule)
     num_true = matches.truths.sum(0).tolist()
-    num_detected = np.bincount(matches.label, minlength=len(names)).tolist()
+    counts = np.bincount(matches.label, minlength=len(names))
+    num_detected = counts.tolist()
     classes = {}
     for k, name in enumerate(names):
-        thresholds = {rule: asdict(of_classes[k]) for rule, of_classes in chosen.items()}
+        thresholds = {name: asdict(own[k]) for name, own in chosen.items()}
         classes[name] = {
             "truths": num_true[k],
             "found": num_detected[k],

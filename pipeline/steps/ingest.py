@@ -61,7 +61,8 @@ class SplitReader:
         with contextlib.ExitStack() as files:
             writer = files.enter_context(self._shard(self._folder, name))
             if self._hides_labels:
-                truth = files.enter_context(self._shard(self._folder.sub(TRUTH), name))
+                shard = self._shard(self._folder.sub(TRUTH), name)
+                truth = files.enter_context(shard)
             for index in scenes:
                 scene = self._checked(index, skipped)
                 if scene is None:
@@ -93,7 +94,8 @@ class SplitReader:
 
 def without_pixels(scene: Scene) -> Scene:
     """Return a scene with its labels only."""
-    return replace(scene, image=ImageRef(None, scene.image.path), panoptic=None)
+    reference = ImageRef(None, scene.image.path)
+    return replace(scene, image=reference, panoptic=None)
 
 
 def without_labels(scene: Scene) -> Scene:
@@ -118,7 +120,8 @@ def run(context: Context) -> Json:
     context.folder.write_bytes(SKIPPED, text.encode("utf-8", "backslashreplace"))
     for split in ("labelled", "validation"):
         objects = sum(splits[split]["objects"].values())
-        check_content(f"data.{split}", inputs.splits[split], splits[split]["images"], objects)
+        images = splits[split]["images"]
+        check_content(f"data.{split}", inputs.splits[split], images, objects)
     labelled = context.folder.sub("labelled")
     measured = context.executor.call(measure, labelled.uri)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
@@ -135,8 +138,10 @@ def measure(uri: str) -> Json:
     for scene in parquet.open_table(Folder.at(uri), pixels=False):
         sizes.append((scene.height, scene.width))
         boxes = scene.objects.boxes[~scene.objects.iscrowd]
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        objects += (np.sqrt(areas) / min(scene.height, scene.width)).tolist()
+        widths = boxes[:, 2] - boxes[:, 0]
+        heights = boxes[:, 3] - boxes[:, 1]
+        sides = np.sqrt(widths * heights)
+        objects += (sides / min(scene.height, scene.width)).tolist()
     return asdict(Measured.of(sizes, objects))
 
 
@@ -147,7 +152,8 @@ def _write_split(context: Context, split: str, table: Dataset) -> tuple[Json, Sk
     """
     folder = context.folder.sub(split)
     make = partial(SplitReader, context.job, split, folder.uri)
-    rows = context.shards(make, cut(len(table), SHARD), folder, "images")
+    shards = cut(len(table), SHARD)
+    rows = context.shards(make, shards, folder, "images")
     images = sum(row["rows"] for row in rows)
     counts = add_counts(rows, "counts")
     skipped = Skipped(table.skipped)

@@ -74,8 +74,11 @@ def _hold_out(table: Dataset, fraction: float, seed: int) -> tuple[Subset, Subse
             "name a data.validation set"
         )
     key = seed_for(seed, "validation")
-    order = [permuted(i, len(table), key) for i in range(len(table))]
-    return Subset(table, sorted(order[count:])), Subset(table, sorted(order[:count]))
+    size = len(table)
+    order = [permuted(i, size, key) for i in range(size)]
+    first = Subset(table, sorted(order[count:]))
+    second = Subset(table, sorted(order[:count]))
+    return first, second
 
 
 def _with_the_same_classes(splits: dict[str, Dataset]) -> dict[str, Dataset]:

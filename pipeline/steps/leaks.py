@@ -55,8 +55,10 @@ class Spec:
     def table(self, split: str) -> Dataset:
         """Open an ingested split, or a data set that only the trial reads."""
         if split not in references(self.job):
-            return parquet.open_table(Folder.at(self.ingest).sub(split))
-        return open_dataset(references(self.job)[split], Path(self.job.data.root), key=split)
+            folder = Folder.at(self.ingest).sub(split)
+            return parquet.open_table(folder)
+        root = Path(self.job.data.root)
+        return open_dataset(references(self.job)[split], root, key=split)
 
 
 def keys(job: Job) -> dict[str, str]:
@@ -80,13 +82,15 @@ def settings(job: Job) -> Json:
     root = Path(job.data.root)
     fingerprints = {}
     for key, text in references(job).items():
-        fingerprints[key] = open_dataset(text, root, key=key).fingerprint()
+        table = open_dataset(text, root, key=key)
+        fingerprints[key] = table.fingerprint()
     return {"leaks": job.data.leaks, "fingerprints": fingerprints}
 
 
 def metrics(manifest: Manifest) -> Json:
     """Return the number of pairs, and the digest of the manifest of splits."""
-    return {"leaks": {"leaks": manifest["pairs"]}, "splits_sha256": manifest["sha256"]}
+    found = {"leaks": manifest["pairs"]}
+    return {"leaks": found, "splits_sha256": manifest["sha256"]}
 
 
 def provenance(manifest: Manifest) -> dict[str, str]:
@@ -115,7 +119,8 @@ def _signature_row(scene: Scene) -> tuple[str, str, Signature]:
 
 
 def _hasher(spec: Spec, split: str) -> Hasher:
-    return Hasher(spec.table(split), Folder.at(spec.out).sub(split).uri)
+    folder = Folder.at(spec.out).sub(split)
+    return Hasher(spec.table(split), folder.uri)
 
 
 def compare(spec: Spec) -> tuple[Json, list[Pair]]:
@@ -124,12 +129,14 @@ def compare(spec: Spec) -> tuple[Json, list[Pair]]:
     Runs in a worker; what is returned has no images.
     """
     folder = Folder.at(spec.out)
-    signatures = read_signatures([(split, folder.sub(split)) for split in spec.splits])
+    folders = [(split, folder.sub(split)) for split in spec.splits]
+    signatures = read_signatures(folders)
     only_trial = references(spec.job)
     shared = [split for split in spec.splits if split not in only_trial]
     manifest = split_manifest(signatures, shared)
     folder.write_json(SPLITS, manifest)
-    pairs = find_pairs(signatures, {split: number for number, split in enumerate(spec.splits)})
+    group = {split: number for number, split in enumerate(spec.splits)}
+    pairs = find_pairs(signatures, group)
     write_pairs(folder, pairs)
     splits = {}
     for split, entry in manifest["splits"].items():
@@ -139,7 +146,8 @@ def compare(spec: Spec) -> tuple[Json, list[Pair]]:
 
 def write_pairs(folder: Folder, pairs: Sequence[Pair]) -> None:
     """Write all pairs where a user can read them."""
-    content = {"pairs": [pair.to_json() for pair in pairs], "count": count_pairs(pairs)}
+    listed = [pair.to_json() for pair in pairs]
+    content = {"pairs": listed, "count": count_pairs(pairs)}
     folder.write_json(PAIRS, content)
 
 
@@ -168,7 +176,8 @@ def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> Json:
     elif not message:
         context.tell(f"  {none}")
     gravest = sorted(pairs, key=lambda pair: KINDS.index(pair.kind))
-    return {"pairs": counts, "shown": [pair.to_json() for pair in gravest[:LISTED]]}
+    shown = [pair.to_json() for pair in gravest[:LISTED]]
+    return {"pairs": counts, "shown": shown}
 
 
 def run(context: Context) -> Json:
@@ -178,13 +187,16 @@ def run(context: Context) -> Json:
     """
     ingest = context.inputs["ingest"]
     only_trial = references(context.job)
-    sizes = {split: entry["images"] for split, entry in ingest.manifest["splits"].items()}
+    sizes = {}
+    for split, entry in ingest.manifest["splits"].items():
+        sizes[split] = entry["images"]
     spec = Spec(context.job, ingest.folder.uri, context.folder.uri, (*sizes, *only_trial))
     for split in only_trial:
         sizes[split] = len(spec.table(split))
     for split in spec.splits:
         folder = context.folder.sub(split)
         shards = cut(sizes[split], SHARD)
-        context.shards(partial(_hasher, spec, split), shards, folder, f"images of {split}")
+        hasher = partial(_hasher, spec, split)
+        context.shards(hasher, shards, folder, f"images of {split}")
     manifest, pairs = context.executor.call(compare, spec)
     return {**manifest, **report_pairs(context, pairs, "no image is in two splits")}

@@ -42,7 +42,8 @@ def check_detector_training(job: Job, num_classes: int) -> None:
     section = job.detector
     try:
         with on_meta_device():
-            backend(section.backend).build(section.config, num_classes, seed=0, device="meta")
+            build = backend(section.backend).build
+            build(section.config, num_classes, seed=0, device="meta")
     except ValueError as err:
         raise JobError(f"detector.{err}") from err
 

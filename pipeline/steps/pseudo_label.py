@@ -117,7 +117,8 @@ def unshown(calibrated: Manifest, job: Job) -> dict[str, Json]:
         low, high = wilson(right, found)
         if low < least:
             why = WRONG if high < least else UNKNOWN
-            classes[name] = {"right": right, "found": found, "low": round(low, 4), "why": why}
+            counts = {"right": right, "found": found}
+            classes[name] = {**counts, "low": round(low, 4), "why": why}
     return classes
 
 
@@ -161,7 +162,9 @@ def links(manifest: Manifest) -> list[Link]:
     if "unlabelled_classes" not in manifest:
         return []
     num_labels = sum(manifest["objects"].values())
-    right, found = (manifest["held_out"][key] for key in ("right", "found"))
+    held_out = manifest["held_out"]
+    right = held_out["right"]
+    found = held_out["found"]
     figure = f"{num_labels} labels of {len(manifest['objects'])} classes"
     if found:
         figure = f"{figure}, {100 * right / found:.0f} % right on held-out validation images"
@@ -195,7 +198,8 @@ class _Labeller:
         self._out = Folder.at(spec.out)
         self._table = spec.images()
         self._truth = spec.truth() if spec.has_truth else None
-        self._detector = load_labeller(spec.job, Folder.at(spec.weights), WEIGHTS)
+        weights = Folder.at(spec.weights)
+        self._detector = load_labeller(spec.job, weights, WEIGHTS)
         self._categories = self._table.categories
         self._names = [category.name for category in self._categories]
         self._rules = label_rules(spec.calibration, self._names, spec.job)
@@ -210,7 +214,8 @@ class _Labeller:
             parquet.ShardWriter(self._out, f"{name}.parquet", self._categories) as writer,
             coco_results.spool(self._out.sub(SPOOL), name) as spooled,
         ):
-            detections = detect(self._detector, self._table, indices, self._section.batch)
+            batch = self._section.batch
+            detections = detect(self._detector, self._table, indices, batch)
             for index, scene, prediction in detections:
                 keep = self._reaching(self._rules.labels, prediction)
                 ignore = self._reaching(self._rules.regions, prediction)
@@ -221,7 +226,8 @@ class _Labeller:
                 writer.write([scene.with_objects(objects)])
                 np.add.at(labels, scored.labels[keep], 1)
                 np.add.at(ignored, scored.labels[ignore], 1)
-                bin_of = np.minimum((scored.scores * BINS).astype(int), BINS - 1)
+                bins_of = (scored.scores * BINS).astype(int)
+                bin_of = np.minimum(bins_of, BINS - 1)
                 np.add.at(bins, (scored.labels, bin_of), 1)
                 if self._truth is not None:
                     matches += self._compare(index, scene, prediction, self._truth)
@@ -277,15 +283,18 @@ class _Labeller:
         is_region = ignore[used]
         rle = list(coco_results.label_masks(scene, kept))
         regions, _, _ = masks.fill_boxes(kept.boxes[is_region], scene.size)
-        for number, region in zip(np.flatnonzero(is_region).tolist(), regions, strict=True):
+        numbers = np.flatnonzero(is_region).tolist()
+        for number, region in zip(numbers, regions, strict=True):
             rle[number] = region
         areas = []
         for box, code in zip(kept.boxes, rle, strict=True):
             if code is None:
-                areas.append((box[2:] - box[:2]).prod())
+                sides = box[2:] - box[:2]
+                areas.append(sides.prod())
             else:
                 areas.append(masks.area(code))
-        isthing = [self._categories[label].isthing for label in kept.labels.tolist()]
+        labels = kept.labels.tolist()
+        isthing = [self._categories[label].isthing for label in labels]
         return Objects.build(
             kept.labels,
             kept.boxes,
@@ -324,8 +333,10 @@ def run(context: Context) -> Json:
     has_truth = bool(split["truth"])
     spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, dict(calibrated), has_truth)
     shards = cut(split["images"], SHARD)
-    rows = context.shards(partial(_Labeller, spec), shards, context.folder, "images")
-    num_detections = context.executor.call(write_coco, spec, [name for name, _ in shards])
+    labeller = partial(_Labeller, spec)
+    rows = context.shards(labeller, shards, context.folder, "images")
+    names = [name for name, _ in shards]
+    num_detections = context.executor.call(write_coco, spec, names)
     objects, ignored = add_counts(rows, "counts"), add_counts(rows, "ignored")
     context.tell(
         f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images "
@@ -379,8 +390,10 @@ def _thresholds(calibrated: Manifest, names: list[str], job: Job) -> Json:
     for k, (name, threshold) in enumerate(zip(names, rules.labels, strict=True)):
         least = threshold.score
         if least is not None and job.pseudo_label.calibrate:
-            least = float(rules.curves.probability(np.array([k]), np.array([least]))[0])
-        of_classes[name] = {"score": threshold.score, "least": least, "basis": threshold.basis}
+            probability = rules.curves.probability(np.array([k]), np.array([least]))
+            least = float(probability[0])
+        of_class = {"score": threshold.score, "least": least}
+        of_classes[name] = {**of_class, "basis": threshold.basis}
     return of_classes
 
 
@@ -422,7 +435,8 @@ def _total(rows: list[Json], key: str) -> dict[str, Ints]:
     total: dict[str, Ints] = {}
     for row in rows:
         for name, numbers in row[key].items():
-            total[name] = total.get(name, np.zeros(1, np.int64)) + np.array(numbers)
+            before = total.get(name, np.zeros(1, np.int64))
+            total[name] = before + np.array(numbers)
     return total
 
 

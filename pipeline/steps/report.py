@@ -99,8 +99,11 @@ def settings(job: Job) -> Json:
 
 def run(context: Context) -> Json:
     """Write `report.html`; the manifest has its size."""
-    manifests = {name: dict(context.inputs[name].manifest) for name in NEEDS}
-    folders = {name: context.inputs[name].folder.uri for name in NEEDS}
+    manifests = {}
+    folders = {}
+    for name in NEEDS:
+        manifests[name] = dict(context.inputs[name].manifest)
+        folders[name] = context.inputs[name].folder.uri
     spec = Spec(context.job, manifests, folders, context.folder.uri)
     size = context.executor.call(build, spec)
     context.tell(f"  {PAGE}, {size / 1e6:.1f} MB")
@@ -133,7 +136,8 @@ def read_logs(folders: Mapping[str, str]) -> Json:
         if name in folders:
             logs[name] = read_log(Folder.at(folders[name]))
     if "train_detector" in folders:
-        logs["evaluation"] = read_log(Folder.at(folders["train_detector"]), EVALUATION)
+        of_detector = Folder.at(folders["train_detector"])
+        logs["evaluation"] = read_log(of_detector, EVALUATION)
     return logs
 
 
@@ -167,7 +171,8 @@ def _gallery(spec: Spec, own_run: Run) -> Json:
     verdicts: Verdicts = {}
     if own_run.verified:
         shown = spread(len(synthetic), samples)
-        verdicts = _verdicts(spec, {plan[index].image_id for index in shown})
+        image_ids = {plan[index].image_id for index in shown}
+        verdicts = _verdicts(spec, image_ids)
     real = spec.table("ingest", "labelled")
     bare = spec.table("ingest", "labelled", pixels=False)
     tables = GalleryTables(synthetic, plan, real, pseudo, verdicts)
@@ -190,7 +195,8 @@ def _verdicts(spec: Spec, image_ids: set[str]) -> Verdicts:
 
 def _pseudo_labels(spec: Spec) -> Examples:
     """Draw the most and the least certain pseudo-labels."""
-    most, least = report_pseudo.ends(spec.table("pseudo_label", pixels=False))
+    labels = spec.table("pseudo_label", pixels=False)
+    most, least = report_pseudo.ends(labels)
     table = spec.table("pseudo_label")
 
     def draw(scene: Scene, number: int) -> Picture:
@@ -219,12 +225,14 @@ def _pairs(spec: Spec, most: int) -> list[ImagePair]:
     chosen = spread(len(synthetic), most)
     origins = [synthetic[index].provenance for index in chosen]
     source_ids = {origin.source_image for origin in origins if origin}
-    sources = find(spec.table("ingest", "labelled", pixels=False), source_ids)
+    labelled = spec.table("ingest", "labelled", pixels=False)
+    sources = find(labelled, source_ids)
 
     def draw(scene: Scene, _: int) -> Picture:
         return full_picture(scene, decode(scene), real.categories, PAIR_SIDE)
 
-    drawn = _draw(real, [(index, 0) for index in sources.values()], draw)
+    positions = [(index, 0) for index in sources.values()]
+    drawn = _draw(real, positions, draw)
     pairs = []
     for index in chosen:
         scene = synthetic[index]
@@ -276,7 +284,8 @@ def _examples(
 
     At most one per image: its largest.
     """
-    positions = first_instances(spec.table(step, split, pixels=False), classes, EXAMPLES)
+    table_without_pixels = spec.table(step, split, pixels=False)
+    positions = first_instances(table_without_pixels, classes, EXAMPLES)
     table = spec.table(step, split)
 
     def draw(scene: Scene, number: int) -> Picture:

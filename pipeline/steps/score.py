@@ -72,7 +72,8 @@ class Tables:
 
         As far as the generator can be asked for it.
         """
-        table = parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
+        folder = Folder.at(self.ingest).sub(name)
+        table = parquet.open_table(folder, pixels=pixels)
         scored = conditioning_of(self.job).scored(table)
         if self.job.score.size == "source":
             return scored
@@ -156,9 +157,10 @@ def links(manifest: Manifest) -> list[Link]:
     if dap is None:
         measured = ", ".join(manifest.get("scores", {})) or "nothing"
         return [Link(name, "untested", f"DAP was not measured; measured: {measured}")]
-    floor = dap["controls"].get("shuffled", {}).get("AP50")
-    ceiling = dap["controls"].get("real", {}).get("AP50")
-    value, low = dap["values"].get("AP50"), dap["values"].get("AP50_low")
+    values, controls = dap["values"], dap["controls"]
+    floor = controls.get("shuffled", {}).get("AP50")
+    ceiling = controls.get("real", {}).get("AP50")
+    value, low = values.get("AP50"), values.get("AP50_low")
     if value is None or floor is None:
         return [Link(name, "untested", "DAP has no object to detect")]
     figure = f"DAP AP50 {value:.3f}, with shuffled layouts {floor:.3f}"
@@ -203,7 +205,8 @@ def run(context: Context) -> Json:
     context.folder.write_json("scores.json", {"scores": scores, "unavailable": reasons})
     for name, metric in scores.items():
         context.tell(f"  {summary(metric)}")
-        for file in context.executor.call(engine.draw, scoring, name, metric):
+        sheets = context.executor.call(engine.draw, scoring, name, metric)
+        for file in sheets:
             context.tell(f"    pictures: {file}")
     return {"scores": scores, "unavailable": reasons, "validation": used}
 
@@ -238,10 +241,12 @@ def _scoring_job(
     folder, name = detector, DETECTOR
     digest = Folder.at(detector).sha256(DETECTOR)
     if job.score.detector:
-        folder, _, name = Folder.at(job.score.detector).uri.rpartition("/")
+        uri = Folder.at(job.score.detector).uri
+        folder, _, name = uri.rpartition("/")
         digest = file_digest(job.score.detector)
     objects = ingest["splits"]["labelled"]["objects"]
-    train_counts = [objects.get(category["name"], 0) for category in ingest["classes"]]
+    names = [category["name"] for category in ingest["classes"]]
+    train_counts = [objects.get(name, 0) for name in names]
     card_entries = {
         "detector_sha256": digest,
         "generator_sha256": context.inputs["train_generator"].manifest["sha256"],

@@ -54,7 +54,8 @@ class Spec:
 
     def table(self, split: str) -> Dataset:
         """Open an ingested split."""
-        return parquet.open_table(Folder.at(self.ingest).sub(split))
+        folder = Folder.at(self.ingest).sub(split)
+        return parquet.open_table(folder)
 
 
 def settings(job: Job) -> Json:
@@ -90,7 +91,8 @@ def thresholds(job: Job, categories: Sequence[Category]) -> Floats32:
                 f"self_train.thresholds: there is no class '{name}'{suggest(name, names)}"
             )
     least = section.config.threshold
-    return np.array([given.get(name, least) for name in names], np.float32)
+    scores = [given.get(name, least) for name in names]
+    return np.array(scores, np.float32)
 
 
 def prepare(
@@ -108,8 +110,10 @@ def prepare(
         recipe = replace(recipe, lr=plan.lr)
     seed = seed_for(job.seed, "self_train")
     least = thresholds(job, tables["labelled"].categories)
-    training = MeanTeacher(detector, recipe, job.self_train.config, plan.steps, seed % 2**31, least)
-    return training, mixed_batches(job, tables["labelled"], tables["unlabelled"], seed)
+    config = job.self_train.config
+    training = MeanTeacher(detector, recipe, config, plan.steps, seed % 2**31, least)
+    batches = mixed_batches(job, tables["labelled"], tables["unlabelled"], seed)
+    return training, batches
 
 
 def mixed_batches(
@@ -122,9 +126,11 @@ def mixed_batches(
     from synthaug.detectors.mean_teacher import MixedBatch
 
     plan, supervised = job.self_train.training, job.detector.training
-    drawn = draw_for([labelled], plan.batch, seed, supervised.sampling, supervised.repeat_threshold)
+    sampling, threshold = supervised.sampling, supervised.repeat_threshold
+    drawn = draw_for([labelled], plan.batch, seed, sampling, threshold)
     samples = detector_batches(labelled, drawn)
-    draw = Draw(len(unlabelled), plan.unlabelled_batch, seed_for(seed, "unlabelled"))
+    key = seed_for(seed, "unlabelled")
+    draw = Draw(len(unlabelled), plan.unlabelled_batch, key)
     pixels = Pixels([unlabelled], None)
 
     def batch(step: int) -> MixedBatch:

@@ -50,7 +50,8 @@ def check(job: Job) -> None:
 
 def metrics(manifest: Manifest) -> Json:
     """Return the number of images, of objects, and of objects that were lost."""
-    return {"synthetic": {key: manifest[key] for key in ("images", "objects", "dropped")}}
+    keys = ("images", "objects", "dropped")
+    return {"synthetic": {key: manifest[key] for key in keys}}
 
 
 def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
@@ -98,9 +99,9 @@ class ShardSynthesizer:
                     writer.write([finished.scene])
                     dropped.update(finished.lost)
                     objects = finished.scene.objects
-                    for label, area in zip(
-                        objects.category.tolist(), objects.area.tolist(), strict=True
-                    ):
+                    labels = objects.category.tolist()
+                    areas = objects.area.tolist()
+                    for label, area in zip(labels, areas, strict=True):
                         name_of_class = table.categories[label].name
                         counts[name_of_class] += 1
                         pixels[name_of_class] += int(area)

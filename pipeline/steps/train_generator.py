@@ -102,7 +102,8 @@ def fit(spec: Spec) -> Json:
     else:
         trained = _build(conditioning.system, job.generator.config, classes)
     if rank == 0:
-        for name, content in conditioning.files(spec.tables[0]).items():
+        files = conditioning.files(spec.tables[0])
+        for name, content in files.items():
             folder.write_json(name, content)
         with folder.atomic_path(WEIGHTS) as path:
             checkpoint.save(
@@ -113,7 +114,8 @@ def fit(spec: Spec) -> Json:
                 classes,
                 {"seed": job.seed},
             )
-    left_out = [len(table) - number for table, number in zip(tables, used, strict=True)]
+    pairs = zip(tables, used, strict=True)
+    left_out = [len(table) - number for table, number in pairs]
     return {"resumed_from": trained.resumed_from, "used": used, "left_out": left_out}
 
 
@@ -175,7 +177,8 @@ def run(context: Context) -> Json:
     conditioning = conditioning_of(job)
     system = conditioning.system
     options, parts = job.generator.training, job.num_parts
-    tables = [context.inputs["ingest"].folder.sub("labelled").uri]
+    labelled = context.inputs["ingest"].folder.sub("labelled")
+    tables = [labelled.uri]
     pseudo = context.inputs["pseudo_label"]
     if system.LEARNS and options.use_pseudo and pseudo.manifest["objects"]:
         tables.append(pseudo.folder.uri)

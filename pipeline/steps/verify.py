@@ -80,7 +80,8 @@ class Spec:
 
     def split(self, name: str, pixels: bool = True) -> Dataset:
         """Open an ingested split."""
-        return parquet.open_table(Folder.at(self.ingest).sub(name), pixels=pixels)
+        folder = Folder.at(self.ingest).sub(name)
+        return parquet.open_table(folder, pixels=pixels)
 
     def images(self) -> Dataset:
         """Open the synthetic images."""
@@ -146,7 +147,8 @@ def _detector_job(job: Job) -> Job:
     plan = replace(plan, steps=steps, evaluate_every=0, keep="last")
     floor = min(job.detector.config.score_floor, LOWER_BAR)
     config = replace(job.detector.config, score_floor=floor)
-    return replace(job, detector=replace(job.detector, training=plan, config=config))
+    section = replace(job.detector, training=plan, config=config)
+    return replace(job, detector=section)
 
 
 def fit_thresholds(spec: Spec) -> Json:
@@ -157,18 +159,22 @@ def fit_thresholds(spec: Spec) -> Json:
     section = spec.job.verify
     table = spec.split("labelled", pixels=False)
     things = _things(table.categories)
-    rows = list(read_rows(Folder.at(spec.out).sub(DETECTIONS)))
+    stored = Folder.at(spec.out).sub(DETECTIONS)
+    rows = list(read_rows(stored))
     required = Requirements(
         section.recall, section.min_recall, section.min_truths, section.precision
     )
-    least = verification_thresholds.least_areas(box_areas(table), len(things), section.small)
+    areas = box_areas(table)
+    least = verification_thresholds.least_areas(areas, len(things), section.small)
     seed = seed_for(spec.job.seed, "verify", "folds")
     usual = [row.with_predictions(row.pred_scores >= LEAST_SCORE) for row in rows]
     errors = verification_thresholds.held_out_errors(usual, things, least, required, seed)
     fitted = verification_thresholds.fit(usual, things, required)
     names = [category.name for category in table.categories]
-    errors["true"] = {names[label]: counts for label, counts in errors["true"].items()}
-    tables = TailTables(table, spec.split("labelled"), spec.split("validation"))
+    by_label = errors["true"]
+    errors["true"] = {names[label]: counts for label, counts in by_label.items()}
+    labelled, validation = spec.split("labelled"), spec.split("validation")
+    tables = TailTables(table, labelled, validation)
     tail_seed = seed_for(spec.job.seed, "verify", "tail")
     chosen, learnt = choose_judges(rows, fitted, least, tables, spec.detector, required, tail_seed)
     if learnt is not None:
@@ -210,7 +216,8 @@ def box_areas(table: Dataset) -> dict[int, list[float]]:
         objects = scene.objects.select(~scene.objects.iscrowd)
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         shares = sides.prod(1) / (scene.height * scene.width)
-        for label, share in zip(objects.category.tolist(), shares.tolist(), strict=True):
+        labels = objects.category.tolist()
+        for label, share in zip(labels, shares.tolist(), strict=True):
             areas.setdefault(label, []).append(share)
     return areas
 
@@ -243,9 +250,11 @@ class _Verifier:
         self._categories = self._table.categories
         self._thresholds = read_thresholds(spec.fitted, self._categories)
         bars = [spec.fitted["bars"][category.name] for category in self._categories]
-        self._by_detector = np.array([bar["judge"] == DETECTOR for bar in bars], bool)
-        self._by_crops = np.array([bar["judge"] == CROPS for bar in bars], bool)
-        self._margin = np.array([bar["margin"] for bar in bars])
+        judges = [bar["judge"] for bar in bars]
+        margins = [bar["margin"] for bar in bars]
+        self._by_detector = np.array([judge == DETECTOR for judge in judges], bool)
+        self._by_crops = np.array([judge == CROPS for judge in judges], bool)
+        self._margin = np.array(margins)
         if self._by_crops.any():
             self._prototypes = Prototypes.from_json(self._out.read_json(PROTOTYPES))
 
@@ -279,7 +288,8 @@ class _Verifier:
                 if verified.scene is not None:
                     verified_writer.write([verified.scene])
                 if len(verified.rejected):
-                    bare = replace(scene, image=replace(scene.image, data=None), panoptic=None)
+                    no_pixels = replace(scene.image, data=None)
+                    bare = replace(scene, image=no_pixels, panoptic=None)
                     rejected_writer.write([bare.with_objects(verified.rejected)])
         manifest: Json = {
             "rows": len(indices),
@@ -294,23 +304,28 @@ class _Verifier:
         self, counts: dict[str, int], key: str, row: DetectionRow, result: Verdicts
     ) -> None:
         """Count the objects that the detector itself judges, and those it confirms."""
-        for label, verdict in zip(row.labels.tolist(), result.verdict, strict=True):
+        labels = row.labels.tolist()
+        for label, verdict in zip(labels, result.verdict, strict=True):
             if verdict is not None and self._by_detector[label]:
                 counts[f"{key}_of"] += 1
                 counts[key] += verdict == KEPT
 
     def _judge_crops(self, scene: Scene, row: DetectionRow, result: Verdicts) -> Verdicts:
         """Return the verdicts with those on objects of classes that crops are judged of."""
-        synthetic = np.array([source != "human" for source in scene.objects.source], bool)
-        chosen = np.flatnonzero(self._by_crops[row.labels] & ~row.crowd & synthetic)
+        is_synthetic = [source != "human" for source in scene.objects.source]
+        synthetic = np.array(is_synthetic, bool)
+        by_crops = self._by_crops[row.labels]
+        chosen = np.flatnonzero(by_crops & ~row.crowd & synthetic)
         if not len(chosen):
             return result
-        (features,) = self._detector.box_features([decode(scene)], [row.boxes[chosen]])
+        image = decode(scene)
+        (features,) = self._detector.box_features([image], [row.boxes[chosen]])
         labels = row.labels[chosen]
         kept = np.zeros(len(chosen), bool)
         for label in np.unique(labels).tolist():
             own = labels == label
-            kept[own] = self._prototypes.margins(features[own], label) >= self._margin[label]
+            margins = self._prototypes.margins(features[own], label)
+            kept[own] = margins >= self._margin[label]
         small = is_too_small(row, self._thresholds)[chosen]
         return with_crop_verdicts(result, chosen, kept, small)
 
@@ -324,7 +339,8 @@ def run(context: Context) -> Json:
     ingest, synthesize = context.inputs["ingest"], context.inputs["synthesize"]
     shards = cut(synthesize.manifest["images"], job.plan.shard)
     if not job.verify.enabled:
-        link_all(synthesize.folder, context.folder, [f"{name}.parquet" for name, _ in shards])
+        files = [f"{name}.parquet" for name, _ in shards]
+        link_all(synthesize.folder, context.folder, files)
         context.tell("  off: the synthetic images go on as they were made")
         return {
             "enabled": False,

@@ -72,10 +72,12 @@ def color(number: int) -> Color:
     After the palette's end the same hues lighter, then darker.
     """
     variant = number // len(PALETTE) % 3
-    target, share = ((0, 0.0), (255, 0.55), (0, 0.3))[variant]
-    red, green, blue = (
-        round(value + (target - value) * share) for value in PALETTE[number % len(PALETTE)]
-    )
+    shades = ((0, 0.0), (255, 0.55), (0, 0.3))
+    target, share = shades[variant]
+    channels = []
+    for value in PALETTE[number % len(PALETTE)]:
+        channels.append(round(value + (target - value) * share))
+    red, green, blue = channels
     return red, green, blue
 
 
@@ -86,8 +88,10 @@ def picture_size(resolution: int, size: Size | None) -> Size:
     """
     height, width = size or (1, 1)
     longer = min(max(resolution, MIN_SIDE), MAX_SIDE)
-    scale = longer * height / max(height, width), longer * width / max(height, width)
-    return max(1, round(scale[0])), max(1, round(scale[1]))
+    longest = max(height, width)
+    scaled_height = round(longer * height / longest)
+    scaled_width = round(longer * width / longest)
+    return max(1, scaled_height), max(1, scaled_width)
 
 
 def mask_map(stack: Floats32, numbers: Sequence[int]) -> Bytes:
@@ -96,18 +100,21 @@ def mask_map(stack: Floats32, numbers: Sequence[int]) -> Bytes:
     Colors follow the objects' numbers.
     """
     used = stack[: len(numbers)]
-    colors = np.array([*(color(number) for number in numbers), UNCLAIMED], np.uint8)
+    of_objects = [color(number) for number in numbers]
+    colors = np.array([*of_objects, UNCLAIMED], np.uint8)
     if not len(used):
         return np.broadcast_to(colors[-1], (*stack.shape[1:], 3)).copy()
     unclaimed = len(numbers)
-    owner = np.where(used.max(0) >= CLAIM, used.argmax(0), unclaimed)  # [S, S]
+    is_claimed = used.max(0) >= CLAIM
+    owner = np.where(is_claimed, used.argmax(0), unclaimed)  # [S, S]
     pixels: Bytes = colors[owner]
     return pixels
 
 
 def difference(image: Bytes, others: Bytes, contrast: int) -> Bytes:
     """Show the mean distance of images [N, S, S, 3] from one in grey [S, S, 3]."""
-    distance = np.abs(others.astype(np.int16) - image.astype(np.int16)).mean((0, 3))  # [S, S]
+    steps = others.astype(np.int16) - image.astype(np.int16)
+    distance = np.abs(steps).mean((0, 3))  # [S, S]
     grey = np.clip(distance * contrast, 0, 255).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, 2)
 
@@ -146,7 +153,8 @@ def _pixels(mark: Mark, size: Size) -> Rectangle:
     """Return the box of a mark in pixels of a picture (H, W)."""
     height, width = size
     x0, y0, x1, y1 = mark.box
-    return x0 * (width - 1), y0 * (height - 1), x1 * (width - 1), y1 * (height - 1)
+    right, bottom = width - 1, height - 1
+    return x0 * right, y0 * bottom, x1 * right, y1 * bottom
 
 
 def _ink(mark: Mark) -> Color:
@@ -158,8 +166,11 @@ def _ink(mark: Mark) -> Color:
 def _draw_box(draw: ImageDraw, mark: Mark, box: Rectangle) -> None:
     x0, y0, x1, y1 = (round(value) for value in box)
     ink = _ink(mark)
-    opacity, width = (0, 1) if mark.faint else (FILL, 2)
-    draw.rectangle((x0, y0, x1, y1), fill=(*ink, opacity), outline=(*ink, 255), width=width)
+    opacity, width = FILL, 2
+    if mark.faint:
+        opacity, width = 0, 1
+    corners = (x0, y0, x1, y1)
+    draw.rectangle(corners, fill=(*ink, opacity), outline=(*ink, 255), width=width)
 
 
 def _draw_tag(
@@ -179,25 +190,32 @@ def _draw_tag(
     width = draw.textlength(words, font) + TAG_PAD
     height = SMALL_TEXT + 3
     x = max(0.0, min(x0, size[1] - width))
-    y = first = max(0.0, min(y0, size[0] - height))
-    for candidate in np.arange(first, size[0] - height, TAG_STEP).tolist():
-        if not _overlaps((x, candidate, x + width, candidate + height), occupied):
+    lowest = size[0] - height
+    y = first = max(0.0, min(y0, lowest))
+    for candidate in np.arange(first, lowest, TAG_STEP).tolist():
+        place = (x, candidate, x + width, candidate + height)
+        if not _overlaps(place, occupied):
             y = candidate
             break
     text_color = FAINT
     if not mark.faint:
         text_color = INK
-        draw.rectangle((x, y, x + width, y + height), fill=(*_ink(mark), 255))
-    draw.text((x + 3, y + height / 2), words, (*text_color, 255), font, anchor="lm")
+        fill = (*_ink(mark), 255)
+        draw.rectangle((x, y, x + width, y + height), fill=fill)
+    start = (x + 3, y + height / 2)
+    draw.text(start, words, (*text_color, 255), font, anchor="lm")
     return x, y, x + width, y + height
 
 
 def _overlaps(box: Rectangle, others: Sequence[Rectangle]) -> bool:
     """Return whether a rectangle has pixels in common with one of the others."""
     x0, y0, x1, y1 = box
-    return any(
-        x0 < right and left < x1 and y0 < bottom and top < y1 for left, top, right, bottom in others
-    )
+    for left, top, right, bottom in others:
+        meets_across = x0 < right and left < x1
+        meets_down = y0 < bottom and top < y1
+        if meets_across and meets_down:
+            return True
+    return False
 
 
 def legend(marks: Sequence[Mark]) -> str:
@@ -216,7 +234,9 @@ def legend(marks: Sequence[Mark]) -> str:
             runs_of_class.append([mark.number, mark.number])
     parts = []
     for name, runs_of_class in runs.items():
-        spans = [str(a) if a == b else f"{a}-{b}" for a, b in runs_of_class]
+        spans = []
+        for first, last in runs_of_class:
+            spans.append(str(first) if first == last else f"{first}-{last}")
         parts.append(f"{name} {' '.join(spans)}")
     return ", ".join(parts)
 
@@ -226,7 +246,9 @@ def fit(pixels: Bytes, size: Size, smooth: bool) -> Bytes:
     from PIL import Image
 
     resampling = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resampling))
+    height, width = size
+    resized = Image.fromarray(pixels).resize((width, height), resampling)
+    return np.asarray(resized)
 
 
 def sheet(title: str, strips: Sequence[Strip]) -> Bytes:
@@ -269,7 +291,8 @@ def _draw_strip(image: Picture, draw: ImageDraw, strip: Strip, top: int) -> int:
         left = GAP + column * (width + GAP)
         image.paste(Image.fromarray(pixels), (left, top))
         words = _shorten(draw, caption, SMALL_TEXT, width)
-        draw.text((left, top + height + LINE / 2), words, QUIET, _font(SMALL_TEXT), anchor="lm")
+        below = (left, top + height + LINE / 2)
+        draw.text(below, words, QUIET, _font(SMALL_TEXT), anchor="lm")
     return int(top + height + LINE + GAP // 2)
 
 

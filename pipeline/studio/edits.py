@@ -52,7 +52,9 @@ class Edit:
         """
         height, width = size
         x0, y0, x1, y1 = self.box
-        box = (x0 / width, y0 / height, x1 / width, y1 / height)
+        low = (x0 / width, y0 / height)
+        high = (x1 / width, y1 / height)
+        box = (*low, *high)
         match self.action:
             case "move":
                 return scene.move(self.number, box)
@@ -105,8 +107,10 @@ class Edit:
 
 def _verb_of_move(old: Box, new: Box) -> str:
     """Return "resize" where a side of the box changes, else "move"."""
-    width = (new[2] - new[0]) - (old[2] - old[0])
-    height = (new[3] - new[1]) - (old[3] - old[1])
+    new_width, old_width = new[2] - new[0], old[2] - old[0]
+    new_height, old_height = new[3] - new[1], old[3] - old[1]
+    width = new_width - old_width
+    height = new_height - old_height
     if abs(width) < SAME_SIZE and abs(height) < SAME_SIZE:
         return "move"
     return "resize"
@@ -165,14 +169,16 @@ def usual_edits(layout: GivenLayout, classes: Sequence[str]) -> tuple[Edit, ...]
     halfway = _rounded(_shifted(old, dx / 2, dy / 2), layout)
     x0, y0, x1, y1 = moved = _rounded(_shifted(old, dx, dy), layout)
     width, height = x1 - x0, y1 - y0
-    shrunk = _rounded((x0 + 0.2 * width, y0 + 0.4 * height, x1 - 0.2 * width, y1), layout)
+    left, right = x0 + 0.2 * width, x1 - 0.2 * width
+    shrunk = _rounded((left, y0 + 0.4 * height, right, y1), layout)
     edits = []
     if dx or dy:
         edits.append(Edit("move", focus, box=halfway))
         edits.append(Edit("move", focus, box=moved))
         edits.append(Edit("add", name=name, box=old))
     edits.append(Edit("move", focus, box=shrunk))
-    edits.append(Edit("relabel", focus, name=_next_class(layout, name, classes)))
+    other = _next_class(layout, name, classes)
+    edits.append(Edit("relabel", focus, name=other))
     others = [number for number in _small(layout) if number != focus]
     last = others[-1] if others else focus
     edits.append(Edit("remove", last))
@@ -205,7 +211,8 @@ def _focus(layout: GivenLayout) -> int:
     small = _small(layout)
     if small:
         return max(small, key=lambda number: _share(layout, number))
-    return min(range(len(layout.names)), key=lambda number: _share(layout, number))
+    numbers = range(len(layout.names))
+    return min(numbers, key=lambda number: _share(layout, number))
 
 
 def _next_class(layout: GivenLayout, name: str, classes: Sequence[str]) -> str:
@@ -214,7 +221,8 @@ def _next_class(layout: GivenLayout, name: str, classes: Sequence[str]) -> str:
     Itself where there is no other.
     """
     known = [other for other in classes if layout.is_thing(other) or other == name]
-    return known[(known.index(name) + 1) % len(known)]
+    following = known.index(name) + 1
+    return known[following % len(known)]
 
 
 def _free_direction(layout: GivenLayout, focus: int) -> tuple[float, float]:
@@ -224,16 +232,20 @@ def _free_direction(layout: GivenLayout, focus: int) -> tuple[float, float]:
     """
     height, width = layout.size or (1, 1)
     x0, y0, x1, y1 = box = layout.boxes[focus]
-    right, left = min(width - x1, REACH * width), -min(x0, REACH * width)
-    down, up = min(height - y1, REACH * height), -min(y0, REACH * height)
-    sideways = [(dx, 0.0) for dx in (right, left) if abs(dx) >= SIDEWAYS * width]
+    right = min(width - x1, REACH * width)
+    left = -min(x0, REACH * width)
+    down = min(height - y1, REACH * height)
+    up = -min(y0, REACH * height)
+    least = SIDEWAYS * width
+    sideways = [(dx, 0.0) for dx in (right, left) if abs(dx) >= least]
     others = [layout.boxes[number] for number in _small(layout) if number != focus]
     other_boxes = np.array(others, np.float32).reshape(-1, 4)
 
     def crowding(direction: tuple[float, float]) -> tuple[float, float]:
         moved = np.array(_shifted(box, *direction), np.float32)
         covered = float(overlap(moved, other_boxes).sum())
-        return round(covered, 3), -abs(direction[0]) - abs(direction[1])
+        distance = abs(direction[0]) + abs(direction[1])
+        return round(covered, 3), -distance
 
     return min(sideways or [(0.0, down), (0.0, up)], key=crowding)
 

@@ -50,7 +50,8 @@ class GivenLayout:
         height, width = self.size or (1, 1)
         objects = []
         for name, (x0, y0, x1, y1) in zip(self.names, self.boxes, strict=True):
-            objects.append((name, (x0 / width, y0 / height, x1 / width, y1 / height)))
+            box = (x0 / width, y0 / height, x1 / width, y1 / height)
+            objects.append((name, box))
         return objects
 
     def record(self) -> Json:

@@ -55,7 +55,8 @@ def features_of(
     for index in sorted(boxes):
         image = decode(table[index])
         stacked = np.stack(boxes[index]).astype(np.float32)
-        (features[index],) = detector.box_features([image], [stacked])
+        found = detector.box_features([image], [stacked])
+        (features[index],) = found
     return features
 
 
@@ -70,7 +71,8 @@ def labelled_crops(
     with_class: dict[int, list[int]] = {label: [] for label in judged}
     for index, scene in enumerate(table):
         objects = scene.objects
-        for label in np.intersect1d(objects.category[~objects.iscrowd], judged).tolist():
+        counted = objects.category[~objects.iscrowd]
+        for label in np.intersect1d(counted, judged).tolist():
             with_class[label].append(index)
     chosen = set(_evenly(range(len(table)), OTHER_IMAGES))
     for indices in with_class.values():
@@ -85,7 +87,8 @@ def labelled_crops(
 
 def _evenly(indices: Sequence[int], most: int) -> list[int]:
     size = min(len(indices), most)
-    return [indices[k * len(indices) // size] for k in range(size)]
+    count = len(indices)
+    return [indices[k * count // size] for k in range(size)]
 
 
 def _crops(scene: Scene, index: int, judged: Sequence[int], things: Flags, seed: int) -> list[Crop]:
@@ -118,12 +121,15 @@ def _empty_place(
 ) -> Box | None:
     """Return a box of that size where no thing is; None where none is found."""
     side = like[2:] - like[:2]
-    room = np.maximum(np.array([row.width, row.height], np.float32) - side, 0)
+    image_size = np.array([row.width, row.height], np.float32)
+    room = np.maximum(image_size - side, 0)
     others = row.boxes[things[row.labels]]
     no_crowd = np.zeros(len(others), bool)
     for _ in range(TRIES):
         corner = (rng.random(2) * room).astype(np.float32)
-        box = np.concatenate([corner, corner + side]).astype(np.float32)
-        if overlaps(box[None], others, no_crowd).max(initial=0.0) < FREE_IOU:
+        box = np.concatenate([corner, corner + side])
+        box = box.astype(np.float32)
+        overlap = overlaps(box[None], others, no_crowd)
+        if overlap.max(initial=0.0) < FREE_IOU:
             return np.asarray(box)
     return None

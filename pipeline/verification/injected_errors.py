@@ -69,15 +69,19 @@ def inject(
         return _shrunken_box(row, index, thresholds)
     if kind == DUPLICATE:
         box = _jittered(row, index, rng)
-        return _with_label(row, box, int(row.labels[index]), (index,))
+        label = int(row.labels[index])
+        return _with_label(row, box, label, (index,))
     assert kind == EXTRA, kind
     rest = np.arange(len(row.labels)) != index
-    return InjectedError(row.boxes[rest], row.labels[rest], row.crowd[rest], (), row.boxes[index])
+    boxes = row.boxes[rest]
+    labels = row.labels[rest]
+    return InjectedError(boxes, labels, row.crowd[rest], (), row.boxes[index])
 
 
 def _eligible(row: DetectionRow, thresholds: Thresholds) -> Ints:
     """Return the indices of the objects of judged classes."""
-    return np.flatnonzero(thresholds.judged[row.labels] & ~row.crowd)
+    judged = thresholds.judged[row.labels]
+    return np.flatnonzero(judged & ~row.crowd)
 
 
 def _with_label(
@@ -108,7 +112,8 @@ def _with_change(row: DetectionRow, index: int, box: Box, label: int) -> Injecte
 def _highest_iou(box: Box, others: Floats32) -> float:
     """Return the highest IoU of a box [4] with others [N, 4], 0 without any."""
     no_crowd = np.zeros(len(others), bool)
-    return float(overlaps(box[None], others, no_crowd).max(initial=0.0))
+    found = overlaps(box[None], others, no_crowd)
+    return float(found.max(initial=0.0))
 
 
 def is_free(row: DetectionRow, box: Box, label: int) -> bool:
@@ -129,13 +134,15 @@ def _label_without_object(
     index = int(eligible[rng.integers(len(eligible))])
     label = int(donor.labels[index])
     size = np.array([row.width, row.height], np.float32)
-    scale = np.tile(size / [donor.width, donor.height], 2).astype(np.float32)
+    ratio = size / [donor.width, donor.height]
+    scale = np.tile(ratio, 2).astype(np.float32)
     box = donor.boxes[index] * scale
     side = box[2:] - box[:2]
     for _ in range(TRIES):
         if is_free(row, box, label):
             return _with_label(row, box, label)
-        corner = (rng.random(2) * np.maximum(size - side, 0)).astype(np.float32)
+        room = np.maximum(size - side, 0)
+        corner = (rng.random(2) * room).astype(np.float32)
         box = np.concatenate([corner, corner + side])
     return None
 
@@ -164,11 +171,14 @@ def shifted_box(row: DetectionRow, index: int, rng: np.random.Generator) -> Inje
     others = row.boxes[same_class]
     low, high = SHIFTED_IOU
     for _ in range(TRIES):
-        move = (rng.uniform(-1, 1, 2) * (true[2:] - true[:2])).astype(np.float32)
-        box = np.clip(true + np.tile(move, 2), 0, limit).astype(np.float32)
+        sides = true[2:] - true[:2]
+        move = (rng.uniform(-1, 1, 2) * sides).astype(np.float32)
+        moved = true + np.tile(move, 2)
+        box = np.clip(moved, 0, limit).astype(np.float32)
         own = _highest_iou(box, true[None])
         if low <= own <= high and _highest_iou(box, others) < low:
-            return _with_change(row, index, box, int(row.labels[index]))
+            label = int(row.labels[index])
+            return _with_change(row, index, box, label)
     return None
 
 

@@ -24,7 +24,8 @@ def links(manifest: Manifest) -> list[Link]:
     """Return both links; untested where nothing was verified."""
     if not manifest.get("enabled"):
         off = "not verified (verify.enabled is false)"
-        return [Link("generator", "untested", off), Link("verification", "untested", off)]
+        generator = Link("generator", "untested", off)
+        return [generator, Link("verification", "untested", off)]
     if "recognised" not in manifest:
         return []
     return [generator_link(manifest), verification_link(manifest)]
@@ -38,9 +39,10 @@ def generator_link(manifest: Manifest) -> Link:
     LEAST_RECOGNISED (r - c).
     """
     name = "generator"
-    (made, made_of), (real, real_of), (chance, chance_of) = (
-        manifest["recognised"][key] for key in ("made", "real", "chance")
-    )
+    recognised = manifest["recognised"]
+    made, made_of = recognised["made"]
+    real, real_of = recognised["real"]
+    chance, chance_of = recognised["chance"]
     if not made_of or not real_of:
         return Link(name, "untested", "no synthetic object is of a class that the judge knows")
     real_share = real / real_of

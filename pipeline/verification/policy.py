@@ -62,9 +62,10 @@ def apply_policy(
     objects = replace(
         scene.objects, verdict=result.verdict, verdict_score=result.score, verdict_iou=result.iou
     )
-    actions = np.array([_action(verify, verdict) for verdict in result.verdict], "<U6")
-    judged = np.array([verdict is not None for verdict in result.verdict], bool)
-    failed = np.array([verdict not in (None, KEPT) for verdict in result.verdict], bool)
+    names = result.verdict
+    actions = np.array([_action(verify, name) for name in names], "<U6")
+    judged = np.array([name is not None for name in names], bool)
+    failed = np.array([name not in (None, KEPT) for name in names], bool)
     if judged.any():
         if failed.sum() > verify.max_failed * judged.sum():
             return VerifiedScene(None, objects, "failed")
@@ -74,7 +75,8 @@ def apply_policy(
     ignored = actions == "ignore"
     labels = replace(objects, iscrowd=objects.iscrowd | ignored)
     if scene.panoptic is None:
-        labels = _cover(labels, np.flatnonzero(ignored), result.region, scene.size)
+        chosen = np.flatnonzero(ignored)
+        labels = _cover(labels, chosen, result.region, scene.size)
     remains = actions != "drop"
     labels = labels.select(remains)
     rejected = objects.select(~remains)
@@ -119,7 +121,8 @@ def _cover(objects: Objects, chosen: Ints, region: Boxes, size: Size) -> Objects
 
 def _extra_regions(scene: Scene, row: DetectionRow, result: Verdicts, index: int) -> Objects:
     """Return ignore regions around the detections that no object explains."""
-    codes, boxes, areas = masks.fill_boxes(row.pred_boxes[result.extra], scene.size)
+    unlabelled = row.pred_boxes[result.extra]
+    codes, boxes, areas = masks.fill_boxes(unlabelled, scene.size)
     count = len(codes)
     first_id = EXTRA_IDS + index * EXTRA_PER_IMAGE
     scores = row.pred_scores[result.extra]
@@ -181,7 +184,8 @@ def count_objects(
     counts: dict[str, Counter[str]] = {"objects": Counter(), EXTRA: Counter()}
     for label in row.pred_labels[result.extra].tolist():
         counts[EXTRA][names[label]] += 1
-    for label, verdict, source in zip(row.labels.tolist(), result.verdict, sources, strict=True):
+    objects = zip(row.labels.tolist(), result.verdict, sources, strict=True)
+    for label, verdict, source in objects:
         key = verdict or (REAL if source == "human" else NOT_JUDGED)
         counts.setdefault(key, Counter())[names[label]] += 1
     if verified.scene is not None:

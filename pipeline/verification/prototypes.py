@@ -44,14 +44,18 @@ class Prototypes:
 
         Below 0: further. It is half the difference of the squared distances.
         """
-        closeness = features.astype(np.float64) @ self.weight.T + self.offset  # [N, P]
+        products = features.astype(np.float64) @ self.weight.T
+        closeness = products + self.offset  # [N, P]
         own = self.kinds == label
-        margins: Floats = closeness[:, own][:, 0] - closeness[:, ~own].max(1)
+        to_class = closeness[:, own][:, 0]
+        to_others = closeness[:, ~own].max(1)
+        margins: Floats = to_class - to_others
         return margins
 
     def knows(self, label: int) -> bool:
         """Return whether there is a prototype of the class, and another to compare with."""
-        return len(self.kinds) > 1 and bool((self.kinds == label).any())
+        has_class = self.kinds == label
+        return len(self.kinds) > 1 and bool(has_class.any())
 
     def to_json(self) -> Json:
         """Return plain data."""
@@ -65,8 +69,10 @@ class Prototypes:
     def from_json(content: Mapping[str, Any]) -> Prototypes:
         """Return the prototypes that `to_json` described."""
         kinds = np.array(content["kinds"], np.int64)
-        weight = np.array(content["weight"], np.float64).reshape(len(kinds), -1)
-        return Prototypes(kinds, weight, np.array(content["offset"], np.float64))
+        weight = np.array(content["weight"], np.float64)
+        weight = weight.reshape(len(kinds), -1)
+        offset = np.array(content["offset"], np.float64)
+        return Prototypes(kinds, weight, offset)
 
 
 def fit(features: Sequence[Features], kinds: Sequence[int]) -> Prototypes:
@@ -87,6 +93,7 @@ def fit(features: Sequence[Features], kinds: Sequence[int]) -> Prototypes:
     least = LEAST_VARIANCE * max(float(variance.mean()), LEAST_VARIANCE)
     diagonal = np.diag(np.maximum(variance, least))
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal
-    weight = np.asarray(np.linalg.solve(shrunk, means.T).T, np.float64)
+    solved = np.linalg.solve(shrunk, means.T)
+    weight = np.asarray(solved.T, np.float64)
     offset: Floats = -0.5 * (weight * means).sum(1)
     return Prototypes(names.astype(np.int64), weight, offset)

@@ -45,12 +45,14 @@ def choose_judges(
     The latter where crops judge a class. `rows` are the detections on the validation images, down
     to the lower bar. Classes without a true object there are left out: nothing can be shown.
     """
-    things = np.array([category.isthing for category in tables.bare.categories], bool)
+    is_thing = [category.isthing for category in tables.bare.categories]
+    things = np.array(is_thing, bool)
     usual = stack(fitted, things, least_area)
     claims: dict[int, list[ClaimedBox]] = {}
     for label, own in enumerate(fitted):
         if things[label] and own.truths and not own.judged:
-            alone = replace(usual, judged=np.arange(len(things)) == label)
+            only_this = np.arange(len(things)) == label
+            alone = replace(usual, judged=only_this)
             claims[label] = tail_judges.claimed_boxes(rows, label, alone, seed)
     if not claims:
         return {}, None
@@ -107,6 +109,7 @@ def _margins(
     features = features_of(detector, validation, boxes)
     margins = {}
     for label, own_places in places.items():
-        crops = np.stack([features[index][number] for index, number in own_places])
+        of_boxes = [features[index][number] for index, number in own_places]
+        crops = np.stack(of_boxes)
         margins[label] = learnt.margins(crops, label)
     return margins

@@ -133,7 +133,8 @@ def claimed_boxes(
     for position in sorted({*chosen, *with_class}):
         row = rows[position]
         rng = rng_for(seed, "claimed", label, position)
-        donor = rows[with_class[int(rng.integers(len(with_class)))]]
+        drawn = int(rng.integers(len(with_class)))
+        donor = rows[with_class[drawn]]
         for kind in (MISSING, MISPLACED):
             error = inject(row, donor, kind, thresholds, rng)
             if error is not None:
@@ -151,8 +152,10 @@ def _other_object(
 
     None without one.
     """
-    eligible = thresholds.things[row.labels] & ~row.crowd & (row.labels != label)
-    for index in rng.permutation(np.flatnonzero(eligible)).tolist():
+    is_thing = thresholds.things[row.labels]
+    eligible = is_thing & ~row.crowd & (row.labels != label)
+    positions = np.flatnonzero(eligible)
+    for index in rng.permutation(positions).tolist():
         if is_free(row, row.boxes[index], label):
             box: Box = row.boxes[index]
             return box
@@ -173,7 +176,8 @@ def choose(
     `margins` [N] are those of the crops, None without prototypes. Thresholds are set so that
     `recall` of the true boxes pass.
     """
-    fold_of_row = [permuted(index, len(rows), seed) % FOLDS for index in range(len(rows))]
+    num_rows = len(rows)
+    fold_of_row = [permuted(index, num_rows, seed) % FOLDS for index in range(num_rows)]
     folds = np.array([fold_of_row[box.row] for box in boxes], np.int64)
     is_true = np.array([box.is_true for box in boxes], bool)
     best = _best_detections(rows, boxes, label)
@@ -190,7 +194,10 @@ def choose(
             least = _least_margin(margins[~held_out], is_true[~held_out])
             accepted[held_out] = margins[held_out] >= least
         tried[CROPS] = _evidence(accepted, is_true)
-    right = {name: own.gain for name, own in tried.items() if own.holds(min_recall)}
+    right = {}
+    for name, own in tried.items():
+        if own.holds(min_recall):
+            right[name] = own.gain
     judge = max(right, key=lambda name: right[name], default="")
     score, iou = _lower_bar(best[is_true], recall)
     margin = 0.0
@@ -210,7 +217,8 @@ def _best_detections(
     for position, claimed in enumerate(boxes):
         row = rows[claimed.row]
         own = (row.pred_labels == label) & (row.pred_scores >= LOWER_BAR)
-        iou = overlaps(row.pred_boxes[own], claimed.box[None], np.zeros(1, bool))[:, 0]
+        no_crowd = np.zeros(1, bool)
+        iou = overlaps(row.pred_boxes[own], claimed.box[None], no_crowd)[:, 0]
         near = iou >= LEAST_IOU
         if near.any():
             scores = row.pred_scores[own][near].astype(np.float64)
@@ -227,12 +235,15 @@ def _lower_bar(best: Floats, recall: float) -> tuple[float, float]:
     if not len(best):
         return 1.0, 1.0
     quantile = (1 - recall) / 2
-    score, iou = np.quantile(best, quantile, axis=0, method="lower").tolist()
+    at_quantile = np.quantile(best, quantile, axis=0, method="lower")
+    score, iou = at_quantile.tolist()
     return max(score, LOWER_BAR), max(iou, LEAST_IOU)
 
 
 def _confirmed(best: Floats, score: float, iou: float) -> Flags:
-    confirmed: Flags = (best[:, 0] >= score) & (best[:, 1] >= iou)
+    is_sure = best[:, 0] >= score
+    is_placed = best[:, 1] >= iou
+    confirmed: Flags = is_sure & is_placed
     return confirmed
 
 
@@ -244,12 +255,17 @@ def _least_margin(margins: Floats, is_true: Flags) -> float:
     """
     order = np.argsort(-margins, kind="stable")
     ranked, truth = margins[order], is_true[order]
-    num_true, num_false = max(1, int(truth.sum())), max(1, int((~truth).sum()))
-    gain = np.cumsum(truth) / num_true - np.cumsum(~truth) / num_false
+    num_true = max(1, int(truth.sum()))
+    num_false = max(1, int((~truth).sum()))
+    true_accepted = np.cumsum(truth) / num_true
+    false_accepted = np.cumsum(~truth) / num_false
+    gain = true_accepted - false_accepted
     if not len(gain) or gain.max() <= 0:
         return NEVER
     best = int(np.argmax(gain))
-    following = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
+    following = ranked[best]
+    if best + 1 < len(ranked):
+        following = ranked[best + 1]
     return float((ranked[best] + following) / 2)
 
 

@@ -90,19 +90,22 @@ class ObjectDetections:
         new_index = np.cumsum(chosen) - 1
         kept = chosen[self.owner]
         owner = new_index[self.owner[kept]]
-        return ObjectDetections(self.label[chosen], owner, self.score[kept], self.iou[kept])
+        score = self.score[kept]
+        return ObjectDetections(self.label[chosen], owner, score, self.iou[kept])
 
     def passing(self, score: float, iou: float) -> float:
         """Return the share of the objects with a detection that reaches both thresholds."""
         if not len(self.label):
             return 0.0
         good = (self.score >= score) & (self.iou >= iou)
-        return len(np.unique(self.owner[good])) / len(self.label)
+        passing = np.unique(self.owner[good])
+        return len(passing) / len(self.label)
 
     def best(self) -> Floats:
         """Return score and IoU [N, 2] of each object's best detection, 0 without one."""
         best = np.zeros((len(self.label), 2))
-        for index in np.argsort(self.score * self.iou, kind="stable"):
+        worst_first = np.argsort(self.score * self.iou, kind="stable")
+        for index in worst_first:
             best[self.owner[index]] = self.score[index], self.iou[index]
         return best
 
@@ -120,9 +123,11 @@ def object_detections(rows: Sequence[DetectionRow], things: Flags) -> ObjectDete
     for row in rows:
         true = np.flatnonzero(~row.crowd & things[row.labels])
         no_crowd = np.zeros(len(true), bool)
+        true_labels = row.labels[true]
         iou = overlaps(row.pred_boxes, row.boxes[true], no_crowd).T  # [G, D]
-        same_class = row.labels[true][:, None] == row.pred_labels[None]
-        at, detection = np.nonzero((iou >= SAME_PLACE_IOU) & same_class)
+        same_class = true_labels[:, None] == row.pred_labels[None]
+        same_place = iou >= SAME_PLACE_IOU
+        at, detection = np.nonzero(same_place & same_class)
         labels.append(row.labels[true])
         owners.append(at + count)
         scores.append(row.pred_scores[detection].astype(np.float64))
@@ -180,7 +185,8 @@ def _highest_passing(detections: ObjectDetections, recall: float) -> tuple[float
     if not len(best):
         return LEAST_SCORE, LEAST_IOU
     for quantile in np.linspace(1 - recall, 0, QUANTILES):
-        score, iou = np.quantile(best, quantile, axis=0, method="lower").tolist()
+        at_quantile = np.quantile(best, quantile, axis=0, method="lower")
+        score, iou = at_quantile.tolist()
         score = max(score, LEAST_SCORE)
         iou = max(iou, LEAST_IOU)
         if detections.passing(score, iou) >= recall - 1e-9:
@@ -208,8 +214,10 @@ def stack(fitted: Sequence[ClassThresholds], things: Flags, least_area: Floats) 
     """Return the thresholds of all classes as arrays [C]."""
     confident = []
     for own in fitted:
-        never = own.confident is None
-        confident.append(np.inf if never else max(own.confident or 0.0, own.score))
+        sure = np.inf
+        if own.confident is not None:
+            sure = max(own.confident, own.score)
+        confident.append(sure)
     return Thresholds(
         score=np.array([own.score for own in fitted]),
         iou=np.array([own.iou for own in fitted]),
@@ -226,8 +234,13 @@ def least_areas(areas: Mapping[int, Sequence[float]], num_classes: int, part: fl
     Too small to be found. It is `part` of the area of the class's smallest labelled boxes; `areas`
     has the areas of all of them by class.
     """
-    pooled = [area for own in areas.values() for area in own] or [0.0]
-    least = [np.quantile(areas.get(label) or pooled, SMALLEST) for label in range(num_classes)]
+    pooled: list[float] = []
+    for own in areas.values():
+        pooled.extend(own)
+    least = []
+    for label in range(num_classes):
+        of_class = areas.get(label) or pooled or [0.0]
+        least.append(np.quantile(of_class, SMALLEST))
     return part * np.array(least, np.float64)
 
 
@@ -250,15 +263,18 @@ def held_out_errors(
     true: dict[int, Counter[str]] = {}
     errors = {kind: Counter(planted=0, accepted=0, named=0) for kind in KINDS}
     extra = 0
-    fold_of = [permuted(index, len(rows), seed) % folds for index in range(len(rows))]
+    num_rows = len(rows)
+    fold_of = [permuted(index, num_rows, seed) % folds for index in range(num_rows)]
     for fold in range(folds):
-        others = [row for row, own in zip(rows, fold_of, strict=True) if own != fold]
+        parts = zip(rows, fold_of, strict=True)
+        others = [row for row, own in parts if own != fold]
         thresholds = stack(fit(others, things, required), things, least_area)
         held_out = [index for index, own in enumerate(fold_of) if own == fold]
         for index in held_out:
             result = verdicts(rows[index], thresholds)
             extra += len(result.extra)
-            for label, verdict in zip(rows[index].labels.tolist(), result.verdict, strict=True):
+            labels = rows[index].labels.tolist()
+            for label, verdict in zip(labels, result.verdict, strict=True):
                 if verdict is not None:
                     true.setdefault(label, Counter())[verdict] += 1
             for kind, counted in errors.items():
@@ -291,7 +307,8 @@ def _inject_and_count(
     wrong = replace(row, boxes=error.boxes, labels=error.labels, crowd=error.crowd, area=None)
     result = verdicts(wrong, thresholds)
     if kind == EXTRA:
-        iou = overlaps(row.pred_boxes[result.extra], error.box[None], np.zeros(1, bool))
+        extra = row.pred_boxes[result.extra]
+        iou = overlaps(extra, error.box[None], np.zeros(1, bool))
         named = bool((iou >= FOUND_IOU).any())
         accepted = not named
     else:

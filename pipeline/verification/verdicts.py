@@ -100,8 +100,10 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
 
     # The first verdict that applies counts; each takes detections that no earlier verdict rests on.
     decide(DUPLICATE, image.duplicates(match))
-    decide(SWAPPED, _assign(image.iou, image.other_class(match) & undecided[:, None]))
-    decide(MISPLACED, _assign(image.iou, image.badly_placed(match) & undecided[:, None]))
+    swapped = image.other_class(match) & undecided[:, None]
+    decide(SWAPPED, _assign(image.iou, swapped))
+    misplaced = image.badly_placed(match) & undecided[:, None]
+    decide(MISPLACED, _assign(image.iou, misplaced))
     decide(DUPLICATE, image.duplicates(match))
     decide(DOUBTFUL, image.unsure(match))
 
@@ -111,7 +113,8 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
     ious = np.where(judged, image.match_ious(match), np.nan)
     # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its
     # region.
-    own = np.where(np.isin(verdict, (DUPLICATE, DOUBTFUL)), -1, match)
+    rests_elsewhere = np.isin(verdict, (DUPLICATE, DOUBTFUL))
+    own = np.where(rests_elsewhere, -1, match)
     return Verdicts(
         verdict=tuple(name if known else None for name, known in names),
         score=scores.astype(np.float32),
@@ -130,9 +133,14 @@ def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
     verdict = []
     for name, counts in zip(result.verdict, judged.tolist(), strict=True):
         verdict.append(name if counts else None)
-    score = np.where(judged, result.score, np.nan).astype(np.float32)
-    iou = np.where(judged, result.iou, np.nan).astype(np.float32)
-    return replace(result, verdict=tuple(verdict), score=score, iou=iou)
+    score = np.where(judged, result.score, np.nan)
+    iou = np.where(judged, result.iou, np.nan)
+    return replace(
+        result,
+        verdict=tuple(verdict),
+        score=score.astype(np.float32),
+        iou=iou.astype(np.float32),
+    )
 
 
 def is_too_small(row: DetectionRow, thresholds: Thresholds) -> Flags:
@@ -152,9 +160,8 @@ def with_crop_verdicts(
     """
     verdict = list(result.verdict)
     score = result.score.copy()
-    for index, is_kept, is_small in zip(
-        chosen.tolist(), kept.tolist(), too_small.tolist(), strict=True
-    ):
+    of_chosen = zip(chosen.tolist(), kept.tolist(), too_small.tolist(), strict=True)
+    for index, is_kept, is_small in of_chosen:
         verdict[index] = DOUBTFUL
         if is_kept:
             verdict[index] = KEPT
@@ -180,8 +187,10 @@ class _Comparison:
         self._scores = row.pred_scores.astype(np.float64)  # [D]
         # A detector may have learnt stuff too; its detections confirm nothing and explain nothing.
         self._is_thing = thresholds.things[row.pred_labels]  # [D]
-        self._sure = self._is_thing & (self._scores >= thresholds.score[row.pred_labels])  # [D]
-        self._well_placed = self.iou >= thresholds.iou[row.labels][:, None]  # [G, D]
+        least_scores = thresholds.score[row.pred_labels]
+        least_ious = thresholds.iou[row.labels]
+        self._sure = self._is_thing & (self._scores >= least_scores)  # [D]
+        self._well_placed = self.iou >= least_ious[:, None]  # [G, D]
         labelled_twice = overlaps(row.boxes, row.boxes, no_crowd) >= DUPLICATE_IOU  # [G, G]
         labelled_twice &= row.labels[:, None] == row.labels[None]
         np.fill_diagonal(labelled_twice, val=False)
@@ -192,9 +201,11 @@ class _Comparison:
 
         Of two objects that are one labelled twice, only the one with the better detection has one.
         """
-        allowed = self._same_class & self._sure & self._well_placed & self.judgeable[:, None]
+        sure_of_class = self._same_class & self._sure & self._well_placed
+        allowed = sure_of_class & self.judgeable[:, None]
         match = _assign(self.iou, allowed)
-        for first, second in np.argwhere(np.triu(self._labelled_twice)).tolist():
+        pairs = np.argwhere(np.triu(self._labelled_twice))
+        for first, second in pairs.tolist():
             if match[first] < 0 or match[second] < 0:
                 continue
             scores = self._row.pred_scores[match[[first, second]]]
@@ -213,25 +224,30 @@ class _Comparison:
         """
         labels = self._row.labels
         iou = np.minimum(self._thresholds.iou[labels], SHARED_IOU)
-        shared = (self.iou >= iou[:, None]) & self._same_class & self._sure & ~self._free(match)
+        overlapping = self.iou >= iou[:, None]
+        shared = overlapping & self._same_class & self._sure & ~self._free(match)
         twins = self._labelled_twice & (match >= 0)[None]
         found = np.full(len(labels), -1, np.int64)
         for index in range(len(labels)):
             if shared[index].any():
-                found[index] = np.where(shared[index], self.iou[index], -1).argmax()
+                own_iou = np.where(shared[index], self.iou[index], -1)
+                found[index] = own_iou.argmax()
             elif twins[index].any():
                 found[index] = match[twins[index].argmax()]
         return found
 
     def other_class(self, match: Indices) -> Flags:
         """Return which free detections [G, D] of another class are at an object's place."""
-        well_placed = self.iou >= self._thresholds.iou[self._row.pred_labels][None]
-        return np.asarray(well_placed & ~self._same_class & self._sure & self._free(match))
+        least_ious = self._thresholds.iou[self._row.pred_labels]
+        well_placed = self.iou >= least_ious[None]
+        free = self._sure & self._free(match)
+        return np.asarray(well_placed & ~self._same_class & free)
 
     def badly_placed(self, match: Indices) -> Flags:
         """Return which free detections [G, D] of an object's class overlap it."""
         near = self.iou >= SAME_PLACE_IOU
-        return np.asarray(near & self._same_class & self._sure & self._free(match))
+        free = self._sure & self._free(match)
+        return np.asarray(near & self._same_class & free)
 
     def unsure(self, match: Indices) -> Indices:
         """Return the best detection [G] at an object's place that confirms no object.
@@ -242,7 +258,9 @@ class _Comparison:
         """
         if not len(self._scores):
             return np.full(len(match), -1, np.int64)
-        near = (self.iou >= LEAST_IOU) & self._same_class & (self._scores >= LEAST_SCORE)
+        overlapping = self.iou >= LEAST_IOU
+        scored = self._scores >= LEAST_SCORE
+        near = overlapping & self._same_class & scored
         rank = np.where(near, self._scores + self._free(match), -1.0)  # free ones first
         return np.where(near.any(1), rank.argmax(1), -1)
 
@@ -254,14 +272,16 @@ class _Comparison:
         if not len(self._scores):
             return np.zeros(len(match))
         near = self._same_class & self._well_placed & self._free(match)
-        best = np.where(near, self._scores, 0.0).max(1, initial=0.0)
+        scores_near = np.where(near, self._scores, 0.0)
+        best = scores_near.max(1, initial=0.0)
         return np.where(match >= 0, self._scores[match], best)
 
     def match_ious(self, match: Indices) -> Floats:
         """Return the IoU [G] of each object with its matched detection, 0 without one."""
         if not len(self._scores):
             return np.zeros(len(match))
-        own = np.take_along_axis(self.iou, match.clip(0)[:, None], axis=1)[:, 0]
+        columns = match.clip(0)[:, None]
+        own = np.take_along_axis(self.iou, columns, axis=1)[:, 0]
         return np.where(match >= 0, own, 0.0)
 
     def unexplained(self, match: Indices) -> Indices:
@@ -274,12 +294,16 @@ class _Comparison:
         inside = overlaps(row.pred_boxes, row.boxes, every).T  # [G, D] share of the detection
         part = self._same_class & (inside >= PART_SHARE)
         # An object without a detection may be this one, badly placed.
-        misplaced = self._same_class & (self.iou >= SAME_PLACE_IOU) & (match < 0)[:, None]
+        same_place = self.iou >= SAME_PLACE_IOU
+        without_detection = (match < 0)[:, None]
+        misplaced = self._same_class & same_place & without_detection
         by_object = (self.iou >= SHARED_IOU) | part | misplaced
         by_crowd = inside >= CROWD_SHARE
-        explained = (by_object & self.judgeable[:, None]) | (by_crowd & row.crowd[:, None])
+        by_judged = by_object & self.judgeable[:, None]
+        explained = by_judged | (by_crowd & row.crowd[:, None])
         confident = self._scores >= self._thresholds.confident[row.pred_labels]
-        extra = confident & self._is_thing & self._free(match) & ~explained.any(0)
+        free = self._is_thing & self._free(match)
+        extra = confident & free & ~explained.any(0)
         found = np.flatnonzero(extra)
         order = np.argsort(-row.pred_scores[found], kind="stable")
         return np.asarray(found[order], np.int64)
@@ -297,7 +321,8 @@ def _assign(iou: Floats, allowed: Flags) -> Indices:
     As many and as well overlapping as can be.
     """
     match = np.full(len(iou), -1, np.int64)
-    rows, columns = linear_sum_assignment(np.where(allowed, 1 + iou, 0.0), maximize=True)
+    worth = np.where(allowed, 1 + iou, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
     good = allowed[rows, columns]
     match[rows[good]] = columns[good]
     return match
