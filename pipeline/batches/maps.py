@@ -114,7 +114,7 @@ class Entry:
         """Return the part of size (H, W) at a corner, mirrored or not."""
         height, width = size
         window = np.s_[top : top + height, left : left + width]
-        flip = np.s_[:, :]
+        flip: tuple[slice, slice] = np.s_[:, :]
         if mirror:
             flip = np.s_[:, ::-1]
         return Entry(
@@ -215,10 +215,10 @@ def _stack(entries: Sequence[Entry]) -> MapArrays:
     stacked = np.stack([entry.image for entry in entries])
     pixels = stacked.transpose(0, 3, 1, 2).astype(np.float32)
     images = pixels / np.float32(127.5) - np.float32(1)
-    labels = np.stack([entry.labels for entry in entries])
-    instances = np.stack([entry.instances for entry in entries])
-    labels = labels.astype(np.int64)
-    instances = instances.astype(np.int64)
+    label_maps = np.stack([entry.labels for entry in entries])
+    id_maps = np.stack([entry.instances for entry in entries])
+    labels = label_maps.astype(np.int64)
+    instances = id_maps.astype(np.int64)
     weights = np.stack([entry.weights for entry in entries])
     if (weights == 1).all():
         return MapArrays(images, labels, instances, None)

@@ -334,7 +334,7 @@ def encode(pixels: Bytes, kind: str) -> bytes:
     """Encode uint8 [H, W, 3] RGB or [H, W] as 'png' or as 'jpeg' (quality 95)."""
     import cv2
 
-    image = pixels
+    image: Any = pixels
     if pixels.ndim == 3:
         image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == "jpeg" else []

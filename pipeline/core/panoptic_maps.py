@@ -193,9 +193,9 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
         boxes.append(masks.tight_box(code, size))
         areas.append(sum(counts[1::2]))
         codes.append(code)
-    ids = np.array(segments, np.int64)
+    numbers = np.array(segments, np.int64)
     all_boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return Segments(ids, all_boxes, np.array(areas, np.int64), tuple(codes))
+    return Segments(numbers, all_boxes, np.array(areas, np.int64), tuple(codes))
 
 
 def _counts(starts: Ints, ends: Ints, length: int) -> list[int]:

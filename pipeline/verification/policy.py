@@ -184,8 +184,8 @@ def count_objects(
     counts: dict[str, Counter[str]] = {"objects": Counter(), EXTRA: Counter()}
     for label in row.pred_labels[result.extra].tolist():
         counts[EXTRA][names[label]] += 1
-    objects = zip(row.labels.tolist(), result.verdict, sources, strict=True)
-    for label, verdict, source in objects:
+    judged = zip(row.labels.tolist(), result.verdict, sources, strict=True)
+    for label, verdict, source in judged:
         key = verdict or (REAL if source == "human" else NOT_JUDGED)
         counts.setdefault(key, Counter())[names[label]] += 1
     if verified.scene is not None:

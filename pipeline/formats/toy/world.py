@@ -115,11 +115,14 @@ def sample_world(identity: tuple[int | str, ...], min_things: int, max_things: i
     """Draw the scene that belongs to an identity such as ("toy", seed, split, index)."""
     rng = rng_for(*identity, "world")
     odds = np.array(NUMBER_ODDS[min_things - 1 : max_things])
-    number = min_things + int(rng.choice(len(odds), p=odds / odds.sum()))
+    drawn = rng.choice(len(odds), p=odds / odds.sum())
+    number = min_things + int(drawn)
     rank = np.arange(len(THINGS)) / (len(THINGS) - 1)
     frequency = HEAD_TO_TAIL ** (-rank)
-    categories = rng.choice(len(THINGS), size=number, p=frequency / frequency.sum())
-    usual_grounds = {KINDS[THINGS[category]].ground[0] for category in categories}
+    shares = frequency / frequency.sum()
+    categories = rng.choice(len(THINGS), size=number, p=shares)
+    kinds = [KINDS[THINGS[category]] for category in categories]
+    usual_grounds = {kind.ground[0] for kind in kinds}
     world = _lay_land(rng, usual_grounds, identity)
     return replace(world, things=_Stage(world).fill(rng, categories))
 
@@ -134,7 +137,9 @@ def _lay_land(
     horizon = rng.uniform(0.30, 0.44)
     hills = rng.uniform(0.02, 0.11)
     skyline = horizon - hills * _wave(rng)
-    regions: list[tuple[int, Line]] = [(SKY, _below(np.zeros(2))), (GRASS, _below(skyline))]
+    sky = _below(np.zeros(2))
+    grass = _below(skyline)
+    regions: list[tuple[int, Line]] = [(SKY, sky), (GRASS, grass)]
     chance = rng.random(2)
     has_water = WATER in grounds or chance[0] < 0.3
     has_road = ROAD in grounds or chance[1] < 0.3
@@ -142,16 +147,19 @@ def _lay_land(
     shape = NO_WATER
     if has_water:
         shape = int(rng.integers(3))
-        regions.append((WATER, _lay_water(rng, horizon, shape)))
+        water = _lay_water(rng, horizon, shape)
+        regions.append((WATER, water))
     marks: tuple[Line, ...] = ()
     if has_road:
         if shape == NO_WATER and rng.random() < 0.35:
             road, marks = _lay_way(rng, horizon)
         else:
-            road, marks = _lay_band(rng, horizon, rng.uniform(*ROAD_DEPTHS[shape]))
+            depth = rng.uniform(*ROAD_DEPTHS[shape])
+            road, marks = _lay_band(rng, horizon, depth)
         regions.append((ROAD, road))
 
-    hour = HOURS[max(0, int(rng.integers(-1, len(HOURS))))]  # noon counts twice
+    drawn_hour = int(rng.integers(-1, len(HOURS)))
+    hour = HOURS[max(0, drawn_hour)]  # noon counts twice
     lit = 1 if rng.random() < 0.5 else -1
     sun = 0.5 + lit * rng.uniform(0.1, 0.45)
     return World(hour, sun, lit, horizon, tuple(regions), marks, (), identity)
@@ -161,18 +169,30 @@ def _lay_water(rng: np.random.Generator, horizon: float, shape: int) -> Line:
     """Draw a sea up to the horizon, the water before a viewer on the shore, or a lake."""
     depth = 1.0 - horizon
     if shape == SEA:
-        near_shore = horizon + depth * (rng.uniform(0.24, 0.36) + 0.09 * _wave(rng))
+        level = rng.uniform(0.24, 0.36)
+        near_shore = horizon + depth * (level + 0.09 * _wave(rng))
         far_edge: list[tuple[float, float]] = [(0, horizon), (1, horizon)]
-        return np.concatenate([far_edge, _edge(near_shore)[::-1]])
+        near_edge = _edge(near_shore)[::-1]
+        return np.concatenate([far_edge, near_edge])
     if shape == SHORE:
-        return _below(horizon + depth * (rng.uniform(0.52, 0.6) + 0.1 * _wave(rng)))
+        level = rng.uniform(0.52, 0.6)
+        shore = horizon + depth * (level + 0.1 * _wave(rng))
+        return _below(shore)
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    bays = 0.1 * np.sin(2 * turn + rng.uniform(0, 6))
-    small_bays = 0.06 * np.sin(3 * turn + rng.uniform(0, 6))
+    bays_at = 2 * turn + rng.uniform(0, 6)
+    bays = 0.1 * np.sin(bays_at)
+    small_bays_at = 3 * turn + rng.uniform(0, 6)
+    small_bays = 0.06 * np.sin(small_bays_at)
     reach = 1 + bays + small_bays
-    middle = (rng.uniform(0.2, 0.8), horizon + depth * rng.uniform(0.36, 0.42))
-    radii = (rng.uniform(0.36, 0.5), depth * rng.uniform(0.17, 0.22))
-    circle = np.stack([np.cos(turn) * reach, np.sin(turn) * reach], 1)
+    middle_x = rng.uniform(0.2, 0.8)
+    middle_y = horizon + depth * rng.uniform(0.36, 0.42)
+    middle = (middle_x, middle_y)
+    width = rng.uniform(0.36, 0.5)
+    height = depth * rng.uniform(0.17, 0.22)
+    radii = (width, height)
+    across = np.cos(turn) * reach
+    down = np.sin(turn) * reach
+    circle = np.stack([across, down], 1)
     return circle * radii + middle
 
 
@@ -183,22 +203,26 @@ def _wave(rng: np.random.Generator) -> NDArray[np.float64]:
     slow = np.sin(4 * x + phase[0])
     medium = 0.5 * np.sin(9 * x + phase[1])
     fast = 0.2 * np.sin(21 * x + phase[2])
-    return np.asarray((slow + medium + fast + 1.7) / 3.4, np.float64)
+    curve = (slow + medium + fast + 1.7) / 3.4
+    return np.asarray(curve, np.float64)
 
 
 def _edge(y: NDArray[np.float64]) -> Line:
     """Return the points of a curve over the whole width."""
-    return np.stack([np.linspace(0, 1, len(y)), y], 1)
+    x = np.linspace(0, 1, len(y))
+    return np.stack([x, y], 1)
 
 
 def _below(y: NDArray[np.float64]) -> Line:
     """Return the region from a curve down to the lower border."""
-    return np.concatenate([_edge(y), [(1.0, 1.0), (0.0, 1.0)]])
+    lower_border = [(1.0, 1.0), (0.0, 1.0)]
+    return np.concatenate([_edge(y), lower_border])
 
 
 def _ribbon(line: Line, side: NDArray[np.float64]) -> Line:
     """Return the region within `side` of a line, on both sides of it."""
-    return np.concatenate([line - side, (line + side)[::-1]])
+    back = (line + side)[::-1]
+    return np.concatenate([line - side, back])
 
 
 def _lay_band(
@@ -207,10 +231,15 @@ def _lay_band(
     """Draw a road that crosses the picture, and its dashes."""
     level = horizon + (1 - horizon) * depth
     bends = 0.05 * (_wave(rng) - 0.5)
-    slope = np.linspace(0, rng.uniform(-0.05, 0.05), 40)
+    climb = rng.uniform(-0.05, 0.05)
+    slope = np.linspace(0, climb, 40)
     line = _edge(level + bends + slope)
-    side = np.array([0.0, 0.045 + 0.05 * depth])
-    dashes = [_ribbon(line[start : start + 3], 0.1 * side) for start in range(0, 38, 5)]
+    half_width = 0.045 + 0.05 * depth
+    side = np.array([0.0, half_width])
+    dashes = []
+    for start in range(0, 38, 5):
+        part = line[start : start + 3]
+        dashes.append(_ribbon(part, 0.1 * side))
     return _ribbon(line, side), tuple(dashes)
 
 
@@ -220,14 +249,18 @@ def _lay_way(rng: np.random.Generator, horizon: float) -> tuple[Line, tuple[Line
     start = rng.uniform(0.25, 0.75)
     goal = rng.uniform(0.3, 0.7)
     bend = rng.uniform(-0.16, 0.16)
-    x = start * near + goal * (1 - near) + bend * np.sin(2 * np.pi * near**0.6)
+    straight = start * near + goal * (1 - near)
+    x = straight + bend * np.sin(2 * np.pi * near**0.6)
     y = horizon + (1 - horizon) * near
     line = np.stack([x, y], 1)
-    side = np.stack([0.012 + 0.25 * near, np.zeros(40)], 1)
+    half_width = 0.012 + 0.25 * near
+    side = np.stack([half_width, np.zeros(40)], 1)
     dashes = []
     for first in (8, 13, 19, 26, 34):
-        span = slice(first, first + 2 + first // 8)
-        dashes.append(_ribbon(line[span], 0.05 * side[span]))
+        last = first + 2 + first // 8
+        span = slice(first, last)
+        dash = _ribbon(line[span], 0.05 * side[span])
+        dashes.append(dash)
     return _ribbon(line, side), tuple(dashes)
 
 
@@ -243,17 +276,25 @@ def rasterize(
     import cv2
 
     corners = np.concatenate([polygon for polygon, _ in parts])
-    unit = (scale[0] * pixels, -scale[1] * pixels)
-    origin = (foot[0] * pixels - 0.5, foot[1] * pixels - 0.5)
+    scale_x, scale_y = scale
+    foot_x, foot_y = foot
+    unit = (scale_x * pixels, -scale_y * pixels)
+    origin = (foot_x * pixels - 0.5, foot_y * pixels - 0.5)
     corners = corners * unit + origin
-    left, top = (max(0, math.floor(low) - 1) for low in corners.min(0))
-    right, bottom = (min(pixels, math.ceil(high) + 2) for high in corners.max(0))
+    low_x, low_y = corners.min(0)
+    high_x, high_y = corners.max(0)
+    left = max(0, math.floor(low_x) - 1)
+    top = max(0, math.floor(low_y) - 1)
+    right = min(pixels, math.ceil(high_x) + 2)
+    bottom = min(pixels, math.ceil(high_y) + 2)
     patch = np.zeros((bottom - top, right - left, 4), np.uint8)
-    fixed = np.rint((corners - (left, top)) * (1 << _SHIFT)).astype(np.int32)
+    on_patch = corners - (left, top)
+    fixed = np.rint(on_patch * (1 << _SHIFT)).astype(np.int32)
     start = 0
     for polygon, color in parts:
         end = start + len(polygon)
-        cv2.fillPoly(patch, [fixed[start:end]], (*color, 255), shift=_SHIFT)
+        rgba = (*color, 255)
+        cv2.fillPoly(patch, [fixed[start:end]], rgba, shift=_SHIFT)
         start = end
     return patch, top, left
 
@@ -262,7 +303,8 @@ def fill(canvas: NDArray[np.uint8], line: Line, value: int) -> None:
     """Fill a polygon [P, 2] in fractions of the side with one value, in place."""
     import cv2
 
-    fixed = np.rint((line * len(canvas) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    on_canvas = line * len(canvas) - 0.5
+    fixed = np.rint(on_canvas * (1 << _SHIFT)).astype(np.int32)
     cv2.fillPoly(canvas, [fixed], value, shift=_SHIFT)
 
 
@@ -280,7 +322,9 @@ class _Placed:
     def window(self) -> tuple[slice, slice]:
         """The part of the grid that the silhouette lies on."""
         height, width = self.silhouette.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+        rows = slice(self.top, self.top + height)
+        columns = slice(self.left, self.left + width)
+        return rows, columns
 
 
 class _Stage:
@@ -291,7 +335,8 @@ class _Stage:
         self.stuff = np.zeros((GRID, GRID), np.uint8)
         for label, outline in world.regions:
             fill(self.stuff, outline, label)
-        self.present = np.bincount(self.stuff.ravel(), minlength=4) > 0
+        counts = np.bincount(self.stuff.ravel(), minlength=4)
+        self.present = counts > 0
         self.placed: list[_Placed] = []  # from back to front
 
     def fill(self, rng: np.random.Generator, categories: NDArray[np.int64]) -> tuple[Thing, ...]:
@@ -315,20 +360,25 @@ class _Stage:
         grow = 0.9 + 0.22 * grow
         ground = kind.ground[0] if choice < 0.85 else kind.ground[-1]
         if ground == SKY:
-            height = kind.height * (kind.far + (1 - kind.far) * y) * grow
+            size_there = kind.far + (1 - kind.far) * y
+            height = kind.height * size_there * grow
             height = min(height, 0.94 * horizon)
             depth = height - 1.0
-            foot = (x, height + 0.01 + turn * (horizon - height - 0.015))
+            room = horizon - height - 0.015
+            foot = (x, height + 0.01 + turn * room)
         else:
             depth = kind.start + (0.98 - kind.start) * y
             foot = (x, horizon + (1 - horizon) * depth)
-            height = kind.height * (kind.far + (1 - kind.far) * depth) * grow
+            size_there = kind.far + (1 - kind.far) * depth
+            height = kind.height * size_there * grow
         reach = 0.5 * kind.width / kind.height * height
-        if foot[1] - height < -0.05 or not self._fits(foot, reach, depth, ground):
+        is_cut_off = foot[1] - height < -0.05
+        if is_cut_off or not self._fits(foot, reach, depth, ground):
             return None
         mirror = 1 if turn < 0.5 else -1
         draw = DRAWERS[THINGS[category]]
-        parts = draw(rng.random(STYLE), self.world.lit * mirror)
+        style = rng.random(STYLE)
+        parts = draw(style, self.world.lit * mirror)
         return Thing(category, foot, height, reach, mirror, depth, parts)
 
     def _fits(self, foot: tuple[float, float], reach: float, depth: float, ground: int) -> bool:
@@ -338,14 +388,16 @@ class _Stage:
             return False
         row = int(y * GRID)
         for step in (-0.7, 0.0, 0.7):
-            column = int((x + step * reach) * GRID)
+            position = x + step * reach
+            column = int(position * GRID)
             column = min(GRID - 1, max(0, column))
             if self.stuff[row, column] != ground:
                 return False
         for placed in self.placed:
             other = placed.thing
             gap = abs(x - other.foot[0])
-            if abs(depth - other.depth) < 0.1 and gap < 0.8 * (reach + other.reach):
+            touches = gap < 0.8 * (reach + other.reach)
+            if abs(depth - other.depth) < 0.1 and touches:
                 return False
         return True
 
@@ -357,12 +409,15 @@ class _Stage:
         scale = (thing.mirror * thing.height, thing.height)
         patch, top, left = rasterize(thing.parts, thing.foot, scale, GRID)
         silhouette = patch[..., 3] > 0
-        new = _Placed(thing, silhouette, top, left, int(silhouette.sum()))
-        placed = sorted([*self.placed, new], key=lambda one: one.thing.depth)
+        num_cells = int(silhouette.sum())
+        new = _Placed(thing, silhouette, top, left, num_cells)
+        placed = [*self.placed, new]
+        placed.sort(key=lambda one: one.thing.depth)
         owner = self.stuff.copy()
         for label, one in enumerate(placed, start=len(STUFF)):
             owner[one.window][one.silhouette] = label
-        count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(placed))
+        num_labels = len(STUFF) + len(placed)
+        count = np.bincount(owner.ravel(), minlength=num_labels)
         stuff_left = count[: len(STUFF)][self.present]
         if (stuff_left < _MIN_STUFF * GRID**2).any():
             return False
@@ -379,7 +434,9 @@ def _is_visible(owner: NDArray[np.uint8], one: _Placed, label: int, count: int) 
 
     `owner` is a map [GRID, GRID].
     """
-    if count < max(_MIN_AREA * GRID**2, _MIN_SEEN * one.num_cells):
+    least_area = _MIN_AREA * GRID**2
+    least_seen = _MIN_SEEN * one.num_cells
+    if count < max(least_area, least_seen):
         return False
     visible = owner[one.window] == label
     for axis in (0, 1):
