@@ -200,7 +200,9 @@ def confident_detections(
     sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
     confident = detections.scores >= thresholds[detections.labels]
     kept = confident & (sides >= 1).all(axis=1)
-    return Prediction(detections.boxes[kept], detections.labels[kept], detections.scores[kept])
+    boxes = detections.boxes[kept]
+    labels = detections.labels[kept]
+    return Prediction(boxes, labels, detections.scores[kept])
 
 
 def ramp(index: int, rise: int) -> float:

@@ -110,8 +110,10 @@ def without_ignored(boxes: Tensor, labels: Tensor, target: Mapping[str, Tensor])
         return labels
     near = torch.zeros_like(labels, dtype=torch.bool)
     if len(target["boxes"]):
-        near = (box_iou(boxes, target["boxes"]) >= NEAR).any(1)
-    return torch.where((labels == 0) & ~near, -1, labels)
+        overlap = box_iou(boxes, target["boxes"])
+        near = (overlap >= NEAR).any(1)
+    is_far_background = (labels == 0) & ~near
+    return torch.where(is_far_background, -1, labels)
 
 
 def ignore_background(boxes: Tensor, labels: Tensor, regions: Tensor | None) -> Tensor:
@@ -123,11 +125,14 @@ def ignore_background(boxes: Tensor, labels: Tensor, regions: Tensor | None) -> 
         return labels
     low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
-    intersections = (high - low).clamp(min=0).prod(-1)  # [A, K]
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1).clamp(min=1e-6)
+    meeting = (high - low).clamp(min=0)
+    intersections = meeting.prod(-1)  # [A, K]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides.prod(-1).clamp(min=1e-6)
     shares = intersections / areas[:, None]
     inside = (shares >= INSIDE).any(1)
-    masked = torch.where((labels == 0) & inside, -1, labels)
+    ignored = (labels == 0) & inside
+    masked = torch.where(ignored, -1, labels)
     if (masked >= 0).any():
         return masked
     return labels

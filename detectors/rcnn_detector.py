@@ -135,7 +135,8 @@ class RcnnDetector(ABC):
                 rows.update(zip(members, features, strict=True))
         finally:
             hook.remove()
-        return np.stack([rows[i] for i in range(len(images))])
+        in_order = [rows[i] for i in range(len(images))]
+        return np.stack(in_order)
 
     def box_features(
         self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
@@ -157,10 +158,12 @@ class RcnnDetector(ABC):
             for image, of_image in zip(images, boxes, strict=True):
                 recorded.clear()
                 with torch.inference_mode():
-                    self.detect([image_tensor(image, self.device)], 1.0)
+                    tensor = image_tensor(image, self.device)
+                    self.detect([tensor], 1.0)
                     ((width, maps),) = recorded
                     scaled = torch.from_numpy(of_image * self._resize_ratio(image))
-                    features = _pool_boxes(maps, scaled.float().to(self.device), width)
+                    on_device = scaled.float().to(self.device)
+                    features = _pool_boxes(maps, on_device, width)
                 pooled.append(features.cpu().numpy())
         finally:
             hook.remove()

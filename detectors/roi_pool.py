@@ -63,24 +63,33 @@ class LookupRoIAlign(nn.Module):
         levels = list(maps.values())
         rois = torch.cat(list(boxes))  # [R, 4]
         device = rois.device
-        counts = torch.tensor([len(of_image) for of_image in boxes], device=device)
-        image_index = torch.repeat_interleave(torch.arange(len(boxes), device=device), counts)
+        lengths = [len(of_image) for of_image in boxes]
+        counts = torch.tensor(lengths, device=device)
+        numbers = torch.arange(len(boxes), device=device)
+        image_index = torch.repeat_interleave(numbers, counts)
         table, first_rows = _row_table(levels)
 
         level_index = self.levels(rois)  # [R]
-        heights = torch.tensor([level.shape[2] for level in levels], device=device)[level_index]
-        widths = torch.tensor([level.shape[3] for level in levels], device=device)[level_index]
-        strides = torch.tensor(self.strides, dtype=rois.dtype, device=device)[level_index]
+        level_heights = torch.tensor([level.shape[2] for level in levels], device=device)
+        level_widths = torch.tensor([level.shape[3] for level in levels], device=device)
+        level_strides = torch.tensor(self.strides, dtype=rois.dtype, device=device)
+        heights = level_heights[level_index]
+        widths = level_widths[level_index]
+        strides = level_strides[level_index]
         in_cells = rois / strides[:, None]
-        rows, row_weights = self._neighbours(in_cells[:, 1], in_cells[:, 3], heights)
-        columns, column_weights = self._neighbours(in_cells[:, 0], in_cells[:, 2], widths)
+        left, top, right, bottom = in_cells.unbind(1)
+        rows, row_weights = self._neighbours(top, bottom, heights)
+        columns, column_weights = self._neighbours(left, right, widths)
 
         origin = first_rows[level_index] + image_index * heights * widths  # [R]
         row_starts = rows * widths[:, None, None]
         # [R, P, P, 2S, 2S]: every neighbour in a row with every one in a column
-        index = origin[:, None, None, None, None] + row_starts[:, :, None, :, None]
+        first_cell = origin[:, None, None, None, None]
+        index = first_cell + row_starts[:, :, None, :, None]
         index = index + columns[:, None, :, None, :]
-        weight = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
+        weight_down = row_weights[:, :, None, :, None]
+        weight_across = column_weights[:, None, :, None, :]
+        weight = weight_down * weight_across
         per_cell = 4 * self.samples**2
         pooled = F.embedding_bag(
             index.reshape(-1, per_cell),
@@ -88,7 +97,8 @@ class LookupRoIAlign(nn.Module):
             per_sample_weights=weight.reshape(-1, per_cell),
             mode="sum",
         )
-        pooled = pooled.reshape(len(rois), *self.output_size, table.shape[1])
+        height, width = self.output_size
+        pooled = pooled.reshape(len(rois), height, width, table.shape[1])
         return pooled.permute(0, 3, 1, 2)
 
     def _neighbours(self, start: Tensor, end: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +115,8 @@ class LookupRoIAlign(nn.Module):
         position = start[:, None] + offset * bin_width[:, None]  # [R, P S] in cells
         last_cell = (cells - 1)[:, None]
         last = last_cell.to(start.dtype)
-        inside = ((position >= -1.0) & (position <= last + 1.0)).to(start.dtype)
+        is_inside = (position >= -1.0) & (position <= last + 1.0)
+        inside = is_inside.to(start.dtype)
         position = torch.minimum(position.clamp(min=0.0), last)
         floor = position.floor()
         high_weight = position - floor

@@ -222,7 +222,8 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         proposals = self.add_gt_proposals(proposals, gt_boxes)
         matched, labels = self.assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         for i, target in enumerate(targets):
-            labels[i] = without_ignored(proposals[i], labels[i], target)
+            of_image = proposals[i]
+            labels[i] = without_ignored(of_image, labels[i], target)
         sampled = self.subsample(labels)
         matched_boxes = []
         for i, chosen in enumerate(sampled):
@@ -263,7 +264,8 @@ class _Heads(RoIHeads):  # type: ignore[misc]
         for i, target in enumerate(targets):
             flags = torch.zeros_like(labels[i], dtype=torch.bool)
             if len(target["boxes"]):
-                flags = (labels[i] > 0) & box_losses(target)[matched[i]]
+                has_box = box_losses(target)[matched[i]]
+                flags = (labels[i] > 0) & has_box
             with_box.append(flags)
         classes = torch.cat(labels)
         if self.focal_gamma is None:

@@ -48,7 +48,8 @@ class TestTimeAugmented:
         """Detect in images [H, W, 3]; with one view the detector's own answer, unchanged."""
         if len(self._views) == 1:
             return self._detector.predict(images, scale)
-        mirrored_images = [np.ascontiguousarray(image[:, ::-1]) for image in images]
+        turned = [image[:, ::-1] for image in images]
+        mirrored_images = [np.ascontiguousarray(image) for image in turned]
         of_views: list[list[Prediction]] = []
         for view_scale, mirrored in self._views:
             if not mirrored:
@@ -57,7 +58,8 @@ class TestTimeAugmented:
             detections = self._detector.predict(mirrored_images, scale * view_scale)
             pairs = zip(detections, images, strict=True)
             of_views.append([mirror(one, image.shape[1]) for one, image in pairs])
-        return [merge(of_image) for of_image in zip(*of_views, strict=True)]
+        of_images = zip(*of_views, strict=True)
+        return [merge(of_image) for of_image in of_images]
 
 
 def mirror(prediction: Prediction, width: int) -> Prediction:
@@ -74,15 +76,18 @@ def merge(views: Sequence[Prediction], iou: float = MERGE_IOU) -> Prediction:
 
     Masks are fused like boxes: the mean of the soft masks [M, M], each stretched over its own box.
     """
-    boxes = np.concatenate([view.boxes for view in views]).astype(np.float64)  # [D, 4]
+    all_boxes = np.concatenate([view.boxes for view in views])
+    all_scores = np.concatenate([view.scores for view in views])
+    boxes = all_boxes.astype(np.float64)  # [D, 4]
     labels = np.concatenate([view.labels for view in views])
-    scores = np.concatenate([view.scores for view in views]).astype(np.float64)
+    scores = all_scores.astype(np.float64)
     counts = [len(view.labels) for view in views]
     view_index = np.repeat(np.arange(len(views)), counts)  # [D]
     masks = _join_masks(views)  # [D, M, M]
 
     groups = _group_by_class(boxes, labels, scores, view_index, iou)
-    merged_scores = np.array([scores[group].sum() / len(views) for group in groups])
+    means = [scores[group].sum() / len(views) for group in groups]
+    merged_scores = np.array(means)
     best_first = np.argsort(-merged_scores, kind="stable")
     merged_boxes = []
     merged_labels = []
@@ -97,13 +102,12 @@ def merge(views: Sequence[Prediction], iou: float = MERGE_IOU) -> Prediction:
             merged_masks.append(np.tensordot(weights, masks[group], 1))
     stacked_masks = None
     if masks is not None:
-        stacked_masks = np.array(merged_masks, np.float32).reshape(-1, *masks.shape[1:])
-    return Prediction(
-        np.array(merged_boxes, np.float32).reshape(-1, 4),
-        np.array(merged_labels, np.int64),
-        merged_scores[best_first].astype(np.float32),
-        stacked_masks,
-    )
+        size = masks.shape[1:]
+        stacked_masks = np.array(merged_masks, np.float32).reshape(-1, *size)
+    stacked_boxes = np.array(merged_boxes, np.float32).reshape(-1, 4)
+    stacked_labels = np.array(merged_labels, np.int64)
+    best_scores = merged_scores[best_first].astype(np.float32)
+    return Prediction(stacked_boxes, stacked_labels, best_scores, stacked_masks)
 
 
 def _join_masks(views: Sequence[Prediction]) -> NDArray[np.float32] | None:

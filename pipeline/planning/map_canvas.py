@@ -189,14 +189,18 @@ def _ring(values: Ints, mask: Flags, top: int, left: int) -> Ints:
     reach = max(1, round(RING * max(mask.shape)))
     (H, W), (h, w) = values.shape, mask.shape
     padded = np.pad(mask, reach).astype(np.uint8)
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    ring = (cv2.dilate(padded, kernel) > 0) & (padded == 0)
+    side = 2 * reach + 1
+    kernel = np.ones((side, side), np.uint8)
+    is_near = cv2.dilate(padded, kernel) > 0
+    ring = is_near & (padded == 0)
     # the part of the padded mask that lies inside the map
-    y0, x0 = max(0, reach - top), max(0, reach - left)
+    y0 = max(0, reach - top)
+    x0 = max(0, reach - left)
     y1 = min(h + 2 * reach, H - top + reach)
     x1 = min(w + 2 * reach, W - left + reach)
-    rows = np.s_[top - reach + y0 : top - reach + y1]
-    columns = np.s_[left - reach + x0 : left - reach + x1]
+    first_row, first_column = top - reach, left - reach
+    rows = np.s_[first_row + y0 : first_row + y1]
+    columns = np.s_[first_column + x0 : first_column + x1]
     window = values[rows, columns]
     around: Ints = window[ring[y0:y1, x0:x1]]
     return around
@@ -207,7 +211,8 @@ def _shares(labels: Ints, num_classes: int) -> Floats:
 
     num_classes, which says nothing of a position, has none.
     """
-    counts = np.bincount(labels, minlength=num_classes + 1).astype(np.float64)
+    counted = np.bincount(labels, minlength=num_classes + 1)
+    counts = counted.astype(np.float64)
     counts[num_classes] = 0
     shares: Floats = counts / max(1.0, counts.sum())
     return shares
@@ -223,7 +228,8 @@ class Canvas:
         holes = removed[base.ids] | _enclosed(base.ids, removed)
         self.ids = complete(base.ids, holes, is_stuff)
         self.category: list[int] = base.category.tolist()
-        self.things: list[bool] = (base.things & ~removed).tolist()
+        stays = base.things & ~removed
+        self.things: list[bool] = stays.tolist()
         self.crowd: list[bool] = base.crowd.tolist()
         self.foot: list[int] = base.foot.tolist()
         # [n + 2] by id, the last for every addition: whether its pixels may close a hole
@@ -249,10 +255,12 @@ class Canvas:
         """
         h, w = item.mask.shape
         things = np.array(self.things)
-        under = self.ids[item.top : item.top + h, item.left : item.left + w]  # [h, w]
-        nearer = things & (np.array(self.foot) > item.top + h)
+        bottom = item.top + h
+        under = self.ids[item.top : bottom, item.left : item.left + w]  # [h, w]
+        nearer = things & (np.array(self.foot) > bottom)
         visible = item.mask & ~nearer[under]
-        if visible.sum() < max(min_area, MIN_VISIBLE * item.mask.sum()):
+        least = MIN_VISIBLE * item.mask.sum()
+        if visible.sum() < max(min_area, least):
             return None
         hidden = np.bincount(under[visible], minlength=len(self.things))
         remaining = self._area - hidden
@@ -260,8 +268,10 @@ class Canvas:
         too_hidden = things & (hidden > 0) & (remaining < limit)
         if too_hidden.any():
             return None
-        around = _shares(_ring(self._stuff, item.mask, item.top, item.left), self._num_classes)
-        similarity = float(np.minimum(around, item.around).sum())
+        ring = _ring(self._stuff, item.mask, item.top, item.left)
+        around = _shares(ring, self._num_classes)
+        shared = np.minimum(around, item.around)
+        similarity = float(shared.sum())
         return Fit(item.unoccluded * similarity, visible)
 
     def without(self, thing: int) -> Canvas:
@@ -287,7 +297,8 @@ class Canvas:
     def place(self, item: Cutout, visible: Flags, category: int) -> None:
         """Put the visible part [h, w] of a cutout in."""
         h, w = item.mask.shape
-        self.ids[item.top : item.top + h, item.left : item.left + w][visible] = len(self.category)
+        window = self.ids[item.top : item.top + h, item.left : item.left + w]
+        window[visible] = len(self.category)
         self.category.append(category)
         self.things.append(True)
         self.crowd.append(False)

@@ -103,15 +103,19 @@ class MapPlanner:
                 category = scene.objects.category[position]
                 locations[category].append((number, position + 1))
         # per class [n, 2]: number of the scene, id of the thing in its real map
-        self._locations = [np.array(rows, np.int64).reshape(-1, 2) for rows in locations]
+        self._locations = []
+        for rows in locations:
+            self._locations.append(np.array(rows, np.int64).reshape(-1, 2))
 
         per_table = config.count / max(1, len(table))
-        present = np.array([len(rows) for rows in locations], np.float64)  # [C] things
+        numbers = [len(rows) for rows in locations]
+        present = np.array(numbers, np.float64)  # [C] things
         things = present * per_table
         counts, weakness = dict(config.counts), dict(config.weakness)
         target = target_counts(things, self.categories, config.target, counts, weakness=weakness)
         self.exchange = exchange(things, target, config.count)
-        isthing = np.array([category.isthing for category in self.categories], bool)
+        is_thing = [category.isthing for category in self.categories]
+        isthing = np.array(is_thing, bool)
         # stuff is copied as it is
         stuff = class_counts(table, len(self.categories)) * per_table
         self.natural: Floats = np.where(isthing, things, stuff)
@@ -124,7 +128,9 @@ class MapPlanner:
         """Return the id and the map of a scene of the table."""
         scene = self._table[number]
         config = self.config
-        return scene.image_id, real_map(scene, len(self.categories), config.size, config.min_area)
+        num_classes = len(self.categories)
+        real = real_map(scene, num_classes, config.size, config.min_area)
+        return scene.image_id, real
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`, without pixels.
@@ -134,24 +140,28 @@ class MapPlanner:
         config = self.config
         epoch, position = divmod(index, len(self._table))
         shuffle = seed_for(config.seed, "map plan", epoch)
-        source, base = self._map(permuted(position, len(self._table), shuffle))
+        number = permuted(position, len(self._table), shuffle)
+        source, base = self._map(number)
 
         rng = rng_for(config.seed, "map", index)
-        give_up = np.append(
-            self.exchange.give_up, 0
-        )  # [C + 1]; unlabelled pixels are never given up
-        removed = base.things & (rng.random(len(base.things)) < give_up[base.category])
-        num_refilled = int((rng.random(int(removed.sum())) < self.exchange.refill).sum())
-        num_added = num_refilled + int(rng.poisson(self.exchange.extra))
+        # [C + 1]; unlabelled pixels are never given up
+        give_up = np.append(self.exchange.give_up, 0)
+        points = rng.random(len(base.things))
+        removed = base.things & (points < give_up[base.category])
+        num_removed = int(removed.sum())
+        refilled = rng.random(num_removed) < self.exchange.refill
+        num_added = int(refilled.sum()) + int(rng.poisson(self.exchange.extra))
 
         canvas = Canvas(base, removed, len(self.categories))
         changes = [f"-{self.categories[c].name}" for c in base.category[removed]]
         moves_rng = rng_for(config.seed, "map moves", index)
-        canvas, moves = self._rearrange(canvas, base, base.things & ~removed, moves_rng)
+        stays = base.things & ~removed
+        canvas, moves = self._rearrange(canvas, base, stays, moves_rng)
         changes += moves
         added: list[int] = []
         if num_added:
-            added = rng.choice(len(self.categories), num_added, p=self.exchange.shares).tolist()
+            shares = self.exchange.shares
+            added = rng.choice(len(shares), num_added, p=shares).tolist()
         for category in added:
             if canvas.num_things < config.most:
                 changes.append(self._add(canvas, category, rng))
@@ -173,8 +183,11 @@ class MapPlanner:
         Each goes to the best of some positions.
         """
         size = (canvas.ids.shape[0], canvas.ids.shape[1])
-        chosen = np.flatnonzero(things & (rng.random(len(things)) < self.config.rearrange))
-        back_to_front = chosen[np.argsort(base.foot[chosen], kind="stable")]
+        points = rng.random(len(things))
+        moving = things & (points < self.config.rearrange)
+        chosen = np.flatnonzero(moving)
+        order = np.argsort(base.foot[chosen], kind="stable")
+        back_to_front = chosen[order]
         moves = []
         for thing in back_to_front.tolist():
             item = cutout(base, thing, size, len(self.categories))
@@ -185,7 +198,8 @@ class MapPlanner:
             shifts = rng.random(TRIES)
             free = canvas.without(thing)
             best: tuple[Fit, Cutout] | None = None
-            for mirror, shift in zip(mirrored.tolist(), shifts.tolist(), strict=True):
+            positions = zip(mirrored.tolist(), shifts.tolist(), strict=True)
+            for mirror, shift in positions:
                 candidate = item.moved(mirror, shift, size[1])
                 fit = free.try_place(candidate, self.config.min_area)
                 if fit is not None and (best is None or fit.score > best[0].score):
@@ -239,7 +253,8 @@ class MapPlanner:
     def _scene_of(self, ids: Ints, canvas: Canvas, index: int, provenance: Provenance) -> Scene:
         """Return the scene of a composed map [H, W]; its objects get the ids 1 .. n."""
         visible = np.unique(ids[ids > 0])
-        ids = replace_ids(ids, visible, np.arange(1, len(visible) + 1), 0)
+        numbers = np.arange(1, len(visible) + 1)
+        ids = replace_ids(ids, visible, numbers, 0)
         crowd = np.array(canvas.crowd)[visible]
         objects = objects_of(
             segments_of(ids),

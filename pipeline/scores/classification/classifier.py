@@ -113,7 +113,8 @@ class ClassifierTraining:
             if len(crops):
                 self._crops_of_class.append(crops)
         self._device = torch.device(device)
-        self.model = network(config.depth, config.width, num_classes, config.seed).to(self._device)
+        model = network(config.depth, config.width, num_classes, config.seed)
+        self.model = model.to(self._device)
         self.modules: Mapping[str, nn.Module] = {"classifier": self.model}
         optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -131,7 +132,8 @@ class ClassifierTraining:
         """
         rng = rng_for(self.config.seed, "cas", "batch", index)
         if self.config.sampling == "uniform":
-            indices = rng.integers(0, len(self._train.labels), self.config.batch)
+            count = len(self._train.labels)
+            indices = rng.integers(0, count, self.config.batch)
         else:
             indices = self._class_balanced(rng)
         images = augment(self._train.crops[indices], self.config, rng)
@@ -145,7 +147,8 @@ class ClassifierTraining:
         drawn = []
         for k, point in zip(classes, points, strict=True):
             crops = self._crops_of_class[k]
-            drawn.append(crops[int(point * len(crops))])
+            position = int(point * len(crops))
+            drawn.append(crops[position])
         return np.array(drawn, np.int64)
 
     def step(self, index: int, batch: tuple[Bytes, Ints]) -> Mapping[str, Tensor]:
@@ -160,7 +163,8 @@ class ClassifierTraining:
         optimizer.zero_grad(set_to_none=True)
         crops, labels = batch
         logits = self.model(_normalized(crops, self._device))
-        loss = F.cross_entropy(logits, torch.from_numpy(labels).to(self._device))
+        targets = torch.from_numpy(labels).to(self._device)
+        loss = F.cross_entropy(logits, targets)
         torch.autograd.backward(loss)
         optimizer.step()
         return {"loss": loss.detach()}
@@ -187,7 +191,8 @@ class Accuracy:
         total = int(self.confusion.sum())
         majority = None
         if total:
-            majority = float(self.confusion.sum(axis=1).max() / total)
+            most_frequent = self.confusion.sum(axis=1).max()
+            majority = float(most_frequent / total)
         return {"chance": 1 / len(self.confusion), "majority": majority}
 
 
@@ -205,10 +210,13 @@ def accuracy(model: nn.Module, crops: Bytes, labels: Ints, batch: int = 256) -> 
         blank = np.zeros((1, *crops.shape[1:]), np.uint8)
         num_classes = model(_normalized(blank, device)).shape[1]
         for start in range(0, len(crops), batch):
-            logits = model(_normalized(crops[start : start + batch], device))
-            answers.append(logits.argmax(dim=1).cpu().numpy())
+            part = crops[start : start + batch]
+            logits = model(_normalized(part, device))
+            best = logits.argmax(dim=1)
+            answers.append(best.cpu().numpy())
     confusion = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(confusion, (labels, np.concatenate(answers)), 1)
+    all_answers = np.concatenate(answers)
+    np.add.at(confusion, (labels, all_answers), 1)
     tested = confusion.sum(axis=1)
     right = confusion.diagonal()
     per_class: list[float | None] = []
@@ -226,7 +234,8 @@ def mean_accuracy(accuracies: Sequence[Accuracy]) -> Accuracy:
     Their confusion counts all answers.
     """
     per_class = []
-    for shares in zip(*(one.per_class for one in accuracies), strict=True):
+    tables = [one.per_class for one in accuracies]
+    for shares in zip(*tables, strict=True):
         per_class.append(_known_mean(shares))
     return Accuracy(
         _known_mean([one.top1 for one in accuracies]),

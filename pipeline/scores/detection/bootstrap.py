@@ -35,10 +35,13 @@ def bootstrap_ap(
     which is exact up to the order of equal scores.
     """
     if not rows:
-        return {key: np.full((resamples, len(classes)), np.nan) for key in KEYS}
-    units, unit_of_row = np.unique([row.index for row in rows], return_inverse=True)
+        nothing = np.full((resamples, len(classes)), np.nan)
+        return {key: nothing.copy() for key in KEYS}
+    indices = [row.index for row in rows]
+    units, unit_of_row = np.unique(indices, return_inverse=True)
     num_units = len(units)
-    draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=resamples)  # [R, U]
+    equal = np.full(num_units, 1 / num_units)
+    draws = rng.multinomial(num_units, equal, size=resamples)  # [R, U]
 
     # all detections of all rows, one after the other [D]
     labels = np.concatenate([row.pred_labels for row in rows])
@@ -46,21 +49,27 @@ def bootstrap_ap(
     thresholds = THRESHOLDS.tolist()
     states = [match_at(row, classes, thresholds) for row in rows]
     state = np.concatenate(states, axis=1)  # [T, D]
-    unit = np.repeat(unit_of_row, [len(row.pred_labels) for row in rows])
+    lengths = [len(row.pred_labels) for row in rows]
+    unit = np.repeat(unit_of_row, lengths)
 
     ap = np.empty((len(THRESHOLDS), resamples, len(classes)))
     for k, c in enumerate(classes):
         of_class = np.flatnonzero(labels == c)
         order = np.argsort(-scores[of_class], kind="stable")
         of_class = of_class[order]  # [N]
-        counts = [int((row.labels[~row.crowd] == c).sum()) for row in rows]
+        counts = []
+        for row in rows:
+            is_counted = row.labels[~row.crowd] == c
+            counts.append(int(is_counted.sum()))
         per_unit = np.bincount(unit_of_row, weights=counts, minlength=num_units)  # [U]
         truth = draws.astype(np.float64) @ per_unit  # [R]
-        step = max(1, BLOCK // max(1, len(of_class)))
+        most = max(1, len(of_class))
+        step = max(1, BLOCK // most)
         for start in range(0, resamples, step):
             part = slice(start, start + step)
             weights = draws[part][:, unit[of_class]]  # [r, N]
-            ap[:, part, k] = _average_precision(state[:, of_class], weights, truth[part])
+            states_of_class = state[:, of_class]
+            ap[:, part, k] = _average_precision(states_of_class, weights, truth[part])
     return {"AP": ap.mean(axis=0), "AP50": ap[0], "AP75": ap[5]}
 
 
@@ -74,7 +83,8 @@ def interval(draws: Floats, estimate: float | None) -> tuple[float | None, float
     usable = draws[~np.isnan(draws).all(axis=1)]
     if estimate is None or len(usable) < 2:
         return None, None
-    reach = 1.96 * float(np.nanmean(usable, axis=1).std(ddof=1))
+    deviation = np.nanmean(usable, axis=1).std(ddof=1)
+    reach = 1.96 * float(deviation)
     return max(0.0, estimate - reach), min(1.0, estimate + reach)
 
 
@@ -90,11 +100,14 @@ def _average_precision(states: NDArray[np.int8], weights: Ints, truth: Floats) -
         hit = np.flatnonzero(state == 1)
         ignored = np.flatnonzero(state == -1)
         # of the detections up to each hit, those that do not count [R, H]
-        num_ignored = np.pad(np.cumsum(weights[:, ignored], axis=1), ((0, 0), (1, 0)))
+        ignored_so_far = np.cumsum(weights[:, ignored], axis=1)
+        num_ignored = np.pad(ignored_so_far, ((0, 0), (1, 0)))
         num_ignored = num_ignored[:, np.searchsorted(ignored, hit)]
         num_hits = np.cumsum(weights[:, hit], axis=1)  # [R, H]
-        precision = num_hits / (num_seen[:, hit] - num_ignored + np.spacing(1.0))
-        highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        num_counted = num_seen[:, hit] - num_ignored
+        precision = num_hits / (num_counted + np.spacing(1.0))
+        from_the_end = np.maximum.accumulate(precision[:, ::-1], axis=1)
+        highest = from_the_end[:, ::-1]
         envelope = np.pad(highest, ((0, 0), (0, 1)))  # [R, H + 1]
         for r in np.flatnonzero(truth):
             first = np.searchsorted(num_hits[r] / truth[r], RECALL_POINTS)

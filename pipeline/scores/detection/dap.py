@@ -145,18 +145,22 @@ def dap(
     evaluator = evaluate(rows, categories, things)
     result = evaluator.result()
     ceiling = evaluate(real_rows, categories, things).result()
-    floor = evaluate(shuffled(rows, config.seed), categories, things).result()
+    permuted_rows = shuffled(rows, config.seed)
+    floor = evaluate(permuted_rows, categories, things).result()
 
     values = summary(result, groups)
     values |= _stuff(rows, categories)
-    per_class = {name: dict(numbers) for name, numbers in result.table(categories).items()}
+    per_class = {}
+    for name, numbers in result.table(categories).items():
+        per_class[name] = dict(numbers)
     if config.resamples:
         rng = rng_for(config.seed, "dap", "bootstrap")
         draws = bootstrap_ap(evaluator.rows(), things, config.resamples, rng)
         values |= _intervals(draws, result.values)
         values |= _group_intervals(draws, values, groups, things)
         # the classes of a table stand in the order of `things`, as those of the draws
-        for k, (name, numbers) in enumerate(result.table(categories).items()):
+        classes = enumerate(result.table(categories).items())
+        for k, (name, numbers) in classes:
             draws_of_class = {key: drawn[:, [k]] for key, drawn in draws.items()}
             per_class[name] |= _intervals(draws_of_class, numbers)
     for name, numbers in ceiling.table(categories).items():
@@ -200,8 +204,10 @@ def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
     if len(layouts) < 2:
         return []
     indices = sorted(layouts)
-    order = [indices[permuted(i, len(indices), seed)] for i in range(len(indices))]
-    following = dict(zip(order, [*order[1:], order[0]], strict=True))
+    count = len(indices)
+    order = [indices[permuted(i, count, seed)] for i in range(count)]
+    successors = [*order[1:], order[0]]
+    following = dict(zip(order, successors, strict=True))
     return [_against(row, layouts[following[row.index]]) for row in rows]
 
 

@@ -31,16 +31,25 @@ def features(pictures: Bytes) -> Floats:
     values = pictures.astype(np.float64) / 255
     cell = side // THUMBNAIL
     cells = values.reshape(count, THUMBNAIL, cell, THUMBNAIL, cell, 3)
-    thumbnails = cells.mean((2, 4)).reshape(count, -1)
+    means = cells.mean((2, 4))
+    thumbnails = means.reshape(count, -1)
     gray = values.mean(3)
-    down = np.abs(np.diff(gray, axis=1)).mean(2)  # [N, S - 1]
-    across = np.abs(np.diff(gray, axis=2)).mean(1)
-    power = np.abs(np.fft.fft2(gray - gray.mean((1, 2), keepdims=True))) ** 2
+    steps_down = np.abs(np.diff(gray, axis=1))
+    steps_across = np.abs(np.diff(gray, axis=2))
+    down = steps_down.mean(2)  # [N, S - 1]
+    across = steps_across.mean(1)
+    centered = gray - gray.mean((1, 2), keepdims=True)
+    power = np.abs(np.fft.fft2(centered)) ** 2
     frequency = np.fft.fftfreq(side)
     radius = np.hypot(frequency[:, None], frequency)
-    ring = np.minimum((radius * 2 * RADII).astype(int), RADII - 1)
-    rings = [np.log(power[:, ring == number].mean(1) + SMALLEST) for number in range(RADII)]
-    return np.concatenate([thumbnails, down, across, np.stack(rings, 1)], 1)
+    numbers = (radius * 2 * RADII).astype(int)
+    ring = np.minimum(numbers, RADII - 1)
+    rings = []
+    for number in range(RADII):
+        of_ring = power[:, ring == number].mean(1)
+        rings.append(np.log(of_ring + SMALLEST))
+    spectrum = np.stack(rings, 1)
+    return np.concatenate([thumbnails, down, across, spectrum], 1)
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,16 @@ def told_apart(first: Floats, second: Floats, groups: tuple[Ints, Ints]) -> Curv
     if min(len(first), len(second)) < 2 * FOLDS:
         return None
     rows = np.concatenate([first, second])
-    truth = np.concatenate([np.zeros(len(first)), np.ones(len(second))])
+    zeros, ones = np.zeros(len(first)), np.ones(len(second))
+    truth = np.concatenate([zeros, ones])
     folds = np.concatenate([_folds(own) for own in groups])
     scores = np.zeros(len(rows))
     for fold in range(FOLDS):
         learned = folds != fold
-        center, scale = rows[learned].mean(0), rows[learned].std(0) + SMALLEST
-        weights = regress((rows[learned] - center) / scale, truth[learned])
+        center = rows[learned].mean(0)
+        scale = rows[learned].std(0) + SMALLEST
+        learned_rows = (rows[learned] - center) / scale
+        weights = regress(learned_rows, truth[learned])
         standardized = (rows[~learned] - center) / scale
         scores[~learned] = _with_one(standardized) @ weights
     return area_under_curve(scores[truth == 0], scores[truth == 1])
@@ -92,10 +104,12 @@ def regress(rows: Floats, truth: Floats) -> Floats:
     penalty = np.full(len(weights), RIDGE)
     penalty[-1] = SMALLEST
     for _ in range(ROUNDS):
-        probability = 1 / (1 + np.exp(-(design @ weights).clip(-30, 30)))
+        logit = (design @ weights).clip(-30, 30)
+        probability = 1 / (1 + np.exp(-logit))
         spread = probability * (1 - probability)
         slope = design.T @ (truth - probability) - penalty * weights
-        curvature = (design * spread[:, None]).T @ design + np.diag(penalty)
+        weighed = design * spread[:, None]
+        curvature = weighed.T @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, slope)
         weights = weights + step
         if np.abs(step).max() < SMALLEST:
@@ -104,7 +118,8 @@ def regress(rows: Floats, truth: Floats) -> Floats:
 
 
 def _with_one(rows: Floats) -> Floats:
-    return np.concatenate([rows, np.ones((len(rows), 1))], 1)
+    ones = np.ones((len(rows), 1))
+    return np.concatenate([rows, ones], 1)
 
 
 def area_under_curve(negative: Floats, positive: Floats) -> Curve:
@@ -123,7 +138,8 @@ def area_under_curve(negative: Floats, positive: Floats) -> Curve:
     variance = area * (1 - area)
     variance += (num_positive - 1) * (q1 - area**2)
     variance += (num_negative - 1) * (q2 - area**2)
-    error = float(np.sqrt(max(0.0, variance) / (num_positive * num_negative)))
+    num_pairs = num_positive * num_negative
+    error = float(np.sqrt(max(0.0, variance) / num_pairs))
     low = max(0.0, area - INTERVAL * error)
     high = min(1.0, area + INTERVAL * error)
     return Curve(area, low, high)

@@ -54,9 +54,10 @@ class ObjectExtractor(Extractor):
 
     def extract_function(self, inputs: MetricInputs) -> ExtractFunction:
         """See the base class."""
-        some_are_made = "synthetic" in inputs.tables and any(
-            made.any() for made in map(_made, inputs.tables["synthetic"])
-        )
+        some_are_made = False
+        if "synthetic" in inputs.tables:
+            synthetic = inputs.tables["synthetic"]
+            some_are_made = any(_made(scene).any() for scene in synthetic)
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
             records = []
@@ -72,11 +73,12 @@ class ObjectExtractor(Extractor):
         pixels = image.pixels()
         inside = [inside_of(pixels, box, self.side) for box in objects.boxes]
         seams = [seam_of(pixels, box, self.side) for box in objects.boxes]
+        powers = [fine_power(pixels, box) for box in objects.boxes]
         shape = (-1, self.side, self.side, 3)
         record: dict[str, NDArray[Any]] = {
             "inside": np.array(inside, np.uint8).reshape(shape),
             "seam": np.array(seams, np.uint8).reshape(shape),
-            "power": np.array([fine_power(pixels, box) for box in objects.boxes], np.float64),
+            "power": np.array(powers, np.float64),
             "labels": objects.category.astype(np.int64),
         }
         return record
@@ -84,7 +86,8 @@ class ObjectExtractor(Extractor):
 
 def _made(scene: Scene) -> Flags:
     """Return which objects [N] of a scene were made."""
-    return np.array([source == "synthetic" for source in scene.objects.source], bool)
+    is_made = [source == "synthetic" for source in scene.objects.source]
+    return np.array(is_made, bool)
 
 
 def measured_objects(scene: Scene, only_made: bool) -> Objects:
@@ -111,7 +114,8 @@ def few_objects(inputs: MetricInputs) -> str | None:
         count = 0
         for scene in inputs.tables[name]:
             objects = scene.objects
-            count += int((objects.isthing & ~objects.iscrowd).sum())
+            is_instance = objects.isthing & ~objects.iscrowd
+            count += int(is_instance.sum())
             if count >= FEW:
                 break
         if count < FEW:
@@ -122,7 +126,8 @@ def few_objects(inputs: MetricInputs) -> str | None:
 def inside_of(image: Bytes, box: Boxes, side: int) -> Bytes:
     """Return the pixels [S, S, 3] of a box [4]."""
     x0, y0, x1, y1 = _whole(box, image.shape)
-    return _resized(image[y0:y1, x0:x1], (side, side))
+    inside = image[y0:y1, x0:x1]
+    return _resized(inside, (side, side))
 
 
 def seam_of(image: Bytes, box: Boxes, side: int) -> Bytes:
@@ -132,17 +137,20 @@ def seam_of(image: Bytes, box: Boxes, side: int) -> Bytes:
     its border the image is mirrored.
     """
     x0, y0, x1, y1 = _whole(box, image.shape)
-    width = max(LEAST_BAND, round(BAND * max(x1 - x0, y1 - y0)))
-    padded = np.pad(image, ((width, width), (width, width), (0, 0)), mode="symmetric")
+    longer = max(x1 - x0, y1 - y0)
+    width = max(LEAST_BAND, round(BAND * longer))
+    margin = (width, width)
+    padded = np.pad(image, (margin, margin, (0, 0)), mode="symmetric")
     # a box's corner in the image is moved by `width` in the padded one
-    rows, columns = slice(y0 + width, y1 + width), slice(x0 + width, x1 + width)
-    bands = [
-        padded[y0 : y0 + 2 * width, columns],
-        padded[y1 : y1 + 2 * width, columns][::-1],
-        padded[rows, x0 : x0 + 2 * width].swapaxes(0, 1),
-        padded[rows, x1 : x1 + 2 * width].swapaxes(0, 1)[::-1],
-    ]
-    return np.concatenate([_resized(band, (side // 4, side)) for band in bands])
+    rows = slice(y0 + width, y1 + width)
+    columns = slice(x0 + width, x1 + width)
+    above = padded[y0 : y0 + 2 * width, columns]
+    below = padded[y1 : y1 + 2 * width, columns]
+    left = padded[rows, x0 : x0 + 2 * width].swapaxes(0, 1)
+    right = padded[rows, x1 : x1 + 2 * width].swapaxes(0, 1)
+    bands = [above, below[::-1], left, right[::-1]]
+    size = (side // 4, side)
+    return np.concatenate([_resized(band, size) for band in bands])
 
 
 def fine_power(image: Bytes, box: Boxes) -> float:
@@ -155,31 +163,40 @@ def fine_power(image: Bytes, box: Boxes) -> float:
     x0, y0, x1, y1 = _whole(box, image.shape)
     if min(x1 - x0, y1 - y0) < LEAST_FOR_POWER:
         return math.nan
-    gray = image[y0:y1, x0:x1].astype(np.float64).mean(2)
+    inside = image[y0:y1, x0:x1].astype(np.float64)
+    gray = inside.mean(2)
     height, width = gray.shape
     window = np.outer(np.hanning(height), np.hanning(width))
-    spectrum = np.fft.fft2((gray - gray.mean()) * window)
+    centered = gray - gray.mean()
+    spectrum = np.fft.fft2(centered * window)
     power = np.abs(spectrum) ** 2 / (window**2).sum()
-    rows, columns = np.fft.fftfreq(height), np.fft.fftfreq(width)  # cycles per pixel
+    rows = np.fft.fftfreq(height)  # cycles per pixel
+    columns = np.fft.fftfreq(width)
     is_fine = np.hypot(rows[:, None], columns) > HALF_NYQUIST
-    return float(np.log(power[is_fine].mean() + 1e-3))
+    fine = power[is_fine].mean()
+    return float(np.log(fine + 1e-3))
 
 
 def _whole(box: Boxes, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Return a box in whole pixels inside an image, at least one wide and high."""
     height, width = shape[:2]
     x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
-    x0, y0 = min(max(0, x0), width - 1), min(max(0, y0), height - 1)
-    return x0, y0, max(x0 + 1, min(width, x1)), max(y0 + 1, min(height, y1))
+    left = min(max(0, x0), width - 1)
+    top = min(max(0, y0), height - 1)
+    right = max(left + 1, min(width, x1))
+    bottom = max(top + 1, min(height, y1))
+    return left, top, right, bottom
 
 
 def _resized(pixels: Bytes, size: tuple[int, int]) -> Bytes:
     """Resize [h, w, 3] to (H, W): shrinking averages, enlarging interpolates."""
     import cv2
 
-    shrinks = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
+    height, width = size
+    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=method)
+    whole = np.ascontiguousarray(pixels)
+    resized = cv2.resize(whole, (width, height), interpolation=method)
     return np.asarray(resized, np.uint8)
 
 
@@ -216,26 +233,34 @@ def object_set(
     """
     rows: list[tuple[int, int, int, int, Arrays]] = []
     for record in inputs.extracted(extractor, table):
-        for number, label in enumerate(record.arrays["labels"].tolist()):
+        labels = record.arrays["labels"].tolist()
+        for number, label in enumerate(labels):
             rank = seed_for("made objects", table, record.index, number)
             rows.append((label, rank, record.index, number, record.arrays))
     rows.sort(key=lambda row: row[:4])
     kept, taken = [], dict[int, int]()
     for row in rows:
-        taken[row[0]] = taken.get(row[0], 0) + 1
-        if taken[row[0]] <= most:
+        label = row[0]
+        taken[label] = taken.get(label, 0) + 1
+        if taken[label] <= most:
             kept.append(row)
     side = extractor.side
     columns: dict[str, list[Any]] = {"inside": [], "seam": [], "power": []}
     for _, _, _, number, arrays in kept:
         for name, values in columns.items():
             values.append(arrays[name][number])
+    shape = (-1, side, side, 3)
+    inside = np.array(columns["inside"], np.uint8).reshape(shape)
+    seam = np.array(columns["seam"], np.uint8).reshape(shape)
+    power = np.array(columns["power"], np.float64)
+    kept_labels = [row[0] for row in kept]
+    images = [row[2] for row in kept]
     return ObjectSet(
-        np.array(columns["inside"], np.uint8).reshape(-1, side, side, 3),
-        np.array(columns["seam"], np.uint8).reshape(-1, side, side, 3),
-        np.array(columns["power"], np.float64),
-        np.array([row[0] for row in kept], np.int64),
-        np.array([row[2] for row in kept], np.int64),
+        inside,
+        seam,
+        power,
+        np.array(kept_labels, np.int64),
+        np.array(images, np.int64),
     )
 
 
