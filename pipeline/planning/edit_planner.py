@@ -87,7 +87,8 @@ def use_of(seed: int, uses: Mapping[str, float]) -> str:
     if not names:
         return "insert"
     shares = np.array([uses[name] for name in names])
-    drawn = rng_for(seed, "use").choice(len(names), p=shares / shares.sum())
+    rng = rng_for(seed, "use")
+    drawn = rng.choice(len(names), p=shares / shares.sum())
     return names[int(drawn)]
 
 
@@ -128,10 +129,12 @@ class EditPlanner:
         self.pool = Pool.of(layouts, len(categories))
         present = self.pool.counts()  # [C]
         missing = missing_objects(labelled, self.isthing, config.objects_per_class)
-        targeted = float(np.mean(targeted_edits(config.most, config.natural_share)))
+        numbers = targeted_edits(config.most, config.natural_share)
+        targeted = float(np.mean(numbers))
         need = images_needed(missing, present * self.isthing, len(layouts))
         if targeted:
-            need = replace(need, exchanged=math.ceil(need.objects / targeted))
+            images = math.ceil(need.objects / targeted)
+            need = replace(need, exchanged=images)
         self.need = need
         self.count = config.count or need.exchanged
         if not self.count:
@@ -153,8 +156,10 @@ class EditPlanner:
             self.target = self.natural + possible * self._lacking
         else:
             goal = target_counts(self.natural, categories, config.target, config.counts, missing)
-            self.target = np.where(chosen, goal, np.minimum(goal, self.natural))
-            self._lacking = _normalize((self.target - self.natural).clip(0) * self.isthing)
+            without_more = np.minimum(goal, self.natural)
+            self.target = np.where(chosen, goal, without_more)
+            missing_part = (self.target - self.natural).clip(0)
+            self._lacking = _normalize(missing_part * self.isthing)
         change = (self.target - self.natural) * self.isthing
         self._above = _normalize((-change).clip(0))
         self._natural_shares = _normalize(present * chosen)
@@ -167,7 +172,9 @@ class EditPlanner:
         self._lifts = np.ones((len(categories), len(categories)))
         if config.placement == "natural":
             self._lifts = placement.lift(counts)
-        self.weights: Floats | None = self._fit(counts) if weights is None else weights
+        self.weights: Floats | None = weights
+        if weights is None:
+            self.weights = self._fit(counts)
 
     def _adding_share(self) -> float:
         """Return the share of the images in which objects are added."""
@@ -234,11 +241,13 @@ class EditPlanner:
         labels: list[int] = []
         if self._lacking.any():
             targeted = int(rng.binomial(targeted, self._fraction))
-            labels += rng.choice(len(self.categories), targeted, p=self._shares(drawing)).tolist()
+            shares = self._shares(drawing)
+            labels += rng.choice(len(shares), targeted, p=shares).tolist()
         else:
             natural += targeted
         if self._natural_shares.any():
-            labels += rng.choice(len(self.categories), natural, p=self._natural_shares).tolist()
+            shares = self._natural_shares
+            labels += rng.choice(len(shares), natural, p=shares).tolist()
 
         words = [use] if use != "insert" else []
         added = []
@@ -263,14 +272,16 @@ class EditPlanner:
         """Draw the classes whose sizes the places have that are painted with background."""
         if not added:
             return []
-        number = math.floor(self.config.empties * len(added) + rng.random())
+        expected = self.config.empties * len(added)
+        number = math.floor(expected + rng.random())
         labels: list[int] = rng.choice(np.array(added), number).tolist()
         return labels
 
     def _shares(self, drawing: Drawing) -> Floats:
         """Return the share of each class [C] among the objects that an image receives."""
         assert self.weights is not None
-        layout = Layout(np.array(drawing.category, np.int32), np.array(drawing.boxes))
+        labels = np.array(drawing.category, np.int32)
+        layout = Layout(labels, np.array(drawing.boxes))
         counts = object_counts([layout], len(self.categories))
         affinities = placement.affinity(counts, self._lifts)
         shares: Floats = placement.shares(affinities, self.weights)[0]
@@ -290,7 +301,8 @@ class EditPlanner:
         for number in range(PLACES):
             real = candidates[rng.integers(len(candidates))]
             alone = Layout(np.array([label], np.int32), real[None])
-            box: Boxes = vary(alone, self.isthing, self.config.jitter, 0.0, rng).boxes[0]
+            varied = vary(alone, self.isthing, self.config.jitter, 0.0, rng)
+            box: Boxes = varied.boxes[0]
             if number >= OWN_PLACES:
                 width = box[2] - box[0]
                 left = np.float32(rng.random() * (1 - width))
@@ -374,7 +386,8 @@ class Drawing:
     def free(self, limit: float) -> Ints:
         """Return the positions of things that share at most `limit` with any other."""
         taken = self.taken()
-        things = np.flatnonzero(self.isthing[np.array(self.category, np.int64)])
+        labels = np.array(self.category, np.int64)
+        things = np.flatnonzero(self.isthing[labels])
         kept = []
         for row, position in enumerate(things.tolist()):
             others = np.delete(taken, row, axis=0)
@@ -388,7 +401,8 @@ def largest_overlap(box: Boxes, others: Boxes) -> float:
 
     Overlap is the share of the smaller of two boxes that they have in common.
     """
-    smaller = np.minimum(box_areas(others), box_areas(box)).clip(1e-12)
+    smaller = np.minimum(box_areas(others), box_areas(box))
+    smaller = smaller.clip(1e-12)
     shares = intersection_areas(box, others) / smaller
     return float(shares.max(initial=0.0))
 

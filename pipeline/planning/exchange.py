@@ -52,11 +52,13 @@ class Pool:
     def of(layouts: Sequence[Layout], num_classes: int) -> Pool:
         """Collect the boxes of each class."""
         objects = concatenate(layouts)
-        return Pool(tuple(objects.boxes[objects.category == c] for c in range(num_classes)))
+        of_classes = [objects.boxes[objects.category == c] for c in range(num_classes)]
+        return Pool(tuple(of_classes))
 
     def counts(self) -> Floats:
         """Return the number of boxes per class [C]."""
-        return np.array([len(boxes) for boxes in self.boxes], np.float64)
+        numbers = [len(boxes) for boxes in self.boxes]
+        return np.array(numbers, np.float64)
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,15 @@ class Slots:
     @staticmethod
     def of(counts: NDArray[np.int32], plan: Exchange, max_objects: int) -> Slots:
         """Count the slots of layouts with objects `counts` [S, C]."""
-        free = np.maximum(max_objects - counts.sum(1), 0).astype(np.float64)  # [S]
+        left = np.maximum(max_objects - counts.sum(1), 0)
+        free = left.astype(np.float64)  # [S]
         num_extra = plan.extra * len(counts)
         extra = 0.0
         if free.any():
             extra = min(1.0, num_extra / free.sum())
         receive = counts @ plan.give_up * plan.refill + free * extra
-        short = (num_extra - extra * free.sum()) / max(1, len(counts))
+        without_slot = num_extra - extra * free.sum()
+        short = without_slot / max(1, len(counts))
         return Slots(receive, extra, short)
 
 
@@ -105,20 +109,25 @@ def draw_layout(
     `plan.shares` has the shares of the classes in this layout; `free` says how many slots are free
     in it, and with which probability each is filled. Objects that stay come first, in their order.
     """
-    removed = rng.random(len(source.category)) < plan.give_up[source.category]
-    num_refilled = int((rng.random(int(removed.sum())) < plan.refill).sum())
-    num_added = num_refilled + int(rng.binomial(*free))
+    points = rng.random(len(source.category))
+    removed = points < plan.give_up[source.category]
+    num_removed = int(removed.sum())
+    refilled = rng.random(num_removed) < plan.refill
+    num_added = int(refilled.sum()) + int(rng.binomial(*free))
     added: list[int] = []
     if num_added:
-        added = rng.choice(len(plan.shares), num_added, p=plan.shares).tolist()
+        shares = plan.shares
+        added = rng.choice(len(shares), num_added, p=shares).tolist()
     category = source.category[~removed].tolist()
     boxes = list(source.boxes[~removed])
     for label in added:
-        things = [box for box, c in zip(boxes, category, strict=True) if isthing[c]]
+        pairs = zip(boxes, category, strict=True)
+        things = [box for box, c in pairs if isthing[c]]
         occupied = np.array(things, np.float32).reshape(-1, 4)
         boxes.append(_free_box(pool.boxes[label], occupied, rng))
         category.append(label)
-    layout = Layout(np.array(category, np.int32), np.array(boxes, np.float32).reshape(-1, 4))
+    all_boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    layout = Layout(np.array(category, np.int32), all_boxes)
     return ExchangedLayout(layout, added, source.category[removed].tolist())
 
 
@@ -130,7 +139,8 @@ def _free_box(candidates: Floats32, occupied: Floats32, rng: np.random.Generator
     best: Floats32 = candidates[0]
     least = np.inf
     for index in rng.integers(len(candidates), size=TRIES).tolist():
-        crowding = float(overlap(candidates[index], occupied).max(initial=0.0))
+        covered = overlap(candidates[index], occupied)
+        crowding = float(covered.max(initial=0.0))
         if crowding < least:
             best = candidates[index]
             least = crowding
@@ -143,7 +153,8 @@ def overlap(box: Boxes, others: Floats32) -> Floats32:
     """Return the IoU of one xyxy box [4] with others [N, 4]: [N]."""
     intersection = intersection_areas(box, others)
     union = box_areas(box) + box_areas(others) - intersection
-    iou: Floats32 = (intersection / np.maximum(union, 1e-12)).astype(np.float32)
+    ratio = intersection / np.maximum(union, 1e-12)
+    iou: Floats32 = ratio.astype(np.float32)
     return iou
 
 
@@ -158,7 +169,8 @@ def vary(
     stuff.
     """
     movable = isthing[layout.category][:, None]  # [N, 1]
-    noise = np.clip(rng.normal(size=(len(layout.boxes), 4)), -2, 2)
+    drawn = rng.normal(size=(len(layout.boxes), 4))
+    noise = np.clip(drawn, -2, 2)
     boxes = _jittered(layout.boxes, noise * jitter * movable)
     if rng.random() < flip:
         boxes = mirror_boxes(boxes)
@@ -174,16 +186,19 @@ def _jittered(boxes: Boxes, moves: Floats) -> Floats:
     center = (boxes[:, 2:] + boxes[:, :2]) / 2
     new_size = size * np.exp(moves[:, 2:])
     new_center = center + moves[:, :2] * size
-    corners = np.concatenate([new_center - new_size / 2, new_center + new_size / 2], 1)
+    half = new_size / 2
+    corners = np.concatenate([new_center - half, new_center + half], 1)
     moved = np.clip(corners, 0, 1)
     # a box that the border would cut to less than half is left where it was
     area = np.prod(size, axis=1)
-    new_area = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
+    sides_left = moved[:, 2:] - moved[:, :2]
+    new_area = np.prod(sides_left, axis=1)
     large_enough = new_area > MIN_LEFT * area
     return np.where(large_enough[:, None], moved, boxes)
 
 
 def mirror_boxes(boxes: Floats) -> Floats:
     """Return xyxy boxes [N, 4] in [0, 1] as they lie in the mirrored image."""
-    mirrored: Floats = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
+    swapped = boxes[:, [2, 1, 0, 3]]
+    mirrored: Floats = swapped * [-1, 1, -1, 1] + [1, 0, 1, 0]
     return mirrored

@@ -37,11 +37,15 @@ class Statistics:
         """Measure layouts."""
         objects = concatenate(layouts)
         category = objects.category
-        low, high = objects.boxes[:, :2], objects.boxes[:, 2:]
+        low = objects.boxes[:, :2]
+        high = objects.boxes[:, 2:]
         area = (high - low).prod(1)  # [N]
-        cell = ((low + high) / 2 * GRID).astype(np.int64).clip(0, GRID - 1)  # [N, 2] x, y
+        centers = (low + high) / 2
+        in_grid = (centers * GRID).astype(np.int64)
+        cell = in_grid.clip(0, GRID - 1)  # [N, 2] x, y
         octave = 2 * np.log2(area.clip(1e-9))
-        size_bin = (SIZE_BINS + octave).astype(np.int64).clip(0, SIZE_BINS - 1)
+        bins = (SIZE_BINS + octave).astype(np.int64)
+        size_bin = bins.clip(0, SIZE_BINS - 1)
         positions = np.zeros((num_classes, GRID, GRID), np.int64)
         np.add.at(positions, (category, cell[:, 1], cell[:, 0]), 1)
         sizes = np.zeros((num_classes, SIZE_BINS), np.int64)
@@ -72,14 +76,17 @@ def divergence(p: NDArray[np.generic], q: NDArray[np.generic]) -> float:
     first = first / first.sum()
     second = second / second.sum()
     mean = (first + second) / 2
-    distance = (_relative_entropy(first, mean) + _relative_entropy(second, mean)) / 2
+    of_first = _relative_entropy(first, mean)
+    of_second = _relative_entropy(second, mean)
+    distance = (of_first + of_second) / 2
     return max(0.0, distance)
 
 
 def _relative_entropy(p: Floats, q: Floats) -> float:
     """Compute the Kullback-Leibler divergence of p from q in bits."""
     some = p > 0
-    return float((p[some] * np.log2(p[some] / q[some])).sum())
+    terms = p[some] * np.log2(p[some] / q[some])
+    return float(terms.sum())
 
 
 def with_margins(pairs: Floats, margins: Floats) -> Floats:
@@ -94,7 +101,8 @@ def with_margins(pairs: Floats, margins: Floats) -> Floats:
     for _ in range(ROUNDS):
         sums = scale * (pairs @ scale)
         ratio = np.divide(margins, sums, out=np.zeros_like(sums), where=sums > 0)
-        if np.abs(ratio[sums > 0] - 1).max(initial=0) < TOLERANCE:
+        deviation = np.abs(ratio[sums > 0] - 1)
+        if deviation.max(initial=0) < TOLERANCE:
             break
         scale = scale * np.sqrt(ratio)
     scaled: Floats = scale[:, None] * pairs * scale
@@ -125,7 +133,9 @@ def _divergence_of_fullness(natural: NDArray[np.int32], planned: NDArray[np.int3
     """Compute the divergence of the objects per image, given counts [S, C]."""
     natural_sizes = natural.sum(1)
     planned_sizes = planned.sum(1)
-    most = int(max(natural_sizes.max(initial=0), planned_sizes.max(initial=0)))
+    most_natural = natural_sizes.max(initial=0)
+    most_planned = planned_sizes.max(initial=0)
+    most = int(max(most_natural, most_planned))
     natural_histogram = np.bincount(natural_sizes, minlength=most + 1)
     planned_histogram = np.bincount(planned_sizes, minlength=most + 1)
     return divergence(natural_histogram, planned_histogram)
@@ -136,6 +146,7 @@ def _mean_divergence(natural: Ints, planned: Ints, counts: NDArray[np.int32]) ->
 
     Weighted by the objects of each class in `counts` [S, C].
     """
-    per_class = [divergence(before, after) for before, after in zip(natural, planned, strict=True)]
+    pairs = zip(natural, planned, strict=True)
+    per_class = [divergence(before, after) for before, after in pairs]
     weights = counts.sum(0) / max(1, counts.sum())
     return float(weights @ np.array(per_class))

@@ -47,8 +47,10 @@ def real_map(scene: Scene, num_classes: int, size: Size | None, min_area: int) -
     if size:
         ids = resize_map(ids, size)
     n = len(scene.objects)
-    ids = replace_ids(ids, segment_ids(scene.objects), np.arange(1, n + 1), 0)
-    category = np.append(num_classes, scene.objects.category.astype(np.int64))
+    numbers = np.arange(1, n + 1)
+    ids = replace_ids(ids, segment_ids(scene.objects), numbers, 0)
+    classes = scene.objects.category.astype(np.int64)
+    category = np.append(num_classes, classes)
     crowd = np.append(False, scene.objects.iscrowd)
     countable = np.append(False, scene.objects.isthing) & ~crowd
     area = np.bincount(ids.ravel(), minlength=n + 1)
@@ -82,11 +84,13 @@ def complete(ids: Ints, holes: Flags, stuff: Flags) -> Ints:
     sources = stuff & ~holes
     if not sources.any():
         return np.where(holes, 0, ids)
-    background = np.where(sources, 0, 1).astype(np.uint8)  # the distance is to the nearest zero
+    # the distance is to the nearest zero
+    background = np.where(sources, 0, 1).astype(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(
         background, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    id_of_label = np.zeros(int(nearest.max()) + 1, np.int64)
+    num_labels = int(nearest.max()) + 1
+    id_of_label = np.zeros(num_labels, np.int64)
     id_of_label[nearest[sources]] = ids[sources]
     return np.where(holes, id_of_label[nearest], ids)
 
@@ -100,7 +104,8 @@ def _enclosed(ids: Ints, removed: Flags) -> Flags:
     """
     import cv2
 
-    count, patch = cv2.connectedComponents((ids == 0).astype(np.uint8), connectivity=4)
+    unclaimed = (ids == 0).astype(np.uint8)
+    count, patch = cv2.connectedComponents(unclaimed, connectivity=4)
     touches_removed = np.zeros(count, bool)
     touches_others = np.zeros(count, bool)
     below, above = np.s_[1:], np.s_[:-1]
@@ -167,10 +172,13 @@ def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout 
     columns = np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
-    top, left = int(rows[0]), int(columns[0])
-    mask = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    top = int(rows[0])
+    left = int(columns[0])
+    bottom, right = rows[-1] + 1, columns[-1] + 1
+    mask = mask[top:bottom, left:right]
     ring = _ring(ids, mask, top, left)  # [P] ids
-    class_of_stuff = np.where(source.things | source.crowd, num_classes, source.category)
+    is_no_stuff = source.things | source.crowd
+    class_of_stuff = np.where(is_no_stuff, num_classes, source.category)
     around = _shares(class_of_stuff[ring], num_classes)
     unoccluded = 1.0
     if len(ring):
@@ -187,7 +195,8 @@ def _ring(values: Ints, mask: Flags, top: int, left: int) -> Ints:
     import cv2
 
     reach = max(1, round(RING * max(mask.shape)))
-    (H, W), (h, w) = values.shape, mask.shape
+    H, W = values.shape
+    h, w = mask.shape
     padded = np.pad(mask, reach).astype(np.uint8)
     side = 2 * reach + 1
     kernel = np.ones((side, side), np.uint8)

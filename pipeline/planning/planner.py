@@ -139,7 +139,9 @@ class LayoutPlanner:
         self._lifts = np.ones((len(categories), len(categories)))
         if config.placement == "natural":
             self._lifts = placement.lift(counts)
-        self.weights: Floats | None = self._fit(counts) if weights is None else weights
+        self.weights: Floats | None = weights
+        if weights is None:
+            self.weights = self._fit(counts)
 
     def _fit(self, counts: NDArray[np.int32]) -> Floats:
         """Fit the weights [C] by which layouts with objects [S, C] receive additions."""
@@ -164,7 +166,8 @@ class LayoutPlanner:
         config = self.config
         epoch, position = divmod(index, len(self.sources))
         shuffle = seed_for(config.seed, "plan", epoch)
-        source = self.sources[permuted(position, len(self.sources), shuffle)]
+        number = permuted(position, len(self.sources), shuffle)
+        source = self.sources[number]
         layout = source.layout
 
         rng = rng_for(config.seed, "layout", index)

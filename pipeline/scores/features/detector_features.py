@@ -113,7 +113,8 @@ def _frechet(
     synthetic = fid.moments(rows(inputs, extractor, "synthetic"))
     assert real and synthetic
     num_train = num_selected(inputs, extractor, "train")
-    train = fid.moments(thinned(rows(inputs, extractor, "train"), num_train, synthetic.count))
+    all_rows = rows(inputs, extractor, "train")
+    train = fid.moments(thinned(all_rows, num_train, synthetic.count))
     floor: dict[str, float | None] = {}
     if train:
         floor = {"frechet": fid.frechet(train, real), "images": train.count}
@@ -156,7 +157,8 @@ def _distances(
                 yield False, float(np.linalg.norm(features - previous))
             previous = first[record.layout] = features
         elif record.sample == 1 and record.layout in first:
-            yield True, float(np.linalg.norm(features - first.pop(record.layout)))
+            before = first.pop(record.layout)
+            yield True, float(np.linalg.norm(features - before))
 
 
 def _warnings(counts: list[int], width: int) -> list[str]:

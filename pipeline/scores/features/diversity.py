@@ -87,14 +87,16 @@ class LpipsExtractor(Extractor):
                 positions.append(position)
                 first.append(pixels)
                 second.append(resize(other, pixels.shape[:2]))
-            return dict(zip(positions, network(first, second).tolist(), strict=True))
+            found = network(first, second).tolist()
+            return dict(zip(positions, found, strict=True))
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
             same = distances(images, SAME)
             other = distances(images, OTHER)
             records: list[Arrays] = []
             for position in range(len(images)):
-                record = {SAME: _array(same.get(position)), OTHER: _array(other.get(position))}
+                own = _array(same.get(position))
+                record = {SAME: own, OTHER: _array(other.get(position))}
                 records.append(record)
             return records
 
@@ -115,7 +117,8 @@ class _Partners:
         positions = zip(pairing.layout.tolist(), pairing.sample.tolist(), strict=True)
         self._index = {position: index for index, position in enumerate(positions)}
         layouts = sorted(layout for layout, sample in self._index if layout >= 0 and sample == 0)
-        self._following = dict(zip(layouts, [*layouts[1:], *layouts[:1]], strict=True))
+        successors = [*layouts[1:], *layouts[:1]]
+        self._following = dict(zip(layouts, successors, strict=True))
 
     def find(self, image: TableImage, kind: str) -> int | None:
         """Return the index of the partner of the first image of a layout.

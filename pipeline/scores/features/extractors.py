@@ -50,7 +50,8 @@ class SpacedExtractor(Extractor):
         most = self.train_images if table == "train" else self.other_images
         indices = range(len(inputs.tables[table]))
         used = [index for index in indices if inputs.uses(self, table, index)]
-        return np.array(used, np.int64)[spaced(len(used), most)]
+        chosen = spaced(len(used), most)
+        return np.array(used, np.int64)[chosen]
 
     def on_selected(
         self, inputs: MetricInputs, measure: Callable[[list[TableImage]], list[Arrays]]
@@ -63,11 +64,15 @@ class SpacedExtractor(Extractor):
                 selected[table] = set(self.selected(inputs, table).tolist())
 
         def extract(images: Sequence[TableImage]) -> list[Arrays]:
-            chosen = [image for image in images if image.index in selected[image.table]]
+            chosen = []
+            for image in images:
+                if image.index in selected[image.table]:
+                    chosen.append(image)
             arrays: list[Arrays] = []
             if chosen:
                 arrays = measure(chosen)
-            by_index = {image.index: one for image, one in zip(chosen, arrays, strict=True)}
+            pairs = zip(chosen, arrays, strict=True)
+            by_index = {image.index: one for image, one in pairs}
             return [by_index.get(image.index, nothing) for image in images]
 
         return extract
@@ -164,11 +169,15 @@ def label_map(image: TableImage, side: int) -> NDArray[np.int16]:
     objects = layout_objects(scene)
     scale = np.array([side / scene.width, side / scene.height] * 2)
     cells = objects.boxes.astype(np.float64) * scale  # [N, 4] xyxy, in cells
-    areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
+    widths = cells[:, 2] - cells[:, 0]
+    heights = cells[:, 3] - cells[:, 1]
+    areas = widths * heights
     canvas = np.full((side, side), -1, np.int16)
     for i in np.argsort(-areas, kind="stable"):
-        x1, y1 = np.floor(np.clip(cells[i, :2], 0, side)).astype(int)
-        x2, y2 = np.ceil(np.clip(cells[i, 2:], 0, side)).astype(int)
+        low = np.clip(cells[i, :2], 0, side)
+        high = np.clip(cells[i, 2:], 0, side)
+        x1, y1 = np.floor(low).astype(int)
+        x2, y2 = np.ceil(high).astype(int)
         canvas[y1:y2, x1:x2] = objects.category[i]
     return canvas
 

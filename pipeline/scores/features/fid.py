@@ -79,7 +79,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     assert real and synthetic
     value = frechet(synthetic, real)
     num_train = num_selected(inputs, extractor, "train")
-    train = moments(thinned(rows(inputs, extractor, "train"), num_train, synthetic.count))
+    all_rows = rows(inputs, extractor, "train")
+    train = moments(thinned(all_rows, num_train, synthetic.count))
     controls = {}
     if train:
         controls["train"] = {"fid": frechet(train, real), "images": train.count}
@@ -154,7 +155,8 @@ def frechet(a: Moments, b: Moments) -> float:
     """
     first, second = a.covariance, b.covariance
     shift = a.mean - b.mean
-    cross = float(np.linalg.svd(_root(first) @ _root(second).T, compute_uv=False).sum())
+    product = _root(first) @ _root(second).T
+    cross = float(np.linalg.svd(product, compute_uv=False).sum())
     traces = float(shift @ shift) + float(np.trace(first)) + float(np.trace(second))
     return max(0.0, traces - 2 * cross)
 
@@ -165,9 +167,11 @@ def _root(covariance: Floats) -> Floats:
     Directions without variance are left out.
     """
     values, vectors = np.linalg.eigh(covariance)
-    least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
+    largest = max(float(values[-1]), 0.0)
+    least = largest * len(values) * np.finfo(np.float64).eps
     kept = values > least
-    root: Floats = (vectors[:, kept] * np.sqrt(values[kept])).T
+    scaled = vectors[:, kept] * np.sqrt(values[kept])
+    root: Floats = scaled.T
     return root
 
 

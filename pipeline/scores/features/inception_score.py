@@ -159,7 +159,8 @@ def inception_score(
         if probability is None:
             probability = np.zeros((splits, block.shape[1]))
         split = split_of_row[start : start + len(block)]
-        np.add.at(negative_entropy, split, (p * log_p).sum(axis=1))
+        of_rows = (p * log_p).sum(axis=1)
+        np.add.at(negative_entropy, split, of_rows)
         np.add.at(probability, split, p)
         start += len(block)
     assert start == count and probability is not None

@@ -107,7 +107,8 @@ def kernel_distances(
             kernel = kernel_distance(synthetic, real, subsets, subset_size)
             count = len(synthetic)
         num_train = num_selected(inputs, extractor, "train")
-        with on_disk(thinned(rows(inputs, extractor, "train"), num_train, count)) as train:
+        all_rows = rows(inputs, extractor, "train")
+        with on_disk(thinned(all_rows, num_train, count)) as train:
             floor = kernel_distance(train, real, subsets, subset_size)
     return kernel, floor
 
@@ -161,7 +162,9 @@ def mmd(x: Features, y: Features) -> float:
     within_x = _kernel_sum(x, x) - _diagonal_sum(x)
     within_y = _kernel_sum(y, y) - _diagonal_sum(y)
     between = _kernel_sum(x, y)
-    return within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * between / (n * m)
+    of_x = within_x / (n * (n - 1))
+    of_y = within_y / (m * (m - 1))
+    return of_x + of_y - 2 * between / (n * m)
 
 
 def kernel_distance(
@@ -183,7 +186,9 @@ def kernel_distance(
         x_indices = rng.choice(len(x), size, replace=False)
         y_indices = rng.choice(len(y), size, replace=False)
         # a file is read faster in order, and the sums are the same in any order of rows
-        draws[i] = mmd(x[np.sort(x_indices)], y[np.sort(y_indices)])
+        some_x = x[np.sort(x_indices)]
+        some_y = y[np.sort(y_indices)]
+        draws[i] = mmd(some_x, some_y)
     return Kernel(float(draws.mean()), float(draws.std()), size, subsets)
 
 

@@ -204,7 +204,8 @@ def _by_features(
 def _standardization(train: Features) -> Standardization:
     statistics = moments(train[span] for span in spans(len(train)))
     assert statistics
-    return Standardization(statistics.mean, np.sqrt(np.diag(statistics.covariance)))
+    variance = np.diag(statistics.covariance)
+    return Standardization(statistics.mean, np.sqrt(variance))
 
 
 def _by_layout(inputs: MetricInputs, extractor: LayoutMapExtractor) -> dict[str, Neighbours]:
@@ -214,7 +215,8 @@ def _by_layout(inputs: MetricInputs, extractor: LayoutMapExtractor) -> dict[str,
     """
     maps = {}
     for table in ("train", "synthetic", "real"):
-        maps[table] = np.concatenate(list(rows(inputs, extractor, table, LAYOUT)))
+        of_table = rows(inputs, extractor, table, LAYOUT)
+        maps[table] = np.concatenate(list(of_table))
     num_classes = len(inputs.categories)
     neighbours = {}
     for table in ("synthetic", "real"):
@@ -237,7 +239,8 @@ def _nearest_pairs(
     corpus = extractor.selected(inputs, "train")
     train, synthetic = inputs.tables["train"], inputs.tables["synthetic"]
     pairs = []
-    for i in np.argsort(-by_features.similarity[:, 0], kind="stable")[:most]:
+    most_similar = np.argsort(-by_features.similarity[:, 0], kind="stable")
+    for i in most_similar[:most]:
         index = int(selected[i])
         feature_index = int(corpus[by_features.index[i, 0]])
         layout_index = int(corpus[by_layout.index[i, 0]])

@@ -66,11 +66,13 @@ def nearest(
         block = _unit(queries[span], standardization)
         for other in spans(len(corpus)):
             similarity = block @ _unit(corpus[other], standardization).T  # [block, other]
-            rows = np.broadcast_to(np.arange(other.start, other.stop), similarity.shape)
+            numbers = np.arange(other.start, other.stop)
+            rows = np.broadcast_to(numbers, similarity.shape)
             # earlier rows stand before later ones, and the sort is stable
             candidates = np.concatenate([best[span], similarity], axis=1)
             candidate_rows = np.concatenate([index[span], rows], axis=1)
-            order = np.argsort(-candidates, axis=1, kind="stable")[:, :k]
+            ranked = np.argsort(-candidates, axis=1, kind="stable")
+            order = ranked[:, :k]
             best[span] = np.take_along_axis(candidates, order, axis=1)
             index[span] = np.take_along_axis(candidate_rows, order, axis=1)
     return Neighbours(index, best)

@@ -146,7 +146,8 @@ class Lpips:
         self._device = device
         self._stages = LPIPS_STAGES[net]
         layers = _features(LPIPS_NETS[net], convolutions)
-        self._features = layers[: max(self._stages) + 1].to(device)
+        last = max(self._stages) + 1
+        self._features = layers[:last].to(device)
         self._heads = [head.float().to(device) for head in heads]  # each [1, C, 1, 1]
         # the published code's own normalization of pixels in [-1, 1]
         self._shift = torch.tensor(LPIPS_SHIFT, device=device)[:, None, None]
@@ -163,7 +164,8 @@ class Lpips:
                 b = self._unit_features([second[i] for i in members])
                 total = torch.zeros(len(members), device=self._device)
                 for ours, theirs, head in zip(a, b, self._heads, strict=True):
-                    weighted = ((ours - theirs) ** 2 * head).sum(dim=1)  # [n, h, w]
+                    squared = (ours - theirs) ** 2
+                    weighted = (squared * head).sum(dim=1)  # [n, h, w]
                     total += weighted.mean(dim=(1, 2))
                 out[members] = total.double().cpu().numpy()
         return out
@@ -176,7 +178,8 @@ class Lpips:
         for index, layer in enumerate(self._features):
             x = layer(x)
             if index in self._stages:
-                length = ((x**2).sum(dim=1, keepdim=True) + LPIPS_EPS).sqrt()
+                squared = (x**2).sum(dim=1, keepdim=True)
+                length = (squared + LPIPS_EPS).sqrt()
                 features.append(x / length)
         return features
 
@@ -280,4 +283,5 @@ def _imagenet(pixels: Tensor) -> Tensor:
 
     mean = pixels.new_tensor((0.485, 0.456, 0.406), dtype=torch.float32)
     std = pixels.new_tensor((0.229, 0.224, 0.225), dtype=torch.float32)
-    return (pixels / 255 - mean[:, None, None]) / std[:, None, None]
+    centered = pixels / 255 - mean[:, None, None]
+    return centered / std[:, None, None]

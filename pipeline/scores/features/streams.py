@@ -64,7 +64,8 @@ def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
                 assert not count or part.shape[1] == width
                 count += len(part)
                 width = part.shape[1]
-                out.write(np.ascontiguousarray(part, np.float32).tobytes())
+                values = np.ascontiguousarray(part, np.float32)
+                out.write(values.tobytes())
         with path.open("rb") as file:
             yield cast(Features, _StoredRows(file, (count, width)))
 
@@ -91,7 +92,8 @@ class _StoredRows:
         for begin, end in pairwise([*starts.tolist(), len(indices)]):
             self._file.seek(int(indices[begin]) * row_bytes)
             data = self._file.read((end - begin) * row_bytes)
-            out[begin:end] = np.frombuffer(data, np.float32).reshape(end - begin, -1)
+            values = np.frombuffer(data, np.float32)
+            out[begin:end] = values.reshape(end - begin, -1)
         return out
 
 

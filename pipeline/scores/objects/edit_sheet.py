@@ -67,7 +67,8 @@ def _pairs(
 
 
 def _difference(first: Image, second: Image) -> float:
-    return float(np.abs(first.astype(np.int16) - second).mean())
+    steps = first.astype(np.int16) - second
+    return float(np.abs(steps).mean())
 
 
 def with_boxes(image: Image, scene: Scene, chosen: Flags) -> Image:
@@ -83,7 +84,8 @@ def with_boxes(image: Image, scene: Scene, chosen: Flags) -> Image:
 
 def _framed(image: Image) -> Image:
     """Bring an image to the height of the sheet, with white around it."""
-    width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
+    height, original_width = image.shape[:2]
+    width = max(1, round(original_width * HEIGHT / height))
     shown = resize(np.ascontiguousarray(image), (HEIGHT, width))
     border = ((GAP, GAP), (GAP, GAP), (0, 0))
     return np.pad(shown, border, constant_values=255)

@@ -110,7 +110,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 def nearness(real: ObjectSet, other: ObjectSet, train: ObjectSet) -> dict[str, float | None]:
     """Return `distance` and `near_copies` of other objects, weighted by their classes."""
     ratios, near, weights = [], [], []
-    shared = np.intersect1d(np.intersect1d(real.labels, other.labels), train.labels)
+    in_both = np.intersect1d(real.labels, other.labels)
+    shared = np.intersect1d(in_both, train.labels)
     for label in shared.tolist():
         corpus = _of_class(train, label)
         yardstick = nearest(_of_class(real, label), corpus)
@@ -119,7 +120,8 @@ def nearness(real: ObjectSet, other: ObjectSet, train: ObjectSet) -> dict[str, f
         if not median:
             continue
         ratios.append(float(np.median(distances)) / median)
-        near.append(float((distances < np.quantile(yardstick, NEAR)).mean()))
+        is_near = distances < np.quantile(yardstick, NEAR)
+        near.append(float(is_near.mean()))
         weights.append(len(distances))
     if not ratios:
         return {"distance": None, "near_copies": None}
@@ -135,8 +137,12 @@ def variety(real: ObjectSet, other: ObjectSet, neighbors: int) -> dict[str, floa
     rows, others = features(first.inside), features(second.inside)
     manifolds = None
     if len(rows):
-        center, scale = rows.mean(0), rows.std(0) + 1e-6
-        standardized = [((one - center) / scale).astype(np.float32) for one in (rows, others)]
+        center = rows.mean(0)
+        scale = rows.std(0) + 1e-6
+        standardized = []
+        for one in (rows, others):
+            values = (one - center) / scale
+            standardized.append(values.astype(np.float32))
         manifolds = prdc(standardized[0], standardized[1], neighbors)
     if manifolds is None:
         return {"recall": None, "coverage": None}
@@ -145,7 +151,8 @@ def variety(real: ObjectSet, other: ObjectSet, neighbors: int) -> dict[str, floa
 
 def _of_class(objects: ObjectSet, label: int) -> Floats:
     """Return small pictures of a class's objects, [N, SIDE, SIDE, 3] in [0, 1]."""
-    pictures = objects.inside[objects.labels == label].astype(np.float32) / 255
+    of_class = objects.inside[objects.labels == label]
+    pictures = of_class.astype(np.float32) / 255
     cell = pictures.shape[1] // SIDE
     cells = pictures.reshape(-1, SIDE, cell, SIDE, cell, 3)
     return np.asarray(cells.mean((2, 4)), np.float32)
@@ -165,6 +172,7 @@ def nearest(queries: Floats, corpus: Floats) -> NDArray[np.float64]:
             if mirrored:
                 turned = turned[:, :, ::-1]
             flat = turned.reshape(len(queries), -1)
-            squared = (flat**2).sum(1)[:, None] + lengths - 2 * flat @ rows.T
+            own_lengths = (flat**2).sum(1)[:, None]
+            squared = own_lengths + lengths - 2 * flat @ rows.T
             best = np.minimum(best, squared.min(1, initial=np.inf))
     return np.asarray(np.sqrt(best.clip(0)))
