@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from synthaug.detectors.base import Sample
-from synthaug.detectors.boxes import box_areas, mirror_boxes
+from synthaug.detectors.boxes import Boxes, Flags, Floats, Image, Ints, box_areas, mirror_boxes
 
 MIN_VISIBLE = 0.3  # of a box's area; an object of which less is visible is not recognisable
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B in grey (ITU-R BT.601)
@@ -80,7 +79,7 @@ def augment(
     return replace(augmented, image=np.ascontiguousarray(image), masks=masks)
 
 
-def weak(image: NDArray[np.uint8], rng: np.random.Generator, flip: bool) -> NDArray[np.uint8]:
+def weak(image: Image, rng: np.random.Generator, flip: bool) -> Image:
     """Return the image [H, W, 3], mirrored with chance 1/2 where `flip`."""
     if flip and rng.random() < 0.5:
         return np.ascontiguousarray(image[:, ::-1])
@@ -109,7 +108,7 @@ def strong(sample: Sample, rng: np.random.Generator, config: Strong, flip: bool)
     return erase(replace(view, image=image), corners, rng)
 
 
-def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_grey(image: Image) -> Image:
     """Return the image [H, W, 3] with three equal channels."""
     luma = image.astype(np.float32) @ LUMA  # [H, W]
     rounded = np.rint(luma).clip(0, 255)
@@ -117,7 +116,7 @@ def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def blur(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+def blur(image: Image, sigma: float) -> Image:
     """Convolve the image [H, W, 3] with a Gaussian of `sigma` pixels.
 
     The Gaussian is cut off at 3 sigma, and the pixels at the border are repeated.
@@ -135,11 +134,11 @@ def blur(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     planes = F.conv2d(planes, down)
     channels_last = planes[:, 0].permute(1, 2, 0)
     rounded = channels_last.round().clamp(0, 255).byte()
-    smooth: NDArray[np.uint8] = rounded.contiguous().numpy()
+    smooth: Image = rounded.contiguous().numpy()
     return smooth
 
 
-def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) -> Sample:
+def erase(sample: Sample, holes: Ints, rng: np.random.Generator) -> Sample:
     """Fill holes [K, 4] xyxy, pixels, with one random color each.
 
     Boxes that keep less than MIN_VISIBLE are dropped.
@@ -159,7 +158,7 @@ def erase(sample: Sample, holes: NDArray[np.int64], rng: np.random.Generator) ->
     return replace(view, masks=sample.masks[kept])
 
 
-def _select(sample: Sample, kept: NDArray[np.bool_]) -> Sample:
+def _select(sample: Sample, kept: Flags) -> Sample:
     """Return a sample with the boxes of some objects [N] and what belongs to them.
 
     Its masks are left without a change.
@@ -278,9 +277,9 @@ def _draw_hole(
 
 
 def _visible_shares(
-    boxes: NDArray[np.float32],
-    erased: NDArray[np.bool_],
-) -> NDArray[np.float64]:
+    boxes: Boxes,
+    erased: Flags,
+) -> Floats:
     """Return the share [N] of each box outside `erased` [H, W], to whole pixels."""
     shares = np.ones(len(boxes))
     for n, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
@@ -298,10 +297,10 @@ def _visible_shares(
 
 
 def _shift_colors(
-    image: NDArray[np.uint8],
+    image: Image,
     rng: np.random.Generator,
     color: float,
-) -> NDArray[np.uint8]:
+) -> Image:
     """Change brightness and contrast, and the gain of each channel half as much."""
     contrast = 1 + color * rng.uniform(-1.0, 1.0)
     brightness = 1 + color * rng.uniform(-1.0, 1.0)
@@ -313,7 +312,7 @@ def _shift_colors(
     constant = (1 - contrast) * mean * gain
     shift = constant.astype(np.float32)
     values = np.clip(image * slope + shift, 0, 255)
-    shifted: NDArray[np.uint8] = values.astype(np.uint8)
+    shifted: Image = values.astype(np.uint8)
     return shifted
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from synthaug.detectors.boxes import Boxes, Flags, Floats32, Image, Ints
 
 LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # names shared by all back-ends
 
@@ -24,11 +24,11 @@ LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # names shared 
 class Prediction:
     """Detections of one image, best first."""
 
-    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
-    labels: NDArray[np.int64]  # [N] 0..C-1
-    scores: NDArray[np.float32]  # [N] in [0, 1]
+    boxes: Boxes  # [N, 4] xyxy, pixels
+    labels: Ints  # [N] 0..C-1
+    scores: Floats32  # [N] in [0, 1]
     # [N, M, M] in [0, 1], each stretched over its box; None without mask head
-    masks: NDArray[np.float32] | None = None
+    masks: Floats32 | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -41,15 +41,15 @@ class Prediction:
 class Sample:
     """One training image with its true boxes."""
 
-    image: NDArray[np.uint8]  # [H, W, 3] RGB
-    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, width and height > 0
-    labels: NDArray[np.int64]  # [N] 0..C-1
+    image: Image  # [H, W, 3] RGB
+    boxes: Boxes  # [N, 4] xyxy, pixels, width and height > 0
+    labels: Ints  # [N] 0..C-1
     # [N, H, W]; None where the data has none or nobody learns them
-    masks: NDArray[np.bool_] | None = None
+    masks: Flags | None = None
     # [K, 4] xyxy, pixels: regions that are neither object nor background
-    ignore: NDArray[np.float32] | None = None
+    ignore: Floats32 | None = None
     # [N] whose boxes and masks are learned, not their classes alone; None: all
-    box_loss: NDArray[np.bool_] | None = None
+    box_loss: Flags | None = None
     # whether background that is not near an object is nothing to learn
     ignore_background: bool = False
 
@@ -93,7 +93,7 @@ class Detector(Protocol):
     num_classes: int
     model: nn.Module  # the network; its state is all that training changes
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
+    def predict(self, images: Sequence[Image], scale: float = 1.0) -> list[Prediction]:
         """Detect in a batch of images; scores below the configured floor are left out.
 
         `scale` enlarges or shrinks the images inside the network (test-time augmentation); boxes
@@ -101,13 +101,11 @@ class Detector(Protocol):
         """
         ...
 
-    def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def features(self, images: Sequence[Image]) -> Floats32:
         """Return the backbone's features [N, D], one vector per image."""
         ...
 
-    def box_features(
-        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
+    def box_features(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats32]:
         """Return the backbone's features [N, D] of boxes [N, 4] of each image.
 
         Boxes are xyxy in its pixels. Each map is averaged inside the box; what is around it is seen

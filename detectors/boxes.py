@@ -1,20 +1,27 @@
-"""Arithmetic on boxes: arrays [N, 4] of xyxy, pixels."""
+"""Names of the arrays of detectors, and plain arithmetic on boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Boxes = Floats32  # [N, 4] xyxy, pixels
+Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
-def box_areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+
+def box_areas(boxes: Boxes) -> Floats32:
     """Return the areas [N] of boxes [N, 4]."""
     widths = boxes[:, 2] - boxes[:, 0]
     heights = boxes[:, 3] - boxes[:, 1]
-    areas: NDArray[np.float32] = widths * heights
+    areas: Floats32 = widths * heights
     return areas
 
 
-def mirror_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def mirror_boxes(boxes: Boxes, width: int) -> Floats32:
     """Return boxes [N, 4] of an image as they lie in its mirror image."""
     mirrored = boxes.copy()
     mirrored[:, 0] = width - boxes[:, 2]
@@ -22,7 +29,7 @@ def mirror_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     return mirrored
 
 
-def pairwise_iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def pairwise_iou(boxes: Floats) -> Floats:
     """Return the intersection over union [N, N] of each pair; 0 where both are empty."""
     first = boxes[:, None]
     second = boxes[None]
@@ -33,6 +40,6 @@ def pairwise_iou(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     sides = boxes[:, 2:] - boxes[:, :2]
     area = sides.prod(axis=1)
     union = area[:, None] + area[None] - intersection
-    iou: NDArray[np.float64] = np.zeros_like(intersection)
+    iou: Floats = np.zeros_like(intersection)
     np.divide(intersection, union, out=iou, where=union > 0)
     return iou

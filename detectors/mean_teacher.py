@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from synthaug.detectors.augmentations import Strong, augment, strong, weak
 from synthaug.detectors.base import Detector, Prediction, Sample
+from synthaug.detectors.boxes import Floats32, Image
 from synthaug.detectors.training import (
     Recipe,
     make_optimizer,
@@ -60,7 +60,7 @@ class MixedBatch:
     """Labelled and unlabelled images of one step."""
 
     labelled: Sequence[Sample]
-    unlabelled: Sequence[NDArray[np.uint8]]  # images [H, W, 3] RGB
+    unlabelled: Sequence[Image]  # images [H, W, 3] RGB
 
 
 class MeanTeacher:
@@ -77,7 +77,7 @@ class MeanTeacher:
         config: Config,
         steps: int,
         seed: int,
-        thresholds: NDArray[np.float32] | None = None,
+        thresholds: Floats32 | None = None,
     ) -> None:
         assert steps > 0
         assert seed >= 0
@@ -136,7 +136,7 @@ class MeanTeacher:
 
     def _pseudo_label(
         self,
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[Image],
         rng: np.random.Generator,
     ) -> tuple[list[Sample], dict[str, float]]:
         """Return strong views with the teacher's boxes, and counts of these per image.
@@ -191,7 +191,7 @@ class MeanTeacher:
 
 def confident_detections(
     detections: Prediction,
-    thresholds: NDArray[np.float32],
+    thresholds: Floats32,
 ) -> Prediction:
     """Return the detections at or above the threshold [C] of their class.
 

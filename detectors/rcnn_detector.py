@@ -10,12 +10,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.boxes import Boxes, Floats32, Image
 from synthaug.detectors.nn import lite0_weights
 from synthaug.detectors.nn.precision import resolve_precision
 from synthaug.detectors.rcnn_config import Config
@@ -95,7 +95,7 @@ class RcnnDetector(ABC):
         """Return the device of the weights."""
         return next(self.model.parameters()).device
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
+    def predict(self, images: Sequence[Image], scale: float = 1.0) -> list[Prediction]:
         """Detect in images of any sizes; a result does not depend on the other images.
 
         Images of one shape run together and others apart: padding would change the normalization
@@ -111,7 +111,7 @@ class RcnnDetector(ABC):
                 predictions[i] = _prediction(output, shape)
         return [predictions[i] for i in range(len(images))]
 
-    def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def features(self, images: Sequence[Image]) -> Floats32:
         """Return the backbone's features [N, D]: maps averaged over the image, joined.
 
         They are recorded during `detect`, so the back-end's own resizing applies; images of one
@@ -124,7 +124,7 @@ class RcnnDetector(ABC):
             pooled.append(_pool_maps(maps))
 
         hook = self.model.get_submodule("backbone").register_forward_hook(record)
-        rows: dict[int, NDArray[np.float32]] = {}
+        rows: dict[int, Floats32] = {}
         try:
             for members in _group_by_shape(images).values():
                 pooled.clear()
@@ -138,9 +138,7 @@ class RcnnDetector(ABC):
         in_order = [rows[i] for i in range(len(images))]
         return np.stack(in_order)
 
-    def box_features(
-        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
+    def box_features(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats32]:
         """Return the backbone's features [N, D] of boxes [N, 4] of each image.
 
         See the contract. Maps are recorded during `detect`; a box lies in them as in the resized
@@ -153,7 +151,7 @@ class RcnnDetector(ABC):
             recorded.append((inputs[0].shape[-1], maps))
 
         hook = self.model.get_submodule("backbone").register_forward_hook(record)
-        pooled: list[NDArray[np.float32]] = []
+        pooled: list[Floats32] = []
         try:
             for image, of_image in zip(images, boxes, strict=True):
                 recorded.clear()
@@ -169,7 +167,7 @@ class RcnnDetector(ABC):
             hook.remove()
         return pooled
 
-    def _resize_ratio(self, image: NDArray[np.uint8]) -> float:
+    def _resize_ratio(self, image: Image) -> float:
         """Return the size at which an image enters the network, as a multiple of its own."""
         shorter, longer = sorted(image.shape[:2])
         ratio: float = min(self.config.image_size / shorter, self.config.max_size / longer)
@@ -239,7 +237,7 @@ def _read_start(config: Config) -> tuple[Path, Mapping[str, Tensor]]:
     return Path(), {}
 
 
-def image_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+def image_tensor(image: Image, device: torch.device) -> Tensor:
     """Return an image [H, W, 3] uint8 as a tensor [3, H, W] uint8 on a device."""
     return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)
 
@@ -262,7 +260,7 @@ def _unknown_to(backend: str, path: Path, subject: str) -> str:
     return f"{path}: {subject} is unknown to {backend}; read it with the version that wrote it"
 
 
-def _group_by_shape(images: Sequence[NDArray[np.uint8]]) -> dict[tuple[int, ...], list[int]]:
+def _group_by_shape(images: Sequence[Image]) -> dict[tuple[int, ...], list[int]]:
     """Return the indices of the images of each shape."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, image in enumerate(images):

@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.detectors.base import Detector, Prediction
-from synthaug.detectors.boxes import mirror_boxes, pairwise_iou
+from synthaug.detectors.boxes import Floats, Floats32, Image, Ints, mirror_boxes, pairwise_iou
 
 MERGE_IOU = 0.55  # least overlap of two views of one object; the paper's value
 _LEAST_WEIGHT = 1e-12  # of a score of 0, so that a group of such boxes still has a mean
@@ -44,7 +43,7 @@ class TestTimeAugmented:
     def __len__(self) -> int:
         return len(self._views)
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Prediction]:
+    def predict(self, images: Sequence[Image], scale: float = 1.0) -> list[Prediction]:
         """Detect in images [H, W, 3]; with one view the detector's own answer, unchanged."""
         if len(self._views) == 1:
             return self._detector.predict(images, scale)
@@ -110,7 +109,7 @@ def merge(views: Sequence[Prediction], iou: float = MERGE_IOU) -> Prediction:
     return Prediction(stacked_boxes, stacked_labels, best_scores, stacked_masks)
 
 
-def _join_masks(views: Sequence[Prediction]) -> NDArray[np.float32] | None:
+def _join_masks(views: Sequence[Prediction]) -> Floats32 | None:
     """Return the masks [D, M, M] of all views, None unless every view has masks."""
     masks = [view.masks for view in views if view.masks is not None]
     if not masks or len(masks) < len(views):
@@ -119,16 +118,16 @@ def _join_masks(views: Sequence[Prediction]) -> NDArray[np.float32] | None:
 
 
 def _group_by_class(
-    boxes: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    view_index: NDArray[np.int64],
+    boxes: Floats,
+    labels: Ints,
+    scores: Floats,
+    view_index: Ints,
     iou: float,
-) -> list[NDArray[np.int64]]:
+) -> list[Ints]:
     """Return the indices of the detections of each object, class by class."""
     # sorted by content alone: neither views nor the detections in them have an order of their own
     order = np.lexsort((*boxes.T, -scores))
-    groups: list[NDArray[np.int64]] = []
+    groups: list[Ints] = []
     for label in np.unique(labels):
         of_class = order[labels[order] == label]
         for members in _group(boxes[of_class], view_index[of_class], iou):
@@ -137,8 +136,8 @@ def _group_by_class(
 
 
 def _group(
-    boxes: NDArray[np.float64],
-    view_index: NDArray[np.int64],
+    boxes: Floats,
+    view_index: Ints,
     iou: float,
 ) -> list[list[int]]:
     """Return groups of boxes of one class that show the same object.
