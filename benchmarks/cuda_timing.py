@@ -5,6 +5,7 @@ For the scripts of this folder.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -12,6 +13,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+
+FAILURES: tuple[type[Exception], ...] = (RuntimeError, ValueError)  # of a form that cannot run
+if importlib.util.find_spec("triton"):
+    from triton.errors import TritonError  # it does not compile, or needs too much
+
+    FAILURES = (*FAILURES, TritonError)
 
 Call = Callable[[], object]
 
@@ -107,7 +114,7 @@ def tried(forms: Mapping[str, Call], measure: Callable[[Call], float]) -> dict[s
     for name, form in forms.items():
         try:
             found[name] = measure(form)
-        except Exception as err:
+        except FAILURES as err:
             if os.environ.get("RAISE"):
                 raise
             print(

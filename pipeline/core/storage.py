@@ -270,16 +270,15 @@ def _atomic_file(path: Path, durable: bool) -> Iterator[IO[bytes]]:
     """Yield a temporary file that becomes `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(temporary.unlink, missing_ok=True)
         with temporary.open("wb") as out:
             yield out
             out.flush()
             if durable:
                 os.fsync(out.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        undo.pop_all()
     if durable:
         _sync_folder(path.parent)
 

@@ -5,6 +5,7 @@ The only door to Ray.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -141,11 +142,11 @@ class RayExecutor:
             self._idle = self._start(1)
         worker, *self._idle = self._idle
         task = worker.call.options(max_task_retries=ATTEMPTS - 1)
-        try:
+        with contextlib.ExitStack() as undo:
+            # also when nobody waits any more: what still runs must stop
+            undo.callback(self._stop, [worker])
             result = self._wait(task.remote(function, args), tick)
-        except BaseException:  # also when nobody waits any more: what still runs must stop
-            self._stop([worker])
-            raise
+            undo.pop_all()
         self._idle = [worker, *self._idle]
         return result
 
@@ -160,7 +161,9 @@ class RayExecutor:
         work = [self._ray.put(make)]  # in a list: fetched once per actor, not with every item
         actors = self._start(workers)
         running: dict[Any, Any] = {}  # reference to a result -> the actor that works on it
-        try:
+        with contextlib.ExitStack() as undo:
+            # also when no more results are wanted: what still runs must stop
+            undo.callback(self._stop, actors)
             for actor in actors:
                 self._submit(actor, work, todo, running)
             while running:
@@ -169,9 +172,7 @@ class RayExecutor:
                 result = self._get(reference)
                 self._submit(actor, work, todo, running)
                 yield result
-        except BaseException:  # also when no more results are wanted: what still runs must stop
-            self._stop(actors)
-            raise
+            undo.pop_all()
         self._keep_idle(0)  # of a pool that was opened beside this one
         self._idle = actors
 
@@ -295,37 +296,43 @@ class RayExecutor:
         A death is raised rather than the errors that it causes in the others.
         """
         todo = list(refs)
-        try:
-            while todo:
-                done, todo = self._ray.wait(todo, timeout=1.0)
-                if tick:
-                    tick()
-                for ref in done:
-                    self._get(ref)
-        except (self._ray.exceptions.RayActorError, SynthaugError):
-            raise
-        except Exception:  # of a process that lost another one, or that failed by itself
-            self._raise_cause(todo)
-            raise
+        while todo:
+            done, todo = self._ray.wait(todo, timeout=1.0)
+            if tick:
+                tick()
+            for ref in done:
+                error = self._error_of(ref)
+                if error is not None:
+                    raise self._explaining(error, todo)
         return self._get(refs[0])
 
-    def _raise_cause(self, unfinished: list[Any]) -> None:
-        """Raise the error that explains the others': a death, or one for the user.
+    def _explaining(self, error: Exception, unfinished: list[Any]) -> Exception:
+        """Return the error that explains the others': a death, or one for the user.
 
-        Else return.
+        Else the first one, of a process that lost another one, or that failed by itself.
         """
-        if not unfinished:
-            return
+        telling = (self._ray.exceptions.RayActorError, SynthaugError)
+        if isinstance(error, telling) or not unfinished:
+            return error
         ended, _ = self._ray.wait(
             unfinished, num_returns=len(unfinished), timeout=DEATH_GRACE_SECONDS
         )
         for ref in ended:
-            try:
-                self._get(ref)
-            except (self._ray.exceptions.RayActorError, SynthaugError):
-                raise
-            except Exception:  # says no more than the first one
-                continue
+            other = self._error_of(ref)
+            if isinstance(other, telling):
+                return other
+        return error
+
+    def _error_of(self, ref: Any) -> Exception | None:
+        """Return the error with which a finished task ended, as it was raised there."""
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as err:
+            return _raised_there(err)
+        except self._ray.exceptions.RayError as err:
+            death: Exception = err
+            return death
+        return None
 
     def _wait(self, ref: Any, tick: Tick | None) -> Any:
         while True:
@@ -340,7 +347,7 @@ class RayExecutor:
         try:
             return self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as err:
-            raise err.cause if isinstance(getattr(err, "cause", None), Exception) else err from None
+            raise _raised_there(err) from None
 
     def close(self) -> None:
         """Stop Ray, or leave the one that was joined."""
@@ -387,6 +394,12 @@ class _Worker:
         if torch is not None:
             torch.set_num_threads(_omp_threads())
             torch.cuda.empty_cache()  # does nothing without a GPU
+
+
+def _raised_there(err: Any) -> Exception:
+    """Return the error that a task raised, of the one that Ray raises here."""
+    cause = err.cause
+    return cause if isinstance(cause, Exception) else err
 
 
 def _omp_threads() -> int:

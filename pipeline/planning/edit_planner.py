@@ -37,6 +37,7 @@ from synthaug.pipeline.planning.planner import (
     IDS_PER_IMAGE,
     NO_PLACE,
     REAL,
+    PlanOptions,
     Source,
     is_mirrored,
 )
@@ -60,25 +61,15 @@ PLACES = 40  # looked at in all
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of a plan of edits."""
+class Config(PlanOptions):
+    """Options of a plan of edits; added boxes move."""
 
-    count: int  # images; 0 = as many as it takes for `objects_per_class`
-    target: str = "natural"  # natural | sqrt | balanced | counts | deficit | weak
-    counts: Mapping[str, int] = field(default_factory=dict)  # of target "counts": objects by class
-    weakness: Mapping[str, float] = field(default_factory=dict)  # of target "weak": by class
-    objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
-    placement: str = "uniform"  # uniform | natural: images that added objects go to
-    jitter: float = 0.0  # how far added boxes move, share of their size
-    flip: float = 0.5  # probability that an image is mirrored
+    name: str = "edit"
     most: int = 3  # edits per image
     natural_share: float = 0.5  # of an image's edits, rounded down, as the classes occur
     classes: tuple[str, ...] = (ALL,)  # of which objects are added (targets.chosen_classes)
     uses: Mapping[str, float] = field(default_factory=dict)  # use -> share; none = insert
     empties: float = 0.0  # places painted with background, per added object
-    seed: int = 0
-    name: str = "edit"  # first part of every image_id
-    generator: str = ""  # named in the provenance
 
 
 def use_of(seed: int, uses: Mapping[str, float]) -> str:

@@ -69,8 +69,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of a plan of layouts."""
+class PlanOptions:
+    """Options of every plan of objects."""
 
     count: int  # images; 0 = as many as it takes for `objects_per_class`
     target: str = "natural"  # natural | sqrt | balanced | counts | deficit | weak
@@ -79,11 +79,18 @@ class Config:
     objects_per_class: int = 200  # labelled and synthetic ones together, for target "deficit"
     placement: str = "uniform"  # uniform | natural: where added objects go
     jitter: float = 0.0  # how far boxes move, share of their size
-    flip: float = 0.5  # probability that a layout is mirrored
-    max_objects: int = 64  # per image, after which nothing is added
+    flip: float = 0.5  # probability that an image is mirrored
     seed: int = 0
-    name: str = "layout"  # first part of every image_id
+    name: str = "plan"  # first part of every image_id
     generator: str = ""  # named in the provenance
+
+
+@dataclass(frozen=True)
+class Config(PlanOptions):
+    """Options of a plan of layouts; all boxes move."""
+
+    name: str = "layout"
+    max_objects: int = 64  # per image, after which nothing is added
 
 
 class LayoutPlanner:

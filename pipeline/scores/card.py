@@ -83,6 +83,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def metric_of(
+    inputs: MetricInputs,
+    extractor: Extractor,
+    name: str,
+    headline: str,
+    values: Mapping[str, float | None],
+    controls: Mapping[str, Mapping[str, float | None]],
+    **entries: Any,
+) -> Metric:
+    """Return the metric of a score with a full card; its headline is one of its values."""
+    card = full_card(inputs, extractor, headline_key=headline, **entries)
+    return Metric(name=name, value=values[headline], values=values, card=card, controls=controls)
+
+
 def full_card(inputs: MetricInputs, extractor: Extractor, **entries: Any) -> Json:
     """Return a card with every key of CARD and the entries of the caller of the score.
 

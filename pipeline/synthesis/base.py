@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import LayoutFilter
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from synthaug.generators import System
     from synthaug.generators.base import SamplerOptions, TrainingInput
 
+C = TypeVar("C")
 NO_CROWDS = LayoutFilter(0.0, 0, 2**31)  # all objects but crowds, however many
 
 
@@ -195,21 +196,8 @@ class Conditioning(ABC):
         sources = self.layouts(table)
         if not sources:
             raise self.nothing_selected()
-        job, plan = self.job, self.job.plan
-        config = PlanConfig(
-            count=plan.count,
-            target=plan.target,
-            counts=plan.counts,
-            weakness=plan.weakness,
-            objects_per_class=plan.objects_per_class,
-            placement=plan.placement,
-            jitter=plan.jitter,
-            flip=plan.flip,
-            max_objects=job.generator.training.max_objects,
-            seed=job.seed,
-            name=job.name,
-            generator=job.generator.system,
-        )
+        most = self.job.generator.training.max_objects
+        config = plan_config(PlanConfig, self.job, max_objects=most)
         labelled = class_counts(table, len(table.categories))
         return LayoutPlanner(sources, table.categories, labelled, config, weights)
 
@@ -237,6 +225,25 @@ class Conditioning(ABC):
 
         options = self.job.synthesize
         return SamplerOptions(device, options.truncation, options.precision, options.compiled)
+
+
+def plan_config(config: Callable[..., C], job: Job, **own: Any) -> C:
+    """Return a planner's Config: what all have of a job, and `own` of this one."""
+    plan = job.plan
+    return config(
+        count=plan.count,
+        target=plan.target,
+        counts=plan.counts,
+        weakness=plan.weakness,
+        objects_per_class=plan.objects_per_class,
+        placement=plan.placement,
+        jitter=plan.jitter,
+        flip=plan.flip,
+        seed=job.seed,
+        name=job.name,
+        generator=job.generator.system,
+        **own,
+    )
 
 
 def seeds_of(scenes: Sequence[Scene]) -> list[int]:

@@ -21,7 +21,7 @@ from synthaug.pipeline.planning.edit_planner import EditPlanner
 from synthaug.pipeline.planning.planner import Source
 from synthaug.pipeline.planning.surfaces import Surfaces
 from synthaug.pipeline.planning.targets import ALL
-from synthaug.pipeline.synthesis.base import Conditioning
+from synthaug.pipeline.synthesis.base import Conditioning, plan_config
 from synthaug.pipeline.synthesis.object_bank import pasteable
 
 # beside the checkpoint: the table of the real images, relative to the folder of all steps
@@ -116,23 +116,14 @@ def edit_planner(
     It is given the layouts of all of them, in order, and the classes to be added.
     """
     plan = job.plan
-    config = PlanConfig(
-        count=plan.count,
-        target=plan.target,
-        counts=plan.counts,
-        weakness=plan.weakness,
-        objects_per_class=plan.objects_per_class,
-        placement=plan.placement,
-        jitter=plan.jitter,
-        flip=plan.flip,
+    config = plan_config(
+        PlanConfig,
+        job,
         most=plan.most_edits,
         natural_share=plan.natural_share,
         classes=classes,
         uses=plan.uses,
         empties=plan.empties,
-        seed=job.seed,
-        name=job.name,
-        generator=job.generator.system,
     )
     labelled = class_counts(table, len(table.categories))
     surfaces = Surfaces(table) if plan.surface == "seen" else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.card import Metric, metric_of, versions
 from synthaug.pipeline.scores.features import fid, kid, prdc
 from synthaug.pipeline.scores.features.extractors import (
     FEATURES,
@@ -83,10 +83,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         splits = f"{kernel.subsets} random subsets of {kernel.subset_size} (kernel)"
     first = next(rows(inputs, extractor, "real"), None)
     width = 0 if first is None else first.shape[1]
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
-        headline_key="frechet",
+        name="detector_features",
+        headline="frechet",
+        values=values,
+        controls=controls,
         protocol=f"{width} features of the detector's backbone, each map averaged over the image",
         comparability="between runs with one detector; not with FID, KID or published precision "
         "and recall",
@@ -99,9 +102,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         floor=fid.FLOOR,
         versions=versions("torch", "torchvision", "numpy"),
         warnings=[*_warnings(counts, width), *kid.warnings(kernel, 0)],
-    )
-    return Metric(
-        name="detector_features", value=frechet, values=values, card=card, controls=controls
     )
 
 

@@ -23,7 +23,7 @@ from synthaug.pipeline.scores.base import (
     MetricInputs,
     TableImage,
 )
-from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, metric_of
 from synthaug.pipeline.scores.features import convolutions, networks
 from synthaug.pipeline.scores.features.published import (
     RESIZE,
@@ -184,11 +184,15 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         f"LPIPS 0.1, {config.net}: published linear heads ({convolutions.heads_source(name)})"
         " on torchvision's ImageNet weights"
     )
-    card = full_card(
+    values = _values(same)
+    return metric_of(
         inputs,
         extractor,
+        name="diversity",
+        headline="diversity",
+        values=values,
+        controls={OTHER: _values(other)},
         **entries,
-        headline_key="diversity",
         comparability=comparability(
             deviations("diversity", config, PUBLISHED, ()), "LostGAN-V2's diversity score"
         ),
@@ -196,14 +200,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         "over layouts",
         ceiling="other_layout: LPIPS between images of two layouts",
         warnings=warnings,
-    )
-    values = _values(same)
-    return Metric(
-        name="diversity",
-        value=values["diversity"],
-        values=values,
-        card=card,
-        controls={OTHER: _values(other)},
     )
 
 

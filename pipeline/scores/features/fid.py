@@ -15,7 +15,7 @@ import numpy as np
 
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, metric_of
 from synthaug.pipeline.scores.features.extractors import InceptionExtractor, num_selected, rows
 from synthaug.pipeline.scores.features.published import (
     card_entries,
@@ -84,19 +84,21 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     controls = {}
     if train:
         controls["train"] = {"fid": frechet(train, real), "images": train.count}
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
+        name="fid",
+        headline="fid",
+        values={"fid": value},
+        controls=controls,
         **card_entries(inputs, "inception"),
         comparability=comparability(
             deviations("fid", config, PUBLISHED, UNSTATED), "LostGAN-V2's Table 1 (COCO-Stuff)"
         ),
-        headline_key="fid",
         protocol="squared Fréchet distance of two Gaussians of the 2048 pool features",
         floor=FLOOR,
         warnings=warnings([real.count, synthetic.count], len(real.mean)),
     )
-    return Metric(name="fid", value=value, values={"fid": value}, card=card, controls=controls)
 
 
 def _extractor(config: Config) -> InceptionExtractor:

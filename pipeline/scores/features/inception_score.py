@@ -16,7 +16,7 @@ import numpy as np
 
 from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, comparability, deviations, full_card
+from synthaug.pipeline.scores.card import Metric, comparability, deviations, metric_of
 from synthaug.pipeline.scores.features.extractors import (
     LOGITS,
     InceptionExtractor,
@@ -94,28 +94,24 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
             f"{count} images in {config.splits} splits: with fewer than {ENOUGH} each the score is "
             "biased downwards"
         )
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
+        name="inception_score",
+        headline="inception_score",
+        values=values,
+        controls=numbers,
         **card_entries(inputs, "inception"),
         comparability=comparability(
             deviations("inception_score", config, PUBLISHED, UNSTATED),
             "LostGAN-V2's Table 1 (COCO-Stuff)",
         ),
-        headline_key="inception_score",
         protocol="exp of the mean KL divergence of p(class | image) from p(class), 1008 outputs "
         "without bias",
         splits=f"{config.splits} splits of the shuffled images; mean and standard deviation over "
         "them",
         seed=SHUFFLE_SEED,
         warnings=warnings,
-    )
-    return Metric(
-        name="inception_score",
-        value=values["inception_score"],
-        values=values,
-        card=card,
-        controls=numbers,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, metric_of
 from synthaug.pipeline.scores.features.extractors import (
     InceptionExtractor,
     SpacedExtractor,
@@ -79,11 +79,14 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     if floor:
         controls["train"] = values(floor, "kid")
     numbers = values(kernel, "kid")
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
+        name="kid",
+        headline="kid",
+        values=numbers,
+        controls=controls,
         **card_entries(inputs, "inception"),
-        headline_key="kid",
         protocol="unbiased squared MMD, kernel (x.y / 2048 + 1)^3 on pool features, mean over "
         "subsets, unscaled",
         splits=splits,
@@ -92,7 +95,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         "same real images",
         warnings=warnings(kernel, config.subset_size),
     )
-    return Metric(name="kid", value=numbers["kid"], values=numbers, card=card, controls=controls)
 
 
 def kernel_distances(

@@ -18,7 +18,7 @@ import numpy as np
 from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.scores.base import Extractor, MetricInputs, missing_input
-from synthaug.pipeline.scores.card import Metric, full_card, versions
+from synthaug.pipeline.scores.card import Metric, metric_of, versions
 from synthaug.pipeline.scores.features.convolutions import find_convolutions
 from synthaug.pipeline.scores.features.extractors import (
     LAYOUT,
@@ -128,11 +128,14 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         warnings.append(
             f"{len(real)} real images: below {FEW_REAL} the yardstick is one or two images"
         )
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
+        name="nearest",
+        headline="near_copies",
+        values=values,
+        controls={"real": real_values},
         **_network_entries(inputs, config),
-        headline_key="near_copies",
         protocol=f"cosine similarity {_space(config)} to the nearest training image; near copies "
         "are above the"
         f" {QUANTILE:.0%} quantile of real validation images, {limit:.4f}",
@@ -145,13 +148,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         yardstick=limit,
         pairs=[vars(pair) for pair in listed],
         warnings=warnings,
-    )
-    return Metric(
-        name="nearest",
-        value=values["near_copies"],
-        values=values,
-        card=card,
-        controls={"real": real_values},
     )
 
 

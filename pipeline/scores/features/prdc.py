@@ -16,7 +16,7 @@ import numpy as np
 
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, metric_of
 from synthaug.pipeline.scores.features.extractors import SpacedExtractor, Vgg16Extractor, rows
 from synthaug.pipeline.scores.features.published import (
     card_entries,
@@ -77,21 +77,21 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     selection = "all"
     if config.max_images:
         selection = f"at most {config.max_images} images of each set, evenly spaced"
-    card = full_card(
+    numbers = values(result.synthetic)
+    return metric_of(
         inputs,
         extractor,
+        name="prdc",
+        headline="precision",
+        values=numbers,
+        controls=controls,
         **card_entries(inputs, "vgg16"),
-        headline_key="precision",
         protocol="neighbourhoods to the k-th nearest image of the same set, k = "
         f"{config.neighbors}; fc2 after ReLU",
         selection=selection,
         floor="train: as many training images as there are synthetic ones (or all), against the "
         "same real images",
         warnings=warnings(result),
-    )
-    numbers = values(result.synthetic)
-    return Metric(
-        name="prdc", value=numbers["precision"], values=numbers, card=card, controls=controls
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, metric_of
 from synthaug.pipeline.scores.features.prdc import prdc
 from synthaug.pipeline.scores.features.published import check_at_least
 from synthaug.pipeline.scores.objects.discrimination import features
@@ -86,10 +86,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
             f"coverage: {own:.2f} is below {BARS['coverage']:.0%} of that of training objects, "
             f"{known:.2f}: little variety"
         )
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
-        headline_key="distance",
+        name="memorizing",
+        headline="distance",
+        values=values,
+        controls={"real": control},
         protocol=f"Euclidean distance of boxes at {SIDE} x {SIDE} pixels to the nearest training "
         "object of the class in "
         "eight orientations; recall and coverage of colors, edges and spectra with "
@@ -97,13 +100,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         selection=f"{len(made)} made, {len(real)} real, {len(train)} training objects",
         bars=BARS,
         warnings=warnings,
-    )
-    return Metric(
-        name="memorizing",
-        value=values["distance"],
-        values=values,
-        card=card,
-        controls={"real": control},
     )
 
 

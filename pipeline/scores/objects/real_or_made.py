@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
-from synthaug.pipeline.scores.card import Metric, full_card
+from synthaug.pipeline.scores.card import Metric, metric_of
 from synthaug.pipeline.scores.features.published import check_at_least
 from synthaug.pipeline.scores.objects.discrimination import Curve, features, told_apart
 from synthaug.pipeline.scores.objects.edit_sheet import edit_sheet
@@ -72,10 +72,13 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
                 "generator first"
             )
     some_real, _ = matched(real, made)
-    card = full_card(
+    return metric_of(
         inputs,
         extractor,
-        headline_key="inside",
+        name="real_or_made",
+        headline="inside",
+        values=values,
+        controls={"real": areas(real, train)},
         protocol="area under the ROC curve of a ridge logistic regression on colors, edges and "
         "spectrum of"
         f" {extractor.side} x {extractor.side} pixels, five folds by image; 0.5 = not told apart",
@@ -85,13 +88,6 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
         bars=BARS,
         pictures=config.pictures,
         warnings=warnings,
-    )
-    return Metric(
-        name="real_or_made",
-        value=values["inside"],
-        values=values,
-        card=card,
-        controls={"real": areas(real, train)},
     )
 
 

@@ -18,6 +18,7 @@ from synthaug.pipeline.scores.card import (
     deviations,
     file_formats,
     full_card,
+    metric_of,
     versions,
 )
 from tests.score_inputs import score_inputs
@@ -124,3 +125,20 @@ def test_every_setting_that_is_not_the_published_one_is_told() -> None:
 def test_a_number_compares_only_with_those_of_its_settings() -> None:
     assert "the settings of the paper" == comparability([], "the paper")
     assert "not comparable with the paper: a; b" == comparability(["a", "b"], "the paper")
+
+
+def test_a_metric_has_its_headline_from_its_values_and_names_it_in_its_card() -> None:
+    inputs = score_inputs({"synthetic": table(1, None)})
+    metric = metric_of(
+        inputs,
+        Nothing(),
+        name="two",
+        headline="second",
+        values={"first": 1.0, "second": 2.0},
+        controls={"real": {"second": 3.0}},
+        protocol="counted",
+    )
+    assert (metric.name, metric.value) == ("two", 2.0)
+    assert metric.card["headline_key"] == "second"
+    assert metric.card["protocol"] == "counted"
+    assert metric.controls == {"real": {"second": 3.0}}
