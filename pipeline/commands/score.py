@@ -165,17 +165,20 @@ def _plan(
     settings = job.score.settings
     check_score_networks(settings, opened["real"].categories)
     named = str(request.detector or job.score.detector)
-    judge = Path(named) if named else None
+    detector = Path(named) if named else None
     weights = str(request.weights or job.score.weights)
     weights = str(Path(weights).absolute()) if weights else ""
-    digest = _check_judge(judge, len(opened["real"].categories))
+    digest = _check_detector(detector, len(opened["real"].categories))
     if request.weights and not request.weights.is_dir():
         raise JobError(f"--weights: there is no folder '{request.weights}'; correct the path")
+    place = None
+    if detector:
+        place = (str(detector.absolute().parent), detector.name)
     content = {
         "version": VERSION,
         "tables": {name: table.fingerprint() for name, table in opened.items()},
         "settings": {name: asdict(config) for name, config in settings.items()},
-        "judge": digest,
+        "detector": digest,
         "seed": job.seed,
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -183,7 +186,7 @@ def _plan(
         settings,
         tables,
         Folder.at(request.output).sub("work").sub(key).uri,
-        detector=(str(judge.absolute().parent), judge.name) if judge else None,
+        detector=place,
         detector_sha256=digest,
         weights=weights,
         seed=job.seed,
@@ -191,27 +194,27 @@ def _plan(
     )
 
 
-def _check_judge(judge: Path | None, classes: int) -> str:
+def _check_detector(path: Path | None, classes: int) -> str:
     """Return the digest of the reference detector.
 
     JobError when it is no detector of these classes.
     """
-    if judge is None:
+    if path is None:
         return ""
     from synthaug.detectors.weights import read_header
 
-    if not judge.is_file():
-        raise JobError(f"--detector: there is no file '{judge}'; name a detector's checkpoint")
+    if not path.is_file():
+        raise JobError(f"--detector: there is no file '{path}'; name a detector's checkpoint")
     try:
-        known = read_header(judge)["num_classes"]
+        known = read_header(path)["num_classes"]
     except ValueError as err:
         raise JobError(f"--detector: {err}") from err
     if known != classes:
         raise JobError(
-            f"--detector: {judge} knows {known} classes, the data has {classes}; name one of the "
+            f"--detector: {path} knows {known} classes, the data has {classes}; name one of the "
             "same classes"
         )
-    return file_digest(str(judge))
+    return file_digest(str(path))
 
 
 def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:

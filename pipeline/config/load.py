@@ -131,8 +131,11 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
                     f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value "
                     "of key a.b"
                 )
-            if tag := getattr(event, "tag", None):
-                raise JobError(f"{line}: YAML tags such as {tag} are not supported; remove it")
+            has_tag = isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent))
+            if has_tag and event.tag:
+                raise JobError(
+                    f"{line}: YAML tags such as {event.tag} are not supported; remove it"
+                )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
                 event, yaml.CollectionEndEvent
             )

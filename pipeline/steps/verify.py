@@ -1,7 +1,7 @@
 """Verify every synthetic object with a detector that had no part in making it.
 
 Objects are kept, dropped or ignored by the verdict. A class that the detector finds too rarely gets
-another judge, where real images show one to be right, else none.
+another judge (docs/verification.md), where real images show one to be right, else none.
 """
 
 from __future__ import annotations
@@ -461,6 +461,6 @@ def summary_lines(
     if rejected is not None and accepted is not None:
         lines.append(
             f"on real validation images the same detector rejects {100 * rejected:.1f} % of the "
-            f"true objects and accepts {100 * accepted:.1f} % of the false labels planted there"
+            f"true objects and accepts {100 * accepted:.1f} % of the false labels injected there"
         )
     return lines

@@ -44,7 +44,9 @@ def generator_link(manifest: Manifest) -> Link:
     real, real_of = recognised["real"]
     chance, chance_of = recognised["chance"]
     if not made_of or not real_of:
-        return Link(name, "untested", "no synthetic object is of a class that the judge knows")
+        return Link(
+            name, "untested", "no synthetic object is of a class that the verifying detector knows"
+        )
     real_share = real / real_of
     chance_share = chance / chance_of if chance_of else 0.0
     least = chance_share + LEAST_RECOGNISED * max(0.0, real_share - chance_share)
@@ -79,9 +81,9 @@ def verification_link(manifest: Manifest) -> Link:
             unjudged.append(label)
     rejected, accepted = rates(manifest["errors"])
     if unjudged and not judged:
-        figure = "nobody can judge any class: the detector finds too few real objects"
+        figure = "no class has a judge: the detector finds too few real objects"
         advice = (
-            "train the judge longer (verify.steps), name one (verify.detector), "
+            "train the verifying detector longer (verify.steps), name one (verify.detector), "
             "or do without (verify.enabled=false)"
         )
         return Link(name, "weak", figure, advice, stops=True)
@@ -96,7 +98,9 @@ def verification_link(manifest: Manifest) -> Link:
     )
     if 1 - rejected - accepted >= LEAST_GAIN:
         return Link(name, "ok", figure)
-    advice = "train the judge longer (verify.steps) or name a better one (verify.detector)"
+    advice = (
+        "train the verifying detector longer (verify.steps) or name a better one (verify.detector)"
+    )
     return Link(name, "weak", figure, advice)
 
 

@@ -67,7 +67,7 @@ class ClassThresholds:
     basis: str  # class | pooled (all classes together)
     truths: int  # real objects they were fitted on
     reached: float  # share of these that pass the lowest thresholds
-    # DETECTOR, another judge of tail_judges.py, or "": nobody can judge the class
+    # DETECTOR, another judge of tail_judges.py, or "": the class has none
     judge: str = ""
     margin: float = 0.0  # the least that confirms, where prototypes of crops judge
 
