@@ -1,4 +1,4 @@
-"""Names of the arrays that most rooms pass on; comments beside them give the shapes."""
+"""Names of the arrays that most rooms pass on; comments beside them give shapes."""
 
 from __future__ import annotations
 

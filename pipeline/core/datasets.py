@@ -123,12 +123,12 @@ class ShuffledLabels(View):
         order = [permuted(place, size, key) for place in range(size)]
         # each image gives to the one before it in the order, so that none keeps its own labels
         successors = [*order[1:], *order[:1]]
-        self._giver = dict(zip(order, successors, strict=True))
+        self._source = dict(zip(order, successors, strict=True))
 
     def __getitem__(self, index: int) -> Scene:
         scene = self.table[index]
-        giver = self.table[self._giver[index]]
-        objects = giver.objects.scaled(giver.size, scene.size)
+        source = self.table[self._source[index]]
+        objects = source.objects.scaled(source.size, scene.size)
         return scene.with_objects(objects)
 
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import decode
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
@@ -31,7 +32,6 @@ LEAST_SHARE = 0.05  # of the objects of a class on a surface, more of which make
 OBJECTS = 200  # real objects of a class that are looked at, evenly spaced in the table
 CACHED_MAPS = 64
 
-Flags = NDArray[np.bool_]
 StuffMap = NDArray[np.int32]
 Box = NDArray[np.float32]
 
@@ -77,7 +77,7 @@ def surface_of(stuff: StuffMap, box: Box) -> int:
 
 
 def belongs(seen: Flags, label: int, surface: int) -> bool:
-    """Return whether a class may stand on a surface, given those it was seen on, `seen` [C, C]."""
+    """Return whether a class may stand on a surface; `seen` [C, C] has its own."""
     if surface == UNKNOWN or not seen[label].any():
         return True
     return bool(seen[label, surface])

@@ -92,7 +92,10 @@ def metric_of(
     controls: Mapping[str, Mapping[str, float | None]],
     **entries: Any,
 ) -> Metric:
-    """Return the metric of a score with a full card; its headline is one of its values."""
+    """Return the metric of a score with a full card.
+
+    Its headline is one of its values.
+    """
     card = full_card(inputs, extractor, headline_key=headline, **entries)
     return Metric(name=name, value=values[headline], values=values, card=card, controls=controls)
 

@@ -103,7 +103,7 @@ def check_size(scene: Scene, max_pixels: int) -> None:
 
 
 def check_sides(scene: Scene, config: Config) -> None:
-    """Raise DatasetError for a strip under a pixel high where it enters the detector."""
+    """Raise DatasetError for a strip under a pixel high where it enters a detector."""
     sizes = config.resolved()
     shorter, longer = sorted(scene.size)
     ratio = min(sizes.image_size / shorter, sizes.max_size / longer)

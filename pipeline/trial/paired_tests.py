@@ -45,12 +45,12 @@ class Difference:
 
     @property
     def is_gain(self) -> bool:
-        """Whether it may be told as a gain: no less than LEAST, its whole interval above 0."""
+        """Return whether it is a gain: LEAST or more, its whole interval above 0."""
         return self.low > 0 and self.mean >= LEAST
 
     @property
     def is_loss(self) -> bool:
-        """Whether it may be told as a loss: no less than LEAST, its whole interval below 0."""
+        """Return whether it is a loss: LEAST or more, its whole interval below 0."""
         return self.high < 0 and self.mean <= -LEAST
 
     @property
@@ -237,7 +237,7 @@ def points(difference: Difference) -> str:
 
 
 def in_points(value: float) -> str:
-    """Return a difference of AP in points with its sign; what rounds to nothing has none."""
+    """Return a difference of AP in points with its sign; zero has none."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 

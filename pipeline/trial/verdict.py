@@ -47,7 +47,7 @@ def _verdict(stage: str, word: str, text: str) -> dict[str, str]:
 
 
 def beats_stack(found: Found) -> bool:
-    """Return whether the recipe's mean is above the stack's on validation, by LEAST or more.
+    """Return whether the recipe beats the stack on validation by LEAST or more.
 
     Only then is it worth confirming.
     """

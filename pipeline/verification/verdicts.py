@@ -226,14 +226,14 @@ class _Comparison:
         iou = np.minimum(self._thresholds.iou[labels], SHARED_IOU)
         overlapping = self.iou >= iou[:, None]
         shared = overlapping & self._same_class & self._sure & ~self._free(match)
-        twins = self._labelled_twice & (match >= 0)[None]
+        labelled_twice = self._labelled_twice & (match >= 0)[None]
         found = np.full(len(labels), -1, np.int64)
         for index in range(len(labels)):
             if shared[index].any():
                 own_iou = np.where(shared[index], self.iou[index], -1)
                 found[index] = own_iou.argmax()
-            elif twins[index].any():
-                found[index] = match[twins[index].argmax()]
+            elif labelled_twice[index].any():
+                found[index] = match[labelled_twice[index].argmax()]
         return found
 
     def other_class(self, match: Indices) -> Flags:

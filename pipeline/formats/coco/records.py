@@ -114,11 +114,11 @@ def _leave_out_empty_twins(
     ids_of: dict[str, list[int]] = {}
     for key, category in categories.items():
         ids_of.setdefault(category.name, []).append(key)
-    twins = {name: ids for name, ids in ids_of.items() if len(ids) > 1}
-    if not twins:
+    repeated = {name: ids for name, ids in ids_of.items() if len(ids) > 1}
+    if not repeated:
         return
     used = _used_ids(document)
-    for name, ids in twins.items():
+    for name, ids in repeated.items():
         with_objects = [key for key in ids if key in used]
         if len(with_objects) > 1:
             raise DatasetError(

@@ -1,4 +1,4 @@
-"""A picture of made masks beside the true ones most like them (LostGAN-V2, Fig. 8)."""
+"""A picture of made masks beside the true ones like them (LostGAN-V2, Fig. 8)."""
 
 from __future__ import annotations
 
