@@ -101,8 +101,9 @@ def weak_shares(categories: tuple[Category, ...], weakness: Mapping[str, float])
 def measured_weakness(measured: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
     """Return what each class lacks, 1 - AP.
 
-    It is given its AP and its validation objects ("gt"). AP of few objects is mostly chance, so that of a class is drawn towards the mean of all, as if
-    PRIOR_OBJECTS further objects had that. A class without objects has the mean.
+    It is given its AP and its validation objects ("gt"). AP of few objects is mostly chance, so
+    that of a class is drawn towards the mean of all, as if PRIOR_OBJECTS further objects had that.
+    A class without objects has the mean.
     """
     known = [row["AP"] for row in measured.values() if row["AP"] is not None]
     mean = float(np.mean(known)) if known else 0.0
