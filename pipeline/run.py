@@ -294,7 +294,8 @@ def step_key(job: Job, step: Step, keys: Mapping[str, str]) -> str:
         "settings": step.settings(job),
         "inputs": {need: keys[need] for need in step.needs_of(job)},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

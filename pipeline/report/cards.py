@@ -63,7 +63,13 @@ def card(name: str, metric: Metric, index: int = 0, also: Sequence[float] = ()) 
     per_class = metric.get("per_class") or {}
     keys = _names(per_class.values())
     warnings = content.get("warnings", content.get("warning", ()))
-    protocol = [(entry, words(content[entry])) for entry in content if entry not in HIDDEN]
+    protocol = []
+    for entry in content:
+        if entry not in HIDDEN:
+            protocol.append((entry, words(content[entry])))
+    classes = []
+    for label, own in per_class.items():
+        classes.append((label, [own.get(key) for key in keys]))
     return Card(
         name=name,
         anchor=str(index),
@@ -74,7 +80,7 @@ def card(name: str, metric: Metric, index: int = 0, also: Sequence[float] = ()) 
         columns=list(columns),
         table=_table_rows(_names(columns.values()), columns.values()),
         keys=keys,
-        classes=[(label, [own.get(key) for key in keys]) for label, own in per_class.items()],
+        classes=classes,
         protocol=protocol,
     )
 

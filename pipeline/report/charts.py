@@ -159,20 +159,24 @@ class _Axes:
         labels: float,
     ) -> _Axes:
         """Return the axes below title and legend, with `labels` units left for labels."""
-        top = (TITLE_ROW if title else 6) + LEGEND_ROW * len(_legend_rows(names)) + 4
-        return cls(top, top + PLOT_HEIGHT, top + PLOT_HEIGHT + labels + 16, x_range, y_range)
+        title_row = TITLE_ROW if title else 6
+        top = title_row + LEGEND_ROW * len(_legend_rows(names)) + 4
+        bottom = top + PLOT_HEIGHT
+        return cls(top, bottom, bottom + labels + 16, x_range, y_range)
 
     def x(self, value: float) -> float:
         """Return the position of a value on the x axis."""
         low, high = self.x_range
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1), 1)
+        share = (value - low) / ((high - low) or 1)
+        width = WIDTH - LEFT - RIGHT
+        return round(LEFT + width * share, 1)
 
     def y(self, value: float) -> float:
         """Return the position of a value on the y axis."""
         low, high = self.y_range
-        return round(
-            self.bottom - (self.bottom - self.top) * (value - low) / ((high - low) or 1), 1
-        )
+        share = (value - low) / ((high - low) or 1)
+        height = self.bottom - self.top
+        return round(self.bottom - height * share, 1)
 
 
 def _svg(

@@ -79,11 +79,11 @@ def plain(text: str) -> str:
 
     Such as the name of a class.
     """
-    line = " ".join(text.encode("utf-8", "replace").decode().split())
+    encodable = text.encode("utf-8", "replace").decode()
+    line = " ".join(encodable.split())
     line = "".join(c for c in line if c.isprintable())
-    return _SPECIAL.sub(
-        r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\g<0>", line)
 
 
 def card(facts: Facts) -> str:
@@ -132,27 +132,34 @@ def _body(facts: Facts) -> Iterator[str]:
 
 
 def _contents(facts: Facts) -> Iterator[str]:
-    rows = [(p.split, p.name, p.images, sum(p.objects.values()), p.ignored) for p in facts.sets]
+    rows = []
+    keys: dict[tuple[str, str], None] = {}  # split and source of objects, in order
+    for part in facts.sets:
+        total = sum(part.objects.values())
+        rows.append((part.split, part.name, part.images, total, part.ignored))
+        sources = {source for _, source in part.objects}
+        keys |= {(part.split, source): None for source in sorted(sources)}
     yield _table(("split", "set", "images", "objects", "ignore regions"), rows)
-    keys = [(p.split, source) for p in facts.sets for source in sorted({s for _, s in p.objects})]
-    keys = list(dict.fromkeys(keys))
     lines = []
     for k, category in enumerate(facts.categories):
-        counts = [
-            sum(p.of(k, source) for p in facts.sets if p.split == split) for split, source in keys
-        ]
-        lines.append(
-            (category.id, plain(category.name) + ("" if category.isthing else " (stuff)"), *counts)
-        )
-    yield _table(("id", "class", *(f"{split}: {source}" for split, source in keys)), lines)
+        counts = []
+        for split, source in keys:
+            parts = [part for part in facts.sets if part.split == split]
+            counts.append(sum(part.of(k, source) for part in parts))
+        name = plain(category.name)
+        if not category.isthing:
+            name = f"{name} (stuff)"
+        lines.append((category.id, name, *counts))
+    heads = [f"{split}: {source}" for split, source in keys]
+    yield _table(("id", "class", *heads), lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return (
-        "\n".join([*lines, *(f"| {' | '.join(str(value) for value in row)} |" for row in rows)])
-        + "\n"
-    )
+    for row in rows:
+        cells = [str(value) for value in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _making(run: RunFacts) -> Iterator[str]:
@@ -160,7 +167,9 @@ def _making(run: RunFacts) -> Iterator[str]:
     digests = {}
     for score in metrics.get("scores", {}).values():
         content = score.get("card", {})
-        digests.update({key: content[key] for key in content if key.endswith("_sha256")})
+        for key in content:
+            if key.endswith("_sha256"):
+                digests[key] = content[key]
     job, job_digest = metrics.get("job", ""), metrics.get("job_sha256", "")
     yield f"- Job `{job}`, seed {run.seed}, sha256 `{job_digest}`"
     for key, digest in sorted(digests.items()):

@@ -154,10 +154,12 @@ def with_verdicts(scene: Scene, verdicts: Verdicts) -> Scene:
     if not verdicts:
         return scene
     unknown = (None, float("nan"))
-    own = [verdicts.get(int(number), unknown) for number in scene.objects.id.tolist()]
+    ids = scene.objects.id.tolist()
+    own = [verdicts.get(int(number), unknown) for number in ids]
     names = tuple(name for name, _ in own)
     scores = np.array([score for _, score in own], np.float32)
-    return scene.with_objects(replace(scene.objects, verdict=names, verdict_score=scores))
+    objects = replace(scene.objects, verdict=names, verdict_score=scores)
+    return scene.with_objects(objects)
 
 
 def planned_objects(layout: Scene, scene: Scene) -> Objects:
@@ -172,7 +174,10 @@ def planned_objects(layout: Scene, scene: Scene) -> Objects:
 
 def _objects(picture: Picture) -> Iterator[Json]:
     """Yield the shapes in full units; the planned box of an object stands with it."""
-    planned = {shape.id: _box(shape) for shape in picture.shapes if shape.kind == "asked"}
+    planned = {}
+    for shape in picture.shapes:
+        if shape.kind == "asked":
+            planned[shape.id] = _box(shape)
     for shape in picture.shapes:
         if shape.kind == "asked":
             continue
@@ -181,7 +186,9 @@ def _objects(picture: Picture) -> Iterator[Json]:
             entry["path"] = shape.path
         if shape.score is not None:
             entry["score"] = shape.score
-        verdict = UNSEEN if shape.kind == "dropped" else shape.verdict.replace("_", " ")
+        verdict = shape.verdict.replace("_", " ")
+        if shape.kind == "dropped":
+            verdict = UNSEEN
         if verdict:
             entry["verdict"] = verdict
         if shape.kind == "thing" and shape.id in planned:
@@ -192,7 +199,9 @@ def _objects(picture: Picture) -> Iterator[Json]:
 def _box(shape: Shape) -> list[int]:
     """Return a shape's box as x, y, width, height in full units."""
     x, y = round(shape.x), round(shape.y)
-    return [x, y, round(shape.x + shape.width) - x, round(shape.y + shape.height) - y]
+    right = round(shape.x + shape.width)
+    bottom = round(shape.y + shape.height)
+    return [x, y, right - x, bottom - y]
 
 
 def _weight(image: Mapping[str, Any]) -> int:
@@ -205,8 +214,10 @@ def _weight(image: Mapping[str, Any]) -> int:
 
 def _estimate(tables: GalleryTables, items: Sequence[Item], resolution: Resolution) -> float:
     """Estimate the bytes of all items from some of them."""
-    probes = [items[index] for index in spread(len(items), PROBES)]
-    weight = sum(_weight(record(tables, item, resolution)) for item in probes)
+    chosen = spread(len(items), PROBES)
+    probes = [items[index] for index in chosen]
+    records = [record(tables, item, resolution) for item in probes]
+    weight = sum(_weight(image) for image in records)
     return weight * len(items) / len(probes)
 
 

@@ -164,11 +164,13 @@ def outline(mask: Flags, size: Size) -> str:
     tolerance = max(_TOLERANCE, _TOLERANCE_PIXELS * height / mask.shape[0])
     pieces = []
     for contour in contours:
-        points = cv2.approxPolyDP(contour, tolerance, True).reshape(-1, 2)  # [P, 2] x, y
+        simplified = cv2.approxPolyDP(contour, tolerance, True)
+        points = simplified.reshape(-1, 2)  # [P, 2] x, y
         if len(points) <= 2:
             continue
         x, y = points[0].tolist()
-        steps = [f"{dx} {dy}" for dx, dy in np.diff(points, axis=0).tolist()]
+        offsets = np.diff(points, axis=0).tolist()
+        steps = [f"{dx} {dy}" for dx, dy in offsets]
         piece = f"M{x} {y}l{' '.join(steps)}z"
         pieces.append(piece.replace(" -", "-"))
     return "".join(pieces)
@@ -186,7 +188,9 @@ class _Frame:
         """(H, W) of the picture in units."""
         x1, y1, x2, y2 = self.window
         scale = self.side / max(x2 - x1, y2 - y1)
-        return max(1, round((y2 - y1) * scale)), max(1, round((x2 - x1) * scale))
+        height = round((y2 - y1) * scale)
+        width = round((x2 - x1) * scale)
+        return max(1, height), max(1, width)
 
     def place(self, box: Boxes) -> tuple[float, float, float, float]:
         """Return a box (xyxy, image pixels) as x, y, width, height in units.
@@ -195,10 +199,13 @@ class _Frame:
         """
         x1, y1, x2, y2 = self.window
         height, width = self.size
-        scale = np.array([width / (x2 - x1), height / (y2 - y1)] * 2)
-        moved = (box.astype(np.float64) - np.array([x1, y1] * 2)) * scale  # [4] xyxy
+        x_scale, y_scale = width / (x2 - x1), height / (y2 - y1)
+        scale = np.array([x_scale, y_scale] * 2)
+        corner = np.array([x1, y1] * 2)
+        moved = (box.astype(np.float64) - corner) * scale  # [4] xyxy
         limit = [width - EDGE, height - EDGE] * 2
-        left, top, right, bottom = np.clip(moved, EDGE, limit).round(1).tolist()
+        inside = np.clip(moved, EDGE, limit).round(1)
+        left, top, right, bottom = inside.tolist()
         return left, top, round(right - left, 1), round(bottom - top, 1)
 
 
@@ -230,8 +237,10 @@ def _picture(
     """Embed the window of an image with its shapes."""
     x1, y1, x2, y2 = frame.window
     height, width = frame.size
-    stored = _Frame(frame.window, min(resolution.side, max(x2 - x1, y2 - y1))).size
-    src = embed(pixels[y1:y2, x1:x2], stored, resolution.quality)
+    longer = max(x2 - x1, y2 - y1)
+    stored = _Frame(frame.window, min(resolution.side, longer)).size
+    window = pixels[y1:y2, x1:x2]
+    src = embed(window, stored, resolution.quality)
     return Picture(src, width, height, tuple(shapes), alt)
 
 

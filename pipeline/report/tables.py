@@ -183,7 +183,8 @@ def losses(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str, int]]:
     rule = "images outside generator.min_objects, max_objects or min_area"
     for name, number in run.manifests["train_generator"].get("left_out", {}).items():
         lost.append((f"generator training, {name.replace('_', '-')}", rule, number))
-    left_out = run.manifests["score"].get("validation", {}).get("left_out", 0)
+    validation = run.manifests["score"].get("validation", {})
+    left_out = validation.get("left_out", 0)
     lost.append(("scores, validation", rule, left_out))
     for row in rows:
         lost.append(("synthesis", f"“{row.name}” without a visible mask", row.dropped))
@@ -195,7 +196,12 @@ def misses(rows: Sequence[ClassRow]) -> list[ClassRow]:
 
     More than a tenth, and more than two objects.
     """
-    return [row for row in rows if abs(row.planned - row.target) > max(2, 0.1 * row.target)]
+    missed = []
+    for row in rows:
+        away = abs(row.planned - row.target)
+        if away > max(2, 0.1 * row.target):
+            missed.append(row)
+    return missed
 
 
 def provenance(run: Run) -> Json:
