@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from synthaug.pipeline.config.derive import Measured, derive
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
 from synthaug.pipeline.core.json_values import Json
@@ -44,7 +42,6 @@ PACKAGES = (
     "pycocotools",
     "faster-coco-eval",
 )
-AS_ASKED = ("ingest", "report")  # steps that see the job without what derives from its data
 HOUSEKEEPING = ("seconds", "versions", "key", "step", "shards")  # of a manifest: no results
 TICK = 50  # images between two lines of progress
 
@@ -165,15 +162,16 @@ def _run_steps(
                     _check_data(job, steps, open_inputs(job))
                     executor = _open_executor(job)
                 inputs = {need: done[need] for need in step.needs_of(job)}
-                given = job if name in AS_ASKED else derived
+                given = job if step.as_asked else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
             manifest = folder.read_json(MANIFEST)
             check_links(name, step.links(manifest), job.checks, console)
             provenance |= step.provenance(manifest)
             done[name] = Output(folder, manifest)
-            if name == "ingest":
-                derived = _derive(job, manifest, output, console)
+            if step.derived is not None:
+                derived, line = step.derived(job, manifest)
+                _tell_derived(derived, line, output, console)
             publish(step.publishes, folder, output)
     finally:
         if executor is not None:
@@ -181,16 +179,11 @@ def _run_steps(
     return done
 
 
-def _derive(job: Job, manifest: Mapping[str, Any], output: Folder, console: Console) -> Job:
-    """Decide what the job leaves to its data, tell it, and write that job.
-
-    Returns it.
-    """
-    derived, line = derive(job, Measured.from_json(manifest["measured"]))
+def _tell_derived(job: Job, line: str, output: Folder, console: Console) -> None:
+    """Write the job with all that its data decides, and tell what that is."""
     if line:
         console.tell(f"  {line}")
-    output.write_bytes("job.derived.yaml", derived.to_yaml().encode())
-    return derived
+    output.write_bytes("job.derived.yaml", job.to_yaml().encode())
 
 
 def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, str]) -> None:

@@ -14,6 +14,8 @@ metrics     (manifest) -> content of metrics.json
 provenance  (manifest) -> content that the manifests of all later steps repeat
 links       (manifest) -> links of the chain and whether they hold (core/links.py)
 further_needs   (job) -> names of the steps whose outputs it reads for this job, besides NEEDS
+AS_ASKED    True where it sees the job without what derives from its data
+derived     (job, manifest) -> the job with what its data decides, and a line for the user
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ class Step:
     provenance: Callable[[Manifest], dict[str, str]]
     links: Callable[[Manifest], list[Link]]
     further_needs: Callable[[Job], tuple[str, ...]]
+    as_asked: bool
+    derived: Callable[[Job, Manifest], tuple[Job, str]] | None
 
     def needs_of(self, job: Job) -> tuple[str, ...]:
         """Return the names of the steps whose outputs it reads for a job."""
@@ -119,4 +121,6 @@ def read_step(name: str, module: ModuleType) -> Step:
         parts.get("provenance", _nothing_to_tell),
         parts.get("links", _no_links),
         parts.get("further_needs", _no_further_needs),
+        parts.get("AS_ASKED", False),
+        parts.get("derived"),
     )

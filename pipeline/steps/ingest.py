@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from synthaug.pipeline.config.derive import Measured
+from synthaug.pipeline.config.derive import Measured, derive
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.readable import check_content, read_scene
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
@@ -29,6 +29,7 @@ NEEDS: tuple[str, ...] = ()
 VERSION = 3
 SKIPPED = "skipped.txt"  # each thing that was left out or mended, a line each
 PUBLISHES: tuple[Published, ...] = (Published(SKIPPED),)
+AS_ASKED = True
 SHARD = 256  # scenes
 TRUTH = "truth"  # folder inside the unlabelled table: labels that are not to be seen
 
@@ -126,6 +127,11 @@ def run(context: Context) -> Json:
     measured = context.executor.call(measure, labelled.uri)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
     return {"splits": splits, "classes": classes, "measured": measured}
+
+
+def derived(job: Job, manifest: Manifest) -> tuple[Job, str]:
+    """Return the job with the sizes that its images and objects decide, and a line."""
+    return derive(job, Measured.from_json(manifest["measured"]))
 
 
 def measure(uri: str) -> Json:

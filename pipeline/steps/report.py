@@ -52,6 +52,7 @@ NEEDS = (
     "trial",
 )
 VERSION = 7
+AS_ASKED = True
 LOGS = ("train_detector", "self_train", "train_generator")  # steps with a loss curve
 PAGE = "report.html"
 PUBLISHES = (Published(PAGE),)

@@ -16,6 +16,7 @@ from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.run import Console, check_links, metrics, publish, run_some
+from synthaug.pipeline.steps import ingest
 from synthaug.pipeline.steps.contract import Step, load_steps, read_step
 from tests.paths import JOBS
 
@@ -93,23 +94,28 @@ def test_what_only_the_data_shows_is_said_before_a_step_runs(tmp_path: Path) -> 
     assert lines == ["[1/3] ingest"]
 
 
-def test_every_step_between_ingest_and_report_sees_what_the_data_decided(
+def test_a_step_that_derives_decides_for_all_but_those_that_see_the_job_as_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Job] = {}
 
-    def step(name: str, result: dict[str, Any]) -> Step:
+    def step(name: str, result: dict[str, Any], **parts: Any) -> Step:
         def note(context: Context) -> dict[str, Any]:
             seen[name] = context.job
             return result
 
         module = ModuleType(name)
         vars(module).update(NEEDS=(), VERSION=1, PUBLISHES=(), settings=lambda job: {}, run=note)
+        vars(module).update(parts)
         return read_step(name, module)
 
     photos = {"images": 192, "shorter": 240, "longer": 320, "objects": [0.05, 0.11, 0.3]}
-    steps = {"ingest": step("ingest", {"measured": photos})}
-    steps |= {name: step(name, {}) for name in ("train_detector", "trial", "report")}
+    steps = {
+        "reads": step("reads", {"measured": photos}, AS_ASKED=True, derived=ingest.derived),
+        "train_detector": step("train_detector", {}),
+        "trial": step("trial", {}),
+        "shows": step("shows", {}, AS_ASKED=True),
+    }
     monkeypatch.setattr(running, "load_steps", lambda names: steps)
     lines: list[str] = []
     folder = tmp_path / "run"
@@ -120,7 +126,7 @@ def test_every_step_between_ingest_and_report_sees_what_the_data_decided(
     )
     run_some(job, Console(lines.append, lambda *_: None), tuple(steps))
 
-    assert seen["ingest"] == seen["report"] == job
+    assert seen["reads"] == seen["shows"] == job
     decided = seen["train_detector"]
     assert decided == seen["trial"] == load_job(folder / "job.derived.yaml")
     assert decided.detector.config.backbone == "lite0"
