@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from synthaug.detectors.boxes import Boxes, Flags, Floats32, Image, Ints
 
+Tensors = Mapping[str, Tensor]  # by name
 LOSSES = ("objectness", "proposal_box", "class", "box", "mask")  # names shared by all back-ends
 
 
@@ -67,7 +68,7 @@ class DetectorTraining(Protocol):
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, Optimizer]
 
-    def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def step(self, index: int, batch: Sequence[Sample]) -> Tensors:
         """Do optimizer step `index` (0-based) on the batch; return named detached losses.
 
         In a process group (torch.distributed) the batch is this process's part, images rank,
@@ -113,7 +114,7 @@ class Detector(Protocol):
         """
         ...
 
-    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def losses(self, samples: Sequence[Sample]) -> Tensors:
         """Return the losses on samples, scalars with gradient named as in LOSSES.
 
         Puts the network into training mode; may draw from torch's global generator.

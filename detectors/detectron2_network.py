@@ -5,7 +5,7 @@ Imported only where detectron2 is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from synthaug.detectors.backbones import (
     norm_layer,
     small_pyramid,
 )
+from synthaug.detectors.base import Tensors
 from synthaug.detectors.partial_labels import (
     OBJECT,
     OBJECT_WITHOUT_BOX,
@@ -80,7 +81,7 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
     return model
 
 
-def network_losses(model: nn.Module, inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def network_losses(model: nn.Module, inputs: Sequence[Tensors]) -> dict[str, Tensor]:
     """Return the network's losses by detectron2's names.
 
     Inputs have an image [3, H, W], RGB in 0..255, and in its pixels boxes [N, 4] xyxy, labels [N],
@@ -210,12 +211,12 @@ class _Truth(Instances):  # type: ignore[misc]
     With what `partial_labels` says of the image.
     """
 
-    def __init__(self, size: tuple[int, int], target: Mapping[str, Tensor]) -> None:
+    def __init__(self, size: tuple[int, int], target: Tensors) -> None:
         super().__init__(size)
         self._target = target  # a name with an underscore is no column of the objects
 
     @property
-    def target(self) -> Mapping[str, Tensor]:
+    def target(self) -> Tensors:
         """Return the target that the objects were made from."""
         return self._target
 

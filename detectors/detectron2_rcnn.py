@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthaug.detectors import rcnn_config
-from synthaug.detectors.base import Sample
+from synthaug.detectors.base import Sample, Tensors
 from synthaug.detectors.detectron2_zoo import is_caffe2, is_detectron2, is_resnet, to_detectron2
 from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
 from synthaug.detectors.weights import read_settings, torchvision_names
@@ -74,9 +74,7 @@ class Detectron2Detector(RcnnDetector):
         return build_network(config, num_classes)
 
     @classmethod
-    def adapt_config(
-        cls, config: rcnn_config.Config, weights: Mapping[str, Tensor]
-    ) -> rcnn_config.Config:
+    def adapt_config(cls, config: rcnn_config.Config, weights: Tensors) -> rcnn_config.Config:
         """Set the order of colors of the weights file, unless the job has set it.
 
         See docs/detectors.md.
@@ -90,7 +88,7 @@ class Detectron2Detector(RcnnDetector):
         return replace(config, input_format=input_format)
 
     @classmethod
-    def rename_weights(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def rename_weights(cls, weights: Tensors) -> Tensors:
         """Return tensors under detectron2's names.
 
         Torchvision's heads number the classes otherwise and are left out.
@@ -111,7 +109,7 @@ class Detectron2Detector(RcnnDetector):
             output["boxes"] = output["boxes"] / _ratios(image, input_image)
         return outputs
 
-    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def losses(self, samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses; raises ValueError when training has diverged."""
         from synthaug.detectors.detectron2_network import network_losses
 
@@ -179,7 +177,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> Detectron2Detecto
     return Detectron2Detector.load(path, device)
 
 
-def _input_format(path: Path, weights: Mapping[str, Tensor]) -> str:
+def _input_format(path: Path, weights: Tensors) -> str:
     """Return the order of colors, rgb or bgr, that a file's ResNet was trained with."""
     settings = read_settings(path)
     if "input_format" in settings:
@@ -191,7 +189,7 @@ def _input_format(path: Path, weights: Mapping[str, Tensor]) -> str:
     return "rgb"
 
 
-def _is_unscaled(weights: Mapping[str, Tensor]) -> bool:
+def _is_unscaled(weights: Tensors) -> bool:
     """Return whether a zoo detector's pixels were not divided by their deviation.
 
     This is so for all on Caffe-style ResNets.

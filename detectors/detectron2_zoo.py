@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synthaug.detectors.base import Tensors
 from synthaug.published.pickles import PlainArray, read_plain_pickle
 
 NEUTRAL_VARIANCE = 1 - 1e-5  # with the usual eps the normalization divides by one
@@ -41,22 +42,22 @@ def innermost(content: object, keys: Sequence[str]) -> Mapping[Any, Any]:
     return content
 
 
-def is_caffe2(tensors: Mapping[str, Tensor]) -> bool:
+def is_caffe2(tensors: Tensors) -> bool:
     """Return whether a file has Caffe2's names, as the zoo's MSRA ResNets do."""
     return "conv1_w" in tensors
 
 
-def is_detectron2(tensors: Mapping[str, Tensor]) -> bool:
+def is_detectron2(tensors: Tensors) -> bool:
     """Return whether a file has detectron2's names of a whole detector on a ResNet."""
     return any(name.startswith("backbone.bottom_up.") for name in tensors)
 
 
-def is_resnet(tensors: Mapping[str, Tensor]) -> bool:
+def is_resnet(tensors: Tensors) -> bool:
     """Return whether a file has detectron2's names of a ResNet alone."""
     return any(name.startswith("res2.") for name in tensors)
 
 
-def to_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_detectron2(tensors: Tensors) -> dict[str, Tensor]:
     """Return a ResNet, or a detector on one, under detectron2's names.
 
     Torchvision's heads number the classes otherwise and are left out.
@@ -81,7 +82,7 @@ CAFFE2_LAYERS = {
 CAFFE2_PARTS = {"w": "weight", "s": "norm.weight", "b": "norm.bias"}
 
 
-def from_caffe2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_caffe2(tensors: Tensors) -> dict[str, Tensor]:
     """Return a Caffe2 ResNet under detectron2's names.
 
     Its normalization is a scale and a shift, so mean and variance are neutral.
@@ -105,7 +106,7 @@ def from_caffe2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _from_resnet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _from_resnet(tensors: Tensors) -> dict[str, Tensor]:
     """Return a ResNet of detectron2 as a backbone, the classifier left out."""
     named = {}
     for name, tensor in tensors.items():
@@ -138,7 +139,7 @@ TORCHVISION = (  # torchvision's names of a ResNet and of its pyramid, and detec
 )
 
 
-def _from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _from_torchvision(tensors: Tensors) -> dict[str, Tensor]:
     """Return the backbone of a torchvision detector; the compact one keeps its names."""
     on_resnet = "backbone.body.conv1.weight" in tensors
     named = {}

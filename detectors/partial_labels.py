@@ -9,13 +9,15 @@ All are optional.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
+
+from synthaug.detectors.base import Tensors
 
 INSIDE = 0.5  # least share of a box in a region for the box to count as inside
 # least IoU of background with an object that it is near to (Girshick 2015, section 2.3: hard
@@ -44,7 +46,7 @@ class PartialProposals(RegionProposalNetwork):  # type: ignore[misc]
             all_matched.append(matched)
         return all_labels, all_matched
 
-    def _assign(self, anchors: Tensor, target: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _assign(self, anchors: Tensor, target: Tensors) -> tuple[Tensor, Tensor]:
         """Return the labels [A] of an image's anchors [A, 4] and their true boxes [A, 4]."""
         truth = target["boxes"]
         if not len(truth):
@@ -80,7 +82,7 @@ class PartialProposals(RegionProposalNetwork):  # type: ignore[misc]
         return objectness_loss, box_loss / max(1, len(indices))
 
 
-def box_losses(target: Mapping[str, Tensor]) -> Tensor:
+def box_losses(target: Tensors) -> Tensor:
     """Return the objects [N] of a target whose boxes are learned."""
     flags = target.get("box_loss")
     if flags is None:
@@ -103,7 +105,7 @@ def mean_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, truth: T
     return loss(logits, truth)
 
 
-def without_ignored(boxes: Tensor, labels: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+def without_ignored(boxes: Tensor, labels: Tensor, target: Tensors) -> Tensor:
     """Return labels [A] of boxes [A, 4], -1 for background that teaches nothing."""
     labels = ignore_background(boxes, labels, target.get("ignore"))
     if "ignore_background" not in target:

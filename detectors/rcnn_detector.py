@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from synthaug.detectors.base import Prediction, Sample
+from synthaug.detectors.base import Prediction, Sample, Tensors
 from synthaug.detectors.boxes import Boxes, Floats32, Image
 from synthaug.detectors.nn import lite0_weights
 from synthaug.detectors.nn.precision import resolve_precision
@@ -68,14 +68,14 @@ class RcnnDetector(ABC):
         """
 
     @abstractmethod
-    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def losses(self, samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses, named as in base.LOSSES; sets the network to train.
 
         The shorter sides of images are drawn from `train_sizes`.
         """
 
     @classmethod
-    def adapt_config(cls, config: Config, weights: Mapping[str, Tensor]) -> Config:
+    def adapt_config(cls, config: Config, weights: Tensors) -> Config:
         """Return a resolved config with the settings that its weights file decides."""
         class_bias = weights.get("roi_heads.box_predictor.cls_score.bias")
         if class_bias is not None and len(class_bias) == COCO_ROWS:
@@ -84,7 +84,7 @@ class RcnnDetector(ABC):
 
     @classmethod
     @abstractmethod
-    def rename_weights(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def rename_weights(cls, weights: Tensors) -> Tensors:
         """Return a pretrained file's tensors under the network's names.
 
         Tensors that mean something else in this network are left out.
@@ -120,7 +120,7 @@ class RcnnDetector(ABC):
         self.model.eval()
         pooled: list[Tensor] = []
 
-        def record(_module: nn.Module, _inputs: object, maps: Mapping[str, Tensor]) -> None:
+        def record(_module: nn.Module, _inputs: object, maps: Tensors) -> None:
             pooled.append(_pool_maps(maps))
 
         hook = self.model.get_submodule("backbone").register_forward_hook(record)
@@ -145,9 +145,9 @@ class RcnnDetector(ABC):
         image, whose padding is on the right and below.
         """
         self.model.eval()
-        recorded: list[tuple[int, Mapping[str, Tensor]]] = []
+        recorded: list[tuple[int, Tensors]] = []
 
-        def record(_module: nn.Module, inputs: tuple[Tensor], maps: Mapping[str, Tensor]) -> None:
+        def record(_module: nn.Module, inputs: tuple[Tensor], maps: Tensors) -> None:
             recorded.append((inputs[0].shape[-1], maps))
 
         hook = self.model.get_submodule("backbone").register_forward_hook(record)
@@ -223,7 +223,7 @@ class RcnnDetector(ABC):
         return cls(config, num_classes, model.to(device), f"{path.name}: whole detector")
 
 
-def _read_start(config: Config) -> tuple[Path, Mapping[str, Tensor]]:
+def _read_start(config: Config) -> tuple[Path, Tensors]:
     """Return the weights to start from and their file; none from scratch."""
     if config.weights:
         path = Path(config.weights)
@@ -268,7 +268,7 @@ def _group_by_shape(images: Sequence[Image]) -> dict[tuple[int, ...], list[int]]
     return groups
 
 
-def _pool_maps(maps: Mapping[str, Tensor]) -> Tensor:
+def _pool_maps(maps: Tensors) -> Tensor:
     """Return maps [B, C, h, w] averaged over the image and joined [B, levels x C]."""
     means = []
     for name, level in maps.items():
@@ -277,7 +277,7 @@ def _pool_maps(maps: Mapping[str, Tensor]) -> Tensor:
     return torch.cat(means, dim=1)
 
 
-def _pool_boxes(maps: Mapping[str, Tensor], boxes: Tensor, width: int) -> Tensor:
+def _pool_boxes(maps: Tensors, boxes: Tensor, width: int) -> Tensor:
     """Return maps averaged inside boxes [N, 4], [N, levels x C].
 
     Maps are [1, C, h, w], of an input that wide.
@@ -291,7 +291,7 @@ def _pool_boxes(maps: Mapping[str, Tensor], boxes: Tensor, width: int) -> Tensor
     return torch.cat(means, dim=1)
 
 
-def _prediction(output: Mapping[str, Tensor], shape: tuple[int, ...]) -> Prediction:
+def _prediction(output: Tensors, shape: tuple[int, ...]) -> Prediction:
     """Return a network's output for an image of shape (H, W, 3), best first.
 
     Boxes are clipped, because scaling them back may overshoot.

@@ -5,7 +5,6 @@ Legend: P proposals of an image, R boxes of all images, C classes, M cells per s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from synthaug.detectors.backbones import (
     resnet50_pyramid,
     small_pyramid,
 )
+from synthaug.detectors.base import Tensors
 from synthaug.detectors.nn import lite0
 from synthaug.detectors.partial_labels import (
     PartialProposals,
@@ -239,7 +239,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def forward(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
@@ -252,7 +252,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def _losses(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
@@ -282,7 +282,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def _detections(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
@@ -303,7 +303,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def _classify(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         boxes: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> tuple[Tensor, Tensor]:
@@ -317,7 +317,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def _mask_loss(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]],
@@ -351,7 +351,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]
 
     def _mask_logits(
         self,
-        features: Mapping[str, Tensor],
+        features: Tensors,
         boxes: list[Tensor],
         image_shapes: list[tuple[int, int]],
     ) -> Tensor:

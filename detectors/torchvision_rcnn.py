@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.detectors import rcnn_config
-from synthaug.detectors.base import Sample
+from synthaug.detectors.base import Sample, Tensors
 from synthaug.detectors.nn.lite0_weights import body_names, is_lite0
 from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
 from synthaug.detectors.samplers import size_chooser
@@ -62,7 +62,7 @@ class TorchvisionDetector(RcnnDetector):
         return build_network(config, num_classes)
 
     @classmethod
-    def rename_weights(cls, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def rename_weights(cls, weights: Tensors) -> Tensors:
         """Return tensors under today's names of torchvision.
 
         Detectron2's heads number the classes otherwise and are left out, as is the classifier of an
@@ -87,7 +87,7 @@ class TorchvisionDetector(RcnnDetector):
             output["labels"] = output["labels"] - 1
         return outputs
 
-    def losses(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def losses(self, samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses; see the base class."""
         self.model.train()
         self._resize_to(self.config.shorter_sides(), self.config.max_size)
@@ -98,7 +98,7 @@ class TorchvisionDetector(RcnnDetector):
         for sample in samples:
             images.append(_unit_range(image_tensor(sample.image, self.device)))
             targets.append(_target(sample, self.config.masks, self.device))
-        losses: Mapping[str, Tensor] = self.model(images, targets)
+        losses: Tensors = self.model(images, targets)
         return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
 
     def _resize_to(self, shorter: tuple[int, ...], longer: int) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from synthaug.detectors.augmentations import augment
-from synthaug.detectors.base import Sample
+from synthaug.detectors.base import Sample, Tensors
 from synthaug.detectors.parallel import (
     average_gradients,
     average_losses,
@@ -92,7 +92,7 @@ class StepTraining:
     def __init__(
         self,
         model: nn.Module,
-        losses: Callable[[Sequence[Sample]], Mapping[str, Tensor]],
+        losses: Callable[[Sequence[Sample]], Tensors],
         recipe: Recipe,
         steps: int,
         seed: int,
@@ -110,7 +110,7 @@ class StepTraining:
         if recipe.ema > 0:
             self.modules["ema"] = copy.deepcopy(model).requires_grad_(False)
 
-    def step(self, index: int, batch: Sequence[Sample]) -> Mapping[str, Tensor]:
+    def step(self, index: int, batch: Sequence[Sample]) -> Tensors:
         """Do optimizer step `index` on images of any sizes; return losses and their total."""
         recipe = self.recipe
         samples = self._augment(index, batch)

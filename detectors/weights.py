@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from synthaug.detectors.base import Tensors
 from synthaug.detectors.detectron2_zoo import innermost, read_pickle
 from synthaug.published.pickles import one_line
 
@@ -184,7 +185,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
 
 def load_pretrained(
     model: nn.Module,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     path: Path,
     body_prefix: str,
 ) -> str:
@@ -211,8 +212,8 @@ def load_pretrained(
 
 
 def _check_backbone(
-    state: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
+    state: Tensors,
+    tensors: Tensors,
     path: Path,
     body_prefix: str,
 ) -> None:
@@ -234,7 +235,7 @@ def _check_backbone(
             )
 
 
-def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def torchvision_names(tensors: Tensors) -> dict[str, Tensor]:
     """Return tensors with old torchvision names under today's.
 
     A plain ResNet loses its classifier and becomes `backbone.body.*`.
