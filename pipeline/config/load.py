@@ -131,8 +131,7 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
                     f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value "
                     "of key a.b"
                 )
-            has_tag = isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent))
-            if has_tag and event.tag:
+            if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag:
                 raise JobError(
                     f"{line}: YAML tags such as {event.tag} are not supported; remove it"
                 )
