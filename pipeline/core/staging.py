@@ -28,13 +28,12 @@ def staged(target: Path) -> Iterator[Folder]:
         if pid.isdecimal() and not _alive(int(pid)):
             shutil.rmtree(left)
     work = target.parent / f"{head}{os.getpid()}.tmp"
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, work, ignore_errors=True)
         work.mkdir()
         yield Folder.at(work)
         work.rename(target)  # also over an empty folder
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+        undo.pop_all()
 
 
 def _alive(pid: int) -> bool:
