@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import re
-import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from synthaug.generators import checkpoint
+from synthaug.generators.nn.torch_files import UNREADABLE
 
 State = dict[str, Tensor]
 
@@ -249,16 +249,6 @@ def _tensors(path: Path) -> State:
         raise ValueError(f"{path}: no such file; check the path")
     if path.suffix == ".safetensors":
         return _safe_tensors(path)
-    broken = (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    )
     try:
         with warnings.catch_warnings(
             action="ignore"
@@ -269,7 +259,7 @@ def _tensors(path: Path) -> State:
         raise ValueError(
             f"{path}: no checkpoint of weights alone ({reason}); save its state dict"
         ) from err
-    except (*broken, AssertionError, ArithmeticError, MemoryError, NotImplementedError) as err:
+    except (*UNREADABLE, AssertionError, ArithmeticError, MemoryError, NotImplementedError) as err:
         raise ValueError(
             f"{path}: no readable checkpoint ({_line(err)}); download it again"
         ) from err

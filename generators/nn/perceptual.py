@@ -8,18 +8,16 @@ the Python index, and the same five layers weigh the same.
 from __future__ import annotations
 
 import hashlib
-import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import vgg16, vgg19
 
+from synthaug.generators.nn.torch_files import UNREADABLE
 from synthaug.published.convolutions import PACKAGE, package_file, read_package_features
 
 # Weights of the mean absolute differences after relu1_1 ... relu5_1
@@ -29,19 +27,6 @@ VGG19_LAYERS = (1, 6, 11, 20, 29)
 VGG16_LAYERS = (1, 6, 11, 18, 25)
 VGG16 = "vgg16"  # instead of a file: VGG-16's convolutions in the package
 ADVICE = "give torchvision's ImageNet weights of vgg19, as .pth or .safetensors"
-# Errors that reading a damaged file raises
-UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    struct.error,
-)
 
 
 class PerceptualLoss(nn.Module):
