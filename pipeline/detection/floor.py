@@ -167,11 +167,11 @@ def compare_with_floor(
     constant = constant_list(labelled, classes)
     unlooking = [constant.on(row) for row in rows]
     evaluators = {
-        "detector": _evaluator(rows, categories, classes),
-        "constant": _evaluator(unlooking, categories, classes),
+        "detector": DetectionEvaluator.of(rows, categories, classes),
+        "constant": DetectionEvaluator.of(unlooking, categories, classes),
     }
     if len(rows) > 1:
-        evaluators["shuffled"] = _evaluator(shuffled(rows), categories, classes)
+        evaluators["shuffled"] = DetectionEvaluator.of(shuffled(rows), categories, classes)
     results = {name: evaluator.result() for name, evaluator in evaluators.items()}
     ap50 = {name: result.values["AP50"] for name, result in results.items()}
     by_class = {}
@@ -202,15 +202,6 @@ def compare_with_floor(
     numbers = {"gain": gain, "low": gain - reach, "high": gain + reach}
     rounded = {key: round(number, 6) for key, number in numbers.items()}
     return result | rounded
-
-
-def _evaluator(
-    rows: Sequence[DetectionRow], categories: Sequence[Category], classes: Sequence[int]
-) -> DetectionEvaluator:
-    evaluator = DetectionEvaluator(categories, classes)
-    for row in rows:
-        evaluator.add(row)
-    return evaluator
 
 
 def _spread(

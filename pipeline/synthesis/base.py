@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -179,13 +179,7 @@ class Conditioning(ABC):
 
     def layouts(self, table: Dataset) -> list[Source]:
         """Return the layouts of the selected scenes."""
-        sources = []
-        for scene in self.select(table):
-            objects = self.objects(scene)
-            boxes = relative_boxes(objects.boxes, scene.size)
-            layout = Layout(objects.category, boxes)
-            sources.append(Source(scene.image_id, scene.size, layout))
-        return sources
+        return sources_of(self.select(table), self.objects)
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> Planner:
         """Return the planner for labelled scenes, whose pixels are not needed.
@@ -225,6 +219,17 @@ class Conditioning(ABC):
 
         options = self.job.synthesize
         return SamplerOptions(device, options.truncation, options.precision, options.compiled)
+
+
+def sources_of(scenes: Iterable[Scene], objects_of: Callable[[Scene], Objects]) -> list[Source]:
+    """Return the layouts of some objects of scenes, with the images they are of."""
+    sources = []
+    for scene in scenes:
+        objects = objects_of(scene)
+        boxes = relative_boxes(objects.boxes, scene.size)
+        layout = Layout(objects.category, boxes)
+        sources.append(Source(scene.image_id, scene.size, layout))
+    return sources
 
 
 def plan_config(config: Callable[..., C], job: Job, **own: Any) -> C:

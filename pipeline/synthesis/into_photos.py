@@ -18,15 +18,13 @@ import numpy as np
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import blur
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
-from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.edit_planner import EditPlanner
-from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.planner import Source
-from synthaug.pipeline.synthesis.base import NO_CROWDS, Synthesizer
+from synthaug.pipeline.synthesis.base import NO_CROWDS, Synthesizer, sources_of
 from synthaug.pipeline.synthesis.edits import EditSynthesizer, Request
 from synthaug.pipeline.synthesis.layouts import LayoutConditioning, resized_sample, sample_layouts
 from synthaug.pipeline.synthesis.masks_from_levels import resolve
@@ -63,13 +61,7 @@ class IntoPhotosConditioning(LayoutConditioning):
 
     def layouts(self, table: Dataset) -> list[Source]:
         """Return the layouts of all photos, however many objects they have."""
-        sources = []
-        for scene in table:
-            objects = NO_CROWDS.select(scene)
-            boxes = relative_boxes(objects.boxes, scene.size)
-            layout = Layout(objects.category, boxes)
-            sources.append(Source(scene.image_id, scene.size, layout))
-        return sources
+        return sources_of(table, NO_CROWDS.select)
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> EditPlanner:
         """Return the planner of edits.

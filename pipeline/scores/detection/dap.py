@@ -142,11 +142,11 @@ def dap(
     things = config.things(categories)
     groups = _thing_groups(train_counts, things)
 
-    evaluator = evaluate(rows, categories, things)
+    evaluator = DetectionEvaluator.of(rows, categories, things)
     result = evaluator.result()
-    ceiling = evaluate(real_rows, categories, things).result()
+    ceiling = DetectionEvaluator.of(real_rows, categories, things).result()
     permuted_rows = shuffled(rows, config.seed)
-    floor = evaluate(permuted_rows, categories, things).result()
+    floor = DetectionEvaluator.of(permuted_rows, categories, things).result()
 
     values = summary(result, groups)
     values |= _stuff(rows, categories)
@@ -180,16 +180,6 @@ def dap(
         card={**card, **protocol},
         controls=controls,
     )
-
-
-def evaluate(
-    rows: Iterable[DetectionRow], categories: Sequence[Category], classes: Sequence[int]
-) -> DetectionEvaluator:
-    """Return an evaluator holding the rows, restricted to `classes`."""
-    evaluator = DetectionEvaluator(categories, classes)
-    for row in rows:
-        evaluator.add(row)
-    return evaluator
 
 
 def shuffled(rows: Sequence[DetectionRow], seed: int) -> list[DetectionRow]:
@@ -282,7 +272,7 @@ def _stuff(rows: Sequence[DetectionRow], categories: Sequence[Category]) -> dict
     stuff = [c for c, category in enumerate(categories) if not category.isthing]
     if not stuff:
         return {}
-    values = evaluate(rows, categories, stuff).result().values
+    values = DetectionEvaluator.of(rows, categories, stuff).result().values
     return {"stuff_AP": values["AP"], "stuff_AP50": values["AP50"]}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +206,16 @@ class DetectionEvaluator:
         assert all(0 <= c < len(self.categories) for c in self.classes)
         self._is_evaluated = np.isin(np.arange(len(self.categories)), self.classes)  # [C]
         self._rows: dict[tuple[int, int], DetectionRow] = {}
+
+    @classmethod
+    def of(
+        cls, rows: Iterable[DetectionRow], categories: Sequence[Category], classes: Iterable[int]
+    ) -> Self:
+        """Return an evaluator that holds the rows, for some classes."""
+        evaluator = cls(categories, classes)
+        for row in rows:
+            evaluator.add(row)
+        return evaluator
 
     def add(self, row: DetectionRow) -> None:
         """Take one image.
