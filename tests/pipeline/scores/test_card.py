@@ -128,7 +128,7 @@ def test_a_number_compares_only_with_those_of_its_settings() -> None:
 
 
 def test_a_metric_has_its_headline_from_its_values_and_names_it_in_its_card() -> None:
-    inputs = score_inputs({"synthetic": table(1, None)})
+    inputs = score_inputs({"real": table(1, None), "synthetic": table(1, None)})
     metric = metric_of(
         inputs,
         Nothing(),
