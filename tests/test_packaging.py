@@ -16,7 +16,7 @@ import pytest
 
 from tests import paths
 
-SOURCES = ("pipeline", "generators", "detectors", "published", "jobs", "src")
+SOURCES = ("pipeline", "generators", "detectors", "jobs", "src")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 SMALL_JOB = (
     "smoke",
@@ -55,7 +55,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def users_folder(tmp_path: Path) -> Path:
     """A folder of a user whose own packages have the names of ours."""
-    for name in ("pipeline", "generators", "detectors", "published"):
+    for name in ("pipeline", "generators", "detectors"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('this is the user's')\n")
     return tmp_path
@@ -75,10 +75,11 @@ def test_the_wheel_has_one_import_name_and_every_file(wheel: Path) -> None:
     top_names = {name.split("/")[0] for name in names}
     assert {name for name in top_names if not name.endswith(".dist-info")} == {"synthaug"}
     expected = {"synthaug/__init__.py", "synthaug/py.typed"}
+    package = paths.ROOT / "src" / "synthaug"
     for room in ("pipeline", "generators", "detectors", "published", "jobs"):
-        for file in (paths.ROOT / room).rglob("*"):
+        for file in (package / room).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
-                expected.add(f"synthaug/{file.relative_to(paths.ROOT).as_posix()}")
+                expected.add(f"synthaug/{file.relative_to(package).as_posix()}")
     assert expected - names == set()
 
 
