@@ -63,7 +63,7 @@ def test_without_weights_a_published_score_is_not_there(
     name: str, inputs: MetricInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says which file is missing; the scores on the detector need none."""
-    monkeypatch.setattr(convolutions, "_package_file", lambda _: None)
+    monkeypatch.setattr(convolutions, "package_file", lambda _: None)
     module, config = SCORES[name]
     reason = module.available(with_resources(inputs, weights=Path("/nowhere")), config)
     assert reason and ".pth" in reason
