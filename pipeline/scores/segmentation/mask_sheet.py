@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.images import encode
 
 CELL, GAP, LINE, NAME = 64, 6, 16, 96  # pixels: a mask, the space around it, a line of text, a name
-HEAD = ("made", "true masks most like it, with their IoU")
+HEAD = ("made", "most like it")
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,6 @@ def test_everything_that_changes_is_in_the_modules_and_optimizers() -> None:
     assert torch.equal(run.best.loss, again.best.loss)
 
 
-def test_the_last_rate_is_a_twentieth_of_the_peak() -> None:
+def test_the_rate_ends_at_a_twentieth_of_the_peak() -> None:
     run = training()
-    last = run.learning_rate(run.steps - 1)
-    assert 0.05 * run.loop.lr <= last < 0.1 * run.loop.lr
+    assert run.learning_rate(run.steps) == pytest.approx(0.05 * run.loop.lr)

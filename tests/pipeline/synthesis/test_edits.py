@@ -145,6 +145,15 @@ def test_a_mirrored_background_brings_its_labels_along() -> None:
     assert np.array_equal(image[2:14, 40:58], PIXELS[:, ::-1][2:14, 40:58])
 
 
+def test_an_object_behind_a_painted_one_keeps_the_box_of_what_is_seen() -> None:
+    """The own object reaches from 2 to 20; what is painted begins at 12."""
+    plan = planned(boxes((12, 2, 30, 14)), [1])
+    (finished,) = synthesizer(PlainPainter())([plan], CATEGORIES, "")
+    objects = finished.scene.objects
+    assert [2, 2, 12, 14] == objects.boxes[objects.category == 0][0].tolist()
+    assert [10 * 12] == objects.area[objects.category == 0].tolist()
+
+
 def test_masks_of_painted_objects_hide_what_lies_behind() -> None:
     """A new object may lie over a little of an old one.
 

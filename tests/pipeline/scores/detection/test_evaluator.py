@@ -264,6 +264,17 @@ def test_only_crowds_are_no_truth():
     assert (crowds.values["AP"], crowds.num_gt) == (None, 0)
 
 
+def test_a_hundred_detections_of_a_class_are_kept_the_best_ones():
+    """In the rows that intervals are drawn from, too."""
+    many = np.tile([[0, 0, 9, 9]], (103, 1))
+    scores = np.linspace(0.1, 0.9, 103)
+    evaluator = DetectionEvaluator(CATEGORIES)
+    evaluator.add(row(0, [[0, 0, 9, 9]], [1], many, [1] * 101 + [2] * 2, scores))
+    (kept,) = evaluator.rows()
+    assert [100, 2] == [int((kept.pred_labels == label).sum()) for label in (1, 2)]
+    assert np.float32(0.1) not in kept.pred_scores
+
+
 def test_classes_left_out_touch_nothing():
     rows = random_rows(30, np.random.default_rng(1))
     everything, part = evaluate(rows).result(), evaluate(rows, [0, 2]).result()
