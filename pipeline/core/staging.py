@@ -12,6 +12,8 @@ from pathlib import Path
 
 from synthaug.pipeline.core.storage import Folder
 
+_LONG_NAME = 200  # bytes; a name has 255 at most
+
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Folder]:
@@ -22,7 +24,10 @@ def staged(target: Path) -> Iterator[Folder]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-    head = f".{target.name}.{host}."
+    name = target.name
+    if len(os.fsencode(name)) > _LONG_NAME:  # nothing can be put before and after it
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    head = f".{name}.{host}."
     for left in target.parent.glob(f"{head}*.tmp"):
         pid = left.name.removeprefix(head).removesuffix(".tmp")
         if pid.isdecimal() and not _alive(int(pid)):

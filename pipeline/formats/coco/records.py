@@ -85,6 +85,7 @@ def read_categories(document: dict[str, Any], check: Checker) -> tuple[Category,
 
     check.each(section(document, "categories", check.file), "category", add)
     _leave_out_empty_twins(document, categories, check)
+    _leave_out_root(document, categories, check)
     return tuple(categories[key] for key in sorted(categories))
 
 
@@ -133,6 +134,22 @@ def _leave_out_empty_twins(
                     "category without objects that is called like another",
                     f"{check.file.name}: category {key}: {name!r}",
                 )
+
+
+def _leave_out_root(
+    document: dict[str, Any], categories: dict[int, Category], check: Checker
+) -> None:
+    """Leave out Roboflow's root class: id 0, above all others, without an object."""
+    root = categories.get(0)
+    if root is None or root.supercategory != "none" or len(categories) < 2:
+        return
+    parents = {category.supercategory for key, category in categories.items() if key}
+    if parents == {root.name} and 0 not in _used_ids(document):
+        del categories[0]
+        check.skipped.note(
+            "category without objects above all others",
+            f"{check.file.name}: category 0: {root.name!r}",
+        )
 
 
 def _used_ids(document: dict[str, Any]) -> set[int]:

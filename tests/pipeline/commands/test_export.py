@@ -302,6 +302,14 @@ def test_a_kill_in_the_middle_leaves_no_target_and_the_next_export_cleans_up(set
     assert sorted(p.name for p in sets.iterdir()) == ["a", "b", "out", "run"]
 
 
+def test_a_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
+    target = tmp_path / ("ü" * 127)  # 254 bytes
+    with staged(target) as folder:
+        folder.write_bytes("a", b"1")
+    assert (target / "a").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
 def test_a_working_export_of_another_process_is_left_alone(tmp_path: Path) -> None:
     with staged(tmp_path / "out"):
         name = next(tmp_path.glob(".out.*.tmp"))

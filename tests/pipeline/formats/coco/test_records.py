@@ -106,6 +106,19 @@ def test_of_categories_of_one_name_those_without_objects_are_left_out_and_named(
     assert used({"categories": twins, "annotations": []})[0] == [0, 2]
 
 
+def test_a_root_class_without_objects_is_left_out() -> None:
+    root = {"id": 0, "name": "fishes", "supercategory": "none"}
+    below = [{"id": k, "name": n, "supercategory": "fishes"} for k, n in ((1, "cod"), (2, "ray"))]
+    annotations = [{"category_id": 1}]
+    ids, skipped = used({"categories": [root, *below], "annotations": annotations})
+    assert ids == [1, 2]
+    assert skipped == {"category without objects above all others": 1}
+    own = [*annotations, {"category_id": 0}]
+    assert used({"categories": [root, *below], "annotations": own})[0] == [0, 1, 2]
+    apart = [root, below[0], below[1] | {"supercategory": "birds"}]
+    assert used({"categories": apart, "annotations": annotations})[0] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
 def test_two_categories_of_one_name_that_both_have_objects_are_refused(on_bad: str) -> None:
     twins = [{"id": 1, "name": "RBC"}, {"id": 2, "name": "RBC"}]
