@@ -63,7 +63,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from err
     try:
         header = dict(json.loads(metadata.get(HEADER, "{}")))
-    except (ValueError, TypeError) as err:
+    except (ValueError, TypeError, RecursionError) as err:
         raise ValueError(
             f"{path}: its header is damaged ({err}); train the generator again"
         ) from err

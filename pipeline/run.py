@@ -17,7 +17,13 @@ from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, WeakLinkError
+from synthaug.pipeline.core.errors import (
+    DatasetError,
+    JobError,
+    RunError,
+    SynthaugError,
+    WeakLinkError,
+)
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link, weak
 from synthaug.pipeline.core.readable import check_content, read_scene
@@ -65,6 +71,7 @@ def check(job: Job, console: Console) -> None:
         RayExecutor.check_reachable(job.cluster.address)
     _check_job(job, steps)
     inputs = open_inputs(job)
+    _check_labels(inputs)
     _check_data(job, steps, inputs)
     _check_images(job, inputs, console)
 
@@ -77,6 +84,23 @@ def _check_job(job: Job, steps: Mapping[str, Step]) -> None:
 def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
     for step in steps.values():
         step.check_data(job, inputs)
+
+
+def _check_labels(inputs: Inputs) -> None:
+    """Raise DatasetError for a labelled split without an image or an object to be learnt."""
+    for name, table in inputs.splits.items():
+        if name == "unlabelled":
+            continue
+        found = any(_has_object(table, index) for index in range(len(table)))
+        check_content(f"data.{name}", table, len(table), int(found))
+
+
+def _has_object(table: Dataset, index: int) -> bool:
+    """Whether a scene has an object that is no crowd, or one that cannot be read yet."""
+    try:
+        return not bool(table[index].objects.iscrowd.all())
+    except DatasetError:
+        return True  # told when its image is checked
 
 
 def _check_images(job: Job, inputs: Inputs, console: Console) -> None:

@@ -40,7 +40,7 @@ RESERVED = "key '{}' is reserved: a job file names components, it does not execu
 KEY = re.compile(
     r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII
 )  # what Hydra's grammar takes for a key
-NEIGHBOUR = re.compile(r"\w[\w.-]*")
+NEIGHBOUR = re.compile(r"\w[\w.-]{0,99}")
 REFERENCE = re.compile(r"\$\{\s*([A-Za-z]\w*(?:\.\w+)*)\s*\}")
 PLAIN_VALUE = re.compile(
     r"[^'\"\[\]{}(),$\\]+"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from synthaug.pipeline.core.datasets import Concatenation, Subset, random_part
-from synthaug.pipeline.core.errors import JobError, suggest
+from synthaug.pipeline.core.errors import DatasetError, JobError, one_line, suggest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats import load_format
 from synthaug.pipeline.formats.checked import CheckedDataset
@@ -137,7 +137,13 @@ def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str])
     part = options.pop("part", "")
     module = load_format(name, key)
     config = _config(module.Config, name, options, key, defaults)
-    table = module.read(config, root)
+    try:
+        table = module.read(config, root)
+    except OSError as err:  # a name in a data file that no file can have, a folder without rights
+        raise DatasetError(
+            f"{key}: {reference}: a file of it cannot be read ({one_line(err)}); correct its name "
+            "or restore it"
+        ) from err
     if isinstance(table, CheckedDataset):
         table.read_under(config)
     return _part(table, part, key) if part else table

@@ -125,6 +125,14 @@ def test_a_box_outside_its_image_is_named(photos: dict[str, Any]) -> None:
     assert "outside" in message
 
 
+def test_nothing_but_crowds_is_nothing_to_learn(photos: dict[str, Any]) -> None:
+    for record in photos["record"]["annotations"]:
+        record["iscrowd"] = 1
+    message = error_of(dry_run(photos))
+    assert "data.labelled" in message
+    assert "not one object to be learnt" in message
+
+
 def test_an_unknown_category_is_named(photos: dict[str, Any]) -> None:
     photos["record"]["annotations"][2]["category_id"] = 8
     message = error_of(dry_run(photos))

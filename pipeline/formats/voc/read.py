@@ -256,7 +256,7 @@ def _exported_classes(file: Path) -> tuple[Category, ...]:
         for c in records:
             isthing = c["isthing"] is True
             categories.append(Category(int(c["id"]), c["name"], c["supercategory"], isthing))
-    except (TypeError, KeyError, ValueError) as err:
+    except (TypeError, KeyError, ValueError, OverflowError) as err:
         raise DatasetError(
             f"{file}: is no list of classes (id, name, supercategory, isthing); delete it"
         ) from err

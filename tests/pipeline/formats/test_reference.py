@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
@@ -128,3 +130,13 @@ def test_a_path_is_known_by_the_files_that_exist(tmp_path):
 def test_only_another_reference_is_joined():
     assert split("coco:cats + dogs/t.json") == ["coco:cats + dogs/t.json"]
     assert split("coco:a + b.json + toy:train") == ["coco:a + b.json", "toy:train"]
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a" * 300)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("voc:.", tmp_path)
+    assert "File name too long" in str(caught.value)
+    assert "voc:." in str(caught.value)

@@ -113,6 +113,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "twice": (lambda f: (f / "ImageSets/Main/train.txt").write_text("a\na\n"), "listed twice"),
     "no xml": (lambda f: (f / "Annotations/a.xml").unlink(), "is not in"),
     "no image": (lambda f: (f / "JPEGImages/a.jpg").unlink(), "its image"),
+    "class id": (
+        lambda f: (f / "classes.json").write_text(
+            '[{"id": Infinity, "name": "a", "supercategory": "", "isthing": true}]'
+        ),
+        "classes.json",
+    ),
     "classes": (lambda f: (f / "classes.json").write_text('[{"id": 1}]'), "classes.json"),
 }
 
