@@ -209,6 +209,8 @@ _TOLERANCE = 0.01  # pixels by which a box may stick out: it is kept as corner a
 
 def _check_boxes(boxes: Any, bounds: list[int], table: Any) -> None:
     """Raise ArrowInvalid for boxes [N, 4] that do not lie in their images."""
+    if len(boxes) != bounds[-1]:
+        raise pa.ArrowInvalid("objects.bbox has empty entries")
     counts = np.diff(bounds)
     sides = []
     for name in ("width", "height"):

@@ -396,3 +396,15 @@ def test_a_footer_nested_without_end_is_refused(tmp_path):
     pq.write_table(deep, file)
     with pytest.raises(DatasetError, match="its footer is damaged"):
         parquet.open_table(tmp_path)
+
+
+def test_a_missing_box_is_refused(tmp_path):
+    scene = Scene("a", 30, 40, ImageRef(b"x"), Objects.build([0, 1], [(0, 0, 5, 5)] * 2))
+    parquet.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
+    (file,) = tmp_path.glob("*.parquet")
+    table = pq.read_table(file)
+    (row,) = table.to_pylist()
+    row["objects"]["bbox"][0] = None
+    pq.write_table(pa.Table.from_pylist([row], table.schema), file)
+    with pytest.raises(DatasetError, match="bbox has empty entries"):
+        parquet.open_table(tmp_path)[0]
