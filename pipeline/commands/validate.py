@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError, JobError, one_line, printable
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.readable import UNREADABLE, check_content
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats.reference import open_dataset, parse, split
@@ -134,7 +134,7 @@ def _raise_for(found: Sequence[Finding], strict: bool) -> None:
 # --- files ---
 
 
-def _files(request: Request, told: dict[str, Any], tallies: Sequence[Tally]) -> Iterator[str]:
+def _files(request: Request, told: Json, tallies: Sequence[Tally]) -> Iterator[str]:
     """Write what was asked for and say where."""
     if request.json:
         text = json.dumps(told, indent=1, allow_nan=False)

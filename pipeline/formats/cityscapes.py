@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import images, masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
@@ -162,7 +164,7 @@ class CityscapesDataset(CheckedDataset[Frame]):
         return json.dumps([self._config.split, self._config.classes, files])
 
 
-def _instance_ids(frame: Frame) -> NDArray[np.int64]:
+def _instance_ids(frame: Frame) -> Ints:
     """Decode the instance ids [H, W] of a frame."""
     ids = panoptic.pixels_of(ImageRef(None, str(frame.map)), frame.size, frame.image_id)
     if ids.ndim != 2:
@@ -172,7 +174,7 @@ def _instance_ids(frame: Frame) -> NDArray[np.int64]:
     return ids
 
 
-def _segment_table(keep: list[bool]) -> NDArray[np.int64]:
+def _segment_table(keep: list[bool]) -> Ints:
     """Return the segment id of every 16-bit value: 0 for none, -1 for a wrong value."""
     table = np.full(1 << 16, -1, np.int64)
     for k, label in enumerate(LABELS):
@@ -188,7 +190,7 @@ def _segment_table(keep: list[bool]) -> NDArray[np.int64]:
     return table
 
 
-def _classes(segments: NDArray[np.int64]) -> NDArray[np.int64]:
+def _classes(segments: Ints) -> Ints:
     """Return the Cityscapes class [N] of segment ids [N]."""
     plain = np.where(segments == _UNLABELED, 0, segments)
     return np.where(segments < _PER_CLASS, plain, segments // _PER_CLASS)
@@ -207,7 +209,7 @@ def read(config: Config, root: Path = Path()) -> CityscapesDataset:
             )
     frames: dict[str, Frame] = {}
 
-    def add(record: dict[str, Any]) -> None:
+    def add(record: Json) -> None:
         frame = _frame(image_folder, map_folder, record["file_name"], config)
         if frame.image_id in frames:
             raise RecordError("duplicate image id", "another city has an image of the same name")
@@ -294,7 +296,7 @@ def _write_split(dataset: Dataset, out: Folder, split: str) -> Counter[str]:
     return +lost
 
 
-def instance_map(scene: Scene, categories: tuple[Category, ...]) -> NDArray[np.int64]:
+def instance_map(scene: Scene, categories: tuple[Category, ...]) -> Ints:
     """Return the instance ids [H, W] of a scene whose classes are Cityscapes'."""
     objects = scene.objects
     id_map = panoptic.map_of(scene)

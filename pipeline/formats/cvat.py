@@ -14,11 +14,12 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.images import header_of_file
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
@@ -71,7 +72,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     return DrawnDataset(reader.categories, reader.images, check.skipped)
 
 
-def _elements(file: Path, reader: _Reader) -> Iterator[dict[str, Any]]:
+def _elements(file: Path, reader: _Reader) -> Iterator[Json]:
     """Yield the images of a file as records; classes go to the reader."""
     try:
         with file.open("rb") as stream:
@@ -124,7 +125,7 @@ class _Reader:
         self._skipped: Skipped = check.skipped
         self._ids: set[str] = set()
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Json) -> None:
         """Check one image."""
         element: Element = record["element"]
         name = element.get("name") or ""
@@ -203,7 +204,7 @@ def _drawn(
     if not name or not is_text(name) or (known and name not in known):
         raise RecordError("unknown category", f"its label {name!r:.100} is not among the labels")
     found = _of_kind(shape, name, size, note)
-    flags: dict[str, Any] = {"occluded": shape.get("occluded", "0")}
+    flags: Json = {"occluded": shape.get("occluded", "0")}
     for attribute in shape.iterfind("attribute"):
         flags[attribute.get("name", "")] = (attribute.text or "").strip()
     count_flags(flags, skipped)
@@ -242,7 +243,7 @@ def _points(shape: Element) -> Points:
     return np.array(rows, np.float64)
 
 
-def _mask(shape: Element, size: Size) -> NDArray[np.bool_]:
+def _mask(shape: Element, size: Size) -> Flags:
     """Return the mask [H, W] of run lengths by row in a part of the image."""
     height, width = _whole(shape, "height"), _whole(shape, "width")
     top, left = (_whole(shape, key, least=0) for key in ("top", "left"))

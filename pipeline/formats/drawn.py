@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import Header
@@ -190,7 +191,7 @@ def drawn_polygons(
     return Drawn(name, _visible(points, size), tuple(parts))
 
 
-def drawn_mask(name: str, mask: NDArray[np.bool_]) -> Drawn:
+def drawn_mask(name: str, mask: Flags) -> Drawn:
     """Return an object of a mask [H, W]."""
     if not mask.any():
         raise RecordError("empty mask", "its mask covers no pixel")

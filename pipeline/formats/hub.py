@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.images import header_in
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker, numbered_categories
@@ -317,7 +318,7 @@ class _Records:
         self._columns = columns
         self._check = check
 
-    def all(self, files: list[Path]) -> Iterator[dict[str, Any]]:
+    def all(self, files: list[Path]) -> Iterator[Json]:
         """Yield the rows as records; image bytes are held for a few rows at most."""
         number = 0
         for file in files:
@@ -337,7 +338,7 @@ class _Records:
                     yield record | {"place": place}
                     number += 1
 
-    def _rows(self, file: Path, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
+    def _rows(self, file: Path, group: int, names: list[str]) -> Iterator[Json]:
         try:
             with pq.ParquetFile(file) as opened:
                 batches = opened.iter_batches(_BATCH, [group], list(dict.fromkeys(names)))
@@ -349,7 +350,7 @@ class _Records:
             ) from err
 
 
-def _objects_of(record: dict[str, Any], columns: _Columns) -> list[dict[str, Any]]:
+def _objects_of(record: Json, columns: _Columns) -> list[Json]:
     """Return the objects of a row, a record each."""
     value = record[columns.objects] if columns.objects else record
     if value is None:
@@ -366,7 +367,7 @@ def _objects_of(record: dict[str, Any], columns: _Columns) -> list[dict[str, Any
     return [{name: value[name][k] for name in names} for k in range(count)]
 
 
-def _convention(records: Iterator[dict[str, Any]], columns: _Columns, place: Path) -> str:
+def _convention(records: Iterator[Json], columns: _Columns, place: Path) -> str:
     """Return "xywh" or "xyxy": what the boxes of all rows can be.
 
     Raises DatasetError where both fit, or neither does.
@@ -429,7 +430,7 @@ def _corners(value: Any, convention: str) -> Box:
     return x, y, third, fourth
 
 
-def _size_of(record: dict[str, Any], columns: _Columns, max_pixels: int = 1 << 31) -> Size:
+def _size_of(record: Json, columns: _Columns, max_pixels: int = 1 << 31) -> Size:
     """Return the size (H, W) of a row's image as its objects count it."""
     if columns.has_size:
         height, width = record["height"], record["width"]
@@ -472,7 +473,7 @@ class _Reader:
         self._ids: set[str] = set()
         self._objects = 0
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Json) -> None:
         """Check one row."""
         place = record["place"]
         image_id = str(place["number"])
@@ -517,7 +518,7 @@ class _Reader:
         for name in self._columns.other_fields:
             self._skipped.unread[f"'{name[:60]}' of objects"] += self._objects
 
-    def _size(self, record: dict[str, Any]) -> tuple[Size, str]:
+    def _size(self, record: Json) -> tuple[Size, str]:
         size = _size_of(record, self._columns, self._config.max_pixels)
         if self._columns.has_size:
             return size, self._config.turned
@@ -526,7 +527,7 @@ class _Reader:
         )
         return as_seen(header, None, self._config)
 
-    def _drawn(self, one: dict[str, Any], size: Size, label: str) -> Drawn:
+    def _drawn(self, one: Json, size: Size, label: str) -> Drawn:
         """Return the object of a record."""
         if not isinstance(one, dict):
             raise RecordError("bad value", "it is no object")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.formats.source_files import decoded, read_bytes
 
 
@@ -34,7 +35,7 @@ def _text(data: bytes) -> str:
     return decoded(data)
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unrepeated(pairs: list[tuple[str, Any]]) -> Json:
     """Return a JSON object; ValueError for a key that stands in it twice.
 
     The last one would win without a word.
@@ -47,7 +48,7 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def load_object(file: Path) -> tuple[dict[str, Any], str]:
+def load_object(file: Path) -> tuple[Json, str]:
     """Return the JSON object of a COCO file, and its sha256."""
     document, digest = load_json(file)
     if not isinstance(document, dict):
@@ -57,7 +58,7 @@ def load_object(file: Path) -> tuple[dict[str, Any], str]:
     return document, digest
 
 
-def section(document: dict[str, Any], key: str, file: Path) -> list[Any]:
+def section(document: Json, key: str, file: Path) -> list[Any]:
     """Return a list of records of a COCO file."""
     if key not in document:
         raise DatasetError(

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.images import UNREADABLE, Header, header_in, header_of_file
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import ImageRef
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
@@ -235,9 +236,7 @@ def _drawn(shape: Any, size: Size, note: Any, skipped: Skipped) -> Drawn | None:
     return found
 
 
-def _of_kind(
-    kind: str, name: str, points: Points, shape: dict[str, Any], size: Size, note: Any
-) -> Drawn:
+def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note: Any) -> Drawn:
     if kind == "rectangle" and len(points) in (2, 4):
         corners = (*points.min(0).tolist(), *points.max(0).tolist())
         return drawn_box(name, corners, size, note)
@@ -264,7 +263,7 @@ def _points(value: Any) -> Points:
     return np.array(rows, np.float64)
 
 
-def _mask(text: Any) -> NDArray[np.bool_]:
+def _mask(text: Any) -> Flags:
     """Return the mask [h, w] of the part of an image that a shape covers."""
     from PIL import Image
 
@@ -281,7 +280,7 @@ def _mask(text: Any) -> NDArray[np.bool_]:
 _LARGEST_MASK = 100_000_000  # pixels
 
 
-def _placed(mask: NDArray[np.bool_], points: Points, size: Size) -> NDArray[np.bool_]:
+def _placed(mask: Flags, points: Points, size: Size) -> Flags:
     """Return a mask [H, W] that lies in the image where its points say."""
     height, width = mask.shape
     x, y = np.round(points.min(0)).astype(int).tolist()
@@ -316,7 +315,7 @@ def _told_size(document: Any) -> Size | None:
     return height, width
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: Any) -> Json:
     return dict(value) if isinstance(value, dict) else {}
 
 

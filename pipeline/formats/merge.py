@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.datasets import Concatenation, RelabeledCategories
 from synthaug.pipeline.core.errors import DatasetError, suggest
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
@@ -157,7 +158,7 @@ class MergedDataset(Concatenation):
         return hashlib.sha256(" ".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _without_repeats(low_bits: NDArray[np.int64]) -> NDArray[np.int64]:
+def _without_repeats(low_bits: Ints) -> Ints:
     """Return ids of one image [N], repeated ones replaced by the highest free ones.
 
     A region that is in no map may end in an object's bits.

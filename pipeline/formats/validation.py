@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.json_values import Json
 
 _TOLERANCE = 1.0  # pixels a box may stick out of its image; it is clipped
 _MAX_FLOAT32 = 1e38  # boxes are float32: what overflows there is no coordinate
@@ -36,7 +37,7 @@ def need(record: Any, key: str) -> Any:
     return record[key]
 
 
-def optional(record: dict[str, Any], key: str, default: Any) -> Any:
+def optional(record: Json, key: str, default: Any) -> Any:
     """Return a value that a record may lack; null is as if it were not there."""
     value = record.get(key)
     return default if value is None else value
@@ -71,7 +72,7 @@ def number(value: Any, name: str, low: float = -math.inf) -> float:
     return float(value)
 
 
-def flag(record: dict[str, Any], name: str, default: bool) -> bool:
+def flag(record: Json, name: str, default: bool) -> bool:
     """Return a truth value: 0, 1, true or false; null is as if it were not there."""
     value = record.get(name)
     if value is None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from synthaug.pipeline.core.errors import printable
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.survey.findings import ERROR, WARNING, Finding
 from synthaug.pipeline.survey.tally import Tally, mean, quantile
 
@@ -14,7 +15,7 @@ VERSION = 1  # raised when what stands in the record changes
 SHARES = {"p05": 0.05, "median": 0.5, "p95": 0.95}
 
 
-def record(tallies: Sequence[Tally], found: Sequence[Finding]) -> dict[str, Any]:
+def record(tallies: Sequence[Tally], found: Sequence[Finding]) -> Json:
     """Return the survey of data sets as JSON values."""
     return {
         "version": VERSION,
@@ -24,7 +25,7 @@ def record(tallies: Sequence[Tally], found: Sequence[Finding]) -> dict[str, Any]
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> Json:
     names = [printable(name) for name in finding.names]
     told = {"what": printable(finding.what), "data": printable(finding.data), "names": names}
     return asdict(finding) | told
@@ -39,7 +40,7 @@ def state(found: Sequence[Finding]) -> str:
     return "in order"
 
 
-def _set(tally: Tally) -> dict[str, Any]:
+def _set(tally: Tally) -> Json:
     side, name = tally.smallest
     sizes = []
     for (height, width), count in tally.sizes.most_common():
@@ -71,9 +72,9 @@ def _distribution(counts: Any) -> dict[str, float] | None:
     return told
 
 
-def _classes(tally: Tally) -> list[dict[str, Any]]:
+def _classes(tally: Tally) -> list[Json]:
     """Return the classes with their counts, the most frequent first."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for at, category in enumerate(tally.table.categories):
         rows.append(
             {

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import one_line
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import SOURCES, Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
@@ -32,7 +33,7 @@ from synthaug.pipeline.formats.validation import (
 )
 
 BOX_ONLY = "box_only"  # extra field: the object has no mask, what stands for one is its box
-Segmentation = str | list[NDArray[np.float64]] | None  # compressed counts, or polygons
+Segmentation = str | list[Floats] | None  # compressed counts, or polygons
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class LabelReader:
             )
         return Target(key, self._images.images[key], self._index[category])
 
-    def read(self, record: dict[str, Any], target: Target) -> Label:
+    def read(self, record: Json, target: Target) -> Label:
         """Check the values of a record."""
         size = target.image.size
         name = f"annotation {record.get('id')!r:.100}"
@@ -157,7 +158,7 @@ class LabelReader:
             count_unread(record, self._known, "objects", self._skipped)
         return label
 
-    def _area(self, record: dict[str, Any], box_area: float, name: str) -> float:
+    def _area(self, record: Json, box_area: float, name: str) -> float:
         """Return the area of a record, that of its box where it has none that is a number."""
 
         def checked() -> float:
@@ -166,7 +167,7 @@ class LabelReader:
         area = self._check.attempt(name, "", checked)
         return box_area if area is None else area
 
-    def _box(self, record: dict[str, Any], size: Size, notes: list[tuple[str, str]]) -> Box:
+    def _box(self, record: Json, size: Size, notes: list[tuple[str, str]]) -> Box:
         box = corners(record, "bbox")
         angle = _rotation(record)
         if angle:
@@ -183,7 +184,7 @@ class LabelReader:
 
     def _segmentation(
         self,
-        record: dict[str, Any],
+        record: Json,
         box: Box,
         size: Size,
         name: str,
@@ -237,7 +238,7 @@ class LabelReader:
         return good
 
 
-def _rotation(record: dict[str, Any]) -> float:
+def _rotation(record: Json) -> float:
     """Return the degrees by which a box is turned, as CVAT tells them."""
     attributes = record.get("attributes")
     if not isinstance(attributes, dict):
@@ -310,7 +311,7 @@ def _tight(rle: str, size: Size) -> Box | None:
     return x1, y1, x2, y2
 
 
-def corners(record: dict[str, Any], name: str) -> Box:
+def corners(record: Json, name: str) -> Box:
     """Return an xywh field as xyxy pixels."""
     value = need(record, name)
     if not isinstance(value, list) or len(value) != 4:
@@ -356,7 +357,7 @@ def encode_segmentation(segmentation: Segmentation, size: Size) -> str | None:
 # fields of our own, which other readers pass over
 
 
-def read_source_and_verdict(record: dict[str, Any]) -> tuple[str, str | None]:
+def read_source_and_verdict(record: Json) -> tuple[str, str | None]:
     """Return the source of an object and its verdict, None where there is none."""
     source = record.get("source", "human")
     verdict = record.get("verdict")
@@ -368,14 +369,14 @@ def read_source_and_verdict(record: dict[str, Any]) -> tuple[str, str | None]:
     return source, verdict
 
 
-def read_optional(record: dict[str, Any], name: str) -> float:
+def read_optional(record: Json, name: str) -> float:
     """Return a number of a record, NaN where there is none."""
     if name not in record:
         return math.nan
     return number(record[name], name)
 
 
-def read_layout_box(record: dict[str, Any]) -> Box | None:
+def read_layout_box(record: Json) -> Box | None:
     """Return the box of the layout; None where the record has none."""
     if "layout_bbox" not in record:
         return None

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.arrays import Floats32
+from synthaug.pipeline.core.boxes import Boxes
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
@@ -154,9 +156,7 @@ class PanopticDataset(CheckedDataset[Row]):
         return f"{self._digest} {json.dumps(files)}"
 
 
-def _layout_boxes(
-    segments: tuple[Segment, ...], map_boxes: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _layout_boxes(segments: tuple[Segment, ...], map_boxes: Boxes) -> Floats32:
     """Return the boxes [N, 4] of the layout, where there are none those of the map."""
     boxes = map_boxes.copy()
     for k, segment in enumerate(segments):
@@ -268,7 +268,7 @@ class _AnnotationReader:
         )
 
 
-def _object_id(record: dict[str, Any], segment_id: int) -> int:
+def _object_id(record: Json, segment_id: int) -> int:
     """Return the object's id, whose low 24 bits are the segment; 0 without one."""
     value = record.get("object_id", 0)
     if value == 0:
@@ -288,7 +288,7 @@ class PanopticWriter(CocoWriter):
         super().__init__(folder, categories, "panoptic.json")
         self._maps = folder.sub("panoptic")
 
-    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[Json]:
         map_name = f"{Path(image['file_name']).stem}.png"
         self._maps.write_bytes(map_name, _map_bytes(scene), durable=False)
         segments = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
@@ -117,7 +118,7 @@ def _json_file(path: Path) -> Path:
 
 
 def read_document(
-    document: dict[str, Any], digest: str, file: Path, config: Config, root: Path
+    document: Json, digest: str, file: Path, config: Config, root: Path
 ) -> CocoDataset:
     """Check the parsed content of a COCO file; the rest is as in `read`."""
     check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
@@ -144,7 +145,7 @@ def read_document(
     return dataset
 
 
-def _annotations(document: dict[str, Any], file: Path, config: Config) -> list[Any]:
+def _annotations(document: Json, file: Path, config: Config) -> list[Any]:
     """Return the annotation records; none where they are optional."""
     if document.get("annotations") is None and isinstance(document.get("images"), list):
         if config.annotations == "optional":

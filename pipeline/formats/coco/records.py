@@ -9,6 +9,7 @@ from typing import Any
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Provenance
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
@@ -45,7 +46,7 @@ class Config(BoxConfig):
             raise ValueError(f"annotations is '{self.annotations}'; use required or optional")
 
 
-def is_ours(document: dict[str, Any]) -> bool:
+def is_ours(document: Json) -> bool:
     """Whether we wrote a file: only then are its fields of our own names ours."""
     info = document.get("info")
     return isinstance(info, dict) and info.get("description") == WRITER
@@ -73,7 +74,7 @@ class Image:
 # --- categories ---
 
 
-def read_categories(document: dict[str, Any], check: Checker) -> tuple[Category, ...]:
+def read_categories(document: Json, check: Checker) -> tuple[Category, ...]:
     """Check the category records of a file and return the categories by id."""
     categories: dict[int, Category] = {}
 
@@ -105,9 +106,7 @@ def add_category(record: Any, categories: dict[int, Category]) -> None:
     categories[key] = Category(key, name, parent, flag(record, "isthing", True))
 
 
-def _leave_out_empty_twins(
-    document: dict[str, Any], categories: dict[int, Category], check: Checker
-) -> None:
+def _leave_out_empty_twins(document: Json, categories: dict[int, Category], check: Checker) -> None:
     """Leave out categories without objects that are called like another one.
 
     Roboflow writes such a root class. Raises DatasetError where two of one name have objects.
@@ -136,9 +135,7 @@ def _leave_out_empty_twins(
                 )
 
 
-def _leave_out_root(
-    document: dict[str, Any], categories: dict[int, Category], check: Checker
-) -> None:
+def _leave_out_root(document: Json, categories: dict[int, Category], check: Checker) -> None:
     """Leave out Roboflow's root class: id 0, above all others, without an object."""
     root = categories.get(0)
     if root is None or root.supercategory != "none" or len(categories) < 2:
@@ -152,7 +149,7 @@ def _leave_out_root(
         )
 
 
-def _used_ids(document: dict[str, Any]) -> set[int]:
+def _used_ids(document: Json) -> set[int]:
     """Return the category ids that annotations or their segments name."""
     records = document.get("annotations")
     used: set[int] = set()
@@ -170,9 +167,7 @@ def _used_ids(document: dict[str, Any]) -> set[int]:
 # --- images ---
 
 
-def read_images(
-    document: dict[str, Any], config: Config, root: Path, check: Checker
-) -> ImageReader:
+def read_images(document: Json, config: Config, root: Path, check: Checker) -> ImageReader:
     """Check the image records of a COCO file, and that each has its image file."""
     records = section(document, "images", check.file)
     folder = _image_folder(check.file, config, root, records)
@@ -202,9 +197,7 @@ def _count_unread(records: list[Any], known: frozenset[str], kind: str, skipped:
             count_unread(record, known, kind, skipped)
 
 
-def count_unread(
-    record: dict[str, Any], known: frozenset[str], kind: str, skipped: Skipped
-) -> None:
+def count_unread(record: Json, known: frozenset[str], kind: str, skipped: Skipped) -> None:
     """Count the fields of a record that say something and have no place in a scene."""
     for name in record.keys() - known:
         value = record[name]
@@ -300,7 +293,7 @@ class ImageReader:
             "unknown image", f"image_id {record['image_id']!r:.100} is not among the images"
         )
 
-    def _read(self, key: str, record: dict[str, Any]) -> Image:
+    def _read(self, key: str, record: Json) -> Image:
         name = need(record, "file_name")
         height = need(record, "height")
         width = need(record, "width")
@@ -324,7 +317,7 @@ class ImageReader:
         original_name = original if is_text(original) else name
         return Image(scene_id, path, name, num_bytes, height, width, provenance, original_name)
 
-    def _scene_id(self, key: str, record: dict[str, Any]) -> str:
+    def _scene_id(self, key: str, record: Json) -> str:
         scene_id = key
         if self._is_ours:
             scene_id = record.get("scene_id", key)
@@ -338,7 +331,7 @@ class ImageReader:
         return scene_id
 
 
-def read_provenance(record: dict[str, Any]) -> Provenance | None:
+def read_provenance(record: Json) -> Provenance | None:
     """Return the provenance of an image record; None where it has none."""
     value = record.get("provenance")
     if value is None:

@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.json_files import short_decimal
@@ -36,9 +37,7 @@ def original_id(image_id: str) -> int | str:
     return image_id
 
 
-def results(
-    scene: Scene, prediction: Prediction, categories: Sequence[Category]
-) -> list[dict[str, Any]]:
+def results(scene: Scene, prediction: Prediction, categories: Sequence[Category]) -> list[Json]:
     """Return a record per detection of one image, with masks where there are any."""
     counts = label_masks(scene, prediction)
     boxes = prediction.boxes.copy()
@@ -46,7 +45,7 @@ def results(
     xywh = boxes.astype(np.float64).round(4).tolist()
     records = []
     for k, label in enumerate(prediction.labels.tolist()):
-        record: dict[str, Any] = {
+        record: Json = {
             "image_id": original_id(scene.image_id),
             "category_id": categories[label].id,
             "bbox": xywh[k],
@@ -75,7 +74,7 @@ def spool(folder: Folder, name: str) -> Iterator[gzip.GzipFile]:
         yield packed
 
 
-def add(spooled: gzip.GzipFile, records: Iterable[dict[str, Any]]) -> None:
+def add(spooled: gzip.GzipFile, records: Iterable[Json]) -> None:
     """Append records to an open spool, one line each."""
     for record in records:
         spooled.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
@@ -113,7 +114,7 @@ def _stuff_name(path: str) -> str:
 
 
 def _read_categories(
-    document: dict[str, Any], check: Checker, categories: dict[int, Category], isthing: bool
+    document: Json, check: Checker, categories: dict[int, Category], isthing: bool
 ) -> None:
     """Add the categories of one file, which has things alone or stuff alone."""
 
@@ -160,7 +161,7 @@ class _ObjectFilter:
         if target is not None:
             self._keep(record, target, self._reader)
 
-    def _keep(self, record: dict[str, Any], target: Target, reader: LabelReader) -> None:
+    def _keep(self, record: Json, target: Target, reader: LabelReader) -> None:
         is_crowd = flag(record, "iscrowd", False)
         if target.category >= self._num_classes:
             self._skipped[f"object of the class '{_OTHER}'"] += 1
@@ -173,7 +174,7 @@ class _ObjectFilter:
             self.labels.append((target.key, label))
 
 
-def _share(record: dict[str, Any], image: coco.Image) -> float:
+def _share(record: Json, image: coco.Image) -> float:
     """Return the share of the image that the box takes, neither rounded nor clipped."""
     box = need(record, "bbox")
     if not isinstance(box, list) or len(box) != 4:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
+from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
@@ -101,7 +102,7 @@ class StuffMapsDataset(CheckedDataset[Row]):
         return f"{self._digest} {json.dumps(files)}"
 
 
-def _class_map(row: Row) -> NDArray[np.int64]:
+def _class_map(row: Row) -> Ints:
     """Decode the class map [H, W] of a row and check its values."""
     labels = panoptic.pixels_of(ImageRef(None, str(row.map)), row.image.size, row.image.image_id)
     if labels.ndim != 2:
@@ -116,9 +117,7 @@ def _class_map(row: Row) -> NDArray[np.int64]:
     return labels
 
 
-def compose(
-    labels: NDArray[np.int64], instances: tuple[Label, ...], size: Size
-) -> NDArray[np.int64]:
+def compose(labels: Ints, instances: tuple[Label, ...], size: Size) -> Ints:
     """Return the segment ids [H, W] of a class map [H, W] and the instances over it."""
     ids = np.where(labels == UNLABELLED, 0, (labels + 1) * _PER_CLASS)
     for number, label in enumerate(instances, start=1):
@@ -156,7 +155,7 @@ def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
     return StuffMapsDataset(digest, categories, rows, check.skipped)
 
 
-def _categories(document: dict[str, Any], check: Checker) -> tuple[Category, ...]:
+def _categories(document: Json, check: Checker) -> tuple[Category, ...]:
     """Return all 182 classes by pixel value; the file gives the things' names."""
     things: dict[int, Category] = {}
 
@@ -177,7 +176,7 @@ def _categories(document: dict[str, Any], check: Checker) -> tuple[Category, ...
 
 
 def _read_instances(
-    document: dict[str, Any],
+    document: Json,
     images: coco.ImageReader,
     categories: tuple[Category, ...],
     check: Checker,

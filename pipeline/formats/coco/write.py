@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Floats32
 from synthaug.pipeline.core.box_losses import AGREED_IOU
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco.labels import BOX_ONLY
@@ -116,7 +117,7 @@ class CocoWriter:
         """Append a scene whose image stays where it is, under this id and file name."""
         self._add(scene, _image_record(scene, image_id, name))
 
-    def _add(self, scene: Scene, image: dict[str, Any]) -> None:
+    def _add(self, scene: Scene, image: Json) -> None:
         self._num_images += 1
         _append(self._out, image, self._num_images)
         for record in self._annotations(scene, image):
@@ -125,7 +126,7 @@ class CocoWriter:
 
     # what other formats of this family write otherwise
 
-    def _head(self) -> dict[str, Any]:
+    def _head(self) -> Json:
         """Return what stands before the images."""
         return {
             "info": {"description": WRITER, "version": "1"},
@@ -133,11 +134,11 @@ class CocoWriter:
             "categories": [_category_record(category) for category in self._categories],
         }
 
-    def _tail(self) -> dict[str, Any]:
+    def _tail(self) -> Json:
         """Return what stands after the annotations, known when all scenes were seen."""
         return {}
 
-    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
+    def _image(self, scene: Scene, number: int, name: str) -> Json:
         """Return the image record of a scene."""
         record = _image_record(scene, number, name)
         if scene.image_id != str(number):
@@ -148,7 +149,7 @@ class CocoWriter:
             record["provenance"] = asdict(scene.provenance)
         return record
 
-    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[Json]:
         """Return the annotation records of a scene, given the record of its image."""
         records = []
         for position in range(len(scene.objects)):
@@ -178,7 +179,7 @@ def write(dataset: Dataset, out: Folder) -> None:
             writer.add(scene)
 
 
-def _append(file: IO[bytes], record: dict[str, Any], number: int) -> None:
+def _append(file: IO[bytes], record: Json, number: int) -> None:
     """Write record `number` (from 1) of a list."""
     separator = b"\n" if number == 1 else b",\n"
     file.write(separator + _json(record))
@@ -235,23 +236,23 @@ def file_name(scene: Scene, data: bytes, taken: Collection[str] = ()) -> str:
 # --- records ---
 
 
-def _category_record(category: Category) -> dict[str, Any]:
+def _category_record(category: Category) -> Json:
     return asdict(category) | {"isthing": int(category.isthing)}
 
 
-def _image_record(scene: Scene, image_id: int | str, name: str) -> dict[str, Any]:
+def _image_record(scene: Scene, image_id: int | str, name: str) -> Json:
     return {"id": image_id, "file_name": name, "height": scene.height, "width": scene.width}
 
 
 def annotation_record(
     scene: Scene, position: int, ids: tuple[int, int | str], categories: tuple[Category, ...]
-) -> dict[str, Any]:
+) -> Json:
     """Return the record of one object under the ids (annotation, image)."""
     objects = scene.objects
     annotation_id, image_id = ids
     category = categories[int(objects.category[position])]
     box, area = _extent(objects, position, scene.size)
-    record: dict[str, Any] = {
+    record: Json = {
         "id": annotation_id,
         "image_id": image_id,
         "category_id": category.id,
@@ -286,7 +287,7 @@ def _is_sure_box(objects: Objects, position: int) -> bool:
     return objects.source[position] == "human"
 
 
-def _verdict_numbers(objects: Objects) -> dict[str, NDArray[np.float32]]:
+def _verdict_numbers(objects: Objects) -> dict[str, Floats32]:
     """Return the numbers [N] of verdicts by their names in a record.
 
     NaN without a verdict.
@@ -294,9 +295,7 @@ def _verdict_numbers(objects: Objects) -> dict[str, NDArray[np.float32]]:
     return {"verdict_score": objects.verdict_score, "verdict_iou": objects.verdict_iou}
 
 
-def _segmentation(
-    objects: Objects, position: int, box: NDArray[np.float32], size: Size
-) -> dict[str, Any] | list[Any]:
+def _segmentation(objects: Objects, position: int, box: Boxes, size: Size) -> Json | list[Any]:
     """Return the mask of an object, of its box [4] where it is a crowd without one."""
     counts = objects.rle[position]
     if counts is None and objects.iscrowd[position]:
@@ -306,7 +305,7 @@ def _segmentation(
     return {"size": list(size), "counts": counts}
 
 
-def box_mask(box: NDArray[np.float32], size: Size) -> str:
+def box_mask(box: Boxes, size: Size) -> str:
     """Return the counts of all pixels that an xyxy box [4] touches in an image (H, W)."""
     x1, y1 = np.floor(box[:2]).astype(int).clip(0)
     x2, y2 = np.ceil(box[2:]).astype(int)
@@ -315,7 +314,7 @@ def box_mask(box: NDArray[np.float32], size: Size) -> str:
     return masks.encode(mask)[0]
 
 
-def _extent(objects: Objects, position: int, size: Size) -> tuple[NDArray[np.float32], float]:
+def _extent(objects: Objects, position: int, size: Size) -> tuple[Floats32, float]:
     """Return the box and area of an object, those of the mask where it is synthetic."""
     rle = objects.rle[position]
     if rle is not None and objects.source[position] == "synthetic":
@@ -325,7 +324,7 @@ def _extent(objects: Objects, position: int, size: Size) -> tuple[NDArray[np.flo
     return objects.boxes[position], short_decimal(objects.area[position])
 
 
-def _xywh(box: NDArray[np.float32]) -> list[float]:
+def _xywh(box: Boxes) -> list[float]:
     """Return x, y, width, height whose sums are the same float32 far edge."""
     x1, y1, x2, y2 = (short_decimal(value) for value in box)
     return [x1, y1, _length(x1, x2), _length(y1, y2)]

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags
 from synthaug.pipeline.core.boxes import Size
 
 _CHANNELS = 4
 
 
-def decode(values: Any, size: Size) -> NDArray[np.bool_]:
+def decode(values: Any, size: Size) -> Flags:
     """Return the mask [H, W] of a list of bytes; ValueError for another size."""
     bits = _Bits(_bytes(values))
     height, width = size
@@ -43,7 +43,7 @@ def decode(values: Any, size: Size) -> NDArray[np.bool_]:
     return out.reshape(height, width, _CHANNELS)[:, :, 3]
 
 
-def _bytes(values: Any) -> NDArray[np.uint8]:
+def _bytes(values: Any) -> Bytes:
     """Return a list of numbers below 256 as bytes."""
     array = np.array(values) if isinstance(values, list) else np.zeros(0)
     is_list = array.ndim == 1 and array.dtype.kind in "iu" and len(array) > 0
@@ -55,7 +55,7 @@ def _bytes(values: Any) -> NDArray[np.uint8]:
 class _Bits:
     """Bits, read from the highest of each byte on."""
 
-    def __init__(self, data: NDArray[np.uint8]) -> None:
+    def __init__(self, data: Bytes) -> None:
         self._data = data.tobytes()
         self._bits = np.unpackbits(data)
         self._at = 0
@@ -68,12 +68,12 @@ class _Bits:
         self._at = end
         return number & ((1 << count) - 1)
 
-    def take_many(self, width: int, count: int) -> NDArray[np.bool_]:
+    def take_many(self, width: int, count: int) -> Flags:
         """Return whether each of the next numbers [count] is not 0."""
         end = self._end(width * count)
         rows = self._bits[self._at : end].reshape(count, width)
         self._at = end
-        found: NDArray[np.bool_] = np.any(rows, axis=1)
+        found: Flags = np.any(rows, axis=1)
         return found
 
     def _end(self, count: int) -> int:

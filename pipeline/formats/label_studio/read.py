@@ -19,6 +19,7 @@ import numpy as np
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.images import header_of_file
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker
@@ -125,7 +126,7 @@ class _Reader:
             )
         )
 
-    def _regions(self, task: dict[str, Any], name: str) -> list[Any] | None:
+    def _regions(self, task: Json, name: str) -> list[Any] | None:
         """Return the regions of the newest annotation of a task; None where it has none."""
         if task.get("predictions"):
             self._skipped.unread[_PREDICTED] += 1
@@ -147,7 +148,7 @@ class _Reader:
             raise RecordError("bad value", "the result of its annotation must be a list")
         return regions
 
-    def _image(self, task: dict[str, Any], regions: list[Any]) -> DrawnImage:
+    def _image(self, task: Json, regions: list[Any]) -> DrawnImage:
         """Return the image of a task, without objects."""
         address = _address(task)
         names = _names(address)
@@ -190,11 +191,11 @@ class _Reader:
         return tuple(found)
 
 
-def _is_cancelled(annotation: dict[str, Any]) -> bool:
+def _is_cancelled(annotation: Json) -> bool:
     return annotation.get("was_cancelled") is True
 
 
-def _rank(annotation: dict[str, Any]) -> tuple[bool, str, int]:
+def _rank(annotation: Json) -> tuple[bool, str, int]:
     """Return what decides between annotations: ground truth first, then the newest."""
     changed = annotation.get("updated_at") or annotation.get("created_at") or ""
     number_of = annotation.get("id")
@@ -202,7 +203,7 @@ def _rank(annotation: dict[str, Any]) -> tuple[bool, str, int]:
     return annotation.get("ground_truth") is True, str(changed), key
 
 
-def _regions_of_short_form(task: dict[str, Any]) -> list[Any] | None:
+def _regions_of_short_form(task: Json) -> list[Any] | None:
     """Return the regions of a task in JSON-MIN, as those of the long form."""
     regions: list[Any] = []
     found = False
@@ -228,7 +229,7 @@ def _regions_of_short_form(task: dict[str, Any]) -> list[Any] | None:
     return regions if found else None
 
 
-def _kind_by_keys(value: dict[str, Any]) -> str:
+def _kind_by_keys(value: Json) -> str:
     for key, kind in (("points", "polygon"), ("radiusX", "ellipse"), ("rle", "brush")):
         if key in value:
             return kind
@@ -238,7 +239,7 @@ def _kind_by_keys(value: dict[str, Any]) -> str:
 # --- the image of a task ---
 
 
-def _address(task: dict[str, Any]) -> str:
+def _address(task: Json) -> str:
     """Return the address of a task's image: the value of its data that names one."""
     data = task.get("data", task)
     if not isinstance(data, dict):
@@ -341,7 +342,7 @@ def _drawn(
     return _of_kind(shape, names[0], value, size, note)
 
 
-def _of_kind(kind: str, name: str, value: dict[str, Any], size: Size, note: Any) -> Drawn:
+def _of_kind(kind: str, name: str, value: Json, size: Size, note: Any) -> Drawn:
     height, width = size
     if kind == "brush":
         try:
@@ -365,7 +366,7 @@ def _of_kind(kind: str, name: str, value: dict[str, Any], size: Size, note: Any)
     return drawn_box(name, _settled((x, y, far_x, far_y)), size, note)
 
 
-def _percent(value: dict[str, Any], name: str) -> float:
+def _percent(value: Json, name: str) -> float:
     return number(need(value, name), name) / 100
 
 

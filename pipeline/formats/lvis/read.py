@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.read import CocoDataset, read_document
@@ -33,7 +34,7 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     return read_document(_as_coco(document), digest, file, config, root)
 
 
-def _as_coco(document: dict[str, Any]) -> dict[str, Any]:
+def _as_coco(document: Json) -> Json:
     """Return an LVIS file in COCO's terms; wrong types are left for the checks."""
     images = document.get("images")
     annotations = document.get("annotations")

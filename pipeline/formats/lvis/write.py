@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import mask_outlines as outlines
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Ints
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files
@@ -38,7 +39,7 @@ class LvisWriter(CocoWriter):
         folder: Folder,
         categories: tuple[Category, ...],
         split: str,
-        training_count: NDArray[np.int64] | None = None,
+        training_count: Ints | None = None,
     ) -> None:
         """Take training images per class [C], which say what is rare.
 
@@ -58,7 +59,7 @@ class LvisWriter(CocoWriter):
         super().__enter__()
         return self
 
-    def training_count(self) -> NDArray[np.int64]:
+    def training_count(self) -> Ints:
         """Return the images per class [C] that decide what is rare.
 
         Those labelled by people, where there are any.
@@ -70,10 +71,10 @@ class LvisWriter(CocoWriter):
             return self.human_count
         return self.image_count
 
-    def _head(self) -> dict[str, Any]:
+    def _head(self) -> Json:
         return {"info": {"description": WRITER, "version": "1"}, "licenses": []}
 
-    def _tail(self) -> dict[str, Any]:
+    def _tail(self) -> Json:
         counts = self._training_count
         if counts is None:
             counts = self.training_count()
@@ -93,7 +94,7 @@ class LvisWriter(CocoWriter):
             records.append(record)
         return {"categories": records}
 
-    def _image(self, scene: Scene, number: int, name: str) -> dict[str, Any]:
+    def _image(self, scene: Scene, number: int, name: str) -> Json:
         record = super()._image(scene, number, f"{self._split}/{name}")
         absent, unsure = self._absent_and_unsure(scene)
         record["coco_url"] = f"images/{record['file_name']}"
@@ -121,9 +122,9 @@ class LvisWriter(CocoWriter):
         every = set(range(len(self._categories)))
         return every - present - unsure, unsure
 
-    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _annotations(self, scene: Scene, image: Mapping[str, Any]) -> list[Json]:
         self._count(scene)
-        records: list[dict[str, Any]] = []
+        records: list[Json] = []
         for i in np.flatnonzero(~scene.objects.iscrowd).tolist():
             ids = (self._num_annotations + 1 + len(records), image["id"])
             record = self._record(scene, i, ids)
@@ -138,12 +139,12 @@ class LvisWriter(CocoWriter):
         self.image_count[np.unique(objects.category)] += 1
         self.human_count[np.unique(objects.category[by_people])] += 1
 
-    def _record(self, scene: Scene, position: int, ids: tuple[int, int]) -> dict[str, Any]:
+    def _record(self, scene: Scene, position: int, ids: tuple[int, int]) -> Json:
         record = annotation_record(scene, position, ids, self._categories)
         record["category_id"] = self._ids[int(scene.objects.category[position])]
         return record
 
-    def _polygon(self, scene: Scene, position: int) -> dict[str, Any]:
+    def _polygon(self, scene: Scene, position: int) -> Json:
         """Return the segmentation of an object: the outline of its mask, or its box."""
         rle = scene.objects.rle[position]
         if rle is not None and masks.area(rle):

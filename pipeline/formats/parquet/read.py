@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import (
@@ -170,7 +171,7 @@ class _RowGroup:
     def scene(self, row: int) -> Scene:
         """Return the scene of a row, counted from the group's first."""
         start, end = self._bounds[row : row + 2]
-        columns: dict[str, Any] = {}
+        columns: Json = {}
         for name, values in self._values.items():
             if isinstance(values, np.ndarray):
                 columns[name] = values[start:end].copy()  # a view would keep the whole group alive
@@ -193,7 +194,7 @@ class _RowGroup:
         return self._table.column(column)[row].as_py()
 
 
-def _row_bounds(lists: dict[str, Any]) -> list[int]:
+def _row_bounds(lists: Json) -> list[int]:
     """Return the bounds [rows + 1] of each row's objects in the flattened lists."""
     expected = pc.list_value_length(lists["id"])
     for column in lists.values():
@@ -241,7 +242,7 @@ def _flat(column: Any, name: str) -> Any:
     return values.to_numpy(zero_copy_only=False)  # what is empty becomes NaN
 
 
-def _image_ref(value: dict[str, Any] | None) -> ImageRef | None:
+def _image_ref(value: Json | None) -> ImageRef | None:
     if value is None:
         return None
     # tables of earlier versions hold images with an EXIF tag, as their boxes count them

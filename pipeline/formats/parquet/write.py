@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import (
@@ -194,11 +195,11 @@ def _entries(parts: list[Any], name: str, kind: Any) -> Any:
     return pa.array(joined, kind, mask=missing)
 
 
-def _image_struct(ref: ImageRef | None) -> dict[str, Any] | None:
+def _image_struct(ref: ImageRef | None) -> Json | None:
     return None if ref is None else {"bytes": ref.data, "path": ref.path}
 
 
-def _provenance_struct(scene: Scene) -> dict[str, Any] | None:
+def _provenance_struct(scene: Scene) -> Json | None:
     return None if scene.provenance is None else asdict(scene.provenance)
 
 
@@ -232,7 +233,7 @@ def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
     return {"synthaug": json.dumps(ours, sort_keys=True), "huggingface": json.dumps(theirs)}
 
 
-def _features(categories: Sequence[Category]) -> dict[str, Any]:
+def _features(categories: Sequence[Category]) -> Json:
     """Describe the columns to Hugging Face `datasets`.
 
     This is the older `Sequence` form, which all its versions read.
@@ -247,7 +248,7 @@ def _features(categories: Sequence[Category]) -> dict[str, Any]:
     return {name: features[name] for name in SCHEMA.names}
 
 
-def _feature(kind: Any) -> dict[str, Any]:
+def _feature(kind: Any) -> Json:
     """Describe one column of an Arrow type."""
     if kind == BOX:
         return {"feature": _feature(pa.float32()), "length": 4, "_type": "Sequence"}
@@ -271,7 +272,7 @@ def _distinct_names(categories: Sequence[Category]) -> list[str]:
     return names
 
 
-def _options() -> dict[str, Any]:
+def _options() -> Json:
     """Return pyarrow's options: encoded images are neither compressed nor counted."""
     compression = dict.fromkeys(leaves(), "zstd")
     compression["image.bytes"] = "none"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.images import encode
 from synthaug.pipeline.core.masks import encode_with_boxes, panoptic_png
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene
@@ -134,9 +135,7 @@ def read(config: Config, root: Path) -> ToyDataset:  # noqa: ARG001 - every form
     return ToyDataset(config)
 
 
-def _annotate(
-    world: World, owner: NDArray[np.uint8], index: int
-) -> tuple[Objects, NDArray[np.int32]]:
+def _annotate(world: World, owner: Bytes, index: int) -> tuple[Objects, NDArray[np.int32]]:
     """Return the objects of an owner map [H, W] and the map of their ids [H, W].
 
     The owner of a pixel is a kind of stuff (0..3), or 4 + the position of a thing. Objects are the

@@ -15,8 +15,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Floats
+
 Rgb = tuple[float, float, float]
-Part = tuple[NDArray[np.float64], Rgb]  # polygon [P, 2], color 0..255
+Part = tuple[Floats, Rgb]  # polygon [P, 2], color 0..255
 Style = NDArray[np.float64]  # [STYLE] in [0, 1)
 
 STYLE = 48
@@ -39,12 +41,12 @@ def shade(color: Rgb, factor: float) -> Rgb:
     return red, green, blue
 
 
-def polygon(*corners: tuple[float, float]) -> NDArray[np.float64]:
+def polygon(*corners: tuple[float, float]) -> Floats:
     """Return the polygon [P, 2] of corners (x, y)."""
     return np.array(corners, np.float64)
 
 
-def box(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
+def box(x0: float, y0: float, x1: float, y1: float) -> Floats:
     """Return an upright rectangle [4, 2]."""
     return polygon(
         (x0, y0),
@@ -54,7 +56,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
     )
 
 
-def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.float64]:
+def disc(x: float, y: float, rx: float, ry: float | None = None) -> Floats:
     """Return an ellipse as a polygon [16, 2]; a circle without `ry`."""
     radii = (rx, rx) if ry is None else (rx, ry)
     return _CIRCLE * radii + (x, y)
@@ -62,7 +64,7 @@ def disc(x: float, y: float, rx: float, ry: float | None = None) -> NDArray[np.f
 
 def bar(
     x0: float, y0: float, x1: float, y1: float, thick: float, tip: float | None = None
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return a limb [4, 2], `thick` at its start and `tip` at its end."""
     double_length = 2 * math.hypot(x1 - x0, y1 - y0)
     across_x = (y0 - y1) / double_length  # half a unit

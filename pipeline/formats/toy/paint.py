@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.formats.toy.draw import disc, hsv
 from synthaug.pipeline.formats.toy.world import (
@@ -31,7 +32,7 @@ _TILE = 128  # side of the noise
 _OCTAVES = ((6, 0.9), (14, 0.7), (32, 0.6), (64, 0.6), (_TILE, 0.5))  # (cells per side, weight)
 
 
-def paint(world: World, size: int) -> tuple[NDArray[np.uint8], Owners]:
+def paint(world: World, size: int) -> tuple[Bytes, Owners]:
     """Return the image [S, S, 3] and the owner of each pixel [S, S]."""
     import cv2
 
@@ -51,7 +52,7 @@ def paint(world: World, size: int) -> tuple[NDArray[np.uint8], Owners]:
     return pixels, _majority(owner, size)
 
 
-def _coverage(cells: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+def _coverage(cells: Flags, size: int) -> Bytes:
     """Return how much of each pixel some cells [F, F] cover: [S, S], 0..255."""
     import cv2
 
@@ -124,7 +125,7 @@ def _paint_land(world: World, owner: Owners, noise: Image, size: int) -> Image:
         share = 0.42 * (1 - depth) ** 3
         return _blend(color, world.hour.low, share)
 
-    def cover(canvas: Image, color: Image, cells: NDArray[np.bool_]) -> Image:
+    def cover(canvas: Image, color: Image, cells: Flags) -> Image:
         share = _coverage(cells, size) * np.float32(1 / 255)
         return _blend(canvas, color, share)
 

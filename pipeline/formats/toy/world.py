@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats, Ints
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.formats.toy.draw import DRAWERS, STYLE, Part
 
@@ -196,7 +197,7 @@ def _lay_water(rng: np.random.Generator, horizon: float, shape: int) -> Line:
     return circle * radii + middle
 
 
-def _wave(rng: np.random.Generator) -> NDArray[np.float64]:
+def _wave(rng: np.random.Generator) -> Floats:
     """Return a smooth curve in [0, 1] over the width [40]."""
     x = np.linspace(0, 1, 40)
     phase = rng.uniform(0, 2 * np.pi, 3)
@@ -207,19 +208,19 @@ def _wave(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(curve, np.float64)
 
 
-def _edge(y: NDArray[np.float64]) -> Line:
+def _edge(y: Floats) -> Line:
     """Return the points of a curve over the whole width."""
     x = np.linspace(0, 1, len(y))
     return np.stack([x, y], 1)
 
 
-def _below(y: NDArray[np.float64]) -> Line:
+def _below(y: Floats) -> Line:
     """Return the region from a curve down to the lower border."""
     lower_border = [(1.0, 1.0), (0.0, 1.0)]
     return np.concatenate([_edge(y), lower_border])
 
 
-def _ribbon(line: Line, side: NDArray[np.float64]) -> Line:
+def _ribbon(line: Line, side: Floats) -> Line:
     """Return the region within `side` of a line, on both sides of it."""
     back = (line + side)[::-1]
     return np.concatenate([line - side, back])
@@ -266,7 +267,7 @@ def _lay_way(rng: np.random.Generator, horizon: float) -> tuple[Line, tuple[Line
 
 def rasterize(
     parts: list[Part], foot: tuple[float, float], scale: tuple[float, float], pixels: int
-) -> tuple[NDArray[np.uint8], int, int]:
+) -> tuple[Bytes, int, int]:
     """Paint parts on their own patch of a square canvas.
 
     Returns RGBA [h, w, 4] (alpha 0 or 255), top, left. `foot`, inside the canvas, is where the
@@ -299,7 +300,7 @@ def rasterize(
     return patch, top, left
 
 
-def fill(canvas: NDArray[np.uint8], line: Line, value: int) -> None:
+def fill(canvas: Bytes, line: Line, value: int) -> None:
     """Fill a polygon [P, 2] in fractions of the side with one value, in place."""
     import cv2
 
@@ -313,7 +314,7 @@ class _Placed:
     """A thing with its silhouette on the grid."""
 
     thing: Thing
-    silhouette: NDArray[np.bool_]  # [h, w]
+    silhouette: Flags  # [h, w]
     top: int
     left: int
     num_cells: int
@@ -339,7 +340,7 @@ class _Stage:
         self.present = counts > 0
         self.placed: list[_Placed] = []  # from back to front
 
-    def fill(self, rng: np.random.Generator, categories: NDArray[np.int64]) -> tuple[Thing, ...]:
+    def fill(self, rng: np.random.Generator, categories: Ints) -> tuple[Thing, ...]:
         """Place one thing of each category.
 
         One that finds no room in _TRIES tries is left out.
@@ -429,7 +430,7 @@ class _Stage:
         return True
 
 
-def _is_visible(owner: NDArray[np.uint8], one: _Placed, label: int, count: int) -> bool:
+def _is_visible(owner: Bytes, one: _Placed, label: int, count: int) -> bool:
     """Return whether `count` cells of a thing are enough to be labelled.
 
     `owner` is a map [GRID, GRID].

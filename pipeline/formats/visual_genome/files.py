@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.json_files import load_json, stream_list
@@ -158,9 +159,9 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(is_text(name) for name in value)
 
 
-def read_images(files: Files) -> dict[int, dict[str, Any]]:
+def read_images(files: Files) -> dict[int, Json]:
     """Return the records of image_data.json by id, their sizes checked."""
-    records: dict[int, dict[str, Any]] = {}
+    records: dict[int, Json] = {}
 
     def add(record: Any) -> None:
         key = whole(record, "image_id")
@@ -179,7 +180,7 @@ def read_images(files: Files) -> dict[int, dict[str, Any]]:
 
 
 def locate(
-    files: Files, records: Iterable[dict[str, Any]], folder: Path, max_pixels: int
+    files: Files, records: Iterable[Json], folder: Path, max_pixels: int
 ) -> dict[int, Picture]:
     """Find the image files of records in a folder.
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.core.skipped import Skipped
@@ -232,8 +233,8 @@ def _needs_relations(config: Config, files: Files) -> bool:
 
 
 def _split(
-    config: Config, files: Files, images: dict[int, dict[str, Any]], counting: bool
-) -> tuple[list[dict[str, Any]], set[int]]:
+    config: Config, files: Files, images: dict[int, Json], counting: bool
+) -> tuple[list[Json], set[int]]:
     """Return the records of the split's large images, and the ids of training images.
 
     The latter are none where nothing is counted in them.

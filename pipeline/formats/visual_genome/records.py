@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.validation import (
     Box,
@@ -107,7 +108,7 @@ class ObjectReader:
             self._files.skipped.take(left_out)
         return list(objects.values())
 
-    def _names(self, record: dict[str, Any]) -> tuple[str, ...]:
+    def _names(self, record: Json) -> tuple[str, ...]:
         """Return the main names of an object, each once."""
         names = need(record, "names")
         if not isinstance(names, list) or not all(is_text(name) for name in names):

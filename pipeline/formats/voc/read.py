@@ -15,10 +15,11 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.arrays import Flags
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
@@ -73,8 +74,8 @@ class Frame:
     num_bytes: int
     size: Size  # (H, W)
     names: tuple[str, ...]  # class of each object
-    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
-    difficult: NDArray[np.bool_]  # [N]
+    boxes: Boxes  # [N, 4] xyxy, pixels
+    difficult: Flags  # [N]
 
 
 class VocDataset(CheckedDataset[Frame]):
@@ -459,9 +460,9 @@ def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0]
 
 
-def _flags(element: Element) -> dict[str, Any]:
+def _flags(element: Element) -> Json:
     """Return what an object says of itself and a scene has no place for."""
-    flags: dict[str, Any] = {}
+    flags: Json = {}
     for name in ("truncated", "occluded"):
         flags[name] = (text_of(element, name) or "0").strip()
     for attribute in element.iterfind("attributes/attribute"):

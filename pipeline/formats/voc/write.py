@@ -13,9 +13,9 @@ from dataclasses import asdict
 from xml.sax.saxutils import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.arrays import Ints
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -120,7 +120,7 @@ def _object(name: str, box: list[int], difficult: bool) -> str:
     )
 
 
-def whole_boxes(boxes: NDArray[np.float32], size: Size) -> NDArray[np.int64]:
+def whole_boxes(boxes: Boxes, size: Size) -> Ints:
     """Round boxes [N, 4] to whole pixels of the image (H, W), sides at least one."""
     height, width = size
     limit = np.array([width, height])

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from synthaug.pipeline.core.errors import DatasetError, one_line, suggest
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import numbered_categories
@@ -27,7 +28,7 @@ class Described:
     """What data.yaml, or what stands for it, says."""
 
     file: Path
-    document: dict[str, Any]
+    document: Json
     digest: str
 
     @property
@@ -78,7 +79,7 @@ def _load(file: Path, hint: str = "") -> Described:
 
 def _from_names(file: Path, splits: dict[str, str]) -> Described:
     _, digest = read_text(file)
-    document: dict[str, Any] = {"names": read_lines(file), **splits}
+    document: Json = {"names": read_lines(file), **splits}
     return Described(file, document, digest)
 
 
@@ -105,7 +106,7 @@ def columns_of(described: Described, task: str) -> Columns:
 # --- classes ---
 
 
-def categories_of(document: dict[str, Any], file: Path) -> tuple[Category, ...]:
+def categories_of(document: Json, file: Path) -> tuple[Category, ...]:
     """Return the classes of `names`, with ids from 1.
 
     Those of our own export get back the ids they had.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.skipped import Skipped
@@ -211,13 +212,13 @@ def _holds_no_pixel(shape: Shape, size: Size) -> bool:
     return not masks.area(masks.from_polygons([polygon], size))
 
 
-def _holds(box: tuple[float, float, float, float], points: NDArray[np.float64]) -> bool:
+def _holds(box: tuple[float, float, float, float], points: Floats) -> bool:
     low = np.array(box[:2]) - _SLACK
     high = np.array(box[2:]) + _SLACK
     return bool(((points >= low) & (points <= high)).all())
 
 
-def _holds_visible(box: tuple[float, float, float, float], rest: NDArray[np.float64]) -> bool:
+def _holds_visible(box: tuple[float, float, float, float], rest: Floats) -> bool:
     if len(rest) % 3:
         return False
     triples = rest.reshape(-1, 3)
@@ -226,7 +227,7 @@ def _holds_visible(box: tuple[float, float, float, float], rest: NDArray[np.floa
     return _holds(box, triples[triples[:, 2] > 0, :2])
 
 
-def _is_turned_box(numbers: NDArray[np.float64]) -> bool:
+def _is_turned_box(numbers: Floats) -> bool:
     """Whether eight numbers are corners whose diagonals halve each other."""
     if len(numbers) != 8:
         return False

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from synthaug.pipeline.core import mask_outlines as outlines
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats import image_files
@@ -74,7 +73,7 @@ def data_yaml(categories: tuple[Category, ...], splits: list[str]) -> str:
     There is no `path`: its folder is then that of the file, while a relative one would start at
     Ultralytics' own folder.
     """
-    document: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    document: Json = {split: f"images/{split}" for split in splits}
     document["names"] = {index: category.name for index, category in enumerate(categories)}
     document[EXTRA] = [asdict(category) for category in categories]
     return yaml.safe_dump(document, sort_keys=False, width=120)
@@ -102,7 +101,7 @@ def _polygon(rle: str, size: Size) -> list[float]:
     return values
 
 
-def _cxcywh(box: NDArray[np.float32], size: Size) -> list[float]:
+def _cxcywh(box: Boxes, size: Size) -> list[float]:
     """Return center, width and height of an xyxy box [4] in parts of the image (H, W)."""
     height, width = size
     x1, y1, x2, y2 = box.astype(np.float64).clip(0, (width, height, width, height)).tolist()

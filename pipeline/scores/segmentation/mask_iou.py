@@ -23,6 +23,7 @@ import numpy as np
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
+from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
@@ -387,7 +388,7 @@ def _nearest(
     return NearestMasks(ious, places, num_empty)
 
 
-def _examples(found: NearestMasks) -> list[dict[str, Any]]:
+def _examples(found: NearestMasks) -> list[Json]:
     """Return, of the classes with most masks, where the mask of median IoU is."""
     order = sorted(found.ious, key=lambda c: (-len(found.ious[c]), c))
     examples = []

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
 from synthaug.pipeline.core.images import encode
 
 CELL, GAP, LINE, NAME = 64, 6, 16, 96  # pixels: a mask, the space around it, a line of text, a name
@@ -19,9 +19,9 @@ class MaskRow:
     """A made mask and the true masks most like it, the nearest first."""
 
     name: str  # of the class
-    mask: NDArray[np.bool_]  # [P]
-    nearest: NDArray[np.bool_]  # [K, P]
-    ious: NDArray[np.float64]  # [K]
+    mask: Flags  # [P]
+    nearest: Flags  # [K, P]
+    ious: Floats  # [K]
 
 
 def mask_sheet(rows: Sequence[MaskRow], side: int) -> bytes:
@@ -43,9 +43,7 @@ def mask_sheet(rows: Sequence[MaskRow], side: int) -> bytes:
     return encode(sheet, "png")
 
 
-def _place(
-    sheet: NDArray[np.uint8], mask: NDArray[np.bool_], side: int, top: int, left: int
-) -> None:
+def _place(sheet: Bytes, mask: Flags, side: int, top: int, left: int) -> None:
     """Draw a mask [side * side] into a cell, each of its pixels as the nearest one."""
     nearest = np.arange(CELL) * side // CELL
     square = mask.reshape(side, side)[nearest[:, None], nearest]
@@ -55,7 +53,7 @@ def _place(
     border[:, [0, -1]] = 128
 
 
-def _write(sheet: NDArray[np.uint8], text: str, corner: tuple[int, int]) -> None:
+def _write(sheet: Bytes, text: str, corner: tuple[int, int]) -> None:
     """Write text into a picture; `corner` is its lower left one (x, y)."""
     import cv2
 
