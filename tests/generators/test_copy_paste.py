@@ -209,6 +209,14 @@ def test_what_a_blurred_edge_paints_over_is_not_seen() -> None:
     assert not any(visible[1, 10, 10] for visible in seen)
 
 
+def test_the_label_of_a_mirrored_cutout_is_mirrored() -> None:
+    cutout = cut(np.zeros((20, 20, 3), np.uint8), (4, 4, 12, 16), None, 2, (4.5, 5, 11, 15))
+    assert (12, 16) == cutout.core.shape[::-1]
+    assert [2.5, 3, 9, 13] == cutout.label.tolist()
+    assert [3, 3, 9.5, 13] == cutout.mirror().label.tolist()
+    assert cutout.label.tolist() == cutout.mirror().mirror().label.tolist()
+
+
 def test_a_blurred_box_is_half_seen_at_its_edge() -> None:
     cutout = cut(np.full((40, 40, 3), 200, np.uint8), (10, 10, 30, 30), None, 4)
     one = piece(cutout, (10, 10, 30, 30), edge=1.0)
