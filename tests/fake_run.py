@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core.boxes import clip_boxes
 from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.scene import ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -43,7 +44,7 @@ def synthetic(scene, index, job):
     drawn = replace(
         objects,
         source=("synthetic",) * n,
-        layout_boxes=objects.boxes + np.float32(1.5),
+        layout_boxes=clip_boxes(objects.boxes + np.float32(1.5), scene.size),
         id=index * 10_000 + 1 + np.arange(n),
     )
     pixels = decode(scene)

@@ -457,6 +457,7 @@ def test_section_dict_is_json_without_who_does_the_work(write: Write) -> None:
     detector = section_dict(job, "detector")
     assert (detector["lr"], detector["steps"], detector["ratios"]) == (0.5, 0, [0.5, 1.0])
     own = {"names": ["usual"], "detector": "", "weights": "", "size": "source"}
+    own["layouts"] = "validation"
     assert own | {name: {"max_images": 0} for name in SCORES} == section_dict(job, "score")
     assert "workers" not in section_dict(job, "synthesize")
     assert json.loads(json.dumps(section_dict(job, "train_generator"))) == {"lr_g": 1e-4}
