@@ -283,8 +283,8 @@ class EditPlanner:
     ) -> Boxes | None:
         """Return a box [4] in [0, 1] for an object of a class, None where none was found.
 
-        Place and size are those of a real one; where it is taken, or on a surface that the class is
-        never seen on, the same height in the image and another column.
+        Place and size are those of a real one; where it is taken, the same height in the image and
+        another column. From a surface that the class is never seen on it moves up or down.
         """
         limit = CLEAR_OVERLAP if clear else MAX_OVERLAP
         taken = drawing.taken()
@@ -298,11 +298,14 @@ class EditPlanner:
                 width = box[2] - box[0]
                 left = np.float32(rng.random() * (1 - width))
                 box = np.array([left, box[1], left + width, box[3]], np.float32)
-            if largest_overlap(box, taken) > limit:
-                continue
-            if self.surfaces is None or self.surfaces.allow(drawing.number, label, box):
+            if self.surfaces is not None:
+                standing = self.surfaces.nearest(drawing.number, label, box)
+                if standing is None:
+                    self.refused += 1
+                    continue
+                box = standing
+            if largest_overlap(box, taken) <= limit:
                 return box
-            self.refused += 1
         return None
 
     def _change(self, drawing: Drawing, use: str, rng: np.random.Generator) -> list[str]:

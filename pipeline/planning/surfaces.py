@@ -29,6 +29,7 @@ UNKNOWN = -1
 # what lies before the object, not under it
 ABOVE, BELOW = 0.1, 0.02
 LEAST_SHARE = 0.05  # of the objects of a class on a surface, more of which make it one of the class
+STEPS = 10  # that a box moves up or down, at most, each of a tenth of its height
 OBJECTS = 200  # real objects of a class that are looked at, evenly spaced in the table
 CACHED_MAPS = 64
 
@@ -153,3 +154,20 @@ class Surfaces:
         height, width = stuff.shape
         pixels = box * np.array([width, height, width, height], np.float32)
         return belongs(self.seen, label, surface_of(stuff, pixels))
+
+    def nearest(self, index: int, label: int, box: Box) -> Box | None:
+        """Return the box [4] in [0, 1] where the class may stand in image `index`.
+
+        It stays, or moves up or down as little as is needed and by its own height at most: further
+        away objects have other sizes. None where there is no such place inside the image.
+        """
+        if self.allow(index, label, box):
+            return box
+        step = (box[3] - box[1]) / STEPS
+        for number in range(1, STEPS + 1):
+            for shift in (number * step, -number * step):
+                moved = box + np.array([0, shift, 0, shift], np.float32)
+                is_inside = moved[1] >= 0 and moved[3] <= 1
+                if is_inside and self.allow(index, label, moved):
+                    return moved
+        return None

@@ -25,7 +25,7 @@ from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest",)
-VERSION = 4
+VERSION = 5
 PUBLISHES: tuple[Published, ...] = ()
 
 

@@ -364,9 +364,9 @@ def test_empty_places_alone_are_those_of_the_classes_that_lack() -> None:
 class LeftHalf:
     """Surfaces of which white cells come to the left half of every image only."""
 
-    def allow(self, index: int, label: int, box: np.ndarray) -> bool:
+    def nearest(self, index: int, label: int, box: np.ndarray) -> np.ndarray | None:
         assert 0 <= index < len(SOURCES)
-        return label != 1 or box[2] <= 0.5
+        return box if label != 1 or box[2] <= 0.5 else None
 
 
 @pytest.mark.parametrize("use", ["insert", "empty"])

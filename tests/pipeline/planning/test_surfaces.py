@@ -158,6 +158,32 @@ def test_places_are_allowed_by_the_stuff_of_their_own_image() -> None:
     assert surfaces.allow(0, COW, right), "no cow was ever seen"
 
 
+def test_a_box_moves_up_or_down_to_its_surface_by_its_own_height_at_most() -> None:
+    stuff = np.full((40, 40), GRASS, np.int32)
+    stuff[30:] = WATER
+
+    class OneMap(Surfaces):
+        def __init__(self) -> None:
+            self.seen = np.zeros((4, 4), bool)
+            self.seen[BOAT, WATER] = self.seen[COW, GRASS] = True
+
+        def _stuff(self, index: int) -> np.ndarray:
+            return stuff
+
+    surfaces = OneMap()
+    above = np.array([4, 14, 14, 24], np.float32) / 40
+    boat = surfaces.nearest(0, BOAT, above)
+    assert boat is not None
+    moved = boat * 40 - [4, 14, 14, 24]
+    assert moved[0] == moved[2] == 0
+    assert moved[1] == pytest.approx(moved[3], abs=1e-4)
+    assert 6 <= moved[1] <= 8, "its foot is the lowest tenth"
+    cow = surfaces.nearest(0, COW, above)
+    assert cow is not None and (cow == above).all()
+    far_above = np.array([4, 2, 14, 12], np.float32) / 40
+    assert surfaces.nearest(0, BOAT, far_above) is None
+
+
 @given(st.integers(1, 3 * OBJECTS), st.integers(1, 5))
 def test_of_many_objects_some_of_each_class_are_looked_at(many: int, few: int) -> None:
     rows = [(COW, index, 0) for index in range(many)] + [(BOAT, index, 1) for index in range(few)]
