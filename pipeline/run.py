@@ -87,7 +87,7 @@ def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
 
 
 def _check_labels(inputs: Inputs) -> None:
-    """Raise DatasetError for a labelled split without an image or an object to be learnt."""
+    """Raise DatasetError for a labelled split with nothing to be learnt in it."""
     for name, table in inputs.splits.items():
         if name == "unlabelled":
             continue

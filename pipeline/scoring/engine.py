@@ -257,8 +257,7 @@ class _ShardExtractor:
         arrays: dict[str, list[Arrays | None]] = {extractor.key: [] for extractor in extractors}
         for start in range(indices.start, indices.stop, BATCH):
             stop = min(start + BATCH, indices.stop)
-            indices = range(start, stop)
-            batch = [self._inputs.image(table, index) for index in indices]
+            batch = [self._inputs.image(table, index) for index in range(start, stop)]
             for extractor in extractors:
                 arrays[extractor.key] += self._extract(extractor, batch)
             images += [replace(image) for image in batch]  # copies, without the decoded pixels
