@@ -1,5 +1,5 @@
 # make install set the environment up
-# make demo    set everything up, run the main job on the embedded data, say where the report is
+# make demo    set everything up, run the demo job on the embedded data, say where the report is
 # make test    set everything up, run all checks and tests
 # make check   format, lint, types
 # make base-yaml   write jobs/base.yaml from the dataclasses
@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 install: $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/synthaug run jobs/semi_supervised.yaml
+	$(BIN)/synthaug run jobs/demo.yaml
 
 # two processes of one thread each: most tests are too small for a second thread to help
 test: check
