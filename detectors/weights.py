@@ -7,9 +7,7 @@ Nothing in a file is ever executed: safetensors holds numbers only, other files 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from synthaug.detectors.base import Tensors
 from synthaug.detectors.detectron2_zoo import innermost, read_pickle
+from synthaug.published.files import UNREADABLE
 from synthaug.published.pickles import one_line
 
 KIND = "detector"
@@ -34,18 +33,6 @@ NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
     (re.compile(r"^(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
-)
-# Errors that torch.load raises for damaged files
-UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    struct.error,
 )
 
 

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from synthaug.generators import checkpoint
-from synthaug.generators.nn.torch_files import UNREADABLE
+from synthaug.published.files import UNREADABLE
 
 State = dict[str, Tensor]
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import vgg16, vgg19
 
-from synthaug.generators.nn.torch_files import UNREADABLE
 from synthaug.published.convolutions import PACKAGE, package_file, read_package_features
+from synthaug.published.files import UNREADABLE
 
 # Weights of the mean absolute differences after relu1_1 ... relu5_1
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)

@@ -36,6 +36,7 @@ from synthaug.pipeline.formats.drawn import (
     drawn_mask,
     drawn_polygons,
     ellipse,
+    image_folder,
     is_ignore_flag,
     join_groups,
     occurring_classes,
@@ -65,7 +66,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     if file.is_dir():
         file = file / _XML
     check = Checker(file, config.on_bad)
-    reader = _Reader(_image_folder(file, config, root), config, check)
+    reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(_elements(file, reader), "image", reader.add, key="name")
     if not reader.categories:
         reader.categories = occurring_classes(reader.images)
@@ -101,16 +102,6 @@ def _classes(meta: Element, file: Path) -> tuple[Category, ...]:
     if len(set(names)) < len(names) or not all(is_text(name) for name in names):
         raise DatasetError(f"{file}: two of its labels have one name; rename one")
     return numbered_categories(names)
-
-
-def _image_folder(file: Path, config: Config, root: Path) -> Path:
-    if config.images:
-        folder = located(root, config.images)
-        if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder; correct the option images=")
-        return folder.resolve()
-    beside = file.parent / "images"
-    return (beside if beside.is_dir() else file.parent).resolve()
 
 
 class _Reader:

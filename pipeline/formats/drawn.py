@@ -23,7 +23,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import Header
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
-from synthaug.pipeline.formats.archive import image_ref
+from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import (
     CheckedConfig,
     CheckedDataset,
@@ -312,3 +312,18 @@ def occurring_classes(images: Iterable[DrawnImage]) -> tuple[Category, ...]:
     for image in images:
         names.update(drawn.name for drawn in image.objects)
     return numbered_categories(sorted(names))
+
+
+def image_folder(file: Path, images: str, root: Path) -> Path:
+    """Return the folder of an annotation file's pictures.
+
+    It is the one that the option `images` names, else the folder images/ beside the file, else the
+    file's own. DatasetError where the named one is not there.
+    """
+    if images:
+        folder = located(root, images)
+        if not folder.is_dir():
+            raise DatasetError(f"{folder}: no such folder; correct the option images=")
+        return folder.resolve()
+    beside = file.parent / "images"
+    return (beside if beside.is_dir() else file.parent).resolve()

@@ -33,6 +33,7 @@ from synthaug.pipeline.formats.drawn import (
     drawn_mask,
     drawn_polygons,
     ellipse,
+    image_folder,
     listed_classes,
     occurring_classes,
     rotated,
@@ -68,7 +69,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
             f"{file}: the top level must be a list of tasks; this is no JSON export of Label Studio"
         )
     check = Checker(file, config.on_bad)
-    reader = _Reader(_image_folder(file, config, root), config, check)
+    reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(tasks, "task", reader.add)
     categories = occurring_classes(reader.images)
     if config.classes:
@@ -80,16 +81,6 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
                     f"{file}: the class {name!r} is not in {config.classes}; add it there"
                 )
     return DrawnDataset(categories, reader.images, check.skipped)
-
-
-def _image_folder(file: Path, config: Config, root: Path) -> Path:
-    if config.images:
-        folder = located(root, config.images)
-        if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder; correct the option images=")
-        return folder.resolve()
-    beside = file.parent / "images"
-    return (beside if beside.is_dir() else file.parent).resolve()
 
 
 class _Reader:

@@ -117,26 +117,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError, one line, when it holds anything else.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    unreadable = (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-    )
+    from synthaug.published.files import UNREADABLE
+
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except unreadable as err:
+    except UNREADABLE as err:
         raise ValueError(f"{path}: is no file of weights ({first_line(err)}); get it anew") from err
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
