@@ -1,11 +1,16 @@
-"""Measure how dense the code is: tokens per code line, and tokens in the median function.
+"""Measure how dense the code is, and how much of it is tests.
 
-    python -m benchmarks.density [FOLDER ...]        # pipeline, generators and detectors
+    python benchmarks/density.py [FOLDER ...]        # all source folders
 
+Dense: tokens per code line, and tokens in the median function.
 A token is what Python's tokenizer yields, without comments, line ends, indentation and docstrings;
 an f-string is one token, as it is to Python 3.11. A code line is a line on which such a token lies.
 A function's tokens are those from its `def` to its end, functions inside it included.
 Issue 14 aims at under 9 tokens per line and under 60 in the median function.
+
+Tests: lines of tests/ (of every Python file, blank ones too) per line of source, and the share of
+source files, `__init__.py` apart, that have a twin: pipeline/x/y.py has tests/pipeline/x/test_y.py.
+Issue 14 asks for 0.9 and 75 %.
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("pipeline", "generators", "detectors")
+FOLDERS = ("pipeline", "generators", "detectors", "src")  # links in src/ are not followed
+TESTS = "tests"
 LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -109,6 +115,32 @@ def measure_folders(folders: list[Path]) -> dict[Path, Density]:
     return measured
 
 
+def count_lines(folders: list[Path]) -> int:
+    """Return the lines of every Python file in the folders."""
+    count = 0
+    for folder in folders:
+        for path in folder.rglob("*.py"):
+            count += len(path.read_text("utf-8").splitlines())
+    return count
+
+
+def files_with_twin(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the source files that have a test of their name in the same room, and the others."""
+    twinned, others = [], []
+    for path in files:
+        if path.name == "__init__.py":
+            continue
+        room = path.relative_to(ROOT).parent
+        if room.parts[:2] == ("src", "synthaug"):
+            room = room.relative_to("src/synthaug")
+        twin = ROOT / TESTS / room / f"test_{path.name}"
+        if twin.is_file():
+            twinned.append(path)
+        else:
+            others.append(path)
+    return twinned, others
+
+
 def tokens_per_line(files: dict[Path, Density]) -> float:
     """Return tokens per code line of all files together."""
     tokens = sum(file.tokens for file in files.values())
@@ -125,11 +157,15 @@ def median_function(files: dict[Path, Density]) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the two figures, then every folder's and the twenty densest files'."""
+    """Print the four figures, then every folder's and the twenty densest files'."""
     folders = [Path(name).resolve() for name in arguments]
-    files = measure_folders(folders or [ROOT / name for name in FOLDERS])
+    if not folders:
+        folders = [ROOT / name for name in FOLDERS]
+    files = measure_folders(folders)
     print(f"{tokens_per_line(files):.2f} tokens per code line")
     print(f"{median_function(files):.0f} tokens in the median function")
+    if not arguments:
+        print_tests(folders, list(files))
     rooms: dict[Path, dict[Path, Density]] = defaultdict(dict)
     for path, density in files.items():
         rooms[path.parent][path] = density
@@ -139,6 +175,19 @@ def main(arguments: list[str]) -> None:
     densest = sorted(files.items(), key=lambda item: -item[1].per_line)
     for path, density in densest[:20]:
         print(f"{density.per_line:6.2f} {density.lines:6} lines  {path.relative_to(ROOT)}")
+
+
+def print_tests(folders: list[Path], files: list[Path]) -> None:
+    """Print the lines of tests per line of source, and the share of files with a twin."""
+    source_lines = count_lines(folders)
+    test_lines = count_lines([ROOT / TESTS])
+    ratio = test_lines / source_lines
+    print(f"{ratio:.3f} lines of tests per line of source ({test_lines} : {source_lines})")
+    twinned, others = files_with_twin(files)
+    count = len(twinned) + len(others)
+    print(f"{len(twinned) / count:.1%} of {count} source files have a test twin; not these:")
+    for path in others:
+        print(f"    {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
