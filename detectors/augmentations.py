@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from synthaug.detectors.base import Sample
 from synthaug.detectors.boxes import Boxes, Flags, Floats, Image, Ints, box_areas, mirror_boxes
+from synthaug.ranges import at_least, from_0_to_1, from_0_to_below_1
 
 MIN_VISIBLE = 0.3  # of a box's area; an object of which less is visible is not recognisable
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G, B in grey (ITU-R BT.601)
@@ -37,18 +38,9 @@ class Strong:
     hole: float = 0.05  # largest area of a hole, share of the image
 
     def __post_init__(self) -> None:
-        for name in ("scale", "sigma"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}: {value} is out of range; give 0 or more")
-        for name in ("color", "hole"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
-        for name in ("gray", "blur", "erase"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: {value} is no chance; give 0 to 1")
+        at_least(0, self, "scale", "sigma")
+        from_0_to_below_1(self, "color", "hole")
+        from_0_to_1(self, "gray", "blur", "erase")
 
 
 def augment(

@@ -29,6 +29,7 @@ from synthaug.detectors.training import (
     set_learning_rate,
     update_average,
 )
+from synthaug.ranges import at_least, from_0_to_1, from_0_to_below_1
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,9 @@ class Config:
     strong: Strong = field(default_factory=Strong)
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "ramp"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: {value} is not between 0 and 1")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight: {self.weight} is out of range; give 0 or more")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay: {self.decay} is out of range; give 0 or more and less than 1")
+        from_0_to_1(self, "threshold", "ramp")
+        at_least(0, self, "weight")
+        from_0_to_below_1(self, "decay")
 
 
 @dataclass(frozen=True)

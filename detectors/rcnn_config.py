@@ -7,7 +7,6 @@ pyramid (Lin et al. 2017).
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from synthaug.detectors.backbones import NORMS
 from synthaug.detectors.nn.precision import PRECISIONS
 from synthaug.detectors.training import Recipe
+from synthaug.ranges import above, at_least, from_0_to_below_1
 
 MAX_ASPECT = 5 / 3  # usual max_size / image_size: torchvision's 1333 / 800
 # 3x3 convolutions of the mask head; four are the paper's (figure 4)
@@ -217,30 +217,11 @@ class Config:
         return 4
 
     def _check_ranges(self) -> None:
-        for name in (
-            "fpn_channels",
-            "image_size",
-            "max_size",
-            "box_head",
-            "pool_size",
-            "proposals_train",
-            "proposals_test",
-            "rpn_samples",
-            "box_samples",
-            "norm_eps",
-            "focal_gamma",
-        ):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}: {value} is out of range; give 0 or more")
-        for name in ("width", "detections_per_image", "nms"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}: {value} is out of range; give more than 0")
-        if not 0 <= self.score_floor < 1:
-            raise ValueError(
-                f"score_floor: {self.score_floor} is out of range; give 0 or more and less than 1"
-            )
+        at_least(0, self, "fpn_channels", "image_size", "max_size", "box_head", "pool_size")
+        at_least(0, self, "proposals_train", "proposals_test", "rpn_samples", "box_samples")
+        at_least(0, self, "norm_eps", "focal_gamma")
+        above(0, self, "width", "detections_per_image", "nms")
+        from_0_to_below_1(self, "score_floor")
         if self.trainable_layers not in range(6):
             raise ValueError(
                 f"trainable_layers: {self.trainable_layers} is out of range; give 0 to 5"

@@ -21,6 +21,7 @@ from synthaug.detectors.parallel import (
     average_statistics,
     positions,
 )
+from synthaug.ranges import above, at_least, from_0_to_below_1
 
 FINAL_RATE = 0.01  # of the cosine schedule at the last step, share of the peak
 
@@ -46,12 +47,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer: '{self.optimizer}' is unknown; choose adamw or sgd")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr: {self.lr} is out of range; give more than 0")
-        for name in ("weight_decay", "clip_grad", "scale_jitter"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}: {value} is out of range; give 0 or more")
+        above(0, self, "lr")
+        at_least(0, self, "weight_decay", "clip_grad", "scale_jitter")
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: '{self.schedule}' is unknown; choose cosine or step")
         milestones = list(self.milestones)
@@ -62,10 +59,7 @@ class Recipe:
             )
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay: {self.decay} is out of range; give more than 0 and at most 1")
-        for name in ("warmup", "momentum", "ema", "color_jitter"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(f"{name}: {value} is out of range; give 0 or more and less than 1")
+        from_0_to_below_1(self, "warmup", "momentum", "ema", "color_jitter")
 
     def lr_at(self, index: int, steps: int) -> float:
         """Return the learning rate of a step."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from synthaug.generators.base import Layouts, SamplerOptions, Samples
+from synthaug.ranges import at_least
 
 CONDITION = "layout"
 LEARNS = False
@@ -29,8 +30,7 @@ class Config:
     resolution: int = 64  # pixels, square
 
     def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise ValueError(f"resolution: {self.resolution} is not positive")
+        at_least(1, self, "resolution")
 
 
 class Boxes(nn.Module):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from synthaug.generators.base import SamplerOptions, Samples
+from synthaug.ranges import from_0_to_1
 
 CONDITION = "paste"
 LEARNS = False
@@ -66,9 +67,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("classes", "blends"):  # lists in the header of a checkpoint
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("mirror", "min_visible", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1")
+        from_0_to_1(self, "mirror", "min_visible", "overlap")
         if not 0 <= self.edge <= 20:
             raise ValueError(f"edge: {self.edge} is not between 0 and 20 pixels")
         if not 1 <= self.zoom <= 10:

@@ -25,6 +25,7 @@ from synthaug.generators.fill.config import Config as WindowConfig
 from synthaug.generators.fill.sampler import WindowSampler
 from synthaug.generators.fill.windows import Windows
 from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.ranges import at_least
 
 CONDITION = "edit"
 LEARNS = False
@@ -64,11 +65,8 @@ class Config:
             raise ValueError(f"side: {self.side} is not a multiple of {MULTIPLE}")
         if self.surroundings < 1:
             raise ValueError(f"surroundings: {self.surroundings} is less than the box itself")
-        if self.denoising_steps < 1:
-            raise ValueError(f"denoising_steps: {self.denoising_steps} is less than 1")
-        for name in ("margin", "guidance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        at_least(1, self, "denoising_steps")
+        at_least(0, self, "margin", "guidance")
 
     @property
     def index(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from synthaug.generators.nn.precision import PRECISIONS
+from synthaug.ranges import at_least, from_0_to_below_1
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,12 @@ class Config:
                 raise ValueError(f"resolutions: {resolution} is not a multiple of 8 from 16 on")
         if self.width < 4 or self.width % 4:
             raise ValueError(f"width: {self.width} is not a positive multiple of 4")
-        if self.embedding < 1:
-            raise ValueError(f"embedding: {self.embedding} is not positive")
+        at_least(1, self, "embedding", "euler_steps")
+        at_least(0, self, "margin", "guidance")
         if self.heads < 1 or 4 * self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide {4 * self.width} channels")
         if self.surroundings < 1:
             raise ValueError(f"surroundings: {self.surroundings} is less than the box itself")
-        if self.euler_steps < 1:
-            raise ValueError(f"euler_steps: {self.euler_steps} is less than 1")
-        for name in ("margin", "guidance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
 
 
 @dataclass(frozen=True)
@@ -58,13 +54,9 @@ class Loop:
     precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where hardware has it
 
     def __post_init__(self) -> None:
-        for name in ("ema", "dropout", "class_dropout", "background", "ring"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not in [0, 1)")
+        from_0_to_below_1(self, "ema", "dropout", "class_dropout", "background", "ring")
         if self.background + self.ring > 1:
             raise ValueError("background: with ring it is more than all windows; lower one")
-        for name in ("lr", "warmup", "weight_decay", "clip_grad"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        at_least(0, self, "lr", "warmup", "weight_decay", "clip_grad")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: '{self.precision}' is not one of {', '.join(PRECISIONS)}")

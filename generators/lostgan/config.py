@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthaug.ranges import at_least
+
 # multiples of the base width at the input of each residual block and at the end; 512, and version 2
 # at 64, are ours
 WIDTHS = {
@@ -70,9 +72,8 @@ class Config:
             raise ValueError(
                 f"resolution: {self.resolution} is not one of {sorted(VERSIONS[self.version])}"
             )
-        for name in ("width", "z_image", "z_object", "embedding", "mask_hidden", "spade_hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+        at_least(1, self, "width", "z_image", "z_object", "embedding")
+        at_least(1, self, "mask_hidden", "spade_hidden")
         if self.early_pool and self.resolution != 64:
             raise ValueError(
                 "early_pool: only the 64 pixel discriminator has it; the others pool early already"
@@ -82,13 +83,5 @@ class Config:
             raise ValueError(f"refine_stages: {self.refine_stages} is not -1 (all) to {last_stage}")
         if self.normalization not in ("isla", "spade"):
             raise ValueError(f"normalization: '{self.normalization}' is not isla or spade")
-        for name in (
-            "width_d",
-            "mask_labels",
-            "lambda_image",
-            "lambda_object",
-            "lambda_l1",
-            "lambda_perceptual",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        at_least(0, self, "width_d", "mask_labels")
+        at_least(0, self, "lambda_image", "lambda_object", "lambda_l1", "lambda_perceptual")

@@ -46,6 +46,7 @@ from synthaug.generators.spade.windows import (
 )
 from synthaug.generators.training.adversarial import Fakes
 from synthaug.generators.training.losses import Loss
+from synthaug.ranges import above, at_least
 
 HIDDEN = 128  # channels between semantic tensor and modulation, whatever the width
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}  # of the side, from the first map to the image
@@ -88,22 +89,14 @@ class Config:
             )
         if self.gan_mode not in GAN_MODES:
             raise ValueError(f"gan_mode: '{self.gan_mode}' is not one of {', '.join(GAN_MODES)}")
-        for name in ("resolution", "width", "z", "num_scales"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name}: {value} is not positive")
+        at_least(1, self, "resolution", "width", "z", "num_scales")
         if self.width % 2 and self.upsampling == "most":
             raise ValueError(
                 f"width: {self.width} is odd; the last block of upsampling: most has half of it"
             )
-        if self.num_layers < 2:
-            raise ValueError(f"num_layers: {self.num_layers} is less than 2")
-        for name in ("width_d", "lambda_features", "lambda_perceptual", "lambda_kl"):
-            value = getattr(self, name)
-            if value < 0:
-                raise ValueError(f"{name}: {value} is negative")
-        if not self.aspect_ratio > 0:
-            raise ValueError(f"aspect_ratio: {self.aspect_ratio} is not positive")
+        at_least(2, self, "num_layers")
+        at_least(0, self, "width_d", "lambda_features", "lambda_perceptual", "lambda_kl")
+        above(0, self, "aspect_ratio")
         factor = 2 ** DOUBLINGS[self.upsampling]
         if self.resolution % factor:
             raise ValueError(

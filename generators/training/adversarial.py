@@ -33,6 +33,7 @@ from synthaug.generators.base import AnyBatch, AnyBatch_contra
 from synthaug.generators.nn.parallel import rank_and_world
 from synthaug.generators.nn.precision import PRECISIONS, uses_bfloat16
 from synthaug.generators.training.losses import Loss
+from synthaug.ranges import at_least, from_0_to_below_1
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,8 @@ class Config:
     precision: str = "float32"  # float32 | bfloat16 | auto (bfloat16 where the hardware has it)
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate: {self.accumulate} is less than 1")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: {self.ema} is not in [0, 1)")
+        at_least(1, self, "accumulate")
+        from_0_to_below_1(self, "ema")
         if not 0 < self.decay_from <= 1:
             raise ValueError(f"decay_from: {self.decay_from} is not in (0, 1]")
         if self.precision not in PRECISIONS:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from synthaug.pipeline.core.json_values import Json
+from synthaug.ranges import at_least, from_0_to_1
 
 OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
 EXECUTION = {
@@ -25,18 +26,6 @@ EDIT_KEYS = ("into", "most_edits", "natural_share", "uses", "empties", "surface"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Sampling = Literal["uniform", "repeat_factor", "class_balanced"]
-
-
-def _at_least(low: float, section: Any, *names: str) -> None:
-    for name in names:
-        if getattr(section, name) < low:
-            raise ValueError(f"{name}: {getattr(section, name)} is less than {low}")
-
-
-def _between_0_and_1(section: Any, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(section, name) <= 1:
-            raise ValueError(f"{name}: {getattr(section, name)} is not between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Data:
                 f"validation_fraction: {self.validation_fraction} is not between 0 and 1, both "
                 "excluded"
             )
-        _at_least(1, self, "max_pixels")
+        at_least(1, self, "max_pixels")
 
 
 @dataclass(frozen=True)
@@ -90,9 +79,9 @@ class DetectorJob:
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch", "save_every", "workers")
-        _at_least(0, self, "steps", "threads", "evaluate_every", "evaluation_images")
-        _between_0_and_1(self, "repeat_threshold")
+        at_least(1, self, "batch", "save_every", "workers")
+        at_least(0, self, "steps", "threads", "evaluate_every", "evaluation_images")
+        from_0_to_1(self, "repeat_threshold")
         if self.workers > self.batch:
             raise ValueError(
                 f"workers: {self.workers} is more than the {self.batch} images of a batch"
@@ -119,8 +108,8 @@ class SelfTrainJob:
     keep: Literal["better", "last"] = "better"
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch", "unlabelled_batch", "save_every")
-        _at_least(0, self, "steps", "lr")
+        at_least(1, self, "batch", "unlabelled_batch", "save_every")
+        at_least(0, self, "steps", "lr")
         for name, score in self.thresholds.items():
             if not 0 <= score <= 1:
                 raise ValueError(f"thresholds.{name}: {score} is not between 0 and 1")
@@ -146,9 +135,9 @@ class GeneratorJob:
     use_pseudo: bool = True  # learn from the pseudo-labelled images too
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
-        _at_least(0, self, "threads", "min_objects")
-        _between_0_and_1(self, "repeat_threshold", "min_area")
+        at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
+        at_least(0, self, "threads", "min_objects")
+        from_0_to_1(self, "repeat_threshold", "min_area")
         if self.min_objects > self.max_objects:
             raise ValueError(
                 f"min_objects: {self.min_objects} is more than max_objects {self.max_objects}"
@@ -220,9 +209,9 @@ class PseudoLabel:
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
-        _between_0_and_1(self, "threshold", "min_precision")
-        _at_least(1, self, "batch", "min_truths")
-        _at_least(2, self, "folds")
+        from_0_to_1(self, "threshold", "min_precision")
+        at_least(1, self, "batch", "min_truths")
+        at_least(2, self, "folds")
         if not 0 < self.precision < 1:
             raise ValueError(f"precision: {self.precision} is not between 0 and 1, both excluded")
         for scale in self.scales:
@@ -262,9 +251,9 @@ class Plan:
     shard: int = 64  # images per shard, the unit of work, retry and resume
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "shard", "objects_per_class", "most_edits")
-        _at_least(0, self, "count", "empties")
-        _between_0_and_1(self, "jitter", "flip", "rearrange", "natural_share")
+        at_least(1, self, "shard", "objects_per_class", "most_edits")
+        at_least(0, self, "count", "empties")
+        from_0_to_1(self, "jitter", "flip", "rearrange", "natural_share")
         if self.uses and not sum(self.uses.values()):
             raise ValueError("uses: all shares are 0; give one more than 0")
         for name, share in self.uses.items():
@@ -323,9 +312,9 @@ class Synthesize:
     refine_stages: int = -2
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch", "threads")
-        _at_least(-2, self, "refine_stages")
-        _at_least(0, self, "workers", "truncation", "min_mask_area")
+        at_least(1, self, "batch", "threads")
+        at_least(-2, self, "refine_stages")
+        at_least(0, self, "workers", "truncation", "min_mask_area")
 
 
 Policy = Literal["keep", "drop", "ignore"]
@@ -363,9 +352,9 @@ class Verify:
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "batch", "min_truths")
-        _at_least(0, self, "steps", "small")
-        _between_0_and_1(self, "min_recall", "max_failed")
+        at_least(1, self, "batch", "min_truths")
+        at_least(0, self, "steps", "small")
+        from_0_to_1(self, "min_recall", "max_failed")
         for name in ("recall", "precision"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(
@@ -473,10 +462,10 @@ class Trial:
     copy_paste: Any = None  # how that arm cuts and pastes (docs/copy_paste.md)
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "seeds", "confirm_seeds", "start_steps", "margin", "worthwhile", "gain")
-        _at_least(1, self, "doublings", "tune_seeds", "soft_resolution")
+        at_least(0, self, "seeds", "confirm_seeds", "start_steps", "margin", "worthwhile", "gain")
+        at_least(1, self, "doublings", "tune_seeds", "soft_resolution")
         self._check_placebos()
-        _between_0_and_1(self, "share", "real_last")
+        from_0_to_1(self, "share", "real_last")
         self._check_budget()
         for name, usual in (("seeds", 4), ("confirm_seeds", 16)):
             if getattr(self, name) == 1:
@@ -504,8 +493,8 @@ class Trial:
 
     def _check_budget(self) -> None:
         if self.steps != "plateau":
-            _at_least(0, self, "steps")
-        _between_0_and_1(self, "plateau")
+            at_least(0, self, "steps")
+        from_0_to_1(self, "plateau")
         if not self.plateau:
             raise ValueError("plateau: 0 AP is no bound; give a little more, such as 0.01")
         thresholds = self.repeat_thresholds
@@ -525,7 +514,7 @@ class Report:
     title: str = ""  # "" = the job's name
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "samples")
+        at_least(0, self, "samples")
 
 
 @dataclass(frozen=True)
@@ -538,8 +527,8 @@ class Cluster:
     memory_mb: int = 512  # object store of the local Ray, MB
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "workers")
-        _at_least(1, self, "memory_mb")
+        at_least(0, self, "workers")
+        at_least(1, self, "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -571,7 +560,7 @@ class Job:
     cluster: Cluster  # where the work is done; never changes the results
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "seed")
+        at_least(0, self, "seed")
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name: '{self.name}' may have only letters, digits, '.', '_' and '-', and at most "

@@ -68,5 +68,5 @@ def test_images_of_a_batch_are_painted_each_by_its_own_layout() -> None:
 
 
 def test_no_pixels_are_refused() -> None:
-    with pytest.raises(ValueError, match="resolution: 0 is not positive"):
+    with pytest.raises(ValueError, match="resolution: 0 is out of range; give 1 or more"):
         Config(0)

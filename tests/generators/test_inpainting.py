@@ -106,8 +106,8 @@ def test_pickles_are_not_read(folder: Path, tmp_path: Path) -> None:
         ({"pipeline": "/nowhere"}, "pipeline: /nowhere/model_index.json is not there"),
         ({"side": 100}, "side: 100 is not a multiple of 64"),
         ({"surroundings": 0.5}, "surroundings: 0.5 is less than the box itself"),
-        ({"denoising_steps": 0}, "denoising_steps: 0 is less than 1"),
-        ({"guidance": -1.0}, "guidance: -1.0 is negative"),
+        ({"denoising_steps": 0}, "denoising_steps: 0 is out of range; give 1 or more"),
+        ({"guidance": -1.0}, "guidance: -1.0 is out of range"),
     ],
 )
 def test_wrong_settings_are_one_line(

@@ -43,6 +43,7 @@ from synthaug.pipeline.scores.card import (
     versions,
 )
 from synthaug.pipeline.scores.segmentation.mask_sheet import MaskRow, mask_sheet
+from synthaug.ranges import at_least
 
 PAPER_SIDE = 32  # pixels
 CHUNK = 1024  # masks compared at once
@@ -64,10 +65,9 @@ class Config:
     seed: int = 0  # of the draw
 
     def __post_init__(self) -> None:
-        for name, least in (("side", 4), ("true_masks_max", 0), ("samples_per_layout", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name}: {value} is less than {least}")
+        at_least(4, self, "side")
+        at_least(0, self, "true_masks_max")
+        at_least(1, self, "samples_per_layout")
         if self.classes not in ("things", "all"):
             raise ValueError(f"classes: '{self.classes}' is not one of things, all")
 

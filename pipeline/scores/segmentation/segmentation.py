@@ -49,6 +49,7 @@ from synthaug.pipeline.scores.segmentation.segmenter import (
     from_file,
     unet,
 )
+from synthaug.ranges import at_least
 
 # The papers' networks are files of their makers: DeepLab-V2 (COCO-Stuff) and DRN-D-105
 # (Cityscapes).
@@ -83,8 +84,7 @@ class Config:
                 f"file: '{self.file}' for network '{self.network}'; a file belongs to every "
                 "network but own"
             )
-        if self.samples_per_layout < 1:
-            raise ValueError(f"samples_per_layout: {self.samples_per_layout} is less than 1")
+        at_least(1, self, "samples_per_layout")
 
     def evaluated(self, categories: Sequence[Category]) -> list[int]:
         """Return the indices of the classes that are evaluated."""

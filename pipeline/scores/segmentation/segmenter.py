@@ -25,6 +25,7 @@ from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.scores.base import MetricInputs, TrainingSpec
+from synthaug.ranges import above, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -64,14 +65,10 @@ class Own:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("width", "steps", "batch"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name}: {value} is less than 1")
+        at_least(1, self, "width", "steps", "batch")
         if self.side < 16 or self.side % 8:
             raise ValueError(f"side: {self.side} is no multiple of 8 from 16 on")
-        if not self.lr > 0:
-            raise ValueError(f"lr: {self.lr} is not above 0")
+        above(0, self, "lr")
 
     @property
     def name(self) -> str:

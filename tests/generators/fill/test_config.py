@@ -16,11 +16,11 @@ from synthaug.generators.fill.config import Config, Loop
         ({"resolutions": (128, 64)}, r"resolutions: \[128, 64\] is not a rising list"),
         ({"resolutions": (20,)}, "resolutions: 20 is not a multiple of 8"),
         ({"width": 6}, "width: 6 is not a positive multiple of 4"),
-        ({"embedding": 0}, "embedding: 0 is not positive"),
+        ({"embedding": 0}, "embedding: 0 is out of range; give 1 or more"),
         ({"width": 4, "heads": 3}, "heads: 3 does not divide 16 channels"),
         ({"surroundings": 0.9}, "surroundings: 0.9 is less than the box"),
-        ({"euler_steps": 0}, "euler_steps: 0 is less than 1"),
-        ({"guidance": -1.0}, "guidance: -1.0 is negative"),
+        ({"euler_steps": 0}, "euler_steps: 0 is out of range; give 1 or more"),
+        ({"guidance": -1.0}, "guidance: -1.0 is out of range"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused_by_its_key(
@@ -36,7 +36,7 @@ def test_a_network_that_cannot_be_is_refused_by_its_key(
         ({"ema": 1.0}, r"ema: 1.0 is not in \[0, 1\)"),
         ({"dropout": -0.1}, "dropout: -0.1 is not in"),
         ({"background": 0.7, "ring": 0.5}, "background: with ring it is more than all"),
-        ({"lr": -1.0}, "lr: -1.0 is negative"),
+        ({"lr": -1.0}, "lr: -1.0 is out of range"),
         ({"precision": "float16"}, "precision: 'float16' is not one of float32"),
     ],
 )

@@ -24,8 +24,8 @@ def test_every_size_of_a_version_has_its_widths(version: int) -> None:
         ({"refine_stages": 5}, r"refine_stages: 5 is not -1 \(all\) to 4"),
         ({"refine_stages": -2}, "refine_stages: -2"),
         ({"normalization": "batch"}, "normalization: 'batch' is not isla or spade"),
-        ({"embedding": 0}, "embedding: 0 is not positive"),
-        ({"lambda_perceptual": -1.0}, "lambda_perceptual: -1.0 is negative"),
+        ({"embedding": 0}, "embedding: 0 is out of range; give 1 or more"),
+        ({"lambda_perceptual": -1.0}, "lambda_perceptual: -1.0 is out of range; give 0 or more"),
     ],
 )
 def test_impossible_settings_name_their_key(settings: dict[str, object], message: str) -> None:

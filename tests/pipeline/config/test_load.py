@@ -195,7 +195,7 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
         ("detector: {steps: 010}", "x.yaml: detector.steps: 010 is not a plain decimal number"),
         ("detector: {steps: 1:30}", "x.yaml: detector.steps: 1:30 is not a plain decimal number"),
         ("seed: " + "9" * 5000, "x.yaml: seed: 999"),
-        ("detector: {steps: -1}", "x.yaml: detector.steps: -1 is less than 0"),
+        ("detector: {steps: -1}", "x.yaml: detector.steps: -1 is out of range; give 0 or more"),
         ("detector: {lr: -1}", "x.yaml: detector.lr: -1.0 is not positive"),
         ("detector: {lr: .nan}", "x.yaml: detector.lr: nan is not a number"),
         ("detector: {lr: 1e999}", "x.yaml: detector.lr: inf is not a number"),
@@ -229,7 +229,7 @@ def test_one_mapping_feeds_training_and_component(write: Write) -> None:
             "x.yaml: plan.counts.cat: 'many' is not an integer",
         ),
         ("name: a/b", "x.yaml: name: 'a/b' may have only"),
-        ("seed: -1", "x.yaml: seed: -1 is less than 0"),
+        ("seed: -1", "x.yaml: seed: -1 is out of range; give 0 or more"),
         ("seed:\n  ???", "x.yaml: seed: is still ???; give it a value"),
         (
             "detector: {_target_: os.system}",

@@ -453,9 +453,9 @@ def test_a_detector_that_knows_no_mirror_is_not_asked_about_one():
     [
         ("pseudo_label.rule=best", "'best' is not one of fixed, precision, f1"),
         ("pseudo_label.precision=1.0", "precision: 1.0 is not between 0 and 1, both excluded"),
-        ("pseudo_label.folds=1", "folds: 1 is less than 2"),
+        ("pseudo_label.folds=1", "folds: 1 is out of range; give 2 or more"),
         ("pseudo_label.scales=[0.01]", "scales: 0.01 is not between 0.1 and 10"),
-        ("pseudo_label.min_truths=0", "min_truths: 0 is less than 1"),
+        ("pseudo_label.min_truths=0", "min_truths: 0 is out of range; give 1 or more"),
     ],
 )
 def test_bad_keys_are_one_line(override, told):
