@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -41,24 +42,30 @@ def checkpoint_of(given: str) -> Path:
 
 
 def between_things(instances: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """1 where a pixel of a thing has another thing below or to its right, else 0: [H, W]."""
-    found = np.zeros(instances.shape, np.int64)
-    thing = instances > classes
-    for a, b in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        found[a] |= (instances[a] != instances[b]) & thing[a] & thing[b]
-    return found
+    """Return 1 where a pixel of a thing has another thing below or to its right, else 0: [H, W]."""
+    is_thing = instances > classes
+    differs_below = instances[:-1] != instances[1:]
+    things_below = is_thing[:-1] & is_thing[1:]
+    differs_right = instances[:, :-1] != instances[:, 1:]
+    things_right = is_thing[:, :-1] & is_thing[:, 1:]
+    flags = np.zeros(instances.shape, np.int64)
+    flags[:-1] |= differs_below & things_below
+    flags[:, :-1] |= differs_right & things_right
+    return flags
 
 
 def busiest(flags: NDArray[np.int64], side: int) -> tuple[int, int, int]:
-    """Count, top and left of the square of `side` pixels with the most flags.
+    """Return count, top and left of the square of `side` pixels with the most flags.
 
     Nearest the middle among equals.
     """
-    sums = np.pad(flags, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    counts = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    columns = sliding_window_view(flags, side, axis=0).sum(-1)
+    counts = sliding_window_view(columns, side, axis=1).sum(-1)
     places = np.argwhere(counts == counts.max())
     middle = (np.array(counts.shape) - 1) / 2
-    top, left = places[np.abs(places - middle).sum(1).argmin()].tolist()
+    distances = np.abs(places - middle).sum(1)
+    nearest = int(distances.argmin())
+    top, left = places[nearest].tolist()
     return int(counts.max()), top, left
 
 

@@ -99,13 +99,20 @@ def both_ways(make: Callable[[], Tensor], leaves: Sequence[Tensor], grad: Tensor
 
 
 def naive(x: Tensor, weight: Tensor, bias: Tensor, guide: Neighbourhood) -> Tensor:
-    """Equations 1 and 2 by unfolding; which taps match is known beforehand, as it is to ours."""
+    """Compute equations 1 and 2 by unfolding.
+
+    Which taps match is known beforehand, as it is to ours.
+    """
+    batch, channels, height, width = x.shape
     windows = guide.windows(3)
-    taps = F.unfold(x, 3, padding=1).view(len(x), x.shape[1], 9, -1)
-    same = windows.same.view(9, len(x), -1).transpose(0, 1)[:, None]
-    out = weight.flatten(1) @ (taps * same).flatten(1, 2)
-    out = out * windows.ratio(None, x.dtype).view(len(x), 1, -1) + bias[:, None]
-    return out.view(len(x), -1, *x.shape[2:])
+    taps = F.unfold(x, 3, padding=1).view(batch, channels, 9, -1)  # [B, C, 9, H W]
+    same = windows.same.view(9, batch, -1)  # [9, B, H W]
+    same_by_image = same.transpose(0, 1)[:, None]  # [B, 1, 9, H W]
+    matching = (taps * same_by_image).flatten(1, 2)  # [B, 9 C, H W]
+    sums = weight.flatten(1) @ matching  # [B, D, H W]
+    ratio = windows.ratio(None, x.dtype).view(batch, 1, -1)
+    out = sums * ratio + bias[:, None]
+    return out.view(batch, -1, height, width)
 
 
 def layer(channels: int, out: int, side: int, batch: int = 1) -> tuple[list[Tensor], Tensor]:

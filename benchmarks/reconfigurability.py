@@ -59,13 +59,16 @@ def moved(box: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def inside(boxes: Boxes, side: int, margin: float = 0.0) -> NDArray[np.bool_]:
-    """Pixels of [side, side] touched by any of the boxes, widened by a margin."""
-    found = np.zeros((side, side), bool)
-    for box in boxes:
-        wide = (box + np.array([-margin, -margin, margin, margin])).clip(0, 1) * side
-        low, high = np.floor(wide[:2]).astype(int), np.ceil(wide[2:]).astype(int)
-        found[low[1] : high[1], low[0] : high[0]] = True
-    return found
+    """Return the pixels [side, side] touched by any of the boxes, widened by a margin."""
+    touched = np.zeros((side, side), bool)
+    relative = np.array(boxes, np.float32).reshape(-1, 4)
+    wider = relative + np.array([-margin, -margin, margin, margin])
+    corners = wider.clip(0, 1) * side
+    lows = np.floor(corners[:, :2]).astype(int)
+    highs = np.ceil(corners[:, 2:]).astype(int)
+    for (left, top), (right, bottom) in zip(lows, highs, strict=True):
+        touched[top:bottom, left:right] = True
+    return touched
 
 
 def measure(kind: str, pair: NDArray[np.uint8], boxes: Boxes) -> Change | None:

@@ -42,11 +42,14 @@ FILTER = """new Promise(done => {
 
 
 def elliptic(objects: Objects, size: tuple[int, int]) -> tuple[str, ...]:
-    """An ellipse in every box, as counts."""
+    """Return the counts of an ellipse in every box."""
     drawn = np.zeros((len(objects), *size), np.uint8)
-    for mask, (x1, y1, x2, y2) in zip(drawn, objects.boxes.tolist(), strict=True):
-        middle = (round((x1 + x2) / 2), round((y1 + y2) / 2))
-        cv2.ellipse(mask, middle, (round((x2 - x1) / 2), round((y2 - y1) / 2)), 0, 0, 360, 1, -1)
+    middles = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
+    radii = (objects.boxes[:, 2:] - objects.boxes[:, :2]) / 2
+    for number, mask in enumerate(drawn):
+        middle = np.rint(middles[number]).astype(int).tolist()
+        axes = np.rint(radii[number]).astype(int).tolist()
+        cv2.ellipse(mask, middle, axes, angle=0, startAngle=0, endAngle=360, color=1, thickness=-1)
     return tuple(masks.encode(drawn.astype(bool)))
 
 

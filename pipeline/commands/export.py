@@ -24,7 +24,7 @@ from synthaug.pipeline.core.skipped import FILE as SKIPPED
 from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
 from synthaug.pipeline.core.staging import staged
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats import FORMATS, can_write, hf, load_format
+from synthaug.pipeline.formats import FORMATS, can_write, hf, load_format, splits_writer
 from synthaug.pipeline.formats.image_files import encoded_image
 from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
 from synthaug.pipeline.report.dataset_card import Facts, RunFacts, SetCounts, card
@@ -204,11 +204,8 @@ class _Export:
 
     def write(self, folder: Folder) -> None:
         """Write the data and the card."""
-        if hasattr(self._module, "write_splits"):
-            self._lost += self._module.write_splits(self._tables, folder)
-        else:
-            for split, table in self._tables.items():
-                self._module.write(table, folder.sub(split))
+        write_splits = splits_writer(self._module)
+        self._lost += write_splits(self._tables, folder)
         if both := len(self._marks("train") & self._marks("val")):
             self._lost[
                 "image files are training and validation images at once: scores on these mean "

@@ -11,6 +11,8 @@ in tests/pipeline/formats/samples.py, and one that cannot hold everything says s
 from __future__ import annotations
 
 import importlib
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -19,6 +21,7 @@ from synthaug.pipeline.core.errors import JobError, suggest
 
 if TYPE_CHECKING:
     from synthaug.pipeline.core.scene import Dataset
+    from synthaug.pipeline.core.storage import Folder
 
 FORMATS = {
     "cityscapes": "synthaug.pipeline.formats.cityscapes",
@@ -76,6 +79,21 @@ def load_format(name: str, key: str = "data") -> Format:
             f"'path'; correct it in {module.__file__}"
         )
     return cast(Format, module)
+
+
+def splits_writer(module: Any) -> Callable[[Mapping[str, Dataset], Folder], Counter[str]]:
+    """Return what writes splits as a format: its own `write_splits`, else a folder per split."""
+    names = vars(module)
+    if "write_splits" in names:
+        own: Callable[[Mapping[str, Dataset], Folder], Counter[str]] = names["write_splits"]
+        return own
+
+    def write_folders(splits: Mapping[str, Dataset], out: Folder) -> Counter[str]:
+        for split, table in splits.items():
+            module.write(table, out.sub(split))
+        return Counter()
+
+    return write_folders
 
 
 def can_write(name: str) -> bool:

@@ -133,11 +133,15 @@ class LvisWriter(CocoWriter):
         return records
 
     def _count(self, scene: Scene) -> None:
+        """Count the objects of a scene, and the image for each class it shows."""
         objects = scene.objects.select(~scene.objects.iscrowd)
-        by_people = np.array([source == "human" for source in objects.source], bool)
-        self.instance_count += np.bincount(objects.category, minlength=len(self._categories))
-        self.image_count[np.unique(objects.category)] += 1
-        self.human_count[np.unique(objects.category[by_people])] += 1
+        for label in objects.category.tolist():
+            self.instance_count[label] += 1
+        classes = set(objects.category.tolist())
+        pairs = zip(objects.category.tolist(), objects.source, strict=True)
+        by_people = {label for label, source in pairs if source == "human"}
+        self.image_count[list(classes)] += 1
+        self.human_count[list(by_people)] += 1
 
     def _record(self, scene: Scene, position: int, ids: tuple[int, int]) -> Json:
         record = annotation_record(scene, position, ids, self._categories)

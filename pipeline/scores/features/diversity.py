@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -114,25 +115,32 @@ class _Partners:
     """The images that the first image of each layout is compared with."""
 
     def __init__(self, pairing: Pairing) -> None:
-        positions = zip(pairing.layout.tolist(), pairing.sample.tolist(), strict=True)
-        self._index = {position: index for index, position in enumerate(positions)}
-        layouts = sorted(layout for layout, sample in self._index if layout >= 0 and sample == 0)
-        successors = [*layouts[1:], *layouts[:1]]
-        self._following = dict(zip(layouts, successors, strict=True))
+        self._firsts: dict[int, int] = {}  # layout -> index of its first image
+        self._seconds: dict[int, int] = {}
+        pairs = zip(pairing.layout.tolist(), pairing.sample.tolist(), strict=True)
+        for index, (layout, sample) in enumerate(pairs):
+            if layout >= 0 and sample == 0:
+                self._firsts[layout] = index
+            if layout >= 0 and sample == 1:
+                self._seconds[layout] = index
+        layouts = sorted(self._firsts)
+        self._next_layout = dict(pairwise(layouts))
+        if len(layouts) > 1:
+            self._next_layout[layouts[-1]] = layouts[0]
 
     def find(self, image: TableImage, kind: str) -> int | None:
         """Return the index of the partner of the first image of a layout.
 
-        It is of the same layout, or of the next one.
+        It is of the same layout, or of the next one. None where there is no partner.
         """
         if image.sample or image.layout < 0:
             return None
         if kind == SAME:
-            return self._index.get((image.layout, 1))
-        following = self._following.get(image.layout, image.layout)
-        if following == image.layout:
+            return self._seconds.get(image.layout)
+        next_layout = self._next_layout.get(image.layout)
+        if next_layout is None:
             return None
-        return self._index[following, 0]
+        return self._firsts[next_layout]
 
 
 def extractors(config: Config) -> tuple[Extractor, ...]:
