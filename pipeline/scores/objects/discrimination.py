@@ -32,7 +32,7 @@ def features(pictures: Bytes) -> Floats:
     cell = side // THUMBNAIL
     cells = values.reshape(count, THUMBNAIL, cell, THUMBNAIL, cell, 3)
     means = cells.mean((2, 4))
-    thumbnails = means.reshape(count, -1)
+    thumbnails = means.reshape(count, 3 * THUMBNAIL**2)
     gray = values.mean(3)
     steps_down = np.abs(np.diff(gray, axis=1))
     steps_across = np.abs(np.diff(gray, axis=2))
