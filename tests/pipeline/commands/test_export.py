@@ -9,7 +9,6 @@ import contextlib
 import errno
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from synthaug.pipeline.cli import main
-from synthaug.pipeline.commands.export import staged
 from synthaug.pipeline.core.scene import Category, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco import read as coco
@@ -300,27 +298,6 @@ def test_a_kill_in_the_middle_leaves_no_target_and_the_next_export_cleans_up(set
     assert len(list(sets.glob(".out.*.tmp"))) == 1
     assert run(*words[1:]).exit_code == 0
     assert sorted(p.name for p in sets.iterdir()) == ["a", "b", "out", "run"]
-
-
-def test_a_folder_may_have_the_longest_name_there_is(tmp_path: Path) -> None:
-    target = tmp_path / ("ü" * 127)  # 254 bytes
-    with staged(target) as folder:
-        folder.write_bytes("a", b"1")
-    assert (target / "a").read_bytes() == b"1"
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
-
-
-def test_a_working_export_of_another_process_is_left_alone(tmp_path: Path) -> None:
-    with staged(tmp_path / "out"):
-        name = next(tmp_path.glob(".out.*.tmp"))
-        other = name.with_name(name.name.replace(f".{os.getpid()}.", f".{os.getppid()}."))
-        other.mkdir()
-    with staged(tmp_path / "out2"), staged(tmp_path / "out3"):
-        pass
-    (tmp_path / "out").rmdir()
-    with staged(tmp_path / "out"):
-        pass
-    assert other.is_dir()
 
 
 def test_jpegs_are_stored_upright_as_their_boxes_are(tmp_path: Path) -> None:
