@@ -58,10 +58,10 @@ class Commands(click.Group):
             click.echo(f"error: {printable(str(err))}", err=True)
             sys.exit(err.exit_code)
         except (KeyboardInterrupt, _StoppedError) as err:
-            told = "stopped"
+            message = "stopped"
             if ctx.invoked_subcommand in KEEPS:
-                told += "; what was finished is kept: run the same command to go on"
-            click.echo(told, err=True)
+                message += "; what was finished is kept: run the same command to go on"
+            click.echo(message, err=True)
             sys.exit(143 if isinstance(err, _StoppedError) else 130)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -88,20 +88,20 @@ def _stop(_signal: int, _frame: Any) -> None:
 
 def _unexpected(err: Exception) -> str:
     """Return one line on an unforeseen error; its traceback goes to a file."""
-    told = f"{type(err).__name__}: {printable(one_line(err))}"
+    line = f"{type(err).__name__}: {printable(one_line(err))}"
     log = logging.getLogger("synthaug")
     files = [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]
     if files:
         log.error("the command failed", exc_info=err)
-        return f"{told}; the details are in {files[0].baseFilename}"
+        return f"{line}; the details are in {files[0].baseFilename}"
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="synthaug-error-", suffix=".log", delete=False
         ) as file:
             file.writelines(traceback.format_exception(err))
     except OSError:
-        return f"{told}; its details could not be kept, set TMPDIR to a folder that can be written"
-    return f"{told}; the details are in {file.name}"
+        return f"{line}; its details could not be kept, set TMPDIR to a folder that can be written"
+    return f"{line}; the details are in {file.name}"
 
 
 def _stdout_is_gone(err: OSError) -> bool:

@@ -128,11 +128,11 @@ def _recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS, 1)
     tint = rng.uniform(-TINT, TINT, 3)
     changes = np.concatenate([brightness, tint])
-    told = torch.from_numpy(changes.astype(np.float32))[None]  # [1, NUM_AUGMENTATIONS]
-    per_channel = told[:, :1] + told[:, 1:]
+    values = torch.from_numpy(changes.astype(np.float32))[None]  # [1, NUM_AUGMENTATIONS]
+    per_channel = values[:, :1] + values[:, 1:]
     added = per_channel[:, :, None, None]
     pixels = (windows.pixels + added).clamp(-1, 1)
-    return replace(windows, pixels=pixels, augmentations=told)
+    return replace(windows, pixels=pixels, augmentations=values)
 
 
 def _turned(windows: Windows, turns: bool, rng: np.random.Generator) -> Windows:

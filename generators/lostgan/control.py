@@ -269,8 +269,8 @@ class Studio:
         style = _style_record(style_of(seed))
         records = []
         for number, (name, box) in enumerate(objects):
-            told = {"number": number, "class": name, "box": box, "style": style}
-            records.append(told)
+            summary = {"number": number, "class": name, "box": box, "style": style}
+            records.append(summary)
         return self.restore(
             {
                 "seed": seed,

@@ -163,24 +163,21 @@ class _Export:
         self._request, self._module = request, module
         self._lost: Counter[str] = Counter()
         self._notes: list[str] = []
-        total = sum(len(table) for sets in splits.values() for table in sets.values())
+        self._counts: list[SetCounts] = []
+        for split, sets in splits.items():
+            for name, table in sets.items():
+                self._counts.append(SetCounts(split, name, len(table)))
+        total = sum(part.images for part in self._counts)
         done = itertools.count(1)
-        self._counts = [
-            SetCounts(split, key, len(t))
-            for split, sets in splits.items()
-            for key, t in sets.items()
-        ]
-        self._sets = [
-            Counted(
-                splits[part.split][part.name],
-                part,
-                self._lost,
-                lambda: progress(next(done), total, "images"),
-            )
-            for part in self._counts
-        ]
+
+        def show_progress() -> None:
+            progress(next(done), total, "images")
+
+        self._sets: list[Counted] = []
         self._skipped = Skipped()
-        for table in self._sets:
+        for part in self._counts:
+            table = splits[part.split][part.name]
+            self._sets.append(Counted(table, part, self._lost, show_progress))
             self._skipped.take(table.skipped)
         self.categories, self._tables = self._united(list(splits))
 
@@ -192,15 +189,13 @@ class _Export:
         united = unify_classes(named)
         for part in self._counts:
             part.index = united.index[part.name].tolist()
-        self._notes += [
-            f"class {name!r} has the new id {new}: its own was taken"
-            for name, new in united.renumbered.items()
-        ]
-        of = {
-            split: {p.name: named[p.name] for p in self._counts if p.split == split}
-            for split in splits
-        }
-        return united.categories, {split: MergedDataset(sets, united) for split, sets in of.items()}
+        for name, new in united.renumbered.items():
+            self._notes.append(f"class {name!r} has the new id {new}: its own was taken")
+        tables: dict[str, Dataset] = {}
+        for split in splits:
+            parts = [part for part in self._counts if part.split == split]
+            tables[split] = MergedDataset({part.name: named[part.name] for part in parts}, united)
+        return united.categories, tables
 
     def write(self, folder: Folder) -> None:
         """Write the data and the card."""
@@ -232,9 +227,11 @@ class _Export:
             check_content(names, self._tables[split], images, objects)
 
     def _marks(self, split: str) -> set[bytes]:
-        return set().union(
-            *(t.marks for p, t in zip(self._counts, self._sets, strict=True) if p.split == split)
-        )
+        marks: set[bytes] = set()
+        for part, table in zip(self._counts, self._sets, strict=True):
+            if part.split == split:
+                marks |= table.marks
+        return marks
 
     def _facts(self) -> Facts:
         run = self._request.run
@@ -272,10 +269,10 @@ class _Export:
 
 def unread(skipped: Skipped) -> Counter[str]:
     """Return what files say and a scene has no place for, in words."""
-    told: Counter[str] = Counter()
+    sentences: Counter[str] = Counter()
     for what, number in skipped.unread.items():
-        told[f"times {what}, which is not kept"] = number
-    return told
+        sentences[f"times {what}, which is not kept"] = number
+    return sentences
 
 
 def _run_facts(run: Path) -> RunFacts:

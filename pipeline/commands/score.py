@@ -59,21 +59,20 @@ class Tables:
 
     def __call__(self, pixels: bool = True) -> Mapping[str, Dataset]:
         """Return the tables by name; DatasetError where one is empty or has other classes."""
-        told = {"real": "REAL", "synthetic": "SYNTHETIC", "train": "--train"}
-        found = {
-            name: _usable(open_dataset(reference, Path(self.root), key=told[name]))
-            for name, reference in self.references.items()
-        }
-        for name, table in found.items():
-            if not len(table):
+        arguments = {"real": "REAL", "synthetic": "SYNTHETIC", "train": "--train"}
+        opened = {}
+        for name, reference in self.references.items():
+            opened[name] = _usable(open_dataset(reference, Path(self.root), key=arguments[name]))
+            if not len(opened[name]):
                 raise DatasetError(
-                    f"{told[name]}: {self.references[name]} has no image; name a data set that has"
+                    f"{arguments[name]}: {reference} has no image; name a data set that has"
                 )
-        wanted = found["real"].categories
-        return {
-            name: with_classes(table, wanted, f"{told[name]}: {self.references[name]}")
-            for name, table in found.items()
-        }
+        classes = opened["real"].categories
+        tables = {}
+        for name, table in opened.items():
+            source = f"{arguments[name]}: {self.references[name]}"
+            tables[name] = with_classes(table, classes, source)
+        return tables
 
 
 def _usable(table: Dataset) -> Dataset:
@@ -225,14 +224,14 @@ def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
     head = ("score", "number", "value", "95 %", "compare with")
     rows = [head, *(summary_cells(metric) for metric in scores.values())]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    told = [
-        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    told = told if scores else []
-    told += [
-        f"{name}: warning: {text}"
-        for name, m in scores.items()
-        for text in m["card"].get("warnings", ())
-    ]
-    return told + [f"{name}: not measured: {reason}" for name, reason in reasons.items()]
+    lines = []
+    if scores:
+        for row in rows:
+            cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(cells).rstrip())
+    for name, metric in scores.items():
+        for text in metric["card"].get("warnings", ()):
+            lines.append(f"{name}: warning: {text}")
+    for name, reason in reasons.items():
+        lines.append(f"{name}: not measured: {reason}")
+    return lines

@@ -59,16 +59,16 @@ def validate(request: Request, progress: Progress) -> Iterator[str]:
         tallies.append(tally(reference, table, num_workers(len(table)), progress))
         stops.append(not _leaves_out(reference, root))
     found = findings(tallies, stops)
-    told = record(tallies, found)
+    content = record(tallies, found)
     several = len(tallies) > 1
-    for own, counted in zip(told["sets"], tallies, strict=True):
+    for own, counted in zip(content["sets"], tallies, strict=True):
         if several:
             yield printable(counted.reference)
         yield from set_lines(own, "read" if several else _state_line(found))
     if several:
         yield f"all: {_state_line(found)}"
     yield from finding_lines(found, several)
-    yield from _files(request, told, tallies)
+    yield from _files(request, content, tallies)
     for counted in tallies:
         _check_content(counted)
     if request.fix:
@@ -134,16 +134,16 @@ def _raise_for(found: Sequence[Finding], strict: bool) -> None:
 # --- files ---
 
 
-def _files(request: Request, told: Json, tallies: Sequence[Tally]) -> Iterator[str]:
+def _files(request: Request, content: Json, tallies: Sequence[Tally]) -> Iterator[str]:
     """Write what was asked for and say where."""
     if request.json:
-        text = json.dumps(told, indent=1, allow_nan=False)
+        text = json.dumps(content, indent=1, allow_nan=False)
         yield _written("--json", request.json, text.encode())
     if request.html:
         from synthaug.pipeline.report import survey_page  # with all that pages need
 
         shown = [survey_page.pictures(counted.table, counted.index) for counted in tallies]
-        yield _written("--html", request.html, survey_page.render(told, shown))
+        yield _written("--html", request.html, survey_page.render(content, shown))
 
 
 def _written(flag: str, name: str, data: bytes) -> str:

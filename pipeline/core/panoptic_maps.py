@@ -85,10 +85,12 @@ def pixels_of(ref: ImageRef, size: Size, label: str, colors: bool = False) -> In
     except FileNotFoundError as err:
         raise DatasetError(f"{name}: the map is missing; restore it or remove its image") from err
     except (*UNREADABLE, Image.DecompressionBombError) as err:
-        told = reason(data, err)
+        fault = reason(data, err)
         if "BytesIO" in str(err) and data:
-            told = "it is no PNG"
-        raise DatasetError(f"{name}: the map cannot be decoded ({told}); replace the file") from err
+            fault = "it is no PNG"
+        raise DatasetError(
+            f"{name}: the map cannot be decoded ({fault}); replace the file"
+        ) from err
     if image.mode == "1":
         return values * 255
     if image.mode == "P":

@@ -82,12 +82,12 @@ def skips_any(table: Dataset) -> bool:
     return any(table.skips_bad(index) for index in range(len(table)))
 
 
-def check_content(told: str, table: Dataset, images: int, objects: int) -> None:
-    """Raise DatasetError, which begins with `told`, for an empty set."""
+def check_content(source: str, table: Dataset, images: int, objects: int) -> None:
+    """Raise DatasetError, which begins with `source`, for an empty set."""
     if not images:
-        raise DatasetError(f"{told}: not one image is in the data set; name one that has images")
+        raise DatasetError(f"{source}: not one image is in the data set; name one that has images")
     if table.has_labels and not objects:
         raise DatasetError(
-            f"{told}: {images} images, and their annotations hold not one object to be learnt; "
+            f"{source}: {images} images, and their annotations hold not one object to be learnt; "
             "name a labelled set (unlabelled images can be data.unlabelled)"
         )

@@ -325,20 +325,20 @@ def inside(folder: Path, name: str, follow: bool = False) -> tuple[Path, int]:
     leaves the folder, also through symbolic links unless `follow`, and FileNotFoundError when there
     is no such ordinary file (a pipe or a device would hang the reader).
     """
-    told = repr(name) if len(name) <= _LONGEST_TOLD else f"{name[:_LONGEST_TOLD]!r}..."
+    shown = repr(name) if len(name) <= _LONGEST_TOLD else f"{name[:_LONGEST_TOLD]!r}..."
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
-        raise PermissionError(f"{told} is absolute or leaves {folder}")
+        raise PermissionError(f"{shown} is absolute or leaves {folder}")
     path = folder / name
     try:
         real = path.resolve()
         leaves = not (follow or real.is_relative_to(folder))
         info = None if leaves else real.stat()
     except (OSError, RuntimeError, ValueError) as err:
-        raise FileNotFoundError(f"{told} is not in {folder}{_near(name)}") from err
+        raise FileNotFoundError(f"{shown} is not in {folder}{_near(name)}") from err
     if info is None:
-        raise PermissionError(f"{told} leaves {folder} through a link; links=follow allows that")
+        raise PermissionError(f"{shown} leaves {folder} through a link; links=follow allows that")
     if not stat.S_ISREG(info.st_mode):
-        raise FileNotFoundError(f"{told} is no ordinary file in {folder}")
+        raise FileNotFoundError(f"{shown} is no ordinary file in {folder}")
     return path, info.st_size
 
 

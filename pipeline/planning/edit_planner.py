@@ -210,8 +210,8 @@ class EditPlanner:
             iscrowd=drawing.background,
             source=[ADDED if edited else REAL for edited in drawing.edited],
         )
-        told = " ".join(words) or "as in the source"
-        reason = f"{config.target}: {told}"
+        changes = " ".join(words) or "as in the source"
+        reason = f"{config.target}: {changes}"
         provenance = Provenance(image_seed, config.generator, "", source.image_id, reason)
         image_id = f"{config.name}-{index:08d}"
         return Scene(image_id, *source.size, ImageRef(None, None), objects, None, provenance)

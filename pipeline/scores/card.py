@@ -140,7 +140,7 @@ def deviations(section: str, config: Any, published: Any, unstated: Collection[s
         if is_dataclass(ours) and type(ours) is type(theirs):
             sentences += deviations(f"{section}.{f.name}", ours, theirs, ())
         elif ours != theirs:
-            sentences.append(f"{section}.{f.name} {_told(ours)} instead of {_told(theirs)}")
+            sentences.append(f"{section}.{f.name} {_text(ours)} instead of {_text(theirs)}")
     return sentences
 
 
@@ -151,7 +151,7 @@ def comparability(differences: Collection[str], publication: str) -> str:
     return f"not comparable with {publication}: {'; '.join(differences)}"
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     """Return a setting in words of a card."""
     if isinstance(value, (tuple, list)):
         return ", ".join(str(entry) for entry in value) or "none"

@@ -27,8 +27,8 @@ def record(tallies: Sequence[Tally], found: Sequence[Finding]) -> Json:
 
 def _finding(finding: Finding) -> Json:
     names = [printable(name) for name in finding.names]
-    told = {"what": printable(finding.what), "data": printable(finding.data), "names": names}
-    return asdict(finding) | told
+    summary = {"what": printable(finding.what), "data": printable(finding.data), "names": names}
+    return asdict(finding) | summary
 
 
 def state(found: Sequence[Finding]) -> str:
@@ -66,10 +66,10 @@ def _distribution(counts: Any) -> dict[str, float] | None:
     """Return where counted values lie, None without any."""
     if not counts:
         return None
-    told: dict[str, float] = {"least": min(counts), "most": max(counts), "mean": mean(counts)}
+    summary: dict[str, float] = {"least": min(counts), "most": max(counts), "mean": mean(counts)}
     for key, share in SHARES.items():
-        told[key] = quantile(counts, share)
-    return told
+        summary[key] = quantile(counts, share)
+    return summary
 
 
 def _classes(tally: Tally) -> list[Json]:

@@ -86,15 +86,15 @@ def tally(
     reference: str, table: Dataset, workers: int, progress: Callable[[int, int, str], None]
 ) -> Tally:
     """Look at every image of a data set; raises what reading it raises."""
-    told = Tally(reference, table, Skipped(table.skipped))
+    sums = Tally(reference, table, Skipped(table.skipped))
     done = 0
     for facts, skipped in look_at_all(table, workers):
         for image in facts:
-            told.add(image)
-        told.skipped.take(skipped)
+            sums.add(image)
+        sums.skipped.take(skipped)
         done += len(facts) + sum(skipped.wrong.values())
         progress(min(done, len(table)), len(table), "images")
-    return told
+    return sums
 
 
 def quantile(counts: Counter[int], share: float) -> int:

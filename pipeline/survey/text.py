@@ -16,41 +16,41 @@ _HEAD, _TAIL = 25, 10
 _SIZES = 3
 
 
-def set_lines(told: Mapping[str, Any], state: str) -> Iterator[str]:
+def set_lines(summary: Mapping[str, Any], state: str) -> Iterator[str]:
     """Yield what is in one set of the record, its state in the first line."""
-    classes = told["classes"]
-    head = f"{told['images']} images, {told['objects']} objects, {len(classes)} classes"
+    classes = summary["classes"]
+    head = f"{summary['images']} images, {summary['objects']} objects, {len(classes)} classes"
     yield f"{head}: {state}"
-    for name, text in _rows(told):
+    for name, text in _rows(summary):
         yield f"  {name:<11} {text}"
     yield from _class_lines(classes)
 
 
-def _rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if not told["images"]:
+def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not summary["images"]:
         return
-    yield "sizes", _sizes(told["sizes"])
-    kinds = [f"{count} {kind}" for kind, count in told["files"].items()]
-    yield "files", f"{', '.join(kinds)}; {_bytes(told['bytes'])}"
-    if not told["objects"]:
+    yield "sizes", _sizes(summary["sizes"])
+    kinds = [f"{count} {kind}" for kind, count in summary["files"].items()]
+    yield "files", f"{', '.join(kinds)}; {_bytes(summary['bytes'])}"
+    if not summary["objects"]:
         return
-    spread = told["objects_per_image"]
+    spread = summary["objects_per_image"]
     yield (
         "per image",
         f"{spread['least']} to {spread['most']} objects, median {spread['median']}, "
         f"mean {spread['mean']:.1f}",
     )
-    sides = told["shorter_sides"]
+    sides = summary["shorter_sides"]
     yield (
         "object size",
         f"shorter side {sides['p05']} to {sides['p95']} pixels for nine in ten, "
         f"median {sides['median']}",
     )
-    yield "smallest", printable(told["smallest"]["what"])
-    if told["masks"] or told["crowds"]:
-        yield "masks", f"{told['masks']} of {told['objects']} objects have one"
-    if told["crowds"]:
-        yield "crowds", f"{told['crowds']} objects are ignore regions"
+    yield "smallest", printable(summary["smallest"]["what"])
+    if summary["masks"] or summary["crowds"]:
+        yield "masks", f"{summary['masks']} of {summary['objects']} objects have one"
+    if summary["crowds"]:
+        yield "crowds", f"{summary['crowds']} objects are ignore regions"
 
 
 def _sizes(sizes: Sequence[Mapping[str, int]]) -> str:

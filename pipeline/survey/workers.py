@@ -73,15 +73,15 @@ def _chunk(table: Dataset, start: int) -> Chunk:
 
 def _received(receiver: Connection, start: int) -> Chunk:
     try:
-        told = receiver.recv()
+        content = receiver.recv()
     except EOFError as err:
         raise RunError(
             f"a worker process ended while it read images {start} to {start + CHUNK}; "
             "was it killed for want of memory? free some and try again"
         ) from err
-    if isinstance(told, Exception):
-        raise told
-    chunk: Chunk = told
+    if isinstance(content, Exception):
+        raise content
+    chunk: Chunk = content
     return chunk
 
 

@@ -84,8 +84,8 @@ class LayoutConditioning(Conditioning):
 
         The generator is told of boxes alone.
         """
-        told = scene.objects.select(~scene.objects.iscrowd)
-        return replace(scene, panoptic=None, objects=told)
+        conditions = scene.objects.select(~scene.objects.iscrowd)
+        return replace(scene, panoptic=None, objects=conditions)
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int

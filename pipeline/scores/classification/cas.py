@@ -237,14 +237,14 @@ def _numbers(accuracies: Sequence[Accuracy]) -> dict[str, float | None]:
 def _protocol(train: CropSet, test: CropSet, names: Sequence[str], config: Config) -> Json:
     """Return the entries of the card that come from the crops and the settings."""
     differences = deviations("cas", config, PUBLISHED, UNSTATED)
-    told = comparability(differences, "LostGAN-V2's CAS")
+    comparison = comparability(differences, "LostGAN-V2's CAS")
     warnings = []
     few = [name for name, count in zip(names, test.num_seen, strict=True) if 0 < count < FEW]
     if few:
         warnings.append(f"fewer than {FEW} real crops of {', '.join(few)} to test on")
     return {
         "warnings": warnings,
-        "comparability": f"{told}; the training schedule is ours (the paper gives none)",
+        "comparability": f"{comparison}; the training schedule is ours (the paper gives none)",
         "training": f"SGD, {config.steps} steps of {config.batch}, drawn {config.sampling}, peak "
         f"rate {config.lr}",
         "trainings": config.repeats,

@@ -297,9 +297,9 @@ def _protocol(
     group_names = {}
     for part, classes in groups.items():
         group_names[part] = [categories[c].name for c in classes]
-    told = "thing classes"
+    scope = "thing classes"
     if config.classes:
-        told = f"the classes {', '.join(config.classes)}"
+        scope = f"the classes {', '.join(config.classes)}"
     differences = deviations("dap", config, PUBLISHED, UNSTATED)
     bootstrap = "none"
     if config.resamples:
@@ -310,7 +310,7 @@ def _protocol(
     return {
         "detAP": "AP; the panoptic paper's name for it where panoptic maps drive the generator",
         "headline": f"{config.headline} (101 recall points, at most 100 detections per class), "
-        f"mean over {told}",
+        f"mean over {scope}",
         "comparability": comparability(differences, "LostGAN-V2's Table 3"),
         "objects": result.num_gt,
         "predictions": result.num_predictions,
