@@ -31,7 +31,7 @@ FORMATS = {
     "coco_stuff_maps": "synthaug.pipeline.formats.coco.stuff_maps",
     "cvat": "synthaug.pipeline.formats.cvat",
     "hf": "synthaug.pipeline.formats.hf",
-    "hub": "synthaug.pipeline.formats.hub",
+    "hub": "synthaug.pipeline.formats.hub.read",
     "images": "synthaug.pipeline.formats.images",
     "label_studio": "synthaug.pipeline.formats.label_studio.read",
     "labelme": "synthaug.pipeline.formats.labelme",

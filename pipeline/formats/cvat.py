@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -43,6 +42,7 @@ from synthaug.pipeline.formats.drawn import (
     rotated,
     turned_box,
 )
+from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import RecordError, is_text, number
 from synthaug.pipeline.formats.voc.xml_tree import children, text_of
@@ -104,17 +104,14 @@ def _classes(meta: Element, file: Path) -> tuple[Category, ...]:
     return numbered_categories(names)
 
 
-class _Reader:
+class _Reader(ShapeReader):
     """Checks images and keeps the good ones."""
 
     def __init__(self, folder: Path, config: Config, check: Checker) -> None:
-        self.images: list[DrawnImage] = []
+        super().__init__(check)
         self.categories: tuple[Category, ...] = ()
         self._folder = folder
         self._config = config
-        self._check = check
-        self._skipped: Skipped = check.skipped
-        self._ids: set[str] = set()
 
     def add(self, record: Json) -> None:
         """Check one image."""
@@ -122,21 +119,15 @@ class _Reader:
         name = element.get("name") or ""
         subset = element.get("subset") or ""
         if self._config.subset and subset != self._config.subset:
-            self._skipped["image of another subset"] += 1
+            self.skipped["image of another subset"] += 1
             return
         shapes = [child for child in element if child.tag in _SHAPES]
         try:
             image = self._image(element, name, subset)
         except RecordError:
-            self._skipped["object of a skipped image"] += len(shapes)
+            self.skipped["object of a skipped image"] += len(shapes)
             raise
-        objects = self._objects(shapes, image.size, name)
-        self._ids.add(image.image_id)
-        self.images.append(
-            DrawnImage(
-                image.image_id, image.path, image.num_bytes, image.size, image.turned, objects
-            )
-        )
+        self.keep(image, self._objects(shapes, image.size, f"image {name!r}"))
 
     def _image(self, element: Element, name: str, subset: str) -> DrawnImage:
         """Return the image of an element, without objects."""
@@ -155,27 +146,21 @@ class _Reader:
             raise RecordError("bad image", f"the image {err}") from err
         shown, turned = as_seen(header, size, self._config)
         image_id = path.relative_to(self._folder).as_posix().rsplit(".", 1)[0]
-        if image_id in self._ids:
-            raise RecordError("duplicate image id", "another image has the same name")
+        self.check_id(image_id, "another image has the same name")
         return DrawnImage(image_id, path, num_bytes, shown, turned, ())
 
-    def _objects(self, shapes: list[Element], size: Size, name: str) -> tuple[Drawn, ...]:
+    def _objects(self, shapes: list[Element], size: Size, owner: str) -> tuple[Drawn, ...]:
         known = {category.name for category in self.categories}
-        found: list[tuple[Drawn, Any]] = []
 
-        def note(reason: str, part: str = "") -> None:
-            self._skipped.note(reason, f"{self._check.file.name}: image {name!r}: {part}")
+        def draw(shape: Element, note: Note) -> Drawn | None:
+            return _drawn(shape, known, size, note, self.skipped)
 
+        named = []
         for position, shape in enumerate(shapes, start=1):
-            part = f"{shape.tag} at position {position}"
-
-            def drawn(shape: Element = shape, part: str = part) -> Drawn | None:
-                return _drawn(shape, known, size, lambda reason: note(reason, part), self._skipped)
-
-            one = self._check.attempt(f"image {name!r}", part, drawn)
-            if one is not None:
-                found.append((one, _group(shape)))
-        return join_groups(found, size, note)
+            named.append((f"{shape.tag} at position {position}", shape))
+        drawn = self.drawn(owner, named, draw)
+        grouped = [(one, _group(shape)) for one, shape in drawn]
+        return join_groups(grouped, size, lambda reason: self.note(reason, owner))
 
 
 def _group(shape: Element) -> str | None:
@@ -185,7 +170,7 @@ def _group(shape: Element) -> str | None:
 
 
 def _drawn(
-    shape: Element, known: set[str], size: Size, note: Any, skipped: Skipped
+    shape: Element, known: set[str], size: Size, note: Note, skipped: Skipped
 ) -> Drawn | None:
     """Return the object of a shape; None, counted, for one without a region."""
     if shape.tag not in _REGIONS:
@@ -204,7 +189,7 @@ def _drawn(
     return found
 
 
-def _of_kind(shape: Element, name: str, size: Size, note: Any) -> Drawn:
+def _of_kind(shape: Element, name: str, size: Size, note: Note) -> Drawn:
     degrees = _number(shape, "rotation") if "rotation" in shape.attrib else 0.0
     if shape.tag == "box":
         x1, y1, x2, y2 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))

@@ -41,6 +41,7 @@ from synthaug.pipeline.formats.drawn import (
     occurring_classes,
 )
 from synthaug.pipeline.formats.json_files import load_json
+from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
 from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
 
@@ -107,16 +108,14 @@ def _check_listed(image: DrawnImage, names: set[str], folder: Path) -> None:
             )
 
 
-class _Reader:
+class _Reader(ShapeReader):
     """Checks JSON files and keeps the good ones."""
 
     def __init__(self, folder: Path, images: Path, config: Config, check: Checker) -> None:
-        self.images: list[DrawnImage] = []
+        super().__init__(check)
         self._folder = folder
         self._image_folder = images
         self._config = config
-        self._check = check
-        self._skipped: Skipped = check.skipped
         self._pictures = _pictures(images)
         self._used: set[str] = set()
 
@@ -139,18 +138,18 @@ class _Reader:
             path, num_bytes, header = self._image(document, name, file)
             size, turned = as_seen(header, _told_size(document), self._config)
         except RecordError:
-            self._skipped["object of a skipped image"] += len(shapes)
+            self.skipped["object of a skipped image"] += len(shapes)
             raise
-        objects = self._objects(shapes, size, name)
-        count_flags(_mapping(document.get("flags")), self._skipped)
-        self.images.append(DrawnImage(name, path, num_bytes, size, turned, objects))
+        objects = self._objects(shapes, size, f"image {name!r}")
+        count_flags(_mapping(document.get("flags")), self.skipped)
+        self.keep(DrawnImage(name, path, num_bytes, size, turned, ()), objects)
 
     def count_left_out(self) -> None:
         """Count images without a JSON file: nobody looked at them."""
         for names in self._pictures.values():
             for name in names:
                 if name not in self._used:
-                    self._skipped.note(_WITHOUT_JSON, name)
+                    self.skipped.note(_WITHOUT_JSON, name)
 
     def _image(self, document: Any, name: str, file: Path) -> tuple[Path, int, Header]:
         """Return the file that holds the image, its size in bytes and its header.
@@ -191,32 +190,23 @@ class _Reader:
         if not own:
             return others[0] if others else None
         if others and others[0] != own[0] and _stem(others[0]) != name:
-            detail = f"image {name!r}: its imagePath is {told[:100]!r}"
-            self._skipped.note(_OTHER_IMAGE, f"{self._check.file.name}: {detail}")
+            self.note(_OTHER_IMAGE, f"image {name!r}: its imagePath is {told[:100]!r}")
         return own[0]
 
     def _is_picture(self, name: str) -> bool:
         return name in self._pictures.get(_stem(name).casefold(), [])
 
-    def _objects(self, shapes: list[Any], size: Size, name: str) -> tuple[Drawn, ...]:
-        found: list[tuple[Drawn, Any]] = []
+    def _objects(self, shapes: list[Any], size: Size, owner: str) -> tuple[Drawn, ...]:
+        def draw(shape: Any, note: Note) -> Drawn | None:
+            return _drawn(shape, size, note, self.skipped)
 
-        def note(reason: str, part: str = "") -> None:
-            self._skipped.note(reason, f"{self._check.file.name}: image {name!r}: {part}")
-
-        for position, shape in enumerate(shapes, start=1):
-            part = f"shape {position}"
-
-            def drawn(shape: Any = shape, part: str = part) -> Drawn | None:
-                return _drawn(shape, size, lambda reason: note(reason, part), self._skipped)
-
-            one = self._check.attempt(f"image {name!r}", part, drawn)
-            if one is not None:
-                found.append((one, shape.get("group_id")))
-        return join_groups(found, size, note)
+        named = [(f"shape {position}", shape) for position, shape in enumerate(shapes, start=1)]
+        drawn = self.drawn(owner, named, draw)
+        grouped = [(one, shape.get("group_id")) for one, shape in drawn]
+        return join_groups(grouped, size, lambda reason: self.note(reason, owner))
 
 
-def _drawn(shape: Any, size: Size, note: Any, skipped: Skipped) -> Drawn | None:
+def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None:
     """Return the object of a shape; None, counted, for one without a region."""
     name = need(shape, "label")
     if not is_text(name) or not name:
@@ -236,7 +226,7 @@ def _drawn(shape: Any, size: Size, note: Any, skipped: Skipped) -> Drawn | None:
     return found
 
 
-def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note: Any) -> Drawn:
+def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note: Note) -> Drawn:
     if kind == "rectangle" and len(points) in (2, 4):
         corners = (*points.min(0).tolist(), *points.max(0).tolist())
         return drawn_box(name, corners, size, note)

@@ -41,6 +41,7 @@ from synthaug.pipeline.formats.drawn import (
 )
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.label_studio import brush
+from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
 from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
 
@@ -83,16 +84,13 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     return DrawnDataset(categories, reader.images, check.skipped)
 
 
-class _Reader:
+class _Reader(ShapeReader):
     """Checks tasks and keeps the good ones."""
 
     def __init__(self, folder: Path, config: Config, check: Checker) -> None:
-        self.images: list[DrawnImage] = []
+        super().__init__(check)
         self._folder = folder
         self._config = config
-        self._check = check
-        self._skipped: Skipped = check.skipped
-        self._ids: set[str] = set()
         self._pictures = _by_ends(folder)
 
     def add(self, task: Any) -> None:
@@ -102,25 +100,19 @@ class _Reader:
         name = f"task {task.get('id')!r:.100}"
         regions = self._regions(task, name)
         if regions is None:
-            self._skipped.note(_NOT_LABELLED, f"{self._check.file.name}: {name}")
+            self.note(_NOT_LABELLED, name)
             return
         try:
             image = self._image(task, regions)
         except RecordError:
-            self._skipped["object of a skipped image"] += len(regions)
+            self.skipped["object of a skipped image"] += len(regions)
             raise
-        objects = self._objects(regions, image.size, name)
-        self._ids.add(image.image_id)
-        self.images.append(
-            DrawnImage(
-                image.image_id, image.path, image.num_bytes, image.size, image.turned, objects
-            )
-        )
+        self.keep(image, self._objects(regions, image.size, name))
 
     def _regions(self, task: Json, name: str) -> list[Any] | None:
         """Return the regions of the newest annotation of a task; None where it has none."""
         if task.get("predictions"):
-            self._skipped.unread[_PREDICTED] += 1
+            self.skipped.unread[_PREDICTED] += 1
         if "annotations" not in task and "completions" not in task:
             return _regions_of_short_form(task)
         annotations = task.get("annotations", task.get("completions"))
@@ -132,8 +124,7 @@ class _Reader:
         chosen = max(done, key=_rank)
         for other in done:
             if other is not chosen:
-                detail = f"{name}: annotation {other.get('id')!r:.100}"
-                self._skipped.note(_OTHERS, f"{self._check.file.name}: {detail}")
+                self.note(_OTHERS, f"{name}: annotation {other.get('id')!r:.100}")
         regions = chosen.get("result")
         if not isinstance(regions, list):
             raise RecordError("bad value", "the result of its annotation must be a list")
@@ -160,26 +151,19 @@ class _Reader:
             raise RecordError("bad image", f"the image {err}") from err
         size, turned = as_seen(header, _told_size(regions), self._config)
         image_id = wanted.rsplit(".", 1)[0]
-        if not is_text(image_id) or image_id in self._ids:
-            raise RecordError("duplicate image id", f"its image {wanted!r} is another task's too")
+        if not is_text(image_id):
+            raise RecordError("unsafe file name", "the name of its image is not Unicode text")
+        self.check_id(image_id, f"its image {wanted!r} is another task's too")
         return DrawnImage(image_id, path, num_bytes, size, turned, ())
 
-    def _objects(self, regions: list[Any], size: Size, name: str) -> tuple[Drawn, ...]:
+    def _objects(self, regions: list[Any], size: Size, owner: str) -> list[Drawn]:
         labels = _labels_of_regions(regions)
-        found = []
-        for position, region in enumerate(regions, start=1):
-            part = f"region {position}"
 
-            def note(reason: str, part: str = part) -> None:
-                self._skipped.note(reason, f"{self._check.file.name}: {name}: {part}")
+        def draw(region: Any, note: Note) -> Drawn | None:
+            return _drawn(region, labels, size, note, self.skipped)
 
-            def drawn(region: Any = region, note: Any = note) -> Drawn | None:
-                return _drawn(region, labels, size, note, self._skipped)
-
-            one = self._check.attempt(name, part, drawn)
-            if one is not None:
-                found.append(one)
-        return tuple(found)
+        named = [(f"region {position}", region) for position, region in enumerate(regions, start=1)]
+        return [drawn for drawn, _ in self.drawn(owner, named, draw)]
 
 
 def _is_cancelled(annotation: Json) -> bool:
@@ -308,7 +292,7 @@ def _labels_of_regions(regions: list[Any]) -> dict[Any, list[Any]]:
 
 
 def _drawn(
-    region: Any, labels: dict[Any, list[Any]], size: Size, note: Any, skipped: Skipped
+    region: Any, labels: dict[Any, list[Any]], size: Size, note: Note, skipped: Skipped
 ) -> Drawn | None:
     """Return the object of a region; None, counted, for one that is no shape."""
     kind = str(need(region, "type"))
@@ -333,7 +317,7 @@ def _drawn(
     return _of_kind(shape, names[0], value, size, note)
 
 
-def _of_kind(kind: str, name: str, value: Json, size: Size, note: Any) -> Drawn:
+def _of_kind(kind: str, name: str, value: Json, size: Size, note: Note) -> Drawn:
     height, width = size
     if kind == "brush":
         try:

@@ -37,7 +37,7 @@ NAMES = [name for name in sorted(FORMATS) if name not in BARE]
 DRAWN = ("toy",)  # there are no files
 READ = [name for name in NAMES if name not in DRAWN]
 OWN_TABLES = ("hf", "parquet")  # checked when they were written
-IN_TABLES = ("hub",)  # images are no files; tests/pipeline/formats/test_hub.py
+IN_TABLES = ("hub",)  # images are no files; tests/pipeline/formats/hub/test_read.py
 CHECKED = [name for name in READ if name not in (*OWN_TABLES, *IN_TABLES)]
 
 ONE = [Thing((3, 4, 13, 24))]

@@ -219,6 +219,6 @@ def test_a_group_with_fewer_rows_than_promised_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = opened(tmp_path, row(), row(key=1), option="?boxes=xywh")
-    monkeypatch.setattr("synthaug.pipeline.formats.hub._images_of", lambda *_: [])
+    monkeypatch.setattr("synthaug.pipeline.formats.hub.read.images_of", lambda *_: [])
     with pytest.raises(DatasetError, match="fewer rows than its footer says"):
         table[1]

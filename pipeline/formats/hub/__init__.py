@@ -1,0 +1,1 @@
+"""Parquet data sets of the Hugging Face hub."""

@@ -1,0 +1,61 @@
+"""The part that readers of annotation tools share: checked images, each with its good shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.checked import Checker
+from synthaug.pipeline.formats.drawn import Drawn, DrawnImage
+from synthaug.pipeline.formats.validation import RecordError
+
+Note = Callable[[str], None]  # counts what was done to a shape, by reason
+
+
+class ShapeReader:
+    """Checks images of a tool's file and keeps the good ones."""
+
+    def __init__(self, check: Checker) -> None:
+        self.images: list[DrawnImage] = []
+        self.check = check
+        self.skipped: Skipped = check.skipped
+        self._ids: set[str] = set()  # of the images
+
+    def check_id(self, image_id: str, message: str) -> None:
+        """Raise RecordError with this message where an image that is kept has the id."""
+        if image_id in self._ids:
+            raise RecordError("duplicate image id", message)
+
+    def keep(self, image: DrawnImage, objects: Iterable[Drawn]) -> None:
+        """Keep a checked image with its objects."""
+        self._ids.add(image.image_id)
+        self.images.append(replace(image, objects=tuple(objects)))
+
+    def note(self, reason: str, name: str) -> None:
+        """Count something by its reason; `name` says where in the file it is."""
+        self.skipped.note(reason, f"{self.check.file.name}: {name}")
+
+    def drawn(
+        self,
+        owner: str,
+        shapes: Iterable[tuple[str, Any]],
+        draw: Callable[[Any, Note], Drawn | None],
+    ) -> list[tuple[Drawn, Any]]:
+        """Return the objects of the good shapes of an image, each with its shape.
+
+        `owner` names the image, and each shape comes with its name there. `draw` returns None for a
+        shape that is no object, and raises RecordError for a bad one.
+        """
+        kept = []
+        for name, shape in shapes:
+
+            def note(reason: str, name: str = name) -> None:
+                self.note(reason, f"{owner}: {name}")
+
+            drawn = self.check.attempt(owner, name, partial(draw, shape, note))
+            if drawn is not None:
+                kept.append((drawn, shape))
+        return kept
