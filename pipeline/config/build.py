@@ -110,7 +110,16 @@ def copy_paste_config() -> Any:
 def loop_config(system: str) -> Any:
     """Return the dataclass of a system's section train_generator."""
     module = _load(load_system, system, "generator.system")
-    return module.Loop if module.LEARNS else NoTraining
+    return _settings(module.Loop, "generator.system") if module.LEARNS else NoTraining
+
+
+def _settings(cls: Any, key: str) -> Any:
+    """Return a component's class of settings; FaultError where it is no dataclass."""
+    if not is_dataclass(cls):
+        raise FaultError(
+            key, f"{cls.__module__}.{cls.__name__} is no dataclass; make it a frozen one"
+        )
+    return cls
 
 
 def _loop(raw: Any, system: str) -> Any:
@@ -140,9 +149,14 @@ def _component(
     """
     keys = _mapping(raw, section)
     name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
-    config = _load(load, name, join(section, choice)).Config
+    config = _settings(_load(load, name, join(section, choice)).Config, join(section, choice))
     own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
-    assert not own & theirs, f"{room[name]}.Config and {training.__name__} both have {own & theirs}"
+    if own & theirs:
+        raise FaultError(
+            join(section, choice),
+            f"{room[name]}.Config has {', '.join(sorted(own & theirs))}, which section {section} "
+            "has for all components; rename it there",
+        )
     # a job may inherit from one that chose another component
     for key in _of_others(keys.keys() - own - theirs, room, lambda name: load(name).Config):
         del keys[key]
@@ -199,7 +213,7 @@ def _score(raw: Any) -> Score:
 
 
 def _score_settings(name: str, raw: Any) -> Any:
-    config = _load(load_score, name, "score.names").Config
+    config = _settings(_load(load_score, name, "score.names").Config, "score.names")
     return _fill(config, raw, f"score.{name}")
 
 

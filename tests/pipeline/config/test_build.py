@@ -149,6 +149,40 @@ def test_a_detector_without_a_key_that_is_asked_of_it_is_told_in_one_line(
     )
 
 
+def component(monkeypatch: pytest.MonkeyPatch, config: type, **parts: Any) -> str:
+    """Return the path of a generator with this Config."""
+    usual = {"CONDITION": "edit", "LEARNS": False, "ADDS_ONLY": True, "TWO_STAGE": False}
+    module = ModuleType("new_generator")
+    vars(module).update({**usual, "FILES": {}, "build": None, "sampler": None, **parts})
+    vars(module)["Config"] = config
+    monkeypatch.setitem(sys.modules, "new_generator", module)
+    return "new_generator"
+
+
+def test_settings_that_are_no_dataclass_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = type("Plain", (), {"__module__": "new_generator"})
+    good = make_dataclass("Config", [("shade", int, 1)], frozen=True)
+    message = "generator.system: new_generator.Plain is no dataclass; make it a frozen one"
+    learning = {"LEARNS": True, "Loop": plain, "training": None}
+    for config, parts in ((plain, {}), (good, learning)):
+        path = component(monkeypatch, config, **parts)
+        with patch.dict(GENERATORS, {"new": path}):
+            assert message == fault(generator={"system": "new"})
+
+
+def test_a_key_that_the_section_has_already_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_dataclass("Config", [("steps", int, 1), ("shade", int, 1)], frozen=True)
+    path = component(monkeypatch, config)
+    with patch.dict(GENERATORS, {"new": path}):
+        message = fault(generator={"system": "new"})
+    assert message.startswith("generator.system: new_generator.Config has steps, which section ")
+    assert message.endswith("rename it there")
+
+
 def test_a_generator_without_its_parts_is_told_in_one_line(bare: str) -> None:
     with patch.dict(GENERATORS, {"new": bare}):
         message = fault(generator={"system": "new"})
