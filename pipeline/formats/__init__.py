@@ -82,7 +82,7 @@ def load_format(name: str, key: str = "data") -> Format:
 
 
 def splits_writer(module: Any) -> Callable[[Mapping[str, Dataset], Folder], Counter[str]]:
-    """Return the function that writes splits: the format's own, else a folder per split."""
+    """Return what writes splits: the format's own function, else a folder per split."""
     names = vars(module)
     if "write_splits" in names:
         own: Callable[[Mapping[str, Dataset], Folder], Counter[str]] = names["write_splits"]

@@ -1,4 +1,4 @@
-"""The part that readers of annotation tools share: checked images, each with its good shapes."""
+"""The part that readers of annotation tools share: images and their good shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of a data set of the hub: what they are called, and the classes in the schema."""
+"""The columns of a data set of the hub, and the classes in its schema."""
 
 from __future__ import annotations
 

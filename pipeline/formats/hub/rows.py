@@ -1,4 +1,4 @@
-"""What a row of the hub says: its objects, the size of its image, and what its boxes are."""
+"""What a row of the hub says: objects, size of the image, kind of boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Parquet files of a data set of the hub: which are of a split, and their rows."""
+"""The Parquet files of a data set of the hub, by split, and their rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def opened(file: Path) -> tuple[Any, Any]:
 
 
 def footer_digest(file: Path) -> str:
-    """Return the digest of the end of a Parquet file, which says where every byte lies."""
+    """Return the digest of a file's footer, which says where every byte lies."""
     with file.open("rb") as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, size - 8))
