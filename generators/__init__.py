@@ -18,7 +18,8 @@ A system's module states as plain data
 and has
 
 - `Config`, a frozen dataclass. Its keys are keys of a job's section `generator`; ValueErrors begin
-  with `key: `. CONFIG_KEYS says which attributes it must have for the pipeline;
+  with `key: `. CONFIG_KEYS says which attributes it must have for the pipeline; one that is also a
+  base.ToldOfMasks is given true masks of objects;
 - `build(config, num_classes) -> nn.Module`, a fresh network, whose `config` is the one that its
   checkpoint is saved with;
 - `sampler(network, options) -> Sampler`, for all systems with the same options
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 GENERATORS = {
     "lostgan": "synthaug.generators.lostgan",
     "boxes": "synthaug.generators.boxes",
+    "sg2im": "synthaug.generators.sg2im",
     "spade": "synthaug.generators.spade",
     "panoptic": "synthaug.generators.panoptic",
     "copy_paste": "synthaug.generators.copy_paste",

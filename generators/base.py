@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,31 +33,51 @@ class Layouts:
     labels: Tensor  # [B, O] int64, 0 = background or padding
     boxes: Tensor  # [B, O, 4] float32 xyxy in [0, 1]
     scores: Tensor  # [B, O] float32
+    # [B, O, M, M] float32, 0 or 1: what each object fills of its box, for systems that are told of
+    # it; NaN where it is not known
+    masks: Tensor | None = None
+    # [B, T, 3] int64: slot of the subject, relation, slot of the object; relation 0 is padding
+    relations: Tensor | None = None
 
     def __post_init__(self) -> None:
         assert self.labels.ndim == 2
         assert self.boxes.shape == (*self.labels.shape, 4)
         assert self.scores.shape == self.labels.shape
+        assert self.masks is None or self.masks.shape[:2] == self.labels.shape
+        assert self.relations is None or len(self.relations) == len(self.labels)
 
     def __len__(self) -> int:
         return self.labels.shape[0]
 
     def to(self, device: torch.device | str) -> Layouts:
         """Return the same layouts on another device."""
-        labels = self.labels.to(device)
-        boxes = self.boxes.to(device)
-        scores = self.scores.to(device)
-        return Layouts(labels, boxes, scores)
+        moved = [None if field is None else field.to(device) for field in self.fields()]
+        return Layouts.of(moved)
+
+    def fields(self) -> tuple[Tensor | None, ...]:
+        """Return all tensors, in the order of the constructor."""
+        return self.labels, self.boxes, self.scores, self.masks, self.relations
+
+    @staticmethod
+    def of(fields: Sequence[Tensor | None]) -> Layouts:
+        """Return the layouts of what `fields` returns."""
+        labels, boxes, scores, masks, relations = fields
+        assert labels is not None
+        assert boxes is not None
+        assert scores is not None
+        return Layouts(labels, boxes, scores, masks, relations)
 
     @staticmethod
     def collate(
         labels: Sequence[NDArray[np.int64]],
         boxes: Sequence[NDArray[np.float32]],
         scores: Sequence[NDArray[np.float32]],
+        masks: Sequence[NDArray[np.float32]] | None = None,
+        relations: Sequence[NDArray[np.int64]] | None = None,
     ) -> Layouts:
         """Pad the objects of images to the longest of the batch.
 
-        Labels [n] (already + 1), boxes [n, 4] and scores [n].
+        Labels [n] (already + 1), boxes [n, 4], scores [n], masks [n, M, M] and relations [t, 3].
         """
         count = len(labels)
         slots = max(1, *(len(row) for row in labels))
@@ -72,7 +92,19 @@ class Layouts:
             padded_labels[i, :n] = torch.from_numpy(own_labels)
             padded_boxes[i, :n] = torch.from_numpy(own_boxes)
             padded_scores[i, :n] = torch.from_numpy(own_scores)
-        return Layouts(padded_labels, padded_boxes, padded_scores)
+        padded_masks = None
+        if masks is not None:
+            padded_masks = torch.zeros(count, slots, *masks[0].shape[1:])
+            for i, mask in enumerate(masks):
+                padded_masks[i, : len(mask)] = torch.from_numpy(np.asarray(mask, np.float32))
+        padded_relations = None
+        if relations is not None:
+            most = max(1, *(len(row) for row in relations))
+            padded_relations = torch.zeros(count, most, 3, dtype=torch.int64)
+            for i, rows in enumerate(relations):
+                own = np.asarray(rows, np.int64).reshape(-1, 3)
+                padded_relations[i, : len(own)] = torch.from_numpy(own)
+        return Layouts(padded_labels, padded_boxes, padded_scores, padded_masks, padded_relations)
 
 
 @dataclass(frozen=True)
@@ -199,6 +231,8 @@ class Samples:
     # of systems that infer them: soft mask of each object in [0, 1], float32 [B, O, H, W]; padded
     # slots are 0
     masks: NDArray[np.float32] | None = None
+    # of systems that place the objects by themselves: float32 [B, O, 4] xyxy in [0, 1]
+    boxes: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +264,16 @@ class Sampler(Protocol[AnyConditions_contra]):
 
     def sample(self, conditions: AnyConditions_contra, seeds: Sequence[int]) -> Samples:
         """Return one image per condition; it depends on its own condition and seed only."""
+        ...
+
+
+@runtime_checkable
+class ToldOfMasks(Protocol):
+    """The Config of a system for layouts that is told of true masks."""
+
+    @property
+    def learns_masks(self) -> int:
+        """Side of the masks in their boxes; 0 = it is not told of them."""
         ...
 
 
@@ -291,9 +335,14 @@ class TrainingBatch:
 
         Raises ValueError when the images cannot be cut so.
         """
-        layouts = self.layouts
-        cut = _cut(count, self.images, layouts.labels, layouts.boxes, layouts.scores)
-        return [TrainingBatch(images, Layouts(*fields)) for images, *fields in cut]
+        fields = self.layouts.fields()
+        there = [field for field in fields if field is not None]
+        batches = []
+        for images, *pieces in _cut(count, self.images, *there):
+            left = iter(pieces)
+            of_part = [None if field is None else next(left) for field in fields]
+            batches.append(TrainingBatch(images, Layouts.of(of_part)))
+        return batches
 
 
 @dataclass(frozen=True)

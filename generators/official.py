@@ -34,14 +34,16 @@ State = dict[str, Tensor]
 
 OFFICIAL = {
     "lostgan": "synthaug.generators.lostgan.official",
+    "sg2im": "synthaug.generators.sg2im.official",
     "spade": "synthaug.generators.spade.official",
 }
 
-HOLDERS = ("state_dict", "model")  # where training scripts put the state dict
+HOLDERS = ("state_dict", "model", "model_state")  # where training scripts put the state dict
 WRAPPERS = (
     "module.",
     "obD.",
-)  # what data parallelism and the published discriminator's wrapper put before every key
+    "discriminator.",
+)  # what data parallelism and the published discriminators' wrappers put before every key
 # spectral norm under the names of torch's newer interface
 NEWER = re.compile(r"^(.*)\.parametrizations\.weight\.(original|0\._u|0\._v)$")
 OLDER = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts
-from synthaug.generators.lostgan.fast_masks import FastHead, FastMasks, same_tile
-from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first, scaled
+from synthaug.generators.lostgan.fast_masks import FastHead, FastMasks
+from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first
 from synthaug.generators.lostgan.network import CANVAS, LostGanGenerator, top_left
+from synthaug.generators.nn.folding import scaled
 from synthaug.generators.nn.layers import inside_boxes, place_masks, resize
-from synthaug.generators.nn.upsample_conv import DoublingConv
-from synthaug.generators.nn.winograd import SameConv
+from synthaug.generators.nn.upsample_conv import DoublingConv, doubling_form
+from synthaug.generators.nn.winograd import SameConv, same_tile
 
 # of a block's output worked on at a time on a CPU: it and its inputs stay in the cache
 CHUNK_BYTES = 2**22
@@ -113,16 +114,6 @@ class FastBlock(nn.Module):
         of_slots = self.share[labels].float()
         alpha = of_slots[:, :, None, None]
         return torch.lerp(resize(placed, side), from_features, alpha)
-
-
-def doubling_form(weight: Tensor, side: int) -> str:
-    """Return the form of a DoublingConv [N, C, 3, 3] that is fastest on a CPU.
-
-    Measured, for a map of that side.
-    """
-    if weight.shape[0] < 128:
-        return "transposed"
-    return "pairs" if side >= 8 else "steps"
 
 
 def modulated(x: Tensor, shares: Tensor, affine: Tensor) -> Tensor:

@@ -12,28 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first, scaled
+from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first
 from synthaug.generators.lostgan.masks import PYRAMID
+from synthaug.generators.nn.folding import scaled
 from synthaug.generators.nn.layers import resize
-from synthaug.generators.nn.winograd import SameConv
-
-
-def same_tile(weight: Tensor, side: int, most: int) -> int:
-    """Return the tile of a 3 x 3 convolution [N, C, 3, 3] that is fastest on a CPU.
-
-    Measured, for a map of that side.
-
-    Narrow ones cost more sums than they save products. At small sides a batch of one has too few
-    tiles to pay for reading the larger transformed weight.
-    """
-    channels = weight.shape[1]
-    if channels < 64:
-        return 1
-    if channels < 128 and most < 4:
-        return 1
-    if side < 16:
-        return min(most, 2)
-    return most
+from synthaug.generators.nn.winograd import SameConv, same_tile
 
 
 class FastMasks(nn.Module):

@@ -9,12 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.generators.nn.folding import FoldedWeights
-
-EPSILON = 1e-5  # of batch norms
-
-Layer = tuple[Tensor, Tensor]  # weight [N, ...] and bias [N]
-Norm = tuple[Tensor, Tensor]  # scale [C] and shift [C]
+from synthaug.generators.nn.folding import FoldedWeights, Layer, scaled
 
 
 class Folded(FoldedWeights):
@@ -29,16 +24,6 @@ class Folded(FoldedWeights):
         The weight is divided by its largest singular value.
         """
         return self.spectral(name), self[f"{name}.bias"]
-
-    def norm(self, name: str) -> Norm:
-        """Return scale and shift of a batch norm in evaluation."""
-        scale = torch.rsqrt(self[f"{name}.running_var"] + EPSILON)
-        if f"{name}.weight" in self:
-            scale = scale * self[f"{name}.weight"]
-        shift = -self[f"{name}.running_mean"] * scale
-        if f"{name}.bias" in self:
-            shift = self[f"{name}.bias"] + shift
-        return scale, shift
 
     def convolution(self, name: str, norm: str) -> Layer:
         """Return weight and bias of a convolution and the batch norm after it.
@@ -67,15 +52,6 @@ class Folded(FoldedWeights):
         moved = betas + gammas * shift
         shifts = torch.cat([moved, shift[None]])
         return torch.cat([scales, shifts], 1)
-
-
-def scaled(layer: Layer, norm: Norm) -> Layer:
-    """Return weight and bias of a layer with a scale and a shift of its N outputs."""
-    weight, bias = layer
-    scale, shift = norm
-    ones = [1] * (weight.ndim - 1)
-    per_output = scale.view(-1, *ones)
-    return weight * per_output, bias * scale + shift
 
 
 class Affine(nn.Module):

@@ -105,6 +105,16 @@ class DoublingConv(nn.Module):
         return _from_pairs(products, self.bias)
 
 
+def doubling_form(weight: Tensor, side: int) -> str:
+    """Return the form of a DoublingConv [N, C, 3, 3] that is fastest on a CPU.
+
+    Measured, for a map of that side.
+    """
+    if weight.shape[0] < 128:
+        return "transposed"
+    return "pairs" if side >= 8 else "steps"
+
+
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     product = x.flatten(0, 2) @ weight
     return product.view(*x.shape[:3], -1)

@@ -135,6 +135,24 @@ class SameConv(nn.Module):
         return out.view(batch, height, width, out_channels)
 
 
+def same_tile(weight: Tensor, side: int, most: int) -> int:
+    """Return the tile of a 3 x 3 convolution [N, C, 3, 3] that is fastest on a CPU.
+
+    Measured, for a map of that side.
+
+    Narrow ones cost more sums than they save products. At small sides a batch of one has too few
+    tiles to pay for reading the larger transformed weight.
+    """
+    channels = weight.shape[1]
+    if channels < 64:
+        return 1
+    if channels < 128 and most < 4:
+        return 1
+    if side < 16:
+        return min(most, 2)
+    return most
+
+
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out = F.conv2d(channels_first(x), weight, bias, padding=1)
     return channels_last(out)

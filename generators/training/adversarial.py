@@ -15,7 +15,8 @@ fakes twice, without a graph for D's phase and once more, the same ones, for its
 of G is what memory costs.
 
 Where G learns first (`generator_first`, as in SPADE), D learns on fakes that the updated G makes
-anew, with latents of their own, and every network sees the batch twice a step, parts or no parts.
+anew, with latents of their own, and every network sees the batch twice a step, parts or no parts;
+or on those that G learned from, made before its update (`same_fakes`, as in sg2im).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -88,6 +89,9 @@ class Objective(Protocol[AnyBatch_contra]):
         ...
 
 
+AnyObjective = TypeVar("AnyObjective", bound=Objective[Any])
+
+
 def adversarial_training(
     make_objective: Callable[[], Objective[AnyBatch]],
     config: Config,
@@ -97,13 +101,21 @@ def adversarial_training(
     generator_first: bool = False,
 ) -> AdversarialTraining[AnyBatch]:
     """Return a training on a device whose networks are initialised by the seed."""
+    objective = seeded_objective(make_objective, seed, device)
+    return AdversarialTraining(objective, config, steps, seed, generator_first)
+
+
+def seeded_objective(
+    make_objective: Callable[[], AnyObjective], seed: int, device: torch.device | str
+) -> AnyObjective:
+    """Return an objective on a device whose networks are initialised by the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective = make_objective()
     for network in objective.networks.values():
         # channels last is the faster layout for convolutions, on CPUs and on GPUs alike
         network.to(device).to(memory_format=torch.channels_last)
-    return AdversarialTraining(objective, config, steps, seed, generator_first)
+    return objective
 
 
 @dataclass(frozen=True)
@@ -144,12 +156,14 @@ class AdversarialTraining(Generic[AnyBatch]):
         steps: int,
         seed: int,
         generator_first: bool = False,
+        same_fakes: bool = False,
     ) -> None:
         self.objective = objective
         self.config = config
         self.steps = steps
         self.seed = seed
         self.generator_first = generator_first
+        self.same_fakes = same_fakes
         g, d = objective.networks["G"], objective.networks["D"]
         device = next(g.parameters()).device
         self.bf16 = uses_bfloat16(config.precision, device)
@@ -247,9 +261,9 @@ class AdversarialTraining(Generic[AnyBatch]):
     def _generator_first(
         self, index: int, parts: list[_Part[AnyBatch]], losses: dict[str, Tensor]
     ) -> None:
-        """Update G against D as it is, then D on real images and fresh fakes.
+        """Update G against D as it is, then D on real images and fakes.
 
-        The fakes are those of the updated G.
+        The fakes are new ones of the updated G, or those that G learned from.
         """
         g, d = self.learners["G"], self.learners["D"]
         # D's fakes go on where the latents of G's phase ended
@@ -258,20 +272,24 @@ class AdversarialTraining(Generic[AnyBatch]):
         # G's phase
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
+        seen: list[Tensor] = []
         starts = _from_one_start(parts, g, d)
         for part, rng in zip(starts, streams, strict=True):
             fakes = self._generate(part, rng)
             self._add_generator_gradients(part, fakes, losses)
+            seen.append(fakes.images.detach())
         self._update("G", index)
         d.requires_grad_(True)
 
         # D's phase
         self.optimizers["D"].zero_grad(set_to_none=True)
         starts = _from_one_start(parts, g, d)
-        for part, rng in zip(starts, streams, strict=True):
-            with torch.no_grad():
-                fakes = self._generate(part, rng)
-            self._add_discriminator_gradients(part, fakes.images, losses)
+        for i, part in enumerate(starts):
+            images = seen[i]
+            if not self.same_fakes:
+                with torch.no_grad():
+                    images = self._generate(part, streams[i]).images
+            self._add_discriminator_gradients(part, images, losses)
         self._update("D", index)
 
     def _generate(self, part: _Part[AnyBatch], rng: torch.Generator) -> Fakes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -53,6 +54,29 @@ def hinge_fake(scores: Tensor, weights: Tensor | None = None) -> Tensor:
     Each term is multiplied by its weight (eq. 15).
     """
     return _weighted_mean(F.relu(1 + scores), weights)
+
+
+def cross_entropy_real(scores: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean binary cross-entropy of scores that should say "real".
+
+    Each term is multiplied by its weight. scores and weights [n], scores before the sigmoid.
+    """
+    real = torch.ones_like(scores)
+    terms = F.binary_cross_entropy_with_logits(scores, real, reduction="none")
+    return _weighted_mean(terms, weights)
+
+
+def cross_entropy_fake(scores: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean binary cross-entropy of scores that should say "fake"."""
+    fake = torch.zeros_like(scores)
+    terms = F.binary_cross_entropy_with_logits(scores, fake, reduction="none")
+    return _weighted_mean(terms, weights)
+
+
+def class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of logits [n, K], each times its weight."""
+    terms = F.cross_entropy(logits, labels, reduction="none")
+    return _weighted_mean(terms, weights)
 
 
 def _weighted_mean(terms: Tensor, weights: Tensor | None) -> Tensor:

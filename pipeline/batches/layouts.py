@@ -14,7 +14,9 @@ import numpy as np
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
-from synthaug.pipeline.core.boxes import Size, mirror_boxes, relative_boxes
+from synthaug.pipeline.core.boxes import Size, mirror_boxes, relative_boxes, whole_pixels
+from synthaug.pipeline.core.images import resize_maps
+from synthaug.pipeline.core.masks import decode
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 
 if TYPE_CHECKING:
@@ -65,13 +67,35 @@ def layout_arrays(
     return rows, boxes, objects.score
 
 
-def collate_layouts(scenes: Iterable[Scene]) -> Layouts:
-    """Pad the layouts of some scenes into one batch."""
+def box_masks(objects: Objects, size: Size, side: int, flip: bool = False) -> Floats32:
+    """Return what each mask fills of its box: [n, side, side], 0 or 1.
+
+    NaN for an object without a mask. As sg2im's published loader does it: cut at whole pixels,
+    resized bilinearly, more than half.
+    """
+    shapes = np.full((len(objects), side, side), np.nan, np.float32)
+    corners = whole_pixels(objects.boxes, *size)
+    for shape, rle, (x0, y0, x1, y1) in zip(shapes, objects.rle, corners, strict=True):
+        if rle is not None:
+            cut = decode(rle, size)[y0:y1, x0:x1]
+            (resized,) = resize_maps(cut[None].astype(np.float32), (side, side))
+            shape[:] = resized > 128 / 255
+    if flip:
+        shapes = np.ascontiguousarray(shapes[:, :, ::-1])
+    return shapes
+
+
+def collate_layouts(scenes: Iterable[Scene], mask_side: int = 0) -> Layouts:
+    """Pad the layouts of some scenes into one batch, with masks if a side is given."""
     from synthaug.generators.base import Layouts
 
-    arrays = [layout_arrays(scene.objects, scene.size) for scene in scenes]
+    rows = list(scenes)
+    arrays = [layout_arrays(scene.objects, scene.size) for scene in rows]
     labels, boxes, scores = zip(*arrays, strict=True)
-    return Layouts.collate(labels, boxes, scores)
+    masks = None
+    if mask_side:
+        masks = [box_masks(scene.objects, scene.size, mask_side) for scene in rows]
+    return Layouts.collate(labels, boxes, scores, masks)
 
 
 def layout_batches(
@@ -82,8 +106,9 @@ def layout_batches(
     flip: bool,
     rank: int = 0,
     world: int = 1,
+    mask_side: int = 0,
 ) -> Callable[[int], TrainingBatch]:
-    """Return step -> real images with layouts.
+    """Return step -> real images with layouts, with masks if a side is given.
 
     Process `rank` of `world` gets every world-th.
 
@@ -99,11 +124,13 @@ def layout_batches(
         indices = draw(step)[rank::world]
         of_step = draw.mirrored(step, flip)
         mirrored = of_step[rank::world].tolist()
-        images, layouts = [], []
+        images, layouts, masks = [], [], []
         for index, mirror in zip(indices, mirrored, strict=True):
             scene, image = pixels[index]
             selected = layout_filter.select(scene)
             layouts.append(layout_arrays(selected, scene.size, mirror))
+            if mask_side:
+                masks.append(box_masks(selected, scene.size, mask_side, mirror))
             if mirror:
                 image = image[:, ::-1]
             images.append(image)
@@ -111,6 +138,7 @@ def layout_batches(
         stacked = stacked.permute(0, 3, 1, 2)  # [B, 3, H, W] uint8
         labels, boxes, scores = zip(*layouts, strict=True)
         values = stacked.float() / 127.5 - 1
-        return TrainingBatch(values, Layouts.collate(labels, boxes, scores))
+        collated = Layouts.collate(labels, boxes, scores, masks or None)
+        return TrainingBatch(values, collated)
 
     return batch

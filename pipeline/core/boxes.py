@@ -61,3 +61,13 @@ def box_areas(boxes: Boxes) -> Floats32:
 def _sides(size: Size) -> Boxes:
     height, width = size
     return np.array([width, height, width, height], np.float32)
+
+
+def whole_pixels(boxes: Boxes, height: int, width: int) -> list[list[int]]:
+    """Return boxes as whole pixels inside the image, at least one pixel wide and high."""
+    corners = boxes.round().astype(int)
+    low = np.clip(corners[:, :2], 0, [width - 1, height - 1])
+    high = np.clip(corners[:, 2:], low + 1, [width, height])
+    both = np.concatenate([low, high], 1)
+    rows: list[list[int]] = both.tolist()
+    return rows

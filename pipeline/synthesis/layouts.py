@@ -14,7 +14,7 @@ from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import LayoutFilter, collate_layouts, layout_batches
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Boxes, Size, absolute_boxes
 from synthaug.pipeline.core.datasets import Mapped, Subset
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import resize, resize_maps
@@ -47,6 +47,16 @@ class LayoutConditioning(Conditioning):
         """Return the job's filter of objects and images."""
         training = self.job.generator.training
         return LayoutFilter(training.min_area, training.min_objects, training.max_objects)
+
+    @property
+    def mask_side(self) -> int:
+        """Return the side of true masks that the generator is told of; 0 = none."""
+        from synthaug.generators.base import ToldOfMasks
+
+        config = self.job.generator.config
+        if isinstance(config, ToldOfMasks):
+            return config.learns_masks
+        return 0
 
     def check_data(self, labelled: Dataset) -> None:
         """Look for the first scene that passes the filter."""
@@ -93,7 +103,9 @@ class LayoutConditioning(Conditioning):
         """Return step -> real images with layouts."""
         size = self.job.generator.config.size
         flip = self.job.generator.training.flip
-        return layout_batches(tables, draw, size, self.layout_filter, flip, rank, world)
+        return layout_batches(
+            tables, draw, size, self.layout_filter, flip, rank, world, self.mask_side
+        )
 
     def files(self, labelled: str) -> Json:
         """Return where the real images are.
@@ -111,34 +123,50 @@ class LayoutConditioning(Conditioning):
     ) -> Synthesizer:
         """Return the synthesizer of the network's images and masks."""
         sampler = self.system.sampler(network, self.sampler_options(device))
-        return LayoutSynthesizer(cast("LayoutSampler", sampler), self.job.synthesize)
+        layout_sampler = cast("LayoutSampler", sampler)
+        return LayoutSynthesizer(layout_sampler, self.job.synthesize, self.mask_side)
 
 
 class LayoutSynthesizer:
-    """Samples layouts; masks and boxes of the objects are those the network infers."""
+    """Samples layouts; masks and boxes of the objects are those the network infers.
 
-    def __init__(self, sampler: LayoutSampler, options: Synthesize) -> None:
+    Or those of the scenes, where the network is told of masks of a side.
+    """
+
+    def __init__(self, sampler: LayoutSampler, options: Synthesize, mask_side: int = 0) -> None:
         self.sampler = sampler
         self._options = options
+        self._mask_side = mask_side
 
     def __call__(
         self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
     ) -> list[Finished]:
         """Return the scenes with the network's images, masks and boxes."""
-        samples = sample_layouts(self.sampler, planned)
+        samples = sample_layouts(self.sampler, planned, self._mask_side)
         finished = []
         for number, scene in enumerate(planned):
             scene = at_output_size(scene, self._options, self.sampler.size)
             objects = scene.objects
             image, soft = resized_sample(samples, number, len(objects), scene.size)
-            visible = resolve(soft, objects.boxes, objects.isthing)
+            boxes = painted_boxes(samples, number, objects.boxes, scene.size)
+            visible = resolve(soft, boxes, objects.isthing)
             finished.append(finish(scene, image, visible, categories, self._options, checkpoint))
         return finished
 
 
-def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene]) -> Samples:
+def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene], mask_side: int = 0) -> Samples:
     """Sample planned scenes, each with its own seed."""
-    return sampler.sample(collate_layouts(planned), seeds_of(planned))
+    return sampler.sample(collate_layouts(planned, mask_side), seeds_of(planned))
+
+
+def painted_boxes(samples: Samples, number: int, planned: Boxes, size: Size) -> Boxes:
+    """Return the boxes [N, 4] of a sample's objects in pixels of (H, W).
+
+    The planned ones, unless the network places the objects by itself.
+    """
+    if samples.boxes is None:
+        return planned
+    return absolute_boxes(samples.boxes[number, : len(planned)], size)
 
 
 def resized_sample(

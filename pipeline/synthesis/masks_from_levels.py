@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
-from synthaug.pipeline.core.boxes import Boxes
+from synthaug.pipeline.core.boxes import Boxes, whole_pixels
 
 REACH = 0.9  # least share of the layout box that the tight box of an unoccluded mask covers
 LEVELS = np.linspace(1, 0, 33, dtype=np.float32)  # thresholds tried, relative to a mask's maximum
@@ -63,16 +63,6 @@ def _masks_of(owner: NDArray[np.int16], count: int) -> Flags:
     numbers = numbers[:, None, None]
     masks: Flags = by_column == numbers  # [count, W, H]
     return masks.transpose(0, 2, 1)
-
-
-def whole_pixels(boxes: Boxes, height: int, width: int) -> list[list[int]]:
-    """Return boxes as whole pixels inside the image, at least one pixel wide and high."""
-    corners = boxes.round().astype(int)
-    low = np.clip(corners[:, :2], 0, [width - 1, height - 1])
-    high = np.clip(corners[:, 2:], low + 1, [width, height])
-    both = np.concatenate([low, high], 1)
-    rows: list[list[int]] = both.tolist()
-    return rows
 
 
 def _level(mask: Floats32, reach: float) -> float:

@@ -47,6 +47,7 @@ SMALL: dict[
         "embedding": 8,
         "mask_hidden": 8,
     },
+    "sg2im": {"width": 4, "width_d": 4, "embedding": 16, "hidden": 16, "noise": 4},
     "spade": {"resolution": 64, "width": 2, "width_d": 2, "vae": True, "z": 4},
     "panoptic": {"resolution": 64, "width": 2, "width_d": 2},
     "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "euler_steps": 3},
@@ -307,7 +308,10 @@ def test_a_module_that_lacks_a_name_is_one_line(
         ({"LEARNS": True}, "noise_system lacks Loop, training;"),
         ({"FILES": ("weights",)}, "noise_system.Config lacks weights;"),
         ({"CONDITION": "map"}, "noise_system.Config lacks size, dont_care;"),
-        ({"LEARNS": True, "Loop": None, "training": None}, "noise_system.Config lacks size;"),
+        (
+            {"LEARNS": True, "Loop": None, "training": None},
+            "noise_system.Config lacks size;",
+        ),
     ],
 )
 def test_a_module_that_contradicts_the_contract_is_one_line(

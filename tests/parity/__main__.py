@@ -19,6 +19,7 @@ from tests.parity.comparison import Row
 SYSTEMS = (
     "tests.parity.lostgan",
     "tests.parity.panoptic",
+    "tests.parity.sg2im",
     "tests.parity.spade",
 )
 

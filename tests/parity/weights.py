@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.parity.comparison import BrokenFileError
+from tests.parity.comparison import Array, BrokenFileError
 
 Keys = list[tuple[str, tuple[int, ...], str]]  # key, shape and dtype in the order of the state dict
 
@@ -36,12 +37,19 @@ def recorded_weights(folder: Path, name: str, prefix: str = "") -> Mapping[str, 
     return MappingProxyType({key.removeprefix(prefix): value for key, value in rebuilt.items()})
 
 
-def rebuild(keys: Keys, iterations: int = 20) -> dict[str, Tensor]:
+def rebuild(keys: Keys, iterations: int = 20, rule: str = "B") -> dict[str, Tensor]:
     """Return the state dict.
 
-    `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A).
+    `iterations` of the power method make spectral norms true (rule B), 0 leaves them (rule A). Rule
+    F keeps activations in range where weights have no spectral norm.
     """
-    state = {key: torch.from_numpy(_value(key, shape, dtype)) for key, shape, dtype in keys}
+    names = {key for key, _, _ in keys}
+    state = {}
+    for key, shape, dtype in keys:
+        value = _value_of_rule_f(key, shape, names) if rule == "F" else None
+        if value is None or not dtype.startswith("float"):
+            value = _value(key, shape, dtype)
+        state[key] = torch.from_numpy(value)
     for key in [k for k in state if iterations and k.endswith(".weight_orig")]:
         stem = key.removesuffix("orig")
         matrix = state[key].float().double().flatten(1)
@@ -72,3 +80,23 @@ def _value(key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         value = g.standard_normal(shape)
         return value / np.linalg.norm(value)
     return 0.05 * g.standard_normal(shape)
+
+
+def _value_of_rule_f(key: str, shape: tuple[int, ...], names: set[str]) -> Array | None:
+    """One array in float64 where rule F has a line of its own; None where it is rule B's."""
+    g = np.random.default_rng(zlib.crc32(key.encode()))
+    if key.endswith(".embed.weight"):  # of class-conditional norms: scales, then shifts
+        value: Array = 0.1 * g.standard_normal(shape)
+        value[:, : shape[1] // 2] += 1
+        return value
+    if key.endswith(".weight") and len(shape) >= 2:
+        inputs = max(shape[:2]) * math.prod(shape[2:])
+        gain = math.sqrt(2 / inputs)
+        if ".cell_list." in key:  # gates would swallow the signal
+            gain *= 4
+        weight: Array = gain * g.standard_normal(shape)
+        return weight
+    if key.endswith(".bias") and key.removesuffix("bias") + "weight_orig" in names:
+        bias: Array = 0.002 * g.standard_normal(shape)
+        return bias
+    return None

@@ -14,11 +14,10 @@ from synthaug.generators.lostgan.fast_masks import (
     _pool,
     _spread,
     instance_norm_,
-    same_tile,
 )
 from synthaug.generators.lostgan.folding import Folded
 from synthaug.generators.lostgan.masks import PYRAMID, MaskRegression, PyramidHead, to_mask
-from synthaug.generators.nn.winograd import channels_first, channels_last
+from synthaug.generators.nn.winograd import channels_first, channels_last, same_tile
 
 SIDE = 12
 

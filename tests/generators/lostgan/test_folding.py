@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first, scaled
+from synthaug.generators.lostgan.folding import Affine, Folded, pixels_first
 from synthaug.generators.lostgan.network import IslaNorm
+from synthaug.generators.nn.folding import scaled
 from synthaug.generators.nn.layers import SNConv2d
 
 

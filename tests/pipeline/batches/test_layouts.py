@@ -11,11 +11,13 @@ import pytest
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.layouts import (
     LayoutFilter,
+    box_masks,
     collate_layouts,
     layout_arrays,
     layout_batches,
 )
 from synthaug.pipeline.core.images import decode, encode, resize
+from synthaug.pipeline.core.masks import encode as encode_masks
 from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 
@@ -179,3 +181,31 @@ def test_layouts_of_scenes_of_different_sizes_are_shares_each_of_its_own():
     np.testing.assert_allclose(layouts.boxes[0, 0], [0.1, 0.1, 0.4, 0.3], rtol=1e-6)
     np.testing.assert_allclose(layouts.boxes[1, 0], [0.2, 0.2, 0.8, 0.8], rtol=1e-6)
     assert [[1], [2]] == layouts.labels.tolist()
+
+
+def test_masks_are_what_objects_fill_of_their_boxes_and_unknown_without_one():
+    flags = np.zeros((1, 50, 100), bool)
+    flags[0, 5:15, 10:20] = True  # the left half of the first object's box
+    (rle,) = encode_masks(flags)
+    boxes = [[10, 5, 30, 15], [40, 5, 60, 25]]
+    objects = Objects.build([0, 1], boxes, rle=(rle, None))
+    masks = box_masks(objects, (50, 100), 4)
+    assert masks[0].tolist() == [[1, 1, 0, 0]] * 4
+    assert np.isnan(masks[1]).all()
+    assert box_masks(objects, (50, 100), 4, flip=True)[0].tolist() == [[0, 0, 1, 1]] * 4
+    scene = Scene("a", 50, 100, ImageRef(), objects)
+    layouts = collate_layouts([scene, scene_of([])], mask_side=4)
+    assert layouts.masks is not None and layouts.masks.shape == (2, 2, 4, 4)
+    np.testing.assert_array_equal(layouts.masks[0], masks)
+    assert collate_layouts([scene]).masks is None
+
+
+def test_batches_come_with_masks_where_a_side_is_given():
+    draw = Draw(6, 2, seed=3)
+    layouts = layout_batches([TABLE], draw, (32, 32), ALL, flip=True, mask_side=8)(0).layouts
+    assert layouts.masks is not None and layouts.masks.shape == (*layouts.labels.shape, 8, 8)
+    known = layouts.masks[layouts.labels > 0]
+    assert set(known.unique().tolist()) == {0.0, 1.0}
+    parts = layout_batches([TABLE], draw, (32, 32), ALL, flip=True, mask_side=8)(0).parts(2)
+    assert parts[1].layouts.masks is not None
+    np.testing.assert_array_equal(parts[1].layouts.masks[0], layouts.masks[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from synthaug.generators.base import Samples
+from synthaug.generators.base import Layouts, Samples
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.images import decode
@@ -100,3 +102,22 @@ def test_a_layout_without_objects_is_an_image_without_labels() -> None:
     synthesize = LayoutSynthesizer(OneBox(), Synthesize())
     (finished,) = synthesize([planned([], (8, 8))], CLASSES, "f")
     assert 0 == len(finished.scene.objects) and not finished.lost
+
+
+class OwnPlace:
+    """Places its object in the lower right quarter, whatever the layout says."""
+
+    size = (8, 8)
+
+    def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
+        soft = np.zeros((1, 1, 8, 8), np.float32)
+        soft[0, 0, 4:, 4:] = 1
+        boxes = np.array([[[0.5, 0.5, 1, 1]]], np.float32)
+        return Samples(np.zeros((1, 8, 8, 3), np.uint8), soft, boxes)
+
+
+def test_a_network_that_places_objects_by_itself_is_believed() -> None:
+    synthesizer = LayoutSynthesizer(OwnPlace(), Synthesize(min_mask_area=1))
+    (finished,) = synthesizer([planned([[0, 0, 3, 3]])], CLASSES, "abc")
+    assert finished.scene.objects.boxes.tolist() == [[4, 4, 8, 8]]
+    assert finished.scene.objects.layout_boxes.tolist() == [[0, 0, 3, 3]]
