@@ -82,13 +82,6 @@ def short_lines(skipped: Mapping[str, int], shown: int = SHOWN) -> Iterator[str]
             yield f"            - and {len(named) - shown} more"
 
 
-def unread_lines(skipped: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line per kind of field that is not kept, with its number."""
-    unread = skipped.unread if isinstance(skipped, Skipped) else Counter[str]()
-    for what, count in sorted(unread.items()):
-        yield f"  {count:>8}  not kept: {what}"
-
-
 def all_lines(skipped: Skipped) -> Iterator[str]:
     """Yield a line for each thing with a name: its reason and its name."""
     for reason, names in sorted(skipped.names.items()):

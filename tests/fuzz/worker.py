@@ -25,7 +25,7 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import SynthaugError, printable
 from synthaug.pipeline.core.readable import read_scene
 from synthaug.pipeline.core.scene import Dataset, Scene
-from synthaug.pipeline.core.skipped import Skipped, short_lines, unread_lines
+from synthaug.pipeline.core.skipped import Skipped, short_lines
 from synthaug.pipeline.formats.reference import open_dataset
 from tests.fuzz.corpus import SECRET, Target
 from tests.fuzz.mutations import mutate
@@ -111,7 +111,7 @@ def _reads_dataset(reference: str, home: Path) -> str:
         scene = read_scene(table, index, skipped)
         if scene is not None:
             check_scene(scene, table)
-    for line in (*short_lines(skipped), *unread_lines(skipped)):
+    for line in (*short_lines(skipped), *skipped.unread):
         printable(line)
     return "partly" if skipped else "accepted"
 

@@ -140,11 +140,6 @@ class _Places:
     annotations: Path
     images: Path
 
-    @property
-    def is_flat(self) -> bool:
-        """Whether XML files and images share one folder, as labelImg leaves them."""
-        return self.annotations == self.images
-
 
 _IMAGE_FOLDERS = ("JPEGImages", "images")  # the latter by Label Studio
 

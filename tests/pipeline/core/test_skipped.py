@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines, unread_lines
+from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
 
 
 def some() -> Skipped:
@@ -44,5 +44,4 @@ def test_the_first_of_each_reason_are_shown_and_all_are_listed() -> None:
         "         4  renumbered ids",
     ]
     assert list(all_lines(some())) == [f"bad box: a.json: annotation {k}" for k in range(5)]
-    assert list(unread_lines(some())) == ["         7  not kept: 'score' of objects"]
     assert list(short_lines({"plain": 1})) == ["         1  plain"]
