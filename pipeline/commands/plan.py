@@ -5,9 +5,8 @@ Before any training.
 
 from __future__ import annotations
 
-import numpy as np
-
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.boxes import relative_boxes
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Dataset, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
@@ -57,9 +56,8 @@ def plan(job: Job, console: Console) -> list[str]:
 
 
 def _layout(scene: Scene) -> Layout:
-    size = np.array([scene.width, scene.height, scene.width, scene.height], np.float32)
     objects = scene.objects.select(~scene.objects.iscrowd)
-    return Layout(objects.category, objects.boxes / size)
+    return Layout(objects.category, relative_boxes(objects.boxes, scene.size))
 
 
 def _pairs(planned: Dataset, real: Dataset, most: int) -> list[LayoutPair]:
