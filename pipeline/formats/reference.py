@@ -140,8 +140,9 @@ def _open_one(reference: str, root: Path, key: str, defaults: Mapping[str, str])
     try:
         table = module.read(config, root)
     except OSError as err:  # a name in a data file that no file can have, a folder without rights
+        file = err.filename or "a file of it"
         raise DatasetError(
-            f"{key}: {reference}: a file of it cannot be read ({one_line(err)}); correct its name "
+            f"{key}: {reference}: {file!s:.300} cannot be read ({one_line(err)}); correct its name "
             "or restore it"
         ) from err
     if isinstance(table, CheckedDataset):

@@ -140,3 +140,17 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
         open_dataset("voc:.", tmp_path)
     assert "File name too long" in str(caught.value)
     assert "voc:." in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/x/gone.csv", None])
+def test_a_file_that_a_reader_cannot_open_is_named_where_it_is_known(
+    name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise OSError(2, "No such file or directory", name)
+
+    monkeypatch.setattr("synthaug.pipeline.formats.cvat.read", read)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("cvat:a.xml", Path("/x"), "data.labelled")
+    told = f"data.labelled: cvat:a.xml: {name or 'a file of it'} cannot be read (No such file"
+    assert str(caught.value).startswith(told)
