@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.formats import FORMATS, can_write, load_format
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.formats import FORMATS, can_write, load_format, splits_writer
 
 CONFIG = (
     "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config:\n    {field}: str\n"
@@ -81,3 +85,21 @@ def test_formats_that_are_written_are_those_with_write() -> None:
         "voc",
         "yolo",
     ]
+
+
+def test_a_format_writes_splits_by_itself_or_gets_a_folder_for_each(tmp_path: Path) -> None:
+    def write(table: Any, out: Folder) -> None:
+        out.write_bytes("rows", str(len(table)).encode())
+
+    def write_splits(splits: Any, _out: Folder) -> Counter[str]:
+        return Counter(dict.fromkeys(splits, 1))
+
+    plain, own = ModuleType("plain"), ModuleType("own")
+    vars(plain).update({"write": write})
+    vars(own).update({"write": write, "write_splits": write_splits})
+    splits: Any = {"train": [1, 2, 3], "val": []}
+    assert Counter() == splits_writer(plain)(splits, Folder.at(tmp_path))
+    assert b"3" == (tmp_path / "train" / "rows").read_bytes()
+    assert b"0" == (tmp_path / "val" / "rows").read_bytes()
+    assert {"train": 1, "val": 1} == splits_writer(own)(splits, Folder.at(tmp_path / "own"))
+    assert not (tmp_path / "own").exists(), "it writes where it likes"
