@@ -32,7 +32,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.config.schema import Cluster, Job
 from synthaug.pipeline.core.scene import Dataset, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
@@ -154,7 +154,9 @@ def main(
     done = run_some(job, Console(print, lambda *_: None), ("ingest",))
     made = Output(perfect, {"images": extra, "objects": {}})
     inputs = {"ingest": done["ingest"], "pseudo_label": made, "synthesize": made, "verify": made}
-    executor = open_executor("serial" if workers == 1 else "ray", workers, "", 200)
+    executor = open_executor(
+        Cluster("serial" if workers == 1 else "ray", workers=workers, memory_mb=200)
+    )
 
     def progress(count: int, total: int, unit: str) -> None:
         print(f"  {time.monotonic() - began:5.0f} s  {count} of {total} {unit}", flush=True)

@@ -184,7 +184,7 @@ def _run_steps(
                 console.tell(title)
                 if executor is None:
                     _check_data(job, steps, open_inputs(job))
-                    executor = _open_executor(job)
+                    executor = open_executor(job.cluster, console.tell)
                 inputs = {need: done[need] for need in step.needs_of(job)}
                 given = job if step.as_asked else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)
@@ -282,11 +282,6 @@ def _locked(output: Folder) -> Iterator[None]:
         except OSError as err:  # a file system without locks
             log.info("no lock on %s: %s", path, err)
         yield
-
-
-def _open_executor(job: Job) -> Executor:
-    cluster = job.cluster
-    return open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
 
 
 # ---- Names of outputs ----

@@ -9,12 +9,12 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.config.schema import Cluster, Job
 from synthaug.pipeline.core.errors import JobError, RunError
 from synthaug.pipeline.scores import SCORES, load_score
 from synthaug.pipeline.scores.features.weights import FILES, find
@@ -162,11 +162,9 @@ def _ray(job: Job | None) -> str:
     """Return what is wrong with Ray, "" where nothing is."""
     from synthaug.pipeline.execution import ray_executor as door
 
-    cluster = job.cluster if job else None
+    asked = job.cluster if job else Cluster(memory_mb=100)
     try:
-        executor = door.open_executor(
-            "ray", 1, cluster.address if cluster else "", cluster.memory_mb if cluster else 100
-        )
+        executor = door.open_executor(replace(asked, executor="ray", workers=1))
     except JobError as err:
         return str(err)
     try:

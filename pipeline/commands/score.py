@@ -122,8 +122,8 @@ def score(request: Request, screen: Any) -> list[str]:
 
 def _measure(job: Job, plan: engine.ScoringJob, screen: Any) -> tuple[Json, dict[str, bytes]]:
     """Return the scores of a prepared plan, and the files that they draw."""
-    cluster, folder = job.cluster, Folder.at(plan.folder)
-    executor = open_executor(cluster.executor, cluster.workers, cluster.address, cluster.memory_mb)
+    folder = Folder.at(plan.folder)
+    executor = open_executor(job.cluster, screen.tell)
     try:
         scores = engine.measure(
             Context(job, folder, {}, executor, screen.tell, screen.progress), plan

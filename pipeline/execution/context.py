@@ -67,7 +67,8 @@ class Context:
         """Run named shards through a pool of workers; returns the rows of all, in order.
 
         Complete ones are not run again: a shard is complete when its sidecar `<name>.json` is
-        there and the data file has the digest it states. `workers` 0 means the executor's number.
+        there and the data file has the digest it states. `workers` 0 means as many as there is
+        room for.
         """
         folder.sweep()
         present = set(folder.names())
@@ -79,9 +80,9 @@ class Context:
         total = done + sum(_num_scenes(item) for _, item in todo)
         self.progress(done, total, unit)
         if todo:
-            count = min(workers or self.executor.workers, len(todo))
+            most = min(workers or len(todo), len(todo))
             make_shard_worker = partial(_ShardWorker, make, folder.uri)
-            for rows in self.executor.pool(make_shard_worker, todo, count):
+            for rows in self.executor.pool(make_shard_worker, todo, most):
                 done += rows
                 self.progress(done, total, unit)
         return [_read_row(folder, name) for name, _ in items]

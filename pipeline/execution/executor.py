@@ -19,18 +19,20 @@ Fits = Callable[[int], bool]  # whether a group of this size can do the work
 class Executor(Protocol):
     """Runs the work of steps."""
 
-    workers: int
-
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
         """Run one task; `tick` is called about once a second meanwhile, in the driver."""
         ...
 
     def pool(
-        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        items: Iterable[Any],
+        most: int | None = None,
     ) -> Iterator[Any]:
-        """Run items through `workers` stateful workers, each made once by `make`.
+        """Run items through stateful workers, each made once by `make`.
 
-        Yields results as they come.
+        There are as many workers as there is room for, at most `most`; more when machines join,
+        fewer when they go. Yields results as they come.
         """
         ...
 
@@ -60,9 +62,6 @@ class Executor(Protocol):
 class SerialExecutor:
     """Runs everything in this process, one after the other."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
-
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
         """Run the task here."""
         result = function(*args)
@@ -71,7 +70,10 @@ class SerialExecutor:
         return result
 
     def pool(
-        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        items: Iterable[Any],
+        most: int | None = None,
     ) -> Iterator[Any]:
         """Run all items through one worker."""
         work = make()

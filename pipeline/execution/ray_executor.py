@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -16,14 +17,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from synthaug.pipeline.config.schema import Cluster
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, first_line
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor, Tick
+from synthaug.pipeline.execution.ray_workers import Crew, Door, Hand
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
 ATTEMPTS = 4  # times a training group is started before one gives up
@@ -33,6 +36,7 @@ DEATH_GRACE_SECONDS = 20.0  # after a process failed, another one's death is sti
 TIMEOUT = timedelta(hours=12)
 
 
+log = logging.getLogger(__name__)
 LONGEST_SCRATCH = 40  # bytes; Ray's socket paths below it may not exceed 107
 
 
@@ -56,14 +60,16 @@ def _scratch() -> Path:
 class RayExecutor:
     """A private local Ray, or an existing one."""
 
-    def __init__(self, workers: int, address: str, memory_mb: int) -> None:
-        self.workers = workers
+    def __init__(self, cluster: Cluster, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Start a Ray or join one; JobError where that cannot be."""
+        address = cluster.address
+        self._most = cluster.workers
         self._joined = bool(address)
-        self._idle: list[Any] = []  # actors of the last pool, kept for the next one
+        self._idle: list[Hand] = []  # workers of the last pool, kept for the next one
         if address:
             self.check_reachable(address)
         self._scratch = _scratch()
-        self._environment(address)
+        self._environment(cluster)
         import ray  # after the environment: Ray reads it when imported
 
         self._ray: Any = ray
@@ -74,12 +80,13 @@ class RayExecutor:
         }
         if address:
             options["address"] = address
+            _send_messages_to_log()
         else:
             options |= {
                 "address": "local",
-                "num_cpus": max(2, workers),
+                "num_cpus": max(2, self.room()),
                 "include_dashboard": False,
-                "object_store_memory": max(MIN_OBJECT_STORE, memory_mb * 2**20),
+                "object_store_memory": max(MIN_OBJECT_STORE, cluster.memory_mb * 2**20),
                 "_temp_dir": str(self._scratch),
             }
         on_stop = signal.getsignal(signal.SIGTERM)
@@ -96,8 +103,10 @@ class RayExecutor:
                 f"cluster.address: {problem} ({first_line(err)}); "
                 "set cluster.executor=serial to go without"
             ) from err
+        start = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+        self._door = Door(ray, self.room, start, tell)
 
-    def _environment(self, address: str) -> None:
+    def _environment(self, cluster: Cluster) -> None:
         """Set Ray's variables (docs/architecture.md).
 
         Loopback, private token, no statistics.
@@ -108,7 +117,10 @@ class RayExecutor:
         # several torch processes on few cores stall when idle threads spin for long; not spinning
         # at all costs a third
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-        if not address:
+        if cluster.address:  # else a lost node's last words come over the progress
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        else:
+            os.environ.setdefault("RAY_worker_niceness", str(cluster.niceness))
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             token = self._scratch / "token"
             token.touch(mode=0o600)
@@ -136,76 +148,58 @@ class RayExecutor:
     def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
         """Run one task, on a worker of the last pool where there is one.
 
-        A killed worker is replaced and the task run again: it resumes from what it saved.
+        Where its worker is lost the task is run again: it resumes from what it saved.
         """
-        if not self._idle:
-            self._idle = self._start(1)
-        worker, *self._idle = self._idle
-        task = worker.call.options(max_task_retries=ATTEMPTS - 1)
-        with contextlib.ExitStack() as undo:
-            # also when nobody waits any more: what still runs must stop
-            undo.callback(self._stop, [worker])
-            result = self._wait(task.remote(function, args), tick)
-            undo.pop_all()
-        self._idle = [worker, *self._idle]
-        return result
+        with self._crew() as crew:
+            try:
+                return crew.call(function, args, tick or _nothing)
+            except self._ray.exceptions.RayTaskError as err:
+                raise _raised_there(err) from None
 
     def pool(
-        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        items: Iterable[Any],
+        most: int | None = None,
     ) -> Iterator[Any]:
-        """Keep each actor busy with one item; yields results as they come.
+        """Keep each worker busy with one item; yields results as they come."""
+        most = self.room() if most is None else most
+        with self._crew(most) as crew:
+            try:
+                yield from crew.run(make, iter(items), most)
+            except self._ray.exceptions.RayTaskError as err:
+                raise _raised_there(err) from None
 
-        Items are drawn as actors come free, so that a long stream costs no memory.
-        """
-        todo = iter(items)
-        work = [self._ray.put(make)]  # in a list: fetched once per actor, not with every item
-        actors = self._start(workers)
-        running: dict[Any, Any] = {}  # reference to a result -> the actor that works on it
-        with contextlib.ExitStack() as undo:
-            # also when no more results are wanted: what still runs must stop
-            undo.callback(self._stop, actors)
-            for actor in actors:
-                self._submit(actor, work, todo, running)
-            while running:
-                (reference,), _ = self._ray.wait(list(running), num_returns=1)
-                actor = running.pop(reference)
-                result = self._get(reference)
-                self._submit(actor, work, todo, running)
-                yield result
-            undo.pop_all()
-        self._keep_idle(0)  # of a pool that was opened beside this one
-        self._idle = actors
+    def room(self) -> int:
+        """Return how many workers there may be at once, by what the machines now have."""
+        if not self._joined:
+            return self._most or len(os.sched_getaffinity(0))
+        cores = int(self._ray.cluster_resources().get("CPU", 0))
+        return min(self._most, cores) if self._most else cores
 
-    @staticmethod
-    def _submit(actor: Any, work: list[Any], todo: Iterator[Any], running: dict[Any, Any]) -> None:
-        """Give an actor the next item, if there is one."""
-        for item in todo:
-            running[actor.run.remote(work, item)] = actor
-            return
-
-    def _start(self, workers: int) -> list[Any]:
-        """Return actors, those of the last pool first.
-
-        To start one takes seconds of imports.
-        """
-        self._keep_idle(workers)
-        actors = self._idle
+    @contextlib.contextmanager
+    def _crew(self, most: int | None = None) -> Iterator[Crew]:
+        """Lend the workers that wait to a crew, and keep those that it leaves."""
+        if most is not None:
+            self._keep_idle(most)
+        crew = Crew(self._door, self._idle)
         self._idle = []
-        start = self._ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=8)(_Worker)
-        while len(actors) < workers:
-            actors.append(start.remote())
-        return actors
+        try:
+            yield crew
+        finally:
+            self._keep_idle(0)  # of a pool that was opened beside this one
+            self._idle = crew.idle
 
-    def _stop(self, actors: Sequence[Any]) -> None:
+    def _stop(self, actors: Iterable[Any]) -> None:
         for actor in actors:
             self._ray.kill(actor)
 
     def _keep_idle(self, count: int) -> None:
-        """End all but `count` of the actors kept for a next pool.
+        """End all but `count` of the workers kept for a next pool.
 
         Others need their cores and memory.
         """
-        self._stop(self._idle[count:])
+        self._stop(hand.actor for hand in self._idle[count:])
         self._idle = self._idle[:count]
 
     def group(
@@ -365,6 +359,15 @@ class _Worker:
         self._made_by: Any = None
         self._work: Callable[[Any], Any] | None = None
 
+    def home(self) -> tuple[str, str]:
+        """Return the machine this runs on: Ray's name of it, and its address."""
+        import ray
+        import ray.util
+
+        util: Any = ray.util
+        node: str = ray.get_runtime_context().get_node_id()
+        return node, str(util.get_node_ip_address())
+
     def run(self, work: list[Any], item: Any) -> Any:
         """Return the result of an item; `work` holds a reference to the pool's `make`."""
         if self._work is None or self._made_by != work[0]:
@@ -396,18 +399,34 @@ class _Worker:
             torch.cuda.empty_cache()  # does nothing without a GPU
 
 
-def _raised_there(err: Any) -> Exception:
-    """Return the error that a task raised, of the one that Ray raises here."""
-    cause = err.cause
-    return cause if isinstance(cause, Exception) else err
-
-
 def _omp_threads() -> int:
     """Return the first number of OMP_NUM_THREADS; 1 where it is none above 0."""
     first = os.environ.get("OMP_NUM_THREADS", "1").split(",")[0].strip()
     if first.isascii() and first.isdigit():
         return max(1, int(first))
     return 1
+
+
+def _send_messages_to_log() -> None:
+    """Send Ray's messages to the log: those about a lost node are pages.
+
+    Ray has no setting for it. Where a version of it prints them by another function they are seen
+    again, and nothing else changes.
+    """
+    import ray._private.worker as inside
+
+    vars(inside)["print_to_stdstream"] = _log_message
+
+
+def _log_message(data: Json, **_: bool) -> None:
+    for line in data["lines"]:
+        log.info("ray: %s", line)
+
+
+def _raised_there(err: Any) -> Exception:
+    """Return the error that a task raised, of the one that Ray raises here."""
+    cause = err.cause
+    return cause if isinstance(cause, Exception) else err
 
 
 class _Process:
@@ -451,12 +470,12 @@ def _secret() -> str:
     return os.urandom(24).hex()
 
 
-def open_executor(kind: str, workers: int, address: str, memory_mb: int) -> Executor:
-    """Start the executor a job asks for.
+def _nothing() -> None:
+    """Do nothing, about once a second."""
 
-    `workers` 0 means one per core of this machine.
-    """
-    count = workers or len(os.sched_getaffinity(0))
-    if kind == "serial":
-        return SerialExecutor(count)
-    return RayExecutor(count, address, memory_mb)
+
+def open_executor(cluster: Cluster, tell: Callable[[str], None] = lambda _: None) -> Executor:
+    """Start the executor a job asks for; it tells the user of lost workers."""
+    if cluster.executor == "serial":
+        return SerialExecutor()
+    return RayExecutor(cluster, tell)

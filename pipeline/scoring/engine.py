@@ -169,9 +169,8 @@ def reduce(context: Context, job: ScoringJob) -> Json:
     _train(context, job, models)
 
     names = list(job.settings)
-    workers = min(len(names), context.executor.workers)
     reducer = partial(_Reducer, job)
-    metrics = dict(context.executor.pool(reducer, names, max(1, workers)))
+    metrics = dict(context.executor.pool(reducer, names, len(names)))
     return {name: metrics[name] for name in names}
 
 
@@ -193,10 +192,9 @@ def _train(context: Context, job: ScoringJob, models: Iterable[AuxiliaryModel]) 
     by_name = {model.name: model for model in models}
     if not by_name:
         return
-    workers = min(len(by_name), context.executor.workers)
     in_order = [by_name[name] for name in sorted(by_name)]
     trainer = partial(_Trainer, job)
-    for _ in context.executor.pool(trainer, in_order, workers):
+    for _ in context.executor.pool(trainer, in_order, len(in_order)):
         pass
 
 

@@ -93,8 +93,8 @@ def test_a_row_has_the_objects_of_its_scene_and_the_prediction_on_its_image() ->
 class Backwards(SerialExecutor):
     """Does the last shard first, as a pool may."""
 
-    def pool(self, make: Any, items: Any, workers: int) -> Any:
-        yield from super().pool(make, list(items)[::-1], workers)
+    def pool(self, make: Any, items: Any, most: int | None = None) -> Any:
+        yield from super().pool(make, list(items)[::-1], most)
 
 
 @pytest.mark.parametrize("shard", [3, 64])

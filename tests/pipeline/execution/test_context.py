@@ -263,14 +263,13 @@ def test_no_worker_is_made_when_all_shards_are_finished(context: Context, folder
 class Recorder(SerialExecutor):
     """Notes the size of every pool and group."""
 
-    def __init__(self, workers: int) -> None:
-        super().__init__(workers)
-        self.pools: list[int] = []
+    def __init__(self) -> None:
+        self.pools: list[int | None] = []
         self.groups: list[tuple[int, list[bool]]] = []
 
-    def pool(self, make: Any, items: Any, workers: int) -> Any:
-        self.pools.append(workers)
-        return super().pool(make, items, workers)
+    def pool(self, make: Any, items: Any, most: int | None = None) -> Any:
+        self.pools.append(most)
+        return super().pool(make, items, most)
 
     def group(
         self, function: Any, size: int, *args: Any, tick: Any = None, fits: Any = None
@@ -279,13 +278,11 @@ class Recorder(SerialExecutor):
         return function(*args)
 
 
-@pytest.mark.parametrize(
-    ("of_the_cluster", "of_the_job", "expected"), [(2, 0, 2), (2, 1, 1), (1, 2, 2), (9, 0, 3)]
-)
-def test_the_job_says_how_many_workers_there_are_but_never_more_than_shards(
-    context: Context, folder: Folder, of_the_cluster: int, of_the_job: int, expected: int
+@pytest.mark.parametrize(("of_the_job", "expected"), [(0, 3), (1, 1), (2, 2), (9, 3)])
+def test_the_job_says_how_many_workers_there_are_at_most_but_never_more_than_shards(
+    context: Context, folder: Folder, of_the_job: int, expected: int
 ) -> None:
-    executor = Recorder(of_the_cluster)
+    executor = Recorder()
     own = replace(context, executor=executor)
     own.shards(partial(Writer, folder, []), cut(6, 2), folder, "images", of_the_job)
     assert executor.pools == [expected]
@@ -294,13 +291,13 @@ def test_the_job_says_how_many_workers_there_are_but_never_more_than_shards(
 def test_a_single_shard_that_is_left_has_a_single_worker(context: Context, folder: Folder) -> None:
     run(context, folder, 6)
     folder.delete("part-00001.json")
-    executor = Recorder(4)
+    executor = Recorder()
     run(replace(context, executor=executor), folder, 6)
     assert executor.pools == [1]
 
 
 def test_training_hands_on_its_size_and_which_sizes_fit(context: Context, folder: Folder) -> None:
-    executor = Recorder(1)
+    executor = Recorder()
     own = replace(context, executor=executor)
     assert own.train(len, "abc", folder, 3, lambda size: size != 2) == 3
     assert executor.groups == [(3, [True, False, True])]

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from synthaug.pipeline.config.schema import Cluster
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.execution import ray_executor as cluster
 from synthaug.pipeline.execution.executor import Executor, SerialExecutor
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(200)
 
 @pytest.fixture(scope="module", params=["serial", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    opened = open_executor(request.param, 2, "", 100)
+    opened = open_executor(Cluster(request.param, workers=2, memory_mb=100))
     yield opened
     opened.close()
 

@@ -86,9 +86,12 @@ class Backwards(SerialExecutor):
     """Does the last item first, as a pool may."""
 
     def pool(
-        self, make: Callable[[], Callable[[Any], Any]], items: Iterable[Any], workers: int
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        items: Iterable[Any],
+        most: int | None = None,
     ) -> Iterator[Any]:
-        yield from super().pool(make, list(items)[::-1], workers)
+        yield from super().pool(make, list(items)[::-1], most)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 from synthaug.detectors.base import Prediction
 from synthaug.detectors.weights import read_header
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.config.schema import Cluster, Job
 from synthaug.pipeline.core.errors import JobError, WeakLinkError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import evaluation
@@ -254,7 +254,7 @@ def test_a_limit_takes_evenly_spaced_images(ingest: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Executor]:
-    opened = open_executor("ray", 2, "", 100)
+    opened = open_executor(Cluster(workers=2, memory_mb=100))
     yield opened
     opened.close()
 
