@@ -1,11 +1,11 @@
 """The tables of the papers that compare settings of one system: each is one command.
 
-    python -m benchmarks.paper_tables lostgan-5  OUT data.root=FOLDER [KEY=VALUE ...]
-    semi-supervised settings python -m benchmarks.paper_tables lostgan-7  OUT data.root=FOLDER
-    [KEY=VALUE ...]   parts of the generator left out python -m benchmarks.paper_tables lostgan-8
-    OUT data.root=FOLDER [KEY=VALUE ...]   stages of refinement, one training python -m
-    benchmarks.paper_tables panoptic-4 OUT data.root=FOLDER [KEY=VALUE ...]   SPADE, + convolution,
-    + upsampling
+    python -m benchmarks.paper_tables TABLE OUT data.root=FOLDER [KEY=VALUE ...] [--seeds N]
+
+    lostgan-5   semi-supervised settings
+    lostgan-7   parts of the generator left out
+    lostgan-8   stages of refinement, one training
+    panoptic-4  SPADE, + convolution, + upsampling
 
 Each setting is a run of a shipped job, for each of `--seeds` (by default as many as the paper
 averages over); what is finished in OUT is not done again. Prints the table, mean and standard

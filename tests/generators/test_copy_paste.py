@@ -85,22 +85,24 @@ def test_a_turned_cutout_keeps_box_label_and_pixels_together(
     image = np.zeros((30, 40, 3), np.uint8)
     image[8:20, 5:12] = 200
     image[8:10, 5:8] = 90  # one corner
-    label = (4.5, 7.25, 12.5, 20.25)
+    label = (4.5, 7.25, 12.25, 20.375)
+    beyond = [0.5, 0.75, 0.25, 0.375]  # by which it reaches beyond left, top, right and bottom
     cutout = cut(image, (5, 8, 12, 20), None, margin, label)
     if mirror:
         cutout = cutout.mirror()
+        beyond[0], beyond[2] = beyond[2], beyond[0]
     for _ in range(turns):
         cutout = cutout.turn()
+        beyond = [*beyond[1:], beyond[0]]  # what was on top is on the left
     x0, y0, x1, y1 = cutout.box
     inside = np.zeros(cutout.core.shape, bool)
     inside[y0:y1, x0:x1] = True
     np.testing.assert_array_equal(inside, cutout.core > 0)
     np.testing.assert_array_equal(inside, cutout.pixels[..., 0] > 0)
-    beside = np.abs(cutout.label - np.array(cutout.box))
-    assert [0.25, 0.5, 0.5, 0.75] == sorted(beside.tolist())
+    assert beyond == np.abs(cutout.label - np.array(cutout.box)).tolist()
     assert (cutout.label[:2] <= cutout.box[:2]).all() and (cutout.label[2:] >= cutout.box[2:]).all()
     sides = cutout.label[2:] - cutout.label[:2]
-    assert sorted(sides.tolist()) == pytest.approx([8, 13])
+    assert sorted(sides.tolist()) == pytest.approx([7.75, 13.125])
     assert (sides[0] > sides[1]) == bool(turns % 2)
 
 

@@ -94,6 +94,26 @@ def test_guidance_moves_away_from_the_untold_velocity() -> None:
     assert not torch.allclose(plain, guided)
 
 
+class Told(nn.Module):
+    """A network whose velocity is 1 where it is told a class, and 0 where it is not."""
+
+    num_classes = CLASSES
+
+    def forward(self, noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
+        told = (windows.labels != CLASSES + 1).float()
+        return torch.ones_like(noisy) * told[:, None, None, None]
+
+
+def test_guidance_multiplies_what_the_class_adds_to_the_velocity() -> None:
+    """Two steps of half of the time; the second, at 0.5, is guided."""
+    windows = random_windows(1)
+    start = torch.full_like(windows.pixels, -0.9)
+    painted = fill(Told(), windows, start, steps=2, guidance=1.5)
+    inside = windows.region.expand_as(painted) > 0
+    expected = torch.full_like(painted, -0.9 + 0.5 * 1 + 0.5 * 1.5)
+    torch.testing.assert_close(painted[inside], expected[inside])
+
+
 def test_guidance_is_asked_for_in_the_middle_of_time_alone() -> None:
     """Of ten steps those that begin at 0, 0.1 and 0.9 are not guided; the other seven ask twice."""
     windows = random_windows(1)

@@ -184,10 +184,29 @@ def test_a_seam_leaves_the_pasted_object_and_what_is_far_from_it(sampler: FillSa
         assert edited.masks[0, 20, 45] > 0.9 and edited.masks[0, 32, 46] == 0
 
 
+def test_a_seam_follows_the_outline_of_a_mask_and_not_its_box() -> None:
+    image = photo(60, 80)
+    mask = np.zeros((60, 80), bool)
+    mask[20:44, 30:38] = True
+    mask[38:44, 30:62] = True  # an L: the upper right of the box is empty
+    box = boxes((30, 20, 62, 44))[0]
+    pasted = Photo(image, np.array([0]), box[None])
+    edit = Edit(pasted, [Painting(0, box, "seam", 0, mask)])
+    task = task_of(edit, 0, image, SMALL, CLASSES)
+    shown = task.window.into(boxes((50, 21, 61, 30), (36, 22, 40, 34)), 32)
+    region = task.content.region[0, 0]
+    shares = []
+    for x0, y0, x1, y1 in shown.round().astype(int).tolist():
+        shares.append(float(region[y0:y1, x0:x1].mean()))
+    assert shares[0] == 0, "far from the object, though inside its box"
+    assert shares[1] > 0.5, "its outline"
+
+
 def test_the_mask_of_background_is_its_whole_region(sampler: FillSampler) -> None:
     image = photo()
     (edited,) = sampler.edit([Edit(labelled(image), [Painting(1, OWN, "background", 0)])], [3])
     assert edited.masks[0, 4:12, 4:18].min() > 0.95
+    assert not edited.masks[0, 20:].any(), "the window reaches from row -6 to row 22"
     assert not edited.masks[0, :, 30:].any()
     assert not np.array_equal(edited.image, image)
 

@@ -118,20 +118,32 @@ def test_groups_flags_and_what_has_no_place(tmp_path: Path) -> None:
     }
 
 
+def test_a_group_with_an_ignored_part_is_ignored(tmp_path: Path) -> None:
+    crowd = '<attribute name="is_crowd">true</attribute>'
+    parts = []
+    for x, inner in ((0, ""), (10, crowd)):
+        points = f"{x},0;{x + 4},0;{x + 4},4;{x},4"
+        parts.append(shape("polygon", f'points="{points}" group_id="1"', inner))
+    table = opened(tmp_path, image(*parts))
+    assert table[0].objects.iscrowd.tolist() == [True]
+    assert table[0].objects.area.tolist() == [32]
+
+
 def test_a_project_has_folders_by_subset(tmp_path: Path) -> None:
     for subset in ("train", "val"):
         (tmp_path / "images" / subset).mkdir(parents=True)
         (tmp_path / "images" / subset / "a.png").write_bytes(picture())
-    rows = []
+    (tmp_path / "images" / "b.png").write_bytes(picture())
+    rows = [image(shape("box", BOX), name="b.png")]  # of no subset
     for subset in ("train", "val"):
         rows.append(image(shape("box", BOX), more=f'subset="{subset}" width="{W}" height="{H}"'))
     text = f"<annotations>{META}{''.join(rows)}</annotations>"
     (tmp_path / "annotations.xml").write_text(text)
     both = open_dataset("cvat:annotations.xml", tmp_path)
-    assert [scene.image_id for scene in both] == ["train/a", "val/a"]
+    assert [scene.image_id for scene in both] == ["b", "train/a", "val/a"]
     one = open_dataset("cvat:.?subset=val", tmp_path)
     assert [scene.image_id for scene in one] == ["val/a"]
-    assert one.skipped == {"image of another subset": 1}
+    assert one.skipped == {"image of another subset": 2}
 
 
 def test_a_turned_image_counts_as_it_is_seen(tmp_path: Path) -> None:

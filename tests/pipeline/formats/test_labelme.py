@@ -63,7 +63,7 @@ def test_each_kind_of_shape_covers_what_it_says(tmp_path: Path) -> None:
         tmp_path,
         shape("rectangle", [[30, 20], [10.5, 4]]),
         shape("polygon", [[2, 2], [12, 2], [12, 8], [2, 8]]),
-        shape("circle", [[20, 15], [25, 15]]),
+        shape("circle", [[20, 15], [23, 19]]),
         shape("mask", [[8, 10], [13, 13]], mask=text(png.getvalue())),
         shape("rotation", [[20, 10], [30, 15], [25, 25], [15, 20]]),
     )
@@ -125,6 +125,15 @@ def test_what_has_no_place_is_counted_by_name(tmp_path: Path) -> None:
         "shapes of the kind 'point'": 1,
         "shapes of the kind 'linestrip'": 1,
     }
+
+
+def test_images_come_by_their_names_whatever_the_order_on_the_disk(tmp_path: Path) -> None:
+    names = [f"{number * 7 % 31:02}" for number in range(31)]
+    for name in names:
+        put(tmp_path, shape("rectangle", [[1, 1], [9, 9]]), name=name)
+        (tmp_path / f"{name}.png").write_bytes(picture())
+    table = open_dataset(f"labelme:{tmp_path}", tmp_path)
+    assert [scene.image_id for scene in table] == sorted(names)
 
 
 def test_an_image_inside_the_json_is_read(tmp_path: Path) -> None:

@@ -383,6 +383,24 @@ def test_objects_and_empty_places_keep_to_their_surfaces(use: str) -> None:
     assert planner_of(config).refused == 0
 
 
+def test_the_surface_of_a_place_is_asked_of_the_image_that_is_edited() -> None:
+    class Asked(LeftHalf):
+        images: list[str]
+
+        def nearest(self, index: int, label: int, box: np.ndarray) -> np.ndarray | None:
+            self.images.append(SOURCES[index].image_id)
+            return box
+
+    surfaces = Asked()
+    config = replace(INSERT, natural_share=0.0)
+    planner = EditPlanner(SOURCES, CLASSES, PRESENT, config, surfaces=cast("Surfaces", surfaces))
+    for index in range(20):
+        surfaces.images = []
+        origin = planner.scene(index).provenance
+        assert origin is not None
+        assert {origin.source_image} == set(surfaces.images)
+
+
 def test_a_scene_is_the_same_however_many_were_planned_before() -> None:
     surfaces = cast("Surfaces", LeftHalf())
     one, other = (EditPlanner(SOURCES, CLASSES, PRESENT, INSERT, surfaces=surfaces) for _ in "12")

@@ -184,6 +184,28 @@ def test_a_box_moves_up_or_down_to_its_surface_by_its_own_height_at_most() -> No
     assert surfaces.nearest(0, BOAT, far_above) is None
 
 
+def test_a_box_leaves_the_image_for_no_surface_and_moves_down_rather_than_up() -> None:
+    stuff = np.full((40, 40), GRASS, np.int32)
+
+    class OneMap(Surfaces):
+        def __init__(self) -> None:
+            self.seen = np.zeros((4, 4), bool)
+            self.seen[BOAT, WATER] = True
+
+        def _stuff(self, index: int) -> np.ndarray:
+            return stuff
+
+    surfaces = OneMap()
+    stuff[39] = WATER  # too little of the foot of a tall box that ends with the image
+    tall = np.array([4, 8, 14, 38], np.float32) / 40
+    assert surfaces.nearest(0, BOAT, tall) is None
+    stuff[:] = WATER
+    stuff[17:23] = GRASS
+    between = np.array([4, 10.5, 14, 20.5], np.float32) / 40
+    moved = surfaces.nearest(0, BOAT, between)
+    assert moved is not None and moved[1] > between[1], "up and down are as far"
+
+
 @given(st.integers(1, 3 * OBJECTS), st.integers(1, 5))
 def test_of_many_objects_some_of_each_class_are_looked_at(many: int, few: int) -> None:
     rows = [(COW, index, 0) for index in range(many)] + [(BOAT, index, 1) for index in range(few)]

@@ -14,8 +14,16 @@ import pytest
 from synthaug.generators.copy_paste import Config
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Dataset, SceneList, class_counts
+from synthaug.pipeline.core.images import decode, encode
+from synthaug.pipeline.core.scene import (
+    Category,
+    Dataset,
+    ImageRef,
+    Objects,
+    Scene,
+    SceneList,
+    class_counts,
+)
 from synthaug.pipeline.core.seeding import permuted, seed_for
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.planning.surfaces import UNKNOWN, stuff_map, surface_of
@@ -95,6 +103,24 @@ def test_only_rare_objects_come_and_what_is_there_stays() -> None:
         unchanged.append(float((pixels == decode(background)).all(2).mean()))
     assert came and set(came) <= set(rare.tolist())
     assert len(came) > 2 and np.median(unchanged) > 0.8
+
+
+def test_classes_come_by_the_square_roots_of_their_objects() -> None:
+    """One class has a hundred times the objects of the other: every eleventh is of the rarer."""
+    cells = [Objects.build([0] * 50 + [1] * own, [[4, 4, 9, 9]] * (50 + own)) for own in (1, 0)]
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    scenes = [
+        Scene(f"{number}", 40, 60, ImageRef(encode(pixels, "png")), objects)
+        for number, objects in enumerate(cells)
+    ]
+    classes = (Category(1, "red"), Category(2, "white"))
+    config = Config(classes=("all",), overlap=1.0, most=1)
+    pasted = CopyPasteTable(SceneList(classes, scenes), config, 3, 300)
+    came: Counter[int] = Counter()
+    for index in range(300):
+        new = pasted.entry(index)[0].objects
+        came[int(new.category[-1])] += 1
+    assert 12 < came[1] < 45, "300 / 11 = 27; by their numbers 3, all alike 150"
 
 
 def test_an_object_without_a_place_is_left_out_and_counted() -> None:

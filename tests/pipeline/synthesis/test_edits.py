@@ -25,7 +25,7 @@ from synthaug.pipeline.core.scene import (
     Scene,
     SceneList,
 )
-from synthaug.pipeline.planning.planner import ADDED
+from synthaug.pipeline.planning.planner import ADDED, is_mirrored
 from synthaug.pipeline.synthesis.edits import EditSynthesizer, paint_with
 from synthaug.pipeline.synthesis.object_bank import Bank
 
@@ -266,6 +266,46 @@ def test_an_erased_object_loses_its_label_and_its_pixels() -> None:
     assert np.array_equal(image[14:], PIXELS[14:])
     (edit,) = painter.edits
     assert [("background", 0)] == [(p.shows, p.replaces) for p in edit.paintings]
+
+
+def test_stuff_is_what_is_seen_where_background_was_painted() -> None:
+    """A sky keeps its pixels there; a thing behind the erased one does not come to light."""
+    sky = np.zeros((1, HEIGHT, WIDTH), bool)
+    sky[0, :20] = True
+    rles, tight = encode_with_boxes(sky)
+    objects = Objects.build(
+        [2, 0],
+        np.concatenate([tight, boxes((2, 2, 20, 14))]),
+        rle=(*rles, None),
+        isthing=[False, True],
+    )
+    plan = planned(boxes(), [])
+    plan = plan.with_objects(
+        Objects.build(
+            [2, 0],
+            objects.boxes,
+            source=["human", ADDED],
+            iscrowd=[False, True],
+            isthing=[False, True],
+        )
+    )
+    synthesize = synthesizer(PlainPainter(), use="erase", source=SOURCE.with_objects(objects))
+    (finished,) = synthesize([plan], CATEGORIES, "")
+    after = finished.scene.objects
+    assert after.category.tolist() == [2]
+    assert np.array_equal(decode_all(after, (HEIGHT, WIDTH)), sky)
+
+
+def test_photo_and_plan_are_mirrored_together() -> None:
+    """Which photos are is said by the seed of the plan alone."""
+    for seed in range(8):
+        plan = planned(boxes((30, 4, 40, 12)), [1])
+        assert plan.provenance is not None
+        plan = replace(plan, provenance=replace(plan.provenance, seed=seed))
+        (finished,) = synthesizer(PlainPainter(), flip=0.5)([plan], CATEGORIES, "")
+        image = decode(finished.scene)
+        expected = PIXELS[:, ::-1] if is_mirrored(seed, 0.5) else PIXELS
+        assert np.array_equal(image[20:], expected[20:])
 
 
 def test_an_empty_place_changes_pixels_and_no_label() -> None:

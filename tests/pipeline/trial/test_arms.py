@@ -183,6 +183,18 @@ def test_a_smaller_part_is_contained_in_a_larger_one() -> None:
     assert small < large and len(first_part(table, 1.0, 5)) == 20
 
 
+def test_a_part_is_drawn_from_the_whole_table_and_not_its_beginning() -> None:
+    """Tables are often sorted: by scene, by class, by day."""
+    table = toy_table(40)
+    places = {scene.image_id: place for place, scene in enumerate(table)}
+    drawn = []
+    for seed in range(6):
+        part = first_part(table, 0.25, seed)
+        drawn.append(frozenset(places[part[k].image_id] for k in range(len(part))))
+    assert len(set(drawn)) > 1
+    assert all(len(own) == 10 and max(own) >= 20 for own in drawn)
+
+
 def test_instance_aware_factors_repeat_what_is_rare_in_images_or_in_instances() -> None:
     present = np.array(
         [[9, 1, 0]] * 9 + [[9, 0, 1]]

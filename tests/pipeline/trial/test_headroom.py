@@ -60,6 +60,12 @@ def test_both_sides_are_corrected_for_two_tests() -> None:
     assert line.startswith("little headroom above these images: all labelled images against half")
 
 
+def test_a_gain_that_rounds_to_nothing_is_no_headroom_however_sure() -> None:
+    for half, word in ((-0.0008, NONE), (-0.0012, "headroom")):
+        runs = simulate({"real": 0.0, "real_half": half}, SEEDS, noise=1e-6)
+        assert conclude_headroom(runs, more=False)["word"] == word
+
+
 def test_the_line_says_what_could_have_been_found() -> None:
     none = conclude_headroom(simulate({"real": 0.0, "real_half": 0.01}, SEEDS), more=False)
     line = headroom_line(none, "rare AP")

@@ -160,7 +160,7 @@ def test_arms_of_one_number_start_alike_and_draw_alike(
     monkeypatch.setattr(arm_training.importlib, "import_module", lambda _: Backend)
     monkeypatch.setattr(arm_training, "train", record)
     trainer = ArmTrainer(sources)
-    twin = replace(ARMS["real"], name="twin")
+    twin = replace(ARMS["real"], name="the same by another name")
     for one in (REAL, replace(REAL, number=1), of(twin)):
         with pytest.raises(StopHereError):
             trainer._train(one, Folder.at(tmp_path / "arm"))
@@ -205,3 +205,41 @@ def test_added_images_take_places_of_real_ones(
         with pytest.raises(StopHereError):
             trainer._train(of(ARMS[name]), Folder.at(tmp_path / "arm"))
     assert sizes == [context.job.detector.training.batch] * 2
+
+
+def test_soft_images_are_others_at_another_resolution(context: Context) -> None:
+    one, other = with_trial(context), with_trial(context, soft_resolution=20)
+    assert key(one, of(ARMS["soft"])) != key(other, of(ARMS["soft"]))
+    assert key(one, REAL) == key(other, REAL)
+
+
+def test_real_images_that_end_a_training_are_drawn_by_themselves(
+    context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else each would stand twice in its batch."""
+    labelled = context.inputs["ingest"].folder.sub("labelled").uri
+    tables = dict.fromkeys(("real", "validation", "synthetic"), labelled)
+    twice: list[bool] = []
+
+    class Backend:
+        @staticmethod
+        def build(config: object, num_classes: int, seed: int, device: str) -> object:
+            class Detector:
+                def training(self, steps: int, training_seed: int) -> None:
+                    return None
+
+            return Detector()
+
+    def record(_: object, batches: Any, *__: object) -> None:
+        for step in range(20):
+            first, second = batches(step)
+            twice.append(bool((first.image == second.image).all()))
+        raise StopHereError
+
+    monkeypatch.setattr(arm_training.importlib, "import_module", lambda _: Backend)
+    monkeypatch.setattr(arm_training, "train", record)
+    ended = with_trial(context, share=0.5, real_last=1.0)
+    trainer = ArmTrainer(Sources(ended.job, tables, str(tmp_path)))
+    with pytest.raises(StopHereError):
+        trainer._train(of(ARMS["synthetic"]), Folder.at(tmp_path / "arm"))
+    assert len(twice) == 20 and sum(twice) < 15

@@ -10,7 +10,13 @@ import json
 import numpy as np
 import pytest
 
-from synthaug.pipeline.verification.prototypes import BACKGROUND, PART, Prototypes, fit
+from synthaug.pipeline.verification.prototypes import (
+    BACKGROUND,
+    PART,
+    SHRINKAGE,
+    Prototypes,
+    fit,
+)
 
 CAR, BUS = 0, 1
 
@@ -46,6 +52,30 @@ def test_the_margin_of_a_class_is_least_over_its_nearest_rival(learnt):
         learnt.margins(np.array([[x, 0]], np.float32), CAR)[0] for x in (0.4, 0.0, -1.0)
     )
     assert 0 > part > background > bus
+
+
+def test_a_margin_is_half_the_difference_of_squared_mahalanobis_distances():
+    """Against the definition: one covariance within kinds, shrunk towards its diagonal."""
+    rng = np.random.default_rng(4)
+    kinds = [CAR, CAR, CAR, BUS, BUS, BACKGROUND, BACKGROUND, PART - CAR, PART - CAR] * 5
+    mixed = rng.normal(0, 1, (3, 3))
+    vectors = [(rng.normal(kind, 1, 3) @ mixed).astype(np.float32) for kind in kinds]
+    table = np.stack(vectors).astype(np.float64)
+    kind_of = np.array(kinds)
+    means = {kind: table[kind_of == kind].mean(0) for kind in set(kinds)}
+    residuals = np.stack([row - means[kind] for row, kind in zip(table, kinds, strict=True)])
+    within = residuals.T @ residuals / len(residuals)
+    shrunk = (1 - SHRINKAGE) * within + SHRINKAGE * np.diag(np.diag(within))
+    inverse = np.linalg.inv(shrunk)
+
+    def distance(row, kind):
+        return (row - means[kind]) @ inverse @ (row - means[kind])
+
+    expected = []
+    for row in table:
+        nearest = min(distance(row, kind) for kind in means if kind != CAR)
+        expected.append((nearest - distance(row, CAR)) / 2)
+    np.testing.assert_allclose(fit(vectors, kinds).margins(np.stack(vectors), CAR), expected)
 
 
 def test_features_that_vary_within_a_kind_count_little(learnt):

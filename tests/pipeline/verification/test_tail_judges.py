@@ -167,6 +167,35 @@ def test_thresholds_are_tried_on_other_images_than_they_were_learnt_on(rows, cla
     assert judge_of(weak(rows, found=0.0), few, margins).judge == ""
 
 
+def test_the_bar_of_a_fold_is_learnt_from_the_other_folds(rows, claims):
+    """One object is found at a lower score than all others: no other object allows for it."""
+    few = [claim for claim in claims if claim.is_true][:20]
+    scores = {claim.row: 0.5 for claim in few}
+    lonely = few[0]
+    scores[lonely.row] = 0.02
+    few = [claim for claim in few if claim.row != lonely.row] + [lonely]
+    found = list(rows)
+    for claim in few:
+        row = rows[claim.row]
+        found[claim.row] = replace(
+            row,
+            pred_boxes=np.concatenate([row.boxes[row.labels == LABEL]]),
+            pred_labels=np.full(int((row.labels == LABEL).sum()), LABEL),
+            pred_scores=np.full(int((row.labels == LABEL).sum()), scores[claim.row], np.float32),
+        )
+    judge = choose(found, few, None, LABEL, 1.0, MIN_RECALL, seed=0)
+    assert judge.score == pytest.approx(0.02), "learnt from all, for images to come"
+    assert judge.tried[LOWER].accepted_true == len(few) - 1
+
+
+def test_a_margin_lies_half_way_between_the_last_true_and_the_first_false_one(rows, claims):
+    true = [claim for claim in claims if claim.is_true][:30]
+    false = [claim for claim in claims if not claim.is_true][:30]
+    margins = np.array([2.0] * len(true) + [-1.0] * len(false))
+    judge = judge_of(weak(rows, found=0.0), true + false, margins)
+    assert judge.margin == pytest.approx(0.5)
+
+
 def test_crops_that_are_always_wrong_confirm_nothing_and_are_still_plain_data(rows, claims):
     judge = judge_of(weak(rows, found=0.2), claims, -margins_of(claims, wrong=0.0))
     assert judge.judge == ""

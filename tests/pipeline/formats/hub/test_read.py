@@ -201,6 +201,28 @@ def test_many_rows_are_read_in_order(tmp_path: Path) -> None:
     assert np.unique([scene.objects.id[0] for scene in table]).size == 130
 
 
+def test_each_image_is_that_of_its_own_row_group_and_file(tmp_path: Path) -> None:
+    rows = [row((20, 10, 15, 9), key=key) for key in range(7)]
+    names = [f"data/train-0000{number}-of-00002.parquet" for number in range(2)]
+    for name, part in zip(names, (rows[:5], rows[5:]), strict=True):
+        put(tmp_path, *part, name=name)
+        whole = pq.read_table(tmp_path / name)
+        pq.write_table(whole, tmp_path / name, row_group_size=2)
+    table = open_dataset("hub:.", tmp_path)
+    found = [int(images.decode(scene)[0, 0, 0]) for scene in table]
+    assert found == list(range(7))
+
+
+def test_other_images_under_the_same_labels_are_another_data_set(tmp_path: Path) -> None:
+    """What a run has stored for one of them is not taken for the other."""
+    digests = set()
+    for value in (3, 200):
+        one = row((20, 10, 15, 9))
+        one["image"]["bytes"] = picture(value)
+        digests.add(opened(tmp_path, one).fingerprint())
+    assert len(digests) == 2
+
+
 @pytest.mark.parametrize("error", [IndexError("out"), UnicodeDecodeError("utf-8", b"x", 0, 1, "y")])
 def test_whatever_pyarrow_raises_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

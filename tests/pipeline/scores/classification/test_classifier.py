@@ -98,6 +98,35 @@ def test_augmentation_flips_and_shifts_only_when_asked():
     assert len({shift.tobytes() for shift in shifts}) == 9
 
 
+def test_what_moves_in_from_outside_repeats_the_border():
+    crops = np.zeros((60, 8, 8, 3), np.uint8)
+    crops[:, :, 0] = 100  # the left column
+    shifted = classifier.augment(
+        crops, replace(SMALL, flip=False, shift=3), np.random.default_rng(0)
+    )
+    lit = {int((crop[0, :, 0] > 0).sum()) for crop in shifted}
+    assert lit == {0, 1, 2, 3, 4}
+    assert not shifted[:, :, -1].any(), "nothing of the left comes in on the right"
+
+
+def test_pixels_reach_the_network_between_minus_one_and_one():
+    class Seen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.zeros(2))
+            self.range = set()
+
+        def forward(self, x):
+            self.range |= set(x.unique().tolist())
+            return self.logits.expand(len(x), 2)
+
+    network = Seen()
+    crops = np.zeros((2, 8, 8, 3), np.uint8)
+    crops[1] = 255
+    classifier.accuracy(network, crops, np.array([0, 1]))
+    assert network.range == {-1.0, 1.0}
+
+
 def test_an_answer_does_not_depend_on_the_other_crops_of_the_batch():
     model, test = (
         trained(replace(SMALL, steps=4), noisy([0, 1] * 10, 0)),

@@ -93,6 +93,30 @@ def test_crops_are_cut_where_the_layout_asked_and_crowds_are_left_out():
     assert row.skipped == 0
 
 
+def test_labels_are_those_of_the_crops_that_are_left():
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 16:] = 200
+    outside, left, right = [40, 0, 50, 9], [0, 0, 16, 16], [16, 0, 32, 16]
+    objects = Objects.build([2, 0, 1], [outside, left, right])
+    scene = Scene("a", 16, 32, ImageRef(encode(pixels, "png")), objects)
+    classes = tuple(Category(k + 1, str(k)) for k in range(3))
+    table = SceneList(classes, [scene])
+    inputs = score_inputs({"real": table, "synthetic": table})
+    (record,) = records_of(inputs, crops.CropExtractor(size=8), "synthetic")
+    row = crops.crop_row(record)
+    assert row.labels.tolist() == [0, 1]
+    assert [int(crop.mean()) for crop in row.crops] == [0, 200]
+    assert row.skipped == 1
+
+
+def test_every_pixel_that_a_box_touches_is_in_its_crop():
+    image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, 2)
+    boxes = np.array([(1.5, 2.5, 4.5, 5.5), (1.5, 2.5, 4.5, 6.0)], np.float32)
+    found, _ = crops.crops(image, boxes, 4)
+    np.testing.assert_array_equal(found[0], image[2:6, 1:5])
+    np.testing.assert_array_equal(found[1], image[2:6, 1:5])
+
+
 def test_a_crop_is_named_by_layout_and_sample_and_without_a_layout_by_its_image():
     arrays = {
         "crops": np.zeros((1, 8, 8, 3), np.uint8),

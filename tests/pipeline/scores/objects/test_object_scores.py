@@ -27,6 +27,7 @@ from synthaug.pipeline.scores.objects import memorizing, real_or_made, spectrum
 from synthaug.pipeline.scores.objects.edit_sheet import RED, edit_sheet, with_boxes
 from synthaug.pipeline.scores.objects.extractor import (
     ObjectExtractor,
+    ObjectSet,
     fine_power,
     inside_of,
     seam_of,
@@ -170,6 +171,43 @@ def test_power_is_that_of_fine_detail_alone() -> None:
     assert np.isnan(
         fine_power(np.zeros((40, 40, 3), np.uint8), np.array([0, 0, 11, 20], np.float32))
     )
+
+
+def object_set(labels: list[int], powers: list[float]) -> ObjectSet:
+    pictures = np.zeros((len(labels), 4, 4, 3), np.uint8)
+    own = np.array(labels, np.int64)
+    return ObjectSet(pictures, pictures, np.array(powers, np.float64), own, own)
+
+
+def test_the_ratio_is_the_geometric_mean_of_the_classes_weighed_by_what_was_made() -> None:
+    """Class 0 has 4 times the power, class 1 half of it, and three times the objects."""
+    real = object_set([0, 1, 1, 2], [0.0, np.log(2), np.log(8), 5.0])
+    made = object_set([0, 1, 1, 1], [np.log(4), np.log(1), np.log(2), np.log(4)])
+    made = replace(made, power=np.append(made.power, np.nan), labels=np.append(made.labels, 0))
+    assert spectrum.class_ratios(real, made) == pytest.approx({0: 4.0, 1: 0.5})
+    assert spectrum.ratio(real, made) == pytest.approx((4 * 0.5**3) ** (1 / 4))
+    assert spectrum.ratio(real, object_set([3], [1.0])) is None
+
+
+def test_power_is_the_definition_under_a_hann_window() -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 28, 3), dtype=np.uint8)
+    gray = pixels.astype(np.float64).mean(2)
+    gray -= gray.mean()
+    window = np.hanning(20)[:, None] * np.hanning(28)[None]
+    total, count = 0.0, 0
+    for v in range(20):
+        for u in range(28):
+            rows = min(v, 20 - v) / 20
+            columns = min(u, 28 - u) / 28
+            if rows**2 + columns**2 <= 0.25**2:
+                continue
+            down = np.exp(-2j * np.pi * v * np.arange(20) / 20)
+            across = np.exp(-2j * np.pi * u * np.arange(28) / 28)
+            total += abs(down @ (gray * window) @ across) ** 2
+            count += 1
+    expected = np.log(total / count / (window**2).sum() + 1e-3)
+    box = np.array([0, 0, 28, 20], np.float32)
+    assert fine_power(pixels, box) == pytest.approx(expected, rel=1e-9)
 
 
 def test_only_made_objects_of_an_edited_image_are_measured() -> None:
