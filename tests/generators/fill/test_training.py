@@ -97,6 +97,19 @@ def test_classes_are_dropped_by_their_share() -> None:
     assert moved.mean() > 5 * kept.mean()
 
 
+def test_gradients_are_scaled_down_to_the_largest_norm() -> None:
+    norms = []
+    for most in (0.001, 1e6):
+        run = training(clip_grad=most)
+        run.step(0, PhotoBatch(PHOTOS))
+        squares = [
+            float(p.grad.square().sum()) for p in run.network.parameters() if p.grad is not None
+        ]
+        norms.append(math.sqrt(sum(squares)))
+    assert norms[0] == pytest.approx(0.001, rel=1e-3)
+    assert norms[1] > 0.002
+
+
 def test_the_average_follows_the_network_slowly() -> None:
     run, batch = training(), PhotoBatch(PHOTOS)
     before = weights(run)

@@ -136,6 +136,18 @@ def test_images_come_by_their_names_whatever_the_order_on_the_disk(tmp_path: Pat
     assert [scene.image_id for scene in table] == sorted(names)
 
 
+def test_another_mask_in_the_same_box_is_another_data_set(tmp_path: Path) -> None:
+    digests = set()
+    for corner in (0, 255):
+        patch = np.full((4, 6), 255, np.uint8)
+        patch[1, 1] = corner
+        png = io.BytesIO()
+        Image.fromarray(patch).save(png, "PNG")
+        one = shape("mask", [[8, 10], [13, 13]], mask=text(png.getvalue()))
+        digests.add(opened(tmp_path, one).fingerprint())
+    assert len(digests) == 2
+
+
 def test_an_image_inside_the_json_is_read(tmp_path: Path) -> None:
     box = shape("rectangle", [[1, 1], [9, 9]])
     put(tmp_path, box, imageData=text(picture(77)), imagePath="..\\elsewhere\\gone.png")

@@ -176,6 +176,28 @@ def test_varied_boxes_stay_inside_and_keep_an_extent(
     assert (size.prod(1) >= 0.49 * (box[:, 2:] - box[:, :2]).prod(1)).all()
 
 
+def test_stuff_keeps_its_place_when_things_move() -> None:
+    layout = long_tail(1)[0]
+    is_thing = THINGS[layout.category]
+    varied = vary(layout, THINGS, 0.3, 0.0, np.random.default_rng(0)).boxes
+    np.testing.assert_array_equal(varied[~is_thing], layout.boxes[~is_thing])
+    assert (varied[is_thing] != layout.boxes[is_thing]).any(1).all()
+
+
+def test_an_added_object_takes_the_least_crowded_of_the_boxes_that_are_tried() -> None:
+    """All places of its class are taken, half of them wholly."""
+    taken = np.array([[0.1, 0.1, 0.3, 0.3]], np.float32)
+    full, partly = taken[0], np.array([0.15, 0.1, 0.35, 0.3], np.float32)
+    source = Layout(np.array([0], np.int32), taken)
+    boxes = [np.zeros((0, 4), np.float32)] * 4
+    boxes[1] = np.stack([full, partly] * 5)
+    plan = exchange(np.array([1.0, 0, 0, 0]), np.array([1.0, 1, 0, 0]), 1)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        drawn = draw_layout(source, Pool(tuple(boxes)), plan, THINGS, (1, 1.0), rng)
+        np.testing.assert_array_equal(drawn.layout.boxes[1], partly)
+
+
 def test_mirroring_twice_is_the_identity_without_jitter() -> None:
     layout = long_tail(1)[0]
     once = vary(layout, THINGS, 0, 1.0, np.random.default_rng(0))

@@ -105,6 +105,8 @@ def test_images_needed_of_known_numbers() -> None:
     # 2 things per image; the third class has no layout
     need = images_needed(np.array([0.0, 30, 50]), np.array([100.0, 10, 0]), 55)
     assert (30, 15, 165) == (need.objects, need.exchanged, need.natural)
+    several = images_needed(np.array([30.0, 30, 0]), np.array([100.0, 10, 5]), 55)
+    assert several.natural == 165, "the class that takes the most images decides"
     nothing = images_needed(np.zeros(3), np.array([100.0, 10, 0]), 55)
     assert (0, 0, 0) == (nothing.objects, nothing.exchanged, nothing.natural)
 

@@ -18,6 +18,7 @@ from synthaug.detectors.base import Prediction
 from synthaug.pipeline.batches.detector import sample_of
 from synthaug.pipeline.batches.layouts import LayoutFilter
 from synthaug.pipeline.config.load import load_job
+from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
@@ -162,6 +163,8 @@ def test_what_is_kept_reaches_its_threshold_and_carries_its_probability(done):
         least = manifest["thresholds"][c.name]["least"]
         reached = sum(1 for _, key, score in found if key == c.id and score >= least)
         assert kept[c.name] == pytest.approx(reached, abs=1)
+    ids = np.concatenate([table[i].objects.id for i in range(len(table))])
+    assert len(set(ids.tolist())) == len(ids), "an id is of one object of the whole table"
     assert manifest["found"] == {name: sum(counts) for name, counts in manifest["bins"].items()}
     assert sum(manifest["found"].values()) == len(found)
 
@@ -340,16 +343,24 @@ def test_fixed_rule_keeps_the_networks_scores(tmp_path):
 
 
 def test_masks_are_kept_where_the_detector_has_them(tmp_path):
-    masks = pytest.importorskip("synthaug.pipeline.core.masks")
-    if not hasattr(masks, "paste"):
-        pytest.skip("nothing pastes soft masks here")
     done = contexts(tmp_path, detector=Informed(with_masks=True))
     records = read_json(done["pseudo_label"], "detections.json")
     assert all(masks.runs(r["segmentation"]["counts"]).sum() == 64 * 64 for r in records)
+    own_masks, kept = {}, 0
+    for record in records:
+        key = (record["image_id"], record["category_id"], record["score"])
+        own_masks[key] = record["segmentation"]["counts"]
     table = parquet.open_table(done["pseudo_label"].folder, pixels=False)
     for i in range(len(table)):
         objects = table[i].objects
         assert [masks.area(code) for code in objects.rle] == objects.area.tolist()
+        for k, code in enumerate(objects.rle):
+            if not objects.iscrowd[k]:
+                score = short_decimal(objects.score[k])
+                key = (table[i].image_id, toy.CATEGORIES[objects.category[k]].id, score)
+                assert code == own_masks[key], "each has the mask of its own detection"
+                kept += 1
+    assert kept > 20
 
 
 def test_without_unlabelled_images_nothing_is_done(tmp_path):

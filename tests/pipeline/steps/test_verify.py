@@ -19,7 +19,7 @@ from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Provenance
+from synthaug.pipeline.core.scene import ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.executor import SerialExecutor
@@ -389,6 +389,15 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
         assert context.folder.read_bytes(name) == outputs["synthesize"].folder.read_bytes(name)
     assert verify.settings(context.job) == {"enabled": False}
     assert [link.state for link in verify.links(told)] == ["untested", "untested"]
+
+
+def test_areas_that_are_too_small_are_learnt_as_shares_of_their_images_and_not_of_crowds():
+    objects = Objects.build(
+        [0, 1, 0], [[0, 0, 10, 5], [0, 0, 4, 4], [0, 0, 40, 20]], iscrowd=[0, 0, 1]
+    )
+    wide = Scene("a", 20, 40, ImageRef(), objects)
+    table = SceneList(toy.CATEGORIES, [wide])
+    assert verify.box_areas(table) == {0: [50 / 800], 1: [16 / 800]}
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):

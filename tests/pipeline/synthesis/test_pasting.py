@@ -20,7 +20,14 @@ from synthaug.pipeline.formats.reference import open_dataset
 from synthaug.pipeline.planning.edit_planner import largest_overlap
 from synthaug.pipeline.planning.surfaces import UNKNOWN, StuffMap, surface_of
 from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of, pasteable
-from synthaug.pipeline.synthesis.pasting import Arrangement, Canvas, Labels, paste, paste_layout
+from synthaug.pipeline.synthesis.pasting import (
+    Arrangement,
+    Canvas,
+    Labels,
+    paste,
+    paste_layout,
+    planned_ids,
+)
 from tests import paths
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
@@ -194,6 +201,21 @@ def test_cutouts_stand_on_the_stuff_that_their_class_is_seen_on() -> None:
         np.full((20, 20), grass, np.int32), np.zeros((0, 4), np.float32), HARD, seen
     )
     assert not swamp.lay(1, cutout, np.random.default_rng(0))
+
+
+def test_objects_of_a_stretched_background_have_the_area_of_the_stretched_mask() -> None:
+    """Else too little of one would be kept, or too much."""
+    giver = scene([[4, 4, 14, 14], [0, 0, 6, 4]], [1, 0], True, area=[100.0, 24.0])
+    canvas = Canvas.of(giver, decode(giver), Frame.fitted((20, 20), (40, 60)))
+    assert canvas.area.tolist() == [100 * 2 * 3, 24 * 2 * 3]
+    assert canvas.masks.sum((1, 2)).tolist() == pytest.approx([600, 144], rel=0.1)
+
+
+def test_crowds_get_ids_that_no_planned_object_has() -> None:
+    there = scene([[0, 0, 9, 9], [1, 1, 5, 5], [9, 9, 15, 15]], [0, 0, 1], False, iscrowd=[1, 0, 0])
+    canvas = Canvas.of(there, decode(there), Frame.still((20, 20)))
+    plan = scene([[1, 1, 5, 5], [9, 9, 15, 15], [2, 9, 8, 15]], [0, 1, 1], False, id=[31, 32, 33])
+    assert planned_ids(canvas, plan).tolist() == [34, 31, 32]
 
 
 def test_the_stuff_of_a_canvas_is_mirrored_with_it() -> None:

@@ -100,3 +100,5 @@ def test_the_candidate_with_the_highest_mean_is_the_recipe() -> None:
     assert choose_candidate(runs, candidates).name == "verified"
     rare_first = simulate({"synthetic": 0.06, "verified": 0.03}, goal="rare")
     assert choose_candidate(rare_first, candidates).name == "synthetic"
+    rare = [run["per_class"]["2"]["AP"] for run in rare_first if run["arm"] == "synthetic"]
+    assert mean_of(rare_first, "synthetic") == pytest.approx(sum(rare) / len(rare))

@@ -233,6 +233,23 @@ def test_what_is_unusual_travels_in_extra_fields():
     assert not {"verdict", "verdict_score", "verdict_iou"} & record_of(objects, 0).keys()
 
 
+@pytest.mark.parametrize(
+    ("source", "iou", "is_sure"),
+    [
+        ("human", np.nan, True),
+        ("pseudo", np.nan, False),
+        ("pseudo", 0.9, False),
+        ("synthetic", np.nan, False),
+        ("synthetic", 0.79, False),
+        ("synthetic", 0.8, True),
+    ],
+)
+def test_boxes_that_are_not_to_be_learned_are_marked(source, iou, is_sure):
+    """A person's are, a made one's where the judge's box meets it in an IoU of 0.8 or more."""
+    record = record_of(Objects.build([0], [[1, 2, 5, 7]], source=[source], verdict_iou=[iou]))
+    assert record.get("box_loss", 1) == int(is_sure)
+
+
 def test_a_crowd_of_which_only_the_box_is_known_has_the_mask_of_its_box():
     record = record_of(Objects.build([0], [[1.5, 2, 5, 7.25]], iscrowd=[True]))
     mask = masks.decode(record["segmentation"]["counts"], (24, 40))

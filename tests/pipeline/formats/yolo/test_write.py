@@ -63,6 +63,14 @@ def test_one_object_without_a_mask_makes_boxes_of_all_and_is_told(tmp_path: Path
     assert lost["masks, written as boxes because not every object has one (kept in coco/)"] == 8
 
 
+def test_masks_of_one_split_alone_make_polygons_of_none(tmp_path: Path) -> None:
+    yolo.write_splits({"train": masked(), "val": boxed()}, Folder.at(tmp_path))
+    lengths = set()
+    for path in sorted((tmp_path / "labels").rglob("*.txt")):
+        lengths |= {len(row.split()) for row in path.read_text().splitlines()}
+    assert lengths == {5}
+
+
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="rename it"):
         yolo.write(SceneList((Category(1, "half \ud800"),), []), Folder.at(tmp_path))

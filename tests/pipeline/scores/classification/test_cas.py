@@ -190,3 +190,33 @@ def test_each_classifier_learns_from_the_crops_of_its_own_table():
         levels[model.table] = set(np.unique(pixels).tolist())
     assert {"synthetic": {200}, "train": {100}} == levels
     assert {60} == set(np.unique(cas.collect(inputs, config, "real").crops).tolist())
+
+
+def test_trainings_of_one_score_have_seeds_of_their_own():
+    tables = {name: bright_pictures(60, 2, name) for name in ("real", "synthetic", "train")}
+    models = cas.auxiliary_models(score_inputs(tables), replace(SMALL, seed=7, repeats=3))
+    assert [model.config.seed for model in models] == [7, 8, 9] * 2
+    assert len({model.name for model in models}) == 6
+
+
+def test_all_real_crops_are_tested_on_whatever_the_cap_of_training(monkeypatch):
+    """A cap would change the shares of the classes, and with them the accuracy."""
+    tables = {
+        "real": bright_pictures(60, 5, "r"),
+        "synthetic": bright_pictures(200, 5, "s", "r"),
+    }
+
+    class Always(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.tensor([0.0, 1.0]))
+
+        def forward(self, x):
+            return self.logits.expand(len(x), 2)
+
+    inputs = score_inputs(tables)
+    monkeypatch.setattr(type(inputs), "trained", lambda *_: {"classifier": Always()})
+    config = replace(SMALL, samples_per_layout=1, crops_per_class_max=1)
+    card = cas.score(inputs, config).card
+    assert card["train_crops"]["used"] == 2
+    assert card["test_crops"]["used"] == card["test_crops"]["found"] == 10

@@ -120,6 +120,12 @@ def test_empty_masks_are_counted_and_a_class_without_true_masks_has_no_number() 
     assert metric.per_class["cup"]["iou"] is None and metric.value is None
 
 
+def test_masks_of_crowds_are_of_no_object() -> None:
+    one = scene("s", [(0, square()), (2, square())])
+    crowded = one.with_objects(replace(one.objects, iscrowd=np.array([True, False])))
+    assert mask_iou.shapes_of(crowded, 32)["labels"].tolist() == [2]
+
+
 def test_the_draw_of_true_masks_is_capped_and_does_not_depend_on_order() -> None:
     shapes = [half(0, keep) for keep in np.linspace(0.2, 0.9, 12)]
     train = [scene(f"t{i}", [(0, mask)]) for i, mask in enumerate(shapes)]
