@@ -393,11 +393,11 @@ def test_switched_off_the_table_goes_on_as_it_was_made(outputs, tmp_path):
 
 def test_areas_that_are_too_small_are_learnt_as_shares_of_their_images_and_not_of_crowds():
     objects = Objects.build(
-        [0, 1, 0], [[0, 0, 10, 5], [0, 0, 4, 4], [0, 0, 40, 20]], iscrowd=[0, 0, 1]
+        [0, 1, 0], [[0, 0, 10, 5], [0, 0, 10, 10], [0, 0, 40, 20]], iscrowd=[0, 0, 1]
     )
     wide = Scene("a", 20, 40, ImageRef(), objects)
     table = SceneList(toy.CATEGORIES, [wide])
-    assert verify.box_areas(table) == {0: [50 / 800], 1: [16 / 800]}
+    assert verify.box_areas(table) == {0: [50 / 800], 1: [100 / 800]}
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
