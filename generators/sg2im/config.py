@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthaug.ranges import at_least
+
 # multiples of the base width at each level of the cascade, coarse to fine
 WIDTHS = {64: (16, 8, 4, 2, 1), 128: (16, 8, 4, 2, 1, 1)}
 IN_IMAGE = "__in_image__"
@@ -60,22 +62,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.resolution not in WIDTHS:
             raise ValueError(f"resolution: {self.resolution} is not one of {sorted(WIDTHS)}")
-        for name in ("width", "width_d", "embedding", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+        at_least(1, self, "width", "width_d", "embedding", "hidden")
         if self.mask_side < 0 or self.mask_side & (self.mask_side - 1) or self.mask_side == 1:
             raise ValueError(f"mask_side: {self.mask_side} is not 0 or a power of two above 1")
         if len(set(self.relations)) < len(self.relations):
             raise ValueError("relations: a name is there twice; name each relation once")
-        for name in (
-            "graph_layers",
-            "noise",
-            "lambda_l1",
-            "lambda_box",
-            "lambda_mask",
-            "lambda_class",
-            "lambda_object",
-            "lambda_image",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        at_least(0, self, "graph_layers", "noise", "lambda_l1", "lambda_box", "lambda_mask")
+        at_least(0, self, "lambda_class", "lambda_object", "lambda_image")

@@ -26,11 +26,11 @@ def test_the_defaults_are_the_published_ones() -> None:
     ("settings", "message"),
     [
         ({"resolution": 256}, "resolution: 256 is not one of"),
-        ({"width": 0}, "width: 0 is not positive"),
+        ({"width": 0}, "width: 0 is out of range; give 1 or more"),
         ({"mask_side": 12}, "mask_side: 12 is not 0 or a power of two"),
         ({"mask_side": 1}, "mask_side: 1 is not 0 or a power of two"),
         ({"relations": ("in", "on", "on")}, "relations: a name is there twice"),
-        ({"lambda_box": -1.0}, "lambda_box: -1.0 is negative"),
+        ({"lambda_box": -1.0}, "lambda_box: -1.0 is out of range; give 0 or more"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> None:
