@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from synthaug.pipeline.core.links import weak_first
 from synthaug.pipeline.report import (
     cards,
     curves,
@@ -128,7 +129,7 @@ def render(run: Run, pictures: Pictures) -> bytes:
         explorer=pictures.gallery,
         missing=run.missing,
         notes=run.notes,
-        links=run.links,
+        links=weak_first(run.links),
         verdict=trial.get("verdict"),
         advice=trial.get("advice"),
         wanted=min(job.report.samples, synthetic),

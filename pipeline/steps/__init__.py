@@ -10,6 +10,7 @@ and, where there is something to say,
 
 check       (job): raises JobError for what can be known from the job and the files it names
 check_data  (job, inputs): raises JobError or DatasetError for what the data sets show
+explain     (job, inputs) -> lines of a dry run on what the step would do
 metrics     (manifest) -> content of metrics.json
 provenance  (manifest) -> content that the manifests of all later steps repeat
 links       (manifest) -> links of the chain and whether they hold (core/links.py)

@@ -10,7 +10,7 @@ from types import ModuleType
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.core.json_values import Json, Manifest
-from synthaug.pipeline.core.links import Link
+from synthaug.pipeline.core.links import Link, merged
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.steps import STEPS
 from synthaug.pipeline.steps.inputs import Inputs
@@ -43,6 +43,7 @@ class Step:
     run: Callable[[Context], Json]
     check: Callable[[Job], None]
     check_data: Callable[[Job, Inputs], None]
+    explain: Callable[[Job, Inputs], list[str]]
     metrics: Callable[[Manifest], Json]
     provenance: Callable[[Manifest], dict[str, str]]
     links: Callable[[Manifest], list[Link]]
@@ -63,6 +64,11 @@ def _no_data_to_check(job: Job, inputs: Inputs) -> None:
     """Accept every data set."""
 
 
+def _nothing_to_explain(_job: Job, _inputs: Inputs) -> list[str]:
+    """Return no line."""
+    return []
+
+
 def _nothing_to_tell(_manifest: Manifest) -> Json:
     """Return no content."""
     return {}
@@ -79,11 +85,14 @@ def _no_links(_manifest: Manifest) -> list[Link]:
 
 
 def links_of(manifests: Mapping[str, Manifest]) -> list[Link]:
-    """Return the links in the manifests of finished steps, in the order data flows."""
+    """Return the links in the manifests of finished steps, in the order data flows.
+
+    What several steps measured of one link is one.
+    """
     links = []
     for name, step in load_steps(manifests).items():
         links += step.links(manifests[name])
-    return links
+    return merged(links)
 
 
 def load_steps(names: Iterable[str] | None = None) -> dict[str, Step]:
@@ -117,6 +126,7 @@ def read_step(name: str, module: ModuleType) -> Step:
         parts["run"],
         parts.get("check", _nothing_to_check),
         parts.get("check_data", _no_data_to_check),
+        parts.get("explain", _nothing_to_explain),
         parts.get("metrics", _nothing_to_tell),
         parts.get("provenance", _nothing_to_tell),
         parts.get("links", _no_links),

@@ -21,6 +21,7 @@ from synthaug.pipeline.execution.context import Context, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.scores import load_score
 from synthaug.pipeline.scores.features.weights import FILES, find
+from synthaug.pipeline.scores.objects.gates import gate_link
 from synthaug.pipeline.scoring import engine
 from synthaug.pipeline.scoring.sizes import table_at_size
 from synthaug.pipeline.scoring.summary import summary
@@ -34,7 +35,7 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 8
+VERSION = 9
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
 PICTURES = ("nearest.jpg", "real_or_made.jpg", "mask_iou.png")
@@ -148,28 +149,36 @@ def metrics(manifest: Manifest) -> Json:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return whether objects are detected better than those of another image.
+    """Return whether the generator passes its gates, as far as they were measured.
 
-    DAP's floor.
+    And whether its objects are detected better than those of another image: DAP's floor.
     """
+    scores = manifest.get("scores", {})
+    gates = gate_link(scores)
+    floor = _above_the_floor(scores)
+    return [floor] if gates is None else [gates, floor]
+
+
+def _above_the_floor(scores: Mapping[str, Any]) -> Link:
+    """Return the link of DAP and its floor."""
     name = "scores"
-    dap = manifest.get("scores", {}).get("dap")
+    dap = scores.get("dap")
     if dap is None:
-        measured = ", ".join(manifest.get("scores", {})) or "nothing"
-        return [Link(name, "untested", f"DAP was not measured; measured: {measured}")]
+        measured = ", ".join(scores) or "nothing"
+        return Link(name, "untested", f"DAP was not measured; measured: {measured}")
     values, controls = dap["values"], dap["controls"]
     floor = controls.get("shuffled", {}).get("AP50")
     ceiling = controls.get("real", {}).get("AP50")
     value, low = values.get("AP50"), values.get("AP50_low")
     if value is None or floor is None:
-        return [Link(name, "untested", "DAP has no object to detect")]
+        return Link(name, "untested", "DAP has no object to detect")
     figure = f"DAP AP50 {value:.3f}, with shuffled layouts {floor:.3f}"
     if ceiling is not None:
         figure = f"{figure}, on real images {ceiling:.3f}"
     if (value if low is None else low) > floor:
-        return [Link(name, "ok", figure)]
+        return Link(name, "ok", figure)
     advice = "the images do not show what was asked for: train the generator longer"
-    return [Link(name, "weak", f"{figure}: not above the floor with certainty", advice)]
+    return Link(name, "weak", f"{figure}: not above the floor with certainty", advice)
 
 
 def run(context: Context) -> Json:

@@ -14,7 +14,8 @@ from synthaug.pipeline.batches.draw import draw_for
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, Manifest
+from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context
@@ -26,7 +27,7 @@ from synthaug.pipeline.steps.networks import check_generator_training
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest", "pseudo_label")
-VERSION = 2
+VERSION = 3
 WEIGHTS = "generator.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 SPLITS = ("labelled", "pseudo_labelled")
@@ -78,6 +79,23 @@ def check_data(job: Job, inputs: Inputs) -> None:
     Or when a file of theirs cannot be used.
     """
     check_generator_training(job, len(inputs.categories))
+
+
+def links(manifest: Manifest) -> list[Link]:
+    """Return what is known of the generator from its training: its loss on held-out photos.
+
+    That alone does not say what it paints; verification and scores do.
+    """
+    held_out = manifest.get("held_out")
+    if not held_out:
+        return []
+    losses = [loss for _, loss in held_out]
+    lowest = min(losses)
+    step = held_out[losses.index(lowest)][0]
+    figure = f"held-out loss {lowest:.3f} at step {step} of {manifest['last']['step']}"
+    if lowest == losses[-1] and len(losses) > 1:
+        figure = f"{figure}, still falling: more steps paint better"
+    return [Link("generator", "untested", figure)]
 
 
 def fit(spec: Spec) -> Json:
@@ -201,6 +219,7 @@ def run(context: Context) -> Json:
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")
     log = read_log(context.folder)
+    held_out = [[row["step"], row["held_out"]] for row in log if "held_out" in row]
     return {
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
@@ -208,4 +227,5 @@ def run(context: Context) -> Json:
         "left_out": left_out,
         "trained": system.LEARNS,
         "last": log[-1] if log else {},
+        "held_out": held_out,
     }

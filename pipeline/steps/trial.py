@@ -29,6 +29,7 @@ from synthaug.pipeline.trial.budget import Budget, budget_line, find_budget, fir
 from synthaug.pipeline.trial.conclusions import arm_rows, confirm, screen
 from synthaug.pipeline.trial.confirmation import Use, remember
 from synthaug.pipeline.trial.headroom import HALF, MORE, NONE, conclude_headroom, headroom_line
+from synthaug.pipeline.trial.learned import too_little
 from synthaug.pipeline.trial.paired_tests import SCREENED
 from synthaug.pipeline.trial.recipe import Recipe
 from synthaug.pipeline.trial.recommendation import recommendation
@@ -49,7 +50,7 @@ from synthaug.pipeline.trial.training import Training
 from synthaug.pipeline.trial.verdict import beats_stack, lines, verdict
 
 NEEDS = ("ingest", "pseudo_label", "synthesize", "verify")
-VERSION = 6
+VERSION = 7
 TEXT = "trial.md"
 PUBLISHES = (Published(TEXT),)
 
@@ -126,13 +127,20 @@ def metrics(manifest: Manifest) -> Json:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return whether the trial could tell anything, and no placebo seems to gain."""
+    """Return whether the trial could tell anything.
+
+    Its detectors learned something, and no placebo seems to gain.
+    """
     if not manifest.get("seeds"):
         return [Link("trial", "untested", "no trial was run: whether this data helps is not known")]
     if "verdict" not in manifest:  # of an earlier version
         return []
     verdict_word = manifest["verdict"]["word"]
     figure = f"{manifest['verdict']['stage']}: {verdict_word}"
+    unlearned = too_little(manifest)
+    if unlearned:
+        advice = "train the arms longer (trial.steps; plateau finds how long)"
+        return [Link("trial", "weak", f"{figure}; {unlearned}", advice)]
     placebos = [arm["name"] for arm in manifest["arms"] if arm["role"] == "placebo"]
     words = {name: manifest["comparisons"][name]["word"] for name in placebos}
     gaining = [name for name, word in words.items() if word == SCREENED["helps"]]

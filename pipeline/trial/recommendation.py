@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthaug.pipeline.trial.headroom import NONE
+from synthaug.pipeline.trial.learned import too_little
 from synthaug.pipeline.trial.paired_tests import SCREENED
 from synthaug.pipeline.trial.recipe import Recipe
 
+UNLEARNED = (
+    "whether these images help your detector is not known: the trial's detectors learned too "
+    "little; train them longer (trial.steps: plateau finds how long)"
+)
 UNKNOWN = "whether these images help your detector is not known: try with `synthaug trial` first"
 BOXES = {
     "all": "with their boxes",
@@ -26,6 +31,8 @@ def recommendation(trial: Mapping[str, Any]) -> str:
         return UNKNOWN
     verdict = trial["verdict"]
     word = verdict["word"]
+    if word != "helps" and too_little(trial):
+        return UNLEARNED
     if word == NONE:
         return (
             "do not add them: more data would not show a gain here; train longer, or give the "

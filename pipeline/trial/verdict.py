@@ -9,6 +9,7 @@ from synthaug.pipeline.trial.arms import STACK
 from synthaug.pipeline.trial.budget import budget_line
 from synthaug.pipeline.trial.confirmation import ledger_lines
 from synthaug.pipeline.trial.headroom import NONE, headroom_line
+from synthaug.pipeline.trial.learned import too_little
 from synthaug.pipeline.trial.paired_tests import LEAST, Difference, in_points, points
 
 Found = Mapping[str, Any]  # the manifest of the step, or what is there of it
@@ -58,6 +59,9 @@ def beats_stack(found: Found) -> bool:
 def lines(found: Found) -> list[str]:
     """Return all lines of a trial, the verdict first."""
     said = [found["verdict"]["sentence"]]
+    unlearned = too_little(found)
+    if unlearned:
+        said.append(unlearned)
     confirmation = found["confirmation"]
     if confirmation:
         said += confirmation["says"][1:]

@@ -382,7 +382,7 @@ def test_a_line_takes_the_place_of_an_open_progress_line(
     assert err.getvalue().count("\r\x1b[K") == 2, "one opens the line, one clears it"
 
 
-def test_weak_links_are_told_in_the_last_lines_of_a_run(
+def test_weak_links_and_the_advice_are_told_in_the_last_lines_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     links = [
@@ -390,12 +390,16 @@ def test_weak_links_are_told_in_the_last_lines_of_a_run(
         Link("generator", "weak", "3 % are recognised", "train longer", stops=True),
     ]
     folder = Folder.at(tmp_path / "out")
-    folder.write_json("metrics.json", {"links": [link.to_json() for link in links]})
+    verdict = {"stage": "screening", "word": "no gain", "sentence": "no gain"}
+    trial = {"seeds": 4, "stack": "rfs", "verdict": verdict}
+    content = {"links": [link.to_json() for link in links], "trial": trial}
+    folder.write_json("metrics.json", content)
     monkeypatch.setattr("synthaug.pipeline.run.run", lambda *_: folder)
     result = run("--output", str(tmp_path / "out"))
     assert result.exit_code == 0, (result.output, result.exception)
     lines = result.output.splitlines()
     assert lines[-5] == "weak:    generator: 3 % are recognised; train longer"
+    assert lines[-4] == "advice:  do not add them: no gain over the stack of controls was shown"
     assert "weak:    detector" not in result.output
 
 

@@ -16,6 +16,7 @@ from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.scores.base import Extractor, MetricInputs
 from synthaug.pipeline.scores.card import Metric, full_card
 from synthaug.pipeline.scores.features.published import check_at_least
+from synthaug.pipeline.scores.objects.discrimination import INTERVAL
 from synthaug.pipeline.scores.objects.extractor import (
     ObjectExtractor,
     ObjectSet,
@@ -47,7 +48,7 @@ def available(inputs: MetricInputs, _: Config) -> str | None:
 
 
 def score(inputs: MetricInputs, config: Config) -> Metric:
-    """Return `fine_power`: made over real, a geometric mean.
+    """Return `fine_power`: made over real, a geometric mean, with its interval.
 
     1 = as fine as real ones. Control `real`: training objects.
     """
@@ -56,7 +57,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     made = object_set(inputs, extractor, "synthetic", most)
     train = object_set(inputs, extractor, "train", most)
     by_class = class_ratios(real, made)
-    value = ratio(real, made)
+    value, low, high = interval(real, made)
     names = [category.name for category in inputs.categories]
     warnings = []
     if value is not None and abs(value - 1) > BAR:
@@ -78,7 +79,7 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     return Metric(
         name="spectrum",
         value=value,
-        values={"fine_power": value},
+        values={"fine_power": value, "fine_power_low": low, "fine_power_high": high},
         per_class={names[label]: {"fine_power": one} for label, one in by_class.items()},
         card=card,
         controls={"real": {"fine_power": ratio(real, train)}},
@@ -105,6 +106,30 @@ def ratio(real: ObjectSet, other: ObjectSet) -> float | None:
         return None
     weights = [len(_logs(other, label)) for label in ratios]
     return float(np.exp(np.average(np.log(list(ratios.values())), weights=weights)))
+
+
+def interval(real: ObjectSet, other: ObjectSet) -> tuple[float, float, float] | tuple[None, ...]:
+    """Return the ratio with its 95 % interval; None three times where there is no ratio.
+
+    Objects are drawn, classes are not. A single object of a class has no spread: it takes that of
+    all.
+    """
+    value = ratio(real, other)
+    if value is None:
+        return None, None, None
+    classes = list(class_ratios(real, other))
+    counts = np.array([len(_logs(other, label)) for label in classes])
+    variances = np.zeros(len(classes))
+    for one in (real, other):
+        pooled = np.var(one.power[np.isfinite(one.power)])
+        for row, label in enumerate(classes):
+            logs = _logs(one, label)
+            spread = np.var(logs, ddof=1) if len(logs) > 1 else pooled
+            variances[row] += spread / len(logs)
+    shares = counts / counts.sum()
+    error = float(np.sqrt((shares**2 * variances).sum()))
+    low, high = np.exp(np.log(value) + np.array([-INTERVAL, INTERVAL]) * error)
+    return value, float(low), float(high)
 
 
 def _logs(objects: ObjectSet, label: int) -> Floats:

@@ -79,6 +79,13 @@ def test_the_verdict_of_the_trial_is_the_first_thing_on_the_page(context):
     assert "Only a trial answers" in text_of(written(context))
 
 
+def test_a_trial_that_found_no_gain_says_on_the_first_screen_that_nothing_is_to_be_added(context):
+    gains = {"real": 0.0, "real_half": -0.05, "rfs": 0.01, "stack": 0.01, "synthetic": -0.1}
+    text = text_of(written(change(context, "trial", **whole_trial(gains, confirmed=False))))
+    assert text.index("Advice: do not add them") < text.index("Detector AP50 on real images")
+    assert "Advice: add them" not in text
+
+
 def test_page_asks_nothing_of_the_network_and_runs_one_script(page):
     """One file.
 

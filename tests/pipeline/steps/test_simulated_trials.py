@@ -138,6 +138,19 @@ def test_the_link_holds_where_the_trial_could_tell(context: Context) -> None:
     assert untested.state == "untested"
 
 
+@pytest.mark.parametrize("gains", [{"half": 0.0}, {**HEADROOM, "synthetic": 0.05}])
+def test_detectors_that_learned_nothing_make_a_weak_link_that_says_so(
+    context: Context, monkeypatch: pytest.MonkeyPatch, gains: dict[str, float]
+) -> None:
+    monkeypatch.setattr("tests.pipeline.steps.test_simulated_trials.BASE", np.full(3, 0.02))
+    (trial,) = trials(context, gains, count=1)
+    (link,) = step.links(trial)
+    assert link.is_weak
+    assert "points after 100 steps, at least 5 are needed" in link.figure
+    assert "trial.steps" in link.advice
+    assert link.figure.partition("; ")[2] == trial["says"][1]
+
+
 def test_images_that_are_worth_nothing_do_not_help(context: Context) -> None:
     found = trials(context, {**HEADROOM, "copy_paste": 0.01, "synthetic": 0.0})
     assert words(found).count("helps") <= 5

@@ -224,3 +224,20 @@ def test_another_kind_of_training_needs_no_line_here(
     weights = load_file(tmp_path / "out" / WEIGHTS)["weight"][0]
     images = np.stack([decode(scene) for scene in TOY]) / 127.5 - 1
     np.testing.assert_allclose(weights, images.mean((0, 1, 2)), atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([1.2, 0.3, 0.2], "held-out loss 0.200 at step 201 of 300, still falling"),
+        ([1.2, 0.2, 0.3], "held-out loss 0.200 at step 101 of 300"),
+    ],
+)
+def test_the_link_tells_the_held_out_loss_and_whether_more_steps_would_lower_it(
+    losses: list[float], said: str
+) -> None:
+    held_out = [[1 + 100 * number, loss] for number, loss in enumerate(losses)]
+    (link,) = train_generator.links({"held_out": held_out, "last": {"step": 300}})
+    assert (link.name, link.state) == ("generator", "untested"), "a loss says nothing of objects"
+    assert link.figure.partition(":")[0] == said
+    assert train_generator.links({"last": {}}) == []

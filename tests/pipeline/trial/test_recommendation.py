@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synthaug.pipeline.trial.recommendation import UNKNOWN, recommendation
+from synthaug.pipeline.trial.recommendation import UNKNOWN, UNLEARNED, recommendation
 from tests.trial_runs import whole_trial
 
 GAINS = {"real": 0.0, "real_half": -0.2, "rfs": 0.05, "stack": 0.05}
@@ -33,6 +33,15 @@ def found(stage: str, word: str, **keys: Any) -> dict[str, Any]:
 )
 def test_what_was_not_confirmed_is_not_recommended(stage: str, word: str, start: str) -> None:
     assert recommendation(found(stage, word)).startswith(start)
+
+
+@pytest.mark.parametrize("word", ["no headroom", "no gain", "cannot tell", "suggests a gain"])
+def test_where_nothing_was_learned_nothing_is_known(word: str) -> None:
+    arm = {"name": "real", "mean": {"AP": 0.13}, "groups": {"rare": 0.025}}
+    learned = {"arms": [arm], "budget": {"steps": 120}}
+    assert recommendation(found("screening", word, goal="rare AP", **learned)) == UNLEARNED
+    assert recommendation(found("screening", word, goal="AP", **learned)) != UNLEARNED
+    assert recommendation(found("confirmation", "helps", goal="rare AP", **learned)) != UNLEARNED
 
 
 def test_a_run_without_a_trial_says_that_nothing_is_known() -> None:
