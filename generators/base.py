@@ -157,6 +157,7 @@ class Photo:
     image: NDArray[np.uint8]  # RGB [H, W, 3]
     categories: NDArray[np.int64]  # [N] class indices
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
+    drawn_for: int = -1  # class for whose sake it is in a batch; -1 = for none
 
     def __post_init__(self) -> None:
         assert self.image.ndim == 3 and self.image.dtype == np.uint8

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from synthaug.generators.base import Photo
 from synthaug.generators.fill.config import Config, Loop
-from synthaug.generators.fill.edits import content, resolution_of
-from synthaug.generators.fill.geometry import Box, Window, object_region, ring_region
+from synthaug.generators.fill.edits import content, window_around
+from synthaug.generators.fill.geometry import Box, object_region, ring_region
 from synthaug.generators.fill.windows import Windows
 
 ZOOM = (-0.15, 0.25)  # of a window: range of the logarithm
@@ -69,8 +69,14 @@ def _draw_window(
 
 
 def _draw_object(photo: Photo, rng: np.random.Generator) -> int:
-    """Draw a class of those in the photo, then one of its objects, each uniformly."""
-    category = rng.choice(np.unique(photo.categories))
+    """Draw a class of those in the photo, then one of its objects, each uniformly.
+
+    The class is the one that the photo was drawn for, where that is known.
+    """
+    classes = np.unique(photo.categories)
+    category = rng.choice(classes)
+    if photo.drawn_for in classes:
+        category = photo.drawn_for
     of_class = np.flatnonzero(photo.categories == category)
     return int(rng.choice(of_class))
 
@@ -78,13 +84,15 @@ def _draw_object(photo: Photo, rng: np.random.Generator) -> int:
 def _window_at(
     photo: Photo, box: Box, label: int, is_ring: bool, config: Config, rng: np.random.Generator
 ) -> Windows:
-    """Return a window around a box [4], moved and zoomed a little."""
+    """Return a window around a box [4], moved and zoomed a little.
+
+    One at native scale is moved alone.
+    """
     zoom = float(np.exp(rng.uniform(*ZOOM)))
     shift_x = float(rng.uniform(-SHIFT, SHIFT))
     shift_y = float(rng.uniform(-SHIFT, SHIFT))
     shift = (shift_x, shift_y)
-    window = Window.around(box, config.surroundings * zoom, shift)
-    resolution = resolution_of(window, config)
+    window, resolution = window_around(box, config, zoom, shift)
     box_there = window.into(box[None], resolution)[0]
     if is_ring:
         region = ring_region(box_there, resolution)

@@ -21,13 +21,16 @@ from synthaug.generators.fill.geometry import (
     cut,
     cut_mask,
     inside_box,
+    longer_side,
     object_region,
+    pixels_of,
     ring_region,
     seam_of,
 )
 from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, Windows
 
 LARGE = 1.25  # a window is painted at the larger resolution from this many times the smaller on
+NATIVE = (1.25, 3.0)  # sides of a window at native scale, in longer sides of its box
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,23 @@ class Task:
     resolution: int
     content: Windows  # a batch of one
     shows: str  # object | background | seam
+
+
+def window_around(
+    box: Box, config: Config, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Window, int]:
+    """Return the window around a box [4] and the resolution at which it is seen.
+
+    It has the pixels of the image where a window of that many shows enough of what is around the
+    box, and not too much: to be resized and back costs what is finest. Other windows are resized.
+    """
+    window = Window.around(box, config.surroundings * zoom, shift)
+    resolution = resolution_of(window, config)
+    least, most = NATIVE
+    longer = longer_side(box)
+    if least * longer <= resolution <= most * longer:
+        window = window.with_side(resolution)
+    return window, resolution
 
 
 def resolution_of(window: Window, config: Config) -> int:
@@ -55,8 +75,7 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
     """Return the window of painting `number` of an edit, in the photo as it is then."""
     photo = edit.seen_by(number, image)
     painting = edit.paintings[number]
-    window = Window.around(painting.box, config.surroundings)
-    resolution = resolution_of(window, config)
+    window, resolution = window_around(painting.box, config)
     box_there = window.into(painting.box[None], resolution)[0]
     label = painting.category
     region = object_region(box_there, config.margin, resolution)
@@ -102,6 +121,6 @@ def paint_boxes(categories: NDArray[np.int64], boxes: Box, resolution: int) -> T
     heights = boxes[:, 3] - boxes[:, 1]
     areas = widths * heights
     for index in np.argsort(-areas, kind="stable"):
-        covered = inside_box(boxes[index], resolution) > 0
-        canvas[covered] = int(categories[index]) + 1
+        rows, columns = pixels_of(boxes[index], resolution)
+        canvas[rows, columns] = int(categories[index]) + 1
     return canvas

@@ -6,6 +6,7 @@ the image is mirrored there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +41,17 @@ class Window:
         `shift` (x, y) moves the middle, in sides of the window.
         """
         left, top, right, bottom = (float(edge) for edge in box)
-        longer = max(right - left, bottom - top)
-        side = max(LEAST_SIDE, round(longer * surroundings))
+        side = max(LEAST_SIDE, round(longer_side(box) * surroundings))
         middle_x = (left + right) / 2 + shift[0] * side
         middle_y = (top + bottom) / 2 + shift[1] * side
         left = round(middle_x - side / 2)
         top = round(middle_y - side / 2)
         return Window(left, top, side)
+
+    def with_side(self, side: int) -> Window:
+        """Return the window of another side around the same middle."""
+        moved = (self.side - side) // 2
+        return Window(self.left + moved, self.top + moved, side)
 
     def into(self, boxes: Box, resolution: int) -> Box:
         """Return boxes [N, 4] in pixels of the window at a resolution."""
@@ -87,12 +92,24 @@ def inside_box(box: Box, resolution: int) -> Tensor:
 
     A box of the window.
     """
-    middles = torch.arange(resolution) + 0.5
+    inside = torch.zeros(resolution, resolution)
+    rows, columns = pixels_of(box, resolution)
+    inside[rows, columns] = 1
+    return inside
+
+
+def pixels_of(box: Box, resolution: int) -> tuple[slice, slice]:
+    """Return rows and columns of the pixels whose middles lie inside a box of the window."""
     left, top, right, bottom = (float(edge) for edge in box)
-    columns = (middles > left) & (middles < right)
-    rows = (middles > top) & (middles < bottom)
-    inside = rows[:, None] & columns[None, :]
-    return inside.float()
+    return _between(top, bottom, resolution), _between(left, right, resolution)
+
+
+def _between(low: float, high: float, resolution: int) -> slice:
+    """Return the pixels whose middles, each half a pixel on, lie between two edges."""
+    first = math.floor(low - 0.5) + 1
+    stop = math.ceil(high - 0.5)
+    inside = min(max(0, first), resolution)
+    return slice(inside, max(inside, min(stop, resolution)))
 
 
 def grown(box: Box, by: float) -> Box:
@@ -109,7 +126,8 @@ def grown(box: Box, by: float) -> Box:
     return np.array([*low, *high], np.float32)
 
 
-def _longer_side(box: Box) -> float:
+def longer_side(box: Box) -> float:
+    """Return the longer side of a box [4]."""
     width = box[2] - box[0]
     height = box[3] - box[1]
     return float(max(width, height))
@@ -120,13 +138,13 @@ def object_region(box: Box, margin: float, resolution: int) -> Tensor:
 
     Its box of the window and a margin around it.
     """
-    reach = margin * _longer_side(box) + LEAST_MARGIN
+    reach = margin * longer_side(box) + LEAST_MARGIN
     return inside_box(grown(box, reach), resolution)
 
 
 def ring_region(box: Box, resolution: int) -> Tensor:
     """Return the region [S, S] of the seam around an object: a band along its box."""
-    width = SEAM_SHARE * _longer_side(box) + LEAST_MARGIN
+    width = SEAM_SHARE * longer_side(box) + LEAST_MARGIN
     outer = inside_box(grown(box, width), resolution)
     inner = inside_box(grown(box, -width), resolution)
     return outer - inner
@@ -145,7 +163,7 @@ def seam_of(mask: Tensor, box: Box) -> Tensor:
 
     A band along its outline.
     """
-    reach = max(1, round(OUTLINE_SHARE * _longer_side(box)))
+    reach = max(1, round(OUTLINE_SHARE * longer_side(box)))
     size = 2 * reach + 1
     inside = mask[None, None]
     outside = 1 - inside

@@ -27,6 +27,7 @@ class Draw:
     seed: int
     weights: Floats | None = None  # [size]
     images_of_class: tuple[Ints, ...] = ()  # per class that is there
+    classes: tuple[int, ...] = ()  # these classes
 
     def __call__(self, step: int) -> list[int]:
         """Return `batch` image indices."""
@@ -58,14 +59,25 @@ class Draw:
 
     def _by_class(self, step: int) -> list[int]:
         """Draw a class, then one of its images, each uniformly."""
-        rng = rng_for(self.seed, "batch", step)
-        points = rng.random((self.batch, 2))
         indices = []
-        for class_point, image_point in points.tolist():
+        for class_point, image_point in self._points(step):
             images = self.images_of_class[int(class_point * len(self.images_of_class))]
             position = int(image_point * len(images))
             indices.append(int(images[position]))
         return indices
+
+    def drawn_for(self, step: int) -> list[int]:
+        """Return the class that each image [batch] of a batch was drawn for; -1 = for none."""
+        if not self.images_of_class:
+            return [-1] * self.batch
+        points = self._points(step)
+        return [self.classes[int(point * len(self.classes))] for point, _ in points]
+
+    def _points(self, step: int) -> list[list[float]]:
+        """Return random numbers in [0, 1), one for the class and one for the image."""
+        rng = rng_for(self.seed, "batch", step)
+        points: list[list[float]] = rng.random((self.batch, 2)).tolist()
+        return points
 
     def mirrored(self, step: int, flip: bool) -> Flags:
         """Draw which images [batch] of a batch are mirrored.
@@ -117,9 +129,9 @@ def draw_for(
         objects = scene.objects if select is None else select(scene)
         row[objects.category[~objects.iscrowd]] = True
     if sampling == "class_balanced" and present.any():
-        occurring = [images for images in present.T if images.any()]
-        images_of_class = tuple(np.flatnonzero(images) for images in occurring)
-        return Draw(size, batch, seed, images_of_class=images_of_class)
+        classes = tuple(np.flatnonzero(present.any(0)).tolist())
+        images_of_class = tuple(np.flatnonzero(present[:, label]) for label in classes)
+        return Draw(size, batch, seed, images_of_class=images_of_class, classes=classes)
     return Draw(size, batch, seed, repeat_factors(present, threshold))
 
 

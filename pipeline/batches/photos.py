@@ -66,7 +66,7 @@ def photo_batches(
     apart = held_out_indices(len(tables[0]), held_out, draw.seed)
     learned = np.setdiff1d(np.arange(len(pixels)), apart)
 
-    def photo(index: int, mirrored: bool = False) -> Photo:
+    def photo(index: int, mirrored: bool = False, drawn_for: int = -1) -> Photo:
         scene, image = pixels[index]
         is_instance = scene.objects.isthing & ~scene.objects.iscrowd
         objects = scene.objects.select(is_instance)
@@ -74,15 +74,16 @@ def photo_batches(
         if mirrored:
             image = image[:, ::-1]
             boxes = mirror_boxes(boxes, scene.width)
-        return Photo(image, objects.category.astype(np.int64), boxes)
+        return Photo(image, objects.category.astype(np.int64), boxes, drawn_for)
 
     def batch(step: int) -> PhotoBatch:
         positions = np.searchsorted(learned, draw(step)[rank::world])
         mirrored = draw.mirrored(step, flip)[rank::world]
+        classes = draw.drawn_for(step)[rank::world]
         photos = []
-        for position, turned in zip(positions, mirrored, strict=True):
+        for position, turned, label in zip(positions, mirrored, classes, strict=True):
             index = int(learned[position % len(learned)])
-            photos.append(photo(index, bool(turned)))
+            photos.append(photo(index, bool(turned), label))
         measured = []
         if step % held_out.every == 0:
             measured = [photo(index) for index in apart]

@@ -19,7 +19,7 @@ from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
-from synthaug.pipeline.core.boxes import Boxes
+from synthaug.pipeline.core.boxes import Boxes, box_areas
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.masks import tight_boxes
 from synthaug.pipeline.core.scene import PAIRED_SAMPLE, Category, Dataset, Objects, Scene
@@ -55,6 +55,11 @@ class EditConditioning(RealImageConditioning):
     """Photos with their objects, of which the system learns to paint further ones."""
 
     uses: ClassVar[tuple[str, ...]] = USES
+
+    def objects(self, scene: Scene) -> Objects:
+        """Return the things: of stuff nothing is painted, so no image is drawn for its sake."""
+        counted = super().objects(scene)
+        return counted.select(counted.isthing)
 
     def batches(
         self, tables: Sequence[Dataset], draw: Draw, rank: int, world: int
@@ -284,7 +289,8 @@ def request_for(
     place_of = {position: row for row, position in enumerate(positions)}
     categories, boxes = objects.category[told], objects.boxes[told]
     paintings: list[Painting] = []
-    for position in np.flatnonzero(plan.redrawn).tolist():
+    redrawn = _large_first(objects.boxes, plan.redrawn)
+    for position in redrawn:
         label = int(objects.category[position])
         box = objects.boxes[position]
         paintings.append(Painting(label, box, replaces=place_of[position]))
@@ -315,11 +321,31 @@ def request_for(
         masks=canvas.masks[stays],
         area=canvas.area[stays],
     )
-    redrawn = np.flatnonzero(plan.redrawn[stays]).tolist()
+    place_among_kept = np.cumsum(stays) - 1
     edit = Edit(photo, paintings)
     return Request(
-        kept, plan.ids[stays], redrawn, plan.new, masks, by_box, edit, Counter(), min_area
+        kept,
+        plan.ids[stays],
+        place_among_kept[redrawn].tolist(),
+        plan.new,
+        masks,
+        by_box,
+        edit,
+        Counter(),
+        min_area,
     )
+
+
+def _large_first(boxes: Boxes, chosen: Flags) -> list[int]:
+    """Return the positions of the chosen of boxes [N, 4], the larger ones first.
+
+    What is painted later is in front, and generators are told that smaller objects are.
+    """
+    positions = np.flatnonzero(chosen)
+    areas = box_areas(boxes[positions])
+    order = np.argsort(-areas, kind="stable")
+    in_order: list[int] = positions[order].tolist()
+    return in_order
 
 
 def _pairs(objects: Objects) -> list[tuple[int, Floats32]]:

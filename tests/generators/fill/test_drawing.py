@@ -59,6 +59,15 @@ def test_a_rare_class_is_drawn_as_often_as_a_frequent_one() -> None:
     assert abs(counts[2] / 400 - 0.5) < 0.1
 
 
+def test_a_photo_shows_the_class_that_it_was_drawn_for() -> None:
+    image = random_photo(0, 100, 100).image
+    corners = np.arange(10, dtype=np.float32)[:, None] * 8 + np.array([[2, 2, 10, 10]], np.float32)
+    photo = Photo(image, np.array([0] * 9 + [2]), corners, drawn_for=2)
+    assert set(labels_of(many(photo, ONLY_OBJECTS, 30))) == {2}
+    elsewhere = replace(photo, drawn_for=1)
+    assert set(labels_of(many(elsewhere, ONLY_OBJECTS, 60))) == {0, 2}, "it has none of the class"
+
+
 def test_a_photo_without_objects_gives_background() -> None:
     empty = Photo(random_photo(0).image, np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
     assert labels_of(many(empty, count=20)) == Counter({CLASSES: 20})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthaug.generators.fill.geometry import (
     LEAST_SIDE,
@@ -70,6 +72,22 @@ def test_a_window_much_larger_than_the_image_is_mirrored_again_and_again() -> No
 def test_a_pixel_is_inside_a_box_when_its_middle_is() -> None:
     mask = inside_box(box(1.4, 0.6, 3.6, 2.0), 4)
     assert mask.tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@given(
+    st.floats(-9, 20, width=32),
+    st.floats(-9, 20, width=32),
+    st.floats(0, 30, width=32),
+    st.floats(0, 30, width=32),
+)
+def test_pixels_of_a_box_are_those_whose_middles_it_holds(
+    left: float, top: float, width: float, height: float
+) -> None:
+    edges = box(left, top, left + width, top + height)
+    middles = np.arange(12) + 0.5
+    columns = (middles > edges[0]) & (middles < edges[2])
+    rows = (middles > edges[1]) & (middles < edges[3])
+    assert np.array_equal(inside_box(edges, 12).numpy(), rows[:, None] & columns)
 
 
 def test_a_box_shrinks_to_its_middle_at_most() -> None:

@@ -6,14 +6,20 @@ What is painted where, which objects see which, and that the rest of a photo sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from synthaug.generators.base import Edit, Painting, Photo, SamplerOptions
-from synthaug.generators.fill.edits import paint_boxes, resolution_of, task_of
-from synthaug.generators.fill.geometry import Window
+from synthaug.generators.fill.edits import (
+    paint_boxes,
+    resolution_of,
+    task_of,
+    window_around,
+)
+from synthaug.generators.fill.geometry import Window, cut, put_back
 from synthaug.generators.fill.sampler import SEED_STRIDE, FillSampler, WindowSampler
 from synthaug.generators.fill.windows import Windows
 from tests.generators.fill.fill_windows import CLASSES, SMALL, random_network
@@ -233,3 +239,28 @@ def test_an_object_and_the_background_under_it_start_alike_and_only_the_object_i
     for label, seed in zip((0, 2), seeds, strict=True):
         expected += [([label], [seed], True), ([CLASSES], [seed], False)]
     assert recorder.asked == expected
+
+
+@pytest.mark.parametrize(
+    ("longer", "side", "resolution"),
+    [(8, 24, 32), (12, 32, 32), (20, 32, 32), (25, 32, 32), (60, 96, 32)],
+)
+def test_a_window_has_the_pixels_of_the_image_where_its_box_allows_it(
+    longer: int, side: int, resolution: int
+) -> None:
+    """Boxes of a third to four fifths of a window; smaller ones are enlarged, larger shrunk."""
+    middle = 100.0
+    box = np.array([middle - longer / 2, middle - 4, middle + longer / 2, middle + 4], np.float32)
+    window, seen_at = window_around(box, replace(SMALL, resolutions=(32,)))
+    assert (window.side, seen_at) == (side, resolution)
+    assert window.left == window.top == middle - side / 2
+
+
+def test_what_is_put_back_from_a_window_of_native_scale_is_as_fine_as_it_was() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    box = np.array([20, 24, 44, 40], np.float32)
+    for resolution, is_same in ((32, True), (16, False)):
+        window, side = window_around(box, replace(SMALL, resolutions=(resolution,)))
+        pixels = cut(image, window, side)
+        again = put_back(image, window, pixels, torch.ones(side, side))
+        assert np.array_equal(again, image) is is_same

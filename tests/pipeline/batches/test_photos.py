@@ -113,3 +113,14 @@ def test_a_draw_of_one_photo_works_beside_held_out_ones(table: Dataset) -> None:
     weights[last] = 1.0
     batch = photo_batches([table], Draw(12, 2, 5, weights), HELD_OUT, False)(1)
     assert len(batch.photos) == 2
+
+
+def test_a_balanced_photo_knows_the_class_that_it_was_drawn_for(table: Dataset) -> None:
+    draw = draw_for([table], 16, 5, "class_balanced", 0.0)
+    photos = photo_batches([table], draw, HeldOut(share=0.0), False)(1).photos
+    things = {label for label, category in enumerate(table.categories) if category.isthing}
+    for photo, label in zip(photos, draw.drawn_for(1), strict=True):
+        assert photo.drawn_for == label
+        assert label in photo.categories or label not in things
+    uniform = draw_for([table], 16, 5, "uniform", 0.0)
+    assert uniform.drawn_for(1) == [-1] * 16
